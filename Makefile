@@ -1,0 +1,77 @@
+# `make help` lists what there is to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+EXTRAS := operator balancer dev
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: prerequisites $(INSTALLED) ## From nothing to a server that answers, scales up and comes back down
+	@$(BIN)/python e2e/demo.py
+
+.PHONY: test
+test: prerequisites unit ## Everything: checks, unit tests, API tests, end-to-end tests on a cluster of their own
+	@trap './e2e/cluster --name test down' EXIT; \
+	$(BIN)/python e2e/stack.py --name test --values e2e/values.yaml; \
+	$(BIN)/pytest tests/api e2e
+
+.PHONY: unit
+unit: check ## The quick part of `make test`: checks and unit tests
+	@$(BIN)/pytest tests/unit tests/golden
+
+.PHONY: check
+check: $(INSTALLED) ## Formatter, linter, types and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(INSTALLED) ## Put the sources into shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: crds
+crds: $(INSTALLED) ## Write the CRDs that the API's models describe
+	@$(BIN)/python -m slotkeeper.api.schema
+
+.PHONY: lock
+lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
+	@$(BIN)/pip install --quiet uv
+	@for extra in $(EXTRAS); do \
+		$(BIN)/uv pip compile $(LOCK_FLAGS) --extra $$extra --output-file requirements/$$extra.txt pyproject.toml; \
+	done
+	@$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file requirements/model.txt pyproject.toml
+LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: clean
+clean: ## Remove the clusters, the caches and all else that was made here
+	@./e2e/cluster clean
+	@rm -rf .venv build .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Named in the first second, before anything is built.
+.PHONY: prerequisites
+prerequisites: python
+	@./e2e/cluster prerequisites
+
+.PHONY: python
+python:
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "missing: Python 3.11 or newer with venv. Install it with: apt-get install python3 python3-venv" >&2; \
+		exit 1; }
+
+$(INSTALLED): requirements/dev.txt pyproject.toml | python
+	@echo "installing the Python packages of requirements/dev.txt into .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

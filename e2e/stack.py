@@ -1,0 +1,244 @@
+"""Everything that a demo or a test stands on: a cluster, our images, the operator, models.
+
+    python e2e/stack.py --name test --values e2e/values.yaml
+
+Every step is quick when it has nothing to do, so that calling it again costs seconds.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEM_NAMESPACE = "slotkeeper-system"
+MODELS_NAMESPACE = "slotkeeper-demo"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of our images: `sources` are the paths, from the root, that it is made of."""
+
+    name: str
+    sources: tuple[str, ...]
+    chart_value: str | None = None
+
+    @property
+    def containerfile(self) -> str:
+        """Its build instructions, from the root."""
+        return f"images/{self.name}/Containerfile"
+
+    @cached_property
+    def reference(self) -> str:
+        """Its name and a tag that changes with its sources, so that a rollout sees every change."""
+        digest = hashlib.sha256()
+        for file in _files((self.containerfile, *self.sources)):
+            digest.update(f"{file.relative_to(ROOT)}\0".encode())
+            digest.update(file.read_bytes())
+        return f"slotkeeper/{self.name}:{digest.hexdigest()[:12]}"
+
+
+PYTHON_SOURCES = ("images/slotkeeper", "operator/slotkeeper")
+IMAGES = (
+    Image("operator", (*PYTHON_SOURCES, "requirements/operator.txt"), "operator"),
+    Image("balancer", (*PYTHON_SOURCES, "requirements/balancer.txt"), "balancer"),
+    Image("model", (*PYTHON_SOURCES, "requirements/model.txt"), "model"),
+    Image("llama-server", (), "llamaServer"),
+)
+MODELS_IMAGE = Image("demo-models", ("images/demo-models", "build/models"))
+
+MODELS = {
+    # 0.7 MB, thousands of tokens a second: for tests that want answers, not time.
+    "quick.gguf": ("--layers", "2", "--width", "64"),
+    # 29 MB, some hundreds of tokens a second on one core: requests that last seconds.
+    "tiny.gguf": ("--layers", "4", "--width", "384"),
+}
+
+
+class Cluster:
+    """The cluster called `name`, by way of `e2e/cluster`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._command = (str(ROOT / "e2e/cluster"), "--name", name)
+
+    def call(self, *arguments: str) -> None:
+        """Run `e2e/cluster ARGUMENTS`, its output on ours. Raises CalledProcessError."""
+        subprocess.run([*self._command, *arguments], check=True, cwd=ROOT)
+
+    def read(self, *arguments: str, stdin: str | None = None) -> str:
+        """What `e2e/cluster ARGUMENTS` prints. Raises CalledProcessError, its stderr inside."""
+        return self.attempt(*arguments, stdin=stdin, check=True).stdout
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None, check: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `e2e/cluster ARGUMENTS` and say how it went."""
+        result = subprocess.run(
+            [*self._command, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            input=stdin,
+            cwd=ROOT,
+        )
+        if check and result.returncode:
+            message = f"{' '.join(arguments)}: {result.stderr.strip() or result.stdout.strip()}"
+            raise RuntimeError(message)
+        return result
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `e2e/cluster ARGUMENTS`; the caller reads its output and ends it."""
+        return subprocess.Popen(
+            [*self._command, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What `kubectl ARGUMENTS` prints. Raises RuntimeError with what kubectl complained of."""
+        return self.read("kubectl", *arguments, stdin=stdin)
+
+    def apply(self, *manifests: dict[str, Any], namespace: str = "default") -> None:
+        """Apply the manifests."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": manifests}
+        self.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(listed))
+
+    def get(self, *arguments: str, namespace: str = "default") -> dict[str, Any]:
+        """The JSON of `kubectl get ARGUMENTS`."""
+        found: dict[str, Any] = json.loads(
+            self.kubectl("-n", namespace, "get", *arguments, "-o", "json")
+        )
+        return found
+
+
+def up(cluster: Cluster, values: Path | None = None) -> None:
+    """Bring up the cluster and put our images, the operator and the model host on it."""
+    cluster.call("up")
+    _write_models()
+    for image in (*IMAGES, MODELS_IMAGE):
+        cluster.call("build", image.reference, image.containerfile, ".")
+    cluster.call("load", *(image.reference for image in (*IMAGES, MODELS_IMAGE)))
+    _install_operator(cluster, values)
+    _serve_models(cluster)
+
+
+def chat(cluster: Cluster, url: str, *arguments: str) -> list[dict[str, Any]]:
+    """Run e2e/chat.py where the server's address can be reached; how each request ended."""
+    client = (sys.executable, str(ROOT / "e2e/chat.py"), url, *arguments)
+    return [json.loads(line) for line in cluster.read("run", *client).splitlines()]
+
+
+def _write_models() -> None:
+    # The generator's own text is part of the name's key: a new generator writes new models.
+    script = ROOT / "images/demo-models/write_gguf.py"
+    folder = ROOT / "build/models"
+    recipe = json.dumps(MODELS) + hashlib.sha256(script.read_bytes()).hexdigest()
+    written = ROOT / "build/models.recipe"
+    if written.exists() and written.read_text() == recipe:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, size in MODELS.items():
+        subprocess.run([sys.executable, str(script), str(folder / name), *size], check=True)
+    written.write_text(recipe)
+
+
+def _install_operator(cluster: Cluster, values: Path | None) -> None:
+    cluster.call(
+        *("helm", "upgrade", "--install", "slotkeeper", "charts/slotkeeper"),
+        *("--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m"),
+        *(("--values", str(values)) if values else ()),
+        *_image_values(),
+    )
+
+
+def _image_values() -> Iterator[str]:
+    for image in IMAGES:
+        repository, _, tag = image.reference.partition(":")
+        yield from ("--set", f"images.{image.chart_value}.repository={repository}")
+        yield from ("--set-string", f"images.{image.chart_value}.tag={tag}")
+
+
+def _serve_models(cluster: Cluster) -> None:
+    labels = {"app.kubernetes.io/name": "models"}
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": MODELS_NAMESPACE,
+                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+            },
+        },
+    )
+    cluster.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "models", "labels": labels},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": _models_pod()},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "models", "labels": labels},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+        },
+        namespace=MODELS_NAMESPACE,
+    )
+    rollout = ("rollout", "status", "deployment/models", "--timeout", "120s")
+    cluster.call("kubectl", "-n", MODELS_NAMESPACE, *rollout)
+
+
+def _models_pod() -> dict[str, Any]:
+    return {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "nginx",
+                "image": MODELS_IMAGE.reference,
+                "imagePullPolicy": "IfNotPresent",
+                "ports": [{"containerPort": 8080}],
+                "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    }
+
+
+def _files(sources: Iterable[str]) -> Iterator[Path]:
+    for source in sources:
+        path = ROOT / source
+        if path.is_dir():
+            inside = (file for file in path.rglob("*") if file.is_file())
+            yield from sorted(file for file in inside if "__pycache__" not in file.parts)
+        else:
+            yield path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and bring everything up."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--name", required=True, help="the cluster's name")
+    parser.add_argument("--values", type=Path, help="values for the chart")
+    options = parser.parse_args(arguments)
+    up(Cluster(options.name), options.values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Waiting requests bring a second replica at once; a quiet time takes it away, cutting nobody."""
+
+from servers import SLOW, Server, spec
+from watch import Watch
+
+
+def test_a_burst_adds_a_replica_and_quiet_takes_it_away(server: Server) -> None:
+    server.ready(spec(SLOW, autoscaling={"minReplicas": 1, "maxReplicas": 2}))
+    resource = f"llamaserver/{server.name}"
+    path = "{.status.readyReplicas}"
+
+    with Watch(server.cluster, resource, path, namespace=server.namespace) as replicas:
+        endings = server.chat(requests=8, tokens=1000)
+        came_back = replicas.wait_for(["1", "2", "1"], 120)
+
+    assert [ending for ending in endings if not ending["answered"]] == []
+    assert came_back, replicas.seen
+
+
+def test_the_reason_for_more_replicas_is_an_event_in_slots(server: Server) -> None:
+    server.ready(spec(SLOW, slots=1, autoscaling={"minReplicas": 1, "maxReplicas": 2}))
+
+    server.chat(requests=4, tokens=500)
+
+    events = server.kubectl("get", "events", "--field-selector", "reason=ScaledUp", "-o", "name")
+    said = server.kubectl("describe", "llama", server.name)
+    assert len(events.splitlines()) == 1
+    assert ": 1 -> 2" in said

@@ -1,0 +1,33 @@
+"""`kubectl apply` of a LlamaServer makes a real llama-server answer through a balancer."""
+
+import json
+
+from servers import Server, spec
+
+
+def test_a_server_answers_through_its_balancer(server: Server) -> None:
+    server.ready(spec())
+
+    [ending] = server.chat(tokens=50)
+
+    assert ending["answered"], ending
+    assert ending["tokens"] == 50
+
+
+def test_kubectl_get_shows_slots_and_replicas(server: Server) -> None:
+    server.ready(spec(replicas=2))
+    server.wait("jsonpath={.status.slots.total}=4")
+
+    header, row = server.kubectl("get", "llama").splitlines()
+
+    columns = ["NAME", "READY", "REPLICAS", "SLOTS", "WAITING", "MODEL", "AGE"]
+    assert header.split() == columns
+    assert row.split()[:6] == ["llama", "True", "2", "0/4", "0", "quick.gguf"]
+
+
+def test_the_balancer_lists_the_server_as_its_model(server: Server) -> None:
+    server.ready(spec())
+
+    models = json.loads(server.cluster.read("run", "curl", "-sS", f"{server.url}/v1/models"))
+
+    assert [model["id"] for model in models["data"]] == ["llama"]

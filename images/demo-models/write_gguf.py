@@ -1,0 +1,115 @@
+"""Write a GGUF model of random weights: real enough for llama-server, as slow as one asks.
+
+    python write_gguf.py tiny.gguf --layers 2 --width 64 --context 4096
+
+The model is a `llama` whose vocabulary is the 256 bytes (and three control tokens), so every
+text is a prompt and every answer is noise. The time per token grows with
+`layers * width * width`, which is how a test chooses how long a request lasts.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGUFWriter, TokenType
+
+HEAD_WIDTH = 32
+"""Width of one attention head: `--width` is a multiple of it."""
+
+CONTROL_TOKENS = ("<unk>", "<s>", "</s>")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def write(path: Path, *, layers: int, width: int, context: int, seed: int) -> None:
+    """Write the model to `path`. `width` is in channels and `context` in tokens.
+
+    The same arguments give the same bytes. Raises ValueError where `width` is no multiple of
+    a head's.
+    """
+    if width % HEAD_WIDTH:
+        message = f"--width must be a multiple of {HEAD_WIDTH}, not {width}"
+        raise ValueError(message)
+    writer = GGUFWriter(path, "llama")
+    writer.add_name(f"random-{layers}x{width}")
+    writer.add_block_count(layers)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width * 4)
+    writer.add_head_count(width // HEAD_WIDTH)
+    writer.add_head_count_kv(width // HEAD_WIDTH)
+    writer.add_rope_dimension_count(HEAD_WIDTH)
+    writer.add_layer_norm_rms_eps(1e-5)
+    vocabulary = _add_vocabulary(writer)
+    _add_weights(writer, layers, width, vocabulary, np.random.default_rng(seed))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_vocabulary(writer: GGUFWriter) -> int:
+    tokens = [token.encode() for token in CONTROL_TOKENS]
+    tokens += [f"<0x{byte:02X}>".encode() for byte in range(256)]
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL] + [TokenType.BYTE] * 256
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(types)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(CHAT_TEMPLATE)
+    return len(tokens)
+
+
+def _add_weights(
+    writer: GGUFWriter, layers: int, width: int, vocabulary: int, rng: np.random.Generator
+) -> None:
+    def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
+        weights = rng.standard_normal((rows, columns), dtype=np.float32)
+        weights /= np.float32(columns**0.5)
+        return weights
+
+    writer.add_tensor("token_embd.weight", matrix(vocabulary, width))
+    writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
+    writer.add_tensor("output.weight", matrix(vocabulary, width))
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"{block}.{norm}.weight", np.ones(width, dtype=np.float32))
+        for square in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            writer.add_tensor(f"{block}.{square}.weight", matrix(width, width))
+        for wide in ("ffn_gate", "ffn_up"):
+            writer.add_tensor(f"{block}.{wide}.weight", matrix(width * 4, width))
+        writer.add_tensor(f"{block}.ffn_down.weight", matrix(width, width * 4))
+
+
+def main() -> None:
+    """Read the command line and write the model."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("path", type=Path, help="the .gguf file to write")
+    parser.add_argument("--layers", type=int, default=2, help="transformer blocks (2)")
+    parser.add_argument("--width", type=int, default=64, help="channels, a multiple of 32 (64)")
+    parser.add_argument("--context", type=int, default=8192, help="tokens trained for (8192)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (0)")
+    arguments = parser.parse_args()
+    try:
+        write(
+            arguments.path,
+            layers=arguments.layers,
+            width=arguments.width,
+            context=arguments.context,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
