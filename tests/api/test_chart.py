@@ -1,0 +1,285 @@
+"""The chart, installed with a real Helm on a real API server that enforces RBAC."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver import ApiServer
+from chart import CHART, load
+from helm import NAMESPACE, Helm
+from llamaservers import IMAGES, parsed, raw_server
+from slotkeeper.desired.manifests import manifests
+
+WATCHED = "team-a"
+OTHER = "team-b"
+# Only one release of a cluster may bring what belongs to the cluster.
+BESIDE_ANOTHER = ("--set", "crds.enabled=false,rbac.aggregate=false")
+EVERYTHING = {
+    "replicaCount": 2,
+    "images": {"operator": {"digest": "sha256:" + "0" * 64}, "balancer": {"tag": "9"}},
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    ],
+    "priorityClassName": "system-cluster-critical",
+    "extraArgs": ["--quiet-seconds=10"],
+    "extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "podLabels": {"team": "a"},
+    "podAnnotations": {"note": "b"},
+    "commonLabels": {"cost": "c"},
+    "serviceAccount": {"annotations": {"role": "d"}},
+    "service": {"annotations": {"scrape": "no"}},
+    "extraObjects": [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "{{ .Release.Name }}-e", "namespace": NAMESPACE},
+        },
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: f, namespace: slotkeeper-system}}",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    for namespace in (NAMESPACE, WATCHED, OTHER):
+        _kubectl(api, "create", "namespace", namespace)
+    enforced = "pod-security.kubernetes.io/enforce=restricted"
+    _kubectl(api, "label", "namespace", NAMESPACE, enforced)
+    return Helm(api, tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+def operator(helm: Helm) -> Iterator[str]:
+    """User name of an operator that looks after all namespaces."""
+    helm.install("slotkeeper")
+    yield f"system:serviceaccount:{NAMESPACE}:slotkeeper"
+    helm.run("uninstall", "slotkeeper", "--namespace", NAMESPACE)
+
+
+@pytest.fixture(scope="module")
+def namespaced_operator(helm: Helm) -> Iterator[str]:
+    """User name of an operator that looks after one namespace."""
+    helm.install("one", "--set", f"watchNamespace={WATCHED}", *BESIDE_ANOTHER)
+    yield f"system:serviceaccount:{NAMESPACE}:one-slotkeeper"
+    helm.run("uninstall", "one", "--namespace", NAMESPACE)
+
+
+def test_the_chart_is_without_fault_to_helms_linter(helm: Helm) -> None:
+    helm.run("lint", "--strict", "--kube-version", "1.34.0", str(CHART))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param(EVERYTHING, id="everything"),
+        pytest.param({"watchNamespace": WATCHED}, id="one namespace"),
+        pytest.param(
+            {
+                "crds": {"enabled": False},
+                "rbac": {"create": False, "aggregate": False},
+                "serviceAccount": {"create": False},
+                "service": {"enabled": False},
+            },
+            id="the least",
+        ),
+    ],
+)
+def test_what_the_chart_renders_is_what_the_api_knows(
+    helm: Helm, values: Mapping[str, Any]
+) -> None:
+    rendered = helm.rendered(values)
+
+    _kubectl(
+        helm.api,
+        *("apply", "--server-side", "--force-conflicts", "--dry-run=server"),
+        *("--validate=strict", "--filename", "-"),
+        stdin=rendered,
+    )
+
+
+def test_each_value_reaches_what_is_rendered(helm: Helm) -> None:
+    rendered = helm.rendered(EVERYTHING)
+
+    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(rendered)]
+    assert "PodDisruptionBudget" in kinds
+    assert kinds.count("ConfigMap") == 2
+    for written in [
+        "replicas: 2",
+        f"image: slotkeeper/operator@sha256:{'0' * 64}",
+        "--balancer-image=slotkeeper/balancer:9",
+        "--llama-server-image=slotkeeper/llama-server:0.1.0-cpu",
+        "name: registry",
+        "disk: fast",
+        "key: gpu",
+        "nodeAffinity: {}",
+        "topologyKey: zone",
+        "priorityClassName: system-cluster-critical",
+        "- --quiet-seconds=10",
+        "value: UTC",
+        "team: a",
+        "note: b",
+        "cost: c",
+        "role: d",
+        'scrape: "no"',
+        "name: slotkeeper-e",
+        "name: f",
+    ]:
+        assert written in rendered
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"replicaCounts": 2}, "replicaCounts"),
+        ({"images": {"operator": {"name": "x"}}}, "name"),
+        ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        ({"images": {"model": {"digest": "abc"}}}, "digest"),
+        ({"extraArgs": ["quiet"]}, "extraArgs"),
+        ({"watchNamespace": "Team_A"}, "watchNamespace"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_value_that_means_nothing_is_refused_by_name(
+    helm: Helm, wrong: Mapping[str, Any], named: str
+) -> None:
+    refused = helm.attempt("template", str(CHART), "--kube-version", "1.34.0", values=wrong)
+
+    assert refused.returncode != 0
+    assert named in refused.stderr
+
+
+def test_the_pods_are_admitted_where_pod_security_is_restricted(helm: Helm) -> None:
+    rendered = list(yaml.safe_load_all(helm.rendered()))
+    template = _only(rendered, "Deployment")["spec"]["template"]
+    operator = {"apiVersion": "v1", "kind": "Pod", **template}
+    operator["metadata"] = {**template["metadata"], "name": "operator"}
+
+    for pod in (operator, _only(rendered, "Pod")):
+        answer = helm.api.post(f"/api/v1/namespaces/{NAMESPACE}/pods", pod, dry_run=True)
+        assert answer.status_code == 201, answer.text
+        assert "warning" not in answer.headers
+
+
+def test_the_crd_is_the_one_in_the_chart_and_is_kept(helm: Helm) -> None:
+    generated = load("files/crds/slotkeeper.dev_llamaservers.yaml")
+
+    rendered = _only(
+        list(yaml.safe_load_all(helm.rendered())),
+        "CustomResourceDefinition",
+    )
+
+    assert rendered["spec"] == generated["spec"]
+    assert rendered["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_second_install_changes_nothing(helm: Helm) -> None:
+    made = ("deployment/slotkeeper", "crd/llamaservers.slotkeeper.dev", "clusterrole/slotkeeper")
+    before = [_version(helm.api, name) for name in made]
+
+    helm.install("slotkeeper")
+
+    assert [_version(helm.api, name) for name in made] == before
+
+
+def test_the_crd_survives_an_uninstall(helm: Helm) -> None:
+    helm.install("brief", "--set", "rbac.aggregate=false")
+
+    helm.run("uninstall", "brief", "--namespace", NAMESPACE)
+
+    _kubectl(helm.api, "get", "crd", "llamaservers.slotkeeper.dev")
+
+
+def test_the_operator_may_make_every_child_of_a_server_under_the_charts_rights(
+    helm: Helm, operator: str
+) -> None:
+    children = _children(WATCHED)
+
+    _as(helm, operator, "apply", "--server-side", "--field-manager=slotkeeper", stdin=children)
+    _as(helm, operator, "apply", "--server-side", "--field-manager=slotkeeper", stdin=children)
+    _as(helm, operator, "delete", stdin=children)
+
+
+def test_the_operator_of_one_namespace_may_make_children_there_only(
+    helm: Helm, namespaced_operator: str
+) -> None:
+    apply, elsewhere = ("apply", "--server-side"), _children(OTHER)
+
+    _as(helm, namespaced_operator, *apply, stdin=_children(WATCHED))
+    _as(helm, namespaced_operator, "delete", stdin=_children(WATCHED))
+    refused = helm.api.kubectl(
+        f"--as={namespaced_operator}", *apply, "--filename=-", stdin=elsewhere
+    )
+
+    assert refused.stderr.count("forbidden") == len(list(yaml.safe_load_all(elsewhere)))
+
+
+@pytest.mark.parametrize(
+    ("verb", "what", "where", "answer"),
+    [
+        ("watch", "llamaservers.slotkeeper.dev", OTHER, "yes"),
+        ("patch", "llamaservers.slotkeeper.dev/status", OTHER, "yes"),
+        ("create", "events", OTHER, "yes"),
+        ("list", "pods", OTHER, "yes"),
+        ("update", "leases.coordination.k8s.io", NAMESPACE, "yes"),
+        ("update", "leases.coordination.k8s.io", OTHER, "no"),
+        ("update", "llamaservers.slotkeeper.dev", OTHER, "no"),
+        ("get", "secrets", NAMESPACE, "no"),
+        ("list", "secrets", OTHER, "no"),
+        ("list", "configmaps", OTHER, "no"),
+        ("create", "pods", OTHER, "no"),
+        ("create", "pods/exec", OTHER, "no"),
+        ("bind", "roles.rbac.authorization.k8s.io", OTHER, "no"),
+        ("list", "namespaces", "", "no"),
+    ],
+)
+def test_the_operator_may(
+    helm: Helm, operator: str, verb: str, what: str, where: str, answer: str
+) -> None:
+    resource, _, sub = what.partition("/")
+    asked = helm.api.kubectl(
+        *("auth", "can-i", verb, resource, f"--as={operator}", f"--namespace={where}"),
+        *((f"--subresource={sub}",) if sub else ()),
+    )
+
+    assert asked.stdout.strip() == answer
+
+
+def test_the_notes_name_the_namespace_that_is_looked_after(helm: Helm) -> None:
+    told = helm.install("told", "--dry-run=server", "--set", f"watchNamespace={WATCHED}")
+
+    assert f"Slotkeeper 0.1.0 looks after LlamaServers in {WATCHED}." in told
+    assert f"kubectl apply --namespace {WATCHED} -f -" in told
+
+
+def _children(namespace: str) -> str:
+    raw = raw_server()
+    raw["metadata"]["namespace"] = namespace
+    return yaml.safe_dump_all(manifests(parsed(raw), 1, IMAGES))
+
+
+def _as(helm: Helm, user: str, *arguments: str, stdin: str) -> None:
+    _kubectl(helm.api, f"--as={user}", *arguments, "--filename=-", stdin=stdin)
+
+
+def _kubectl(api: ApiServer, *arguments: str, stdin: str = "") -> str:
+    done = api.kubectl(*arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _version(api: ApiServer, name: str) -> str:
+    version = "--output=jsonpath={.metadata.resourceVersion}"
+    return _kubectl(api, "get", name, "--namespace", NAMESPACE, version)
+
+
+def _only(manifests: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
+    return found

@@ -1,0 +1,164 @@
+"""A web server on loopback that answers each request for a model as its script says."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from typing_extensions import override
+
+GGUF = b"GGUF" + bytes(range(256)) * 40
+"""A small model: right at its head, and no two places of 256 bytes alike in offset."""
+
+SHA256 = hashlib.sha256(GGUF).hexdigest()
+
+OTHER = b"GGUF" + b"other" * 100
+"""Another model, and a shorter one."""
+
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+def content(
+    body: bytes = GGUF,
+    *,
+    etag: str | None = '"v1"',
+    modified: str | None = None,
+    cut: int | None = None,
+    ranges: bool = True,
+) -> Reply:
+    """Serve `body` as a good web server does, or break off after `cut` bytes of the answer."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        start = _start(request, etag or modified) if ranges else 0
+        if start and start >= len(body):
+            return status(416)(request)
+        request.send_response(206 if start else 200)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if etag:
+            request.send_header("ETag", etag)
+        if modified:
+            request.send_header("Last-Modified", modified)
+        _send(request, body[start:], cut)
+        return None
+
+    return reply
+
+
+def other_range(start: int, total: int, body: bytes = b"") -> Reply:
+    """Answer 206 with a range of one's own, whatever was asked for."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(206)
+        request.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        _send(request, body)
+
+    return reply
+
+
+def chunked(body: bytes = GGUF, *, finished: bool = True) -> Reply:
+    """Serve `body` in one chunk, without saying how long it is; `finished` ends it properly."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        request.wfile.write(b"%x\r\n%s\r\n" % (len(body), body) + b"0\r\n\r\n" * finished)
+        request.close_connection = True
+
+    return reply
+
+
+def endless(body: bytes = GGUF) -> Reply:
+    """Serve `body` as HTTP/1.0 did: its end is where the connection ends."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(body)
+        request.close_connection = True
+
+    return reply
+
+
+def status(code: int, **headers: str) -> Reply:
+    """Answer with a status and no content."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        _send(request, b"")
+
+    return reply
+
+
+def redirect(location: str) -> Reply:
+    """Send the client elsewhere."""
+    return status(302, Location=location)
+
+
+class ModelHost:
+    """What was asked, and what is answered next; the last reply of the script repeats."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/model.gguf"
+        self.asked: list[Message] = []
+        """The headers of each request."""
+        self._script: Sequence[Reply] = [status(500)]
+
+    def answers(self, *script: Reply) -> None:
+        """Answer the next requests with these, one each."""
+        self._script = script
+        self.asked.clear()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Take one request."""
+        self.asked.append(request.headers)
+        self._script[min(len(self.asked), len(self._script)) - 1](request)
+
+
+@contextmanager
+def model_host() -> Iterator[ModelHost]:
+    """Run a host on a free port of 127.0.0.1 until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            """Answer from the script."""
+            host.answer(self)
+
+        @override
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: what was asked is in `asked`."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    host = ModelHost(server.server_port)
+    thread = Thread(target=server.serve_forever, args=(0.005,))
+    thread.start()
+    try:
+        yield host
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _start(request: BaseHTTPRequestHandler, validator: str | None) -> int:
+    asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+    if asked is None or request.headers.get("If-Range", validator) != validator:
+        return 0
+    return int(asked[1])
+
+
+def _send(request: BaseHTTPRequestHandler, body: bytes, cut: int | None = None) -> None:
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body[:cut])
+    if cut is not None:
+        request.close_connection = True

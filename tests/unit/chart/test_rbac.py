@@ -1,0 +1,57 @@
+import pytest
+
+from chart import CHART, Json, rules
+from slotkeeper.kube import kinds
+from slotkeeper.kube.cluster import Kind
+
+READ = {"get", "list", "watch"}
+OWN_A_CHILD = READ | {"create", "patch", "delete"}
+
+FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "nodes", "escalate", "bind", "impersonate"}
+"""What no rule may name. Tokens and prompts are none of the operator's business."""
+
+
+@pytest.mark.parametrize("name", ["watched", "own"])
+def test_no_rule_is_a_wildcard_or_reaches_for_secrets(name: str) -> None:
+    named = {word for rule in rules(name) for words in rule.values() for word in words}
+
+    assert named & FORBIDDEN == set()
+
+
+def test_there_are_no_other_rules_for_the_operator() -> None:
+    assert {file.name for file in CHART.glob("files/rbac/*")} == {"own.yaml", "watched.yaml"}
+
+
+@pytest.mark.parametrize("kind", kinds.CHILDREN, ids=lambda kind: kind.plural)
+def test_the_operator_may_do_with_children_what_it_does(kind: Kind) -> None:
+    assert _granted(rules("watched"), kind.group, kind.plural) == OWN_A_CHILD
+
+
+@pytest.mark.parametrize(
+    ("group", "resource", "verbs"),
+    [
+        ("slotkeeper.dev", "llamaservers", READ),
+        ("slotkeeper.dev", "llamaservers/status", {"get", "patch"}),
+        ("", "pods", READ),
+        ("", "events", {"create"}),
+    ],
+)
+def test_the_operator_may_do_no_more_with_what_is_not_its_own(
+    group: str, resource: str, verbs: set[str]
+) -> None:
+    assert _granted(rules("watched"), group, resource) == verbs
+
+
+def test_the_operator_may_lead_and_watch_its_own_lease() -> None:
+    verbs = _granted(rules("own"), "coordination.k8s.io", "leases")
+
+    assert verbs == READ | {"create", "patch", "update"}
+
+
+def _granted(given: list[Json], group: str, resource: str) -> set[str]:
+    return {
+        verb
+        for rule in given
+        if group in rule["apiGroups"] and resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
