@@ -1,0 +1,29 @@
+"""Kubernetes' quantities, such as `500m`, `2` and `4Gi`, as exact numbers."""
+
+import re
+from fractions import Fraction
+
+PATTERN = r"[0-9]+(\.[0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?"
+"""The quantities that a resource can have: none is negative."""
+
+_SUFFIXES = {
+    "": Fraction(1),
+    **{suffix: Fraction(1, 1000**n) for n, suffix in enumerate("mun", start=1)},
+    **{suffix: Fraction(1000**n) for n, suffix in enumerate("kMGTPE", start=1)},
+    **{f"{suffix}i": Fraction(1024**n) for n, suffix in enumerate("KMGTPE", start=1)},
+}
+
+
+def parse(quantity: int | str) -> Fraction:
+    """The number that a quantity stands for, exactly.
+
+    Raises ValueError where it is no quantity or is below zero.
+    """
+    text = str(quantity)
+    if not re.fullmatch(PATTERN, text, re.ASCII):
+        raise ValueError(f"{text!r} is not a quantity such as 500m, 2 or 4Gi")
+    number = text.rstrip("KMGTPEikmun")
+    if suffix := text[len(number) :]:
+        return Fraction(number.rstrip(".")) * _SUFFIXES[suffix]
+    mantissa, _, exponent = text.lower().partition("e")
+    return Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0)

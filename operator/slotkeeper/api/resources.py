@@ -1,0 +1,65 @@
+"""CPU, memory and the like, as a container asks for them."""
+
+import re
+from typing import Annotated, ClassVar
+
+from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
+
+from slotkeeper.api import quantity
+from slotkeeper.api.rules import Rule, Struct
+
+Quantity = Annotated[
+    StrictInt | StrictStr,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+        }
+    ),
+    Rule(
+        f"string(self).matches(r'^(?:{quantity.PATTERN})$')",
+        "must be a quantity such as 500m, 2 or 4Gi",
+        lambda value: (
+            len(str(value)) <= 32
+            and re.fullmatch(quantity.PATTERN, str(value), re.ASCII) is not None
+        ),
+    ),
+]
+
+_KNOWN = "cpu|memory|ephemeral-storage|hugepages-.+|[^/]+/[^/]+"
+
+Quantities = Annotated[
+    dict[str, Quantity],
+    Field(max_length=16),
+    Rule(
+        f"self.all(name, name.matches(r'^(?:{_KNOWN})$'))",
+        "must name only cpu, memory, ephemeral-storage, hugepages-SIZE or resources with a domain, "
+        "such as example.com/card",
+        lambda quantities: all(re.fullmatch(_KNOWN, name) for name in quantities),
+    ),
+]
+
+
+class Resources(Struct):
+    """What one replica is promised and what it may take."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
+            "!(name in self.limits) || quantity(string(self.requests[name]))"
+            ".compareTo(quantity(string(self.limits[name]))) <= 0)",
+            "requests must not be above limits",
+            lambda resources: all(
+                quantity.parse(request) <= quantity.parse(resources.limits[name])
+                for name, request in resources.requests.items()
+                if name in resources.limits
+            ),
+        ),
+    )
+
+    requests: Quantities = Field(default_factory=dict)
+    """What the node must have free for a replica, by resource. Example: {cpu: 2, memory: 8Gi}"""
+
+    limits: Quantities = Field(default_factory=dict)
+    """What a replica may take at most, by resource. Example: {memory: 16Gi}"""

@@ -1,0 +1,230 @@
+"""The LlamaServer: what a user writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, ValidationError
+
+from slotkeeper.api.arch import ComputeArch
+from slotkeeper.api.resources import Resources
+from slotkeeper.api.rules import Rule, Struct, matches
+
+GROUP = "slotkeeper.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "LlamaServer"
+PLURAL = "llamaservers"
+
+MAX_REPLICAS = 1000
+
+Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS, json_schema_extra={"format": "int32"})]
+
+NAME_RULES = (
+    matches(
+        "[a-z]([-a-z0-9]{0,61}[a-z0-9])?",
+        "must be 1 to 63 lower-case letters, digits and '-', start with a letter and not end "
+        "with '-': it names the Service that clients use",
+    ),
+    Rule(
+        "!self.endsWith('-replicas')",
+        "must not end with '-replicas': the Service of another server's replicas may have that "
+        "name",
+        lambda name: not name.endswith("-replicas"),
+    ),
+)
+"""What must hold of `metadata.name`."""
+
+
+class Model(Struct):
+    """Where the model comes from. Each replica downloads and checks it before it starts."""
+
+    url: Annotated[
+        str,
+        Field(max_length=2048),
+        matches(
+            "https?://[^/?#].*",
+            "must start with http:// or https:// and a host, such as "
+            "https://example.com/model.gguf",
+        ),
+        matches("[!-~]*", "must be printable ASCII without blanks: write a blank as %20"),
+        Rule(
+            "!self.matches(r'^https?://[^/?#]*@')",
+            "must not hold a user name or password: whoever may read the resource would see it",
+            lambda url: "@" not in _authority(url),
+        ),
+    ]
+    """URL of the GGUF file: http:// or https://. Example: https://example.com/model.gguf"""
+
+    sha256: (
+        Annotated[
+            str,
+            Field(max_length=64),
+            matches(
+                "[0-9a-fA-F]{64}", "must be 64 hexadecimal digits, as `sha256sum FILE` prints them"
+            ),
+        ]
+        | None
+    ) = None
+    """SHA-256 of the file, 64 hexadecimal digits as `sha256sum` prints them. A file that does not
+    match is not served. Worth setting: without it, whoever can change what the URL answers
+    chooses what the server runs. Default: not checked."""
+
+
+class Gpu(Struct):
+    """The GPUs that one replica needs."""
+
+    count: Annotated[int, Field(ge=0, le=128, json_schema_extra={"format": "int32"})] = 1
+    """GPUs of one replica, all on one node. The whole model goes onto them. 0 makes a CPU server.
+    Default: 1."""
+
+    resource: Annotated[
+        str,
+        Field(max_length=253),
+        matches(
+            "[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?",
+            "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
+        ),
+    ] = "nvidia.com/gpu"
+    """Name of the extended resource that stands for a GPU, as the node's device plugin announces
+    it. Default: nvidia.com/gpu. Example: nvidia.com/mig-3g.20gb"""
+
+    compute_arch: ComputeArch | None = None
+    """CUDA compute capability that the GPUs must have: 7.5, 75, sm_75 and compute_75 all mean the
+    same. Replicas go only onto nodes labelled with it by GPU feature discovery
+    (nvidia.com/gpu.compute.major and .minor), since an image built for another one fails with
+    "no kernel image is available". Default: any."""
+
+
+class Autoscaling(Struct):
+    """Bounds for the number of replicas, which then follows demand: busy slots and waiting
+    requests."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.minReplicas <= self.maxReplicas",
+            "maxReplicas must be at least minReplicas",
+            lambda scaling: scaling.min_replicas <= scaling.max_replicas,
+        ),
+    )
+
+    min_replicas: Annotated[Replicas, Field(ge=1)] = 1
+    """Replicas that run with no demand at all, at least 1. Default: 1."""
+
+    max_replicas: Annotated[Replicas, Field(ge=1)]
+    """Replicas that run at most, however many requests wait. Example: 4"""
+
+
+class LlamaServerSpec(Struct):
+    """What is wanted: a model, its slots, and what one replica needs."""
+
+    rules: ClassVar = (
+        Rule(
+            "!(self.gpu.resource in self.?resources.?limits.orValue({}))",
+            "resources.limits must not name the GPU: say how many in gpu.count",
+            lambda spec: spec.gpu.resource not in spec.resources.limits,
+        ),
+        Rule(
+            "!(self.gpu.resource in self.?resources.?requests.orValue({}))",
+            "resources.requests must not name the GPU: say how many in gpu.count",
+            lambda spec: spec.gpu.resource not in spec.resources.requests,
+        ),
+    )
+
+    model: Model
+    """Where the model comes from."""
+
+    slots: Annotated[int, Field(ge=1, le=256, json_schema_extra={"format": "int32"})] = 4
+    """Requests that one replica works on at the same time, at least 1. Further ones wait in the
+    balancer. More slots raise the throughput, slow each request down and take memory for
+    contextPerSlot tokens each. Default: 4."""
+
+    context_per_slot: Annotated[
+        int, Field(ge=256, le=16_777_216, json_schema_extra={"format": "int32"})
+    ] = 4096
+    """Tokens, prompt and answer together, that each slot has room for, at least 256. A slot's room
+    is its own: a long request never takes another's. Default: 4096."""
+
+    gpu: Gpu = Gpu()
+    """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind."""
+
+    resources: Resources = Field(default_factory=Resources)
+    """CPU and memory of one replica, as a container's resources. The memory limit also bounds
+    llama-server's prompt cache (a quarter of it, at most 2 GiB), and the CPU limit its threads.
+    GPUs are asked for in gpu. Default: nothing requested, nothing limited."""
+
+    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Image to run instead of the operator's own. Its entrypoint must be llama-server, as that of
+    llama.cpp's own images is; with sh and curl in it a replica ends its running requests before
+    it goes. Default: the image that the operator was installed with.
+    Example: ghcr.io/ggml-org/llama.cpp:server-cuda"""
+
+    replicas: Replicas = 1
+    """Replicas that run while autoscaling is not set; then it says how many. `kubectl scale` sets
+    it. Default: 1."""
+
+    autoscaling: Autoscaling | None = None
+    """Set to let demand say how many replicas run. Default: as many as replicas says."""
+
+
+class InvalidSpec(ValueError):  # noqa: N818 (a condition's reason, and read as one)
+    """A LlamaServer that says what cannot be. Its message names the field and what is allowed."""
+
+
+@dataclass(frozen=True)
+class LlamaServer:
+    """One LlamaServer as it was read from the cluster."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    deleting: bool
+    """It has been deleted and is only waiting for its finalizers."""
+    spec: LlamaServerSpec
+    status: Mapping[str, Any]
+    """The status as it was read; empty where none was written yet."""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> "LlamaServer":
+        """Read a LlamaServer from its JSON tree.
+
+        Raises InvalidSpec where the spec or the name breaks a rule. The API server refuses those;
+        but one stored under an older schema may still come along.
+        """
+        metadata = raw["metadata"]
+        try:
+            for rule in NAME_RULES:
+                rule.check(metadata["name"])
+        except ValueError as error:
+            raise InvalidSpec(f"metadata.name: {error}") from None
+        try:
+            spec = LlamaServerSpec.model_validate(raw.get("spec") or {})
+        except ValidationError as error:
+            raise InvalidSpec(_sentence(error)) from None
+        return cls(
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+            deleting="deletionTimestamp" in metadata,
+            spec=spec,
+            status=raw.get("status") or {},
+        )
+
+
+def _authority(url: str) -> str:
+    _, _, rest = url.partition("://")
+    for end in "/?#":
+        rest, _, _ = rest.partition(end)
+    return rest
+
+
+def _sentence(error: ValidationError) -> str:
+    problems = (
+        (".".join(str(part) for part in ("spec", *problem["loc"])), problem["msg"])
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    )
+    return "; ".join(
+        f"{path}: {message.removeprefix('Value error, ')}" for path, message in problems
+    )

@@ -1,0 +1,102 @@
+"""The status of a LlamaServer: what the operator says of it."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, computed_field
+
+from slotkeeper.api.conditions import Condition
+from slotkeeper.api.rules import Struct
+
+Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
+Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
+
+
+class ModelStatus(Struct):
+    """The model that is served."""
+
+    file: Annotated[str, Field(max_length=2048)] = ""
+    """File name of the model: the last part of its URL's path."""
+
+
+class SlotsStatus(Struct):
+    """The slots of all ready replicas."""
+
+    total: Count = 0
+    """Slots that there are."""
+
+    busy: Count = 0
+    """Slots that work on a request."""
+
+
+class ScalingStatus(Struct):
+    """The last decision on the number of replicas."""
+
+    wanted: Count
+    """Replicas that are wanted."""
+
+    reason: Annotated[str, Field(max_length=64)]
+    """Why, as one word: Demand, AtMaximum, Steady, Held, Quiet, NoNumbers or Bounds; Fixed where
+    autoscaling is not set."""
+
+    message: Annotated[str, Field(max_length=1024)]
+    """Why, in slots. Example: "busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3"."""
+
+    last_scale_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When the number of replicas last changed, in RFC 3339."""
+
+
+class LlamaServerStatus(Struct):
+    """What there is, as the operator last saw it."""
+
+    observed_generation: Generation = 0
+    """The metadata.generation of the spec that this status was found for. Where it is behind, the
+    operator has not acted on the newest spec yet."""
+
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    """What holds and what does not: Ready sums up ModelReady, ReplicasReady and BalancerReady.
+    `kubectl wait --for=condition=Ready llamaserver/NAME` waits for all of them."""
+
+    replicas: Count = 0
+    """Replicas that there are, ready or not."""
+
+    ready_replicas: Count = 0
+    """Replicas that take requests."""
+
+    selector: Annotated[str, Field(max_length=512)] = ""
+    """Label selector of the replicas' pods, in text, for the scale subresource."""
+
+    slots: SlotsStatus = SlotsStatus()
+    """The slots of all ready replicas."""
+
+    waiting: Count = 0
+    """Requests that wait in the balancer for a slot."""
+
+    endpoint: Annotated[str, Field(max_length=512)] = ""
+    """URL for clients in the cluster: llama-server's HTTP API, with OpenAI's under /v1."""
+
+    model: ModelStatus = ModelStatus()
+    """The model that is served."""
+
+    scaling: ScalingStatus | None = None
+    """The last decision on the number of replicas."""
+
+    @computed_field
+    def replicas_ready(self) -> str:
+        """Ready and existing replicas as "1/2", for `kubectl get`."""
+        return f"{self.ready_replicas}/{self.replicas}"
+
+    @computed_field
+    def slots_in_use(self) -> str:
+        """Busy and existing slots as "3/4", for `kubectl get`."""
+        return f"{self.slots.busy}/{self.slots.total}"
+
+    def tree(self) -> dict[str, Any]:
+        """The status as its JSON tree, without what is not known."""
+        return self.model_dump(by_alias=True, exclude_none=True)

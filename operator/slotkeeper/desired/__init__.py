@@ -1,0 +1,1 @@
+"""From a LlamaServer to the manifests of its children. Pure."""

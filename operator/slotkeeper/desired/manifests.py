@@ -1,0 +1,24 @@
+"""server -> the manifests of all its children."""
+
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired import balancer
+from slotkeeper.desired import replicas as llama_servers
+from slotkeeper.desired.images import Images
+from slotkeeper.desired.metadata import Manifest
+
+
+def manifests(server: LlamaServer, replicas: int, images: Images) -> list[Manifest]:
+    """All that a server needs in the cluster, in the order in which it should be applied.
+
+    `replicas` is how many the decider wants. Each call returns fresh trees; the same arguments
+    give the same trees.
+    """
+    return [
+        balancer.service_account(server),
+        balancer.role(server),
+        balancer.role_binding(server),
+        balancer.service(server),
+        llama_servers.service(server),
+        balancer.deployment(server, images),
+        llama_servers.deployment(server, replicas, images),
+    ]

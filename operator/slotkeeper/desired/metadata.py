@@ -1,0 +1,54 @@
+"""What the manifests of all children have in common."""
+
+from typing import Any
+
+from slotkeeper.api.server import API_VERSION, KIND, LlamaServer
+from slotkeeper.desired.names import Component, labels
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as its JSON tree."""
+
+USER = 65532
+"""User and group of every container, whatever its image says: distroless images' "nonroot"."""
+
+DRAIN_SECONDS = 600
+"""How long a pod that is to go may still work on the requests that it has. Answers take minutes."""
+
+
+def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
+    """Metadata of a child: owned by the server, so that it goes when the server goes."""
+    return {
+        "name": name,
+        "namespace": server.namespace,
+        "labels": labels(server, component),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": server.name,
+                "uid": server.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def pod_security_context() -> Manifest:
+    """What Pod Security `restricted` asks of a pod."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security_context() -> Manifest:
+    """What Pod Security `restricted` asks of a container, and a root filesystem that stays."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }

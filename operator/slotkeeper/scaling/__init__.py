@@ -1,0 +1,1 @@
+"""From demand over time to a number of replicas, with its reason. Pure."""

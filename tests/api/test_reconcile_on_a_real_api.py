@@ -1,0 +1,251 @@
+"""The operator's reconcile on a real API server: defaults and managed fields are the real ones."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from llamaservers import raw_server
+from operating import KEY, Operator
+from slotkeeper.desired.names import Component
+from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.cluster import Conflict, Gone, Kind, Manifest, NotFound
+from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LEASES, LLAMA_SERVERS, PODS, SERVICES
+
+SPECS = [
+    pytest.param({"gpu": {"count": 0}}, id="cpu"),
+    pytest.param({"gpu": {"count": 2, "computeArch": "sm_75"}, "replicas": 3}, id="gpu"),
+    pytest.param(
+        {
+            "gpu": {"count": 0},
+            "resources": {
+                "requests": {"cpu": "1000m", "memory": "0.5Gi"},
+                "limits": {"cpu": 2, "memory": "2048Mi", "ephemeral-storage": "1e9"},
+            },
+            "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+        },
+        id="odd-quantities",
+    ),
+]
+
+
+@pytest.fixture
+async def cluster(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiCluster]:
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
+    async with await ApiCluster.connect() as connected:
+        yield connected
+        await connected.delete(LLAMA_SERVERS, *KEY)
+        for kind in CHILDREN:
+            for item in (await connected.list(kind, KEY.namespace, LABELS)).items:
+                await connected.delete(kind, KEY.namespace, item["metadata"]["name"])
+
+
+LABELS = {"slotkeeper.dev/server": KEY.name}
+
+
+def user_applies(api: ApiServer, **spec: Any) -> Manifest:
+    answer = api.post(
+        "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamaservers",
+        raw_server(KEY.name, **spec),
+    )
+    assert answer.status_code == 201, answer.text
+    created: Manifest = answer.json()
+    return created
+
+
+async def versions(cluster: ApiCluster) -> dict[tuple[str, str], str]:
+    kinds: tuple[Kind, ...] = (*CHILDREN, LLAMA_SERVERS)
+    return {
+        (kind.kind, item["metadata"]["name"]): item["metadata"]["resourceVersion"]
+        for kind in kinds
+        for item in (await cluster.list(kind, KEY.namespace)).items
+    }
+
+
+@pytest.mark.parametrize("spec", SPECS)
+async def test_a_second_reconcile_writes_nothing_though_the_api_server_sets_defaults(
+    api: ApiServer, cluster: ApiCluster, spec: dict[str, Any]
+) -> None:
+    user_applies(api, **spec)
+    await Operator(cluster).reconcile()
+    await Operator(cluster).reconcile()
+    requests = CountingCluster(cluster)
+
+    await Operator(requests).reconcile()
+
+    assert requests.writes == []
+
+
+async def test_the_status_is_taken_as_it_is_said(api: ApiServer, cluster: ApiCluster) -> None:
+    user_applies(api, gpu={"count": 0})
+
+    await Operator(cluster).reconcile()
+
+    server = await cluster.get(LLAMA_SERVERS, *KEY)
+    assert server is not None
+    conditions = {found["type"]: found for found in server["status"]["conditions"]}
+    assert set(conditions) == {"Ready", "ModelReady", "ReplicasReady", "BalancerReady"}
+    assert conditions["Ready"]["status"] == "False"
+    assert server["status"]["endpoint"] == "http://chat.default.svc:80"
+    listed = api.kubectl("get", "llama", KEY.name)
+    assert listed.returncode == 0, listed.stderr
+    assert "0/0" in listed.stdout
+    waited = api.kubectl("wait", "--for=condition=Ready=false", "llama/chat", "--timeout=5s")
+    assert waited.returncode == 0, waited.stderr
+
+
+DRIFTS = [
+    pytest.param("deployment", "chat-replicas", '{"spec":{"replicas":7}}', id="replicas"),
+    pytest.param(
+        "service",
+        "chat",
+        '{"spec":{"selector":{"slotkeeper.dev/component":"nothing"}}}',
+        id="selector",
+    ),
+    pytest.param("role", "chat-balancer", '{"rules":[]}', id="rules"),
+    pytest.param(
+        "deployment",
+        "chat-balancer",
+        '{"spec":{"template":{"spec":{"automountServiceAccountToken":null}}}}',
+        id="a-field-taken-out",
+    ),
+    pytest.param(
+        "deployment",
+        "chat-replicas",
+        '{"spec":{"template":{"spec":{"containers":[{"name":"llama-server","image":"evil"}]}}}}',
+        id="image",
+    ),
+    pytest.param(
+        "serviceaccount",
+        "chat-balancer",
+        '{"metadata":{"labels":{"slotkeeper.dev/server":null}}}',
+        id="label",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "patch"), DRIFTS)
+async def test_what_somebody_changed_is_put_right(
+    api: ApiServer, cluster: ApiCluster, kind: str, name: str, patch: str
+) -> None:
+    user_applies(api, gpu={"count": 0})
+    await Operator(cluster).reconcile()
+    before = await specs(cluster)
+    changed = api.kubectl("patch", kind, name, "--type=strategic", "-p", patch)
+    assert changed.returncode == 0, changed.stderr
+    assert await specs(cluster) != before
+
+    await Operator(cluster).reconcile()
+
+    assert await specs(cluster) == before
+
+
+async def specs(cluster: ApiCluster) -> dict[tuple[str, str], Any]:
+    ignored = {"metadata", "status"}
+    return {
+        (kind.kind, item["metadata"]["name"]): (
+            {key: value for key, value in item.items() if key not in ignored},
+            item["metadata"]["labels"],
+        )
+        for kind in CHILDREN
+        for item in (await cluster.list(kind, KEY.namespace, None)).items
+        if "ownerReferences" in item["metadata"]
+    }
+
+
+async def test_a_field_that_is_no_longer_wanted_goes(api: ApiServer, cluster: ApiCluster) -> None:
+    user_applies(api, gpu={"count": 1, "computeArch": "7.5"})
+    await Operator(cluster).reconcile()
+    patched = api.kubectl(
+        "patch", "llama", "chat", "--type=merge", "-p", '{"spec":{"gpu":{"computeArch":null}}}'
+    )
+    assert patched.returncode == 0, patched.stderr
+
+    await Operator(cluster).reconcile()
+
+    deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
+    assert deployment is not None
+    assert "affinity" not in deployment["spec"]["template"]["spec"]
+
+
+async def test_a_deleted_child_comes_back(api: ApiServer, cluster: ApiCluster) -> None:
+    user_applies(api, gpu={"count": 0})
+    await Operator(cluster).reconcile()
+    await cluster.delete(SERVICES, KEY.namespace, "chat")
+
+    await Operator(cluster).reconcile()
+
+    service = await cluster.get(SERVICES, KEY.namespace, "chat")
+    assert service is not None
+    assert service["metadata"]["labels"]["slotkeeper.dev/component"] == Component.BALANCER
+
+
+async def test_a_guarded_apply_is_refused_when_the_object_has_changed(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    lease: Manifest = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "guarded", "namespace": "default"},
+        "spec": {"holderIdentity": "a"},
+    }
+    first = await cluster.create(lease)
+    with pytest.raises(Conflict):
+        await cluster.create(lease)
+    version = {"resourceVersion": first["metadata"]["resourceVersion"]}
+    guarded = {**lease, "metadata": lease["metadata"] | version, "spec": {"holderIdentity": "b"}}
+    await cluster.apply(guarded)
+
+    with pytest.raises(Conflict):
+        await cluster.apply({**guarded, "spec": {"holderIdentity": "c"}})
+
+    await cluster.delete(LEASES, "default", "guarded")
+    await cluster.delete(LEASES, "default", "guarded")
+
+
+async def test_a_delete_of_another_uid_is_refused(api: ApiServer, cluster: ApiCluster) -> None:
+    user_applies(api, gpu={"count": 0})
+
+    with pytest.raises(Conflict):
+        await cluster.delete(LLAMA_SERVERS, *KEY, uid="another")
+
+
+async def test_a_status_never_brings_a_server_back(cluster: ApiCluster) -> None:
+    gone = raw_server(KEY.name) | {"status": {"waiting": 1}}
+    gone["metadata"]["namespace"] = KEY.namespace
+
+    with pytest.raises(NotFound):
+        await cluster.patch_status(gone)
+
+
+async def test_a_watch_tells_what_happened_since_the_listing(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    listing = await cluster.list(LLAMA_SERVERS, KEY.namespace)
+    created = user_applies(api, gpu={"count": 0})
+
+    watch = cluster.watch(LLAMA_SERVERS, KEY.namespace, None, listing.resource_version)
+    async for event in watch:
+        if event.type == "ADDED":
+            assert event.object["metadata"]["uid"] == created["metadata"]["uid"]
+            break
+
+
+async def test_a_watch_from_too_long_ago_says_so(cluster: ApiCluster) -> None:
+    with pytest.raises(Gone):
+        async for _ in cluster.watch(PODS, "default", None, "1"):
+            pass
+
+
+class CountingCluster:
+    """Passes everything on and notes the writes."""
+
+    def __init__(self, cluster: ApiCluster) -> None:
+        self.writes: list[str] = []
+        self._cluster = cluster
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"apply", "create", "delete", "patch_status"}:
+            self.writes.append(name)
+        return getattr(self._cluster, name)

@@ -1,0 +1,123 @@
+"""Every golden server, the examples among them, and all that the operator would make of it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver import ApiServer
+from llamaservers import EXAMPLES, IMAGES, golden_cases, parsed
+from slotkeeper.desired.manifests import manifests
+
+NAMESPACE = "restricted"
+
+PATHS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "LlamaServer": "/apis/slotkeeper.dev/v1alpha1/namespaces/{}/llamaservers",
+    "Pod": "/api/v1/namespaces/{}/pods",
+}
+
+each_golden = pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module")
+def restricted(api: ApiServer) -> str:
+    """A namespace that refuses every pod that is not as `restricted` wants it."""
+    level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    made = api.post(
+        "/api/v1/namespaces",
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": NAMESPACE, "labels": level},
+        },
+    )
+    assert made.status_code == 201, made.text
+    return NAMESPACE
+
+
+def read(case: Path) -> dict[str, Any]:
+    """A golden server, to be put into the restricted namespace."""
+    raw: dict[str, Any] = yaml.safe_load((case / "server.yaml").read_text())
+    return {**raw, "metadata": {**raw["metadata"], "namespace": NAMESPACE}}
+
+
+def pods(case: Path) -> Iterator[dict[str, Any]]:
+    """The pods that a server's Deployments would make."""
+    for manifest in manifests(parsed(read(case)), 1, IMAGES):
+        if manifest["kind"] == "Deployment":
+            template = manifest["spec"]["template"]
+            yield {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {**template["metadata"], "generateName": "pod-"},
+                "spec": template["spec"],
+            }
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_an_example_applies(api: ApiServer, example: Path) -> None:
+    done = api.kubectl("apply", "--dry-run=server", "--filename", str(example))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@each_golden
+def test_the_api_server_and_the_operator_give_a_server_the_same_defaults(
+    api: ApiServer, restricted: str, case: Path
+) -> None:
+    raw = read(case)
+
+    stored = api.post(PATHS["LlamaServer"].format(restricted), raw, dry_run=True).json()
+
+    assert parsed(stored).spec == parsed(raw).spec
+
+
+@each_golden
+def test_the_children_of_a_server_are_taken_without_a_warning(
+    api: ApiServer, restricted: str, case: Path
+) -> None:
+    for manifest in manifests(parsed(read(case)), 1, IMAGES):
+        name = manifest["metadata"]["name"]
+        answer = api.client.patch(
+            f"{PATHS[manifest['kind']].format(restricted)}/{name}",
+            params={
+                "dryRun": "All",
+                "fieldManager": "slotkeeper",
+                "fieldValidation": "Strict",
+                "force": "true",
+            },
+            headers={"Content-Type": "application/apply-patch+yaml"},
+            content=json.dumps(manifest),
+        )
+        assert answer.status_code == 201, answer.text
+        assert "Warning" not in answer.headers, answer.headers["Warning"]
+
+
+@each_golden
+def test_the_pods_of_a_server_pass_pod_security_restricted(
+    api: ApiServer, restricted: str, case: Path
+) -> None:
+    for pod in pods(case):
+        answer = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
+        assert answer.status_code == 201, answer.text
+        assert "Warning" not in answer.headers, answer.headers["Warning"]
+
+
+def test_the_namespace_refuses_a_pod_that_is_not_restricted(
+    api: ApiServer, restricted: str
+) -> None:
+    pod = next(pods(golden_cases()[0]))
+    del pod["spec"]["securityContext"]
+
+    answer = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
+
+    assert answer.status_code == 403
+    assert "violates PodSecurity" in answer.json()["message"]

@@ -1,0 +1,148 @@
+import json
+from typing import Any
+
+import yaml
+
+from apiserver import ApiServer
+from llamaservers import ROOT, raw_server
+
+CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+PATH = "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamaservers"
+
+STATUS = {
+    "observedGeneration": 1,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Serving",
+            "message": "2 of 2 replicas serve",
+            "lastTransitionTime": "2026-11-22T10:00:00Z",
+            "observedGeneration": 1,
+        }
+    ],
+    "replicas": 2,
+    "readyReplicas": 1,
+    "replicasReady": "1/2",
+    "selector": "slotkeeper.dev/server=seen,slotkeeper.dev/component=replica",
+    "slots": {"total": 8, "busy": 3},
+    "slotsInUse": "3/8",
+    "waiting": 5,
+    "endpoint": "http://seen.default.svc:80",
+    "model": {"file": "model.gguf"},
+    "scaling": {"wanted": 2, "reason": "Fixed", "message": "replicas: 2"},
+}
+
+
+def applied(api: ApiServer, name: str, **spec: Any) -> dict[str, Any]:
+    """A LlamaServer that is in the API server, as it came back."""
+    body = json.dumps(raw_server(name, **spec))
+    done = api.kubectl("apply", "--server-side", "--filename=-", "--output=json", stdin=body)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_api_server_takes_the_crd_without_a_warning(api: ApiServer) -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "slotkeeper.dev_llamaservers.yaml").read_text())
+
+    answer = api.client.patch(
+        f"{CRD_PATH}/{crd['metadata']['name']}",
+        params={"fieldManager": "test", "fieldValidation": "Strict", "force": "true"},
+        headers={"Content-Type": "application/apply-patch+yaml"},
+        content=yaml.safe_dump(crd),
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert "Warning" not in answer.headers
+    conditions = {each["type"]: each["status"] for each in answer.json()["status"]["conditions"]}
+    assert conditions["Established"] == "True"
+    # Absent too, where the schema is structural.
+    assert "NonStructuralSchema" not in conditions
+
+
+def test_kubectl_explains_each_field(api: ApiServer) -> None:
+    done = api.kubectl("explain", "llamaserver.spec", "--recursive")
+    assert done.returncode == 0, done.stderr
+    paths = explained(done.stdout)
+    assert {"model.url", "gpu.computeArch", "autoscaling.maxReplicas"} <= set(paths)
+
+    for path in paths:
+        about = api.kubectl("explain", f"llamaserver.spec.{path}").stdout
+        _, _, description = about.partition("DESCRIPTION:")
+        assert description.strip(), path
+        assert "<empty>" not in description, path
+
+
+def explained(text: str) -> list[str]:
+    """Paths of the fields that `kubectl explain --recursive` lists, two blanks a level."""
+    paths: list[str] = []
+    above: list[str] = []
+    _, _, fields = text.partition("FIELDS:\n")
+    for line in fields.splitlines():
+        if name := line.strip().split("\t")[0]:
+            level = (len(line) - len(line.lstrip())) // 2 - 1
+            above = [*above[:level], name]
+            paths.append(".".join(above))
+    return paths
+
+
+def test_kubectl_get_shows_what_people_look_for(api: ApiServer) -> None:
+    applied(api, "seen")
+    patched = api.client.patch(
+        f"{PATH}/seen/status",
+        params={"fieldValidation": "Strict"},
+        headers={"Content-Type": "application/merge-patch+json"},
+        content=json.dumps({"status": STATUS}),
+    )
+    assert patched.status_code == 200, patched.text
+    assert patched.json()["status"] == STATUS
+
+    header, row = api.kubectl("get", "llama", "seen").stdout.splitlines()
+    wide = api.kubectl("get", "llama", "seen", "--output=wide").stdout.splitlines()
+
+    assert header.split() == ["NAME", "READY", "REPLICAS", "SLOTS", "WAITING", "MODEL", "AGE"]
+    assert row.split()[:6] == ["seen", "True", "1/2", "3/8", "5", "model.gguf"]
+    assert wide[0].split()[7:] == ["REASON", "GPUS", "URL"]
+    assert wide[1].split()[7:] == ["Serving", "1", "http://seen.default.svc:80"]
+
+
+def test_kubectl_get_all_shows_servers(api: ApiServer) -> None:
+    applied(api, "listed")
+
+    assert "llamaserver.slotkeeper.dev/listed" in api.kubectl("get", "all").stdout
+
+
+def test_kubectl_scale_sets_replicas(api: ApiServer) -> None:
+    applied(api, "scaled")
+
+    done = api.kubectl("scale", "llama/scaled", "--replicas=3")
+
+    assert done.returncode == 0, done.stderr
+    assert api.client.get(f"{PATH}/scaled").json()["spec"]["replicas"] == 3
+
+
+def test_scale_tells_an_autoscaler_how_many_replicas_there_are_and_which(api: ApiServer) -> None:
+    applied(api, "measured", replicas=2)
+    api.client.patch(
+        f"{PATH}/measured/status",
+        headers={"Content-Type": "application/merge-patch+json"},
+        content=json.dumps({"status": STATUS}),
+    )
+
+    scale = api.client.get(f"{PATH}/measured/scale").json()
+
+    assert scale["spec"] == {"replicas": 2}
+    assert scale["status"] == {"replicas": 2, "selector": STATUS["selector"]}
+
+
+def test_a_status_that_an_older_operator_wrote_in_part_is_taken(api: ApiServer) -> None:
+    applied(api, "partly")
+
+    patched = api.client.patch(
+        f"{PATH}/partly/status",
+        headers={"Content-Type": "application/merge-patch+json"},
+        content=json.dumps({"status": {"waiting": 1}}),
+    )
+
+    assert patched.json()["status"] == {"waiting": 1}

@@ -1,0 +1,271 @@
+"""The API server and the operator hold a server to the same rules, from the same place."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apiserver import ApiServer
+from llamaservers import parsed, raw_server
+from slotkeeper.api.server import InvalidSpec
+
+PATH = "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamaservers"
+
+URL = "https://models.example.com/model.gguf"
+
+
+def refusal(api: ApiServer, raw: dict[str, Any]) -> str | None:
+    """What the API server says against a server; None where it would take it."""
+    answer = api.post(PATH, raw, dry_run=True)
+    if answer.status_code == 201:
+        return None
+    assert answer.status_code in {400, 422}, answer.text
+    message: str = answer.json()["message"]
+    return message
+
+
+def is_taken_by_the_operator(raw: dict[str, Any]) -> bool:
+    try:
+        parsed(raw)
+    except InvalidSpec:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "sentence"),
+    [
+        ({"slots": 0}, "spec.slots", "should be greater than or equal to 1"),
+        ({"slots": -3}, "spec.slots", "should be greater than or equal to 1"),
+        ({"slots": 257}, "spec.slots", "should be less than or equal to 256"),
+        ({"slots": "4"}, "spec.slots", "must be of type integer"),
+        ({"slots": 1.5}, "spec.slots", "must be of type integer"),
+        ({"contextPerSlot": 255}, "spec.contextPerSlot", "greater than or equal to 256"),
+        ({"replicas": -1}, "spec.replicas", "should be greater than or equal to 0"),
+        ({"replicas": 1001}, "spec.replicas", "should be less than or equal to 1000"),
+        ({"image": ""}, "spec.image", "should be at least 1 chars long"),
+        ({"model": {}}, "spec.model.url", "Required value"),
+        (
+            {"model": {"url": "ftp://models.example.com/model.gguf"}},
+            "spec.model.url",
+            (
+                "must start with http:// or https:// and a host, such as "
+                "https://example.com/model.gguf"
+            ),
+        ),
+        ({"model": {"url": "model.gguf"}}, "spec.model.url", "must start with http:// or https://"),
+        ({"model": {"url": ""}}, "spec.model.url", "must start with http:// or https://"),
+        ({"model": {"url": "https:///a"}}, "spec.model.url", "and a host"),
+        ({"model": {"url": "https://h/a b"}}, "spec.model.url", "write a blank as %20"),
+        ({"model": {"url": "https://h/a\n"}}, "spec.model.url", "must be printable ASCII"),
+        ({"model": {"url": "https://hé/a"}}, "spec.model.url", "must be printable ASCII"),
+        (
+            {"model": {"url": "https://me:secret@h/a"}},
+            "spec.model.url",
+            "must not hold a user name or password",
+        ),
+        (
+            {"model": {"url": f"https://h/{'a' * 2048}"}},
+            "spec.model.url",
+            "may not be more than 2048",
+        ),
+        (
+            {"model": {"url": URL, "sha256": "abc"}},
+            "spec.model.sha256",
+            "must be 64 hexadecimal digits, as `sha256sum FILE` prints them",
+        ),
+        (
+            {"model": {"url": URL, "sha256": "g" * 64}},
+            "spec.model.sha256",
+            "must be 64 hexadecimal digits",
+        ),
+        ({"gpu": {"count": -1}}, "spec.gpu.count", "should be greater than or equal to 0"),
+        (
+            {"gpu": {"resource": "gpu"}},
+            "spec.gpu.resource",
+            "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
+        ),
+        ({"gpu": {"computeArch": "ampere"}}, "spec.gpu.computeArch", "should match '^([1-9]"),
+        ({"gpu": {"computeArch": "sm_7.5"}}, "spec.gpu.computeArch", "sm_|compute_"),
+        ({"gpu": {"computeArch": 0}}, "spec.gpu.computeArch", "greater than or equal to 1"),
+        (
+            {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+            "spec.autoscaling",
+            "maxReplicas must be at least minReplicas",
+        ),
+        ({"autoscaling": {}}, "spec.autoscaling.maxReplicas", "Required value"),
+        (
+            {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}},
+            "spec.autoscaling.minReplicas",
+            "should be greater than or equal to 1",
+        ),
+        (
+            {"resources": {"limits": {"gpu": 1}}},
+            "spec.resources.limits",
+            (
+                "must name only cpu, memory, ephemeral-storage, hugepages-SIZE or resources with a "
+                "domain"
+            ),
+        ),
+        (
+            {"resources": {"limits": {"memory": "4 GB"}}},
+            "spec.resources.limits",
+            "must be a quantity such as 500m, 2 or 4Gi",
+        ),
+        (
+            {"resources": {"requests": {"cpu": -1}}},
+            "spec.resources.requests",
+            "must be a quantity such as 500m, 2 or 4Gi",
+        ),
+        (
+            {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
+            "spec.resources",
+            "requests must not be above limits",
+        ),
+        (
+            {"resources": {"limits": {"nvidia.com/gpu": 1}}},
+            "spec",
+            "resources.limits must not name the GPU: say how many in gpu.count",
+        ),
+        (
+            {"gpu": {"resource": "amd.com/gpu"}, "resources": {"requests": {"amd.com/gpu": 1}}},
+            "spec",
+            "resources.requests must not name the GPU: say how many in gpu.count",
+        ),
+    ],
+)
+def test_a_bad_spec_is_refused_by_both_with_a_sentence(
+    api: ApiServer, spec: dict[str, Any], field: str, sentence: str
+) -> None:
+    raw = raw_server(**spec)
+
+    said = refusal(api, raw)
+
+    assert said is not None
+    assert field in said
+    assert sentence in said
+    assert not is_taken_by_the_operator(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("1st", 'metadata.name: Invalid value: "string": must be 1 to 63 lower-case letters'),
+        ("a.b", "must be 1 to 63 lower-case letters, digits and '-', start with a letter"),
+        ("a" * 64, "it names the Service that clients use"),
+        ("chat-replicas", "must not end with '-replicas'"),
+    ],
+)
+def test_a_name_that_no_service_can_have_is_refused_by_both(
+    api: ApiServer, name: str, sentence: str
+) -> None:
+    said = refusal(api, raw_server(name))
+
+    assert said is not None
+    assert sentence in said
+    assert not is_taken_by_the_operator(raw_server(name))
+
+
+@pytest.mark.parametrize("field", ["slot", "gpus", "maxReplicas"])
+def test_a_field_that_does_not_exist_is_refused_by_name(api: ApiServer, field: str) -> None:
+    unknown: dict[str, Any] = {field: 1}
+
+    said = refusal(api, raw_server(**unknown))
+
+    assert said is not None
+    assert f'unknown field "spec.{field}"' in said
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(7.55, id="two decimals"),
+        pytest.param(True, id="a truth value"),
+        pytest.param({"major": 7}, id="an object"),
+        pytest.param([7.5], id="a list"),
+    ],
+)
+def test_what_the_schema_cannot_say_of_a_compute_arch_the_operator_refuses(
+    api: ApiServer, arch: Any
+) -> None:
+    # The price of taking 7.5 without quotes: a CRD has no type for "number or string".
+    raw = raw_server(gpu={"computeArch": arch})
+
+    assert refusal(api, raw) is None
+    with pytest.raises(InvalidSpec, match="must be a compute capability such as"):
+        parsed(raw)
+
+
+def mostly(good: Any, strange: Any) -> st.SearchStrategy[Any]:
+    """Good values, and now and then one that may not be: else hardly a spec would be taken."""
+    return st.integers(0, 19).flatmap(lambda chance: strange if chance == 0 else good)
+
+
+quantities = mostly(
+    st.sampled_from([1, "1", "1000m", "1.5", "2e0", "3"]),
+    st.sampled_from([0, "500m", "1.5Gi", "2e3", "1n", "4Ki", "5.", -1, "-1", "x", "", "1 ", "1gi"]),
+)
+names = mostly(
+    st.sampled_from(["cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "example.com/card"]),
+    st.sampled_from(["nvidia.com/gpu", "amd.com/gpu", "gpu", "", "a/b/c", "/a"]),
+)
+amounts = st.dictionaries(names, quantities, max_size=3)
+
+specs = st.fixed_dictionaries(
+    {
+        "model": st.fixed_dictionaries(
+            {
+                "url": mostly(
+                    st.just(URL),
+                    st.builds(
+                        "{}{}".format,
+                        st.sampled_from(["https://", "http://h", "https:/", "HTTPS://", "s3://h"]),
+                        st.text("aé./?#@: \n-1[]%", max_size=8),
+                    ),
+                )
+            },
+            optional={
+                "sha256": mostly(st.just("0aF9" * 16), st.text("0aFg", min_size=63, max_size=65))
+            },
+        )
+    },
+    optional={
+        "slots": mostly(st.integers(1, 256), st.integers(-1, 300)),
+        "contextPerSlot": mostly(
+            st.integers(256, 16_777_216), st.sampled_from([0, 255, 16_777_217])
+        ),
+        "gpu": st.fixed_dictionaries(
+            {},
+            optional={
+                "count": mostly(st.integers(0, 128), st.integers(-1, 130)),
+                "resource": mostly(
+                    st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"]),
+                    st.text("a.-/_A", max_size=6),
+                ),
+                "computeArch": mostly(
+                    st.sampled_from([7.5, 75, "7.5", "sm_86", 12.1]),
+                    st.one_of(
+                        st.from_regex(r"(sm_|compute_|)[0-9]{0,3}\.?[0-9]?", fullmatch=True),
+                        st.integers(0, 1100),
+                    ),
+                ),
+            },
+        ),
+        "resources": st.fixed_dictionaries({}, optional={"requests": amounts, "limits": amounts}),
+        "image": mostly(st.just("a"), st.sampled_from(["", "a" * 1024, "a" * 1025])),
+        "replicas": mostly(st.integers(0, 1000), st.sampled_from([-1, 1001])),
+        "autoscaling": st.fixed_dictionaries(
+            {"maxReplicas": mostly(st.integers(3, 9), st.integers(-1, 1001))},
+            optional={"minReplicas": mostly(st.integers(1, 3), st.integers(-1, 9))},
+        ),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specs)
+def test_what_one_takes_the_other_takes(api: ApiServer, spec: dict[str, Any]) -> None:
+    raw = raw_server(**spec)
+
+    assert (refusal(api, raw) is None) == is_taken_by_the_operator(raw)

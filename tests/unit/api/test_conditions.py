@@ -1,0 +1,62 @@
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.api.conditions import ConditionType, Finding, Verdict, conditions, rfc3339
+
+THEN = "2026-11-22T10:00:00Z"
+NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
+
+VERDICTS: list[Verdict] = ["True", "False", "Unknown"]
+
+
+def before(status: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "Ready",
+            "status": status,
+            "reason": "Before",
+            "message": "",
+            "lastTransitionTime": THEN,
+        }
+    ]
+
+
+def test_a_condition_that_turns_carries_the_time_of_it() -> None:
+    finding = Finding(ConditionType.READY, "True", "Serving", "1 of 1 replicas serves")
+
+    (condition,) = conditions([finding], before("False"), generation=3, now=NOW)
+
+    assert condition.model_dump(by_alias=True) == {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Serving",
+        "message": "1 of 1 replicas serves",
+        "lastTransitionTime": "2026-11-22T12:30:15Z",
+        "observedGeneration": 3,
+    }
+
+
+def test_a_condition_that_is_new_begins_now() -> None:
+    finding = Finding(ConditionType.MODEL_READY, "Unknown", "NotSeen", "")
+
+    (condition,) = conditions([finding], before("True"), generation=1, now=NOW)
+
+    assert condition.last_transition_time == rfc3339(NOW)
+
+
+@given(st.sampled_from(VERDICTS), st.sampled_from(VERDICTS))
+def test_the_time_moves_only_when_the_status_does(old: Verdict, new: Verdict) -> None:
+    finding = Finding(ConditionType.READY, new, "After", "for another reason")
+
+    (condition,) = conditions([finding], before(old), generation=2, now=NOW)
+
+    assert (condition.last_transition_time == THEN) == (old == new)
+
+
+def test_times_are_written_in_utc() -> None:
+    zone = timezone(timedelta(hours=2))
+
+    assert rfc3339(datetime(2026, 1, 1, 1, 0, tzinfo=zone)) == "2025-12-31T23:00:00Z"

@@ -1,0 +1,122 @@
+from typing import Any
+
+import pytest
+
+from llamaservers import parsed, raw_server
+from slotkeeper.api.resources import Resources
+from slotkeeper.api.server import Autoscaling, Gpu, InvalidSpec, LlamaServerSpec, Model
+
+
+def test_a_server_says_only_its_model_and_the_rest_has_defaults() -> None:
+    server = parsed(raw_server("chat"))
+
+    assert (server.name, server.namespace, server.generation) == ("chat", "default", 1)
+    assert (server.deleting, server.status) == (False, {})
+    assert server.spec == LlamaServerSpec(
+        model=Model(url="https://models.example.com/model.gguf", sha256=None),
+        slots=4,
+        context_per_slot=4096,
+        gpu=Gpu(count=1, resource="nvidia.com/gpu", compute_arch=None),
+        resources=Resources(requests={}, limits={}),
+        image=None,
+        replicas=1,
+        autoscaling=None,
+    )
+
+
+def test_a_server_says_everything() -> None:
+    spec = parsed(
+        raw_server(
+            model={"url": "http://models.svc/a.gguf?v=2", "sha256": "aB" * 32},
+            slots=8,
+            contextPerSlot=8192,
+            gpu={"count": 2, "resource": "nvidia.com/mig-3g.20gb", "computeArch": "sm_80"},
+            resources={"requests": {"cpu": "500m"}, "limits": {"cpu": 1, "example.com/card": 1}},
+            image="example.com/llama-server:1",
+            replicas=0,
+            autoscaling={"maxReplicas": 3},
+        )
+    ).spec
+
+    assert spec == LlamaServerSpec(
+        model=Model(url="http://models.svc/a.gguf?v=2", sha256="aB" * 32),
+        slots=8,
+        context_per_slot=8192,
+        gpu=Gpu(count=2, resource="nvidia.com/mig-3g.20gb", compute_arch="8.0"),
+        resources=Resources(requests={"cpu": "500m"}, limits={"cpu": 1, "example.com/card": 1}),
+        image="example.com/llama-server:1",
+        replicas=0,
+        autoscaling=Autoscaling(min_replicas=1, max_replicas=3),
+    )
+
+
+def test_a_server_that_is_deleted_says_so() -> None:
+    raw = raw_server()
+    raw["metadata"]["deletionTimestamp"] = "2026-11-22T10:00:00Z"
+
+    assert parsed(raw).deleting
+
+
+def test_a_field_of_a_newer_schema_is_passed_over() -> None:
+    assert parsed(raw_server(drainSeconds=5)).spec == parsed(raw_server()).spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"slots": 0}, "spec.slots: Input should be greater than or equal to 1"),
+        ({"slots": "4"}, "spec.slots: Input should be a valid integer"),
+        (
+            {"model": {"url": "ftp://models.example.com/model.gguf"}},
+            (
+                "spec.model.url: must start with http:// or https:// and a host, such as "
+                "https://example.com/model.gguf"
+            ),
+        ),
+        ({"model": {}}, "spec.model.url: Field required"),
+        (
+            {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+            "spec.autoscaling: maxReplicas must be at least minReplicas",
+        ),
+        (
+            {"gpu": {"computeArch": "ampere"}},
+            (
+                "spec.gpu.computeArch: must be a compute capability such as 7.5, 75, sm_75 or "
+                "compute_75"
+            ),
+        ),
+        (
+            {"slots": 0, "replicas": -1},
+            (
+                "spec.slots: Input should be greater than or equal to 1; "
+                "spec.replicas: Input should be greater than or equal to 0"
+            ),
+        ),
+    ],
+)
+def test_a_bad_spec_is_refused_with_its_field_and_what_is_allowed(
+    spec: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        parsed(raw_server(**spec))
+
+    assert str(refused.value) == message
+
+
+def test_a_spec_that_is_missing_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match=r"^spec\.model: Field required$"):
+        parsed({"metadata": {"name": "chat"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("1st", "metadata.name: must be 1 to 63 lower-case letters"),
+        ("a.b", "metadata.name: must be 1 to 63 lower-case letters"),
+        ("a" * 64, "metadata.name: must be 1 to 63 lower-case letters"),
+        ("chat-replicas", "metadata.name: must not end with '-replicas'"),
+    ],
+)
+def test_a_name_that_no_service_can_have_is_refused(name: str, message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        parsed(raw_server(name))

@@ -1,0 +1,48 @@
+from slotkeeper.api.conditions import Condition
+from slotkeeper.api.status import LlamaServerStatus, ModelStatus, SlotsStatus
+
+
+def test_a_status_is_a_tree_with_what_is_known() -> None:
+    status = LlamaServerStatus(
+        observed_generation=2,
+        conditions=[
+            Condition(
+                type="Ready",
+                status="True",
+                reason="Serving",
+                message="",
+                last_transition_time="2026-11-22T10:00:00Z",
+                observed_generation=2,
+            )
+        ],
+        replicas=2,
+        ready_replicas=1,
+        selector="a=b",
+        slots=SlotsStatus(total=4, busy=3),
+        waiting=5,
+        endpoint="http://chat.default.svc:80",
+        model=ModelStatus(file="model.gguf"),
+    )
+
+    assert status.tree() == {
+        "observedGeneration": 2,
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "Serving",
+                "message": "",
+                "lastTransitionTime": "2026-11-22T10:00:00Z",
+                "observedGeneration": 2,
+            }
+        ],
+        "replicas": 2,
+        "readyReplicas": 1,
+        "replicasReady": "1/2",
+        "selector": "a=b",
+        "slots": {"total": 4, "busy": 3},
+        "slotsInUse": "3/4",
+        "waiting": 5,
+        "endpoint": "http://chat.default.svc:80",
+        "model": {"file": "model.gguf"},
+    }

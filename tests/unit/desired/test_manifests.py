@@ -1,0 +1,287 @@
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamaservers import IMAGES, UID, server
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired.manifests import manifests
+from slotkeeper.desired.metadata import Manifest
+
+Child = tuple[str, str]
+
+
+def children(of: LlamaServer, replicas: int = 1) -> dict[Child, Manifest]:
+    """Manifests by kind and name."""
+    return {
+        (manifest["kind"], manifest["metadata"]["name"]): manifest
+        for manifest in manifests(of, replicas, IMAGES)
+    }
+
+
+def llama_servers(of: LlamaServer, replicas: int = 1) -> Any:
+    """The Deployment of the llama-servers."""
+    return children(of, replicas)["Deployment", f"{of.name}-replicas"]
+
+
+def balancer(of: LlamaServer) -> Any:
+    """The Deployment of the balancer."""
+    return children(of)["Deployment", f"{of.name}-balancer"]
+
+
+def container(of: LlamaServer) -> Any:
+    """The container llama-server."""
+    (found,) = llama_servers(of)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def argument(of: LlamaServer, flag: str) -> str:
+    """What follows a flag of llama-server."""
+    arguments = container(of)["args"]
+    value: str = arguments[arguments.index(flag) + 1]
+    return value
+
+
+def test_a_server_has_these_children() -> None:
+    assert list(children(server("chat"))) == [
+        ("ServiceAccount", "chat-balancer"),
+        ("Role", "chat-balancer"),
+        ("RoleBinding", "chat-balancer"),
+        ("Service", "chat"),
+        ("Service", "chat-replicas"),
+        ("Deployment", "chat-balancer"),
+        ("Deployment", "chat-replicas"),
+    ]
+
+
+def test_each_child_is_owned_by_its_server() -> None:
+    for manifest in manifests(server("chat"), 1, IMAGES):
+        assert manifest["metadata"]["namespace"] == "default"
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        assert owner == {
+            "apiVersion": "slotkeeper.dev/v1alpha1",
+            "kind": "LlamaServer",
+            "name": "chat",
+            "uid": UID,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+
+specs = st.fixed_dictionaries(
+    {},
+    optional={
+        "slots": st.integers(1, 256),
+        "contextPerSlot": st.integers(256, 8192),
+        "gpu": st.fixed_dictionaries(
+            {}, optional={"count": st.integers(0, 8), "computeArch": st.just("sm_80")}
+        ),
+        "resources": st.sampled_from([{}, {"limits": {"memory": "4Gi", "cpu": "1500m"}}]),
+        "image": st.just("example.com/llama-server:1"),
+    },
+)
+scalings = st.fixed_dictionaries(
+    {},
+    optional={
+        "replicas": st.integers(0, 9),
+        "autoscaling": st.integers(1, 9).map(lambda most: {"maxReplicas": most}),
+    },
+)
+
+
+@given(specs, scalings, st.integers(0, 9), st.integers(0, 9))
+def test_scaling_alone_restarts_no_pod(
+    spec: dict[str, Any], scaling: dict[str, Any], one: int, other: int
+) -> None:
+    before = children(server(**spec), one)
+    after = children(server(**spec, **scaling), other)
+
+    before["Deployment", "chat-replicas"]["spec"]["replicas"] = other
+    assert before == after
+
+
+@given(specs, specs)
+def test_no_change_of_the_replicas_restarts_the_balancer(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert balancer(server(**one)) == balancer(server(**other))
+
+
+@given(specs)
+def test_each_call_gives_the_same_trees_and_none_is_shared(spec: dict[str, Any]) -> None:
+    given_server = server(**spec)
+    first = manifests(given_server, 1, IMAGES)
+    kept = copy.deepcopy(first)
+
+    for manifest in first:
+        spoil(manifest)
+
+    assert manifests(given_server, 1, IMAGES) == kept
+
+
+def spoil(tree: Any) -> None:
+    """Change all that can be changed in a tree."""
+    for part in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(part, dict | list):
+            spoil(part)
+    tree.clear()
+
+
+def test_selectors_hold_only_what_never_changes() -> None:
+    for (kind, _), manifest in children(server("chat")).items():
+        if kind == "Deployment":
+            selector = manifest["spec"]["selector"]["matchLabels"]
+        elif kind == "Service":
+            selector = manifest["spec"]["selector"]
+        else:
+            continue
+        assert set(selector) == {"slotkeeper.dev/server", "slotkeeper.dev/component"}
+
+
+def test_the_deployment_has_the_replicas_that_the_decider_wants() -> None:
+    assert llama_servers(server(replicas=1), 5)["spec"]["replicas"] == 5
+
+
+def test_a_rollout_needs_no_spare_gpu() -> None:
+    strategy = llama_servers(server(gpu={"count": 1}))["spec"]["strategy"]
+
+    assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_a_rollout_on_the_cpu_never_serves_with_fewer() -> None:
+    strategy = llama_servers(server(gpu={"count": 0}))["spec"]["strategy"]
+
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_gpus_are_requested_and_limited_beside_the_rest() -> None:
+    resources = container(
+        server(
+            gpu={"count": 2, "resource": "amd.com/gpu"},
+            resources={"requests": {"cpu": 2}, "limits": {"memory": "8Gi"}},
+        )
+    )["resources"]
+
+    assert resources == {
+        "requests": {"cpu": "2", "amd.com/gpu": "2"},
+        "limits": {"memory": "8Gi", "amd.com/gpu": "2"},
+    }
+
+
+def test_a_cpu_server_asks_for_no_gpu() -> None:
+    cpu = server(gpu={"count": 0})
+
+    assert container(cpu)["resources"] == {}
+    assert argument(cpu, "--n-gpu-layers") == "0"
+
+
+def test_a_gpu_server_puts_all_layers_on_its_gpus() -> None:
+    assert argument(server(), "--n-gpu-layers") == "999"
+
+
+def test_a_compute_arch_picks_its_nodes() -> None:
+    pod = llama_servers(server(gpu={"computeArch": "sm_120"}))["spec"]["template"]["spec"]
+
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term["matchExpressions"] == [
+        {"key": "nvidia.com/gpu.compute.major", "operator": "In", "values": ["12"]},
+        {"key": "nvidia.com/gpu.compute.minor", "operator": "In", "values": ["0"]},
+    ]
+
+
+def test_without_a_compute_arch_any_node_will_do() -> None:
+    assert "affinity" not in llama_servers(server())["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "mib"),
+    [
+        pytest.param({}, 512, id="little where nothing is said"),
+        pytest.param({"limits": {"memory": "1Gi"}}, 256, id="a quarter of the limit"),
+        pytest.param({"limits": {"memory": "64Gi"}}, 2048, id="2 GiB at most"),
+        pytest.param({"requests": {"memory": "4G"}}, 953, id="a quarter of the request"),
+        pytest.param(
+            {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}, 512, id="the limit first"
+        ),
+        pytest.param({"limits": {"memory": 1}}, 0, id="none of next to nothing"),
+    ],
+)
+def test_the_prompt_cache_follows_the_memory(resources: dict[str, Any], mib: int) -> None:
+    assert argument(server(resources=resources), "--cache-ram") == str(mib)
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [("1500m", "2"), (4, "4"), ("100m", "1"), (0, "1")])
+def test_threads_follow_the_cpu_limit(cpu: int | str, threads: str) -> None:
+    assert argument(server(resources={"limits": {"cpu": cpu}}), "--threads") == threads
+
+
+def test_without_a_cpu_limit_llama_server_counts_the_cores() -> None:
+    assert "--threads" not in container(server(resources={"requests": {"cpu": 2}}))["args"]
+
+
+def test_a_checksum_is_checked_in_lower_case() -> None:
+    model = {"url": "http://models.example.com/a.gguf", "sha256": "AB" * 32}
+    pod = llama_servers(server(model=model))["spec"]["template"]["spec"]
+
+    assert pod["initContainers"][0]["command"] == [
+        *("slotkeeper", "fetch", "--url", "http://models.example.com/a.gguf"),
+        *("--sha256", "ab" * 32, "--to", "/models/model.gguf"),
+    ]
+
+
+def test_a_server_s_own_image_replaces_only_the_llama_server_s() -> None:
+    own = server(image="example.com/llama-server:1")
+    pod = llama_servers(own)["spec"]["template"]["spec"]
+
+    assert container(own)["image"] == "example.com/llama-server:1"
+    assert pod["initContainers"][0]["image"] == IMAGES.model
+    assert container(server())["image"] == IMAGES.llama_server
+
+
+def test_all_images_are_pulled_as_the_operator_was_told() -> None:
+    for manifest in manifests(server(), 1, replace(IMAGES, pull_policy="Never")):
+        if manifest["kind"] == "Deployment":
+            pod = manifest["spec"]["template"]["spec"]
+            for each in (*pod.get("initContainers", []), *pod["containers"]):
+                assert each["imagePullPolicy"] == "Never"
+
+
+def test_replicas_have_no_service_account_token() -> None:
+    pod = llama_servers(server())["spec"]["template"]["spec"]
+
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_the_balancer_may_read_endpoint_slices_and_nothing_else() -> None:
+    assert children(server("chat"))["Role", "chat-balancer"]["rules"] == [
+        {
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+
+
+def test_clients_reach_the_balancer_and_the_balancer_the_replicas() -> None:
+    found = children(server("chat"))
+    clients, replicas = found["Service", "chat"], found["Service", "chat-replicas"]
+    pods = {
+        kind: found["Deployment", f"chat-{kind}"]["spec"]["template"]["metadata"]["labels"]
+        for kind in ("balancer", "replicas")
+    }
+
+    assert clients["spec"]["selector"].items() <= pods["balancer"].items()
+    assert replicas["spec"]["selector"].items() <= pods["replicas"].items()
+    assert not clients["spec"]["selector"].items() <= pods["replicas"].items()
+
+
+def test_one_server_s_selectors_take_no_pod_of_another() -> None:
+    one, other = server("chat"), server("chat-2")
+    labels = llama_servers(other)["spec"]["template"]["metadata"]["labels"]
+
+    assert not llama_servers(one)["spec"]["selector"]["matchLabels"].items() <= labels.items()
