@@ -22,7 +22,7 @@ def test_kubectl_get_shows_slots_and_replicas(server: Server) -> None:
 
     columns = ["NAME", "READY", "REPLICAS", "SLOTS", "WAITING", "MODEL", "AGE"]
     assert header.split() == columns
-    assert row.split()[:6] == ["llama", "True", "2", "0/4", "0", "quick.gguf"]
+    assert row.split()[:6] == ["llama", "True", "2/2", "0/4", "0", "quick.gguf"]
 
 
 def test_the_balancer_lists_the_server_as_its_model(server: Server) -> None:
