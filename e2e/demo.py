@@ -17,7 +17,7 @@ from watch import Watch
 NAME = "demo"
 SERVER = "llamaserver/quickstart"
 BURST = 8
-BURST_TOKENS = 1200
+BURST_TOKENS = 600
 SCALE_DOWN_PATIENCE = 180.0
 """Seconds to wait for the way back to one replica: a quiet minute, and a pod's end."""
 BEGAN = time.monotonic()
@@ -42,7 +42,12 @@ def main() -> int:
 
     say("kubectl apply -f examples/quickstart.yaml")
     cluster.call("kubectl", "apply", "-f", "examples/quickstart.yaml")
-    cluster.call("kubectl", "wait", "--for=condition=Ready", SERVER, "--timeout=180s")
+    try:
+        cluster.call("kubectl", "wait", "--for=condition=Ready", SERVER, "--timeout=180s")
+    except subprocess.CalledProcessError:
+        cluster.call("kubectl", "describe", SERVER)
+        cluster.call("kubectl", "get", "pods", "--all-namespaces")
+        raise
     address = cluster.get("service", "quickstart")["spec"]["clusterIP"]
     url = f"http://{address}"
 

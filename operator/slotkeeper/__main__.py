@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
-    "operator": ("slotkeeper.reconcile.main", "watch LlamaServers and keep the cluster as they say"),
+    "operator": (
+        "slotkeeper.reconcile.main",
+        "watch LlamaServers and keep the cluster as they say",
+    ),
     "balancer": ("slotkeeper.balancer.main", "hand requests to free slots of llama-servers"),
     "fetch": ("slotkeeper.model.main", "download a model, check it and put it in place"),
 }
@@ -19,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         lines = [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
         asked_for_help = command in {"-h", "--help"}
-        print(  # noqa: T201 (a command line speaks through print)
+        print(
             "\n".join(["usage: slotkeeper COMMAND …", "", *lines]),
             file=sys.stdout if asked_for_help else sys.stderr,
         )

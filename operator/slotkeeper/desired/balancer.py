@@ -16,6 +16,9 @@ from slotkeeper.desired.metadata import (
 )
 from slotkeeper.desired.names import Component
 
+LINGER_SECONDS = 30
+"""More than the time for which a balancer that ends still takes requests, before it drains."""
+
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
@@ -41,7 +44,7 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
                     "automountServiceAccountToken": True,
                     "enableServiceLinks": False,
                     "securityContext": pod_security_context(),
-                    "terminationGracePeriodSeconds": DRAIN_SECONDS,
+                    "terminationGracePeriodSeconds": DRAIN_SECONDS + LINGER_SECONDS,
                     "containers": [_container(server, images)],
                 },
             },

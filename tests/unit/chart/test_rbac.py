@@ -3,6 +3,7 @@ import pytest
 from chart import CHART, Json, rules
 from slotkeeper.kube import kinds
 from slotkeeper.kube.cluster import Kind
+from slotkeeper.reconcile.lease import LEASE_NAME
 
 READ = {"get", "list", "watch"}
 OWN_A_CHILD = READ | {"create", "patch", "delete"}
@@ -45,7 +46,14 @@ def test_the_operator_may_do_no_more_with_what_is_not_its_own(
 def test_the_operator_may_lead_and_watch_its_own_lease() -> None:
     verbs = _granted(rules("own"), "coordination.k8s.io", "leases")
 
-    assert verbs == READ | {"create", "patch", "update"}
+    assert verbs == READ | {"create", "patch"}
+
+
+def test_of_other_leases_the_operator_may_see_only_one_of_its_own_name() -> None:
+    [rule] = [rule for rule in rules("watched") if "leases" in rule["resources"]]
+
+    assert rule["resourceNames"] == [LEASE_NAME]
+    assert set(rule["verbs"]) == READ
 
 
 def _granted(given: list[Json], group: str, resource: str) -> set[str]:

@@ -1,0 +1,1 @@
+"""A real one-node Kubernetes cluster: on Docker by kind, else natively."""

@@ -1,0 +1,14 @@
+"""The addresses and names of the one node, the same in every native cluster."""
+
+NODE = "node0"
+ADDRESS = "192.0.2.10"
+"""The node's, of a block that is set aside for documentation."""
+API_PORT = 6443
+POD_RANGE = "10.244.0.0/24"
+SERVICE_RANGE = "10.96.0.0/16"
+API_SERVICE = "10.96.0.1"
+DNS_SERVICE = "10.96.0.10"
+DOMAIN = "cluster.local"
+SERVER = f"https://{ADDRESS}:{API_PORT}"
+COREDNS_IMAGE = "docker.io/slotkeeper/coredns"
+PAUSE_IMAGE = "docker.io/slotkeeper/pause"

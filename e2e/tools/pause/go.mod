@@ -1,0 +1,3 @@
+module slotkeeper.dev/e2e/tools/pause
+
+go 1.24

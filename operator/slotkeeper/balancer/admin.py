@@ -1,0 +1,41 @@
+"""The metrics port: for Prometheus, probes and the operator, never for clients."""
+
+from collections.abc import Callable
+
+from slotkeeper.balancer.proxy import Proxy
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.exchange import Exchange
+from slotkeeper.wire.message import Answer, json_answer
+
+_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Admin:
+    """Handles the metrics port's requests. `ready`: clients may be sent here."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.ready = False
+        self._proxy = proxy
+        self._pages: dict[bytes, Callable[[], Answer]] = {
+            b"/metrics": self._metrics,
+            b"/ready": self._readiness,
+            b"/healthz": lambda: json_answer(200, {"status": "ok"}),
+            b"/autoscaling": proxy.autoscaling,
+        }
+
+    def handle(self, exchange: Exchange) -> None:
+        """A request has come in whole."""
+        page = self._pages.get(exchange.request.path)
+        if page is None:
+            exchange.refuse(Refusal(404, "not_found", "there is no such page on this port"))
+        elif exchange.request.method not in {b"GET", b"HEAD"}:
+            exchange.refuse(Refusal(405, "method_not_allowed", "this port is only read from"))
+        else:
+            exchange.answer(page())
+
+    def _metrics(self) -> Answer:
+        return Answer(200, self._proxy.metrics.text(), _PROMETHEUS)
+
+    def _readiness(self) -> Answer:
+        ready = self.ready and not self._proxy.draining
+        return json_answer(200 if ready else 503, {"ready": ready})

@@ -1,0 +1,110 @@
+"""What the balancer answers itself, as one big llama-server would."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.message import Answer, json_answer
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is served: its name, and since when (seconds since 1970)."""
+
+    name: str
+    created: int
+
+
+def health(dispatcher: Dispatcher[Any]) -> Answer:
+    """200 where a replica has slots, else llama-server's 503 while it loads."""
+    if dispatcher.usable:
+        return json_answer(200, {"status": "ok"})
+    error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
+    return json_answer(503, {"error": error})
+
+
+def models(model: Model) -> Answer:
+    """The one model, as OpenAI lists it; also with no replica, since it is still served here."""
+    entry = {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "slotkeeper",
+    }
+    return json_answer(200, {"object": "list", "data": [entry]})
+
+
+def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Answer:
+    """All replicas' slots with ids of their own and without prompts.
+
+    `contexts`: tokens of context in a slot, by replica, where known.
+    """
+    listed: list[Json] = []
+    for replica in dispatcher.replicas.values():
+        count = max(replica.slots, replica.held) if replica.accepting else replica.held
+        for number in range(count):
+            slot: Json = {"id": len(listed), "is_processing": number < replica.held}
+            if context := contexts.get(replica.name):
+                slot["n_ctx"] = context
+            listed.append(slot)
+    return json_answer(200, listed)
+
+
+def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model) -> Answer:
+    """The little of llama-server's /props that holds for all replicas together."""
+    known = [context for context in contexts.values() if context]
+    settings: Json = {"n_ctx": min(known)} if known else {}
+    return json_answer(
+        200,
+        {
+            "total_slots": dispatcher.total,
+            "default_generation_settings": settings,
+            "model_alias": model.name,
+        },
+    )
+
+
+def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
+    """The demand, for whoever decides on replicas."""
+    busy, waiting = dispatcher.busy, dispatcher.waiting
+    return json_answer(
+        200,
+        {
+            "slots": {"total": dispatcher.total, "busy": busy},
+            "waiting": waiting,
+            "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
+            "replicas": sum(1 for _ in dispatcher.accepting()),
+            "demand": busy + waiting,
+            "peakDemand": max(peak, busy + waiting),
+        },
+    )
+
+
+def queue_full(message: str, retry_after: float) -> Refusal:
+    """429: there is no place in the queue."""
+    return Refusal(429, "queue_full", message, retry_after=retry_after)
+
+
+def waited_too_long(dispatcher: Dispatcher[Any], retry_after: float) -> Refusal:
+    """503: the time in the queue is over."""
+    if dispatcher.usable:
+        return Refusal(
+            503, "no_free_slot", "no slot came free in the time allowed", retry_after=retry_after
+        )
+    return Refusal(
+        503, "no_replica", "no replica became ready in the time allowed", retry_after=retry_after
+    )
+
+
+def draining() -> Refusal:
+    """503: this balancer ends."""
+    return Refusal(503, "shutting_down", "this balancer is shutting down", retry_after=1)
+
+
+def replica_failed(reason: str) -> Refusal:
+    """502: replicas failed the request before they answered, time and again."""
+    return Refusal(502, "replica_failed", f"the replica failed before it answered: {reason}")

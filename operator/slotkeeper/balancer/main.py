@@ -1,0 +1,116 @@
+"""The `slotkeeper balancer` process: puts the parts together, starts and ends them."""
+
+import asyncio
+import gc
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+from typing_extensions import override
+
+from slotkeeper.balancer.admin import Admin
+from slotkeeper.balancer.answers import Model
+from slotkeeper.balancer.endpoints import follow
+from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.options import Options, parse
+from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.proxy import Proxy
+from slotkeeper.balancer.record import AccessLog
+from slotkeeper.wire.server import Server
+
+_log = logging.getLogger("slotkeeper.balancer")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Balance until SIGTERM or SIGINT; 0 after an orderly end, 1 where it could not start."""
+    options = parse(argv)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    try:
+        uvloop.run(balance(options))
+    except OSError as error:
+        _log.error("cannot start: %s", error)
+        return 1
+    return 0
+
+
+async def balance(options: Options) -> None:
+    """Serve until a signal says to end. Raises OSError where an address cannot be listened on."""
+    loop = asyncio.get_running_loop()
+    ending = _signals(loop)
+    dispatcher: Dispatcher[Any] = Dispatcher(options.bounds)
+    proxy = Proxy(
+        dispatcher,
+        Metrics(dispatcher),
+        AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
+        Model(options.model, int(time.time())),
+        slots=options.slots,
+    )
+    admin = Admin(proxy)
+    clients, metrics = Server(proxy.handle, options.limits), Server(admin.handle)
+    bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
+    _log.info("listening on %s:%d, metrics on %s:%d", *bound[0], *bound[1])
+    async with asyncio.TaskGroup() as beside:
+        follower = beside.create_task(_follow(options, proxy, admin))
+        # What there is now lives as long as the process: no collection looks at it again.
+        gc.collect()
+        gc.freeze()
+        polite = await ending
+        admin.ready = False
+        _log.info("ending: %d requests in progress", len(proxy.active))
+        if polite:
+            await asyncio.sleep(options.linger_seconds)
+        clients.drain()
+        cut = await proxy.drain(options.drain_seconds)
+        follower.cancel()
+    _log.log(logging.WARNING if cut else logging.INFO, "ended: %d requests cut", cut)
+    await proxy.close()
+    await clients.close()
+    await metrics.close()
+
+
+async def _follow(options: Options, proxy: Proxy, admin: Admin) -> None:
+    if options.endpoints is None:
+        proxy.replicas.change(dict.fromkeys(options.replicas, True))
+        admin.ready = True
+        return
+    # The Kubernetes client is slow to import and only needed here.
+    from slotkeeper.kube.api import ApiCluster  # noqa: PLC0415
+
+    def changed(replicas: dict[str, bool]) -> None:
+        proxy.replicas.change(replicas)
+        admin.ready = True
+
+    async with await ApiCluster.connect() as cluster:
+        await follow(cluster, *options.endpoints, changed)
+
+
+def _signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+    ending: asyncio.Future[bool] = loop.create_future()
+
+    def end(polite: bool) -> None:
+        if not ending.done():
+            ending.set_result(polite)
+
+    loop.add_signal_handler(signal.SIGTERM, end, True)
+    loop.add_signal_handler(signal.SIGINT, end, False)
+    return ending
+
+
+class _JsonLines(logging.Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)

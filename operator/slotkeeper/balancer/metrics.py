@@ -1,0 +1,85 @@
+"""The balancer's numbers for Prometheus."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from slotkeeper.balancer.policy import Dispatcher
+
+_PREFIX = "slotkeeper_balancer"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Counters and histograms; gauges are read from the dispatcher when they are asked for."""
+
+    def __init__(self, dispatcher: Dispatcher[Any]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Gauges(dispatcher))
+        self._requests = Counter(
+            f"{_PREFIX}_requests",
+            "Requests that are over, by how they ended and the status that the client got.",
+            ["outcome", "code"],
+            registry=self._registry,
+        )
+        self._ends: dict[tuple[str, int], Counter] = {}
+        self.wait_seconds = self._histogram("wait_seconds", "From arrival to a slot.")
+        self.first_token_seconds = self._histogram(
+            "first_token_seconds", "From arrival to the answer's first byte after its head."
+        )
+        self.request_seconds = self._histogram("request_seconds", "From arrival to the end.")
+        self.let_go_seconds = self._histogram(
+            "let_go_seconds", "From a request's abort until its slot was free again."
+        )
+        self.retries = self._counter("retries", "Requests tried again before their first byte.")
+        self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
+        self.let_go_timeouts = self._counter(
+            "let_go_timeouts", "Slots taken for free though llama-server did not say so."
+        )
+
+    def over(self, outcome: str, status: int) -> None:
+        """A request is over: how, and with which status (0: the client got none)."""
+        child = self._ends.get((outcome, status))
+        if child is None:
+            child = self._requests.labels(outcome, str(status or "none"))
+            self._ends[outcome, status] = child
+        child.inc()
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _histogram(self, name: str, about: str) -> Histogram:
+        return Histogram(f"{_PREFIX}_{name}", about, buckets=_SECONDS, registry=self._registry)
+
+    def _counter(self, name: str, about: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", about, registry=self._registry)
+
+
+class _Gauges(Collector):
+    def __init__(self, dispatcher: Dispatcher[Any]) -> None:
+        self._dispatcher = dispatcher
+
+    @override
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        dispatcher = self._dispatcher
+        total = GaugeMetricFamily(f"{_PREFIX}_slots_total", "Slots.", labels=["replica"])
+        busy = GaugeMetricFamily(f"{_PREFIX}_slots_busy", "Slots held.", labels=["replica"])
+        for replica in dispatcher.replicas.values():
+            total.add_metric([replica.name], replica.slots if replica.accepting else replica.held)
+            busy.add_metric([replica.name], replica.held)
+        yield total
+        yield busy
+        yield _gauge("waiting", "Requests without a slot.", dispatcher.waiting)
+        yield _gauge("waiting_bytes", "Bodies of waiting requests.", dispatcher.waiting_bytes)
+        yield _gauge(
+            "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.accepting())
+        )
+
+
+def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", about, value=value)

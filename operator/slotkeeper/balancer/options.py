@@ -1,0 +1,172 @@
+"""The balancer's command line."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slotkeeper.balancer.policy import Bounds
+from slotkeeper.wire.limits import Limits
+
+Address = tuple[str, int]
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `slotkeeper balancer` was told."""
+
+    listen: Address
+    metrics: Address
+    replicas: tuple[str, ...]
+    endpoints: tuple[str, str] | None
+    slots: int | None
+    model: str
+    bounds: Bounds
+    limits: Limits
+    linger_seconds: float
+    drain_seconds: float
+    access_log: bool
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Options from a command line. Raises SystemExit with a sentence where it is not valid."""
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if given.slots is not None and given.endpoints:
+        parser.error("--slots goes with --replica; with --endpoints each replica's /slots is read")
+    bounds = Bounds(
+        max_waiting=given.max_waiting,
+        max_waiting_bytes=given.max_waiting_mib * MIB,
+        max_wait=given.max_wait,
+        max_wait_no_replica=given.max_wait_no_replica,
+    )
+    return Options(
+        listen=given.listen,
+        metrics=given.metrics,
+        replicas=tuple(dict.fromkeys(given.replica or ())),
+        endpoints=given.endpoints,
+        slots=given.slots,
+        model=given.model,
+        bounds=bounds,
+        limits=Limits(max_body=given.max_body_mib * MIB),
+        linger_seconds=given.linger_seconds,
+        drain_seconds=given.drain_seconds,
+        access_log=given.access_log,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slotkeeper balancer",
+        description="Hands requests to free slots of llama-servers: one queue, first in first out, "
+        "never more requests on a replica than it has slots.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--listen", type=_address, required=True, metavar="HOST:PORT", help="for clients")
+    add(
+        "--metrics",
+        type=_address,
+        required=True,
+        metavar="HOST:PORT",
+        help="/metrics, /ready, /healthz and /autoscaling; not for clients",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--replica",
+        action="append",
+        type=_replica,
+        metavar="HOST:PORT",
+        help="a llama-server; may be given several times",
+    )
+    source.add_argument(
+        "--endpoints",
+        type=_service,
+        metavar="NAMESPACE/SERVICE",
+        help="follow the EndpointSlices of this Kubernetes Service, port name http",
+    )
+    add("--slots", type=_positive, metavar="N", help="slots of a replica; unset: from its /slots")
+    add("--model", default="default", metavar="NAME", help="the name in /v1/models")
+    add("--max-waiting", type=_count, default=1000, metavar="N", help="requests in the queue")
+    add(
+        "--max-waiting-mib",
+        type=_positive,
+        default=128,
+        metavar="MIB",
+        help="bodies of the requests in the queue",
+    )
+    add("--max-body-mib", type=_positive, default=32, metavar="MIB", help="body of one request")
+    add("--max-wait", type=_seconds, default=60.0, metavar="SECONDS", help="in the queue")
+    add(
+        "--max-wait-no-replica",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="in the queue while there is no replica",
+    )
+    add(
+        "--linger-seconds",
+        type=_seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="after SIGTERM, how long new requests are still taken: not ready any more, but "
+        "clients may not have heard of it",
+    )
+    add(
+        "--drain-seconds",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="after that, how long requests may take to end",
+    )
+    add(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a line of JSON a request on standard output",
+    )
+    return parser
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _replica(text: str) -> str:
+    host, port = _address(text)
+    if not text.rpartition(":")[0] or port == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _service(text: str) -> tuple[str, str]:
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/SERVICE")
+    return namespace, name
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    number = _count(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("1 is the least")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds

@@ -1,0 +1,219 @@
+"""The replicas that there are: joined when well, set aside when not, asked what they let go of."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.policy import Claim, Dispatcher, Look
+from slotkeeper.llamacpp.slots import NotSlots, parse_slots, processing
+from slotkeeper.wire.client import Pool
+from slotkeeper.wire.fetch import get
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How replicas are asked; seconds."""
+
+    first_retry: float = 0.02
+    """After a first failed look at a replica that is to join; doubled with each."""
+    last_retry: float = 1.0
+    answer: float = 2.0
+    """For /health and /slots to answer. Late means busy: it is asked again."""
+    look: float = 0.05
+    """Between two looks at what an abandoned request's replica has let go of."""
+    give_back: float = 30.0
+    """An abandoned request's slot is taken for free after this, whatever /slots says: some
+    versions of llama-server finish a request that nobody waits for."""
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    name: str
+    host: str
+    port: int
+    pool: Pool
+    wanted: bool = True
+    context: int = 0
+    joining: asyncio.Task[None] | None = None
+    watching: asyncio.Task[None] | None = None
+    abandoned: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Replicas:
+    """Members by name (`host:port`).
+
+    `slots`: how many each has, or None to ask its /slots. `freed` is called whenever a slot may
+    have come free.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher[Any],
+        metrics: Metrics,
+        freed: Callable[[], None],
+        *,
+        slots: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._freed = freed
+        self._slots = slots
+        self._patience = patience or Patience()
+        self._members: dict[str, _Member] = {}
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Tokens of context in a slot, by replica; 0 where unknown."""
+        return {member.name: member.context for member in self._members.values()}
+
+    def pool(self, name: str) -> Pool:
+        """The connections to a replica."""
+        return self._members[name].pool
+
+    def change(self, wanted: Mapping[str, bool]) -> None:
+        """These replicas there are; True: it may get new requests."""
+        for name, usable in wanted.items():
+            self._want(name, usable)
+        for name, member in list(self._members.items()):
+            if name in wanted:
+                continue
+            if member.wanted:
+                self._unwant(member)
+            self._dispatcher.remove(name, self._loop.time())
+            if name not in self._dispatcher.replicas:
+                del self._members[name]
+                member.pool.close()
+        self._freed()
+
+    def set_aside(self, name: str, reason: str) -> None:
+        """A replica failed a connection: it gets nothing new until it is well again."""
+        member = self._members.get(name)
+        if member is None or not member.wanted or member.joining:
+            return
+        _log.warning("replica %s set aside: %s", name, reason)
+        self._metrics.set_aside.inc()
+        self._dispatcher.drain(name, self._loop.time())
+        member.pool.drop_idle()
+        member.joining = self._loop.create_task(self._join(member))
+
+    def abandon(self, claim: Claim[Any]) -> None:
+        """A request was sent and is over before its end: free its slot when the replica has."""
+        self._dispatcher.abandon(claim, self._loop.time())
+        member = self._members[claim.replica.name]
+        member.abandoned.set()
+        if member.watching is None:
+            member.watching = self._loop.create_task(self._watch(member))
+
+    async def close(self) -> None:
+        """End all tasks and connections."""
+        tasks = [
+            task
+            for member in self._members.values()
+            for task in (member.joining, member.watching)
+            if task
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for member in self._members.values():
+            member.pool.close()
+
+    def _want(self, name: str, usable: bool) -> None:
+        member = self._members.get(name)
+        if member is None:
+            host, _, port = name.rpartition(":")
+            host = host.strip("[]")
+            member = _Member(name, host, int(port), Pool(host, int(port)), wanted=False)
+            self._members[name] = member
+        if usable and not member.wanted:
+            member.wanted = True
+            member.joining = self._loop.create_task(self._join(member))
+        elif not usable and member.wanted:
+            self._unwant(member)
+
+    def _unwant(self, member: _Member) -> None:
+        member.wanted = False
+        if member.joining:
+            member.joining.cancel()
+            member.joining = None
+        self._dispatcher.drain(member.name, self._loop.time())
+
+    async def _join(self, member: _Member) -> None:
+        delay = self._patience.first_retry
+        told = ""
+        while True:
+            try:
+                slots = await self._look_at_new(member)
+                break
+            except (OSError, NotSlots) as error:
+                if str(error) != told:
+                    told = str(error)
+                    _log.info("replica %s is not ready: %s", member.name, told or "no answer")
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._patience.last_retry)
+        member.joining = None
+        member.pool.max_idle = slots
+        self._dispatcher.add(member.name, slots, self._loop.time())
+        _log.info("replica %s joined with %d slots", member.name, slots)
+        self._freed()
+
+    async def _look_at_new(self, member: _Member) -> int:
+        status, _ = await self._get(member, "/health")
+        if status != 200:
+            raise NotSlots(f"/health answers {status}")
+        if self._slots is not None:
+            return self._slots
+        status, body = await self._get(member, "/slots")
+        if status != 200:
+            raise NotSlots(f"/slots answers {status}")
+        slots = parse_slots(body)
+        member.context = min(slot.n_ctx for slot in slots)
+        return len(slots)
+
+    async def _watch(self, member: _Member) -> None:
+        while member.name in self._dispatcher.replicas:
+            member.abandoned.clear()
+            look = Look(self._dispatcher.replicas[member.name], self._loop.time())
+            if look.nothing:
+                break
+            let_go = await self._look(member, look)
+            now = self._loop.time()
+            for claim in look.overdue(now, self._patience.give_back):
+                if claim not in let_go:
+                    _log.warning("replica %s did not let go of a slot in time", member.name)
+                    self._metrics.let_go_timeouts.inc()
+                    let_go.append(claim)
+            for claim in let_go:
+                self._metrics.let_go_seconds.observe(now - (claim.abandoned_at or now))
+                self._dispatcher.finish(claim, now)
+            if let_go:
+                self._freed()
+            try:
+                async with asyncio.timeout(self._patience.look):
+                    await member.abandoned.wait()
+            except TimeoutError:
+                pass
+        member.watching = None
+
+    async def _look(self, member: _Member, look: Look) -> list[Claim[Any]]:
+        try:
+            status, body = await self._get(member, "/slots")
+            # Without /slots there is nothing to go by but that the connection is closed.
+            count = 0 if status in {404, 501} else processing(parse_slots(body))
+        except ConnectionRefusedError as error:
+            # The process is gone, and its slots with it.
+            self.set_aside(member.name, str(error))
+            count = 0
+        except (OSError, NotSlots):
+            return []
+        return look.let_go(count)
+
+    async def _get(self, member: _Member, path: str) -> tuple[int, bytes]:
+        return await get(member.host, member.port, path, seconds=self._patience.answer)

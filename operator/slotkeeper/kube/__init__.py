@@ -1,0 +1,1 @@
+"""The Kubernetes API as raw JSON, behind a protocol that tests fake."""

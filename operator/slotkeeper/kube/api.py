@@ -1,0 +1,237 @@
+"""A Kubernetes API server over HTTPS, through the official client's connection and credentials."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from slotkeeper.kube.cluster import (
+    ApiError,
+    Conflict,
+    Gone,
+    Kind,
+    Listing,
+    Manifest,
+    NotFound,
+    Unreachable,
+    WatchEvent,
+)
+from slotkeeper.kube.kinds import kind_of
+
+FIELD_MANAGER = "slotkeeper"
+"""Whose fields are whose, in `metadata.managedFields`."""
+
+JSON = "application/json"
+# JSON is YAML, and the API server takes an apply under this name only.
+APPLY = "application/apply-patch+yaml"
+
+REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=10)
+
+WATCH_SECONDS = 300
+"""How long the server keeps a watch open; then the reader goes on with a new one."""
+
+# Bookmarks come each minute or so, and TCP alone would notice a dead stream only after a quarter
+# of an hour. A kind that nothing ever happens to gets none: for it, this is how often to go on.
+WATCH = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=100)
+
+# ValueError is what cut JSON, or a line beyond aiohttp's bound, comes out as.
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+
+_ERRORS = {404: NotFound, 409: Conflict, 410: Gone}
+
+
+class ApiCluster:
+    """A `Cluster` that is a real API server. Close it, or use it in `async with`."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._client = ApiClient(configuration)
+        self._client.user_agent = FIELD_MANAGER
+
+    @classmethod
+    async def connect(cls) -> Self:
+        """The cluster of `KUBECONFIG`, else the one this pod runs in, else of ~/.kube/config.
+
+        A pod's token is read anew each minute. Raises kubernetes' ConfigException where there is
+        no configuration.
+        """
+        configuration = Configuration()
+        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config(configuration)
+        else:
+            path = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+            await config.load_kube_config(path, client_configuration=configuration)
+        return cls(configuration)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """See Cluster."""
+        try:
+            return await self._json("GET", _path(kind, namespace, name))
+        except NotFound:
+            return None
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Listing:
+        """See Cluster."""
+        query = {"labelSelector": _selector(labels)}
+        found = await self._json("GET", _path(kind, namespace), query)
+        # The items of a built-in kind come without these two.
+        named = {"apiVersion": kind.api_version, "kind": kind.kind}
+        items = [named | item for item in found.get("items") or []]
+        return Listing(items, found["metadata"]["resourceVersion"])
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        path = _path(kind_of(manifest), manifest["metadata"]["namespace"])
+        return await self._json("POST", path, {"fieldManager": FIELD_MANAGER}, body=manifest)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        return await self._apply(manifest)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
+        """See Cluster."""
+        options: Manifest = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+        }
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            await self._json("DELETE", _path(kind, namespace, name), body=options)
+        except NotFound:
+            return
+
+    async def patch_status(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        # An apply rather than a merge patch: a field that the new status leaves out goes away.
+        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
+        status = {key: manifest[key] for key in ("apiVersion", "kind", "status")}
+        return await self._apply({**status, "metadata": metadata}, "status")
+
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None,
+        resource_version: str,
+    ) -> AsyncIterator[WatchEvent]:
+        """See Cluster."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "resourceVersion": resource_version,
+            "labelSelector": _selector(labels),
+        }
+        path = _path(kind, namespace)
+        try:
+            response = await self._request("GET", path, query, timeout=WATCH)
+            try:
+                async for line in response.content:
+                    yield _event(json.loads(line))
+            except aiohttp.SocketTimeoutError:
+                return
+            finally:
+                response.close()
+        except _BROKEN as error:
+            raise _unreachable("GET", path, error) from error
+
+    async def _apply(self, manifest: Manifest, subresource: str = "") -> Manifest:
+        metadata = manifest["metadata"]
+        path = _path(kind_of(manifest), metadata["namespace"], metadata["name"], subresource)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+    ) -> Manifest:
+        try:
+            response = await self._request(
+                method, path, query or {}, body=body, content_type=content_type
+            )
+            found: Manifest = json.loads(await response.read())
+        except _BROKEN as error:
+            raise _unreachable(method, path, error) from error
+        return found
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+        timeout: aiohttp.ClientTimeout = REQUEST,  # noqa: ASYNC109 (aiohttp's, not a cancel scope)
+    ) -> aiohttp.ClientResponse:
+        set_values = urlencode({key: value for key, value in query.items() if value})
+        method, url, headers, body, _ = await self._client.param_serialize(
+            method,
+            f"{path}?{set_values}" if set_values else path,
+            header_params={"Accept": JSON, "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        if response.status >= 400:
+            raise _error(response.status, await response.read())
+        return response
+
+
+def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
+    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+    scope = ("namespaces", namespace) if namespace is not None else ()
+    return "/".join([root, *scope, kind.plural, *(part for part in rest if part)])
+
+
+def _selector(labels: Mapping[str, str] | None) -> str:
+    return ",".join(f"{key}={value}" if value else key for key, value in (labels or {}).items())
+
+
+def _event(line: dict[str, Any]) -> WatchEvent:
+    event = WatchEvent(line["type"], line["object"])
+    if event.type == "ERROR":
+        raise _api_error(event.object.get("code", 0), event.object)
+    return event
+
+
+def _error(status: int, body: bytes) -> ApiError:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = {"message": body.decode(errors="replace").strip()}
+    return _api_error(status, said if isinstance(said, dict) else {})
+
+
+def _api_error(status: int, said: Mapping[str, Any]) -> ApiError:
+    message = said.get("message") or f"the API server answered {status}"
+    return _ERRORS.get(status, ApiError)(status, said.get("reason") or "Unknown", message)
+
+
+def _unreachable(method: str, path: str, error: Exception) -> Unreachable:
+    return Unreachable(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}")

@@ -1,0 +1,27 @@
+"""Every kind that Slotkeeper reads or writes."""
+
+from slotkeeper.kube.cluster import Kind, Manifest
+
+LLAMA_SERVERS = Kind("slotkeeper.dev", "v1alpha1", "llamaservers", "LlamaServer")
+DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
+SERVICES = Kind("", "v1", "services", "Service")
+SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+ROLES = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+PODS = Kind("", "v1", "pods", "Pod")
+ENDPOINT_SLICES = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+EVENTS = Kind("", "v1", "events", "Event")
+LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+
+CHILDREN = (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES, DEPLOYMENTS)
+"""What a LlamaServer may own."""
+
+_KINDS = {
+    (kind.api_version, kind.kind): kind
+    for kind in (LLAMA_SERVERS, *CHILDREN, PODS, ENDPOINT_SLICES, EVENTS, LEASES)
+}
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """The kind of an object that has `apiVersion` and `kind`. Raises KeyError for one not here."""
+    return _KINDS[manifest["apiVersion"], manifest["kind"]]

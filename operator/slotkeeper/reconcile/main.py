@@ -1,0 +1,155 @@
+"""`slotkeeper operator`: its flags, and its only clocks."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from random import SystemRandom
+
+import httpx
+from prometheus_client import REGISTRY, start_http_server
+
+from slotkeeper.desired.images import Images
+from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.cluster import ApiError
+from slotkeeper.reconcile.clock import Clock
+from slotkeeper.reconcile.demand import LOOK_SECONDS, Demand
+from slotkeeper.reconcile.health import serve_health
+from slotkeeper.reconcile.lease import LeadershipLostError, Lease, Place
+from slotkeeper.reconcile.metrics import Metrics
+from slotkeeper.reconcile.queue import Queue
+from slotkeeper.reconcile.reconcile import Reconciler
+from slotkeeper.reconcile.shell import Shell
+from slotkeeper.scaling.decide import Policy
+
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+"""One connection to each balancer, kept: every one of them is asked every second."""
+
+LOG_FORMAT = "time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)r"
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the operator until it is told to end (0), or until it had better start anew (1)."""
+    flags = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=flags.log_level, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S", stream=sys.stderr
+    )
+    # Each would say a line for every look at a balancer.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    status = 0
+    try:
+        asyncio.run(_run(flags))
+    except* (LeadershipLostError, ApiError) as ended:
+        status = 1
+        for error in ended.exceptions:
+            log.error("%s; ending, so as to start anew", error)
+    return status
+
+
+async def _run(flags: argparse.Namespace) -> None:
+    images = Images(
+        flags.llama_server_image, flags.balancer_image, flags.model_image, flags.image_pull_policy
+    )
+    queue = Queue(SystemRandom())
+    metrics = Metrics(REGISTRY, lambda: len(queue))
+    place = Place(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
+    async with (
+        await ApiCluster.connect() as cluster,
+        # A proxy of the environment is for the world outside, not for pods.
+        httpx.AsyncClient(timeout=LOOK_SECONDS, limits=UNLIMITED, trust_env=False) as client,
+    ):
+        demand = Demand(client, time.monotonic, keep_seconds=flags.quiet_seconds)
+        clock = Clock(time.monotonic, _now)
+        lease = Lease(cluster, place, clock)
+        reconciler = Reconciler(cluster, demand, images, clock, flags.quiet_seconds)
+        shell = Shell(cluster, reconciler, demand, queue, lease, metrics, time.monotonic)
+        start_http_server(flags.metrics[1], addr=flags.metrics[0])
+        async with await serve_health(flags.health, lease.is_healthy):
+            await lease.acquire()
+            try:
+                await shell.run(flags.namespace)
+            finally:
+                await lease.release()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slotkeeper operator",
+        description="Watch LlamaServers and keep the cluster as they say. The cluster is that of "
+        "KUBECONFIG, or the one that this runs in.",
+    )
+    add = parser.add_argument
+    add("--llama-server-image", required=True, metavar="IMAGE", help="image of the replicas")
+    add("--balancer-image", required=True, metavar="IMAGE", help="image of the balancers")
+    add("--model-image", required=True, metavar="IMAGE", help="image that downloads the models")
+    add(
+        "--image-pull-policy",
+        default="IfNotPresent",
+        choices=("Always", "IfNotPresent", "Never"),
+        help="pull policy of all these images (default: %(default)s)",
+    )
+    add("--namespace", metavar="NAME", help="serve this namespace only (default: all)")
+    add(
+        "--lease-namespace",
+        metavar="NAME",
+        help="namespace of the Lease by which one operator of several is the one that works; one "
+        "that is served (default: --namespace, or else the operator's own)",
+    )
+    add(
+        "--health",
+        type=_address,
+        default="0.0.0.0:8081",
+        metavar="HOST:PORT",
+        help="where /healthz answers (default: %(default)s)",
+    )
+    add(
+        "--metrics",
+        type=_address,
+        default="0.0.0.0:8080",
+        metavar="HOST:PORT",
+        help="where /metrics answers (default: %(default)s)",
+    )
+    add(
+        "--quiet-seconds",
+        type=float,
+        default=Policy.quiet_seconds,
+        metavar="SECONDS",
+        help="how long demand must stay low before a replica goes (default: %(default)g)",
+    )
+    add(
+        "--log-level",
+        default="INFO",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        help="what is logged at all (default: %(default)s)",
+    )
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not host:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _own_namespace() -> str:
+    return OWN_NAMESPACE.read_text(encoding="utf-8") if OWN_NAMESPACE.exists() else "default"
+
+
+def _identity() -> str:
+    # A pod's name is its host name; the number tells apart two operators on one machine.
+    return f"{socket.gethostname()}_{os.getpid()}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

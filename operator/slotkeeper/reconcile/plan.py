@@ -1,0 +1,68 @@
+"""What must change in the cluster: wanted manifests against what there is. Pure."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from slotkeeper.desired import names
+from slotkeeper.kube.cluster import Kind, Manifest
+from slotkeeper.kube.kinds import kind_of
+from slotkeeper.reconcile.drift import holds
+
+Child = tuple[Kind, str]
+"""A child's kind and name, which tell it apart in its namespace."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write: `apply` in this order, then `delete`."""
+
+    apply: Sequence[Manifest] = ()
+    delete: Sequence[Manifest] = ()
+    taken: Sequence[Manifest] = field(default=())
+    """What stands under a child's name and is not this server's: left as it is."""
+
+    def __bool__(self) -> bool:
+        return bool(self.apply or self.delete)
+
+
+def plan_changes(desired: Iterable[Manifest], found: Mapping[Child, Manifest], uid: str) -> Plan:
+    """What must be written so that `found` becomes `desired`; nothing where it already is.
+
+    `found` holds what stands under the desired names and all that is labelled as the server's;
+    `uid` is the server's. Only what the server owns is ever deleted or changed.
+    """
+    wanted = {child(manifest): _marked(manifest) for manifest in desired}
+    taken = [item for key, item in found.items() if key in wanted and not owned(item, uid)]
+    spoken_for = {child(item) for item in taken}
+    return Plan(
+        apply=[
+            manifest
+            for key, manifest in wanted.items()
+            if key not in spoken_for and not (key in found and holds(manifest, found[key]))
+        ],
+        delete=[item for key, item in found.items() if key not in wanted and owned(item, uid)],
+        taken=taken,
+    )
+
+
+def child(manifest: Manifest) -> Child:
+    """What tells a child apart from its siblings."""
+    return kind_of(manifest), manifest["metadata"]["name"]
+
+
+def owned(manifest: Manifest, uid: str) -> bool:
+    """Whether the server with this uid is the object's controller."""
+    owners = manifest["metadata"].get("ownerReferences") or []
+    return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
+
+
+def _marked(manifest: Manifest) -> Manifest:
+    # With the hash, a field that left the manifest makes a difference: it is applied once more,
+    # and the API server then drops what this field manager does not say any longer.
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    mark = {names.APPLIED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), **mark}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}

@@ -1,0 +1,141 @@
+"""What is wrong with a pod, if anything, in words for people. Pure."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slotkeeper.api.server import Gpu
+from slotkeeper.desired import names
+from slotkeeper.kube.cluster import Manifest
+
+_IMAGE_REASONS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why something does not run: a reason for programs, a sentence for people."""
+
+    reason: str
+    message: str
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether the pod serves."""
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def first_trouble(pods: Sequence[Manifest], gpu: Gpu) -> Trouble | None:
+    """The first trouble of these pods; None where all of them are well or on their way."""
+    troubles = (trouble(pod, gpu) for pod in pods if not is_ready(pod))
+    return next((found for found in troubles if found), None)
+
+
+def trouble(pod: Manifest, gpu: Gpu) -> Trouble | None:
+    """What keeps this pod from serving; None where nothing does, or nothing but time."""
+    return _unschedulable(pod, gpu) or next(
+        (found for status in _statuses(pod) if (found := _container_trouble(status))), None
+    )
+
+
+def fetched(pod: Manifest) -> bool:
+    """Whether this pod has downloaded and checked its model."""
+    terminated = _model_status(pod).get("state", {}).get("terminated", {})
+    return bool(terminated.get("exitCode", 1) == 0)
+
+
+def is_fetching(pod: Manifest) -> bool:
+    """Whether this pod is downloading its model now."""
+    return "running" in _model_status(pod).get("state", {})
+
+
+def model_trouble(pod: Manifest) -> Trouble | None:
+    """Why this pod does not have its model; None where it has, or nothing is wrong yet."""
+    return _container_trouble(_model_status(pod))
+
+
+def fetch_command(pod: Manifest) -> list[str] | None:
+    """How a pod, or a pod template, gets its model."""
+    for container in pod["spec"].get("initContainers", []):
+        if container["name"] == names.MODEL_CONTAINER:
+            command: list[str] = container.get("command", [])
+            return command
+    return None
+
+
+def refusal(deployment: Manifest | None) -> Trouble | None:
+    """Why the cluster lets a Deployment have no more pods: a quota, a policy."""
+    conditions = (deployment or {}).get("status", {}).get("conditions", [])
+    for condition in conditions:
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Trouble("PodsRefused", condition.get("message", ""))
+    return None
+
+
+def _unschedulable(pod: Manifest, gpu: Gpu) -> Trouble | None:
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("reason") != "Unschedulable":
+        return None
+    message = scheduled.get("message", "")
+    if gpu.count and f"Insufficient {gpu.resource}" in message:
+        message = f"waiting for {gpu.count} {gpu.resource}: {message}"
+    return Trouble("Unschedulable", message)
+
+
+def _container_trouble(status: Manifest) -> Trouble | None:
+    state = status.get("state", {})
+    waiting = state.get("waiting", {})
+    if waiting.get("reason") in _IMAGE_REASONS:
+        said = waiting.get("message") or waiting["reason"]
+        return Trouble("ImagePullFailed", f"cannot pull image {status['image']}: {said}")
+    if waiting.get("reason") in {"CreateContainerConfigError", "CreateContainerError"}:
+        return Trouble("ContainerNotCreated", waiting.get("message", ""))
+    if status.get("ready"):
+        return None
+    # While it is tried again, what went wrong last still is what is known.
+    terminated = state.get("terminated") or status.get("lastState", {}).get("terminated")
+    if not terminated or terminated.get("exitCode") == 0:
+        return None
+    if status["name"] == names.MODEL_CONTAINER:
+        return _model_failure(terminated)
+    return Trouble("CrashLooping", f"{status['name']} {_ending(terminated)}")
+
+
+def _model_failure(terminated: Manifest) -> Trouble:
+    try:
+        said = json.loads(terminated.get("message", ""))
+        return Trouble(str(said["reason"]), str(said["message"]))
+    except (ValueError, KeyError, TypeError):
+        return Trouble("ModelFailed", f"the model's download {_ending(terminated)}")
+
+
+def _ending(terminated: Manifest) -> str:
+    if terminated.get("reason") == "OOMKilled":
+        return "was killed: it took more memory than its limit"
+    lines = terminated.get("message", "").strip().splitlines()
+    said = f": {lines[-1].strip()}" if lines else ""
+    return f"exited with code {terminated.get('exitCode')}{said}"
+
+
+def _model_status(pod: Manifest) -> dict[str, Any]:
+    return next(
+        (status for status in _statuses(pod) if status["name"] == names.MODEL_CONTAINER), {}
+    )
+
+
+def _statuses(pod: Manifest) -> Iterable[Manifest]:
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def _condition(pod: Manifest, kind: str) -> Manifest:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((found for found in conditions if found["type"] == kind), {})

@@ -1,0 +1,121 @@
+"""Which server to look at next: one at a time each, failing ones further and further apart."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import NamedTuple
+
+from typing_extensions import override
+
+from slotkeeper.kube.cluster import ApiError
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 300.0
+
+log = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """A server's place in the cluster."""
+
+    namespace: str
+    name: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class TryAgainError(Exception):
+    """What was asked cannot be done yet, for the reason in the message; it may heal by itself."""
+
+
+Work = Callable[[Key], Awaitable[None]]
+
+
+class Queue:
+    """Keys that are due, each in there once and worked on by one at a time.
+
+    A key that is added while it is worked on is due again right after. Work that raises is tried
+    again after a back-off; what it raises stays with its own key.
+    """
+
+    def __init__(
+        self, rng: Random, later: Callable[[float, Callable[[], None]], object] | None = None
+    ) -> None:
+        """`later(seconds, action)` calls the action then; the event loop's own by default."""
+        self._rng = rng
+        self._later = later or (lambda after, do: asyncio.get_running_loop().call_later(after, do))
+        self._due: dict[Key, None] = {}
+        self._active: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._added = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many keys are due."""
+        return len(self._due)
+
+    def add(self, key: Key) -> None:
+        """Have the key worked on soon."""
+        self._due[key] = None
+        self._added.set()
+
+    def is_failing(self, key: Key) -> bool:
+        """Whether the last try failed, so that only news should bring one before its time."""
+        return key in self._failures
+
+    async def run(self, work: Work, *, workers: int) -> None:
+        """Work on what is due, `workers` keys at a time, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._worker(work))
+
+    async def _worker(self, work: Work) -> None:
+        while True:
+            key = self._take()
+            if key is None:
+                self._added.clear()
+                await self._added.wait()
+                continue
+            try:
+                await self._try(work, key)
+            finally:
+                self._active.remove(key)
+                if key in self._due:
+                    self._added.set()
+
+    def _take(self) -> Key | None:
+        key = next((key for key in self._due if key not in self._active), None)
+        if key is not None:
+            del self._due[key]
+            self._active.add(key)
+        return key
+
+    async def _try(self, work: Work, key: Key) -> None:
+        try:
+            await work(key)
+        except Exception as error:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            delay = backoff(failures, self._rng)
+            expected = isinstance(error, ApiError | TryAgainError)
+            log.warning(
+                "server %s: %s; next try in %.0f s",
+                key,
+                error if expected else repr(error),
+                delay,
+                exc_info=None if expected else error,
+            )
+            self._later(delay, lambda: self.add(key))
+        else:
+            self._failures.pop(key, None)
+
+
+def backoff(failures: int, rng: Random) -> float:
+    """Seconds until the next try: doubling, bounded, and spread so that many do not come at once.
+
+    `failures` in a row, at least 1.
+    """
+    # The exponent is bounded for a float's sake: a server may fail for years.
+    longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures, 32))
+    return longest * rng.uniform(0.5, 1)

@@ -1,0 +1,122 @@
+"""What a server's status says. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from slotkeeper.api.conditions import ConditionType, Finding, conditions, rfc3339
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.status import LlamaServerStatus, ModelStatus, ScalingStatus, SlotsStatus
+from slotkeeper.desired import names
+from slotkeeper.desired.names import Component
+from slotkeeper.reconcile.demand import Reading
+from slotkeeper.reconcile.events import Happening
+from slotkeeper.reconcile.findings import IN_PROGRESS, condition
+from slotkeeper.reconcile.observe import Observed
+from slotkeeper.reconcile.scale import FIXED, Wanted
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The decision of this look, and how many replicas there were before it."""
+
+    wanted: Wanted
+    before: int | None
+    """None where there was no Deployment."""
+    settling: bool
+    """It is too early after a start to say that there are no numbers."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the number of replicas changes with this decision."""
+        return self.before is not None and self.before != self.wanted.replicas
+
+
+def status(
+    server: LlamaServer,
+    observed: Observed,
+    findings: Sequence[Finding],
+    scaling: Scaling,
+    reading: Reading | None,
+    *,
+    now: datetime,
+) -> Status:
+    """The whole status, as its JSON tree.
+
+    Without a `reading`, the last numbers of busy slots and of waiting requests stay.
+    """
+    replicas = (observed.replicas or {}).get("status", {})
+    ready = replicas.get("readyReplicas", 0)
+    slots, waiting = _numbers(server, ready, reading)
+    return LlamaServerStatus(
+        observed_generation=server.generation,
+        conditions=conditions(
+            findings, server.status.get("conditions", []), generation=server.generation, now=now
+        ),
+        replicas=replicas.get("replicas", 0),
+        ready_replicas=ready,
+        selector=names.selector(server, Component.REPLICA),
+        slots=slots,
+        waiting=waiting,
+        endpoint=names.endpoint(server),
+        model=ModelStatus(file=unquote(urlsplit(server.spec.model.url).path.rpartition("/")[2])),
+        scaling=_scaling(server, scaling, now),
+    ).tree()
+
+
+def invalid(raw: Mapping[str, Any], findings: Sequence[Finding], *, now: datetime) -> Status:
+    """The status of a server whose spec cannot be read: the rest stays as it was."""
+    before: Status = raw.get("status") or {}
+    generation = raw["metadata"].get("generation", 0)
+    found = conditions(findings, before.get("conditions", []), generation=generation, now=now)
+    return before | LlamaServerStatus(observed_generation=generation, conditions=found).model_dump(
+        by_alias=True, include={"observed_generation", "conditions"}
+    )
+
+
+def happenings(
+    before: Mapping[str, Any], findings: Sequence[Finding], scaling: Scaling | None
+) -> list[Happening]:
+    """What is worth an event: replicas more or fewer, ready, a new trouble."""
+    found = [_scaled(scaling.before, scaling.wanted)] if scaling and scaling.scaled else []
+    ready = next(finding for finding in findings if finding.type is ConditionType.READY)
+    was = condition(before, ready.type).get("reason")
+    if ready.reason != was and ready.status == "True":
+        found.append(Happening("Normal", "Ready", ready.message))
+    elif ready.reason != was and ready.reason not in IN_PROGRESS:
+        found.append(Happening("Warning", ready.reason, ready.message))
+    return found
+
+
+def _scaled(before: int | None, wanted: Wanted) -> Happening:
+    reason = "ScaledUp" if wanted.replicas > (before or 0) else "ScaledDown"
+    change = f": {before} -> {wanted.replicas}" if wanted.reason == FIXED else ""
+    return Happening("Normal", reason, wanted.message + change)
+
+
+def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[SlotsStatus, int]:
+    if reading:
+        busy, total = reading.sample.busy, reading.total
+        return SlotsStatus(total=total, busy=busy), reading.sample.waiting
+    before, total = server.status.get("slots", {}), ready * server.spec.slots
+    busy = min(before.get("busy", 0), total)
+    return SlotsStatus(total=total, busy=busy), server.status.get("waiting", 0)
+
+
+def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingStatus:
+    before = server.status.get("scaling") or {}
+    wanted = scaling.wanted
+    # By the last status too: the operator may have been stopped between the change and its status.
+    scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
+    if before and scaling.settling and not scaled:
+        return ScalingStatus.model_validate(before)
+    return ScalingStatus(
+        wanted=wanted.replicas,
+        reason=wanted.reason,
+        message=wanted.message,
+        last_scale_time=rfc3339(now) if scaled else before.get("lastScaleTime"),
+    )

@@ -1,0 +1,251 @@
+"""The side that talks to a replica: connections that are kept, responses that pass through."""
+
+import asyncio
+from typing import Protocol, cast
+
+import httptools
+from typing_extensions import override
+
+from slotkeeper.wire.framing import BadResponse, Framing, framing_of
+from slotkeeper.wire.message import Headers, ResponseHead, tokens_of
+from slotkeeper.wire.sockets import tune
+
+_MAX_HEAD = 64 * 1024
+_COPY = 64 * 1024  # up to here one copied piece is cheaper than two
+
+
+class Receiver(Protocol):
+    """Whom a response is for."""
+
+    def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:
+        """The head is complete; `more`: bytes of the body have come with it and follow at once."""
+
+    def on_body(self, data: bytes, framing: Framing) -> None:
+        """A piece of the body as it came; `framing.payload()` is its content."""
+
+    def on_end(self) -> None:
+        """The response is complete. The connection may be in use for another already."""
+
+    def on_lost(self, reason: str, *, began: bool) -> None:
+        """No more comes; `began`: some of the response has."""
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to a replica, one request at a time."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.reused = False
+        """It has carried a request before, so that the replica may be closing it right now."""
+        self._pool = pool
+        self._receiver: Receiver | None = None
+        self._framing: Framing | None = None
+        self._head = b""
+        self._began = False
+        self._to_head = False
+        self._keep = False
+        self._paused = False
+        self._transport: asyncio.Transport
+
+    def send(self, head: bytes, body: bytes, receiver: Receiver, *, to_head: bool = False) -> None:
+        """Send a request; `to_head`: its method is HEAD."""
+        self._receiver = receiver
+        self._framing = None
+        self._began = False
+        self._to_head = to_head
+        if len(body) > _COPY:
+            self._transport.writelines([head, body])
+        else:
+            self._transport.write(head + body)
+
+    def abort(self) -> None:
+        """Drop the request and the connection at once; nothing more is told to its receiver."""
+        self._receiver = None
+        self._transport.abort()
+
+    def pause(self, paused: bool) -> None:
+        """Read no more until called with False."""
+        if paused == self._paused or self._transport.is_closing():
+            return
+        self._paused = paused
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    @property
+    def usable(self) -> bool:
+        """It can carry another request."""
+        return not self._transport.is_closing()
+
+    # What the transport calls.
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        tune(transport)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        receiver = self._receiver
+        if receiver is None:
+            # Nothing was asked: whatever it is, it must not be taken for the next answer.
+            self._transport.abort()
+            return
+        self._began = True
+        try:
+            if self._framing is None:
+                data = self._read_head(data, receiver)
+            if self._framing is not None:
+                self._read_body(data, self._framing, receiver)
+        except BadResponse as bad:
+            self._fail(f"not a valid HTTP response: {bad}")
+
+    @override
+    def eof_received(self) -> bool | None:
+        """The replica sends no more."""
+        return None
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is no more."""
+        self._pool.closed(self)
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        if exc is None and self._framing is not None and self._framing.until_close:
+            receiver.on_end()
+        else:
+            receiver.on_lost(str(exc or "the replica closed the connection"), began=self._began)
+
+    def _read_head(self, data: bytes, receiver: Receiver) -> bytes:
+        data = self._head + data
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(data) > _MAX_HEAD:
+                    raise BadResponse("headers without an end")
+                self._head = data
+                return b""
+            head = parse_head(data[:end])
+            data = data[end:]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise BadResponse("it switches protocols unasked")
+        self._head = b""
+        self._framing = framing_of(head, to_head=self._to_head)
+        tokens = tokens_of(head.headers, b"connection")
+        kept = b"close" not in tokens if head.http11 else b"keep-alive" in tokens
+        self._keep = kept and not self._framing.until_close
+        receiver.on_head(head, self._framing, more=bool(data))
+        return data
+
+    def _read_body(self, data: bytes, framing: Framing, receiver: Receiver) -> None:
+        end = framing.feed(data)
+        if end is None:
+            if data:
+                receiver.on_body(data, framing)
+            return
+        if end:
+            receiver.on_body(data if end == len(data) else data[:end], framing)
+        if self._receiver is not receiver:
+            return  # aborted in the call
+        self._receiver = None
+        if self._keep and end == len(data):
+            self.pause(False)
+            self._pool.give_back(self)
+        else:
+            self._transport.abort()
+        receiver.on_end()
+
+    def _fail(self, reason: str) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._transport.abort()
+        if receiver:
+            receiver.on_lost(reason, began=True)
+
+
+class Pool:
+    """The connections to one replica. Idle ones are kept, the last used first."""
+
+    def __init__(
+        self, host: str, port: int, *, max_idle: int = 8, connect_seconds: float = 3
+    ) -> None:
+        self.max_idle = max_idle
+        """A llama-server has few more HTTP threads than slots, and an idle connection holds one."""
+        self._host = host
+        self._port = port
+        self._connect_seconds = connect_seconds
+        self._idle: list[Upstream] = []
+        self._closed = False
+
+    def take(self) -> Upstream | None:
+        """An idle connection, or None."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                connection.reused = True
+                return connection
+        return None
+
+    async def connect(self) -> Upstream:
+        """A fresh connection. Raises OSError (TimeoutError too)."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect_seconds):
+            _, connection = await loop.create_connection(
+                lambda: Upstream(self), self._host, self._port
+            )
+        return connection
+
+    def give_back(self, connection: Upstream) -> None:
+        """Keep a connection for the next request."""
+        if self._closed or len(self._idle) >= self.max_idle:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
+    def closed(self, connection: Upstream) -> None:
+        """A connection is no more."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def drop_idle(self) -> None:
+        """Close idle connections: the replica seems not to be what it was."""
+        while self._idle:
+            self._idle.pop().abort()
+
+    def close(self) -> None:
+        """Close idle connections, and busy ones as soon as their response has ended."""
+        self._closed = True
+        self.drop_idle()
+
+
+class _HeadParser:
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.reason = b""
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value.rstrip(b" \t")))
+
+
+def parse_head(data: bytes) -> ResponseHead:
+    """A response's head, with the empty line that ends it. Raises BadResponse."""
+    events = _HeadParser()
+    parser = httptools.HttpResponseParser(events)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        raise BadResponse("it switches protocols unasked") from None
+    except httptools.HttpParserError as error:
+        raise BadResponse(str(error)) from None
+    version = parser.get_http_version()
+    if version not in {"1.1", "1.0"}:
+        raise BadResponse(f"HTTP/{version}")
+    return ResponseHead(parser.get_status_code(), events.reason, events.headers, version == "1.1")

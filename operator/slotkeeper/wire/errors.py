@@ -1,0 +1,38 @@
+"""Refusals: one clear status with an OpenAI-style JSON body."""
+
+import math
+
+from slotkeeper.wire.message import Answer, json_answer
+
+
+class Refusal(Exception):  # noqa: N818 (it is what a client is told, not a fault of ours)
+    """A request is not served.
+
+    `status` is HTTP's, `code` a stable word for programs, `message` a sentence for people,
+    `retry_after` seconds after which it may be worth another try.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+    def answer(self) -> Answer:
+        """This refusal as OpenAI's clients expect an error."""
+        error = {"message": self.message, "type": _type(self.status), "code": self.code}
+        answer = json_answer(self.status, {"error": error})
+        if self.retry_after is not None:
+            answer.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
+        return answer
+
+
+def _type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    if status == 503:
+        return "unavailable_error"
+    return "invalid_request_error" if status < 500 else "server_error"

@@ -1,0 +1,92 @@
+"""One request and its answer, as a handler sees them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.message import Answer, Request, answer_bytes
+
+if TYPE_CHECKING:
+    from slotkeeper.wire.connection import Connection
+
+
+class Exchange:
+    """One request and its answer. Ends exactly once: answered, cut, or the client gone."""
+
+    __slots__ = ("_connection", "_open", "on_gone", "on_pause", "peer", "request", "status")
+
+    def __init__(self, connection: "Connection", request: Request) -> None:
+        self._connection = connection
+        self._open = True
+        self.request = request
+        self.peer = connection.peer
+        self.status = 0
+        """What the client was answered; 0 while it was not."""
+        self.on_gone: Callable[[], None] | None = None
+        """Called at once when the client goes away (also by closing only its sending side)."""
+        self.on_pause: Callable[[bool], None] | None = None
+        """Called with True when the client does not keep up, with False when it does again."""
+
+    @property
+    def paused(self) -> bool:
+        """The client does not keep up at the moment."""
+        return self._connection.behind
+
+    def answer(self, answer: Answer) -> None:
+        """Answer with something complete of our own."""
+        data = answer_bytes(
+            answer, body=self.request.method != b"HEAD", connection=self.connection_header()
+        )
+        self.begin(answer.status, data)
+        self.end()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal."""
+        self.answer(refusal.answer())
+
+    def connection_header(self, *, closing: bool = False) -> bytes | None:
+        """What the answer must say of the connection; `closing`: its end ends the answer."""
+        if closing:
+            self.request.keep_alive = False
+        if not self.request.keep_alive or self._connection.server.draining:
+            return b"close"
+        return None if self.request.http11 else b"keep-alive"
+
+    def begin(self, status: int, head: bytes) -> None:
+        """Send the head of an answer."""
+        self.status = status
+        self._connection.write(head)
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the answer's body."""
+        self._connection.write(data)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if self._open:
+            self._open = False
+            self._connection.ended()
+
+    def cut(self, *, reset: bool) -> None:
+        """The answer can not be completed, and the client must see that it is not.
+
+        `reset` where closing would look like the regular end of the answer.
+        """
+        if self._open:
+            self._open = False
+            self._connection.close(reset=reset)
+
+    def release_body(self) -> None:
+        """Forget the request's body: it will not be sent again."""
+        self.request.body = b""
+        self._connection.account()
+
+    def lost(self) -> None:
+        """The connection says that the client is gone."""
+        self._open = False
+        if self.on_gone:
+            self.on_gone()
+
+
+Handler = Callable[[Exchange], None]
+"""What is done with a complete request. Called in the event loop, must return at once."""

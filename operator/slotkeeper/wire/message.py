@@ -1,0 +1,146 @@
+"""Requests, response heads and answers of our own, and how they are written as bytes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+JSON = b"application/json; charset=utf-8"
+
+Headers = list[tuple[bytes, bytes]]
+"""Name and value pairs in the order in which they came, names spelled as they came."""
+
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+
+
+@dataclass(slots=True)
+class Request:
+    """One complete request; `body` is without its chunk framing."""
+
+    method: bytes
+    target: bytes
+    headers: Headers
+    http11: bool
+    keep_alive: bool
+    body: bytes = b""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query, as it was sent: nothing is decoded."""
+        return self.target.partition(b"?")[0]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the header `name` (in lower case), or None."""
+        return value_of(self.headers, name)
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """Status line and headers of a response that is being passed on."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    http11: bool
+
+
+@dataclass(slots=True)
+class Answer:
+    """A complete answer of our own."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = JSON
+    headers: Headers = field(default_factory=list)
+
+
+def json_answer(status: int, tree: object) -> Answer:
+    """`tree` as a JSON answer."""
+    return Answer(status, json.dumps(tree, separators=(",", ":")).encode())
+
+
+def value_of(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of the header `name` (in lower case), or None."""
+    for key, value in headers:
+        if len(key) == len(name) and key.lower() == name:
+            return value
+    return None
+
+
+def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
+    """The comma-separated tokens of all headers called `name`, in lower case."""
+    tokens: set[bytes] = set()
+    for key, value in headers:
+        # Most headers differ in length, which is quicker to see.
+        if len(key) == len(name) and key.lower() == name:
+            tokens.update(token.strip().lower() for token in value.split(b","))
+    return tokens
+
+
+def request_bytes(request: Request) -> bytes:
+    """The head with which `request` is passed on; its body follows as it is.
+
+    Written anew rather than copied, with one Content-Length and nothing that concerns only the
+    client's connection: what the replica reads is what was parsed here, so that no request can
+    be smuggled inside another.
+    """
+    lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
+    lines += _end_to_end(request.headers, also=(b"content-length", b"expect"))
+    lines.append(b"Content-Length: %d\r\n\r\n" % len(request.body))
+    return b"".join(lines)
+
+
+def response_bytes(head: ResponseHead, *, chunked: bool, connection: bytes | None) -> bytes:
+    """The head with which a response is passed on; `connection` is our own Connection header."""
+    lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)]
+    lines += _end_to_end(head.headers)
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    if connection:
+        lines.append(b"Connection: %s\r\n" % connection)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def answer_bytes(answer: Answer, *, body: bool = True, connection: bytes | None = None) -> bytes:
+    """An answer of our own with its Content-Length; without `body` it answers a HEAD."""
+    lines = [b"HTTP/1.1 %d %s\r\n" % (answer.status, reason_of(answer.status))]
+    if answer.status not in {204, 304}:
+        lines.append(b"Content-Type: %s\r\n" % answer.content_type)
+        lines.append(b"Content-Length: %d\r\n" % len(answer.body))
+    lines += [b"%s: %s\r\n" % header for header in answer.headers]
+    if connection:
+        lines.append(b"Connection: %s\r\n" % connection)
+    lines.append(b"\r\n")
+    if body and answer.status not in {204, 304}:
+        lines.append(answer.body)
+    return b"".join(lines)
+
+
+def reason_of(status: int) -> bytes:
+    """The phrase that belongs to a status code."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Unknown"
+
+
+def _end_to_end(headers: Headers, also: Iterable[bytes] = ()) -> list[bytes]:
+    named = tokens_of(headers, b"connection")
+    # Content-Length frames the message: a Connection header that names it must not unframe it.
+    named.discard(b"content-length")
+    dropped = _HOP_BY_HOP.union(also, named)
+    return [b"%s: %s\r\n" % (name, value) for name, value in headers if name.lower() not in dropped]

@@ -1,0 +1,182 @@
+"""Bytes -> requests. Strict: whatever two parsers might read differently is refused."""
+
+from enum import Enum
+from typing import NoReturn
+
+import httptools
+
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.message import Headers, Request
+
+MAX_HEADERS = 128
+
+
+class Stage(Enum):
+    """What the parser has of the request that it is reading."""
+
+    IDLE = "nothing yet"
+    HEAD = "a part of the head"
+    BODY = "the head and a part of the body"
+
+
+class RequestParser:
+    """Cuts a client's bytes into requests, however they arrive in pieces.
+
+    llhttp (in httptools) refuses bare LF, folded headers, conflicting and repeated lengths by
+    itself; what it lets through and we do not is checked here.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._complete: list[Request | Refusal] = []
+        self._refusal: Refusal | None = None
+        self._silent = 0
+        self._spoke = False
+        self.stage = Stage.IDLE
+        self.partial = 0
+        """Bytes of the body that is being read."""
+        self.expects_continue = False
+        """The client sends its body only after a 100."""
+        self._begin()
+
+    def feed(self, data: bytes) -> list[Request | Refusal]:
+        """The requests that `data` completes, in order.
+
+        A Refusal is always the last one: the parser must not be fed again after it.
+        """
+        self._spoke = False
+        self._parse(data)
+        # Header values, trailers and chunk extensions grow inside llhttp without a sign. A
+        # stretch without one that is longer than any head may be is too long.
+        self._silent = 0 if self._spoke else self._silent + len(data)
+        if self._silent > self._limits.max_head and self._refusal is None:
+            self._complete.append(self._too_large_head())
+        complete, self._complete = self._complete, []
+        return complete
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # An offer to switch protocols may be ignored; the connection stays HTTP/1.1.
+                self._parser = httptools.HttpRequestParser(self)
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self._refusal = self._refusal or Refusal(
+                    400, "bad_request", f"not a valid HTTP/1.1 request: {error}"
+                )
+                self._complete.append(self._refusal)
+                return
+            else:
+                return
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._begin()
+        self.stage = Stage.HEAD
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header, or a trailer."""
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self._limits.max_head or len(self._headers) >= MAX_HEADERS:
+            self._stop(self._too_large_head())
+        if self.stage is Stage.HEAD:  # trailers are counted and dropped
+            self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        self._spoke = True
+        parser = self._parser
+        method: bytes = parser.get_method()
+        version: str = parser.get_http_version()
+        if self._head_size + len(method) + len(self._target) + 13 > self._limits.max_head:
+            self._stop(self._too_large_head())
+        if version not in {"1.1", "1.0"}:
+            self._stop(Refusal(400, "bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here"))
+        self._request = Request(
+            method=method,
+            target=self._origin_form(method, self._target),
+            headers=self._headers,
+            http11=version == "1.1",
+            keep_alive=parser.should_keep_alive() or parser.should_upgrade(),
+        )
+        self._check_headers(self._request)
+        self.stage = Stage.BODY
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, without chunk framing."""
+        self._spoke = True
+        self.expects_continue = False
+        self.partial += len(body)
+        if self.partial > self._limits.max_body:
+            self._stop(self._too_large_body())
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._spoke = True
+        self._request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._complete.append(self._request)
+        self._begin()
+        self.stage = Stage.IDLE
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers: Headers = []
+        self._head_size = 0
+        self._body: list[bytes] = []
+        self.partial = 0
+        self.expects_continue = False
+
+    def _check_headers(self, request: Request) -> None:
+        hosts = 0
+        for name, value in request.headers:
+            lower = name.lower()
+            if lower == b"host":
+                hosts += 1
+            elif lower == b"content-length" and int(value) > self._limits.max_body:
+                self._stop(self._too_large_body())
+            elif lower == b"transfer-encoding" and value.lower() != b"chunked":
+                self._stop(
+                    Refusal(400, "bad_request", "the only Transfer-Encoding taken is chunked")
+                )
+            elif lower == b"expect":
+                if value.lower() != b"100-continue":
+                    self._stop(Refusal(417, "bad_expect", "the only Expect taken is 100-continue"))
+                # To an HTTP/1.0 client a 100 would look like the answer.
+                self.expects_continue = request.http11
+        if hosts > 1 or (hosts == 0 and request.http11):
+            self._stop(Refusal(400, "bad_request", "exactly one Host header is needed"))
+
+    def _origin_form(self, method: bytes, target: bytes) -> bytes:
+        if target.startswith(b"/"):
+            return target
+        scheme, separator, rest = target.partition(b"://")
+        if separator and scheme.lower() in {b"http", b"https"}:
+            _, slash, path = rest.partition(b"/")
+            return slash + path or b"/"
+        if target != b"*" or method != b"OPTIONS":
+            self._stop(Refusal(400, "bad_request", "the request's target is no path"))
+        return target
+
+    def _too_large_head(self) -> Refusal:
+        limit = self._limits.max_head
+        return Refusal(431, "headers_too_large", f"headers are limited to {limit} bytes")
+
+    def _too_large_body(self) -> Refusal:
+        limit = self._limits.max_body
+        return Refusal(413, "body_too_large", f"a request's body is limited to {limit} bytes")
+
+    def _stop(self, refusal: Refusal) -> NoReturn:
+        # llhttp stops at an exception, which it hides behind one of its own.
+        self._refusal = refusal
+        raise refusal

@@ -1,0 +1,44 @@
+"""The side that clients talk to: a listening address and its connections."""
+
+import asyncio
+
+from slotkeeper.wire.connection import Connection
+from slotkeeper.wire.exchange import Handler
+from slotkeeper.wire.limits import Limits, Room
+
+
+class Server:
+    """What all connections of one listening address share."""
+
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+        self.handler = handler
+        self.limits = limits or Limits()
+        self.room = Room(self.limits.max_held)
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Start to accept; the address that was bound. Raises OSError."""
+        self.loop = asyncio.get_running_loop()
+        self._listener = await self.loop.create_server(
+            lambda: Connection(self), host, port, backlog=4096
+        )
+        bound = self._listener.sockets[0].getsockname()
+        return str(bound[0]), int(bound[1])
+
+    def drain(self) -> None:
+        """Each answer from now on is its connection's last; idle connections are closed."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    async def close(self) -> None:
+        """Accept no more and cut what is still open."""
+        if self._listener:
+            self._listener.close()
+        for connection in list(self.connections):
+            connection.close(reset=True)
+        # The transports tell their protocols in the loop's next round.
+        await asyncio.sleep(0)

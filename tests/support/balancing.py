@@ -1,0 +1,109 @@
+"""A whole balancer in this process, in front of fake llama-servers."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fake_llama import FakeLlama
+from raw_http import RawClient, Response
+from slotkeeper.balancer.admin import Admin
+from slotkeeper.balancer.answers import Model
+from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.policy import Bounds, Dispatcher
+from slotkeeper.balancer.proxy import Proxy
+from slotkeeper.balancer.record import AccessLog
+from slotkeeper.balancer.replicas import Patience
+from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.server import Server
+from until import until
+
+QUICK = Patience(first_retry=0.002, last_retry=0.01, answer=1, look=0.002, give_back=30)
+
+
+@dataclass
+class Balancer:
+    """The parts, the ports, and what was logged."""
+
+    proxy: Proxy
+    clients: Server
+    port: int
+    metrics_port: int
+    admin: Admin
+    log: io.StringIO
+    opened: list[RawClient] = field(default_factory=list)
+
+    @property
+    def dispatcher(self) -> Dispatcher[Any]:
+        return self.proxy.dispatcher
+
+    async def client(self) -> RawClient:
+        self.opened.append(await RawClient.connect(self.port))
+        return self.opened[-1]
+
+    async def ask(self, request: bytes) -> Response:
+        """One request on a connection of its own."""
+        async with await self.client() as client:
+            return await client.ask(request)
+
+    async def start(self, request: bytes) -> RawClient:
+        """A client whose request is in the balancer: running or waiting."""
+        before = len(self.proxy.active)
+        client = await self.client()
+        await client.send(request)
+        await until(lambda: len(self.proxy.active) > before)
+        return client
+
+    async def at_rest(self) -> None:
+        """Nothing is waiting and no slot is held."""
+        await until(lambda: not self.proxy.active and self.dispatcher.busy == 0)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The access log."""
+        self.proxy._log.flush()
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample's value; 0 where there is none."""
+        value = self.proxy.metrics._registry.get_sample_value(f"slotkeeper_balancer_{name}", labels)
+        return value or 0.0
+
+
+@asynccontextmanager
+async def balancer(
+    *replicas: FakeLlama,
+    slots: int | None = None,
+    bounds: Bounds | None = None,
+    limits: Limits | None = None,
+    patience: Patience = QUICK,
+) -> AsyncIterator[Balancer]:
+    """A balancer whose replicas, those that are not loading, have joined."""
+    loop, log = asyncio.get_running_loop(), io.StringIO()
+    dispatcher: Dispatcher[Any] = Dispatcher(bounds or Bounds())
+    access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
+    proxy = Proxy(
+        dispatcher,
+        Metrics(dispatcher),
+        access,
+        Model("tiny", 1_700_000_000),
+        slots=slots,
+        patience=patience,
+    )
+    admin = Admin(proxy)
+    clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
+    _, port = await clients.listen("127.0.0.1", 0)
+    _, metrics_port = await metrics.listen("127.0.0.1", 0)
+    made = Balancer(proxy, clients, port, metrics_port, admin, log)
+    proxy.replicas.change({replica.name: True for replica in replicas})
+    well = sum(not replica.loading for replica in replicas)
+    await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
+    async with asyncio.timeout(20):
+        yield made
+    await proxy.close()
+    for client in made.opened:
+        await client.close()
+    await clients.close()
+    await metrics.close()

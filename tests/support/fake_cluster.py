@@ -1,0 +1,212 @@
+"""A Kubernetes API in memory: what the operator counts on of a real one, and no more.
+
+Server-side apply merges lists by name, drops what its manager no longer says, and changes neither
+version nor generation where nothing changes. Nothing is defaulted: tests against a real API server
+show that defaults make no difference.
+"""
+
+import copy
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
+from slotkeeper.kube.kinds import EVENTS, kind_of
+
+Place = tuple[Kind, str, str]
+
+
+class KilledError(BaseException):
+    """The process under test ends here: nothing but the cluster outlives it."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write that changed something."""
+
+    verb: str
+    kind: str
+    name: str
+
+
+class FakeCluster:
+    """Implements slotkeeper.kube.cluster.Cluster."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Place, Manifest] = {}
+        self.writes: list[Write] = []
+        """Every write since the last `clear`, events aside, whether it changed anything or not."""
+        self.reads = 0
+        self.kill_after: int | None = None
+        """End the process under test once this many writes are done."""
+        self.refuse: Callable[[str, Manifest], Exception | None] = lambda *_: None
+        """What to raise instead of writing or listing: (verb, manifest) -> error."""
+        self._applied: dict[Place, Manifest] = {}
+        self._version = 0
+        self._history: list[tuple[int, WatchEvent]] = []
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self.reads += 1
+        return copy.deepcopy(self.objects.get((kind, namespace, name)))
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Listing:
+        self._admit("list", {"kind": kind.kind})
+        self.reads += 1
+        items = [
+            copy.deepcopy(item)
+            for (its_kind, its_namespace, _), item in self.objects.items()
+            if its_kind == kind and namespace in {None, its_namespace} and _matches(item, labels)
+        ]
+        return Listing(items, str(self._version))
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        place = _place(manifest)
+        self._admit("create", manifest)
+        if place in self.objects:
+            raise Conflict(409, "AlreadyExists", f"{place[2]} already exists")
+        self._store(place, copy.deepcopy(manifest))
+        self._count("create", manifest)
+        return copy.deepcopy(self.objects[place])
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        place = _place(manifest)
+        self._admit("apply", manifest)
+        found = self.objects.get(place)
+        _check_version(manifest, found)
+        merged = _without(found or {}, self._applied.get(place, {}), manifest)
+        self._applied[place] = copy.deepcopy(manifest)
+        self._store(place, _merge(merged, manifest))
+        self._count("apply", manifest)
+        return copy.deepcopy(self.objects[place])
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
+        place = (kind, namespace, name)
+        found = self.objects.get(place)
+        if found is None:
+            return
+        self._admit("delete", found)
+        if uid is not None and uid != found["metadata"]["uid"]:
+            raise Conflict(409, "Conflict", f"{name} has another uid")
+        self.remove(kind, namespace, name)
+        self._count("delete", found)
+
+    async def patch_status(self, manifest: Manifest) -> Manifest:
+        place = _place(manifest)
+        self._admit("patch_status", manifest)
+        if place not in self.objects:
+            raise NotFound(404, "NotFound", f"{place[2]} not found")
+        self._store(place, self.objects[place] | {"status": copy.deepcopy(manifest["status"])})
+        self._count("patch_status", manifest)
+        return copy.deepcopy(self.objects[place])
+
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None,
+        resource_version: str,
+    ) -> AsyncIterator[WatchEvent]:
+        """What has happened since that version; then the stream ends."""
+        for version, event in list(self._history):
+            place = _place(event.object)
+            asked_for = place[0] == kind and namespace in {None, place[1]}
+            is_new = version > int(resource_version or 0)
+            if is_new and asked_for and _matches(event.object, labels):
+                yield copy.deepcopy(event)
+
+    def put(self, manifest: Manifest) -> Manifest:
+        """Somebody else stores this object, whole."""
+        place = _place(manifest)
+        self._store(place, copy.deepcopy(manifest))
+        return copy.deepcopy(self.objects[place])
+
+    def edit(self, kind: Kind, namespace: str, name: str, change: Callable[[Any], None]) -> None:
+        """Somebody else changes an object in place."""
+        edited = copy.deepcopy(self.objects[kind, namespace, name])
+        change(edited)
+        self._store((kind, namespace, name), edited)
+
+    def remove(self, kind: Kind, namespace: str, name: str) -> None:
+        """The object goes."""
+        self._version += 1
+        self._applied.pop((kind, namespace, name), None)
+        gone = self.objects.pop((kind, namespace, name))
+        self._history.append((self._version, WatchEvent("DELETED", gone)))
+
+    def named(self, kind: Kind) -> dict[str, Manifest]:
+        """All objects of a kind, in all namespaces, by name."""
+        return {place[2]: item for place, item in self.objects.items() if place[0] == kind}
+
+    def _admit(self, verb: str, manifest: Manifest) -> None:
+        if error := self.refuse(verb, manifest):
+            raise error
+
+    def _count(self, verb: str, manifest: Manifest) -> None:
+        if manifest["kind"] == EVENTS.kind:
+            return
+        self.writes.append(Write(verb, manifest["kind"], manifest["metadata"]["name"]))
+        if self.kill_after is not None and len(self.writes) >= self.kill_after:
+            raise KilledError
+
+    def _store(self, place: Place, manifest: Manifest) -> None:
+        before = self.objects.get(place)
+        metadata = manifest["metadata"]
+        if before is None:
+            metadata |= {"uid": f"uid-{self._version + 1}", "generation": 1}
+        else:
+            metadata |= {key: before["metadata"][key] for key in ("uid", "generation")}
+            metadata["generation"] += manifest.get("spec") != before.get("spec")
+            metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+            if manifest == before:
+                return
+        self._version += 1
+        metadata["resourceVersion"] = str(self._version)
+        self.objects[place] = manifest
+        kind = "ADDED" if before is None else "MODIFIED"
+        self._history.append((self._version, WatchEvent(kind, copy.deepcopy(manifest))))
+
+
+def _place(manifest: Manifest) -> Place:
+    return kind_of(manifest), manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _matches(item: Manifest, labels: Mapping[str, str] | None) -> bool:
+    found = item["metadata"].get("labels", {})
+    return all(key in found and value in {"", found[key]} for key, value in (labels or {}).items())
+
+
+def _check_version(manifest: Manifest, found: Manifest | None) -> None:
+    version = manifest["metadata"].get("resourceVersion")
+    if (
+        version is not None
+        and (found or {"metadata": {}})["metadata"].get("resourceVersion") != version
+    ):
+        raise Conflict(409, "Conflict", "the object has been modified")
+
+
+def _without(found: Any, said: Any, says: Any) -> Any:
+    """What is left of `found` without what a manager `said` and no longer `says`."""
+    if not (isinstance(found, dict) and isinstance(said, dict) and isinstance(says, dict)):
+        return copy.deepcopy(found)
+    return {
+        key: _without(value, said.get(key), says.get(key))
+        for key, value in found.items()
+        if not (key in said and key not in says)
+    }
+
+
+def _merge(found: Any, says: Any) -> Any:
+    if isinstance(found, dict) and isinstance(says, dict):
+        merged = {key: _merge(found.get(key), value) for key, value in says.items()}
+        return {**copy.deepcopy(found), **merged}
+    if isinstance(found, list) and isinstance(says, list) and _named(found) and _named(says):
+        by_name = {item["name"]: item for item in found}
+        others = [item for item in found if item["name"] not in {item["name"] for item in says}]
+        return [_merge(by_name.get(item["name"]), item) for item in says] + copy.deepcopy(others)
+    return copy.deepcopy(says)
+
+
+def _named(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) and "name" in item for item in items)

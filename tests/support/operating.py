@@ -1,0 +1,165 @@
+"""An operator without kopf: a Reconciler on a cluster, with balancers and clock played."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from fake_cluster import FakeCluster
+from llamaservers import IMAGES, raw_server
+from slotkeeper.desired import names
+from slotkeeper.kube.cluster import Cluster, Manifest
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS
+from slotkeeper.reconcile.clock import Clock
+from slotkeeper.reconcile.demand import Demand
+from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.reconcile import Reconciler
+
+KEY = Key("default", "chat")
+START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+QUIET_SECONDS = 60.0
+
+
+@dataclass
+class Time:
+    """Moves only by being added to."""
+
+    passed: float = 0.0
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.passed, lambda: START + timedelta(seconds=self.passed))
+
+
+@dataclass
+class Balancers:
+    """What each balancer says at /autoscaling, by host; one that is not in here is unreachable."""
+
+    says: dict[str, Any] = field(default_factory=dict)
+    looks: int = 0
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.looks += 1
+        if request.url.host not in self.says:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(200, content=json.dumps(self.says[request.url.host]))
+
+
+def numbers(*, busy: int = 0, waiting: int = 0, total: int = 4, oldest: float = 0.0) -> Any:
+    """What a balancer's /autoscaling says."""
+    demand = busy + waiting
+    return {
+        "slots": {"total": total, "busy": busy},
+        "waiting": waiting,
+        "oldestWaitSeconds": oldest,
+        "replicas": 1,
+        "demand": demand,
+        "peakDemand": demand,
+    }
+
+
+@dataclass
+class Operator:
+    """One life of the operator's process."""
+
+    cluster: Cluster
+    time: Time = field(default_factory=Time)
+    balancers: Balancers = field(default_factory=Balancers)
+
+    def __post_init__(self) -> None:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self.balancers.answer))
+        self.demand = Demand(client, self.time.clock.monotonic, QUIET_SECONDS)
+        self.reconciler = Reconciler(
+            self.cluster, self.demand, IMAGES, self.time.clock, QUIET_SECONDS
+        )
+
+    async def reconcile(self, key: Key = KEY) -> None:
+        """Reconcile once, as after an event."""
+        self.reconciler.changed(key)
+        await self.reconciler.reconcile(key)
+
+    async def pass_time(self, seconds: int) -> None:
+        """Let seconds go by, with a look at the balancers and its consequences in each."""
+        for _ in range(seconds):
+            self.time.passed += 1
+            await self.demand.look()
+            for key in self.reconciler.stirring():
+                await self.reconciler.reconcile(key)
+
+
+def stored(cluster: FakeCluster, name: str = "chat", **spec: Any) -> Manifest:
+    """A LlamaServer that a user has applied."""
+    raw = raw_server(name, **spec)
+    raw["metadata"]["namespace"] = "default"
+    return cluster.put(raw)
+
+
+def change_spec(cluster: FakeCluster, change: Callable[[Any], None], key: Key = KEY) -> None:
+    """A user edits a server's spec."""
+    cluster.edit(LLAMA_SERVERS, key.namespace, key.name, lambda raw: change(raw["spec"]))
+
+
+def server_status(cluster: FakeCluster, name: str = "chat") -> Any:
+    """A server's status as it is stored."""
+    return cluster.named(LLAMA_SERVERS)[name].get("status", {})
+
+
+def condition(cluster: FakeCluster, kind: str, name: str = "chat") -> Any:
+    """One condition of a server's."""
+    return next(
+        found for found in server_status(cluster, name)["conditions"] if found["type"] == kind
+    )
+
+
+def roll_out(cluster: FakeCluster, *, ready: bool = True) -> None:
+    """Kubernetes brings every Deployment to where it should be, with a pod for each replica."""
+    for name, deployment in list(cluster.named(DEPLOYMENTS).items()):
+        wanted = deployment["spec"]["replicas"]
+        for pod in list(cluster.named(PODS)):
+            if pod.rpartition("-")[0] == name:
+                cluster.remove(PODS, "default", pod)
+        for index in range(wanted):
+            cluster.put(pod_of(deployment, index, ready=ready))
+        status = {
+            "observedGeneration": deployment["metadata"]["generation"],
+            "replicas": wanted,
+            "updatedReplicas": wanted,
+            "readyReplicas": wanted if ready else 0,
+        }
+        cluster.put({**deployment, "status": status})
+
+
+def pod_of(deployment: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
+    """A pod as the Deployment's template says; its status that of a pod that serves, or starts."""
+    template = deployment["spec"]["template"]
+    status: Any = {
+        "conditions": [{"type": "Ready", "status": str(ready)}],
+        "containerStatuses": [
+            {"name": container["name"], "image": container["image"], "ready": ready, "state": {}}
+            for container in template["spec"]["containers"]
+        ],
+    }
+    if ready:
+        status["podIP"] = f"10.0.0.{index + 1}"
+        status["initContainerStatuses"] = [
+            {
+                "name": names.MODEL_CONTAINER,
+                "image": IMAGES.model,
+                "ready": True,
+                "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+            }
+        ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{deployment['metadata']['name']}-{index}",
+            "namespace": deployment["metadata"]["namespace"],
+            "labels": template["metadata"]["labels"],
+        },
+        "spec": template["spec"],
+        "status": status,
+    }

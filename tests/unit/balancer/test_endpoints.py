@@ -1,0 +1,154 @@
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from slotkeeper.balancer.endpoints import follow, replicas_in
+from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Listing, Unreachable, WatchEvent
+
+Slice = dict[str, Any]
+
+
+def slice_of(name: str, *endpoints: Slice, port: int = 8080, port_name: str = "http") -> Slice:
+    return {
+        "metadata": {"name": name},
+        "ports": [{"name": "other", "port": 1}, {"name": port_name, "port": port}],
+        "endpoints": list(endpoints),
+    }
+
+
+def endpoint(address: str, **conditions: bool) -> Slice:
+    return {"addresses": [address], "conditions": conditions}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "usable"),
+    [
+        pytest.param({"ready": True}, True, id="ready"),
+        pytest.param({}, True, id="unset means ready"),
+        pytest.param({"ready": False}, False, id="not ready"),
+        pytest.param({"ready": False, "serving": True, "terminating": True}, False, id="leaving"),
+        pytest.param({"ready": True, "terminating": True}, False, id="leaving though ready"),
+    ],
+)
+def test_a_replica_is_used_when_it_is_ready_and_stays(
+    conditions: dict[str, bool], usable: bool
+) -> None:
+    assert replicas_in([slice_of("a", endpoint("10.0.0.1", **conditions))]) == {
+        "10.0.0.1:8080": usable
+    }
+
+
+def test_slices_are_merged_and_ready_in_one_is_ready() -> None:
+    slices = [
+        slice_of("a", endpoint("10.0.0.1", ready=False), endpoint("10.0.0.2", ready=True)),
+        slice_of("b", endpoint("10.0.0.1", ready=True), endpoint("fd00::1", ready=True)),
+    ]
+
+    assert replicas_in(slices) == {
+        "10.0.0.1:8080": True,
+        "10.0.0.2:8080": True,
+        "[fd00::1]:8080": True,
+    }
+
+
+def test_only_the_port_named_http_counts() -> None:
+    assert replicas_in([slice_of("a", endpoint("10.0.0.1"), port_name="rpc")]) == {}
+    assert replicas_in([{"metadata": {"name": "a"}, "ports": None, "endpoints": None}]) == {}
+
+
+class Script:
+    """A cluster whose lists and watches go as they are told; then it never answers."""
+
+    def __init__(self, *steps: list[Slice] | list[WatchEvent] | ApiError) -> None:
+        self.steps = list(steps)
+        self.done = asyncio.Event()
+        self.asked: list[tuple[str, str | None, Mapping[str, str] | None]] = []
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Listing:
+        self.asked.append((kind.plural, namespace, labels))
+        step: Any = await self._next()
+        return Listing(step, "7")
+
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None,
+        resource_version: str,
+    ) -> AsyncIterator[WatchEvent]:
+        assert (kind.plural, namespace, resource_version) == ("endpointslices", "ns", "7")
+        assert labels
+        step: Any = await self._next()
+        for event in step:
+            yield event
+
+    async def _next(self) -> object:
+        if not self.steps:
+            self.done.set()
+            await asyncio.Event().wait()
+        step = self.steps.pop(0)
+        if isinstance(step, ApiError):
+            raise step
+        return step
+
+
+async def followed(*steps: list[Slice] | list[WatchEvent] | ApiError) -> list[dict[str, bool]]:
+    """What is told while the cluster goes through `steps`."""
+    script, told = Script(*steps), list[dict[str, bool]]()
+    cluster: Cluster = script  # type: ignore[assignment]
+    following = asyncio.ensure_future(follow(cluster, "ns", "replicas", told.append))
+    async with asyncio.timeout(10):
+        await script.done.wait()
+    following.cancel()
+    assert script.asked[0] == (
+        "endpointslices",
+        "ns",
+        {"kubernetes.io/service-name": "replicas"},
+    )
+    return told
+
+
+ONE = slice_of("a", endpoint("10.0.0.1"))
+TWO = slice_of("b", endpoint("10.0.0.2"))
+
+
+async def test_replicas_are_told_at_once_and_with_each_change() -> None:
+    leaving = slice_of("a", endpoint("10.0.0.1", ready=False, terminating=True))
+
+    assert await followed(
+        [ONE],
+        [
+            WatchEvent("ADDED", TWO),
+            WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "9"}}),
+            WatchEvent("MODIFIED", leaving),
+            WatchEvent("DELETED", leaving),
+        ],
+    ) == [
+        {"10.0.0.1:8080": True},
+        {"10.0.0.1:8080": True, "10.0.0.2:8080": True},
+        {"10.0.0.1:8080": False, "10.0.0.2:8080": True},
+        {"10.0.0.2:8080": True},
+    ]
+
+
+async def test_a_watch_that_ends_is_followed_by_a_list_that_finds_what_was_lost() -> None:
+    assert await followed([ONE, TWO], [], [TWO]) == [
+        {"10.0.0.1:8080": True, "10.0.0.2:8080": True},
+        {"10.0.0.2:8080": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [Gone(410, "Expired", "too old"), Unreachable(0, "Unreachable", "no route")]
+)
+async def test_the_last_replicas_stay_while_the_api_does_not_answer(error: ApiError) -> None:
+    told = await followed([ONE], error, error, [ONE, TWO])
+
+    assert told == [
+        {"10.0.0.1:8080": True},
+        {"10.0.0.1:8080": True, "10.0.0.2:8080": True},
+    ]

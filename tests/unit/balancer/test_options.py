@@ -1,0 +1,56 @@
+import pytest
+
+from slotkeeper.balancer.options import parse
+
+PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
+
+
+def test_replicas_and_their_slots_may_be_named() -> None:
+    options = parse([*PORTS, "--replica", "a:1", "--replica", "[::1]:2", "--slots", "4"])
+
+    assert options.listen == ("0.0.0.0", 8080)
+    assert options.metrics == ("0.0.0.0", 9090)
+    assert options.replicas == ("a:1", "[::1]:2")
+    assert (options.slots, options.endpoints) == (4, None)
+
+
+def test_replicas_may_come_from_a_service() -> None:
+    assert parse([*PORTS, "--endpoints", "ns/name"]).endpoints == ("ns", "name")
+
+
+def test_bounds_are_given_in_the_units_of_their_names() -> None:
+    options = parse(
+        [
+            *PORTS,
+            *("--endpoints", "a/b", "--max-waiting", "0", "--max-waiting-mib", "2"),
+            *("--max-wait", "1.5", "--max-wait-no-replica", "3", "--max-body-mib", "1"),
+        ]
+    )
+
+    assert (options.bounds.max_waiting, options.bounds.max_waiting_bytes) == (0, 2 * 1024 * 1024)
+    assert (options.bounds.max_wait, options.bounds.max_wait_no_replica) == (1.5, 3)
+    assert options.limits.max_body == 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([*PORTS], "one of the arguments --replica --endpoints is required"),
+        ([*PORTS, "--replica", "a"], "'a' is not HOST:PORT"),
+        ([*PORTS, "--replica", ":80"], "':80' is not HOST:PORT"),
+        ([*PORTS, "--replica", "a:99999"], "'a:99999' is not HOST:PORT"),
+        ([*PORTS, "--endpoints", "name"], "'name' is not NAMESPACE/SERVICE"),
+        ([*PORTS, "--endpoints", "a/b/c"], "'a/b/c' is not NAMESPACE/SERVICE"),
+        ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots goes with --replica"),
+        ([*PORTS, "--replica", "a:1", "--slots", "0"], "1 is the least"),
+        ([*PORTS, "--replica", "a:1", "--max-waiting", "-1"], "'-1' is not a number"),
+        ([*PORTS, "--replica", "a:1", "--max-wait", "inf"], "'inf' is not a number of seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_sentence(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(argv)
+
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.llamacpp.slots import NotSlots, Slot, parse_slots, processing
+
+REAL = (
+    b'[{"id":0,"n_ctx":1024,"speculative":false,"is_processing":false},'
+    b'{"id":1,"id_task":7,"n_ctx":1024,"speculative":false,"is_processing":true,'
+    b'"params":{"seed":1},"next_token":[{"n_decoded":3}]}]'
+)
+
+json_trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "is_processing", "n_ctx", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+def test_what_llama_server_says_is_understood() -> None:
+    slots = parse_slots(REAL)
+
+    assert slots == (Slot(0, is_processing=False, n_ctx=1024), Slot(1, True, 1024))
+    assert processing(slots) == 1
+
+
+def test_only_number_and_work_must_be_there() -> None:
+    assert parse_slots('[{"id": 3, "is_processing": true}]') == (Slot(3, True, 0),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b"{}",
+        b"[]",
+        b"[1]",
+        b'[{"id": 0}]',
+        b'[{"id": "0", "is_processing": false}]',
+        b'[{"id": true, "is_processing": false}]',
+        b'[{"id": 0, "is_processing": 0}]',
+        b'[{"id": 0, "is_processing": false}, {"id": 0, "is_processing": false}]',
+        b'{"error": {"code": 503, "message": "Loading model"}}',
+        b"[" * 100_000,
+    ],
+)
+def test_anything_else_is_no_slots(body: bytes) -> None:
+    with pytest.raises(NotSlots):
+        parse_slots(body)
+
+
+@given(json_trees)
+def test_no_json_makes_it_fail_otherwise(tree: object) -> None:
+    try:
+        slots = parse_slots(json.dumps(tree))
+    except NotSlots:
+        return
+    assert 0 <= processing(slots) <= len(slots)

@@ -1,0 +1,16 @@
+"""A cluster in memory and an operator on it."""
+
+import pytest
+
+from fake_cluster import FakeCluster
+from operating import Operator
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def operator(cluster: FakeCluster) -> Operator:
+    return Operator(cluster)

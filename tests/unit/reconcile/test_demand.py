@@ -1,0 +1,86 @@
+"""Balancers are asked; a silent one leaves a gap."""
+
+import pytest
+
+from operating import KEY, Operator, numbers
+from slotkeeper.reconcile.demand import addresses
+
+BROKEN = [
+    pytest.param({}, id="empty"),
+    pytest.param([], id="no object"),
+    pytest.param(numbers() | {"slots": None}, id="no slots"),
+    pytest.param(numbers() | {"waiting": "many"}, id="words for numbers"),
+]
+
+
+async def test_a_look_is_a_sample(operator: Operator) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers(busy=3, waiting=5, oldest=3.2)
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+
+    await operator.demand.look()
+
+    [sample] = operator.demand.samples(KEY)
+    assert (sample.busy, sample.waiting, sample.oldest_wait, sample.peak) == (3, 5, 3.2, 8)
+
+
+async def test_two_balancers_are_added_up_but_share_their_slots(operator: Operator) -> None:
+    operator.balancers.says |= {
+        "10.0.0.1": numbers(busy=1, waiting=2, total=8, oldest=1.0),
+        "10.0.0.2": numbers(busy=4, total=8),
+    }
+    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+
+    await operator.demand.look()
+
+    newest = operator.demand.newest(KEY)
+    assert newest is not None
+    assert (newest.total, newest.sample.busy, newest.sample.waiting) == (8, 5, 2)
+
+
+async def test_one_of_two_that_is_silent_makes_a_gap_not_a_low_number(operator: Operator) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1)
+    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+
+    await operator.demand.look()
+
+    assert operator.demand.samples(KEY) == []
+
+
+@pytest.mark.parametrize("said", BROKEN)
+async def test_nonsense_is_a_gap(operator: Operator, said: object) -> None:
+    operator.balancers.says["10.0.0.1"] = said
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+
+    await operator.demand.look()
+
+    assert operator.demand.samples(KEY) == []
+
+
+async def test_only_the_window_is_kept(operator: Operator) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers()
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+
+    await operator.pass_time(500)
+
+    samples = operator.demand.samples(KEY)
+    assert samples[0].at <= 500 - 60 < samples[1].at
+
+
+async def test_an_old_reading_is_no_news(operator: Operator) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1)
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    await operator.pass_time(1)
+    operator.balancers.says.clear()
+
+    await operator.pass_time(6)
+
+    assert operator.demand.newest(KEY) is None
+
+
+def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
+    def pod(host: str, status: str) -> dict[str, object]:
+        return {"status": {"podIP": host, "conditions": [{"type": "Ready", "status": status}]}}
+
+    pods = [pod("fd00::7", "True"), pod("10.0.0.2", "False"), pod("10.0.0.1", "True")]
+
+    assert addresses(pods) == ["10.0.0.1:9090", "[fd00::7]:9090"]

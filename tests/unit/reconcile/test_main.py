@@ -1,0 +1,29 @@
+"""The operator's flags."""
+
+import pytest
+
+from slotkeeper.reconcile.main import _parser
+
+IMAGES = ["--llama-server-image", "a", "--balancer-image", "b", "--model-image", "c"]
+
+
+def test_the_images_are_all_that_must_be_said() -> None:
+    flags = _parser().parse_args(IMAGES)
+
+    assert flags.health == ("0.0.0.0", 8081)
+    assert flags.quiet_seconds == 60
+    assert flags.namespace is None
+
+
+@pytest.mark.parametrize("address", ["8081", "localhost:", ":8081", "localhost:http"])
+def test_an_address_without_host_or_port_is_refused(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args([*IMAGES, "--health", address])
+
+    assert "HOST:PORT" in capsys.readouterr().err
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    assert _parser().parse_args([*IMAGES, "--metrics", "[::]:9"]).metrics == ("::", 9)

@@ -1,0 +1,293 @@
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from raw_http import RawClient, get, post
+from slotkeeper.wire.exchange import Exchange
+from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.server import Server
+from until import until
+
+
+def echo(exchange: Exchange) -> None:
+    request = exchange.request
+    exchange.answer(Answer(200, b"%s %s" % (request.target, request.body)))
+
+
+class Held:
+    """A handler that answers nothing by itself."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+        self.gone = asyncio.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+        exchange.on_gone = self.gone.set
+
+    async def has(self, count: int) -> list[Exchange]:
+        await until(lambda: len(self.exchanges) >= count)
+        return self.exchanges
+
+
+@asynccontextmanager
+async def serving(
+    handler: Callable[[Exchange], None], limits: Limits | None = None
+) -> AsyncIterator[tuple[Server, RawClient]]:
+    server = Server(handler, limits)
+    _, port = await server.listen("127.0.0.1", 0)
+    async with asyncio.timeout(10), await RawClient.connect(port) as client:
+        yield server, client
+    await server.close()
+
+
+def error_code(body: bytes) -> str:
+    code: str = json.loads(body)["error"]["code"]
+    return code
+
+
+async def test_requests_on_one_connection_are_answered_one_after_the_other() -> None:
+    async with serving(echo) as (_, client):
+        for number in range(3):
+            response = await client.ask(post(f"/{number}", b"body"))
+
+            assert response.body == b"/%d body" % number
+
+
+async def test_a_request_may_come_byte_by_byte() -> None:
+    async with serving(echo) as (_, client):
+        for byte in post("/slow", b"body"):
+            await client.send(bytes([byte]))
+
+        assert (await client.response()).body == b"/slow body"
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with serving(echo) as (_, client):
+        await client.send(post("/1") + get("/2") + post("/3", b"three"))
+
+        bodies = [(await client.response()).body for _ in range(3)]
+    assert bodies == [b"/1 {}", b"/2 ", b"/3 three"]
+
+
+async def test_a_pipelined_request_waits_until_the_one_before_is_answered() -> None:
+    held = Held()
+    async with serving(held) as (_, client):
+        await client.send(post("/1") + post("/2"))
+        first = (await held.has(1))[0]
+        await asyncio.sleep(0)
+        assert len(held.exchanges) == 1
+
+        first.answer(Answer(200, b"one"))
+        (await held.has(2))[1].answer(Answer(200, b"two"))
+
+        assert [(await client.response()).body for _ in range(2)] == [b"one", b"two"]
+
+
+async def test_garbage_behind_a_request_is_refused_after_its_answer() -> None:
+    held = Held()
+    async with serving(held) as (_, client):
+        await client.send(post("/1") + b"\x00\r\n\r\n")
+        (await held.has(1))[0].answer(Answer(200, b"one"))
+
+        assert (await client.response()).body == b"one"
+        refusal = await client.response()
+        assert (refusal.status, refusal.headers["connection"]) == (400, "close")
+        assert await client.at_end()
+
+
+async def test_a_body_is_asked_for_where_the_client_expects_it() -> None:
+    async with serving(echo) as (_, client):
+        head, body = post("/x", b"body", "Expect: 100-continue").split(b"\r\n\r\n")
+        assert (await client.ask(head + b"\r\n\r\n")).status == 100
+
+        assert (await client.ask(body)).body == b"/x body"
+
+
+async def test_a_body_too_large_is_refused_without_being_asked_for() -> None:
+    async with serving(echo, Limits(max_body=10)) as (_, client):
+        head = post("/x", b"x" * 11, "Expect: 100-continue").split(b"\r\n\r\n")[0]
+        response = await client.ask(head + b"\r\n\r\n")
+
+        assert (response.status, error_code(response.body)) == (413, "body_too_large")
+
+
+async def test_a_client_sees_the_refusal_though_it_is_still_sending() -> None:
+    async with serving(echo, Limits(max_body=10)) as (_, client):
+        client.writer.write(post("/x", b"x" * 4_000_000))
+
+        assert (await client.response()).status == 413
+
+
+async def test_headers_too_large_are_refused() -> None:
+    async with serving(echo) as (_, client):
+        response = await client.ask(get("/", "X: " + "x" * 40_000))
+
+        assert (response.status, error_code(response.body)) == (431, "headers_too_large")
+        assert await client.at_end()
+
+
+@pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\nHo", post("/", b"xx")[:-1]])
+async def test_a_request_that_does_not_go_on_is_refused(start: bytes) -> None:
+    async with serving(echo, Limits(head=0.02, body=0.02)) as (_, client):
+        response = await client.ask(start)
+
+        assert (response.status, response.headers["connection"]) == (408, "close")
+
+
+async def test_header_bytes_that_trickle_do_not_lengthen_their_time() -> None:
+    async with serving(echo, Limits(head=0.1)) as (_, client):
+
+        async def trickle() -> None:
+            for byte in get("/", "X: " + "x" * 2000):
+                await client.send(bytes([byte]))
+                await asyncio.sleep(0.005)
+
+        trickling = asyncio.ensure_future(trickle())
+        assert (await client.response()).status == 408
+        trickling.cancel()
+
+
+async def test_an_idle_connection_is_closed_without_a_word() -> None:
+    async with serving(echo, Limits(idle=0.02)) as (_, client):
+        assert await client.at_end()
+
+
+async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
+    held = Held()
+    async with serving(held, Limits(max_held=100)) as (_, client):
+        await client.send(post("/", b"x" * 80))
+        first = (await held.has(1))[0]
+        async with await RawClient.connect(client.port) as second:
+            response = await second.ask(post("/", b"x" * 80)[:-10])
+            assert (response.status, error_code(response.body)) == (503, "no_room")
+
+        first.release_body()
+        async with await RawClient.connect(client.port) as third:
+            await third.send(post("/", b"x" * 80))
+            await held.has(2)
+
+
+async def test_room_comes_back_with_the_connection() -> None:
+    held = Held()
+    async with serving(held) as (server, client):
+        await client.send(post("/", b"x" * 80) + post("/", b"x" * 80))
+        await held.has(1)
+        client.reset()
+        await held.gone.wait()
+        await until(lambda: not server.connections)
+
+        assert server.room.held == 0
+
+
+async def test_a_head_request_gets_the_head_alone() -> None:
+    async with serving(echo) as (_, client):
+        await client.send(get("/x", method="HEAD") + get("/y"))
+
+        assert (await client.response(to_head=True)).headers["content-length"] == "3"
+        assert (await client.response()).body == b"/y "
+
+
+async def test_a_client_that_asks_for_it_is_hung_up_on() -> None:
+    async with serving(echo) as (_, client):
+        response = await client.ask(get("/", "Connection: close"))
+
+        assert response.headers["connection"] == "close"
+        assert await client.at_end()
+
+
+async def test_an_http_1_0_client_keeps_its_connection_if_it_asks() -> None:
+    async with serving(echo) as (_, client):
+        response = await client.ask(get("/", "Connection: keep-alive", version="1.0"))
+        assert response.headers["connection"] == "keep-alive"
+
+        await client.ask(get("/", version="1.0"))
+        assert await client.at_end()
+
+
+@pytest.mark.parametrize("leave", ["close", "half-close", "reset"])
+async def test_a_client_that_leaves_is_seen_at_once(leave: str) -> None:
+    held = Held()
+    async with serving(held) as (_, client):
+        await client.send(post("/"))
+        exchange = (await held.has(1))[0]
+        if leave == "close":
+            client.writer.close()
+        elif leave == "half-close":
+            client.writer.write_eof()
+        else:
+            client.reset()
+        await held.gone.wait()
+
+        exchange.answer(Answer(200))
+        assert exchange.status == 200
+
+
+async def test_a_client_that_does_not_keep_up_pauses_the_answer_until_it_does() -> None:
+    held = Held()
+    async with serving(held) as (_, client):
+        await client.send(post("/"))
+        exchange = (await held.has(1))[0]
+        paused: asyncio.Queue[bool] = asyncio.Queue()
+        exchange.on_pause = paused.put_nowait
+        size = 16_000_000
+        exchange.begin(200, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        exchange.write(b"x" * size)
+
+        assert await paused.get() is True
+        assert exchange.paused
+        assert len((await client.response()).body) == size
+        assert await paused.get() is False
+
+
+async def test_a_client_that_takes_nothing_is_dropped() -> None:
+    held = Held()
+    async with serving(held, Limits(stall=0.05)) as (_, client):
+        await client.send(post("/"))
+        exchange = (await held.has(1))[0]
+        exchange.begin(200, b"HTTP/1.1 200 OK\r\nContent-Length: 32000000\r\n\r\n")
+        exchange.write(b"x" * 32_000_000)
+
+        await held.gone.wait()
+
+
+async def test_a_handler_that_fails_costs_its_own_request_only() -> None:
+    def fail(exchange: Exchange) -> None:
+        if exchange.request.path == b"/bad":
+            raise ValueError("no")
+        exchange.answer(json_answer(200, {}))
+
+    async with serving(fail) as (_, client):
+        assert (await client.ask(get("/bad"))).status == 500
+        async with await RawClient.connect(client.port) as other:
+            assert (await other.ask(get("/good"))).status == 200
+
+
+async def test_each_piece_is_sent_at_once() -> None:
+    held = Held()
+    async with serving(held) as (server, client):
+        await client.send(post("/"))
+        await held.has(1)
+        sock = next(iter(server.connections))._transport.get_extra_info("socket")
+
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+async def test_draining_closes_idle_connections_and_ends_busy_ones_with_their_answer() -> None:
+    held = Held()
+    async with serving(held) as (server, client):
+        await client.send(post("/"))
+        exchange = (await held.has(1))[0]
+        async with await RawClient.connect(client.port) as idle:
+            await until(lambda: len(server.connections) == 2)
+            server.drain()
+            assert await idle.at_end()
+
+        exchange.answer(Answer(200))
+        assert (await client.response()).headers["connection"] == "close"
+        assert await client.at_end()

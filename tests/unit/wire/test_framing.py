@@ -1,0 +1,84 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.wire.framing import BadResponse, Chunked, Counted, UntilClose, framing_of
+from slotkeeper.wire.message import Headers, ResponseHead
+
+contents = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
+
+
+def chunked(pieces: list[bytes], trailers: bytes = b"") -> bytes:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return chunks + b"0\r\n" + trailers + b"\r\n"
+
+
+def head(status: int, *headers: tuple[bytes, bytes]) -> ResponseHead:
+    listed: Headers = list(headers)
+    return ResponseHead(status, b"OK", listed, http11=True)
+
+
+@given(contents, st.sampled_from([b"", b"T: x\r\n", b"T: x\r\nU: y\r\n"]), st.data())
+def test_a_chunked_body_ends_where_it_ends_however_it_is_split(
+    pieces: list[bytes], trailers: bytes, data: st.DataObject
+) -> None:
+    body = chunked(pieces, trailers)
+    stream = body + b"HTTP/1.1 200 the next one"
+    framing, at, payload = Chunked(), 0, b""
+    while True:
+        step = data.draw(st.integers(1, len(stream) - at))
+        end = framing.feed(stream[at : at + step])
+        payload += framing.payload()
+        if end is not None:
+            break
+        at += step
+
+    assert at + end == len(body)
+    assert payload == b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"2\nhi\r\n", b"x\r\n", b"\r\n", b"-1\r\n", b"0x1\r\n", b"2\r\nhi!\r\n", b"1" * 20_000],
+)
+def test_chunks_that_two_readers_may_read_differently_are_bad(body: bytes) -> None:
+    with pytest.raises(BadResponse):
+        Chunked().feed(body)
+
+
+@given(st.integers(0, 50), st.data())
+def test_a_counted_body_ends_after_its_length(length: int, data: st.DataObject) -> None:
+    framing, seen = Counted(length), 0
+    while True:
+        piece = b"x" * data.draw(st.integers(0 if length == 0 else 1, 20))
+        end = framing.feed(piece)
+        if end is not None:
+            break
+        seen += len(piece)
+
+    assert seen + end == length
+
+
+@pytest.mark.parametrize(
+    ("response", "kind"),
+    [
+        (head(200, (b"Transfer-Encoding", b"chunked")), Chunked),
+        (head(200, (b"Content-Length", b"3")), Counted),
+        (head(204), Counted),
+        (head(304, (b"Content-Length", b"3")), Counted),
+        (head(200), UntilClose),
+    ],
+)
+def test_the_head_says_how_the_body_is_framed(response: ResponseHead, kind: type) -> None:
+    assert type(framing_of(response)) is kind
+
+
+def test_an_answer_to_a_head_request_has_no_body() -> None:
+    framing = framing_of(head(200, (b"Content-Length", b"3")), to_head=True)
+
+    assert framing.feed(b"") == 0
+
+
+def test_a_coding_other_than_chunked_is_bad() -> None:
+    with pytest.raises(BadResponse):
+        framing_of(head(200, (b"Transfer-Encoding", b"gzip, chunked")))

@@ -1,0 +1,65 @@
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.message import (
+    Answer,
+    Request,
+    ResponseHead,
+    answer_bytes,
+    request_bytes,
+    response_bytes,
+)
+
+
+def test_a_request_goes_on_with_its_own_headers_and_one_length() -> None:
+    request = Request(
+        b"POST",
+        b"/completion?a=b",
+        [
+            (b"Host", b"a"),
+            (b"Authorization", b"Bearer x"),
+            (b"connection", b"close, X-Mine, Content-Length"),
+            (b"X-Mine", b"1"),
+            (b"Expect", b"100-continue"),
+            (b"Upgrade", b"h2c"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"X-Other", b"2"),
+        ],
+        http11=True,
+        keep_alive=False,
+        body=b"hello",
+    )
+
+    assert request_bytes(request) == (
+        b"POST /completion?a=b HTTP/1.1\r\n"
+        b"Host: a\r\nAuthorization: Bearer x\r\nX-Other: 2\r\nContent-Length: 5\r\n\r\n"
+    )
+
+
+def test_a_response_keeps_its_headers_but_those_of_its_connection() -> None:
+    head = ResponseHead(
+        200,
+        b"Fine",
+        [
+            (b"Server", b"llama.cpp"),
+            (b"Keep-Alive", b"timeout=5, max=100"),
+            (b"Connection", b"close"),
+            (b"Content-Length", b"5"),
+        ],
+        http11=True,
+    )
+
+    assert response_bytes(head, chunked=False, connection=None) == (
+        b"HTTP/1.1 200 Fine\r\nServer: llama.cpp\r\nContent-Length: 5\r\n\r\n"
+    )
+
+
+def test_an_answer_without_content_has_no_length() -> None:
+    assert answer_bytes(Answer(204)) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def test_a_refusal_reads_as_openai_clients_expect() -> None:
+    answer = Refusal(429, "queue_full", "no place", retry_after=0.2).answer()
+
+    assert answer.body == (
+        b'{"error":{"message":"no place","type":"rate_limit_error","code":"queue_full"}}'
+    )
+    assert answer.headers == [(b"Retry-After", b"1")]

@@ -1,0 +1,138 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.message import Request
+from slotkeeper.wire.parse import RequestParser, Stage
+
+SMALL = Limits(max_head=400, max_body=20)
+
+HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
+
+STREAMS = {
+    "a body of known length": HEAD + b"Content-Length: 2\r\n\r\nhi",
+    "a chunked body with an extension and a trailer": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n",
+    "two requests in one go": HEAD
+    + b"Content-Length: 2\r\n\r\nhi"
+    + b"GET /y HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a good request and garbage": HEAD + b"Content-Length: 0\r\n\r\n" + b"\x00garbage",
+    "two lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+    "a length and chunks": HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "an offer to switch protocols": HEAD
+    + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi"
+    + b"GET /y HTTP/1.1\r\nHost: a\r\n\r\n",
+    "too large a body": HEAD + b"Content-Length: 21\r\n\r\n" + b"x" * 21,
+    "too many chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n" * 5,
+    "a header too large": HEAD + b"X: " + b"x" * 500 + b"\r\n\r\n",
+    "bare line feeds": b"POST /x HTTP/1.1\nHost: a\n\n",
+}
+
+
+def parse(*pieces: bytes) -> list[object]:
+    parser = RequestParser(SMALL)
+    found: list[object] = []
+    for piece in pieces:
+        for item in parser.feed(piece):
+            if isinstance(item, Refusal):
+                return [*found, item.status, item.code]
+            found.append(item)
+    return found
+
+
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
+def test_it_does_not_matter_where_the_bytes_are_split(stream: bytes) -> None:
+    whole = parse(stream)
+
+    assert whole
+    assert parse(*(stream[at : at + 1] for at in range(len(stream)))) == whole
+    for at in range(1, len(stream)):
+        assert parse(stream[:at], stream[at:]) == whole
+
+
+@pytest.mark.parametrize(
+    ("status", "request_bytes"),
+    [
+        pytest.param(400, HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n", id="repeated"),
+        pytest.param(400, HEAD + b"Content-Length: 2, 2\r\n\r\n", id="listed lengths"),
+        pytest.param(400, HEAD + b"Content-Length: +2\r\n\r\n", id="signed length"),
+        pytest.param(400, HEAD + b"Content-Length: 99999999999999999999\r\n\r\n", id="huge"),
+        pytest.param(400, HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="coded"),
+        pytest.param(400, HEAD + b"Transfer-Encoding: identity\r\n\r\n", id="identity"),
+        pytest.param(400, HEAD + b"X: a\r\n b\r\n\r\n", id="folded header"),
+        pytest.param(400, HEAD + b"X : a\r\n\r\n", id="space before colon"),
+        pytest.param(400, HEAD + b"X: a\x00b\r\n\r\n", id="NUL in header"),
+        pytest.param(400, HEAD + b"X: a\nY: b\r\n\r\n", id="bare LF in header"),
+        pytest.param(400, HEAD + b"Host: b\r\n\r\n", id="two hosts"),
+        pytest.param(400, b"GET /x HTTP/1.1\r\n\r\n", id="no host"),
+        pytest.param(400, b"GET /x HTTP/0.9\r\nHost: a\r\n\r\n", id="HTTP/0.9"),
+        pytest.param(400, b"GET /x\r\nHost: a\r\n\r\n", id="no version"),
+        pytest.param(400, b"GET /x HTTP/2.0\r\nHost: a\r\n\r\n", id="HTTP/2 by name"),
+        pytest.param(400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2 preface"),
+        pytest.param(400, b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", id="CONNECT"),
+        pytest.param(400, b"NONSENSE /x HTTP/1.1\r\nHost: a\r\n\r\n", id="unknown method"),
+        pytest.param(400, b"\x16\x03\x01\x02\x00\x01", id="TLS"),
+        pytest.param(417, HEAD + b"Expect: tea\r\nContent-Length: 2\r\n\r\n", id="expects tea"),
+        pytest.param(413, HEAD + b"Content-Length: 21\r\n\r\n", id="body too large, said"),
+        pytest.param(431, HEAD + b"X: y\r\n" * 200 + b"\r\n", id="too many headers"),
+        pytest.param(431, b"GET /" + b"x" * 500, id="target without an end"),
+        pytest.param(
+            431,
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"T: y\r\n" * 100,
+            id="trailers without an end",
+        ),
+    ],
+)
+def test_what_is_malformed_or_too_large_is_refused(status: int, request_bytes: bytes) -> None:
+    assert parse(request_bytes)[0] == status
+
+
+def test_a_chunked_body_comes_without_its_framing_and_trailers() -> None:
+    (request,) = parse(STREAMS["a chunked body with an extension and a trailer"])
+
+    assert isinstance(request, Request)
+    assert request.body == b"hi!"
+    assert request.header(b"trailer") is None
+
+
+def test_a_target_with_a_host_is_taken_as_its_path() -> None:
+    (request,) = parse(b"GET http://a.example/v1/models?x=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert isinstance(request, Request)
+    assert (request.target, request.path) == (b"/v1/models?x=1", b"/v1/models")
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "lines"),
+    [
+        (True, b"HTTP/1.1\r\nHost: a\r\n"),
+        (False, b"HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"),
+        (False, b"HTTP/1.0\r\n"),
+        (True, b"HTTP/1.0\r\nConnection: keep-alive\r\n"),
+    ],
+)
+def test_keep_alive_is_what_the_version_and_the_connection_header_say(
+    keep_alive: bool, lines: bytes
+) -> None:
+    (request,) = parse(b"GET / " + lines + b"\r\n")
+
+    assert isinstance(request, Request)
+    assert request.keep_alive is keep_alive
+
+
+def test_the_stage_tells_how_far_a_request_has_come() -> None:
+    parser = RequestParser(SMALL)
+    stages = [parser.stage]
+    for piece in (b"POST /x HTTP/1.1\r\n", b"Host: a\r\nContent-Length: 2\r\n\r\nh", b"i"):
+        parser.feed(piece)
+        stages.append(parser.stage)
+
+    assert stages == [Stage.IDLE, Stage.HEAD, Stage.BODY, Stage.IDLE]
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8))
+def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
+    parse(*pieces)
+    parse(HEAD, *pieces)
