@@ -69,9 +69,11 @@ python:
 		echo "missing: Python 3.11 or newer with venv. Install it with: apt-get install python3 python3-venv" >&2; \
 		exit 1; }
 
+# Without a cache, so that nothing stays outside the checkout.
+PIP_FLAGS := --quiet --disable-pip-version-check --no-cache-dir
 $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@echo "installing the Python packages of requirements/dev.txt into .venv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -16,7 +16,9 @@ Spec = dict[str, Any]
 
 def spec(model: str = QUICK, **fields: Any) -> Spec:
     """A server's spec for the CPU, with two slots where `fields` do not say otherwise."""
-    return {"model": {"url": model}, "slots": 2, "gpu": {"count": 0}, **fields}
+    # One core each: more threads than cores spend their time waiting for one another.
+    cpu = {"requests": {"cpu": "50m"}, "limits": {"cpu": 1}}
+    return {"model": {"url": model}, "slots": 2, "gpu": {"count": 0}, "resources": cpu, **fields}
 
 
 @dataclass(frozen=True)

@@ -160,16 +160,13 @@ def _build(module: Module, programs: Iterable[str]) -> None:
 
 
 def _go(module: Module) -> tuple[list[str], Mapping[str, str]]:
-    settings = {"CGO_ENABLED": "0", "GOWORK": "off"}
-    go = go_command()
-    if go and (go_version() or (0, 0)) >= module.go:
-        return [go], os.environ | settings
     store = cache() / "go"
     store.mkdir(parents=True, exist_ok=True)
+    go = go_command()
+    if go and (go_version() or (0, 0)) >= module.go:
+        return [go], os.environ | _go_settings(store)
     system, machine = _system()
-    settings |= {"GOOS": system, "GOARCH": machine, "GOCACHE": "/go/build", "HOME": "/go"}
-    # Go writes modules so that not even their owner can remove them.
-    settings |= {"GOFLAGS": "-modcacherw"}
+    settings = _go_settings(Path("/go")) | {"GOOS": system, "GOARCH": machine, "HOME": "/go"}
     container = (
         *("docker", "run", "--rm", f"--user={os.getuid()}:{os.getgid()}"),
         *(f"--env={key}={value}" for key, value in settings.items()),
@@ -177,6 +174,18 @@ def _go(module: Module) -> tuple[list[str], Mapping[str, str]]:
         *(f"--volume={module.output}:{module.output}", f"--workdir={module.folder}"),
     )
     return [*container, GO_IMAGE, "go"], os.environ
+
+
+def _go_settings(store: Path) -> dict[str, str]:
+    return {
+        "CGO_ENABLED": "0",
+        "GOWORK": "off",
+        # Gigabytes, and ours: not left behind in the caches of the user's own work.
+        "GOCACHE": str(store / "build"),
+        "GOMODCACHE": str(store / "modules"),
+        # Go writes modules so that not even their owner can remove them.
+        "GOFLAGS": "-modcacherw -buildvcs=false",
+    }
 
 
 def _system() -> tuple[str, str]:

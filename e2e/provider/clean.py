@@ -9,6 +9,7 @@ from provider.kind import Kind
 from provider.namespaces import mounted_below
 from provider.native import Native
 from provider.places import RUNNING, Place, cache, states
+from provider.prerequisites import installed
 from provider.progress import say
 
 
@@ -23,6 +24,9 @@ def clean() -> None:
             kind.down()
         else:
             Native(place).down()
+    if packages := installed():
+        # Other things on the machine may have begun to stand on them.
+        say(f"Debian packages stay; if nothing needs them: apt-get purge {' '.join(packages)}")
     for folder in (cache(), RUN):
         if folder.exists():
             for mount in reversed(mounted_below(folder)):

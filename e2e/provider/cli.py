@@ -19,7 +19,7 @@ Cluster = Native | Kind
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says; its exit status."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     try:
         if not NAME.fullmatch(options.name):
             raise ClusterError(
@@ -109,7 +109,8 @@ def _cluster(place: Place, provider: str | None) -> Cluster:
 UP = "up with `e2e/cluster up`"
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What e2e/cluster understands."""
     parser = argparse.ArgumentParser(
         prog="e2e/cluster", description="A real one-node Kubernetes cluster.", allow_abbrev=False
     )

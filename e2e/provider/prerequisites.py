@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provider.builds import go_needed, go_version
+from provider.places import cache, write
 from provider.progress import ClusterError, step
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -79,6 +80,12 @@ def install() -> None:
             )
             if done.returncode:
                 raise ClusterError(f"{' '.join(arguments)}\n{done.stdout}{done.stderr}")
+    write(_installed(), "\n".join(sorted({*installed(), *packages})))
+
+
+def installed() -> list[str]:
+    """The Debian packages that were installed here, and not there before."""
+    return _installed().read_text().split() if _installed().exists() else []
 
 
 def network_plugins() -> Path | None:
@@ -95,6 +102,10 @@ def docker_answers() -> bool:
         return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
     except subprocess.TimeoutExpired:
         return False
+
+
+def _installed() -> Path:
+    return cache() / "installed-packages"
 
 
 def _for_all() -> Iterator[Missing]:

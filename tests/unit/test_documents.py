@@ -1,0 +1,55 @@
+"""What the documents say can be done, can be done."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from provider import cli
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.balancer.options import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = DOCUMENTS[0].read_text()
+
+
+def test_the_readmes_server_is_valid() -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    raw = yaml.safe_load(block)
+    raw["metadata"] |= {"namespace": "default", "uid": "1"}
+
+    server = LlamaServer.parse(raw)
+
+    assert server.spec.slots == 8
+
+
+def test_the_readmes_balancer_starts_from_its_command_line() -> None:
+    [command] = re.findall(r"\$ slotkeeper balancer ((?:.*\\\n)*.*)", README)
+
+    options = parse(command.replace("\\\n", " ").split())
+
+    assert len(options.replicas) == 2
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_make_target_exists(document: Path) -> None:
+    named = set(re.findall(r"\bmake ([a-z-]+)(?=[`\s])", document.read_text()))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_cluster_command_is_one(document: Path) -> None:
+    for line in re.findall(r"^\$ \./e2e/cluster ([^#…\n]+)", document.read_text(), re.MULTILINE):
+        cli.command_line().parse_args(line.split())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", document.read_text())
+    local = [link for link in links if "://" not in link]
+
+    assert [link for link in local if not (document.parent / link).exists()] == []
