@@ -147,8 +147,12 @@ def go_needed() -> tuple[int, int]:
 def _build(module: Module, programs: Iterable[str]) -> None:
     module.output.mkdir(parents=True, exist_ok=True)
     packages = [module.packages[name] for name in programs]
+    # Gigabytes that serve one build: kept neither there nor in the caches of the user's own work.
+    # They stay after a build that failed, for the next try.
+    store = cache() / "go" / module.name
+    store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=module.output) as aside:
-        command, environment = _go(module)
+        command, environment = _go(module, store)
         flags = ("-trimpath", "-ldflags", module.linker_flags, "-o", f"{aside}/")
         result = subprocess.run(
             [*command, "build", *flags, *packages], cwd=module.folder, env=environment, check=False
@@ -157,11 +161,10 @@ def _build(module: Module, programs: Iterable[str]) -> None:
             raise ClusterError(f"go could not build {', '.join(programs)}")
         for file in Path(aside).iterdir():
             file.rename(module.output / RENAMED.get(file.name, file.name))
+    shutil.rmtree(store)
 
 
-def _go(module: Module) -> tuple[list[str], Mapping[str, str]]:
-    store = cache() / "go"
-    store.mkdir(parents=True, exist_ok=True)
+def _go(module: Module, store: Path) -> tuple[list[str], Mapping[str, str]]:
     go = go_command()
     if go and (go_version() or (0, 0)) >= module.go:
         return [go], os.environ | _go_settings(store)
@@ -180,9 +183,9 @@ def _go_settings(store: Path) -> dict[str, str]:
     return {
         "CGO_ENABLED": "0",
         "GOWORK": "off",
-        # Gigabytes, and ours: not left behind in the caches of the user's own work.
         "GOCACHE": str(store / "build"),
         "GOMODCACHE": str(store / "modules"),
+        "XDG_CONFIG_HOME": str(store / "config"),
         # Go writes modules so that not even their owner can remove them.
         "GOFLAGS": "-modcacherw -buildvcs=false",
     }

@@ -1,5 +1,6 @@
 """One API server for all API tests, with the CRD in it."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from apiserver import ApiServer, apiserver
 
 ROOT = Path(__file__).resolve().parents[2]
+GROUP_VERSION = "apis/slotkeeper.dev/v1alpha1"
 CRD = ROOT / "crds" / "slotkeeper.dev_llamaservers.yaml"
 
 
@@ -34,4 +36,9 @@ def api(bare_api: ApiServer) -> ApiServer:
         "wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRD)
     )
     assert waited.returncode == 0, waited.stderr
+    # Established comes first; the index that `kubectl explain` reads follows a little later.
+    deadline = time.monotonic() + 30
+    while GROUP_VERSION not in bare_api.client.get("/openapi/v3").json()["paths"]:
+        assert time.monotonic() < deadline, "the API server publishes no schema of the CRD"
+        time.sleep(0.05)
     return bare_api

@@ -32,7 +32,11 @@ class ApiServer:
         """What kubectl says to `arguments`, whether it succeeds or not."""
         return subprocess.run(
             [self.binaries / "kubectl", *arguments],
-            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            env={
+                **os.environ,
+                "KUBECONFIG": str(self.kubeconfig),
+                "KUBECACHEDIR": str(self.kubeconfig.with_name("kubectl-cache")),
+            },
             input=stdin,
             capture_output=True,
             text=True,
