@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -30,19 +31,18 @@ class ApiServer:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """What kubectl says to `arguments`, whether it succeeds or not."""
-        return subprocess.run(
-            [self.binaries / "kubectl", *arguments],
-            env={
-                **os.environ,
-                "KUBECONFIG": str(self.kubeconfig),
-                "KUBECACHEDIR": str(self.kubeconfig.with_name("kubectl-cache")),
-            },
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        # A cache of its own for each call: kubectl's knows changes only by the second, and tests
+        # change the API's schema faster than that.
+        with TemporaryDirectory() as cache:
+            return subprocess.run(
+                [self.binaries / "kubectl", *arguments],
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": cache},
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
 
     def post(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> httpx.Response:
         """The answer to a POST of a manifest; unknown fields are refused, as kubectl does."""
