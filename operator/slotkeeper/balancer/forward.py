@@ -33,6 +33,7 @@ class Forward:
         "claimed_at",
         "exchange",
         "first_at",
+        "hit",
         "received",
         "replica",
         "sent",
@@ -48,6 +49,8 @@ class Forward:
         self.first_at: float | None = None
         """When the first byte of the answer's body came."""
         self.replica = ""
+        self.hit: bool | None = None
+        """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
         self.received = len(exchange.request.body)
         """Bytes of the request's body."""
         self.sent = 0
@@ -66,6 +69,7 @@ class Forward:
         self.claim = claim
         self.claimed_at = claim.at
         self.replica = claim.replica.name
+        self.hit = claim.hit
         pool = self._proxy.replicas.pool(self.replica)
         connection = pool.take()
         if connection:

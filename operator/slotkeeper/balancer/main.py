@@ -44,7 +44,7 @@ async def balance(options: Options) -> None:
     """Serve until a signal says to end. Raises OSError where an address cannot be listened on."""
     loop = asyncio.get_running_loop()
     ending = _signals(loop)
-    dispatcher: Dispatcher[Any] = Dispatcher(options.bounds)
+    dispatcher: Dispatcher[Any] = Dispatcher(options.bounds, options.affinity)
     proxy = Proxy(
         dispatcher,
         Metrics(dispatcher),

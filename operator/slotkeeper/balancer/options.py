@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slotkeeper.balancer.policy import Bounds
+from slotkeeper.balancer.policy import Affinity, Bounds
 from slotkeeper.wire.limits import Limits
 
 Address = tuple[str, int]
@@ -22,6 +22,7 @@ class Options:
     slots: int | None
     model: str
     bounds: Bounds
+    affinity: Affinity | None
     limits: Limits
     linger_seconds: float
     drain_seconds: float
@@ -48,6 +49,7 @@ def parse(argv: Sequence[str]) -> Options:
         slots=given.slots,
         model=given.model,
         bounds=bounds,
+        affinity=Affinity(cached_prompts=given.cached_prompts) if given.affinity else None,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
@@ -103,6 +105,20 @@ def _parser() -> argparse.ArgumentParser:
         default=600.0,
         metavar="SECONDS",
         help="in the queue while there is no replica",
+    )
+    add(
+        "--affinity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="prefer replicas whose cache knows the beginning of the prompt; else strictly first "
+        "in first out",
+    )
+    add(
+        "--cached-prompts",
+        type=_count,
+        default=Affinity().cached_prompts,
+        metavar="N",
+        help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
     )
     add(
         "--linger-seconds",

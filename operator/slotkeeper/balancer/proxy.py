@@ -7,13 +7,13 @@ from typing import Any
 from slotkeeper.balancer import answers
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Dispatcher, PeakDemand, QueueFull
+from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import Route, route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Answer
+from slotkeeper.wire.message import Answer, Request
 
 
 class Proxy:
@@ -64,7 +64,9 @@ class Proxy:
             now = self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
             try:
-                forward.ticket = self.dispatcher.offer(forward, len(request.body), now)
+                forward.ticket = self.dispatcher.offer(
+                    forward, len(request.body), now, prompt=self._prompt(request)
+                )
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
@@ -95,6 +97,8 @@ class Proxy:
         metrics.over(outcome, exchange.status)
         metrics.wait_seconds.observe(waited)
         metrics.request_seconds.observe(now - arrived)
+        if forward.hit is not None:
+            (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
         first = None
         if forward.first_at is not None:
             first = forward.first_at - arrived
@@ -105,6 +109,7 @@ class Proxy:
                 "outcome": outcome,
                 "replica": forward.replica or None,
                 "tries": forward.ticket.tries,
+                "hit": forward.hit,
                 "wait": waited,
                 "first_byte": first,
                 "seconds": now - arrived,
@@ -146,6 +151,11 @@ class Proxy:
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.flush()
+
+    def _prompt(self, request: Request) -> Ladder:
+        if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
+            return ()
+        return ladder(request.body)
 
     def _own(self, way: Route) -> Answer:
         dispatcher = self.dispatcher

@@ -448,6 +448,7 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "outcome": "answered",
             "replica": llama.name,
             "tries": 1,
+            "hit": None,
             "bytes_in": 5,
             "bytes_out": len(response.body),
         }
