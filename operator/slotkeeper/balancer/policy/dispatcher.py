@@ -41,7 +41,7 @@ class Dispatcher(Generic[T]):
     this holds: a request that waits while an accepting replica has a free slot waits in the line
     of another accepting replica, one whose cache knew its prompt when it came, all of whose slots
     are held, and whose line is not longer than half its slots, rounded up. Nobody is overtaken
-    more than `affinity.max_overtaken` times, by whomever; without affinity, never.
+    (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
     """
 
     def __init__(self, bounds: Bounds, affinity: Affinity | None = _AFFINITY) -> None:

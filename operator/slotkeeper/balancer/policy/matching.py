@@ -29,6 +29,9 @@ class Matcher(Generic[T]):
     A replica's cache knows a prompt that begins as one that was sent there. Two measures
     together keep prompts with their caches under load, and neither does alone: a request may
     wait for a replica that knows its prompt, and a free slot looks ahead for one that it knows.
+    A line passes by all that wait centrally. In a backlog that makes everyone due, then all are
+    taken in order wherever they are known or not, which lengthens the backlog: so lines are
+    joined only while so few wait centrally that looking ahead sees them all.
     """
 
     def __init__(self, queue: Queue[T], affinity: Affinity | None) -> None:
@@ -39,15 +42,18 @@ class Matcher(Generic[T]):
     def line_for(self, prompt: Ladder, replicas: Collection[Replica]) -> str | None:
         """The replica in whose line a new request waits; None: it takes any slot.
 
-        | replicas that know its prompt                | it                                |
+        | replicas that know its prompt        | it                                     |
         |---|---|
-        | none                                         | takes any slot                    |
-        | one has a free slot                          | takes that                        |
-        | more than half of all                        | takes any: most are as good       |
-        | have lines shorter than half their slots     | waits in the shortest of them     |
-        | have longer lines                            | takes any slot                    |
+        | none                                 | takes any slot                         |
+        | some, one with a free slot           | takes that                             |
+        | more than half of all                | takes any slot: most are as good       |
+        | some, but `look_ahead` wait for any  | takes any slot: a free one looks ahead |
+        | with lines of half their slots       | takes any slot                         |
+        | with shorter lines                   | waits in the shortest                  |
         """
         if self._affinity is None or not prompt:
+            return None
+        if self._queue.central >= self._affinity.look_ahead:
             return None
         holders = self.prefixes.holders(prompt)
         warm = [replica for replica in replicas if replica.name in holders]

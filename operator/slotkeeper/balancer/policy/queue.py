@@ -13,10 +13,11 @@ class Queue(Generic[T]):
     """All that wait have one order: by priority, then by turns among keys, then by arrival.
 
     Some stand in a replica's line, since its cache holds their prompt's beginning; the others,
-    the central ones, take any slot. Whoever gets a slot overtakes all that stand before it in the
-    one order, wherever they stand. One that was overtaken `max_overtaken` times is due: it leaves
-    its line, and nobody who stands behind it may be taken before it. That the limit holds exactly
-    is the word of whoever calls `take` with nothing behind `due`.
+    the central ones, take any slot. One is overtaken when another that stands behind it in the
+    one order gets a slot that it would have taken: for a central one that is any slot; one in a
+    line is not overtaken by what starts elsewhere. One that was overtaken `max_overtaken` times
+    is due, and nobody who stands behind it may be taken before it: to `take` nobody behind `due`
+    is what makes the limit exact.
 
     Counting costs a step for each one overtaken, which is `max_overtaken` steps a request in all.
     """
@@ -63,16 +64,15 @@ class Queue(Generic[T]):
         self._displace(ticket)
 
     def take(self, ticket: Ticket[T]) -> None:
-        """The ticket gets a slot, before all that stand ahead of it."""
+        """The ticket gets a slot, before all that stand ahead of it centrally."""
         self.leave(ticket)
-        overtaken = self._ahead_of(ticket)
-        if not overtaken:
+        ahead = self._central.before(ticket.rank)
+        if not ahead:
             self._rounds.serve(ticket.standing, ticket.rank[1])
-        for other in overtaken:
+        for other in self._central.front(ahead):
             other.overtaken += 1
-            if other.overtaken >= self._max_overtaken:
-                self._displace(other)
-                self._place(other, None)
+            if other.overtaken == self._max_overtaken:
+                self._due.add(other.rank, other)
 
     def dissolve(self, line: str) -> None:
         """All that stand in a replica's line stand centrally from now on."""
@@ -102,6 +102,11 @@ class Queue(Generic[T]):
         """The lines in which there is somebody."""
         return MappingProxyType(self._lines)
 
+    @property
+    def central(self) -> int:
+        """How many take any slot."""
+        return len(self._central)
+
     def front(self, count: int) -> list[Ticket[T]]:
         """The first `count` of those that take any slot."""
         return self._central.front(count)
@@ -110,14 +115,8 @@ class Queue(Generic[T]):
         """1 for the first of all that wait; 0 for one that does not wait."""
         if ticket not in self:
             return 0
-        return 1 + sum(row.before(ticket.rank) for row in self._rows())
-
-    def _rows(self) -> Iterator[Row[Rank, Ticket[T]]]:
-        yield self._central
-        yield from self._lines.values()
-
-    def _ahead_of(self, ticket: Ticket[T]) -> list[Ticket[T]]:
-        return [other for row in self._rows() for other in row.front(row.before(ticket.rank))]
+        rows = (self._central, *self._lines.values())
+        return 1 + sum(row.before(ticket.rank) for row in rows)
 
     def _place(self, ticket: Ticket[T], line: str | None) -> None:
         ticket.line = line

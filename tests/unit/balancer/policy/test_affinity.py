@@ -143,17 +143,29 @@ def test_the_due_head_goes_before_a_warm_line() -> None:
     assert end(made, b) == []
 
 
-def test_one_that_was_overtaken_too_often_in_its_line_takes_any_slot() -> None:
-    made = dispatcher(Affinity(max_overtaken=2), a=1, b=1)
-    arrive(made, "on a", X)
+def test_one_that_waits_in_a_line_is_not_overtaken_by_what_starts_elsewhere() -> None:
+    made = dispatcher(Affinity(max_overtaken=1), a=1, b=1)
+    (a,) = arrive(made, "on a", X)
     (b,) = arrive(made, "on b")
     arrive(made, "warm", X)
-    for number in range(2):
+    for number in range(3):
         made.finish(b, 0)
         (b,) = arrive(made, f"passes {number}")
         assert b.replica.name == "b"
 
-    assert end(made, b) == [("warm", "b")]
+    assert end(made, b) == []
+    assert end(made, a) == [("warm", "a")]
+
+
+def test_no_line_is_joined_while_many_wait_for_any_slot() -> None:
+    made, _ = knowing(X, a=4, b=4)
+    for number in range(15):
+        arrive(made, f"cold {number}")
+    arrive(made, "line", X)
+    arrive(made, "the sixteenth")
+    arrive(made, "central", X)
+
+    assert [ticket.payload for ticket in made.queue if ticket.line] == ["line"]
 
 
 def test_a_line_goes_with_its_replica() -> None:
