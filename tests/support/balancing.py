@@ -12,7 +12,7 @@ from fake_llama import FakeLlama
 from raw_http import RawClient, Response
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
-from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.policy import Affinity, Bounds, Dispatcher
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.record import AccessLog
@@ -79,6 +79,7 @@ async def balancer(
     slots: int | None = None,
     bounds: Bounds | None = None,
     affinity: Affinity | None = WARM,
+    max_priority: int = 0,
     limits: Limits | None = None,
     patience: Patience = QUICK,
 ) -> AsyncIterator[Balancer]:
@@ -88,7 +89,7 @@ async def balancer(
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
-        Metrics(dispatcher),
+        Callers(max_priority, b"salt"),
         access,
         Model("tiny", 1_700_000_000),
         slots=slots,

@@ -23,6 +23,7 @@ class Options:
     model: str
     bounds: Bounds
     affinity: Affinity | None
+    max_priority: int
     limits: Limits
     linger_seconds: float
     drain_seconds: float
@@ -50,6 +51,7 @@ def parse(argv: Sequence[str]) -> Options:
         model=given.model,
         bounds=bounds,
         affinity=Affinity(cached_prompts=given.cached_prompts) if given.affinity else None,
+        max_priority=given.max_priority,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
@@ -119,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         default=Affinity().cached_prompts,
         metavar="N",
         help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
+    )
+    add(
+        "--max-priority",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
     )
     add(
         "--linger-seconds",

@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from slotkeeper.balancer import answers
+from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
@@ -25,7 +26,7 @@ class Proxy:
     def __init__(
         self,
         dispatcher: Dispatcher[Forward],
-        metrics: Metrics,
+        callers: Callers,
         log: AccessLog,
         model: answers.Model,
         *,
@@ -33,12 +34,13 @@ class Proxy:
         patience: Patience | None = None,
     ) -> None:
         self.dispatcher = dispatcher
-        self.metrics = metrics
+        self.metrics = metrics = Metrics(dispatcher)
         self.peak = PeakDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
         self.draining = False
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self._callers = callers
         self._log = log
         self._model = model
         self._loop = asyncio.get_running_loop()
@@ -61,11 +63,15 @@ class Proxy:
                 return
             if self.draining:
                 raise answers.draining()
-            now = self.now()
+            standing, now = self._callers.standing(request), self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
             try:
                 forward.ticket = self.dispatcher.offer(
-                    forward, len(request.body), now, prompt=self._prompt(request)
+                    forward,
+                    len(request.body),
+                    now,
+                    prompt=self._prompt(request),
+                    standing=standing,
                 )
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None

@@ -73,7 +73,9 @@ class Dispatcher(Generic[T]):
         if full and (self.queue.head or not any(each.free for each in self.accepting())):
             raise QueueFull(full)
         # Rather any free slot than no place in a line.
-        line = None if full else self.matcher.line_for(prompt, list(self.accepting()))
+        line = None
+        if prompt and not full:
+            line = self.matcher.line_for(prompt, list(self.accepting()))
         ticket = Ticket(payload, size, now, self.queue.rank(standing), standing, prompt)
         self.queue.put(ticket, line)
         return ticket
@@ -82,8 +84,14 @@ class Dispatcher(Generic[T]):
         """Give free slots to those that are next."""
         claims: list[Claim[T]] = []
         while len(self.queue):
-            free = [replica for replica in self.replicas.values() if replica.free]
-            match = self.matcher.match(free)
+            match = self.matcher.match(
+                [
+                    each
+                    for each in self.replicas.values()
+                    # As Replica.free says, but this is asked of all of them for each request.
+                    if each.accepting and each.slots > len(each.claims)
+                ]
+            )
             if match is None:
                 break
             ticket, replica = match

@@ -7,7 +7,8 @@ from typing import Generic
 from slotkeeper.balancer.policy.prefixes import Ladder, Prefixes
 from slotkeeper.balancer.policy.queue import Queue
 from slotkeeper.balancer.policy.replica import Replica
-from slotkeeper.balancer.policy.ticket import T, Ticket
+from slotkeeper.balancer.policy.row import Row
+from slotkeeper.balancer.policy.ticket import Rank, T, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Matcher(Generic[T]):
         )
         return best.name if best else None
 
-    def match(self, free: Iterable[Replica]) -> tuple[Ticket[T], Replica] | None:
+    def match(self, free: Sequence[Replica]) -> tuple[Ticket[T], Replica] | None:
         """The next ticket and the replica among the `free` ones that gets it, if any is to.
 
         Each replica, the one with most free slots first, has the first of its line, else the
@@ -74,17 +75,16 @@ class Matcher(Generic[T]):
         the central queue gets the best replica. Nobody is taken before one of a higher priority
         that would take this slot, or before one that was overtaken as often as may be.
         """
-        ordered = sorted(free, key=lambda replica: (-replica.free, replica.last_claim))
-        if not ordered:
+        best = _best(free)
+        if best is None:
             return None
         if self._affinity is not None:
-            window = self._window(self._affinity.look_ahead)
-            for replica in ordered:
-                ticket = self._warm_for(replica, window)
-                if ticket:
-                    return ticket, replica
+            known = self._known(free, self._affinity.look_ahead)
+            warmest = _best(known)
+            if warmest:
+                return known[warmest], warmest
         head = self._queue.head
-        return (head, ordered[0]) if head else None
+        return (head, best) if head else None
 
     def claimed(self, ticket: Ticket[T], replica: Replica) -> bool | None:
         """The replica gets the ticket's prompt; whether it knew it, None for one that is short."""
@@ -95,26 +95,52 @@ class Matcher(Generic[T]):
         self.prefixes.remember(replica.name, ticket.prompt, capacity)
         return hit
 
-    def _window(self, count: int) -> Sequence[tuple[Ticket[T], Collection[str]]]:
+    def _known(self, free: Sequence[Replica], look_ahead: int) -> dict[Replica, Ticket[T]]:
+        """For each free replica the first ticket whose prompt it knows, where there is one."""
+        lines, window = self._queue.lines, self._window(look_ahead)
+        known: dict[Replica, Ticket[T]] = {}
+        if not lines and not window:
+            return known
+        for replica in free:
+            line = lines.get(replica.name)
+            ticket = self._first_in(line) if line else None
+            if ticket is None:
+                for other, holders in window:
+                    if replica.name in holders:
+                        ticket = other
+                        break
+            if ticket is not None:
+                known[replica] = ticket
+        return known
+
+    def _window(self, count: int) -> list[tuple[Ticket[T], Collection[str]]]:
+        """The first of the central queue that have a prompt and may be taken."""
         front = self._queue.front(count)
+        if not front:
+            return []
+        urgent, due = front[0].standing.priority, self._queue.due
         return [
             (ticket, self.prefixes.holders(ticket.prompt))
             for ticket in front
             if ticket.prompt
-            and ticket.standing.priority == front[0].standing.priority
-            and self._may_go(ticket)
+            and ticket.standing.priority == urgent
+            and (due is None or ticket.rank <= due.rank)
         ]
 
-    def _warm_for(
-        self, replica: Replica, window: Sequence[tuple[Ticket[T], Collection[str]]]
-    ) -> Ticket[T] | None:
-        line, head = self._queue.lines.get(replica.name), self._queue.head
-        first = line.first if line else None
-        urgent = first and (head is None or first.standing.priority >= head.standing.priority)
-        if first and urgent and self._may_go(first):
-            return first
-        return next((ticket for ticket, holders in window if replica.name in holders), None)
+    def _first_in(self, line: Row[Rank, Ticket[T]]) -> Ticket[T] | None:
+        """The first of a line if it may be taken."""
+        first, head, due = line.first, self._queue.head, self._queue.due
+        if first and head and head.standing.priority > first.standing.priority:
+            return None
+        return None if first and due and first.rank > due.rank else first
 
-    def _may_go(self, ticket: Ticket[T]) -> bool:
-        due = self._queue.due
-        return due is None or ticket.rank <= due.rank
+
+def _best(replicas: Iterable[Replica]) -> Replica | None:
+    """The one with most free slots; among equals the one that rested longest."""
+    best: Replica | None = None
+    most = 0
+    for replica in replicas:
+        free = replica.slots - len(replica.claims)
+        if best is None or free > most or (free == most and replica.last_claim < best.last_claim):
+            best, most = replica, free
+    return best

@@ -1,7 +1,6 @@
 """The one queue: its order, its lines for warm prompts, and who was overtaken how often."""
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Generic
 
 from slotkeeper.balancer.policy.rounds import Rounds
@@ -26,7 +25,8 @@ class Queue(Generic[T]):
         self.bytes = 0
         self._max_overtaken = max_overtaken
         self._central: Row[Rank, Ticket[T]] = Row()
-        self._lines: dict[str, Row[Rank, Ticket[T]]] = {}
+        self.lines: dict[str, Row[Rank, Ticket[T]]] = {}
+        """By replica; only those in which there is somebody."""
         self._due: Row[Rank, Ticket[T]] = Row()
         self._arrivals: Row[int, Ticket[T]] = Row()
         self._rounds = Rounds()
@@ -69,6 +69,7 @@ class Queue(Generic[T]):
         ahead = self._central.before(ticket.rank)
         if not ahead:
             self._rounds.serve(ticket.standing, ticket.rank[1])
+            return
         for other in self._central.front(ahead):
             other.overtaken += 1
             if other.overtaken == self._max_overtaken:
@@ -76,7 +77,7 @@ class Queue(Generic[T]):
 
     def dissolve(self, line: str) -> None:
         """All that stand in a replica's line stand centrally from now on."""
-        for ticket in list(self._lines.get(line, ())):
+        for ticket in list(self.lines.get(line, ())):
             self._displace(ticket)
             self._place(ticket, None)
 
@@ -98,11 +99,6 @@ class Queue(Generic[T]):
         return self._due.first
 
     @property
-    def lines(self) -> Mapping[str, Row[Rank, Ticket[T]]]:
-        """The lines in which there is somebody."""
-        return MappingProxyType(self._lines)
-
-    @property
     def central(self) -> int:
         """How many take any slot."""
         return len(self._central)
@@ -115,23 +111,24 @@ class Queue(Generic[T]):
         """1 for the first of all that wait; 0 for one that does not wait."""
         if ticket not in self:
             return 0
-        rows = (self._central, *self._lines.values())
+        rows = (self._central, *self.lines.values())
         return 1 + sum(row.before(ticket.rank) for row in rows)
 
     def _place(self, ticket: Ticket[T], line: str | None) -> None:
         ticket.line = line
-        row = self._central if line is None else self._lines.setdefault(line, Row())
+        row = self._central if line is None else self.lines.setdefault(line, Row())
         row.add(ticket.rank, ticket)
         if line is None and ticket.overtaken >= self._max_overtaken:
             self._due.add(ticket.rank, ticket)
 
     def _displace(self, ticket: Ticket[T]) -> None:
-        self._due.discard(ticket.rank)
+        if ticket.overtaken >= self._max_overtaken:
+            self._due.discard(ticket.rank)
         if ticket.line is None:
             self._central.discard(ticket.rank)
             return
-        line = self._lines[ticket.line]
+        line = self.lines[ticket.line]
         line.discard(ticket.rank)
         if not len(line):
-            del self._lines[ticket.line]
+            del self.lines[ticket.line]
         ticket.line = None

@@ -1,5 +1,7 @@
 """Turns among keys, as a number that is fixed on arrival."""
 
+from dataclasses import dataclass
+
 from slotkeeper.balancer.policy.ticket import Standing
 
 
@@ -16,26 +18,39 @@ class Rounds:
 
     def __init__(self) -> None:
         self._serving: dict[int, int] = {}  # priority -> round
-        self._last: dict[Standing, int] = {}  # the round of a key's last request
-        self._waiting: dict[Standing, int] = {}  # how many requests
+        self._waiting: dict[Standing, _Turns] = {}
 
     def next(self, standing: Standing) -> int:
         """The round of a request that arrives."""
         serving = self._serving.get(standing.priority, 0)
-        return max(serving, self._last.get(standing, 0)) + 1
+        turns = self._waiting.get(standing)
+        return max(serving, turns.last) + 1 if turns else serving + 1
 
     def enter(self, standing: Standing, round_: int) -> None:
         """A request of that round waits."""
-        self._last[standing] = max(round_, self._last.get(standing, 0))
-        self._waiting[standing] = self._waiting.get(standing, 0) + 1
+        turns = self._waiting.get(standing)
+        if turns is None:
+            self._waiting[standing] = _Turns(round_, 1)
+            return
+        turns.last = max(turns.last, round_)
+        turns.count += 1
 
     def leave(self, standing: Standing) -> None:
         """A request waits no more."""
-        self._waiting[standing] -= 1
-        if not self._waiting[standing]:
-            del self._waiting[standing], self._last[standing]
+        turns = self._waiting[standing]
+        turns.count -= 1
+        if not turns.count:
+            del self._waiting[standing]
 
     def serve(self, standing: Standing, round_: int) -> None:
         """The first that waited has got its slot: its round is being served."""
-        priority = standing.priority
-        self._serving[priority] = max(round_, self._serving.get(priority, 0))
+        if round_ > self._serving.get(standing.priority, 0):
+            self._serving[standing.priority] = round_
+
+
+@dataclass(slots=True)
+class _Turns:
+    last: int
+    """The round of a key's last request."""
+    count: int
+    """Its requests that wait."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from slotkeeper.balancer.policy.prefixes import Ladder
 from slotkeeper.balancer.policy.replica import Replica
@@ -13,8 +13,7 @@ Rank = tuple[int, int, int]
 """Where a ticket stands: minus its priority, its key's round, its number. The lowest is first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Whose request it is, and how urgent."""
 
     priority: int = 0

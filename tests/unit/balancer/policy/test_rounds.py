@@ -94,4 +94,3 @@ def test_nothing_is_kept_of_keys_that_do_not_wait(arrivals: list[Standing]) -> N
         made.withdraw(ticket)
 
     assert not made.queue._rounds._waiting
-    assert not made.queue._rounds._last
