@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_address,
         required=True,
         metavar="HOST:PORT",
-        help="/metrics, /ready, /healthz and /autoscaling; not for clients",
+        help="/metrics, /ready, /healthz, /autoscaling and /debug/queue; not for clients",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

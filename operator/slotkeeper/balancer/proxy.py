@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from slotkeeper.balancer import answers
+from slotkeeper.balancer import answers, inspection
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
@@ -83,16 +83,12 @@ class Proxy:
         exchange.on_gone = forward.gone
         self.active.add(forward)
         self._at_rest.clear()
-        self.pump()
+        self._pump(now)
+        forward.position = self.dispatcher.queue.position(forward.ticket)
 
     def pump(self) -> None:
         """Give what is free to those who wait. Called after all that may have freed something."""
-        now = self.now()
-        claims = self.dispatcher.claims(now)
-        self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
-        for claim in claims:
-            claim.ticket.payload.start(claim)
-        self._watch_deadline()
+        self._pump(self.now())
 
     def over(self, forward: Forward, outcome: str) -> None:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
@@ -116,6 +112,7 @@ class Proxy:
                 "replica": forward.replica or None,
                 "tries": forward.ticket.tries,
                 "hit": forward.hit,
+                "overtaken": forward.ticket.overtaken,
                 "wait": waited,
                 "first_byte": first,
                 "seconds": now - arrived,
@@ -138,6 +135,10 @@ class Proxy:
         now = self.now()
         return answers.autoscaling(self.dispatcher, self.peak.peak(now), now)
 
+    def queue(self) -> Answer:
+        """Who waits for what, for people."""
+        return inspection.queue(self.dispatcher, self.now())
+
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
         self.draining = True
@@ -157,6 +158,13 @@ class Proxy:
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.flush()
+
+    def _pump(self, now: float) -> None:
+        claims = self.dispatcher.claims(now)
+        self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+        for claim in claims:
+            claim.ticket.payload.start(claim)
+        self._watch_deadline()
 
     def _prompt(self, request: Request) -> Ladder:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
