@@ -57,20 +57,18 @@ class Queue(Generic[T]):
         self._place(ticket, line)
 
     def leave(self, ticket: Ticket[T]) -> None:
-        """The ticket waits no more."""
-        self._arrivals.discard(ticket.number)
-        self._rounds.leave(ticket.standing)
-        self.bytes -= ticket.size
-        self._displace(ticket)
+        """The ticket waits no more, and gets no slot."""
+        self._remove(ticket)
+        self._rounds.leave(ticket.standing, served=False)
 
     def take(self, ticket: Ticket[T]) -> None:
         """The ticket gets a slot, before all that stand ahead of it centrally."""
-        self.leave(ticket)
-        ahead = self._central.before(ticket.rank)
-        if not ahead:
+        self._remove(ticket)
+        overtaken = self._central.front(self._central.before(ticket.rank))
+        if not overtaken:
             self._rounds.serve(ticket.standing, ticket.rank[1])
-            return
-        for other in self._central.front(ahead):
+        self._rounds.leave(ticket.standing, served=True)
+        for other in overtaken:
             other.overtaken += 1
             if other.overtaken == self._max_overtaken:
                 self._due.add(other.rank, other)
@@ -113,6 +111,11 @@ class Queue(Generic[T]):
             return 0
         rows = (self._central, *self.lines.values())
         return 1 + sum(row.before(ticket.rank) for row in rows)
+
+    def _remove(self, ticket: Ticket[T]) -> None:
+        self._arrivals.discard(ticket.number)
+        self.bytes -= ticket.size
+        self._displace(ticket)
 
     def _place(self, ticket: Ticket[T], line: str | None) -> None:
         ticket.line = line

@@ -22,11 +22,15 @@ def arrive(
 
 def end(made: Dispatcher[str], *claims: Claim[str]) -> list[tuple[str, str]]:
     """Who gets the slots of `claims`, which end one after the other."""
-    got = []
+    order = []
     for claim in claims:
         made.finish(claim, 0)
-        got += [(each.ticket.payload, each.replica.name) for each in made.claims(0)]
-    return got
+        order += got(made.claims(0))
+    return order
+
+
+def got(claims: list[Claim[str]]) -> list[tuple[str, str]]:
+    return [(claim.ticket.payload, claim.replica.name) for claim in claims]
 
 
 def knowing(prompt: tuple[int, ...], **slots: int) -> tuple[Dispatcher[str], list[Claim[str]]]:
@@ -98,6 +102,18 @@ def test_the_shortest_of_several_warm_lines_is_joined() -> None:
     assert sorted(str(ticket.line) for ticket in made.queue) == ["a", "a", "b", "b"]
 
 
+def test_no_line_is_joined_while_another_warm_replica_has_a_free_slot() -> None:
+    made = dispatcher(a=1, b=1, c=1, d=1)
+    arrive(made, "on a", X)
+    arrive(made, "line", X)
+    (b,) = arrive(made, "on b", X)
+    made.finish(b, 0)
+    line = made.offer("again", 1, 0, prompt=X).line
+
+    assert line is None
+    assert got(made.claims(0)) == [("again", "b")]
+
+
 def test_a_free_slot_looks_ahead_for_what_its_replica_knows() -> None:
     made, held = knowing(X, a=1)
     arrive(made, "cold 1")
@@ -141,6 +157,36 @@ def test_the_due_head_goes_before_a_warm_line() -> None:
 
     assert end(made, *made.replicas["a"].claims) == [("cold", "a")]
     assert end(made, b) == []
+
+
+def test_one_that_is_tried_again_still_counts_by_whom_it_was_overtaken() -> None:
+    made = dispatcher(Affinity(max_overtaken=1), a=1)
+    held = arrive(made, "first", X)
+    arrive(made, "cold")
+    arrive(made, "warm 1", X)
+    arrive(made, "warm 2", X)
+    assert end(made, *held) == [("warm 1", "a")]
+    assert end(made, *made.replicas["a"].claims) == [("cold", "a")]
+    (cold,) = made.replicas["a"].claims
+    made.finish(cold, 0)
+    made.requeue(cold.ticket)
+
+    assert [claim.ticket.payload for claim in made.claims(0)] == ["cold"]
+
+
+def test_one_that_is_tried_again_goes_before_later_ones_of_its_key_though_it_was_early() -> None:
+    made = dispatcher(a=3)
+    held = [*arrive(made, "1", X), *arrive(made, "2"), *arrive(made, "3")]
+    made.offer("cold", 1, 0, standing=Standing(key="other"))
+    arrive(made, "warm 1", X)
+    arrive(made, "warm 2", X)
+    assert end(made, *held[:2]) == [("warm 1", "a"), ("warm 2", "a")]
+    arrive(made, "late")
+    (warm,) = (each for each in made.replicas["a"].claims if each.ticket.payload == "warm 2")
+    made.finish(warm, 0)
+    made.requeue(warm.ticket)
+
+    assert [ticket.payload for ticket in made.queue] == ["cold", "warm 2", "late"]
 
 
 def test_one_that_waits_in_a_line_is_not_overtaken_by_what_starts_elsewhere() -> None:

@@ -19,6 +19,7 @@ def test_a_prompt_has_a_rung_for_each_size_that_it_reaches() -> None:
     sizes = [len(ladder(chat("x" * size))) for size in (100, KIB, 5 * KIB, 70 * KIB, 500 * KIB)]
 
     assert sizes == [0, 1, 3, len(RUNGS), len(RUNGS)]
+    assert [rung >> 32 for rung in ladder(chat("x" * 500 * KIB))] == list(RUNGS)
 
 
 def test_a_conversation_that_goes_on_keeps_its_rungs() -> None:
@@ -66,6 +67,11 @@ def test_a_key_inside_of_a_text_is_no_key() -> None:
 )
 def test_what_has_no_prompt_to_be_found_has_no_rungs(body: bytes) -> None:
     assert ladder(body) == ()
+
+
+@given(st.binary(max_size=50), st.binary(min_size=KIB, max_size=3 * KIB))
+def test_any_bytes_before_and_in_a_prompt_will_do(before: bytes, prompt: bytes) -> None:
+    assert 1 <= len(ladder(before + b'"prompt":' + b"x" + prompt)) <= 2
 
 
 def test_the_longest_beginning_that_is_known_decides() -> None:
