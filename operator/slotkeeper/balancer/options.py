@@ -50,7 +50,7 @@ def parse(argv: Sequence[str]) -> Options:
         slots=given.slots,
         model=given.model,
         bounds=bounds,
-        affinity=Affinity(cached_prompts=given.cached_prompts) if given.affinity else None,
+        affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
         max_priority=given.max_priority,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
@@ -121,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         default=Affinity().cached_prompts,
         metavar="N",
         help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
+    )
+    add(
+        "--max-line-wait",
+        type=_seconds,
+        default=Affinity().max_line_wait,
+        metavar="SECONDS",
+        help="how long a request waits for a replica that knows its prompt while others are free",
     )
     add(
         "--max-priority",

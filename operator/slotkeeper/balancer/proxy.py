@@ -164,7 +164,7 @@ class Proxy:
         self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
         for claim in claims:
             claim.ticket.payload.start(claim)
-        self._watch_deadline()
+        self._watch_time()
 
     def _prompt(self, request: Request) -> Ladder:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
@@ -181,23 +181,23 @@ class Proxy:
             return answers.props(dispatcher, self.replicas.contexts, self._model)
         return answers.health(dispatcher)
 
-    def _watch_deadline(self) -> None:
-        deadline = self.dispatcher.next_deadline()
-        if deadline is None:
+    def _watch_time(self) -> None:
+        due = self.dispatcher.next_call()
+        if due is None:
             return
-        if self._timer and self._timer.when() > deadline:
+        if self._timer and self._timer.when() > due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._expire)
+            self._timer = self._loop.call_at(due, self._time_is_up)
 
-    def _expire(self) -> None:
+    def _time_is_up(self) -> None:
         self._timer = None
         now = self.now()
         for ticket in self.dispatcher.expired(now):
             wait = self.dispatcher.retry_after(now)
             ticket.payload.refuse(answers.waited_too_long(self.dispatcher, wait), "expired")
-        self._watch_deadline()
+        self.pump()
 
 
 def _said(exchange: Exchange) -> dict[str, object]:

@@ -38,6 +38,7 @@ def test_affinity_has_a_size_and_may_be_switched_off() -> None:
 
     assert parse(replica).affinity == Affinity()
     assert parse([*replica, "--cached-prompts", "7"]).affinity == Affinity(cached_prompts=7)
+    assert parse([*replica, "--max-line-wait", "0.5"]).affinity == Affinity(max_line_wait=0.5)
     assert parse([*replica, "--no-affinity"]).affinity is None
 
 

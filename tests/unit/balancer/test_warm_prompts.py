@@ -5,6 +5,8 @@ import pytest
 from balancing import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import post
+from slotkeeper.balancer.policy import Affinity
+from until import until
 
 SYSTEM = "You are helpful. " * 100
 
@@ -46,6 +48,22 @@ async def test_a_conversation_waits_for_its_replica_while_others_go_on() -> None
         call.go.set()
         (await warm.called(2))[1].go.set()
         assert (await waiting.response()).status == 200
+
+
+async def test_a_conversation_does_not_wait_for_ever_beside_a_free_slot() -> None:
+    async with (
+        FakeLlama(1, when_told) as first,
+        FakeLlama(1, when_told) as second,
+        balancer(first, second, affinity=Affinity(max_line_wait=0.02)) as made,
+        await made.start(ask("warm")),
+        await made.start(ask("warm", "again")) as waiting,
+    ):
+        await until(lambda: made.dispatcher.busy == 2)
+        for llama in (first, second):
+            (await llama.called(1))[0].go.set()
+
+        response = await waiting.response()
+        assert float(response.headers["x-slotkeeper-wait-seconds"]) >= 0.02
 
 
 async def test_without_affinity_prompts_are_not_looked_at() -> None:

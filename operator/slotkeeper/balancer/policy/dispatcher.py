@@ -37,11 +37,12 @@ _STANDING = Standing()
 class Dispatcher(Generic[T]):
     """Hands free slots to those who wait, in the queue's order, bent for warm prompts.
 
-    Whoever calls a method that may free a slot, add one or close one calls `claims` next. Then
-    this holds: a request that waits while an accepting replica has a free slot waits in the line
-    of another accepting replica, one whose cache knew its prompt when it came, all of whose slots
-    are held, and whose line is not longer than half its slots, rounded up. Nobody is overtaken
-    (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
+    Whoever calls a method that may free a slot, add one or close one calls `claims` next, and at
+    `next_call` at the latest. Then this holds: a request that waits while an accepting replica
+    has a free slot waits in the line of another accepting replica, one whose cache knew its
+    prompt when it came, all of whose slots are held, and whose line is not longer than half its
+    slots, rounded up; and it has waited for less than `affinity.max_line_wait`. Nobody is
+    overtaken (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
     """
 
     def __init__(self, bounds: Bounds, affinity: Affinity | None = _AFFINITY) -> None:
@@ -82,6 +83,8 @@ class Dispatcher(Generic[T]):
 
     def claims(self, now: float) -> list[Claim[T]]:
         """Give free slots to those that are next."""
+        if self.affinity:
+            self.queue.leave_lines(now - self.affinity.max_line_wait)
         claims: list[Claim[T]] = []
         while len(self.queue):
             match = self.matcher.match(
@@ -146,6 +149,13 @@ class Dispatcher(Generic[T]):
             max(ticket.arrived, self._usable_since) + bounds.max_wait,
             ticket.arrived + bounds.max_wait_no_replica + bounds.max_wait,
         )
+
+    def next_call(self) -> float | None:
+        """When to call `expired` and `claims` even if nothing happens; None: never."""
+        deadline, lined = self.next_deadline(), self.queue.oldest_in_line
+        if deadline is None or lined is None or self.affinity is None:
+            return deadline
+        return min(deadline, lined.arrived + self.affinity.max_line_wait)
 
     # Slots.
 

@@ -18,6 +18,10 @@ class Affinity:
     cached_prompts: int = 32
     """Prompts in a replica's cache beside those in its slots. One of 4,096 tokens takes 512 MiB
     with an 8B model's usual cache, and llama-server's --cache-ram is 8 GiB by default."""
+    max_line_wait: float = 5.0
+    """Seconds in a warm line, after which any slot will do: about what it costs to compute a long
+    prompt anew. Without a limit, one whose replica has long answers to give would wait for it
+    until its time is over, beside free slots."""
     look_ahead: int = 16
     """A free slot looks for a warm prompt among so many that wait."""
     max_overtaken: int = 16

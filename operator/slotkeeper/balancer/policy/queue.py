@@ -27,6 +27,7 @@ class Queue(Generic[T]):
         self._central: Row[Rank, Ticket[T]] = Row()
         self.lines: dict[str, Row[Rank, Ticket[T]]] = {}
         """By replica; only those in which there is somebody."""
+        self._lined: Row[int, Ticket[T]] = Row()  # those in lines, by arrival
         self._due: Row[Rank, Ticket[T]] = Row()
         self._arrivals: Row[int, Ticket[T]] = Row()
         self._rounds = Rounds()
@@ -79,12 +80,23 @@ class Queue(Generic[T]):
             self._displace(ticket)
             self._place(ticket, None)
 
+    def leave_lines(self, arrived: float) -> None:
+        """Those in lines that arrived at this time or before stand centrally from now on."""
+        while (ticket := self._lined.first) and ticket.arrived <= arrived:
+            self._displace(ticket)
+            self._place(ticket, None)
+
     # Looking.
 
     @property
     def oldest(self) -> Ticket[T] | None:
         """The one that arrived first."""
         return self._arrivals.first
+
+    @property
+    def oldest_in_line(self) -> Ticket[T] | None:
+        """The one that arrived first of those in lines."""
+        return self._lined.first
 
     @property
     def head(self) -> Ticket[T] | None:
@@ -121,7 +133,9 @@ class Queue(Generic[T]):
         ticket.line = line
         row = self._central if line is None else self.lines.setdefault(line, Row())
         row.add(ticket.rank, ticket)
-        if line is None and ticket.overtaken >= self._max_overtaken:
+        if line is not None:
+            self._lined.add(ticket.number, ticket)
+        elif ticket.overtaken >= self._max_overtaken:
             self._due.add(ticket.rank, ticket)
 
     def _displace(self, ticket: Ticket[T]) -> None:
@@ -134,4 +148,5 @@ class Queue(Generic[T]):
         line.discard(ticket.rank)
         if not len(line):
             del self.lines[ticket.line]
+        self._lined.discard(ticket.number)
         ticket.line = None

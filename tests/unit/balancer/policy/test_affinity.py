@@ -203,6 +203,17 @@ def test_one_that_waits_in_a_line_is_not_overtaken_by_what_starts_elsewhere() ->
     assert end(made, a) == [("warm", "a")]
 
 
+def test_one_that_has_waited_long_enough_in_its_line_takes_any_slot() -> None:
+    made, _ = knowing(X, a=2, b=2)
+    made.finish(on("b", list(made.replicas["b"].claims))[0], 0)
+    arrive(made, "warm", X)
+    assert made.next_call() == 5
+    assert made.claims(now=4.9) == []
+
+    assert got(made.claims(now=5)) == [("warm", "b")]
+    assert made.next_call() is None
+
+
 def test_no_line_is_joined_while_many_wait_for_any_slot() -> None:
     made, _ = knowing(X, a=4, b=4)
     for number in range(15):

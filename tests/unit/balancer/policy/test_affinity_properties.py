@@ -20,13 +20,14 @@ class WarmPrompts(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0.0
+        self.now = self.given_at = 0.0
         self.made: Dispatcher[int] = Dispatcher(BOUNDS, self.affinity)
         self.waiting: list[Ticket[int]] = []
         self.running: list[Claim[int]] = []
         self.overtaken: dict[Ticket[int], int] = {}
 
     def give(self) -> None:
+        self.given_at = self.now
         for claim in self.made.claims(self.now):
             self.waiting.remove(claim.ticket)
             for other in self.waiting:
@@ -91,7 +92,7 @@ class WarmPrompts(RuleBasedStateMachine):
         (self.made.remove if for_good else self.made.drain)(name, self.now)
         self.give()
 
-    @rule(seconds=st.sampled_from([1.0, 61.0, 601.0]))
+    @rule(seconds=st.sampled_from([1.0, 4.0, 61.0, 601.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         for ticket in self.made.expired(self.now):
@@ -110,6 +111,7 @@ class WarmPrompts(RuleBasedStateMachine):
             replica = self.made.replicas[ticket.line]
             assert replica.accepting
             assert not replica.free
+            assert self.given_at - ticket.arrived < 5
 
     @invariant()
     def lines_are_short(self) -> None:
