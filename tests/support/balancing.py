@@ -12,8 +12,8 @@ from fake_llama import FakeLlama
 from raw_http import RawClient, Response
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
-from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Bounds, Dispatcher
+from slotkeeper.balancer.callers import Callers
+from slotkeeper.balancer.policy import Affinity, Bounds, Dispatcher
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience
@@ -21,6 +21,7 @@ from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.server import Server
 from until import until
 
+WARM = Affinity()
 QUICK = Patience(first_retry=0.002, last_retry=0.01, answer=1, look=0.002, give_back=30)
 
 
@@ -77,16 +78,18 @@ async def balancer(
     *replicas: FakeLlama,
     slots: int | None = None,
     bounds: Bounds | None = None,
+    affinity: Affinity | None = WARM,
+    max_priority: int = 0,
     limits: Limits | None = None,
     patience: Patience = QUICK,
 ) -> AsyncIterator[Balancer]:
     """A balancer whose replicas, those that are not loading, have joined."""
     loop, log = asyncio.get_running_loop(), io.StringIO()
-    dispatcher: Dispatcher[Any] = Dispatcher(bounds or Bounds())
+    dispatcher: Dispatcher[Any] = Dispatcher(bounds or Bounds(), affinity)
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
-        Metrics(dispatcher),
+        Callers(max_priority, b"salt"),
         access,
         Model("tiny", 1_700_000_000),
         slots=slots,

@@ -21,6 +21,7 @@ class Admin:
             b"/ready": self._readiness,
             b"/healthz": lambda: json_answer(200, {"status": "ok"}),
             b"/autoscaling": proxy.autoscaling,
+            b"/debug/queue": proxy.queue,
         }
 
     def handle(self, exchange: Exchange) -> None:

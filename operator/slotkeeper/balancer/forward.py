@@ -33,6 +33,8 @@ class Forward:
         "claimed_at",
         "exchange",
         "first_at",
+        "hit",
+        "position",
         "received",
         "replica",
         "sent",
@@ -47,7 +49,11 @@ class Forward:
         self.claimed_at: float | None = None
         self.first_at: float | None = None
         """When the first byte of the answer's body came."""
+        self.position = 0
+        """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
+        self.hit: bool | None = None
+        """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
         self.received = len(exchange.request.body)
         """Bytes of the request's body."""
         self.sent = 0
@@ -66,6 +72,7 @@ class Forward:
         self.claim = claim
         self.claimed_at = claim.at
         self.replica = claim.replica.name
+        self.hit = claim.hit
         pool = self._proxy.replicas.pool(self.replica)
         connection = pool.take()
         if connection:
@@ -110,7 +117,12 @@ class Forward:
         self._reset = framing.until_close or not self._raw
         connection = exchange.connection_header(closing=self._reset)
         chunked = framing.chunked and self._raw
-        data = response_bytes(head, chunked=chunked, connection=connection)
+        waited = (self.claimed_at or self.arrived) - self.arrived
+        added = [
+            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
+            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
+        ]
+        data = response_bytes(head, chunked=chunked, connection=connection, added=added)
         if more:
             self._head = head.status, data
         else:

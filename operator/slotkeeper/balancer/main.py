@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -15,8 +16,8 @@ from typing_extensions import override
 
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
+from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.endpoints import follow
-from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.policy import Dispatcher
 from slotkeeper.balancer.proxy import Proxy
@@ -44,10 +45,10 @@ async def balance(options: Options) -> None:
     """Serve until a signal says to end. Raises OSError where an address cannot be listened on."""
     loop = asyncio.get_running_loop()
     ending = _signals(loop)
-    dispatcher: Dispatcher[Any] = Dispatcher(options.bounds)
+    dispatcher: Dispatcher[Any] = Dispatcher(options.bounds, options.affinity)
     proxy = Proxy(
         dispatcher,
-        Metrics(dispatcher),
+        Callers(options.max_priority, os.urandom(16)),
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         Model(options.model, int(time.time())),
         slots=options.slots,

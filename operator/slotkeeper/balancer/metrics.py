@@ -35,6 +35,12 @@ class Metrics:
         self.let_go_seconds = self._histogram(
             "let_go_seconds", "From a request's abort until its slot was free again."
         )
+        self.prefix_hits = self._counter(
+            "prefix_hits", "Requests on a replica whose cache knew the beginning of their prompt."
+        )
+        self.prefix_misses = self._counter(
+            "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
+        )
         self.retries = self._counter("retries", "Requests tried again before their first byte.")
         self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
         self.let_go_timeouts = self._counter(

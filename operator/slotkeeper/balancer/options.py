@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slotkeeper.balancer.policy import Bounds
+from slotkeeper.balancer.policy import Affinity, Bounds
 from slotkeeper.wire.limits import Limits
 
 Address = tuple[str, int]
@@ -22,6 +22,8 @@ class Options:
     slots: int | None
     model: str
     bounds: Bounds
+    affinity: Affinity | None
+    max_priority: int
     limits: Limits
     linger_seconds: float
     drain_seconds: float
@@ -48,6 +50,8 @@ def parse(argv: Sequence[str]) -> Options:
         slots=given.slots,
         model=given.model,
         bounds=bounds,
+        affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
+        max_priority=given.max_priority,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
@@ -69,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_address,
         required=True,
         metavar="HOST:PORT",
-        help="/metrics, /ready, /healthz and /autoscaling; not for clients",
+        help="/metrics, /ready, /healthz, /autoscaling and /debug/queue; not for clients",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -103,6 +107,34 @@ def _parser() -> argparse.ArgumentParser:
         default=600.0,
         metavar="SECONDS",
         help="in the queue while there is no replica",
+    )
+    add(
+        "--affinity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="prefer replicas whose cache knows the beginning of the prompt; else strictly first "
+        "in first out",
+    )
+    add(
+        "--cached-prompts",
+        type=_count,
+        default=Affinity().cached_prompts,
+        metavar="N",
+        help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
+    )
+    add(
+        "--max-line-wait",
+        type=_seconds,
+        default=Affinity().max_line_wait,
+        metavar="SECONDS",
+        help="how long a request waits for a replica that knows its prompt while others are free",
+    )
+    add(
+        "--max-priority",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
     )
     add(
         "--linger-seconds",

@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from slotkeeper.balancer import answers
+from slotkeeper.balancer import answers, inspection
+from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Dispatcher, PeakDemand, QueueFull
+from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import Route, route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Answer
+from slotkeeper.wire.message import Answer, Request
 
 
 class Proxy:
@@ -25,7 +26,7 @@ class Proxy:
     def __init__(
         self,
         dispatcher: Dispatcher[Forward],
-        metrics: Metrics,
+        callers: Callers,
         log: AccessLog,
         model: answers.Model,
         *,
@@ -33,12 +34,13 @@ class Proxy:
         patience: Patience | None = None,
     ) -> None:
         self.dispatcher = dispatcher
-        self.metrics = metrics
+        self.metrics = metrics = Metrics(dispatcher)
         self.peak = PeakDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
         self.draining = False
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self._callers = callers
         self._log = log
         self._model = model
         self._loop = asyncio.get_running_loop()
@@ -61,10 +63,16 @@ class Proxy:
                 return
             if self.draining:
                 raise answers.draining()
-            now = self.now()
+            standing, now = self._callers.standing(request), self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
             try:
-                forward.ticket = self.dispatcher.offer(forward, len(request.body), now)
+                forward.ticket = self.dispatcher.offer(
+                    forward,
+                    len(request.body),
+                    now,
+                    prompt=self._prompt(request),
+                    standing=standing,
+                )
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
@@ -75,16 +83,12 @@ class Proxy:
         exchange.on_gone = forward.gone
         self.active.add(forward)
         self._at_rest.clear()
-        self.pump()
+        self._pump(now)
+        forward.position = self.dispatcher.queue.position(forward.ticket)
 
     def pump(self) -> None:
         """Give what is free to those who wait. Called after all that may have freed something."""
-        now = self.now()
-        claims = self.dispatcher.claims(now)
-        self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
-        for claim in claims:
-            claim.ticket.payload.start(claim)
-        self._watch_deadline()
+        self._pump(self.now())
 
     def over(self, forward: Forward, outcome: str) -> None:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
@@ -95,6 +99,8 @@ class Proxy:
         metrics.over(outcome, exchange.status)
         metrics.wait_seconds.observe(waited)
         metrics.request_seconds.observe(now - arrived)
+        if forward.hit is not None:
+            (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
         first = None
         if forward.first_at is not None:
             first = forward.first_at - arrived
@@ -105,6 +111,8 @@ class Proxy:
                 "outcome": outcome,
                 "replica": forward.replica or None,
                 "tries": forward.ticket.tries,
+                "hit": forward.hit,
+                "overtaken": forward.ticket.overtaken,
                 "wait": waited,
                 "first_byte": first,
                 "seconds": now - arrived,
@@ -127,6 +135,10 @@ class Proxy:
         now = self.now()
         return answers.autoscaling(self.dispatcher, self.peak.peak(now), now)
 
+    def queue(self) -> Answer:
+        """Who waits for what, for people."""
+        return inspection.queue(self.dispatcher, self.now())
+
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
         self.draining = True
@@ -147,6 +159,18 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.flush()
 
+    def _pump(self, now: float) -> None:
+        claims = self.dispatcher.claims(now)
+        self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+        for claim in claims:
+            claim.ticket.payload.start(claim)
+        self._watch_time()
+
+    def _prompt(self, request: Request) -> Ladder:
+        if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
+            return ()
+        return ladder(request.body)
+
     def _own(self, way: Route) -> Answer:
         dispatcher = self.dispatcher
         if way is Route.MODELS:
@@ -157,23 +181,23 @@ class Proxy:
             return answers.props(dispatcher, self.replicas.contexts, self._model)
         return answers.health(dispatcher)
 
-    def _watch_deadline(self) -> None:
-        deadline = self.dispatcher.next_deadline()
-        if deadline is None:
+    def _watch_time(self) -> None:
+        due = self.dispatcher.next_call()
+        if due is None:
             return
-        if self._timer and self._timer.when() > deadline:
+        if self._timer and self._timer.when() > due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._expire)
+            self._timer = self._loop.call_at(due, self._time_is_up)
 
-    def _expire(self) -> None:
+    def _time_is_up(self) -> None:
         self._timer = None
         now = self.now()
         for ticket in self.dispatcher.expired(now):
             wait = self.dispatcher.retry_after(now)
             ticket.payload.refuse(answers.waited_too_long(self.dispatcher, wait), "expired")
-        self._watch_deadline()
+        self.pump()
 
 
 def _said(exchange: Exchange) -> dict[str, object]:

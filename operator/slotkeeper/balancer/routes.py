@@ -41,6 +41,13 @@ _POST = {
     b"/v1/messages/count_tokens": Route.LIGHT,
 }
 
+KEEPS_PROMPT = frozenset(
+    path
+    for path, way in _POST.items()
+    if way is Route.DECODE and b"embedding" not in path and b"rerank" not in path
+)
+"""Paths whose prompts llama-server keeps in its cache for those that begin alike."""
+
 _GET = {
     b"/health": Route.HEALTH,
     b"/v1/health": Route.HEALTH,

@@ -7,7 +7,8 @@ from http import HTTPStatus
 
 JSON = b"application/json; charset=utf-8"
 
-Headers = list[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = list[Header]
 """Name and value pairs in the order in which they came, names spelled as they came."""
 
 _HOP_BY_HOP = frozenset(
@@ -103,10 +104,18 @@ def request_bytes(request: Request) -> bytes:
     return b"".join(lines)
 
 
-def response_bytes(head: ResponseHead, *, chunked: bool, connection: bytes | None) -> bytes:
-    """The head with which a response is passed on; `connection` is our own Connection header."""
+def response_bytes(
+    head: ResponseHead, *, chunked: bool, connection: bytes | None, added: Iterable[Header] = ()
+) -> bytes:
+    """The head with which a response is passed on.
+
+    `connection` is our own Connection header, `added` are headers of our own, which take the
+    place of the response's.
+    """
     lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)]
-    lines += _end_to_end(head.headers)
+    ours = list(added)
+    lines += _end_to_end(head.headers, also=[name.lower() for name, _ in ours])
+    lines += [b"%s: %s\r\n" % header for header in ours]
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if connection:

@@ -1,6 +1,7 @@
 import pytest
 
 from slotkeeper.balancer.options import parse
+from slotkeeper.balancer.policy import Affinity
 
 PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
 
@@ -30,6 +31,22 @@ def test_bounds_are_given_in_the_units_of_their_names() -> None:
     assert (options.bounds.max_waiting, options.bounds.max_waiting_bytes) == (0, 2 * 1024 * 1024)
     assert (options.bounds.max_wait, options.bounds.max_wait_no_replica) == (1.5, 3)
     assert options.limits.max_body == 1024 * 1024
+
+
+def test_affinity_has_a_size_and_may_be_switched_off() -> None:
+    replica = [*PORTS, "--replica", "a:1"]
+
+    assert parse(replica).affinity == Affinity()
+    assert parse([*replica, "--cached-prompts", "7"]).affinity == Affinity(cached_prompts=7)
+    assert parse([*replica, "--max-line-wait", "0.5"]).affinity == Affinity(max_line_wait=0.5)
+    assert parse([*replica, "--no-affinity"]).affinity is None
+
+
+def test_priorities_are_off_until_they_are_bounded() -> None:
+    replica = [*PORTS, "--replica", "a:1"]
+
+    assert parse(replica).max_priority == 0
+    assert parse([*replica, "--max-priority", "9"]).max_priority == 9
 
 
 @pytest.mark.parametrize(

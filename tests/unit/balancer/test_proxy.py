@@ -66,7 +66,8 @@ async def test_a_stream_passes_through_byte_for_byte() -> None:
 
     assert raw == (
         b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\n"
-        b"X-Own: 1\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+        b"X-Own: 1\r\nX-Slotkeeper-Queue-Position: 0\r\nX-Slotkeeper-Wait-Seconds: 0.000\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" + body
     )
 
 
@@ -448,6 +449,8 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "outcome": "answered",
             "replica": llama.name,
             "tries": 1,
+            "hit": None,
+            "overtaken": 0,
             "bytes_in": 5,
             "bytes_out": len(response.body),
         }

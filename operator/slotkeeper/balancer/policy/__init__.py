@@ -1,8 +1,24 @@
 """Who gets which slot, and when. Pure: time is an argument, the network is elsewhere."""
 
 from slotkeeper.balancer.policy.demand import PeakDemand
-from slotkeeper.balancer.policy.dispatcher import Bounds, Claim, Dispatcher, QueueFull, Ticket
+from slotkeeper.balancer.policy.dispatcher import Bounds, Dispatcher, QueueFull
 from slotkeeper.balancer.policy.letting_go import Look
+from slotkeeper.balancer.policy.matching import Affinity
+from slotkeeper.balancer.policy.prefixes import Ladder, ladder
 from slotkeeper.balancer.policy.replica import Replica
+from slotkeeper.balancer.policy.ticket import Claim, Standing, Ticket
 
-__all__ = ["Bounds", "Claim", "Dispatcher", "Look", "PeakDemand", "QueueFull", "Replica", "Ticket"]
+__all__ = [
+    "Affinity",
+    "Bounds",
+    "Claim",
+    "Dispatcher",
+    "Ladder",
+    "Look",
+    "PeakDemand",
+    "QueueFull",
+    "Replica",
+    "Standing",
+    "Ticket",
+    "ladder",
+]

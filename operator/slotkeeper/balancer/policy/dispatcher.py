@@ -1,15 +1,15 @@
-"""The one queue and the slots: exact, first in first out, bounded."""
+"""The one queue and the slots: exact, in order, bounded."""
 
-import math
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
+from slotkeeper.balancer.policy.matching import Affinity, Matcher
+from slotkeeper.balancer.policy.prefixes import Ladder
+from slotkeeper.balancer.policy.queue import Queue
 from slotkeeper.balancer.policy.replica import Replica
+from slotkeeper.balancer.policy.ticket import Claim, Standing, T, Ticket
 from slotkeeper.balancer.policy.turnover import Turnover
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,75 +30,77 @@ class QueueFull(Exception):  # noqa: N818 (a bound that holds is no error)
     """There is no place in the queue; the message names the bound."""
 
 
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[T]):
-    """A request's place: its arrival decides its turn, also when it must be tried again."""
-
-    payload: T
-    size: int
-    arrived: float
-    number: int
-    tries: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Claim(Generic[T]):
-    """One slot, held."""
-
-    ticket: Ticket[T]
-    replica: Replica
-    at: float
-    settled_at: float = math.inf
-    """When llama-server's /slots is sure to count the request; never, if it needs no slot there."""
-    abandoned_at: float | None = None
-    """Since when its request is over though llama-server may still be at it."""
-    over: bool = False
+_AFFINITY = Affinity()
+_STANDING = Standing()
 
 
 class Dispatcher(Generic[T]):
-    """Hands free slots to those who wait, the oldest first, on the replica with most free slots.
+    """Hands free slots to those who wait, in the queue's order, bent for warm prompts.
 
-    Whoever calls a method that may free a slot or add one calls `claims` next: nothing waits
-    while an accepting replica has a free slot.
+    Whoever calls a method that may free a slot, add one or close one calls `claims` next, and at
+    `next_call` at the latest. Then this holds: a request that waits while an accepting replica
+    has a free slot waits in the line of another accepting replica, one whose cache knew its
+    prompt when it came, all of whose slots are held, and whose line is not longer than half its
+    slots, rounded up; and it has waited for less than `affinity.max_line_wait`. Nobody is
+    overtaken (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, affinity: Affinity | None = _AFFINITY) -> None:
         self.bounds = bounds
+        self.affinity = affinity
         self.replicas: dict[str, Replica] = {}
-        self.waiting_bytes = 0
-        self._waiting: OrderedDict[int, Ticket[T]] = OrderedDict()
+        self.queue: Queue[T] = Queue(affinity.max_overtaken if affinity else 0)
+        self.matcher = Matcher(self.queue, affinity)
         self._turnover = Turnover()
-        self._arrivals = 0
         self._claims = 0
         self._usable_since: float | None = None
 
     # Requests.
 
-    def offer(self, payload: T, size: int, now: float) -> Ticket[T]:
-        """A place at the queue's end, for a body of `size` bytes. Raises QueueFull.
+    def offer(
+        self,
+        payload: T,
+        size: int,
+        now: float,
+        *,
+        prompt: Ladder = (),
+        standing: Standing = _STANDING,
+    ) -> Ticket[T]:
+        """A place in the queue, for a body of `size` bytes. Raises QueueFull.
 
         The bounds are for those who wait: one that a free slot awaits is within them.
         """
-        bounds = self.bounds
-        if self._waiting or self._best() is None:
-            if len(self._waiting) >= bounds.max_waiting:
-                raise QueueFull(f"{bounds.max_waiting} requests are waiting already")
-            if self.waiting_bytes + size > bounds.max_waiting_bytes:
-                raise QueueFull(f"{self.waiting_bytes} bytes of requests are waiting already")
-        self._arrivals += 1
-        ticket = Ticket(payload, size, now, self._arrivals)
-        self._waiting[ticket.number] = ticket
-        self.waiting_bytes += size
+        full = self._full(size)
+        if full and (self.queue.head or not any(each.free for each in self.accepting())):
+            raise QueueFull(full)
+        # Rather any free slot than no place in a line.
+        line = None
+        if prompt and not full:
+            line = self.matcher.line_for(prompt, list(self.accepting()))
+        ticket = Ticket(payload, size, now, self.queue.rank(standing), standing, prompt)
+        self.queue.put(ticket, line)
         return ticket
 
     def claims(self, now: float) -> list[Claim[T]]:
-        """Give free slots to the oldest that wait."""
+        """Give free slots to those that are next."""
+        if self.affinity:
+            self.queue.leave_lines(now - self.affinity.max_line_wait)
         claims: list[Claim[T]] = []
-        while self._waiting and (replica := self._best()):
-            _, ticket = self._waiting.popitem(last=False)
-            self.waiting_bytes -= ticket.size
+        while len(self.queue):
+            match = self.matcher.match(
+                [
+                    each
+                    for each in self.replicas.values()
+                    # As Replica.free says, but this is asked of all of them for each request.
+                    if each.accepting and each.slots > len(each.claims)
+                ]
+            )
+            if match is None:
+                break
+            ticket, replica = match
+            self.queue.take(ticket)
             ticket.tries += 1
-            claim = Claim(ticket, replica, now)
+            claim = Claim(ticket, replica, now, self.matcher.claimed(ticket, replica))
             self._claims += 1
             replica.last_claim = self._claims
             replica.claims.add(claim)
@@ -107,9 +109,9 @@ class Dispatcher(Generic[T]):
 
     def withdraw(self, ticket: Ticket[T]) -> bool:
         """The client gave up; whether the request was waiting."""
-        if self._waiting.pop(ticket.number, None) is None:
+        if ticket not in self.queue:
             return False
-        self.waiting_bytes -= ticket.size
+        self.queue.leave(ticket)
         return True
 
     def requeue(self, ticket: Ticket[T]) -> None:
@@ -117,20 +119,16 @@ class Dispatcher(Generic[T]):
 
         Whoever was let in once is not refused now: the bounds are for arrivals.
         """
-        older: list[Ticket[T]] = []
-        while self._waiting and next(iter(self._waiting)) < ticket.number:
-            older.append(self._waiting.popitem(last=False)[1])
-        for each in (ticket, *reversed(older)):
-            self._waiting[each.number] = each
-            self._waiting.move_to_end(each.number, last=False)
-        self.waiting_bytes += ticket.size
+        self.queue.put(ticket)
 
     def expired(self, now: float) -> list[Ticket[T]]:
         """Take out those that have waited too long."""
         tickets: list[Ticket[T]] = []
-        while self._waiting and (deadline := self.next_deadline()) is not None and deadline <= now:
-            _, ticket = self._waiting.popitem(last=False)
-            self.waiting_bytes -= ticket.size
+        while ticket := self.queue.oldest:
+            deadline = self.next_deadline()
+            if deadline is None or deadline > now:
+                break
+            self.queue.leave(ticket)
             tickets.append(ticket)
         return tickets
 
@@ -141,9 +139,9 @@ class Dispatcher(Generic[T]):
         replica after none must not find everyone overdue. Flapping replicas can lengthen a wait
         to both limits together and no more.
         """
-        if not self._waiting:
+        ticket = self.queue.oldest
+        if ticket is None:
             return None
-        ticket = next(iter(self._waiting.values()))
         bounds = self.bounds
         if self._usable_since is None:
             return ticket.arrived + bounds.max_wait_no_replica
@@ -151,6 +149,13 @@ class Dispatcher(Generic[T]):
             max(ticket.arrived, self._usable_since) + bounds.max_wait,
             ticket.arrived + bounds.max_wait_no_replica + bounds.max_wait,
         )
+
+    def next_call(self) -> float | None:
+        """When to call `expired` and `claims` even if nothing happens; None: never."""
+        deadline, lined = self.next_deadline(), self.queue.oldest_in_line
+        if deadline is None or lined is None or self.affinity is None:
+            return deadline
+        return min(deadline, lined.arrived + self.affinity.max_line_wait)
 
     # Slots.
 
@@ -176,6 +181,8 @@ class Dispatcher(Generic[T]):
         """A replica may be used with `slots` slots; also one that is known, drained or leaving."""
         replica = self.replicas.setdefault(name, Replica(name, slots))
         replica.slots, replica.accepting, replica.gone = slots, True, False
+        # A line that was short enough for its slots may not be so any more.
+        self.queue.dissolve(name)
         self._note_usable(now)
         return replica
 
@@ -183,6 +190,9 @@ class Dispatcher(Generic[T]):
         """A replica gets nothing new. What it has goes on."""
         if name in self.replicas:
             self.replicas[name].accepting = False
+            self.queue.dissolve(name)
+            # Should it come back, then maybe as a new process.
+            self.matcher.prefixes.forget(name)
             self._note_usable(now)
 
     def remove(self, name: str, now: float) -> None:
@@ -199,7 +209,12 @@ class Dispatcher(Generic[T]):
     @property
     def waiting(self) -> int:
         """Requests without a slot."""
-        return len(self._waiting)
+        return len(self.queue)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Their bodies together."""
+        return self.queue.bytes
 
     @property
     def busy(self) -> int:
@@ -225,9 +240,8 @@ class Dispatcher(Generic[T]):
 
     def oldest_wait(self, now: float) -> float:
         """Seconds that the oldest has waited; 0 where nobody waits."""
-        if not self._waiting:
-            return 0.0
-        return now - next(iter(self._waiting.values())).arrived
+        oldest = self.queue.oldest
+        return now - oldest.arrived if oldest else 0.0
 
     def retry_after(self, now: float) -> float:
         """Seconds after which a refused client may find a place or a slot: 1 or more.
@@ -240,16 +254,13 @@ class Dispatcher(Generic[T]):
             return 5.0 if not self.usable else 1.0
         return min(max(1.0, needed), self.bounds.max_wait_no_replica)
 
-    def _best(self) -> Replica | None:
-        best: Replica | None = None
-        most = 0
-        for replica in self.replicas.values():
-            free = replica.free
-            if free > most or (
-                best is not None and free == most and replica.last_claim < best.last_claim
-            ):
-                best, most = replica, free
-        return best
+    def _full(self, size: int) -> str | None:
+        bounds, queue = self.bounds, self.queue
+        if len(queue) >= bounds.max_waiting:
+            return f"{bounds.max_waiting} requests are waiting already"
+        if queue.bytes + size > bounds.max_waiting_bytes:
+            return f"{queue.bytes} bytes of requests are waiting already"
+        return None
 
     def _note_usable(self, now: float) -> None:
         usable = any(r.accepting and r.slots > 0 for r in self.replicas.values())

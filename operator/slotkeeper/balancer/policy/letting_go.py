@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from slotkeeper.balancer.policy.dispatcher import Claim
 from slotkeeper.balancer.policy.replica import Replica
+from slotkeeper.balancer.policy.ticket import Claim
 
 
 class Look:
