@@ -89,7 +89,7 @@ def _about(quick: bool) -> dict[str, str]:
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, loopback, "
         f"load {os.getloadavg()[0]:.1f} before",
         "peers": f"nginx {nginx}, HAProxy {haproxy}, Python {platform.python_version()}",
-        "commit": _said("git", "rev-parse", "--short", "HEAD"),
+        "commit": _said("git", "describe", "--always", "--dirty"),
     }
 
 

@@ -13,7 +13,7 @@ from bench.balancer.trace import Shape
 
 _REPLICAS = 8
 _SLOTS = 8
-_LOADS = (0.7, 0.8, 0.9, 0.95)
+_LOADS = (0.8, 0.9, 0.95)
 _MEAN_SERVICE = 0.05
 _SECONDS = 3.0
 
