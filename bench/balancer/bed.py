@@ -62,7 +62,7 @@ async def start(
 ) -> AsyncIterator[Running]:
     """A system in front of `replicas` (ports), ready; what it says goes to a file of its own.
 
-    Ours is ready when `joined` replicas have joined; unset: all of them.
+    One that counts replicas is ready when `joined` of them have; unset: all.
     """
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     place = Place(free_port(), free_port(), tuple(replicas), slots, folder)
@@ -81,7 +81,7 @@ async def start(
             )
         try:
             expected = len(replicas) if joined is None else joined
-            await _ready(system.name, place, process, expected)
+            await _ready(system, place, process, expected)
             yield Running(system.name, [place.port], system.pick, process.pid, place)
         finally:
             if process.returncode is None:
@@ -108,13 +108,14 @@ async def get_json(port: int, path: str) -> Any:
     return json.loads(answer.partition(b"\r\n\r\n")[2])
 
 
-async def _ready(name: str, place: Place, process: asyncio.subprocess.Process, joined: int) -> None:
-    ours = name.startswith("slotkeeper")
+async def _ready(
+    system: System, place: Place, process: asyncio.subprocess.Process, joined: int
+) -> None:
     for _ in range(1000):
         if process.returncode is not None:
-            raise RuntimeError(f"{name} ended: {(place.folder / 'output').read_text()}")
+            raise RuntimeError(f"{system.name} ended: {(place.folder / 'output').read_text()}")
         try:
-            if not ours:
+            if not system.counts_replicas:
                 _, writer = await asyncio.open_connection("127.0.0.1", place.port)
                 writer.close()
                 return
@@ -124,4 +125,4 @@ async def _ready(name: str, place: Place, process: asyncio.subprocess.Process, j
         except OSError:
             pass
         await asyncio.sleep(0.01)
-    raise RuntimeError(f"{name} is not ready after 10 s")
+    raise RuntimeError(f"{system.name} is not ready after 10 s")

@@ -63,7 +63,7 @@ async def trace(ports: list[int], pick: str, shape: dict[str, Any]) -> dict[str,
 
     `pick`: how a port is chosen for each request, "random" or "round robin". The ideal is computed
     on the trace as it came to pass: when requests were really sent, and how long the fakes really
-    took; so it has no part in what clocks and timers add.
+    took. What clocks and timers add is in both then, and in neither's difference.
     """
     drawn = draw(Shape(**shape))
     rng = random.Random(shape["seed"] + 1)

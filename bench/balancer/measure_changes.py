@@ -14,7 +14,7 @@ from bench.balancer.fake_server import Kind
 from bench.balancer.findings import Findings, Plot, Table, at_most, digits
 from bench.balancer.rounds import Pieces, Scale, interleave
 from bench.balancer.stats import median_of, summary
-from bench.balancer.systems import PROXIES, SLOTKEEPER, System, slotkeeper_following
+from bench.balancer.systems import PROXIES, SLOTKEEPER, SLOTKEEPER_FOLLOWING
 
 _STEP_MS = 10
 
@@ -77,9 +77,8 @@ async def _new_by_slice(count: int) -> list[float]:
         folder = stack.enter_context(TemporaryDirectory(prefix="bench-"))
         config = Path(folder) / "kubeconfig"
         config.write_text(cluster.kubeconfig)
-        system = System("slotkeeper, EndpointSlices", slotkeeper_following)
         balancer = await stack.enter_async_context(
-            start(system, first, 1, environment={"KUBECONFIG": str(config)})
+            start(SLOTKEEPER_FOLLOWING, first, 1, environment={"KUBECONFIG": str(config)})
         )
         await _take_the_slot(made, balancer)
         took = []

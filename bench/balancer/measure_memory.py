@@ -83,7 +83,7 @@ async def _waiting(system: System, count: int) -> float:
         assert running.pid
         await made.load.call("hold", port=running.ports[0], count=count + 1, size=_BODY, tokens=0)
         await asyncio.sleep(1)
-        if system.name == "slotkeeper":
+        if system.counts_replicas:
             said = await get_json(running.place.metrics_port, "/autoscaling")
             if said["waiting"] != count:
                 raise RuntimeError(f"{said['waiting']} requests wait instead of {count}")

@@ -31,6 +31,8 @@ class System:
     command: Callable[[Place], list[str]] | None = None
     files: Callable[[Place], Mapping[str, str]] = field(default=lambda _: {})
     pick: Pick = "round robin"
+    counts_replicas: bool = False
+    """Its metrics port says how many replicas it has joined; else it is ready when it listens."""
 
 
 def nginx_config(place: Place) -> str:
@@ -142,6 +144,13 @@ HAPROXY = System(
     lambda place: {"haproxy.cfg": haproxy_config(place)},
 )
 # The peers write no log either.
-SLOTKEEPER = System("slotkeeper", lambda place: slotkeeper_command(place, "--no-access-log"))
-SLOTKEEPER_LOGGING = System("slotkeeper, access log", slotkeeper_command)
+SLOTKEEPER = System(
+    "slotkeeper",
+    lambda place: slotkeeper_command(place, "--no-access-log"),
+    counts_replicas=True,
+)
+SLOTKEEPER_LOGGING = System("slotkeeper, access log", slotkeeper_command, counts_replicas=True)
+SLOTKEEPER_FOLLOWING = System(
+    "slotkeeper, EndpointSlices", slotkeeper_following, counts_replicas=True
+)
 PROXIES = (NGINX, HAPROXY, SLOTKEEPER)
