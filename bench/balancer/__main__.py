@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.balancer import (
@@ -51,34 +51,39 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     allow_many_files()
-    scale = QUICK if given.quick else FULL
-    began = time.monotonic()
-    about = _about(given.quick)
-    findings = asyncio.run(_measure(given.only or list(MEASURES), scale))
-    about["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
-    given.to.mkdir(parents=True, exist_ok=True)
-    text = markdown(findings, about)
-    (given.to / "balancer.md").write_text(text)
-    (given.to / "balancer.json").write_text(json.dumps(as_json(findings, about), indent=1))
-    if given.plots:
-        # Slow to import, and only needed here.
-        from bench.balancer.plots import draw  # noqa: PLC0415
-
-        for each in findings:
-            for plot in each.plots:
-                draw(plot, given.to)
-    print(text)
+    print(asyncio.run(_measure(given)))
     print(f"written to {given.to}")
     return 0
 
 
-async def _measure(names: Sequence[str], scale: Scale) -> list[Findings]:
-    findings = []
-    for name in names:
-        began = time.monotonic()
-        findings.append(await MEASURES[name](scale))
-        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return findings
+async def _measure(given: argparse.Namespace) -> str:
+    """Measure, and write what there is after each measure: the next one may fail."""
+    began = time.monotonic()
+    about = _about(given.quick)
+    findings: list[Findings] = []
+    text = ""
+    for name in given.only or MEASURES:
+        findings.append(await MEASURES[name](QUICK if given.quick else FULL))
+        about["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
+        print(f"{name} is measured, {about['took']}", file=sys.stderr, flush=True)
+        text = _write(findings, about, given.to, plots=given.plots)
+    return text
+
+
+def _write(
+    findings: Sequence[Findings], about: Mapping[str, str], folder: Path, *, plots: bool
+) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(findings, about)
+    (folder / "balancer.md").write_text(text)
+    (folder / "balancer.json").write_text(json.dumps(as_json(findings, about), indent=1))
+    if plots:
+        # Slow to import, and only needed here.
+        from bench.balancer.plots import draw  # noqa: PLC0415
+
+        for plot in findings[-1].plots:
+            draw(plot, folder)
+    return text
 
 
 def _about(quick: bool) -> dict[str, str]:
