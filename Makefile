@@ -7,7 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-EXTRAS := operator balancer dev
+BENCH := .venv/.bench
+EXTRAS := operator balancer dev bench
 
 .PHONY: help
 help: ## List the targets
@@ -52,10 +53,14 @@ lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
 	@$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file requirements/model.txt pyproject.toml
 LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header
 
+.PHONY: bench-balancer
+bench-balancer: $(BENCH) ## The balancer beside nginx and HAProxy: tables and plots in bench/results
+	@$(BIN)/python -m bench.balancer
+
 .PHONY: clean
 clean: ## Remove the clusters, the caches and all else that was made here
 	@./e2e/cluster clean
-	@rm -rf .venv build .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv build bench/results .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Named in the first second, before anything is built.
@@ -76,4 +81,9 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --requirement requirements/dev.txt
 	@$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH): requirements/bench.txt $(INSTALLED)
+	@echo "installing the Python packages of requirements/bench.txt into .venv"
+	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --requirement requirements/bench.txt
 	@touch $@

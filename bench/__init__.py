@@ -1,0 +1,1 @@
+"""Measured ratios, each with its peers in one run."""

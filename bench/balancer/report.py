@@ -1,0 +1,43 @@
+"""Findings as Markdown and JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bench.balancer.findings import Findings, Gate, Table
+
+_VERDICTS = {True: "met", False: "**missed**", None: "not measured"}
+
+
+def markdown(findings: Sequence[Findings], about: Mapping[str, str]) -> str:
+    """All tables, then the gates."""
+    lines = ["# The balancer beside its peers", ""]
+    lines += [f"- {name}: {value}" for name, value in about.items()]
+    for each in findings:
+        for table in each.tables:
+            lines += ["", f"## {table.title}", "", *_table(table)]
+    gates = [gate for each in findings for gate in each.gates]
+    lines += ["", "## Gates", "", *_rows(("gate", "bound", "figure", ""), map(_verdict, gates))]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(findings: Sequence[Findings], about: Mapping[str, str]) -> dict[str, Any]:
+    """All that is in the Markdown, and every piece's numbers."""
+    return {"about": dict(about), "measures": [asdict(each) for each in findings]}
+
+
+def _verdict(gate: Gate) -> tuple[str, ...]:
+    return gate.name, gate.bound, gate.figure, _VERDICTS[gate.met]
+
+
+def _table(table: Table) -> list[str]:
+    lines = _rows(table.columns, table.rows)
+    return [*lines, "", table.note] if table.note else lines
+
+
+def _rows(columns: Sequence[str], rows: Any) -> list[str]:
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]

@@ -1,0 +1,52 @@
+import json
+
+from bench.balancer.findings import Findings, Gate, Table, at_least, at_most, digits
+from bench.balancer.report import as_json, markdown
+
+FINDINGS = [
+    Findings(
+        "queue",
+        tables=[Table("Waiting", ("system", "ms"), [("ours", "2.00")], "What it means.")],
+        gates=[at_most("wait", 2.0, 5, "ms"), at_least("hits", 0.2, 0.9)],
+        raw={"ours": [{"ms": 2.0}]},
+    ),
+    Findings("warm", gates=[Gate("other", "0", "-", None)]),
+]
+
+
+def test_a_report_has_each_table_and_the_gates_at_the_end() -> None:
+    text = markdown(FINDINGS, {"machine": "2 cores"})
+
+    assert "- machine: 2 cores\n" in text
+    assert "| system | ms |\n|---|---|\n| ours | 2.00 |\n\nWhat it means.\n" in text
+    assert text.index("## Waiting") < text.index("## Gates")
+
+
+def test_a_missed_gate_says_so() -> None:
+    text = markdown(FINDINGS, {})
+
+    assert "| wait | <= 5 ms | 2.00 ms | met |" in text
+    assert "| hits | >= 0.9 | 0.200 | **missed** |" in text
+    assert "| other | 0 | - | not measured |" in text
+
+
+def test_the_json_holds_every_piece() -> None:
+    tree = json.loads(json.dumps(as_json(FINDINGS, {"machine": "2 cores"})))
+
+    assert tree["about"] == {"machine": "2 cores"}
+    assert tree["measures"][0]["raw"] == {"ours": [{"ms": 2.0}]}
+
+
+def test_a_bound_itself_is_within_it() -> None:
+    assert at_most("wait", 5.0, 5).met
+    assert at_least("hits", 0.9, 0.9).met
+
+
+def test_figures_have_three_digits() -> None:
+    assert [digits(value) for value in (0, 0.1234, 1.234, 12.34, 1234.5)] == [
+        "0",
+        "0.123",
+        "1.23",
+        "12.34",
+        "1234",
+    ]
