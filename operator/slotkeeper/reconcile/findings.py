@@ -48,9 +48,11 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
 def _ready(server: LlamaServer, parts: Sequence[Finding], refused: Trouble | None) -> Finding:
     if refused:
         return _not(ConditionType.READY, refused)
-    for part in parts:
-        if part.status != "True":
-            return Finding(ConditionType.READY, "False", part.reason, part.message)
+    lacking = (part for part in parts if part.status != "True")
+    # A trouble rather than what waits for it: no model is downloaded where no pod has a node.
+    worst = min(lacking, key=lambda part: part.reason in IN_PROGRESS, default=None)
+    if worst:
+        return Finding(ConditionType.READY, "False", worst.reason, worst.message)
     return Finding(ConditionType.READY, "True", "Serving", f"serves at {names.endpoint(server)}")
 
 
