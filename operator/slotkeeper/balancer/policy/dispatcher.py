@@ -40,8 +40,8 @@ class Dispatcher(Generic[T]):
     Whoever calls a method that may free a slot, add one or close one calls `claims` next, and at
     `next_call` at the latest. Then this holds: a request that waits while an accepting replica
     has a free slot waits in the line of another accepting replica, one whose cache knew its
-    prompt when it came, all of whose slots are held, and whose line is not longer than half its
-    slots, rounded up; and it has waited for less than `affinity.max_line_wait`. Nobody is
+    prompt when it joined, all of whose slots are held, and whose line is not longer than half its
+    slots, rounded up; and it has waited there for less than `affinity.max_line_wait`. Nobody is
     overtaken (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
     """
 
@@ -74,11 +74,10 @@ class Dispatcher(Generic[T]):
         if full and (self.queue.head or not any(each.free for each in self.accepting())):
             raise QueueFull(full)
         # Rather any free slot than no place in a line.
-        line = None
-        if prompt and not full:
-            line = self.matcher.line_for(prompt, list(self.accepting()))
         ticket = Ticket(payload, size, now, self.queue.rank(standing), standing, prompt)
-        self.queue.put(ticket, line)
+        self.queue.put(ticket)
+        if prompt and not full:
+            self.matcher.line_up(ticket, list(self.accepting()), now)
         return ticket
 
     def claims(self, now: float) -> list[Claim[T]]:
@@ -105,6 +104,7 @@ class Dispatcher(Generic[T]):
             replica.last_claim = self._claims
             replica.claims.add(claim)
             claims.append(claim)
+        self.matcher.line_up_window(self.replicas, now)
         return claims
 
     def withdraw(self, ticket: Ticket[T]) -> bool:
@@ -152,10 +152,10 @@ class Dispatcher(Generic[T]):
 
     def next_call(self) -> float | None:
         """When to call `expired` and `claims` even if nothing happens; None: never."""
-        deadline, lined = self.next_deadline(), self.queue.oldest_in_line
-        if deadline is None or lined is None or self.affinity is None:
+        deadline, since = self.next_deadline(), self.queue.lined_since
+        if deadline is None or since is None or self.affinity is None:
             return deadline
-        return min(deadline, lined.arrived + self.affinity.max_line_wait)
+        return min(deadline, since + self.affinity.max_line_wait)
 
     # Slots.
 

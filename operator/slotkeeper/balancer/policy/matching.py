@@ -1,10 +1,10 @@
 """Who is next for which free slot: the order of the queue, bent for warm prompts."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from slotkeeper.balancer.policy.prefixes import Ladder, Prefixes
+from slotkeeper.balancer.policy.prefixes import Prefixes
 from slotkeeper.balancer.policy.queue import Queue
 from slotkeeper.balancer.policy.replica import Replica
 from slotkeeper.balancer.policy.row import Row
@@ -34,9 +34,10 @@ class Matcher(Generic[T]):
     A replica's cache knows a prompt that begins as one that was sent there. Two measures
     together keep prompts with their caches under load, and neither does alone: a request may
     wait for a replica that knows its prompt, and a free slot looks ahead for one that it knows.
-    A line passes by all that wait centrally. In a backlog that makes everyone due, then all are
-    taken in order wherever they are known or not, which lengthens the backlog: so lines are
-    joined only while so few wait centrally that looking ahead sees them all.
+    A line passes by all that stand centrally before it. Joined from the end of a backlog, that
+    makes everyone due; then all are taken in order, known or not, which lengthens the backlog. So
+    a line is joined only by those among the first `look_ahead`: on arrival, or when they come to
+    stand there.
     """
 
     def __init__(self, queue: Queue[T], affinity: Affinity | None) -> None:
@@ -44,32 +45,48 @@ class Matcher(Generic[T]):
         self._queue = queue
         self._affinity = affinity
 
-    def line_for(self, prompt: Ladder, replicas: Collection[Replica]) -> str | None:
-        """The replica in whose line a new request waits; None: it takes any slot.
+    def line_up(self, ticket: Ticket[T], replicas: Collection[Replica], now: float) -> None:
+        """Let a ticket that stands centrally join a line, where that is right.
 
-        | replicas that know its prompt        | it                                     |
+        | replicas that know its prompt        | it                                           |
         |---|---|
-        | none                                 | takes any slot                         |
-        | some, one with a free slot           | takes that                             |
-        | more than half of all                | takes any slot: most are as good       |
-        | some, but `look_ahead` wait for any  | takes any slot: a free one looks ahead |
-        | with lines of half their slots       | takes any slot                         |
-        | with shorter lines                   | waits in the shortest                  |
+        | none                                 | takes any slot                               |
+        | some, one with a free slot           | takes that                                   |
+        | more than half of all                | takes any slot: most are as good             |
+        | some, but `look_ahead` stand before  | takes any slot, or joins when fewer do       |
+        | with lines of half their slots       | takes any slot, or joins when one is shorter |
+        | with shorter lines                   | waits in the shortest                        |
         """
-        if self._affinity is None or not prompt:
-            return None
-        if self._queue.central >= self._affinity.look_ahead:
-            return None
-        holders = self.prefixes.holders(prompt)
+        if self._affinity is None or self._queue.central > self._affinity.look_ahead:
+            return
+        self._join(ticket, self.prefixes.holders(ticket.prompt), replicas, now)
+
+    def line_up_window(self, replicas: Mapping[str, Replica], now: float) -> None:
+        """Let those join a line that have come among the first of the central queue."""
+        if self._affinity is None or not self._queue.central:
+            return
+        accepting = [replica for replica in replicas.values() if replica.accepting]
+        for ticket, holders in self._window(self._affinity.look_ahead):
+            if ticket.lined_at is None and ticket.overtaken < self._affinity.max_overtaken:
+                self._join(ticket, holders, accepting, now)
+
+    def _join(
+        self,
+        ticket: Ticket[T],
+        holders: Collection[str],
+        replicas: Collection[Replica],
+        now: float,
+    ) -> None:
+        if not holders:
+            return
         warm = [replica for replica in replicas if replica.name in holders]
         if 2 * len(warm) > len(replicas) or any(replica.free for replica in warm):
-            return None
-        lengths = {name: len(line) for name, line in self._queue.lines.items()}
-        short = [each for each in warm if 2 * lengths.get(each.name, 0) < each.slots]
-        best = min(
-            short, key=lambda each: (lengths.get(each.name, 0), each.last_claim), default=None
-        )
-        return best.name if best else None
+            return
+        lengths = {each.name: len(self._queue.lines.get(each.name, ())) for each in warm}
+        short = [each for each in warm if 2 * lengths[each.name] < each.slots]
+        best = min(short, key=lambda each: (lengths[each.name], each.last_claim), default=None)
+        if best:
+            self._queue.join(ticket, best.name, now)
 
     def match(self, free: Sequence[Replica]) -> tuple[Ticket[T], Replica] | None:
         """The next ticket and the replica among the `free` ones that gets it, if any is to.

@@ -27,7 +27,7 @@ class Queue(Generic[T]):
         self._central: Row[Rank, Ticket[T]] = Row()
         self.lines: dict[str, Row[Rank, Ticket[T]]] = {}
         """By replica; only those in which there is somebody."""
-        self._lined: Row[int, Ticket[T]] = Row()  # those in lines, by arrival
+        self._lined: dict[Ticket[T], None] = {}  # those in lines, as they joined
         self._due: Row[Rank, Ticket[T]] = Row()
         self._arrivals: Row[int, Ticket[T]] = Row()
         self._rounds = Rounds()
@@ -50,11 +50,17 @@ class Queue(Generic[T]):
         self._numbers += 1
         return -standing.priority, self._rounds.next(standing), self._numbers
 
-    def put(self, ticket: Ticket[T], line: str | None = None) -> None:
-        """The ticket waits from now on, centrally or in the line of a replica."""
+    def put(self, ticket: Ticket[T]) -> None:
+        """The ticket waits from now on, centrally."""
         self._arrivals.add(ticket.number, ticket)
         self._rounds.enter(ticket.standing, ticket.rank[1])
         self.bytes += ticket.size
+        self._place(ticket, None)
+
+    def join(self, ticket: Ticket[T], line: str, now: float) -> None:
+        """A ticket that waits centrally steps into the line of a replica."""
+        self._displace(ticket)
+        ticket.lined_at = now
         self._place(ticket, line)
 
     def leave(self, ticket: Ticket[T]) -> None:
@@ -80,9 +86,10 @@ class Queue(Generic[T]):
             self._displace(ticket)
             self._place(ticket, None)
 
-    def leave_lines(self, arrived: float) -> None:
-        """Those in lines that arrived at this time or before stand centrally from now on."""
-        while (ticket := self._lined.first) and ticket.arrived <= arrived:
+    def leave_lines(self, joined: float) -> None:
+        """Those that joined a line at this time or before stand centrally from now on."""
+        while (since := self.lined_since) is not None and since <= joined:
+            ticket = next(iter(self._lined))
             self._displace(ticket)
             self._place(ticket, None)
 
@@ -94,9 +101,9 @@ class Queue(Generic[T]):
         return self._arrivals.first
 
     @property
-    def oldest_in_line(self) -> Ticket[T] | None:
-        """The one that arrived first of those in lines."""
-        return self._lined.first
+    def lined_since(self) -> float | None:
+        """When the one that has been in a line for longest joined it."""
+        return next(iter(self._lined)).lined_at if self._lined else None
 
     @property
     def head(self) -> Ticket[T] | None:
@@ -134,7 +141,7 @@ class Queue(Generic[T]):
         row = self._central if line is None else self.lines.setdefault(line, Row())
         row.add(ticket.rank, ticket)
         if line is not None:
-            self._lined.add(ticket.number, ticket)
+            self._lined[ticket] = None
         elif ticket.overtaken >= self._max_overtaken:
             self._due.add(ticket.rank, ticket)
 
@@ -148,5 +155,5 @@ class Queue(Generic[T]):
         line.discard(ticket.rank)
         if not len(line):
             del self.lines[ticket.line]
-        self._lined.discard(ticket.number)
+        del self._lined[ticket]
         ticket.line = None

@@ -34,6 +34,8 @@ class Ticket(Generic[T]):
     prompt: Ladder = ()
     line: str | None = None
     """The replica whose warm line it waits in; None: the central queue."""
+    lined_at: float | None = None
+    """Since when it has been in a line, or was: nobody joins one twice."""
     overtaken: int = 0
     """How many that stood behind it got a slot while it waited."""
     tries: int = 0

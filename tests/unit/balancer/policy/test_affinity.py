@@ -225,6 +225,25 @@ def test_no_line_is_joined_while_many_wait_for_any_slot() -> None:
     assert [ticket.payload for ticket in made.queue if ticket.line] == ["line"]
 
 
+def test_a_line_is_joined_when_few_are_left_before() -> None:
+    made, held = knowing(X, a=4, b=4)
+    for number in range(16):
+        arrive(made, f"cold {number}")
+    arrive(made, "warm", X)
+    assert not made.queue.lines
+    assert end(made, on("b", held)[0]) == [("cold 0", "b")]
+
+    assert [ticket.payload for ticket in made.queue.lines["a"]] == ["warm"]
+
+
+def test_nobody_joins_a_line_twice() -> None:
+    made, _ = knowing(X, a=4, b=4)
+    arrive(made, "warm", X)
+    assert made.claims(now=5) == []
+
+    assert [(ticket.line, made.next_call()) for ticket in made.queue] == [(None, 60)]
+
+
 def test_a_line_goes_with_its_replica() -> None:
     made, _ = knowing(X, a=1, b=1)
     arrive(made, "warm", X)

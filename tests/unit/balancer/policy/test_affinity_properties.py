@@ -111,7 +111,8 @@ class WarmPrompts(RuleBasedStateMachine):
             replica = self.made.replicas[ticket.line]
             assert replica.accepting
             assert not replica.free
-            assert self.given_at - ticket.arrived < 5
+            assert ticket.lined_at is not None
+            assert self.given_at - ticket.lined_at < 5
 
     @invariant()
     def lines_are_short(self) -> None:
