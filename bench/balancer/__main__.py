@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 async def _measure(given: argparse.Namespace) -> str:
     """Measure, and write what there is after each measure: the next one may fail."""
     began = time.monotonic()
-    about = _about(given.quick)
+    about = _about()
     findings: list[Findings] = []
     text = ""
     for name in given.only or MEASURES:
@@ -86,11 +86,11 @@ def _write(
     return text
 
 
-def _about(quick: bool) -> dict[str, str]:
+def _about() -> dict[str, str]:
     nginx = _said("nginx", "-v").rpartition("/")[2]
     haproxy = _said("haproxy", "-v").split()[2]
     return {
-        "command": "python -m bench.balancer" + (" --quick" if quick else ""),
+        "command": " ".join(["python -m bench.balancer", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, loopback, "
         f"load {os.getloadavg()[0]:.1f} before",
         "peers": f"nginx {nginx}, HAProxy {haproxy}, Python {platform.python_version()}",

@@ -45,9 +45,8 @@ async def measure(scale: Scale) -> Findings:
                     for name, each in found.items()
                 ],
                 "Highest resident memory. nginx has no queue: what waits for us has gone on to the "
-                "replica there. HAProxy reads no more than 16 kB of a body that waits; the rest "
-                "stays in the kernel. Growth: resident memory after so many requests, and after "
-                "as many again.",
+                "replica there. Growth: resident memory after so many requests, and after as many "
+                "again.",
             )
         ],
         gates=[
