@@ -22,7 +22,9 @@ from slotkeeper.wire.server import Server
 from until import until
 
 WARM = Affinity()
-QUICK = Patience(first_retry=0.002, last_retry=0.01, answer=1, look=0.002, give_back=30)
+QUICK = Patience(
+    first_retry=0.002, last_retry=0.01, answer=1, first_look=0.001, last_look=0.002, give_back=30
+)
 
 
 @dataclass

@@ -24,8 +24,10 @@ class Patience:
     last_retry: float = 1.0
     answer: float = 2.0
     """For /health and /slots to answer. Late means busy: it is asked again."""
-    look: float = 0.05
-    """Between two looks at what an abandoned request's replica has let go of."""
+    first_look: float = 0.005
+    """Between the first two looks at what an abandoned request's replica has let go of: as long as
+    a quick decode step. Doubled with each."""
+    last_look: float = 0.05
     give_back: float = 30.0
     """An abandoned request's slot is taken for free after this, whatever /slots says: some
     versions of llama-server finish a request that nobody waits for."""
@@ -178,6 +180,7 @@ class Replicas:
         return len(slots)
 
     async def _watch(self, member: _Member) -> None:
+        delay = self._patience.first_look
         while member.name in self._dispatcher.replicas:
             member.abandoned.clear()
             look = Look(self._dispatcher.replicas[member.name], self._loop.time())
@@ -196,10 +199,11 @@ class Replicas:
             if let_go:
                 self._freed()
             try:
-                async with asyncio.timeout(self._patience.look):
+                async with asyncio.timeout(delay):
                     await member.abandoned.wait()
+                delay = self._patience.first_look
             except TimeoutError:
-                pass
+                delay = min(2 * delay, self._patience.last_look)
         member.watching = None
 
     async def _look(self, member: _Member, look: Look) -> list[Claim[Any]]:

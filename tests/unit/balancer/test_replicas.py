@@ -102,7 +102,10 @@ async def test_a_replica_that_vanishes_with_an_abandoned_request_holds_no_slot()
 
 async def test_a_slot_that_is_never_let_go_of_is_given_back_in_the_end() -> None:
     impatient = Patience(
-        first_retry=QUICK.first_retry, answer=QUICK.answer, look=QUICK.look, give_back=0.02
+        first_retry=QUICK.first_retry,
+        answer=QUICK.answer,
+        last_look=QUICK.last_look,
+        give_back=0.02,
     )
     async with FakeLlama(1, when_told) as llama, balancer(llama, patience=impatient) as made:
         llama.lets_go.clear()
