@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from slotkeeper.wire.framing import BadResponse, Framing, framing_of
 from slotkeeper.wire.message import Headers, ResponseHead, tokens_of
-from slotkeeper.wire.sockets import tune
+from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
 _COPY = 64 * 1024  # up to here one copied piece is cheaper than two
@@ -30,7 +30,7 @@ class Receiver(Protocol):
         """No more comes; `began`: some of the response has."""
 
 
-class Upstream(asyncio.Protocol):
+class Upstream(Pausable):
     """One connection to a replica, one request at a time."""
 
     def __init__(self, pool: "Pool") -> None:
@@ -43,8 +43,6 @@ class Upstream(asyncio.Protocol):
         self._began = False
         self._to_head = False
         self._keep = False
-        self._paused = False
-        self._transport: asyncio.Transport
 
     def send(self, head: bytes, body: bytes, receiver: Receiver, *, to_head: bool = False) -> None:
         """Send a request; `to_head`: its method is HEAD."""
@@ -61,16 +59,6 @@ class Upstream(asyncio.Protocol):
         """Drop the request and the connection at once; nothing more is told to its receiver."""
         self._receiver = None
         self._transport.abort()
-
-    def pause(self, paused: bool) -> None:
-        """Read no more until called with False."""
-        if paused == self._paused or self._transport.is_closing():
-            return
-        self._paused = paused
-        if paused:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
 
     @property
     def usable(self) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
+class Connection(sockets.Pausable):
     """A client's connection."""
 
     def __init__(self, server: "Server") -> None:
@@ -32,9 +32,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(server.limits)
         self._queue: deque[Request | Refusal] = deque()
         self._exchange: Exchange | None = None
-        self._transport: asyncio.Transport
         self._advancing = False
-        self._paused = False
         self._refused = False  # what still comes is not looked at
         self._held = 0
         self._clock = Clock(server.loop)
@@ -68,7 +66,7 @@ class Connection(asyncio.Protocol):
             # Reading goes on while a request is in progress, to see its client go. Only one that
             # has sent its next request already is not read from: that is what bounds it.
             if self._queue:
-                self._pause_reading(True)
+                self.pause(True)
         else:
             self._advance()
 
@@ -165,7 +163,7 @@ class Connection(asyncio.Protocol):
         self._advancing = False
         self.account()
         if self._exchange is None and not self._refused:
-            self._pause_reading(False)
+            self.pause(False)
             self._wait()
 
     def _handle(self, exchange: Exchange) -> None:
@@ -205,22 +203,13 @@ class Connection(asyncio.Protocol):
             return
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._pause_reading(False)
+        self.pause(False)
         self._clock.start(self._limits.linger, self._transport.abort)
 
     def _close_when_sent(self) -> None:
         self._transport.close()
         if self._transport.get_write_buffer_size():
             self._clock.start(self._limits.stall, self._transport.abort)
-
-    def _pause_reading(self, paused: bool) -> None:
-        if paused == self._paused or self._transport.is_closing():
-            return
-        self._paused = paused
-        if paused:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
 
     def _gone(self) -> None:
         exchange, self._exchange = self._exchange, None

@@ -5,6 +5,23 @@ import socket
 import struct
 
 
+class Pausable(asyncio.Protocol):
+    """A protocol whose reading can be paused and resumed, however often each is asked for."""
+
+    _transport: asyncio.Transport
+    _paused = False
+
+    def pause(self, paused: bool) -> None:
+        """Read no more until called with False."""
+        if paused == self._paused or self._transport.is_closing():
+            return
+        self._paused = paused
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+
 def tune(transport: asyncio.BaseTransport) -> None:
     """Send each piece at once, and notice a peer that vanished without a word within a minute."""
     sock = transport.get_extra_info("socket")
