@@ -21,7 +21,7 @@ demo: prerequisites $(INSTALLED) ## From nothing to a server that answers, scale
 .PHONY: test
 test: prerequisites unit ## Everything: checks, unit tests, API tests, end-to-end tests on a cluster of their own
 	@trap './e2e/cluster --name test down' EXIT; \
-	$(BIN)/python e2e/stack.py --name test --values e2e/values.yaml; \
+	./e2e/cluster --name test up; \
 	$(BIN)/pytest tests/api e2e
 
 .PHONY: unit

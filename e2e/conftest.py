@@ -20,10 +20,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster(pytestconfig: pytest.Config) -> Cluster:
     """The cluster `test`, with the operator on it. `make test` takes it down again."""
     cluster = Cluster("test")
-    up(cluster, HERE / "values.yaml")
+    # Building images can take minutes: let it be seen.
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        up(cluster, HERE / "values.yaml")
     return cluster
 
 
