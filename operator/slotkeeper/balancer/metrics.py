@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
@@ -42,6 +42,18 @@ class Metrics:
             "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
         )
         self.retries = self._counter("retries", "Requests tried again before their first byte.")
+        self.leads = Gauge(
+            f"{_PREFIX}_leads",
+            "1 where this balancer hands out the slots, 0 where it stands by.",
+            registry=self._registry,
+        )
+        self.leads.set(1)
+        self.relayed = self._counter(
+            "relayed", "Requests passed on to the balancer that hands out the slots."
+        )
+        self.takeovers = self._counter(
+            "takeovers", "Times that this balancer began to hand out the slots."
+        )
         self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
         self.let_go_timeouts = self._counter(
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."

@@ -91,15 +91,20 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
     return tokens
 
 
-def request_bytes(request: Request) -> bytes:
+def request_bytes(
+    request: Request, dropped: Iterable[bytes] = (), added: Iterable[Header] = ()
+) -> bytes:
     """The head with which `request` is passed on; its body follows as it is.
+
+    `dropped` are headers (in lower case) that are not, `added` are further ones.
 
     Written anew rather than copied, with one Content-Length and nothing that concerns only the
     client's connection: what the replica reads is what was parsed here, so that no request can
     be smuggled inside another.
     """
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
-    lines += _end_to_end(request.headers, also=(b"content-length", b"expect"))
+    lines += _end_to_end(request.headers, also=(b"content-length", b"expect", *dropped))
+    lines += [b"%s: %s\r\n" % header for header in added]
     lines.append(b"Content-Length: %d\r\n\r\n" % len(request.body))
     return b"".join(lines)
 
