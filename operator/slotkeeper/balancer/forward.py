@@ -1,10 +1,11 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
 from slotkeeper.balancer.policy import Claim, Ticket
-from slotkeeper.balancer.relay import OWN_HEADERS, relayed_bytes
+from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -23,6 +24,7 @@ class Forward:
     """A request that is passed on; the Receiver of its response."""
 
     __slots__ = (
+        "_calm",
         "_connection",
         "_head",
         "_needs_slot",
@@ -70,6 +72,7 @@ class Forward:
         self._needs_slot = needs_slot
         self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
+        self._calm = False
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -87,7 +90,11 @@ class Forward:
         self.relayed = True
         self.claimed_at = self._proxy.now()
         self.replica = peer
-        self._go(pool)
+        if self._calm or not wanders(self.exchange.request):
+            self._go(pool)
+            return
+        self._pool = pool
+        self._proxy.spawn(self._calm_down(pool))
 
     def settled(self, now: float) -> bool:
         """llama-server's /slots counts it, or has no reason to."""
@@ -191,6 +198,13 @@ class Forward:
         elif data:
             self.exchange.write(data)
 
+    async def _calm_down(self, pool: Pool) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        if self._pool is pool:
+            self._pool, self._calm, self.relayed = None, True, False
+            self._proxy.dispatcher.requeue(self.ticket)
+            self._proxy.pump()
+
     def _go(self, pool: Pool) -> None:
         self._pool = pool
         connection = pool.take()
@@ -228,6 +242,7 @@ class Forward:
         proxy, claim = self._proxy, self.claim
         self.claim = self._pool = None
         if claim is None:
+            self.ticket.tries += 1
             proxy.relay_failed(self.replica, reason)
         else:
             proxy.replicas.set_aside(claim.replica.name, reason)

@@ -187,7 +187,7 @@ async def test_a_lease_that_was_deleted_and_made_anew_stays_with_the_leader() ->
 async def test_a_request_that_goes_round_in_circles_is_refused() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         standby = await they.add("b")
-        refused = await standby.made.ask(post("/completion", b"{}", "X-Slotkeeper-Relayed: 3"))
+        refused = await standby.made.ask(post("/completion", b"{}", "X-Slotkeeper-Relayed: 20"))
 
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         assert json.loads(refused.body)["error"]["code"] == "no_active_balancer"

@@ -163,7 +163,6 @@ class Dispatcher(Generic[T]):
         tickets = list(self.queue)
         for ticket in tickets:
             self.queue.leave(ticket)
-            ticket.tries += 1
         return tickets
 
     # Slots.
