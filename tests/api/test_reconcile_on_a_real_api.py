@@ -184,7 +184,7 @@ async def test_a_deleted_child_comes_back(api: ApiServer, cluster: ApiCluster) -
 
 
 async def test_what_the_balancers_write_into_their_lease_is_left_alone(
-    api: ApiServer, cluster: ApiCluster, monkeypatch: pytest.MonkeyPatch
+    api: ApiServer, cluster: ApiCluster
 ) -> None:
     user_applies(api, gpu={"count": 0})
     await Operator(cluster).reconcile()

@@ -33,7 +33,7 @@ def is_taken_by_the_operator(raw: dict[str, Any]) -> bool:
     return True
 
 
-BAD_BALANCERS = [
+BAD_BALANCERS: list[tuple[dict[str, Any], str, str]] = [
     ({"balancer": spec}, f"spec.balancer.{field}".rstrip("."), sentence)
     for spec, field, sentence in (
         ({"replicas": 0}, "replicas", "greater than or equal to 1"),
