@@ -109,10 +109,8 @@ class Forward:
         elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
-        if claim and connection:
-            self._proxy.replicas.abandon(claim)
-        elif claim:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
+        if claim:
+            self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
@@ -176,7 +174,7 @@ class Forward:
             return
         claim, self.claim, self._pool = self.claim, None, None
         if claim:
-            self._proxy.replicas.abandon(claim)
+            self._let_go(claim, sent=True)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
@@ -246,10 +244,7 @@ class Forward:
             proxy.relay_failed(self.replica, reason)
         else:
             proxy.replicas.set_aside(claim.replica.name, reason)
-            if sent:
-                proxy.replicas.abandon(claim)
-            else:
-                proxy.dispatcher.finish(claim, proxy.now())
+            self._let_go(claim, sent=sent)
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
@@ -257,6 +252,12 @@ class Forward:
         self.relayed = False
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
+
+    def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:
+        if sent and self._needs_slot:
+            self._proxy.replicas.abandon(claim)
+        else:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
 
     def _over(self, outcome: str) -> None:
         self.exchange.on_gone = self.exchange.on_pause = None
