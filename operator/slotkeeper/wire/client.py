@@ -1,6 +1,7 @@
 """The side that talks to a replica: connections that are kept, responses that pass through."""
 
 import asyncio
+import re
 from typing import Protocol, cast
 
 import httptools
@@ -11,6 +12,8 @@ from slotkeeper.wire.message import Headers, ResponseHead, tokens_of
 from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
+# llhttp takes RTSP's as well, status 099, and control characters in the reason.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _COPY = 64 * 1024  # up to here one copied piece is cheaper than two
 
 
@@ -233,7 +236,7 @@ def parse_head(data: bytes) -> ResponseHead:
         raise BadResponse("it switches protocols unasked") from None
     except httptools.HttpParserError as error:
         raise BadResponse(str(error)) from None
+    if not _STATUS_LINE.match(data):
+        raise BadResponse("no status line of HTTP/1.1 or HTTP/1.0")
     version = parser.get_http_version()
-    if version not in {"1.1", "1.0"}:
-        raise BadResponse(f"HTTP/{version}")
     return ResponseHead(parser.get_status_code(), events.reason, events.headers, version == "1.1")

@@ -2,9 +2,10 @@
 
 from typing import Protocol
 
-from slotkeeper.wire.message import ResponseHead, tokens_of, value_of
+from slotkeeper.wire.message import ResponseHead, value_of
 
 _MAX_LINE = 16 * 1024
+_MAX_DIGITS = 20
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -34,13 +35,19 @@ def framing_of(head: ResponseHead, *, to_head: bool = False) -> Framing:
     """How the body behind `head` is framed; `to_head`: it answers a HEAD. Raises BadResponse."""
     if to_head or head.status in {204, 304} or head.status < 200:
         return Counted(0)
-    codings = tokens_of(head.headers, b"transfer-encoding")
+    codings = [value for name, value in head.headers if name.lower() == b"transfer-encoding"]
     if codings:
-        if codings != {b"chunked"}:
+        if [coding.lower() for coding in codings] != [b"chunked"]:
             raise BadResponse("a Transfer-Encoding other than chunked")
+        if not head.http11:
+            raise BadResponse("chunks in HTTP/1.0")
         return Chunked()
     length = value_of(head.headers, b"content-length")
-    return UntilClose() if length is None else Counted(int(length))
+    if length is None:
+        return UntilClose()
+    if len(length) > _MAX_DIGITS:
+        raise BadResponse("a Content-Length that is too long")
+    return Counted(int(length))
 
 
 class Counted:

@@ -149,7 +149,7 @@ def reason_of(status: int) -> bytes:
 
 def _end_to_end(headers: Headers, also: Iterable[bytes] = ()) -> list[bytes]:
     named = tokens_of(headers, b"connection")
-    # Content-Length frames the message: a Connection header that names it must not unframe it.
-    named.discard(b"content-length")
+    # A Connection header must neither unframe the message nor take the host from a request.
+    named -= {b"content-length", b"host"}
     dropped = _HOP_BY_HOP.union(also, named)
     return [b"%s: %s\r\n" % (name, value) for name, value in headers if name.lower() not in dropped]
