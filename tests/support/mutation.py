@@ -33,26 +33,19 @@ def cuts(message: bytes, chance: random.Random) -> list[bytes]:
 def _changed(message: bytes, seeds: Sequence[bytes], chance: random.Random) -> bytes:
     at = chance.randrange(len(message) + 1)
     to = min(len(message), at + chance.choice((1, 1, 2, 5, 20, 100)))
-    match chance.randrange(8):
-        case 0:
-            flipped = bytes(byte ^ 1 << chance.randrange(8) for byte in message[at : at + 1])
-            return message[:at] + flipped + message[at + 1 :]
-        case 1:
-            return message[:at] + bytes([chance.randrange(256)]) + message[at + 1 :]
-        case 2:
-            return message[:at] + chance.choice(_TELLING) + message[at:]
-        case 3:
-            return message[:at] + message[to:]
-        case 4:
-            return message[:to] + message[at:]
-        case 5:
-            other = chance.choice(seeds)
-            return message[:at] + other[chance.randrange(len(other) + 1) :]
-        case 6:
-            return message + chance.choice(seeds)
-        case _:
-            lines = message.split(b"\r\n")
-            chance.shuffle(lines[1:-2])
-            moved = lines.pop(chance.randrange(len(lines)))
-            lines.insert(chance.randrange(len(lines) + 1), moved)
-            return b"\r\n".join(lines)
+    other = chance.choice(seeds)
+    lines = message.split(b"\r\n")
+    lines.insert(chance.randrange(len(lines)), lines.pop(chance.randrange(len(lines))))
+    flipped = bytes(byte ^ 1 << chance.randrange(8) for byte in message[at : at + 1])
+    return chance.choice(
+        (
+            message[:at] + flipped + message[at + 1 :],
+            message[:at] + bytes([chance.randrange(256)]) + message[at + 1 :],
+            message[:at] + chance.choice(_TELLING) + message[at:],
+            message[:at] + message[to:],
+            message[:to] + message[at:],
+            message[:at] + other[chance.randrange(len(other) + 1) :],
+            message + other,
+            b"\r\n".join(lines),
+        )
+    )
