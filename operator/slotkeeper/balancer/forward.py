@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
@@ -139,6 +140,7 @@ class Forward:
         """The answer is complete, and llama-server has freed its slot in the same step."""
         claim, self.claim, self._connection = self.claim, None, None
         if claim:
+            self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._write(b"")
         self.exchange.end()
@@ -159,6 +161,8 @@ class Forward:
                 self._try_elsewhere(claim, reason, sent=True)
             return
         self.claim = None
+        fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+        self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
         self._proxy.replicas.abandon(claim)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
@@ -201,7 +205,8 @@ class Forward:
     def _try_elsewhere(self, claim: Claim["Forward"], reason: str, *, sent: bool) -> None:
         proxy = self._proxy
         self.claim = None
-        proxy.replicas.set_aside(claim.replica.name, reason)
+        fault = Fault.RESET if sent else Fault.REFUSED
+        proxy.replicas.set_aside(claim.replica.name, fault, reason)
         if sent:
             proxy.replicas.abandon(claim)
         else:

@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Dispatcher
 
 _PREFIX = "slotkeeper_balancer"
@@ -42,7 +43,14 @@ class Metrics:
             "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
         )
         self.retries = self._counter("retries", "Requests tried again before their first byte.")
-        self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
+        self.set_aside = Counter(
+            f"{_PREFIX}_replicas_set_aside",
+            "Replicas that failed, by how.",
+            ["reason"],
+            registry=self._registry,
+        )
+        for fault in Fault:
+            self.set_aside.labels(fault.value)
         self.let_go_timeouts = self._counter(
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."
         )

@@ -12,6 +12,7 @@ from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
+from slotkeeper.balancer.stalls import Stalls
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, Request
@@ -40,6 +41,7 @@ class Proxy:
         self.draining = False
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self.stalls = Stalls(self.replicas, self.active, patience or Patience())
         self._callers = callers
         self._log = log
         self._model = model
@@ -155,6 +157,7 @@ class Proxy:
             forward.cut()
         if self._timer:
             self._timer.cancel()
+        await self.stalls.close()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.flush()

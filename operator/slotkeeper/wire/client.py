@@ -39,6 +39,8 @@ class Upstream(Pausable):
     def __init__(self, pool: "Pool") -> None:
         self.reused = False
         """It has carried a request before, so that the replica may be closing it right now."""
+        self.garbled = False
+        """What came on it was no HTTP."""
         self._pool = pool
         self._receiver: Receiver | None = None
         self._framing: Framing | None = None
@@ -154,6 +156,7 @@ class Upstream(Pausable):
 
     def _fail(self, reason: str) -> None:
         receiver, self._receiver = self._receiver, None
+        self.garbled = True
         self._transport.abort()
         if receiver:
             receiver.on_lost(reason, began=True)
