@@ -168,6 +168,69 @@ async def test_one_that_has_nothing_to_say_is_not_asked() -> None:
         assert llama.asked == asked
 
 
+async def test_one_that_is_well_is_asked_again_only_after_another_silence() -> None:
+    patience = replace(STALL, stall=0.05)
+    async with Odd(1, never) as slow, balancer(slow, patience=patience) as made:
+        asked = slow.asked
+        async with await made.start(ASK):
+            await asyncio.sleep(0.14)
+
+        assert slow.asked - asked <= 2
+
+
+async def test_one_that_goes_on_while_it_is_asked_is_not_set_aside() -> None:
+    async def go_on_once(call: Call) -> None:
+        await call.head()
+        await call.go.wait()
+        await call.event("late")
+        await never(call)
+
+    patience = replace(STALL, answer=0.1)
+    async with (
+        Odd(1, go_on_once) as slow,
+        balancer(slow, patience=patience) as made,
+        await made.start(ASK),
+    ):
+        slow.says["/health"] = never
+        asked = slow.asked
+        await until(lambda: slow.asked == asked + 1)
+        slow.calls[0].go.set()
+        await until(lambda: slow.asked == asked + 2)
+        assert aside(made, "stalled") == 0
+
+        await until(lambda: aside(made, "stalled") == 1)
+
+
+async def test_one_that_answers_others_is_not_silent() -> None:
+    # Looked at by hand.
+    patience = replace(QUICK, stall=0.001, stall_look=3600)
+    async with (
+        Odd(2, never) as llama,
+        balancer(llama, patience=patience) as made,
+        await made.start(ASK),
+    ):
+        made.proxy.stalls._look()
+        await asyncio.sleep(0.002)
+        llama.script = answer_at_once
+        await made.ask(ASK)
+        made.proxy.stalls._look()
+        assert not made.proxy.stalls._asked
+
+        await asyncio.sleep(0.002)
+        made.proxy.stalls._look()
+        assert made.proxy.stalls._asked
+
+
+async def test_one_that_leaves_is_not_asked() -> None:
+    async with Odd(1, never) as llama, balancer(llama, patience=STALL) as made:
+        async with await made.start(ASK):
+            made.proxy.replicas.change({llama.name: False})
+            asked = llama.asked
+            await asyncio.sleep(0.06)
+
+        assert llama.asked == asked
+
+
 async def _html(call: Call) -> None:
     page = b"<html>It works!</html>"
     await call.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page))
