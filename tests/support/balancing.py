@@ -40,6 +40,7 @@ class Balancer:
 
     proxy: Proxy
     clients: Server
+    metrics: Server
     port: int
     metrics_port: int
     admin: Admin
@@ -108,14 +109,17 @@ async def balancer(
     clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)
     _, metrics_port = await metrics.listen("127.0.0.1", 0)
-    made = Balancer(proxy, clients, port, metrics_port, admin, log)
-    proxy.replicas.change({replica.name: True for replica in replicas})
+    made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)
+    proxy.change({replica.name: True for replica in replicas})
     well = sum(not replica.loading for replica in replicas)
-    await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
-    async with asyncio.timeout(20):
-        yield made
-    await proxy.close()
-    for client in made.opened:
-        await client.close()
-    await clients.close()
-    await metrics.close()
+    try:
+        await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
+        async with asyncio.timeout(20):
+            yield made
+    finally:
+        # Also after a test that failed: uvloop does not end while something listens.
+        await proxy.close()
+        for client in made.opened:
+            await client.close()
+        await clients.close()
+        await metrics.close()

@@ -68,9 +68,9 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     )
 
 
-def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
-    """The demand, for whoever decides on replicas."""
-    busy, waiting = dispatcher.busy, dispatcher.waiting
+def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -> Answer:
+    """The demand, for whoever decides on replicas; `busy` slots are held."""
+    waiting = dispatcher.waiting
     return json_answer(
         200,
         {

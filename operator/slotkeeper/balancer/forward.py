@@ -1,15 +1,17 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
 from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
+from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import ResponseHead, request_bytes, response_bytes
+from slotkeeper.wire.message import Headers, ResponseHead, request_bytes, response_bytes
 
 if TYPE_CHECKING:
     from slotkeeper.balancer.proxy import Proxy
@@ -23,9 +25,11 @@ class Forward:
     """A request that is passed on; the Receiver of its response."""
 
     __slots__ = (
+        "_calm",
         "_connection",
         "_head",
         "_needs_slot",
+        "_pool",
         "_proxy",
         "_raw",
         "_reset",
@@ -37,6 +41,7 @@ class Forward:
         "hit",
         "position",
         "received",
+        "relayed",
         "replica",
         "sent",
         "ticket",
@@ -53,6 +58,9 @@ class Forward:
         self.position = 0
         """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
+        """Where it was sent: a replica, or the balancer that it was relayed to."""
+        self.relayed = False
+        """Another balancer gives it its slot."""
         self.hit: bool | None = None
         """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
         self.received = len(exchange.request.body)
@@ -63,7 +71,9 @@ class Forward:
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
         self._needs_slot = needs_slot
+        self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
+        self._calm = False
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -74,25 +84,36 @@ class Forward:
         self.claimed_at = claim.at
         self.replica = claim.replica.name
         self.hit = claim.hit
-        pool = self._proxy.replicas.pool(self.replica)
-        connection = pool.take()
-        if connection:
-            self._send(connection)
-        else:
-            self._proxy.spawn(self._connect(pool, claim))
+        self._go(self._proxy.replicas.pool(self.replica))
+
+    def relay(self, peer: str, pool: Pool) -> None:
+        """Another balancer hands out the slots: send the request there."""
+        self.relayed = True
+        self.claimed_at = self._proxy.now()
+        self.replica = peer
+        if self._calm or not wanders(self.exchange.request):
+            self._go(pool)
+            return
+        self._pool = pool
+        self._proxy.spawn(self._calm_down(pool))
+
+    def settled(self, now: float) -> bool:
+        """llama-server's /slots counts it, or has no reason to."""
+        return not (self.claim and self._needs_slot) or self.claim.settled_at <= now
 
     def gone(self) -> None:
         """The client went away."""
-        claim, connection = self.claim, self._connection
-        self.claim = self._connection = None
-        if claim is None:
+        claim, connection, pool = self.claim, self._connection, self._pool
+        self.claim = self._connection = self._pool = None
+        if pool is None:
             self._proxy.dispatcher.withdraw(self.ticket)
-        elif connection is None:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
-        else:
+        elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
+        if claim and connection:
             self._proxy.replicas.abandon(claim)
+        elif claim:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
@@ -118,11 +139,7 @@ class Forward:
         self._reset = framing.until_close or not self._raw
         connection = exchange.connection_header(closing=self._reset)
         chunked = framing.chunked and self._raw
-        waited = (self.claimed_at or self.arrived) - self.arrived
-        added = [
-            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
-            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
-        ]
+        added = [] if self.relayed else self._waited()
         data = response_bytes(head, chunked=chunked, connection=connection, added=added)
         if more:
             self._head = head.status, data
@@ -138,7 +155,7 @@ class Forward:
 
     def on_end(self) -> None:
         """The answer is complete, and llama-server has freed its slot in the same step."""
-        claim, self.claim, self._connection = self.claim, None, None
+        claim, self.claim, self._connection, self._pool = self.claim, None, None, None
         if claim:
             self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
@@ -149,26 +166,33 @@ class Forward:
     def on_lost(self, reason: str, *, began: bool) -> None:
         """The replica's connection is lost."""
         connection, self._connection = self._connection, None
-        claim = self.claim
-        if claim is None or connection is None:
+        pool = self._pool
+        if pool is None or connection is None:
             return
         if not began:
             if connection.reused:
                 # Its keep-alive time was over while the request was on its way.
-                pool = self._proxy.replicas.pool(self.replica)
-                self._proxy.spawn(self._connect(pool, claim))
+                self._proxy.spawn(self._connect(pool))
             else:
-                self._try_elsewhere(claim, reason, sent=True)
+                self._try_elsewhere(reason, sent=True)
             return
-        self.claim = None
-        fault = Fault.GARBAGE if connection.garbled else Fault.RESET
-        self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
-        self._proxy.replicas.abandon(claim)
+        claim, self.claim, self._pool = self.claim, None, None
+        if claim:
+            fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+            self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._proxy.replicas.abandon(claim)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
         else:
             self.refuse(answers.replica_failed(reason), "failed")
+
+    def _waited(self) -> Headers:
+        waited = (self.claimed_at or self.arrived) - self.arrived
+        return [
+            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
+            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
+        ]
 
     def _write(self, data: bytes) -> None:
         if self._head:
@@ -178,14 +202,29 @@ class Forward:
         elif data:
             self.exchange.write(data)
 
-    async def _connect(self, pool: Pool, claim: Claim["Forward"]) -> None:
+    async def _calm_down(self, pool: Pool) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        if self._pool is pool:
+            self._pool, self._calm, self.relayed = None, True, False
+            self._proxy.dispatcher.requeue(self.ticket)
+            self._proxy.pump()
+
+    def _go(self, pool: Pool) -> None:
+        self._pool = pool
+        connection = pool.take()
+        if connection:
+            self._send(connection)
+        else:
+            self._proxy.spawn(self._connect(pool))
+
+    async def _connect(self, pool: Pool) -> None:
         try:
             connection = await pool.connect()
         except OSError as error:
-            if self.claim is claim:
-                self._try_elsewhere(claim, str(error) or "it did not connect in time", sent=False)
+            if self._pool is pool:
+                self._try_elsewhere(str(error) or "it did not connect in time", sent=False)
             return
-        if self.claim is claim:
+        if self._pool is pool:
             self._send(connection)
         else:
             pool.give_back(connection)
@@ -200,21 +239,27 @@ class Forward:
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        connection.send(request_bytes(request), request.body, self)
+        head = relayed_bytes(request) if self.relayed else request_bytes(request, OWN_HEADERS)
+        connection.send(head, request.body, self, to_head=request.method == b"HEAD")
 
-    def _try_elsewhere(self, claim: Claim["Forward"], reason: str, *, sent: bool) -> None:
-        proxy = self._proxy
-        self.claim = None
-        fault = Fault.RESET if sent else Fault.REFUSED
-        proxy.replicas.set_aside(claim.replica.name, fault, reason)
-        if sent:
-            proxy.replicas.abandon(claim)
+    def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
+        proxy, claim = self._proxy, self.claim
+        self.claim = self._pool = None
+        if claim is None:
+            self.ticket.tries += 1
+            proxy.relay_failed(self.replica, reason)
         else:
-            proxy.dispatcher.finish(claim, proxy.now())
+            fault = Fault.RESET if sent else Fault.REFUSED
+            proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            if sent:
+                proxy.replicas.abandon(claim)
+            else:
+                proxy.dispatcher.finish(claim, proxy.now())
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
+        self.relayed = False
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
 

@@ -2,18 +2,21 @@
 
 import asyncio
 import re
+from functools import lru_cache
 from typing import Protocol, cast
 
 import httptools
 from typing_extensions import override
 
 from slotkeeper.wire.framing import BadResponse, Framing, framing_of
-from slotkeeper.wire.message import Headers, ResponseHead, tokens_of
+from slotkeeper.wire.message import Headers, ResponseHead, value_of
 from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
 # llhttp takes RTSP's as well, status 099, and control characters in the reason.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
+_MAX_DIGITS = 20
+_KEPT = 1024  # bytes of a head that is kept to be recognized
 _COPY = 64 * 1024  # up to here one copied piece is cheaper than two
 
 
@@ -87,14 +90,23 @@ class Upstream(Pausable):
             # Nothing was asked: whatever it is, it must not be taken for the next answer.
             self._transport.abort()
             return
-        self._began = True
         try:
-            if self._framing is None:
+            framing = self._framing
+            if framing is None:
+                self._began = True
                 data = self._read_head(data, receiver)
-            if self._framing is not None:
-                self._read_body(data, self._framing, receiver)
+                framing = self._framing
+                if framing is None:
+                    return
+            end = framing.feed(data)
         except BadResponse as bad:
             self._fail(f"not a valid HTTP response: {bad}")
+            return
+        if end is None:
+            if data:
+                receiver.on_body(data, framing)
+        else:
+            self._read_end(data, end, framing, receiver)
 
     @override
     def eof_received(self) -> bool | None:
@@ -130,18 +142,11 @@ class Upstream(Pausable):
                 raise BadResponse("it switches protocols unasked")
         self._head = b""
         self._framing = framing_of(head, to_head=self._to_head)
-        tokens = tokens_of(head.headers, b"connection")
-        kept = b"close" not in tokens if head.http11 else b"keep-alive" in tokens
-        self._keep = kept and not self._framing.until_close
+        self._keep = head.keeps_connection and not self._framing.until_close
         receiver.on_head(head, self._framing, more=bool(data))
         return data
 
-    def _read_body(self, data: bytes, framing: Framing, receiver: Receiver) -> None:
-        end = framing.feed(data)
-        if end is None:
-            if data:
-                receiver.on_body(data, framing)
-            return
+    def _read_end(self, data: bytes, end: int, framing: Framing, receiver: Receiver) -> None:
         if end:
             receiver.on_body(data if end == len(data) else data[:end], framing)
         if self._receiver is not receiver:
@@ -230,7 +235,14 @@ class _HeadParser:
 
 
 def parse_head(data: bytes) -> ResponseHead:
-    """A response's head, with the empty line that ends it. Raises BadResponse."""
+    """A response's head, with the empty line that ends it. Raises BadResponse.
+
+    The heads of all streams of a replica are the same bytes: what they say is kept.
+    """
+    return _parse_kept(data) if len(data) <= _KEPT else _parse(data)
+
+
+def _parse(data: bytes) -> ResponseHead:
     events = _HeadParser()
     parser = httptools.HttpResponseParser(events)
     try:
@@ -241,5 +253,10 @@ def parse_head(data: bytes) -> ResponseHead:
         raise BadResponse(str(error)) from None
     if not _STATUS_LINE.match(data):
         raise BadResponse("no status line of HTTP/1.1 or HTTP/1.0")
+    if len(value_of(events.headers, b"content-length") or b"") > _MAX_DIGITS:
+        raise BadResponse("a Content-Length that is too long")
     version = parser.get_http_version()
     return ResponseHead(parser.get_status_code(), events.reason, events.headers, version == "1.1")
+
+
+_parse_kept = lru_cache(maxsize=64)(_parse)
