@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
 from slotkeeper.wire.client import Pool, Upstream
@@ -154,6 +155,7 @@ class Forward:
         """The answer is complete, and llama-server has freed its slot in the same step."""
         claim, self.claim, self._connection, self._pool = self.claim, None, None, None
         if claim:
+            self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._write(b"")
         self.exchange.end()
@@ -174,6 +176,8 @@ class Forward:
             return
         claim, self.claim, self._pool = self.claim, None, None
         if claim:
+            fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+            self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
             self._let_go(claim, sent=True)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
@@ -243,7 +247,8 @@ class Forward:
             self.ticket.tries += 1
             proxy.relay_failed(self.replica, reason)
         else:
-            proxy.replicas.set_aside(claim.replica.name, reason)
+            fault = Fault.RESET if sent else Fault.REFUSED
+            proxy.replicas.set_aside(claim.replica.name, fault, reason)
             self._let_go(claim, sent=sent)
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
