@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from slotkeeper.balancer import answers
+from slotkeeper.balancer import answers, cors
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import OWN_HEADERS, relayed_bytes
+from slotkeeper.balancer.routes import Route
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -14,6 +15,9 @@ from slotkeeper.wire.message import Headers, ResponseHead, request_bytes, respon
 if TYPE_CHECKING:
     from slotkeeper.balancer.proxy import Proxy
 
+NOT_PASSED_ON = OWN_HEADERS | {b"x-conversation-id"}
+"""Headers that are never for a llama-server. With a conversation's id it would go on decoding after
+its client has gone, and end what another client runs under the same id."""
 _MAX_TRIES = 3
 _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
@@ -36,6 +40,8 @@ class Forward:
         "exchange",
         "first_at",
         "hit",
+        "key",
+        "own",
         "position",
         "received",
         "relayed",
@@ -56,6 +62,10 @@ class Forward:
         """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
         """Where it was sent: a replica, or the balancer that it was relayed to."""
+        self.key: str | None = None
+        """The name of its API key."""
+        self.own: Route | None = None
+        """What of our own is asked for, where it is the other balancer that is asked first."""
         self.relayed = False
         """Another balancer gives it its slot."""
         self.hit: bool | None = None
@@ -110,7 +120,7 @@ class Forward:
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
-        self.exchange.refuse(refusal)
+        cors.refuse(self.exchange, refusal)
         self._over(outcome)
 
     def cut(self) -> None:
@@ -179,8 +189,9 @@ class Forward:
     def _waited(self) -> Headers:
         waited = (self.claimed_at or self.arrived) - self.arrived
         return [
-            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
-            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
+            (answers.QUEUE_POSITION, b"%d" % self.position),
+            (answers.WAIT_SECONDS, b"%.3f" % waited),
+            *cors.exposed(self.exchange.request),
         ]
 
     def _write(self, data: bytes) -> None:
@@ -221,7 +232,10 @@ class Forward:
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        head = relayed_bytes(request) if self.relayed else request_bytes(request, OWN_HEADERS)
+        if self.relayed:
+            head = relayed_bytes(request)
+        else:
+            head = request_bytes(request, self._proxy.not_passed_on)
         connection.send(head, request.body, self, to_head=request.method == b"HEAD")
 
     def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
@@ -229,6 +243,11 @@ class Forward:
         self.claim = self._pool = None
         if claim is None:
             proxy.relay_failed(self.replica, reason)
+            if self.own:
+                # Never in the queue: from there it would go to a replica, whose /slots has prompts.
+                cors.answer(self.exchange, proxy.own(self.own))
+                self._over("answered")
+                return
         else:
             proxy.replicas.set_aside(claim.replica.name, reason)
             if sent:

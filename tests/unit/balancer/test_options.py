@@ -45,8 +45,8 @@ def test_affinity_has_a_size_and_may_be_switched_off() -> None:
 def test_priorities_are_off_until_they_are_bounded() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
-    assert parse(replica).max_priority == 0
-    assert parse([*replica, "--max-priority", "9"]).max_priority == 9
+    assert parse(replica).rules.max_priority == 0
+    assert parse([*replica, "--max-priority", "9"]).rules.max_priority == 9
 
 
 @pytest.mark.parametrize(
