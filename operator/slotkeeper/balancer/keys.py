@@ -106,11 +106,8 @@ def _changed(path: Path, seen: Signature | None) -> tuple[Signature, dict[str, b
         return signature, None
     found: dict[str, bytes] = {}
     for name, *_ in signature:
-        try:
-            with (path / name).open("rb") as file:
-                secret = file.read(_LONGEST + 1).strip()
-        except FileNotFoundError:
-            continue  # its link stays for a moment after Kubernetes has taken the file away
+        with (path / name).open("rb") as file:
+            secret = file.read(_LONGEST + 1).strip()
         if len(secret) > _LONGEST or len(secret.split()) > 1:
             _log.warning("%s in %s is not taken: a file holds one key and no more", name, path)
         elif secret:
@@ -126,6 +123,6 @@ def _files(path: Path) -> Iterator[tuple[str, int, int, int]]:
             try:
                 status = entry.stat()
             except FileNotFoundError:
-                continue
+                continue  # a link stays for a moment after Kubernetes has taken its file away
             if stat.S_ISREG(status.st_mode):
                 yield entry.name, status.st_ino, status.st_size, status.st_mtime_ns
