@@ -81,15 +81,15 @@ def route(method: bytes, path: bytes, served: Container[bytes] = PASSED_ON) -> R
     Raises Refusal with 404 or 405. Paths are compared as they came: /%63ompletion is not served,
     and so is no administrative route under whatever spelling.
     """
-    name = path.decode("ascii", "replace")
     if path in _POST and path not in served:
-        raise Refusal(404, "route_disabled", f"{name} is switched off on this server")
+        raise Refusal(404, "route_disabled", f"{path.decode()} is switched off on this server")
     if method == b"OPTIONS" and (path in _GET or path in _POST):
         return Route.PREFLIGHT
     table = _GET if method in {b"GET", b"HEAD"} else _POST if method == b"POST" else {}
     found = table.get(path)
     if found:
         return found
+    name = path.decode("ascii", "replace")
     if path in _GET or path in _POST:
         allowed = "GET" if path in _GET else "POST"
         raise Refusal(405, "method_not_allowed", f"{name} takes {allowed} here")
