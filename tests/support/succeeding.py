@@ -88,6 +88,7 @@ class Member:
     async def die(self) -> None:
         """Be gone as a killed process is: nobody listens, and all connections are reset."""
         self.running.cancel()
+        self.made.proxy.pause(True)
         for server in (self.made.clients, self.made.metrics):
             await server.close()
         await self.made.proxy.close()

@@ -1,10 +1,11 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers, cors
 from slotkeeper.balancer.policy import Claim, Ticket
-from slotkeeper.balancer.relay import OWN_HEADERS, relayed_bytes
+from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
 from slotkeeper.balancer.routes import Route
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
@@ -27,6 +28,7 @@ class Forward:
     """A request that is passed on; the Receiver of its response."""
 
     __slots__ = (
+        "_calm",
         "_connection",
         "_head",
         "_needs_slot",
@@ -80,6 +82,7 @@ class Forward:
         self._needs_slot = needs_slot
         self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
+        self._calm = False
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -97,7 +100,11 @@ class Forward:
         self.relayed = True
         self.claimed_at = self._proxy.now()
         self.replica = peer
-        self._go(pool)
+        if self._calm or not wanders(self.exchange.request):
+            self._go(pool)
+            return
+        self._pool = pool
+        self._proxy.spawn(self._calm_down(pool))
 
     def settled(self, now: float) -> bool:
         """llama-server's /slots counts it, or has no reason to."""
@@ -202,6 +209,12 @@ class Forward:
         elif data:
             self.exchange.write(data)
 
+    async def _calm_down(self, pool: Pool) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        if self._pool is pool:
+            self._pool, self._calm = None, True
+            self._again()
+
     def _go(self, pool: Pool) -> None:
         self._pool = pool
         connection = pool.take()
@@ -242,12 +255,8 @@ class Forward:
         proxy, claim = self._proxy, self.claim
         self.claim = self._pool = None
         if claim is None:
+            self.ticket.tries += 1
             proxy.relay_failed(self.replica, reason)
-            if self.own:
-                # Never in the queue: from there it would go to a replica, whose /slots has prompts.
-                cors.answer(self.exchange, proxy.own(self.own))
-                self._over("answered")
-                return
         else:
             proxy.replicas.set_aside(claim.replica.name, reason)
             if sent:
@@ -258,7 +267,15 @@ class Forward:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
-        self.relayed = False
+        self._again()
+
+    def _again(self) -> None:
+        proxy, self.relayed = self._proxy, False
+        if self.own:
+            # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
+            cors.answer(self.exchange, proxy.own(self.own))
+            self._over("answered")
+            return
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
 

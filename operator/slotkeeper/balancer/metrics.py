@@ -1,14 +1,15 @@
 """The balancer's numbers for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.tallies import Counter, Histogram
 
 _PREFIX = "slotkeeper_balancer"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -18,15 +19,11 @@ class Metrics:
     """Counters and histograms; gauges are read from the dispatcher when they are asked for."""
 
     def __init__(self, dispatcher: Dispatcher[Any]) -> None:
+        self._tallies: list[Counter | Histogram] = []
+        self._ends: dict[tuple[str, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
-        self._requests = Counter(
-            f"{_PREFIX}_requests",
-            "Requests that are over, by how they ended and the status that the client got.",
-            ["outcome", "code"],
-            registry=self._registry,
-        )
-        self._ends: dict[tuple[str, int], Counter] = {}
+        self._registry.register(_Tallied(self._ends, self._tallies))
         self.wait_seconds = self._histogram("wait_seconds", "From arrival to a slot.")
         self.first_token_seconds = self._histogram(
             "first_token_seconds", "From arrival to the answer's first byte after its head."
@@ -61,21 +58,43 @@ class Metrics:
 
     def over(self, outcome: str, status: int) -> None:
         """A request is over: how, and with which status (0: the client got none)."""
-        child = self._ends.get((outcome, status))
-        if child is None:
-            child = self._requests.labels(outcome, str(status or "none"))
-            self._ends[outcome, status] = child
-        child.inc()
+        end = outcome, status
+        self._ends[end] = self._ends.get(end, 0) + 1
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _histogram(self, name: str, about: str) -> Histogram:
-        return Histogram(f"{_PREFIX}_{name}", about, buckets=_SECONDS, registry=self._registry)
+        histogram = Histogram(f"{_PREFIX}_{name}", about, _SECONDS)
+        self._tallies.append(histogram)
+        return histogram
 
     def _counter(self, name: str, about: str) -> Counter:
-        return Counter(f"{_PREFIX}_{name}", about, registry=self._registry)
+        counter = Counter(f"{_PREFIX}_{name}", about)
+        self._tallies.append(counter)
+        return counter
+
+
+class _Tallied(Collector):
+    def __init__(
+        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Histogram]
+    ) -> None:
+        self._ends = ends
+        self._tallies = tallies
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            f"{_PREFIX}_requests",
+            "Requests that are over, by how they ended and the status that the client got.",
+            labels=["outcome", "code"],
+        )
+        for (outcome, status), count in self._ends.items():
+            requests.add_metric([outcome, str(status or "none")], count)
+        yield requests
+        for tally in self._tallies:
+            yield tally.family()
 
 
 class _Gauges(Collector):

@@ -243,6 +243,7 @@ class Proxy:
 
     async def close(self) -> None:
         """Cut what is left and let go of everything."""
+        self._paused = True  # a slot that comes free now is not for the next one
         for forward in list(self.active):
             forward.cut()
         if self._timer:

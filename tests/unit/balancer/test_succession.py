@@ -187,7 +187,7 @@ async def test_a_lease_that_was_deleted_and_made_anew_stays_with_the_leader() ->
 async def test_a_request_that_goes_round_in_circles_is_refused() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         standby = await they.add("b")
-        refused = await standby.made.ask(post("/completion", b"{}", "X-Slotkeeper-Relayed: 3"))
+        refused = await standby.made.ask(post("/completion", b"{}", "X-Slotkeeper-Relayed: 20"))
 
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         assert json.loads(refused.body)["error"]["code"] == "no_active_balancer"
@@ -212,3 +212,13 @@ async def test_what_a_balancer_answers_itself_never_comes_from_a_replica() -> No
 
         props = await standby.made.ask(get("/props"))
         assert json.loads(props.body)["model_alias"] == "tiny"
+
+
+async def test_nor_when_it_has_been_sent_to_and_fro_between_balancers() -> None:
+    async with FakeLlama(1) as llama, family(llama) as they:
+        await they.add_leader("a")
+        standby = await they.add_standby("b")
+
+        asked = await standby.made.start(get("/props", "X-Slotkeeper-Relayed: 3"))
+        standby.made.proxy.lead()
+        assert json.loads((await asked.response()).body)["model_alias"] == "tiny"

@@ -53,6 +53,7 @@ class Dispatcher(Generic[T]):
         self.matcher = Matcher(self.queue, affinity)
         self._turnover = Turnover()
         self._claims = 0
+        self._busy = 0
         self._usable_since: float | None = None
 
     # Requests.
@@ -82,6 +83,8 @@ class Dispatcher(Generic[T]):
 
     def claims(self, now: float) -> list[Claim[T]]:
         """Give free slots to those that are next."""
+        if not len(self.queue):
+            return []
         if self.affinity:
             self.queue.leave_lines(now - self.affinity.max_line_wait)
         claims: list[Claim[T]] = []
@@ -104,6 +107,7 @@ class Dispatcher(Generic[T]):
             self._claims += 1
             replica.last_claim = self._claims
             replica.claims.add(claim)
+            self._busy += 1
             claims.append(claim)
         self.matcher.line_up_window(self.replicas, now)
         return claims
@@ -163,7 +167,6 @@ class Dispatcher(Generic[T]):
         tickets = list(self.queue)
         for ticket in tickets:
             self.queue.leave(ticket)
-            ticket.tries += 1
         return tickets
 
     # Slots.
@@ -175,6 +178,7 @@ class Dispatcher(Generic[T]):
         claim.over = True
         replica = claim.replica
         replica.claims.remove(claim)
+        self._busy -= 1
         if isinstance(claim, Claim):
             self._turnover.note(now)
         if replica.gone and not replica.claims:
@@ -192,6 +196,7 @@ class Dispatcher(Generic[T]):
         """
         replica = self.replicas[name]
         replica.claims.update(Inherited(replica, now, abandoned_at=now) for _ in range(count))
+        self._busy += count
 
     # Replicas.
 
@@ -243,7 +248,7 @@ class Dispatcher(Generic[T]):
     @property
     def busy(self) -> int:
         """Slots that are held."""
-        return sum(replica.held for replica in self.replicas.values())
+        return self._busy
 
     @property
     def total(self) -> int:
