@@ -1,11 +1,13 @@
 """What `spec.balancer` makes of the balancers."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from llamaservers import IMAGES, server
 from slotkeeper.api.balancer import ServedPath
+from slotkeeper.balancer.callers import Rules
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.routes import PASSED_ON
 from slotkeeper.desired import balancer, replicas
@@ -64,7 +66,10 @@ def test_the_balancer_understands_its_command_line_with_everything_said() -> Non
     assert told.limits.max_body == 2 * 1024**2
     assert told.affinity is not None
     assert (told.affinity.cached_prompts, told.affinity.max_line_wait) == (6, 1)
-    assert told.max_priority == 4
+    own = {"web": 10, "-b.c_": 0}
+    routes = frozenset((b"/v1/chat/completions", b"/infill"))
+    assert told.rules == Rules(4, own, routes)
+    assert told.api_keys == Path("/etc/slotkeeper/api-keys")
 
 
 def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
@@ -72,7 +77,8 @@ def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
 
     assert (told.bounds.max_waiting, told.bounds.max_waiting_bytes) == (1000, 128 * 1024**2)
     assert (told.bounds.max_wait, told.bounds.max_wait_no_replica) == (60, 600)
-    assert (told.limits.max_body, told.max_priority) == (32 * 1024**2, 0)
+    assert told.limits.max_body == 32 * 1024**2
+    assert (told.rules, told.api_keys) == (Rules(0, {}, PASSED_ON), None)
 
 
 def test_without_affinity_a_prompt_is_not_looked_at() -> None:
