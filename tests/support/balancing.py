@@ -24,7 +24,14 @@ from until import until
 
 WARM = Affinity()
 QUICK = Patience(
-    first_retry=0.002, last_retry=0.01, answer=1, first_look=0.001, last_look=0.002, give_back=30
+    first_retry=0.002,
+    last_retry=0.01,
+    answer=1,
+    first_look=0.001,
+    last_look=0.002,
+    give_back=30,
+    first_aside=0.002,
+    last_aside=0.02,
 )
 
 

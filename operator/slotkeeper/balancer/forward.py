@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers, cors
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
 from slotkeeper.balancer.routes import Route
@@ -119,10 +120,8 @@ class Forward:
         elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
-        if claim and connection:
-            self._proxy.replicas.abandon(claim)
-        elif claim:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
+        if claim:
+            self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
@@ -166,6 +165,7 @@ class Forward:
         """The answer is complete, and llama-server has freed its slot in the same step."""
         claim, self.claim, self._connection, self._pool = self.claim, None, None, None
         if claim:
+            self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._write(b"")
         self.exchange.end()
@@ -186,7 +186,9 @@ class Forward:
             return
         claim, self.claim, self._pool = self.claim, None, None
         if claim:
-            self._proxy.replicas.abandon(claim)
+            fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+            self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._let_go(claim, sent=True)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
@@ -258,11 +260,9 @@ class Forward:
             self.ticket.tries += 1
             proxy.relay_failed(self.replica, reason)
         else:
-            proxy.replicas.set_aside(claim.replica.name, reason)
-            if sent:
-                proxy.replicas.abandon(claim)
-            else:
-                proxy.dispatcher.finish(claim, proxy.now())
+            fault = Fault.RESET if sent else Fault.REFUSED
+            proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._let_go(claim, sent=sent)
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
@@ -278,6 +278,12 @@ class Forward:
             return
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
+
+    def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:
+        if sent and self._needs_slot:
+            self._proxy.replicas.abandon(claim)
+        else:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
 
     def _over(self, outcome: str) -> None:
         self.exchange.on_gone = self.exchange.on_pause = None

@@ -14,6 +14,7 @@ from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull
 from slotkeeper.balancer.record import AccessLog, said
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, Route
+from slotkeeper.balancer.stalls import Stalls
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -53,6 +54,7 @@ class Proxy:
         self._wanted: dict[str, bool] = {}
         self._paused = False
         self._relay: tuple[str, Pool] | None = None
+        self.stalls = Stalls(self.replicas, self.active, patience or Patience())
         self.not_passed_on = NOT_PASSED_ON | callers.not_passed_on
         """Headers that are not for llama-server."""
         self._callers = callers
@@ -248,6 +250,7 @@ class Proxy:
             forward.cut()
         if self._timer:
             self._timer.cancel()
+        await self.stalls.close()
         self._close_relay()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
