@@ -52,6 +52,7 @@ def numbers(*, busy: int = 0, waiting: int = 0, total: int = 4, oldest: float = 
     """What a balancer's /autoscaling says."""
     demand = busy + waiting
     return {
+        "leads": True,
         "slots": {"total": total, "busy": busy},
         "waiting": waiting,
         "oldestWaitSeconds": oldest,

@@ -72,12 +72,16 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     )
 
 
-def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -> Answer:
-    """The demand, for whoever decides on replicas; `busy` slots are held."""
-    waiting = dispatcher.waiting
+def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float, *, leads: bool) -> Answer:
+    """The demand, for whoever decides on replicas; `leads`: slots are handed out here.
+
+    What a balancer that does not lead still has on replicas, the one that does counts as well.
+    """
+    busy, waiting = dispatcher.busy if leads else 0, dispatcher.waiting
     return json_answer(
         200,
         {
+            "leads": leads,
             "slots": {"total": dispatcher.total, "busy": busy},
             "waiting": waiting,
             "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),

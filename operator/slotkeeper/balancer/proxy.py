@@ -225,9 +225,7 @@ class Proxy:
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        # What this one still has on replicas, the one that hands out slots counts as well.
-        busy = self.dispatcher.busy if self.leads else 0
-        return answers.autoscaling(self.dispatcher, busy, self.peak.peak(now), now)
+        return answers.autoscaling(self.dispatcher, self.peak.peak(now), now, leads=self.leads)
 
     def queue(self) -> Answer:
         """Who waits for what, for people."""
