@@ -12,7 +12,8 @@ from fake_llama import FakeLlama
 from raw_http import RawClient, Response
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
-from slotkeeper.balancer.callers import Callers
+from slotkeeper.balancer.callers import Callers, Rules
+from slotkeeper.balancer.keys import Keys
 from slotkeeper.balancer.policy import Affinity, Bounds, Dispatcher
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.record import AccessLog
@@ -90,6 +91,8 @@ async def balancer(
     bounds: Bounds | None = None,
     affinity: Affinity | None = WARM,
     max_priority: int = 0,
+    rules: Rules | None = None,
+    keys: Keys | None = None,
     limits: Limits | None = None,
     patience: Patience = QUICK,
 ) -> AsyncIterator[Balancer]:
@@ -99,7 +102,7 @@ async def balancer(
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
-        Callers(max_priority, b"salt"),
+        Callers(rules or Rules(max_priority), b"salt", keys),
         access,
         Model("tiny", 1_700_000_000),
         slots=slots,

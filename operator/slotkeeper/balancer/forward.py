@@ -3,10 +3,11 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from slotkeeper.balancer import answers
+from slotkeeper.balancer import answers, cors
 from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
+from slotkeeper.balancer.routes import Route
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -16,6 +17,9 @@ from slotkeeper.wire.message import Headers, ResponseHead, request_bytes, respon
 if TYPE_CHECKING:
     from slotkeeper.balancer.proxy import Proxy
 
+NOT_PASSED_ON = OWN_HEADERS | {b"x-conversation-id"}
+"""Headers that are never for a llama-server. With a conversation's id it would go on decoding after
+its client has gone, and end what another client runs under the same id."""
 _MAX_TRIES = 3
 _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
@@ -39,6 +43,8 @@ class Forward:
         "exchange",
         "first_at",
         "hit",
+        "key",
+        "own",
         "position",
         "received",
         "relayed",
@@ -59,6 +65,10 @@ class Forward:
         """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
         """Where it was sent: a replica, or the balancer that it was relayed to."""
+        self.key: str | None = None
+        """The name of its API key."""
+        self.own: Route | None = None
+        """What of our own is asked for, where it is the other balancer that is asked first."""
         self.relayed = False
         """Another balancer gives it its slot."""
         self.hit: bool | None = None
@@ -110,15 +120,13 @@ class Forward:
         elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
-        if claim and connection:
-            self._proxy.replicas.abandon(claim)
-        elif claim:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
+        if claim:
+            self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
-        self.exchange.refuse(refusal)
+        cors.refuse(self.exchange, refusal)
         self._over(outcome)
 
     def cut(self) -> None:
@@ -180,7 +188,7 @@ class Forward:
         if claim:
             fault = Fault.GARBAGE if connection.garbled else Fault.RESET
             self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
-            self._proxy.replicas.abandon(claim)
+            self._let_go(claim, sent=True)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
@@ -190,8 +198,9 @@ class Forward:
     def _waited(self) -> Headers:
         waited = (self.claimed_at or self.arrived) - self.arrived
         return [
-            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
-            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
+            (answers.QUEUE_POSITION, b"%d" % self.position),
+            (answers.WAIT_SECONDS, b"%.3f" % waited),
+            *cors.exposed(self.exchange.request),
         ]
 
     def _write(self, data: bytes) -> None:
@@ -205,9 +214,8 @@ class Forward:
     async def _calm_down(self, pool: Pool) -> None:
         await asyncio.sleep(CALM_SECONDS)
         if self._pool is pool:
-            self._pool, self._calm, self.relayed = None, True, False
-            self._proxy.dispatcher.requeue(self.ticket)
-            self._proxy.pump()
+            self._pool, self._calm = None, True
+            self._again()
 
     def _go(self, pool: Pool) -> None:
         self._pool = pool
@@ -239,7 +247,10 @@ class Forward:
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        head = relayed_bytes(request) if self.relayed else request_bytes(request, OWN_HEADERS)
+        if self.relayed:
+            head = relayed_bytes(request)
+        else:
+            head = request_bytes(request, self._proxy.not_passed_on)
         connection.send(head, request.body, self, to_head=request.method == b"HEAD")
 
     def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
@@ -251,17 +262,28 @@ class Forward:
         else:
             fault = Fault.RESET if sent else Fault.REFUSED
             proxy.replicas.set_aside(claim.replica.name, fault, reason)
-            if sent:
-                proxy.replicas.abandon(claim)
-            else:
-                proxy.dispatcher.finish(claim, proxy.now())
+            self._let_go(claim, sent=sent)
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
-        self.relayed = False
+        self._again()
+
+    def _again(self) -> None:
+        proxy, self.relayed = self._proxy, False
+        if self.own:
+            # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
+            cors.answer(self.exchange, proxy.own(self.own))
+            self._over("answered")
+            return
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
+
+    def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:
+        if sent and self._needs_slot:
+            self._proxy.replicas.abandon(claim)
+        else:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
 
     def _over(self, outcome: str) -> None:
         self.exchange.on_gone = self.exchange.on_pause = None

@@ -6,14 +6,14 @@ import math
 from collections.abc import Coroutine
 from typing import Any
 
-from slotkeeper.balancer import answers, inspection, relay
+from slotkeeper.balancer import answers, cors, inspection, relay
 from slotkeeper.balancer.callers import Callers
-from slotkeeper.balancer.forward import Forward
+from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
-from slotkeeper.balancer.record import AccessLog
+from slotkeeper.balancer.record import AccessLog, said
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, Route
 from slotkeeper.balancer.stalls import Stalls
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
@@ -55,6 +55,8 @@ class Proxy:
         self._paused = False
         self._relay: tuple[str, Pool] | None = None
         self.stalls = Stalls(self.replicas, self.active, patience or Patience())
+        self.not_passed_on = NOT_PASSED_ON | callers.not_passed_on
+        """Headers that are not for llama-server."""
         self._callers = callers
         self._log = log
         self._model = model
@@ -70,17 +72,22 @@ class Proxy:
 
     def handle(self, exchange: Exchange) -> None:
         """A request has come in whole."""
-        request = exchange.request
+        request, name = exchange.request, None
         try:
-            way = route(request.method, request.path)
-            if way not in {Route.DECODE, Route.LIGHT} and self._relay is None:
-                exchange.answer(self._own(way))
+            name = self._callers.name(request)
+            way = self._callers.way(request)
+            if way is Route.PREFLIGHT:
+                cors.answer(exchange, cors.preflight(request))
+                return
+            if way in OWN and self._relay is None:
+                cors.answer(exchange, self.own(way))
                 return
             if self.draining and self._relay is None:
                 raise answers.draining()
             relay.check(request)
-            standing, now = self._callers.standing(request), self.now()
+            standing, now = self._callers.standing(request, name), self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
+            forward.key, forward.own = name, way if way in OWN else None
             try:
                 forward.ticket = self.dispatcher.offer(
                     forward,
@@ -92,9 +99,9 @@ class Proxy:
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
-            exchange.refuse(refusal)
+            cors.refuse(exchange, refusal)
             self.metrics.over("refused", refusal.status)
-            self._log.add({**_said(exchange), "outcome": "refused", "code": refusal.code})
+            self._log.add({**said(exchange, name), "outcome": "refused", "code": refusal.code})
             return
         exchange.on_gone = forward.gone
         self.active.add(forward)
@@ -180,7 +187,7 @@ class Proxy:
                 metrics.first_token_seconds.observe(first)
         self._log.add(
             {
-                **_said(exchange),
+                **said(exchange, forward.key),
                 "outcome": outcome,
                 "replica": forward.replica or None,
                 "relayed": forward.relayed,
@@ -203,6 +210,17 @@ class Proxy:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def own(self, way: Route) -> Answer:
+        """What we say ourselves of all replicas together."""
+        dispatcher = self.dispatcher
+        if way is Route.MODELS:
+            return answers.models(self._model)
+        if way is Route.SLOTS:
+            return answers.slots(dispatcher, self.replicas.contexts)
+        if way is Route.PROPS:
+            return answers.props(dispatcher, self.replicas.contexts, self._model)
+        return answers.health(dispatcher)
 
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
@@ -259,16 +277,6 @@ class Proxy:
             return ()
         return ladder(request.body)
 
-    def _own(self, way: Route) -> Answer:
-        dispatcher = self.dispatcher
-        if way is Route.MODELS:
-            return answers.models(self._model)
-        if way is Route.SLOTS:
-            return answers.slots(dispatcher, self.replicas.contexts)
-        if way is Route.PROPS:
-            return answers.props(dispatcher, self.replicas.contexts, self._model)
-        return answers.health(dispatcher)
-
     def _watch_time(self) -> None:
         due = self.dispatcher.next_call()
         if due is None:
@@ -286,13 +294,3 @@ class Proxy:
             wait = self.dispatcher.retry_after(now)
             ticket.payload.refuse(answers.waited_too_long(self.dispatcher, wait), "expired")
         self.pump()
-
-
-def _said(exchange: Exchange) -> dict[str, object]:
-    request = exchange.request
-    return {
-        "client": exchange.peer,
-        "method": request.method.decode(),
-        "path": request.path.decode("ascii", "replace"),
-        "status": exchange.status or None,
-    }
