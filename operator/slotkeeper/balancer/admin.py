@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
+from slotkeeper.balancer.answers import PROMETHEUS
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, json_answer
-
-_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Admin:
@@ -35,7 +34,7 @@ class Admin:
             exchange.answer(page())
 
     def _metrics(self) -> Answer:
-        return Answer(200, self._proxy.metrics.text(), _PROMETHEUS)
+        return Answer(200, self._proxy.metrics.text(), PROMETHEUS)
 
     def _readiness(self) -> Answer:
         ready = self.ready and not self._proxy.draining

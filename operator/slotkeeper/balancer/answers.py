@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.tokens import Tokens
 from slotkeeper.wire.errors import Refusal
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.message import Answer, Headers, json_answer
 
 Json = dict[str, object]
+
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,21 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     )
 
 
+def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
+    """What llama-server's /metrics says and is known here exactly, under its names."""
+    known = (
+        ("counter", "prompt_tokens_total", "Tokens of prompts that were computed.", tokens.prompt),
+        ("counter", "tokens_predicted_total", "Tokens that were generated.", tokens.generated),
+        ("gauge", "requests_processing", "Slots with a request on them.", dispatcher.busy),
+        ("gauge", "requests_deferred", "Requests without a slot.", dispatcher.waiting),
+    )
+    text = "".join(
+        f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
+        for kind, name, about, value in known
+    )
+    return Answer(200, text.encode(), PROMETHEUS)
+
+
 def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
     """The demand, for whoever decides on replicas."""
     busy, waiting = dispatcher.busy, dispatcher.waiting
@@ -84,9 +102,17 @@ def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
     )
 
 
+def waiting_headers(seconds: float, position: int | None) -> Headers:
+    """How long a request has waited, and its place when it came; None: there was none for it."""
+    headers = [] if position is None else [(b"X-Slotkeeper-Queue-Position", b"%d" % position)]
+    return [*headers, (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % seconds)]
+
+
 def queue_full(message: str, retry_after: float) -> Refusal:
     """429: there is no place in the queue."""
-    return Refusal(429, "queue_full", message, retry_after=retry_after)
+    refusal = Refusal(429, "queue_full", message, retry_after=retry_after)
+    refusal.headers += waiting_headers(0.0, None)
+    return refusal
 
 
 def waited_too_long(dispatcher: Dispatcher[Any], retry_after: float) -> Refusal:

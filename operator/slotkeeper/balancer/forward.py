@@ -1,9 +1,11 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
 from slotkeeper.balancer.policy import Claim, Ticket
+from slotkeeper.balancer.tokens import KEPT_BYTES, KEPT_PIECES, Tokens, tokens_of
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -23,7 +25,9 @@ class Forward:
 
     __slots__ = (
         "_connection",
+        "_first",
         "_head",
+        "_last",
         "_needs_slot",
         "_proxy",
         "_raw",
@@ -63,6 +67,8 @@ class Forward:
         self._proxy = proxy
         self._needs_slot = needs_slot
         self._connection: Upstream | None = None
+        self._first = b""
+        self._last: deque[bytes] = deque(maxlen=KEPT_PIECES)
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -96,8 +102,21 @@ class Forward:
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
+        refusal.headers += answers.waiting_headers(self.waited, self.position)
         self.exchange.refuse(refusal)
         self._over(outcome)
+
+    @property
+    def waited(self) -> float:
+        """Seconds from its arrival to its slot, or till now."""
+        until = self._proxy.now() if self.claimed_at is None else self.claimed_at
+        return until - self.arrived
+
+    def tokens(self) -> Tokens | None:
+        """What its complete answer says of tokens, if anything."""
+        if not self._needs_slot:
+            return None
+        return tokens_of(self.exchange.request.path, self._first, self._last)
 
     def cut(self) -> None:
         """End it in the middle."""
@@ -117,11 +136,7 @@ class Forward:
         self._reset = framing.until_close or not self._raw
         connection = exchange.connection_header(closing=self._reset)
         chunked = framing.chunked and self._raw
-        waited = (self.claimed_at or self.arrived) - self.arrived
-        added = [
-            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
-            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
-        ]
+        added = answers.waiting_headers(self.waited, self.position)
         data = response_bytes(head, chunked=chunked, connection=connection, added=added)
         if more:
             self._head = head.status, data
@@ -132,8 +147,15 @@ class Forward:
         """A piece of the answer."""
         if self.first_at is None:
             self.first_at = self._proxy.now()
-        self.sent += len(data)
+            self._first = data[:KEPT_BYTES]
+        size = len(data)
+        self.sent += size
         self._write(data if self._raw else framing.payload())
+        # What it says of its tokens is looked for once it is complete: here every step counts.
+        if size > KEPT_BYTES:
+            self._last.clear()
+            data = data[-KEPT_BYTES:]
+        self._last.append(data)
 
     def on_end(self) -> None:
         """The answer is complete, and llama-server has freed its slot in the same step."""
@@ -210,6 +232,7 @@ class Forward:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
+        self.claimed_at = None
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
 

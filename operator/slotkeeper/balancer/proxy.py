@@ -12,6 +12,7 @@ from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
+from slotkeeper.balancer.trace import trace_id
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, Request
@@ -95,8 +96,9 @@ class Proxy:
         now = self.now()
         self.active.discard(forward)
         exchange, metrics, arrived = forward.exchange, self.metrics, forward.arrived
-        waited = (forward.claimed_at or now) - arrived
-        metrics.over(outcome, exchange.status)
+        waited = forward.waited
+        tokens = forward.tokens() if outcome == "answered" else None
+        metrics.over(outcome, exchange.status, forward.replica)
         metrics.wait_seconds.observe(waited)
         metrics.request_seconds.observe(now - arrived)
         if forward.hit is not None:
@@ -105,6 +107,8 @@ class Proxy:
         if forward.first_at is not None:
             first = forward.first_at - arrived
             metrics.first_token_seconds.observe(first)
+        if tokens is not None:
+            metrics.took(tokens)
         self._log.add(
             {
                 **_said(exchange),
@@ -118,6 +122,9 @@ class Proxy:
                 "seconds": now - arrived,
                 "bytes_in": forward.received,
                 "bytes_out": forward.sent,
+                "prompt_tokens": tokens and tokens.prompt,
+                "cached_tokens": tokens and tokens.cached,
+                "generated_tokens": tokens and tokens.generated,
             }
         )
         if not self.active:
@@ -179,6 +186,8 @@ class Proxy:
             return answers.slots(dispatcher, self.replicas.contexts)
         if way is Route.PROPS:
             return answers.props(dispatcher, self.replicas.contexts, self._model)
+        if way is Route.METRICS:
+            return answers.metrics(dispatcher, self.metrics.tokens)
         return answers.health(dispatcher)
 
     def _watch_time(self) -> None:
@@ -206,5 +215,6 @@ def _said(exchange: Exchange) -> dict[str, object]:
         "client": exchange.peer,
         "method": request.method.decode(),
         "path": request.path.decode("ascii", "replace"),
+        "trace": trace_id(request),
         "status": exchange.status or None,
     }

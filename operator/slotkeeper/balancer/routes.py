@@ -14,6 +14,7 @@ class Route(Enum):
     MODELS = "models"
     SLOTS = "slots"
     PROPS = "props"
+    METRICS = "metrics"
 
 
 # Light ones too stand in the queue and hold one of our slots: then they are bounded like all
@@ -55,6 +56,7 @@ _GET = {
     b"/v1/models": Route.MODELS,
     b"/slots": Route.SLOTS,
     b"/props": Route.PROPS,
+    b"/metrics": Route.METRICS,
 }
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.message import Answer, Headers, json_answer
 
 
 class Refusal(Exception):  # noqa: N818 (it is what a client is told, not a fault of ours)
@@ -20,11 +20,14 @@ class Refusal(Exception):  # noqa: N818 (it is what a client is told, not a faul
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.headers: Headers = []
+        """More that its answer says."""
 
     def answer(self) -> Answer:
         """This refusal as OpenAI's clients expect an error."""
         error = {"message": self.message, "type": _type(self.status), "code": self.code}
         answer = json_answer(self.status, {"error": error})
+        answer.headers += self.headers
         if self.retry_after is not None:
             answer.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
         return answer

@@ -14,6 +14,7 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "time": 1_700_000_000.0,
             "method": "POST",
             "path": "/completion",
+            "trace": None,
             "status": 200,
             "outcome": "answered",
             "replica": llama.name,
@@ -22,4 +23,7 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "overtaken": 0,
             "bytes_in": 5,
             "bytes_out": len(response.body),
+            "prompt_tokens": None,
+            "cached_tokens": None,
+            "generated_tokens": None,
         }
