@@ -84,6 +84,7 @@ async def balancer(
     max_priority: int = 0,
     limits: Limits | None = None,
     patience: Patience = QUICK,
+    heartbeat_seconds: float = 0,
 ) -> AsyncIterator[Balancer]:
     """A balancer whose replicas, those that are not loading, have joined."""
     loop, log = asyncio.get_running_loop(), io.StringIO()
@@ -97,6 +98,7 @@ async def balancer(
         slots=slots,
         patience=patience,
     )
+    proxy.heartbeats.seconds = heartbeat_seconds
     admin = Admin(proxy)
     clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)

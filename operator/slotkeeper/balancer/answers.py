@@ -7,7 +7,7 @@ from typing import Any
 from slotkeeper.balancer.policy import Dispatcher
 from slotkeeper.balancer.tokens import Tokens
 from slotkeeper.wire.errors import Refusal
-from slotkeeper.wire.message import Answer, Headers, json_answer
+from slotkeeper.wire.message import Answer, Header, Headers, json_answer
 
 Json = dict[str, object]
 
@@ -104,8 +104,13 @@ def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
 
 def waiting_headers(seconds: float, position: int | None) -> Headers:
     """How long a request has waited, and its place when it came; None: there was none for it."""
-    headers = [] if position is None else [(b"X-Slotkeeper-Queue-Position", b"%d" % position)]
+    headers = [] if position is None else [position_header(position)]
     return [*headers, (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % seconds)]
+
+
+def position_header(position: int) -> Header:
+    """The place in the queue that a request had when it came."""
+    return b"X-Slotkeeper-Queue-Position", b"%d" % position
 
 
 def queue_full(message: str, retry_after: float) -> Refusal:

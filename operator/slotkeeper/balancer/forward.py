@@ -4,6 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
+from slotkeeper.balancer.early import EarlyStream
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.tokens import KEPT_BYTES, KEPT_PIECES, Tokens, tokens_of
 from slotkeeper.wire.client import Pool, Upstream
@@ -35,6 +36,7 @@ class Forward:
         "arrived",
         "claim",
         "claimed_at",
+        "early",
         "exchange",
         "first_at",
         "hit",
@@ -62,6 +64,8 @@ class Forward:
         """Bytes of the request's body."""
         self.sent = 0
         """Bytes of the answer's body."""
+        self.early: EarlyStream | None = None
+        """The answer, if it began while the request waited."""
         self.ticket: Ticket[Forward]
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
@@ -75,6 +79,7 @@ class Forward:
 
     def start(self, claim: Claim["Forward"]) -> None:
         """A slot is there: send the request."""
+        self._proxy.heartbeats.discard(self)
         self.claim = claim
         self.claimed_at = claim.at
         self.replica = claim.replica.name
@@ -102,9 +107,20 @@ class Forward:
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
-        refusal.headers += answers.waiting_headers(self.waited, self.position)
-        self.exchange.refuse(refusal)
+        if self.early:
+            self.early.refuse(refusal)
+        else:
+            refusal.headers += answers.waiting_headers(self.waited, self.position)
+            self.exchange.refuse(refusal)
         self._over(outcome)
+
+    def beat(self) -> None:
+        """Tell the client, which asked for a stream, that its request still waits."""
+        if self.exchange.paused:
+            return
+        if self.early is None:
+            self.early = EarlyStream(self.exchange, self.position)
+        self.early.beat(self._proxy.dispatcher.queue.position(self.ticket))
 
     @property
     def waited(self) -> float:
@@ -131,6 +147,9 @@ class Forward:
         if self.claim and self._needs_slot:
             self.claim.settled_at = self._proxy.now()
         exchange.release_body()
+        if self.early:
+            self._raw = self.early.on_head(head, framing)
+            return
         # An HTTP/1.0 client knows no chunks: it gets their content, ended by the connection's end.
         self._raw = exchange.request.http11 or not framing.chunked
         self._reset = framing.until_close or not self._raw
@@ -150,7 +169,7 @@ class Forward:
             self._first = data[:KEPT_BYTES]
         size = len(data)
         self.sent += size
-        self._write(data if self._raw else framing.payload())
+        self._write(data if self._raw else self._reframed(framing.payload()))
         # What it says of its tokens is looked for once it is complete: here every step counts.
         if size > KEPT_BYTES:
             self._last.clear()
@@ -162,7 +181,7 @@ class Forward:
         claim, self.claim, self._connection = self.claim, None, None
         if claim:
             self._proxy.dispatcher.finish(claim, self._proxy.now())
-        self._write(b"")
+        self._write(self.early.end() if self.early and not self._raw else b"")
         self.exchange.end()
         self._over("answered")
 
@@ -182,11 +201,14 @@ class Forward:
             return
         self.claim = None
         self._proxy.replicas.abandon(claim)
-        if self.exchange.status:
+        if self.early.streams if self.early else self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
         else:
             self.refuse(answers.replica_failed(reason), "failed")
+
+    def _reframed(self, payload: bytes) -> bytes:
+        return self.early.body(payload) if self.early else payload
 
     def _write(self, data: bytes) -> None:
         if self._head:
@@ -234,6 +256,7 @@ class Forward:
         proxy.metrics.retries.inc()
         self.claimed_at = None
         proxy.dispatcher.requeue(self.ticket)
+        proxy.wait(self)
         proxy.pump()
 
     def _over(self, outcome: str) -> None:

@@ -24,6 +24,7 @@ class Options:
     bounds: Bounds
     affinity: Affinity | None
     max_priority: int
+    heartbeat_seconds: float
     limits: Limits
     linger_seconds: float
     drain_seconds: float
@@ -52,6 +53,7 @@ def parse(argv: Sequence[str]) -> Options:
         bounds=bounds,
         affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
         max_priority=given.max_priority,
+        heartbeat_seconds=given.heartbeat_seconds,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
@@ -135,6 +137,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
+    )
+    add(
+        "--heartbeat-seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how often a client that waits for a stream is sent a comment, from when on its "
+        "status is 200 whatever comes; 0: never",
     )
     add(
         "--linger-seconds",

@@ -7,11 +7,12 @@ from typing import Any
 from slotkeeper.balancer import answers, inspection
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import Forward
+from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, STREAMS, Route, route
 from slotkeeper.balancer.trace import trace_id
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -38,6 +39,7 @@ class Proxy:
         self.metrics = metrics = Metrics(dispatcher)
         self.peak = PeakDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
+        self.heartbeats = Heartbeats(self.spawn)
         self.draining = False
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
@@ -86,6 +88,15 @@ class Proxy:
         self._at_rest.clear()
         self._pump(now)
         forward.position = self.dispatcher.queue.position(forward.ticket)
+        if forward.position:
+            self.wait(forward)
+
+    def wait(self, forward: Forward) -> None:
+        """A request waits: give it signs of life if it may be answered with a stream."""
+        request = forward.exchange.request
+        # An HTTP/1.0 client knows no chunks.
+        if request.http11 and request.path in STREAMS:
+            self.heartbeats.add(forward)
 
     def pump(self) -> None:
         """Give what is free to those who wait. Called after all that may have freed something."""
@@ -95,6 +106,7 @@ class Proxy:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
         now = self.now()
         self.active.discard(forward)
+        self.heartbeats.discard(forward)
         exchange, metrics, arrived = forward.exchange, self.metrics, forward.arrived
         waited = forward.waited
         tokens = forward.tokens() if outcome == "answered" else None
@@ -124,6 +136,7 @@ class Proxy:
                 "bytes_out": forward.sent,
                 "prompt_tokens": tokens and tokens.prompt,
                 "cached_tokens": tokens and tokens.cached,
+                "heartbeats": forward.early.beats if forward.early else 0,
                 "generated_tokens": tokens and tokens.generated,
             }
         )
@@ -162,6 +175,7 @@ class Proxy:
             forward.cut()
         if self._timer:
             self._timer.cancel()
+        self.heartbeats.close()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.flush()

@@ -49,6 +49,9 @@ KEEPS_PROMPT = frozenset(
 )
 """Paths whose prompts llama-server keeps in its cache for those that begin alike."""
 
+STREAMS = KEEPS_PROMPT
+"""Paths whose answers may be streams: those that generate, which are the same."""
+
 _GET = {
     b"/health": Route.HEALTH,
     b"/v1/health": Route.HEALTH,

@@ -23,6 +23,7 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "overtaken": 0,
             "bytes_in": 5,
             "bytes_out": len(response.body),
+            "heartbeats": 0,
             "prompt_tokens": None,
             "cached_tokens": None,
             "generated_tokens": None,
