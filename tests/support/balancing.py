@@ -33,6 +33,7 @@ class Balancer:
 
     proxy: Proxy
     clients: Server
+    metrics: Server
     port: int
     metrics_port: int
     admin: Admin
@@ -66,7 +67,7 @@ class Balancer:
 
     def lines(self) -> list[dict[str, Any]]:
         """The access log."""
-        self.proxy._log.flush()
+        self.proxy._accounts.log.flush()
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     def metric(self, name: str, **labels: str) -> float:
@@ -103,14 +104,17 @@ async def balancer(
     clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)
     _, metrics_port = await metrics.listen("127.0.0.1", 0)
-    made = Balancer(proxy, clients, port, metrics_port, admin, log)
-    proxy.replicas.change({replica.name: True for replica in replicas})
+    made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)
+    proxy.change({replica.name: True for replica in replicas})
     well = sum(not replica.loading for replica in replicas)
-    await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
-    async with asyncio.timeout(20):
-        yield made
-    await proxy.close()
-    for client in made.opened:
-        await client.close()
-    await clients.close()
-    await metrics.close()
+    try:
+        await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
+        async with asyncio.timeout(20):
+            yield made
+    finally:
+        # Also after a test that failed: uvloop does not end while something listens.
+        await proxy.close()
+        for client in made.opened:
+            await client.close()
+        await clients.close()
+        await metrics.close()

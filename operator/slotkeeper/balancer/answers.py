@@ -86,9 +86,9 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
     return Answer(200, text.encode(), PROMETHEUS)
 
 
-def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
-    """The demand, for whoever decides on replicas."""
-    busy, waiting = dispatcher.busy, dispatcher.waiting
+def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -> Answer:
+    """The demand, for whoever decides on replicas; `busy` slots are held."""
+    waiting = dispatcher.waiting
     return json_answer(
         200,
         {

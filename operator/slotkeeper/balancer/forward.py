@@ -1,12 +1,13 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
-from collections import deque
+import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers
 from slotkeeper.balancer.early import EarlyStream
 from slotkeeper.balancer.policy import Claim, Ticket
-from slotkeeper.balancer.tokens import KEPT_BYTES, KEPT_PIECES, Tokens, tokens_of
+from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
+from slotkeeper.balancer.tokens import Ends
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -25,11 +26,11 @@ class Forward:
     """A request that is passed on; the Receiver of its response."""
 
     __slots__ = (
+        "_calm",
         "_connection",
-        "_first",
         "_head",
-        "_last",
         "_needs_slot",
+        "_pool",
         "_proxy",
         "_raw",
         "_reset",
@@ -37,11 +38,13 @@ class Forward:
         "claim",
         "claimed_at",
         "early",
+        "ends",
         "exchange",
         "first_at",
         "hit",
         "position",
         "received",
+        "relayed",
         "replica",
         "sent",
         "ticket",
@@ -58,6 +61,9 @@ class Forward:
         self.position = 0
         """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
+        """Where it was sent: a replica, or the balancer that it was relayed to."""
+        self.relayed = False
+        """Another balancer gives it its slot."""
         self.hit: bool | None = None
         """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
         self.received = len(exchange.request.body)
@@ -66,13 +72,15 @@ class Forward:
         """Bytes of the answer's body."""
         self.early: EarlyStream | None = None
         """The answer, if it began while the request waited."""
+        self.ends = Ends()
+        """The ends of the answer's body, which say what it took."""
         self.ticket: Ticket[Forward]
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
         self._needs_slot = needs_slot
+        self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
-        self._first = b""
-        self._last: deque[bytes] = deque(maxlen=KEPT_PIECES)
+        self._calm = False
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -84,25 +92,37 @@ class Forward:
         self.claimed_at = claim.at
         self.replica = claim.replica.name
         self.hit = claim.hit
-        pool = self._proxy.replicas.pool(self.replica)
-        connection = pool.take()
-        if connection:
-            self._send(connection)
-        else:
-            self._proxy.spawn(self._connect(pool, claim))
+        self._go(self._proxy.replicas.pool(self.replica))
+
+    def relay(self, peer: str, pool: Pool) -> None:
+        """Another balancer hands out the slots: send the request there."""
+        self._proxy.heartbeats.discard(self)
+        self.relayed = True
+        self.claimed_at = self._proxy.now()
+        self.replica = peer
+        if self._calm or not wanders(self.exchange.request):
+            self._go(pool)
+            return
+        self._pool = pool
+        self._proxy.spawn(self._calm_down(pool))
+
+    def settled(self, now: float) -> bool:
+        """llama-server's /slots counts it, or has no reason to."""
+        return not (self.claim and self._needs_slot) or self.claim.settled_at <= now
 
     def gone(self) -> None:
         """The client went away."""
-        claim, connection = self.claim, self._connection
-        self.claim = self._connection = None
-        if claim is None:
+        claim, connection, pool = self.claim, self._connection, self._pool
+        self.claim = self._connection = self._pool = None
+        if pool is None:
             self._proxy.dispatcher.withdraw(self.ticket)
-        elif connection is None:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
-        else:
+        elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
+        if claim and connection:
             self._proxy.replicas.abandon(claim)
+        elif claim:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
@@ -128,12 +148,6 @@ class Forward:
         until = self._proxy.now() if self.claimed_at is None else self.claimed_at
         return until - self.arrived
 
-    def tokens(self) -> Tokens | None:
-        """What its complete answer says of tokens, if anything."""
-        if not self._needs_slot:
-            return None
-        return tokens_of(self.exchange.request.path, self._first, self._last)
-
     def cut(self) -> None:
         """End it in the middle."""
         self.gone()
@@ -155,7 +169,7 @@ class Forward:
         self._reset = framing.until_close or not self._raw
         connection = exchange.connection_header(closing=self._reset)
         chunked = framing.chunked and self._raw
-        added = answers.waiting_headers(self.waited, self.position)
+        added = [] if self.relayed else answers.waiting_headers(self.waited, self.position)
         data = response_bytes(head, chunked=chunked, connection=connection, added=added)
         if more:
             self._head = head.status, data
@@ -166,19 +180,13 @@ class Forward:
         """A piece of the answer."""
         if self.first_at is None:
             self.first_at = self._proxy.now()
-            self._first = data[:KEPT_BYTES]
-        size = len(data)
-        self.sent += size
+        self.sent += len(data)
         self._write(data if self._raw else self._reframed(framing.payload()))
-        # What it says of its tokens is looked for once it is complete: here every step counts.
-        if size > KEPT_BYTES:
-            self._last.clear()
-            data = data[-KEPT_BYTES:]
-        self._last.append(data)
+        self.ends.keep(data)
 
     def on_end(self) -> None:
         """The answer is complete, and llama-server has freed its slot in the same step."""
-        claim, self.claim, self._connection = self.claim, None, None
+        claim, self.claim, self._connection, self._pool = self.claim, None, None, None
         if claim:
             self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._write(self.early.end() if self.early and not self._raw else b"")
@@ -188,19 +196,19 @@ class Forward:
     def on_lost(self, reason: str, *, began: bool) -> None:
         """The replica's connection is lost."""
         connection, self._connection = self._connection, None
-        claim = self.claim
-        if claim is None or connection is None:
+        pool = self._pool
+        if pool is None or connection is None:
             return
         if not began:
             if connection.reused:
                 # Its keep-alive time was over while the request was on its way.
-                pool = self._proxy.replicas.pool(self.replica)
-                self._proxy.spawn(self._connect(pool, claim))
+                self._proxy.spawn(self._connect(pool))
             else:
-                self._try_elsewhere(claim, reason, sent=True)
+                self._try_elsewhere(reason, sent=True)
             return
-        self.claim = None
-        self._proxy.replicas.abandon(claim)
+        claim, self.claim, self._pool = self.claim, None, None
+        if claim:
+            self._proxy.replicas.abandon(claim)
         if self.early.streams if self.early else self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
@@ -218,14 +226,30 @@ class Forward:
         elif data:
             self.exchange.write(data)
 
-    async def _connect(self, pool: Pool, claim: Claim["Forward"]) -> None:
+    async def _calm_down(self, pool: Pool) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        if self._pool is pool:
+            self._pool, self._calm, self.relayed = None, True, False
+            self._proxy.dispatcher.requeue(self.ticket)
+            self._proxy.wait(self)
+            self._proxy.pump()
+
+    def _go(self, pool: Pool) -> None:
+        self._pool = pool
+        connection = pool.take()
+        if connection:
+            self._send(connection)
+        else:
+            self._proxy.spawn(self._connect(pool))
+
+    async def _connect(self, pool: Pool) -> None:
         try:
             connection = await pool.connect()
         except OSError as error:
-            if self.claim is claim:
-                self._try_elsewhere(claim, str(error) or "it did not connect in time", sent=False)
+            if self._pool is pool:
+                self._try_elsewhere(str(error) or "it did not connect in time", sent=False)
             return
-        if self.claim is claim:
+        if self._pool is pool:
             self._send(connection)
         else:
             pool.give_back(connection)
@@ -240,21 +264,26 @@ class Forward:
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        connection.send(request_bytes(request), request.body, self)
+        head = relayed_bytes(request) if self.relayed else request_bytes(request, OWN_HEADERS)
+        connection.send(head, request.body, self, to_head=request.method == b"HEAD")
 
-    def _try_elsewhere(self, claim: Claim["Forward"], reason: str, *, sent: bool) -> None:
-        proxy = self._proxy
-        self.claim = None
-        proxy.replicas.set_aside(claim.replica.name, reason)
-        if sent:
-            proxy.replicas.abandon(claim)
+    def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
+        proxy, claim = self._proxy, self.claim
+        self.claim = self._pool = None
+        if claim is None:
+            self.ticket.tries += 1
+            proxy.relay_failed(self.replica, reason)
         else:
-            proxy.dispatcher.finish(claim, proxy.now())
+            proxy.replicas.set_aside(claim.replica.name, reason)
+            if sent:
+                proxy.replicas.abandon(claim)
+            else:
+                proxy.dispatcher.finish(claim, proxy.now())
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
-        self.claimed_at = None
+        self.relayed, self.claimed_at = False, None
         proxy.dispatcher.requeue(self.ticket)
         proxy.wait(self)
         proxy.pump()

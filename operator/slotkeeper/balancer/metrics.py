@@ -1,14 +1,15 @@
 """The balancer's numbers for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.tallies import Counter, Histogram
 from slotkeeper.balancer.tokens import Tokens
 
 _PREFIX = "slotkeeper_balancer"
@@ -23,16 +24,12 @@ class Metrics:
         """Of all answers."""
         self.replica_requests: dict[str, int] = {}
         """Requests that are over, by the replica that had them last."""
+        self._tallies: list[Counter | Histogram] = []
+        self._ends: dict[tuple[str, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
+        self._registry.register(_Tallied(self._ends, self._tallies))
         self._registry.register(_Counts(self, dispatcher))
-        self._requests = Counter(
-            f"{_PREFIX}_requests",
-            "Requests that are over, by how they ended and the status that the client got.",
-            ["outcome", "code"],
-            registry=self._registry,
-        )
-        self._ends: dict[tuple[str, int], Counter] = {}
         self.wait_seconds = self._histogram("wait_seconds", "From arrival to a slot.")
         self.first_token_seconds = self._histogram(
             "first_token_seconds", "From arrival to the answer's first byte after its head."
@@ -48,6 +45,18 @@ class Metrics:
             "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
         )
         self.retries = self._counter("retries", "Requests tried again before their first byte.")
+        self.leads = Gauge(
+            f"{_PREFIX}_leads",
+            "1 where this balancer hands out the slots, 0 where it stands by.",
+            registry=self._registry,
+        )
+        self.leads.set(1)
+        self.relayed = self._counter(
+            "relayed", "Requests passed on to the balancer that hands out the slots."
+        )
+        self.takeovers = self._counter(
+            "takeovers", "Times that this balancer began to hand out the slots."
+        )
         self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
         self.let_go_timeouts = self._counter(
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."
@@ -58,13 +67,10 @@ class Metrics:
 
         A refused one was on none.
         """
+        end = outcome, status
+        self._ends[end] = self._ends.get(end, 0) + 1
         if replica:
             self.replica_requests[replica] = self.replica_requests.get(replica, 0) + 1
-        child = self._ends.get((outcome, status))
-        if child is None:
-            child = self._requests.labels(outcome, str(status or "none"))
-            self._ends[outcome, status] = child
-        child.inc()
 
     def took(self, tokens: Tokens) -> None:
         """An answer took so many tokens."""
@@ -78,10 +84,35 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _histogram(self, name: str, about: str) -> Histogram:
-        return Histogram(f"{_PREFIX}_{name}", about, buckets=_SECONDS, registry=self._registry)
+        histogram = Histogram(f"{_PREFIX}_{name}", about, _SECONDS)
+        self._tallies.append(histogram)
+        return histogram
 
     def _counter(self, name: str, about: str) -> Counter:
-        return Counter(f"{_PREFIX}_{name}", about, registry=self._registry)
+        counter = Counter(f"{_PREFIX}_{name}", about)
+        self._tallies.append(counter)
+        return counter
+
+
+class _Tallied(Collector):
+    def __init__(
+        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Histogram]
+    ) -> None:
+        self._ends = ends
+        self._tallies = tallies
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            f"{_PREFIX}_requests",
+            "Requests that are over, by how they ended and the status that the client got.",
+            labels=["outcome", "code"],
+        )
+        for (outcome, status), count in self._ends.items():
+            requests.add_metric([outcome, str(status or "none")], count)
+        yield requests
+        for tally in self._tallies:
+            yield tally.family()
 
 
 class _Gauges(Collector):

@@ -19,6 +19,9 @@ class Options:
     metrics: Address
     replicas: tuple[str, ...]
     endpoints: tuple[str, str] | None
+    lease: tuple[str, str] | None
+    identity: str
+    advertise: str
     slots: int | None
     model: str
     bounds: Bounds
@@ -37,6 +40,8 @@ def parse(argv: Sequence[str]) -> Options:
     given = parser.parse_args(argv)
     if given.slots is not None and given.endpoints:
         parser.error("--slots goes with --replica; with --endpoints each replica's /slots is read")
+    if given.lease and not (given.endpoints and given.identity and given.advertise):
+        parser.error("--lease needs --endpoints, --identity and --advertise")
     bounds = Bounds(
         max_waiting=given.max_waiting,
         max_waiting_bytes=given.max_waiting_mib * MIB,
@@ -48,6 +53,9 @@ def parse(argv: Sequence[str]) -> Options:
         metrics=given.metrics,
         replicas=tuple(dict.fromkeys(given.replica or ())),
         endpoints=given.endpoints,
+        lease=given.lease,
+        identity=given.identity,
+        advertise=given.advertise,
         slots=given.slots,
         model=given.model,
         bounds=bounds,
@@ -90,6 +98,20 @@ def _parser() -> argparse.ArgumentParser:
         type=_service,
         metavar="NAMESPACE/SERVICE",
         help="follow the EndpointSlices of this Kubernetes Service, port name http",
+    )
+    add(
+        "--lease",
+        type=_service,
+        metavar="NAMESPACE/LEASE",
+        help="several balancers: the one that holds this Kubernetes Lease hands out the slots, the "
+        "others pass requests on to it",
+    )
+    add("--identity", default="", metavar="NAME", help="with --lease: this balancer's own name")
+    add(
+        "--advertise",
+        default="",
+        metavar="HOST",
+        help="with --lease: where the other balancers reach this one",
     )
     add("--slots", type=_positive, metavar="N", help="slots of a replica; unset: from its /slots")
     add("--model", default="default", metavar="NAME", help="the name in /v1/models")

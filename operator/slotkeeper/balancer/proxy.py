@@ -1,10 +1,13 @@
 """Clients on one side, the dispatcher in the middle, replicas on the other."""
 
 import asyncio
+import logging
+import math
 from collections.abc import Coroutine
 from typing import Any
 
-from slotkeeper.balancer import answers, inspection
+from slotkeeper.balancer import answers, inspection, relay
+from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.heartbeats import Heartbeats
@@ -13,10 +16,13 @@ from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, STREAMS, Route, route
-from slotkeeper.balancer.trace import trace_id
+from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, Request
+
+_log = logging.getLogger(__name__)
+_IDLE_RELAYS = 64
 
 
 class Proxy:
@@ -41,10 +47,17 @@ class Proxy:
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
         self.heartbeats = Heartbeats(self.spawn)
         self.draining = False
+        self.leads = True
+        """Slots are handed out here; else what comes in is relayed to the balancer that does."""
+        self.sure_until = math.inf
+        """Until when that is known for sure: after it, nothing is handed out."""
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self._wanted: dict[str, bool] = {}
+        self._paused = False
+        self._relay: tuple[str, Pool] | None = None
         self._callers = callers
-        self._log = log
+        self._accounts = Accounts(metrics, log)
         self._model = model
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,11 +74,12 @@ class Proxy:
         request = exchange.request
         try:
             way = route(request.method, request.path)
-            if way not in {Route.DECODE, Route.LIGHT}:
+            if way not in {Route.DECODE, Route.LIGHT} and self._relay is None:
                 exchange.answer(self._own(way))
                 return
-            if self.draining:
+            if self.draining and self._relay is None:
                 raise answers.draining()
+            relay.check(request)
             standing, now = self._callers.standing(request), self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
             try:
@@ -80,8 +94,7 @@ class Proxy:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
             exchange.refuse(refusal)
-            self.metrics.over("refused", refusal.status)
-            self._log.add({**_said(exchange), "outcome": "refused", "code": refusal.code})
+            self._accounts.refused(exchange, refusal)
             return
         exchange.on_gone = forward.gone
         self.active.add(forward)
@@ -98,6 +111,60 @@ class Proxy:
         if request.http11 and request.path in STREAMS:
             self.heartbeats.add(forward)
 
+    # Which balancer hands out the slots.
+
+    def change(self, wanted: dict[str, bool]) -> None:
+        """These replicas there are; True: it may get new requests."""
+        self._wanted = wanted
+        if self.leads:
+            self.replicas.change(wanted)
+
+    def lead(self) -> None:
+        """Hand out the slots. What runs on the replicas already is counted first, by /slots."""
+        self.leads, self._paused = True, False
+        self.metrics.leads.set(1)
+        self.metrics.takeovers.inc()
+        self._close_relay()
+        self.replicas.change(self._wanted)
+
+    def stand_by(self, peer: str | None) -> None:
+        """Hand out no slots: relay what waits and what comes to `peer` (HOST:PORT of its clients'
+        side), or hold it while there is none. What runs goes on."""
+        if self.leads:
+            self.leads, self._paused = False, False
+            self.metrics.leads.set(0)
+            self.peak = PeakDemand()
+            self.replicas.change({})
+        if peer == (self._relay and self._relay[0]):
+            return
+        self._close_relay()
+        if peer:
+            host, _, port = peer.rpartition(":")
+            self._relay = peer, Pool(host.strip("[]"), int(port), max_idle=_IDLE_RELAYS)
+        self.pump()
+
+    def pause(self, paused: bool) -> None:
+        """Hand out no slots for a moment, though nobody else does."""
+        self._paused = paused
+        self.pump()
+
+    @property
+    def relays(self) -> bool:
+        """What comes in is passed on to another balancer."""
+        return self._relay is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whoever asks the replicas' /slots now finds all that was sent from here counted."""
+        now = self.now()
+        return all(forward.settled(now) for forward in self.active)
+
+    def relay_failed(self, peer: str, reason: str) -> None:
+        """A relayed request did not get through: hold those to come until it is known where to."""
+        if self._relay and self._relay[0] == peer:
+            _log.warning("balancer %s does not take requests: %s", peer, reason)
+            self._close_relay()
+
     def pump(self) -> None:
         """Give what is free to those who wait. Called after all that may have freed something."""
         self._pump(self.now())
@@ -107,39 +174,7 @@ class Proxy:
         now = self.now()
         self.active.discard(forward)
         self.heartbeats.discard(forward)
-        exchange, metrics, arrived = forward.exchange, self.metrics, forward.arrived
-        waited = forward.waited
-        tokens = forward.tokens() if outcome == "answered" else None
-        metrics.over(outcome, exchange.status, forward.replica)
-        metrics.wait_seconds.observe(waited)
-        metrics.request_seconds.observe(now - arrived)
-        if forward.hit is not None:
-            (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
-        first = None
-        if forward.first_at is not None:
-            first = forward.first_at - arrived
-            metrics.first_token_seconds.observe(first)
-        if tokens is not None:
-            metrics.took(tokens)
-        self._log.add(
-            {
-                **_said(exchange),
-                "outcome": outcome,
-                "replica": forward.replica or None,
-                "tries": forward.ticket.tries,
-                "hit": forward.hit,
-                "overtaken": forward.ticket.overtaken,
-                "wait": waited,
-                "first_byte": first,
-                "seconds": now - arrived,
-                "bytes_in": forward.received,
-                "bytes_out": forward.sent,
-                "prompt_tokens": tokens and tokens.prompt,
-                "cached_tokens": tokens and tokens.cached,
-                "heartbeats": forward.early.beats if forward.early else 0,
-                "generated_tokens": tokens and tokens.generated,
-            }
-        )
+        self._accounts.over(forward, outcome, now)
         if not self.active:
             self._at_rest.set()
         self.pump()
@@ -153,7 +188,9 @@ class Proxy:
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        return answers.autoscaling(self.dispatcher, self.peak.peak(now), now)
+        # What this one still has on replicas, the one that hands out slots counts as well.
+        busy = self.dispatcher.busy if self.leads else 0
+        return answers.autoscaling(self.dispatcher, busy, self.peak.peak(now), now)
 
     def queue(self) -> Answer:
         """Who waits for what, for people."""
@@ -171,21 +208,32 @@ class Proxy:
 
     async def close(self) -> None:
         """Cut what is left and let go of everything."""
+        self._paused = True  # a slot that comes free now is not for the next one
         for forward in list(self.active):
             forward.cut()
         if self._timer:
             self._timer.cancel()
         self.heartbeats.close()
+        self._close_relay()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._log.flush()
+        self._accounts.log.flush()
 
     def _pump(self, now: float) -> None:
-        claims = self.dispatcher.claims(now)
-        self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
-        for claim in claims:
-            claim.ticket.payload.start(claim)
+        if self._relay:
+            for ticket in self.dispatcher.hand_over():
+                ticket.payload.relay(*self._relay)
+        elif self.leads and not self._paused and now < self.sure_until:
+            claims = self.dispatcher.claims(now)
+            self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+            for claim in claims:
+                claim.ticket.payload.start(claim)
         self._watch_time()
+
+    def _close_relay(self) -> None:
+        if self._relay:
+            self._relay[1].close()
+            self._relay = None
 
     def _prompt(self, request: Request) -> Ladder:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
@@ -221,14 +269,3 @@ class Proxy:
             wait = self.dispatcher.retry_after(now)
             ticket.payload.refuse(answers.waited_too_long(self.dispatcher, wait), "expired")
         self.pump()
-
-
-def _said(exchange: Exchange) -> dict[str, object]:
-    request = exchange.request
-    return {
-        "client": exchange.peer,
-        "method": request.method.decode(),
-        "path": request.path.decode("ascii", "replace"),
-        "trace": trace_id(request),
-        "status": exchange.status or None,
-    }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Claim, Dispatcher, Look
+from slotkeeper.balancer.policy import Claim, Dispatcher, Held, Look, Replica
 from slotkeeper.llamacpp.slots import NotSlots, parse_slots, processing
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.fetch import get
@@ -28,6 +28,8 @@ class Patience:
     """Between the first two looks at what an abandoned request's replica has let go of: as long as
     a quick decode step. Doubled with each."""
     last_look: float = 0.05
+    inherited_look: float = 0.2
+    """Between two looks where only requests are waited for that did not come through here."""
     give_back: float = 30.0
     """An abandoned request's slot is taken for free after this, whatever /slots says: some
     versions of llama-server finish a request that nobody waits for."""
@@ -108,10 +110,7 @@ class Replicas:
     def abandon(self, claim: Claim[Any]) -> None:
         """A request was sent and is over before its end: free its slot when the replica has."""
         self._dispatcher.abandon(claim, self._loop.time())
-        member = self._members[claim.replica.name]
-        member.abandoned.set()
-        if member.watching is None:
-            member.watching = self._loop.create_task(self._watch(member))
+        self._watch_letting_go(self._members[claim.replica.name])
 
     async def close(self) -> None:
         """End all tasks and connections."""
@@ -126,6 +125,11 @@ class Replicas:
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self._members.values():
             member.pool.close()
+
+    def _watch_letting_go(self, member: _Member) -> None:
+        member.abandoned.set()
+        if member.watching is None:
+            member.watching = self._loop.create_task(self._watch(member))
 
     def _want(self, name: str, usable: bool) -> None:
         member = self._members.get(name)
@@ -152,7 +156,7 @@ class Replicas:
         told = ""
         while True:
             try:
-                slots = await self._look_at_new(member)
+                slots, processing = await self._look_at_new(member)
                 break
             except (OSError, NotSlots) as error:
                 if str(error) != told:
@@ -162,22 +166,32 @@ class Replicas:
             delay = min(2 * delay, self._patience.last_retry)
         member.joining = None
         member.pool.max_idle = slots
-        self._dispatcher.add(member.name, slots, self._loop.time())
-        _log.info("replica %s joined with %d slots", member.name, slots)
+        now = self._loop.time()
+        self._dispatcher.add(member.name, slots, now)
+        self._dispatcher.inherit(member.name, processing, now)
+        _log.info(
+            "replica %s joined with %d slots, %d of them at work already",
+            *(member.name, slots, processing),
+        )
+        if processing:
+            self._watch_letting_go(member)
         self._freed()
 
-    async def _look_at_new(self, member: _Member) -> int:
+    async def _look_at_new(self, member: _Member) -> tuple[int, int]:
+        """How many slots, and how many of them work on what did not come through here."""
         status, _ = await self._get(member, "/health")
         if status != 200:
             raise NotSlots(f"/health answers {status}")
         if self._slots is not None:
-            return self._slots
+            return self._slots, 0
+        known = self._dispatcher.replicas.get(member.name, Replica(member.name, 0))
+        look = Look(known, self._loop.time())
         status, body = await self._get(member, "/slots")
         if status != 200:
             raise NotSlots(f"/slots answers {status}")
         slots = parse_slots(body)
         member.context = min(slot.n_ctx for slot in slots)
-        return len(slots)
+        return len(slots), look.unknown(processing(slots))
 
     async def _watch(self, member: _Member) -> None:
         delay = self._patience.first_look
@@ -203,10 +217,12 @@ class Replicas:
                     await member.abandoned.wait()
                 delay = self._patience.first_look
             except TimeoutError:
-                delay = min(2 * delay, self._patience.last_look)
+                patience = self._patience
+                longest = patience.inherited_look if look.only_inherited else patience.last_look
+                delay = min(2 * delay, longest)
         member.watching = None
 
-    async def _look(self, member: _Member, look: Look) -> list[Claim[Any]]:
+    async def _look(self, member: _Member, look: Look) -> list[Held]:
         try:
             status, body = await self._get(member, "/slots")
             # Without /slots there is nothing to go by but that the connection is closed.

@@ -2,13 +2,12 @@
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
-KEPT_PIECES = 8
-"""How many of an answer's last pieces are enough: an event a piece, few come after the numbers."""
-KEPT_BYTES = 8 * 1024
-"""How much of a piece is enough."""
+_PIECES = 8  # an event a piece, and few come after the numbers
+_BYTES = 8 * 1024  # of a piece
 
 # Chunks' size lines. Neither JSON on one line nor llama-server's events have a CRLF of their own.
 _CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")
@@ -23,6 +22,32 @@ class Tokens(NamedTuple):
     """Tokens of prompts that the cache held."""
     generated: int = 0
     """Tokens of answers."""
+
+
+class Ends:
+    """The first and the last pieces of an answer's body, kept as they pass.
+
+    They are looked at once it is complete: while it passes every step counts.
+    """
+
+    __slots__ = ("_first", "_last")
+
+    def __init__(self) -> None:
+        self._first: bytes | None = None
+        self._last: deque[bytes] = deque(maxlen=_PIECES)
+
+    def keep(self, data: bytes) -> None:
+        """Another piece, as it came."""
+        if self._first is None:
+            self._first = data[:_BYTES]
+        if len(data) > _BYTES:
+            self._last.clear()
+            data = data[-_BYTES:]
+        self._last.append(data)
+
+    def tokens(self, path: bytes) -> Tokens | None:
+        """What the complete answer says of tokens, if anything."""
+        return tokens_of(path, self._first or b"", self._last)
 
 
 def tokens_of(path: bytes, first: bytes, last: Iterable[bytes]) -> Tokens | None:

@@ -1,16 +1,18 @@
 """The side that talks to a replica: connections that are kept, responses that pass through."""
 
 import asyncio
+from functools import lru_cache
 from typing import Protocol, cast
 
 import httptools
 from typing_extensions import override
 
 from slotkeeper.wire.framing import BadResponse, Framing, framing_of
-from slotkeeper.wire.message import Headers, ResponseHead, tokens_of
+from slotkeeper.wire.message import Headers, ResponseHead
 from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
+_KEPT = 1024  # bytes of a head that is kept to be recognized
 _COPY = 64 * 1024  # up to here one copied piece is cheaper than two
 
 
@@ -82,14 +84,23 @@ class Upstream(Pausable):
             # Nothing was asked: whatever it is, it must not be taken for the next answer.
             self._transport.abort()
             return
-        self._began = True
         try:
-            if self._framing is None:
+            framing = self._framing
+            if framing is None:
+                self._began = True
                 data = self._read_head(data, receiver)
-            if self._framing is not None:
-                self._read_body(data, self._framing, receiver)
+                framing = self._framing
+                if framing is None:
+                    return
+            end = framing.feed(data)
         except BadResponse as bad:
             self._fail(f"not a valid HTTP response: {bad}")
+            return
+        if end is None:
+            if data:
+                receiver.on_body(data, framing)
+        else:
+            self._read_end(data, end, framing, receiver)
 
     @override
     def eof_received(self) -> bool | None:
@@ -125,18 +136,11 @@ class Upstream(Pausable):
                 raise BadResponse("it switches protocols unasked")
         self._head = b""
         self._framing = framing_of(head, to_head=self._to_head)
-        tokens = tokens_of(head.headers, b"connection")
-        kept = b"close" not in tokens if head.http11 else b"keep-alive" in tokens
-        self._keep = kept and not self._framing.until_close
+        self._keep = head.keeps_connection and not self._framing.until_close
         receiver.on_head(head, self._framing, more=bool(data))
         return data
 
-    def _read_body(self, data: bytes, framing: Framing, receiver: Receiver) -> None:
-        end = framing.feed(data)
-        if end is None:
-            if data:
-                receiver.on_body(data, framing)
-            return
+    def _read_end(self, data: bytes, end: int, framing: Framing, receiver: Receiver) -> None:
         if end:
             receiver.on_body(data if end == len(data) else data[:end], framing)
         if self._receiver is not receiver:
@@ -224,7 +228,14 @@ class _HeadParser:
 
 
 def parse_head(data: bytes) -> ResponseHead:
-    """A response's head, with the empty line that ends it. Raises BadResponse."""
+    """A response's head, with the empty line that ends it. Raises BadResponse.
+
+    The heads of all streams of a replica are the same bytes: what they say is kept.
+    """
+    return _parse_kept(data) if len(data) <= _KEPT else _parse(data)
+
+
+def _parse(data: bytes) -> ResponseHead:
     events = _HeadParser()
     parser = httptools.HttpResponseParser(events)
     try:
@@ -237,3 +248,6 @@ def parse_head(data: bytes) -> ResponseHead:
     if version not in {"1.1", "1.0"}:
         raise BadResponse(f"HTTP/{version}")
     return ResponseHead(parser.get_status_code(), events.reason, events.headers, version == "1.1")
+
+
+_parse_kept = lru_cache(maxsize=64)(_parse)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 
 JSON = b"application/json; charset=utf-8"
@@ -25,6 +26,8 @@ _HOP_BY_HOP = frozenset(
         b"http2-settings",
     )
 )
+# The body follows whole, with a length of our own.
+_NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
 
 
 @dataclass(slots=True)
@@ -48,14 +51,41 @@ class Request:
         return value_of(self.headers, name)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class ResponseHead:
-    """Status line and headers of a response that is being passed on."""
+    """Status line and headers of a response; those that came as the same bytes share one."""
 
     status: int
     reason: bytes
     headers: Headers
     http11: bool
+
+    @cached_property
+    def codings(self) -> set[bytes]:
+        """What Transfer-Encoding names."""
+        return tokens_of(self.headers, b"transfer-encoding")
+
+    @cached_property
+    def length(self) -> int | None:
+        """Content-Length."""
+        value = value_of(self.headers, b"content-length")
+        return None if value is None else int(value)
+
+    @cached_property
+    def keeps_connection(self) -> bool:
+        """The connection may be used again after the response."""
+        tokens = tokens_of(self.headers, b"connection")
+        return b"close" not in tokens if self.http11 else b"keep-alive" in tokens
+
+    @cached_property
+    def passed_on(self) -> list[Header]:
+        """The headers that concern not only this connection: names in lower case, and lines."""
+        dropped = _not_end_to_end(self.headers, _HOP_BY_HOP)
+        return [
+            (lower, b"%s: %s\r\n" % header)
+            for header in self.headers
+            if (lower := header[0].lower()) not in dropped
+        ]
 
 
 @dataclass(slots=True)
@@ -91,15 +121,21 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
     return tokens
 
 
-def request_bytes(request: Request) -> bytes:
+def request_bytes(
+    request: Request, dropped: Iterable[bytes] = (), added: Iterable[Header] = ()
+) -> bytes:
     """The head with which `request` is passed on; its body follows as it is.
+
+    `dropped` are headers (in lower case) that are not, `added` are further ones.
 
     Written anew rather than copied, with one Content-Length and nothing that concerns only the
     client's connection: what the replica reads is what was parsed here, so that no request can
     be smuggled inside another.
     """
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
-    lines += _end_to_end(request.headers, also=(b"content-length", b"expect"))
+    not_sent = _not_end_to_end(request.headers, _NOT_IN_REQUESTS.union(dropped))
+    lines += [b"%s: %s\r\n" % each for each in request.headers if each[0].lower() not in not_sent]
+    lines += [b"%s: %s\r\n" % header for header in added]
     lines.append(b"Content-Length: %d\r\n\r\n" % len(request.body))
     return b"".join(lines)
 
@@ -114,7 +150,8 @@ def response_bytes(
     """
     lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)]
     ours = list(added)
-    lines += _end_to_end(head.headers, also=[name.lower() for name, _ in ours])
+    names = {name.lower() for name, _ in ours}
+    lines += [line for name, line in head.passed_on if name not in names]
     lines += [b"%s: %s\r\n" % header for header in ours]
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -147,9 +184,10 @@ def reason_of(status: int) -> bytes:
         return b"Unknown"
 
 
-def _end_to_end(headers: Headers, also: Iterable[bytes] = ()) -> list[bytes]:
+def _not_end_to_end(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes]:
     named = tokens_of(headers, b"connection")
+    if not named:
+        return always
     # Content-Length frames the message: a Connection header that names it must not unframe it.
     named.discard(b"content-length")
-    dropped = _HOP_BY_HOP.union(also, named)
-    return [b"%s: %s\r\n" % (name, value) for name, value in headers if name.lower() not in dropped]
+    return always | named

@@ -18,6 +18,7 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "status": 200,
             "outcome": "answered",
             "replica": llama.name,
+            "relayed": False,
             "tries": 1,
             "hit": None,
             "overtaken": 0,

@@ -1,7 +1,6 @@
 """What llama-server says of tokens: the shapes are those of its server-task.cpp in 2026."""
 
 import json
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.balancer.tokens import KEPT_PIECES, Tokens, tokens_of
+from slotkeeper.balancer.tokens import Ends, Tokens
 
 CHAT, RESPONSES, MESSAGES = b"/v1/chat/completions", b"/v1/responses", b"/v1/messages"
 EMBEDDINGS = b"/v1/embeddings"
@@ -68,8 +67,10 @@ def response(text: str = "hello", **more: Any) -> dict[str, Any]:
 
 def said(path: bytes, pieces: Iterable[bytes]) -> Tokens | None:
     """As a request that is passed on keeps the pieces."""
-    every = list(pieces)
-    return tokens_of(path, every[0], deque(every, maxlen=KEPT_PIECES))
+    ends = Ends()
+    for piece in pieces:
+        ends.keep(piece)
+    return ends.tokens(path)
 
 
 def streamed(*events: bytes) -> list[bytes]:
@@ -255,7 +256,7 @@ def test_pieces_cut_anywhere_give_the_right_numbers_or_none(sizes: list[int]) ->
 
     counted = said(CHAT, pieces)
     assert counted in {COUNTED, None}
-    if len(pieces) <= KEPT_PIECES:
+    if len(pieces) <= 8:
         assert counted == COUNTED
 
 

@@ -46,16 +46,6 @@ async def test_an_answer_that_did_not_come_to_its_end_counts_none() -> None:
         assert made.lines()[0]["generated_tokens"] is None
 
 
-async def test_what_needs_no_slot_counts_none() -> None:
-    async def tokenize(call: Call) -> None:
-        await call.whole({"timings": TIMINGS})
-
-    async with FakeLlama(1, tokenize) as llama, balancer(llama) as made:
-        await made.ask(post("/tokenize"))
-
-        assert made.metric("tokens_total", kind="prompt") == 0
-
-
 async def test_clients_may_read_the_metrics_of_one_big_llama_server() -> None:
     async with FakeLlama(1, stream) as llama, balancer(llama) as made:
         await made.ask(post("/v1/chat/completions"))

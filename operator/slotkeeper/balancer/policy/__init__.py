@@ -6,13 +6,15 @@ from slotkeeper.balancer.policy.letting_go import Look
 from slotkeeper.balancer.policy.matching import Affinity
 from slotkeeper.balancer.policy.prefixes import Ladder, ladder
 from slotkeeper.balancer.policy.replica import Replica
-from slotkeeper.balancer.policy.ticket import Claim, Standing, Ticket
+from slotkeeper.balancer.policy.ticket import Claim, Held, Inherited, Standing, Ticket
 
 __all__ = [
     "Affinity",
     "Bounds",
     "Claim",
     "Dispatcher",
+    "Held",
+    "Inherited",
     "Ladder",
     "Look",
     "PeakDemand",

@@ -28,13 +28,20 @@ class WarmPrompts(RuleBasedStateMachine):
 
     def give(self) -> None:
         self.given_at = self.now
+        # Who waits centrally is overtaken by what is given now, and may join a line after that.
+        lines = {ticket: self.line(ticket) for ticket in self.waiting}
         for claim in self.made.claims(self.now):
             self.waiting.remove(claim.ticket)
             for other in self.waiting:
                 # It would have taken this slot.
-                if other.line in {None, claim.replica.name}:
+                if lines[other] in {None, claim.replica.name}:
                     self.overtaken[other] += other.rank < claim.ticket.rank
             self.running.append(claim)
+
+    def line(self, ticket: Ticket[int]) -> str | None:
+        """The line in which slots are given now: its time there may be over."""
+        over = ticket.lined_at is not None and self.now - ticket.lined_at >= 5
+        return None if over else ticket.line
 
     @rule(prompt=PROMPTS, standing=STANDINGS)
     def arrive(self, prompt: tuple[int, ...], standing: Standing) -> None:
