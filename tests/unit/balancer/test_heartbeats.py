@@ -437,3 +437,26 @@ def answering(tree: object, status: str, *, indent: int | None = None) -> Script
         )
 
     return answer
+
+
+async def test_who_waits_for_a_balancer_that_leads_gets_the_rest_from_it() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, heartbeat_seconds=BEAT) as leading,
+        balancer(heartbeat_seconds=BEAT) as standing_by,
+        await leading.start(post("/completion")),
+    ):
+        standing_by.proxy.stand_by(None)
+        async with await standing_by.start(post("/completion", STREAM)) as client:
+            await client.reader.readuntil(b"\r\n\r\n")
+            await comments(client, 2)
+            standing_by.proxy.stand_by(f"127.0.0.1:{leading.port}")
+            await until(lambda: leading.dispatcher.waiting == 1)
+            assert not standing_by.proxy.heartbeats._due
+            await comments(client, 3)
+            assert await served(llama, client) == WELL
+        await standing_by.at_rest()
+        (line,) = standing_by.lines()
+
+    assert (line["relayed"], line["outcome"]) == (True, "answered")
+    assert line["heartbeats"] >= 2

@@ -125,3 +125,15 @@ async def test_an_address_in_use_is_said_in_a_sentence() -> None:
 
     assert started.returncode == 1
     assert "cannot start" in json.loads(out)["message"]
+
+
+async def test_those_who_wait_for_a_stream_get_signs_of_life() -> None:
+    async with process(
+        *("--replica", "127.0.0.1:9", "--heartbeat-seconds", "0.01", "--linger-seconds", "0")
+    ) as balancer:
+        async with await RawClient.connect(balancer.port) as client:
+            await client.send(post("/completion", b'{"stream":true}'))
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            assert b"text/event-stream" in head
+            await client.reader.readuntil(b": waiting, position 1\n\n")
+        balancer.process.send_signal(signal.SIGTERM)
