@@ -460,3 +460,37 @@ async def test_who_waits_for_a_balancer_that_leads_gets_the_rest_from_it() -> No
 
     assert (line["relayed"], line["outcome"]) == (True, "answered")
     assert line["heartbeats"] >= 2
+
+
+async def test_who_waits_again_after_a_try_gets_comments_too() -> None:
+    async def die(call: Call) -> None:
+        llama.loading = True
+        llama.script = when_told
+        call.reset()
+
+    async with (
+        FakeLlama(1, die) as llama,
+        balancer(llama, heartbeat_seconds=BEAT) as made,
+        await made.start(post("/completion", STREAM)) as client,
+    ):
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert b"X-Slotkeeper-Queue-Position: 0\r\n" in head
+        await comments(client, 2)
+        llama.loading = False
+        assert await served(llama, client) == WELL
+
+
+async def test_who_does_not_read_is_sent_no_more_comments() -> None:
+    async with FakeLlama(1, when_told) as llama, waiting(llama) as (made, client):
+        (forward,) = (each for each in made.proxy.active if each.early)
+        connection = forward.exchange._connection
+        connection.pause_writing()
+        sent = forward.early.beats if forward.early else 0
+        async with await made.start(post("/completion", STREAM)) as other:
+            await other.reader.readuntil(b"\r\n\r\n")
+            await comments(other, 3)
+        assert forward.early
+        assert forward.early.beats == sent
+        connection.resume_writing()
+        await until(lambda: forward.early and forward.early.beats > sent)
+        assert await served(llama, client) == WELL

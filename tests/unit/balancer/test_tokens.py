@@ -230,6 +230,12 @@ def test_json_that_a_model_made_up_counts_none() -> None:
     assert said(EMBEDDINGS, [dump({"data": FAKE})]) is None
 
 
+def test_pieces_between_which_something_was_left_out_are_not_read_as_one() -> None:
+    usage = b'{"z":{"a":[{"usage":{"prompt_tokens":1,"completion_tokens":1,"s":"'
+
+    assert said(CHAT, [usage, b'"}}],"c":"' + b"x" * 9000 + b'"}}']) is None
+
+
 NASTY = st.lists(st.sampled_from([*'"\\{}:,\r\n0a', '"usage":{', '"timings":'])).map("".join)
 
 

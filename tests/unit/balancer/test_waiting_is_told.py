@@ -89,6 +89,19 @@ async def test_who_is_given_up_is_told_how_long_it_waited_for_its_last_try() -> 
     assert float(response.headers[WAIT]) == pytest.approx(line["wait"], abs=0.001)
 
 
+async def test_who_waits_again_after_a_try_is_told_of_all_its_wait() -> None:
+    async def die(call: Call) -> None:
+        llama.loading = True
+        call.reset()
+
+    bounds = Bounds(max_wait_no_replica=0.05)
+    async with FakeLlama(1, die) as llama, balancer(llama, bounds=bounds) as made:
+        response = await made.ask(post("/completion"))
+
+    assert response.status == 503
+    assert float(response.headers[WAIT]) >= 0.05
+
+
 async def test_people_see_who_waits_for_what() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
