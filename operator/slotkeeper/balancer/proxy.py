@@ -62,6 +62,7 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
 
@@ -256,10 +257,12 @@ class Proxy:
         due = self.dispatcher.next_call()
         if due is None:
             return
-        if self._timer and self._timer.when() > due:
+        if self._timer and self._timer_due > due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
+            # uvloop's handles do not say when, if that is less than a millisecond away.
+            self._timer_due = due
             self._timer = self._loop.call_at(due, self._time_is_up)
 
     def _time_is_up(self) -> None:

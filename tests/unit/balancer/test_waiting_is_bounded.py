@@ -36,3 +36,17 @@ async def test_who_waits_too_long_for_a_first_replica_gets_503() -> None:
 
         assert (response.status, response.error_code) == (503, "no_replica")
         assert "retry-after" in response.headers
+
+
+async def test_many_whose_time_is_over_at_once_are_all_told() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, bounds=Bounds(max_wait=0)) as made,
+        await made.start(post("/completion")),
+    ):
+        clients = [await made.client() for _ in range(5)]
+        for client in clients:
+            client.writer.write(post("/completion"))
+        answers = [await client.response() for client in clients]
+
+    assert [answer.error_code for answer in answers] == ["no_free_slot"] * 5
