@@ -12,7 +12,8 @@ from fake_llama import FakeLlama
 from raw_http import RawClient, Response
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
-from slotkeeper.balancer.callers import Callers
+from slotkeeper.balancer.callers import Callers, Rules
+from slotkeeper.balancer.keys import Keys
 from slotkeeper.balancer.policy import Affinity, Bounds, Dispatcher
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.record import AccessLog
@@ -23,7 +24,14 @@ from until import until
 
 WARM = Affinity()
 QUICK = Patience(
-    first_retry=0.002, last_retry=0.01, answer=1, first_look=0.001, last_look=0.002, give_back=30
+    first_retry=0.002,
+    last_retry=0.01,
+    answer=1,
+    first_look=0.001,
+    last_look=0.002,
+    give_back=30,
+    first_aside=0.002,
+    last_aside=0.02,
 )
 
 
@@ -83,6 +91,8 @@ async def balancer(
     bounds: Bounds | None = None,
     affinity: Affinity | None = WARM,
     max_priority: int = 0,
+    rules: Rules | None = None,
+    keys: Keys | None = None,
     limits: Limits | None = None,
     patience: Patience = QUICK,
     heartbeat_seconds: float = 0,
@@ -93,7 +103,7 @@ async def balancer(
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
-        Callers(max_priority, b"salt"),
+        Callers(rules or Rules(max_priority), b"salt", keys),
         access,
         Model("tiny", 1_700_000_000),
         slots=slots,

@@ -91,8 +91,8 @@ class Operator:
 
 
 def stored(cluster: FakeCluster, name: str = "chat", **spec: Any) -> Manifest:
-    """A LlamaServer that a user has applied."""
-    raw = raw_server(name, **spec)
+    """A LlamaServer that a user has applied: with one balancer, unless `spec` says more."""
+    raw = raw_server(name, **{"balancer": {"replicas": 1}, **spec})
     raw["metadata"]["namespace"] = "default"
     return cluster.put(raw)
 

@@ -2,8 +2,7 @@
 
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.record import AccessLog
-from slotkeeper.balancer.trace import trace_id
+from slotkeeper.balancer.record import AccessLog, said
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 
@@ -15,10 +14,10 @@ class Accounts:
         self._metrics = metrics
         self.log = log
 
-    def refused(self, exchange: Exchange, refusal: Refusal) -> None:
-        """A request was refused as it came."""
+    def refused(self, exchange: Exchange, refusal: Refusal, key: str | None) -> None:
+        """A request was refused as it came; `key`: the name of its API key."""
         self._metrics.over("refused", refusal.status)
-        self.log.add({**_said(exchange), "outcome": "refused", "code": refusal.code})
+        self.log.add({**said(exchange, key), "outcome": "refused", "code": refusal.code})
 
     def over(self, forward: Forward, outcome: str, now: float) -> None:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
@@ -41,7 +40,7 @@ class Accounts:
                 metrics.took(tokens)
         self.log.add(
             {
-                **_said(exchange),
+                **said(exchange, forward.key),
                 "outcome": outcome,
                 "replica": forward.replica or None,
                 "relayed": forward.relayed,
@@ -59,14 +58,3 @@ class Accounts:
                 "generated_tokens": tokens and tokens.generated,
             }
         )
-
-
-def _said(exchange: Exchange) -> dict[str, object]:
-    request = exchange.request
-    return {
-        "client": exchange.peer,
-        "method": request.method.decode(),
-        "path": request.path.decode("ascii", "replace"),
-        "trace": trace_id(request),
-        "status": exchange.status or None,
-    }

@@ -12,6 +12,9 @@ from slotkeeper.wire.message import Answer, Header, Headers, json_answer
 Json = dict[str, object]
 
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+QUEUE_POSITION = b"X-Slotkeeper-Queue-Position"
+WAIT_SECONDS = b"X-Slotkeeper-Wait-Seconds"
+"""Headers that an answer that is passed on gets from us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +108,18 @@ def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -
 def waiting_headers(seconds: float, position: int | None) -> Headers:
     """How long a request has waited, and its place when it came; None: there was none for it."""
     headers = [] if position is None else [position_header(position)]
-    return [*headers, (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % seconds)]
+    return [*headers, (WAIT_SECONDS, b"%.3f" % seconds)]
 
 
 def position_header(position: int) -> Header:
     """The place in the queue that a request had when it came."""
-    return b"X-Slotkeeper-Queue-Position", b"%d" % position
+    return QUEUE_POSITION, b"%d" % position
 
 
 def queue_full(message: str, retry_after: float) -> Refusal:
     """429: there is no place in the queue."""
-    refusal = Refusal(429, "queue_full", message, retry_after=retry_after)
-    refusal.headers += waiting_headers(0.0, None)
-    return refusal
+    told = waiting_headers(0.0, None)
+    return Refusal(429, "queue_full", message, retry_after=retry_after, headers=told)
 
 
 def waited_too_long(dispatcher: Dispatcher[Any], retry_after: float) -> Refusal:
@@ -139,3 +141,8 @@ def draining() -> Refusal:
 def replica_failed(reason: str) -> Refusal:
     """502: replicas failed the request before they answered, time and again."""
     return Refusal(502, "replica_failed", f"the replica failed before it answered: {reason}")
+
+
+def no_api_key(message: str) -> Refusal:
+    """401: it must say an API key, and `message` why what it says is none."""
+    return Refusal(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])

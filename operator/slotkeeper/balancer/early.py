@@ -6,6 +6,7 @@ the request must be said inside that answer, whose status is 200.
 
 import json
 
+from slotkeeper.balancer import cors
 from slotkeeper.balancer.answers import position_header
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -82,7 +83,7 @@ class EarlyStream:
             ResponseHead(200, b"OK", headers, True),
             chunked=True,
             connection=self._exchange.connection_header(),
-            added=[position_header(self._position)],
+            added=[position_header(self._position), *cors.readable(request)],
         )
 
     def _event(self, body: bytes, status: int) -> bytes:

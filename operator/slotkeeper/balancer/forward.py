@@ -3,20 +3,25 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from slotkeeper.balancer import answers
+from slotkeeper.balancer import answers, cors
 from slotkeeper.balancer.early import EarlyStream
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
+from slotkeeper.balancer.routes import Route
 from slotkeeper.balancer.tokens import Ends
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import ResponseHead, request_bytes, response_bytes
+from slotkeeper.wire.message import Headers, ResponseHead, request_bytes, response_bytes
 
 if TYPE_CHECKING:
     from slotkeeper.balancer.proxy import Proxy
 
+NOT_PASSED_ON = OWN_HEADERS | {b"x-conversation-id"}
+"""Headers that are never for a llama-server. With a conversation's id it would go on decoding after
+its client has gone, and end what another client runs under the same id."""
 _MAX_TRIES = 3
 _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
@@ -42,6 +47,8 @@ class Forward:
         "exchange",
         "first_at",
         "hit",
+        "key",
+        "own",
         "position",
         "received",
         "relayed",
@@ -62,6 +69,10 @@ class Forward:
         """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
         """Where it was sent: a replica, or the balancer that it was relayed to."""
+        self.key: str | None = None
+        """The name of its API key."""
+        self.own: Route | None = None
+        """What of our own is asked for, where it is the other balancer that is asked first."""
         self.relayed = False
         """Another balancer gives it its slot."""
         self.hit: bool | None = None
@@ -119,10 +130,8 @@ class Forward:
         elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
-        if claim and connection:
-            self._proxy.replicas.abandon(claim)
-        elif claim:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
+        if claim:
+            self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
@@ -130,17 +139,10 @@ class Forward:
         if self.early:
             self.early.refuse(refusal)
         else:
-            refusal.headers += answers.waiting_headers(self.waited, self.position)
-            self.exchange.refuse(refusal)
+            told = answers.waiting_headers(self.waited, self.position)
+            refusal.headers = (*refusal.headers, *told)
+            cors.refuse(self.exchange, refusal)
         self._over(outcome)
-
-    def beat(self) -> None:
-        """Tell the client, which asked for a stream, that its request still waits."""
-        if self.exchange.paused:
-            return
-        if self.early is None:
-            self.early = EarlyStream(self.exchange, self.position)
-        self.early.beat(self._proxy.dispatcher.queue.position(self.ticket))
 
     @property
     def waited(self) -> float:
@@ -169,7 +171,7 @@ class Forward:
         self._reset = framing.until_close or not self._raw
         connection = exchange.connection_header(closing=self._reset)
         chunked = framing.chunked and self._raw
-        added = [] if self.relayed else answers.waiting_headers(self.waited, self.position)
+        added = [] if self.relayed else self._waited()
         data = response_bytes(head, chunked=chunked, connection=connection, added=added)
         if more:
             self._head = head.status, data
@@ -188,6 +190,7 @@ class Forward:
         """The answer is complete, and llama-server has freed its slot in the same step."""
         claim, self.claim, self._connection, self._pool = self.claim, None, None, None
         if claim:
+            self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._write(self.early.end() if self.early and not self._raw else b"")
         self.exchange.end()
@@ -208,7 +211,9 @@ class Forward:
             return
         claim, self.claim, self._pool = self.claim, None, None
         if claim:
-            self._proxy.replicas.abandon(claim)
+            fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+            self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._let_go(claim, sent=True)
         if self.early.streams if self.early else self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
@@ -217,6 +222,10 @@ class Forward:
 
     def _reframed(self, payload: bytes) -> bytes:
         return self.early.body(payload) if self.early else payload
+
+    def _waited(self) -> Headers:
+        told = answers.waiting_headers(self.waited, self.position)
+        return [*told, *cors.exposed(self.exchange.request)]
 
     def _write(self, data: bytes) -> None:
         if self._head:
@@ -229,10 +238,8 @@ class Forward:
     async def _calm_down(self, pool: Pool) -> None:
         await asyncio.sleep(CALM_SECONDS)
         if self._pool is pool:
-            self._pool, self._calm, self.relayed = None, True, False
-            self._proxy.dispatcher.requeue(self.ticket)
-            self._proxy.wait(self)
-            self._proxy.pump()
+            self._pool, self._calm = None, True
+            self._again()
 
     def _go(self, pool: Pool) -> None:
         self._pool = pool
@@ -264,7 +271,10 @@ class Forward:
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        head = relayed_bytes(request) if self.relayed else request_bytes(request, OWN_HEADERS)
+        if self.relayed:
+            head = relayed_bytes(request)
+        else:
+            head = request_bytes(request, self._proxy.not_passed_on)
         connection.send(head, request.body, self, to_head=request.method == b"HEAD")
 
     def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
@@ -274,19 +284,31 @@ class Forward:
             self.ticket.tries += 1
             proxy.relay_failed(self.replica, reason)
         else:
-            proxy.replicas.set_aside(claim.replica.name, reason)
-            if sent:
-                proxy.replicas.abandon(claim)
-            else:
-                proxy.dispatcher.finish(claim, proxy.now())
+            fault = Fault.RESET if sent else Fault.REFUSED
+            proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._let_go(claim, sent=sent)
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
-        self.relayed, self.claimed_at = False, None
+        self._again()
+
+    def _again(self) -> None:
+        proxy, self.relayed, self.claimed_at = self._proxy, False, None
+        if self.own:
+            # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
+            cors.answer(self.exchange, proxy.own(self.own))
+            self._over("answered")
+            return
         proxy.dispatcher.requeue(self.ticket)
         proxy.wait(self)
         proxy.pump()
+
+    def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:
+        if sent and self._needs_slot:
+            self._proxy.replicas.abandon(claim)
+        else:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
 
     def _over(self, outcome: str) -> None:
         self.exchange.on_gone = self.exchange.on_pause = None

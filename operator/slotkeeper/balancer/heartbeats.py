@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from slotkeeper.balancer.early import EarlyStream
 from slotkeeper.balancer.streaming import SMALL, asks_for_stream, large_asks_for_stream
 
 if TYPE_CHECKING:
@@ -18,10 +19,15 @@ class Heartbeats:
     """One timer for all that wait: each is due some seconds after it came, and again and again.
 
     Whether a request asks for a stream is looked at when it is first due: most have a slot by
-    then. `spawn` runs something beside.
+    then. `spawn` runs something beside, `position` says the place of a request.
     """
 
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(
+        self,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        position: Callable[["Forward"], int],
+    ) -> None:
+        self._position = position
         self.seconds = 0.0
         """Between two signs; 0: nobody gets any."""
         self._spawn = spawn
@@ -79,5 +85,8 @@ class Heartbeats:
                 self._watch_time()
 
     def _beat(self, forward: "Forward") -> None:
-        forward.beat()
+        if not forward.exchange.paused:
+            if forward.early is None:
+                forward.early = EarlyStream(forward.exchange, forward.position)
+            forward.early.beat(self._position(forward))
         self._due[forward] = self._loop.time() + self.seconds

@@ -19,6 +19,7 @@ from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.endpoints import replicas_of
+from slotkeeper.balancer.keys import KeyFolder, Keys
 from slotkeeper.balancer.lease import FIELD_MANAGER, Peer
 from slotkeeper.balancer.options import Address, Options, parse
 from slotkeeper.balancer.policy import Dispatcher
@@ -45,13 +46,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def balance(options: Options) -> None:
-    """Serve until a signal says to end. Raises OSError where an address cannot be listened on."""
+    """Serve until a signal says to end.
+
+    Raises OSError where an address cannot be listened on, or the API keys cannot be read.
+    """
     loop = asyncio.get_running_loop()
     ending = _signals(loop)
+    salt = os.urandom(16)
+    keys = Keys(salt) if options.api_keys else None
+    folder = KeyFolder(options.api_keys, keys) if options.api_keys and keys is not None else None
+    if folder:
+        folder.load()
     dispatcher: Dispatcher[Any] = Dispatcher(options.bounds, options.affinity)
     proxy = Proxy(
         dispatcher,
-        Callers(options.max_priority, os.urandom(16)),
+        Callers(options.rules, salt, keys),
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         Model(options.model, int(time.time())),
         slots=options.slots,
@@ -62,7 +71,9 @@ async def balance(options: Options) -> None:
     bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
     _log.info("listening on %s:%d, metrics on %s:%d", *bound[0], *bound[1])
     async with asyncio.TaskGroup() as beside:
-        follower = beside.create_task(_follow(options, proxy, admin, bound))
+        followers = [beside.create_task(_follow(options, proxy, admin, bound))]
+        if folder:
+            followers.append(beside.create_task(folder.follow()))
         # What there is now lives as long as the process: no collection looks at it again.
         gc.collect()
         gc.freeze()
@@ -77,7 +88,8 @@ async def balance(options: Options) -> None:
         cut = await proxy.drain(options.drain_seconds)
         if admin.succession:
             await admin.succession.release()
-        follower.cancel()
+        for follower in followers:
+            follower.cancel()
     _log.log(logging.WARNING if cut else logging.INFO, "ended: %d requests cut", cut)
     await proxy.close()
     await clients.close()

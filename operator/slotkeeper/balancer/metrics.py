@@ -8,8 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Dispatcher
-from slotkeeper.balancer.tallies import Counter, Histogram
+from slotkeeper.balancer.tallies import Counter, Counters, Histogram
 from slotkeeper.balancer.tokens import Tokens
 
 _PREFIX = "slotkeeper_balancer"
@@ -24,7 +25,7 @@ class Metrics:
         """Of all answers."""
         self.replica_requests: dict[str, int] = {}
         """Requests that are over, by the replica that had them last."""
-        self._tallies: list[Counter | Histogram] = []
+        self._tallies: list[Counter | Counters | Histogram] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
@@ -57,7 +58,13 @@ class Metrics:
         self.takeovers = self._counter(
             "takeovers", "Times that this balancer began to hand out the slots."
         )
-        self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
+        self.set_aside = Counters(
+            f"{_PREFIX}_replicas_set_aside",
+            "Replicas that failed, by how.",
+            "reason",
+            [fault.value for fault in Fault],
+        )
+        self._tallies.append(self.set_aside)
         self.let_go_timeouts = self._counter(
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."
         )
@@ -96,7 +103,7 @@ class Metrics:
 
 class _Tallied(Collector):
     def __init__(
-        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Histogram]
+        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Counters | Histogram]
     ) -> None:
         self._ends = ends
         self._tallies = tallies

@@ -3,8 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from slotkeeper.balancer.callers import Rules
 from slotkeeper.balancer.policy import Affinity, Bounds
+from slotkeeper.balancer.routes import PASSED_ON
 from slotkeeper.wire.limits import Limits
 
 Address = tuple[str, int]
@@ -26,7 +29,8 @@ class Options:
     model: str
     bounds: Bounds
     affinity: Affinity | None
-    max_priority: int
+    api_keys: Path | None
+    rules: Rules
     heartbeat_seconds: float
     limits: Limits
     linger_seconds: float
@@ -42,6 +46,8 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("--slots goes with --replica; with --endpoints each replica's /slots is read")
     if given.lease and not (given.endpoints and given.identity and given.advertise):
         parser.error("--lease needs --endpoints, --identity and --advertise")
+    if given.key_max_priority and not given.api_keys:
+        parser.error("--key-max-priority needs --api-keys")
     bounds = Bounds(
         max_waiting=given.max_waiting,
         max_waiting_bytes=given.max_waiting_mib * MIB,
@@ -60,7 +66,12 @@ def parse(argv: Sequence[str]) -> Options:
         model=given.model,
         bounds=bounds,
         affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
-        max_priority=given.max_priority,
+        api_keys=given.api_keys,
+        rules=Rules(
+            given.max_priority,
+            dict(given.key_max_priority or ()),
+            frozenset(given.route or PASSED_ON),
+        ),
         heartbeat_seconds=given.heartbeat_seconds,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
@@ -169,6 +180,27 @@ def _parser() -> argparse.ArgumentParser:
         "status is 200 whatever comes; 0: never",
     )
     add(
+        "--api-keys",
+        type=Path,
+        metavar="DIR",
+        help="requests need an API key: the content of one of the files in this folder, whose name "
+        "is the key's; changes are seen within a second or two",
+    )
+    add(
+        "--key-max-priority",
+        action="append",
+        type=_named_count,
+        metavar="NAME=N",
+        help="--max-priority for the API key NAME; may be given several times",
+    )
+    add(
+        "--route",
+        action="append",
+        type=_route,
+        metavar="PATH",
+        help="pass on only this path, as /v1/chat/completions; may be given several times",
+    )
+    add(
         "--linger-seconds",
         type=_seconds,
         default=2.0,
@@ -217,6 +249,21 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number, 0 or more")
     return int(text)
+
+
+def _named_count(text: str) -> tuple[str, int]:
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N")
+    return name, int(number)
+
+
+def _route(text: str) -> bytes:
+    path = text.encode(errors="replace")
+    if path not in PASSED_ON:
+        allowed = ", ".join(sorted(each.decode() for each in PASSED_ON))
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {allowed}")
+    return path
 
 
 def _positive(text: str) -> int:

@@ -6,16 +6,17 @@ import math
 from collections.abc import Coroutine
 from typing import Any
 
-from slotkeeper.balancer import answers, inspection, relay
+from slotkeeper.balancer import answers, cors, inspection, relay
 from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
-from slotkeeper.balancer.forward import Forward
+from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
 from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import KEEPS_PROMPT, STREAMS, Route, route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, STREAMS, Route
+from slotkeeper.balancer.stalls import Stalls
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -45,7 +46,9 @@ class Proxy:
         self.metrics = metrics = Metrics(dispatcher)
         self.peak = PeakDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
-        self.heartbeats = Heartbeats(self.spawn)
+        self.heartbeats = Heartbeats(
+            self.spawn, lambda forward: dispatcher.queue.position(forward.ticket)
+        )
         self.draining = False
         self.leads = True
         """Slots are handed out here; else what comes in is relayed to the balancer that does."""
@@ -56,6 +59,9 @@ class Proxy:
         self._wanted: dict[str, bool] = {}
         self._paused = False
         self._relay: tuple[str, Pool] | None = None
+        self.stalls = Stalls(self.replicas, self.active, patience or Patience())
+        self.not_passed_on = NOT_PASSED_ON | callers.not_passed_on
+        """Headers that are not for llama-server."""
         self._callers = callers
         self._accounts = Accounts(metrics, log)
         self._model = model
@@ -72,17 +78,22 @@ class Proxy:
 
     def handle(self, exchange: Exchange) -> None:
         """A request has come in whole."""
-        request = exchange.request
+        request, name = exchange.request, None
         try:
-            way = route(request.method, request.path)
-            if way not in {Route.DECODE, Route.LIGHT} and self._relay is None:
-                exchange.answer(self._own(way))
+            name = self._callers.name(request)
+            way = self._callers.way(request)
+            if way is Route.PREFLIGHT:
+                cors.answer(exchange, cors.preflight(request))
+                return
+            if way in OWN and self._relay is None:
+                cors.answer(exchange, self.own(way))
                 return
             if self.draining and self._relay is None:
                 raise answers.draining()
             relay.check(request)
-            standing, now = self._callers.standing(request), self.now()
+            standing, now = self._callers.standing(request, name), self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
+            forward.key, forward.own = name, way if way in OWN else None
             try:
                 forward.ticket = self.dispatcher.offer(
                     forward,
@@ -94,8 +105,8 @@ class Proxy:
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
-            exchange.refuse(refusal)
-            self._accounts.refused(exchange, refusal)
+            cors.refuse(exchange, refusal)
+            self._accounts.refused(exchange, refusal, name)
             return
         exchange.on_gone = forward.gone
         self.active.add(forward)
@@ -186,6 +197,19 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def own(self, way: Route) -> Answer:
+        """What we say ourselves of all replicas together."""
+        dispatcher = self.dispatcher
+        if way is Route.MODELS:
+            return answers.models(self._model)
+        if way is Route.SLOTS:
+            return answers.slots(dispatcher, self.replicas.contexts)
+        if way is Route.PROPS:
+            return answers.props(dispatcher, self.replicas.contexts, self._model)
+        if way is Route.METRICS:
+            return answers.metrics(dispatcher, self.metrics.tokens)
+        return answers.health(dispatcher)
+
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
@@ -215,6 +239,7 @@ class Proxy:
         if self._timer:
             self._timer.cancel()
         self.heartbeats.close()
+        await self.stalls.close()
         self._close_relay()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -240,18 +265,6 @@ class Proxy:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
             return ()
         return ladder(request.body)
-
-    def _own(self, way: Route) -> Answer:
-        dispatcher = self.dispatcher
-        if way is Route.MODELS:
-            return answers.models(self._model)
-        if way is Route.SLOTS:
-            return answers.slots(dispatcher, self.replicas.contexts)
-        if way is Route.PROPS:
-            return answers.props(dispatcher, self.replicas.contexts, self._model)
-        if way is Route.METRICS:
-            return answers.metrics(dispatcher, self.metrics.tokens)
-        return answers.health(dispatcher)
 
     def _watch_time(self) -> None:
         due = self.dispatcher.next_call()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from slotkeeper.balancer.faults import Fault, aside_seconds
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import Claim, Dispatcher, Held, Look, Replica
 from slotkeeper.llamacpp.slots import NotSlots, parse_slots, processing
@@ -33,6 +34,14 @@ class Patience:
     give_back: float = 30.0
     """An abandoned request's slot is taken for free after this, whatever /slots says: some
     versions of llama-server finish a request that nobody waits for."""
+    first_aside: float = 0.5
+    """How long a replica is set aside that says it is well and fails the second time in a row;
+    doubled with each further time."""
+    last_aside: float = 30.0
+    stall: float = 30.0
+    """Without a byte on any of its requests a replica is asked whether it is well."""
+    stall_look: float = 1.0
+    """Between two looks at whether bytes have come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +52,8 @@ class _Member:
     pool: Pool
     wanted: bool = True
     context: int = 0
+    answers: int = 0
+    strikes: int = 0  # failures since its last good answer
     joining: asyncio.Task[None] | None = None
     watching: asyncio.Task[None] | None = None
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,16 +107,40 @@ class Replicas:
                 member.pool.close()
         self._freed()
 
-    def set_aside(self, name: str, reason: str) -> None:
-        """A replica failed a connection: it gets nothing new until it is well again."""
+    def set_aside(self, name: str, fault: Fault, reason: str) -> None:
+        """A replica failed: it gets nothing new until it is well again."""
         member = self._members.get(name)
         if member is None or not member.wanted or member.joining:
             return
-        _log.warning("replica %s set aside: %s", name, reason)
-        self._metrics.set_aside.inc()
+        _log.warning("replica %s set aside, %s: %s", name, fault.value, reason)
+        self._metrics.set_aside.inc(fault.value)
         self._dispatcher.drain(name, self._loop.time())
         member.pool.drop_idle()
-        member.joining = self._loop.create_task(self._join(member))
+        member.strikes += fault.denies_health
+        member.joining = self._loop.create_task(self._rejoin(member, fault))
+
+    def answered(self, name: str) -> None:
+        """A replica gave a whole answer."""
+        if member := self._members.get(name):
+            member.answers += 1
+            member.strikes = 0
+
+    def answers(self, name: str) -> int:
+        """How many whole answers a replica gave."""
+        return self._members[name].answers
+
+    def in_use(self, name: str) -> bool:
+        """It is one that gets new requests."""
+        member = self._members.get(name)
+        return member is not None and member.wanted and member.joining is None
+
+    async def is_well(self, name: str) -> bool:
+        """Its /health says so, in time."""
+        try:
+            status, _ = await self._get(self._members[name], "/health")
+        except OSError:
+            return False
+        return status == 200
 
     def abandon(self, claim: Claim[Any]) -> None:
         """A request was sent and is over before its end: free its slot when the replica has."""
@@ -150,6 +185,14 @@ class Replicas:
             member.joining.cancel()
             member.joining = None
         self._dispatcher.drain(member.name, self._loop.time())
+
+    async def _rejoin(self, member: _Member, fault: Fault) -> None:
+        if fault.denies_health:
+            patience = self._patience
+            await asyncio.sleep(
+                aside_seconds(member.strikes, patience.first_aside, patience.last_aside)
+            )
+        await self._join(member)
 
     async def _join(self, member: _Member) -> None:
         delay = self._patience.first_retry
@@ -225,11 +268,16 @@ class Replicas:
     async def _look(self, member: _Member, look: Look) -> list[Held]:
         try:
             status, body = await self._get(member, "/slots")
-            # Without /slots there is nothing to go by but that the connection is closed.
-            count = 0 if status in {404, 501} else processing(parse_slots(body))
+            if status in {404, 501} and self._slots is not None:
+                # Without /slots there is nothing to go by but that the connection is closed.
+                count = 0
+            elif status == 200:
+                count = processing(parse_slots(body))
+            else:
+                return []
         except ConnectionRefusedError as error:
             # The process is gone, and its slots with it.
-            self.set_aside(member.name, str(error))
+            self.set_aside(member.name, Fault.REFUSED, str(error))
             count = 0
         except (OSError, NotSlots):
             return []

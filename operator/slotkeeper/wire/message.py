@@ -61,9 +61,10 @@ class ResponseHead:
     http11: bool
 
     @cached_property
-    def codings(self) -> set[bytes]:
-        """What Transfer-Encoding names."""
-        return tokens_of(self.headers, b"transfer-encoding")
+    def codings(self) -> list[bytes]:
+        """What each Transfer-Encoding header says, in lower case."""
+        name = b"transfer-encoding"
+        return [value.lower() for key, value in self.headers if key.lower() == name]
 
     @cached_property
     def length(self) -> int | None:
@@ -188,6 +189,5 @@ def _not_end_to_end(headers: Headers, always: frozenset[bytes]) -> frozenset[byt
     named = tokens_of(headers, b"connection")
     if not named:
         return always
-    # Content-Length frames the message: a Connection header that names it must not unframe it.
-    named.discard(b"content-length")
-    return always | named
+    # A Connection header must neither unframe the message nor take the host from a request.
+    return always | (named - {b"content-length", b"host"})

@@ -42,5 +42,7 @@ class Server:
             self._listener.close()
         for connection in list(self.connections):
             connection.close(reset=True)
-        # The transports tell their protocols in the loop's next round.
-        await asyncio.sleep(0)
+        # The transports tell their protocols in the loop's next round, and what was accepted
+        # just before is made a connection in the one after that.
+        for _ in range(3):
+            await asyncio.sleep(0)

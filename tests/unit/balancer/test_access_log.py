@@ -12,6 +12,7 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
         assert 0 <= line.pop("wait") <= line.pop("first_byte") <= line.pop("seconds")
         assert line == {
             "time": 1_700_000_000.0,
+            "key": None,
             "method": "POST",
             "path": "/completion",
             "trace": None,

@@ -201,3 +201,24 @@ async def test_a_balancer_says_who_it_is_and_whether_it_leads(page: str) -> None
             said = json.loads((await client.ask(get(page))).body)
 
         assert said == {"identity": "a", "leads": True}
+
+
+async def test_what_a_balancer_answers_itself_never_comes_from_a_replica() -> None:
+    async with FakeLlama(1) as llama, family(llama) as they:
+        leader = await they.add_leader("a")
+        standby = await they.add_standby("b")
+        for server in (leader.made.clients, leader.made.metrics):
+            await server.close()
+
+        props = await standby.made.ask(get("/props"))
+        assert json.loads(props.body)["model_alias"] == "tiny"
+
+
+async def test_nor_when_it_has_been_sent_to_and_fro_between_balancers() -> None:
+    async with FakeLlama(1) as llama, family(llama) as they:
+        await they.add_leader("a")
+        standby = await they.add_standby("b")
+
+        asked = await standby.made.start(get("/props", "X-Slotkeeper-Relayed: 3"))
+        standby.made.proxy.lead()
+        assert json.loads((await asked.response()).body)["model_alias"] == "tiny"

@@ -10,31 +10,34 @@ class Look:
     /slots gives a number of processing slots and no names. What it counts beyond the requests
     that run are abandoned ones, and ones that were never sent from here. Only a request that was
     there when we asked and is there when the answer comes is sure to be in the number: one that
-    began or ended meanwhile may not be, and must not let an abandoned one pass for it.
+    began or ended meanwhile may not be, and must not let an abandoned one pass for it. Nor is one
+    let go that was abandoned before llama-server can have begun it: it would begin, and only then
+    see that nobody waits.
     """
 
     def __init__(self, replica: Replica, now: float) -> None:
         # Inherited ones last: as those have no limit in time, an abandoned one must not be taken
         # for overdue on the strength of a slot that an inherited one holds.
+        settled = [claim for claim in replica.claims if claim.settled_at <= now]
         self._abandoned = sorted(
-            (claim for claim in replica.claims if claim.abandoned_at is not None),
+            (claim for claim in settled if claim.abandoned_at is not None),
             key=lambda claim: (isinstance(claim, Inherited), claim.abandoned_at),
         )
-        self._running = [
-            claim
-            for claim in replica.claims
-            if claim.abandoned_at is None and claim.settled_at <= now
-        ]
+        self._running = [claim for claim in settled if claim.abandoned_at is None]
+        self._unsettled = any(
+            claim.abandoned_at is not None for claim in replica.claims if claim.settled_at > now
+        )
 
     @property
     def nothing(self) -> bool:
-        """There is nothing to ask about."""
-        return not self._abandoned
+        """There is nothing to ask about, now or soon."""
+        return not self._abandoned and not self._unsettled
 
     @property
     def only_inherited(self) -> bool:
         """Nothing but the ends of others' requests is waited for, and those may take minutes."""
-        return bool(self._abandoned) and isinstance(self._abandoned[0], Inherited)
+        first = self._abandoned[0] if self._abandoned else None
+        return isinstance(first, Inherited) and not self._unsettled
 
     def let_go(self, processing: int) -> list[Held]:
         """The claims that are free now that /slots has answered `processing`, the oldest first."""

@@ -71,3 +71,5 @@ class Claim(Held, Generic[T]):
 @dataclass(slots=True, eq=False)
 class Inherited(Held):
     """One slot, held by a request that runs since before this balancer counted the replica's."""
+
+    settled_at: float = -math.inf
