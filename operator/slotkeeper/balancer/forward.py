@@ -30,32 +30,13 @@ _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before 
 class Forward:
     """A request that is passed on; the Receiver of its response."""
 
+    # fmt: off
     __slots__ = (
-        "_calm",
-        "_connection",
-        "_head",
-        "_needs_slot",
-        "_pool",
-        "_proxy",
-        "_raw",
-        "_reset",
-        "arrived",
-        "claim",
-        "claimed_at",
-        "early",
-        "ends",
-        "exchange",
-        "first_at",
-        "hit",
-        "key",
-        "own",
-        "position",
-        "received",
-        "relayed",
-        "replica",
-        "sent",
-        "ticket",
+        "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_reset",
+        "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit", "key",
+        "own", "position", "received", "relayed", "replica", "sent", "ticket",
     )
+    # fmt: on
 
     def __init__(
         self, proxy: "Proxy", exchange: Exchange, *, needs_slot: bool, arrived: float
