@@ -82,7 +82,7 @@ async def test_own_answers_take_no_slot_and_no_place() -> None:
         ("POST", "/lora-adapters", 404),
         ("POST", "/models/load", 404),
         ("POST", "/models/unload", 404),
-        ("GET", "/metrics", 404),
+        ("POST", "/metrics", 405),
         ("GET", "/completion", 405),
         ("DELETE", "/v1/chat/completions", 405),
         ("POST", "/../slots/0", 404),
