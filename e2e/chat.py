@@ -8,6 +8,7 @@ Runs where the server's address can be reached: `e2e/cluster run python e2e/chat
 import argparse
 import asyncio
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 
@@ -69,6 +70,25 @@ async def _read_whole(response: httpx.Response, ending: Ending, _began: float) -
         ending.error = answer["error"]["message"]
 
 
+async def repeat(url: str, clients: int, tokens: int, *, stream: bool) -> list[Ending]:
+    """Let `clients` ask again and again until standard input ends; how every request ended."""
+    endings: list[Ending] = []
+    over = asyncio.Event()
+
+    async def ask(number: int) -> None:
+        while not over.is_set():
+            # A fresh connection each time: a kept one would stay with the balancer it began with.
+            async with httpx.AsyncClient(base_url=url, timeout=900) as client:
+                endings.append(await chat(client, tokens, stream=stream, prompt=f"from {number}"))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(clients):
+            group.create_task(ask(number))
+        await asyncio.to_thread(sys.stdin.read)
+        over.set()
+    return endings
+
+
 async def burst(url: str, requests: int, tokens: int, *, stream: bool) -> list[Ending]:
     """Send all `requests` at once; their endings in the order in which they were sent."""
     # The balancer bounds the wait: a client with a shorter patience would hide what it does.
@@ -88,9 +108,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1, help="sent at the same time (1)")
     parser.add_argument("--tokens", type=int, default=16, help="generated for each (16)")
     parser.add_argument("--stream", action="store_true", help="ask for server-sent events")
+    parser.add_argument(
+        "--repeat", action="store_true", help="each asks again until standard input ends"
+    )
     options = parser.parse_args()
+    send = repeat if options.repeat else burst
     endings = asyncio.run(
-        burst(options.url, options.requests, options.tokens, stream=options.stream)
+        send(options.url, options.requests, options.tokens, stream=options.stream)
     )
     for ending in endings:
         print(json.dumps(asdict(ending)))

@@ -72,6 +72,15 @@ class Server:
         items: list[dict[str, Any]] = found["items"]
         return items
 
+    def replica_addresses(self) -> list[str]:
+        """HOST:PORT of each replica that is there."""
+        pods = self.children("pods")
+        return [
+            f"{pod['status']['podIP']}:8080"
+            for pod in pods
+            if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
+        ]
+
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints in the server's namespace."""
         return self.cluster.kubectl("-n", self.namespace, *arguments)

@@ -96,7 +96,11 @@ class Cluster:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `e2e/cluster ARGUMENTS`; the caller reads its output and ends it."""
         return subprocess.Popen(
-            [*self._command, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+            [*self._command, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -127,10 +131,13 @@ def up(cluster: Cluster, values: Path | None = None) -> None:
     _serve_models(cluster)
 
 
+CHAT = (sys.executable, str(ROOT / "e2e/chat.py"))
+"""The client, to be run where a server's address can be reached."""
+
+
 def chat(cluster: Cluster, url: str, *arguments: str) -> list[dict[str, Any]]:
-    """Run e2e/chat.py where the server's address can be reached; how each request ended."""
-    client = (sys.executable, str(ROOT / "e2e/chat.py"), url, *arguments)
-    return [json.loads(line) for line in cluster.read("run", *client).splitlines()]
+    """Run e2e/chat.py; how each request ended."""
+    return [json.loads(line) for line in cluster.read("run", *CHAT, url, *arguments).splitlines()]
 
 
 def _write_models() -> None:

@@ -46,8 +46,9 @@ class Watch:
         self._process.terminate()
         self._reader.join()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def wait_for(self, values: Sequence[str], seconds: float) -> bool:
         """Whether the field has gone through exactly these values within so many seconds."""
