@@ -54,7 +54,7 @@ class Forward:
         self.replica = ""
         self.hit: bool | None = None
         """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
-        self.received = len(exchange.request.body)
+        self.received = exchange.request.size
         """Bytes of the request's body."""
         self.sent = 0
         """Bytes of the answer's body."""
@@ -191,12 +191,12 @@ class Forward:
         exchange = self.exchange
         request = exchange.request
         if self.claim and self._needs_slot:
-            tokenizing = len(request.body) / _SETTLE_BYTES_PER_SECOND
+            tokenizing = request.size / _SETTLE_BYTES_PER_SECOND
             self.claim.settled_at = self._proxy.now() + _SETTLE_SECONDS + tokenizing
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        connection.send(request_bytes(request), request.body, self)
+        connection.send(request_bytes(request), request.parts, self)
 
     def _try_elsewhere(self, claim: Claim["Forward"], reason: str, *, sent: bool) -> None:
         proxy = self._proxy

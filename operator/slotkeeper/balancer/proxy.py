@@ -8,7 +8,7 @@ from slotkeeper.balancer import answers, inspection
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
+from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
@@ -68,7 +68,7 @@ class Proxy:
             try:
                 forward.ticket = self.dispatcher.offer(
                     forward,
-                    len(request.body),
+                    request.size,
                     now,
                     prompt=self._prompt(request),
                     standing=standing,
@@ -169,7 +169,7 @@ class Proxy:
     def _prompt(self, request: Request) -> Ladder:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
             return ()
-        return ladder(request.body)
+        return ladder(request.beginning(LOOKED_AT))
 
     def _own(self, way: Route) -> Answer:
         dispatcher = self.dispatcher
