@@ -28,6 +28,10 @@ test: prerequisites unit ## Everything: checks, unit tests, API tests, end-to-en
 unit: check ## The quick part of `make test`: checks and unit tests
 	@$(BIN)/pytest tests/unit tests/golden
 
+.PHONY: test-long
+test-long: $(INSTALLED) ## The unit tests that try random inputs, with fifty times as many (minutes)
+	@$(BIN)/pytest --hypothesis-profile=long tests/unit
+
 .PHONY: check
 check: $(INSTALLED) ## Formatter, linter, types and import contracts
 	@$(BIN)/ruff format --check .

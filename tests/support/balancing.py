@@ -12,7 +12,8 @@ from fake_llama import FakeLlama
 from raw_http import RawClient, Response
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
-from slotkeeper.balancer.callers import Callers
+from slotkeeper.balancer.callers import Callers, Rules
+from slotkeeper.balancer.keys import Keys
 from slotkeeper.balancer.policy import Affinity, Bounds, Dispatcher
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.record import AccessLog
@@ -23,7 +24,14 @@ from until import until
 
 WARM = Affinity()
 QUICK = Patience(
-    first_retry=0.002, last_retry=0.01, answer=1, first_look=0.001, last_look=0.002, give_back=30
+    first_retry=0.002,
+    last_retry=0.01,
+    answer=1,
+    first_look=0.001,
+    last_look=0.002,
+    give_back=30,
+    first_aside=0.002,
+    last_aside=0.02,
 )
 
 
@@ -33,6 +41,7 @@ class Balancer:
 
     proxy: Proxy
     clients: Server
+    metrics: Server
     port: int
     metrics_port: int
     admin: Admin
@@ -82,6 +91,8 @@ async def balancer(
     bounds: Bounds | None = None,
     affinity: Affinity | None = WARM,
     max_priority: int = 0,
+    rules: Rules | None = None,
+    keys: Keys | None = None,
     limits: Limits | None = None,
     patience: Patience = QUICK,
 ) -> AsyncIterator[Balancer]:
@@ -91,7 +102,7 @@ async def balancer(
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
-        Callers(max_priority, b"salt"),
+        Callers(rules or Rules(max_priority), b"salt", keys),
         access,
         Model("tiny", 1_700_000_000),
         slots=slots,
@@ -101,14 +112,17 @@ async def balancer(
     clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)
     _, metrics_port = await metrics.listen("127.0.0.1", 0)
-    made = Balancer(proxy, clients, port, metrics_port, admin, log)
-    proxy.replicas.change({replica.name: True for replica in replicas})
+    made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)
+    proxy.change({replica.name: True for replica in replicas})
     well = sum(not replica.loading for replica in replicas)
-    await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
-    async with asyncio.timeout(20):
-        yield made
-    await proxy.close()
-    for client in made.opened:
-        await client.close()
-    await clients.close()
-    await metrics.close()
+    try:
+        await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
+        async with asyncio.timeout(20):
+            yield made
+    finally:
+        # Also after a test that failed: uvloop does not end while something listens.
+        await proxy.close()
+        for client in made.opened:
+            await client.close()
+        await clients.close()
+        await metrics.close()

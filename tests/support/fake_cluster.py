@@ -50,14 +50,22 @@ class FakeCluster:
         return copy.deepcopy(self.objects.get((kind, namespace, name)))
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        name: str = "",
     ) -> Listing:
         self._admit("list", {"kind": kind.kind})
         self.reads += 1
         items = [
             copy.deepcopy(item)
-            for (its_kind, its_namespace, _), item in self.objects.items()
-            if its_kind == kind and namespace in {None, its_namespace} and _matches(item, labels)
+            for (its_kind, its_namespace, its_name), item in self.objects.items()
+            if its_kind == kind
+            and namespace in {None, its_namespace}
+            and name in {"", its_name}
+            and _matches(item, labels)
         ]
         return Listing(items, str(self._version))
 
@@ -107,11 +115,15 @@ class FakeCluster:
         namespace: str | None,
         labels: Mapping[str, str] | None,
         resource_version: str,
+        *,
+        name: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """What has happened since that version; then the stream ends."""
         for version, event in list(self._history):
             place = _place(event.object)
-            asked_for = place[0] == kind and namespace in {None, place[1]}
+            asked_for = (
+                place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
+            )
             is_new = version > int(resource_version or 0)
             if is_new and asked_for and _matches(event.object, labels):
                 yield copy.deepcopy(event)

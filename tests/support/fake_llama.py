@@ -20,6 +20,8 @@ class Call:
     writer: asyncio.StreamWriter
     go: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    free: Callable[[], None] = lambda: None
+    """Gives the slot back: before the answer's last bytes are sent, as llama-server does."""
 
     async def head(self, *, chunked: bool = True, length: int = 0, extra: str = "") -> None:
         framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
@@ -33,10 +35,12 @@ class Call:
         await self.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def end(self) -> None:
+        self.free()
         await self.write(b"0\r\n\r\n")
 
     async def whole(self, tree: object, status: str = "200 OK") -> None:
         body = json.dumps(tree).encode()
+        self.free()
         await self.write(
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
@@ -44,6 +48,8 @@ class Call:
         )
 
     async def write(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop would say it as a RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -109,13 +115,16 @@ class FakeLlama:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Be gone: refuse connections and reset those that there are."""
         if self._server:
             self._server.close()
+        # What was accepted just before is told of in the loop's next rounds.
+        for _ in range(3):
+            await asyncio.sleep(0)
         for writer in self._writers:
             writer.transport.abort()
         for task in self._tasks:
@@ -128,19 +137,20 @@ class FakeLlama:
             await self._arrived.wait_for(lambda: len(self.calls) >= count)
         return self.calls
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         self.connections += 1
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await self._one(reader, writer):
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._tasks.discard(task)
             self._writers.discard(writer)
             writer.transport.abort()
 
@@ -176,6 +186,7 @@ class FakeLlama:
             self.over_commits += 1
         self.busy += 1
         self.most_at_once = max(self.most_at_once, self.busy)
+        call.free = self._free_once()
         async with self._arrived:
             self.calls.append(call)
             self._arrived.notify_all()
@@ -184,16 +195,26 @@ class FakeLlama:
         try:
             await asyncio.wait({script, hung_up}, return_when=asyncio.FIRST_COMPLETED)
             if script.done():
-                self.busy -= 1
+                call.free()
                 await script
             else:
                 call.gone.set()
                 await self.lets_go.wait()
-                self.busy -= 1
+                call.free()
                 raise ConnectionResetError
         finally:
             await _end(script)
             await _end(hung_up)
+
+    def _free_once(self) -> Callable[[], None]:
+        held = [True]
+
+        def free() -> None:
+            if held:
+                held.clear()
+                self.busy -= 1
+
+        return free
 
 
 async def _end(future: asyncio.Future[Any]) -> None:

@@ -1,11 +1,13 @@
 """The metrics port: for Prometheus, probes and the operator, never for clients."""
 
 from collections.abc import Callable
+from urllib.parse import parse_qs
 
 from slotkeeper.balancer.proxy import Proxy
+from slotkeeper.balancer.succession import Succession
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.message import Answer, Request, json_answer
 
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -15,6 +17,7 @@ class Admin:
 
     def __init__(self, proxy: Proxy) -> None:
         self.ready = False
+        self.succession: Succession | None = None
         self._proxy = proxy
         self._pages: dict[bytes, Callable[[], Answer]] = {
             b"/metrics": self._metrics,
@@ -26,6 +29,9 @@ class Admin:
 
     def handle(self, exchange: Exchange) -> None:
         """A request has come in whole."""
+        if exchange.request.path == b"/peer" and self.succession:
+            exchange.answer(_peer(self.succession, exchange.request))
+            return
         page = self._pages.get(exchange.request.path)
         if page is None:
             exchange.refuse(Refusal(404, "not_found", "there is no such page on this port"))
@@ -40,3 +46,10 @@ class Admin:
     def _readiness(self) -> Answer:
         ready = self.ready and not self._proxy.draining
         return json_answer(200 if ready else 503, {"ready": ready})
+
+
+def _peer(succession: Succession, request: Request) -> Answer:
+    """What another balancer asks: whether this one is there and hands out the slots."""
+    query = parse_qs(request.target.partition(b"?")[2].decode("ascii", "replace"))
+    leads = succession.asked(query.get("identity", [""])[0])
+    return json_answer(200, {"identity": succession.me.identity, "leads": leads})

@@ -10,6 +10,10 @@ from slotkeeper.wire.message import Answer, json_answer
 
 Json = dict[str, object]
 
+QUEUE_POSITION = b"X-Slotkeeper-Queue-Position"
+WAIT_SECONDS = b"X-Slotkeeper-Wait-Seconds"
+"""Headers that an answer that is passed on gets from us."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -68,9 +72,9 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     )
 
 
-def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float) -> Answer:
-    """The demand, for whoever decides on replicas."""
-    busy, waiting = dispatcher.busy, dispatcher.waiting
+def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -> Answer:
+    """The demand, for whoever decides on replicas; `busy` slots are held."""
+    waiting = dispatcher.waiting
     return json_answer(
         200,
         {
@@ -108,3 +112,8 @@ def draining() -> Refusal:
 def replica_failed(reason: str) -> Refusal:
     """502: replicas failed the request before they answered, time and again."""
     return Refusal(502, "replica_failed", f"the replica failed before it answered: {reason}")
+
+
+def no_api_key(message: str) -> Refusal:
+    """401: it must say an API key, and `message` why what it says is none."""
+    return Refusal(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])

@@ -1,16 +1,13 @@
 """EndpointSlices -> replicas: who there is, and who may get new requests."""
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from slotkeeper.kube.cluster import ApiError, Cluster, Gone
+from slotkeeper.kube.cluster import Cluster
+from slotkeeper.kube.follow import follow
 from slotkeeper.kube.kinds import ENDPOINT_SLICES
 
-_log = logging.getLogger(__name__)
 _PORT = "http"
-_LONGEST_PAUSE = 5.0
 
 
 def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
@@ -36,35 +33,13 @@ def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
     return replicas
 
 
-async def follow(
-    cluster: Cluster, namespace: str, service: str, changed: Callable[[dict[str, bool]], None]
-) -> None:
-    """Call `changed` with the replicas of a Service, at once and whenever they change. Never ends.
+async def replicas_of(
+    cluster: Cluster, namespace: str, service: str
+) -> AsyncIterator[dict[str, bool]]:
+    """The replicas of a Service, at once and whenever they change. Never ends.
 
-    While the API server does not answer the last ones stay: serving goes on without it. Whatever
-    ends a watch, all is listed again, so that no lost event is missed for long.
+    While the API server does not answer the last ones stay: serving goes on without it.
     """
     labels = {"kubernetes.io/service-name": service}
-    pause = 0.1
-    while True:
-        try:
-            listing = await cluster.list(ENDPOINT_SLICES, namespace, labels)
-            slices = {each["metadata"]["name"]: each for each in listing.items}
-            changed(replicas_in(slices.values()))
-            watch = cluster.watch(ENDPOINT_SLICES, namespace, labels, listing.resource_version)
-            async for event in watch:
-                pause = 0.1
-                if event.type == "BOOKMARK":
-                    continue
-                name = event.object["metadata"]["name"]
-                if event.type == "DELETED":
-                    slices.pop(name, None)
-                else:
-                    slices[name] = event.object
-                changed(replicas_in(slices.values()))
-        except Gone:
-            pass  # that is what listing again is for
-        except ApiError as error:
-            _log.warning("EndpointSlices of %s/%s: %s", namespace, service, error)
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    async for slices in follow(cluster, ENDPOINT_SLICES, namespace, labels):
+        yield replicas_in(slices.values())

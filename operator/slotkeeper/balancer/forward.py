@@ -1,18 +1,25 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from slotkeeper.balancer import answers
+from slotkeeper.balancer import answers, cors
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
+from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
+from slotkeeper.balancer.routes import Route
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import ResponseHead, request_bytes, response_bytes
+from slotkeeper.wire.message import Headers, ResponseHead, request_bytes, response_bytes
 
 if TYPE_CHECKING:
     from slotkeeper.balancer.proxy import Proxy
 
+NOT_PASSED_ON = OWN_HEADERS | {b"x-conversation-id"}
+"""Headers that are never for a llama-server. With a conversation's id it would go on decoding after
+its client has gone, and end what another client runs under the same id."""
 _MAX_TRIES = 3
 _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
@@ -22,9 +29,11 @@ class Forward:
     """A request that is passed on; the Receiver of its response."""
 
     __slots__ = (
+        "_calm",
         "_connection",
         "_head",
         "_needs_slot",
+        "_pool",
         "_proxy",
         "_raw",
         "_reset",
@@ -34,8 +43,11 @@ class Forward:
         "exchange",
         "first_at",
         "hit",
+        "key",
+        "own",
         "position",
         "received",
+        "relayed",
         "replica",
         "sent",
         "ticket",
@@ -52,6 +64,13 @@ class Forward:
         self.position = 0
         """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
         self.replica = ""
+        """Where it was sent: a replica, or the balancer that it was relayed to."""
+        self.key: str | None = None
+        """The name of its API key."""
+        self.own: Route | None = None
+        """What of our own is asked for, where it is the other balancer that is asked first."""
+        self.relayed = False
+        """Another balancer gives it its slot."""
         self.hit: bool | None = None
         """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
         self.received = exchange.request.size
@@ -62,7 +81,9 @@ class Forward:
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
         self._needs_slot = needs_slot
+        self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
+        self._calm = False
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -73,30 +94,39 @@ class Forward:
         self.claimed_at = claim.at
         self.replica = claim.replica.name
         self.hit = claim.hit
-        pool = self._proxy.replicas.pool(self.replica)
-        connection = pool.take()
-        if connection:
-            self._send(connection)
-        else:
-            self._proxy.spawn(self._connect(pool, claim))
+        self._go(self._proxy.replicas.pool(self.replica))
+
+    def relay(self, peer: str, pool: Pool) -> None:
+        """Another balancer hands out the slots: send the request there."""
+        self.relayed = True
+        self.claimed_at = self._proxy.now()
+        self.replica = peer
+        if self._calm or not wanders(self.exchange.request):
+            self._go(pool)
+            return
+        self._pool = pool
+        self._proxy.spawn(self._calm_down(pool))
+
+    def settled(self, now: float) -> bool:
+        """llama-server's /slots counts it, or has no reason to."""
+        return not (self.claim and self._needs_slot) or self.claim.settled_at <= now
 
     def gone(self) -> None:
         """The client went away."""
-        claim, connection = self.claim, self._connection
-        self.claim = self._connection = None
-        if claim is None:
+        claim, connection, pool = self.claim, self._connection, self._pool
+        self.claim = self._connection = self._pool = None
+        if pool is None:
             self._proxy.dispatcher.withdraw(self.ticket)
-        elif connection is None:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
-        else:
+        elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
-            self._proxy.replicas.abandon(claim)
+        if claim:
+            self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
-        self.exchange.refuse(refusal)
+        cors.refuse(self.exchange, refusal)
         self._over(outcome)
 
     def cut(self) -> None:
@@ -117,11 +147,7 @@ class Forward:
         self._reset = framing.until_close or not self._raw
         connection = exchange.connection_header(closing=self._reset)
         chunked = framing.chunked and self._raw
-        waited = (self.claimed_at or self.arrived) - self.arrived
-        added = [
-            (b"X-Slotkeeper-Queue-Position", b"%d" % self.position),
-            (b"X-Slotkeeper-Wait-Seconds", b"%.3f" % waited),
-        ]
+        added = [] if self.relayed else self._waited()
         data = response_bytes(head, chunked=chunked, connection=connection, added=added)
         if more:
             self._head = head.status, data
@@ -137,8 +163,9 @@ class Forward:
 
     def on_end(self) -> None:
         """The answer is complete, and llama-server has freed its slot in the same step."""
-        claim, self.claim, self._connection = self.claim, None, None
+        claim, self.claim, self._connection, self._pool = self.claim, None, None, None
         if claim:
+            self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
         self._write(b"")
         self.exchange.end()
@@ -147,24 +174,34 @@ class Forward:
     def on_lost(self, reason: str, *, began: bool) -> None:
         """The replica's connection is lost."""
         connection, self._connection = self._connection, None
-        claim = self.claim
-        if claim is None or connection is None:
+        pool = self._pool
+        if pool is None or connection is None:
             return
         if not began:
             if connection.reused:
                 # Its keep-alive time was over while the request was on its way.
-                pool = self._proxy.replicas.pool(self.replica)
-                self._proxy.spawn(self._connect(pool, claim))
+                self._proxy.spawn(self._connect(pool))
             else:
-                self._try_elsewhere(claim, reason, sent=True)
+                self._try_elsewhere(reason, sent=True)
             return
-        self.claim = None
-        self._proxy.replicas.abandon(claim)
+        claim, self.claim, self._pool = self.claim, None, None
+        if claim:
+            fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+            self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._let_go(claim, sent=True)
         if self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
         else:
             self.refuse(answers.replica_failed(reason), "failed")
+
+    def _waited(self) -> Headers:
+        waited = (self.claimed_at or self.arrived) - self.arrived
+        return [
+            (answers.QUEUE_POSITION, b"%d" % self.position),
+            (answers.WAIT_SECONDS, b"%.3f" % waited),
+            *cors.exposed(self.exchange.request),
+        ]
 
     def _write(self, data: bytes) -> None:
         if self._head:
@@ -174,14 +211,28 @@ class Forward:
         elif data:
             self.exchange.write(data)
 
-    async def _connect(self, pool: Pool, claim: Claim["Forward"]) -> None:
+    async def _calm_down(self, pool: Pool) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        if self._pool is pool:
+            self._pool, self._calm = None, True
+            self._again()
+
+    def _go(self, pool: Pool) -> None:
+        self._pool = pool
+        connection = pool.take()
+        if connection:
+            self._send(connection)
+        else:
+            self._proxy.spawn(self._connect(pool))
+
+    async def _connect(self, pool: Pool) -> None:
         try:
             connection = await pool.connect()
         except OSError as error:
-            if self.claim is claim:
-                self._try_elsewhere(claim, str(error) or "it did not connect in time", sent=False)
+            if self._pool is pool:
+                self._try_elsewhere(str(error) or "it did not connect in time", sent=False)
             return
-        if self.claim is claim:
+        if self._pool is pool:
             self._send(connection)
         else:
             pool.give_back(connection)
@@ -196,22 +247,43 @@ class Forward:
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
-        connection.send(request_bytes(request), request.parts, self)
-
-    def _try_elsewhere(self, claim: Claim["Forward"], reason: str, *, sent: bool) -> None:
-        proxy = self._proxy
-        self.claim = None
-        proxy.replicas.set_aside(claim.replica.name, reason)
-        if sent:
-            proxy.replicas.abandon(claim)
+        if self.relayed:
+            head = relayed_bytes(request)
         else:
-            proxy.dispatcher.finish(claim, proxy.now())
+            head = request_bytes(request, self._proxy.not_passed_on)
+        connection.send(head, request.parts, self, to_head=request.method == b"HEAD")
+
+    def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
+        proxy, claim = self._proxy, self.claim
+        self.claim = self._pool = None
+        if claim is None:
+            self.ticket.tries += 1
+            proxy.relay_failed(self.replica, reason)
+        else:
+            fault = Fault.RESET if sent else Fault.REFUSED
+            proxy.replicas.set_aside(claim.replica.name, fault, reason)
+            self._let_go(claim, sent=sent)
         if self.ticket.tries >= _MAX_TRIES:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()
+        self._again()
+
+    def _again(self) -> None:
+        proxy, self.relayed = self._proxy, False
+        if self.own:
+            # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
+            cors.answer(self.exchange, proxy.own(self.own))
+            self._over("answered")
+            return
         proxy.dispatcher.requeue(self.ticket)
         proxy.pump()
+
+    def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:
+        if sent and self._needs_slot:
+            self._proxy.replicas.abandon(claim)
+        else:
+            self._proxy.dispatcher.finish(claim, self._proxy.now())
 
     def _over(self, outcome: str) -> None:
         self.exchange.on_gone = self.exchange.on_pause = None

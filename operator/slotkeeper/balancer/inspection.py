@@ -7,8 +7,6 @@ from slotkeeper.wire.message import Answer, json_answer
 
 _MOST = 100
 """Requests that are listed one by one: a look at a long queue must not stop the streams."""
-_KEY = 8
-"""Characters of a key's hash: enough to tell keys apart."""
 
 
 def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
@@ -49,7 +47,7 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
 
 
 def _standing(standing: Standing) -> dict[str, object]:
-    return {"priority": standing.priority, "key": standing.key[:_KEY] or None}
+    return {"priority": standing.priority, "key": standing.key or None}
 
 
 def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
@@ -17,11 +18,14 @@ from typing_extensions import override
 from slotkeeper.balancer.admin import Admin
 from slotkeeper.balancer.answers import Model
 from slotkeeper.balancer.callers import Callers
-from slotkeeper.balancer.endpoints import follow
-from slotkeeper.balancer.options import Options, parse
+from slotkeeper.balancer.endpoints import replicas_of
+from slotkeeper.balancer.keys import KeyFolder, Keys
+from slotkeeper.balancer.lease import FIELD_MANAGER, Peer
+from slotkeeper.balancer.options import Address, Options, parse
 from slotkeeper.balancer.policy import Dispatcher
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.record import AccessLog
+from slotkeeper.balancer.succession import Succession
 from slotkeeper.wire.server import Server
 
 _log = logging.getLogger("slotkeeper.balancer")
@@ -42,13 +46,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def balance(options: Options) -> None:
-    """Serve until a signal says to end. Raises OSError where an address cannot be listened on."""
+    """Serve until a signal says to end.
+
+    Raises OSError where an address cannot be listened on, or the API keys cannot be read.
+    """
     loop = asyncio.get_running_loop()
     ending = _signals(loop)
+    salt = os.urandom(16)
+    keys = Keys(salt) if options.api_keys else None
+    folder = KeyFolder(options.api_keys, keys) if options.api_keys and keys is not None else None
+    if folder:
+        folder.load()
     dispatcher: Dispatcher[Any] = Dispatcher(options.bounds, options.affinity)
     proxy = Proxy(
         dispatcher,
-        Callers(options.max_priority, os.urandom(16)),
+        Callers(options.rules, salt, keys),
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         Model(options.model, int(time.time())),
         slots=options.slots,
@@ -58,38 +70,60 @@ async def balance(options: Options) -> None:
     bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
     _log.info("listening on %s:%d, metrics on %s:%d", *bound[0], *bound[1])
     async with asyncio.TaskGroup() as beside:
-        follower = beside.create_task(_follow(options, proxy, admin))
+        followers = [beside.create_task(_follow(options, proxy, admin, bound))]
+        if folder:
+            followers.append(beside.create_task(folder.follow()))
         # What there is now lives as long as the process: no collection looks at it again.
         gc.collect()
         gc.freeze()
         polite = await ending
         admin.ready = False
         _log.info("ending: %d requests in progress", len(proxy.active))
+        if admin.succession and polite:
+            admin.succession.end()
         if polite:
             await asyncio.sleep(options.linger_seconds)
         clients.drain()
         cut = await proxy.drain(options.drain_seconds)
-        follower.cancel()
+        if admin.succession:
+            await admin.succession.release()
+        for follower in followers:
+            follower.cancel()
     _log.log(logging.WARNING if cut else logging.INFO, "ended: %d requests cut", cut)
     await proxy.close()
     await clients.close()
     await metrics.close()
 
 
-async def _follow(options: Options, proxy: Proxy, admin: Admin) -> None:
+async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[Address]) -> None:
+    """Keep the replicas, and who hands out their slots, as they are. `bound`: the two addresses."""
     if options.endpoints is None:
-        proxy.replicas.change(dict.fromkeys(options.replicas, True))
+        proxy.change(dict.fromkeys(options.replicas, True))
         admin.ready = True
         return
     # The Kubernetes client is slow to import and only needed here.
     from slotkeeper.kube.api import ApiCluster  # noqa: PLC0415
 
-    def changed(replicas: dict[str, bool]) -> None:
-        proxy.replicas.change(replicas)
-        admin.ready = True
+    async with await ApiCluster.connect(FIELD_MANAGER) as cluster, asyncio.TaskGroup() as beside:
+        if options.lease:
+            clients, metrics = (_join(options.advertise, port) for _, port in bound)
+            me = Peer(options.identity, clients, metrics)
+            admin.succession = Succession(cluster, options.lease, me, proxy, _wall)
+        known = False
+        async for replicas in replicas_of(cluster, *options.endpoints):
+            proxy.change(replicas)
+            if not known:
+                admin.ready = known = True
+                if admin.succession:
+                    beside.create_task(admin.succession.run())
 
-    async with await ApiCluster.connect() as cluster:
-        await follow(cluster, *options.endpoints, changed)
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
 
 
 def _signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:

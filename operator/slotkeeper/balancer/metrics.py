@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Dispatcher
-from slotkeeper.balancer.tallies import Counter, Histogram
+from slotkeeper.balancer.tallies import Counter, Counters, Histogram
 
 _PREFIX = "slotkeeper_balancer"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -19,7 +20,7 @@ class Metrics:
     """Counters and histograms; gauges are read from the dispatcher when they are asked for."""
 
     def __init__(self, dispatcher: Dispatcher[Any]) -> None:
-        self._tallies: list[Counter | Histogram] = []
+        self._tallies: list[Counter | Counters | Histogram] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
@@ -39,7 +40,25 @@ class Metrics:
             "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
         )
         self.retries = self._counter("retries", "Requests tried again before their first byte.")
-        self.set_aside = self._counter("replicas_set_aside", "Replicas that failed a connection.")
+        self.leads = Gauge(
+            f"{_PREFIX}_leads",
+            "1 where this balancer hands out the slots, 0 where it stands by.",
+            registry=self._registry,
+        )
+        self.leads.set(1)
+        self.relayed = self._counter(
+            "relayed", "Requests passed on to the balancer that hands out the slots."
+        )
+        self.takeovers = self._counter(
+            "takeovers", "Times that this balancer began to hand out the slots."
+        )
+        self.set_aside = Counters(
+            f"{_PREFIX}_replicas_set_aside",
+            "Replicas that failed, by how.",
+            "reason",
+            [fault.value for fault in Fault],
+        )
+        self._tallies.append(self.set_aside)
         self.let_go_timeouts = self._counter(
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."
         )
@@ -66,7 +85,7 @@ class Metrics:
 
 class _Tallied(Collector):
     def __init__(
-        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Histogram]
+        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Counters | Histogram]
     ) -> None:
         self._ends = ends
         self._tallies = tallies

@@ -3,8 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from slotkeeper.balancer.callers import Rules
 from slotkeeper.balancer.policy import Affinity, Bounds
+from slotkeeper.balancer.routes import PASSED_ON
 from slotkeeper.wire.limits import Limits
 
 Address = tuple[str, int]
@@ -19,11 +22,15 @@ class Options:
     metrics: Address
     replicas: tuple[str, ...]
     endpoints: tuple[str, str] | None
+    lease: tuple[str, str] | None
+    identity: str
+    advertise: str
     slots: int | None
     model: str
     bounds: Bounds
     affinity: Affinity | None
-    max_priority: int
+    api_keys: Path | None
+    rules: Rules
     limits: Limits
     linger_seconds: float
     drain_seconds: float
@@ -36,6 +43,10 @@ def parse(argv: Sequence[str]) -> Options:
     given = parser.parse_args(argv)
     if given.slots is not None and given.endpoints:
         parser.error("--slots goes with --replica; with --endpoints each replica's /slots is read")
+    if given.lease and not (given.endpoints and given.identity and given.advertise):
+        parser.error("--lease needs --endpoints, --identity and --advertise")
+    if given.key_max_priority and not given.api_keys:
+        parser.error("--key-max-priority needs --api-keys")
     bounds = Bounds(
         max_waiting=given.max_waiting,
         max_waiting_bytes=given.max_waiting_mib * MIB,
@@ -47,11 +58,19 @@ def parse(argv: Sequence[str]) -> Options:
         metrics=given.metrics,
         replicas=tuple(dict.fromkeys(given.replica or ())),
         endpoints=given.endpoints,
+        lease=given.lease,
+        identity=given.identity,
+        advertise=given.advertise,
         slots=given.slots,
         model=given.model,
         bounds=bounds,
         affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
-        max_priority=given.max_priority,
+        api_keys=given.api_keys,
+        rules=Rules(
+            given.max_priority,
+            dict(given.key_max_priority or ()),
+            frozenset(given.route or PASSED_ON),
+        ),
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
@@ -88,6 +107,20 @@ def _parser() -> argparse.ArgumentParser:
         type=_service,
         metavar="NAMESPACE/SERVICE",
         help="follow the EndpointSlices of this Kubernetes Service, port name http",
+    )
+    add(
+        "--lease",
+        type=_service,
+        metavar="NAMESPACE/LEASE",
+        help="several balancers: the one that holds this Kubernetes Lease hands out the slots, the "
+        "others pass requests on to it",
+    )
+    add("--identity", default="", metavar="NAME", help="with --lease: this balancer's own name")
+    add(
+        "--advertise",
+        default="",
+        metavar="HOST",
+        help="with --lease: where the other balancers reach this one",
     )
     add("--slots", type=_positive, metavar="N", help="slots of a replica; unset: from its /slots")
     add("--model", default="default", metavar="NAME", help="the name in /v1/models")
@@ -135,6 +168,27 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
+    )
+    add(
+        "--api-keys",
+        type=Path,
+        metavar="DIR",
+        help="requests need an API key: the content of one of the files in this folder, whose name "
+        "is the key's; changes are seen within a second or two",
+    )
+    add(
+        "--key-max-priority",
+        action="append",
+        type=_named_count,
+        metavar="NAME=N",
+        help="--max-priority for the API key NAME; may be given several times",
+    )
+    add(
+        "--route",
+        action="append",
+        type=_route,
+        metavar="PATH",
+        help="pass on only this path, as /v1/chat/completions; may be given several times",
     )
     add(
         "--linger-seconds",
@@ -185,6 +239,21 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number, 0 or more")
     return int(text)
+
+
+def _named_count(text: str) -> tuple[str, int]:
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N")
+    return name, int(number)
+
+
+def _route(text: str) -> bytes:
+    path = text.encode(errors="replace")
+    if path not in PASSED_ON:
+        allowed = ", ".join(sorted(each.decode() for each in PASSED_ON))
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {allowed}")
+    return path
 
 
 def _positive(text: str) -> int:

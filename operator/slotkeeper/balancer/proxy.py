@@ -1,20 +1,27 @@
 """Clients on one side, the dispatcher in the middle, replicas on the other."""
 
 import asyncio
+import logging
+import math
 from collections.abc import Coroutine
 from typing import Any
 
-from slotkeeper.balancer import answers, inspection
+from slotkeeper.balancer import answers, cors, inspection, relay
 from slotkeeper.balancer.callers import Callers
-from slotkeeper.balancer.forward import Forward
+from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
-from slotkeeper.balancer.record import AccessLog
+from slotkeeper.balancer.record import AccessLog, said
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import KEEPS_PROMPT, Route, route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, Route
+from slotkeeper.balancer.stalls import Stalls
+from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, Request
+
+_log = logging.getLogger(__name__)
+_IDLE_RELAYS = 64
 
 
 class Proxy:
@@ -38,8 +45,18 @@ class Proxy:
         self.peak = PeakDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
         self.draining = False
+        self.leads = True
+        """Slots are handed out here; else what comes in is relayed to the balancer that does."""
+        self.sure_until = math.inf
+        """Until when that is known for sure: after it, nothing is handed out."""
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self._wanted: dict[str, bool] = {}
+        self._paused = False
+        self._relay: tuple[str, Pool] | None = None
+        self.stalls = Stalls(self.replicas, self.active, patience or Patience())
+        self.not_passed_on = NOT_PASSED_ON | callers.not_passed_on
+        """Headers that are not for llama-server."""
         self._callers = callers
         self._log = log
         self._model = model
@@ -55,17 +72,22 @@ class Proxy:
 
     def handle(self, exchange: Exchange) -> None:
         """A request has come in whole."""
-        request = exchange.request
+        request, name = exchange.request, None
         try:
-            way = route(request.method, request.path)
-            # Not `in`: an Enum's hash is a call in Python.
-            if way is not Route.DECODE and way is not Route.LIGHT:
-                exchange.answer(self._own(way))
+            name = self._callers.name(request)
+            way = self._callers.way(request)
+            if way is Route.PREFLIGHT:
+                cors.answer(exchange, cors.preflight(request))
                 return
-            if self.draining:
+            if way in OWN and self._relay is None:
+                cors.answer(exchange, self.own(way))
+                return
+            if self.draining and self._relay is None:
                 raise answers.draining()
-            standing, now = self._callers.standing(request), self.now()
+            relay.check(request)
+            standing, now = self._callers.standing(request, name), self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
+            forward.key, forward.own = name, way if way in OWN else None
             try:
                 forward.ticket = self.dispatcher.offer(
                     forward,
@@ -77,15 +99,69 @@ class Proxy:
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
-            exchange.refuse(refusal)
+            cors.refuse(exchange, refusal)
             self.metrics.over("refused", refusal.status)
-            self._log.add({**_said(exchange), "outcome": "refused", "code": refusal.code})
+            self._log.add({**said(exchange, name), "outcome": "refused", "code": refusal.code})
             return
         exchange.on_gone = forward.gone
         self.active.add(forward)
         self._at_rest.clear()
         self._pump(now)
         forward.position = self.dispatcher.queue.position(forward.ticket)
+
+    # Which balancer hands out the slots.
+
+    def change(self, wanted: dict[str, bool]) -> None:
+        """These replicas there are; True: it may get new requests."""
+        self._wanted = wanted
+        if self.leads:
+            self.replicas.change(wanted)
+
+    def lead(self) -> None:
+        """Hand out the slots. What runs on the replicas already is counted first, by /slots."""
+        self.leads, self._paused = True, False
+        self.metrics.leads.set(1)
+        self.metrics.takeovers.inc()
+        self._close_relay()
+        self.replicas.change(self._wanted)
+
+    def stand_by(self, peer: str | None) -> None:
+        """Hand out no slots: relay what waits and what comes to `peer` (HOST:PORT of its clients'
+        side), or hold it while there is none. What runs goes on."""
+        if self.leads:
+            self.leads, self._paused = False, False
+            self.metrics.leads.set(0)
+            self.peak = PeakDemand()
+            self.replicas.change({})
+        if peer == (self._relay and self._relay[0]):
+            return
+        self._close_relay()
+        if peer:
+            host, _, port = peer.rpartition(":")
+            self._relay = peer, Pool(host.strip("[]"), int(port), max_idle=_IDLE_RELAYS)
+        self.pump()
+
+    def pause(self, paused: bool) -> None:
+        """Hand out no slots for a moment, though nobody else does."""
+        self._paused = paused
+        self.pump()
+
+    @property
+    def relays(self) -> bool:
+        """What comes in is passed on to another balancer."""
+        return self._relay is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whoever asks the replicas' /slots now finds all that was sent from here counted."""
+        now = self.now()
+        return all(forward.settled(now) for forward in self.active)
+
+    def relay_failed(self, peer: str, reason: str) -> None:
+        """A relayed request did not get through: hold those to come until it is known where to."""
+        if self._relay and self._relay[0] == peer:
+            _log.warning("balancer %s does not take requests: %s", peer, reason)
+            self._close_relay()
 
     def pump(self) -> None:
         """Give what is free to those who wait. Called after all that may have freed something."""
@@ -97,21 +173,25 @@ class Proxy:
         self.active.discard(forward)
         exchange, metrics, arrived = forward.exchange, self.metrics, forward.arrived
         waited = (forward.claimed_at or now) - arrived
-        metrics.over(outcome, exchange.status)
-        metrics.wait_seconds.observe(waited)
-        metrics.request_seconds.observe(now - arrived)
-        if forward.hit is not None:
-            (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
-        first = None
-        if forward.first_at is not None:
-            first = forward.first_at - arrived
-            metrics.first_token_seconds.observe(first)
+        first = None if forward.first_at is None else forward.first_at - arrived
+        if forward.relayed:
+            # All else is counted where it gets its slot.
+            metrics.relayed.inc()
+        else:
+            metrics.over(outcome, exchange.status)
+            metrics.wait_seconds.observe(waited)
+            metrics.request_seconds.observe(now - arrived)
+            if forward.hit is not None:
+                (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
+            if first is not None:
+                metrics.first_token_seconds.observe(first)
         if self._log.kept:
             self._log.add(
                 {
-                    **_said(exchange),
+                    **said(exchange, forward.key),
                     "outcome": outcome,
                     "replica": forward.replica or None,
+                    "relayed": forward.relayed,
                     "tries": forward.ticket.tries,
                     "hit": forward.hit,
                     "overtaken": forward.ticket.overtaken,
@@ -132,10 +212,23 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def own(self, way: Route) -> Answer:
+        """What we say ourselves of all replicas together."""
+        dispatcher = self.dispatcher
+        if way is Route.MODELS:
+            return answers.models(self._model)
+        if way is Route.SLOTS:
+            return answers.slots(dispatcher, self.replicas.contexts)
+        if way is Route.PROPS:
+            return answers.props(dispatcher, self.replicas.contexts, self._model)
+        return answers.health(dispatcher)
+
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        return answers.autoscaling(self.dispatcher, self.peak.peak(now), now)
+        # What this one still has on replicas, the one that hands out slots counts as well.
+        busy = self.dispatcher.busy if self.leads else 0
+        return answers.autoscaling(self.dispatcher, busy, self.peak.peak(now), now)
 
     def queue(self) -> Answer:
         """Who waits for what, for people."""
@@ -153,35 +246,37 @@ class Proxy:
 
     async def close(self) -> None:
         """Cut what is left and let go of everything."""
+        self._paused = True  # a slot that comes free now is not for the next one
         for forward in list(self.active):
             forward.cut()
         if self._timer:
             self._timer.cancel()
+        await self.stalls.close()
+        self._close_relay()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._log.flush()
 
     def _pump(self, now: float) -> None:
-        claims = self.dispatcher.claims(now)
-        self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
-        for claim in claims:
-            claim.ticket.payload.start(claim)
+        if self._relay:
+            for ticket in self.dispatcher.hand_over():
+                ticket.payload.relay(*self._relay)
+        elif self.leads and not self._paused and now < self.sure_until:
+            claims = self.dispatcher.claims(now)
+            self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+            for claim in claims:
+                claim.ticket.payload.start(claim)
         self._watch_time()
+
+    def _close_relay(self) -> None:
+        if self._relay:
+            self._relay[1].close()
+            self._relay = None
 
     def _prompt(self, request: Request) -> Ladder:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
             return ()
         return ladder(request.beginning(LOOKED_AT))
-
-    def _own(self, way: Route) -> Answer:
-        dispatcher = self.dispatcher
-        if way is Route.MODELS:
-            return answers.models(self._model)
-        if way is Route.SLOTS:
-            return answers.slots(dispatcher, self.replicas.contexts)
-        if way is Route.PROPS:
-            return answers.props(dispatcher, self.replicas.contexts, self._model)
-        return answers.health(dispatcher)
 
     def _watch_time(self) -> None:
         due = self.dispatcher.next_call()
@@ -200,13 +295,3 @@ class Proxy:
             wait = self.dispatcher.retry_after(now)
             ticket.payload.refuse(answers.waited_too_long(self.dispatcher, wait), "expired")
         self.pump()
-
-
-def _said(exchange: Exchange) -> dict[str, object]:
-    request = exchange.request
-    return {
-        "client": exchange.peer,
-        "method": request.method.decode(),
-        "path": request.path.decode("ascii", "replace"),
-        "status": exchange.status or None,
-    }

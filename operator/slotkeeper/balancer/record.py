@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import TextIO
 
+from slotkeeper.wire.exchange import Exchange
+
 _EVERY = 0.2
 
 
@@ -49,3 +51,18 @@ class AccessLog:
         lines, self._lines = self._lines, []
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
+
+
+def said(exchange: Exchange, key: str | None) -> dict[str, object]:
+    """What was asked and answered: the part of a line that all requests have.
+
+    `key`: the name of its API key.
+    """
+    request = exchange.request
+    return {
+        "client": exchange.peer,
+        "key": key,
+        "method": request.method.decode(),
+        "path": request.path.decode("ascii", "replace"),
+        "status": exchange.status or None,
+    }

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from slotkeeper.balancer.faults import Fault, aside_seconds
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Claim, Dispatcher, Look
+from slotkeeper.balancer.policy import Claim, Dispatcher, Held, Look, Replica
 from slotkeeper.llamacpp.slots import NotSlots, parse_slots, processing
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.fetch import get
@@ -28,9 +29,19 @@ class Patience:
     """Between the first two looks at what an abandoned request's replica has let go of: as long as
     a quick decode step. Doubled with each."""
     last_look: float = 0.05
+    inherited_look: float = 0.2
+    """Between two looks where only requests are waited for that did not come through here."""
     give_back: float = 30.0
     """An abandoned request's slot is taken for free after this, whatever /slots says: some
     versions of llama-server finish a request that nobody waits for."""
+    first_aside: float = 0.5
+    """How long a replica is set aside that says it is well and fails the second time in a row;
+    doubled with each further time."""
+    last_aside: float = 30.0
+    stall: float = 30.0
+    """Without a byte on any of its requests a replica is asked whether it is well."""
+    stall_look: float = 1.0
+    """Between two looks at whether bytes have come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +52,8 @@ class _Member:
     pool: Pool
     wanted: bool = True
     context: int = 0
+    answers: int = 0
+    strikes: int = 0  # failures since its last good answer
     joining: asyncio.Task[None] | None = None
     watching: asyncio.Task[None] | None = None
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,24 +107,45 @@ class Replicas:
                 member.pool.close()
         self._freed()
 
-    def set_aside(self, name: str, reason: str) -> None:
-        """A replica failed a connection: it gets nothing new until it is well again."""
+    def set_aside(self, name: str, fault: Fault, reason: str) -> None:
+        """A replica failed: it gets nothing new until it is well again."""
         member = self._members.get(name)
         if member is None or not member.wanted or member.joining:
             return
-        _log.warning("replica %s set aside: %s", name, reason)
-        self._metrics.set_aside.inc()
+        _log.warning("replica %s set aside, %s: %s", name, fault.value, reason)
+        self._metrics.set_aside.inc(fault.value)
         self._dispatcher.drain(name, self._loop.time())
         member.pool.drop_idle()
-        member.joining = self._loop.create_task(self._join(member))
+        member.strikes += fault.denies_health
+        member.joining = self._loop.create_task(self._rejoin(member, fault))
+
+    def answered(self, name: str) -> None:
+        """A replica gave a whole answer."""
+        if member := self._members.get(name):
+            member.answers += 1
+            member.strikes = 0
+
+    def answers(self, name: str) -> int:
+        """How many whole answers a replica gave."""
+        return self._members[name].answers
+
+    def in_use(self, name: str) -> bool:
+        """It is one that gets new requests."""
+        member = self._members.get(name)
+        return member is not None and member.wanted and member.joining is None
+
+    async def is_well(self, name: str) -> bool:
+        """Its /health says so, in time."""
+        try:
+            status, _ = await self._get(self._members[name], "/health")
+        except OSError:
+            return False
+        return status == 200
 
     def abandon(self, claim: Claim[Any]) -> None:
         """A request was sent and is over before its end: free its slot when the replica has."""
         self._dispatcher.abandon(claim, self._loop.time())
-        member = self._members[claim.replica.name]
-        member.abandoned.set()
-        if member.watching is None:
-            member.watching = self._loop.create_task(self._watch(member))
+        self._watch_letting_go(self._members[claim.replica.name])
 
     async def close(self) -> None:
         """End all tasks and connections."""
@@ -126,6 +160,11 @@ class Replicas:
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self._members.values():
             member.pool.close()
+
+    def _watch_letting_go(self, member: _Member) -> None:
+        member.abandoned.set()
+        if member.watching is None:
+            member.watching = self._loop.create_task(self._watch(member))
 
     def _want(self, name: str, usable: bool) -> None:
         member = self._members.get(name)
@@ -147,12 +186,20 @@ class Replicas:
             member.joining = None
         self._dispatcher.drain(member.name, self._loop.time())
 
+    async def _rejoin(self, member: _Member, fault: Fault) -> None:
+        if fault.denies_health:
+            patience = self._patience
+            await asyncio.sleep(
+                aside_seconds(member.strikes, patience.first_aside, patience.last_aside)
+            )
+        await self._join(member)
+
     async def _join(self, member: _Member) -> None:
         delay = self._patience.first_retry
         told = ""
         while True:
             try:
-                slots = await self._look_at_new(member)
+                slots, processing = await self._look_at_new(member)
                 break
             except (OSError, NotSlots) as error:
                 if str(error) != told:
@@ -162,22 +209,32 @@ class Replicas:
             delay = min(2 * delay, self._patience.last_retry)
         member.joining = None
         member.pool.max_idle = slots
-        self._dispatcher.add(member.name, slots, self._loop.time())
-        _log.info("replica %s joined with %d slots", member.name, slots)
+        now = self._loop.time()
+        self._dispatcher.add(member.name, slots, now)
+        self._dispatcher.inherit(member.name, processing, now)
+        _log.info(
+            "replica %s joined with %d slots, %d of them at work already",
+            *(member.name, slots, processing),
+        )
+        if processing:
+            self._watch_letting_go(member)
         self._freed()
 
-    async def _look_at_new(self, member: _Member) -> int:
+    async def _look_at_new(self, member: _Member) -> tuple[int, int]:
+        """How many slots, and how many of them work on what did not come through here."""
         status, _ = await self._get(member, "/health")
         if status != 200:
             raise NotSlots(f"/health answers {status}")
         if self._slots is not None:
-            return self._slots
+            return self._slots, 0
+        known = self._dispatcher.replicas.get(member.name, Replica(member.name, 0))
+        look = Look(known, self._loop.time())
         status, body = await self._get(member, "/slots")
         if status != 200:
             raise NotSlots(f"/slots answers {status}")
         slots = parse_slots(body)
         member.context = min(slot.n_ctx for slot in slots)
-        return len(slots)
+        return len(slots), look.unknown(processing(slots))
 
     async def _watch(self, member: _Member) -> None:
         delay = self._patience.first_look
@@ -203,17 +260,24 @@ class Replicas:
                     await member.abandoned.wait()
                 delay = self._patience.first_look
             except TimeoutError:
-                delay = min(2 * delay, self._patience.last_look)
+                patience = self._patience
+                longest = patience.inherited_look if look.only_inherited else patience.last_look
+                delay = min(2 * delay, longest)
         member.watching = None
 
-    async def _look(self, member: _Member, look: Look) -> list[Claim[Any]]:
+    async def _look(self, member: _Member, look: Look) -> list[Held]:
         try:
             status, body = await self._get(member, "/slots")
-            # Without /slots there is nothing to go by but that the connection is closed.
-            count = 0 if status in {404, 501} else processing(parse_slots(body))
+            if status in {404, 501} and self._slots is not None:
+                # Without /slots there is nothing to go by but that the connection is closed.
+                count = 0
+            elif status == 200:
+                count = processing(parse_slots(body))
+            else:
+                return []
         except ConnectionRefusedError as error:
             # The process is gone, and its slots with it.
-            self.set_aside(member.name, str(error))
+            self.set_aside(member.name, Fault.REFUSED, str(error))
             count = 0
         except (OSError, NotSlots):
             return []

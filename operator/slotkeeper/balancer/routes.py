@@ -1,5 +1,6 @@
 """What is passed on to a llama-server, what the balancer answers itself, and nothing else."""
 
+from collections.abc import Container
 from enum import Enum
 
 from slotkeeper.wire.errors import Refusal
@@ -14,6 +15,7 @@ class Route(Enum):
     MODELS = "models"
     SLOTS = "slots"
     PROPS = "props"
+    PREFLIGHT = "a browser asks what a web page may send"
 
 
 # Light ones too stand in the queue and hold one of our slots: then they are bounded like all
@@ -27,6 +29,8 @@ _POST = {
     b"/v1/responses": Route.DECODE,
     b"/responses": Route.DECODE,
     b"/v1/messages": Route.DECODE,
+    b"/audio/transcriptions": Route.DECODE,
+    b"/v1/audio/transcriptions": Route.DECODE,
     b"/infill": Route.DECODE,
     b"/embedding": Route.DECODE,
     b"/embeddings": Route.DECODE,
@@ -39,12 +43,22 @@ _POST = {
     b"/detokenize": Route.LIGHT,
     b"/apply-template": Route.LIGHT,
     b"/v1/messages/count_tokens": Route.LIGHT,
+    b"/chat/completions/input_tokens": Route.LIGHT,
+    b"/v1/chat/completions/input_tokens": Route.LIGHT,
+    b"/responses/input_tokens": Route.LIGHT,
+    b"/v1/responses/input_tokens": Route.LIGHT,
 }
+
+OWN = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS))
+"""What the balancer answers itself."""
+
+PASSED_ON = frozenset(_POST)
+"""All paths that can be passed on."""
 
 KEEPS_PROMPT = frozenset(
     path
     for path, way in _POST.items()
-    if way is Route.DECODE and b"embedding" not in path and b"rerank" not in path
+    if way is Route.DECODE and not any(part in path for part in (b"embedding", b"rerank", b"audio"))
 )
 """Paths whose prompts llama-server keeps in its cache for those that begin alike."""
 
@@ -58,12 +72,19 @@ _GET = {
 }
 
 
-def route(method: bytes, path: bytes) -> Route:
-    """What happens with `method` on `path`. Raises Refusal with 404 or 405.
+_PUBLIC = frozenset((Route.HEALTH, Route.MODELS))
 
-    Paths are compared as they came: /%63ompletion is not served, and so is no administrative
-    route under whatever spelling.
+
+def route(method: bytes, path: bytes, served: Container[bytes] = PASSED_ON) -> Route:
+    """What happens with `method` on `path`, where `served` are the paths that are passed on.
+
+    Raises Refusal with 404 or 405. Paths are compared as they came: /%63ompletion is not served,
+    and so is no administrative route under whatever spelling.
     """
+    if path in _POST and path not in served:
+        raise Refusal(404, "route_disabled", f"{path.decode()} is switched off on this server")
+    if method == b"OPTIONS" and (path in _GET or path in _POST):
+        return Route.PREFLIGHT
     table = _GET if method in {b"GET", b"HEAD"} else _POST if method == b"POST" else {}
     found = table.get(path)
     if found:
@@ -73,3 +94,10 @@ def route(method: bytes, path: bytes) -> Route:
         allowed = "GET" if path in _GET else "POST"
         raise Refusal(405, "method_not_allowed", f"{name} takes {allowed} here")
     raise Refusal(404, "not_found", f"{name} is not served here")
+
+
+def public(method: bytes, path: bytes) -> bool:
+    """Whether that needs no API key, as with llama-server. Preflights never carry one."""
+    if method in {b"GET", b"HEAD"}:
+        return _GET.get(path) in _PUBLIC
+    return method == b"OPTIONS"

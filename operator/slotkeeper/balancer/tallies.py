@@ -1,7 +1,7 @@
 """Counters and histograms that one thread fills and a scrape reads."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -25,6 +25,29 @@ class Counter:
     def family(self) -> CounterMetricFamily:
         """What it says to Prometheus."""
         return CounterMetricFamily(self._name, self._about, value=self.value)
+
+
+class Counters:
+    """A Counter for each value of a label; those of `values` are there from the start."""
+
+    __slots__ = ("_about", "_counts", "_label", "_name")
+
+    def __init__(self, name: str, about: str, label: str, values: Iterable[str]) -> None:
+        self._name = name
+        self._about = about
+        self._label = label
+        self._counts = dict.fromkeys(values, 0)
+
+    def inc(self, value: str) -> None:
+        """One more of `value`."""
+        self._counts[value] = self._counts.get(value, 0) + 1
+
+    def family(self) -> CounterMetricFamily:
+        """What they say to Prometheus."""
+        family = CounterMetricFamily(self._name, self._about, labels=[self._label])
+        for value, count in self._counts.items():
+            family.add_metric([value], count)
+        return family
 
 
 class Histogram:

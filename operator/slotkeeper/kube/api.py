@@ -49,16 +49,17 @@ _ERRORS = {404: NotFound, 409: Conflict, 410: Gone}
 class ApiCluster:
     """A `Cluster` that is a real API server. Close it, or use it in `async with`."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, manager: str = FIELD_MANAGER) -> None:
+        self._manager = manager
         self._client = ApiClient(configuration)
-        self._client.user_agent = FIELD_MANAGER
+        self._client.user_agent = manager
 
     @classmethod
-    async def connect(cls) -> Self:
+    async def connect(cls, manager: str = FIELD_MANAGER) -> Self:
         """The cluster of `KUBECONFIG`, else the one this pod runs in, else of ~/.kube/config.
 
-        A pod's token is read anew each minute. Raises kubernetes' ConfigException where there is
-        no configuration.
+        `manager` owns the fields that are applied. A pod's token is read anew each minute. Raises
+        kubernetes' ConfigException where there is no configuration.
         """
         configuration = Configuration()
         if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -66,7 +67,7 @@ class ApiCluster:
         else:
             path = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
             await config.load_kube_config(path, client_configuration=configuration)
-        return cls(configuration)
+        return cls(configuration, manager)
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,10 +87,15 @@ class ApiCluster:
             return None
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        name: str = "",
     ) -> Listing:
         """See Cluster."""
-        query = {"labelSelector": _selector(labels)}
+        query = {"labelSelector": _selector(labels), "fieldSelector": _named(name)}
         found = await self._json("GET", _path(kind, namespace), query)
         # The items of a built-in kind come without these two.
         named = {"apiVersion": kind.api_version, "kind": kind.kind}
@@ -99,7 +105,7 @@ class ApiCluster:
     async def create(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
         path = _path(kind_of(manifest), manifest["metadata"]["namespace"])
-        return await self._json("POST", path, {"fieldManager": FIELD_MANAGER}, body=manifest)
+        return await self._json("POST", path, {"fieldManager": self._manager}, body=manifest)
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
@@ -132,6 +138,8 @@ class ApiCluster:
         namespace: str | None,
         labels: Mapping[str, str] | None,
         resource_version: str,
+        *,
+        name: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """See Cluster."""
         query = {
@@ -140,6 +148,7 @@ class ApiCluster:
             "timeoutSeconds": str(WATCH_SECONDS),
             "resourceVersion": resource_version,
             "labelSelector": _selector(labels),
+            "fieldSelector": _named(name),
         }
         path = _path(kind, namespace)
         try:
@@ -157,7 +166,7 @@ class ApiCluster:
     async def _apply(self, manifest: Manifest, subresource: str = "") -> Manifest:
         metadata = manifest["metadata"]
         path = _path(kind_of(manifest), metadata["namespace"], metadata["name"], subresource)
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": self._manager, "force": "true"}
         return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
 
     async def _json(
@@ -211,6 +220,10 @@ def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
 
 def _selector(labels: Mapping[str, str] | None) -> str:
     return ",".join(f"{key}={value}" if value else key for key, value in (labels or {}).items())
+
+
+def _named(name: str) -> str:
+    return f"metadata.name={name}" if name else ""
 
 
 def _event(line: dict[str, Any]) -> WatchEvent:

@@ -75,16 +75,21 @@ class Cluster(Protocol):
         """The object, or None where there is none."""
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        name: str = "",
     ) -> Listing:
         """The objects with these labels, in one namespace or (None) in all; a label's value ""
-        asks only that it is there."""
+        asks only that it is there, `name` for the one of that name."""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create the object; Conflict where there is one of that name."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply as field manager `slotkeeper`, taking fields from other managers.
+        """Server-side apply as this process' field manager, taking fields from other managers.
 
         A `metadata.resourceVersion` in the manifest guards the write: Conflict when it is old.
         """
@@ -107,6 +112,9 @@ class Cluster(Protocol):
         namespace: str | None,
         labels: Mapping[str, str] | None,
         resource_version: str,
+        *,
+        name: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """Changes since `resource_version`, until the stream ends, as it does now and then or after
-        a long silence: go on from the last resource version seen. Gone: list again."""
+        """Changes since `resource_version` of what `list` would list, until the stream ends, as it
+        does now and then or after a long silence: go on from the last resource version seen. Gone:
+        list again."""

@@ -49,4 +49,5 @@ def _slot(item: object) -> Slot:
         raise NotSlots("a slot without an id")
     if not isinstance(busy, bool):
         raise NotSlots(f"slot {number} does not say whether it is processing")
-    return Slot(number, busy, context if isinstance(context, int) else 0)
+    said = isinstance(context, int) and not isinstance(context, bool) and context > 0
+    return Slot(number, busy, context if said else 0)

@@ -1,6 +1,7 @@
 """The side that talks to a replica: connections that are kept, responses that pass through."""
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,10 +11,13 @@ import httptools
 from typing_extensions import override
 
 from slotkeeper.wire.framing import BadResponse, Framing, framing_of
-from slotkeeper.wire.message import Headers, ResponseHead
+from slotkeeper.wire.message import Headers, ResponseHead, value_of
 from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
+# llhttp takes RTSP's as well, status 099, and control characters in the reason.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
+_MAX_DIGITS = 20
 _KEPT = 1024  # bytes of a head that is kept to be recognized
 _COPY = 64 * 1024  # up to here one copied piece is cheaper than two
 
@@ -40,6 +44,8 @@ class Upstream(Pausable):
     def __init__(self, pool: "Pool") -> None:
         self.reused = False
         """It has carried a request before, so that the replica may be closing it right now."""
+        self.garbled = False
+        """What came on it was no HTTP."""
         self._pool = pool
         self._receiver: Receiver | None = None
         self._framing: Framing | None = None
@@ -189,6 +195,7 @@ class Upstream(Pausable):
     def _fail(self, reason: str) -> None:
         receiver, self._receiver = self._receiver, None
         self._unsent.clear()
+        self.garbled = True
         self._transport.abort()
         if receiver:
             receiver.on_lost(reason, began=True)
@@ -278,9 +285,11 @@ def _parse(data: bytes) -> ResponseHead:
         raise BadResponse("it switches protocols unasked") from None
     except httptools.HttpParserError as error:
         raise BadResponse(str(error)) from None
+    if not _STATUS_LINE.match(data):
+        raise BadResponse("no status line of HTTP/1.1 or HTTP/1.0")
+    if len(value_of(events.headers, b"content-length") or b"") > _MAX_DIGITS:
+        raise BadResponse("a Content-Length that is too long")
     version = parser.get_http_version()
-    if version not in {"1.1", "1.0"}:
-        raise BadResponse(f"HTTP/{version}")
     return ResponseHead(parser.get_status_code(), events.reason, events.headers, version == "1.1")
 
 

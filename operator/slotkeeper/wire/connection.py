@@ -46,6 +46,10 @@ class Connection(sockets.Pausable):
         """A client has connected."""
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        if self.server.closed:
+            # It was accepted before the listener closed, and told of after it.
+            self._transport.abort()
+            return
         sockets.tune(transport)
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else ""

@@ -1,30 +1,40 @@
 """Refusals: one clear status with an OpenAI-style JSON body."""
 
 import math
+from collections.abc import Iterable
 
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.message import Answer, Header, json_answer
 
 
 class Refusal(Exception):  # noqa: N818 (it is what a client is told, not a fault of ours)
     """A request is not served.
 
     `status` is HTTP's, `code` a stable word for programs, `message` a sentence for people,
-    `retry_after` seconds after which it may be worth another try.
+    `retry_after` seconds after which it may be worth another try, `headers` what else HTTP wants
+    to be said with this status.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        headers: Iterable[Header] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.headers = tuple(headers)
 
     def answer(self) -> Answer:
         """This refusal as OpenAI's clients expect an error."""
         error = {"message": self.message, "type": _type(self.status), "code": self.code}
         answer = json_answer(self.status, {"error": error})
+        answer.headers.extend(self.headers)
         if self.retry_after is not None:
             answer.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
         return answer

@@ -41,8 +41,10 @@ def framing_of(head: ResponseHead, *, to_head: bool = False) -> Framing:
     if to_head or head.status in {204, 304} or head.status < 200:
         return Counted(0)
     if head.codings:
-        if head.codings != {b"chunked"}:
+        if head.codings != [b"chunked"]:
             raise BadResponse("a Transfer-Encoding other than chunked")
+        if not head.http11:
+            raise BadResponse("chunks in HTTP/1.0")
         return Chunked()
     return UntilClose() if head.length is None else Counted(head.length)
 

@@ -82,9 +82,10 @@ class ResponseHead:
     http11: bool
 
     @cached_property
-    def codings(self) -> set[bytes]:
-        """What Transfer-Encoding names."""
-        return tokens_of(self.headers, b"transfer-encoding")
+    def codings(self) -> list[bytes]:
+        """What each Transfer-Encoding header says, in lower case."""
+        name = b"transfer-encoding"
+        return [value.lower() for key, value in self.headers if key.lower() == name]
 
     @cached_property
     def length(self) -> int | None:
@@ -142,16 +143,21 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
     return tokens
 
 
-def request_bytes(request: Request) -> bytes:
+def request_bytes(
+    request: Request, dropped: Iterable[bytes] = (), added: Iterable[Header] = ()
+) -> bytes:
     """The head with which `request` is passed on; its body follows as it is.
+
+    `dropped` are headers (in lower case) that are not, `added` are further ones.
 
     Written anew rather than copied, with one Content-Length and nothing that concerns only the
     client's connection: what the replica reads is what was parsed here, so that no request can
     be smuggled inside another.
     """
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
-    dropped = _not_end_to_end(request.headers, _NOT_IN_REQUESTS)
-    lines += [b"%s: %s\r\n" % each for each in request.headers if each[0].lower() not in dropped]
+    not_sent = _not_end_to_end(request.headers, _NOT_IN_REQUESTS.union(dropped))
+    lines += [b"%s: %s\r\n" % each for each in request.headers if each[0].lower() not in not_sent]
+    lines += [b"%s: %s\r\n" % header for header in added]
     lines.append(b"Content-Length: %d\r\n\r\n" % request.size)
     return b"".join(lines)
 
@@ -204,6 +210,5 @@ def _not_end_to_end(headers: Headers, always: frozenset[bytes]) -> frozenset[byt
     named = tokens_of(headers, b"connection")
     if not named:
         return always
-    # Content-Length frames the message: a Connection header that names it must not unframe it.
-    named.discard(b"content-length")
-    return always | named
+    # A Connection header must neither unframe the message nor take the host from a request.
+    return always | (named - {b"content-length", b"host"})

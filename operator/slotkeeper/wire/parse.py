@@ -1,5 +1,6 @@
 """Bytes -> requests. Strict: whatever two parsers might read differently is refused."""
 
+import re
 from enum import Enum
 from typing import NoReturn
 
@@ -14,6 +15,9 @@ MAX_HEADERS = 128
 # Bytes from which on a part of a body stays as it is. Smaller ones are put together, since each
 # costs as much memory beside as a part of the smallest does: a client may send chunks of one byte.
 _PART = 64 * 1024
+# A name or an address, and a port. Empty says that the target has no authority.
+_HOST = re.compile(rb"(?:[\w.~%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 
 class Stage(Enum):
@@ -38,6 +42,7 @@ class RequestParser:
         self._refusal: Refusal | None = None
         self._silent = 0
         self._spoke = False
+        self._offer = False  # the request offers to switch protocols
         self.stage = Stage.IDLE
         self.partial = 0
         """Bytes of the body that is being read."""
@@ -65,9 +70,12 @@ class RequestParser:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                # An offer to switch protocols may be ignored; the connection stays HTTP/1.1.
+                # An offer to switch protocols may be ignored, and is. llhttp would take the body
+                # for the other protocol's bytes: it gets the head again, without the offer.
+                head = self._head_without_offer()
+                self._offer = False
                 self._parser = httptools.HttpRequestParser(self)
-                data = data[upgrade.args[0] :]
+                data = head + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 self._refusal = self._refusal or Refusal(
                     400, "bad_request", f"not a valid HTTP/1.1 request: {error}"
@@ -101,19 +109,26 @@ class RequestParser:
         self._spoke = True
         parser = self._parser
         method: bytes = parser.get_method()
+        if method == b"CONNECT":
+            self._bad("no tunnels are made here")
+        if parser.should_upgrade():
+            self._offer = True
+            return
         version: str = parser.get_http_version()
         if self._head_size + len(method) + len(self._target) + 13 > self._limits.max_head:
             self._stop(self._too_large_head())
         if version not in {"1.1", "1.0"}:
-            self._stop(Refusal(400, "bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here"))
+            self._bad("only HTTP/1.1 and HTTP/1.0 are spoken here")
+        target, authority = self._origin_form(method, self._target)
         self._request = Request(
             method=method,
-            target=self._origin_form(method, self._target),
+            target=target,
             headers=self._headers,
             http11=version == "1.1",
-            keep_alive=parser.should_keep_alive() or parser.should_upgrade(),
+            keep_alive=parser.should_keep_alive(),
         )
         self._check_headers(self._request)
+        self._check_host(self._request, authority)
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -131,6 +146,8 @@ class RequestParser:
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._spoke = True
+        if self._offer:
+            return
         if self._pieces:
             self._put_together()
         self._request.parts, self._request.size = self._parts, self.partial
@@ -152,36 +169,52 @@ class RequestParser:
         self._parts.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         self._pieces, self._loose = [], 0
 
+    def _head_without_offer(self) -> bytes:
+        parser = self._parser
+        version = parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s\r\n" % (parser.get_method(), self._target, version)]
+        lines += [b"%s: %s\r\n" % pair for pair in self._headers if pair[0].lower() != b"upgrade"]
+        return b"".join([*lines, b"\r\n"])
+
     def _check_headers(self, request: Request) -> None:
-        hosts = 0
         for name, value in request.headers:
             lower = name.lower()
-            if lower == b"host":
-                hosts += 1
-            elif lower == b"content-length" and int(value) > self._limits.max_body:
+            if lower == b"content-length" and int(value) > self._limits.max_body:
                 self._stop(self._too_large_body())
-            elif lower == b"transfer-encoding" and value.lower() != b"chunked":
-                self._stop(
-                    Refusal(400, "bad_request", "the only Transfer-Encoding taken is chunked")
-                )
+            elif lower == b"transfer-encoding" and (
+                value.lower() != b"chunked" or not request.http11
+            ):
+                self._bad("the only Transfer-Encoding taken is chunked, from HTTP/1.1 on")
             elif lower == b"expect":
                 if value.lower() != b"100-continue":
                     self._stop(Refusal(417, "bad_expect", "the only Expect taken is 100-continue"))
                 # To an HTTP/1.0 client a 100 would look like the answer.
                 self.expects_continue = request.http11
-        if hosts > 1 or (hosts == 0 and request.http11):
-            self._stop(Refusal(400, "bad_request", "exactly one Host header is needed"))
 
-    def _origin_form(self, method: bytes, target: bytes) -> bytes:
-        if target.startswith(b"/"):
-            return target
-        scheme, separator, rest = target.partition(b"://")
-        if separator and scheme.lower() in {b"http", b"https"}:
-            _, slash, path = rest.partition(b"/")
-            return slash + path or b"/"
-        if target != b"*" or method != b"OPTIONS":
-            self._stop(Refusal(400, "bad_request", "the request's target is no path"))
-        return target
+    def _check_host(self, request: Request, authority: bytes | None) -> None:
+        hosts = [value for name, value in request.headers if name.lower() == b"host"]
+        if not hosts and not request.http11:
+            # It goes on as HTTP/1.1, which needs one.
+            hosts = [authority or b""]
+            request.headers.append((b"Host", hosts[0]))
+        if len(hosts) != 1:
+            self._bad("exactly one Host header is needed")
+        if not _HOST.fullmatch(hosts[0]):
+            self._bad("the Host header is no host")
+        if authority is not None and authority.lower() != hosts[0].lower():
+            self._bad("the target and the Host header name two hosts")
+
+    def _origin_form(self, method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+        """The target's path and query, and its authority where it names one."""
+        if b"#" in target:
+            self._bad("the request's target has a fragment")
+        if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+            return target, None
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            self._bad("the request's target is no path")
+        authority, path = absolute.groups()
+        return path if path.startswith(b"/") else b"/" + path, authority
 
     def _too_large_head(self) -> Refusal:
         limit = self._limits.max_head
@@ -190,6 +223,9 @@ class RequestParser:
     def _too_large_body(self) -> Refusal:
         limit = self._limits.max_body
         return Refusal(413, "body_too_large", f"a request's body is limited to {limit} bytes")
+
+    def _bad(self, message: str) -> NoReturn:
+        self._stop(Refusal(400, "bad_request", message))
 
     def _stop(self, refusal: Refusal) -> NoReturn:
         # llhttp stops at an exception, which it hides behind one of its own.

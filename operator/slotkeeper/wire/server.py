@@ -16,6 +16,7 @@ class Server:
         self.room = Room(self.limits.max_held)
         self.connections: set[Connection] = set()
         self.draining = False
+        self.closed = False
         self.loop: asyncio.AbstractEventLoop
         self._listener: asyncio.Server | None = None
 
@@ -36,9 +37,12 @@ class Server:
 
     async def close(self) -> None:
         """Accept no more and cut what is still open."""
+        self.closed = True
         if self._listener:
             self._listener.close()
         for connection in list(self.connections):
             connection.close(reset=True)
-        # The transports tell their protocols in the loop's next round.
-        await asyncio.sleep(0)
+        # The transports tell their protocols in the loop's next round, and what was accepted
+        # just before is made a connection in the one after that.
+        for _ in range(3):
+            await asyncio.sleep(0)

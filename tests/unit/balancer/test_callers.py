@@ -5,7 +5,7 @@ import pytest
 from balancing import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import post
-from slotkeeper.balancer.callers import Callers
+from slotkeeper.balancer.callers import Callers, Rules
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.message import Request
 
@@ -16,7 +16,7 @@ def request(**headers: str) -> Request:
 
 
 def priority(value: str, *, most: int = 5) -> int:
-    return Callers(most).standing(request(X_Priority=value)).priority
+    return Callers(Rules(most)).standing(request(X_Priority=value)).priority
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_without_a_bound_the_header_is_not_looked_at() -> None:
 
 
 def test_requests_with_one_secret_have_one_key_which_does_not_show_it() -> None:
-    callers = Callers(0, b"salt")
+    callers = Callers(salt=b"salt")
     one, same, other, none = (
         callers.standing(request(**headers)).key
         for headers in (
@@ -52,7 +52,7 @@ def test_requests_with_one_secret_have_one_key_which_does_not_show_it() -> None:
 
     assert one == same != other
     assert none == ""
-    assert one != Callers(0, b"else").standing(request(Authorization="Bearer a")).key
+    assert one != Callers(salt=b"else").standing(request(Authorization="Bearer a")).key
 
 
 async def test_waiting_requests_go_by_priority_then_by_turns() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slotkeeper.balancer.endpoints import follow, replicas_in
+from slotkeeper.balancer.endpoints import replicas_in, replicas_of
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Listing, Unreachable, WatchEvent
 
 Slice = dict[str, Any]
@@ -67,8 +67,14 @@ class Script:
         self.asked: list[tuple[str, str | None, Mapping[str, str] | None]] = []
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        name: str = "",
     ) -> Listing:
+        assert not name
         self.asked.append((kind.plural, namespace, labels))
         step: Any = await self._next()
         return Listing(step, "7")
@@ -79,7 +85,10 @@ class Script:
         namespace: str | None,
         labels: Mapping[str, str] | None,
         resource_version: str,
+        *,
+        name: str = "",
     ) -> AsyncIterator[WatchEvent]:
+        assert not name
         assert (kind.plural, namespace, resource_version) == ("endpointslices", "ns", "7")
         assert labels
         step: Any = await self._next()
@@ -100,7 +109,12 @@ async def followed(*steps: list[Slice] | list[WatchEvent] | ApiError) -> list[di
     """What is told while the cluster goes through `steps`."""
     script, told = Script(*steps), list[dict[str, bool]]()
     cluster: Cluster = script  # type: ignore[assignment]
-    following = asyncio.ensure_future(follow(cluster, "ns", "replicas", told.append))
+
+    async def follow() -> None:
+        async for replicas in replicas_of(cluster, "ns", "replicas"):
+            told.append(replicas)
+
+    following = asyncio.ensure_future(follow())
     async with asyncio.timeout(10):
         await script.done.wait()
     following.cancel()

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fake_llama import FakeLlama, when_told
@@ -125,3 +126,39 @@ async def test_an_address_in_use_is_said_in_a_sentence() -> None:
 
     assert started.returncode == 1
     assert "cannot start" in json.loads(out)["message"]
+
+
+async def test_a_key_that_comes_is_let_in_without_a_restart(tmp_path: Path) -> None:
+    async with (
+        FakeLlama(1) as llama,
+        process(
+            "--replica", llama.name, "--api-keys", str(tmp_path), "--linger-seconds", "0"
+        ) as it,
+    ):
+        assert "all requests are refused" in it.said[0]["message"]
+        await it.says("joined")
+        async with await RawClient.connect(it.port) as client:
+            ask = post("/completion", b"{}", "Authorization: Bearer one")
+            assert (await client.ask(ask)).status == 401
+            (tmp_path / "ann").write_text("one")
+            await it.says("API keys: 1")
+            assert (await client.ask(ask)).status == 200
+        it.process.send_signal(signal.SIGTERM)
+        await it.says("ended: 0 requests cut")
+    assert it.process.returncode == 0
+
+
+async def test_a_folder_of_keys_that_is_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "slotkeeper", "balancer", "--replica", "127.0.0.1:1"),
+        *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"),
+        *("--api-keys", str(tmp_path / "gone")),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await started.communicate()
+
+    assert started.returncode == 1
+    assert json.loads(out)["message"] == (
+        f"cannot start: the API keys in {tmp_path / 'gone'} cannot be read: "
+        "No such file or directory"
+    )

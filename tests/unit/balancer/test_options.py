@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from slotkeeper.balancer.callers import Rules
 from slotkeeper.balancer.options import parse
 from slotkeeper.balancer.policy import Affinity
 
@@ -45,8 +48,25 @@ def test_affinity_has_a_size_and_may_be_switched_off() -> None:
 def test_priorities_are_off_until_they_are_bounded() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
-    assert parse(replica).max_priority == 0
-    assert parse([*replica, "--max-priority", "9"]).max_priority == 9
+    assert parse(replica).rules.max_priority == 0
+    assert parse([*replica, "--max-priority", "9"]).rules.max_priority == 9
+
+
+def test_keys_and_routes_are_not_bounded_unless_told() -> None:
+    replica = [*PORTS, "--replica", "a:1"]
+
+    assert (parse(replica).api_keys, parse(replica).rules) == (None, Rules())
+    options = parse(
+        [
+            *(*replica, "--api-keys", "/keys", "--max-priority", "2"),
+            *("--key-max-priority", "a=b=9", "--key-max-priority", "crawler=0"),
+            *("--route", "/v1/chat/completions", "--route", "/infill"),
+        ]
+    )
+    assert options.api_keys == Path("/keys")
+    assert options.rules == Rules(
+        2, {"a=b": 9, "crawler": 0}, frozenset((b"/v1/chat/completions", b"/infill"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,6 +82,13 @@ def test_priorities_are_off_until_they_are_bounded() -> None:
         ([*PORTS, "--replica", "a:1", "--slots", "0"], "1 is the least"),
         ([*PORTS, "--replica", "a:1", "--max-waiting", "-1"], "'-1' is not a number"),
         ([*PORTS, "--replica", "a:1", "--max-wait", "inf"], "'inf' is not a number of seconds"),
+        ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=1"], "needs --api-keys"),
+        ([*PORTS, "--replica", "a:1", "--key-max-priority", "a"], "'a' is not NAME=N"),
+        ([*PORTS, "--replica", "a:1", "--key-max-priority", "=1"], "'=1' is not NAME=N"),
+        ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=-1"], "'a=-1' is not NAME=N"),
+        ([*PORTS, "--replica", "a:1", "--route", "/slots"], "'/slots' is none of /apply-template"),
+        ([*PORTS, "--replica", "a:1", "--route", "/infill/"], "'/infill/' is none of"),
+        ([*PORTS, "--replica", "a:1", "--route", "é"], "'é' is none of"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_sentence(

@@ -59,7 +59,7 @@ async def test_people_see_who_waits_for_what() -> None:
     assert seen["waitingBytes"] == len("secret" + "more" + "urgent!")
     urgent, keyed = seen["byPriorityAndKey"]
     assert (urgent["priority"], urgent["key"], urgent["waiting"]) == (2, None, 1)
-    assert (keyed["priority"], len(keyed["key"]), keyed["waiting"]) == (0, 8, 2)
+    assert (keyed["priority"], len(keyed["key"]), keyed["waiting"]) == (0, 12, 2)
     assert seen["oldestWaitSeconds"] == keyed["oldestWaitSeconds"] >= urgent["oldestWaitSeconds"]
     assert [(each["position"], each["bytes"]) for each in seen["next"]] == [(1, 7), (2, 6), (3, 4)]
     assert seen["replicas"] == [

@@ -113,7 +113,7 @@ def test_a_large_body_stays_in_parts_and_its_crumbs_are_put_together() -> None:
 
 
 def test_a_target_with_a_host_is_taken_as_its_path() -> None:
-    (request,) = parse(b"GET http://a.example/v1/models?x=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    (request,) = parse(b"GET http://a.example/v1/models?x=1 HTTP/1.1\r\nHost: A.example\r\n\r\n")
 
     assert isinstance(request, Request)
     assert (request.target, request.path) == (b"/v1/models?x=1", b"/v1/models")

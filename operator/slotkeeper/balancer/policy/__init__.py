@@ -6,7 +6,7 @@ from slotkeeper.balancer.policy.letting_go import Look
 from slotkeeper.balancer.policy.matching import Affinity
 from slotkeeper.balancer.policy.prefixes import LOOKED_AT, Ladder, ladder
 from slotkeeper.balancer.policy.replica import Replica
-from slotkeeper.balancer.policy.ticket import Claim, Standing, Ticket
+from slotkeeper.balancer.policy.ticket import Claim, Held, Inherited, Standing, Ticket
 
 __all__ = [
     "LOOKED_AT",
@@ -14,6 +14,8 @@ __all__ = [
     "Bounds",
     "Claim",
     "Dispatcher",
+    "Held",
+    "Inherited",
     "Ladder",
     "Look",
     "PeakDemand",

@@ -8,7 +8,7 @@ from slotkeeper.balancer.policy.matching import Affinity, Matcher
 from slotkeeper.balancer.policy.prefixes import Ladder
 from slotkeeper.balancer.policy.queue import Queue
 from slotkeeper.balancer.policy.replica import Replica
-from slotkeeper.balancer.policy.ticket import Claim, Standing, T, Ticket
+from slotkeeper.balancer.policy.ticket import Claim, Held, Inherited, Standing, T, Ticket
 from slotkeeper.balancer.policy.turnover import Turnover
 
 
@@ -102,7 +102,8 @@ class Dispatcher(Generic[T]):
             ticket, replica = match
             self.queue.take(ticket)
             ticket.tries += 1
-            claim = Claim(ticket, replica, now, self.matcher.claimed(ticket, replica))
+            hit = self.matcher.claimed(ticket, replica)
+            claim = Claim(replica, now, ticket=ticket, hit=hit)
             self._claims += 1
             replica.last_claim = self._claims
             replica.claims.add(claim)
@@ -161,9 +162,16 @@ class Dispatcher(Generic[T]):
             return deadline
         return min(deadline, since + self.affinity.max_line_wait)
 
+    def hand_over(self) -> list[Ticket[T]]:
+        """Take out all that wait, in order: another balancer gives them their slots."""
+        tickets = list(self.queue)
+        for ticket in tickets:
+            self.queue.leave(ticket)
+        return tickets
+
     # Slots.
 
-    def finish(self, claim: Claim[T], now: float) -> None:
+    def finish(self, claim: Held, now: float) -> None:
         """The slot is free. A claim that is over already stays so."""
         if claim.over:
             return
@@ -171,7 +179,8 @@ class Dispatcher(Generic[T]):
         replica = claim.replica
         replica.claims.remove(claim)
         self._busy -= 1
-        self._turnover.note(now)
+        if isinstance(claim, Claim):
+            self._turnover.note(now)
         if replica.gone and not replica.claims:
             self.replicas.pop(replica.name, None)
 
@@ -179,6 +188,15 @@ class Dispatcher(Generic[T]):
         """The request is over, its slot is not free before llama-server has let go of it."""
         if claim.abandoned_at is None:
             claim.abandoned_at = now
+
+    def inherit(self, name: str, count: int, now: float) -> None:
+        """So many slots of a replica are held by requests that did not come through here.
+
+        They are of a balancer that was here before, or of whoever goes past this one.
+        """
+        replica = self.replicas[name]
+        replica.claims.update(Inherited(replica, now, abandoned_at=now) for _ in range(count))
+        self._busy += count
 
     # Replicas.
 
@@ -192,9 +210,15 @@ class Dispatcher(Generic[T]):
         return replica
 
     def drain(self, name: str, now: float) -> None:
-        """A replica gets nothing new. What it has goes on."""
+        """A replica gets nothing new. What it has goes on.
+
+        What it inherited is forgotten: it is counted anew should the replica come back.
+        """
         if name in self.replicas:
-            self.replicas[name].accepting = False
+            replica = self.replicas[name]
+            replica.accepting = False
+            for claim in [each for each in replica.claims if isinstance(each, Inherited)]:
+                self.finish(claim, now)
             self.queue.dissolve(name)
             # Should it come back, then maybe as a new process.
             self.matcher.prefixes.forget(name)

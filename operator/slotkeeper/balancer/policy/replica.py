@@ -16,7 +16,7 @@ class Replica:
     gone: bool = False
     """It left for good, and is forgotten with its last claim."""
     claims: set[Any] = field(default_factory=set)
-    """What holds its slots: dispatcher.Claim."""
+    """What holds its slots: ticket.Held."""
     last_claim: int = 0
     """The number of its newest claim: among equals the one that rested longest is next."""
 

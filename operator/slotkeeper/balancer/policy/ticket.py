@@ -47,16 +47,29 @@ class Ticket(Generic[T]):
 
 
 @dataclass(slots=True, eq=False)
-class Claim(Generic[T]):
-    """One slot, held."""
+class Held:
+    """One slot, held: by a Claim, or by a request of before that another balancer sent there."""
 
-    ticket: Ticket[T]
     replica: Replica
     at: float
-    hit: bool | None = None
-    """The replica's cache holds the prompt's longest known prefix; None: the prompt has none."""
     settled_at: float = math.inf
     """When llama-server's /slots is sure to count the request; never, if it needs no slot there."""
     abandoned_at: float | None = None
-    """Since when its request is over though llama-server may still be at it."""
+    """Since when its request is over here though llama-server may still be at it."""
     over: bool = False
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Claim(Held, Generic[T]):
+    """One slot, held by a request that has come through here."""
+
+    ticket: Ticket[T]
+    hit: bool | None = None
+    """The replica's cache holds the prompt's longest known prefix; None: the prompt has none."""
+
+
+@dataclass(slots=True, eq=False)
+class Inherited(Held):
+    """One slot, held by a request that runs since before this balancer counted the replica's."""
+
+    settled_at: float = -math.inf

@@ -72,3 +72,13 @@ def test_a_slot_that_is_not_let_go_of_is_overdue_after_the_limit() -> None:
 
     assert look.overdue(now=10.9, limit=10) == []
     assert look.overdue(now=11.0, limit=10) == [claims[0]]
+
+
+def test_one_that_llama_server_may_not_have_begun_yet_is_not_let_go() -> None:
+    made, (claim,) = running(1, abandoned=1)
+    claim.settled_at = 3
+
+    early, late = (Look(made.replicas["a"], now) for now in (2, 3))
+
+    assert (early.nothing, early.let_go(0)) == (False, [])
+    assert late.let_go(0) == [claim]

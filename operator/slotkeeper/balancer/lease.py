@@ -1,0 +1,68 @@
+"""The Lease that says which of a server's balancers hands out the slots."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import LEASES
+
+FIELD_MANAGER = "slotkeeper-balancer"
+"""Whose the Lease's fields are: the operator only makes the Lease."""
+
+_CLIENTS = "slotkeeper.dev/clients"
+_METRICS = "slotkeeper.dev/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A balancer: its name, and HOST:PORT of its two sides."""
+
+    identity: str
+    clients: str
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A Lease as it was read: who holds it (None: nobody), and how often it changed hands."""
+
+    holder: Peer | None
+    transitions: int
+    version: str
+
+    @classmethod
+    def read(cls, lease: Manifest) -> Self:
+        """What a Lease says. One without addresses is held by nobody that could be asked."""
+        metadata, spec = lease["metadata"], lease.get("spec") or {}
+        identity = spec.get("holderIdentity") or ""
+        said = metadata.get("annotations") or {}
+        holder = Peer(identity, said.get(_CLIENTS, ""), said.get(_METRICS, ""))
+        complete = all((holder.identity, holder.clients, holder.metrics))
+        transitions = int(spec.get("leaseTransitions") or 0)
+        return cls(holder if complete else None, transitions, metadata["resourceVersion"])
+
+
+def manifest(namespace: str, name: str, holder: Peer | None, over: Held, now: datetime) -> Manifest:
+    """The Lease, held by `holder` from `now` on; only over the very one that was read.
+
+    It has no renewal and no duration. A balancer that is alive answers the others' questions,
+    which is known sooner, goes on while the API server is away, and costs no write a second for
+    each server.
+    """
+    annotations = {_CLIENTS: holder.clients, _METRICS: holder.metrics} if holder else {}
+    return {
+        "apiVersion": LEASES.api_version,
+        "kind": LEASES.kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "resourceVersion": over.version,
+            "annotations": annotations,
+        },
+        "spec": {
+            "holderIdentity": holder.identity if holder else "",
+            "acquireTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "leaseTransitions": over.transitions + 1,
+        },
+    }

@@ -1,0 +1,148 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from balancing import balancer
+from fake_llama import FakeLlama
+from raw_http import get, post
+from slotkeeper.balancer.callers import Rules
+from slotkeeper.balancer.routes import KEEPS_PROMPT, PASSED_ON, Route, route
+from slotkeeper.wire.errors import Refusal
+
+ADMINISTRATION = [
+    ("POST", "/slots/0"),
+    ("POST", "/slots/0?action=erase"),
+    ("POST", "/slots/0?action=save"),
+    ("POST", "/slots"),
+    ("POST", "/props"),
+    ("GET", "/lora-adapters"),
+    ("POST", "/lora-adapters"),
+    ("POST", "/models"),
+    ("DELETE", "/models"),
+    ("POST", "/models/load"),
+    ("POST", "/models/unload"),
+    ("GET", "/models/sse"),
+    ("GET", "/tools"),
+    ("POST", "/tools"),
+    ("GET", "/cors-proxy?url=http://169.254.169.254/"),
+    ("POST", "/cors-proxy"),
+    ("GET", "/metrics"),
+    ("POST", "/metrics"),
+    ("POST", "/v1/chat/completions/control"),
+    ("GET", "/v1/stream/c"),
+    ("DELETE", "/v1/stream/c"),
+    ("GET", "/v1/streams"),
+    ("POST", "/predict"),
+    ("GET", "/"),
+    ("GET", "/index.html"),
+]
+
+
+def spellings(path: str) -> Iterator[str]:
+    """What some server, though not ours, might take for `path`."""
+    path, question, query = path.partition("?")
+    tail = question + query
+    first = path[1:2] or "."
+    yield path + tail
+    yield f"{path}/{tail}"
+    yield f"/{path}{tail}"
+    yield path.replace("/", "//") + tail
+    yield path.replace("/", "/./") + tail
+    yield f"/v1/..{path}{tail}"
+    yield f"/completion/..{path}{tail}"
+    yield f"/completion/..%2f{path[1:]}{tail}"
+    yield f"/completion;{path}{tail}"
+    yield f"/%{ord(first):02x}{path[2:]}{tail}"
+    yield f"/%{ord(first):02X}{path[2:]}{tail}"
+    yield "/%2f" + path[1:] + tail
+    yield path.upper() + "/x" + tail
+    yield path.title() + "%00" + tail
+    yield f"{path}%20{tail}"
+    yield f"{path}%3fx{tail}"
+    yield f"\\{path}" if path == "/" else path.replace("/", "/\\", 1) + tail
+    yield f"http://test{path}{tail}"
+    yield f"http://test/{path}{tail}"
+    yield f"HTTP://other:8080{path}/{tail}"
+    yield f"{path}{tail}{'&' if tail else '?'}path=/completion"
+    yield f"{path}#/completion"
+
+
+@pytest.mark.parametrize(("method", "path"), ADMINISTRATION)
+async def test_administration_reaches_no_replica_however_it_is_spelled(
+    method: str, path: str
+) -> None:
+    async with FakeLlama() as llama, balancer(llama) as made:
+        looks = llama.looks
+        for spelling in spellings(path):
+            for each in (method, "POST", "PUT"):
+                response = await made.ask(get(spelling, "Content-Length: 0", method=each))
+                assert response.status in {400, 404, 405}, (each, spelling)
+                assert "error" in json.loads(response.body)
+        assert (llama.calls, llama.looks) == ([], looks)
+
+
+@pytest.mark.parametrize("path", sorted(PASSED_ON))
+async def test_inference_is_passed_on_only_as_it_is_spelled(path: bytes) -> None:
+    name = path.decode()
+    async with FakeLlama() as llama, balancer(llama) as made:
+        assert (await made.ask(post(name))).status == 200
+        assert (await made.ask(post(f"http://test{name}?x=1"))).status == 200
+        assert [call.path for call in llama.calls] == [name, f"{name}?x=1"]
+        escaped = f"/%{path[1]:x}{name[2:]}"
+        for spelling in (f"{name}/", f"/{name}", name.upper(), escaped):
+            assert (await made.ask(post(spelling))).status == 404
+        for method in ("GET", "PUT", "DELETE", "PATCH"):
+            assert (await made.ask(get(name, method=method))).status == 405
+        assert len(llama.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "way"),
+    [
+        ("completion completions v1/completions chat/completions infill", Route.DECODE),
+        ("v1/chat/completions responses v1/responses v1/messages", Route.DECODE),
+        ("embedding embeddings v1/embeddings", Route.DECODE),
+        ("rerank reranking v1/rerank v1/reranking", Route.DECODE),
+        ("audio/transcriptions v1/audio/transcriptions", Route.DECODE),
+        ("tokenize detokenize apply-template v1/messages/count_tokens", Route.LIGHT),
+        ("chat/completions/input_tokens v1/chat/completions/input_tokens", Route.LIGHT),
+        ("responses/input_tokens v1/responses/input_tokens", Route.LIGHT),
+    ],
+)
+def test_every_inference_route_of_llama_server_is_known(names: str, way: Route) -> None:
+    for name in names.split():
+        assert route(b"POST", f"/{name}".encode()) is way
+
+
+def test_prompts_are_kept_where_text_is_decoded() -> None:
+    assert {
+        b"/completion",
+        b"/v1/chat/completions",
+        b"/v1/responses",
+        b"/v1/messages",
+        b"/infill",
+    } <= KEEPS_PROMPT
+    for path in (b"/v1/embeddings", b"/rerank", b"/v1/audio/transcriptions", b"/tokenize"):
+        assert path not in KEEPS_PROMPT
+
+
+async def test_routes_may_be_switched_off() -> None:
+    rules = Rules(routes=frozenset((b"/v1/chat/completions",)))
+    async with FakeLlama() as llama, balancer(llama, rules=rules) as made:
+        assert (await made.ask(post("/v1/chat/completions"))).status == 200
+        for method in ("POST", "GET", "OPTIONS"):
+            off = await made.ask(get("/completion", "Content-Length: 0", method=method))
+            error = json.loads(off.body)["error"]
+            assert (off.status, error["code"]) == (404, "route_disabled")
+            assert "/completion is switched off" in error["message"]
+        for path in ("/health", "/v1/models", "/slots", "/props"):
+            assert (await made.ask(get(path))).status == 200
+        nothing = await made.ask(post("/slots/0"))
+        assert json.loads(nothing.body)["error"]["code"] == "not_found"
+        assert len(llama.calls) == 1
+
+
+def test_a_switched_off_route_is_no_other_method_either() -> None:
+    with pytest.raises(Refusal, match="switched off"):
+        route(b"GET", b"/infill", frozenset())

@@ -1,0 +1,226 @@
+"""Damaged messages, and a second reader beside ours: what both take, they take for the same."""
+
+import random
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h11
+import pytest
+from hypothesis import settings
+
+from conformance import REFUSED, SERVED
+from mutation import cuts, mutants
+from slotkeeper.wire.client import parse_head
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.framing import BadResponse, framing_of
+from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.message import Headers, Request, request_bytes, response_bytes
+from slotkeeper.wire.parse import RequestParser
+
+LIMITS = Limits(max_head=2000, max_body=1000)
+ROUNDS = 60 * settings().max_examples
+"""6,000 damaged messages; with the profile `long`, 300,000."""
+
+REQUESTS = [
+    *SERVED.values(),
+    *(data for _, data in REFUSED.values() if len(data) < 1000),
+    b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n" * 2,
+    b"HEAD /health HTTP/1.1\r\nhost: a\r\nuser-agent: x\r\n\r\n",
+]
+OK = b"HTTP/1.1 200 OK\r\nServer: x\r\n"
+RESPONSES = [
+    OK + b"Content-Length: 2\r\n\r\nhi",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n1;a=b\r\nh\r\n01\r\ni\r\n0\r\nX: y\r\n\r\n",
+    OK + b"Connection: close\r\n\r\nhi",
+    b"HTTP/1.0 200 OK\r\n\r\nhi",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+    b"HTTP/1.1 500 Oh no\r\nContent-Type: a/b\r\nContent-Length: 0\r\n\r\n",
+    OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a reader takes bytes for. `rest` are those behind it."""
+
+    start: tuple[object, ...]
+    headers: Headers
+    body: bytes
+    rest: int | None = None
+
+
+def ours(data: bytes) -> tuple[list[Request], Refusal | None]:
+    """The requests in `data`, fed as it is, and the refusal that ends them."""
+    items = RequestParser(LIMITS).feed(data)
+    requests = [item for item in items if isinstance(item, Request)]
+    assert all(isinstance(item, Request) for item in items[:-1])
+    return requests, items[-1] if items and isinstance(items[-1], Refusal) else None
+
+
+def theirs(data: bytes, role: type[h11.SERVER | h11.CLIENT] = h11.SERVER) -> Message | None:
+    """The first message in `data` for h11; None where it is not whole, or refused."""
+    reader = h11.Connection(role)
+    if role is h11.CLIENT:
+        reader.send(h11.Request(method="POST", target="/", headers=[("Host", "a")]))
+        reader.send(h11.EndOfMessage())
+    reader.receive_data(data)
+    if role is h11.CLIENT:
+        reader.receive_data(b"")
+    head: h11.Request | h11.Response | None = None
+    body = b""
+    try:
+        while not isinstance(event := reader.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Request | h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif not isinstance(event, h11.InformationalResponse):
+                return None
+    except h11.RemoteProtocolError:
+        return None
+    assert head
+    start: tuple[object, ...] = (
+        (bytes(head.method), bytes(head.target))
+        if isinstance(head, h11.Request)
+        else (head.status_code,)
+    )
+    rest = len(reader.trailing_data[0])
+    return Message(start, [(bytes(n), bytes(v)) for n, v in head.headers], body, rest)
+
+
+@pytest.mark.parametrize("data", SERVED.values(), ids=SERVED)
+def test_both_take_what_is_unusual_for_the_same(data: bytes) -> None:
+    (request,), refusal = ours(data)
+
+    assert refusal is None
+    _agree(data, [request])
+    _goes_on_as_one(request)
+
+
+def test_what_both_readers_take_for_a_request_they_take_for_the_same() -> None:
+    both = 0
+    for data in mutants(REQUESTS, ROUNDS, seed=1):
+        requests, _ = ours(data)
+        both += _agree(data, requests)
+        for request in requests:
+            _goes_on_as_one(request)
+
+    # The check is none where the damage leaves nothing to compare.
+    assert both > ROUNDS / 20
+
+
+def test_damaged_requests_are_read_alike_however_they_are_split() -> None:
+    chance = random.Random(2)
+    for data in mutants(REQUESTS, ROUNDS, seed=2):
+        parser = RequestParser(LIMITS)
+        found: list[Request] = []
+        refused = False
+        for piece in cuts(data, chance):
+            items = parser.feed(piece)
+            found += [item for item in items if isinstance(item, Request)]
+            refused = any(isinstance(item, Refusal) for item in items)
+            assert parser.partial <= LIMITS.max_body
+            if refused:
+                break
+        whole, refusal = ours(data)
+
+        assert found == whole, data
+        assert refused == (refusal is not None), data
+
+
+def test_no_damaged_request_makes_memory_grow_beyond_the_limits() -> None:
+    for data in mutants(REQUESTS, ROUNDS // 60, seed=3):
+        for endless in (b"x", b"0", b"X: y\r\n", b"\r\n", b"1\r\nx\r\n", b"1;a\r\nx\r\n"):
+            parser = RequestParser(LIMITS)
+            held = 0
+            for piece in (data, *[endless * 100] * 100):
+                items = parser.feed(piece)
+                held = parser.partial + sum(
+                    len(value) + len(name) for name, value in parser._headers
+                )
+                assert held <= LIMITS.max_body + LIMITS.max_head
+                assert parser._silent <= LIMITS.max_head + 1000
+                if items and isinstance(items[-1], Refusal):
+                    break
+
+
+def test_what_both_readers_take_for_a_response_they_take_for_the_same() -> None:
+    both = 0
+    for data in mutants(RESPONSES, ROUNDS, seed=4):
+        mine, other = _response(data), theirs(data, h11.CLIENT)
+        if mine is None or other is None:
+            continue
+        both += 1
+        assert mine.start == other.start, data
+        assert mine.body == other.body, data
+        assert mine.rest == other.rest, data
+
+    assert both > ROUNDS / 20
+
+
+def _agree(data: bytes, requests: list[Request]) -> bool:
+    """Both read the same request first, if they both do."""
+    other = theirs(data)
+    if not requests or other is None:
+        return False
+    first = requests[0]
+    assert (first.method, first.body) == (other.start[0], other.body), data
+    target = other.start[1]
+    assert isinstance(target, bytes)
+    if target.startswith((b"/", b"*")):
+        assert first.target == target, data
+    else:
+        parts = urlsplit(target)
+        assert urlsplit(b"http://a" + first.target)[2:] == (parts.path or b"/", *parts[3:]), data
+    assert _told(first.headers, other.headers) == _told(other.headers, other.headers), data
+    # They end with the same byte.
+    assert other.rest is not None
+    end = len(data) - other.rest
+    assert ours(data[:end])[0] == [first], data
+    assert ours(data[: end - 1])[0] == [], data
+    return True
+
+
+def _told(headers: Headers, said: Headers) -> Headers:
+    """Headers but those that we leave out, and a Host where none was `said`."""
+    told = [(name.lower(), value) for name, value in headers]
+    hosted = any(name.lower() == b"host" for name, _ in said)
+    return [
+        (name, value.lower() if name == b"transfer-encoding" else value)
+        for name, value in told
+        if name != b"upgrade" and (hosted or name != b"host")
+    ]
+
+
+def _goes_on_as_one(request: Request) -> None:
+    """What a replica would read is this request, and no byte more."""
+    sent = theirs(request_bytes(request) + request.body)
+    assert sent, request
+    assert sent.start == (request.method, request.target)
+    assert (sent.body, sent.rest) == (request.body, 0)
+
+
+def _response(data: bytes) -> Message | None:
+    while True:
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return None
+        try:
+            head = parse_head(data[:end])
+            data = data[end:]
+            if head.status == 101:
+                return None
+            if head.status < 200:
+                continue
+            framing = framing_of(head)
+            last = framing.feed(data)
+        except BadResponse:
+            return None
+        passed = response_bytes(head, chunked=False, connection=None)
+        assert parse_head(passed).status == head.status
+        if last is None and not framing.until_close:
+            return None
+        rest = 0 if last is None else len(data) - last
+        return Message((head.status,), head.headers, framing.payload(), rest)
