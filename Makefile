@@ -29,7 +29,7 @@ unit: check ## The quick part of `make test`: checks and unit tests
 	@$(BIN)/pytest tests/unit tests/golden
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## The unit tests that try random inputs, with fifty times as many (minutes)
+test-long: $(INSTALLED) ## The unit tests with fifty times as many random inputs (ten minutes)
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: check

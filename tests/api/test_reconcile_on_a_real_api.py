@@ -1,6 +1,7 @@
 """The operator's reconcile on a real API server: defaults and managed fields are the real ones."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from apiserver import ApiServer
 from llamaservers import raw_server
 from operating import KEY, Operator
+from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.api import ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
@@ -179,6 +181,32 @@ async def test_a_deleted_child_comes_back(api: ApiServer, cluster: ApiCluster) -
     service = await cluster.get(SERVICES, KEY.namespace, "chat")
     assert service is not None
     assert service["metadata"]["labels"]["slotkeeper.dev/component"] == Component.BALANCER
+
+
+async def test_what_the_balancers_write_into_their_lease_is_left_alone(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    user_applies(api, gpu={"count": 0})
+    await Operator(cluster).reconcile()
+    made = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
+    assert made is not None
+    me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
+    taken = manifest(KEY.namespace, "chat-balancer", me, Held.read(made), datetime.now(UTC))
+    async with await ApiCluster.connect(FIELD_MANAGER) as balancer:
+        await balancer.apply(taken)
+    requests = CountingCluster(cluster)
+
+    await Operator(requests).reconcile()
+    assert requests.writes == []
+    # Nor when the operator has to put right what is its own.
+    api.kubectl("label", "lease", "chat-balancer", "app.kubernetes.io/name=other", "--overwrite")
+    await Operator(requests).reconcile()
+
+    assert "apply" in requests.writes
+    lease = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
+    assert lease is not None
+    assert Held.read(lease).holder == me
+    assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
 
 
 async def test_a_guarded_apply_is_refused_when_the_object_has_changed(

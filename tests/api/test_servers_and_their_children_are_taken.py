@@ -16,6 +16,7 @@ NAMESPACE = "restricted"
 
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "Service": "/api/v1/namespaces/{}/services",

@@ -33,6 +33,76 @@ def is_taken_by_the_operator(raw: dict[str, Any]) -> bool:
     return True
 
 
+BAD_BALANCERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"balancer": spec}, f"spec.balancer.{field}".rstrip("."), sentence)
+    for spec, field, sentence in (
+        ({"replicas": 0}, "replicas", "greater than or equal to 1"),
+        ({"replicas": 6}, "replicas", "less than or equal to 5"),
+        ({"maxWaiting": -1}, "maxWaiting", "greater than or equal to 0"),
+        ({"maxWaiting": 100001}, "maxWaiting", "less than or equal to 100000"),
+        ({"maxWaitingBytes": "1023Ki"}, "maxWaitingBytes", "must be from 1Mi to 64Gi"),
+        ({"maxWaitingBytes": "65Gi"}, "maxWaitingBytes", "must be from 1Mi to 64Gi"),
+        ({"maxWaitingBytes": "128 MB"}, "maxWaitingBytes", "must be a quantity such as"),
+        ({"maxBodyBytes": 1000}, "maxBodyBytes", "must be from 1Mi to 64Gi"),
+        (
+            {"maxBodyBytes": "129Mi"},
+            "",
+            "maxBodyBytes (default 32Mi) must not be above maxWaitingBytes",
+        ),
+        ({"maxWaitingBytes": "16Mi"}, "", "so large a request could never wait"),
+        ({"waitTimeoutSeconds": 0}, "waitTimeoutSeconds", "greater than or equal to 1"),
+        (
+            {"noReplicaTimeoutSeconds": 86401},
+            "noReplicaTimeoutSeconds",
+            "less than or equal to 86400",
+        ),
+        (
+            {"promptAffinity": {"enabled": "yes"}},
+            "promptAffinity.enabled",
+            "must be of type boolean",
+        ),
+        (
+            {"promptAffinity": {"maxLineWaitSeconds": 301}},
+            "promptAffinity.maxLineWaitSeconds",
+            "less than or equal to 300",
+        ),
+        (
+            {"promptAffinity": {"cachedPrompts": -1}},
+            "promptAffinity.cachedPrompts",
+            "greater than or equal to 0",
+        ),
+        ({"maxPriority": 1001}, "maxPriority", "less than or equal to 1000"),
+        ({"heartbeatSeconds": 0}, "heartbeatSeconds", "greater than or equal to 1"),
+        ({"heartbeatSeconds": 301}, "heartbeatSeconds", "less than or equal to 300"),
+        ({"routes": []}, "routes", "should have at least 1 items"),
+        ({"routes": ["/lora-adapters"]}, "routes[0]", 'Unsupported value: "/lora-adapters"'),
+        ({"routes": ["/infill", "/infill"]}, "routes", "must not name a path twice"),
+        ({"apiKeys": {}}, "apiKeys.secretName", "Required value"),
+        ({"apiKeys": {"secretName": "Chat_Keys"}}, "apiKeys.secretName", "must be a Secret's name"),
+        (
+            {"apiKeys": {"secretName": "a", "maxPriorities": {"a=b": 1}}},
+            "apiKeys.maxPriorities",
+            "must name entries of the Secret",
+        ),
+        (
+            {"apiKeys": {"secretName": "a", "maxPriorities": {"a": 1001}}},
+            "apiKeys.maxPriorities",
+            "less than or equal to 1000",
+        ),
+        (
+            {"resources": {"limits": {"memory": "255Mi"}}},
+            "",
+            "resources.limits.memory must be at least maxWaitingBytes",
+        ),
+        (
+            {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}},
+            "resources",
+            "requests must not be above limits",
+        ),
+    )
+]
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "sentence"),
     [
@@ -133,6 +203,7 @@ def is_taken_by_the_operator(raw: dict[str, Any]) -> bool:
             "spec",
             "resources.requests must not name the GPU: say how many in gpu.count",
         ),
+        *BAD_BALANCERS,
     ],
 )
 def test_a_bad_spec_is_refused_by_both_with_a_sentence(
@@ -212,6 +283,11 @@ names = mostly(
 )
 amounts = st.dictionaries(names, quantities, max_size=3)
 
+sizes = mostly(
+    st.sampled_from(["128Mi", "130M", "256Mi", "300Mi", "1Gi", 268435456]),
+    st.sampled_from([0, 1, "1023Ki", "1Mi", "64Gi", "65Gi", "-1", "x", "1e9", "1.5Gi"]),
+)
+
 specs = st.fixed_dictionaries(
     {
         "model": st.fixed_dictionaries(
@@ -253,6 +329,32 @@ specs = st.fixed_dictionaries(
             },
         ),
         "resources": st.fixed_dictionaries({}, optional={"requests": amounts, "limits": amounts}),
+        "balancer": st.fixed_dictionaries(
+            {},
+            optional={
+                "replicas": mostly(st.integers(1, 5), st.integers(-1, 7)),
+                "maxWaitingBytes": sizes,
+                "maxBodyBytes": sizes,
+                "heartbeatSeconds": mostly(st.integers(1, 300), st.sampled_from([0, 301])),
+                "routes": st.lists(
+                    mostly(st.sampled_from(["/infill", "/v1/messages", "/rerank"]), st.just("/a")),
+                    max_size=2,
+                ),
+                "apiKeys": st.fixed_dictionaries(
+                    {"secretName": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))},
+                    optional={
+                        "maxPriorities": st.dictionaries(
+                            mostly(st.just("web"), st.text("aA.-_= \n", max_size=4)),
+                            mostly(st.integers(0, 1000), st.sampled_from([-1, 1001])),
+                            max_size=2,
+                        )
+                    },
+                ),
+                "resources": st.fixed_dictionaries(
+                    {}, optional={"limits": st.dictionaries(st.just("memory"), sizes, max_size=1)}
+                ),
+            },
+        ),
         "image": mostly(st.just("a"), st.sampled_from(["", "a" * 1024, "a" * 1025])),
         "replicas": mostly(st.integers(0, 1000), st.sampled_from([-1, 1001])),
         "autoscaling": st.fixed_dictionaries(

@@ -75,7 +75,7 @@ class Balancer:
 
     def lines(self) -> list[dict[str, Any]]:
         """The access log."""
-        self.proxy._log.flush()
+        self.proxy._accounts.log.flush()
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     def metric(self, name: str, **labels: str) -> float:
@@ -95,6 +95,7 @@ async def balancer(
     keys: Keys | None = None,
     limits: Limits | None = None,
     patience: Patience = QUICK,
+    heartbeat_seconds: float = 0,
 ) -> AsyncIterator[Balancer]:
     """A balancer whose replicas, those that are not loading, have joined."""
     loop, log = asyncio.get_running_loop(), io.StringIO()
@@ -108,6 +109,7 @@ async def balancer(
         slots=slots,
         patience=patience,
     )
+    proxy.heartbeats.seconds = heartbeat_seconds
     admin = Admin(proxy)
     clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)

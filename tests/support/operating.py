@@ -52,6 +52,7 @@ def numbers(*, busy: int = 0, waiting: int = 0, total: int = 4, oldest: float = 
     """What a balancer's /autoscaling says."""
     demand = busy + waiting
     return {
+        "leads": True,
         "slots": {"total": total, "busy": busy},
         "waiting": waiting,
         "oldestWaitSeconds": oldest,
@@ -91,8 +92,8 @@ class Operator:
 
 
 def stored(cluster: FakeCluster, name: str = "chat", **spec: Any) -> Manifest:
-    """A LlamaServer that a user has applied."""
-    raw = raw_server(name, **spec)
+    """A LlamaServer that a user has applied: with one balancer, unless `spec` says more."""
+    raw = raw_server(name, **{"balancer": {"replicas": 1}, **spec})
     raw["metadata"]["namespace"] = "default"
     return cluster.put(raw)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import struct
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ class Response:
     headers: dict[str, str]
     body: bytes
     raw: bytes
+
+    @property
+    def error_code(self) -> str:
+        """The word for programs in an error's body."""
+        code: str = json.loads(self.body)["error"]["code"]
+        return code
 
 
 class RawClient:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError
 
 from slotkeeper.api.arch import ComputeArch
+from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.rules import Rule, Struct, matches
 
@@ -165,6 +166,11 @@ class LlamaServerSpec(Struct):
 
     autoscaling: Autoscaling | None = None
     """Set to let demand say how many replicas run. Default: as many as replicas says."""
+
+    balancer: Balancer = Balancer()
+    """How requests wait for slots, who may send them, and how many balancers there are. A change
+    restarts balancers, one after the other, and no replica. Default: two balancers that take all
+    requests. Example: {maxWaiting: 200}"""
 
 
 class InvalidSpec(ValueError):  # noqa: N818 (a condition's reason, and read as one)

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
+from slotkeeper.balancer.answers import PROMETHEUS
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.succession import Succession
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, Request, json_answer
-
-_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Admin:
@@ -41,7 +40,7 @@ class Admin:
             exchange.answer(page())
 
     def _metrics(self) -> Answer:
-        return Answer(200, self._proxy.metrics.text(), _PROMETHEUS)
+        return Answer(200, self._proxy.metrics.text(), PROMETHEUS)
 
     def _readiness(self) -> Answer:
         ready = self.ready and not self._proxy.draining

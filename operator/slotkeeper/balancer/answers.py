@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.tokens import Tokens
 from slotkeeper.wire.errors import Refusal
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.message import Answer, Header, Headers, json_answer
 
 Json = dict[str, object]
 
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 QUEUE_POSITION = b"X-Slotkeeper-Queue-Position"
 WAIT_SECONDS = b"X-Slotkeeper-Wait-Seconds"
 """Headers that an answer that is passed on gets from us."""
@@ -72,12 +74,31 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     )
 
 
-def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -> Answer:
-    """The demand, for whoever decides on replicas; `busy` slots are held."""
-    waiting = dispatcher.waiting
+def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
+    """What llama-server's /metrics says and is known here exactly, under its names."""
+    known = (
+        ("counter", "prompt_tokens_total", "Tokens of prompts that were computed.", tokens.prompt),
+        ("counter", "tokens_predicted_total", "Tokens that were generated.", tokens.generated),
+        ("gauge", "requests_processing", "Slots with a request on them.", dispatcher.busy),
+        ("gauge", "requests_deferred", "Requests without a slot.", dispatcher.waiting),
+    )
+    text = "".join(
+        f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
+        for kind, name, about, value in known
+    )
+    return Answer(200, text.encode(), PROMETHEUS)
+
+
+def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float, *, leads: bool) -> Answer:
+    """The demand, for whoever decides on replicas; `leads`: slots are handed out here.
+
+    What a balancer that does not lead still has on replicas, the one that does counts as well.
+    """
+    busy, waiting = dispatcher.busy if leads else 0, dispatcher.waiting
     return json_answer(
         200,
         {
+            "leads": leads,
             "slots": {"total": dispatcher.total, "busy": busy},
             "waiting": waiting,
             "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
@@ -88,9 +109,21 @@ def autoscaling(dispatcher: Dispatcher[Any], busy: int, peak: int, now: float) -
     )
 
 
+def waiting_headers(seconds: float, position: int | None) -> Headers:
+    """How long a request has waited, and its place when it came; None: there was none for it."""
+    headers = [] if position is None else [position_header(position)]
+    return [*headers, (WAIT_SECONDS, b"%.3f" % seconds)]
+
+
+def position_header(position: int) -> Header:
+    """The place in the queue that a request had when it came."""
+    return QUEUE_POSITION, b"%d" % position
+
+
 def queue_full(message: str, retry_after: float) -> Refusal:
     """429: there is no place in the queue."""
-    return Refusal(429, "queue_full", message, retry_after=retry_after)
+    told = waiting_headers(0.0, None)
+    return Refusal(429, "queue_full", message, retry_after=retry_after, headers=told)
 
 
 def waited_too_long(dispatcher: Dispatcher[Any], retry_after: float) -> Refusal:

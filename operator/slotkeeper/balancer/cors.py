@@ -18,14 +18,16 @@ _EXPOSED = (
 
 def answer(exchange: Exchange, answer: Answer) -> None:
     """Answer with something of our own that the page may read."""
-    origin = exchange.request.header(b"origin")
-    if origin:
-        answer.headers += [
-            (b"Access-Control-Allow-Origin", origin),
-            _EXPOSED,
-            (b"Vary", b"Origin"),
-        ]
+    answer.headers += readable(exchange.request)
     exchange.answer(answer)
+
+
+def readable(request: Request) -> Headers:
+    """What an answer of our own needs for the page to read it."""
+    origin = request.header(b"origin")
+    if not origin:
+        return []
+    return [(b"Access-Control-Allow-Origin", origin), _EXPOSED, (b"Vary", b"Origin")]
 
 
 def refuse(exchange: Exchange, refusal: Refusal) -> None:

@@ -4,10 +4,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers, cors
+from slotkeeper.balancer.early import EarlyStream
 from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
 from slotkeeper.balancer.routes import Route
+from slotkeeper.balancer.tokens import Ends
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -28,30 +30,13 @@ _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before 
 class Forward:
     """A request that is passed on; the Receiver of its response."""
 
+    # fmt: off
     __slots__ = (
-        "_calm",
-        "_connection",
-        "_head",
-        "_needs_slot",
-        "_pool",
-        "_proxy",
-        "_raw",
-        "_reset",
-        "arrived",
-        "claim",
-        "claimed_at",
-        "exchange",
-        "first_at",
-        "hit",
-        "key",
-        "own",
-        "position",
-        "received",
-        "relayed",
-        "replica",
-        "sent",
-        "ticket",
+        "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_reset",
+        "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit", "key",
+        "own", "position", "received", "relayed", "replica", "sent", "ticket",
     )
+    # fmt: on
 
     def __init__(
         self, proxy: "Proxy", exchange: Exchange, *, needs_slot: bool, arrived: float
@@ -77,6 +62,10 @@ class Forward:
         """Bytes of the request's body."""
         self.sent = 0
         """Bytes of the answer's body."""
+        self.early: EarlyStream | None = None
+        """The answer, if it began while the request waited."""
+        self.ends = Ends()
+        """The ends of the answer's body, which say what it took."""
         self.ticket: Ticket[Forward]
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
@@ -90,6 +79,7 @@ class Forward:
 
     def start(self, claim: Claim["Forward"]) -> None:
         """A slot is there: send the request."""
+        self._proxy.heartbeats.discard(self)
         self.claim = claim
         self.claimed_at = claim.at
         self.replica = claim.replica.name
@@ -98,6 +88,7 @@ class Forward:
 
     def relay(self, peer: str, pool: Pool) -> None:
         """Another balancer hands out the slots: send the request there."""
+        self._proxy.heartbeats.discard(self)
         self.relayed = True
         self.claimed_at = self._proxy.now()
         self.replica = peer
@@ -126,8 +117,19 @@ class Forward:
 
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
-        cors.refuse(self.exchange, refusal)
+        if self.early:
+            self.early.refuse(refusal)
+        else:
+            told = answers.waiting_headers(self.waited, self.position)
+            refusal.headers = (*refusal.headers, *told)
+            cors.refuse(self.exchange, refusal)
         self._over(outcome)
+
+    @property
+    def waited(self) -> float:
+        """Seconds from its arrival to its slot, or till now."""
+        until = self._proxy.now() if self.claimed_at is None else self.claimed_at
+        return until - self.arrived
 
     def cut(self) -> None:
         """End it in the middle."""
@@ -142,6 +144,9 @@ class Forward:
         if self.claim and self._needs_slot:
             self.claim.settled_at = self._proxy.now()
         exchange.release_body()
+        if self.early:
+            self._raw = self.early.on_head(head, framing)
+            return
         # An HTTP/1.0 client knows no chunks: it gets their content, ended by the connection's end.
         self._raw = exchange.request.http11 or not framing.chunked
         self._reset = framing.until_close or not self._raw
@@ -159,7 +164,8 @@ class Forward:
         if self.first_at is None:
             self.first_at = self._proxy.now()
         self.sent += len(data)
-        self._write(data if self._raw else framing.payload())
+        self._write(data if self._raw else self._reframed(framing.payload()))
+        self.ends.keep(data)
 
     def on_end(self) -> None:
         """The answer is complete, and llama-server has freed its slot in the same step."""
@@ -167,7 +173,7 @@ class Forward:
         if claim:
             self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
-        self._write(b"")
+        self._write(self.early.end() if self.early and not self._raw else b"")
         self.exchange.end()
         self._over("answered")
 
@@ -189,19 +195,18 @@ class Forward:
             fault = Fault.GARBAGE if connection.garbled else Fault.RESET
             self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
             self._let_go(claim, sent=True)
-        if self.exchange.status:
+        if self.early.streams if self.early else self.exchange.status:
             self.exchange.cut(reset=self._reset)
             self._over("cut")
         else:
             self.refuse(answers.replica_failed(reason), "failed")
 
+    def _reframed(self, payload: bytes) -> bytes:
+        return self.early.body(payload) if self.early else payload
+
     def _waited(self) -> Headers:
-        waited = (self.claimed_at or self.arrived) - self.arrived
-        return [
-            (answers.QUEUE_POSITION, b"%d" % self.position),
-            (answers.WAIT_SECONDS, b"%.3f" % waited),
-            *cors.exposed(self.exchange.request),
-        ]
+        told = answers.waiting_headers(self.waited, self.position)
+        return [*told, *cors.exposed(self.exchange.request)]
 
     def _write(self, data: bytes) -> None:
         if self._head:
@@ -270,13 +275,14 @@ class Forward:
         self._again()
 
     def _again(self) -> None:
-        proxy, self.relayed = self._proxy, False
+        proxy, self.relayed, self.claimed_at = self._proxy, False, None
         if self.own:
             # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
             cors.answer(self.exchange, proxy.own(self.own))
             self._over("answered")
             return
         proxy.dispatcher.requeue(self.ticket)
+        proxy.wait(self)
         proxy.pump()
 
     def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:

@@ -65,6 +65,7 @@ async def balance(options: Options) -> None:
         Model(options.model, int(time.time())),
         slots=options.slots,
     )
+    proxy.heartbeats.seconds = options.heartbeat_seconds
     admin = Admin(proxy)
     clients, metrics = Server(proxy.handle, options.limits), Server(admin.handle)
     bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)

@@ -11,6 +11,7 @@ from typing_extensions import override
 from slotkeeper.balancer.faults import Fault
 from slotkeeper.balancer.policy import Dispatcher
 from slotkeeper.balancer.tallies import Counter, Counters, Histogram
+from slotkeeper.balancer.tokens import Tokens
 
 _PREFIX = "slotkeeper_balancer"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -20,11 +21,16 @@ class Metrics:
     """Counters and histograms; gauges are read from the dispatcher when they are asked for."""
 
     def __init__(self, dispatcher: Dispatcher[Any]) -> None:
+        self.tokens = Tokens()
+        """Of all answers."""
+        self.replica_requests: dict[str, int] = {}
+        """Requests that are over, by the replica that had them last."""
         self._tallies: list[Counter | Counters | Histogram] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
         self._registry.register(_Tallied(self._ends, self._tallies))
+        self._registry.register(_Counts(self, dispatcher))
         self.wait_seconds = self._histogram("wait_seconds", "From arrival to a slot.")
         self.first_token_seconds = self._histogram(
             "first_token_seconds", "From arrival to the answer's first byte after its head."
@@ -63,10 +69,22 @@ class Metrics:
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."
         )
 
-    def over(self, outcome: str, status: int) -> None:
-        """A request is over: how, and with which status (0: the client got none)."""
+    def over(self, outcome: str, status: int, replica: str = "") -> None:
+        """A request is over: how, with which status (0: the client got none), and on which replica.
+
+        A refused one was on none.
+        """
         end = outcome, status
         self._ends[end] = self._ends.get(end, 0) + 1
+        if replica:
+            self.replica_requests[replica] = self.replica_requests.get(replica, 0) + 1
+
+    def took(self, tokens: Tokens) -> None:
+        """An answer took so many tokens."""
+        prompt, cached, generated = self.tokens
+        self.tokens = Tokens(
+            prompt + tokens.prompt, cached + tokens.cached, generated + tokens.generated
+        )
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -123,6 +141,38 @@ class _Gauges(Collector):
         yield _gauge(
             "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.accepting())
         )
+
+
+class _Counts(Collector):
+    """Numbers that are dearer as Counters, or that must go when their replica does."""
+
+    def __init__(self, metrics: Metrics, dispatcher: Dispatcher[Any]) -> None:
+        self._metrics = metrics
+        self._dispatcher = dispatcher
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        tokens = CounterMetricFamily(
+            f"{_PREFIX}_tokens",
+            "Tokens as llama-server says at the end of answers. prompt: of prompts, computed; "
+            "cached: of prompts, found in the cache; generated: of answers. Answers that were cut "
+            "or say nothing count none.",
+            labels=["kind"],
+        )
+        for kind, count in self._metrics.tokens._asdict().items():
+            tokens.add_metric([kind], count)
+        yield tokens
+        served, there = self._metrics.replica_requests, self._dispatcher.replicas
+        for gone in served.keys() - there.keys():
+            del served[gone]
+        requests = CounterMetricFamily(
+            f"{_PREFIX}_replica_requests",
+            "Requests that are over, by the replica that had them last, of those that there are.",
+            labels=["replica"],
+        )
+        for name in there:
+            requests.add_metric([name], served.get(name, 0))
+        yield requests
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:

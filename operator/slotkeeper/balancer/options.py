@@ -31,6 +31,7 @@ class Options:
     affinity: Affinity | None
     api_keys: Path | None
     rules: Rules
+    heartbeat_seconds: float
     limits: Limits
     linger_seconds: float
     drain_seconds: float
@@ -71,6 +72,7 @@ def parse(argv: Sequence[str]) -> Options:
             dict(given.key_max_priority or ()),
             frozenset(given.route or PASSED_ON),
         ),
+        heartbeat_seconds=given.heartbeat_seconds,
         limits=Limits(max_body=given.max_body_mib * MIB),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
@@ -168,6 +170,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
+    )
+    add(
+        "--heartbeat-seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how often a client that waits for a stream is sent a comment, from when on its "
+        "status is 200 whatever comes; 0: never",
     )
     add(
         "--api-keys",

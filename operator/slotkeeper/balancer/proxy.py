@@ -7,13 +7,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 from slotkeeper.balancer import answers, cors, inspection, relay
+from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
+from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
-from slotkeeper.balancer.record import AccessLog, said
+from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
-from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, Route
+from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, STREAMS, Route
 from slotkeeper.balancer.stalls import Stalls
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
@@ -44,6 +46,9 @@ class Proxy:
         self.metrics = metrics = Metrics(dispatcher)
         self.peak = PeakDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
+        self.heartbeats = Heartbeats(
+            self.spawn, lambda forward: dispatcher.queue.position(forward.ticket)
+        )
         self.draining = False
         self.leads = True
         """Slots are handed out here; else what comes in is relayed to the balancer that does."""
@@ -58,11 +63,12 @@ class Proxy:
         self.not_passed_on = NOT_PASSED_ON | callers.not_passed_on
         """Headers that are not for llama-server."""
         self._callers = callers
-        self._log = log
+        self._accounts = Accounts(metrics, log)
         self._model = model
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
 
@@ -100,14 +106,22 @@ class Proxy:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
         except Refusal as refusal:
             cors.refuse(exchange, refusal)
-            self.metrics.over("refused", refusal.status)
-            self._log.add({**said(exchange, name), "outcome": "refused", "code": refusal.code})
+            self._accounts.refused(exchange, refusal, name)
             return
         exchange.on_gone = forward.gone
         self.active.add(forward)
         self._at_rest.clear()
         self._pump(now)
         forward.position = self.dispatcher.queue.position(forward.ticket)
+        if forward.position:
+            self.wait(forward)
+
+    def wait(self, forward: Forward) -> None:
+        """A request waits: give it signs of life if it may be answered with a stream."""
+        request = forward.exchange.request
+        # An HTTP/1.0 client knows no chunks.
+        if request.http11 and request.path in STREAMS:
+            self.heartbeats.add(forward)
 
     # Which balancer hands out the slots.
 
@@ -171,37 +185,8 @@ class Proxy:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
         now = self.now()
         self.active.discard(forward)
-        exchange, metrics, arrived = forward.exchange, self.metrics, forward.arrived
-        waited = (forward.claimed_at or now) - arrived
-        first = None if forward.first_at is None else forward.first_at - arrived
-        if forward.relayed:
-            # All else is counted where it gets its slot.
-            metrics.relayed.inc()
-        else:
-            metrics.over(outcome, exchange.status)
-            metrics.wait_seconds.observe(waited)
-            metrics.request_seconds.observe(now - arrived)
-            if forward.hit is not None:
-                (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
-            if first is not None:
-                metrics.first_token_seconds.observe(first)
-        if self._log.kept:
-            self._log.add(
-                {
-                    **said(exchange, forward.key),
-                    "outcome": outcome,
-                    "replica": forward.replica or None,
-                    "relayed": forward.relayed,
-                    "tries": forward.ticket.tries,
-                    "hit": forward.hit,
-                    "overtaken": forward.ticket.overtaken,
-                    "wait": waited,
-                    "first_byte": first,
-                    "seconds": now - arrived,
-                    "bytes_in": forward.received,
-                    "bytes_out": forward.sent,
-                }
-            )
+        self.heartbeats.discard(forward)
+        self._accounts.over(forward, outcome, now)
         if not self.active:
             self._at_rest.set()
         self._pump(now)
@@ -221,14 +206,14 @@ class Proxy:
             return answers.slots(dispatcher, self.replicas.contexts)
         if way is Route.PROPS:
             return answers.props(dispatcher, self.replicas.contexts, self._model)
+        if way is Route.METRICS:
+            return answers.metrics(dispatcher, self.metrics.tokens)
         return answers.health(dispatcher)
 
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        # What this one still has on replicas, the one that hands out slots counts as well.
-        busy = self.dispatcher.busy if self.leads else 0
-        return answers.autoscaling(self.dispatcher, busy, self.peak.peak(now), now)
+        return answers.autoscaling(self.dispatcher, self.peak.peak(now), now, leads=self.leads)
 
     def queue(self) -> Answer:
         """Who waits for what, for people."""
@@ -251,11 +236,12 @@ class Proxy:
             forward.cut()
         if self._timer:
             self._timer.cancel()
+        self.heartbeats.close()
         await self.stalls.close()
         self._close_relay()
         await self.replicas.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._log.flush()
+        self._accounts.log.flush()
 
     def _pump(self, now: float) -> None:
         if self._relay:
@@ -282,10 +268,12 @@ class Proxy:
         due = self.dispatcher.next_call()
         if due is None:
             return
-        if self._timer and self._timer.when() > due:
+        if self._timer and self._timer_due > due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
+            # uvloop's handles do not say when, if that is less than a millisecond away.
+            self._timer_due = due
             self._timer = self._loop.call_at(due, self._time_is_up)
 
     def _time_is_up(self) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import TextIO
 
+from slotkeeper.balancer.trace import trace_id
 from slotkeeper.wire.exchange import Exchange
 
 _EVERY = 0.2
@@ -64,5 +65,6 @@ def said(exchange: Exchange, key: str | None) -> dict[str, object]:
         "key": key,
         "method": request.method.decode(),
         "path": request.path.decode("ascii", "replace"),
+        "trace": trace_id(request),
         "status": exchange.status or None,
     }

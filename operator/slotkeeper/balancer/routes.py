@@ -15,6 +15,7 @@ class Route(Enum):
     MODELS = "models"
     SLOTS = "slots"
     PROPS = "props"
+    METRICS = "metrics"
     PREFLIGHT = "a browser asks what a web page may send"
 
 
@@ -49,7 +50,7 @@ _POST = {
     b"/v1/responses/input_tokens": Route.LIGHT,
 }
 
-OWN = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS))
+OWN = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS, Route.METRICS))
 """What the balancer answers itself."""
 
 PASSED_ON = frozenset(_POST)
@@ -62,6 +63,9 @@ KEEPS_PROMPT = frozenset(
 )
 """Paths whose prompts llama-server keeps in its cache for those that begin alike."""
 
+STREAMS = KEEPS_PROMPT
+"""Paths whose answers may be streams: those that generate, which are the same."""
+
 _GET = {
     b"/health": Route.HEALTH,
     b"/v1/health": Route.HEALTH,
@@ -69,6 +73,7 @@ _GET = {
     b"/v1/models": Route.MODELS,
     b"/slots": Route.SLOTS,
     b"/props": Route.PROPS,
+    b"/metrics": Route.METRICS,
 }
 
 

@@ -1,9 +1,13 @@
-"""The balancer: its Deployment, what it may read, and the Service that clients use.
+"""The balancers: their Deployment, what they may do, and the Service that clients use.
 
-Nothing here follows from slots or replicas: the balancer reads those from the replicas themselves,
-so that changing them restarts no balancer.
+Nothing here follows from slots or replicas: a balancer reads those from the replicas themselves,
+so that changing them restarts none. Only the estimate of cached prompts follows from a replica's
+memory and context, while `cachedPrompts` is not set.
 """
 
+from collections.abc import Iterator
+
+from slotkeeper.api import quantity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -15,21 +19,30 @@ from slotkeeper.desired.metadata import (
     pod_security_context,
 )
 from slotkeeper.desired.names import Component
+from slotkeeper.desired.replicas import cache_ram_mib
 
 LINGER_SECONDS = 30
 """More than the time for which a balancer that ends still takes requests, before it drains."""
+
+KEYS_FOLDER = "/etc/slotkeeper/api-keys"
+KEYS_VOLUME = "api-keys"
+
+MIB = 1024**2
+KIB_PER_TOKEN = 128
+"""What a token takes in llama-server's cache with an 8B model: 32 layers of keys and values of
+8 heads of 128 numbers, 16 bits each."""
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def deployment(server: LlamaServer, images: Images) -> Manifest:
-    """One balancer."""
+    """The balancers: one hands out the slots, the others pass requests on to it."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata(server, names.balancer(server), Component.BALANCER),
         "spec": {
-            "replicas": 1,
+            "replicas": server.spec.balancer.replicas,
             "revisionHistoryLimit": 2,
             # The old one works on what it has while the new one takes requests.
             "strategy": {
@@ -39,14 +52,7 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
             "selector": {"matchLabels": names.identity(server, Component.BALANCER)},
             "template": {
                 "metadata": {"labels": names.labels(server, Component.BALANCER)},
-                "spec": {
-                    "serviceAccountName": names.balancer(server),
-                    "automountServiceAccountToken": True,
-                    "enableServiceLinks": False,
-                    "securityContext": pod_security_context(),
-                    "terminationGracePeriodSeconds": DRAIN_SECONDS + LINGER_SECONDS,
-                    "containers": [_container(server, images)],
-                },
+                "spec": _pod(server, images),
             },
         },
     }
@@ -83,8 +89,17 @@ def service_account(server: LlamaServer) -> Manifest:
     }
 
 
+def lease(server: LlamaServer) -> Manifest:
+    """Says which balancer hands out the slots. All that it says is the balancers' to write."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": metadata(server, names.balancer(server), Component.BALANCER),
+    }
+
+
 def role(server: LlamaServer) -> Manifest:
-    """What the balancer may read: which replicas are ready, and nothing else."""
+    """What the balancers may: see which replicas are ready, and hold their Lease."""
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": "Role",
@@ -94,7 +109,13 @@ def role(server: LlamaServer) -> Manifest:
                 "apiGroups": ["discovery.k8s.io"],
                 "resources": ["endpointslices"],
                 "verbs": ["get", "list", "watch"],
-            }
+            },
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": [names.balancer(server)],
+                "verbs": ["get", "list", "watch", "patch"],
+            },
         ],
     }
 
@@ -116,26 +137,68 @@ def role_binding(server: LlamaServer) -> Manifest:
     }
 
 
-def _container(server: LlamaServer, images: Images) -> Manifest:
+def cached_prompts(server: LlamaServer) -> int:
+    """How many prompts a replica's cache holds beside those in its slots.
+
+    Where it is not said: prompts that fill half their slot, at KIB_PER_TOKEN. Conversations are
+    seldom longer on average, and 8B is a usual size. A smaller model's cache holds more, a larger
+    one's fewer; then `cachedPrompts` says it better.
+    """
+    said = server.spec.balancer.prompt_affinity.cached_prompts
+    if said is not None:
+        return said
+    prompt_kib = server.spec.context_per_slot * KIB_PER_TOKEN // 2
+    return cache_ram_mib(server.spec.resources) * 1024 // prompt_kib
+
+
+def _pod(server: LlamaServer, images: Images) -> Manifest:
+    pod = {
+        "serviceAccountName": names.balancer(server),
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "securityContext": pod_security_context(),
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + LINGER_SECONDS,
+        "affinity": _apart(server),
+        "containers": [_container(server, images)],
+    }
+    if keys := server.spec.balancer.api_keys:
+        # Readable for the group, which fsGroup makes the container's own.
+        secret = {"secretName": keys.secret_name, "defaultMode": 0o440, "optional": False}
+        pod["volumes"] = [{"name": KEYS_VOLUME, "secret": secret}]
+    return pod
+
+
+def _apart(server: LlamaServer) -> Manifest:
+    # Preferred only: a cluster may have a single node.
     return {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 100,
+                    "podAffinityTerm": {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {
+                            "matchLabels": names.identity(server, Component.BALANCER)
+                        },
+                    },
+                }
+            ]
+        }
+    }
+
+
+def _container(server: LlamaServer, images: Images) -> Manifest:
+    container = {
         "name": names.BALANCER_CONTAINER,
         "image": images.balancer,
         "imagePullPolicy": images.pull_policy,
-        "command": [
-            *("slotkeeper", "balancer"),
-            *("--listen", f"0.0.0.0:{names.BALANCER_PORT}"),
-            *("--metrics", f"0.0.0.0:{names.METRICS_PORT}"),
-            *("--endpoints", f"{server.namespace}/{names.replicas(server)}"),
-            *("--model", server.name),
-        ],
+        "command": list(_command(server)),
+        "env": [_from_pod("POD_NAME", "metadata.name"), _from_pod("POD_IP", "status.podIP")],
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.BALANCER_PORT},
             {"name": names.METRICS, "protocol": "TCP", "containerPort": names.METRICS_PORT},
         ],
-        "resources": {
-            "requests": {"cpu": "50m", "memory": "96Mi"},
-            "limits": {"memory": "512Mi"},
-        },
+        "resources": _resources(server),
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "readinessProbe": {
@@ -145,3 +208,68 @@ def _container(server: LlamaServer, images: Images) -> Manifest:
             "failureThreshold": 3,
         },
     }
+    if server.spec.balancer.api_keys:
+        container["volumeMounts"] = [
+            {"name": KEYS_VOLUME, "mountPath": KEYS_FOLDER, "readOnly": True}
+        ]
+    return container
+
+
+def _command(server: LlamaServer) -> Iterator[str]:
+    """All is said: no default of the balancer's is relied on."""
+    spec = server.spec.balancer
+    yield from ("slotkeeper", "balancer")
+    yield from ("--listen", f"0.0.0.0:{names.BALANCER_PORT}")
+    yield from ("--metrics", f"0.0.0.0:{names.METRICS_PORT}")
+    yield from ("--endpoints", f"{server.namespace}/{names.replicas(server)}")
+    yield from ("--model", server.name)
+    # A single one has it too: while it is replaced there are two.
+    yield from ("--lease", f"{server.namespace}/{names.balancer(server)}")
+    yield from ("--identity", "$(POD_NAME)", "--advertise", "$(POD_IP)")
+    yield from ("--max-waiting", str(spec.max_waiting))
+    yield from ("--max-waiting-mib", str(_mib(spec.max_waiting_bytes)))
+    yield from ("--max-body-mib", str(_mib(spec.max_body_bytes)))
+    yield from ("--max-wait", str(spec.wait_timeout_seconds))
+    yield from ("--max-wait-no-replica", str(spec.no_replica_timeout_seconds))
+    yield from ("--drain-seconds", str(DRAIN_SECONDS))
+    if spec.prompt_affinity.enabled:
+        yield from ("--affinity", "--cached-prompts", str(cached_prompts(server)))
+        yield from ("--max-line-wait", str(spec.prompt_affinity.max_line_wait_seconds))
+    else:
+        yield "--no-affinity"
+    yield from ("--max-priority", str(spec.max_priority))
+    yield from ("--heartbeat-seconds", str(spec.heartbeat_seconds or 0))
+    for path in spec.routes or ():
+        yield from ("--route", path)
+    if spec.api_keys:
+        yield from ("--api-keys", KEYS_FOLDER)
+        for name, priority in sorted(spec.api_keys.max_priorities.items()):
+            # One argument: a key's name may begin with a hyphen.
+            yield f"--key-max-priority={name}={priority}"
+
+
+def _from_pod(name: str, field: str) -> Manifest:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}
+
+
+def _resources(server: LlamaServer) -> Manifest:
+    spec = server.spec.balancer
+    if spec.resources is None:
+        # Bodies that wait, as many again on their way in and out, and the process itself.
+        return {
+            "requests": {"cpu": "50m", "memory": "96Mi"},
+            "limits": {"memory": f"{256 + 2 * _mib(spec.max_waiting_bytes)}Mi"},
+        }
+    # As text, as the API server gives them back.
+    return {
+        kind: {name: str(amount) for name, amount in amounts.items()}
+        for kind, amounts in (
+            ("requests", spec.resources.requests),
+            ("limits", spec.resources.limits),
+        )
+        if amounts
+    }
+
+
+def _mib(size: int | str) -> int:
+    return int(quantity.parse(size) / MIB)

@@ -17,6 +17,7 @@ def manifests(server: LlamaServer, replicas: int, images: Images) -> list[Manife
         balancer.service_account(server),
         balancer.role(server),
         balancer.role_binding(server),
+        balancer.lease(server),
         balancer.service(server),
         llama_servers.service(server),
         balancer.deployment(server, images),

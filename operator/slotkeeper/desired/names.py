@@ -23,6 +23,8 @@ BALANCER_CONTAINER = "balancer"
 
 SERVER_LABEL = f"{GROUP}/server"
 COMPONENT_LABEL = f"{GROUP}/component"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+"""On all that the operator makes, its own Lease too."""
 
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 """On each child: hash of the manifest that was last applied, so that a field that is no longer
@@ -48,7 +50,7 @@ def replicas(server: LlamaServer) -> str:
 
 
 def balancer(server: LlamaServer) -> str:
-    """Deployment of the balancer, with its ServiceAccount, Role and RoleBinding."""
+    """Deployment of the balancer, with its ServiceAccount, Role, RoleBinding and Lease."""
     return child_name(server.name, "balancer")
 
 
@@ -73,7 +75,7 @@ def labels(server: LlamaServer, component: Component) -> dict[str, str]:
         "app.kubernetes.io/name": "llamaserver",
         "app.kubernetes.io/instance": server.name,
         "app.kubernetes.io/component": component.value,
-        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        MANAGED_BY_LABEL: FIELD_MANAGER,
     }
 
 

@@ -13,12 +13,12 @@ ENDPOINT_SLICES = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlic
 EVENTS = Kind("", "v1", "events", "Event")
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 
-CHILDREN = (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES, DEPLOYMENTS)
+CHILDREN = (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, LEASES, SERVICES, DEPLOYMENTS)
 """What a LlamaServer may own."""
 
 _KINDS = {
     (kind.api_version, kind.kind): kind
-    for kind in (LLAMA_SERVERS, *CHILDREN, PODS, ENDPOINT_SLICES, EVENTS, LEASES)
+    for kind in (LLAMA_SERVERS, *CHILDREN, PODS, ENDPOINT_SLICES, EVENTS)
 }
 
 

@@ -29,6 +29,8 @@ class Reading:
     sample: Sample
     total: int
     """Slots of the ready replicas."""
+    leads: bool = True
+    """The balancer hands out the slots."""
 
 
 @dataclass
@@ -88,10 +90,11 @@ class Demand:
     async def _look(self, watched: _Watched) -> None:
         if not watched.addresses:
             return
-        try:
-            said = await asyncio.gather(*map(self._ask, watched.addresses))
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            log.debug("no numbers from %s: %r", ", ".join(watched.addresses), error)
+        asked = await asyncio.gather(*map(self._ask, watched.addresses))
+        said = [reading for reading in asked if reading]
+        # One that stands by has only what it holds itself: without the one that leads its numbers
+        # would be too low, and without its own the other's are right but for a moment's requests.
+        if not any(reading.leads for reading in said):
             return
         readings = watched.readings
         readings.append(_together(said, self._now()))
@@ -100,17 +103,21 @@ class Demand:
         while len(readings) > 1 and readings[1].sample.at <= start:
             readings.popleft()
 
-    async def _ask(self, address: str) -> Reading:
-        response = await self._client.get(f"http://{address}/autoscaling")
-        said = response.raise_for_status().json()
-        sample = Sample(
-            at=self._now(),
-            busy=int(said["slots"]["busy"]),
-            waiting=int(said["waiting"]),
-            oldest_wait=float(said["oldestWaitSeconds"]),
-            peak=int(said["peakDemand"]),
-        )
-        return Reading(sample, total=int(said["slots"]["total"]))
+    async def _ask(self, address: str) -> Reading | None:
+        try:
+            response = await self._client.get(f"http://{address}/autoscaling")
+            said = response.raise_for_status().json()
+            sample = Sample(
+                at=self._now(),
+                busy=int(said["slots"]["busy"]),
+                waiting=int(said["waiting"]),
+                oldest_wait=float(said["oldestWaitSeconds"]),
+                peak=int(said["peakDemand"]),
+            )
+            return Reading(sample, int(said["slots"]["total"]), leads=bool(said["leads"]))
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            log.debug("no numbers from %s: %r", address, error)
+            return None
 
 
 def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:
@@ -130,5 +137,5 @@ def _together(readings: Sequence[Reading], now: float) -> Reading:
         oldest_wait=max(sample.oldest_wait for sample in samples),
         peak=sum(sample.peak for sample in samples),
     )
-    # Each balancer counts the slots of all replicas.
+    # At most one counts them: those that stand by have none to hand out.
     return Reading(sample, total=max(reading.total for reading in readings))

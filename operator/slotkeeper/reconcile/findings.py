@@ -10,6 +10,7 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe import Observed
 from slotkeeper.reconcile.pods import (
     Trouble,
+    awaited_secret,
     fetch_command,
     fetched,
     first_trouble,
@@ -21,13 +22,14 @@ from slotkeeper.reconcile.pods import (
 
 IN_PROGRESS = frozenset(
     {"Pending", "Replacing", "Downloading", "Starting", "Loading", "Updating", "ScaledToZero"}
+    | {"WaitingForSecret"}
 )
 """Reasons that time alone will change, or that somebody wants. All other ones are troubles."""
 
 
 def findings(server: LlamaServer, observed: Observed, refused: Trouble | None) -> list[Finding]:
     """All conditions of a valid server; `refused` is why one of its children could not be made."""
-    parts = [_model(observed), _replicas(server, observed), _balancer(observed)]
+    parts = [_model(observed), _replicas(server, observed), _balancer(server, observed)]
     return [_ready(server, parts, refused), *parts]
 
 
@@ -102,11 +104,18 @@ def _replicas(server: LlamaServer, observed: Observed) -> Finding:
     return Finding(kind, "False", reason, counted + rest)
 
 
-def _balancer(observed: Observed) -> Finding:
+def _balancer(server: LlamaServer, observed: Observed) -> Finding:
     kind = ConditionType.BALANCER_READY
-    if any(map(is_ready, observed.balancer_pods)):
-        return Finding(kind, "True", "TakesRequests", "the balancer takes requests")
-    if failure := first_trouble(observed.balancer_pods, Gpu(count=0)):
+    ready = sum(map(is_ready, observed.balancer_pods))
+    failure = first_trouble(observed.balancer_pods, Gpu(count=0)) or awaited_secret(
+        observed.balancer_pods
+    )
+    if ready:
+        # The others only stand by: one takes all requests.
+        counted = f"{ready}/{server.spec.balancer.replicas} balancers take requests"
+        rest = f"; {failure.message}" if failure else ""
+        return Finding(kind, "True", "TakesRequests", counted + rest)
+    if failure:
         return _not(kind, failure)
     return Finding(kind, "False", "Starting", "the balancer is being started")
 

@@ -44,7 +44,8 @@ def registry(
 
     @kopf.on.event(*_resource(LEASES), registry=handlers)
     async def lease(body: kopf.Body, **_: Any) -> None:
-        lease_seen(dict(body))
+        if body.meta.name == LEASE_NAME:
+            lease_seen(dict(body))
 
     return handlers
 
@@ -63,7 +64,10 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.connect_timeout = 10
     for kind in (*CHILDREN, PODS):
         chosen.watching.label_selectors[_resource(kind)] = names.SERVER_LABEL
-    chosen.watching.field_selectors[_resource(LEASES)] = f"metadata.name={LEASE_NAME}"
+    # One watch for the operator's own Lease and for those that it makes: no node's is among them.
+    chosen.watching.label_selectors[_resource(LEASES)] = (
+        f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
+    )
     # It would say of each event that its handler succeeded.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return chosen

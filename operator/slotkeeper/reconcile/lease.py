@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest
 from slotkeeper.kube.kinds import LEASES
 from slotkeeper.reconcile.clock import Clock
@@ -145,7 +146,12 @@ class Lease:
         self._renewed = self._clock.monotonic()
 
     def _manifest(self, holder: str, over: Manifest | None = None) -> Manifest:
-        metadata = {"name": LEASE_NAME, "namespace": self._place.namespace}
+        metadata: Manifest = {
+            "name": LEASE_NAME,
+            "namespace": self._place.namespace,
+            # By it kopf's one watch of Leases shows this one beside the balancers'.
+            "labels": {names.MANAGED_BY_LABEL: names.FIELD_MANAGER},
+        }
         if over is not None:
             metadata["resourceVersion"] = over["metadata"]["resourceVersion"]
         return {

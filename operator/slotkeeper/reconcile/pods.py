@@ -45,6 +45,27 @@ def trouble(pod: Manifest, gpu: Gpu) -> Trouble | None:
     )
 
 
+def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
+    """Which Secret a pod may be waiting for, as far as the pod itself shows it.
+
+    The kubelet says that a Secret is missing in an event only. What the pod shows is that its
+    volumes are not there yet: it has a node, and nothing to start containers in.
+    """
+    for pod in pods:
+        secrets = [
+            volume["secret"]["secretName"]
+            for volume in pod["spec"].get("volumes") or ()
+            if "secret" in volume
+        ]
+        if secrets and _condition(pod, "PodReadyToStartContainers").get("status") == "False":
+            return Trouble(
+                "WaitingForSecret",
+                f"a balancer waits for its Secret {secrets[0]}: it must be in the server's "
+                "namespace (balancer.apiKeys.secretName)",
+            )
+    return None
+
+
 def fetched(pod: Manifest) -> bool:
     """Whether this pod has downloaded and checked its model."""
     terminated = _model_status(pod).get("state", {}).get("terminated", {})

@@ -7,12 +7,12 @@ from collections.abc import Callable
 class Clock:
     """One time limit at a time; setting it costs no timer of the loop's unless it comes nearer."""
 
-    __slots__ = ("_action", "_due", "_kept", "_loop", "_timer")
+    __slots__ = ("_action", "_due", "_kept", "_loop", "_rings_at", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = self._rings_at = 0.0
         self._action: Callable[[], None] | None = None
         self._kept = ""
 
@@ -23,11 +23,11 @@ class Clock:
         self._kept = keep
         self._action = action
         self._due = self._loop.time() + seconds
-        if self._timer and self._timer.when() > self._due:
+        if self._timer and self._rings_at > self._due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_at(self._due, self._ring)
+            self._set_timer()
 
     def stop(self) -> None:
         """Call nothing."""
@@ -38,7 +38,12 @@ class Clock:
         if self._action is None:
             return
         if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._ring)
+            self._set_timer()
             return
         action, self._action = self._action, None
         action()
+
+    def _set_timer(self) -> None:
+        # uvloop's handles do not say when, if that is less than a millisecond away.
+        self._rings_at = self._due
+        self._timer = self._loop.call_at(self._due, self._ring)

@@ -128,6 +128,18 @@ async def test_an_address_in_use_is_said_in_a_sentence() -> None:
     assert "cannot start" in json.loads(out)["message"]
 
 
+async def test_those_who_wait_for_a_stream_get_signs_of_life() -> None:
+    async with process(
+        *("--replica", "127.0.0.1:9", "--heartbeat-seconds", "0.01", "--linger-seconds", "0")
+    ) as balancer:
+        async with await RawClient.connect(balancer.port) as client:
+            await client.send(post("/completion", b'{"stream":true}'))
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            assert b"text/event-stream" in head
+            await client.reader.readuntil(b": waiting, position 1\n\n")
+        balancer.process.send_signal(signal.SIGTERM)
+
+
 async def test_a_key_that_comes_is_let_in_without_a_restart(tmp_path: Path) -> None:
     async with (
         FakeLlama(1) as llama,

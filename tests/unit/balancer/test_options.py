@@ -69,6 +69,13 @@ def test_keys_and_routes_are_not_bounded_unless_told() -> None:
     )
 
 
+def test_heartbeats_are_off_until_they_have_a_time() -> None:
+    replica = [*PORTS, "--replica", "a:1"]
+
+    assert parse(replica).heartbeat_seconds == 0
+    assert parse([*replica, "--heartbeat-seconds", "2.5"]).heartbeat_seconds == 2.5
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
@@ -81,6 +88,7 @@ def test_keys_and_routes_are_not_bounded_unless_told() -> None:
         ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots goes with --replica"),
         ([*PORTS, "--replica", "a:1", "--slots", "0"], "1 is the least"),
         ([*PORTS, "--replica", "a:1", "--max-waiting", "-1"], "'-1' is not a number"),
+        ([*PORTS, "--replica", "a:1", "--heartbeat-seconds", "-1"], "'-1' is not a number of seco"),
         ([*PORTS, "--replica", "a:1", "--max-wait", "inf"], "'inf' is not a number of seconds"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=1"], "needs --api-keys"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a"], "'a' is not NAME=N"),

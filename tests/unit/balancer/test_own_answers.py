@@ -82,7 +82,7 @@ async def test_own_answers_take_no_slot_and_no_place() -> None:
         ("POST", "/lora-adapters", 404),
         ("POST", "/models/load", 404),
         ("POST", "/models/unload", 404),
-        ("GET", "/metrics", 404),
+        ("POST", "/metrics", 405),
         ("GET", "/completion", 405),
         ("DELETE", "/v1/chat/completions", 405),
         ("POST", "/../slots/0", 404),
@@ -132,6 +132,7 @@ async def test_demand_is_told_with_its_peak() -> None:
         busy = json.loads((await metrics_page(made, "/autoscaling"))[1])
         assert busy.pop("oldestWaitSeconds") >= 0
         assert busy == {
+            "leads": True,
             "slots": {"total": 2, "busy": 2},
             "waiting": 1,
             "replicas": 1,

@@ -27,7 +27,6 @@ ADMINISTRATION = [
     ("POST", "/tools"),
     ("GET", "/cors-proxy?url=http://169.254.169.254/"),
     ("POST", "/cors-proxy"),
-    ("GET", "/metrics"),
     ("POST", "/metrics"),
     ("POST", "/v1/chat/completions/control"),
     ("GET", "/v1/stream/c"),

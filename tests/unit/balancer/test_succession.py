@@ -220,5 +220,6 @@ async def test_nor_when_it_has_been_sent_to_and_fro_between_balancers() -> None:
         standby = await they.add_standby("b")
 
         asked = await standby.made.start(get("/props", "X-Slotkeeper-Relayed: 3"))
+        standby.running.cancel()
         standby.made.proxy.lead()
         assert json.loads((await asked.response()).body)["model_alias"] == "tiny"

@@ -1,9 +1,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from balancing import Balancer, balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import RawClient, get, post
+from slotkeeper.balancer.policy import Bounds
 from until import until
 
 POSITION, WAIT = "x-slotkeeper-queue-position", "x-slotkeeper-wait-seconds"
@@ -39,6 +42,64 @@ async def test_what_a_replica_says_of_waiting_is_not_passed_on() -> None:
 
     assert response.raw.lower().count(b"wait-seconds") == 1
     assert response.headers[WAIT] == "0.000"
+
+
+async def test_who_finds_no_place_is_told_that_it_did_not_wait() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, bounds=Bounds(max_waiting=0)) as made,
+        await made.start(post("/completion")),
+    ):
+        response = await made.ask(post("/completion"))
+
+    assert response.status == 429
+    assert POSITION not in response.headers
+    assert response.headers[WAIT] == "0.000"
+
+
+async def test_who_waited_in_vain_is_told_where_and_how_long() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, bounds=Bounds(max_wait=0.02)) as made,
+        await made.start(post("/completion")),
+        await made.start(post("/completion")) as second,
+        await made.start(post("/completion")) as third,
+    ):
+        told = [await client.response() for client in (second, third)]
+        lines = made.lines()
+
+    assert [response.status for response in told] == [503, 503]
+    assert [response.headers[POSITION] for response in told] == ["1", "2"]
+    waits = [float(response.headers[WAIT]) for response in told]
+    assert all(wait >= 0.02 for wait in waits)
+    assert waits == [pytest.approx(line["wait"], abs=0.001) for line in lines]
+
+
+async def test_who_is_given_up_is_told_how_long_it_waited_for_its_last_try() -> None:
+    async def die(call: Call) -> None:
+        call.reset()
+
+    async with FakeLlama(1, die) as llama, balancer(llama) as made:
+        response = await made.ask(post("/completion"))
+        (line,) = made.lines()
+
+    assert (response.status, response.headers[POSITION]) == (502, "0")
+    # Between two tries the replica was looked at and found well.
+    assert line["wait"] > 0
+    assert float(response.headers[WAIT]) == pytest.approx(line["wait"], abs=0.001)
+
+
+async def test_who_waits_again_after_a_try_is_told_of_all_its_wait() -> None:
+    async def die(call: Call) -> None:
+        llama.loading = True
+        call.reset()
+
+    bounds = Bounds(max_wait_no_replica=0.05)
+    async with FakeLlama(1, die) as llama, balancer(llama, bounds=bounds) as made:
+        response = await made.ask(post("/completion"))
+
+    assert response.status == 503
+    assert float(response.headers[WAIT]) >= 0.05
 
 
 async def test_people_see_who_waits_for_what() -> None:

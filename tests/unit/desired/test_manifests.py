@@ -50,6 +50,7 @@ def test_a_server_has_these_children() -> None:
         ("ServiceAccount", "chat-balancer"),
         ("Role", "chat-balancer"),
         ("RoleBinding", "chat-balancer"),
+        ("Lease", "chat-balancer"),
         ("Service", "chat"),
         ("Service", "chat-replicas"),
         ("Deployment", "chat-balancer"),
@@ -107,7 +108,8 @@ def test_scaling_alone_restarts_no_pod(
 def test_no_change_of_the_replicas_restarts_the_balancer(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    assert balancer(server(**one)) == balancer(server(**other))
+    said = {"promptAffinity": {"cachedPrompts": 8}}
+    assert balancer(server(**one, balancer=said)) == balancer(server(**other, balancer=said))
 
 
 @given(specs)
@@ -257,13 +259,19 @@ def test_replicas_have_no_service_account_token() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_the_balancer_may_read_endpoint_slices_and_nothing_else() -> None:
+def test_the_balancer_may_read_endpoint_slices_hold_its_lease_and_nothing_else() -> None:
     assert children(server("chat"))["Role", "chat-balancer"]["rules"] == [
         {
             "apiGroups": ["discovery.k8s.io"],
             "resources": ["endpointslices"],
             "verbs": ["get", "list", "watch"],
-        }
+        },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["chat-balancer"],
+            "verbs": ["get", "list", "watch", "patch"],
+        },
     ]
 
 

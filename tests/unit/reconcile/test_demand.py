@@ -23,9 +23,11 @@ async def test_a_look_is_a_sample(operator: Operator) -> None:
     assert (sample.busy, sample.waiting, sample.oldest_wait, sample.peak) == (3, 5, 3.2, 8)
 
 
-async def test_two_balancers_are_added_up_but_share_their_slots(operator: Operator) -> None:
+async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_says(
+    operator: Operator,
+) -> None:
     operator.balancers.says |= {
-        "10.0.0.1": numbers(busy=1, waiting=2, total=8, oldest=1.0),
+        "10.0.0.1": numbers(waiting=2, total=0, oldest=1.0) | {"leads": False},
         "10.0.0.2": numbers(busy=4, total=8),
     }
     operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
@@ -34,11 +36,22 @@ async def test_two_balancers_are_added_up_but_share_their_slots(operator: Operat
 
     newest = operator.demand.newest(KEY)
     assert newest is not None
-    assert (newest.total, newest.sample.busy, newest.sample.waiting) == (8, 5, 2)
+    assert (newest.total, newest.sample.busy, newest.sample.waiting) == (8, 4, 2)
 
 
-async def test_one_of_two_that_is_silent_makes_a_gap_not_a_low_number(operator: Operator) -> None:
+async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
+    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+
+    await operator.demand.look()
+
+    assert [sample.busy for sample in operator.demand.samples(KEY)] == [1]
+
+
+async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
+    operator: Operator,
+) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1) | {"leads": False}
     operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
     await operator.demand.look()

@@ -256,3 +256,72 @@ async def test_no_replicas_are_wanted_and_none_is_ready(
     assert condition(cluster, "ReplicasReady")["reason"] == "ScaledToZero"
     assert condition(cluster, "ModelReady")["status"] == "Unknown"
     assert condition(cluster, "Ready")["status"] == "False"
+
+
+async def with_balancers(
+    cluster: FakeCluster, operator: Operator, *ready: bool, status: Manifest, **spec: Any
+) -> Any:
+    """BalancerReady where each of these balancers is ready or not, the others with this status."""
+    stored(cluster, balancer=spec)
+    await operator.reconcile()
+    deployment = cluster.named(DEPLOYMENTS)["chat-balancer"]
+    for index, is_ready in enumerate(ready):
+        pod = pod_of(deployment, index, ready=is_ready)
+        cluster.put(pod if is_ready else pod | {"status": status})
+    await operator.reconcile()
+    return condition(cluster, "BalancerReady")
+
+
+NO_VOLUMES = {"conditions": [{"type": "PodReadyToStartContainers", "status": "False"}]}
+KEYS = {"apiKeys": {"secretName": "chat-keys"}}
+
+
+@pytest.mark.parametrize("ready", [(True, True), (True, False)])
+async def test_one_of_several_balancers_takes_all_requests(
+    cluster: FakeCluster, operator: Operator, ready: tuple[bool, ...]
+) -> None:
+    found = await with_balancers(cluster, operator, *ready, status={})
+
+    assert (found["status"], found["reason"]) == ("True", "TakesRequests")
+    assert found["message"] == f"{sum(ready)}/2 balancers take requests"
+
+
+async def test_what_keeps_one_of_two_balancers_from_starting_is_said_beside(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    full = unschedulable("0/1 nodes are available: 1 Insufficient cpu.")
+
+    found = await with_balancers(cluster, operator, True, False, status=full)
+
+    assert found["status"] == "True"
+    assert found["message"] == (
+        "1/2 balancers take requests; 0/1 nodes are available: 1 Insufficient cpu."
+    )
+
+
+async def test_a_balancer_whose_volumes_are_not_there_waits_for_its_secret(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    found = await with_balancers(cluster, operator, False, status=NO_VOLUMES, **KEYS)
+
+    assert (found["status"], found["reason"]) == ("False", "WaitingForSecret")
+    assert "waits for its Secret chat-keys" in found["message"]
+    assert "balancer.apiKeys.secretName" in found["message"]
+
+
+async def test_a_balancer_without_keys_waits_for_no_secret(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    found = await with_balancers(cluster, operator, False, status=NO_VOLUMES)
+
+    assert found["reason"] == "Starting"
+
+
+async def test_a_balancer_that_pulls_its_image_has_its_secret(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    started = {"conditions": [{"type": "PodReadyToStartContainers", "status": "True"}]}
+
+    found = await with_balancers(cluster, operator, False, status=started, **KEYS)
+
+    assert found["reason"] == "Starting"

@@ -24,6 +24,8 @@ async def test_the_first_one_gets_it(cluster: FakeCluster, time: Time) -> None:
     assert await first.try_acquire()
     assert not await second.try_acquire()
     assert cluster.named(LEASES)[LEASE_NAME]["spec"]["holderIdentity"] == "a"
+    labels = cluster.named(LEASES)[LEASE_NAME]["metadata"]["labels"]
+    assert labels == {"app.kubernetes.io/managed-by": "slotkeeper"}
 
 
 async def test_one_that_is_renewed_stays(cluster: FakeCluster, time: Time) -> None:

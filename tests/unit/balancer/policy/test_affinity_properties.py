@@ -161,7 +161,7 @@ class StrictOrder(WarmPrompts):
 
 
 WarmPrompts.TestCase.settings = StrictOrder.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=50, deadline=None
+    max_examples=settings().max_examples * 4 // 5, stateful_step_count=50, deadline=None
 )
 TestWarmPrompts = WarmPrompts.TestCase
 TestStrictOrder = StrictOrder.TestCase

@@ -146,6 +146,6 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
 
 
 AnyOrderOfEvents.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    max_examples=settings().max_examples * 3 // 5, stateful_step_count=40, deadline=None
 )
 TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase

@@ -1,0 +1,62 @@
+"""What a request that is over leaves behind: numbers, and a line in the log."""
+
+from slotkeeper.balancer.forward import Forward
+from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.record import AccessLog, said
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.exchange import Exchange
+
+
+class Accounts:
+    """Counts requests and logs them."""
+
+    def __init__(self, metrics: Metrics, log: AccessLog) -> None:
+        self._metrics = metrics
+        self.log = log
+
+    def refused(self, exchange: Exchange, refusal: Refusal, key: str | None) -> None:
+        """A request was refused as it came; `key`: the name of its API key."""
+        self._metrics.over("refused", refusal.status)
+        self.log.add({**said(exchange, key), "outcome": "refused", "code": refusal.code})
+
+    def over(self, forward: Forward, outcome: str, now: float) -> None:
+        """A request is over, with `outcome` answered, gone, cut, failed or expired."""
+        exchange, metrics, arrived = forward.exchange, self._metrics, forward.arrived
+        waited = forward.waited
+        first = None if forward.first_at is None else forward.first_at - arrived
+        tokens = None
+        if forward.relayed:
+            # All else is counted where it gets its slot.
+            metrics.relayed.inc()
+        else:
+            metrics.over(outcome, exchange.status, forward.replica)
+            metrics.wait_seconds.observe(waited)
+            metrics.request_seconds.observe(now - arrived)
+            if forward.hit is not None:
+                (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
+            if first is not None:
+                metrics.first_token_seconds.observe(first)
+            if outcome == "answered" and (tokens := forward.ends.tokens(exchange.request.path)):
+                metrics.took(tokens)
+        if not self.log.kept:
+            return
+        self.log.add(
+            {
+                **said(exchange, forward.key),
+                "outcome": outcome,
+                "replica": forward.replica or None,
+                "relayed": forward.relayed,
+                "tries": forward.ticket.tries,
+                "hit": forward.hit,
+                "overtaken": forward.ticket.overtaken,
+                "wait": waited,
+                "first_byte": first,
+                "seconds": now - arrived,
+                "bytes_in": forward.received,
+                "bytes_out": forward.sent,
+                "prompt_tokens": tokens and tokens.prompt,
+                "cached_tokens": tokens and tokens.cached,
+                "heartbeats": forward.early.beats if forward.early else 0,
+                "generated_tokens": tokens and tokens.generated,
+            }
+        )
