@@ -1,7 +1,7 @@
 """Several whole balancers in this process, one of which leads by a Lease in a fake cluster."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +19,7 @@ from slotkeeper.kube.kinds import LEASES
 from until import until
 
 PLACE = ("ns", "tiny-balancer")
-QUICK = Patience(
-    ask=0.02, ask_again=0.01, silent=0.5, sure=0.3, settle=0.01, hand_over=0.5, settling=1
-)
+QUICK = Patience(ask=0.02, ask_again=0.01, silent=2, sure=1, settle=0.01, hand_over=0.5, settling=1)
 
 
 class WatchedCluster(FakeCluster):
@@ -84,6 +82,14 @@ class Member:
     @property
     def leads(self) -> bool:
         return self.made.proxy.leads
+
+    async def finish(self, unused: Callable[[], bool]) -> None:
+        """End as a process does that was told to, once it is `unused`: without a trace."""
+        self.succession.end()
+        await until(unused)
+        assert await self.made.proxy.drain(10) == 0
+        await self.succession.release()
+        await self.die()
 
     async def die(self) -> None:
         """Be gone as a killed process is: nobody listens, and all connections are reset."""

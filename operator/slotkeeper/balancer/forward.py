@@ -23,6 +23,7 @@ NOT_PASSED_ON = OWN_HEADERS | {b"x-conversation-id"}
 """Headers that are never for a llama-server. With a conversation's id it would go on decoding after
 its client has gone, and end what another client runs under the same id."""
 _MAX_TRIES = 3
+_MAX_RELAYS = 10
 _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
 
@@ -32,8 +33,8 @@ class Forward:
 
     # fmt: off
     __slots__ = (
-        "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_reset",
-        "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit", "key",
+        "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_relays",
+        "_reset", "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit", "key",
         "own", "position", "received", "relayed", "replica", "sent", "ticket",
     )
     # fmt: on
@@ -73,6 +74,7 @@ class Forward:
         self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
         self._calm = False
+        self._relays = 0  # that failed
         self._head: tuple[int, bytes] | None = None
         self._raw = True
         self._reset = False
@@ -262,13 +264,16 @@ class Forward:
         proxy, claim = self._proxy, self.claim
         self.claim = self._pool = None
         if claim is None:
-            self.ticket.tries += 1
+            # In a rollout one balancer after the other ends under it.
+            self._relays += sent
+            tired = self._relays >= _MAX_RELAYS
             proxy.relay_failed(self.replica, reason)
         else:
+            tired = self.ticket.tries >= _MAX_TRIES
             fault = Fault.RESET if sent else Fault.REFUSED
             proxy.replicas.set_aside(claim.replica.name, fault, reason)
             self._let_go(claim, sent=sent)
-        if self.ticket.tries >= _MAX_TRIES:
+        if tired:
             self.refuse(answers.replica_failed(reason), "failed")
             return
         proxy.metrics.retries.inc()

@@ -88,7 +88,8 @@ class Proxy:
             if way in OWN and self._relay is None:
                 cors.answer(exchange, self.own(way))
                 return
-            if self.draining and self._relay is None:
+            # One that another balancer passes on has nowhere else to go until that one leads.
+            if self.draining and self.leads and not relay.times_relayed(request):
                 raise answers.draining()
             relay.check(request)
             standing, now = self._callers.standing(request, name), self.now()

@@ -38,7 +38,9 @@ class Patience:
     """How the balancers deal with one another; seconds."""
 
     ask: float = 1.0
-    """Between two questions to the holder, and how long its answer may take."""
+    """Between two questions to the holder."""
+    answer: float = 1.0
+    """For its answer."""
     ask_again: float = 0.2
     """After the first time that nobody listened: its process may be starting anew."""
     silent: float = 3.0
@@ -245,7 +247,7 @@ class Succession:
         path = "/peer" if self._ending else f"/peer?identity={self.me.identity}"
         now = self._loop.time()
         try:
-            status, body = await get(host.strip("[]"), int(port), path, seconds=patience.ask)
+            status, body = await get(host.strip("[]"), int(port), path, seconds=patience.answer)
             said = json.loads(body) if status == 200 else {}
             refused = said.get("identity", holder.identity) != holder.identity
             leads = bool(said.get("leads"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,10 +49,13 @@ class Play:
         self.history = History()
         self.open: list[Member] = []
         self.names = iter("abcdefghijklmnopqrstuvwxyz")
+        self.asking: Counter[int] = Counter()  # clients, by their member
         self.ended: list[Member] = []
+        self.finishing: list[asyncio.Future[None]] = []
 
     async def ask(self, number: int) -> None:
         member = self.chance.choice(self.open)
+        self.asking[id(member)] += 1
         body = b"%d" % number
         patience = self.chance.random() / 100 if self.chance.random() < 0.2 else None
         try:
@@ -69,13 +73,15 @@ class Play:
             whole = answer.status == 200 and events == {b"data: " + body}
             self.history.end(number, "answered" if whole else f"{answer.status}: {answer.body!r}")
 
+        self.asking[id(member)] -= 1
+
     async def goes_on(self, *happenings: Callable[[], Awaitable[None]]) -> None:
         """All requests are sent and ended while these happen, in any order."""
         asking = asyncio.ensure_future(self.all_ask())
         while not asking.done() and len(self.ended) < 12:
             await self.chance.choice(happenings)()
             await asyncio.sleep(self.chance.random() / 50)
-        await asking
+        await asyncio.gather(asking, *self.finishing)
 
     async def all_ask(self) -> None:
         numbers = iter(range(REQUESTS))
@@ -90,8 +96,8 @@ class Play:
         """As a rollout does: a new one starts, an old one is told to end and ends what it has."""
         self.open.append(await self.they.add(next(self.names)))
         old = self.open.pop(self.chance.randrange(len(self.open) - 1))
-        old.succession.end()
         self.ended.append(old)
+        self.finishing.append(asyncio.ensure_future(old.finish(lambda: not self.asking[id(old)])))
 
     async def kill_the_leader(self) -> None:
         """It is gone without a word; another was there, and a new one comes.
