@@ -34,8 +34,8 @@ class Forward:
     # fmt: off
     __slots__ = (
         "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_relays",
-        "_reset", "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit", "key",
-        "own", "position", "received", "relayed", "replica", "sent", "ticket",
+        "_reset", "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit",
+        "key", "own", "position", "received", "relayed", "replica", "sent", "ticket",
     )
     # fmt: on
 

@@ -154,6 +154,9 @@ async def test_nothing_is_lost_or_doubled_while_balancers_and_replicas_are_repla
         assert set(made.history.endings.values()) == {"answered", "left"}
 
 
+# Python 3.11's own loop forgets a connection that it accepts in the very round in which its server
+# closes: Server._attach fails, and the socket is left to the garbage collector, which complains.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(4))
 async def test_killed_balancers_cost_what_ran_through_them_and_over_commit_nothing(
     seed: int,
