@@ -13,7 +13,8 @@ from balancing import Balancer, balancer
 from fake_cluster import FakeCluster
 from fake_llama import FakeLlama
 from slotkeeper.balancer.lease import Peer
-from slotkeeper.balancer.succession import Patience, Succession
+from slotkeeper.balancer.peers import Patience
+from slotkeeper.balancer.succession import Succession
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES
 from until import until

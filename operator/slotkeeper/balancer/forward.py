@@ -115,6 +115,16 @@ class Forward:
             self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
+    def peer_lost(self) -> None:
+        """The balancer that it was relayed to is gone. Another try, unless the answer began."""
+        connection = self._connection
+        if self._pool is None or self.exchange.status or self._head or self.early:
+            return
+        self._connection = None
+        if connection:
+            connection.abort()
+        self._try_elsewhere("it does not answer", sent=connection is not None)
+
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
         if self.early:
@@ -237,10 +247,16 @@ class Forward:
             if self._pool is pool:
                 self._try_elsewhere(str(error) or "it did not connect in time", sent=False)
             return
-        if self._pool is pool:
-            self._send(connection)
-        else:
+        if self._pool is not pool:
             pool.give_back(connection)
+        elif self.claim and not self._proxy.leads:
+            # Whoever leads now has counted the slots without this one.
+            pool.give_back(connection)
+            claim, self.claim, self._pool = self.claim, None, None
+            self._let_go(claim, sent=False)
+            self._again()
+        else:
+            self._send(connection)
 
     def _send(self, connection: Upstream) -> None:
         self._connection = connection

@@ -101,6 +101,7 @@ class Proxy:
                     now,
                     prompt=self._prompt(request),
                     standing=standing,
+                    bounded=self._relay is None,
                 )
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
@@ -170,6 +171,20 @@ class Proxy:
         """Whoever asks the replicas' /slots now finds all that was sent from here counted."""
         now = self.now()
         return all(forward.settled(now) for forward in self.active)
+
+    @property
+    def waits(self) -> bool:
+        """Requests wait here for a slot, or for somebody who hands them out."""
+        return self.dispatcher.waiting > 0
+
+    def lost(self, peer: str) -> None:
+        """A balancer is gone without a word: what it was given and did not answer is tried again.
+
+        Its address may be gone with it, and then TCP says nothing for a quarter of an hour.
+        """
+        for forward in list(self.active):
+            if forward.relayed and forward.replica == peer:
+                forward.peer_lost()
 
     def relay_failed(self, peer: str, reason: str) -> None:
         """A relayed request did not get through: hold those to come until it is known where to."""

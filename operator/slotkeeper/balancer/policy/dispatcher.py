@@ -66,12 +66,14 @@ class Dispatcher(Generic[T]):
         *,
         prompt: Ladder = (),
         standing: Standing = _STANDING,
+        bounded: bool = True,
     ) -> Ticket[T]:
         """A place in the queue, for a body of `size` bytes. Raises QueueFull.
 
-        The bounds are for those who wait: one that a free slot awaits is within them.
+        The bounds are for those who wait: one that a free slot awaits is within them, and one
+        that another balancer takes at once (not `bounded`).
         """
-        full = self._full(size)
+        full = self._full(size) if bounded else None
         if full and (self.queue.head or not any(each.free for each in self.accepting())):
             raise QueueFull(full)
         # Rather any free slot than no place in a line.
