@@ -72,6 +72,13 @@ class Held:
             given_back,
         )
 
+    def may_follow(self, known: "Held") -> bool:
+        """It is not what was there before `known`. The API server's versions of an object are
+        numbers that grow, which all since Kubernetes 1.35 may count on."""
+        if self.uid != known.uid or not (self.version.isdecimal() and known.version.isdecimal()):
+            return self.uid != known.uid or self.transitions >= known.transitions
+        return int(self.version) >= int(known.version)
+
 
 def manifest(namespace: str, name: str, holder: Peer | None, over: Held, now: datetime) -> Manifest:
     """The Lease, held by `holder` from `now` on; only over the very one that was read.

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from slotkeeper.balancer import answers, cors, inspection, relay
@@ -174,7 +175,7 @@ class Proxy:
 
     @property
     def waits(self) -> bool:
-        """Requests wait here for a slot, or for somebody who hands them out."""
+        """Requests wait here for a slot."""
         return self.dispatcher.waiting > 0
 
     def lost(self, peer: str) -> None:
@@ -237,11 +238,9 @@ class Proxy:
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
         self.draining = True
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._at_rest.wait()
-        except TimeoutError:
-            pass
         return len(self.active)
 
     async def close(self) -> None:

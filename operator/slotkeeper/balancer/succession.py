@@ -101,7 +101,7 @@ class Succession:
         """
         try:
             async with asyncio.timeout(seconds):
-                while self._balancer.leads and self._quiet < self._patience.silent:
+                while self._balancer.leads and self._quiet < self._patience.silent:  # noqa: ASYNC110
                     await asyncio.sleep(self._patience.ask_again)
         except TimeoutError:
             _log.warning("nobody took the lease over in time")
@@ -133,12 +133,7 @@ class Succession:
             if held is None:
                 _log.warning("there is no lease %s/%s: nobody can begin to lead", *self._place)
             # What was read before the last write here comes later than that write's answer.
-            if (
-                held is None
-                or known is None
-                or held.uid != known.uid
-                or held.transitions >= known.transitions
-            ):
+            if held is None or known is None or held.may_follow(known):
                 self._learn(held)
 
     def _leases(self) -> AsyncIterator[dict[str, Manifest]]:
@@ -147,13 +142,16 @@ class Succession:
 
     async def _step(self) -> float:
         """Do what is due; how many seconds until the next look without news."""
-        held, patience = self._held, self._patience
-        if self._released:
-            return patience.ask
-        if self._balancer.leads:
+        if self._balancer.leads and not self._released:
             return await self._lead()
-        if held is None:
-            return patience.ask
+        if self._held and not self._released:
+            return await self._stand_by(self._held)
+        return self._patience.ask
+
+    # As one that stands by.
+
+    async def _stand_by(self, held: Held) -> float:
+        patience = self._patience
         if held.holder and held.holder.identity == self.me.identity:
             await self._take(held, clean=False)
             return patience.ask
@@ -171,10 +169,28 @@ class Succession:
             return patience.ask
         self._balancer.stand_by(None)
         if answer is Answer.DEAD:
-            _log.warning("balancer %s is gone", holder.identity)
             self._balancer.lost(holder.clients)
             await self._take(held, clean=False)
         return patience.ask_again
+
+    async def _take(self, held: Held, *, clean: bool) -> None:
+        began, patience = self._loop.time(), self._patience
+        # One that ends leaves it to the others. If there are none, what waits here must not.
+        left_alone = self._balancer.waits and began - self._led_at >= patience.hand_over
+        if self._ending and not left_alone:
+            return
+        if await self._write(self.me, held) is None:
+            return
+        if not clean:
+            await asyncio.sleep(patience.settle)
+        if self._loop.time() - began >= patience.sure and not await self._read():
+            return  # this process stood still: another may have taken it meanwhile
+        if self._held is None or self._held.holder != self.me:
+            return
+        before = held.holder.identity if held.holder else "nobody"
+        _log.info("handing out the slots from now on, after %s", before)
+        self._balancer.sure_until = self._loop.time() + patience.sure
+        self._balancer.lead()
 
     # As the one that leads.
 
@@ -213,17 +229,16 @@ class Succession:
             async with asyncio.timeout(patience.hand_over):
                 # It may be written though no answer came: nothing is handed out before that is
                 # known.
-                if not await self._write(None, self._held):
-                    while not await self._read():
-                        await asyncio.sleep(patience.ask_again)
-                while self._held and self._held.holder is None:
-                    self._news.clear()
-                    await self._news.wait()
+                known = bool(await self._write(None, self._held))
+                while not (known or await self._read()):  # noqa: ASYNC110 (the API server says)
+                    await asyncio.sleep(patience.ask_again)
+                await self._taken()
         except TimeoutError:
             _log.warning("nobody took the lease: going on")
             self._give_back_at = self._loop.time() + 5 * patience.hand_over
-            if self._held and self._held.holder is None:
-                await self._write(self.me, self._held)
+            free = self._held
+            if free is not None and free.holder is None:
+                await self._write(self.me, free)
         held = self._held
         if held is None or held.holder == self.me:
             balancer.sure_until = self._loop.time() + patience.sure
@@ -234,33 +249,17 @@ class Succession:
         else:
             balancer.sure_until = self._loop.time()  # the next step sees to it
 
+    async def _taken(self) -> None:
+        while (held := self._held) and held.holder is None:
+            self._news.clear()
+            await self._news.wait()
+
     def _stand_down(self, held: Held) -> None:
         peer = held.holder
         _log.info("standing by: balancer %s hands out the slots", peer and peer.identity)
         self._led_at = self._loop.time()
         # A successor that was there to take the Lease is there to take requests.
         self._balancer.stand_by(peer.clients if peer else None)
-
-    # As one that stands by.
-
-    async def _take(self, held: Held, *, clean: bool) -> None:
-        began, patience = self._loop.time(), self._patience
-        # One that ends leaves it to the others. If there are none, what waits here must not.
-        left_alone = self._balancer.waits and began - self._led_at >= patience.hand_over
-        if self._ending and not left_alone:
-            return
-        if await self._write(self.me, held) is None:
-            return
-        if not clean:
-            await asyncio.sleep(patience.settle)
-        if self._loop.time() - began >= patience.sure and not await self._read():
-            return  # this process stood still: another may have taken it meanwhile
-        if self._held is None or self._held.holder != self.me:
-            return
-        before = held.holder.identity if held.holder else "nobody"
-        _log.info("handing out the slots from now on, after %s", before)
-        self._balancer.sure_until = self._loop.time() + patience.sure
-        self._balancer.lead()
 
     # The Lease.
 
@@ -274,7 +273,7 @@ class Succession:
             await self._read()
             return None
         except (ApiError, TimeoutError) as error:
-            _log.warning("the lease: %s", error or "the API server did not answer in time")
+            _log.warning("the lease: %s", str(error) or "the API server is late")
             return None
         self._learn(written)
         return written
@@ -285,7 +284,7 @@ class Succession:
             async with asyncio.timeout(self._patience.api):
                 lease = await self._cluster.get(LEASES, *self._place)
         except (ApiError, TimeoutError) as error:
-            _log.warning("the lease: %s", error or "the API server did not answer in time")
+            _log.warning("the lease: %s", str(error) or "the API server is late")
             return False
         self._learn(Held.read(lease) if lease else None)
         return True
