@@ -30,8 +30,8 @@ class Forward(Passage):
 
     # fmt: off
     __slots__ = (
-        "_begun", "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_reset",
-        "claim", "ticket",
+        "_begun", "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw",
+        "_reset", "claim", "ticket",
     )
     # fmt: on
 
