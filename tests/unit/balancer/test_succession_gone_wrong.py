@@ -310,3 +310,20 @@ async def test_a_head_and_an_old_client_are_relayed(version: str) -> None:
         client = await standby.made.start(post("/completion", version=version))
         (await llama.called(1))[0].go.set()
         assert (await client.response()).body == b"data: first\n\ndata: last\n\n"
+
+
+async def test_what_was_not_sent_yet_when_another_took_over_waits_for_that_one() -> None:
+    async with FakeLlama(1) as llama, family(llama) as they:
+        standby = await they.add_leader("a")
+        standby.running.cancel()
+        proxy = standby.made.proxy
+        async with await standby.made.client() as client:
+            await client.send(post("/completion"))
+            while not proxy.active:
+                await asyncio.sleep(0)
+            assert [each._connection for each in proxy.active] == [None]
+            proxy.stand_by(None)
+            await until(lambda: proxy.dispatcher.waiting == 1)
+            assert (llama.calls, proxy.dispatcher.busy) == ([], 0)
+            proxy.lead()
+            assert (await client.response()).status == 200
