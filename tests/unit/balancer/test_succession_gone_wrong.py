@@ -319,7 +319,7 @@ async def test_what_was_not_sent_yet_when_another_took_over_waits_for_that_one()
         proxy = standby.made.proxy
         async with await standby.made.client() as client:
             await client.send(post("/completion"))
-            while not proxy.active:
+            while not proxy.active:  # noqa: ASYNC110 (until would look too late)
                 await asyncio.sleep(0)
             assert [each._connection for each in proxy.active] == [None]
             proxy.stand_by(None)
