@@ -13,8 +13,9 @@ from balancing import Balancer, balancer
 from fake_cluster import FakeCluster
 from fake_llama import FakeLlama
 from slotkeeper.balancer.lease import Peer
-from slotkeeper.balancer.succession import Patience, Succession
-from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
+from slotkeeper.balancer.peers import Patience
+from slotkeeper.balancer.succession import Succession
+from slotkeeper.kube.cluster import Kind, Manifest, Unreachable, WatchEvent
 from slotkeeper.kube.kinds import LEASES
 from until import until
 
@@ -27,6 +28,10 @@ class WatchedCluster(FakeCluster):
 
     def __init__(self) -> None:
         super().__init__()
+        self.deaf = False
+        """No watch tells of anything any more, as one whose connection died without a word."""
+        self.lost_answers = 0
+        """So many writes from now on are done, and their answers lost."""
         self._stored = asyncio.Event()
 
     @override
@@ -44,13 +49,30 @@ class WatchedCluster(FakeCluster):
             stored = self._stored
             newest = str(self._version)
             async for event in super().watch(kind, namespace, labels, seen, name=name):
-                yield event
+                if not self.deaf:
+                    yield event
             seen = newest
             await stored.wait()
 
     @override
+    async def apply(self, manifest: Manifest) -> Manifest:
+        applied = await super().apply(manifest)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Unreachable(0, "Unreachable", "the answer is lost")
+        return applied
+
+    @override
+    def remove(self, kind: Kind, namespace: str, name: str) -> None:
+        super().remove(kind, namespace, name)
+        self._tell()
+
+    @override
     def _store(self, place: Any, manifest: Manifest) -> None:
         super()._store(place, manifest)
+        self._tell()
+
+    def _tell(self) -> None:
         stored, self._stored = self._stored, asyncio.Event()
         stored.set()
 

@@ -12,10 +12,10 @@ from slotkeeper.wire.message import Answer, Request, json_answer
 
 
 class Admin:
-    """Handles the metrics port's requests. `ready`: clients may be sent here."""
+    """Handles the metrics port's requests. `ready`: clients may be sent here, unless `ending`."""
 
     def __init__(self, proxy: Proxy) -> None:
-        self.ready = False
+        self.ready = self.ending = False
         self.succession: Succession | None = None
         self._proxy = proxy
         self._pages: dict[bytes, Callable[[], Answer]] = {
@@ -43,7 +43,7 @@ class Admin:
         return Answer(200, self._proxy.metrics.text(), PROMETHEUS)
 
     def _readiness(self) -> Answer:
-        ready = self.ready and not self._proxy.draining
+        ready = self.ready and not (self.ending or self._proxy.draining)
         return json_answer(200 if ready else 503, {"ready": ready})
 
 

@@ -4,12 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers, cors
-from slotkeeper.balancer.early import EarlyStream
 from slotkeeper.balancer.faults import Fault
+from slotkeeper.balancer.passage import Passage
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
-from slotkeeper.balancer.routes import Route
-from slotkeeper.balancer.tokens import Ends
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -28,51 +26,27 @@ _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
 
 
-class Forward:
+class Forward(Passage):
     """A request that is passed on; the Receiver of its response."""
 
     # fmt: off
     __slots__ = (
-        "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw", "_relays",
-        "_reset", "arrived", "claim", "claimed_at", "early", "ends", "exchange", "first_at", "hit",
-        "key", "own", "position", "received", "relayed", "replica", "sent", "ticket",
+        "_begun", "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw",
+        "_relays", "_reset", "claim", "ticket",
     )
     # fmt: on
 
     def __init__(
         self, proxy: "Proxy", exchange: Exchange, *, needs_slot: bool, arrived: float
     ) -> None:
-        self.exchange = exchange
-        self.arrived = arrived
-        self.claimed_at: float | None = None
-        self.first_at: float | None = None
-        """When the first byte of the answer's body came."""
-        self.position = 0
-        """Its place in the queue when it came, 1 for the next one; 0: a slot was free."""
-        self.replica = ""
-        """Where it was sent: a replica, or the balancer that it was relayed to."""
-        self.key: str | None = None
-        """The name of its API key."""
-        self.own: Route | None = None
-        """What of our own is asked for, where it is the other balancer that is asked first."""
-        self.relayed = False
-        """Another balancer gives it its slot."""
-        self.hit: bool | None = None
-        """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
-        self.received = exchange.request.size
-        """Bytes of the request's body."""
-        self.sent = 0
-        """Bytes of the answer's body."""
-        self.early: EarlyStream | None = None
-        """The answer, if it began while the request waited."""
-        self.ends = Ends()
-        """The ends of the answer's body, which say what it took."""
+        super().__init__(exchange, arrived)
         self.ticket: Ticket[Forward]
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
         self._needs_slot = needs_slot
         self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
         self._connection: Upstream | None = None
+        self._begun = False
         self._calm = False
         self._relays = 0  # that failed
         self._head: tuple[int, bytes] | None = None
@@ -117,6 +91,16 @@ class Forward:
             self._let_go(claim, sent=connection is not None)
         self._over("gone")
 
+    def peer_lost(self) -> None:
+        """The balancer that it was relayed to is gone. Another try, unless the answer began."""
+        connection = self._connection
+        if self._pool is None or self._begun:
+            return
+        self._connection = None
+        if connection:
+            connection.abort()
+        self._try_elsewhere("it does not answer", sent=connection is not None)
+
     def refuse(self, refusal: Refusal, outcome: str) -> None:
         """Answer without a replica."""
         if self.early:
@@ -142,7 +126,7 @@ class Forward:
 
     def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:
         """The replica answers: from here on there is no other try."""
-        exchange = self.exchange
+        exchange, self._begun = self.exchange, True
         if self.claim and self._needs_slot:
             self.claim.settled_at = self._proxy.now()
         exchange.release_body()
@@ -239,10 +223,16 @@ class Forward:
             if self._pool is pool:
                 self._try_elsewhere(str(error) or "it did not connect in time", sent=False)
             return
-        if self._pool is pool:
-            self._send(connection)
-        else:
+        if self._pool is not pool:
             pool.give_back(connection)
+        elif self.claim and not self._proxy.leads:
+            # Whoever leads now has counted the slots without this one.
+            pool.give_back(connection)
+            claim, self.claim, self._pool = self.claim, None, None
+            self._let_go(claim, sent=False)
+            self._again()
+        else:
+            self._send(connection)
 
     def _send(self, connection: Upstream) -> None:
         self._connection = connection

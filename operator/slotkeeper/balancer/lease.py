@@ -22,6 +22,24 @@ class Peer:
     clients: str
     metrics: str
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Both addresses are such."""
+        try:
+            host_and_port(self.clients), host_and_port(self.metrics)
+        except ValueError:
+            return False
+        return True
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of HOST:PORT or [HOST]:PORT. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host, int(port)
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -30,17 +48,36 @@ class Held:
     holder: Peer | None
     transitions: int
     version: str
+    uid: str = ""
+    """Another one where it was deleted and made anew: its count begins anew too."""
+    given_back: bool = False
+    """Its last holder let go of it. Else nobody holds it because it is new, or was edited."""
 
     @classmethod
     def read(cls, lease: Manifest) -> Self:
-        """What a Lease says. One without addresses is held by nobody that could be asked."""
+        """What a Lease says, whoever wrote it. One without addresses that could be asked is held
+        by nobody."""
         metadata, spec = lease["metadata"], lease.get("spec") or {}
         identity = spec.get("holderIdentity") or ""
         said = metadata.get("annotations") or {}
         holder = Peer(identity, said.get(_CLIENTS, ""), said.get(_METRICS, ""))
-        complete = all((holder.identity, holder.clients, holder.metrics))
-        transitions = int(spec.get("leaseTransitions") or 0)
-        return cls(holder if complete else None, transitions, metadata["resourceVersion"])
+        count = str(spec.get("leaseTransitions") or 0)
+        transitions = int(count) if count.isdecimal() else 0
+        given_back = not any((identity, holder.clients, holder.metrics)) and transitions > 0
+        return cls(
+            holder if holder.identity and holder.can_be_asked else None,
+            transitions,
+            metadata["resourceVersion"],
+            metadata.get("uid", ""),
+            given_back,
+        )
+
+    def may_follow(self, known: "Held") -> bool:
+        """It is not what was there before `known`. The API server's versions of an object are
+        numbers that grow, which all since Kubernetes 1.35 may count on."""
+        if self.uid != known.uid or not (self.version.isdecimal() and known.version.isdecimal()):
+            return self.uid != known.uid or self.transitions >= known.transitions
+        return int(self.version) >= int(known.version)
 
 
 def manifest(namespace: str, name: str, holder: Peer | None, over: Held, now: datetime) -> Manifest:

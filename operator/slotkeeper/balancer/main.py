@@ -78,14 +78,17 @@ async def balance(options: Options) -> None:
         gc.collect()
         gc.freeze()
         polite = await ending
-        admin.ready = False
+        admin.ending = True
         _log.info("ending: %d requests in progress", len(proxy.active))
-        if admin.succession and polite:
+        if admin.succession:
             admin.succession.end()
         if polite:
             await asyncio.sleep(options.linger_seconds)
+        deadline = loop.time() + options.drain_seconds
+        if admin.succession:
+            await admin.succession.handed_over(options.drain_seconds)
         clients.drain()
-        cut = await proxy.drain(options.drain_seconds)
+        cut = await proxy.drain(max(0, deadline - loop.time()))
         if admin.succession:
             await admin.succession.release()
         for follower in followers:

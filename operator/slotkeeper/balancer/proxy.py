@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from slotkeeper.balancer import answers, cors, inspection, relay
@@ -102,6 +103,7 @@ class Proxy:
                     now,
                     prompt=self._prompt(request),
                     standing=standing,
+                    bounded=self._relay is None,
                 )
             except QueueFull as full:
                 raise answers.queue_full(str(full), self.dispatcher.retry_after(now)) from None
@@ -172,6 +174,20 @@ class Proxy:
         now = self.now()
         return all(forward.settled(now) for forward in self.active)
 
+    @property
+    def waits(self) -> bool:
+        """Requests wait here for a slot."""
+        return self.dispatcher.waiting > 0
+
+    def lost(self, peer: str) -> None:
+        """A balancer is gone without a word: what it was given and did not answer is tried again.
+
+        Its address may be gone with it, and then TCP says nothing for a quarter of an hour.
+        """
+        for forward in list(self.active):
+            if forward.relayed and forward.replica == peer:
+                forward.peer_lost()
+
     def relay_failed(self, peer: str, reason: str) -> None:
         """A relayed request did not get through: hold those to come until it is known where to."""
         if self._relay and self._relay[0] == peer:
@@ -223,11 +239,9 @@ class Proxy:
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
         self.draining = True
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._at_rest.wait()
-        except TimeoutError:
-            pass
         return len(self.active)
 
     async def close(self) -> None:

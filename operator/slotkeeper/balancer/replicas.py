@@ -181,6 +181,9 @@ class Replicas:
 
     def _unwant(self, member: _Member) -> None:
         member.wanted = False
+        # It gets nothing new from here, and each idle connection holds one of its HTTP threads.
+        member.pool.max_idle = 0
+        member.pool.drop_idle()
         if member.joining:
             member.joining.cancel()
             member.joining = None

@@ -16,44 +16,18 @@ can take the Lease, and the holder goes on.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Protocol
 
 from slotkeeper.balancer.lease import Held, Peer, manifest
+from slotkeeper.balancer.peers import Answer, Holder, Patience
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest
 from slotkeeper.kube.follow import follow
 from slotkeeper.kube.kinds import LEASES
-from slotkeeper.wire.fetch import get
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How the balancers deal with one another; seconds."""
-
-    ask: float = 1.0
-    """Between two questions to the holder."""
-    answer: float = 1.0
-    """For its answer."""
-    ask_again: float = 0.2
-    """After the first time that nobody listened: its process may be starting anew."""
-    silent: float = 3.0
-    """A holder that has not answered for so long has lost the Lease."""
-    sure: float = 2.0
-    """For how long the holder may take it for granted that it is. Less than `silent`, so that one
-    whose process stood still finds out before it hands out anything."""
-    settle: float = 0.5
-    """After a holder is gone, for what it has sent to be counted by /slots."""
-    hand_over: float = 3.0
-    """For another to take a Lease that was given back for it."""
-    settling: float = 2.0
-    """The longest wait for /slots to count all that was sent, before the Lease is given back."""
 
 
 class Balancer(Protocol):
@@ -64,15 +38,12 @@ class Balancer(Protocol):
 
     @property
     def settled(self) -> bool: ...  # noqa: D102 (see Proxy)
+    @property
+    def waits(self) -> bool: ...  # noqa: D102
     def lead(self) -> None: ...  # noqa: D102
     def stand_by(self, peer: str | None) -> None: ...  # noqa: D102
     def pause(self, paused: bool) -> None: ...  # noqa: D102
-
-
-class _Answer(Enum):
-    LEADS = "it hands out the slots"
-    SILENT = "it may come back, or says that it does not hand out slots"
-    DEAD = "its process is gone"
+    def lost(self, peer: str) -> None: ...  # noqa: D102
 
 
 class Succession:
@@ -95,12 +66,13 @@ class Succession:
         self._patience = patience or Patience()
         self._loop = asyncio.get_running_loop()
         self._held: Held | None = None
+        self._last: Peer | None = None  # the last holder that there was
+        self._holder = Holder(me, self._patience)
         self._news = asyncio.Event()
-        self._ending = False
-        self._tries_to_end = 0
+        self._ending = self._released = False
+        self._give_back_at = float("inf")  # when to try it
         self._asked_at = float("-inf")  # when another last asked, and would take over
-        self._answered_at = self._loop.time()
-        self._refused = 0
+        self._led_at = self._loop.time()  # when somebody was last known to lead
         balancer.stand_by(None)
 
     async def run(self) -> None:
@@ -119,12 +91,26 @@ class Succession:
     def end(self) -> None:
         """This balancer is to end: give the Lease to whoever asks for it."""
         self._ending = True
-        self._tries_to_end = 2
+        self._give_back_at = self._loop.time()
         self._news.set()
+
+    async def handed_over(self, seconds: float) -> None:
+        """Wait until another leads, or none asks to: at most for `seconds`.
+
+        Until then the others' requests come here, and must find somebody who takes them.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self._balancer.leads and self._quiet < self._patience.silent:  # noqa: ASYNC110
+                    await asyncio.sleep(self._patience.ask_again)
+        except TimeoutError:
+            _log.warning("nobody took the lease over in time")
 
     async def release(self) -> None:
         """Nobody took over: leave the Lease to whoever comes; quiet where that fails."""
         if self._balancer.leads and self._held and self._held.holder == self.me:
+            self._released = True  # before the watch says that it is free, which is no news then
+            self._balancer.pause(True)
             await self._write(None, self._held)
 
     def asked(self, by: str) -> bool:
@@ -135,12 +121,19 @@ class Succession:
                 self._news.set()
         return self._balancer.leads
 
+    @property
+    def _quiet(self) -> float:
+        """Seconds since another asked that would take over."""
+        return self._loop.time() - self._asked_at
+
     async def _follow(self) -> None:
         async for leases in self._leases():
             lease = leases.get(self._place[1])
             held, known = Held.read(lease) if lease else None, self._held
+            if held is None:
+                _log.warning("there is no lease %s/%s: nobody can begin to lead", *self._place)
             # What was read before the last write here comes later than that write's answer.
-            if held is None or known is None or held.transitions >= known.transitions:
+            if held is None or known is None or held.may_follow(known):
                 self._learn(held)
 
     def _leases(self) -> AsyncIterator[dict[str, Manifest]]:
@@ -149,148 +142,157 @@ class Succession:
 
     async def _step(self) -> float:
         """Do what is due; how many seconds until the next look without news."""
-        held, patience = self._held, self._patience
-        if held is None:
-            # It is not made yet, or somebody deleted it: nobody else can lead either.
-            self._balancer.sure_until = self._loop.time() + patience.sure
-            return patience.ask
-        if self._balancer.leads:
-            await self._lead(held)
-            return patience.ask
-        holder = held.holder
-        if holder is None or holder.identity == self.me.identity:
-            await self._take(held, clean=holder is None)
-            return patience.ask
-        answer = await self._ask(holder)
-        if self._held != held:
-            return 0
-        if answer is _Answer.LEADS:
-            self._balancer.stand_by(holder.clients)
-        else:
-            self._balancer.stand_by(None)
-            if answer is _Answer.DEAD:
-                _log.warning("balancer %s is gone", holder.identity)
-                await self._take(held, clean=False)
-            return patience.ask_again
-        return patience.ask
-
-    # As the one that leads.
-
-    async def _lead(self, held: Held) -> None:
-        now, patience = self._loop.time(), self._patience
-        late = now >= self._balancer.sure_until
-        if late:
-            held = await self._read() or held
-        if held.holder is None:
-            # Somebody deleted it, and the operator made it anew.
-            held = await self._write(self.me, held) or self._held or held
-        if held.holder != self.me:
-            self._stand_down(held)
-            return
-        self._balancer.sure_until = self._loop.time() + patience.sure
-        if late:
-            self._balancer.pause(False)
-        if self._tries_to_end and now - self._asked_at < patience.silent:
-            self._tries_to_end -= 1
-            await self._give_back(held)
-
-    async def _give_back(self, held: Held) -> None:
-        patience, balancer = self._patience, self._balancer
-        balancer.pause(True)
-        deadline = self._loop.time() + patience.settling
-        while not balancer.settled and self._loop.time() < deadline:  # noqa: ASYNC110 (time is)
-            await asyncio.sleep(0.01)
-        free = await self._write(None, held)
-        if free:
-            _log.info("gave the lease back")
-            try:
-                async with asyncio.timeout(patience.hand_over):
-                    while self._held.holder is None:  # type: ignore[union-attr]
-                        self._news.clear()
-                        await self._news.wait()
-            except TimeoutError:
-                _log.warning("nobody took the lease: going on")
-                await self._write(self.me, free)
-        held = self._held or held
-        if held.holder == self.me:
-            balancer.sure_until = self._loop.time() + patience.sure
-            balancer.pause(False)
-        elif held.holder:
-            self._stand_down(held)
-
-    def _stand_down(self, held: Held) -> None:
-        peer = held.holder
-        _log.info("standing by: balancer %s hands out the slots", peer and peer.identity)
-        # A successor that was there to take the Lease is there to take requests.
-        self._balancer.stand_by(peer.clients if peer else None)
+        if self._balancer.leads and not self._released:
+            return await self._lead()
+        if self._held and not self._released:
+            return await self._stand_by(self._held)
+        return self._patience.ask
 
     # As one that stands by.
 
+    async def _stand_by(self, held: Held) -> float:
+        patience = self._patience
+        if held.holder and held.holder.identity == self.me.identity:
+            await self._take(held, clean=False)
+            return patience.ask
+        # A Lease that is new or was edited says nothing of who leads: whoever did knows.
+        holder = held.holder or (None if held.given_back else self._last)
+        if holder is None or holder == self.me:
+            await self._take(held, clean=held.given_back)
+            return patience.ask
+        answer = await self._holder.ask(holder, would_follow=not self._ending)
+        if self._held != held:
+            return 0
+        if answer is Answer.LEADS:
+            self._led_at = self._loop.time()
+            self._balancer.stand_by(holder.clients)
+            return patience.ask
+        self._balancer.stand_by(None)
+        if answer is Answer.DEAD:
+            self._balancer.lost(holder.clients)
+            await self._take(held, clean=False)
+        return patience.ask_again
+
     async def _take(self, held: Held, *, clean: bool) -> None:
-        if self._ending:
+        began, patience = self._loop.time(), self._patience
+        # One that ends leaves it to the others. If there are none, what waits here must not.
+        left_alone = self._balancer.waits and began - self._led_at >= patience.hand_over
+        if self._ending and not left_alone:
             return
-        taken = await self._write(self.me, held)
-        if taken is None:
+        if await self._write(self.me, held) is None:
             return
         if not clean:
-            await asyncio.sleep(self._patience.settle)
+            await asyncio.sleep(patience.settle)
+        if self._loop.time() - began >= patience.sure and not await self._read():
+            return  # this process stood still: another may have taken it meanwhile
         if self._held is None or self._held.holder != self.me:
             return
         before = held.holder.identity if held.holder else "nobody"
         _log.info("handing out the slots from now on, after %s", before)
-        self._balancer.sure_until = self._loop.time() + self._patience.sure
+        self._balancer.sure_until = self._loop.time() + patience.sure
         self._balancer.lead()
 
-    async def _ask(self, holder: Peer) -> _Answer:
-        patience = self._patience
-        host, _, port = holder.metrics.rpartition(":")
-        path = "/peer" if self._ending else f"/peer?identity={self.me.identity}"
-        now = self._loop.time()
+    # As the one that leads.
+
+    async def _lead(self) -> float:
+        balancer, patience = self._balancer, self._patience
+        late = self._loop.time() >= balancer.sure_until
+        # Whoever asked and asks no more is gone, or cannot reach this one and takes over.
+        missed = patience.sure <= self._quiet < 4 * patience.silent
+        if late or missed:
+            await self._read()
+        held = self._held
+        if held and held.holder is None:
+            # Somebody deleted it, and the operator made it anew.
+            await self._write(self.me, held)
+            held = self._held
+        if held and held.holder != self.me:
+            self._stand_down(held)
+            return patience.ask
+        # Where there is no Lease nobody else can lead either.
+        balancer.sure_until = self._loop.time() + patience.sure
+        balancer.pause(False)
+        due = self._loop.time() >= self._give_back_at
+        if held and due and self._quiet < patience.silent:
+            await self._give_back()
+        return patience.ask_again if missed else patience.ask
+
+    async def _give_back(self) -> None:
+        patience, balancer = self._patience, self._balancer
+        if not await self._read() or not self._held or self._held.holder != self.me:
+            return  # the API server is away: not now
+        balancer.pause(True)
+        deadline = self._loop.time() + patience.settling
+        while not balancer.settled and self._loop.time() < deadline:  # noqa: ASYNC110 (time is)
+            await asyncio.sleep(0.01)
         try:
-            status, body = await get(host.strip("[]"), int(port), path, seconds=patience.answer)
-            said = json.loads(body) if status == 200 else {}
-            refused = said.get("identity", holder.identity) != holder.identity
-            leads = bool(said.get("leads"))
-        except ConnectionRefusedError:
-            refused, leads = True, False
-        except (OSError, ValueError, AttributeError):
-            refused = leads = False
-        self._refused = self._refused + 1 if refused else 0
-        if leads and not refused:
-            self._answered_at = now
-            return _Answer.LEADS
-        silent = self._loop.time() - self._answered_at >= patience.silent
-        return _Answer.DEAD if silent or self._refused > 1 else _Answer.SILENT
+            async with asyncio.timeout(patience.hand_over):
+                # It may be written though no answer came: nothing is handed out before that is
+                # known.
+                known = bool(await self._write(None, self._held))
+                while not (known or await self._read()):  # noqa: ASYNC110 (the API server says)
+                    await asyncio.sleep(patience.ask_again)
+                await self._taken()
+        except TimeoutError:
+            _log.warning("nobody took the lease: going on")
+            self._give_back_at = self._loop.time() + 5 * patience.hand_over
+            free = self._held
+            if free is not None and free.holder is None:
+                await self._write(self.me, free)
+        held = self._held
+        if held is None or held.holder == self.me:
+            balancer.sure_until = self._loop.time() + patience.sure
+            balancer.pause(False)
+        elif held.holder:
+            _log.info("gave the lease back")
+            self._stand_down(held)
+        else:
+            balancer.sure_until = self._loop.time()  # the next step sees to it
+
+    async def _taken(self) -> None:
+        while (held := self._held) and held.holder is None:
+            self._news.clear()
+            await self._news.wait()
+
+    def _stand_down(self, held: Held) -> None:
+        peer = held.holder
+        _log.info("standing by: balancer %s hands out the slots", peer and peer.identity)
+        self._led_at = self._loop.time()
+        # A successor that was there to take the Lease is there to take requests.
+        self._balancer.stand_by(peer.clients if peer else None)
 
     # The Lease.
 
     async def _write(self, holder: Peer | None, over: Held) -> Held | None:
         """Make `holder` the holder; None where another was quicker or the API does not answer."""
         try:
-            lease = manifest(*self._place, holder, over, self._wall())
-            written = Held.read(await self._cluster.apply(lease))
+            async with asyncio.timeout(self._patience.api):
+                lease = manifest(*self._place, holder, over, self._wall())
+                written = Held.read(await self._cluster.apply(lease))
         except Conflict:
             await self._read()
             return None
-        except ApiError as error:
-            _log.warning("the lease: %s", error)
+        except (ApiError, TimeoutError) as error:
+            _log.warning("the lease: %s", str(error) or "the API server is late")
             return None
         self._learn(written)
         return written
 
-    async def _read(self) -> Held | None:
+    async def _read(self) -> bool:
+        """Whether the API server said what the Lease is."""
         try:
-            lease = await self._cluster.get(LEASES, *self._place)
-        except ApiError as error:
-            _log.warning("the lease: %s", error)
-            return None
+            async with asyncio.timeout(self._patience.api):
+                lease = await self._cluster.get(LEASES, *self._place)
+        except (ApiError, TimeoutError) as error:
+            _log.warning("the lease: %s", str(error) or "the API server is late")
+            return False
         self._learn(Held.read(lease) if lease else None)
-        return self._held
+        return True
 
     def _learn(self, held: Held | None) -> None:
         if held == self._held:
             return
         self._held = held
-        self._answered_at = self._loop.time()
-        self._refused = 0
+        self._last = (held.holder if held else None) or self._last
+        self._holder.anew()
         self._news.set()

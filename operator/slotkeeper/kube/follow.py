@@ -24,8 +24,10 @@ async def follow(
     anybody knows. Whatever ends a watch, all is listed again, so that no lost event is missed for
     long.
     """
+    loop = asyncio.get_running_loop()
     pause = 0.1
     while True:
+        began = loop.time()
         try:
             listing = await cluster.list(kind, namespace, labels, name=name)
             objects = {each["metadata"]["name"]: each for each in listing.items}
@@ -45,5 +47,8 @@ async def follow(
             pass  # that is what listing again is for
         except ApiError as error:
             _log.warning("%s of %s: %s", kind.plural, namespace, error)
+        if loop.time() - began > _LONGEST_PAUSE:
+            # It went well for a while, also where nothing happened to tell of.
+            pause = 0.1
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,11 +1,14 @@
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, get, post
@@ -35,11 +38,12 @@ class Process:
 
 
 @asynccontextmanager
-async def process(*argv: str) -> AsyncIterator[Process]:
+async def process(*argv: str, **env: str) -> AsyncIterator[Process]:
     started = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "slotkeeper", "balancer"),
         *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *argv),
         stdout=asyncio.subprocess.PIPE,
+        env=os.environ | env,
     )
     try:
         async with asyncio.timeout(30):
@@ -126,6 +130,28 @@ async def test_an_address_in_use_is_said_in_a_sentence() -> None:
 
     assert started.returncode == 1
     assert "cannot start" in json.loads(out)["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_without_an_api_server_it_says_so_is_not_ready_and_ends_when_told_to(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    config = tmp_path / "config"
+    named = {"name": "a", "cluster": {"server": "http://127.0.0.1:9"}}
+    context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+    tree = {"clusters": [named], "contexts": [context], "users": [{"name": "a", "user": {}}]}
+    config.write_text(json.dumps(tree | {"current-context": "a"}))
+    async with process(
+        *("--endpoints", "ns/tiny", "--lease", "ns/tiny", "--linger-seconds", "0.1"),
+        *("--identity", "a", "--advertise", "127.0.0.1"),
+        KUBECONFIG=str(config),
+    ) as balancer:
+        assert "127.0.0.1" in (await balancer.says("endpointslices of ns"))["message"]
+        assert await balancer.ready() == 503
+        balancer.process.send_signal(number)
+        balancer.process.send_signal(number)
+        await balancer.says("ended: 0 requests cut")
+    assert balancer.process.returncode == 0
 
 
 async def test_those_who_wait_for_a_stream_get_signs_of_life() -> None:

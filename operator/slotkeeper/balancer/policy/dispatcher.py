@@ -66,15 +66,16 @@ class Dispatcher(Generic[T]):
         *,
         prompt: Ladder = (),
         standing: Standing = _STANDING,
+        bounded: bool = True,
     ) -> Ticket[T]:
         """A place in the queue, for a body of `size` bytes. Raises QueueFull.
 
-        The bounds are for those who wait: one that a free slot awaits is within them.
+        The bounds are for those who wait: not for one that a free slot awaits, or (not `bounded`)
+        another balancer.
         """
-        full = self._full(size)
+        full = self._full(size) if bounded else None
         if full and (self.queue.head or not any(each.free for each in self.accepting())):
-            raise QueueFull(full)
-        # Rather any free slot than no place in a line.
+            raise QueueFull(full)  # rather any free slot than no place in a line
         ticket = Ticket(payload, size, now, self.queue.rank(standing), standing, prompt)
         self.queue.put(ticket)
         if prompt and not full:
