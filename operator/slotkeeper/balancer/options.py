@@ -83,9 +83,8 @@ def parse(argv: Sequence[str]) -> Options:
 
 
 def _limits(max_body: int, max_waiting: int) -> Limits:
-    # Twice the queue: bodies that still come in, and those that were sent and not answered yet,
-    # are in memory beside it.
-    return Limits(max_body=max_body, max_held=max(Limits().max_held, 2 * max_waiting, max_body))
+    # A queue that is allowed must fit; its bodies are most of what a memory limit allows for.
+    return Limits(max_body=max_body, max_held=max(Limits().max_held, max_waiting, max_body))
 
 
 def _parser() -> argparse.ArgumentParser:
