@@ -51,6 +51,8 @@ class Accounts:
                 metrics.first_token_seconds.observe(first)
             if outcome == "answered" and (tokens := forward.ends.tokens(exchange.request.path)):
                 metrics.took(tokens)
+        if not self.log.kept:
+            return
         self.log.add(
             {
                 **said(exchange, forward.key),

@@ -58,7 +58,7 @@ class Forward:
         """Another balancer gives it its slot."""
         self.hit: bool | None = None
         """The replica's cache knew the beginning of the prompt; None: it is short, or not sent."""
-        self.received = len(exchange.request.body)
+        self.received = exchange.request.size
         """Bytes of the request's body."""
         self.sent = 0
         """Bytes of the answer's body."""
@@ -247,7 +247,7 @@ class Forward:
         exchange = self.exchange
         request = exchange.request
         if self.claim and self._needs_slot:
-            tokenizing = len(request.body) / _SETTLE_BYTES_PER_SECOND
+            tokenizing = request.size / _SETTLE_BYTES_PER_SECOND
             self.claim.settled_at = self._proxy.now() + _SETTLE_SECONDS + tokenizing
         exchange.on_pause = connection.pause
         if exchange.paused:
@@ -256,7 +256,7 @@ class Forward:
             head = relayed_bytes(request)
         else:
             head = request_bytes(request, self._proxy.not_passed_on)
-        connection.send(head, request.body, self, to_head=request.method == b"HEAD")
+        connection.send(head, request.parts, self, to_head=request.method == b"HEAD")
 
     def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
         proxy, claim = self._proxy, self.claim

@@ -13,7 +13,7 @@ from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
 from slotkeeper.balancer.gate import ClientGate
 from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Dispatcher, Ladder, PeakDemand, QueueFull, ladder
+from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, STREAMS, Route
@@ -99,7 +99,7 @@ class Proxy:
             try:
                 forward.ticket = self.dispatcher.offer(
                     forward,
-                    len(request.body),
+                    request.size,
                     now,
                     prompt=self._prompt(request),
                     standing=standing,
@@ -191,7 +191,7 @@ class Proxy:
         self._accounts.over(forward, outcome, now)
         if not self.active:
             self._at_rest.set()
-        self.pump()
+        self._pump(now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside, and hold on to it until it is done."""
@@ -264,7 +264,7 @@ class Proxy:
     def _prompt(self, request: Request) -> Ladder:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
             return ()
-        return ladder(request.body)
+        return ladder(request.beginning(LOOKED_AT))
 
     def _watch_time(self) -> None:
         due = self.dispatcher.next_call()

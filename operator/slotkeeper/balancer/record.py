@@ -30,6 +30,11 @@ class AccessLog:
         self._wall = wall
         self._lines: list[str] = []
 
+    @property
+    def kept(self) -> bool:
+        """Somebody reads it."""
+        return self._stream is not None
+
     def add(self, fields: dict[str, object]) -> None:
         """Log a request; times in seconds are rounded to the microsecond here."""
         if self._stream is None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections import deque
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol, cast
 
@@ -51,21 +53,30 @@ class Upstream(Pausable):
         self._began = False
         self._to_head = False
         self._keep = False
+        self._unsent: deque[bytes] = deque()
+        self._behind = False  # the replica does not keep up with what is sent
 
-    def send(self, head: bytes, body: bytes, receiver: Receiver, *, to_head: bool = False) -> None:
-        """Send a request; `to_head`: its method is HEAD."""
+    def send(
+        self, head: bytes, body: Sequence[bytes], receiver: Receiver, *, to_head: bool = False
+    ) -> None:
+        """Send a request with the parts of its body; `to_head`: its method is HEAD."""
         self._receiver = receiver
         self._framing = None
         self._began = False
         self._to_head = to_head
-        if len(body) > _COPY:
-            self._transport.writelines([head, body])
+        if not body:
+            self._transport.write(head)
+        elif len(body) == 1 and len(body[0]) <= _COPY:
+            self._transport.write(head + body[0])
         else:
-            self._transport.write(head + body)
+            self._transport.write(head)
+            self._unsent.extend(body)
+            self._send_part()
 
     def abort(self) -> None:
         """Drop the request and the connection at once; nothing more is told to its receiver."""
         self._receiver = None
+        self._unsent.clear()
         self._transport.abort()
 
     @property
@@ -114,8 +125,21 @@ class Upstream(Pausable):
         return None
 
     @override
+    def pause_writing(self) -> None:
+        """The replica does not keep up."""
+        self._behind = True
+
+    @override
+    def resume_writing(self) -> None:
+        """The replica keeps up again."""
+        self._behind = False
+        if self._unsent:
+            asyncio.get_running_loop().call_soon(self._send_part)
+
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more."""
+        self._unsent.clear()
         self._pool.closed(self)
         receiver, self._receiver = self._receiver, None
         if receiver is None:
@@ -124,6 +148,13 @@ class Upstream(Pausable):
             receiver.on_end()
         else:
             receiver.on_lost(str(exc or "the replica closed the connection"), began=self._began)
+
+    def _send_part(self) -> None:
+        # One in each round of the loop: to send 5 MB at once takes milliseconds.
+        if self._unsent and not self._behind:
+            self._transport.write(self._unsent.popleft())
+            if self._unsent and not self._behind:
+                asyncio.get_running_loop().call_soon(self._send_part)
 
     def _read_head(self, data: bytes, receiver: Receiver) -> bytes:
         data = self._head + data
@@ -152,15 +183,18 @@ class Upstream(Pausable):
         if self._receiver is not receiver:
             return  # aborted in the call
         self._receiver = None
-        if self._keep and end == len(data):
+        # A replica that answers before it has read all may not read the rest.
+        if self._keep and end == len(data) and not self._unsent:
             self.pause(False)
             self._pool.give_back(self)
         else:
+            self._unsent.clear()
             self._transport.abort()
         receiver.on_end()
 
     def _fail(self, reason: str) -> None:
         receiver, self._receiver = self._receiver, None
+        self._unsent.clear()
         self.garbled = True
         self._transport.abort()
         if receiver:

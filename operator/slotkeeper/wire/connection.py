@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LARGE = 64 * 1024
+
 
 class Connection(sockets.Pausable):
     """A client's connection."""
@@ -72,6 +74,8 @@ class Connection(sockets.Pausable):
                 self.pause(True)
         else:
             self._advance()
+        if len(data) >= _LARGE:
+            self.let_others_run()
 
     @override
     def eof_received(self) -> bool | None:
@@ -128,9 +132,9 @@ class Connection(sockets.Pausable):
         """Note how many bytes of bodies this connection holds; whether there is room for them."""
         held = self._parser.partial
         if self._queue:
-            held += sum(len(item.body) for item in self._queue if isinstance(item, Request))
+            held += sum(item.size for item in self._queue if isinstance(item, Request))
         if self._exchange:
-            held += len(self._exchange.request.body)
+            held += self._exchange.request.size
         if held == self._held:
             return True
         grown, self._held = held - self._held, held

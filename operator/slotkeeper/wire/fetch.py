@@ -23,7 +23,7 @@ async def get(host: str, port: int, path: str, *, seconds: float) -> tuple[int, 
             host_header = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             connection.send(
                 f"GET {path} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n\r\n".encode(),
-                b"",
+                (),
                 collector,
             )
             return await collector.result

@@ -16,6 +16,9 @@ MAX_HEADERS = 128
 _SMALL = 16 * 1024
 """Bytes of a body that is read without asking whether it may come."""
 
+# Bytes from which on a part of a body stays as it is. Smaller ones are put together, since each
+# costs as much memory beside as a part of the smallest does: a client may send chunks of one byte.
+_PART = 64 * 1024
 # A name or an address, and a port. Empty says that the target has no authority.
 _HOST = re.compile(rb"(?:[\w.~%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
@@ -150,14 +153,19 @@ class RequestParser:
         self.partial += len(body)
         if self.partial > self._limits.max_body:
             self._stop(self._too_large_body())
-        self._body.append(body)
+        self._pieces.append(body)
+        self._loose += len(body)
+        if self._loose >= _PART:
+            self._put_together()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._spoke = True
         if self._offer:
             return
-        self._request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self._pieces:
+            self._put_together()
+        self._request.parts, self._request.size = self._parts, self.partial
         self._complete.append(self._request)
         self._begin()
         self.stage = Stage.IDLE
@@ -166,10 +174,16 @@ class RequestParser:
         self._target = b""
         self._headers: Headers = []
         self._head_size = 0
-        self._body: list[bytes] = []
         self.head = None
+        self._parts: list[bytes] = []
+        self._pieces: list[bytes] = []  # what is to become the next part
+        self._loose = 0  # bytes in pieces
         self.partial = 0
         self.expects_continue = False
+
+    def _put_together(self) -> None:
+        self._parts.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+        self._pieces, self._loose = [], 0
 
     def _head_without_offer(self) -> bytes:
         parser = self._parser

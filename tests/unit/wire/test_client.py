@@ -71,7 +71,7 @@ async def answering(*pieces: bytes) -> AsyncIterator[Pool]:
 
 async def ask(pool: Pool) -> tuple[Seen, Upstream]:
     seen, connection = Seen(), pool.take() or await pool.connect()
-    connection.send(REQUEST, b"{}", seen)
+    connection.send(REQUEST, [b"{}"], seen)
     await seen.ended.wait()
     return seen, connection
 
@@ -114,6 +114,32 @@ async def test_a_chunked_answer_passes_through_byte_by_byte_as_it_came() -> None
 
     assert seen.body == body
     assert seen.began is None
+
+
+async def test_a_large_body_goes_out_in_parts_and_whole() -> None:
+    parts = [bytes([number]) * 300_000 for number in range(20)]
+    head = b"POST /completion HTTP/1.1\r\nContent-Length: 6000000\r\n\r\n"
+    async with FakeLlama() as llama, pool_to(llama.port) as pool:
+        for _ in range(2):
+            seen, connection = Seen(), pool.take() or await pool.connect()
+            connection.send(head, parts, seen)
+            await seen.ended.wait()
+
+        assert [call.body == b"".join(parts) for call in llama.calls] == [True, True]
+        assert llama.connections == 1
+
+
+async def test_a_connection_on_which_not_all_was_sent_is_not_used_again() -> None:
+    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with answering(answer) as pool:
+        seen, connection = Seen(), await pool.connect()
+        connection.send(REQUEST, [b"{}", *[b"x" * 1_000_000] * 30], seen)
+        await seen.ended.wait()
+
+        assert seen.head
+        assert seen.head.status == 413
+        assert not connection.usable
+        assert pool.take() is None
 
 
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
@@ -188,7 +214,7 @@ async def test_a_paused_connection_reads_nothing_until_it_goes_on() -> None:
 
     async with FakeLlama(script=flood) as llama, pool_to(llama.port) as pool:
         seen, connection = Seen(), await pool.connect()
-        connection.send(REQUEST, b"{}", seen)
+        connection.send(REQUEST, [b"{}"], seen)
         await until(lambda: seen.body)
         connection.pause(True)
         had = len(seen.body)
@@ -203,7 +229,7 @@ async def test_a_paused_connection_reads_nothing_until_it_goes_on() -> None:
 async def test_an_aborted_request_closes_its_connection_and_tells_nobody() -> None:
     async with FakeLlama(script=when_told) as llama, pool_to(llama.port) as pool:
         seen, connection = Seen(), await pool.connect()
-        connection.send(REQUEST, b"{}", seen)
+        connection.send(REQUEST, [b"{}"], seen)
         (call,) = await llama.called(1)
         connection.abort()
 

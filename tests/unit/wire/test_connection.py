@@ -51,6 +51,44 @@ def error_code(body: bytes) -> str:
     return code
 
 
+async def test_between_the_pieces_of_a_large_body_others_run() -> None:
+    body, loop, rounds = b"x" * 8_000_000, asyncio.get_running_loop(), 0
+    async with serving(echo) as (server, client):
+        await client.ask(post("/"))
+        # Not through the loop: all that the system takes is there before the server reads.
+        sent = _send_what_fits(client, post("/", body))
+        held = sent - len(post("/", body)) + len(body)
+        done = asyncio.Event()
+
+        def another_round() -> None:
+            nonlocal rounds
+            rounds += 1
+            if server.room.held >= held:
+                done.set()
+            else:
+                loop.call_soon(another_round)
+
+        loop.call_soon(another_round)
+        await done.wait()
+
+        assert sent > 1_000_000
+        assert rounds >= sent / 300_000
+        await client.send(post("/", body)[sent:])
+        assert (await client.response()).body == b"/ " + body
+        assert (await client.ask(post("/next"))).body == b"/next {}"
+
+
+def _send_what_fits(client: RawClient, data: bytes) -> int:
+    sock, sent = client.writer.get_extra_info("socket").dup(), 0
+    try:
+        while True:
+            sent += sock.send(data[sent : sent + 100_000])
+    except BlockingIOError:
+        return sent
+    finally:
+        sock.close()
+
+
 async def test_requests_on_one_connection_are_answered_one_after_the_other() -> None:
     async with serving(echo) as (_, client):
         for number in range(3):

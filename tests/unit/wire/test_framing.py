@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,27 @@ def test_a_chunked_body_ends_where_it_ends_however_it_is_split(
         at += step
 
     assert at + end == len(body)
+    assert payload == b"".join(pieces)
+
+
+@given(st.lists(st.sampled_from([b"a", b"1\r\na\r\n", b"x" * 2100]), max_size=6), st.data())
+def test_a_piece_that_looks_like_a_chunk_is_one_only_between_chunks(
+    pieces: list[bytes], data: st.DataObject
+) -> None:
+    # Cut where chunks and their contents begin and end, so that whole chunks and their likes come.
+    ends, at = {0}, 0
+    for piece in pieces:
+        begin = at + len(b"%x\r\n" % len(piece))
+        at = begin + len(piece) + 2
+        ends |= {begin, at - 2, at}
+    body = chunked(pieces)
+    cuts = sorted(data.draw(st.sets(st.sampled_from(sorted(ends)))) | {0, len(body)})
+    framing, payload = Chunked(), b""
+    for begin, end in pairwise(cuts):
+        found = framing.feed(body[begin:end])
+        payload += framing.payload()
+        assert found == (end - begin if end == len(body) else None)
+
     assert payload == b"".join(pieces)
 
 

@@ -25,7 +25,8 @@ def test_a_request_goes_on_with_its_own_headers_and_one_length() -> None:
         ],
         http11=True,
         keep_alive=False,
-        body=b"hello",
+        parts=[b"hel", b"lo"],
+        size=5,
     )
 
     assert request_bytes(request) == (

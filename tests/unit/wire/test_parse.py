@@ -97,6 +97,21 @@ def test_a_chunked_body_comes_without_its_framing_and_trailers() -> None:
     assert request.header(b"trailer") is None
 
 
+def test_a_large_body_stays_in_parts_and_its_crumbs_are_put_together() -> None:
+    parser = RequestParser(Limits())
+    pieces = [b"a" * 200_000, *[b"b"] * 100_000, b"c" * 70_000, b"d"]
+    parser.feed(HEAD + b"Content-Length: %d\r\n\r\n" % sum(map(len, pieces)))
+    found = [request for piece in pieces for request in parser.feed(piece)]
+
+    (request,) = found
+    assert isinstance(request, Request)
+    assert [len(part) for part in request.parts] == [200_000, 65_536, 100_000 + 4_464, 1]
+    assert request.body == b"".join(pieces)
+    assert request.size == len(request.body)
+    assert request.beginning(200_000) == pieces[0]
+    assert request.beginning(200_001) == pieces[0] + b"b" * 65_536
+
+
 def test_a_target_with_a_host_is_taken_as_its_path() -> None:
     (request,) = parse(b"GET http://a.example/v1/models?x=1 HTTP/1.1\r\nHost: A.example\r\n\r\n")
 

@@ -125,7 +125,7 @@ def response(pieces: Iterable[bytes]) -> tuple[object, ...]:
     wire, pool, seen = Wire(), Pool("a", 1), Seen()
     connection = Upstream(pool)
     connection.connection_made(wire)
-    connection.send(b"", b"", seen)
+    connection.send(b"", (), seen)
     for piece in pieces:
         if not wire.closing:
             connection.data_received(piece)

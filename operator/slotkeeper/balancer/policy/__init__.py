@@ -4,11 +4,12 @@ from slotkeeper.balancer.policy.demand import PeakDemand
 from slotkeeper.balancer.policy.dispatcher import Bounds, Dispatcher, QueueFull
 from slotkeeper.balancer.policy.letting_go import Look
 from slotkeeper.balancer.policy.matching import Affinity
-from slotkeeper.balancer.policy.prefixes import Ladder, ladder
+from slotkeeper.balancer.policy.prefixes import LOOKED_AT, Ladder, ladder
 from slotkeeper.balancer.policy.replica import Replica
 from slotkeeper.balancer.policy.ticket import Claim, Held, Inherited, Standing, Ticket
 
 __all__ = [
+    "LOOKED_AT",
     "Affinity",
     "Bounds",
     "Claim",

@@ -22,6 +22,9 @@ the same system prompt differ only from its end on, and a rung must fall between
 _SEARCHED = 256 * 1024
 """Where the prompt must begin, so that the look at a body of megabytes takes microseconds."""
 
+LOOKED_AT = _SEARCHED + RUNGS[-1]
+"""Bytes at a body's beginning that `ladder` looks at; it may be called with no more."""
+
 # Inside of a JSON string each quote has a backslash before it, so that no text that a client
 # sends looks like one of these keys.
 _PROMPT = re.compile(rb'"(?:messages|prompt|input|input_prefix)"[ \t\r\n]*:[ \t\r\n]*')

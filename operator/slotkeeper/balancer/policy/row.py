@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K", int, tuple[int, int, int])
@@ -44,7 +43,7 @@ class Row(Generic[K, V]):
 
     def front(self, count: int) -> list[V]:
         """The first `count` values."""
-        return [self._values[key] for key in islice(self._keys, count)]
+        return [self._values[key] for key in self._keys[:count]] if count else []
 
     def before(self, key: K) -> int:
         """How many have a lower key."""
