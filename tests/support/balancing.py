@@ -111,7 +111,7 @@ async def balancer(
     )
     proxy.heartbeats.seconds = heartbeat_seconds
     admin = Admin(proxy)
-    clients, metrics = Server(proxy.handle, limits), Server(admin.handle)
+    clients, metrics = Server(proxy.handle, limits, proxy.gate), Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)
     _, metrics_port = await metrics.listen("127.0.0.1", 0)
     made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)

@@ -2,9 +2,10 @@
 
 from slotkeeper.balancer.forward import Forward
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.record import AccessLog, said
+from slotkeeper.balancer.record import AccessLog, asked, said
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
+from slotkeeper.wire.message import Request
 
 
 class Accounts:
@@ -18,6 +19,18 @@ class Accounts:
         """A request was refused as it came; `key`: the name of its API key."""
         self._metrics.over("refused", refusal.status)
         self.log.add({**said(exchange, key), "outcome": "refused", "code": refusal.code})
+
+    def never_whole(self, peer: str, refusal: Refusal, request: Request | None) -> None:
+        """A request of `peer` was refused before it was whole; `request`: its head, if known."""
+        self._metrics.over("refused", refusal.status)
+        self.log.add(
+            {
+                **asked(peer, None, request),
+                "status": refusal.status,
+                "outcome": "refused",
+                "code": refusal.code,
+            }
+        )
 
     def over(self, forward: Forward, outcome: str, now: float) -> None:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""

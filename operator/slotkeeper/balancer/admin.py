@@ -35,7 +35,10 @@ class Admin:
         if page is None:
             exchange.refuse(Refusal(404, "not_found", "there is no such page on this port"))
         elif exchange.request.method not in {b"GET", b"HEAD"}:
-            exchange.refuse(Refusal(405, "method_not_allowed", "this port is only read from"))
+            allow = [(b"Allow", b"GET, HEAD")]
+            exchange.refuse(
+                Refusal(405, "method_not_allowed", "this port is only read from", headers=allow)
+            )
         else:
             exchange.answer(page())
 

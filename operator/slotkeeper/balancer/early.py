@@ -16,6 +16,8 @@ from slotkeeper.wire.message import ResponseHead, response_bytes, value_of
 _LAST_CHUNK = b"0\r\n\r\n"
 _MOST = 4 * 1024 * 1024
 """Bytes of an answer that is no stream, which is kept until it can be one event."""
+_LONGEST_ERROR = 64 * 1024
+"""Bytes of a replica's error that is parsed; nothing that llama-server says is near that."""
 
 
 class EarlyStream:
@@ -105,12 +107,12 @@ def _chunk(data: bytes) -> bytes:
 
 def _error(body: bytes, status: int) -> object:
     try:
-        tree = json.loads(body)
+        tree = json.loads(body) if len(body) <= _LONGEST_ERROR else None
     except (ValueError, RecursionError):
         tree = None
     if isinstance(tree, dict) and tree.get("error"):
         return tree["error"]
-    said = body.decode(errors="replace")[:1000] or f"the replica answered {status}"
+    said = body[:1000].decode(errors="replace") or f"the replica answered {status}"
     return {"message": said, "type": "server_error", "code": status}
 
 

@@ -67,7 +67,8 @@ async def balance(options: Options) -> None:
     )
     proxy.heartbeats.seconds = options.heartbeat_seconds
     admin = Admin(proxy)
-    clients, metrics = Server(proxy.handle, options.limits), Server(admin.handle)
+    clients = Server(proxy.handle, options.limits, proxy.gate)
+    metrics = Server(admin.handle)
     bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
     _log.info("listening on %s:%d, metrics on %s:%d", *bound[0], *bound[1])
     async with asyncio.TaskGroup() as beside:

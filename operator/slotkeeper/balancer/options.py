@@ -46,6 +46,8 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("--slots goes with --replica; with --endpoints each replica's /slots is read")
     if given.lease and not (given.endpoints and given.identity and given.advertise):
         parser.error("--lease needs --endpoints, --identity and --advertise")
+    if (given.identity or given.advertise) and not given.lease:
+        parser.error("--identity and --advertise are of no use without --lease")
     if given.key_max_priority and not given.api_keys:
         parser.error("--key-max-priority needs --api-keys")
     bounds = Bounds(
@@ -73,11 +75,16 @@ def parse(argv: Sequence[str]) -> Options:
             frozenset(given.route or PASSED_ON),
         ),
         heartbeat_seconds=given.heartbeat_seconds,
-        limits=Limits(max_body=given.max_body_mib * MIB),
+        limits=_limits(given.max_body_mib * MIB, bounds.max_waiting_bytes),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
         access_log=given.access_log,
     )
+
+
+def _limits(max_body: int, max_waiting: int) -> Limits:
+    # A queue that is allowed must fit; its bodies are most of what a memory limit allows for.
+    return Limits(max_body=max_body, max_held=max(Limits().max_held, max_waiting, max_body))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from slotkeeper.balancer import answers, cors, inspection, relay
 from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
+from slotkeeper.balancer.gate import ClientGate
 from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
@@ -65,6 +66,7 @@ class Proxy:
         """Headers that are not for llama-server."""
         self._callers = callers
         self._accounts = Accounts(metrics, log)
+        self.gate = ClientGate(callers, self._accounts)
         self._model = model
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()

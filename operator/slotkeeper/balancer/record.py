@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from typing import TextIO
 
+from slotkeeper.balancer.routes import shown
 from slotkeeper.balancer.trace import trace_id
 from slotkeeper.wire.exchange import Exchange
+from slotkeeper.wire.message import Request
 
 _EVERY = 0.2
 
@@ -59,12 +61,18 @@ def said(exchange: Exchange, key: str | None) -> dict[str, object]:
 
     `key`: the name of its API key.
     """
-    request = exchange.request
     return {
-        "client": exchange.peer,
-        "key": key,
-        "method": request.method.decode(),
-        "path": request.path.decode("ascii", "replace"),
-        "trace": trace_id(request),
+        **asked(exchange.peer, key, exchange.request),
         "status": exchange.status or None,
+    }
+
+
+def asked(peer: str, key: str | None, request: Request | None) -> dict[str, object]:
+    """What was asked, as far as it is known, by whom, with the API key called `key`."""
+    return {
+        "client": peer,
+        "key": key,
+        "method": request.method.decode() if request else None,
+        "path": shown(request.path) if request else None,
+        "trace": trace_id(request) if request else None,
     }

@@ -78,6 +78,8 @@ _GET = {
 
 
 _PUBLIC = frozenset((Route.HEALTH, Route.MODELS))
+_ALLOWED = {"GET": b"GET, HEAD, OPTIONS", "POST": b"POST, OPTIONS"}
+_MOST_SHOWN = 200
 
 
 def route(method: bytes, path: bytes, served: Container[bytes] = PASSED_ON) -> Route:
@@ -94,11 +96,22 @@ def route(method: bytes, path: bytes, served: Container[bytes] = PASSED_ON) -> R
     found = table.get(path)
     if found:
         return found
-    name = path.decode("ascii", "replace")
+    name = shown(path)
     if path in _GET or path in _POST:
         allowed = "GET" if path in _GET else "POST"
-        raise Refusal(405, "method_not_allowed", f"{name} takes {allowed} here")
+        raise Refusal(
+            405,
+            "method_not_allowed",
+            f"{name} takes {allowed} here",
+            headers=[(b"Allow", _ALLOWED[allowed])],
+        )
     raise Refusal(404, "not_found", f"{name} is not served here")
+
+
+def shown(path: bytes) -> str:
+    """A path for people. One may be as long as a head: its beginning tells enough of it."""
+    text = path[:_MOST_SHOWN].decode("ascii", "replace")
+    return text if len(path) <= _MOST_SHOWN else f"{text}…"
 
 
 def public(method: bytes, path: bytes) -> bool:

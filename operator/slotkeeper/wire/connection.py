@@ -31,11 +31,12 @@ class Connection(sockets.Pausable):
         self.behind = False
         """The client does not keep up with what is written."""
         self._limits = server.limits
-        self._parser = RequestParser(server.limits)
+        self._parser = RequestParser(server.limits, server.gate.admit)
         self._queue: deque[Request | Refusal] = deque()
         self._exchange: Exchange | None = None
         self._advancing = False
         self._refused = False  # what still comes is not looked at
+        self._refused_head: Request | None = None
         self._held = 0
         self._clock = Clock(server.loop)
 
@@ -63,9 +64,7 @@ class Connection(sockets.Pausable):
             return
         self._queue.extend(self._parser.feed(data))
         if not self.account():
-            self._queue.append(
-                Refusal(503, "no_room", "too many request bodies in memory", retry_after=1)
-            )
+            self._find_no_room()
         if self._queue and isinstance(self._queue[-1], Refusal):
             self._refused = True
         if self._exchange:
@@ -157,6 +156,17 @@ class Connection(sockets.Pausable):
 
     # One request after the other.
 
+    def _find_no_room(self) -> None:
+        self._refused_head = self._parser.head
+        if self._queue and isinstance(last := self._queue[-1], Request):
+            # It came as one piece: without this it would be served, and refused after that.
+            self._queue.pop()
+            self._refused_head = last
+            self.account()
+        self._queue.append(
+            Refusal(503, "no_room", "too many request bodies in memory", retry_after=1)
+        )
+
     def _advance(self) -> None:
         if self._advancing:
             return
@@ -206,7 +216,9 @@ class Connection(sockets.Pausable):
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refused = True
-        self.write(answer_bytes(refusal.answer(), connection=b"close"))
+        head = self._refused_head or self._parser.head
+        answer = self.server.gate.refused(self.peer, refusal, head)
+        self.write(answer_bytes(answer, connection=b"close"))
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():

@@ -1,6 +1,7 @@
 """Bytes -> requests. Strict: whatever two parsers might read differently is refused."""
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import NoReturn
 
@@ -11,6 +12,9 @@ from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Headers, Request
 
 MAX_HEADERS = 128
+
+_SMALL = 16 * 1024
+"""Bytes of a body that is read without asking whether it may come."""
 
 # Bytes from which on a part of a body stays as it is. Smaller ones are put together, since each
 # costs as much memory beside as a part of the smallest does: a client may send chunks of one byte.
@@ -33,10 +37,14 @@ class RequestParser:
 
     llhttp (in httptools) refuses bare LF, folded headers, conflicting and repeated lengths by
     itself; what it lets through and we do not is checked here.
+
+    `admit` raises Refusal where the body must not come that follows a head. It is not asked where
+    there is none, or a small one.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, admit: Callable[[Request], None] | None = None) -> None:
         self._limits = limits
+        self._admit = admit
         self._parser = httptools.HttpRequestParser(self)
         self._complete: list[Request | Refusal] = []
         self._refusal: Refusal | None = None
@@ -48,6 +56,8 @@ class RequestParser:
         """Bytes of the body that is being read."""
         self.expects_continue = False
         """The client sends its body only after a 100."""
+        self.head: Request | None = None
+        """Of the request that is being read, once it is complete."""
         self._begin()
 
     def feed(self, data: bytes) -> list[Request | Refusal]:
@@ -120,15 +130,20 @@ class RequestParser:
         if version not in {"1.1", "1.0"}:
             self._bad("only HTTP/1.1 and HTTP/1.0 are spoken here")
         target, authority = self._origin_form(method, self._target)
-        self._request = Request(
+        self.head = self._request = Request(
             method=method,
             target=target,
             headers=self._headers,
             http11=version == "1.1",
             keep_alive=parser.should_keep_alive(),
         )
-        self._check_headers(self._request)
+        asks = self._check_headers(self._request)
         self._check_host(self._request, authority)
+        if asks and self._admit:
+            try:
+                self._admit(self._request)
+            except Refusal as refusal:
+                self._stop(refusal)
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -159,6 +174,7 @@ class RequestParser:
         self._target = b""
         self._headers: Headers = []
         self._head_size = 0
+        self.head = None
         self._parts: list[bytes] = []
         self._pieces: list[bytes] = []  # what is to become the next part
         self._loose = 0  # bytes in pieces
@@ -176,20 +192,26 @@ class RequestParser:
         lines += [b"%s: %s\r\n" % pair for pair in self._headers if pair[0].lower() != b"upgrade"]
         return b"".join([*lines, b"\r\n"])
 
-    def _check_headers(self, request: Request) -> None:
+    def _check_headers(self, request: Request) -> bool:
+        """Whether a body follows that is not small for sure."""
+        large = False
         for name, value in request.headers:
             lower = name.lower()
-            if lower == b"content-length" and int(value) > self._limits.max_body:
-                self._stop(self._too_large_body())
-            elif lower == b"transfer-encoding" and (
-                value.lower() != b"chunked" or not request.http11
-            ):
-                self._bad("the only Transfer-Encoding taken is chunked, from HTTP/1.1 on")
+            if lower == b"content-length":
+                if int(value) > self._limits.max_body:
+                    self._stop(self._too_large_body())
+                large = large or int(value) > _SMALL
+            elif lower == b"transfer-encoding":
+                if value.lower() != b"chunked" or not request.http11:
+                    self._bad("the only Transfer-Encoding taken is chunked, from HTTP/1.1 on")
+                large = True
             elif lower == b"expect":
                 if value.lower() != b"100-continue":
                     self._stop(Refusal(417, "bad_expect", "the only Expect taken is 100-continue"))
                 # To an HTTP/1.0 client a 100 would look like the answer.
                 self.expects_continue = request.http11
+                large = large or request.http11
+        return large
 
     def _check_host(self, request: Request, authority: bytes | None) -> None:
         hosts = [value for name, value in request.headers if name.lower() == b"host"]

@@ -4,14 +4,18 @@ import asyncio
 
 from slotkeeper.wire.connection import Connection
 from slotkeeper.wire.exchange import Handler
+from slotkeeper.wire.gate import Gate
 from slotkeeper.wire.limits import Limits, Room
 
 
 class Server:
     """What all connections of one listening address share."""
 
-    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(
+        self, handler: Handler, limits: Limits | None = None, gate: Gate | None = None
+    ) -> None:
         self.handler = handler
+        self.gate = gate or Gate()
         self.limits = limits or Limits()
         self.room = Room(self.limits.max_held)
         self.connections: set[Connection] = set()

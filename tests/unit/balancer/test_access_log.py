@@ -1,6 +1,6 @@
 from balancing import balancer
 from fake_llama import FakeLlama
-from raw_http import post
+from raw_http import get, post
 
 
 async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
@@ -30,3 +30,21 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "cached_tokens": None,
             "generated_tokens": None,
         }
+
+
+async def test_of_a_long_path_the_beginning_is_logged_and_told() -> None:
+    async with balancer() as made:
+        response = await made.ask(get("/" + "a" * 20_000))
+        (line,) = made.lines()
+
+    assert response.status == 404
+    assert len(response.body) < 500
+    assert line["path"] == "/" + "a" * 199 + "…"
+
+
+async def test_what_a_client_sends_makes_no_line_of_its_own() -> None:
+    async with balancer() as made:
+        await made.ask(b'GET /\xe2\x80\xa8"}{\xff HTTP/1.1\r\nHost: a\r\n\r\n')
+
+        assert len(made.lines()) == 1
+        assert made.log.getvalue().isascii()

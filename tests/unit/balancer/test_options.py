@@ -36,6 +36,19 @@ def test_bounds_are_given_in_the_units_of_their_names() -> None:
     assert options.limits.max_body == 1024 * 1024
 
 
+@pytest.mark.parametrize(("waiting", "held"), [("1", 256), ("128", 256), ("1024", 1024)])
+def test_there_is_room_for_the_whole_queue(waiting: str, held: int) -> None:
+    options = parse([*PORTS, "--replica", "a:1", "--max-waiting-mib", waiting])
+
+    assert options.limits.max_held == held * 1024 * 1024
+
+
+def test_there_is_room_for_one_body_of_the_largest_size() -> None:
+    options = parse([*PORTS, "--replica", "a:1", "--max-body-mib", "512"])
+
+    assert options.limits.max_held == 512 * 1024 * 1024
+
+
 def test_affinity_has_a_size_and_may_be_switched_off() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
@@ -106,3 +119,13 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(
         parse(argv)
 
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--identity", "--advertise"])
+def test_names_for_other_balancers_need_a_lease(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse([*PORTS, "--endpoints", "a/b", flag, "x"])
+
+    assert "of no use without --lease" in capsys.readouterr().err

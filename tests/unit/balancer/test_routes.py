@@ -145,3 +145,19 @@ async def test_routes_may_be_switched_off() -> None:
 def test_a_switched_off_route_is_no_other_method_either() -> None:
     with pytest.raises(Refusal, match="switched off"):
         route(b"GET", b"/infill", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("request_", "allowed"),
+    [
+        (get("/completion"), "POST, OPTIONS"),
+        (get("/slots", method="DELETE"), "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_who_takes_the_wrong_method_is_told_the_right_one(
+    request_: bytes, allowed: str
+) -> None:
+    async with balancer() as made:
+        response = await made.ask(request_)
+
+    assert (response.status, response.headers["allow"]) == (405, allowed)

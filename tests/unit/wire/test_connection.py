@@ -211,6 +211,21 @@ async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
             await held.has(2)
 
 
+async def test_a_body_that_comes_as_one_piece_is_refused_and_nothing_else() -> None:
+    held = Held()
+    async with serving(held, Limits(max_held=100, linger=0.02)) as (server, client):
+        await client.send(post("/", b"x" * 80))
+        await held.has(1)
+        async with await RawClient.connect(client.port) as second:
+            await second.send(post("/", b"x" * 80))
+            response = await second.response()
+            assert (response.status, error_code(response.body)) == (503, "no_room")
+            assert await second.at_end()
+
+        assert len(held.exchanges) == 1
+        assert server.room.held == 80
+
+
 async def test_room_comes_back_with_the_connection() -> None:
     held = Held()
     async with serving(held) as (server, client):
