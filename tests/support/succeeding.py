@@ -20,7 +20,16 @@ from slotkeeper.kube.kinds import LEASES
 from until import until
 
 PLACE = ("ns", "tiny-balancer")
-QUICK = Patience(ask=0.02, ask_again=0.01, silent=2, sure=1, settle=0.01, hand_over=0.5, settling=1)
+QUICK = Patience(
+    ask=0.02,
+    answer=0.4,
+    ask_again=0.01,
+    silent=0.6,
+    sure=0.3,
+    settle=0.01,
+    hand_over=0.5,
+    settling=1,
+)
 
 
 class WatchedCluster(FakeCluster):
