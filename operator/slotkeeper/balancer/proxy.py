@@ -20,6 +20,7 @@ from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, STREAMS, Route
 from slotkeeper.balancer.stalls import Stalls
 from slotkeeper.wire.client import Pool
+from slotkeeper.wire.clock import Clock
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Answer, Request
@@ -70,8 +71,7 @@ class Proxy:
         self._model = model
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
+        self._clock = Clock(self._loop)
         self._at_rest = asyncio.Event()
         self._at_rest.set()
 
@@ -251,8 +251,7 @@ class Proxy:
         self._paused = True  # a slot that comes free now is not for the next one
         for forward in list(self.active):
             forward.cut()
-        if self._timer:
-            self._timer.cancel()
+        self._clock.stop()
         self.heartbeats.close()
         await self.stalls.close()
         self._close_relay()
@@ -284,17 +283,11 @@ class Proxy:
     def _watch_time(self) -> None:
         due = self.dispatcher.next_call()
         if due is None:
-            return
-        if self._timer and self._timer_due > due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            # uvloop's handles do not say when, if that is less than a millisecond away.
-            self._timer_due = due
-            self._timer = self._loop.call_at(due, self._time_is_up)
+            self._clock.stop()
+        else:
+            self._clock.start(due - self.now(), self._time_is_up)
 
     def _time_is_up(self) -> None:
-        self._timer = None
         now = self.now()
         for ticket in self.dispatcher.expired(now):
             wait = self.dispatcher.retry_after(now)
