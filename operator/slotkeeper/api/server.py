@@ -6,8 +6,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError
 
-from slotkeeper.api.arch import ComputeArch
+from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
+from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.model import Model
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.rules import Rule, Struct, matches
 
@@ -16,10 +18,6 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "LlamaServer"
 PLURAL = "llamaservers"
-
-MAX_REPLICAS = 1000
-
-Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS, json_schema_extra={"format": "int32"})]
 
 NAME_RULES = (
     matches(
@@ -35,85 +33,6 @@ NAME_RULES = (
     ),
 )
 """What must hold of `metadata.name`."""
-
-
-class Model(Struct):
-    """Where the model comes from. Each replica downloads and checks it before it starts."""
-
-    url: Annotated[
-        str,
-        Field(max_length=2048),
-        matches(
-            "https?://[^/?#].*",
-            "must start with http:// or https:// and a host, such as "
-            "https://example.com/model.gguf",
-        ),
-        matches("[!-~]*", "must be printable ASCII without blanks: write a blank as %20"),
-        Rule(
-            "!self.matches(r'^https?://[^/?#]*@')",
-            "must not hold a user name or password: whoever may read the resource would see it",
-            lambda url: "@" not in _authority(url),
-        ),
-    ]
-    """URL of the GGUF file: http:// or https://. Example: https://example.com/model.gguf"""
-
-    sha256: (
-        Annotated[
-            str,
-            Field(max_length=64),
-            matches(
-                "[0-9a-fA-F]{64}", "must be 64 hexadecimal digits, as `sha256sum FILE` prints them"
-            ),
-        ]
-        | None
-    ) = None
-    """SHA-256 of the file, 64 hexadecimal digits as `sha256sum` prints them. A file that does not
-    match is not served. Worth setting: without it, whoever can change what the URL answers
-    chooses what the server runs. Default: not checked."""
-
-
-class Gpu(Struct):
-    """The GPUs that one replica needs."""
-
-    count: Annotated[int, Field(ge=0, le=128, json_schema_extra={"format": "int32"})] = 1
-    """GPUs of one replica, all on one node. The whole model goes onto them. 0 makes a CPU server.
-    Default: 1."""
-
-    resource: Annotated[
-        str,
-        Field(max_length=253),
-        matches(
-            "[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?",
-            "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
-        ),
-    ] = "nvidia.com/gpu"
-    """Name of the extended resource that stands for a GPU, as the node's device plugin announces
-    it. Default: nvidia.com/gpu. Example: nvidia.com/mig-3g.20gb"""
-
-    compute_arch: ComputeArch | None = None
-    """CUDA compute capability that the GPUs must have: 7.5, 75, sm_75 and compute_75 all mean the
-    same. Replicas go only onto nodes labelled with it by GPU feature discovery
-    (nvidia.com/gpu.compute.major and .minor), since an image built for another one fails with
-    "no kernel image is available". Default: any."""
-
-
-class Autoscaling(Struct):
-    """Bounds for the number of replicas, which then follows demand: busy slots and waiting
-    requests."""
-
-    rules: ClassVar = (
-        Rule(
-            "self.minReplicas <= self.maxReplicas",
-            "maxReplicas must be at least minReplicas",
-            lambda scaling: scaling.min_replicas <= scaling.max_replicas,
-        ),
-    )
-
-    min_replicas: Annotated[Replicas, Field(ge=1)] = 1
-    """Replicas that run with no demand at all, at least 1. Default: 1."""
-
-    max_replicas: Annotated[Replicas, Field(ge=1)]
-    """Replicas that run at most, however many requests wait. Example: 4"""
 
 
 class LlamaServerSpec(Struct):
@@ -217,13 +136,6 @@ class LlamaServer:
             spec=spec,
             status=raw.get("status") or {},
         )
-
-
-def _authority(url: str) -> str:
-    _, _, rest = url.partition("://")
-    for end in "/?#":
-        rest, _, _ = rest.partition(end)
-    return rest
 
 
 def _sentence(error: ValidationError) -> str:

@@ -11,6 +11,7 @@ from slotkeeper.api import quantity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
+from slotkeeper.desired.llama_server import cache_ram_mib
 from slotkeeper.desired.metadata import (
     DRAIN_SECONDS,
     Manifest,
@@ -19,7 +20,6 @@ from slotkeeper.desired.metadata import (
     pod_security_context,
 )
 from slotkeeper.desired.names import Component
-from slotkeeper.desired.replicas import cache_ram_mib
 
 LINGER_SECONDS = 30
 """More than the time for which a balancer that ends still takes requests, before it drains."""

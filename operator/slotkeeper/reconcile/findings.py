@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slotkeeper.api.conditions import ConditionType, Finding
-from slotkeeper.api.server import Gpu, LlamaServer
+from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe import Observed

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slotkeeper.api.server import Gpu
+from slotkeeper.api.gpu import Gpu
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 

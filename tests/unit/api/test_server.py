@@ -3,8 +3,11 @@ from typing import Any
 import pytest
 
 from llamaservers import parsed, raw_server
+from slotkeeper.api.autoscaling import Autoscaling
+from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.model import Model
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.server import Autoscaling, Gpu, InvalidSpec, LlamaServerSpec, Model
+from slotkeeper.api.server import InvalidSpec, LlamaServerSpec
 
 
 def test_a_server_says_only_its_model_and_the_rest_has_defaults() -> None:

@@ -1,0 +1,117 @@
+"""The container of a replica that serves: its llama-server."""
+
+from math import ceil
+
+from slotkeeper.api import quantity
+from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.resources import Resources
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired import names
+from slotkeeper.desired.fetch import MODEL_PATH, MODELS_FOLDER
+from slotkeeper.desired.images import Images
+from slotkeeper.desired.metadata import Manifest, container_security_context
+from slotkeeper.llamacpp.argv import ALL_LAYERS, Serving, argv
+
+LOADING_SECONDS = 3600
+"""How long a model may take to load before its container is started anew."""
+
+CACHE_RAM_MIB_AT_MOST = 2048
+CACHE_RAM_MIB_UNBOUNDED = 512
+"""Prompt cache of a replica that says nothing of memory. It then grows on what the node has left
+for all its pods, so that it has to be little; none at all would make each turn of a conversation
+that lost its slot cost its whole prompt again."""
+
+SPREAD_SECONDS = 2
+"""How long it takes, generously, until the balancer has heard that a replica goes."""
+
+_SLOTS_URL = f"http://127.0.0.1:{names.LLAMA_SERVER_PORT}/slots"
+DRAIN_SCRIPT = f"""\
+sleep {SPREAD_SECONDS}
+while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; do
+  case $slots in
+    '' | *'"is_processing":true'* | *'"is_processing": true'*) sleep 1 ;;
+    *) exit 0 ;;
+  esac
+done
+"""
+"""Ends when no slot is busy any more. A late answer, curl's status 28, is a busy llama-server; any
+other failure, curl missing too, ends the wait."""
+
+
+def container(server: LlamaServer, images: Images) -> Manifest:
+    """Serves the model once its init container has brought it."""
+    spec = server.spec
+    return {
+        "name": names.LLAMA_SERVER_CONTAINER,
+        "image": spec.image or images.llama_server,
+        "imagePullPolicy": images.pull_policy,
+        # No command: an image's entrypoint knows where its llama-server is.
+        "args": argv(_serving(server)),
+        "ports": [
+            {"name": names.HTTP, "protocol": "TCP", "containerPort": names.LLAMA_SERVER_PORT}
+        ],
+        "resources": _resources(spec.resources, spec.gpu),
+        "securityContext": container_security_context(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "models", "mountPath": MODELS_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
+        ],
+        "startupProbe": {
+            "httpGet": _health(),
+            "periodSeconds": 1,
+            "timeoutSeconds": 1,
+            "failureThreshold": LOADING_SECONDS,
+        },
+        "readinessProbe": {
+            "httpGet": _health(),
+            "periodSeconds": 5,
+            "timeoutSeconds": 10,
+            "failureThreshold": 6,
+        },
+        # No livenessProbe: /health can stall for as long as a long prompt takes, and a restart
+        # would cut every stream and load the model again.
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", DRAIN_SCRIPT]}}},
+    }
+
+
+def _health() -> Manifest:
+    return {"path": "/health", "port": names.HTTP}
+
+
+def _serving(server: LlamaServer) -> Serving:
+    spec = server.spec
+    cpus = spec.resources.limits.get("cpu")
+    return Serving(
+        model_path=MODEL_PATH,
+        alias=server.name,
+        slots=spec.slots,
+        context_per_slot=spec.context_per_slot,
+        gpu_layers=ALL_LAYERS if spec.gpu.count else 0,
+        cache_ram_mib=cache_ram_mib(spec.resources),
+        # A thread for each of the node's cores would only have the limit throttle them all.
+        threads=None if cpus is None else max(1, ceil(quantity.parse(cpus))),
+        port=names.LLAMA_SERVER_PORT,
+    )
+
+
+def cache_ram_mib(resources: Resources) -> int:
+    """MiB for the prompt cache: a quarter of the memory limit, or of the request without one."""
+    memory = resources.limits.get("memory", resources.requests.get("memory"))
+    if memory is None:
+        return CACHE_RAM_MIB_UNBOUNDED
+    return min(CACHE_RAM_MIB_AT_MOST, int(quantity.parse(memory) / 4 / 1024**2))
+
+
+def _resources(resources: Resources, gpu: Gpu) -> Manifest:
+    gpus = {gpu.resource: gpu.count} if gpu.count else {}
+    wanted = {
+        "requests": {**resources.requests, **gpus},
+        "limits": {**resources.limits, **gpus},
+    }
+    # As text, as the API server gives them back.
+    return {
+        kind: {name: str(amount) for name, amount in amounts.items()}
+        for kind, amounts in wanted.items()
+        if amounts
+    }
