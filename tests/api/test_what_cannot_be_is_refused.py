@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from apiserver import ApiServer
 from llamaservers import parsed, raw_server
+from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import InvalidSpec
 
 PATH = "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamaservers"
@@ -100,6 +101,80 @@ BAD_BALANCERS: list[tuple[dict[str, Any], str, str]] = [
             "requests must not be above limits",
         ),
     )
+]
+
+
+BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
+    ({"kvCacheType": "q6_K"}, "spec.kvCacheType", 'Unsupported value: "q6_K"'),
+    ({"flashAttention": True}, "spec.flashAttention", "must be of type string"),
+    (
+        {"kvCacheType": "q8_0", "flashAttention": "disabled"},
+        "spec",
+        "flashAttention must not be disabled with a quantised kvCacheType",
+    ),
+    ({"jinja": "no"}, "spec.jinja", "must be of type boolean"),
+    ({"chatTemplate": ""}, "spec.chatTemplate", "should be at least 1 chars long"),
+    (
+        {"chatTemplate": "{{ messages }}" + " " * 32_754},
+        "spec.chatTemplate",
+        "may not be more than 32767",
+    ),
+    ({"chatTemplate": "llama3"}, "spec", "chatTemplate must be a Jinja template, or chatml"),
+    ({"reasoning": {"format": "openai"}}, "spec.reasoning.format", 'value: "openai"'),
+    ({"reasoning": {"enabled": "auto"}}, "spec.reasoning.enabled", "must be of type boolean"),
+    ({"reasoning": {"budget": -2}}, "spec.reasoning.budget", "greater than or equal to -1"),
+    ({"embeddings": {"pooling": "max"}}, "spec.embeddings.pooling", 'value: "max"'),
+    (
+        {"embeddings": {}, "extraArgs": ["--ubatch_size", "512"]},
+        "spec",
+        "extraArgs must not set the batch sizes beside embeddings: they follow contextPerSlot",
+    ),
+    ({"gpu": {"layers": -1}}, "spec.gpu.layers", "greater than or equal to 0"),
+    ({"gpu": {"layers": "all"}}, "spec.gpu.layers", "must be of type integer"),
+    ({"gpu": {"splitMode": "column"}}, "spec.gpu.splitMode", 'Unsupported value: "column"'),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [1, 1, 1]}},
+        "spec.gpu",
+        "tensorSplit must have one number for each GPU: as many as count",
+    ),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [0, 0.0]}},
+        "spec.gpu",
+        "tensorSplit must give some GPU a share above 0",
+    ),
+    ({"gpu": {"tensorSplit": [-1]}}, "spec.gpu.tensorSplit[0]", "greater than or equal to 0"),
+    ({"gpu": {"memory": "16 GB"}}, "spec.gpu.memory", "must be a quantity such as"),
+    ({"gpu": {"memory": 16}}, "spec.gpu.memory", "must be from 1Mi to 1Ti"),
+    (
+        {"gpu": {"memory": "16Gi", "resource": "amd.com/gpu"}},
+        "spec.gpu",
+        "memory needs a resource of nvidia.com",
+    ),
+    (
+        {"gpu": {"count": 0, "layers": 10}},
+        "spec.gpu",
+        "count is 0, a CPU server: layers and memory need at least one GPU",
+    ),
+    ({"extraArgs": "--top-k 20"}, "spec.extraArgs", "must be of type array"),
+    ({"extraArgs": ["--top-k", 20]}, "spec.extraArgs[1]", "must be of type string"),
+    ({"extraArgs": ["--verbose"] * 65}, "spec.extraArgs", "must have at most 64 items"),
+    ({"extraArgs": ["a" * 4097]}, "spec.extraArgs[0]", "may not be more than 4096"),
+    (
+        {"extraArgs": ["--top-k", "20", "--min-p 0.1"]},
+        "spec.extraArgs[2]",
+        "must not hold both a flag and its value, which llama-server does not take apart",
+    ),
+    ({"extraArgs": ["--port", "80"]}, "spec.extraArgs[0]", "the operator says where llama-server"),
+    (
+        {"extraArgs": ["-v", "--ctx_size=9"]},
+        "spec.extraArgs[1]",
+        "must not be -c, --ctx-size or --kv-unified-per-slot: set contextPerSlot",
+    ),
+]
+BAD_SERVINGS += [
+    ({"extraArgs": [flag]}, "spec.extraArgs[0]", managed.rule.message)
+    for managed in MANAGED
+    for flag in managed.flags
 ]
 
 
@@ -204,6 +279,7 @@ BAD_BALANCERS: list[tuple[dict[str, Any], str, str]] = [
             "resources.requests must not name the GPU: say how many in gpu.count",
         ),
         *BAD_BALANCERS,
+        *BAD_SERVINGS,
     ],
 )
 def test_a_bad_spec_is_refused_by_both_with_a_sentence(
@@ -326,7 +402,47 @@ specs = st.fixed_dictionaries(
                         st.integers(0, 1100),
                     ),
                 ),
+                "memory": mostly(
+                    st.sampled_from(["1Mi", "16Gi", "1Ti", 2**24]),
+                    st.sampled_from([0, "1023Ki", "2Ti", "x"]),
+                ),
+                "layers": mostly(st.integers(0, 998), st.sampled_from([-1, 999])),
+                "splitMode": mostly(
+                    st.sampled_from(["none", "layer", "row", "tensor"]), st.just("x")
+                ),
+                "tensorSplit": st.lists(
+                    mostly(st.sampled_from([0, 1, 2.5]), st.sampled_from([-0.5, 1_000_001])),
+                    max_size=3,
+                ),
             },
+        ),
+        "kvCacheType": mostly(st.sampled_from(["f16", "bf16", "q8_0", "iq4_nl"]), st.just("F16")),
+        "flashAttention": mostly(st.sampled_from(["auto", "enabled", "disabled"]), st.just("on")),
+        "jinja": st.booleans(),
+        "chatTemplate": mostly(
+            st.sampled_from(["chatml", "{{ a }}", "{%- b %}"]),
+            st.text("{}% $a\né", max_size=4),
+        ),
+        "reasoning": st.fixed_dictionaries(
+            {},
+            optional={
+                "enabled": st.booleans(),
+                "format": mostly(st.sampled_from(["auto", "deepseek"]), st.just("")),
+                "budget": mostly(st.integers(-1, 1_000_000), st.sampled_from([-2, 1_000_001])),
+            },
+        ),
+        "embeddings": st.fixed_dictionaries(
+            {}, optional={"pooling": mostly(st.sampled_from(["mean", "rank"]), st.just("sum"))}
+        ),
+        "extraArgs": st.lists(
+            mostly(
+                st.sampled_from(["--top-k", "-1", "", "-ub", "a=b", "--batch_size"]),
+                st.one_of(
+                    st.sampled_from(["-c", "--no_slots", "--fit=on", "--a=", "-a b", "--a\n"]),
+                    st.text("-a_= \t\n\v\u00a0é", max_size=6),
+                ),
+            ),
+            max_size=4,
         ),
         "resources": st.fixed_dictionaries({}, optional={"requests": amounts, "limits": amounts}),
         "balancer": st.fixed_dictionaries(

@@ -6,12 +6,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError
 
+from slotkeeper.api import serving
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
+from slotkeeper.api.extra_args import ExtraArgs
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.model import Model
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.rules import Rule, Struct, matches
+from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 
 GROUP = "slotkeeper.dev"
 VERSION = "v1alpha1"
@@ -49,6 +52,7 @@ class LlamaServerSpec(Struct):
             "resources.requests must not name the GPU: say how many in gpu.count",
             lambda spec: spec.gpu.resource not in spec.resources.requests,
         ),
+        *serving.RULES,
     )
 
     model: Model
@@ -64,6 +68,41 @@ class LlamaServerSpec(Struct):
     ] = 4096
     """Tokens, prompt and answer together, that each slot has room for, at least 256. A slot's room
     is its own: a long request never takes another's. Default: 4096."""
+
+    kv_cache_type: KvCacheType = "f16"
+    """Type that the KV cache is kept in: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
+    q8_0 takes half of what f16 takes and is hard to tell from it; q4_0 takes a quarter and is not.
+    The quantised ones need flash attention. Default: f16. Example: q8_0"""
+
+    flash_attention: FlashAttention = "auto"
+    """Whether attention is computed with less memory and mostly faster: enabled, disabled, or auto
+    for wherever the GPU can. Default: auto. Example: enabled"""
+
+    jinja: bool = True
+    """Whether chat templates are Jinja, as models bring them. Tool calls need it. false: one of
+    llama.cpp's own templates, for a model whose Jinja template it cannot read. Default: true.
+    Example: false"""
+
+    chat_template: ChatTemplate | None = None
+    """Template that makes a prompt of a chat's messages: a Jinja text of up to 32767 characters, or
+    chatml; with jinja: false the name of one of llama.cpp's built-in templates, such as llama3.
+    Default: the model's own. Example: chatml"""
+
+    reasoning: Reasoning = Reasoning()
+    """What becomes of the thoughts that a model writes before its answer. Default: as the model's
+    chat format has it, without a bound. Example: {format: deepseek, budget: 2048}"""
+
+    embeddings: Embeddings | None = None
+    """Set for an embedding model, or a reranker: it answers /v1/embeddings or /v1/rerank, and no
+    chats. An input of up to contextPerSlot tokens is computed in one batch, which takes GPU memory:
+    keep contextPerSlot as small as inputs are. Default: a model that writes text.
+    Example: {pooling: mean}"""
+
+    extra_args: ExtraArgs = Field(default_factory=list)
+    """Further arguments for llama-server, a flag and its value as two items, up to 64 of up to 4096
+    characters; as in a container's args, $(NAME) stands for a variable and $$ for $. Flags that the
+    operator sets are refused, each with the field to use instead. A flag that the image's
+    llama-server does not know stops it. Default: none. Example: ["--top-k", "20"]"""
 
     gpu: Gpu = Gpu()
     """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind."""

@@ -20,6 +20,7 @@ from slotkeeper.desired.metadata import (
     pod_security_context,
 )
 from slotkeeper.desired.names import Component
+from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 
 LINGER_SECONDS = 30
 """More than the time for which a balancer that ends still takes requests, before it drains."""
@@ -140,15 +141,17 @@ def role_binding(server: LlamaServer) -> Manifest:
 def cached_prompts(server: LlamaServer) -> int:
     """How many prompts a replica's cache holds beside those in its slots.
 
-    Where it is not said: prompts that fill half their slot, at KIB_PER_TOKEN. Conversations are
+    Where it is not said: prompts that fill half their slot, at a token's KIB_PER_TOKEN or what
+    another type than f16 makes of it. Conversations are
     seldom longer on average, and 8B is a usual size. A smaller model's cache holds more, a larger
     one's fewer; then `cachedPrompts` says it better.
     """
     said = server.spec.balancer.prompt_affinity.cached_prompts
     if said is not None:
         return said
-    prompt_kib = server.spec.context_per_slot * KIB_PER_TOKEN // 2
-    return cache_ram_mib(server.spec.resources) * 1024 // prompt_kib
+    spec = server.spec
+    token_kib = KIB_PER_TOKEN * BITS_PER_VALUE[spec.kv_cache_type] / BITS_PER_VALUE["f16"]
+    return int(cache_ram_mib(spec) * 1024 / (spec.context_per_slot * token_kib / 2))
 
 
 def _pod(server: LlamaServer, images: Images) -> Manifest:

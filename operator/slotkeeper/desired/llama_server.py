@@ -1,16 +1,19 @@
 """The container of a replica that serves: its llama-server."""
 
 from math import ceil
+from typing import Literal
 
 from slotkeeper.api import quantity
+from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.server import LlamaServer, LlamaServerSpec
+from slotkeeper.api.serving import FlashAttention, Reasoning
 from slotkeeper.desired import names
 from slotkeeper.desired.fetch import MODEL_PATH, MODELS_FOLDER
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
-from slotkeeper.llamacpp.argv import ALL_LAYERS, Serving, argv
+from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
 
 LOADING_SECONDS = 3600
 """How long a model may take to load before its container is started anew."""
@@ -81,22 +84,74 @@ def _health() -> Manifest:
 
 def _serving(server: LlamaServer) -> Serving:
     spec = server.spec
-    cpus = spec.resources.limits.get("cpu")
     return Serving(
         model_path=MODEL_PATH,
         alias=server.name,
         slots=spec.slots,
         context_per_slot=spec.context_per_slot,
-        gpu_layers=ALL_LAYERS if spec.gpu.count else 0,
-        cache_ram_mib=cache_ram_mib(spec.resources),
-        # A thread for each of the node's cores would only have the limit throttle them all.
-        threads=None if cpus is None else max(1, ceil(quantity.parse(cpus))),
+        cache_ram_mib=cache_ram_mib(spec),
         port=names.LLAMA_SERVER_PORT,
+        kv_cache_type=spec.kv_cache_type,
+        flash_attention=_FLASH_ATTENTION[spec.flash_attention],
+        gpus=_gpus(spec.gpu),
+        chat=_chat(spec),
+        embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
+        threads=_threads(spec),
+        extra=tuple(spec.extra_args),
     )
 
 
-def cache_ram_mib(resources: Resources) -> int:
-    """MiB for the prompt cache: a quarter of the memory limit, or of the request without one."""
+_FLASH_ATTENTION: dict[FlashAttention, Literal["on", "off", "auto"]] = {
+    "auto": "auto",
+    "enabled": "on",
+    "disabled": "off",
+}
+
+
+def _gpus(gpu: Gpu) -> Gpus | None:
+    if not gpu.count:
+        return None
+    return Gpus(
+        layers=ALL_LAYERS if gpu.layers is None else gpu.layers,
+        split_mode=gpu.split_mode,
+        tensor_split=tuple(gpu.tensor_split or ()),
+    )
+
+
+def _chat(spec: LlamaServerSpec) -> Chat:
+    reasoning = spec.reasoning
+    return Chat(
+        jinja=spec.jinja,
+        # Kubernetes would take $(NAME) in a template for a variable, and $$ for one $.
+        template=spec.chat_template and spec.chat_template.replace("$", "$$"),
+        reasoning=_switch(reasoning),
+        reasoning_format=reasoning.format,
+        reasoning_budget=reasoning.budget,
+    )
+
+
+def _switch(reasoning: Reasoning) -> Literal["on", "off", "auto"]:
+    if reasoning.enabled is None:
+        return "auto"
+    return "on" if reasoning.enabled else "off"
+
+
+def _threads(spec: LlamaServerSpec) -> int | None:
+    cpus = spec.resources.limits.get("cpu")
+    if cpus is None or not flags_of(spec.extra_args).isdisjoint(("-t", "--threads")):
+        return None
+    # A thread for each of the node's cores would only have the limit throttle them all.
+    return max(1, ceil(quantity.parse(cpus)))
+
+
+def cache_ram_mib(spec: LlamaServerSpec) -> int:
+    """MiB for the prompt cache: a quarter of the memory limit, or of the request without one.
+
+    None where there are no conversations whose beginnings come again.
+    """
+    if spec.embeddings:
+        return 0
+    resources = spec.resources
     memory = resources.limits.get("memory", resources.requests.get("memory"))
     if memory is None:
         return CACHE_RAM_MIB_UNBOUNDED

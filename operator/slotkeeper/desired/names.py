@@ -30,8 +30,12 @@ APPLIED_ANNOTATION = f"{GROUP}/applied"
 """On each child: hash of the manifest that was last applied, so that a field that is no longer
 wanted is noticed."""
 
-GPU_MAJOR_LABEL = "nvidia.com/gpu.compute.major"
-GPU_MINOR_LABEL = "nvidia.com/gpu.compute.minor"
+GPU = "nvidia.com/gpu"
+MIG = "nvidia.com/mig-"
+"""What the resources of NVIDIA's GPUs, whole and in slices, are called."""
+
+GPU_MAJOR_LABEL = f"{GPU}.compute.major"
+GPU_MINOR_LABEL = f"{GPU}.compute.minor"
 """What GPU feature discovery writes on a node: its GPUs' compute capability."""
 
 _LONGEST = 63
@@ -82,6 +86,14 @@ def labels(server: LlamaServer, component: Component) -> dict[str, str]:
 def selector(server: LlamaServer, component: Component) -> str:
     """The identity as a label selector in text, as the API's queries and /scale take it."""
     return ",".join(f"{key}={value}" for key, value in identity(server, component).items())
+
+
+def gpu_memory_label(resource: str) -> str:
+    """What GPU feature discovery writes on a node: the MiB of each of its GPUs.
+
+    GPUs that are cut into slices of different sizes have a label for each size.
+    """
+    return f"{resource}.memory" if resource.startswith(MIG) else f"{GPU}.memory"
 
 
 def child_name(owner: str, suffix: str) -> str:

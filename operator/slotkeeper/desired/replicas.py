@@ -1,5 +1,8 @@
 """The llama-servers: their Deployment, and the headless Service that the balancer watches."""
 
+from math import ceil
+
+from slotkeeper.api import quantity
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import fetch, llama_server, names
@@ -73,24 +76,29 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "containers": [llama_server.container(server, images)],
         "volumes": [{"name": "models", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
     }
-    if arch := server.spec.gpu.compute_arch:
-        pod["affinity"] = _nodes_with(arch)
+    if demands := _of_nodes(server.spec.gpu):
+        pod["affinity"] = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": demands}]
+                }
+            }
+        }
     return pod
 
 
-def _nodes_with(arch: str) -> Manifest:
-    major, _, minor = arch.partition(".")
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [
-                    {
-                        "matchExpressions": [
-                            {"key": names.GPU_MAJOR_LABEL, "operator": "In", "values": [major]},
-                            {"key": names.GPU_MINOR_LABEL, "operator": "In", "values": [minor]},
-                        ]
-                    }
-                ]
-            }
-        }
-    }
+def _of_nodes(gpu: Gpu) -> list[Manifest]:
+    """What the labels that GPU feature discovery writes must say of a replica's node."""
+    demands: list[Manifest] = []
+    if gpu.compute_arch:
+        major, _, minor = gpu.compute_arch.partition(".")
+        demands += [
+            {"key": names.GPU_MAJOR_LABEL, "operator": "In", "values": [major]},
+            {"key": names.GPU_MINOR_LABEL, "operator": "In", "values": [minor]},
+        ]
+    if gpu.memory is not None:
+        mib = ceil(quantity.parse(gpu.memory) / 1024**2)
+        key = names.gpu_memory_label(gpu.resource)
+        # There is no operator for "at least".
+        demands.append({"key": key, "operator": "Gt", "values": [str(mib - 1)]})
+    return demands

@@ -178,6 +178,8 @@ def test_memory_follows_what_may_wait_unless_resources_are_said(
             {"resources": {"limits": {"memory": "8Gi"}}, "contextPerSlot": 8192}, 4, id="2 GiB"
         ),
         pytest.param({"contextPerSlot": 1_000_000}, 0, id="none fits"),
+        pytest.param({"kvCacheType": "q8_0"}, 3, id="68 KiB a token in another type"),
+        pytest.param({"embeddings": {}}, 0, id="none of a server without conversations"),
     ],
 )
 def test_cached_prompts_are_estimated_from_the_replicas_cache(

@@ -38,6 +38,12 @@ def container(of: LlamaServer) -> Any:
     return found
 
 
+def node_terms(of: LlamaServer) -> Any:
+    """What a replica's node must be like."""
+    affinity = llama_servers(of)["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    return affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+
+
 def argument(of: LlamaServer, flag: str) -> str:
     """What follows a flag of llama-server."""
     arguments = container(of)["args"]
@@ -82,6 +88,11 @@ specs = st.fixed_dictionaries(
         ),
         "resources": st.sampled_from([{}, {"limits": {"memory": "4Gi", "cpu": "1500m"}}]),
         "image": st.just("example.com/llama-server:1"),
+        "kvCacheType": st.sampled_from(["f16", "q8_0"]),
+        "chatTemplate": st.just("chatml"),
+        "reasoning": st.just({"budget": 0}),
+        "embeddings": st.sampled_from([{}, {"pooling": "rank"}]),
+        "extraArgs": st.just(["--top-k", "20"]),
     },
 )
 scalings = st.fixed_dictionaries(
@@ -185,18 +196,44 @@ def test_a_gpu_server_puts_all_layers_on_its_gpus() -> None:
 
 
 def test_a_compute_arch_picks_its_nodes() -> None:
-    pod = llama_servers(server(gpu={"computeArch": "sm_120"}))["spec"]["template"]["spec"]
+    (term,) = node_terms(server(gpu={"computeArch": "sm_120"}))
 
-    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
-        "nodeSelectorTerms"
-    ]
     assert term["matchExpressions"] == [
         {"key": "nvidia.com/gpu.compute.major", "operator": "In", "values": ["12"]},
         {"key": "nvidia.com/gpu.compute.minor", "operator": "In", "values": ["0"]},
     ]
 
 
-def test_without_a_compute_arch_any_node_will_do() -> None:
+@pytest.mark.parametrize(
+    ("gpu", "label", "above"),
+    [
+        pytest.param({"memory": "15Gi"}, "nvidia.com/gpu.memory", "15359", id="a T4 has as much"),
+        pytest.param({"memory": "16G"}, "nvidia.com/gpu.memory", "15258", id="rounded up to MiB"),
+        pytest.param(
+            {"memory": "20000Mi", "resource": "nvidia.com/mig-3g.20gb"},
+            "nvidia.com/mig-3g.20gb.memory",
+            "19999",
+            id="of a slice",
+        ),
+    ],
+)
+def test_the_gpus_memory_picks_their_nodes(gpu: dict[str, Any], label: str, above: str) -> None:
+    (term,) = node_terms(server(gpu=gpu))
+
+    assert term["matchExpressions"] == [{"key": label, "operator": "Gt", "values": [above]}]
+
+
+def test_a_node_must_have_both_the_compute_arch_and_the_memory() -> None:
+    (term,) = node_terms(server(gpu={"computeArch": 8.9, "memory": "20Gi"}))
+
+    assert [demand["key"].rpartition(".")[2] for demand in term["matchExpressions"]] == [
+        "major",
+        "minor",
+        "memory",
+    ]
+
+
+def test_where_nothing_is_asked_of_the_gpus_any_node_will_do() -> None:
     assert "affinity" not in llama_servers(server())["spec"]["template"]["spec"]
 
 

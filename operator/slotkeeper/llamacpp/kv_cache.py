@@ -1,0 +1,14 @@
+"""The types that llama.cpp can keep its KV cache in."""
+
+BITS_PER_VALUE = {
+    "f32": 32.0,
+    "f16": 16.0,
+    "bf16": 16.0,
+    "q8_0": 8.5,
+    "q5_1": 6.0,
+    "q5_0": 5.5,
+    "q4_1": 5.0,
+    "q4_0": 4.5,
+    "iq4_nl": 4.5,
+}
+"""Bits that one number of the cache takes, its share of the block's scale included."""
