@@ -11,6 +11,12 @@ QUICK = f"http://models.{MODELS_NAMESPACE}.svc/quick.gguf"
 SLOW = f"http://models.{MODELS_NAMESPACE}.svc/tiny.gguf"
 """A model with which a thousand tokens last some seconds."""
 
+ALL_KINDS = (
+    "deployments,services,serviceaccounts,roles,rolebindings,leases,networkpolicies,"
+    "poddisruptionbudgets,pods"
+)
+"""What a server may leave behind, as kubectl takes kinds."""
+
 Spec = dict[str, Any]
 
 
@@ -55,6 +61,11 @@ class Server:
         path = f'{{.status.conditions[?(@.type=="{condition}")].reason}}'
         self.wait(f"jsonpath={path}={reason}", seconds)
         return self.condition(condition)["message"]
+
+    def wait_until_gone(self) -> None:
+        """Wait until no child is left."""
+        selector = ("-l", f"slotkeeper.dev/server={self.name}")
+        self.kubectl("wait", "--for=delete", ALL_KINDS, *selector, "--timeout=60s")
 
     def condition(self, kind: str) -> dict[str, str]:
         """The condition of this type."""

@@ -127,8 +127,19 @@ def up(cluster: Cluster, values: Path | None = None) -> None:
     for image in (*IMAGES, MODELS_IMAGE):
         cluster.call("build", image.reference, image.containerfile, ".")
     cluster.call("load", *(image.reference for image in (*IMAGES, MODELS_IMAGE)))
-    _install_operator(cluster, values)
+    chosen = ("--values", str(values)) if values else ()
+    install_operator(cluster, "slotkeeper", SYSTEM_NAMESPACE, *chosen)
     _serve_models(cluster)
+
+
+def install_operator(cluster: Cluster, release: str, namespace: str, *values: str) -> None:
+    """Install the chart, or upgrade it, with our images and these further flags for Helm."""
+    cluster.call(
+        *("helm", "upgrade", "--install", release, "charts/slotkeeper"),
+        *("--namespace", namespace, "--create-namespace", "--wait", "--timeout", "3m"),
+        *values,
+        *_image_values(),
+    )
 
 
 CHAT = (sys.executable, str(ROOT / "e2e/chat.py"))
@@ -152,15 +163,6 @@ def _write_models() -> None:
     for name, size in MODELS.items():
         subprocess.run([sys.executable, str(script), str(folder / name), *size], check=True)
     written.write_text(recipe)
-
-
-def _install_operator(cluster: Cluster, values: Path | None) -> None:
-    cluster.call(
-        *("helm", "upgrade", "--install", "slotkeeper", "charts/slotkeeper"),
-        *("--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m"),
-        *(("--values", str(values)) if values else ()),
-        *_image_values(),
-    )
 
 
 def _image_values() -> Iterator[str]:

@@ -1,8 +1,6 @@
-"""Children go with their server, also when the operator is not there to see it."""
+"""Children go with their server, also when the server goes while it is being made."""
 
-from servers import Server, spec
-
-KINDS = "deployments,services,serviceaccounts,roles,rolebindings,pods"
+from servers import ALL_KINDS, Server, spec
 
 
 def test_a_deleted_server_leaves_nothing(server: Server) -> None:
@@ -10,7 +8,18 @@ def test_a_deleted_server_leaves_nothing(server: Server) -> None:
     assert server.get()["metadata"].get("finalizers", []) == []
 
     server.kubectl("delete", "llamaserver", server.name)
-    selector = ("-l", f"slotkeeper.dev/server={server.name}")
-    server.kubectl("wait", "--for=delete", KINDS, *selector, "--timeout=60s")
+    server.wait_until_gone()
 
-    assert server.children(KINDS) == []
+    assert server.children(ALL_KINDS) == []
+
+
+def test_a_server_deleted_while_it_is_made_leaves_nothing(server: Server) -> None:
+    for _ in range(5):
+        server.apply(spec())
+        server.kubectl("delete", "llamaserver", server.name)
+
+    # The operator has been through all of it once it has seen a newer one to the end.
+    Server(server.cluster, server.namespace, "other").ready(spec())
+    server.wait_until_gone()
+
+    assert server.children(ALL_KINDS) == []

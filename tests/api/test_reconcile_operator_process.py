@@ -35,7 +35,16 @@ def running(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("operator")
     create(api, *rights())
     kubeconfig = as_the_operator(api, folder)
-    log = folder / "log"
+    operator = start(kubeconfig, folder / "log")
+    try:
+        eventually(lambda: holder(api))
+        yield operator
+    finally:
+        operator.process.terminate()
+        operator.process.wait(timeout=20)
+
+
+def start(kubeconfig: Path, log: Path) -> Running:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
@@ -48,12 +57,7 @@ def running(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             stdout=output,
             stderr=output,
         )
-    try:
-        eventually(lambda: holder(api))
-        yield Running(process, log)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    return Running(process, log)
 
 
 def rights() -> list[dict[str, Any]]:
@@ -157,6 +161,20 @@ def test_kopf_leaves_nothing_on_a_users_resource(api: ApiServer, server: str) ->
 
     assert "finalizers" not in metadata
     assert not [key for key in metadata.get("annotations", {}) if "kopf" in key]
+
+
+@pytest.mark.usefixtures("running")
+def test_an_operator_that_waits_for_its_turn_ends_when_it_is_told_to(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    leader = holder(api)
+    standby = start(as_the_operator(api, tmp_path), tmp_path / "log")
+    eventually(lambda: "waiting for lease" in standby.log.read_text())
+
+    standby.process.terminate()
+
+    assert standby.process.wait(timeout=5) == 0, standby.log.read_text()
+    assert holder(api) == leader
 
 
 def test_an_operator_that_is_told_to_end_gives_the_lease_back(

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -48,12 +49,22 @@ def main(argv: Sequence[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     status = 0
     try:
-        asyncio.run(_run(flags))
+        asyncio.run(_until_told(flags))
     except* (LeadershipLostError, ApiError) as ended:
         status = 1
         for error in ended.exceptions:
             log.error("%s; ending, so as to start anew", error)
     return status
+
+
+async def _until_told(flags: argparse.Namespace) -> None:
+    running = asyncio.ensure_future(_run(flags))
+    # Until kopf listens: a pod's first process would not be ended by it otherwise.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        log.info("told to end")
 
 
 async def _run(flags: argparse.Namespace) -> None:

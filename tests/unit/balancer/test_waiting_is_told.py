@@ -1,8 +1,6 @@
 import json
 from typing import Any
 
-import pytest
-
 from balancing import Balancer, balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import RawClient, get, post
@@ -72,7 +70,7 @@ async def test_who_waited_in_vain_is_told_where_and_how_long() -> None:
     assert [response.headers[POSITION] for response in told] == ["1", "2"]
     waits = [float(response.headers[WAIT]) for response in told]
     assert all(wait >= 0.02 for wait in waits)
-    assert waits == [pytest.approx(line["wait"], abs=0.001) for line in lines]
+    assert all(map(_same, waits, [line["wait"] for line in lines]))
 
 
 async def test_who_is_given_up_is_told_how_long_it_waited_for_its_last_try() -> None:
@@ -86,7 +84,7 @@ async def test_who_is_given_up_is_told_how_long_it_waited_for_its_last_try() -> 
     assert (response.status, response.headers[POSITION]) == (502, "0")
     # Between two tries the replica was looked at and found well.
     assert line["wait"] > 0
-    assert float(response.headers[WAIT]) == pytest.approx(line["wait"], abs=0.001)
+    assert _same(float(response.headers[WAIT]), line["wait"])
 
 
 async def test_who_waits_again_after_a_try_is_told_of_all_its_wait() -> None:
@@ -168,3 +166,8 @@ async def test_of_a_long_queue_only_the_first_are_listed() -> None:
             made.dispatcher.withdraw(ticket)
 
     assert (seen["waiting"], len(seen["next"])) == (120, 100)
+
+
+def _same(told: float, logged: float) -> bool:
+    # Each is rounded to a millisecond, so that they differ by one, and in floats by a hair more.
+    return abs(round(1000 * (logged - told))) <= 1
