@@ -17,6 +17,8 @@ NAMESPACE = "restricted"
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "Service": "/api/v1/namespaces/{}/services",
@@ -24,6 +26,22 @@ PATHS = {
     "LlamaServer": "/apis/slotkeeper.dev/v1alpha1/namespaces/{}/llamaservers",
     "Pod": "/api/v1/namespaces/{}/pods",
 }
+
+CLASSES = {
+    "/apis/scheduling.k8s.io/v1/priorityclasses": {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "inference"},
+        "value": 1,
+    },
+    "/apis/node.k8s.io/v1/runtimeclasses": {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "nvidia"},
+        "handler": "nvidia",
+    },
+}
+"""What pods of the golden servers name, and a cluster must have."""
 
 each_golden = pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
 
@@ -41,6 +59,9 @@ def restricted(api: ApiServer) -> str:
         },
     )
     assert made.status_code == 201, made.text
+    for path, kind in CLASSES.items():
+        answer = api.post(path, kind)
+        assert answer.status_code == 201, answer.text
     return NAMESPACE
 
 

@@ -12,9 +12,12 @@ from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.model import Model
+from slotkeeper.api.placement import Name, Placement
+from slotkeeper.api.pod_template import PodTemplate
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.rules import Rule, Struct, matches
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
+from slotkeeper.api.update import Update
 
 GROUP = "slotkeeper.dev"
 VERSION = "v1alpha1"
@@ -36,6 +39,13 @@ NAME_RULES = (
     ),
 )
 """What must hold of `metadata.name`."""
+
+
+class PullSecret(Struct):
+    """A Secret with the credentials of a registry."""
+
+    name: Name
+    """Its name, in the server's namespace. Example: registry"""
 
 
 class LlamaServerSpec(Struct):
@@ -118,9 +128,26 @@ class LlamaServerSpec(Struct):
     it goes. Default: the image that the operator was installed with.
     Example: ghcr.io/ggml-org/llama.cpp:server-cuda"""
 
+    image_pull_secrets: Annotated[
+        list[PullSecret],
+        Field(max_length=16),
+        Rule(
+            "self.all(one, self.exists_one(other, other.name == one.name))",
+            "must not name a Secret twice",
+            lambda secrets: len({secret.name for secret in secrets}) == len(secrets),
+        ),
+    ] = Field(default_factory=list)
+    """Secrets that nodes pull the images of replicas and balancers with, up to 16. They must be in
+    the server's namespace. Default: none. Example: [{name: registry}]"""
+
     replicas: Replicas = 1
     """Replicas that run while autoscaling is not set; then it says how many. `kubectl scale` sets
     it. Default: 1."""
+
+    suspend: bool = False
+    """true: nothing of the server runs, no replica and no balancer, whatever else is said; clients
+    are refused. What it was made of stays, and false brings it back. Default: false. Example: true
+    """
 
     autoscaling: Autoscaling | None = None
     """Set to let demand say how many replicas run. Default: as many as replicas says."""
@@ -129,6 +156,19 @@ class LlamaServerSpec(Struct):
     """How requests wait for slots, who may send them, and how many balancers there are. A change
     restarts balancers, one after the other, and no replica. Default: two balancers that take all
     requests. Example: {maxWaiting: 200}"""
+
+    update: Update = Update()
+    """How replicas of an older spec give way to those of a newer one. Default: one after the other;
+    with GPUs each ends before its successor starts, since a spare GPU may not exist.
+    Example: {maxSurge: 1, drainSeconds: 1800}"""
+
+    placement: Placement = Placement()
+    """The nodes that replicas run on. Default: any that have room.
+    Example: {tolerations: [{key: nvidia.com/gpu, operator: Exists}]}"""
+
+    pod_template: PodTemplate = PodTemplate()
+    """What the replicas' pods have beside what the operator gives them. Default: nothing.
+    Example: {labels: {team: search}}"""
 
 
 class InvalidSpec(ValueError):  # noqa: N818 (a condition's reason, and read as one)

@@ -44,12 +44,16 @@ other failure, curl missing too, ends the wait."""
 def container(server: LlamaServer, images: Images) -> Manifest:
     """Serves the model once its init container has brought it."""
     spec = server.spec
+    env = [
+        variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.pod_template.env
+    ]
     return {
         "name": names.LLAMA_SERVER_CONTAINER,
         "image": spec.image or images.llama_server,
         "imagePullPolicy": images.pull_policy,
         # No command: an image's entrypoint knows where its llama-server is.
         "args": argv(_serving(server)),
+        **({"env": env} if env else {}),
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.LLAMA_SERVER_PORT}
         ],
@@ -59,6 +63,10 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "volumeMounts": [
             {"name": "models", "mountPath": MODELS_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
+            *(
+                mount.model_dump(by_alias=True, exclude_none=True)
+                for mount in spec.pod_template.volume_mounts
+            ),
         ],
         "startupProbe": {
             "httpGet": _health(),

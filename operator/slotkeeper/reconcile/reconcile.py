@@ -17,7 +17,7 @@ from slotkeeper.reconcile.observe import Observed, observe, read_server
 from slotkeeper.reconcile.plan import Plan, plan_changes
 from slotkeeper.reconcile.pods import Trouble
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.scale import FIXED, Wanted, wanted
+from slotkeeper.reconcile.scale import BY_HAND, Wanted, wanted
 from slotkeeper.reconcile.status import Scaling
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ class Reconciler:
             if numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting"):
                 return True
         decision = self._wanted(key, seen)
-        if decision.reason == FIXED or self._demand.is_settling(key):
+        if decision.reason in BY_HAND or self._demand.is_settling(key):
             return False
         # The sentence holds the age of the oldest request: new each second, and no news.
         return decision.replicas != seen.observed.current or decision.reason != shown.get(
