@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from provider import cli
+from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.balancer.options import parse
 
@@ -31,6 +32,16 @@ def test_the_readmes_balancer_starts_from_its_command_line() -> None:
     options = parse(command.replace("\\\n", " ").split())
 
     assert len(options.replicas) == 2
+
+
+def test_the_refused_flags_are_those_that_the_rules_refuse() -> None:
+    servers = (ROOT / "docs/servers.md").read_text()
+    rows = [
+        f"| {', '.join(f'`{flag}`' for flag in managed.flags)} | {managed.instead} |"
+        for managed in MANAGED
+    ]
+
+    assert "\n".join(["| flag | what to do |", "|---|---|", *rows, ""]) in servers
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

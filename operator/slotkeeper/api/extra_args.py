@@ -121,7 +121,7 @@ MANAGED: tuple[Managed, ...] = (
     ),
     _managed(
         "--models-dir --models-preset --models-max --models-autoload --no-models-autoload",
-        "a LlamaServer serves one model; make one for each",
+        "a LlamaServer serves one model; write one for each",
     ),
     _managed("--rpc", "a replica is one pod, with gpu.count GPUs of one node"),
     _managed(
