@@ -27,7 +27,7 @@ PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
 }
 
-CLASSES = {
+CLASSES: dict[str, dict[str, Any]] = {
     "/apis/scheduling.k8s.io/v1/priorityclasses": {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",
