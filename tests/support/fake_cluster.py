@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slotkeeper.api.reasons import may_have
 from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import EVENTS, kind_of
 
@@ -105,6 +106,7 @@ class FakeCluster:
         self._admit("patch_status", manifest)
         if place not in self.objects:
             raise NotFound(404, "NotFound", f"{place[2]} not found")
+        _check_reasons(manifest["status"])
         self._store(place, self.objects[place] | {"status": copy.deepcopy(manifest["status"])})
         self._count("patch_status", manifest)
         return copy.deepcopy(self.objects[place])
@@ -196,6 +198,12 @@ def _check_version(manifest: Manifest, found: Manifest | None) -> None:
         and (found or {"metadata": {}})["metadata"].get("resourceVersion") != version
     ):
         raise Conflict(409, "Conflict", "the object has been modified")
+
+
+def _check_reasons(status: Manifest) -> None:
+    for condition in status.get("conditions", []):
+        kind, reason = condition["type"], condition["reason"]
+        assert may_have(kind, reason), f"{kind} must not have the reason {reason}"
 
 
 def _without(found: Any, said: Any, says: Any) -> Any:

@@ -1,7 +1,7 @@
 """What there is in the cluster for one server. The only reader."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.server import LlamaServer
@@ -24,6 +24,8 @@ class Observed:
     """Pods, without those that are about to go."""
     replicas: Manifest | None
     """The replicas' Deployment."""
+    compute_arches: Sequence[str] | None = None
+    """Compute capabilities of the cluster's GPUs, where a replica waits for one; else None."""
 
     @property
     def current(self) -> int | None:
