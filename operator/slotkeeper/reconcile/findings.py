@@ -96,7 +96,9 @@ def _replicas(server: LlamaServer, observed: Observed) -> Finding:
     needed = bounds.min_replicas if bounds else server.spec.replicas
     ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
     counted = f"{ready} of {observed.current} replicas ready"
-    failure = refusal(observed.replicas) or first_trouble(observed.replica_pods, server.spec.gpu)
+    # A leader waits for its workers: their trouble is the cause.
+    pods = [*observed.worker_pods, *observed.replica_pods]
+    failure = refusal(observed.replicas) or first_trouble(pods, server.spec.gpu)
     rest = f"; {failure.message}" if failure else ""
     if seen and min(ready, updated) >= needed and updated == status.get("replicas", 0):
         reason = "AsWanted" if observed.current else "ScaledToZero"

@@ -8,7 +8,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS
+from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.plan import Child, child, owned
 from slotkeeper.reconcile.queue import Key
 
@@ -21,13 +21,14 @@ class Observed:
     """What carries the server's label or stands under a child's name, whoever owns it."""
     replica_pods: list[Manifest]
     balancer_pods: list[Manifest]
+    worker_pods: list[Manifest]
     """Pods, without those that are about to go."""
     replicas: Manifest | None
-    """The replicas' Deployment."""
+    """The replicas' Deployment, or the StatefulSet of those that have workers."""
 
     @property
     def current(self) -> int | None:
-        """How many replicas the Deployment is set to; None without a Deployment."""
+        """How many replicas the Deployment is set to; None without one."""
         return None if self.replicas is None else int(self.replicas["spec"].get("replicas", 1))
 
 
@@ -54,13 +55,20 @@ async def observe(cluster: Cluster, server: LlamaServer, expected: Iterable[Mani
         for key, item in zip(hidden, await asyncio.gather(*gets), strict=True)
         if item is not None
     }
-    deployment = found.get((DEPLOYMENTS, names.replicas(server)))
+    replicas = found.get(_replicas_of(server))
     return Observed(
         children=found,
         replica_pods=_of(Component.REPLICA, pods),
         balancer_pods=_of(Component.BALANCER, pods),
-        replicas=deployment if deployment and owned(deployment, server.uid) else None,
+        worker_pods=_of(Component.WORKER, pods),
+        replicas=replicas if replicas and owned(replicas, server.uid) else None,
     )
+
+
+def _replicas_of(server: LlamaServer) -> Child:
+    if server.spec.workers:
+        return STATEFUL_SETS, names.leaders(server)
+    return DEPLOYMENTS, names.replicas(server)
 
 
 def _of(component: Component, pods: Iterable[Manifest]) -> list[Manifest]:
