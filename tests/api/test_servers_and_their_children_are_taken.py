@@ -17,13 +17,32 @@ NAMESPACE = "restricted"
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Service": "/api/v1/namespaces/{}/services",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "LlamaServer": "/apis/slotkeeper.dev/v1alpha1/namespaces/{}/llamaservers",
     "Pod": "/api/v1/namespaces/{}/pods",
 }
+
+CLASSES: dict[str, dict[str, Any]] = {
+    "/apis/scheduling.k8s.io/v1/priorityclasses": {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "inference"},
+        "value": 1,
+    },
+    "/apis/node.k8s.io/v1/runtimeclasses": {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "nvidia"},
+        "handler": "nvidia",
+    },
+}
+"""What pods of the golden servers name, and a cluster must have."""
 
 each_golden = pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
 
@@ -41,6 +60,9 @@ def restricted(api: ApiServer) -> str:
         },
     )
     assert made.status_code == 201, made.text
+    for path, kind in CLASSES.items():
+        answer = api.post(path, kind)
+        assert answer.status_code == 201, answer.text
     return NAMESPACE
 
 
@@ -51,9 +73,9 @@ def read(case: Path) -> dict[str, Any]:
 
 
 def pods(case: Path) -> Iterator[dict[str, Any]]:
-    """The pods that a server's Deployments would make."""
+    """The pods that a server's Deployments and StatefulSets would make."""
     for manifest in manifests(parsed(read(case)), 1, IMAGES):
-        if manifest["kind"] == "Deployment":
+        if manifest["kind"] in {"Deployment", "StatefulSet"}:
             template = manifest["spec"]["template"]
             yield {
                 "apiVersion": "v1",

@@ -134,8 +134,31 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"gpu": {"splitMode": "column"}}, "spec.gpu.splitMode", 'Unsupported value: "column"'),
     (
         {"gpu": {"count": 2, "tensorSplit": [1, 1, 1]}},
-        "spec.gpu",
-        "tensorSplit must have one number for each GPU: as many as count",
+        "spec",
+        "gpu.tensorSplit must have one number for each GPU of a replica",
+    ),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [1, 1]}, "workers": {"count": 1}},
+        "spec",
+        "gpu.count of them, and as many again for each of its workers",
+    ),
+    ({"workers": {}}, "spec.workers.count", "Required value"),
+    (
+        {"workers": {"count": 1}, "update": {"strategy": "Recreate"}},
+        "spec",
+        "update must not set strategy, maxSurge or maxUnavailable beside workers",
+    ),
+    (
+        {"workers": {"count": 1}, "update": {"maxUnavailable": 1}},
+        "spec",
+        "groups are replaced one after the other",
+    ),
+    ({"workers": {"count": 0}}, "spec.workers.count", "greater than or equal to 1"),
+    ({"workers": {"count": 17}}, "spec.workers.count", "less than or equal to 16"),
+    (
+        {"workers": {"count": 1, "resources": {"limits": {"nvidia.com/gpu": 1}}}},
+        "spec",
+        "workers.resources must not name the GPU: each worker has gpu.count",
     ),
     (
         {"gpu": {"count": 2, "tensorSplit": [0, 0.0]}},
@@ -171,6 +194,119 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
         "must not be -c, --ctx-size or --kv-unified-per-slot: set contextPerSlot",
     ),
 ]
+BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
+    ({"update": {"strategy": "BlueGreen"}}, "spec.update.strategy", 'value: "BlueGreen"'),
+    ({"update": {"maxSurge": -1}}, "spec.update.maxSurge", "must be a number of replicas"),
+    ({"update": {"maxSurge": "101%"}}, "spec.update.maxSurge", "or a share of them, such as 25%"),
+    (
+        {"update": {"maxSurge": "0%", "maxUnavailable": 0}},
+        "spec.update",
+        "maxSurge and maxUnavailable must not both be 0: no replica could ever be replaced",
+    ),
+    (
+        {"update": {"strategy": "Recreate", "maxUnavailable": 1}},
+        "spec.update",
+        "are for the strategy RollingUpdate",
+    ),
+    ({"update": {"drainSeconds": 0}}, "spec.update.drainSeconds", "greater than or equal to 1"),
+    ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
+    (
+        {"imagePullSecrets": ["registry"]},
+        "spec.imagePullSecrets[0]",
+        "must be of type object",
+    ),
+    (
+        {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]},
+        "spec.imagePullSecrets",
+        "must not name a Secret twice",
+    ),
+    (
+        {"placement": {"nodeSelector": {"a b": "c"}}},
+        "spec.placement.nodeSelector",
+        "must name labels, such as nvidia.com/gpu.product",
+    ),
+    (
+        {"placement": {"nodeSelector": {"zone": True}}},
+        "spec.placement.nodeSelector.zone",
+        "must be of type string",
+    ),
+    (
+        {"placement": {"tolerations": [{"effect": "NoSchedule"}]}},
+        "spec.placement.tolerations[0]",
+        "key must be set, but for the operator Exists",
+    ),
+    (
+        {"placement": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}},
+        "spec.placement.tolerations[0]",
+        "value is for the operator Equal",
+    ),
+    (
+        {"placement": {"tolerations": [{"key": "a", "tolerationSeconds": 5}]}},
+        "spec.placement.tolerations[0]",
+        "tolerationSeconds is for the effect NoExecute",
+    ),
+    (
+        {"placement": {"topologySpread": [{"maxSkew": 1}]}},
+        "spec.placement.topologySpread[0].topologyKey",
+        "Required value",
+    ),
+    (
+        {"placement": {"topologySpread": [{"topologyKey": "zone", "minDomains": 2}]}},
+        "spec.placement.topologySpread[0]",
+        "minDomains is for whenUnsatisfiable: DoNotSchedule",
+    ),
+    (
+        {"placement": {"priorityClassName": "High Priority"}},
+        "spec.placement.priorityClassName",
+        "must be an object's name",
+    ),
+    (
+        {"podTemplate": {"labels": {"slotkeeper.dev/server": "other"}}},
+        "spec.podTemplate.labels",
+        "must not name what the operator sets itself",
+    ),
+    (
+        {"podTemplate": {"annotations": {"slotkeeper.dev/applied": "x"}}},
+        "spec.podTemplate.annotations",
+        "must not name what the operator sets itself",
+    ),
+    (
+        {"podTemplate": {"env": [{"name": "LLAMA_ARG_CTX_SIZE", "value": "9"}]}},
+        "spec.podTemplate.env[0].name",
+        "llama-server reads such variables as flags. Use the field for it, or extraArgs",
+    ),
+    (
+        {"podTemplate": {"env": [{"name": "A"}, {"name": "A"}]}},
+        "spec.podTemplate.env",
+        "must not name a variable twice",
+    ),
+    (
+        {"podTemplate": {"env": [{"name": "A", "value": "b", "valueFrom": {}}]}},
+        "spec.podTemplate.env[0]",
+        "value and valueFrom must not both be set",
+    ),
+    (
+        {"podTemplate": {"volumes": [{"name": "models", "emptyDir": {}}]}},
+        "spec.podTemplate.volumes[0].name",
+        "must not be models or tmp",
+    ),
+    (
+        {"podTemplate": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}},
+        "spec.podTemplate",
+        "volumeMounts must name volumes of podTemplate.volumes",
+    ),
+    (
+        {
+            "podTemplate": {
+                "volumes": [{"name": "a", "emptyDir": {}}],
+                "volumeMounts": [{"name": "a", "mountPath": "/models/mine"}],
+            }
+        },
+        "spec.podTemplate.volumeMounts[0].mountPath",
+        "the operator's volumes are there",
+    ),
+]
+
 BAD_SERVINGS += [
     ({"extraArgs": [flag]}, "spec.extraArgs[0]", managed.rule.message)
     for managed in MANAGED
@@ -280,6 +416,7 @@ BAD_SERVINGS += [
         ),
         *BAD_BALANCERS,
         *BAD_SERVINGS,
+        *BAD_PODS,
     ],
 )
 def test_a_bad_spec_is_refused_by_both_with_a_sentence(
@@ -301,7 +438,8 @@ def test_a_bad_spec_is_refused_by_both_with_a_sentence(
         ("1st", 'metadata.name: Invalid value: "string": must be 1 to 63 lower-case letters'),
         ("a.b", "must be 1 to 63 lower-case letters, digits and '-', start with a letter"),
         ("a" * 64, "it names the Service that clients use"),
-        ("chat-replicas", "must not end with '-replicas'"),
+        ("chat-replicas", "must not end with '-replicas' or '-workers'"),
+        ("chat-workers", "must not end with '-replicas' or '-workers'"),
     ],
 )
 def test_a_name_that_no_service_can_have_is_refused_by_both(
@@ -445,6 +583,14 @@ specs = st.fixed_dictionaries(
             max_size=4,
         ),
         "resources": st.fixed_dictionaries({}, optional={"requests": amounts, "limits": amounts}),
+        "workers": st.fixed_dictionaries(
+            {"count": mostly(st.integers(1, 2), st.sampled_from([0, 17]))},
+            optional={
+                "resources": st.fixed_dictionaries(
+                    {}, optional={"requests": amounts, "limits": amounts}
+                )
+            },
+        ),
         "balancer": st.fixed_dictionaries(
             {},
             optional={

@@ -12,7 +12,7 @@ from fake_cluster import FakeCluster
 from llamaservers import IMAGES, raw_server
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS
+from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand
 from slotkeeper.reconcile.feeds import list_into
@@ -144,8 +144,9 @@ def condition(cluster: FakeCluster, kind: str, name: str = "chat") -> Any:
 
 
 def roll_out(cluster: FakeCluster, *, ready: bool = True) -> None:
-    """Kubernetes brings every Deployment to where it should be, with a pod for each replica."""
-    for name, deployment in list(cluster.named(DEPLOYMENTS).items()):
+    """Kubernetes brings each Deployment and StatefulSet to where it should be, with its pods."""
+    sets = {**cluster.named(DEPLOYMENTS), **cluster.named(STATEFUL_SETS)}
+    for name, deployment in sets.items():
         wanted = deployment["spec"]["replicas"]
         for pod in list(cluster.named(PODS)):
             if pod.rpartition("-")[0] == name:

@@ -6,15 +6,19 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError
 
-from slotkeeper.api import serving
+from slotkeeper.api import serving, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.model import Model
+from slotkeeper.api.placement import Name, Placement
+from slotkeeper.api.pod_template import PodTemplate
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.rules import Rule, Struct, matches
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
+from slotkeeper.api.update import Update
+from slotkeeper.api.workers import Workers
 
 GROUP = "slotkeeper.dev"
 VERSION = "v1alpha1"
@@ -29,13 +33,20 @@ NAME_RULES = (
         "with '-': it names the Service that clients use",
     ),
     Rule(
-        "!self.endsWith('-replicas')",
-        "must not end with '-replicas': the Service of another server's replicas may have that "
-        "name",
-        lambda name: not name.endswith("-replicas"),
+        "!self.endsWith('-replicas') && !self.endsWith('-workers')",
+        "must not end with '-replicas' or '-workers': the Service of another server's replicas may "
+        "have that name",
+        lambda name: not name.endswith(("-replicas", "-workers")),
     ),
 )
 """What must hold of `metadata.name`."""
+
+
+class PullSecret(Struct):
+    """A Secret with the credentials of a registry."""
+
+    name: Name
+    """Its name, in the server's namespace. Example: registry"""
 
 
 class LlamaServerSpec(Struct):
@@ -52,6 +63,7 @@ class LlamaServerSpec(Struct):
             "resources.requests must not name the GPU: say how many in gpu.count",
             lambda spec: spec.gpu.resource not in spec.resources.requests,
         ),
+        *workers.RULES,
         *serving.RULES,
     )
 
@@ -107,6 +119,14 @@ class LlamaServerSpec(Struct):
     gpu: Gpu = Gpu()
     """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind."""
 
+    workers: Workers | None = None
+    """Set for a model that fits the GPUs of no node: each replica is then a group of pods, which
+    is started, gated, scaled and replaced as one. The leader, a llama-server, computes with its
+    workers' GPUs over llama.cpp's RPC, which its image has to be built with; rpc-server must be on
+    its PATH or in /app. Only leaders may reach workers, where the cluster enforces
+    NetworkPolicies. Setting or removing it replaces all replicas at once. Default: a replica is
+    one pod. Example: {count: 3}"""
+
     resources: Resources = Field(default_factory=Resources)
     """CPU and memory of one replica, as a container's resources. The memory limit also bounds
     llama-server's prompt cache (a quarter of it, at most 2 GiB), and the CPU limit its threads.
@@ -118,9 +138,26 @@ class LlamaServerSpec(Struct):
     it goes. Default: the image that the operator was installed with.
     Example: ghcr.io/ggml-org/llama.cpp:server-cuda"""
 
+    image_pull_secrets: Annotated[
+        list[PullSecret],
+        Field(max_length=16),
+        Rule(
+            "self.all(one, self.exists_one(other, other.name == one.name))",
+            "must not name a Secret twice",
+            lambda secrets: len({secret.name for secret in secrets}) == len(secrets),
+        ),
+    ] = Field(default_factory=list)
+    """Secrets that nodes pull the images of replicas and balancers with, up to 16. They must be in
+    the server's namespace. Default: none. Example: [{name: registry}]"""
+
     replicas: Replicas = 1
     """Replicas that run while autoscaling is not set; then it says how many. `kubectl scale` sets
     it. Default: 1."""
+
+    suspend: bool = False
+    """true: nothing of the server runs, no replica and no balancer, whatever else is said; clients
+    are refused. What it was made of stays, and false brings it back. Default: false. Example: true
+    """
 
     autoscaling: Autoscaling | None = None
     """Set to let demand say how many replicas run. Default: as many as replicas says."""
@@ -129,6 +166,24 @@ class LlamaServerSpec(Struct):
     """How requests wait for slots, who may send them, and how many balancers there are. A change
     restarts balancers, one after the other, and no replica. Default: two balancers that take all
     requests. Example: {maxWaiting: 200}"""
+
+    update: Update = Update()
+    """How replicas of an older spec give way to those of a newer one. Default: one after the other;
+    with GPUs each ends before its successor starts, since a spare GPU may not exist.
+    Example: {maxSurge: 1, drainSeconds: 1800}"""
+
+    placement: Placement = Placement()
+    """The nodes that replicas run on. Default: any that have room.
+    Example: {tolerations: [{key: nvidia.com/gpu, operator: Exists}]}"""
+
+    pod_template: PodTemplate = PodTemplate()
+    """What the replicas' pods have beside what the operator gives them. Default: nothing.
+    Example: {labels: {team: search}}"""
+
+    @property
+    def pods_per_replica(self) -> int:
+        """The llama-server, and its workers if it has any."""
+        return 1 + (self.workers.count if self.workers else 0)
 
 
 class InvalidSpec(ValueError):  # noqa: N818 (a condition's reason, and read as one)

@@ -36,7 +36,7 @@ class ScalingStatus(Struct):
 
     reason: Annotated[str, Field(max_length=64)]
     """Why, as one word: Demand, AtMaximum, Steady, Held, Quiet, NoNumbers or Bounds; Fixed where
-    autoscaling is not set."""
+    autoscaling is not set, Suspended while suspend is true."""
 
     message: Annotated[str, Field(max_length=1024)]
     """Why, in slots. Example: "busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3"."""

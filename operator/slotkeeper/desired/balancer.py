@@ -13,11 +13,11 @@ from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_server import cache_ram_mib
 from slotkeeper.desired.metadata import (
-    DRAIN_SECONDS,
     Manifest,
     container_security_context,
     metadata,
     pod_security_context,
+    pull_secrets,
 )
 from slotkeeper.desired.names import Component
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
@@ -43,7 +43,7 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
         "kind": "Deployment",
         "metadata": metadata(server, names.balancer(server), Component.BALANCER),
         "spec": {
-            "replicas": server.spec.balancer.replicas,
+            "replicas": 0 if server.spec.suspend else server.spec.balancer.replicas,
             "revisionHistoryLimit": 2,
             # The old one works on what it has while the new one takes requests.
             "strategy": {
@@ -160,7 +160,8 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "securityContext": pod_security_context(),
-        "terminationGracePeriodSeconds": DRAIN_SECONDS + LINGER_SECONDS,
+        "terminationGracePeriodSeconds": server.spec.update.drain_seconds + LINGER_SECONDS,
+        **pull_secrets(server),
         "affinity": _apart(server),
         "containers": [_container(server, images)],
     }
@@ -234,7 +235,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from ("--max-body-mib", str(_mib(spec.max_body_bytes)))
     yield from ("--max-wait", str(spec.wait_timeout_seconds))
     yield from ("--max-wait-no-replica", str(spec.no_replica_timeout_seconds))
-    yield from ("--drain-seconds", str(DRAIN_SECONDS))
+    yield from ("--drain-seconds", str(server.spec.update.drain_seconds))
     if spec.prompt_affinity.enabled:
         yield from ("--affinity", "--cached-prompts", str(cached_prompts(server)))
         yield from ("--max-line-wait", str(spec.prompt_affinity.max_line_wait_seconds))

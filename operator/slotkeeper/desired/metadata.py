@@ -11,9 +11,6 @@ Manifest = dict[str, Any]
 USER = 65532
 """User and group of every container, whatever its image says: distroless images' "nonroot"."""
 
-DRAIN_SECONDS = 600
-"""How long a pod that is to go may still work on the requests that it has. Answers take minutes."""
-
 
 def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
     """Metadata of a child: owned by the server, so that it goes when the server goes."""
@@ -32,6 +29,12 @@ def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
             }
         ],
     }
+
+
+def pull_secrets(server: LlamaServer) -> Manifest:
+    """The field of a pod that says which Secrets its images are pulled with; none without any."""
+    secrets = [{"name": secret.name} for secret in server.spec.image_pull_secrets]
+    return {"imagePullSecrets": secrets} if secrets else {}
 
 
 def pod_security_context() -> Manifest:

@@ -1,15 +1,12 @@
 """The llama-servers: their Deployment, and the headless Service that the balancer watches."""
 
-from math import ceil
-
-from slotkeeper.api import quantity
-from slotkeeper.api.gpu import Gpu
-from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.desired import fetch, llama_server, names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_server import LOADING_SECONDS
-from slotkeeper.desired.metadata import DRAIN_SECONDS, Manifest, metadata, pod_security_context
+from slotkeeper.desired.metadata import Manifest, metadata, pod_security_context, pull_secrets
 from slotkeeper.desired.names import Component
+from slotkeeper.desired.placement import placement
 
 
 def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
@@ -22,16 +19,10 @@ def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
             "replicas": replicas,
             "revisionHistoryLimit": 2,
             # Longer than loading may take, or a slow start would be called a failed rollout.
-            "progressDeadlineSeconds": LOADING_SECONDS + DRAIN_SECONDS,
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": _rolling_update(server.spec.gpu),
-            },
+            "progressDeadlineSeconds": LOADING_SECONDS + server.spec.update.drain_seconds,
+            "strategy": _strategy(server.spec),
             "selector": {"matchLabels": names.identity(server, Component.REPLICA)},
-            "template": {
-                "metadata": {"labels": names.labels(server, Component.REPLICA)},
-                "spec": _pod(server, images),
-            },
+            "template": _template(server, images),
         },
     }
 
@@ -58,47 +49,39 @@ def service(server: LlamaServer) -> Manifest:
     }
 
 
-def _rolling_update(gpu: Gpu) -> Manifest:
+def _strategy(spec: LlamaServerSpec) -> Manifest:
+    if spec.update.strategy == "Recreate":
+        return {"type": "Recreate"}
     # There may be no spare GPU: a replica more than wanted would wait for one for ever.
-    if gpu.count:
-        return {"maxSurge": 0, "maxUnavailable": 1}
-    return {"maxSurge": 1, "maxUnavailable": 0}
+    usual = (0, 1) if spec.gpu.count else (1, 0)
+    surge, unavailable = spec.update.surge_and_unavailable or usual
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
+
+
+def _template(server: LlamaServer, images: Images) -> Manifest:
+    said = server.spec.pod_template
+    labels = {**said.labels, **names.labels(server, Component.REPLICA)}
+    annotations = {"annotations": dict(said.annotations)} if said.annotations else {}
+    return {"metadata": {"labels": labels, **annotations}, "spec": _pod(server, images)}
 
 
 def _pod(server: LlamaServer, images: Images) -> Manifest:
-    pod = {
+    return {
         "automountServiceAccountToken": False,
         # A Service called llama-arg-… would set variables that llama-server reads as arguments.
         "enableServiceLinks": False,
         "securityContext": pod_security_context(),
-        "terminationGracePeriodSeconds": DRAIN_SECONDS,
+        "terminationGracePeriodSeconds": server.spec.update.drain_seconds,
+        **pull_secrets(server),
+        **placement(server),
         "initContainers": [fetch.container(server, images)],
         "containers": [llama_server.container(server, images)],
-        "volumes": [{"name": "models", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [
+            {"name": "models", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            *(volume.model_dump(by_alias=True) for volume in server.spec.pod_template.volumes),
+        ],
     }
-    if demands := _of_nodes(server.spec.gpu):
-        pod["affinity"] = {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {
-                    "nodeSelectorTerms": [{"matchExpressions": demands}]
-                }
-            }
-        }
-    return pod
-
-
-def _of_nodes(gpu: Gpu) -> list[Manifest]:
-    """What the labels that GPU feature discovery writes must say of a replica's node."""
-    demands: list[Manifest] = []
-    if gpu.compute_arch:
-        major, _, minor = gpu.compute_arch.partition(".")
-        demands += [
-            {"key": names.GPU_MAJOR_LABEL, "operator": "In", "values": [major]},
-            {"key": names.GPU_MINOR_LABEL, "operator": "In", "values": [minor]},
-        ]
-    if gpu.memory is not None:
-        mib = ceil(quantity.parse(gpu.memory) / 1024**2)
-        key = names.gpu_memory_label(gpu.resource)
-        # There is no operator for "at least".
-        demands.append({"key": key, "operator": "Gt", "values": [str(mib - 1)]})
-    return demands

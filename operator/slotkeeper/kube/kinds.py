@@ -4,16 +4,29 @@ from slotkeeper.kube.cluster import Kind, Manifest
 
 LLAMA_SERVERS = Kind("slotkeeper.dev", "v1alpha1", "llamaservers", "LlamaServer")
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
+STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
 SERVICES = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDINGS = Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+NETWORK_POLICIES = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+DISRUPTION_BUDGETS = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 PODS = Kind("", "v1", "pods", "Pod")
 ENDPOINT_SLICES = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 EVENTS = Kind("", "v1", "events", "Event")
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 
-CHILDREN = (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, LEASES, SERVICES, DEPLOYMENTS)
+CHILDREN = (
+    SERVICE_ACCOUNTS,
+    ROLES,
+    ROLE_BINDINGS,
+    LEASES,
+    SERVICES,
+    NETWORK_POLICIES,
+    DISRUPTION_BUDGETS,
+    DEPLOYMENTS,
+    STATEFUL_SETS,
+)
 """What a LlamaServer may own."""
 
 _KINDS = {

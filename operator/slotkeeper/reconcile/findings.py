@@ -23,13 +23,15 @@ from slotkeeper.reconcile.pods import (
 
 IN_PROGRESS = frozenset(
     {"Pending", "Replacing", "Downloading", "Starting", "Loading", "Updating", "ScaledToZero"}
-    | {"WaitingForSecret"}
+    | {"WaitingForSecret", "Suspended"}
 )
 """Reasons that time alone will change, or that somebody wants. All other ones are troubles."""
 
 
 def findings(server: LlamaServer, observed: Observed, refused: Trouble | None) -> list[Finding]:
     """All conditions of a valid server; `refused` is why one of its children could not be made."""
+    if server.spec.suspend and not refused:
+        return _suspended()
     parts = [_model(observed), _replicas(server, observed), _balancer(server, observed)]
     return [_ready(server, parts, refused), *parts]
 
@@ -46,6 +48,11 @@ def invalid(message: str) -> list[Finding]:
 def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
     """The condition of this type in a status as it was read; empty where there is none."""
     return next((found for found in status.get("conditions", []) if found["type"] == kind), {})
+
+
+def _suspended() -> list[Finding]:
+    message = "neither replicas nor balancers run while spec.suspend is true"
+    return [Finding(kind, "False", "Suspended", message) for kind in ConditionType]
 
 
 def _ready(server: LlamaServer, parts: Sequence[Finding], refused: Trouble | None) -> Finding:
@@ -89,7 +96,9 @@ def _replicas(server: LlamaServer, observed: Observed) -> Finding:
     needed = bounds.min_replicas if bounds else server.spec.replicas
     ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
     counted = f"{ready} of {observed.current} replicas ready"
-    failure = refusal(observed.replicas) or first_trouble(observed.replica_pods, server.spec.gpu)
+    # A leader waits for its workers: their trouble is the cause.
+    pods = [*observed.worker_pods, *observed.replica_pods]
+    failure = refusal(observed.replicas) or first_trouble(pods, server.spec.gpu)
     rest = f"; {failure.message}" if failure else ""
     if seen and min(ready, updated) >= needed and updated == status.get("replicas", 0):
         reason = "AsWanted" if observed.current else "ScaledToZero"

@@ -7,7 +7,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS
+from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.reconcile.plan import Child, owned
 from slotkeeper.reconcile.queue import Key
 from slotkeeper.reconcile.store import Store
@@ -21,13 +21,14 @@ class Observed:
     """What carries the server's label or stands under a child's name, whoever owns it."""
     replica_pods: list[Manifest]
     balancer_pods: list[Manifest]
+    worker_pods: list[Manifest]
     """Pods, without those that are about to go."""
     replicas: Manifest | None
-    """The replicas' Deployment."""
+    """The replicas' Deployment, or the StatefulSet of those that have workers."""
 
     @property
     def current(self) -> int | None:
-        """How many replicas the Deployment is set to; None without a Deployment."""
+        """How many replicas the Deployment is set to; None without one."""
         return None if self.replicas is None else int(self.replicas["spec"].get("replicas", 1))
 
 
@@ -35,13 +36,20 @@ def observe(store: Store, server: LlamaServer, hidden: Mapping[Child, Manifest])
     """What there is; `hidden` is what stands under a child's name without the server's label."""
     key = Key(server.namespace, server.name)
     children, pods = {**hidden, **store.children(key)}, store.pods(key)
-    deployment = children.get((DEPLOYMENTS, names.replicas(server)))
+    replicas = children.get(_replicas_of(server))
     return Observed(
         children=children,
         replica_pods=_of(Component.REPLICA, pods),
         balancer_pods=_of(Component.BALANCER, pods),
-        replicas=deployment if deployment and owned(deployment, server.uid) else None,
+        worker_pods=_of(Component.WORKER, pods),
+        replicas=replicas if replicas and owned(replicas, server.uid) else None,
     )
+
+
+def _replicas_of(server: LlamaServer) -> Child:
+    if server.spec.workers:
+        return STATEFUL_SETS, names.leaders(server)
+    return DEPLOYMENTS, names.replicas(server)
 
 
 def _of(component: Component, pods: Iterable[Manifest]) -> list[Manifest]:

@@ -19,7 +19,7 @@ from slotkeeper.reconcile.observe import Observed, observe
 from slotkeeper.reconcile.plan import Child, Plan, plan_changes
 from slotkeeper.reconcile.pods import Trouble
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.scale import FIXED, Wanted, wanted
+from slotkeeper.reconcile.scale import BY_HAND, Wanted, wanted
 from slotkeeper.reconcile.status import Scaling
 from slotkeeper.reconcile.store import Store
 
@@ -248,7 +248,7 @@ class Reconciler:
             if numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting"):
                 return True
         decision = self._wanted(key, known.server, known.current)
-        if decision.reason == FIXED or self._demand.is_settling(key):
+        if decision.reason in BY_HAND or self._demand.is_settling(key):
             return False
         # The sentence holds the age of the oldest request: new each second, and no news.
         return decision.replicas != known.current or decision.reason != shown.get(

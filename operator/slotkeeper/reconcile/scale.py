@@ -7,6 +7,9 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.scaling.decide import Policy, Sample, decide
 
 FIXED = "Fixed"
+SUSPENDED = "Suspended"
+BY_HAND = frozenset({FIXED, SUSPENDED})
+"""Reasons that no number of a balancer's has a part in."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,13 @@ def wanted(
 ) -> Wanted:
     """As many as spec.replicas says, or, where autoscaling is set, as demand asks for.
 
+    None at all while the server is suspended.
+
     `current` is what the Deployment is set to; None without one: then it starts from what was
     wanted last, so that a Deployment that somebody deleted comes back as large as it was.
     """
+    if server.spec.suspend:
+        return Wanted(0, SUSPENDED, "spec.suspend is true")
     bounds = server.spec.autoscaling
     if bounds is None:
         replicas = server.spec.replicas

@@ -15,7 +15,7 @@ from slotkeeper.reconcile.demand import Reading
 from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.findings import IN_PROGRESS, condition
 from slotkeeper.reconcile.observe import Observed
-from slotkeeper.reconcile.scale import FIXED, Wanted
+from slotkeeper.reconcile.scale import BY_HAND, Wanted
 
 Status = dict[str, Any]
 
@@ -94,11 +94,13 @@ def happenings(
 
 def _scaled(before: int | None, wanted: Wanted) -> Happening:
     reason = "ScaledUp" if wanted.replicas > (before or 0) else "ScaledDown"
-    change = f": {before} -> {wanted.replicas}" if wanted.reason == FIXED else ""
+    change = f": {before} -> {wanted.replicas}" if wanted.reason in BY_HAND else ""
     return Happening("Normal", reason, wanted.message + change)
 
 
 def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[SlotsStatus, int]:
+    if server.spec.suspend:
+        return SlotsStatus(), 0
     if reading:
         busy, total = reading.sample.busy, reading.total
         return SlotsStatus(total=total, busy=busy), reading.sample.waiting

@@ -59,6 +59,9 @@ def test_a_server_has_these_children() -> None:
         ("Lease", "chat-balancer"),
         ("Service", "chat"),
         ("Service", "chat-replicas"),
+        ("NetworkPolicy", "chat-replicas"),
+        ("PodDisruptionBudget", "chat-replicas"),
+        ("PodDisruptionBudget", "chat-balancer"),
         ("Deployment", "chat-balancer"),
         ("Deployment", "chat-replicas"),
     ]
