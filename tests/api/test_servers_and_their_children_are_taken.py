@@ -17,10 +17,11 @@ NAMESPACE = "restricted"
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Service": "/api/v1/namespaces/{}/services",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "LlamaServer": "/apis/slotkeeper.dev/v1alpha1/namespaces/{}/llamaservers",
@@ -72,9 +73,9 @@ def read(case: Path) -> dict[str, Any]:
 
 
 def pods(case: Path) -> Iterator[dict[str, Any]]:
-    """The pods that a server's Deployments would make."""
+    """The pods that a server's Deployments and StatefulSets would make."""
     for manifest in manifests(parsed(read(case)), 1, IMAGES):
-        if manifest["kind"] == "Deployment":
+        if manifest["kind"] in {"Deployment", "StatefulSet"}:
             template = manifest["spec"]["template"]
             yield {
                 "apiVersion": "v1",

@@ -134,8 +134,31 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"gpu": {"splitMode": "column"}}, "spec.gpu.splitMode", 'Unsupported value: "column"'),
     (
         {"gpu": {"count": 2, "tensorSplit": [1, 1, 1]}},
-        "spec.gpu",
-        "tensorSplit must have one number for each GPU: as many as count",
+        "spec",
+        "gpu.tensorSplit must have one number for each GPU of a replica",
+    ),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [1, 1]}, "workers": {"count": 1}},
+        "spec",
+        "gpu.count of them, and as many again for each of its workers",
+    ),
+    ({"workers": {}}, "spec.workers.count", "Required value"),
+    (
+        {"workers": {"count": 1}, "update": {"strategy": "Recreate"}},
+        "spec",
+        "update must not set strategy, maxSurge or maxUnavailable beside workers",
+    ),
+    (
+        {"workers": {"count": 1}, "update": {"maxUnavailable": 1}},
+        "spec",
+        "groups are replaced one after the other",
+    ),
+    ({"workers": {"count": 0}}, "spec.workers.count", "greater than or equal to 1"),
+    ({"workers": {"count": 17}}, "spec.workers.count", "less than or equal to 16"),
+    (
+        {"workers": {"count": 1, "resources": {"limits": {"nvidia.com/gpu": 1}}}},
+        "spec",
+        "workers.resources must not name the GPU: each worker has gpu.count",
     ),
     (
         {"gpu": {"count": 2, "tensorSplit": [0, 0.0]}},
@@ -415,7 +438,8 @@ def test_a_bad_spec_is_refused_by_both_with_a_sentence(
         ("1st", 'metadata.name: Invalid value: "string": must be 1 to 63 lower-case letters'),
         ("a.b", "must be 1 to 63 lower-case letters, digits and '-', start with a letter"),
         ("a" * 64, "it names the Service that clients use"),
-        ("chat-replicas", "must not end with '-replicas'"),
+        ("chat-replicas", "must not end with '-replicas' or '-workers'"),
+        ("chat-workers", "must not end with '-replicas' or '-workers'"),
     ],
 )
 def test_a_name_that_no_service_can_have_is_refused_by_both(
@@ -559,6 +583,14 @@ specs = st.fixed_dictionaries(
             max_size=4,
         ),
         "resources": st.fixed_dictionaries({}, optional={"requests": amounts, "limits": amounts}),
+        "workers": st.fixed_dictionaries(
+            {"count": mostly(st.integers(1, 2), st.sampled_from([0, 17]))},
+            optional={
+                "resources": st.fixed_dictionaries(
+                    {}, optional={"requests": amounts, "limits": amounts}
+                )
+            },
+        ),
         "balancer": st.fixed_dictionaries(
             {},
             optional={

@@ -16,9 +16,6 @@ from slotkeeper.api.rules import Rule
 ARGUMENTS = 64
 CHARACTERS = 4096
 
-ENV_PREFIX = "LLAMA_ARG_"
-"""Of the variables that llama-server reads as if they were arguments."""
-
 
 @dataclass(frozen=True)
 class Managed:
@@ -123,7 +120,7 @@ MANAGED: tuple[Managed, ...] = (
         "--models-dir --models-preset --models-max --models-autoload --no-models-autoload",
         "a LlamaServer serves one model; write one for each",
     ),
-    _managed("--rpc", "a replica is one pod, with gpu.count GPUs of one node"),
+    _managed("--rpc", "set workers"),
     _managed(
         "--ui --webui --no-ui --no-webui --ui-config --webui-config --ui-config-file "
         "--webui-config-file --path",
@@ -165,17 +162,3 @@ ExtraArgs = Annotated[list[ExtraArg], Field(max_length=ARGUMENTS)]
 def flags_of(extra_args: Iterable[str]) -> frozenset[str]:
     """The flags among arguments, as llama-server reads them: `_` is `-`. Values are among them."""
     return frozenset(map(_flag, extra_args))
-
-
-def is_managed_env(name: str) -> bool:
-    """Whether llama-server reads a variable as if it were an argument, or as an API key."""
-    return name.startswith(ENV_PREFIX) or name == "LLAMA_API_KEY"
-
-
-UNMANAGED_ENV = Rule(
-    f"!self.startsWith('{ENV_PREFIX}') && self != 'LLAMA_API_KEY'",
-    f"must not be {ENV_PREFIX}… or LLAMA_API_KEY, which llama-server takes for arguments: write "
-    "them into extraArgs, and API keys into balancer.apiKeys",
-    lambda name: not is_managed_env(name),
-)
-"""A rule for the names of a container's variables."""

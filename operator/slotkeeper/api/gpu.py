@@ -29,11 +29,6 @@ class Gpu(Struct):
 
     rules: ClassVar = (
         Rule(
-            "!has(self.tensorSplit) || size(self.tensorSplit) == self.count",
-            "tensorSplit must have one number for each GPU: as many as count",
-            lambda gpu: gpu.tensor_split is None or len(gpu.tensor_split) == gpu.count,
-        ),
-        Rule(
             "!has(self.tensorSplit) || self.tensorSplit.exists(share, share > 0.0)",
             "tensorSplit must give some GPU a share above 0",
             lambda gpu: gpu.tensor_split is None or any(gpu.tensor_split),
@@ -52,8 +47,8 @@ class Gpu(Struct):
     )
 
     count: Annotated[int, Field(ge=0, le=MAX_COUNT, json_schema_extra={"format": "int32"})] = 1
-    """GPUs of one replica, all on one node, 0 to 128. The model is divided among them. 0 makes a
-    CPU server. Default: 1. Example: 4"""
+    """GPUs of one replica, all on one node, 0 to 128; where workers is set, of each of its pods.
+    The model is divided among them. 0 makes a CPU server. Default: 1. Example: 4"""
 
     resource: Annotated[
         str,
@@ -93,5 +88,6 @@ class Gpu(Struct):
 
     tensor_split: Annotated[list[Share], Field(min_length=1, max_length=MAX_COUNT)] | None = None
     """Share of the model that each GPU has, in proportion, one number of 0 to 1000000 for each of
-    count GPUs. For GPUs of different sizes, or where the first needs room for a projector.
-    Default: by the memory that is free on each. Example: [3, 1]"""
+    count GPUs; with workers, for theirs first and for the leader's last. For GPUs of different
+    sizes, or where the first needs room for a projector. Default: by the memory that is free on
+    each. Example: [3, 1]"""

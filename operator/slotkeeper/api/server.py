@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError
 
-from slotkeeper.api import serving
+from slotkeeper.api import serving, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
@@ -18,6 +18,7 @@ from slotkeeper.api.resources import Resources
 from slotkeeper.api.rules import Rule, Struct, matches
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 from slotkeeper.api.update import Update
+from slotkeeper.api.workers import Workers
 
 GROUP = "slotkeeper.dev"
 VERSION = "v1alpha1"
@@ -32,10 +33,10 @@ NAME_RULES = (
         "with '-': it names the Service that clients use",
     ),
     Rule(
-        "!self.endsWith('-replicas')",
-        "must not end with '-replicas': the Service of another server's replicas may have that "
-        "name",
-        lambda name: not name.endswith("-replicas"),
+        "!self.endsWith('-replicas') && !self.endsWith('-workers')",
+        "must not end with '-replicas' or '-workers': the Service of another server's replicas may "
+        "have that name",
+        lambda name: not name.endswith(("-replicas", "-workers")),
     ),
 )
 """What must hold of `metadata.name`."""
@@ -62,6 +63,7 @@ class LlamaServerSpec(Struct):
             "resources.requests must not name the GPU: say how many in gpu.count",
             lambda spec: spec.gpu.resource not in spec.resources.requests,
         ),
+        *workers.RULES,
         *serving.RULES,
     )
 
@@ -117,6 +119,14 @@ class LlamaServerSpec(Struct):
     gpu: Gpu = Gpu()
     """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind."""
 
+    workers: Workers | None = None
+    """Set for a model that fits the GPUs of no node: each replica is then a group of pods, which
+    is started, gated, scaled and replaced as one. The leader, a llama-server, computes with its
+    workers' GPUs over llama.cpp's RPC, which its image has to be built with; rpc-server must be on
+    its PATH or in /app. Only leaders may reach workers, where the cluster enforces
+    NetworkPolicies. Setting or removing it replaces all replicas at once. Default: a replica is
+    one pod. Example: {count: 3}"""
+
     resources: Resources = Field(default_factory=Resources)
     """CPU and memory of one replica, as a container's resources. The memory limit also bounds
     llama-server's prompt cache (a quarter of it, at most 2 GiB), and the CPU limit its threads.
@@ -169,6 +179,11 @@ class LlamaServerSpec(Struct):
     pod_template: PodTemplate = PodTemplate()
     """What the replicas' pods have beside what the operator gives them. Default: nothing.
     Example: {labels: {team: search}}"""
+
+    @property
+    def pods_per_replica(self) -> int:
+        """The llama-server, and its workers if it has any."""
+        return 1 + (self.workers.count if self.workers else 0)
 
 
 class InvalidSpec(ValueError):  # noqa: N818 (a condition's reason, and read as one)

@@ -24,6 +24,9 @@ CACHE_RAM_MIB_UNBOUNDED = 512
 for all its pods, so that it has to be little; none at all would make each turn of a conversation
 that lost its slot cost its whole prompt again."""
 
+REPLICA = "SLOTKEEPER_REPLICA"
+"""Variable with the number of a replica that has workers."""
+
 SPREAD_SECONDS = 2
 """How long it takes, generously, until the balancer has heard that a replica goes."""
 
@@ -57,7 +60,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.LLAMA_SERVER_PORT}
         ],
-        "resources": _resources(spec.resources, spec.gpu),
+        "resources": resources(spec.resources, spec.gpu),
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -86,6 +89,12 @@ def container(server: LlamaServer, images: Images) -> Manifest:
     }
 
 
+def worker_hosts(server: LlamaServer) -> list[str]:
+    """Names of a replica's workers; $(REPLICA) in them is the pod's number, as its variable."""
+    count = server.spec.pods_per_replica - 1
+    return [names.worker_host(server, number, f"$({REPLICA})") for number in range(count)]
+
+
 def _health() -> Manifest:
     return {"path": "/health", "port": names.HTTP}
 
@@ -101,7 +110,8 @@ def _serving(server: LlamaServer) -> Serving:
         port=names.LLAMA_SERVER_PORT,
         kv_cache_type=spec.kv_cache_type,
         flash_attention=_FLASH_ATTENTION[spec.flash_attention],
-        gpus=_gpus(spec.gpu),
+        gpus=_gpus(spec),
+        workers=tuple(f"{host}:{names.RPC_PORT}" for host in worker_hosts(server)),
         chat=_chat(spec),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
@@ -116,8 +126,10 @@ _FLASH_ATTENTION: dict[FlashAttention, Literal["on", "off", "auto"]] = {
 }
 
 
-def _gpus(gpu: Gpu) -> Gpus | None:
-    if not gpu.count:
+def _gpus(spec: LlamaServerSpec) -> Gpus | None:
+    gpu = spec.gpu
+    # Workers on the CPU are devices as well.
+    if not gpu.count and not spec.workers:
         return None
     return Gpus(
         layers=ALL_LAYERS if gpu.layers is None else gpu.layers,
@@ -145,11 +157,16 @@ def _switch(reasoning: Reasoning) -> Literal["on", "off", "auto"]:
 
 
 def _threads(spec: LlamaServerSpec) -> int | None:
-    cpus = spec.resources.limits.get("cpu")
-    if cpus is None or not flags_of(spec.extra_args).isdisjoint(("-t", "--threads")):
+    if not flags_of(spec.extra_args).isdisjoint(("-t", "--threads")):
         return None
+    return threads(spec.resources)
+
+
+def threads(said: Resources) -> int | None:
+    """Threads for the CPU limit, if there is one."""
+    cpus = said.limits.get("cpu")
     # A thread for each of the node's cores would only have the limit throttle them all.
-    return max(1, ceil(quantity.parse(cpus)))
+    return None if cpus is None else max(1, ceil(quantity.parse(cpus)))
 
 
 def cache_ram_mib(spec: LlamaServerSpec) -> int:
@@ -159,18 +176,19 @@ def cache_ram_mib(spec: LlamaServerSpec) -> int:
     """
     if spec.embeddings:
         return 0
-    resources = spec.resources
-    memory = resources.limits.get("memory", resources.requests.get("memory"))
+    said = spec.resources
+    memory = said.limits.get("memory", said.requests.get("memory"))
     if memory is None:
         return CACHE_RAM_MIB_UNBOUNDED
     return min(CACHE_RAM_MIB_AT_MOST, int(quantity.parse(memory) / 4 / 1024**2))
 
 
-def _resources(resources: Resources, gpu: Gpu) -> Manifest:
+def resources(said: Resources, gpu: Gpu) -> Manifest:
+    """Resources of a container that computes, its GPUs among them."""
     gpus = {gpu.resource: gpu.count} if gpu.count else {}
     wanted = {
-        "requests": {**resources.requests, **gpus},
-        "limits": {**resources.limits, **gpus},
+        "requests": {**said.requests, **gpus},
+        "limits": {**said.limits, **gpus},
     }
     # As text, as the API server gives them back.
     return {

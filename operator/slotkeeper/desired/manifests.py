@@ -1,7 +1,7 @@
 """server -> the manifests of all its children."""
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import balancer, policies
+from slotkeeper.desired import balancer, groups, policies
 from slotkeeper.desired import replicas as llama_servers
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest
@@ -24,5 +24,12 @@ def manifests(server: LlamaServer, replicas: int, images: Images) -> list[Manife
         policies.replica_budget(server),
         policies.balancer_budget(server),
         balancer.deployment(server, images),
-        llama_servers.deployment(server, replicas, images),
+        *_replicas(server, replicas, images),
     ]
+
+
+def _replicas(server: LlamaServer, replicas: int, images: Images) -> list[Manifest]:
+    deployment = llama_servers.deployment(server, replicas, images)
+    if workers := server.spec.workers:
+        return groups.manifests(server, workers, deployment)
+    return [deployment]

@@ -11,24 +11,37 @@ LLAMA_SERVER_PORT = 8080
 BALANCER_PORT = 8080
 CLIENT_PORT = 80
 METRICS_PORT = 9090
+RPC_PORT = 50052
+"""Of a worker, for its leader alone."""
 
 HTTP = "http"
 """Name of the port that requests come in by, at replicas and balancer alike."""
+RPC = "rpc"
+"""Name of a worker's port."""
 METRICS = "metrics"
 """Name of the balancer's port for metrics and probes."""
 
 MODEL_CONTAINER = "model"
 LLAMA_SERVER_CONTAINER = "llama-server"
 BALANCER_CONTAINER = "balancer"
+WORKER_CONTAINER = "rpc-server"
+WAIT_CONTAINER = "wait-for-workers"
 
 SERVER_LABEL = f"{GROUP}/server"
 COMPONENT_LABEL = f"{GROUP}/component"
+WORKER_LABEL = f"{GROUP}/worker"
+"""Which of its replica's workers a pod is, counted from 0."""
+POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
+"""Which of its StatefulSet's pods a pod is, as Kubernetes writes it."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 """On all that the operator makes, its own Lease too."""
 
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 """On each child: hash of the manifest that was last applied, so that a field that is no longer
 wanted is noticed."""
+
+WORKERS_ANNOTATION = f"{GROUP}/workers"
+"""On a leader's pod: hash of its workers' manifests, so that it is replaced when they are."""
 
 GPU = "nvidia.com/gpu"
 MIG = "nvidia.com/mig-"
@@ -39,6 +52,8 @@ GPU_MINOR_LABEL = f"{GPU}.compute.minor"
 """What GPU feature discovery writes on a node: its GPUs' compute capability."""
 
 _LONGEST = 63
+_LONGEST_STATEFUL_SET = 52
+"""Its pods' labels hold its name with eleven characters more."""
 
 
 class Component(StrEnum):
@@ -46,11 +61,32 @@ class Component(StrEnum):
 
     REPLICA = "replica"
     BALANCER = "balancer"
+    WORKER = "worker"
 
 
 def replicas(server: LlamaServer) -> str:
     """Deployment of the llama-servers, and their headless Service."""
     return child_name(server.name, "replicas")
+
+
+def leaders(server: LlamaServer) -> str:
+    """StatefulSet of the llama-servers whose replicas have workers."""
+    return child_name(server.name, "replicas", _LONGEST_STATEFUL_SET)
+
+
+def workers(server: LlamaServer) -> str:
+    """Headless Service of all workers, and the NetworkPolicy that guards them."""
+    return child_name(server.name, "workers")
+
+
+def worker(server: LlamaServer, number: int) -> str:
+    """StatefulSet of the workers of this number, one for each replica."""
+    return child_name(server.name, f"worker-{number}", _LONGEST_STATEFUL_SET)
+
+
+def worker_host(server: LlamaServer, number: int, replica: str) -> str:
+    """Name by which a replica's leader finds its worker of this number."""
+    return f"{worker(server, number)}-{replica}.{workers(server)}"
 
 
 def balancer(server: LlamaServer) -> str:
@@ -96,10 +132,10 @@ def gpu_memory_label(resource: str) -> str:
     return f"{resource}.memory" if resource.startswith(MIG) else f"{GPU}.memory"
 
 
-def child_name(owner: str, suffix: str) -> str:
-    """`OWNER-SUFFIX`, with the owner cut and hashed where that is more than 63 characters."""
+def child_name(owner: str, suffix: str, longest: int = _LONGEST) -> str:
+    """`OWNER-SUFFIX`, with the owner cut and hashed where it is longer than `longest`."""
     name = f"{owner}-{suffix}"
-    if len(name) <= _LONGEST:
+    if len(name) <= longest:
         return name
     tail = f"-{hashlib.sha256(owner.encode()).hexdigest()[:8]}-{suffix}"
-    return owner[: _LONGEST - len(tail)].rstrip("-") + tail
+    return owner[: longest - len(tail)].rstrip("-") + tail

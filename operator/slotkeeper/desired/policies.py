@@ -41,6 +41,11 @@ def balancer_budget(server: LlamaServer) -> Manifest:
     return _budget(server, names.balancer(server), Component.BALANCER)
 
 
+def worker_budget(server: LlamaServer) -> Manifest:
+    """Node drains take one worker at a time: each is a replica's loss."""
+    return _budget(server, names.workers(server), Component.WORKER)
+
+
 def _budget(server: LlamaServer, name: str, component: Component) -> Manifest:
     return {
         "apiVersion": "policy/v1",

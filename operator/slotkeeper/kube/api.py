@@ -35,6 +35,9 @@ APPLY = "application/apply-patch+yaml"
 
 REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
+PAGE = 200
+"""Objects that a page of a listing has: a few hundred kilobytes, read in some 20 ms."""
+
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; then the reader goes on with a new one."""
 
@@ -100,10 +103,19 @@ class ApiCluster:
         query = {"labelSelector": _selector(labels), "fieldSelector": _named(name)}
         accept = METADATA if kind.metadata_only else JSON
         found = await self._json("GET", _path(kind, namespace), query, accept=accept)
-        # The items of a built-in kind come without these two.
-        named = {"apiVersion": kind.api_version, "kind": kind.kind}
-        items = [named | item for item in found.get("items") or []]
-        return Listing(items, found["metadata"]["resourceVersion"])
+        return _listing(kind, found)
+
+    async def pages(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
+    ) -> AsyncIterator[Listing]:
+        """See Cluster."""
+        query = {"labelSelector": _selector(labels), "limit": str(PAGE)}
+        while True:
+            found = await self._json("GET", _path(kind, namespace), query)
+            yield _listing(kind, found)
+            query["continue"] = found["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
@@ -131,7 +143,11 @@ class ApiCluster:
     async def patch_status(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
         # An apply rather than a merge patch: a field that the new status leaves out goes away.
-        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
+        metadata = {
+            key: value
+            for key, value in manifest["metadata"].items()
+            if key in {"name", "namespace", "resourceVersion"}
+        }
         status = {key: manifest[key] for key in ("apiVersion", "kind", "status")}
         return await self._apply({**status, "metadata": metadata}, "status")
 
@@ -170,7 +186,13 @@ class ApiCluster:
         metadata = manifest["metadata"]
         path = _path(kind_of(manifest), metadata["namespace"], metadata["name"], subresource)
         query = {"fieldManager": self._manager, "force": "true"}
-        return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
+        try:
+            return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
+        except ApiError as error:
+            # That is how it says that the object of this name has another uid.
+            if "uid" in metadata and error.status == 422 and "metadata.uid" in error.message:
+                raise Conflict(409, "Conflict", error.message) from error
+            raise
 
     async def _json(
         self,
@@ -224,6 +246,13 @@ def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     scope = ("namespaces", namespace) if namespace is not None else ()
     return "/".join([root, *scope, kind.plural, *(part for part in rest if part)])
+
+
+def _listing(kind: Kind, found: Manifest) -> Listing:
+    # The items of a built-in kind come without these two.
+    named = {"apiVersion": kind.api_version, "kind": kind.kind}
+    items = [named | item for item in found.get("items") or []]
+    return Listing(items, found["metadata"]["resourceVersion"])
 
 
 def _selector(labels: Mapping[str, str] | None) -> str:

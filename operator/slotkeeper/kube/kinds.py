@@ -4,6 +4,7 @@ from slotkeeper.kube.cluster import Kind, Manifest
 
 LLAMA_SERVERS = Kind("slotkeeper.dev", "v1alpha1", "llamaservers", "LlamaServer")
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
+STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
 SERVICES = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
@@ -25,6 +26,7 @@ CHILDREN = (
     NETWORK_POLICIES,
     DISRUPTION_BUDGETS,
     DEPLOYMENTS,
+    STATEFUL_SETS,
 )
 """What a LlamaServer may own."""
 

@@ -67,6 +67,8 @@ class Serving:
     chat: Chat = Chat()
     embeddings: Embeddings | None = None
     """None for a model that writes text."""
+    workers: tuple[str, ...] = ()
+    """HOST:PORT of each rpc-server that lends its devices."""
     threads: int | None = None
     """Threads that compute; None for as many as the node has cores."""
     extra: tuple[str, ...] = ()
@@ -118,6 +120,8 @@ def _computing(serving: Serving) -> Iterator[str]:
         yield from ("--split-mode", gpus.split_mode)
     if gpus.tensor_split:
         yield from ("--tensor-split", ",".join(map(_number, gpus.tensor_split)))
+    if serving.workers:
+        yield from ("--rpc", ",".join(serving.workers))
     if serving.threads is not None:
         yield from ("--threads", str(serving.threads))
 

@@ -151,7 +151,8 @@ def _replicas(server: LlamaServer, observed: Observed) -> Part:
 
 def _pods_trouble(server: LlamaServer, observed: Observed) -> Trouble | None:
     gpu = server.spec.gpu
-    failure = first_trouble(observed.replica_pods, gpu)
+    # A leader waits for its workers: their trouble is the cause.
+    failure = first_trouble([*observed.worker_pods, *observed.replica_pods], gpu)
     if failure and failure.reason == Reason.UNSCHEDULABLE:
         return no_matching_node(gpu, observed.compute_arches) or failure
     return failure

@@ -28,6 +28,7 @@ from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Queue
 from slotkeeper.reconcile.reconcile import Reconciler
 from slotkeeper.reconcile.shell import Shell
+from slotkeeper.reconcile.store import Store
 from slotkeeper.scaling.decide import Policy
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -87,8 +88,9 @@ async def _run(flags: argparse.Namespace) -> None:
         demand = Demand(client, time.monotonic, keep_seconds=flags.quiet_seconds)
         clock = Clock(time.monotonic, _now)
         lease = Lease(cluster, place, clock)
-        reconciler = Reconciler(cluster, demand, images, clock, flags.quiet_seconds)
-        shell = Shell(cluster, reconciler, demand, queue, lease, metrics, time.monotonic)
+        store = Store()
+        reconciler = Reconciler(cluster, store, demand, images, clock, flags.quiet_seconds)
+        shell = Shell(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()

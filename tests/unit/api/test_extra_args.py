@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llamaservers import ROOT, parsed, raw_server
-from slotkeeper.api.extra_args import MANAGED, UNMANAGED_ENV, flags_of, is_managed_env
+from slotkeeper.api.extra_args import MANAGED, flags_of
 from slotkeeper.api.server import InvalidSpec
 from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Serving, argv
 
@@ -105,14 +105,3 @@ def test_all_else_is_passed_on_as_it_is(arguments: list[str]) -> None:
 
 def test_flags_are_read_as_llama_server_reads_them() -> None:
     assert flags_of(["--ubatch_size", "512", "-v"]) == {"--ubatch-size", "512", "-v"}
-
-
-@pytest.mark.parametrize(
-    ("name", "managed"),
-    [("LLAMA_ARG_PORT", True), ("LLAMA_API_KEY", True), ("LLAMA_CACHE", False), ("TZ", False)],
-)
-def test_variables_that_llama_server_takes_for_arguments_are_known(
-    name: str, managed: bool
-) -> None:
-    assert is_managed_env(name) is managed
-    assert UNMANAGED_ENV.holds(name) is not managed

@@ -117,7 +117,8 @@ def test_a_spec_that_is_missing_is_refused() -> None:
         ("1st", "metadata.name: must be 1 to 63 lower-case letters"),
         ("a.b", "metadata.name: must be 1 to 63 lower-case letters"),
         ("a" * 64, "metadata.name: must be 1 to 63 lower-case letters"),
-        ("chat-replicas", "metadata.name: must not end with '-replicas'"),
+        ("chat-replicas", "metadata.name: must not end with '-replicas' or '-workers'"),
+        ("chat-workers", "metadata.name: must not end with '-replicas' or '-workers'"),
     ],
 )
 def test_a_name_that_no_service_can_have_is_refused(name: str, message: str) -> None:
