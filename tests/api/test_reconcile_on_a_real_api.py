@@ -9,6 +9,7 @@ import pytest
 from apiserver import ApiServer
 from llamaservers import raw_server
 from operating import KEY, Operator
+from slotkeeper.api.conditions import ConditionType
 from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.api import PAGE, ApiCluster
@@ -87,7 +88,7 @@ async def test_the_status_is_taken_as_it_is_said(api: ApiServer, cluster: ApiClu
     server = await cluster.get(LLAMA_SERVERS, *KEY)
     assert server is not None
     conditions = {found["type"]: found for found in server["status"]["conditions"]}
-    assert set(conditions) == {"Ready", "ModelReady", "ReplicasReady", "BalancerReady"}
+    assert set(conditions) == set(ConditionType)
     assert conditions["Ready"]["status"] == "False"
     assert server["status"]["endpoint"] == "http://chat.default.svc:80"
     listed = api.kubectl("get", "llama", KEY.name)
