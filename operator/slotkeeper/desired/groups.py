@@ -45,8 +45,8 @@ done
 echo "the image has no ggml-rpc-server on its PATH or in /app" >&2
 exit 127
 """
-"""Older builds call it rpc-server. It handles no signals, and a container's first process is deaf to
-those that it does not handle."""
+"""Older builds call it rpc-server. It handles no signals, and a container's first process is deaf
+to those that it does not handle."""
 
 # The kernel's table of connections: an rpc-server talks to one client at a time, and would take a
 # probe's connection for its leader.
