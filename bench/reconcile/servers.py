@@ -9,11 +9,11 @@ _URL = "https://models.example.com/model.gguf"
 
 MIX: tuple[Manifest, ...] = (
     {"gpu": {"count": 0}, "resources": {"limits": {"cpu": 2, "memory": "4Gi"}}},
-    {"slots": 8, "contextPerSlot": 8192, "gpu": {"count": 1, "computeArch": "7.5"}},
+    {"contextPerSlot": 8192, "gpu": {"count": 1, "computeArch": "7.5"}},
     {"gpu": {"count": 1}, "autoscaling": {"minReplicas": 1, "maxReplicas": 4}},
-    {"slots": 16, "gpu": {"count": 2}, "kvCacheType": "q8_0", "balancer": {"maxWaiting": 200}},
+    {"gpu": {"count": 2}, "kvCacheType": "q8_0", "balancer": {"maxWaiting": 200}},
 )
-"""Specs beside the model: one replica and two balancers each."""
+"""Specs beside the model: one replica, two balancers, and the four slots that those tell of."""
 
 
 def servers(count: int) -> list[Manifest]:
