@@ -212,7 +212,7 @@ BAD_MODELS: list[tuple[dict[str, Any], str, str]] = [
         ({"mmproj": {}}, "mmproj.url", "Required value"),
         ({"mmproj": {"url": "s3://a/b"}}, "mmproj.url", "must start with http:// or https://"),
         ({"mmproj": {"url": URL, "sha256": "a"}}, "mmproj.sha256", "must be 64 hexadecimal"),
-        ({"adapters": {"url": URL}}, "adapters", "must be of type array"),
+        ({"adapters": URL}, "adapters", "must be of type array"),
         ({"adapters": [{"url": URL}] * 17}, "adapters", "must have at most 16 items"),
         ({"adapters": [{"scale": 1}]}, "adapters[0].url", "Required value"),
         (
