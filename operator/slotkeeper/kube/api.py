@@ -28,6 +28,8 @@ FIELD_MANAGER = "slotkeeper"
 """Whose fields are whose, in `metadata.managedFields`."""
 
 JSON = "application/json"
+READ = {"Accept": JSON}
+METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # JSON is YAML, and the API server takes an apply under this name only.
 APPLY = "application/apply-patch+yaml"
 
@@ -99,7 +101,9 @@ class ApiCluster:
     ) -> Listing:
         """See Cluster."""
         query = {"labelSelector": _selector(labels), "fieldSelector": _named(name)}
-        return _listing(kind, await self._json("GET", _path(kind, namespace), query))
+        accept = METADATA if kind.metadata_only else JSON
+        found = await self._json("GET", _path(kind, namespace), query, accept=accept)
+        return _listing(kind, found)
 
     async def pages(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
@@ -198,10 +202,15 @@ class ApiCluster:
         *,
         body: Manifest | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> Manifest:
         try:
             response = await self._request(
-                method, path, query or {}, body=body, content_type=content_type
+                method,
+                path,
+                query or {},
+                body=body,
+                headers={"Accept": accept, "Content-Type": content_type},
             )
             found: Manifest = json.loads(await response.read())
         except _BROKEN as error:
@@ -215,14 +224,14 @@ class ApiCluster:
         query: Mapping[str, str],
         *,
         body: Manifest | None = None,
-        content_type: str = JSON,
+        headers: Mapping[str, str] = READ,
         timeout: aiohttp.ClientTimeout = REQUEST,  # noqa: ASYNC109 (aiohttp's, not a cancel scope)
     ) -> aiohttp.ClientResponse:
         set_values = urlencode({key: value for key, value in query.items() if value})
         method, url, headers, body, _ = await self._client.param_serialize(
             method,
             f"{path}?{set_values}" if set_values else path,
-            header_params={"Accept": JSON, "Content-Type": content_type},
+            header_params=dict(headers),
             body=body,
             auth_settings=["BearerToken"],
         )
