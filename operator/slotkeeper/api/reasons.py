@@ -129,7 +129,7 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_REFUSED),
         _TROUBLE,
-        "the message names URL and status: mend `model.url`, or what it asks for",
+        "the message names URL and status: mend `model.url`, or name a token in `model.secretRef`",
     ),
     Row(
         _MODEL,
