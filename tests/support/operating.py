@@ -20,7 +20,6 @@ from slotkeeper.reconcile.reconcile import Reconciler
 
 KEY = Key("default", "chat")
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-QUIET_SECONDS = 60.0
 
 
 @dataclass
@@ -72,10 +71,8 @@ class Operator:
 
     def __post_init__(self) -> None:
         client = httpx.AsyncClient(transport=httpx.MockTransport(self.balancers.answer))
-        self.demand = Demand(client, self.time.clock.monotonic, QUIET_SECONDS)
-        self.reconciler = Reconciler(
-            self.cluster, self.demand, IMAGES, self.time.clock, QUIET_SECONDS
-        )
+        self.demand = Demand(client, self.time.clock.monotonic)
+        self.reconciler = Reconciler(self.cluster, self.demand, IMAGES, self.time.clock)
 
     async def reconcile(self, key: Key = KEY) -> None:
         """Reconcile once, as after an event."""

@@ -27,7 +27,6 @@ from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Queue
 from slotkeeper.reconcile.reconcile import Reconciler
 from slotkeeper.reconcile.shell import Shell
-from slotkeeper.scaling.decide import Policy
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -79,10 +78,10 @@ async def _run(flags: argparse.Namespace) -> None:
         # A proxy of the environment is for the world outside, not for pods.
         httpx.AsyncClient(timeout=LOOK_SECONDS, limits=UNLIMITED, trust_env=False) as client,
     ):
-        demand = Demand(client, time.monotonic, keep_seconds=flags.quiet_seconds)
+        demand = Demand(client, time.monotonic)
         clock = Clock(time.monotonic, _now)
         lease = Lease(cluster, place, clock)
-        reconciler = Reconciler(cluster, demand, images, clock, flags.quiet_seconds)
+        reconciler = Reconciler(cluster, demand, images, clock)
         shell = Shell(cluster, reconciler, demand, queue, lease, metrics, time.monotonic)
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):
@@ -129,13 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         default="0.0.0.0:8080",
         metavar="HOST:PORT",
         help="where /metrics answers (default: %(default)s)",
-    )
-    add(
-        "--quiet-seconds",
-        type=float,
-        default=Policy.quiet_seconds,
-        metavar="SECONDS",
-        help="how long demand must stay low before a replica goes (default: %(default)g)",
     )
     add(
         "--log-level",

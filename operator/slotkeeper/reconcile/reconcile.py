@@ -17,7 +17,7 @@ from slotkeeper.reconcile.observe import Observed, observe, read_server
 from slotkeeper.reconcile.plan import Plan, plan_changes
 from slotkeeper.reconcile.pods import Trouble
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.scale import BY_HAND, Wanted, wanted
+from slotkeeper.reconcile.scale import BY_HAND, Wanted, policy_of, wanted
 from slotkeeper.reconcile.status import Scaling
 
 log = logging.getLogger(__name__)
@@ -40,15 +40,11 @@ class Reconciler:
     always looks again.
     """
 
-    def __init__(
-        self, cluster: Cluster, demand: Demand, images: Images, clock: Clock, quiet_seconds: float
-    ) -> None:
-        """`quiet_seconds`: how long demand must have been low before a replica goes."""
+    def __init__(self, cluster: Cluster, demand: Demand, images: Images, clock: Clock) -> None:
         self._cluster = cluster
         self._demand = demand
         self._images = images
         self._clock = clock
-        self._quiet = quiet_seconds
         self._seen: dict[Key, Seen] = {}
         self._changed: set[Key] = set()
 
@@ -97,6 +93,9 @@ class Reconciler:
                 if not _is_final(refusal):
                     raise
                 refused, error = Trouble("ChildRefused", refusal.message), refusal
+            else:
+                if scaling.scaled:
+                    self._demand.changed(key, scaling.change)
             seen = await self._look(key)
             if seen is None:
                 return
@@ -122,7 +121,7 @@ class Reconciler:
         expected = manifests(server, 0, self._images)
         seen = Seen(raw, server, await observe(self._cluster, server, expected))
         self._seen[key] = seen
-        self._demand.watch(key, addresses(seen.observed.balancer_pods))
+        self._demand.watch(key, addresses(seen.observed.balancer_pods), policy_of(server))
         return seen
 
     def _forget(self, key: Key) -> None:
@@ -131,13 +130,8 @@ class Reconciler:
         self._demand.forget(key)
 
     def _wanted(self, key: Key, seen: Seen) -> Wanted:
-        return wanted(
-            seen.server,
-            seen.observed.current,
-            self._demand.samples(key),
-            now=self._clock.monotonic(),
-            quiet_seconds=self._quiet,
-        )
+        known, now = self._demand.known(key), self._clock.monotonic()
+        return wanted(seen.server, seen.observed.current, known, now=now)
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen)

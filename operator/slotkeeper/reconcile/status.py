@@ -31,9 +31,14 @@ class Scaling:
     """It is too early after a start to say that there are no numbers."""
 
     @property
+    def change(self) -> int:
+        """How many replicas this decision adds, or takes away (fewer than 0)."""
+        return 0 if self.before is None else self.wanted.replicas - self.before
+
+    @property
     def scaled(self) -> bool:
         """Whether the number of replicas changes with this decision."""
-        return self.before is not None and self.before != self.wanted.replicas
+        return self.change != 0
 
 
 def status(
