@@ -11,7 +11,7 @@ from llamaservers import raw_server
 from operating import KEY, Operator
 from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
-from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.api import PAGE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LEASES, LLAMA_SERVERS, SERVICES
 
@@ -209,20 +209,22 @@ async def test_what_the_balancers_write_into_their_lease_is_left_alone(
     assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
 
 
+LEASE: Manifest = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "guarded", "namespace": "default"},
+    "spec": {"holderIdentity": "a"},
+}
+
+
 async def test_a_guarded_apply_is_refused_when_the_object_has_changed(
     cluster: ApiCluster,
 ) -> None:
-    lease: Manifest = {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": "guarded", "namespace": "default"},
-        "spec": {"holderIdentity": "a"},
-    }
-    first = await cluster.create(lease)
+    first = await cluster.create(LEASE)
     with pytest.raises(Conflict):
-        await cluster.create(lease)
+        await cluster.create(LEASE)
     version = {"resourceVersion": first["metadata"]["resourceVersion"]}
-    guarded = {**lease, "metadata": lease["metadata"] | version, "spec": {"holderIdentity": "b"}}
+    guarded = {**LEASE, "metadata": LEASE["metadata"] | version, "spec": {"holderIdentity": "b"}}
     await cluster.apply(guarded)
 
     with pytest.raises(Conflict):
@@ -230,6 +232,61 @@ async def test_a_guarded_apply_is_refused_when_the_object_has_changed(
 
     await cluster.delete(LEASES, "default", "guarded")
     await cluster.delete(LEASES, "default", "guarded")
+
+
+async def test_an_apply_with_the_oldest_version_creates_and_never_changes(
+    cluster: ApiCluster,
+) -> None:
+    lease = {**LEASE, "metadata": LEASE["metadata"] | {"resourceVersion": "1"}}
+
+    created = await cluster.apply(lease)
+    with pytest.raises(Conflict):
+        await cluster.apply({**lease, "spec": {"holderIdentity": "b"}})
+
+    managers = {entry["operation"] for entry in created["metadata"]["managedFields"]}
+    assert managers == {"Apply"}
+    await cluster.delete(LEASES, "default", "guarded")
+
+
+async def test_an_apply_to_a_uid_changes_no_other_object_and_creates_none(
+    cluster: ApiCluster,
+) -> None:
+    other = {"uid": "00000000-0000-4000-8000-000000000000"}
+    with pytest.raises(Conflict):
+        await cluster.apply({**LEASE, "metadata": LEASE["metadata"] | other})
+    created = await cluster.create(LEASE)
+
+    with pytest.raises(Conflict):
+        await cluster.apply({**LEASE, "metadata": LEASE["metadata"] | other})
+    same = {"uid": created["metadata"]["uid"]}
+    await cluster.apply({**LEASE, "metadata": LEASE["metadata"] | same})
+
+    await cluster.delete(LEASES, "default", "guarded")
+
+
+async def test_a_status_is_not_given_to_another_server_of_the_same_name(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    before = user_applies(api, gpu={"count": 0})
+    await cluster.delete(LLAMA_SERVERS, *KEY)
+    user_applies(api, gpu={"count": 0})
+
+    with pytest.raises(Conflict):
+        await cluster.patch_status(before | {"status": {"waiting": 1}})
+
+
+async def test_pages_hold_together_what_a_list_holds(cluster: ApiCluster) -> None:
+    for index in range(PAGE + 1):
+        metadata = {"name": f"page-{index}", "namespace": "default", "labels": {"paged": "yes"}}
+        await cluster.create({**LEASE, "metadata": metadata})
+
+    pages = [page async for page in cluster.pages(LEASES, None, {"paged": ""})]
+
+    assert [len(page.items) for page in pages] == [PAGE, 1]
+    assert len({page.resource_version for page in pages}) == 1
+    for page in pages:
+        for item in page.items:
+            await cluster.delete(LEASES, "default", item["metadata"]["name"])
 
 
 async def test_a_delete_of_another_uid_is_refused(api: ApiServer, cluster: ApiCluster) -> None:

@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slotkeeper.api.reasons import may_have
 from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import EVENTS, kind_of
 
 Place = tuple[Kind, str, str]
+
+PAGE = 3
 
 
 class KilledError(BaseException):
@@ -29,6 +32,26 @@ class Write:
     name: str
 
 
+@dataclass(frozen=True)
+class Change:
+    """An object before and after; None where there was, or is, none."""
+
+    version: int
+    before: Manifest | None
+    after: Manifest | None
+
+    def event(self, labels: Mapping[str, str] | None) -> WatchEvent | None:
+        """What a watch of objects with these labels shows of it: that one without them is gone."""
+        before = self.before if self.before and _matches(self.before, labels) else None
+        after = self.after if self.after and _matches(self.after, labels) else None
+        shown = copy.deepcopy(after or before)
+        if shown is None:
+            return None
+        shown["metadata"]["resourceVersion"] = str(self.version)
+        kind = "ADDED" if before is None else "MODIFIED" if after else "DELETED"
+        return WatchEvent(kind, shown)
+
+
 class FakeCluster:
     """Implements slotkeeper.kube.cluster.Cluster."""
 
@@ -42,8 +65,9 @@ class FakeCluster:
         self.refuse: Callable[[str, Manifest], Exception | None] = lambda *_: None
         """What to raise instead of writing or listing: (verb, manifest) -> error."""
         self._applied: dict[Place, Manifest] = {}
-        self._version = 0
-        self._history: list[tuple[int, WatchEvent]] = []
+        # As in etcd: no object has version 1.
+        self._version = 1
+        self._history: list[Change] = []
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self.reads += 1
@@ -69,6 +93,14 @@ class FakeCluster:
         ]
         return Listing(items, str(self._version))
 
+    async def pages(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
+    ) -> AsyncIterator[Listing]:
+        listing = await self.list(kind, namespace, labels)
+        for start in range(0, max(1, len(listing.items)), PAGE):
+            items = listing.items[start : start + PAGE]
+            yield Listing(items, listing.resource_version)
+
     async def create(self, manifest: Manifest) -> Manifest:
         place = _place(manifest)
         self._admit("create", manifest)
@@ -82,7 +114,8 @@ class FakeCluster:
         place = _place(manifest)
         self._admit("apply", manifest)
         found = self.objects.get(place)
-        _check_version(manifest, found)
+        _check(manifest, found)
+        manifest = _unguarded(manifest)
         merged = _without(found or {}, self._applied.get(place, {}), manifest)
         self._applied[place] = copy.deepcopy(manifest)
         self._store(place, _merge(merged, manifest))
@@ -105,6 +138,11 @@ class FakeCluster:
         self._admit("patch_status", manifest)
         if place not in self.objects:
             raise NotFound(404, "NotFound", f"{place[2]} not found")
+        _check_reasons(manifest["status"])
+        guards = {"resourceVersion"} & set(manifest["metadata"])
+        _check(
+            {"metadata": {key: manifest["metadata"][key] for key in guards}}, self.objects[place]
+        )
         self._store(place, self.objects[place] | {"status": copy.deepcopy(manifest["status"])})
         self._count("patch_status", manifest)
         return copy.deepcopy(self.objects[place])
@@ -119,14 +157,14 @@ class FakeCluster:
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """What has happened since that version; then the stream ends."""
-        for version, event in list(self._history):
-            place = _place(event.object)
+        for change in list(self._history):
+            place = _place(change.after or change.before or {})
             asked_for = (
                 place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
             )
-            is_new = version > int(resource_version or 0)
-            if is_new and asked_for and _matches(event.object, labels):
-                yield copy.deepcopy(event)
+            event = change.event(labels)
+            if event and asked_for and change.version > int(resource_version or 0):
+                yield event
 
     def put(self, manifest: Manifest) -> Manifest:
         """Somebody else stores this object, whole."""
@@ -145,7 +183,7 @@ class FakeCluster:
         self._version += 1
         self._applied.pop((kind, namespace, name), None)
         gone = self.objects.pop((kind, namespace, name))
-        self._history.append((self._version, WatchEvent("DELETED", gone)))
+        self._history.append(Change(self._version, copy.deepcopy(gone), None))
 
     def named(self, kind: Kind) -> dict[str, Manifest]:
         """All objects of a kind, in all namespaces, by name."""
@@ -164,6 +202,7 @@ class FakeCluster:
 
     def _store(self, place: Place, manifest: Manifest) -> None:
         before = self.objects.get(place)
+        was = copy.deepcopy(before)
         metadata = manifest["metadata"]
         if before is None:
             metadata |= {"uid": f"uid-{self._version + 1}", "generation": 1}
@@ -176,8 +215,7 @@ class FakeCluster:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self.objects[place] = manifest
-        kind = "ADDED" if before is None else "MODIFIED"
-        self._history.append((self._version, WatchEvent(kind, copy.deepcopy(manifest))))
+        self._history.append(Change(self._version, was, copy.deepcopy(manifest)))
 
 
 def _place(manifest: Manifest) -> Place:
@@ -189,13 +227,27 @@ def _matches(item: Manifest, labels: Mapping[str, str] | None) -> bool:
     return all(key in found and value in {"", found[key]} for key, value in (labels or {}).items())
 
 
-def _check_version(manifest: Manifest, found: Manifest | None) -> None:
-    version = manifest["metadata"].get("resourceVersion")
-    if (
-        version is not None
-        and (found or {"metadata": {}})["metadata"].get("resourceVersion") != version
-    ):
+def _check(manifest: Manifest, found: Manifest | None) -> None:
+    metadata = manifest["metadata"]
+    there = (found or {"metadata": {}})["metadata"]
+    if "uid" in metadata and metadata["uid"] != there.get("uid"):
+        raise Conflict(409, "Conflict", "uid mismatch")
+    version = metadata.get("resourceVersion")
+    # An apply creates what is not there, whatever version it names.
+    if found is not None and version is not None and version != there["resourceVersion"]:
         raise Conflict(409, "Conflict", "the object has been modified")
+
+
+def _check_reasons(status: Manifest) -> None:
+    for condition in status.get("conditions", []):
+        kind, reason = condition["type"], condition["reason"]
+        assert may_have(kind, reason), f"{kind} must not have the reason {reason}"
+
+
+def _unguarded(manifest: Manifest) -> Manifest:
+    guards = {"uid", "resourceVersion"}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in guards}
+    return {**manifest, "metadata": metadata}
 
 
 def _without(found: Any, said: Any, says: Any) -> Any:

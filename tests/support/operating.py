@@ -11,12 +11,14 @@ import httpx
 from fake_cluster import FakeCluster
 from llamaservers import IMAGES, raw_server
 from slotkeeper.desired import names
-from slotkeeper.kube.cluster import Cluster, Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
+from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
+from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand
+from slotkeeper.reconcile.feeds import list_into
 from slotkeeper.reconcile.queue import Key
 from slotkeeper.reconcile.reconcile import Reconciler
+from slotkeeper.reconcile.store import Store
 
 KEY = Key("default", "chat")
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -68,22 +70,48 @@ class Operator:
     cluster: Cluster
     time: Time = field(default_factory=Time)
     balancers: Balancers = field(default_factory=Balancers)
+    store: Store = field(default_factory=Store)
 
     def __post_init__(self) -> None:
         client = httpx.AsyncClient(transport=httpx.MockTransport(self.balancers.answer))
         self.demand = Demand(client, self.time.clock.monotonic)
-        self.reconciler = Reconciler(self.cluster, self.demand, IMAGES, self.time.clock)
+        self.reconciler = Reconciler(self.cluster, self.store, self.demand, IMAGES, self.time.clock)
+        self._shown: dict[Kind, str] = {}
+        """Up to which version the watches have shown each kind."""
 
     async def reconcile(self, key: Key = KEY) -> None:
-        """Reconcile once, as after an event."""
-        self.reconciler.changed(key)
+        """Reconcile once, when the watches have shown all that there is."""
+        await self.deliver()
         await self.reconciler.reconcile(key)
+
+    async def deliver(self, shows: Callable[[WatchEvent], bool] = lambda _: True) -> set[Key]:
+        """What is new comes in by the watches, but for events that are lost: the keys it wakes.
+
+        The first time, and always where the cluster is a real one, all is listed instead.
+        """
+        news = set[Key]()
+        for kind in (LLAMA_SERVERS, *CHILDREN, PODS):
+            if not isinstance(self.cluster, FakeCluster) or kind not in self._shown:
+                self._shown[kind], woken = await list_into(self.store, self.cluster, kind, None)
+                news |= woken
+                continue
+            labels = None if kind == LLAMA_SERVERS else {names.SERVER_LABEL: ""}
+            async for event in self.cluster.watch(kind, None, labels, self._shown[kind]):
+                self._shown[kind] = event.object["metadata"]["resourceVersion"]
+                if shows(event):
+                    news |= self.store.shown(event)
+        return news
+
+    def lists_anew(self) -> None:
+        """The next delivery is a listing, as after a watch that broke or every ten minutes."""
+        self._shown.clear()
 
     async def pass_time(self, seconds: int) -> None:
         """Let seconds go by, with a look at the balancers and its consequences in each."""
         for _ in range(seconds):
             self.time.passed += 1
             await self.demand.look()
+            await self.deliver()
             for key in self.reconciler.stirring():
                 await self.reconciler.reconcile(key)
 

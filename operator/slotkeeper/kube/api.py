@@ -28,10 +28,15 @@ FIELD_MANAGER = "slotkeeper"
 """Whose fields are whose, in `metadata.managedFields`."""
 
 JSON = "application/json"
+READ = {"Accept": JSON}
+METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # JSON is YAML, and the API server takes an apply under this name only.
 APPLY = "application/apply-patch+yaml"
 
 REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=10)
+
+PAGE = 200
+"""Objects that a page of a listing has: a few hundred kilobytes, read in some 20 ms."""
 
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; then the reader goes on with a new one."""
@@ -96,11 +101,21 @@ class ApiCluster:
     ) -> Listing:
         """See Cluster."""
         query = {"labelSelector": _selector(labels), "fieldSelector": _named(name)}
-        found = await self._json("GET", _path(kind, namespace), query)
-        # The items of a built-in kind come without these two.
-        named = {"apiVersion": kind.api_version, "kind": kind.kind}
-        items = [named | item for item in found.get("items") or []]
-        return Listing(items, found["metadata"]["resourceVersion"])
+        accept = METADATA if kind.metadata_only else JSON
+        found = await self._json("GET", _path(kind, namespace), query, accept=accept)
+        return _listing(kind, found)
+
+    async def pages(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
+    ) -> AsyncIterator[Listing]:
+        """See Cluster."""
+        query = {"labelSelector": _selector(labels), "limit": str(PAGE)}
+        while True:
+            found = await self._json("GET", _path(kind, namespace), query)
+            yield _listing(kind, found)
+            query["continue"] = found["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
@@ -128,7 +143,11 @@ class ApiCluster:
     async def patch_status(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
         # An apply rather than a merge patch: a field that the new status leaves out goes away.
-        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
+        metadata = {
+            key: value
+            for key, value in manifest["metadata"].items()
+            if key in {"name", "namespace", "resourceVersion"}
+        }
         status = {key: manifest[key] for key in ("apiVersion", "kind", "status")}
         return await self._apply({**status, "metadata": metadata}, "status")
 
@@ -167,7 +186,13 @@ class ApiCluster:
         metadata = manifest["metadata"]
         path = _path(kind_of(manifest), metadata["namespace"], metadata["name"], subresource)
         query = {"fieldManager": self._manager, "force": "true"}
-        return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
+        try:
+            return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
+        except ApiError as error:
+            # That is how it says that the object of this name has another uid.
+            if "uid" in metadata and error.status == 422 and "metadata.uid" in error.message:
+                raise Conflict(409, "Conflict", error.message) from error
+            raise
 
     async def _json(
         self,
@@ -177,10 +202,15 @@ class ApiCluster:
         *,
         body: Manifest | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> Manifest:
         try:
             response = await self._request(
-                method, path, query or {}, body=body, content_type=content_type
+                method,
+                path,
+                query or {},
+                body=body,
+                headers={"Accept": accept, "Content-Type": content_type},
             )
             found: Manifest = json.loads(await response.read())
         except _BROKEN as error:
@@ -194,14 +224,14 @@ class ApiCluster:
         query: Mapping[str, str],
         *,
         body: Manifest | None = None,
-        content_type: str = JSON,
+        headers: Mapping[str, str] = READ,
         timeout: aiohttp.ClientTimeout = REQUEST,  # noqa: ASYNC109 (aiohttp's, not a cancel scope)
     ) -> aiohttp.ClientResponse:
         set_values = urlencode({key: value for key, value in query.items() if value})
         method, url, headers, body, _ = await self._client.param_serialize(
             method,
             f"{path}?{set_values}" if set_values else path,
-            header_params={"Accept": JSON, "Content-Type": content_type},
+            header_params=dict(headers),
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -216,6 +246,13 @@ def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     scope = ("namespaces", namespace) if namespace is not None else ()
     return "/".join([root, *scope, kind.plural, *(part for part in rest if part)])
+
+
+def _listing(kind: Kind, found: Manifest) -> Listing:
+    # The items of a built-in kind come without these two.
+    named = {"apiVersion": kind.api_version, "kind": kind.kind}
+    items = [named | item for item in found.get("items") or []]
+    return Listing(items, found["metadata"]["resourceVersion"])
 
 
 def _selector(labels: Mapping[str, str] | None) -> str:

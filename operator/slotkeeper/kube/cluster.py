@@ -10,12 +10,14 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of namespaced object, with the plural that URLs use. Core's group is empty."""
+    """A kind of object, with the plural that URLs use. Core's group is empty."""
 
     group: str
     version: str
     plural: str
     kind: str
+    metadata_only: bool = False
+    """Lists have the objects' metadata alone: it is all that is asked of large ones."""
 
     @property
     def api_version(self) -> str:
@@ -85,13 +87,23 @@ class Cluster(Protocol):
         """The objects with these labels, in one namespace or (None) in all; a label's value ""
         asks only that it is there, `name` for the one of that name."""
 
+    def pages(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
+    ) -> AsyncIterator[Listing]:
+        """What `list` lists, some at a time, all as it was at one version; at least one page.
+
+        Gone where that took too long: begin again.
+        """
+
     async def create(self, manifest: Manifest) -> Manifest:
         """Create the object; Conflict where there is one of that name."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply as this process' field manager, taking fields from other managers.
 
-        A `metadata.resourceVersion` in the manifest guards the write: Conflict when it is old.
+        A `metadata.resourceVersion` in the manifest guards the write: Conflict when it is old,
+        while an object that is not there is created whatever version it names. A `metadata.uid`
+        allows it on that very object only: Conflict where there is another, or none.
         """
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
@@ -103,7 +115,8 @@ class Cluster(Protocol):
     async def patch_status(self, manifest: Manifest) -> Manifest:
         """Make the object's status what the manifest's `status` says, and nothing but its status.
 
-        NotFound where there is no such object: a status never creates one.
+        NotFound where there is no such object: a status never creates one. Conflict where it has
+        another version than `metadata.resourceVersion` says.
         """
 
     def watch(

@@ -1,4 +1,4 @@
-"""What kopf is for here: it watches, and every event of a server or of its children wakes us."""
+"""What kopf is for here: it watches servers, and the Lease that shows that its watches live."""
 
 import logging
 from collections.abc import Callable
@@ -6,22 +6,15 @@ from typing import Any
 
 import kopf
 
-from slotkeeper.desired import names
-from slotkeeper.kube.cluster import Kind, Manifest
-from slotkeeper.kube.kinds import CHILDREN, LEASES, LLAMA_SERVERS, PODS
+from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
+from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.lease import LEASE_NAME
-from slotkeeper.reconcile.queue import Key
 
 
 def registry(
-    server_seen: Callable[[Key, str], None],
-    child_seen: Callable[[Key], None],
-    lease_seen: Callable[[Manifest], None],
+    server_seen: Callable[[WatchEvent], None], lease_seen: Callable[[Manifest], None]
 ) -> kopf.OperatorRegistry:
-    """Handlers that only pass on what was seen; none of them makes kopf write to an object.
-
-    `server_seen` gets the server's resource version too.
-    """
+    """Handlers that only pass on what was seen; none of them makes kopf write to an object."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -31,16 +24,9 @@ def registry(
         return in_pod or kopf.login_with_kubeconfig(**arguments)
 
     @kopf.on.event(*_resource(LLAMA_SERVERS), registry=handlers)
-    async def server(meta: kopf.Meta, **_: Any) -> None:
-        server_seen(Key(meta["namespace"], meta["name"]), meta["resourceVersion"])
-
-    async def child(meta: kopf.Meta, **_: Any) -> None:
-        # Absent where somebody has just taken the label off: then the event before named it.
-        if owner := meta.labels.get(names.SERVER_LABEL):
-            child_seen(Key(meta["namespace"], owner))
-
-    for kind in (*CHILDREN, PODS):
-        kopf.on.event(*_resource(kind), registry=handlers)(child)
+    async def server(event: kopf.RawEvent, **_: Any) -> None:
+        # Without a type where kopf has listed what there is.
+        server_seen(WatchEvent(event["type"] or "ADDED", dict(event["object"])))
 
     @kopf.on.event(*_resource(LEASES), registry=handlers)
     async def lease(body: kopf.Body, **_: Any) -> None:
@@ -62,12 +48,10 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.connect_timeout = 10
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 10
-    for kind in (*CHILDREN, PODS):
-        chosen.watching.label_selectors[_resource(kind)] = names.SERVER_LABEL
-    # One watch for the operator's own Lease and for those that it makes: no node's is among them.
-    chosen.watching.label_selectors[_resource(LEASES)] = (
-        f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
-    )
+    # Each object that changes has a worker, which lives on for a while.
+    chosen.queueing.idle_timeout = 1
+    # The operator's own, not those of nodes and balancers, which are renewed all the time.
+    chosen.watching.field_selectors[_resource(LEASES)] = f"metadata.name={LEASE_NAME}"
     # It would say of each event that its handler succeeded.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return chosen

@@ -16,7 +16,8 @@ from random import SystemRandom
 import httpx
 from prometheus_client import REGISTRY, start_http_server
 
-from slotkeeper.desired.images import Images
+from slotkeeper.api.arch import normalise
+from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.kube.api import ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
@@ -27,6 +28,7 @@ from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Queue
 from slotkeeper.reconcile.reconcile import Reconciler
 from slotkeeper.reconcile.shell import Shell
+from slotkeeper.reconcile.store import Store
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -68,7 +70,11 @@ async def _until_told(flags: argparse.Namespace) -> None:
 
 async def _run(flags: argparse.Namespace) -> None:
     images = Images(
-        flags.llama_server_image, flags.balancer_image, flags.model_image, flags.image_pull_policy
+        flags.llama_server_image,
+        flags.balancer_image,
+        flags.model_image,
+        flags.image_pull_policy,
+        dict(flags.llama_server_image_for),
     )
     queue = Queue(SystemRandom())
     metrics = Metrics(REGISTRY, lambda: len(queue))
@@ -81,8 +87,9 @@ async def _run(flags: argparse.Namespace) -> None:
         demand = Demand(client, time.monotonic)
         clock = Clock(time.monotonic, _now)
         lease = Lease(cluster, place, clock)
-        reconciler = Reconciler(cluster, demand, images, clock)
-        shell = Shell(cluster, reconciler, demand, queue, lease, metrics, time.monotonic)
+        store = Store()
+        reconciler = Reconciler(cluster, store, demand, images, clock)
+        shell = Shell(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()
@@ -100,6 +107,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--llama-server-image", required=True, metavar="IMAGE", help="image of the replicas")
+    add(
+        "--llama-server-image-for",
+        type=_image_for,
+        action="append",
+        default=[],
+        metavar="ARCH=IMAGE",
+        help="image of replicas whose GPUs have this compute capability, such as 7.5; for ARCH "
+        f"{ANY_ARCH}, of all other replicas with GPUs (default: --llama-server-image)",
+    )
     add("--balancer-image", required=True, metavar="IMAGE", help="image of the balancers")
     add("--model-image", required=True, metavar="IMAGE", help="image that downloads the models")
     add(
@@ -143,6 +159,16 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not host:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _image_for(text: str) -> tuple[str, str]:
+    arch, _, image = text.partition("=")
+    if not image:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ARCH=IMAGE")
+    try:
+        return arch if arch == ANY_ARCH else normalise(arch), image
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{arch!r} {error}, or {ANY_ARCH}") from None
 
 
 def _own_namespace() -> str:

@@ -1,16 +1,16 @@
-"""What there is in the cluster for one server. The only reader."""
+"""What there is in the cluster for one server, as the store knows it."""
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
-from slotkeeper.kube.cluster import Cluster, Kind, Manifest
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
-from slotkeeper.reconcile.plan import Child, child, owned
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.reconcile.plan import Child, owned
 from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.store import Store
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Observed:
     """Pods, without those that are about to go."""
     replicas: Manifest | None
     """The replicas' Deployment, or the StatefulSet of those that have workers."""
+    compute_arches: Sequence[str] | None = None
+    """Compute capabilities of the cluster's GPUs, where a replica waits for one; else None."""
 
     @property
     def current(self) -> int | None:
@@ -32,32 +34,13 @@ class Observed:
         return None if self.replicas is None else int(self.replicas["spec"].get("replicas", 1))
 
 
-async def read_server(cluster: Cluster, key: Key) -> Manifest | None:
-    """The server itself; None where it is gone."""
-    return await cluster.get(LLAMA_SERVERS, key.namespace, key.name)
-
-
-async def observe(cluster: Cluster, server: LlamaServer, expected: Iterable[Manifest]) -> Observed:
-    """Read what there is; `expected` are the children that the server should have."""
-    labels = {names.SERVER_LABEL: server.name}
-
-    async def labelled(kind: Kind) -> list[Manifest]:
-        return (await cluster.list(kind, server.namespace, labels)).items
-
-    listed = await asyncio.gather(*map(labelled, (*CHILDREN, PODS)))
-    *children, pods = listed
-    found = {child(item): item for items in children for item in items}
-    # What lost its label, or never had it, does not show in the lists.
-    hidden = [key for key in map(child, expected) if key not in found]
-    gets = (cluster.get(kind, server.namespace, name) for kind, name in hidden)
-    found |= {
-        key: item
-        for key, item in zip(hidden, await asyncio.gather(*gets), strict=True)
-        if item is not None
-    }
-    replicas = found.get(_replicas_of(server))
+def observe(store: Store, server: LlamaServer, hidden: Mapping[Child, Manifest]) -> Observed:
+    """What there is; `hidden` is what stands under a child's name without the server's label."""
+    key = Key(server.namespace, server.name)
+    children, pods = {**hidden, **store.children(key)}, store.pods(key)
+    replicas = children.get(_replicas_of(server))
     return Observed(
-        children=found,
+        children=children,
         replica_pods=_of(Component.REPLICA, pods),
         balancer_pods=_of(Component.BALANCER, pods),
         worker_pods=_of(Component.WORKER, pods),

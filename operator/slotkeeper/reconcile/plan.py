@@ -16,7 +16,11 @@ Child = tuple[Kind, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: `apply` in this order, then `delete`."""
+    """What to write: `apply` in this order, then `delete`.
+
+    Each manifest to apply is guarded, for what was found may be old news: with `metadata.uid` it
+    changes only the object that was found, without one it creates but never changes.
+    """
 
     apply: Sequence[Manifest] = ()
     delete: Sequence[Manifest] = ()
@@ -38,11 +42,17 @@ def plan_changes(desired: Iterable[Manifest], found: Mapping[Child, Manifest], u
     spoken_for = {child(item) for item in taken}
     return Plan(
         apply=[
-            manifest
+            _guarded(manifest, found.get(key))
             for key, manifest in wanted.items()
             if key not in spoken_for and not (key in found and holds(manifest, found[key]))
         ],
-        delete=[item for key, item in found.items() if key not in wanted and owned(item, uid)],
+        delete=[
+            item
+            for key, item in found.items()
+            if key not in wanted
+            and owned(item, uid)
+            and "deletionTimestamp" not in item["metadata"]
+        ],
         taken=taken,
     )
 
@@ -56,6 +66,13 @@ def owned(manifest: Manifest, uid: str) -> bool:
     """Whether the server with this uid is the object's controller."""
     owners = manifest["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
+
+
+def _guarded(manifest: Manifest, found: Manifest | None) -> Manifest:
+    # No object has this version, which is older than any: the API server takes an apply with it
+    # where there is nothing yet, and refuses it over anything that is there.
+    guard = {"resourceVersion": "1"} if found is None else {"uid": found["metadata"]["uid"]}
+    return {**manifest, "metadata": {**manifest["metadata"], **guard}}
 
 
 def _marked(manifest: Manifest) -> Manifest:

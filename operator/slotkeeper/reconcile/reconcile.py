@@ -4,21 +4,26 @@ import logging
 from dataclasses import dataclass, replace
 
 from slotkeeper.api.conditions import Finding
+from slotkeeper.api.reasons import Reason
 from slotkeeper.api.server import KIND, InvalidSpec, LlamaServer
+from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest
+from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
+from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile import findings, status
 from slotkeeper.reconcile.apply import apply
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening, event
-from slotkeeper.reconcile.observe import Observed, observe, read_server
-from slotkeeper.reconcile.plan import Plan, plan_changes
-from slotkeeper.reconcile.pods import Trouble
+from slotkeeper.reconcile.metrics import Decided
+from slotkeeper.reconcile.nodes import Nodes
+from slotkeeper.reconcile.observe import Observed, observe
+from slotkeeper.reconcile.plan import Child, Plan, plan_changes
+from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.scale import BY_HAND, Wanted, policy_of, wanted
-from slotkeeper.reconcile.status import Scaling
+from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, policy_of, wanted
+from slotkeeper.reconcile.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,44 +37,58 @@ class Seen:
     observed: Observed
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is remembered of a server between two looks: small, for there may be thousands."""
+
+    server: LlamaServer
+    current: int | None
+    """How many replicas the Deployment is set to."""
+
+
 class Reconciler:
     """Makes the cluster as its LlamaServers say, one call a server.
 
-    It remembers what it last saw of each server, since `changed` is called for every change in the
-    cluster: what only the balancers' numbers woke costs no read. Before it writes a child it
-    always looks again.
+    It reads the store, which may lag behind the cluster. So each write is guarded: it changes or
+    deletes only the very object that was seen, and creates only where there is nothing.
     """
 
-    def __init__(self, cluster: Cluster, demand: Demand, images: Images, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        demand: Demand,
+        images: Images,
+        clock: Clock,
+    ) -> None:
         self._cluster = cluster
+        self._store = store
         self._demand = demand
         self._images = images
         self._clock = clock
-        self._seen: dict[Key, Seen] = {}
-        self._changed: set[Key] = set()
+        self._nodes = Nodes(cluster, clock.monotonic)
+        self._known: dict[Key, Known] = {}
+        self._hidden: dict[Key, set[Child]] = {}
+        """Children that stand there without the label by which watches show them."""
 
     @property
     def keys(self) -> list[Key]:
         """The valid servers that there are."""
-        return list(self._seen)
-
-    def changed(self, key: Key) -> None:
-        """Look at the cluster again before anything is said or done about this server."""
-        self._changed.add(key)
-
-    def wrote(self, key: Key, resource_version: str) -> bool:
-        """Whether this version of the server is only what was last written here."""
-        seen = self._seen.get(key)
-        return bool(seen and seen.raw["metadata"]["resourceVersion"] == resource_version)
+        return list(self._known)
 
     def stirring(self) -> list[Key]:
         """The servers about which the balancers' numbers say something new."""
-        return [key for key, seen in self._seen.items() if self._stirs(key, seen)]
+        return [key for key, known in self._known.items() if self._stirs(key, known)]
 
-    def wanted(self, key: Key) -> int | None:
-        """How many replicas a server was last found to need; None where nothing is known of it."""
-        seen = self._seen.get(key)
-        return None if seen is None else seen.server.status.get("scaling", {}).get("wanted")
+    def decided(self, key: Key) -> Decided | None:
+        """What was last decided on a server's replicas; None where nothing is known of it."""
+        known = self._known.get(key)
+        said = known.server.status.get("scaling") if known else None
+        if not said:
+            return None
+        reading = self._demand.newest(key)
+        demand = reading.sample.busy + reading.sample.waiting if reading else 0
+        return Decided(said["wanted"], said["reason"], demand)
 
     async def reconcile(self, key: Key) -> None:
         """Bring one server to where it should be, or a step nearer.
@@ -77,35 +96,66 @@ class Reconciler:
         Raises ApiError and TryAgainError where it must be called again after a while. Else every
         further step is brought by an event.
         """
-        seen = None if key in self._changed else self._seen.get(key)
-        if seen is None or self._decide(key, seen)[1]:
-            self._changed.discard(key)
-            seen = await self._look(key)
+        seen = await self._look(key)
         if seen is None:
             return
         scaling, plan = self._decide(key, seen)
-        refused = _taken(plan, seen.server)
-        error: Exception | None = TryAgainError(refused.message) if refused else None
+        refused: Trouble | None = None
+        error: Exception | None = None
         if plan:
+            if _misses_children(seen, plan) and not await self._is_there(seen.raw):
+                # The store knows it now.
+                await self.reconcile(key)
+                return
             try:
-                await apply(plan, self._cluster)
+                plan = await self._carry_out(key, plan)
             except ApiError as refusal:
                 if not _is_final(refusal):
                     raise
-                refused, error = Trouble("ChildRefused", refusal.message), refusal
+                refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
             else:
                 if scaling.scaled:
                     self._demand.changed(key, scaling.change)
             seen = await self._look(key)
             if seen is None:
                 return
+        if not error and (refused := _taken(plan, seen.server)):
+            error = TryAgainError(refused.message)
         await self._say(key, seen, scaling, refused)
         if error:
             raise error
 
+    async def _carry_out(self, key: Key, plan: Plan) -> Plan:
+        """Apply the plan; what is left of it, should something have been hidden from it."""
+        hidden = await apply(plan, self._cluster, self._store)
+        if not hidden:
+            return plan
+        self._hidden.setdefault(key, set()).update(hidden)
+        seen = await self._look(key)
+        if seen is None:
+            return Plan()
+        _, rest = self._decide(key, seen)
+        await apply(rest, self._cluster, self._store)
+        return rest
+
+    async def _is_there(self, raw: Manifest) -> bool:
+        """Whether the server that the store shows still is; if not, the store learns it.
+
+        The garbage collector takes the children of one that went, while the watch that should tell
+        of it may be broken: it would all be made again, and taken again.
+        """
+        metadata = raw["metadata"]
+        found = await self._cluster.get(LLAMA_SERVERS, metadata["namespace"], metadata["name"])
+        if found and found["metadata"]["uid"] == metadata["uid"]:
+            return True
+        self._store.deleted(raw)
+        if found:
+            self._store.put(found)
+        return False
+
     async def _look(self, key: Key) -> Seen | None:
         """What there is; None where there is nothing to do: gone, going, or invalid."""
-        raw = await read_server(self._cluster, key)
+        raw = self._store.server(key)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
             # The garbage collector takes the children: they are owned.
             self._forget(key)
@@ -118,29 +168,45 @@ class Reconciler:
             said = status.invalid(raw, found, now=self._clock.wall())
             await self._write(raw, said, status.happenings(raw.get("status") or {}, found, None))
             return None
-        expected = manifests(server, 0, self._images)
-        seen = Seen(raw, server, await observe(self._cluster, server, expected))
-        self._seen[key] = seen
-        self._demand.watch(key, addresses(seen.observed.balancer_pods), policy_of(server))
-        return seen
+        observed = observe(self._store, server, await self._find_hidden(key))
+        pods = [*observed.worker_pods, *observed.replica_pods]
+        if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
+            arches = await self._nodes.compute_arches()
+            observed = replace(observed, compute_arches=arches)
+        self._known[key] = Known(server, observed.current)
+        self._demand.watch(key, addresses(observed.balancer_pods), policy_of(server))
+        return Seen(raw, server, observed)
+
+    async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
+        found = {}
+        for kind, name in self._hidden.pop(key, ()):
+            item = await self._cluster.get(kind, key.namespace, name)
+            if item is None:
+                continue
+            if (item["metadata"].get("labels") or {}).get(names.SERVER_LABEL) == key.name:
+                self._store.put(item)
+            else:
+                found[kind, name] = item
+        if found:
+            self._hidden[key] = set(found)
+        return found
 
     def _forget(self, key: Key) -> None:
-        self._seen.pop(key, None)
-        self._changed.discard(key)
+        self._known.pop(key, None)
+        self._hidden.pop(key, None)
         self._demand.forget(key)
 
-    def _wanted(self, key: Key, seen: Seen) -> Wanted:
-        known, now = self._demand.known(key), self._clock.monotonic()
-        return wanted(seen.server, seen.observed.current, known, now=now)
+    def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
+        return wanted(server, current, self._demand.known(key), now=self._clock.monotonic())
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
-        decision = self._wanted(key, seen)
+        decision = self._wanted(key, seen.server, seen.observed.current)
         scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
         desired = manifests(seen.server, decision.replicas, self._images)
         return scaling, plan_changes(desired, seen.observed.children, seen.server.uid)
 
     async def _say(self, key: Key, seen: Seen, scaling: Scaling, refused: Trouble | None) -> None:
-        found: list[Finding] = findings.findings(seen.server, seen.observed, refused)
+        found: list[Finding] = findings.findings(seen.server, seen.observed, scaling, refused)
         said = status.status(
             seen.server,
             seen.observed,
@@ -151,7 +217,7 @@ class Reconciler:
         )
         happened = status.happenings(seen.server.status, found, scaling)
         raw = await self._write(seen.raw, said, happened)
-        self._seen[key] = replace(seen, raw=raw, server=LlamaServer.parse(raw))
+        self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
 
     async def _write(
         self, raw: Manifest, said: status.Status, happened: list[Happening]
@@ -173,21 +239,33 @@ class Reconciler:
                 log.warning("no event %s: %s", happening.reason, error)
         if said == raw.get("status"):
             return raw
-        return await self._cluster.patch_status({**raw, "status": said})
+        try:
+            written = await self._cluster.patch_status({**raw, "status": said})
+        except NotFound:
+            self._store.deleted(raw)
+            return raw
+        self._store.put(written)
+        return written
 
-    def _stirs(self, key: Key, seen: Seen) -> bool:
-        shown = seen.server.status
+    def _stirs(self, key: Key, known: Known) -> bool:
+        shown = known.server.status
         if reading := self._demand.newest(key):
             numbers = {"total": reading.total, "busy": reading.sample.busy}
             if numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting"):
                 return True
-        decision = self._wanted(key, seen)
+        decision = self._wanted(key, known.server, known.current)
         if decision.reason in BY_HAND or self._demand.is_settling(key):
             return False
         # The sentence holds the age of the oldest request: new each second, and no news.
-        return decision.replicas != seen.observed.current or decision.reason != shown.get(
+        return decision.replicas != known.current or decision.reason != shown.get(
             "scaling", {}
         ).get("reason")
+
+
+def _misses_children(seen: Seen, plan: Plan) -> bool:
+    """Whether children are to be made for a server that had its own before."""
+    creates = any("uid" not in manifest["metadata"] for manifest in plan.apply)
+    return creates and "observedGeneration" in seen.server.status
 
 
 def _taken(plan: Plan, server: LlamaServer) -> Trouble | None:
@@ -195,8 +273,12 @@ def _taken(plan: Plan, server: LlamaServer) -> Trouble | None:
         child = f"{item['kind']} {item['metadata']['name']}"
         owners = item["metadata"].get("ownerReferences") or []
         if any(owner["kind"] == KIND and owner["name"] == server.name for owner in owners):
-            return Trouble("Replacing", f"{child} of the deleted server of this name still goes")
-        return Trouble("NameTaken", f"{child} is there already and does not belong to this server")
+            return Trouble(
+                Reason.REPLACING, f"{child} of the deleted server of this name still goes"
+            )
+        return Trouble(
+            Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
+        )
     return None
 
 

@@ -21,6 +21,27 @@ class Wanted:
     message: str
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """The decision of this look, and how many replicas there were before it."""
+
+    wanted: Wanted
+    before: int | None
+    """None where there was no Deployment."""
+    settling: bool
+    """It is too early after a start to say that there are no numbers."""
+
+    @property
+    def change(self) -> int:
+        """How many replicas this decision adds, or takes away (fewer than 0)."""
+        return 0 if self.before is None else self.wanted.replicas - self.before
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the number of replicas changes with this decision."""
+        return self.change != 0
+
+
 def policy_of(server: LlamaServer) -> Policy | None:
     """What decisions on this server's replicas keep to; None where demand has no say in them."""
     spec = server.spec

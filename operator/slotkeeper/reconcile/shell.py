@@ -1,24 +1,29 @@
-"""Runs the operator: the queue, kopf's watches, the look at demand, the resync and the Lease."""
+"""Runs the operator: queue, watches, the look at demand, the resync and the Lease."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
+from zlib import crc32
 
 import kopf
 
-from slotkeeper.kube.cluster import ApiError, Cluster, NotFound
+from slotkeeper.kube.cluster import ApiError, Cluster, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile import handlers
 from slotkeeper.reconcile.demand import LOOK_SECONDS, Demand
+from slotkeeper.reconcile.feeds import LIST_SECONDS, Feed, feeds, list_into, run_feeds
 from slotkeeper.reconcile.lease import Lease
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Key, Queue
 from slotkeeper.reconcile.reconcile import Reconciler
+from slotkeeper.reconcile.store import Store
 
-RESYNC_SECONDS = 600.0
-"""How often every server is looked at though nothing woke us: watches have lost events."""
+SHARES = 60
+"""Every server is looked at though nothing woke us, each of these shares at a time of its own
+within LIST_SECONDS: time alone may change what is to be said of it."""
 
 WORKERS = 16
 """Servers that are worked on at the same time."""
@@ -33,6 +38,7 @@ class Shell:
     """All that runs beside kopf."""
 
     cluster: Cluster
+    store: Store
     reconciler: Reconciler
     demand: Demand
     queue: Queue
@@ -40,28 +46,30 @@ class Shell:
     metrics: Metrics
     monotonic: Callable[[], float]
 
-    def server_seen(self, key: Key, resource_version: str) -> None:
-        """kopf saw a server, in this version."""
-        if not self.reconciler.wrote(key, resource_version):
-            self.child_seen(key)
+    def server_seen(self, event: WatchEvent) -> None:
+        """kopf saw a server."""
+        self.wake(self.store.shown(event))
 
-    def child_seen(self, key: Key) -> None:
-        """kopf saw something of this server's."""
-        self.reconciler.changed(key)
-        self.queue.add(key)
+    def wake(self, keys: Iterable[Key]) -> None:
+        """There is news of these servers, or of something of theirs."""
+        for key in keys:
+            self.queue.add(key)
 
     async def run(self, namespace: str | None) -> None:
         """Run in one namespace or (None) in all, until a signal tells kopf to end.
 
         Raises an ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
         """
-        await self.wait_for_crd(namespace)
+        await self.list_servers(namespace)
         async with asyncio.TaskGroup() as group:
+            fed = feeds(self.cluster, self.store, namespace, self.wake)
             parts = (
                 self.lease.hold(),
-                self.queue.run(self.work, workers=WORKERS),
+                run_feeds(fed),
+                self._reconcile(fed),
                 _every(LOOK_SECONDS, self.look),
-                _every(RESYNC_SECONDS, lambda: self.resync(namespace)),
+                _every(LIST_SECONDS, lambda: self.resync(namespace)),
+                self._look_again(),
             )
             beside = [group.create_task(part) for part in parts]
             # Last: as it ends, kopf waits for all tasks that are younger than its own.
@@ -89,34 +97,51 @@ class Shell:
             if not self.queue.is_failing(key):
                 self.queue.add(key)
 
-    async def resync(self, namespace: str | None) -> None:
-        """Have every server looked at. Raises NotFound where their CRD is gone."""
-        try:
-            listing = await self.cluster.list(LLAMA_SERVERS, namespace)
-        except NotFound:
-            raise
-        except ApiError as error:
-            log.warning("resync: %s", error)
-            return
-        listed = (item["metadata"] for item in listing.items)
-        keys = {Key(metadata["namespace"], metadata["name"]) for metadata in listed}
-        for key in keys.union(self.reconciler.keys):
-            self.child_seen(key)
-
-    async def wait_for_crd(self, namespace: str | None) -> None:
-        """Wait until there is such a thing as a LlamaServer: kopf would never notice it later."""
+    async def list_servers(self, namespace: str | None) -> None:
+        """List all servers once there is such a thing: kopf would never notice it later."""
         while True:
             try:
-                await self.cluster.list(LLAMA_SERVERS, namespace)
+                await self._list(namespace)
             except ApiError as error:
                 log.warning("cannot list LlamaServers yet: %s", error)
                 await asyncio.sleep(CRD_SECONDS)
             else:
                 return
 
+    async def resync(self, namespace: str | None) -> None:
+        """List all servers anew, for kopf's watch may have missed something, and does miss what
+        went while it was broken. Raises NotFound where their CRD is gone."""
+        try:
+            await self._list(namespace)
+        except NotFound:
+            raise
+        except ApiError as error:
+            log.warning("resync: %s", error)
+
+    def share(self, index: int) -> list[Key]:
+        """One of SHARES shares of the servers; all of them together are all servers."""
+        return [
+            key for key in self.store.servers if crc32(str(key).encode()) % SHARES == index % SHARES
+        ]
+
+    async def _list(self, namespace: str | None) -> None:
+        _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
+        self.wake(news)
+
+    async def _reconcile(self, fed: Iterable[Feed]) -> None:
+        # Before all is listed, what is there would be taken for missing.
+        for feed in fed:
+            await feed.complete.wait()
+        await self.queue.run(self.work, workers=WORKERS)
+
+    async def _look_again(self) -> None:
+        for index in itertools.count():
+            await asyncio.sleep(LIST_SECONDS / SHARES)
+            self.wake(self.share(index))
+
     async def _watch(self, namespace: str | None) -> None:
         await kopf.operator(
-            registry=handlers.registry(self.server_seen, self.child_seen, self.lease.seen),
+            registry=handlers.registry(self.server_seen, self.lease.seen),
             settings=handlers.settings(),
             clusterwide=namespace is None,
             namespaces=[namespace] if namespace else [],

@@ -17,7 +17,7 @@ from slotkeeper.kube.kinds import PODS, SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}}
+SERVICE: Any = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}}
 
 
 @asynccontextmanager
@@ -144,3 +144,34 @@ async def test_a_server_that_hangs_up_is_unreachable_with_the_path() -> None:
 
 def test_the_field_manager_is_the_name_that_children_are_labelled_with() -> None:
     assert names.FIELD_MANAGER == FIELD_MANAGER
+
+
+async def test_a_listing_comes_in_pages() -> None:
+    asked = list[str]()
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(request.query.get("continue", ""))
+        more = "next" if len(asked) == 1 else ""
+        metadata = {"resourceVersion": "7", "continue": more}
+        item = {"metadata": {"name": f"p{len(asked)}"}}
+        return web.json_response({"metadata": metadata, "items": [item]})
+
+    async with played(handle) as cluster:
+        pages = [page async for page in cluster.pages(PODS, None, None)]
+
+    assert asked == ["", "next"]
+    assert [page.items[0]["metadata"]["name"] for page in pages] == ["p1", "p2"]
+    assert {page.items[0]["kind"] for page in pages} == {"Pod"}
+
+
+async def test_another_uid_than_the_one_asked_for_is_a_conflict() -> None:
+    refusal = 'Service "a" is invalid: metadata.uid: Invalid value: "u": field is immutable'
+    metadata = {**SERVICE["metadata"], "uid": "u"}
+
+    async with played(status(422, "Invalid", refusal)) as cluster:
+        with pytest.raises(Conflict):
+            await cluster.apply({**SERVICE, "metadata": metadata})
+        with pytest.raises(ApiError) as raised:
+            await cluster.apply(SERVICE)
+
+    assert raised.value.status == 422

@@ -18,8 +18,10 @@ from operating import (
     server_status,
     stored,
 )
-from slotkeeper.kube.cluster import ApiError, Kind, Manifest, Unreachable
+from slotkeeper.api.conditions import ConditionType
+from slotkeeper.kube.cluster import ApiError, Conflict, Kind, Manifest, Unreachable
 from slotkeeper.kube.kinds import (
+    CHILDREN,
     DEPLOYMENTS,
     EVENTS,
     LLAMA_SERVERS,
@@ -56,9 +58,7 @@ async def test_a_new_server_gets_its_children_and_a_status(
     assert set(cluster.named(DEPLOYMENTS)) == {"chat-replicas", "chat-balancer"}
     assert set(cluster.named(SERVICES)) == {"chat", "chat-replicas"}
     kinds = {found["type"]: found["status"] for found in server_status(cluster)["conditions"]}
-    assert kinds == dict.fromkeys(
-        ("Ready", "ModelReady", "ReplicasReady", "BalancerReady"), "False"
-    )
+    assert kinds == dict.fromkeys(ConditionType, "False")
 
 
 async def test_a_second_reconcile_writes_nothing(cluster: FakeCluster, operator: Operator) -> None:
@@ -271,22 +271,24 @@ async def test_a_child_that_nobody_wants_any_more_goes(
     assert set(cluster.named(SERVICES)) == {"chat", "chat-replicas", "somebody-elses"}
 
 
+USERS: Manifest = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "chat", "namespace": "default"},
+    "spec": {"selector": {"app": "precious"}},
+}
+
+
 async def test_what_is_not_the_servers_is_never_taken(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    users = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "chat", "namespace": "default"},
-        "spec": {"selector": {"app": "precious"}},
-    }
-    cluster.put(users)
+    cluster.put(USERS)
     stored(cluster)
 
     with pytest.raises(TryAgainError):
         await operator.reconcile()
 
-    assert cluster.named(SERVICES)["chat"]["spec"] == users["spec"]
+    assert cluster.named(SERVICES)["chat"]["spec"] == USERS["spec"]
     assert condition(cluster, "Ready")["reason"] == "NameTaken"
     assert "Service chat" in condition(cluster, "Ready")["message"]
 
@@ -402,10 +404,94 @@ async def test_what_was_only_written_here_is_no_news(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await settled(cluster, operator)
-    version = cluster.named(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"]
 
-    assert operator.reconciler.wrote(KEY, version)
-    assert not operator.reconciler.wrote(KEY, "1")
+    assert await operator.deliver() == set()
+
+
+async def test_what_the_operator_wrote_is_not_written_again_before_a_watch_shows_it(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster)
+    await operator.reconcile()
+    cluster.writes.clear()
+
+    await operator.reconciler.reconcile(KEY)
+
+    assert cluster.writes == []
+
+
+async def test_a_child_that_lost_its_label_unseen_is_found_and_put_right(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await settled(cluster, operator)
+    uid = cluster.named(SERVICES)["chat"]["metadata"]["uid"]
+    cluster.edit(
+        SERVICES, "default", "chat", lambda found: found["metadata"].update(labels={}, note="kept")
+    )
+
+    await operator.reconcile()
+
+    after = cluster.named(SERVICES)["chat"]["metadata"]
+    assert (after["uid"], after["note"]) == (uid, "kept")
+    assert after["labels"]["slotkeeper.dev/server"] == "chat"
+
+
+async def test_what_somebody_put_in_a_childs_place_unseen_is_left_alone(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await settled(cluster, operator)
+    users = copy.deepcopy(USERS) | {"apiVersion": "apps/v1", "kind": "Deployment"}
+    users["metadata"]["name"] = "chat-replicas"
+    cluster.remove(DEPLOYMENTS, "default", "chat-replicas")
+    cluster.put(users)
+    change_spec(cluster, lambda spec: spec.update(slots=8))
+    await operator.deliver(lambda event: event.object["kind"] != "Deployment")
+
+    with pytest.raises(Conflict):
+        await operator.reconciler.reconcile(KEY)
+    operator.lists_anew()
+    with pytest.raises(TryAgainError):
+        await operator.reconcile()
+
+    assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"] == USERS["spec"]
+    assert condition(cluster, "Ready")["reason"] == "NameTaken"
+
+
+async def test_a_name_that_is_taken_is_asked_for_by_reading_once_it_is_known(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.put(USERS)
+    stored(cluster)
+    with pytest.raises(TryAgainError):
+        await operator.reconcile()
+    tried = list[str]()
+    cluster.refuse = lambda verb, item: tried.append(f"{verb} {item['kind']}")
+
+    with pytest.raises(TryAgainError):
+        await operator.reconcile()
+    cluster.remove(SERVICES, "default", "chat")
+    at_rest = [write for write in tried if not write.startswith("list")]
+    await operator.reconcile()
+
+    assert at_rest == []
+    assert "chat" in cluster.named(SERVICES)
+    assert condition(cluster, "Ready")["reason"] != "NameTaken"
+
+
+async def test_the_children_of_a_server_that_went_unseen_are_not_made_again(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await settled(cluster, operator)
+    cluster.remove(LLAMA_SERVERS, "default", "chat")
+    for kind in CHILDREN:
+        for name in list(cluster.named(kind)):
+            cluster.remove(kind, "default", name)
+
+    await operator.deliver(lambda event: event.object["kind"] != "LlamaServer")
+    await operator.reconciler.reconcile(KEY)
+
+    assert cluster.writes == []
+    assert operator.reconciler.keys == []
 
 
 def scenario() -> list[Callable[[FakeCluster], object]]:

@@ -1,5 +1,6 @@
 """What wakes whom."""
 
+import itertools
 from random import Random
 
 import pytest
@@ -7,12 +8,12 @@ from prometheus_client import CollectorRegistry
 
 from fake_cluster import FakeCluster
 from operating import KEY, Operator, change_spec, numbers, roll_out, stored
-from slotkeeper.kube.cluster import ApiError, NotFound
+from slotkeeper.kube.cluster import ApiError, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile.lease import Lease, Place
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Key, Queue
-from slotkeeper.reconcile.shell import Shell
+from slotkeeper.reconcile.shell import SHARES, Shell
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry)
     clock = operator.time.clock
     return Shell(
         cluster,
+        operator.store,
         operator.reconciler,
         operator.demand,
         queue,
@@ -35,37 +37,39 @@ def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry)
     )
 
 
-async def ready(cluster: FakeCluster, shell: Shell) -> None:
+async def ready(cluster: FakeCluster, operator: Operator, shell: Shell) -> None:
     stored(cluster)
+    await operator.deliver()
     await shell.work(KEY)
     roll_out(cluster)
-    shell.child_seen(KEY)
+    await operator.deliver()
     await shell.work(KEY)
     shell.queue._due.clear()
 
 
-async def test_an_event_of_a_child_wakes_its_server(shell: Shell) -> None:
-    shell.child_seen(KEY)
+async def test_news_of_a_child_wake_its_server(shell: Shell) -> None:
+    shell.wake({KEY})
 
     assert len(shell.queue) == 1
 
 
 async def test_the_event_of_a_status_just_written_wakes_nobody(
-    cluster: FakeCluster, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Shell
 ) -> None:
-    await ready(cluster, shell)
-    version = cluster.named(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"]
+    await ready(cluster, operator, shell)
 
-    shell.server_seen(KEY, version)
+    shell.server_seen(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
 
     assert len(shell.queue) == 0
 
 
-async def test_an_edited_server_is_woken(cluster: FakeCluster, shell: Shell) -> None:
-    await ready(cluster, shell)
+async def test_an_edited_server_is_woken(
+    cluster: FakeCluster, operator: Operator, shell: Shell
+) -> None:
+    await ready(cluster, operator, shell)
     change_spec(cluster, lambda spec: spec.update(replicas=2))
 
-    shell.server_seen(KEY, cluster.named(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"])
+    shell.server_seen(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
 
     assert len(shell.queue) == 1
 
@@ -73,7 +77,7 @@ async def test_an_edited_server_is_woken(cluster: FakeCluster, shell: Shell) -> 
 async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     cluster: FakeCluster, operator: Operator, shell: Shell
 ) -> None:
-    await ready(cluster, shell)
+    await ready(cluster, operator, shell)
     operator.balancers.says["10.0.0.1"] = numbers(busy=2)
 
     await shell.look()
@@ -85,16 +89,40 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     assert (woken, len(shell.queue)) == (1, 0)
 
 
-async def test_a_resync_wakes_all_that_there_is_and_all_that_was(
-    cluster: FakeCluster, shell: Shell
+async def test_a_resync_finds_what_no_watch_has_shown(
+    cluster: FakeCluster, operator: Operator, shell: Shell
 ) -> None:
-    await ready(cluster, shell)
+    await ready(cluster, operator, shell)
     cluster.remove(LLAMA_SERVERS, "default", "chat")
     stored(cluster, "other")
 
     await shell.resync(None)
 
     assert set(shell.queue._due) == {KEY, Key("default", "other")}
+    assert shell.store.servers == [Key("default", "other")]
+
+
+async def test_a_resync_without_news_wakes_nobody(
+    cluster: FakeCluster, operator: Operator, shell: Shell
+) -> None:
+    await ready(cluster, operator, shell)
+
+    await shell.resync(None)
+
+    assert len(shell.queue) == 0
+
+
+async def test_every_server_has_its_turn_and_no_two_thirds_at_once(
+    cluster: FakeCluster, operator: Operator, shell: Shell
+) -> None:
+    for index in range(20):
+        stored(cluster, f"chat-{index}")
+    await operator.deliver()
+
+    shares = [shell.share(index) for index in range(SHARES)]
+
+    assert sorted(itertools.chain(*shares)) == sorted(shell.store.servers)
+    assert max(map(len, shares)) < 20 / 3
 
 
 async def test_a_resync_without_a_crd_ends_the_operator(cluster: FakeCluster, shell: Shell) -> None:
@@ -115,15 +143,15 @@ async def test_a_resync_that_fails_is_tried_next_time(cluster: FakeCluster, shel
 
 
 async def test_reconciles_are_counted(
-    cluster: FakeCluster, shell: Shell, registry: CollectorRegistry
+    cluster: FakeCluster, operator: Operator, shell: Shell, registry: CollectorRegistry
 ) -> None:
-    await ready(cluster, shell)
+    await ready(cluster, operator, shell)
     cluster.remove(LLAMA_SERVERS, "default", "chat")
     wanted = registry.get_sample_value(
         "slotkeeper_autoscaler_wanted_replicas", {"namespace": "default", "name": "chat"}
     )
 
-    shell.child_seen(KEY)
+    await operator.deliver()
     await shell.work(KEY)
     await shell.work(KEY)
 

@@ -1,0 +1,182 @@
+"""What the watches have shown of servers, of their children and of pods. No I/O.
+
+A reconcile reads this instead of the API. Objects are kept as JSON, without what nobody here looks
+at: as Python's trees they would take five times the memory, and a thousand servers have ten
+thousand objects.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from slotkeeper.desired import names
+from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
+from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, PODS, kind_of
+from slotkeeper.reconcile.plan import Child
+from slotkeeper.reconcile.queue import Key
+
+Place = tuple[Kind, str, str]
+"""Kind, namespace and name: what tells an object apart from all others at one time."""
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+@dataclass(slots=True)
+class _Kept:
+    uid: str
+    version: int
+    body: bytes
+    """The object as JSON, without its resource version."""
+
+
+class Store:
+    """Objects by the server that they belong to.
+
+    Whatever comes late changes nothing: an object gives way only to a newer version, and one that
+    is gone stays gone. Resource versions are compared as the numbers that they are.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, dict[Child, _Kept]] = defaultdict(dict)
+        self._whose: dict[Kind, dict[tuple[str, str], Key]] = defaultdict(dict)
+        self._gone: dict[Kind, dict[str, float]] = defaultdict(dict)
+        """Version at which a uid went, infinite while no watch has shown that it did."""
+
+    @property
+    def servers(self) -> list[Key]:
+        """The servers that there are."""
+        return list(self._whose[LLAMA_SERVERS].values())
+
+    def server(self, key: Key) -> Manifest | None:
+        """The server itself; None where there is none."""
+        kept = self._kept.get(key, {}).get((LLAMA_SERVERS, key.name))
+        return None if kept is None else _whole(kept)
+
+    def children(self, key: Key) -> dict[Child, Manifest]:
+        """What carries the server's label, whoever owns it; its pods not among them."""
+        return {
+            child: _whole(kept)
+            for child, kept in self._kept.get(key, {}).items()
+            if child[0] not in {LLAMA_SERVERS, PODS}
+        }
+
+    def pods(self, key: Key) -> list[Manifest]:
+        """The pods that carry the server's label."""
+        found = self._kept.get(key, {}).items()
+        return [_whole(kept) for (kind, _), kept in found if kind == PODS]
+
+    def shown(self, event: WatchEvent) -> set[Key]:
+        """A watch or a listing shows this: the servers for which it is news."""
+        if event.type == "DELETED":
+            return self._remove(event.object)
+        return self.put(event.object)
+
+    def listed(
+        self, kind: Kind, uids: Mapping[tuple[str, str], str], resource_version: str
+    ) -> set[Key]:
+        """All objects of a kind have been shown, as they were at that version.
+
+        `uids` are theirs by namespace and name. What is not among them is gone, unless it is newer.
+        Returns the servers for which that is news.
+        """
+        version, news = int(resource_version), set()
+        for (namespace, name), key in list(self._whose[kind].items()):
+            kept = self._kept[key][kind, name]
+            if kept.uid != uids.get((namespace, name)) and kept.version <= version:
+                news.add(self._drop((kind, namespace, name)))
+        there = set(uids.values())
+        # Whatever comes late is about these only.
+        self._gone[kind] = {uid: at for uid, at in self._gone[kind].items() if uid in there}
+        return news
+
+    def put(self, manifest: Manifest) -> set[Key]:
+        """The object is this now, as far as its version is newer than what is known of it.
+
+        Also for what the API server answers to a write: it is there at once, and the event that
+        tells of it later is no news. Returns the servers for which this is news.
+        """
+        metadata = manifest["metadata"]
+        kind, version = kind_of(manifest), int(metadata["resourceVersion"])
+        place = (kind, metadata["namespace"], metadata["name"])
+        whose, before = _whose(manifest), self._whose[kind].get(place[1:])
+        known = None if before is None else self._kept[before][kind, place[2]]
+        if version <= self._gone[kind].get(metadata["uid"], 0):
+            return set()
+        if known is not None and version <= known.version:
+            return set()
+        kept = _Kept(metadata["uid"], version, _body(kind, manifest))
+        if whose == before and known is not None and known.body == kept.body:
+            known.version = version
+            return set()
+        if known is not None and known.uid != kept.uid:
+            self._gone[kind][known.uid] = version
+        news = set() if before is None or before == whose else {self._drop(place)}
+        if whose is None:
+            self._gone[kind][metadata["uid"]] = version
+        else:
+            self._kept[whose][kind, place[2]] = kept
+            self._whose[kind][place[1:]] = whose
+            news.add(whose)
+        return news
+
+    def deleted(self, manifest: Manifest) -> None:
+        """The API server has been told to delete this very object, and has agreed."""
+        metadata = manifest["metadata"]
+        kind = kind_of(manifest)
+        self._gone[kind][metadata["uid"]] = math.inf
+        place = (kind, metadata["namespace"], metadata["name"])
+        if self._uid(place) == metadata["uid"]:
+            self._drop(place)
+
+    def _remove(self, manifest: Manifest) -> set[Key]:
+        metadata = manifest["metadata"]
+        place = (kind_of(manifest), metadata["namespace"], metadata["name"])
+        # It may come back under the same uid: a watch by label says so of one that lost it.
+        self._gone[place[0]][metadata["uid"]] = int(metadata["resourceVersion"])
+        return {self._drop(place)} if self._uid(place) == metadata["uid"] else set()
+
+    def _uid(self, place: Place) -> str | None:
+        key = self._whose[place[0]].get(place[1:])
+        return None if key is None else self._kept[key][place[0], place[2]].uid
+
+    def _drop(self, place: Place) -> Key:
+        kind, namespace, name = place
+        key = self._whose[kind].pop((namespace, name))
+        del self._kept[key][kind, name]
+        if not self._kept[key]:
+            del self._kept[key]
+        return key
+
+
+def uids_of(manifests: Iterable[Manifest]) -> dict[tuple[str, str], str]:
+    """The uids of these objects by namespace and name, as `Store.listed` takes them."""
+    listed = (manifest["metadata"] for manifest in manifests)
+    return {(each["namespace"], each["name"]): each["uid"] for each in listed}
+
+
+def _whose(manifest: Manifest) -> Key | None:
+    metadata = manifest["metadata"]
+    if kind_of(manifest) == LLAMA_SERVERS:
+        return Key(metadata["namespace"], metadata["name"])
+    owner = (metadata.get("labels") or {}).get(names.SERVER_LABEL)
+    return Key(metadata["namespace"], owner) if owner else None
+
+
+def _body(kind: Kind, manifest: Manifest) -> bytes:
+    left_out = {"managedFields", "resourceVersion", "selfLink"}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in left_out}
+    if annotations := metadata.get("annotations"):
+        metadata["annotations"] = {k: v for k, v in annotations.items() if k != _LAST_APPLIED}
+    said = {**manifest, "metadata": metadata}
+    if kind == LEASES:
+        # The balancers renew it every few seconds: that is theirs, and no news.
+        said.pop("spec", None)
+    return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _whole(kept: _Kept) -> Manifest:
+    manifest: Manifest = json.loads(kept.body)
+    manifest["metadata"]["resourceVersion"] = str(kept.version)
+    return manifest
