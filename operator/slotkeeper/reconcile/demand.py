@@ -72,7 +72,8 @@ class Demand:
 
     def changed(self, key: Key, replicas: int) -> None:
         """So many replicas were just added, or taken away (fewer than 0)."""
-        if watched := self._watched.get(key):
+        watched = self._watched.get(key)
+        if watched and replicas:
             now = self._now()
             recent = (one for one in watched.changes if one.at > now - CHANGES_SECONDS)
             watched.changes = (*recent, Change(now, replicas))

@@ -109,13 +109,11 @@ class Reconciler:
                 return
             try:
                 plan = await self._carry_out(key, plan)
+                self._demand.changed(key, scaling.change)
             except ApiError as refusal:
                 if not _is_final(refusal):
                     raise
                 refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
-            else:
-                if scaling.scaled:
-                    self._demand.changed(key, scaling.change)
             seen = await self._look(key)
             if seen is None:
                 return
