@@ -162,7 +162,7 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
         reason = Reason.HELD
     else:
         reason = Reason.AT_MAXIMUM if asked > spec.max_replicas else Reason.STEADY
-    numbers += _details(policy, newest, reason, total=policy.slots * held)
+    numbers += _details(policy, newest, reason, total=policy.slots * current)
     if replicas != wanted:
         numbers += f", {wanted} wanted, which behavior does not allow yet"
     return Decision(replicas, reason, f"{numbers}: {_change(current, replicas)}")
