@@ -73,6 +73,7 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     | 1        | 4                                              | 2     | Demand    |
     | 2        | 6 for 90 s                                     | 2     | Steady    |
     | 1        | 0 for 90 s, then 40                            | 3     | Demand    |
+    | 3        | 9 for 90 s                                     | 3     | Steady    |
     | 3        | 40 for 90 s                                    | 3     | AtMaximum |
     | 2        | 5 for 90 s, then 1 for 59 s                    | 2     | Held      |
     | 2        | 5 for 90 s, then 1 for 60 s                    | 1     | Quiet     |
@@ -108,13 +109,14 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     |----------|------------------------------------------------|-------|-----------|
     | 0        | 0 for 90 s                                     | 0     | Steady    |
     | 0        | 0 for 90 s, then 1                             | 1     | Demand    |
+    | 0        | 0 at 1/s of 9 s                                | 0     | Steady    |
     | 0        | 9                                              | 3     | Demand    |
     | 0        | none                                           | 0     | NoNumbers |
     | 1        | none                                           | 1     | NoNumbers |
     | 1        | 0                                              | 1     | Held      |
     | 1        | 1 for 90 s, then 0 for 19 s                    | 1     | Held      |
     | 1        | 1 for 90 s, then 0 for 20 s                    | 0     | Idle      |
-    | 3        | 9 for 90 s, then 0 for 20 s                    | 0     | Idle      |
+    | 3        | 9 for 90 s, then 0 at 1/s of 9 s for 20 s      | 0     | Idle      |
     | 1        | 0 for 19 s, then none for 9 s, then 0 for 9 s  | 1     | Held      |
     | 1        | 0 for 19 s, then 1                             | 1     | Steady    |
     | 3        | 1 for 300 s                                    | 1     | Quiet     |

@@ -105,6 +105,14 @@ def test_a_peak_that_lags_behind_hides_nothing() -> None:
     assert decided(POLICY, [lagging], 1).replicas == 2
 
 
+def test_a_decision_looks_as_far_back_as_its_longest_window() -> None:
+    up = {"scaleUp": {"stabilizationWindowSeconds": 900}}
+
+    assert POLICY.keep_seconds == 60
+    assert policy(behavior=up).keep_seconds == 900
+    assert policy(minReplicas=0, idleSeconds=1800, behavior=up).keep_seconds == 1800
+
+
 def test_one_look_takes_nothing_away_even_without_a_window() -> None:
     hasty = policy(behavior={"scaleDown": {"stabilizationWindowSeconds": 0}})
 

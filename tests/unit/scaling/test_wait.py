@@ -35,6 +35,15 @@ def test_load_beyond_the_slots_waits_for_ever_and_none_not_at_all() -> None:
     assert next(expected_waits(0.0, 9.0, 3)) == 0.0
 
 
+def test_as_many_replicas_are_asked_for_as_keep_the_wait_within_its_bound() -> None:
+    # With one slot 1.5 s, with two 0.1 s.
+    measured = sample(0, 1, 0.6, 1.0)
+
+    asked = [policy(slots=1, maxWaitSeconds=most).for_wait(measured) for most in (2, 1)]
+
+    assert asked == [1, 2]
+
+
 def test_thousands_of_slots_are_no_trouble() -> None:
     *_, last = islice(expected_waits(900.0, 10.0, 100), 100)
 
