@@ -196,6 +196,45 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
         "must not be -c, --ctx-size or --kv-unified-per-slot: set contextPerSlot",
     ),
 ]
+BAD_MODELS: list[tuple[dict[str, Any], str, str]] = [
+    ({"model": {"url": URL, **spec}}, f"spec.model.{field}", sentence)
+    for spec, field, sentence in (
+        ({"secretRef": {}}, "secretRef.name", "Required value"),
+        ({"secretRef": {"name": "Hugging Face"}}, "secretRef.name", "must be an object's name"),
+        (
+            {"secretRef": {"name": "a", "key": "a/b"}},
+            "secretRef.key",
+            "must name an entry of the Secret",
+        ),
+        ({"secretRef": {"name": "a", "key": ""}}, "secretRef.key", "must name an entry"),
+        ({"alias": "a,b"}, "alias", "must start with a letter or digit, and hold only those"),
+        ({"alias": "$(HOME)"}, "alias", "must start with a letter or digit"),
+        ({"alias": ""}, "alias", "must start with a letter or digit"),
+        ({"alias": "a" * 129}, "alias", "may not be more than 128"),
+        ({"mmproj": {}}, "mmproj.url", "Required value"),
+        ({"mmproj": {"url": "s3://a/b"}}, "mmproj.url", "must start with http:// or https://"),
+        ({"mmproj": {"url": URL, "sha256": "a"}}, "mmproj.sha256", "must be 64 hexadecimal"),
+        ({"adapters": URL}, "adapters", "must be of type array"),
+        ({"adapters": [{"url": URL}] * 17}, "adapters", "must have at most 16 items"),
+        ({"adapters": [{"scale": 1}]}, "adapters[0].url", "Required value"),
+        (
+            {"adapters": [{"url": URL}, {"url": "https://a:b@h/"}]},
+            "adapters[1].url",
+            "must not hold a user name or password",
+        ),
+        ({"adapters": [{"url": URL, "scale": 101}]}, "adapters[0].scale", "equal to 100"),
+        ({"adapters": [{"url": URL, "scale": "1"}]}, "adapters[0].scale", "of type number"),
+        ({"cache": {"claimName": "My Models"}}, "cache.claimName", "must be an object's name"),
+        ({"cache": {"sizeLimit": "40 GB"}}, "cache.sizeLimit", "must be a quantity such as"),
+        ({"cache": {"sizeLimit": "1Ki"}}, "cache.sizeLimit", "must be from 1Mi to 16Ti"),
+        (
+            {"cache": {"claimName": "models", "sizeLimit": "40Gi"}},
+            "cache",
+            "a claim has a size of its own",
+        ),
+    )
+]
+
 BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     ({"update": {"strategy": "BlueGreen"}}, "spec.update.strategy", 'value: "BlueGreen"'),
     ({"update": {"maxSurge": -1}}, "spec.update.maxSurge", "must be a number of replicas"),
@@ -290,7 +329,7 @@ BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"podTemplate": {"volumes": [{"name": "models", "emptyDir": {}}]}},
         "spec.podTemplate.volumes[0].name",
-        "must not be models or tmp",
+        "must not be models, tmp or model-token",
     ),
     (
         {"podTemplate": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}},
@@ -488,6 +527,7 @@ BAD_SERVINGS += [
             "resources.requests must not name the GPU: say how many in gpu.count",
         ),
         *BAD_BALANCERS,
+        *BAD_MODELS,
         *BAD_SERVINGS,
         *BAD_PODS,
         *BAD_SCALINGS,
@@ -590,7 +630,31 @@ specs = st.fixed_dictionaries(
                 )
             },
             optional={
-                "sha256": mostly(st.just("0aF9" * 16), st.text("0aFg", min_size=63, max_size=65))
+                "sha256": mostly(st.just("0aF9" * 16), st.text("0aFg", min_size=63, max_size=65)),
+                "alias": mostly(st.just("org/a:7b"), st.text("aZ0-./:_@+, $\n", max_size=6)),
+                "secretRef": st.fixed_dictionaries(
+                    {"name": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))},
+                    optional={"key": mostly(st.just("HF_TOKEN"), st.text("aA.-_/ ", max_size=4))},
+                ),
+                "mmproj": st.fixed_dictionaries({"url": mostly(st.just(URL), st.just("s3://a"))}),
+                "adapters": st.lists(
+                    st.fixed_dictionaries(
+                        {"url": mostly(st.just(URL), st.just("s3://a"))},
+                        optional={
+                            "scale": mostly(
+                                st.sampled_from([0, 1, -0.5, 100]), st.sampled_from([-100.5, 101])
+                            )
+                        },
+                    ),
+                    max_size=2,
+                ),
+                "cache": st.one_of(
+                    st.fixed_dictionaries({}, optional={"sizeLimit": sizes}),
+                    st.fixed_dictionaries(
+                        {"claimName": mostly(st.just("models"), st.just("A"))},
+                        optional={"sizeLimit": sizes},
+                    ),
+                ),
             },
         )
     },
