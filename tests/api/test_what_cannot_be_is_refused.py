@@ -34,6 +34,8 @@ def is_taken_by_the_operator(raw: dict[str, Any]) -> bool:
     return True
 
 
+PODS = {"type": "Pods", "value": 1, "periodSeconds": 60}
+
 BAD_BALANCERS: list[tuple[dict[str, Any], str, str]] = [
     ({"balancer": spec}, f"spec.balancer.{field}".rstrip("."), sentence)
     for spec, field, sentence in (
@@ -346,6 +348,82 @@ BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     ),
 ]
 
+BAD_SCALINGS: list[tuple[dict[str, Any], str, str]] = [
+    ({"autoscaling": {"maxReplicas": 2, **spec}}, f"spec.autoscaling{field}", sentence)
+    for spec, field, sentence in (
+        ({"minReplicas": -1}, ".minReplicas", "greater than or equal to 0"),
+        ({"minReplicas": "0"}, ".minReplicas", "must be of type integer"),
+        ({"maxReplicas": 0}, ".maxReplicas", "greater than or equal to 1"),
+        ({"maxReplicas": 1001}, ".maxReplicas", "less than or equal to 1000"),
+        ({"targetSlotUtilization": 0}, ".targetSlotUtilization", "greater than or equal to 1"),
+        ({"targetSlotUtilization": 101}, ".targetSlotUtilization", "less than or equal to 100"),
+        ({"targetSlotUtilization": 0.8}, ".targetSlotUtilization", "must be of type integer"),
+        ({"targetSlotUtilization": "80%"}, ".targetSlotUtilization", "must be of type integer"),
+        ({"maxWaitSeconds": 0}, ".maxWaitSeconds", "greater than or equal to 1"),
+        ({"maxWaitSeconds": 3601}, ".maxWaitSeconds", "less than or equal to 3600"),
+        ({"maxWaitSeconds": "10s"}, ".maxWaitSeconds", "must be of type integer"),
+        ({"idleSeconds": 300}, "", "idleSeconds is for minReplicas: 0, since without it"),
+        ({"minReplicas": 0, "idleSeconds": 0}, ".idleSeconds", "greater than or equal to 1"),
+        ({"minReplicas": 0, "idleSeconds": 86401}, ".idleSeconds", "less than or equal to 86400"),
+        (
+            {"minReplicas": 0, "behavior": {"scaleUp": {"selectPolicy": "Disabled"}}},
+            "",
+            "minReplicas must not be 0 where behavior.scaleUp.selectPolicy is Disabled",
+        ),
+        ({"behavior": "fast"}, ".behavior", "must be of type object"),
+        (
+            {"behavior": {"scaleUp": {"stabilizationWindowSeconds": -1}}},
+            ".behavior.scaleUp.stabilizationWindowSeconds",
+            "greater than or equal to 0",
+        ),
+        (
+            {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 3601}}},
+            ".behavior.scaleDown.stabilizationWindowSeconds",
+            "less than or equal to 3600",
+        ),
+        (
+            {"behavior": {"scaleDown": {"selectPolicy": "None"}}},
+            ".behavior.scaleDown.selectPolicy",
+            'Unsupported value: "None"',
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": []}}},
+            ".behavior.scaleDown.policies",
+            "should have at least 1 items",
+        ),
+        (
+            {"behavior": {"scaleUp": {"policies": [PODS] * 17}}},
+            ".behavior.scaleUp.policies",
+            "must have at most 16 items",
+        ),
+        (
+            {"behavior": {"scaleUp": {"policies": [PODS | {"type": "Replicas"}]}}},
+            ".behavior.scaleUp.policies[0].type",
+            'Unsupported value: "Replicas"',
+        ),
+        (
+            {"behavior": {"scaleUp": {"policies": [PODS | {"value": 0}]}}},
+            ".behavior.scaleUp.policies[0].value",
+            "greater than or equal to 1",
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": [PODS | {"periodSeconds": 0}]}}},
+            ".behavior.scaleDown.policies[0].periodSeconds",
+            "greater than or equal to 1",
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": [PODS | {"periodSeconds": 1801}]}}},
+            ".behavior.scaleDown.policies[0].periodSeconds",
+            "less than or equal to 1800",
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": [{"type": "Pods", "value": 1}]}}},
+            ".behavior.scaleDown.policies[0].periodSeconds",
+            "Required value",
+        ),
+    )
+]
+
 BAD_SERVINGS += [
     ({"extraArgs": [flag]}, "spec.extraArgs[0]", managed.rule.message)
     for managed in MANAGED
@@ -416,11 +494,6 @@ BAD_SERVINGS += [
         ),
         ({"autoscaling": {}}, "spec.autoscaling.maxReplicas", "Required value"),
         (
-            {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}},
-            "spec.autoscaling.minReplicas",
-            "should be greater than or equal to 1",
-        ),
-        (
             {"resources": {"limits": {"gpu": 1}}},
             "spec.resources.limits",
             (
@@ -457,6 +530,7 @@ BAD_SERVINGS += [
         *BAD_MODELS,
         *BAD_SERVINGS,
         *BAD_PODS,
+        *BAD_SCALINGS,
     ],
 )
 def test_a_bad_spec_is_refused_by_both_with_a_sentence(
@@ -685,7 +759,23 @@ specs = st.fixed_dictionaries(
         "replicas": mostly(st.integers(0, 1000), st.sampled_from([-1, 1001])),
         "autoscaling": st.fixed_dictionaries(
             {"maxReplicas": mostly(st.integers(3, 9), st.integers(-1, 1001))},
-            optional={"minReplicas": mostly(st.integers(1, 3), st.integers(-1, 9))},
+            optional={
+                "minReplicas": mostly(st.integers(0, 3), st.integers(-1, 9)),
+                "targetSlotUtilization": mostly(st.integers(1, 100), st.integers(-1, 102)),
+                "idleSeconds": mostly(st.integers(1, 9), st.just(0)),
+                "behavior": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "scaleUp": st.fixed_dictionaries(
+                            {},
+                            optional={
+                                "selectPolicy": st.sampled_from(["Min", "Disabled"]),
+                                "policies": mostly(st.just([PODS]), st.just([])),
+                            },
+                        )
+                    },
+                ),
+            },
         ),
     },
 )
