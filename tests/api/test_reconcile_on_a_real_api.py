@@ -30,6 +30,22 @@ SPECS = [
         },
         id="odd-quantities",
     ),
+    pytest.param(
+        {
+            "workers": {"count": 2, "resources": {"limits": {"memory": "8Gi"}}},
+            "gpu": {"count": 1, "memory": "15Gi"},
+            "replicas": 2,
+        },
+        id="groups",
+    ),
+    pytest.param(
+        {
+            "gpu": {"count": 2, "tensorSplit": [0.9, 1]},
+            "chatTemplate": "{{ messages }} $(HOME) $$",
+            "extraArgs": ["--top-k", "20", "--override-kv", "a=int:1"],
+        },
+        id="arguments",
+    ),
 ]
 
 
@@ -107,6 +123,7 @@ DRIFTS = [
         id="selector",
     ),
     pytest.param("role", "chat-balancer", '{"rules":[]}', id="rules"),
+    pytest.param("networkpolicy", "chat-replicas", '{"spec":{"ingress":[]}}', id="network policy"),
     pytest.param(
         "deployment",
         "chat-balancer",

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from slotkeeper.api.conditions import ConditionType, Finding, conditions, rfc3339
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import (
     LlamaServerStatus,
-    ModelStatus,
     ScalingDecision,
     ScalingStatus,
     SlotsStatus,
@@ -19,6 +17,7 @@ from slotkeeper.desired.names import Component
 from slotkeeper.reconcile.demand import Reading
 from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.findings import condition
+from slotkeeper.reconcile.model_report import model_status
 from slotkeeper.reconcile.observe import Observed
 from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted
 
@@ -55,7 +54,7 @@ def status(
         slots=slots,
         waiting=waiting,
         endpoint=names.endpoint(server),
-        model=ModelStatus(file=unquote(urlsplit(server.spec.model.url).path.rpartition("/")[2])),
+        model=model_status(server, observed),
         scaling=_scaling(server, scaling, now),
     ).tree()
 
@@ -110,10 +109,12 @@ def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingSta
     scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
     if before and scaling.settling and not scaled:
         return ScalingStatus.model_validate(before)
+    same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
     return ScalingStatus(
         wanted=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,
+        since=(before.get("since") if same else None) or rfc3339(now),
         decisions=_decisions(before, scaling, now),
         last_scale_time=rfc3339(now) if scaled else before.get("lastScaleTime"),
     )
