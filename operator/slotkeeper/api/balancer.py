@@ -63,7 +63,8 @@ class PromptAffinity(Struct):
     """Sends prompts to replicas whose cache knows how they begin, so that less is computed."""
 
     enabled: bool = True
-    """Whether prompts are looked at. false: strictly first in, first out. Default: true."""
+    """Whether prompts are looked at. false: strictly first in, first out. Default: true.
+    Example: false"""
 
     max_line_wait_seconds: Annotated[int, Field(ge=0, le=300, json_schema_extra=_INT32)] = 5
     """Seconds that a request waits for a replica that knows its prompt while another may have a

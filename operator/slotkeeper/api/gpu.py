@@ -65,7 +65,7 @@ class Gpu(Struct):
     """CUDA compute capability that the GPUs must have: 7.5, 75, sm_75 and compute_75 all mean the
     same. Replicas go only onto nodes labelled with it by GPU feature discovery
     (nvidia.com/gpu.compute.major and .minor), since an image built for another one fails with
-    "no kernel image is available". Default: any."""
+    "no kernel image is available". Default: any. Example: 7.5"""
 
     memory: Memory | None = None
     """Least memory of each GPU, a quantity from 1Mi to 1Ti. Replicas go only onto nodes whose label

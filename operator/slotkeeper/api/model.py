@@ -62,7 +62,8 @@ class Projector(Struct):
     """URL of the GGUF file, as model.url. Example: https://example.com/mmproj.gguf"""
 
     sha256: Sha256 | None = None
-    """SHA-256 of the file, as model.sha256. Default: not checked."""
+    """SHA-256 of the file, as model.sha256. Default: not checked.
+    Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
 
 class Adapter(Struct):
@@ -72,7 +73,8 @@ class Adapter(Struct):
     """URL of the GGUF file, as model.url. Example: https://example.com/legal-lora.gguf"""
 
     sha256: Sha256 | None = None
-    """SHA-256 of the file, as model.sha256. Default: not checked."""
+    """SHA-256 of the file, as model.sha256. Default: not checked.
+    Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
     scale: Annotated[float, Field(ge=-100, le=100)] = 1.0
     """How strongly it changes the model, -100 to 100. With 0 it is loaded, and used by requests
@@ -122,7 +124,8 @@ class Model(Struct):
     sha256: Sha256 | None = None
     """SHA-256 of the file, 64 hexadecimal digits as `sha256sum` prints them. A file that does not
     match is not served. Worth setting: without it, whoever can change what the URL answers
-    chooses what the server runs. Default: not checked."""
+    chooses what the server runs. Default: not checked.
+    Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
     secret_ref: TokenSecret | None = None
     """Token for files that not everybody may have, such as one of Hugging Face. It is sent as

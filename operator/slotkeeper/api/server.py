@@ -73,13 +73,13 @@ class LlamaServerSpec(Struct):
     slots: Annotated[int, Field(ge=1, le=256, json_schema_extra={"format": "int32"})] = 4
     """Requests that one replica works on at the same time, at least 1. Further ones wait in the
     balancer. More slots raise the throughput, slow each request down and take memory for
-    contextPerSlot tokens each. Default: 4."""
+    contextPerSlot tokens each. Default: 4. Example: 8"""
 
     context_per_slot: Annotated[
         int, Field(ge=256, le=16_777_216, json_schema_extra={"format": "int32"})
     ] = 4096
     """Tokens, prompt and answer together, that each slot has room for, at least 256. A slot's room
-    is its own: a long request never takes another's. Default: 4096."""
+    is its own: a long request never takes another's. Default: 4096. Example: 32768"""
 
     kv_cache_type: KvCacheType = "f16"
     """Type that the KV cache is kept in: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
@@ -117,7 +117,8 @@ class LlamaServerSpec(Struct):
     llama-server does not know stops it. Default: none. Example: ["--top-k", "20"]"""
 
     gpu: Gpu = Gpu()
-    """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind."""
+    """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind.
+    Example: {count: 2, computeArch: 8.6}"""
 
     workers: Workers | None = None
     """Set for a model that fits the GPUs of no node: each replica is then a group of pods, which
@@ -130,7 +131,8 @@ class LlamaServerSpec(Struct):
     resources: Resources = Field(default_factory=Resources)
     """CPU and memory of one replica, as a container's resources. The memory limit also bounds
     llama-server's prompt cache (a quarter of it, at most 2 GiB), and the CPU limit its threads.
-    GPUs are asked for in gpu. Default: nothing requested, nothing limited."""
+    GPUs are asked for in gpu. Default: nothing requested, nothing limited.
+    Example: {requests: {cpu: 2, memory: 8Gi}, limits: {memory: 16Gi}}"""
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Image to run instead of the operator's own. Its entrypoint must be llama-server, as that of
@@ -152,7 +154,7 @@ class LlamaServerSpec(Struct):
 
     replicas: Replicas = 1
     """Replicas that run while autoscaling is not set; then it says how many. `kubectl scale` sets
-    it. Default: 1."""
+    it. Default: 1. Example: 3"""
 
     suspend: bool = False
     """true: nothing of the server runs, no replica and no balancer, whatever else is said; clients
@@ -160,7 +162,8 @@ class LlamaServerSpec(Struct):
     """
 
     autoscaling: Autoscaling | None = None
-    """Set to let demand say how many replicas run. Default: as many as replicas says."""
+    """Set to let demand say how many replicas run. Default: as many as replicas says.
+    Example: {minReplicas: 0, maxReplicas: 4}"""
 
     balancer: Balancer = Balancer()
     """How requests wait for slots, who may send them, and how many balancers there are. A change
