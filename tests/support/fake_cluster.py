@@ -5,7 +5,7 @@ version nor generation where nothing changes. Nothing is defaulted: tests agains
 show that defaults make no difference.
 """
 
-import copy
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +44,7 @@ class Change:
         """What a watch of objects with these labels shows of it: that one without them is gone."""
         before = self.before if self.before and _matches(self.before, labels) else None
         after = self.after if self.after and _matches(self.after, labels) else None
-        shown = copy.deepcopy(after or before)
+        shown = _copied(after or before)
         if shown is None:
             return None
         shown["metadata"]["resourceVersion"] = str(self.version)
@@ -71,7 +71,7 @@ class FakeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self.reads += 1
-        return copy.deepcopy(self.objects.get((kind, namespace, name)))
+        return _copied(self.objects.get((kind, namespace, name)))
 
     async def list(
         self,
@@ -84,7 +84,7 @@ class FakeCluster:
         self._admit("list", {"kind": kind.kind})
         self.reads += 1
         items = [
-            copy.deepcopy(item)
+            _copied(item)
             for (its_kind, its_namespace, its_name), item in self.objects.items()
             if its_kind == kind
             and namespace in {None, its_namespace}
@@ -106,9 +106,9 @@ class FakeCluster:
         self._admit("create", manifest)
         if place in self.objects:
             raise Conflict(409, "AlreadyExists", f"{place[2]} already exists")
-        self._store(place, copy.deepcopy(manifest))
+        self._store(place, _copied(manifest))
         self._count("create", manifest)
-        return copy.deepcopy(self.objects[place])
+        return _copied(self.objects[place])
 
     async def apply(self, manifest: Manifest) -> Manifest:
         place = _place(manifest)
@@ -117,10 +117,10 @@ class FakeCluster:
         _check(manifest, found)
         manifest = _unguarded(manifest)
         merged = _without(found or {}, self._applied.get(place, {}), manifest)
-        self._applied[place] = copy.deepcopy(manifest)
+        self._applied[place] = _copied(manifest)
         self._store(place, _merge(merged, manifest))
         self._count("apply", manifest)
-        return copy.deepcopy(self.objects[place])
+        return _copied(self.objects[place])
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
         place = (kind, namespace, name)
@@ -143,9 +143,9 @@ class FakeCluster:
         _check(
             {"metadata": {key: manifest["metadata"][key] for key in guards}}, self.objects[place]
         )
-        self._store(place, self.objects[place] | {"status": copy.deepcopy(manifest["status"])})
+        self._store(place, self.objects[place] | {"status": _copied(manifest["status"])})
         self._count("patch_status", manifest)
-        return copy.deepcopy(self.objects[place])
+        return _copied(self.objects[place])
 
     async def watch(
         self,
@@ -158,23 +158,24 @@ class FakeCluster:
     ) -> AsyncIterator[WatchEvent]:
         """What has happened since that version; then the stream ends."""
         for change in list(self._history):
+            if change.version <= int(resource_version or 0):
+                continue
             place = _place(change.after or change.before or {})
             asked_for = (
                 place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
             )
-            event = change.event(labels)
-            if event and asked_for and change.version > int(resource_version or 0):
+            if asked_for and (event := change.event(labels)):
                 yield event
 
     def put(self, manifest: Manifest) -> Manifest:
         """Somebody else stores this object, whole."""
         place = _place(manifest)
-        self._store(place, copy.deepcopy(manifest))
-        return copy.deepcopy(self.objects[place])
+        self._store(place, _copied(manifest))
+        return _copied(self.objects[place])
 
     def edit(self, kind: Kind, namespace: str, name: str, change: Callable[[Any], None]) -> None:
         """Somebody else changes an object in place."""
-        edited = copy.deepcopy(self.objects[kind, namespace, name])
+        edited = _copied(self.objects[kind, namespace, name])
         change(edited)
         self._store((kind, namespace, name), edited)
 
@@ -183,7 +184,15 @@ class FakeCluster:
         self._version += 1
         self._applied.pop((kind, namespace, name), None)
         gone = self.objects.pop((kind, namespace, name))
-        self._history.append(Change(self._version, copy.deepcopy(gone), None))
+        self._history.append(Change(self._version, _copied(gone), None))
+
+    def copy(self) -> "FakeCluster":
+        """Another cluster, in which all is as it is in this one, and nothing was written."""
+        other = FakeCluster()
+        other.objects = {place: _copied(item) for place, item in self.objects.items()}
+        other._applied = {place: _copied(item) for place, item in self._applied.items()}
+        other._version, other._history = self._version, list(self._history)
+        return other
 
     def named(self, kind: Kind) -> dict[str, Manifest]:
         """All objects of a kind, in all namespaces, by name."""
@@ -202,7 +211,7 @@ class FakeCluster:
 
     def _store(self, place: Place, manifest: Manifest) -> None:
         before = self.objects.get(place)
-        was = copy.deepcopy(before)
+        was = _copied(before)
         metadata = manifest["metadata"]
         if before is None:
             metadata |= {"uid": f"uid-{self._version + 1}", "generation": 1}
@@ -215,7 +224,12 @@ class FakeCluster:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self.objects[place] = manifest
-        self._history.append(Change(self._version, was, copy.deepcopy(manifest)))
+        self._history.append(Change(self._version, was, _copied(manifest)))
+
+
+def _copied(tree: Any) -> Any:
+    """As a tree is after a way through the network."""
+    return json.loads(json.dumps(tree))
 
 
 def _place(manifest: Manifest) -> Place:
@@ -253,7 +267,7 @@ def _unguarded(manifest: Manifest) -> Manifest:
 def _without(found: Any, said: Any, says: Any) -> Any:
     """What is left of `found` without what a manager `said` and no longer `says`."""
     if not (isinstance(found, dict) and isinstance(said, dict) and isinstance(says, dict)):
-        return copy.deepcopy(found)
+        return _copied(found)
     return {
         key: _without(value, said.get(key), says.get(key))
         for key, value in found.items()
@@ -264,12 +278,12 @@ def _without(found: Any, said: Any, says: Any) -> Any:
 def _merge(found: Any, says: Any) -> Any:
     if isinstance(found, dict) and isinstance(says, dict):
         merged = {key: _merge(found.get(key), value) for key, value in says.items()}
-        return {**copy.deepcopy(found), **merged}
+        return {**_copied(found), **merged}
     if isinstance(found, list) and isinstance(says, list) and _named(found) and _named(says):
         by_name = {item["name"]: item for item in found}
         others = [item for item in found if item["name"] not in {item["name"] for item in says}]
-        return [_merge(by_name.get(item["name"]), item) for item in says] + copy.deepcopy(others)
-    return copy.deepcopy(says)
+        return [_merge(by_name.get(item["name"]), item) for item in says] + _copied(others)
+    return _copied(says)
 
 
 def _named(items: list[Any]) -> bool:
