@@ -1,0 +1,256 @@
+"""Values for each field of a LlamaServer's spec, good and bad, from the CRD's own schema.
+
+What is generated from them tries a new field without a new test: its documented example, the
+members of its enum and its bounds are the values, and whatever its schema forbids the bad ones.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import yaml
+
+from llamaservers import parsed, raw_server
+from slotkeeper.api.schema import crd
+from slotkeeper.api.server import InvalidSpec, LlamaServer
+
+Json = Any
+Path = tuple[str, ...]
+
+ITEM, VALUE = "[]", "{}"
+"""Steps of a path: an item of a list, a value of a map."""
+
+ABSENT = object()
+"""In place of a value: the field is not there."""
+
+BASES: Mapping[str, Mapping[str, Json]] = {
+    "gpu": {"gpu": {"count": 2}, "replicas": 2},
+    "cpu": {"gpu": {"count": 0}, "resources": {"limits": {"cpu": 8, "memory": "16Gi"}}},
+    "group": {"gpu": {"count": 1}, "workers": {"count": 2}},
+    "scaled": {"autoscaling": {"maxReplicas": 1000}},
+}
+"""Specs that differ in what they are made of: each field means something in one of them."""
+
+_TWO = [
+    {"type": "Pods", "value": 1, "periodSeconds": 60},
+    {"type": "Pods", "value": 3, "periodSeconds": 60},
+]
+
+NEEDS: Mapping[str, Mapping[str, Json]] = {
+    # A rule has it so.
+    "gpu.tensorSplit": {"gpu.count": 2},
+    "autoscaling.idleSeconds": {"autoscaling.minReplicas": 0},
+    "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
+    "balancer.resources.requests": {"balancer.resources.limits": ABSENT},
+    "update.strategy": {"update.maxSurge": ABSENT},
+    "balancer.routes[]": {"balancer.routes": ["/tokenize"]},
+    "placement.tolerations[].value": {"placement.tolerations[].operator": "Equal"},
+    "placement.tolerations[].tolerationSeconds": {"placement.tolerations[].effect": "NoExecute"},
+    "placement.topologySpread[].minDomains": {
+        "placement.topologySpread[].whenUnsatisfiable": "DoNotSchedule"
+    },
+    "podTemplate.env[].valueFrom": {"podTemplate.env[].value": ABSENT},
+    # It chooses among several.
+    "autoscaling.behavior.scaleUp.selectPolicy": {"autoscaling.behavior.scaleUp.policies": _TWO},
+    "autoscaling.behavior.scaleDown.selectPolicy": {
+        "autoscaling.behavior.scaleDown.policies": _TWO
+    },
+    # It names one of them.
+    "podTemplate.volumeMounts": {
+        "podTemplate.volumes": [
+            {"name": "certificates", "configMap": {"name": "certificates"}},
+            {"name": "certificatesx", "emptyDir": {}},
+        ]
+    },
+}
+"""What a field, or what it is a part of, needs beside it. A new row needs a reason."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the spec, an item of a list of it, or a value of a map."""
+
+    path: Path
+    schema: Mapping[str, Json]
+
+    @property
+    def name(self) -> str:
+        """Such as `model.adapters[].url`."""
+        return ".".join(self.path).replace(".[]", ITEM).replace(".{}", VALUE)
+
+    @cached_property
+    def own_example(self) -> Json:
+        """What its description gives as an example; ABSENT where it gives none."""
+        _, found, text = self.schema.get("description", "").partition("Example: ")
+        return yaml.safe_load(text) if found else ABSENT
+
+    @cached_property
+    def example(self) -> Json:
+        """Its own example, or the part of its parent's that is about it."""
+        own = self.own_example
+        if own is not ABSENT or self.path[-1] not in {ITEM, VALUE}:
+            return own
+        whole = by_path()[self.path[:-1]].example
+        if whole is ABSENT:
+            return ABSENT
+        return whole[0] if self.path[-1] == ITEM else next(iter(whole.values()))
+
+
+@cache
+def by_path() -> Mapping[Path, Field]:
+    """Each field of the spec."""
+    (version,) = crd()["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return {field.path: field for field in _below(spec, ())}
+
+
+def fields() -> list[Field]:
+    """Each field of the spec, from its beginning to its end."""
+    return list(by_path().values())
+
+
+def _below(schema: Mapping[str, Json], path: Path) -> Iterator[Field]:
+    parts = dict(schema.get("properties", {}))
+    parts |= {ITEM: schema["items"]} if "items" in schema else {}
+    more = schema.get("additionalProperties")
+    parts |= {VALUE: more} if isinstance(more, dict) else {}
+    for step, part in parts.items():
+        yield Field((*path, step), part)
+        yield from _below(part, (*path, step))
+
+
+def path_of(name: str) -> Path:
+    """The path of a field by its name."""
+    return tuple(name.replace(ITEM, f".{ITEM}").replace(VALUE, f".{VALUE}").split("."))
+
+
+def placed(spec: Mapping[str, Json], path: Path, value: Json) -> dict[str, Json]:
+    """The spec with this value at that path, or without the field for ABSENT.
+
+    What the field stands in is as it is in the spec; where it is not there, as its example has it.
+    """
+    result = copy.deepcopy(dict(spec))
+    place: Json = result
+    for depth, step in enumerate(path[:-1], start=1):
+        if step == ITEM:
+            place = place[0]
+        elif step == VALUE:
+            place = place[next(iter(place))]
+        else:
+            example = by_path()[path[:depth]].example
+            place = place.setdefault(step, {} if example is ABSENT else copy.deepcopy(example))
+    step = path[-1]
+    where = 0 if step == ITEM else next(iter(place)) if step == VALUE else step
+    if value is not ABSENT:
+        place[where] = copy.deepcopy(value)
+    elif step == ITEM or where in place:
+        del place[where]
+    return result
+
+
+def with_needs(spec: Mapping[str, Json], field: Field) -> dict[str, Json]:
+    """The spec with what the field needs beside it, and with what it stands in."""
+    result = copy.deepcopy(dict(spec))
+    for name, needs in NEEDS.items():
+        if field.path[: len(path_of(name))] == path_of(name):
+            for needed, value in needs.items():
+                result = placed(result, path_of(needed), value)
+    return result
+
+
+def base(name: str) -> dict[str, Json]:
+    """One of BASES as a whole spec."""
+    spec: dict[str, Json] = raw_server(**BASES[name])["spec"]
+    return spec
+
+
+def valid(spec: Mapping[str, Json]) -> LlamaServer | None:
+    """A server of that spec; None where it is refused."""
+    try:
+        return parsed({**raw_server(), "spec": spec})
+    except InvalidSpec:
+        return None
+
+
+def bounds(field: Field) -> list[Json]:
+    """The values that its schema names: of an enum, a bound, a switch."""
+    schema = field.schema
+    limits = [schema[limit] for limit in ("minimum", "maximum") if limit in schema]
+    switch = [False, True] if schema.get("type") == "boolean" else []
+    return [*schema.get("enum", []), *limits, *switch]
+
+
+def values(field: Field) -> list[Json]:
+    """What may be tried as a value: ABSENT, its example, what its schema names, and one beside."""
+    tried = [ABSENT, field.example, *bounds(field)]
+    if isinstance(field.example, str):
+        tried.append(f"{field.example}x")
+    return _unlike(tried)
+
+
+def bad_values(field: Field) -> list[Json]:
+    """What its schema forbids: of another type, beyond a bound, and none of an enum."""
+    return _unlike(
+        [
+            *_OF_OTHER_TYPES.get(_type(field.schema), ()),
+            *(["nonsense"] if field.schema.keys() & {"enum", "pattern"} else []),
+            *_beyond(field.schema),
+            *_too_many(field),
+            *_incomplete(field),
+        ]
+    )
+
+
+def _beyond(schema: Mapping[str, Json]) -> Iterator[Json]:
+    if "minimum" in schema:
+        yield schema["minimum"] - 1
+    if "maximum" in schema:
+        yield schema["maximum"] + 1
+    if "maxLength" in schema:
+        yield "a" * (schema["maxLength"] + 1)
+    if schema.get("minLength"):
+        yield ""
+    if schema.get("minItems"):
+        yield []
+
+
+def _too_many(field: Field) -> Iterator[Json]:
+    if most := field.schema.get("maxItems"):
+        yield [field.example[0]] * (most + 1)
+    if most := field.schema.get("maxProperties"):
+        some = next(iter(field.example.values()))
+        yield {f"example.com/a{number}": some for number in range(most + 1)}
+
+
+def _incomplete(field: Field) -> Iterator[Json]:
+    for one in field.schema.get("required", []):
+        if isinstance(field.example, dict):
+            yield {name: value for name, value in field.example.items() if name != one}
+
+
+_OF_OTHER_TYPES: Mapping[str, tuple[Json, ...]] = {
+    "integer": ("many", "1", 1.5, True, [], {}),
+    "number": ("many", "1", True, [], {}),
+    "string": (7, 7.5, True, [], {}),
+    "boolean": ("true", 1, [], {}),
+    "array": ("some", 7, {}, True),
+    "object": ("some", 7, [], True),
+    "int-or-string": (1.5, True, [], {}, "many", "-1", -1),
+    "any": (True, [], {}),
+}
+
+
+def _type(schema: Mapping[str, Json]) -> str:
+    if schema.get("x-kubernetes-int-or-string"):
+        return "int-or-string"
+    found: str = schema.get("type", "any")
+    return found
+
+
+def _unlike(found: list[Json]) -> list[Json]:
+    """Without what is there twice; True is not 1 here, as it is to Python."""
+    by_text = {"ABSENT" if one is ABSENT else json.dumps(one): one for one in found}
+    return list(by_text.values())
