@@ -157,13 +157,13 @@ class FakeCluster:
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """What has happened since that version; then the stream ends."""
-        for change in list(self._history):
+        since = int(resource_version or 0)
+        for change in [change for change in self._history if change.version > since]:
             place = _place(change.after or change.before or {})
             asked_for = (
                 place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
             )
-            event = change.event(labels)
-            if event and asked_for and change.version > int(resource_version or 0):
+            if asked_for and (event := change.event(labels)):
                 yield event
 
     def put(self, manifest: Manifest) -> Manifest:
