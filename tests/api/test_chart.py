@@ -18,7 +18,11 @@ OTHER = "team-b"
 BESIDE_ANOTHER = ("--set", "crds.enabled=false,rbac.aggregate=false")
 EVERYTHING = {
     "replicaCount": 2,
-    "images": {"operator": {"digest": "sha256:" + "0" * 64}, "balancer": {"tag": "9"}},
+    "images": {
+        "operator": {"digest": "sha256:" + "0" * 64},
+        "balancer": {"tag": "9"},
+        "llamaServerByComputeArch": {"7.5": "a:7", "default": "b:1"},
+    },
     "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"disk": "fast"},
     "tolerations": [{"key": "gpu", "operator": "Exists"}],

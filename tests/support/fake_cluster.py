@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slotkeeper.api.reasons import may_have
 from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import EVENTS, kind_of
 
@@ -137,6 +138,7 @@ class FakeCluster:
         self._admit("patch_status", manifest)
         if place not in self.objects:
             raise NotFound(404, "NotFound", f"{place[2]} not found")
+        _check_reasons(manifest["status"])
         guards = {"resourceVersion"} & set(manifest["metadata"])
         _check(
             {"metadata": {key: manifest["metadata"][key] for key in guards}}, self.objects[place]
@@ -234,6 +236,12 @@ def _check(manifest: Manifest, found: Manifest | None) -> None:
     # An apply creates what is not there, whatever version it names.
     if found is not None and version is not None and version != there["resourceVersion"]:
         raise Conflict(409, "Conflict", "the object has been modified")
+
+
+def _check_reasons(status: Manifest) -> None:
+    for condition in status.get("conditions", []):
+        kind, reason = condition["type"], condition["reason"]
+        assert may_have(kind, reason), f"{kind} must not have the reason {reason}"
 
 
 def _unguarded(manifest: Manifest) -> Manifest:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from provider import cli
+from slotkeeper.api import reasons
 from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.balancer.options import parse
@@ -42,6 +43,12 @@ def test_the_refused_flags_are_those_that_the_rules_refuse() -> None:
     ]
 
     assert "\n".join(["| flag | what to do |", "|---|---|", *rows, ""]) in servers
+
+
+def test_the_reasons_of_conditions_are_those_of_the_table() -> None:
+    servers = (ROOT / "docs/servers.md").read_text()
+
+    assert "\n".join(["|---|---|---|", *reasons.markdown(), ""]) in servers
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

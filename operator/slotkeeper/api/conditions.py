@@ -17,13 +17,17 @@ class ConditionType(StrEnum):
     """What a LlamaServer's conditions speak of."""
 
     READY = "Ready"
-    """The sum of the others: requests are served."""
+    """The sum of ModelReady, ReplicasReady and BalancerReady: the spec as it is now is served."""
     MODEL_READY = "ModelReady"
     """The model is downloaded and checked."""
     REPLICAS_READY = "ReplicasReady"
     """As many replicas serve as are wanted."""
     BALANCER_READY = "BalancerReady"
     """The balancer takes requests."""
+    SCALING_ACTIVE = "ScalingActive"
+    """Demand says how many replicas run."""
+    DEGRADED = "Degraded"
+    """Something is wrong that somebody has to mend, whether requests are served or not."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Condition(Struct):
     """One condition, in the shape of Kubernetes' own metav1.Condition."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """What the condition speaks of: Ready, ModelReady, ReplicasReady or BalancerReady."""
+    """What the condition speaks of: Ready, ModelReady, ReplicasReady, BalancerReady,
+    ScalingActive or Degraded."""
     status: Verdict
     """Whether it holds: True, False, or Unknown where it could not be found out."""
     reason: Annotated[

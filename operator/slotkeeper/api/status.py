@@ -28,6 +28,25 @@ class SlotsStatus(Struct):
     """Slots that work on a request."""
 
 
+class ScalingDecision(Struct):
+    """A change of the number of replicas."""
+
+    time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When it was decided, in RFC 3339."""
+
+    before: Count
+    """Replicas before it."""
+
+    after: Count
+    """Replicas after it."""
+
+    reason: Annotated[str, Field(max_length=64)]
+    """Why, as one word."""
+
+    message: Annotated[str, Field(max_length=1024)]
+    """Why, in slots."""
+
+
 class ScalingStatus(Struct):
     """The last decision on the number of replicas."""
 
@@ -40,6 +59,9 @@ class ScalingStatus(Struct):
 
     message: Annotated[str, Field(max_length=1024)]
     """Why, in slots. Example: "busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3"."""
+
+    decisions: Annotated[list[ScalingDecision], Field(max_length=10)] = Field(default_factory=list)
+    """The last ten changes of the number of replicas, the newest first."""
 
     last_scale_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     """When the number of replicas last changed, in RFC 3339."""
@@ -61,7 +83,8 @@ class LlamaServerStatus(Struct):
         },
     )
     """What holds and what does not: Ready sums up ModelReady, ReplicasReady and BalancerReady.
-    `kubectl wait --for=condition=Ready llamaserver/NAME` waits for all of them."""
+    `kubectl wait --for=condition=Ready llamaserver/NAME` waits for all of them. ScalingActive says
+    whether demand sets the number of replicas, Degraded whether something has to be mended."""
 
     replicas: Count = 0
     """Replicas that there are, ready or not."""

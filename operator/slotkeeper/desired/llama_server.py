@@ -52,7 +52,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
     ]
     return {
         "name": names.LLAMA_SERVER_CONTAINER,
-        "image": spec.image or images.llama_server,
+        "image": spec.image or images.llama_server_for(spec.gpu),
         "imagePullPolicy": images.pull_policy,
         # No command: an image's entrypoint knows where its llama-server is.
         "args": argv(_serving(server)),

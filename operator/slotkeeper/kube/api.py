@@ -29,6 +29,8 @@ FIELD_MANAGER = "slotkeeper"
 """Whose fields are whose, in `metadata.managedFields`."""
 
 JSON = "application/json"
+READ = {"Accept": JSON}
+METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # JSON is YAML, and the API server takes an apply under this name only.
 APPLY = "application/apply-patch+yaml"
 
@@ -102,7 +104,9 @@ class ApiCluster:
     ) -> Listing:
         """See Cluster."""
         query = {"labelSelector": _selector(labels), "fieldSelector": _named(name)}
-        return _listing(kind, await self._json("GET", _path(kind, namespace), query))
+        accept = METADATA if kind.metadata_only else JSON
+        found = await self._json("GET", _path(kind, namespace), query, accept=accept)
+        return _listing(kind, found)
 
     async def pages(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
@@ -201,10 +205,15 @@ class ApiCluster:
         *,
         body: Manifest | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> Manifest:
         try:
             response = await self._request(
-                method, path, query or {}, body=body, content_type=content_type
+                method,
+                path,
+                query or {},
+                body=body,
+                headers={"Accept": accept, "Content-Type": content_type},
             )
             found: Manifest = json.loads(await response.read())
         except _BROKEN as error:
@@ -218,21 +227,19 @@ class ApiCluster:
         query: Mapping[str, str],
         *,
         body: Manifest | None = None,
-        content_type: str = JSON,
+        headers: Mapping[str, str] = READ,
         timeout: aiohttp.ClientTimeout = REQUEST,  # noqa: ASYNC109 (aiohttp's, not a cancel scope)
     ) -> aiohttp.ClientResponse:
         set_values = urlencode({key: value for key, value in query.items() if value})
         target = f"{path}?{set_values}" if set_values else path
-        headers = {**self._client.default_headers, "Accept": JSON, "Content-Type": content_type}
+        sent = {**self._client.default_headers, **headers}
         # Not through the client's `param_serialize`: it copies each body once more, which is half
         # of what a request costs here.
-        await self._client.update_params_for_auth(
-            headers, {}, ["BearerToken"], target, method, body
-        )
+        await self._client.update_params_for_auth(sent, {}, ["BearerToken"], target, method, body)
         answer = await self._client.rest_client.request(
             method,
             self._client.configuration.host + target,
-            headers=headers,
+            headers=sent,
             body=body,
             _request_timeout=timeout,
         )

@@ -10,12 +10,14 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of namespaced object, with the plural that URLs use. Core's group is empty."""
+    """A kind of object, with the plural that URLs use. Core's group is empty."""
 
     group: str
     version: str
     plural: str
     kind: str
+    metadata_only: bool = False
+    """Lists have the objects' metadata alone: it is all that is asked of large ones."""
 
     @property
     def api_version(self) -> str:

@@ -13,6 +13,7 @@ NETWORK_POLICIES = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPo
 DISRUPTION_BUDGETS = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 PODS = Kind("", "v1", "pods", "Pod")
 ENDPOINT_SLICES = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+NODES = Kind("", "v1", "nodes", "Node", metadata_only=True)
 EVENTS = Kind("", "v1", "events", "Event")
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 
@@ -31,7 +32,7 @@ CHILDREN = (
 
 _KINDS = {
     (kind.api_version, kind.kind): kind
-    for kind in (LLAMA_SERVERS, *CHILDREN, PODS, ENDPOINT_SLICES, EVENTS)
+    for kind in (LLAMA_SERVERS, *CHILDREN, PODS, ENDPOINT_SLICES, EVENTS, NODES)
 }
 
 

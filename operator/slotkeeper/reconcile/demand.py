@@ -12,6 +12,7 @@ from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.pods import is_ready
 from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.rhythm import Rhythm, chosen
 from slotkeeper.scaling.decide import LATCH_SECONDS, Sample
 
 LOOK_SECONDS = 1.0
@@ -37,6 +38,7 @@ class Reading:
 class _Watched:
     since: float
     addresses: tuple[str, ...]
+    rhythm: Rhythm = field(default_factory=Rhythm)
     readings: deque[Reading] = field(default_factory=deque)
 
 
@@ -54,10 +56,16 @@ class Demand:
         self._keep = keep_seconds
         self._watched: dict[Key, _Watched] = {}
 
-    def watch(self, key: Key, addresses: Iterable[str]) -> None:
-        """Look at the balancers with these addresses (HOST:PORT) from now on."""
+    def watch(self, key: Key, addresses: Iterable[str], *, scaled: bool = True) -> None:
+        """Look at the balancers with these addresses (HOST:PORT) from now on.
+
+        Where no replicas hang on it, since the server is not `scaled` by demand, looks are rarer
+        once there are many such servers.
+        """
         watched = self._watched.setdefault(key, _Watched(self._now(), ()))
-        watched.addresses = tuple(addresses)
+        if watched.addresses != (known := tuple(addresses)):
+            watched.addresses, watched.rhythm = known, Rhythm()
+        watched.rhythm.urgent = scaled
 
     def forget(self, key: Key) -> None:
         """Look no longer, and drop what is known."""
@@ -84,14 +92,16 @@ class Demand:
         return not watched.readings and self._now() - watched.since < SETTLING_SECONDS
 
     async def look(self) -> None:
-        """Read every balancer once."""
-        await asyncio.gather(*map(self._look, list(self._watched.values())))
+        """Read every balancer that is due."""
+        now = self._now()
+        there = [watched for watched in self._watched.values() if watched.addresses]
+        due = chosen(there, lambda watched: watched.rhythm, now)
+        await asyncio.gather(*(self._look(watched, now) for watched in due))
 
-    async def _look(self, watched: _Watched) -> None:
-        if not watched.addresses:
-            return
+    async def _look(self, watched: _Watched, now: float) -> None:
         asked = await asyncio.gather(*map(self._ask, watched.addresses))
         said = [reading for reading in asked if reading]
+        watched.rhythm.looked(now, answered=bool(said))
         # One that stands by has only what it holds itself: without the one that leads its numbers
         # would be too low, and without its own the other's are right but for a moment's requests.
         if not any(reading.leads for reading in said):

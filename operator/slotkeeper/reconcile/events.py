@@ -20,18 +20,26 @@ class Happening:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    each_time: bool = False
+    """Worth saying as often as it happens. Else once an hour for each spec is enough: what comes
+    and goes would fill the list."""
 
 
 def event(happening: Happening, server: Manifest, now: datetime) -> Manifest:
     """The Event of a happening.
 
-    Its name follows from the happening and from the server's resource version: said again of the
-    same state, by an operator that was stopped before it could write the new one, it is a conflict
-    instead of a second event.
+    Its name follows from the happening and from the server's resource version, or else from its
+    generation and the hour. Said again of the same state, by an operator that was stopped before it
+    could write the new one, it is a conflict instead of a second event.
     """
     metadata = server["metadata"]
-    occasion = (metadata["uid"], metadata["resourceVersion"], happening.reason, happening.message)
-    digest = hashlib.sha256("\0".join(occasion).encode()).hexdigest()[:16]
+    occasion = (
+        metadata["resourceVersion"]
+        if happening.each_time
+        else f"{metadata.get('generation', 0)} {now:%Y-%m-%dT%H}"
+    )
+    said = (metadata["uid"], occasion, happening.reason, happening.message)
+    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",

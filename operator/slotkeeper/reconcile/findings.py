@@ -1,10 +1,12 @@
 """What holds of a server and what does not: its conditions without their times. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from slotkeeper.api.conditions import ConditionType, Finding
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.reasons import Reason, Sort, sort
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -18,30 +20,44 @@ from slotkeeper.reconcile.pods import (
     is_fetching,
     is_ready,
     model_trouble,
+    no_matching_node,
     refusal,
 )
-
-IN_PROGRESS = frozenset(
-    {"Pending", "Replacing", "Downloading", "Starting", "Loading", "Updating", "ScaledToZero"}
-    | {"WaitingForSecret", "Suspended"}
-)
-"""Reasons that time alone will change, or that somebody wants. All other ones are troubles."""
+from slotkeeper.reconcile.scale import BY_HAND, Scaling
+from slotkeeper.scaling.decide import Reason as Decided
 
 
-def findings(server: LlamaServer, observed: Observed, refused: Trouble | None) -> list[Finding]:
+@dataclass(frozen=True)
+class Part:
+    """One condition, and what is wrong beside it."""
+
+    finding: Finding
+    trouble: Trouble | None = None
+    """What somebody has to mend. The condition may hold all the same."""
+
+
+def findings(
+    server: LlamaServer, observed: Observed, scaling: Scaling, refused: Trouble | None
+) -> list[Finding]:
     """All conditions of a valid server; `refused` is why one of its children could not be made."""
     if server.spec.suspend and not refused:
         return _suspended()
     parts = [_model(observed), _replicas(server, observed), _balancer(server, observed)]
-    return [_ready(server, parts, refused), *parts]
+    scales = _scaling(server, scaling)
+    return [
+        _ready(server, [part.finding for part in parts], refused),
+        *(part.finding for part in parts),
+        scales.finding,
+        _degraded([*parts, scales], refused),
+    ]
 
 
 def invalid(message: str) -> list[Finding]:
     """All conditions of a server that says what cannot be."""
-    others = (kind for kind in ConditionType if kind is not ConditionType.READY)
+    said = {ConditionType.READY: "False", ConditionType.DEGRADED: "True"}
     return [
-        Finding(ConditionType.READY, "False", "InvalidSpec", message),
-        *(Finding(kind, "Unknown", "InvalidSpec", message) for kind in others),
+        _finding(kind, said.get(kind, "Unknown"), Reason.INVALID_SPEC, message)
+        for kind in ConditionType
     ]
 
 
@@ -52,7 +68,12 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
 
 def _suspended() -> list[Finding]:
     message = "neither replicas nor balancers run while spec.suspend is true"
-    return [Finding(kind, "False", "Suspended", message) for kind in ConditionType]
+    return [
+        _finding(kind, "False", Reason.SUSPENDED, message)
+        if kind is not ConditionType.DEGRADED
+        else _finding(kind, "False", Reason.AS_EXPECTED, message)
+        for kind in ConditionType
+    ]
 
 
 def _ready(server: LlamaServer, parts: Sequence[Finding], refused: Trouble | None) -> Finding:
@@ -60,61 +81,84 @@ def _ready(server: LlamaServer, parts: Sequence[Finding], refused: Trouble | Non
         return _not(ConditionType.READY, refused)
     lacking = (part for part in parts if part.status != "True")
     # A trouble rather than what waits for it: no model is downloaded where no pod has a node.
-    worst = min(lacking, key=lambda part: part.reason in IN_PROGRESS, default=None)
+    worst = min(lacking, key=lambda part: not _is_trouble(part.reason), default=None)
     if worst:
-        return Finding(ConditionType.READY, "False", worst.reason, worst.message)
-    return Finding(ConditionType.READY, "True", "Serving", f"serves at {names.endpoint(server)}")
+        return _finding(ConditionType.READY, "False", Reason(worst.reason), worst.message)
+    message = f"serves at {names.endpoint(server)}"
+    return _finding(ConditionType.READY, "True", Reason.SERVING, message)
 
 
-def _model(observed: Observed) -> Finding:
+def _degraded(parts: Sequence[Part], refused: Trouble | None) -> Finding:
+    kind = ConditionType.DEGRADED
+    troubles = [part.trouble for part in parts if part.trouble]
+    for trouble in (refused, *troubles):
+        # What only waits for another's end is no trouble.
+        if trouble and _is_trouble(trouble.reason):
+            return _finding(kind, "True", Reason(trouble.reason), trouble.message)
+    return _finding(kind, "False", Reason.AS_EXPECTED, "nothing is known to be wrong")
+
+
+def _model(observed: Observed) -> Part:
     kind = ConditionType.MODEL_READY
     pods = _current(observed)
+    failure = next(filter(None, map(model_trouble, pods)), None)
     if any(map(fetched, pods)):
-        return Finding(kind, "True", "Downloaded", "the model is downloaded and checked")
-    for pod in pods:
-        if failure := model_trouble(pod):
-            return _not(kind, failure)
+        message = "the model is downloaded and checked"
+        return Part(_finding(kind, "True", Reason.DOWNLOADED, message), failure)
+    if failure:
+        return Part(_not(kind, failure), failure)
     if any(map(is_fetching, pods)):
-        return Finding(kind, "False", "Downloading", "the model is being downloaded")
+        message = "the model is being downloaded"
+        return Part(_finding(kind, "False", Reason.DOWNLOADING, message))
     if observed.current == 0:
-        return Finding(kind, "Unknown", "ScaledToZero", "no replica runs that would download it")
-    return Finding(kind, "False", "Pending", "no replica has begun to download the model")
+        message = "no replica runs that would download it"
+        return Part(_finding(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
+    message = "no replica has begun to download the model"
+    return Part(_finding(kind, "False", Reason.PENDING, message))
 
 
-def _replicas(server: LlamaServer, observed: Observed) -> Finding:
+def _replicas(server: LlamaServer, observed: Observed) -> Part:
     kind = ConditionType.REPLICAS_READY
     if observed.replicas is None:
-        return Finding(kind, "False", "Pending", "no replica has been started")
+        return Part(_finding(kind, "False", Reason.PENDING, "no replica has been started"))
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
+    failure = refusal(observed.replicas) or _pods_trouble(server, observed)
     seen = status.get("observedGeneration", 0) >= observed.replicas["metadata"]["generation"]
     if not seen and before.get("observedGeneration") == server.generation:
         # Kubernetes has yet to count what the scaler asked for: that makes nothing less ready.
-        return Finding(kind, before["status"], before["reason"], before["message"])
+        said = Finding(kind, before["status"], before["reason"], before["message"])
+        return Part(said, failure)
     bounds = server.spec.autoscaling
     # More than the least is the scaler's business: a busy server that grows is no less ready.
     needed = bounds.min_replicas if bounds else server.spec.replicas
     ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
     counted = f"{ready} of {observed.current} replicas ready"
-    # A leader waits for its workers: their trouble is the cause.
-    pods = [*observed.worker_pods, *observed.replica_pods]
-    failure = refusal(observed.replicas) or first_trouble(pods, server.spec.gpu)
     rest = f"; {failure.message}" if failure else ""
     if seen and min(ready, updated) >= needed and updated == status.get("replicas", 0):
-        reason = "AsWanted" if observed.current else "ScaledToZero"
-        return Finding(kind, "True", reason, counted + rest)
+        reason = Reason.AS_WANTED if observed.current else Reason.SCALED_TO_ZERO
+        return Part(_finding(kind, "True", reason, counted + rest), failure)
     if failure:
-        return Finding(kind, "False", failure.reason, counted + rest)
+        return Part(_finding(kind, "False", Reason(failure.reason), counted + rest), failure)
     if ready >= needed:
-        reason, rest = "Updating", f", {updated} of them as specified now"
+        reason, rest = Reason.UPDATING, f", {updated} of them as specified now"
     elif any(map(fetched, _current(observed))):
-        reason, rest = "Loading", "; the model is being loaded"
+        reason, rest = Reason.LOADING, "; the model is being loaded"
     else:
-        reason = "Starting"
-    return Finding(kind, "False", reason, counted + rest)
+        reason = Reason.STARTING
+    return Part(_finding(kind, "False", reason, counted + rest))
 
 
-def _balancer(server: LlamaServer, observed: Observed) -> Finding:
+def _pods_trouble(server: LlamaServer, observed: Observed) -> Trouble | None:
+    gpu = server.spec.gpu
+    # A leader waits for its workers: their trouble is the cause.
+    failure = first_trouble([*observed.worker_pods, *observed.replica_pods], gpu)
+    if failure and failure.reason == Reason.UNSCHEDULABLE:
+        return no_matching_node(gpu, observed.compute_arches) or failure
+    return failure
+
+
+def _balancer(server: LlamaServer, observed: Observed) -> Part:
     kind = ConditionType.BALANCER_READY
     ready = sum(map(is_ready, observed.balancer_pods))
     failure = first_trouble(observed.balancer_pods, Gpu(count=0)) or awaited_secret(
@@ -124,10 +168,31 @@ def _balancer(server: LlamaServer, observed: Observed) -> Finding:
         # The others only stand by: one takes all requests.
         counted = f"{ready}/{server.spec.balancer.replicas} balancers take requests"
         rest = f"; {failure.message}" if failure else ""
-        return Finding(kind, "True", "TakesRequests", counted + rest)
+        return Part(_finding(kind, "True", Reason.TAKES_REQUESTS, counted + rest), failure)
     if failure:
-        return _not(kind, failure)
-    return Finding(kind, "False", "Starting", "the balancer is being started")
+        return Part(_not(kind, failure), failure)
+    return Part(_finding(kind, "False", Reason.STARTING, "the balancer is being started"))
+
+
+def _scaling(server: LlamaServer, scaling: Scaling) -> Part:
+    kind = ConditionType.SCALING_ACTIVE
+    before = condition(server.status, kind)
+    if scaling.wanted.reason in BY_HAND:
+        message = "autoscaling is not set: spec.replicas says how many replicas run"
+        return Part(_finding(kind, "False", Reason.NOT_AUTOSCALED, message))
+    if scaling.wanted.reason != Decided.NO_NUMBERS:
+        message = "the balancer's numbers say how many replicas run"
+        return Part(_finding(kind, "True", Reason.FOLLOWS_DEMAND, message))
+    known = before.get("reason") in {Reason.FOLLOWS_DEMAND, Reason.NO_NUMBERS}
+    if scaling.settling and known:
+        return Part(Finding(kind, before["status"], before["reason"], before["message"]))
+    if scaling.settling or not server.status.get("readyReplicas"):
+        message = "the balancer's first numbers are awaited"
+        return Part(_finding(kind, "Unknown", Reason.STARTING, message))
+    message = "no balancer tells its numbers: the number of replicas stays as it is"
+    return Part(
+        _finding(kind, "False", Reason.NO_NUMBERS, message), Trouble(Reason.NO_NUMBERS, message)
+    )
 
 
 def _current(observed: Observed) -> list[Manifest]:
@@ -138,5 +203,13 @@ def _current(observed: Observed) -> list[Manifest]:
     return [pod for pod in observed.replica_pods if fetch_command(pod) == wanted]
 
 
+def _is_trouble(reason: str) -> bool:
+    return sort(Reason(reason)) is Sort.TROUBLE
+
+
 def _not(kind: ConditionType, found: Trouble) -> Finding:
-    return Finding(kind, "False", found.reason, found.message)
+    return _finding(kind, "False", Reason(found.reason), found.message)
+
+
+def _finding(kind: ConditionType, status: Any, reason: Reason, message: str) -> Finding:
+    return Finding(kind, status, reason.value, message)

@@ -16,7 +16,8 @@ from random import SystemRandom
 import httpx
 from prometheus_client import REGISTRY, start_http_server
 
-from slotkeeper.desired.images import Images
+from slotkeeper.api.arch import normalise
+from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.kube.api import ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
@@ -70,7 +71,11 @@ async def _until_told(flags: argparse.Namespace) -> None:
 
 async def _run(flags: argparse.Namespace) -> None:
     images = Images(
-        flags.llama_server_image, flags.balancer_image, flags.model_image, flags.image_pull_policy
+        flags.llama_server_image,
+        flags.balancer_image,
+        flags.model_image,
+        flags.image_pull_policy,
+        dict(flags.llama_server_image_for),
     )
     queue = Queue(SystemRandom())
     metrics = Metrics(REGISTRY, lambda: len(queue))
@@ -103,6 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--llama-server-image", required=True, metavar="IMAGE", help="image of the replicas")
+    add(
+        "--llama-server-image-for",
+        type=_image_for,
+        action="append",
+        default=[],
+        metavar="ARCH=IMAGE",
+        help="image of replicas whose GPUs have this compute capability, such as 7.5; for ARCH "
+        f"{ANY_ARCH}, of all other replicas with GPUs (default: --llama-server-image)",
+    )
     add("--balancer-image", required=True, metavar="IMAGE", help="image of the balancers")
     add("--model-image", required=True, metavar="IMAGE", help="image that downloads the models")
     add(
@@ -153,6 +167,16 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not host:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _image_for(text: str) -> tuple[str, str]:
+    arch, _, image = text.partition("=")
+    if not image:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ARCH=IMAGE")
+    try:
+        return arch if arch == ANY_ARCH else normalise(arch), image
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{arch!r} {error}, or {ANY_ARCH}") from None
 
 
 def _own_namespace() -> str:

@@ -1,6 +1,6 @@
 """What there is in the cluster for one server, as the store knows it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.server import LlamaServer
@@ -25,6 +25,8 @@ class Observed:
     """Pods, without those that are about to go."""
     replicas: Manifest | None
     """The replicas' Deployment, or the StatefulSet of those that have workers."""
+    compute_arches: Sequence[str] | None = None
+    """Compute capabilities of the cluster's GPUs, where a replica waits for one; else None."""
 
     @property
     def current(self) -> int | None:

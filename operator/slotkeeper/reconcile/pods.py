@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.reasons import Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 
@@ -23,7 +24,7 @@ _IMAGE_REASONS = {
 class Trouble:
     """Why something does not run: a reason for programs, a sentence for people."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -59,7 +60,7 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
         ]
         if secrets and _condition(pod, "PodReadyToStartContainers").get("status") == "False":
             return Trouble(
-                "WaitingForSecret",
+                Reason.WAITING_FOR_SECRET,
                 f"a balancer waits for its Secret {secrets[0]}: it must be in the server's "
                 "namespace (balancer.apiKeys.secretName)",
             )
@@ -96,18 +97,38 @@ def refusal(deployment: Manifest | None) -> Trouble | None:
     conditions = (deployment or {}).get("status", {}).get("conditions", [])
     for condition in conditions:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Trouble("PodsRefused", condition.get("message", ""))
+            return Trouble(Reason.PODS_REFUSED, condition.get("message", ""))
     return None
 
 
-def _unschedulable(pod: Manifest, gpu: Gpu) -> Trouble | None:
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("reason") != "Unschedulable":
+def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Trouble | None:
+    """Why no node can have a replica, where the cluster's compute capabilities say so.
+
+    None where one has the right GPUs, or where it is not known which ones there are.
+    """
+    if gpu.compute_arch is None or arches is None or gpu.compute_arch in arches:
         return None
-    message = scheduled.get("message", "")
+    there_are = (
+        f"the cluster has {', '.join(arches)}"
+        if arches
+        else "no node is labelled with one, as GPU feature discovery does"
+    )
+    message = f"no node has GPUs of compute capability {gpu.compute_arch}: {there_are}"
+    return Trouble(Reason.NO_MATCHING_NODE, message)
+
+
+def is_unschedulable(pod: Manifest) -> bool:
+    """Whether the scheduler finds no node for this pod."""
+    return _condition(pod, "PodScheduled").get("reason") == "Unschedulable"
+
+
+def _unschedulable(pod: Manifest, gpu: Gpu) -> Trouble | None:
+    if not is_unschedulable(pod):
+        return None
+    message = _condition(pod, "PodScheduled").get("message", "")
     if gpu.count and f"Insufficient {gpu.resource}" in message:
         message = f"waiting for {gpu.count} {gpu.resource}: {message}"
-    return Trouble("Unschedulable", message)
+    return Trouble(Reason.UNSCHEDULABLE, message)
 
 
 def _container_trouble(status: Manifest) -> Trouble | None:
@@ -115,9 +136,9 @@ def _container_trouble(status: Manifest) -> Trouble | None:
     waiting = state.get("waiting", {})
     if waiting.get("reason") in _IMAGE_REASONS:
         said = waiting.get("message") or waiting["reason"]
-        return Trouble("ImagePullFailed", f"cannot pull image {status['image']}: {said}")
+        return Trouble(Reason.IMAGE_PULL_FAILED, f"cannot pull image {status['image']}: {said}")
     if waiting.get("reason") in {"CreateContainerConfigError", "CreateContainerError"}:
-        return Trouble("ContainerNotCreated", waiting.get("message", ""))
+        return Trouble(Reason.CONTAINER_NOT_CREATED, waiting.get("message", ""))
     if status.get("ready"):
         return None
     # While it is tried again, what went wrong last still is what is known.
@@ -126,15 +147,15 @@ def _container_trouble(status: Manifest) -> Trouble | None:
         return None
     if status["name"] == names.MODEL_CONTAINER:
         return _model_failure(terminated)
-    return Trouble("CrashLooping", f"{status['name']} {_ending(terminated)}")
+    return Trouble(Reason.CRASH_LOOPING, f"{status['name']} {_ending(terminated)}")
 
 
 def _model_failure(terminated: Manifest) -> Trouble:
     try:
         said = json.loads(terminated.get("message", ""))
-        return Trouble(str(said["reason"]), str(said["message"]))
+        return Trouble(Reason(said["reason"]), str(said["message"]))
     except (ValueError, KeyError, TypeError):
-        return Trouble("ModelFailed", f"the model's download {_ending(terminated)}")
+        return Trouble(Reason.MODEL_FAILED, f"the model's download {_ending(terminated)}")
 
 
 def _ending(terminated: Manifest) -> str:

@@ -1,9 +1,10 @@
 """One server, from what is to what should be: observe, decide, plan, apply, say."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slotkeeper.api.conditions import Finding
+from slotkeeper.api.reasons import Reason
 from slotkeeper.api.server import KIND, InvalidSpec, LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -15,12 +16,12 @@ from slotkeeper.reconcile.apply import apply
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening, event
+from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
 from slotkeeper.reconcile.plan import Child, Plan, plan_changes
-from slotkeeper.reconcile.pods import Trouble
+from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.scale import BY_HAND, Wanted, wanted
-from slotkeeper.reconcile.status import Scaling
+from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, wanted
 from slotkeeper.reconcile.store import Store
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Reconciler:
         self._images = images
         self._clock = clock
         self._quiet = quiet_seconds
+        self._nodes = Nodes(cluster, clock.monotonic)
         self._known: dict[Key, Known] = {}
         self._hidden: dict[Key, set[Child]] = {}
         """Children that stand there without the label by which watches show them."""
@@ -107,7 +109,7 @@ class Reconciler:
             except ApiError as refusal:
                 if not _is_final(refusal):
                     raise
-                refused, error = Trouble("ChildRefused", refusal.message), refusal
+                refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
             seen = await self._look(key)
             if seen is None:
                 return
@@ -161,8 +163,13 @@ class Reconciler:
             await self._write(raw, said, status.happenings(raw.get("status") or {}, found, None))
             return None
         observed = observe(self._store, server, await self._find_hidden(key))
+        pods = [*observed.worker_pods, *observed.replica_pods]
+        if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
+            arches = await self._nodes.compute_arches()
+            observed = replace(observed, compute_arches=arches)
         self._known[key] = Known(server, observed.current)
-        self._demand.watch(key, addresses(observed.balancer_pods))
+        scaled = server.spec.autoscaling is not None
+        self._demand.watch(key, addresses(observed.balancer_pods), scaled=scaled)
         return Seen(raw, server, observed)
 
     async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
@@ -200,7 +207,7 @@ class Reconciler:
         return scaling, plan_changes(desired, seen.observed.children, seen.server.uid)
 
     async def _say(self, key: Key, seen: Seen, scaling: Scaling, refused: Trouble | None) -> None:
-        found: list[Finding] = findings.findings(seen.server, seen.observed, refused)
+        found: list[Finding] = findings.findings(seen.server, seen.observed, scaling, refused)
         said = status.status(
             seen.server,
             seen.observed,
@@ -267,8 +274,12 @@ def _taken(plan: Plan, server: LlamaServer) -> Trouble | None:
         child = f"{item['kind']} {item['metadata']['name']}"
         owners = item["metadata"].get("ownerReferences") or []
         if any(owner["kind"] == KIND and owner["name"] == server.name for owner in owners):
-            return Trouble("Replacing", f"{child} of the deleted server of this name still goes")
-        return Trouble("NameTaken", f"{child} is there already and does not belong to this server")
+            return Trouble(
+                Reason.REPLACING, f"{child} of the deleted server of this name still goes"
+            )
+        return Trouble(
+            Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
+        )
     return None
 
 

@@ -21,6 +21,22 @@ class Wanted:
     message: str
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """The decision of this look, and how many replicas there were before it."""
+
+    wanted: Wanted
+    before: int | None
+    """None where there was no Deployment."""
+    settling: bool
+    """It is too early after a start to say that there are no numbers."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the number of replicas changes with this decision."""
+        return self.before is not None and self.before != self.wanted.replicas
+
+
 def wanted(
     server: LlamaServer,
     current: int | None,

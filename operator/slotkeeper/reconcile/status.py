@@ -1,39 +1,31 @@
 """What a server's status says. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from slotkeeper.api.conditions import ConditionType, Finding, conditions, rfc3339
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.api.status import LlamaServerStatus, ModelStatus, ScalingStatus, SlotsStatus
+from slotkeeper.api.status import (
+    LlamaServerStatus,
+    ModelStatus,
+    ScalingDecision,
+    ScalingStatus,
+    SlotsStatus,
+)
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.reconcile.demand import Reading
 from slotkeeper.reconcile.events import Happening
-from slotkeeper.reconcile.findings import IN_PROGRESS, condition
+from slotkeeper.reconcile.findings import condition
 from slotkeeper.reconcile.observe import Observed
-from slotkeeper.reconcile.scale import BY_HAND, Wanted
+from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted
 
 Status = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Scaling:
-    """The decision of this look, and how many replicas there were before it."""
-
-    wanted: Wanted
-    before: int | None
-    """None where there was no Deployment."""
-    settling: bool
-    """It is too early after a start to say that there are no numbers."""
-
-    @property
-    def scaled(self) -> bool:
-        """Whether the number of replicas changes with this decision."""
-        return self.before is not None and self.before != self.wanted.replicas
+DECISIONS = 10
+"""Changes of the number of replicas that are kept."""
 
 
 def status(
@@ -83,19 +75,21 @@ def happenings(
 ) -> list[Happening]:
     """What is worth an event: replicas more or fewer, ready, a new trouble."""
     found = [_scaled(scaling.before, scaling.wanted)] if scaling and scaling.scaled else []
-    ready = next(finding for finding in findings if finding.type is ConditionType.READY)
-    was = condition(before, ready.type).get("reason")
-    if ready.reason != was and ready.status == "True":
+    said = {finding.type: finding for finding in findings}
+    ready, degraded = said[ConditionType.READY], said[ConditionType.DEGRADED]
+    if ready.status == "True" and condition(before, ready.type).get("status") != "True":
         found.append(Happening("Normal", "Ready", ready.message))
-    elif ready.reason != was and ready.reason not in IN_PROGRESS:
-        found.append(Happening("Warning", ready.reason, ready.message))
+    if degraded.status == "True" and condition(before, degraded.type).get("reason") != (
+        degraded.reason
+    ):
+        found.append(Happening("Warning", degraded.reason, degraded.message))
     return found
 
 
 def _scaled(before: int | None, wanted: Wanted) -> Happening:
     reason = "ScaledUp" if wanted.replicas > (before or 0) else "ScaledDown"
     change = f": {before} -> {wanted.replicas}" if wanted.reason in BY_HAND else ""
-    return Happening("Normal", reason, wanted.message + change)
+    return Happening("Normal", reason, wanted.message + change, each_time=True)
 
 
 def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[SlotsStatus, int]:
@@ -120,5 +114,23 @@ def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingSta
         wanted=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,
+        decisions=_decisions(before, scaling, now),
         last_scale_time=rfc3339(now) if scaled else before.get("lastScaleTime"),
     )
+
+
+def _decisions(before: Mapping[str, Any], scaling: Scaling, now: datetime) -> list[ScalingDecision]:
+    decisions = [ScalingDecision.model_validate(each) for each in before.get("decisions", [])]
+    # By the last status, where the operator was stopped between the change and its status.
+    was = scaling.before if scaling.scaled else before.get("wanted")
+    wanted = scaling.wanted
+    if was is None or was == wanted.replicas:
+        return decisions
+    made = ScalingDecision(
+        time=rfc3339(now),
+        before=was,
+        after=wanted.replicas,
+        reason=wanted.reason,
+        message=wanted.message,
+    )
+    return [made, *decisions][:DECISIONS]

@@ -9,11 +9,11 @@ from slotkeeper.kube.cluster import Kind
 READ = {"get", "list", "watch"}
 OWN_A_CHILD = READ | {"create", "patch", "delete"}
 
-FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "nodes", "escalate", "bind", "impersonate"}
+FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "escalate", "bind", "impersonate"}
 """What no rule may name. Tokens and prompts are none of the operator's business."""
 
 
-@pytest.mark.parametrize("name", ["watched", "own"])
+@pytest.mark.parametrize("name", ["watched", "own", "nodes"])
 def test_no_rule_is_a_wildcard_or_reaches_for_secrets(name: str) -> None:
     named = {word for rule in rules(name) for words in rule.values() for word in words}
 
@@ -21,7 +21,11 @@ def test_no_rule_is_a_wildcard_or_reaches_for_secrets(name: str) -> None:
 
 
 def test_there_are_no_other_rules_for_the_operator() -> None:
-    assert {file.name for file in CHART.glob("files/rbac/*")} == {"own.yaml", "watched.yaml"}
+    assert {file.name for file in CHART.glob("files/rbac/*")} == {
+        "nodes.yaml",
+        "own.yaml",
+        "watched.yaml",
+    }
 
 
 @pytest.mark.parametrize("kind", kinds.CHILDREN, ids=lambda kind: kind.plural)
@@ -42,6 +46,11 @@ def test_the_operator_may_do_no_more_with_what_is_not_its_own(
     group: str, resource: str, verbs: set[str]
 ) -> None:
     assert _granted(rules("watched"), group, resource) == verbs
+
+
+def test_the_operator_may_only_list_nodes() -> None:
+    assert _granted(rules("nodes"), "", "nodes") == {"list"}
+    assert _granted(rules("watched"), "", "nodes") == set()
 
 
 def test_the_operator_may_lead_and_watch_its_own_lease() -> None:

@@ -25,5 +25,25 @@ def test_an_address_without_host_or_port_is_refused(
     assert "HOST:PORT" in capsys.readouterr().err
 
 
+def test_images_are_told_apart_by_compute_arch_however_it_is_written() -> None:
+    said = ["--llama-server-image-for=sm_75=a:7", "--llama-server-image-for=default=b@sha256:1=2"]
+
+    flags = _parser().parse_args([*IMAGES, *said])
+
+    assert flags.llama_server_image_for == [("7.5", "a:7"), ("default", "b@sha256:1=2")]
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"), [("7.5", "ARCH=IMAGE"), ("ampere=a", "such as 7.5, 75, sm_75")]
+)
+def test_an_image_for_what_is_no_compute_arch_is_refused(
+    said: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args([*IMAGES, "--llama-server-image-for", said])
+
+    assert complaint in capsys.readouterr().err
+
+
 def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert _parser().parse_args([*IMAGES, "--metrics", "[::]:9"]).metrics == ("::", 9)

@@ -18,6 +18,7 @@ from operating import (
     server_status,
     stored,
 )
+from slotkeeper.api.conditions import ConditionType
 from slotkeeper.kube.cluster import ApiError, Conflict, Kind, Manifest, Unreachable
 from slotkeeper.kube.kinds import (
     CHILDREN,
@@ -57,9 +58,7 @@ async def test_a_new_server_gets_its_children_and_a_status(
     assert set(cluster.named(DEPLOYMENTS)) == {"chat-replicas", "chat-balancer"}
     assert set(cluster.named(SERVICES)) == {"chat", "chat-replicas"}
     kinds = {found["type"]: found["status"] for found in server_status(cluster)["conditions"]}
-    assert kinds == dict.fromkeys(
-        ("Ready", "ModelReady", "ReplicasReady", "BalancerReady"), "False"
-    )
+    assert kinds == dict.fromkeys(ConditionType, "False")
 
 
 async def test_a_second_reconcile_writes_nothing(cluster: FakeCluster, operator: Operator) -> None:

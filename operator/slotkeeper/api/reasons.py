@@ -1,0 +1,233 @@
+"""Every reason that a condition may have: the one table that code, tests and documents go by."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from slotkeeper.api.conditions import ConditionType
+
+READY = ConditionType.READY
+MODEL = ConditionType.MODEL_READY
+REPLICAS = ConditionType.REPLICAS_READY
+BALANCER = ConditionType.BALANCER_READY
+SCALING = ConditionType.SCALING_ACTIVE
+DEGRADED = ConditionType.DEGRADED
+
+
+class Sort(Enum):
+    """What a reason asks of people."""
+
+    GOOD = "nothing: so it should be"
+    IN_PROGRESS = "nothing but time, or it is as somebody wants it"
+    TROUBLE = "something has to be mended"
+
+
+class Reason(StrEnum):
+    """The reasons, in the words of a condition's `reason`."""
+
+    # It serves.
+    SERVING = "Serving"
+    DOWNLOADED = "Downloaded"
+    AS_WANTED = "AsWanted"
+    TAKES_REQUESTS = "TakesRequests"
+    FOLLOWS_DEMAND = "FollowsDemand"
+    AS_EXPECTED = "AsExpected"
+    # It is on its way, or is not wanted.
+    PENDING = "Pending"
+    DOWNLOADING = "Downloading"
+    STARTING = "Starting"
+    LOADING = "Loading"
+    UPDATING = "Updating"
+    REPLACING = "Replacing"
+    WAITING_FOR_SECRET = "WaitingForSecret"  # noqa: S105 (a reason)
+    SCALED_TO_ZERO = "ScaledToZero"
+    SUSPENDED = "Suspended"
+    NOT_AUTOSCALED = "NotAutoscaled"
+    # The model cannot be had.
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_FORBIDDEN = "ModelForbidden"
+    MODEL_REFUSED = "ModelRefused"
+    MODEL_CHECKSUM_MISMATCH = "ModelChecksumMismatch"
+    MODEL_NOT_GGUF = "ModelNotGGUF"
+    MODEL_UNREACHABLE = "ModelUnreachable"
+    MODEL_SERVER_ERROR = "ModelServerError"
+    MODEL_TRUNCATED = "ModelTruncated"
+    MODEL_URL_REFUSED = "ModelURLRefused"
+    MODEL_TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
+    MODEL_LENGTH_UNKNOWN = "ModelLengthUnknown"
+    NO_SPACE = "NoSpace"
+    STORAGE_ERROR = "StorageError"
+    MODEL_FAILED = "ModelFailed"
+    # Pods cannot run.
+    NO_MATCHING_NODE = "NoMatchingNode"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"
+    CRASH_LOOPING = "CrashLooping"
+    PODS_REFUSED = "PodsRefused"
+    # The rest.
+    NO_NUMBERS = "NoNumbers"
+    INVALID_SPEC = "InvalidSpec"
+    NAME_TAKEN = "NameTaken"
+    CHILD_REFUSED = "ChildRefused"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is to be known of some reasons."""
+
+    conditions: tuple[ConditionType, ...]
+    """Those that may have them. Ready, and Degraded for troubles, may have them as well."""
+    reasons: tuple[Reason, ...]
+    sort: Sort
+    meaning: str
+    """What it means and what helps, for people."""
+
+
+_GOOD, _IN_PROGRESS, _TROUBLE = Sort.GOOD, Sort.IN_PROGRESS, Sort.TROUBLE
+_PODS = (REPLICAS, BALANCER)
+# A replica without its model does not serve either.
+_MODEL = (MODEL, REPLICAS)
+
+TABLE = (
+    Row((READY,), (Reason.SERVING,), _GOOD, "requests are served, by replicas as specified"),
+    Row((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and checked"),
+    Row((REPLICAS,), (Reason.AS_WANTED,), _GOOD, "as many replicas serve as are wanted"),
+    Row((BALANCER,), (Reason.TAKES_REQUESTS,), _GOOD, "a balancer takes requests; one is enough"),
+    Row((SCALING,), (Reason.FOLLOWS_DEMAND,), _GOOD, "demand says how many replicas run"),
+    Row((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "nothing is wrong"),
+    Row((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "nothing has begun yet"),
+    Row((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica downloads the model"),
+    Row(
+        (*_PODS, SCALING),
+        (Reason.STARTING,),
+        _IN_PROGRESS,
+        "pods are being started; the balancer's first numbers are awaited",
+    ),
+    Row((REPLICAS,), (Reason.LOADING,), _IN_PROGRESS, "llama-server loads the model"),
+    Row(
+        (REPLICAS,), (Reason.UPDATING,), _IN_PROGRESS, "replicas give way to those of the new spec"
+    ),
+    Row((MODEL, REPLICAS), (Reason.SCALED_TO_ZERO,), _IN_PROGRESS, "no replica is wanted"),
+    Row((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
+    Row((SCALING,), (Reason.NOT_AUTOSCALED,), _IN_PROGRESS, "`autoscaling` is not set"),
+    Row(
+        (BALANCER,),
+        (Reason.WAITING_FOR_SECRET,),
+        _IN_PROGRESS,
+        "a pod has no volumes yet: if it lasts, create the Secret that "
+        "`balancer.apiKeys.secretName` names",
+    ),
+    Row(
+        (READY,),
+        (Reason.REPLACING,),
+        _IN_PROGRESS,
+        "children of a deleted server of the same name have yet to go",
+    ),
+    Row(
+        _MODEL,
+        (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_REFUSED),
+        _TROUBLE,
+        "the message names URL and status: mend `model.url`, or what it asks for",
+    ),
+    Row(
+        _MODEL,
+        (Reason.MODEL_CHECKSUM_MISMATCH,),
+        _TROUBLE,
+        "the file is another one than `sha256` says; it is not served",
+    ),
+    Row(
+        _MODEL,
+        (Reason.MODEL_NOT_GGUF,),
+        _TROUBLE,
+        "the URL answers with something else, often a web page",
+    ),
+    Row(
+        _MODEL,
+        (Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR, Reason.MODEL_TRUNCATED),
+        _TROUBLE,
+        "tried again, ever more slowly, up to every five minutes",
+    ),
+    Row(
+        _MODEL,
+        (Reason.MODEL_URL_REFUSED, Reason.MODEL_TOO_MANY_REDIRECTS, Reason.MODEL_LENGTH_UNKNOWN),
+        _TROUBLE,
+        "the address, or what it answers, is not one to download from",
+    ),
+    Row(_MODEL, (Reason.NO_SPACE, Reason.STORAGE_ERROR), _TROUBLE, "the node's disk, or volume"),
+    Row(_MODEL, (Reason.MODEL_FAILED,), _TROUBLE, "the download ended without saying why"),
+    Row(
+        (REPLICAS,),
+        (Reason.NO_MATCHING_NODE,),
+        _TROUBLE,
+        "no node has GPUs of `gpu.computeArch`; the message names those that there are",
+    ),
+    Row(
+        _PODS,
+        (Reason.UNSCHEDULABLE,),
+        _TROUBLE,
+        "no node fits; with GPUs: `waiting for 1 nvidia.com/gpu`",
+    ),
+    Row(
+        (MODEL, *_PODS),
+        (Reason.IMAGE_PULL_FAILED,),
+        _TROUBLE,
+        "the message names the image: mend `image`, or the chart's `images`",
+    ),
+    Row(
+        (MODEL, *_PODS),
+        (Reason.CONTAINER_NOT_CREATED,),
+        _TROUBLE,
+        "what `podTemplate` asks for is not there; the message names it",
+    ),
+    Row(_PODS, (Reason.CRASH_LOOPING,), _TROUBLE, "the program's exit code and its last line"),
+    Row((REPLICAS,), (Reason.PODS_REFUSED,), _TROUBLE, "a quota or a policy refuses the pods"),
+    Row(
+        (SCALING,),
+        (Reason.NO_NUMBERS,),
+        _TROUBLE,
+        "no balancer has told its numbers since `lastTransitionTime`: replicas stay as they are",
+    ),
+    Row(
+        (READY, MODEL, *_PODS, SCALING),
+        (Reason.INVALID_SPEC,),
+        _TROUBLE,
+        "the spec breaks a rule; the message names the field and what is allowed",
+    ),
+    Row((READY,), (Reason.NAME_TAKEN,), _TROUBLE, "a child's name belongs to something else"),
+    Row(
+        (READY,),
+        (Reason.CHILD_REFUSED,),
+        _TROUBLE,
+        "the API server refuses a child; the message says why",
+    ),
+)
+
+_SORTS = {reason: row.sort for row in TABLE for reason in row.reasons}
+
+
+def sort(reason: Reason) -> Sort:
+    """What this reason asks of people."""
+    return _SORTS[reason]
+
+
+def may_have(condition: str, reason: str) -> bool:
+    """Whether a condition of this type may have this reason."""
+    rows = [row for row in TABLE if reason in row.reasons]
+    if any(condition in row.conditions for row in rows):
+        return True
+    # Ready has the reason of what it lacks, Degraded that of what is wrong.
+    if condition == DEGRADED:
+        return any(row.sort is Sort.TROUBLE for row in rows)
+    parts = {MODEL, REPLICAS, BALANCER}
+    return condition == READY and any(
+        row.sort is not Sort.GOOD and parts & {*row.conditions} for row in rows
+    )
+
+
+def markdown() -> Iterator[str]:
+    """The rows of the documentation's table."""
+    for row in TABLE:
+        conditions = ", ".join(f"`{condition}`" for condition in row.conditions)
+        reasons = ", ".join(f"`{reason}`" for reason in row.reasons)
+        yield f"| {conditions} | {reasons} | {row.meaning} |"
