@@ -122,8 +122,8 @@ class LlamaServerSpec(Struct):
     workers: Workers | None = None
     """Set for a model that fits the GPUs of no node: each replica is then a group of pods, which
     is started, gated, scaled and replaced as one. The leader, a llama-server, computes with its
-    workers' GPUs over llama.cpp's RPC, which its image has to be built with; rpc-server must be on
-    its PATH or in /app. Only leaders may reach workers, where the cluster enforces
+    workers' GPUs over llama.cpp's RPC, which its image has to be built with: ggml-rpc-server must
+    be on its PATH or in /app. Only leaders may reach workers, where the cluster enforces
     NetworkPolicies. Setting or removing it replaces all replicas at once. Default: a replica is
     one pod. Example: {count: 3}"""
 

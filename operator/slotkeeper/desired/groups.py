@@ -34,11 +34,19 @@ done
 
 WORK_SCRIPT = """\
 PATH=$PATH:/app
-rpc-server "$@" &
-trap 'kill $!' TERM
-wait $!
+for name in ggml-rpc-server rpc-server; do
+  if command -v $name >/dev/null; then
+    $name "$@" &
+    trap 'kill $!' TERM
+    wait $!
+    exit
+  fi
+done
+echo "the image has no ggml-rpc-server on its PATH or in /app" >&2
+exit 127
 """
-"""rpc-server handles no signals, and a container's first process is deaf to those."""
+"""Older builds call it rpc-server. It handles no signals, and a container's first process is deaf
+to those that it does not handle."""
 
 # The kernel's table of connections: an rpc-server talks to one client at a time, and would take a
 # probe's connection for its leader.

@@ -244,8 +244,9 @@ def run(script: str, folder: Path, connections: str) -> subprocess.CompletedProc
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
 
 
-def test_a_worker_ends_when_it_is_told_to(tmp_path: Path) -> None:
-    program = tmp_path / "rpc-server"
+@pytest.mark.parametrize("name", ["ggml-rpc-server", "rpc-server"])
+def test_a_worker_ends_when_it_is_told_to(tmp_path: Path, name: str) -> None:
+    program = tmp_path / name
     program.write_text('#!/bin/sh\necho "$@"\nexec tail -f /dev/null\n')
     program.chmod(0o755)
     script = WORK_SCRIPT.replace("/app", str(tmp_path))
@@ -268,6 +269,15 @@ def test_a_worker_that_fails_says_how(tmp_path: Path) -> None:
     script = WORK_SCRIPT.replace("/app", str(tmp_path))
 
     assert subprocess.run(["sh", "-c", script, "rpc-server"], check=False).returncode == 7
+
+
+def test_a_worker_without_the_program_says_so(tmp_path: Path) -> None:
+    script = WORK_SCRIPT.replace("/app", str(tmp_path))
+
+    done = subprocess.run(["sh", "-c", script], check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr.startswith("the image has no ggml-rpc-server")
 
 
 def test_a_leader_starts_once_its_workers_have_names(tmp_path: Path) -> None:
