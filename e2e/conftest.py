@@ -26,7 +26,7 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
     # Building images can take minutes: let it be seen.
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        up(cluster, HERE / "values.yaml")
+        up(cluster)
     return cluster
 
 

@@ -1,6 +1,6 @@
 """Everything that a demo or a test stands on: a cluster, our images, the operator, models.
 
-    python e2e/stack.py --name test --values e2e/values.yaml
+    python e2e/stack.py --name test
 
 Every step is quick when it has nothing to do, so that calling it again costs seconds.
 """

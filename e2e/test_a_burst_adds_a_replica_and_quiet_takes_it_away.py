@@ -5,7 +5,9 @@ from watch import Watch
 
 
 def test_a_burst_adds_a_replica_and_quiet_takes_it_away(server: Server) -> None:
-    server.ready(spec(SLOW, autoscaling={"minReplicas": 1, "maxReplicas": 2}))
+    quick = {"scaleDown": {"stabilizationWindowSeconds": 10}}
+    scaling = {"minReplicas": 1, "maxReplicas": 2, "behavior": quick}
+    server.ready(spec(SLOW, autoscaling=scaling))
     resource = f"llamaserver/{server.name}"
     path = "{.status.readyReplicas}"
 

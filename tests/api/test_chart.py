@@ -31,7 +31,7 @@ EVERYTHING = {
         {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
     ],
     "priorityClassName": "system-cluster-critical",
-    "extraArgs": ["--quiet-seconds=10"],
+    "extraArgs": ["--log-level=DEBUG"],
     "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "podLabels": {"team": "a"},
     "podAnnotations": {"note": "b"},
@@ -125,7 +125,7 @@ def test_each_value_reaches_what_is_rendered(helm: Helm) -> None:
         "nodeAffinity: {}",
         "topologyKey: zone",
         "priorityClassName: system-cluster-critical",
-        "- --quiet-seconds=10",
+        "- --log-level=DEBUG",
         "value: UTC",
         "team: a",
         "note: b",

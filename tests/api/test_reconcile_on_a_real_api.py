@@ -9,6 +9,7 @@ import pytest
 from apiserver import ApiServer
 from llamaservers import raw_server
 from operating import KEY, Operator
+from slotkeeper.api.conditions import ConditionType
 from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.api import PAGE, ApiCluster
@@ -28,6 +29,22 @@ SPECS = [
             "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
         },
         id="odd-quantities",
+    ),
+    pytest.param(
+        {
+            "workers": {"count": 2, "resources": {"limits": {"memory": "8Gi"}}},
+            "gpu": {"count": 1, "memory": "15Gi"},
+            "replicas": 2,
+        },
+        id="groups",
+    ),
+    pytest.param(
+        {
+            "gpu": {"count": 2, "tensorSplit": [0.9, 1]},
+            "chatTemplate": "{{ messages }} $(HOME) $$",
+            "extraArgs": ["--top-k", "20", "--override-kv", "a=int:1"],
+        },
+        id="arguments",
     ),
 ]
 
@@ -87,7 +104,7 @@ async def test_the_status_is_taken_as_it_is_said(api: ApiServer, cluster: ApiClu
     server = await cluster.get(LLAMA_SERVERS, *KEY)
     assert server is not None
     conditions = {found["type"]: found for found in server["status"]["conditions"]}
-    assert set(conditions) == {"Ready", "ModelReady", "ReplicasReady", "BalancerReady"}
+    assert set(conditions) == set(ConditionType)
     assert conditions["Ready"]["status"] == "False"
     assert server["status"]["endpoint"] == "http://chat.default.svc:80"
     listed = api.kubectl("get", "llama", KEY.name)
@@ -106,6 +123,7 @@ DRIFTS = [
         id="selector",
     ),
     pytest.param("role", "chat-balancer", '{"rules":[]}', id="rules"),
+    pytest.param("networkpolicy", "chat-replicas", '{"spec":{"ingress":[]}}', id="network policy"),
     pytest.param(
         "deployment",
         "chat-balancer",

@@ -34,6 +34,8 @@ def is_taken_by_the_operator(raw: dict[str, Any]) -> bool:
     return True
 
 
+PODS = {"type": "Pods", "value": 1, "periodSeconds": 60}
+
 BAD_BALANCERS: list[tuple[dict[str, Any], str, str]] = [
     ({"balancer": spec}, f"spec.balancer.{field}".rstrip("."), sentence)
     for spec, field, sentence in (
@@ -194,6 +196,45 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
         "must not be -c, --ctx-size or --kv-unified-per-slot: set contextPerSlot",
     ),
 ]
+BAD_MODELS: list[tuple[dict[str, Any], str, str]] = [
+    ({"model": {"url": URL, **spec}}, f"spec.model.{field}", sentence)
+    for spec, field, sentence in (
+        ({"secretRef": {}}, "secretRef.name", "Required value"),
+        ({"secretRef": {"name": "Hugging Face"}}, "secretRef.name", "must be an object's name"),
+        (
+            {"secretRef": {"name": "a", "key": "a/b"}},
+            "secretRef.key",
+            "must name an entry of the Secret",
+        ),
+        ({"secretRef": {"name": "a", "key": ""}}, "secretRef.key", "must name an entry"),
+        ({"alias": "a,b"}, "alias", "must start with a letter or digit, and hold only those"),
+        ({"alias": "$(HOME)"}, "alias", "must start with a letter or digit"),
+        ({"alias": ""}, "alias", "must start with a letter or digit"),
+        ({"alias": "a" * 129}, "alias", "may not be more than 128"),
+        ({"mmproj": {}}, "mmproj.url", "Required value"),
+        ({"mmproj": {"url": "s3://a/b"}}, "mmproj.url", "must start with http:// or https://"),
+        ({"mmproj": {"url": URL, "sha256": "a"}}, "mmproj.sha256", "must be 64 hexadecimal"),
+        ({"adapters": URL}, "adapters", "must be of type array"),
+        ({"adapters": [{"url": URL}] * 17}, "adapters", "must have at most 16 items"),
+        ({"adapters": [{"scale": 1}]}, "adapters[0].url", "Required value"),
+        (
+            {"adapters": [{"url": URL}, {"url": "https://a:b@h/"}]},
+            "adapters[1].url",
+            "must not hold a user name or password",
+        ),
+        ({"adapters": [{"url": URL, "scale": 101}]}, "adapters[0].scale", "equal to 100"),
+        ({"adapters": [{"url": URL, "scale": "1"}]}, "adapters[0].scale", "of type number"),
+        ({"cache": {"claimName": "My Models"}}, "cache.claimName", "must be an object's name"),
+        ({"cache": {"sizeLimit": "40 GB"}}, "cache.sizeLimit", "must be a quantity such as"),
+        ({"cache": {"sizeLimit": "1Ki"}}, "cache.sizeLimit", "must be from 1Mi to 16Ti"),
+        (
+            {"cache": {"claimName": "models", "sizeLimit": "40Gi"}},
+            "cache",
+            "a claim has a size of its own",
+        ),
+    )
+]
+
 BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     ({"update": {"strategy": "BlueGreen"}}, "spec.update.strategy", 'value: "BlueGreen"'),
     ({"update": {"maxSurge": -1}}, "spec.update.maxSurge", "must be a number of replicas"),
@@ -288,7 +329,7 @@ BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"podTemplate": {"volumes": [{"name": "models", "emptyDir": {}}]}},
         "spec.podTemplate.volumes[0].name",
-        "must not be models or tmp",
+        "must not be models, tmp or model-token",
     ),
     (
         {"podTemplate": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}},
@@ -305,6 +346,82 @@ BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
         "spec.podTemplate.volumeMounts[0].mountPath",
         "the operator's volumes are there",
     ),
+]
+
+BAD_SCALINGS: list[tuple[dict[str, Any], str, str]] = [
+    ({"autoscaling": {"maxReplicas": 2, **spec}}, f"spec.autoscaling{field}", sentence)
+    for spec, field, sentence in (
+        ({"minReplicas": -1}, ".minReplicas", "greater than or equal to 0"),
+        ({"minReplicas": "0"}, ".minReplicas", "must be of type integer"),
+        ({"maxReplicas": 0}, ".maxReplicas", "greater than or equal to 1"),
+        ({"maxReplicas": 1001}, ".maxReplicas", "less than or equal to 1000"),
+        ({"targetSlotUtilization": 0}, ".targetSlotUtilization", "greater than or equal to 1"),
+        ({"targetSlotUtilization": 101}, ".targetSlotUtilization", "less than or equal to 100"),
+        ({"targetSlotUtilization": 0.8}, ".targetSlotUtilization", "must be of type integer"),
+        ({"targetSlotUtilization": "80%"}, ".targetSlotUtilization", "must be of type integer"),
+        ({"maxWaitSeconds": 0}, ".maxWaitSeconds", "greater than or equal to 1"),
+        ({"maxWaitSeconds": 3601}, ".maxWaitSeconds", "less than or equal to 3600"),
+        ({"maxWaitSeconds": "10s"}, ".maxWaitSeconds", "must be of type integer"),
+        ({"idleSeconds": 300}, "", "idleSeconds is for minReplicas: 0, since without it"),
+        ({"minReplicas": 0, "idleSeconds": 0}, ".idleSeconds", "greater than or equal to 1"),
+        ({"minReplicas": 0, "idleSeconds": 86401}, ".idleSeconds", "less than or equal to 86400"),
+        (
+            {"minReplicas": 0, "behavior": {"scaleUp": {"selectPolicy": "Disabled"}}},
+            "",
+            "minReplicas must not be 0 where behavior.scaleUp.selectPolicy is Disabled",
+        ),
+        ({"behavior": "fast"}, ".behavior", "must be of type object"),
+        (
+            {"behavior": {"scaleUp": {"stabilizationWindowSeconds": -1}}},
+            ".behavior.scaleUp.stabilizationWindowSeconds",
+            "greater than or equal to 0",
+        ),
+        (
+            {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 3601}}},
+            ".behavior.scaleDown.stabilizationWindowSeconds",
+            "less than or equal to 3600",
+        ),
+        (
+            {"behavior": {"scaleDown": {"selectPolicy": "None"}}},
+            ".behavior.scaleDown.selectPolicy",
+            'Unsupported value: "None"',
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": []}}},
+            ".behavior.scaleDown.policies",
+            "should have at least 1 items",
+        ),
+        (
+            {"behavior": {"scaleUp": {"policies": [PODS] * 17}}},
+            ".behavior.scaleUp.policies",
+            "must have at most 16 items",
+        ),
+        (
+            {"behavior": {"scaleUp": {"policies": [PODS | {"type": "Replicas"}]}}},
+            ".behavior.scaleUp.policies[0].type",
+            'Unsupported value: "Replicas"',
+        ),
+        (
+            {"behavior": {"scaleUp": {"policies": [PODS | {"value": 0}]}}},
+            ".behavior.scaleUp.policies[0].value",
+            "greater than or equal to 1",
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": [PODS | {"periodSeconds": 0}]}}},
+            ".behavior.scaleDown.policies[0].periodSeconds",
+            "greater than or equal to 1",
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": [PODS | {"periodSeconds": 1801}]}}},
+            ".behavior.scaleDown.policies[0].periodSeconds",
+            "less than or equal to 1800",
+        ),
+        (
+            {"behavior": {"scaleDown": {"policies": [{"type": "Pods", "value": 1}]}}},
+            ".behavior.scaleDown.policies[0].periodSeconds",
+            "Required value",
+        ),
+    )
 ]
 
 BAD_SERVINGS += [
@@ -377,11 +494,6 @@ BAD_SERVINGS += [
         ),
         ({"autoscaling": {}}, "spec.autoscaling.maxReplicas", "Required value"),
         (
-            {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}},
-            "spec.autoscaling.minReplicas",
-            "should be greater than or equal to 1",
-        ),
-        (
             {"resources": {"limits": {"gpu": 1}}},
             "spec.resources.limits",
             (
@@ -415,8 +527,10 @@ BAD_SERVINGS += [
             "resources.requests must not name the GPU: say how many in gpu.count",
         ),
         *BAD_BALANCERS,
+        *BAD_MODELS,
         *BAD_SERVINGS,
         *BAD_PODS,
+        *BAD_SCALINGS,
     ],
 )
 def test_a_bad_spec_is_refused_by_both_with_a_sentence(
@@ -516,7 +630,31 @@ specs = st.fixed_dictionaries(
                 )
             },
             optional={
-                "sha256": mostly(st.just("0aF9" * 16), st.text("0aFg", min_size=63, max_size=65))
+                "sha256": mostly(st.just("0aF9" * 16), st.text("0aFg", min_size=63, max_size=65)),
+                "alias": mostly(st.just("org/a:7b"), st.text("aZ0-./:_@+, $\n", max_size=6)),
+                "secretRef": st.fixed_dictionaries(
+                    {"name": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))},
+                    optional={"key": mostly(st.just("HF_TOKEN"), st.text("aA.-_/ ", max_size=4))},
+                ),
+                "mmproj": st.fixed_dictionaries({"url": mostly(st.just(URL), st.just("s3://a"))}),
+                "adapters": st.lists(
+                    st.fixed_dictionaries(
+                        {"url": mostly(st.just(URL), st.just("s3://a"))},
+                        optional={
+                            "scale": mostly(
+                                st.sampled_from([0, 1, -0.5, 100]), st.sampled_from([-100.5, 101])
+                            )
+                        },
+                    ),
+                    max_size=2,
+                ),
+                "cache": st.one_of(
+                    st.fixed_dictionaries({}, optional={"sizeLimit": sizes}),
+                    st.fixed_dictionaries(
+                        {"claimName": mostly(st.just("models"), st.just("A"))},
+                        optional={"sizeLimit": sizes},
+                    ),
+                ),
             },
         )
     },
@@ -621,7 +759,23 @@ specs = st.fixed_dictionaries(
         "replicas": mostly(st.integers(0, 1000), st.sampled_from([-1, 1001])),
         "autoscaling": st.fixed_dictionaries(
             {"maxReplicas": mostly(st.integers(3, 9), st.integers(-1, 1001))},
-            optional={"minReplicas": mostly(st.integers(1, 3), st.integers(-1, 9))},
+            optional={
+                "minReplicas": mostly(st.integers(0, 3), st.integers(-1, 9)),
+                "targetSlotUtilization": mostly(st.integers(1, 100), st.integers(-1, 102)),
+                "idleSeconds": mostly(st.integers(1, 9), st.just(0)),
+                "behavior": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "scaleUp": st.fixed_dictionaries(
+                            {},
+                            optional={
+                                "selectPolicy": st.sampled_from(["Min", "Disabled"]),
+                                "policies": mostly(st.just([PODS]), st.just([])),
+                            },
+                        )
+                    },
+                ),
+            },
         ),
     },
 )

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from slotkeeper.model.errors import FetchError
-from slotkeeper.model.fetch import Model, Outside, fetch
+from slotkeeper.model.fetch import File, Outside, fetch
 from slotkeeper.model.part import Open, open_file
 from slotkeeper.model.records import Receipt
 
@@ -30,7 +30,7 @@ class World:
             chance=lambda: 0.0,
             opener=opener,
         )
-        return fetch(Model(url, self.path, sha256), outside)
+        return fetch(File(url, self.path, sha256), outside)
 
     def fails(self, url: str, sha256: str | None = None, opener: Open = open_file) -> FetchError:
         with pytest.raises(FetchError) as caught:

@@ -22,7 +22,6 @@ from slotkeeper.reconcile.store import Store
 
 KEY = Key("default", "chat")
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-QUIET_SECONDS = 60.0
 
 
 @dataclass
@@ -75,10 +74,8 @@ class Operator:
 
     def __post_init__(self) -> None:
         client = httpx.AsyncClient(transport=httpx.MockTransport(self.balancers.answer))
-        self.demand = Demand(client, self.time.clock.monotonic, QUIET_SECONDS)
-        self.reconciler = Reconciler(
-            self.cluster, self.store, self.demand, IMAGES, self.time.clock, QUIET_SECONDS
-        )
+        self.demand = Demand(client, self.time.clock.monotonic)
+        self.reconciler = Reconciler(self.cluster, self.store, self.demand, IMAGES, self.time.clock)
         self._shown: dict[Kind, str] = {}
         """Up to which version the watches have shown each kind."""
 

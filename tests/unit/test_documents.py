@@ -11,6 +11,8 @@ from slotkeeper.api import reasons
 from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.balancer.options import parse
+from slotkeeper.reconcile.scale import FIXED, SUSPENDED
+from slotkeeper.scaling.decide import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,6 +51,17 @@ def test_the_reasons_of_conditions_are_those_of_the_table() -> None:
     servers = (ROOT / "docs/servers.md").read_text()
 
     assert "\n".join(["|---|---|---|", *reasons.markdown(), ""]) in servers
+
+
+def test_the_reasons_of_decisions_are_those_that_there_are() -> None:
+    servers = (ROOT / "docs/servers.md").read_text()
+    [table] = re.findall(
+        r"### Why\n.*?\| reason \| \|\n\|---\|---\|\n(.*?)\n\n", servers, re.DOTALL
+    )
+
+    told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    assert told == [*Reason, FIXED, SUSPENDED]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

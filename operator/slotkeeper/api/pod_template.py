@@ -83,9 +83,9 @@ class Volume(Struct):
     name: Annotated[
         VolumeName,
         Rule(
-            "!(self in ['models', 'tmp'])",
-            "must not be models or tmp: the operator has volumes of these names",
-            lambda name: name not in {"models", "tmp"},
+            "!(self in ['models', 'tmp', 'model-token'])",
+            "must not be models, tmp or model-token: the operator has volumes of these names",
+            lambda name: name not in {"models", "tmp", "model-token"},
         ),
     ]
     """Name by which volumeMounts mean it. Beside it stands what the volume is made of, such as

@@ -204,6 +204,11 @@ class LlamaServer:
     status: Mapping[str, Any]
     """The status as it was read; empty where none was written yet."""
 
+    @property
+    def model_name(self) -> str:
+        """What the model is called in answers and in /v1/models."""
+        return self.spec.model.alias or self.name
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "LlamaServer":
         """Read a LlamaServer from its JSON tree.

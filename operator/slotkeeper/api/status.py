@@ -54,11 +54,14 @@ class ScalingStatus(Struct):
     """Replicas that are wanted."""
 
     reason: Annotated[str, Field(max_length=64)]
-    """Why, as one word: Demand, AtMaximum, Steady, Held, Quiet, NoNumbers or Bounds; Fixed where
-    autoscaling is not set, Suspended while suspend is true."""
+    """Why, as one word: Demand, Wait, AtMaximum, Steady, Held, Quiet, Idle, Limited, NoNumbers or
+    Bounds; Fixed where autoscaling is not set, Suspended while suspend is true."""
 
     message: Annotated[str, Field(max_length=1024)]
     """Why, in slots. Example: "busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3"."""
+
+    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """Since when this number is wanted for this reason, in RFC 3339."""
 
     decisions: Annotated[list[ScalingDecision], Field(max_length=10)] = Field(default_factory=list)
     """The last ten changes of the number of replicas, the newest first."""

@@ -95,6 +95,7 @@ def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float, *, leads: bo
     What a balancer that does not lead still has on replicas, the one that does counts as well.
     """
     busy, waiting = dispatcher.busy if leads else 0, dispatcher.waiting
+    held = dispatcher.turnover.held
     return json_answer(
         200,
         {
@@ -105,6 +106,8 @@ def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float, *, leads: bo
             "replicas": sum(1 for _ in dispatcher.accepting()),
             "demand": busy + waiting,
             "peakDemand": max(peak, busy + waiting),
+            "arrivalsPerSecond": round(dispatcher.arrivals.rate(now), 3),
+            "slotSeconds": None if held is None else round(held, 3),
         },
     )
 

@@ -226,7 +226,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from ("--listen", f"0.0.0.0:{names.BALANCER_PORT}")
     yield from ("--metrics", f"0.0.0.0:{names.METRICS_PORT}")
     yield from ("--endpoints", f"{server.namespace}/{names.replicas(server)}")
-    yield from ("--model", server.name)
+    yield from ("--model", server.model_name)
     # A single one has it too: while it is replaced there are two.
     yield from ("--lease", f"{server.namespace}/{names.balancer(server)}")
     yield from ("--identity", "$(POD_NAME)", "--advertise", "$(POD_IP)")

@@ -9,8 +9,7 @@ from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.serving import FlashAttention, Reasoning
-from slotkeeper.desired import names
-from slotkeeper.desired.fetch import MODEL_PATH, MODELS_FOLDER
+from slotkeeper.desired import fetch, names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
@@ -64,7 +63,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "models", "mountPath": MODELS_FOLDER, "readOnly": True},
+            {"name": fetch.MODELS_VOLUME, "mountPath": fetch.MODELS_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
             *(
                 mount.model_dump(by_alias=True, exclude_none=True)
@@ -100,10 +99,10 @@ def _health() -> Manifest:
 
 
 def _serving(server: LlamaServer) -> Serving:
-    spec = server.spec
+    spec, paths = server.spec, fetch.paths(server.spec.model)
     return Serving(
-        model_path=MODEL_PATH,
-        alias=server.name,
+        model_path=paths.model,
+        alias=server.model_name,
         slots=spec.slots,
         context_per_slot=spec.context_per_slot,
         cache_ram_mib=cache_ram_mib(spec),
@@ -115,6 +114,11 @@ def _serving(server: LlamaServer) -> Serving:
         chat=_chat(spec),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
+        mmproj=paths.mmproj,
+        adapters=tuple(
+            (path, adapter.scale)
+            for path, adapter in zip(paths.adapters, spec.model.adapters, strict=True)
+        ),
         extra=tuple(spec.extra_args),
     )
 

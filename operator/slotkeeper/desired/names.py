@@ -27,6 +27,9 @@ BALANCER_CONTAINER = "balancer"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
 
+TOKEN_VOLUME = "model-token"  # noqa: S105 (a volume's name)
+"""With the Secret that models are downloaded with."""
+
 SERVER_LABEL = f"{GROUP}/server"
 COMPONENT_LABEL = f"{GROUP}/component"
 WORKER_LABEL = f"{GROUP}/worker"

@@ -80,7 +80,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "initContainers": [fetch.container(server, images)],
         "containers": [llama_server.container(server, images)],
         "volumes": [
-            {"name": "models", "emptyDir": {}},
+            *fetch.volumes(server.spec.model),
             {"name": "tmp", "emptyDir": {}},
             *(volume.model_dump(by_alias=True) for volume in server.spec.pod_template.volumes),
         ],

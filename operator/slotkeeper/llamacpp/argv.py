@@ -67,6 +67,10 @@ class Serving:
     chat: Chat = Chat()
     embeddings: Embeddings | None = None
     """None for a model that writes text."""
+    mmproj: str | None = None
+    """Path of the projector that lets the model see or hear."""
+    adapters: tuple[tuple[str, float], ...] = ()
+    """Path and scale of each LoRA adapter; no path has ',' or ':' in it."""
     workers: tuple[str, ...] = ()
     """HOST:PORT of each rpc-server that lends its devices."""
     threads: int | None = None
@@ -83,6 +87,11 @@ def argv(serving: Serving) -> list[str]:
 def _arguments(serving: Serving) -> Iterator[str]:
     yield from ("--model", serving.model_path)
     yield from ("--alias", serving.alias)
+    if serving.mmproj is not None:
+        yield from ("--mmproj", serving.mmproj)
+    if serving.adapters:
+        scaled = (f"{path}:{_number(scale)}" for path, scale in serving.adapters)
+        yield from ("--lora-scaled", ",".join(scaled))
     yield from ("--host", "0.0.0.0")
     yield from ("--port", str(serving.port))
     yield from _room(serving)
@@ -126,8 +135,8 @@ def _computing(serving: Serving) -> Iterator[str]:
         yield from ("--threads", str(serving.threads))
 
 
-def _number(share: float) -> str:
-    return str(int(share)) if share == int(share) else str(share)
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _chat(chat: Chat) -> Iterator[str]:

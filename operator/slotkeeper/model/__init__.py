@@ -1,1 +1,1 @@
-"""The model downloader: one file, resumed after breaks, checked, and only then put in place."""
+"""The model downloader: files are resumed after breaks, checked, and only then put in place."""

@@ -11,6 +11,7 @@ class Reason(StrEnum):
     REFUSED = "ModelRefused"
     """The server answered, with a status that no second try will change."""
     URL_REFUSED = "ModelURLRefused"
+    TOKEN = "ModelTokenInvalid"  # noqa: S105 (a reason)
     TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
     LENGTH_UNKNOWN = "ModelLengthUnknown"
     CHECKSUM_MISMATCH = "ModelChecksumMismatch"

@@ -1,11 +1,11 @@
-"""From a URL to a checked model file: reuse, lock, attempts, checks, rename."""
+"""From URLs to checked files: reuse, lock, attempts, checks, rename."""
 
 import errno
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -23,13 +23,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Model:
+class File:
     """What is wanted, and where."""
 
     url: str
     path: Path
     sha256: str | None = None
     """64 lower-case hex digits, or None where any content is taken."""
+    role: str = "model"
+    """The field that names it."""
 
 
 @dataclass(frozen=True)
@@ -63,58 +65,86 @@ class Outside:
     patience: Patience = field(default_factory=Patience)
 
 
-def fetch(model: Model, outside: Outside) -> Receipt:
-    """Put the model at `model.path`, or find that it is there already.
+def fetch_all(files: Sequence[File], outside: Outside) -> list[Receipt]:
+    """Put each file in place. Raises FetchError, which then says of which field it is."""
+    return [_fetch_as(file, outside) for file in files]
+
+
+def _fetch_as(file: File, outside: Outside) -> Receipt:
+    try:
+        return fetch(file, outside)
+    except FetchError as error:
+        if file.role == File.role:
+            raise
+        raise FetchError(error.reason, f"{file.role}: {error.message}") from error
+
+
+def fetch(file: File, outside: Outside) -> Receipt:
+    """Put one file at its path, or find that it is there already.
 
     Beside it lie `.json` (the receipt), `.lock` and, while unfinished, `.part` and `.part.json`.
-    Raises FetchError; `model.path` then holds no file that was not checked.
+    Raises FetchError; the path then holds no file that was not checked.
     """
-    require_allowed(model.url)
-    with _storage_errors(model.path):
-        model.path.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(_beside(model.path, ".lock")):
-            return _find(model) or _download(model, outside)
+    require_allowed(file.url)
+    with _storage_errors(file.path):
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(_beside(file.path, ".lock")):
+            return _find(file) or _download(file, outside)
 
 
-def _find(model: Model) -> Receipt | None:
+def _find(file: File) -> Receipt | None:
     """Return the receipt of the file that is there, if it is what is wanted."""
-    receipt = Receipt.read(_beside(model.path, ".json"))
-    if receipt is None or not model.path.exists():
+    receipt = Receipt.read(_beside(file.path, ".json"))
+    if receipt is None or not file.path.exists():
         return None
-    if receipt.source == source_id(model.url) and _matches(model, receipt):
-        log.info("already in place: %s, %d bytes", receipt.url, receipt.size)
-        return receipt
-    log.info("%s is there, but is not the model that is wanted", model.path)
-    return None
+    found = _checked(file, receipt)
+    if found is None:
+        log.info("%s is there, but is not what is wanted", file.path)
+        return None
+    if found != receipt:
+        write(_beside(file.path, ".json"), found)
+    log.info("already in place: %s, %d bytes", found.url, found.size)
+    return found
 
 
-def _matches(model: Model, receipt: Receipt) -> bool:
-    if model.path.stat().st_size != receipt.size:
-        return False
-    if model.sha256 is None:
-        return True
-    with model.path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == model.sha256
+def _checked(file: File, receipt: Receipt) -> Receipt | None:
+    """The receipt, if it is of what lies there and that is what is wanted.
+
+    Where a sha256 is wanted, nothing but the content counts: the same file may have come from
+    another URL. It is read again only if it was written since it was checked: of 40 GB, that is
+    minutes, and replicas that share a volume would read them one after the other.
+    """
+    there = file.path.stat()
+    if there.st_size != receipt.size:
+        return None
+    if file.sha256 is None:
+        return receipt if receipt.source == source_id(file.url) else None
+    if receipt.modified != there.st_mtime_ns:
+        with file.path.open("rb", buffering=0) as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        receipt = replace(receipt, sha256=digest, modified=there.st_mtime_ns)
+    return receipt if receipt.sha256 == file.sha256 else None
 
 
-def _download(model: Model, outside: Outside) -> Receipt:
+def _download(file: File, outside: Outside) -> Receipt:
     # What lies at the path is not what is wanted. It goes first: there may be no room for two,
     # and a receipt must never lie beside a file that it does not describe.
-    _beside(model.path, ".json").unlink(missing_ok=True)
-    model.path.unlink(missing_ok=True)
+    _beside(file.path, ".json").unlink(missing_ok=True)
+    file.path.unlink(missing_ok=True)
     began = outside.clock()
-    with Part(_beside(model.path, ".part"), source_id(model.url), outside.opener) as part:
+    with Part(_beside(file.path, ".part"), source_id(file.url), outside.opener) as part:
         already = part.size
-        _transfer_with_patience(model.url, part, outside)
-        require_content(model.url, part, model.sha256)
-        part.place(model.path)
-    receipt = Receipt(shown(model.url), part.source, part.sha256, part.size)
-    write(_beside(model.path, ".json"), receipt)
+        _transfer_with_patience(file.url, part, outside)
+        require_content(file.url, part, file.sha256)
+        part.place(file.path)
+    modified = file.path.stat().st_mtime_ns
+    receipt = Receipt(shown(file.url), part.source, part.sha256, part.size, modified)
+    write(_beside(file.path, ".json"), receipt)
     seconds = max(outside.clock() - began, 1e-3)
     log.info(
         "in place: %s, %d bytes in %.1f s, %.1f MB/s, sha256 %s%s",
         *(receipt.url, receipt.size, seconds, (part.size - already) / seconds / 1e6),
-        *(receipt.sha256, "" if model.sha256 else " (not checked: none was given)"),
+        *(receipt.sha256, "" if file.sha256 else " (not checked: none was given)"),
     )
     return receipt
 

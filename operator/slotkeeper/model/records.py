@@ -30,7 +30,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished model is; kept as `MODEL.json`."""
+    """What a finished file is; kept as `MODEL.json`."""
 
     url: str
     """As shown to people: without userinfo and query."""
@@ -38,6 +38,8 @@ class Receipt:
     """The URL's `source_id`."""
     sha256: str
     size: int
+    modified: int
+    """When the file was last written, in nanoseconds: until then it is what was checked."""
 
     @classmethod
     def read(cls, path: Path) -> "Receipt | None":
@@ -48,8 +50,9 @@ class Receipt:
                 "source": str(source),
                 "sha256": str(sha256),
                 "size": int(size),
+                "modified": int(modified),
             }:
-                return cls(url, source, sha256, size)
+                return cls(url, source, sha256, size, modified)
             case _:
                 return None
 

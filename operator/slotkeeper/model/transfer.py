@@ -18,15 +18,17 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
-def new_client() -> httpx.Client:
+def new_client(token: str | None = None) -> httpx.Client:
     """Build the client that downloads: redirects are followed, each checked before it is asked.
 
-    httpx itself drops Authorization where a redirect leads to another host.
+    `token` is sent to the host of each URL that is asked for. httpx itself drops Authorization
+    where a redirect leads to another host.
     """
     return httpx.Client(
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         timeout=TIMEOUT,
+        headers={"Authorization": f"Bearer {token}"} if token else None,
         event_hooks={"request": [lambda request: require_allowed(str(request.url))]},
     )
 

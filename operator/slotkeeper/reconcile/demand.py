@@ -1,10 +1,10 @@
-"""What the balancers say: one look a second at each, kept for as long as a decision needs it."""
+"""What the balancers say: one look a second at each, and what decisions must know of the past."""
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -13,12 +13,18 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.pods import is_ready
 from slotkeeper.reconcile.queue import Key
 from slotkeeper.reconcile.rhythm import Rhythm, chosen
-from slotkeeper.scaling.decide import LATCH_SECONDS, Sample
+from slotkeeper.scaling.decide import Known
+from slotkeeper.scaling.history import Change, History
+from slotkeeper.scaling.policy import Policy
+from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
 
 LOOK_SECONDS = 1.0
 
 SETTLING_SECONDS = 10.0
 """How long a balancer's first numbers may take before it is said that there are none."""
+
+CHANGES_SECONDS = 1800.0
+"""How long a change is kept: no policy of behavior has a longer period."""
 
 log = logging.getLogger(__name__)
 
@@ -37,59 +43,72 @@ class Reading:
 @dataclass
 class _Watched:
     since: float
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
     rhythm: Rhythm = field(default_factory=Rhythm)
-    readings: deque[Reading] = field(default_factory=deque)
+    policy: Policy | None = None
+    newest: Reading | None = None
+    history: History = field(default_factory=History)
+    changes: tuple[Change, ...] = ()
 
 
 class Demand:
-    """The numbers of the last `keep_seconds`, of each server that is watched.
+    """What is known of each server that is watched, as far back as its policy looks.
 
     Times are those of `now`. A balancer that cannot be read leaves a gap, never a zero.
     """
 
-    def __init__(
-        self, client: httpx.AsyncClient, now: Callable[[], float], keep_seconds: float
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, now: Callable[[], float]) -> None:
         self._client = client
         self._now = now
-        self._keep = keep_seconds
         self._watched: dict[Key, _Watched] = {}
 
-    def watch(self, key: Key, addresses: Iterable[str], *, scaled: bool = True) -> None:
+    def watch(self, key: Key, addresses: Iterable[str], policy: Policy | None = None) -> None:
         """Look at the balancers with these addresses (HOST:PORT) from now on.
 
-        Where no replicas hang on it, since the server is not `scaled` by demand, looks are rarer
-        once there are many such servers.
+        With a `policy`, what each look asks for by it is kept for decisions. Without one no
+        replicas hang on it: looks are rarer once there are many such servers.
         """
-        watched = self._watched.setdefault(key, _Watched(self._now(), ()))
+        watched = self._watched.setdefault(key, _Watched(self._now()))
         if watched.addresses != (known := tuple(addresses)):
             watched.addresses, watched.rhythm = known, Rhythm()
-        watched.rhythm.urgent = scaled
+        watched.policy, watched.rhythm.urgent = policy, policy is not None
+        if policy is None:
+            watched.history, watched.changes = History(), ()
+
+    def changed(self, key: Key, replicas: int) -> None:
+        """So many replicas were just added, or taken away (fewer than 0)."""
+        watched = self._watched.get(key)
+        if watched and replicas:
+            now = self._now()
+            recent = (one for one in watched.changes if one.at > now - CHANGES_SECONDS)
+            watched.changes = (*recent, Change(now, replicas))
 
     def forget(self, key: Key) -> None:
         """Look no longer, and drop what is known."""
         self._watched.pop(key, None)
 
-    def samples(self, key: Key) -> Sequence[Sample]:
-        """What is known, in order of time."""
+    def known(self, key: Key) -> Known:
+        """What a decision is made of."""
         watched = self._watched.get(key)
-        return [reading.sample for reading in watched.readings] if watched else []
+        if watched is None:
+            return Known()
+        newest = watched.newest.sample if watched.newest else None
+        return Known(newest, watched.history, watched.changes)
 
     def newest(self, key: Key) -> Reading | None:
         """The last reading, unless it is too old to speak of now."""
         watched = self._watched.get(key)
-        if not watched or not watched.readings:
+        newest = watched.newest if watched else None
+        if newest is None or self._now() - newest.sample.at > LATCH_SECONDS:
             return None
-        newest = watched.readings[-1]
-        return newest if self._now() - newest.sample.at <= LATCH_SECONDS else None
+        return newest
 
     def is_settling(self, key: Key) -> bool:
         """Whether it is too early to say that there are no numbers."""
         watched = self._watched.get(key)
         if not watched:
             return True
-        return not watched.readings and self._now() - watched.since < SETTLING_SECONDS
+        return watched.newest is None and self._now() - watched.since < SETTLING_SECONDS
 
     async def look(self) -> None:
         """Read every balancer that is due."""
@@ -106,12 +125,12 @@ class Demand:
         # would be too low, and without its own the other's are right but for a moment's requests.
         if not any(reading.leads for reading in said):
             return
-        readings = watched.readings
-        readings.append(_together(said, self._now()))
-        # One reading from before the window stays: it says that the window is whole.
-        start = self._now() - self._keep
-        while len(readings) > 1 and readings[1].sample.at <= start:
-            readings.popleft()
+        newest = _together(said, self._now())
+        watched.newest = newest
+        if policy := watched.policy:
+            watched.history = watched.history.noted(
+                newest.sample.at, policy.asked(newest.sample), keep=policy.keep_seconds
+            )
 
     async def _ask(self, address: str) -> Reading | None:
         try:
@@ -123,6 +142,9 @@ class Demand:
                 waiting=int(said["waiting"]),
                 oldest_wait=float(said["oldestWaitSeconds"]),
                 peak=int(said["peakDemand"]),
+                # A balancer of an older release does not measure these.
+                arrivals=float(said.get("arrivalsPerSecond", 0)),
+                slot_seconds=_seconds(said.get("slotSeconds")),
             )
             return Reading(sample, int(said["slots"]["total"]), leads=bool(said["leads"]))
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
@@ -138,14 +160,22 @@ def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:
     ]
 
 
+def _seconds(said: Any) -> float | None:
+    return None if said is None else float(said)
+
+
 def _together(readings: Sequence[Reading], now: float) -> Reading:
     samples = [reading.sample for reading in readings]
+    # What one that stands by passes on, the other one counts as its own.
+    leading = next(reading.sample for reading in readings if reading.leads)
     sample = Sample(
         at=now,
         busy=sum(sample.busy for sample in samples),
         waiting=sum(sample.waiting for sample in samples),
         oldest_wait=max(sample.oldest_wait for sample in samples),
         peak=sum(sample.peak for sample in samples),
+        arrivals=leading.arrivals,
+        slot_seconds=leading.slot_seconds,
     )
     # At most one counts them: those that stand by have none to hand out.
     return Reading(sample, total=max(reading.total for reading in readings))

@@ -131,7 +131,9 @@ def _replicas(server: LlamaServer, observed: Observed) -> Part:
         return Part(said, failure)
     bounds = server.spec.autoscaling
     # More than the least is the scaler's business: a busy server that grows is no less ready.
-    needed = bounds.min_replicas if bounds else server.spec.replicas
+    # But the first one of none is what its requests wait for.
+    least = max(bounds.min_replicas, min(observed.current or 0, 1)) if bounds else None
+    needed = server.spec.replicas if least is None else least
     ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
     counted = f"{ready} of {observed.current} replicas ready"
     rest = f"; {failure.message}" if failure else ""

@@ -29,7 +29,6 @@ from slotkeeper.reconcile.queue import Queue
 from slotkeeper.reconcile.reconcile import Reconciler
 from slotkeeper.reconcile.shell import Shell
 from slotkeeper.reconcile.store import Store
-from slotkeeper.scaling.decide import Policy
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -85,11 +84,11 @@ async def _run(flags: argparse.Namespace) -> None:
         # A proxy of the environment is for the world outside, not for pods.
         httpx.AsyncClient(timeout=LOOK_SECONDS, limits=UNLIMITED, trust_env=False) as client,
     ):
-        demand = Demand(client, time.monotonic, keep_seconds=flags.quiet_seconds)
+        demand = Demand(client, time.monotonic)
         clock = Clock(time.monotonic, _now)
         lease = Lease(cluster, place, clock)
         store = Store()
-        reconciler = Reconciler(cluster, store, demand, images, clock, flags.quiet_seconds)
+        reconciler = Reconciler(cluster, store, demand, images, clock)
         shell = Shell(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):
@@ -145,13 +144,6 @@ def _parser() -> argparse.ArgumentParser:
         default="0.0.0.0:8080",
         metavar="HOST:PORT",
         help="where /metrics answers (default: %(default)s)",
-    )
-    add(
-        "--quiet-seconds",
-        type=float,
-        default=Policy.quiet_seconds,
-        metavar="SECONDS",
-        help="how long demand must stay low before a replica goes (default: %(default)g)",
     )
     add(
         "--log-level",

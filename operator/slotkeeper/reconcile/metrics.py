@@ -1,10 +1,21 @@
 """The operator's own metrics."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from slotkeeper.reconcile.queue import Key
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What there is to show of a decision on a server's replicas."""
+
+    replicas: int
+    reason: str
+    demand: int
+    """0 where the balancer has said nothing."""
 
 
 class Metrics:
@@ -29,6 +40,19 @@ class Metrics:
             ["namespace", "name"],
             registry=registry,
         )
+        self._demand = Gauge(
+            "slotkeeper_autoscaler_demand",
+            "Busy slots and waiting requests of a server",
+            ["namespace", "name"],
+            registry=registry,
+        )
+        self._decisions = Counter(
+            "slotkeeper_autoscaler_decisions",
+            "Decisions on a server's replicas that differ from the one before, by reason",
+            ["namespace", "name", "reason"],
+            registry=registry,
+        )
+        self._last: dict[Key, Decided] = {}
         depth = Gauge(
             "slotkeeper_operator_queue_depth",
             "Servers that are due to be looked at",
@@ -36,11 +60,22 @@ class Metrics:
         )
         depth.set_function(queue_depth)
 
-    def reconciled(self, key: Key, seconds: float, *, failed: bool, wanted: int | None) -> None:
-        """Count one reconcile; `wanted` is None where the server is gone or invalid."""
+    def reconciled(self, seconds: float, *, failed: bool) -> None:
+        """Count one reconcile."""
         self._reconciles.labels("failed" if failed else "done").inc()
         self._seconds.observe(seconds)
-        if wanted is not None:
-            self._wanted.labels(*key).set(wanted)
-        elif not failed:
-            self._wanted.remove(*key)
+
+    def decided(self, key: Key, decided: Decided | None) -> None:
+        """Show what was decided last; None where the server is gone or invalid."""
+        before = self._last.pop(key, None)
+        if decided is None:
+            if before:
+                self._wanted.remove(*key)
+                self._demand.remove(*key)
+                self._decisions.remove_by_labels({"namespace": key.namespace, "name": key.name})
+            return
+        self._last[key] = decided
+        self._wanted.labels(*key).set(decided.replicas)
+        self._demand.labels(*key).set(decided.demand)
+        if before is None or (before.replicas, before.reason) != (decided.replicas, decided.reason):
+            self._decisions.labels(*key, decided.reason).inc()

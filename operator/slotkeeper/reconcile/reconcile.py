@@ -16,12 +16,13 @@ from slotkeeper.reconcile.apply import apply
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening, event
+from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
 from slotkeeper.reconcile.plan import Child, Plan, plan_changes
 from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, wanted
+from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, policy_of, wanted
 from slotkeeper.reconcile.store import Store
 
 log = logging.getLogger(__name__)
@@ -59,15 +60,12 @@ class Reconciler:
         demand: Demand,
         images: Images,
         clock: Clock,
-        quiet_seconds: float,
     ) -> None:
-        """`quiet_seconds`: how long demand must have been low before a replica goes."""
         self._cluster = cluster
         self._store = store
         self._demand = demand
         self._images = images
         self._clock = clock
-        self._quiet = quiet_seconds
         self._nodes = Nodes(cluster, clock.monotonic)
         self._known: dict[Key, Known] = {}
         self._hidden: dict[Key, set[Child]] = {}
@@ -82,10 +80,15 @@ class Reconciler:
         """The servers about which the balancers' numbers say something new."""
         return [key for key, known in self._known.items() if self._stirs(key, known)]
 
-    def wanted(self, key: Key) -> int | None:
-        """How many replicas a server was last found to need; None where nothing is known of it."""
+    def decided(self, key: Key) -> Decided | None:
+        """What was last decided on a server's replicas; None where nothing is known of it."""
         known = self._known.get(key)
-        return None if known is None else known.server.status.get("scaling", {}).get("wanted")
+        said = known.server.status.get("scaling") if known else None
+        if not said:
+            return None
+        reading = self._demand.newest(key)
+        demand = reading.sample.busy + reading.sample.waiting if reading else 0
+        return Decided(said["wanted"], said["reason"], demand)
 
     async def reconcile(self, key: Key) -> None:
         """Bring one server to where it should be, or a step nearer.
@@ -106,6 +109,7 @@ class Reconciler:
                 return
             try:
                 plan = await self._carry_out(key, plan)
+                self._demand.changed(key, scaling.change)
             except ApiError as refusal:
                 if not _is_final(refusal):
                     raise
@@ -168,8 +172,7 @@ class Reconciler:
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
         self._known[key] = Known(server, observed.current)
-        scaled = server.spec.autoscaling is not None
-        self._demand.watch(key, addresses(observed.balancer_pods), scaled=scaled)
+        self._demand.watch(key, addresses(observed.balancer_pods), policy_of(server))
         return Seen(raw, server, observed)
 
     async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
@@ -192,13 +195,7 @@ class Reconciler:
         self._demand.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
-        return wanted(
-            server,
-            current,
-            self._demand.samples(key),
-            now=self._clock.monotonic(),
-            quiet_seconds=self._quiet,
-        )
+        return wanted(server, current, self._demand.known(key), now=self._clock.monotonic())
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)

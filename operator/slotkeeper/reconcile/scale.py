@@ -1,10 +1,10 @@
 """How many replicas a server should have now. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.scaling.decide import Policy, Sample, decide
+from slotkeeper.scaling.decide import Known, decide
+from slotkeeper.scaling.policy import Policy
 
 FIXED = "Fixed"
 SUSPENDED = "Suspended"
@@ -32,19 +32,25 @@ class Scaling:
     """It is too early after a start to say that there are no numbers."""
 
     @property
+    def change(self) -> int:
+        """How many replicas this decision adds, or takes away (fewer than 0)."""
+        return 0 if self.before is None else self.wanted.replicas - self.before
+
+    @property
     def scaled(self) -> bool:
         """Whether the number of replicas changes with this decision."""
-        return self.before is not None and self.before != self.wanted.replicas
+        return self.change != 0
 
 
-def wanted(
-    server: LlamaServer,
-    current: int | None,
-    samples: Sequence[Sample],
-    *,
-    now: float,
-    quiet_seconds: float,
-) -> Wanted:
+def policy_of(server: LlamaServer) -> Policy | None:
+    """What decisions on this server's replicas keep to; None where demand has no say in them."""
+    spec = server.spec
+    if spec.suspend or spec.autoscaling is None:
+        return None
+    return Policy(spec.slots, spec.autoscaling)
+
+
+def wanted(server: LlamaServer, current: int | None, known: Known, *, now: float) -> Wanted:
     """As many as spec.replicas says, or, where autoscaling is set, as demand asks for.
 
     None at all while the server is suspended.
@@ -54,13 +60,12 @@ def wanted(
     """
     if server.spec.suspend:
         return Wanted(0, SUSPENDED, "spec.suspend is true")
-    bounds = server.spec.autoscaling
-    if bounds is None:
+    policy = policy_of(server)
+    if policy is None:
         replicas = server.spec.replicas
         return Wanted(replicas, FIXED, f"spec.replicas is {replicas}")
-    policy = Policy(bounds.min_replicas, bounds.max_replicas, server.spec.slots, quiet_seconds)
     if current is None:
         before = server.status.get("scaling") or {}
-        current = policy.bounded(before.get("wanted", policy.min_replicas))
-    decision = decide(policy, samples, current=current, now=now)
+        current = policy.bounded(before.get("wanted", policy.spec.min_replicas))
+    decision = decide(policy, known, current=current, now=now)
     return Wanted(decision.replicas, decision.reason.value, decision.message)

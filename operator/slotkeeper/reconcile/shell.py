@@ -84,9 +84,10 @@ class Shell:
             await self.reconciler.reconcile(key)
             failed = False
         finally:
-            wanted = self.reconciler.wanted(key)
-            seconds = self.monotonic() - start
-            self.metrics.reconciled(key, seconds, failed=failed, wanted=wanted)
+            self.metrics.reconciled(self.monotonic() - start, failed=failed)
+            decided = self.reconciler.decided(key)
+            if decided or not failed:
+                self.metrics.decided(key, decided)
 
     async def look(self) -> None:
         """Look at the balancers; wake the servers of which they say something new."""

@@ -110,10 +110,12 @@ def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingSta
     scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
     if before and scaling.settling and not scaled:
         return ScalingStatus.model_validate(before)
+    same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
     return ScalingStatus(
         wanted=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,
+        since=(before.get("since") if same else None) or rfc3339(now),
         decisions=_decisions(before, scaling, now),
         last_scale_time=rfc3339(now) if scaled else before.get("lastScaleTime"),
     )

@@ -3,72 +3,36 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil
 
-LATCH_SECONDS = 5.0
-"""How far back a sample's peak reaches. Between two samples further apart, nobody looked."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the balancer said at one moment."""
-
-    at: float
-    """Seconds, on the clock of `decide`'s `now`."""
-    busy: int
-    """Slots that work on a request."""
-    waiting: int
-    """Requests that no slot has taken yet."""
-    oldest_wait: float
-    """Seconds that the oldest of them has waited; 0 where none waits."""
-    peak: int
-    """Highest demand within the last LATCH_SECONDS, so that short requests between two looks
-    count."""
-
-    @property
-    def demand(self) -> int:
-        """Slots that would be needed for all requests to run at once."""
-        return max(self.busy + self.waiting, self.peak)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a decision must keep to."""
-
-    min_replicas: int
-    max_replicas: int
-    slots: int
-    """Slots of one replica."""
-    quiet_seconds: float = 60
-    """How long demand must have been low before a replica goes. Loading a model again costs more
-    than keeping it for a minute."""
-
-    def bounded(self, replicas: int) -> int:
-        """The nearest number of replicas that is allowed."""
-        return min(max(replicas, self.min_replicas), self.max_replicas)
-
-    def replicas_for(self, demand: int) -> int:
-        """The allowed number of replicas that serves `demand` best."""
-        return self.bounded(ceil(demand / self.slots))
+from slotkeeper.scaling.behavior import highest, lowest
+from slotkeeper.scaling.history import Change, History
+from slotkeeper.scaling.policy import Policy
+from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
 
 
 class Reason(StrEnum):
     """Why a decision is what it is."""
 
     DEMAND = "Demand"
-    """Demand asks for more replicas."""
+    """Demand takes more than targetSlotUtilization of the slots."""
+    WAIT = "Wait"
+    """Requests are expected to wait longer than maxWaitSeconds."""
     AT_MAXIMUM = "AtMaximum"
-    """Demand asks for more replicas than the policy allows, and all of those are there."""
+    """More replicas are asked for than maxReplicas, and all of those are there."""
     STEADY = "Steady"
-    """Demand asks for as many as there are."""
+    """As many replicas are asked for as there are."""
     HELD = "Held"
-    """Demand asks for fewer, but has not done so for long enough."""
+    """Another number is asked for, but has not been for long enough."""
     QUIET = "Quiet"
-    """Demand has asked for fewer for the whole of the quiet time."""
+    """Fewer replicas have been enough for all of behavior.scaleDown.stabilizationWindowSeconds."""
+    IDLE = "Idle"
+    """There was no request for idleSeconds."""
+    LIMITED = "Limited"
+    """Another number is asked for, but the policies of behavior do not allow it now."""
     NO_NUMBERS = "NoNumbers"
-    """The balancer has said nothing, or nothing lately."""
+    """The balancer has said nothing, or nothing lately: the number stays."""
     BOUNDS = "Bounds"
-    """There were more or fewer replicas than the policy allows."""
+    """There were more or fewer replicas than minReplicas and maxReplicas allow."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +45,35 @@ class Decision:
     """The numbers behind it, such as `busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3`."""
 
 
-def decide(policy: Policy, samples: Sequence[Sample], *, current: int, now: float) -> Decision:
-    """Say how many replicas there should be: up at once, down only after quiet.
+@dataclass(frozen=True)
+class Known:
+    """What a decision is made of."""
 
-    `samples` are in order of time; `current` is how many replicas there are, ready or not. With
-    4 slots a replica, 1 to 3 replicas, 60 quiet seconds and a look each second:
+    newest: Sample | None = None
+    """The last look at the balancer."""
+    history: History = History()  # noqa: RUF009 (frozen)
+    """What each look has asked for, the newest one's included."""
+    changes: Sequence[Change] = ()
+    """What earlier decisions have changed."""
+
+
+def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decision:
+    """Say how many replicas there should be: up at once, down once fewer were enough for long.
+
+    `current` is how many replicas there are, ready or not: those that load are counted as coming.
+    What follows is for 4 slots a replica and a look each second; `2 at 0.5/s of 6 s` is a demand
+    of 2 where a request comes every other second and keeps its slot for 6 s.
+
+    With `{maxReplicas: 3, behavior: {scaleDown: {stabilizationWindowSeconds: 60}}}`:
 
     | replicas | demand                                         | wants | reason    |
     |----------|------------------------------------------------|-------|-----------|
-    | 1        | 4 for 90 s                                     | 1     | Steady    |
-    | 1        | 4 for 90 s, then 5                             | 2     | Demand    |
-    | 1        | 5                                              | 2     | Demand    |
+    | 1        | 3 for 90 s                                     | 1     | Steady    |
+    | 1        | 3 for 90 s, then 4                             | 2     | Demand    |
+    | 1        | 4                                              | 2     | Demand    |
+    | 2        | 6 for 90 s                                     | 2     | Steady    |
     | 1        | 0 for 90 s, then 40                            | 3     | Demand    |
+    | 3        | 9 for 90 s                                     | 3     | Steady    |
     | 3        | 40 for 90 s                                    | 3     | AtMaximum |
     | 2        | 5 for 90 s, then 1 for 59 s                    | 2     | Held      |
     | 2        | 5 for 90 s, then 1 for 60 s                    | 1     | Quiet     |
@@ -108,45 +89,101 @@ def decide(policy: Policy, samples: Sequence[Sample], *, current: int, now: floa
     | 5        | none                                           | 3     | Bounds    |
     | 5        | 9 for 90 s                                     | 3     | Bounds    |
     | 0        | 5                                              | 2     | Demand    |
+
+    With `{maxReplicas: 4, targetSlotUtilization: 100, maxWaitSeconds: 2}`:
+
+    | replicas | demand                                         | wants | reason    |
+    |----------|------------------------------------------------|-------|-----------|
+    | 1        | 4 for 90 s                                     | 1     | Steady    |
+    | 1        | 4 for 90 s, then 5                             | 2     | Demand    |
+    | 2        | 6 at 0.3/s of 10 s                             | 2     | Steady    |
+    | 2        | 6 at 0.7/s of 10 s                             | 3     | Wait      |
+    | 3        | 6 at 0.7/s of 10 s for 400 s                   | 3     | Steady    |
+    | 3        | 6 at 0.3/s of 10 s for 299 s                   | 3     | Held      |
+    | 3        | 6 at 0.3/s of 10 s for 300 s                   | 2     | Quiet     |
+    | 4        | 9 at 9/s of 10 s                               | 4     | AtMaximum |
+
+    With `{minReplicas: 0, maxReplicas: 3, idleSeconds: 20}`:
+
+    | replicas | demand                                         | wants | reason    |
+    |----------|------------------------------------------------|-------|-----------|
+    | 0        | 0 for 90 s                                     | 0     | Steady    |
+    | 0        | 0 for 90 s, then 1                             | 1     | Demand    |
+    | 0        | 0 at 1/s of 9 s                                | 0     | Steady    |
+    | 0        | 9                                              | 3     | Demand    |
+    | 0        | none                                           | 0     | NoNumbers |
+    | 1        | none                                           | 1     | NoNumbers |
+    | 1        | 0                                              | 1     | Held      |
+    | 1        | 1 for 90 s, then 0 for 19 s                    | 1     | Held      |
+    | 1        | 1 for 90 s, then 0 for 20 s                    | 0     | Idle      |
+    | 3        | 9 for 90 s, then 0 at 1/s of 9 s for 20 s      | 0     | Idle      |
+    | 1        | 0 for 19 s, then none for 9 s, then 0 for 9 s  | 1     | Held      |
+    | 1        | 0 for 19 s, then 1                             | 1     | Steady    |
+    | 3        | 1 for 300 s                                    | 1     | Quiet     |
+
+    With `{maxReplicas: 9, behavior: {scaleUp: {stabilizationWindowSeconds: 30, policies: [{type:
+    Pods, value: 2, periodSeconds: 60}]}, scaleDown: {selectPolicy: Disabled}}}`:
+
+    | replicas | demand                                         | wants | reason    |
+    |----------|------------------------------------------------|-------|-----------|
+    | 1        | 0 for 90 s, then 40 for 29 s                   | 1     | Held      |
+    | 1        | 0 for 90 s, then 40 for 30 s                   | 3     | Demand    |
+    | 1        | 0 for 90 s, then 4 for 9 s, then 40 for 29 s   | 2     | Demand    |
+    | 3        | 0 for 400 s                                    | 3     | Limited   |
     """
-    held = policy.bounded(current)
-    if not samples or now - samples[-1].at > LATCH_SECONDS:
+    newest, spec = known.newest, policy.spec
+    if newest is None or now - newest.at > LATCH_SECONDS:
+        held = policy.bounded(current)
         reason = Reason.NO_NUMBERS if held == current else Reason.BOUNDS
         return Decision(held, reason, f"no numbers from the balancer: {_change(current, held)}")
-    newest = samples[-1]
-    wanted = policy.replicas_for(newest.demand)
-    peak = _peak(samples, start=now - policy.quiet_seconds)
-    enough = held if peak is None else policy.replicas_for(peak)
-    if wanted > held:
-        replicas, reason = wanted, Reason.DEMAND
-    elif enough < held:
-        replicas, reason = enough, Reason.QUIET
-    elif held != current:
-        replicas, reason = held, Reason.BOUNDS
-    elif wanted < held:
-        replicas, reason = held, Reason.HELD
-    elif newest.demand > held * policy.slots:
-        replicas, reason = held, Reason.AT_MAXIMUM
-    else:
-        replicas, reason = held, Reason.STEADY
+    asked, behavior = policy.asked(newest), spec.behavior
     numbers = _numbers(newest, total=policy.slots * current)
-    if reason is Reason.QUIET:
-        numbers += f", at most {peak} for {policy.quiet_seconds:g} s"
+    if current and _is_idle(policy, known, now):
+        numbers += f", idle for {policy.idle_seconds} s"
+        return Decision(0, Reason.IDLE, f"{numbers}: {_change(current, 0)}")
+    # One replica of a server that may have none is not taken by what follows, and comes at once.
+    least = spec.min_replicas or int(current > 0 or asked > 0)
+    held = policy.bounded(current, least=least)
+    wanted = policy.bounded(_stable(policy, known, asked, held, now), least=least)
+    if wanted >= held:
+        limit = highest(behavior.scale_up, known.changes, current=current, now=now)
+        replicas = wanted if limit is None else max(held, min(wanted, limit))
+    else:
+        limit = lowest(behavior.scale_down, known.changes, current=current, now=now)
+        replicas = min(held, max(wanted, limit))
+    if replicas > held or (replicas > current and not spec.min_replicas):
+        by_wait = policy.for_wait(newest) > policy.for_demand(newest)
+        reason = Reason.WAIT if by_wait else Reason.DEMAND
+    elif replicas < held:
+        reason = Reason.QUIET
+    elif held != current:
+        reason = Reason.BOUNDS
+    elif wanted != held:
+        reason = Reason.LIMITED
+    elif policy.bounded(asked) != held:
+        reason = Reason.HELD
+    else:
+        reason = Reason.AT_MAXIMUM if asked > spec.max_replicas else Reason.STEADY
+    numbers += _details(policy, newest, reason, total=policy.slots * current)
+    if replicas != wanted:
+        numbers += f", {wanted} wanted, which behavior does not allow yet"
     return Decision(replicas, reason, f"{numbers}: {_change(current, replicas)}")
 
 
-def _peak(samples: Sequence[Sample], *, start: float) -> int | None:
-    """Highest demand since `start`; None where it was not watched all of that time."""
-    peak = 0
-    later = None
-    for sample in reversed(samples):
-        if later is not None and later - sample.at > LATCH_SECONDS:
-            return None
-        peak = max(peak, sample.demand)
-        if sample.at <= start:
-            return peak
-        later = sample.at
-    return None
+def _is_idle(policy: Policy, known: Known, now: float) -> bool:
+    if policy.spec.min_replicas or policy.spec.behavior.scale_down.select_policy == "Disabled":
+        return False
+    return known.history.most(now - policy.idle_seconds) == 0
+
+
+def _stable(policy: Policy, known: Known, asked: int, held: int, now: float) -> int:
+    """What is asked for now, as far as it was asked for all through the windows of behavior."""
+    window = policy.spec.behavior.scale_up.stabilization_window_seconds
+    least = known.history.least(now - window)
+    up = asked if least is None else min(asked, least)
+    most = known.history.most(now - policy.quiet_seconds)
+    down = held if most is None else max(asked, most)
+    return min(max(held, up), max(down, up))
 
 
 def _numbers(sample: Sample, *, total: int) -> str:
@@ -156,6 +193,17 @@ def _numbers(sample: Sample, *, total: int) -> str:
     if sample.peak > sample.busy + sample.waiting:
         numbers += f", lately {sample.peak}"
     return numbers
+
+
+def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> str:
+    """What decided, where busy and waiting do not say it."""
+    if reason is Reason.WAIT:
+        return f", {sample.arrivals:g}/s that keep a slot for {sample.slot_seconds:.1f} s"
+    if reason is Reason.DEMAND and sample.demand <= total:
+        return f", above {policy.spec.target_slot_utilization} % of {total} slots"
+    if reason is Reason.QUIET:
+        return f", fewer were enough for {policy.quiet_seconds:g} s"
+    return ""
 
 
 def _change(current: int, replicas: int) -> str:

@@ -131,6 +131,7 @@ async def test_demand_is_told_with_its_peak() -> None:
         clients = [await made.start(post("/completion")) for _ in range(3)]
         busy = json.loads((await metrics_page(made, "/autoscaling"))[1])
         assert busy.pop("oldestWaitSeconds") >= 0
+        assert busy.pop("arrivalsPerSecond") == 0.05
         assert busy == {
             "leads": True,
             "slots": {"total": 2, "busy": 2},
@@ -138,6 +139,7 @@ async def test_demand_is_told_with_its_peak() -> None:
             "replicas": 1,
             "demand": 3,
             "peakDemand": 3,
+            "slotSeconds": None,
         }
 
         for client in clients:
@@ -145,6 +147,7 @@ async def test_demand_is_told_with_its_peak() -> None:
         await made.at_rest()
         quiet = json.loads((await metrics_page(made, "/autoscaling"))[1])
         assert (quiet["demand"], quiet["peakDemand"]) == (0, 3)
+        assert 0 <= quiet["slotSeconds"] < 60
 
 
 async def test_the_metrics_port_says_what_prometheus_and_probes_ask() -> None:

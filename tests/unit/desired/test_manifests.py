@@ -271,7 +271,7 @@ def test_a_checksum_is_checked_in_lower_case() -> None:
     pod = llama_servers(server(model=model))["spec"]["template"]["spec"]
 
     assert pod["initContainers"][0]["command"] == [
-        *("slotkeeper", "fetch", "--url", "http://models.example.com/a.gguf"),
+        *("slotkeeper", "fetch", "--model", "http://models.example.com/a.gguf"),
         *("--sha256", "ab" * 32, "--to", "/models/model.gguf"),
     ]
 

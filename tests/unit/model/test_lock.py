@@ -6,7 +6,7 @@ import httpx
 from typing_extensions import override
 
 from model_host import ModelHost, content
-from slotkeeper.model.fetch import Model, Outside, fetch
+from slotkeeper.model.fetch import File, Outside, fetch
 from slotkeeper.model.lock import only_one
 
 
@@ -26,7 +26,7 @@ def test_of_two_at_once_one_downloads_and_the_other_waits_and_reuses(
     host: ModelHost, client: httpx.Client, path: Path
 ) -> None:
     host.answers(content())
-    model = Model(host.url, path)
+    model = File(host.url, path)
     outside = Outside(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
     fetch(model, outside)
     finished = {file: file.read_bytes() for file in (path, path.with_name("model.gguf.json"))}

@@ -37,7 +37,7 @@ def test_a_model_in_place_is_exit_0(
 
     assert code == 0
     assert path.read_bytes() == GGUF
-    assert termination_log.read_text() == ""
+    assert json.loads(termination_log.read_text()) == {"bytes": len(GGUF), "sha256": SHA256}
     assert f"{len(GGUF)} bytes in " in caplog.text
     assert SHA256 in caplog.text
 
@@ -80,7 +80,7 @@ def test_trouble_that_may_pass_is_exit_75(
 )
 def test_a_wrong_command_line_is_exit_2(path: Path, wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["--url", "http://127.0.0.1/", "--to", str(path), *wrong])
+        main(["--model", "http://127.0.0.1/", "--to", str(path), *wrong])
 
     assert caught.value.code == 2
 
@@ -139,7 +139,7 @@ def test_the_help_explains_every_exit_status(capsys: pytest.CaptureFixture[str])
 
 
 def _argv(url: str, path: Path, termination_log: Path, *more: str) -> list[str]:
-    return ["--url", url, "--to", str(path), "--termination-log", str(termination_log), *more]
+    return ["--model", url, "--to", str(path), "--termination-log", str(termination_log), *more]
 
 
 def _run(url: str, path: Path, termination_log: Path, *more: str) -> str:

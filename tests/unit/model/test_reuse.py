@@ -1,4 +1,7 @@
+import json
+import os
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +36,7 @@ def test_a_finished_model_is_not_fetched_again(host: ModelHost, world: World) ->
     "spoil",
     [
         pytest.param(lambda path: path.write_bytes(GGUF[:-1]), id="shorter"),
-        pytest.param(lambda path: path.write_bytes(GGUF[:-1] + b"?"), id="another byte"),
+        pytest.param(lambda path: _write_later(path, GGUF[:-1] + b"?"), id="another byte"),
         pytest.param(lambda path: path.unlink(), id="gone"),
         pytest.param(lambda path: path.with_name("model.gguf.json").unlink(), id="no receipt"),
         pytest.param(
@@ -85,3 +88,35 @@ def test_a_model_of_another_url_is_replaced(host: ModelHost, world: World) -> No
 
     assert world.path.read_bytes() == GGUF
     assert world.left == FINISHED
+
+
+def test_a_file_that_was_written_since_is_read_again_and_once_only(
+    host: ModelHost, world: World
+) -> None:
+    host.answers(content())
+    first = world.fetch(host.url, SHA256)
+    _write_later(world.path, GGUF)
+
+    again = world.fetch(host.url, SHA256)
+
+    assert len(host.asked) == 1
+    assert again == replace(first, modified=world.path.stat().st_mtime_ns)
+    assert json.loads(world.path.with_name("model.gguf.json").read_text()) == asdict(again)
+
+
+def test_the_same_content_from_another_url_is_not_fetched_again(
+    host: ModelHost, world: World
+) -> None:
+    host.answers(content())
+    world.fetch(host.url + "?signature=1", SHA256)
+
+    world.fetch(host.url + "?signature=2", SHA256)
+
+    assert len(host.asked) == 1
+
+
+def _write_later(path: Path, text: bytes) -> None:
+    """Write a file again, a second after it was written first."""
+    then = path.stat().st_mtime_ns
+    path.write_bytes(text)
+    os.utime(path, ns=(then, then + 10**9))

@@ -2,14 +2,18 @@
 
 import pytest
 
+from looking import policy
 from operating import KEY, Operator, numbers
 from slotkeeper.reconcile.demand import addresses
+from slotkeeper.scaling.decide import Known
+from slotkeeper.scaling.history import Change, History
 
 BROKEN = [
     pytest.param({}, id="empty"),
     pytest.param([], id="no object"),
     pytest.param(numbers() | {"slots": None}, id="no slots"),
     pytest.param(numbers() | {"waiting": "many"}, id="words for numbers"),
+    pytest.param(numbers() | {"slotSeconds": "long"}, id="words for seconds"),
 ]
 
 
@@ -19,7 +23,8 @@ async def test_a_look_is_a_sample(operator: Operator) -> None:
 
     await operator.demand.look()
 
-    [sample] = operator.demand.samples(KEY)
+    sample = operator.demand.known(KEY).newest
+    assert sample is not None
     assert (sample.busy, sample.waiting, sample.oldest_wait, sample.peak) == (3, 5, 3.2, 8)
 
 
@@ -45,7 +50,9 @@ async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
 
     await operator.demand.look()
 
-    assert [sample.busy for sample in operator.demand.samples(KEY)] == [1]
+    sample = operator.demand.known(KEY).newest
+    assert sample is not None
+    assert sample.busy == 1
 
 
 async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
@@ -56,7 +63,7 @@ async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
 
     await operator.demand.look()
 
-    assert operator.demand.samples(KEY) == []
+    assert operator.demand.known(KEY) == Known()
 
 
 @pytest.mark.parametrize("said", BROKEN)
@@ -66,17 +73,65 @@ async def test_nonsense_is_a_gap(operator: Operator, said: object) -> None:
 
     await operator.demand.look()
 
-    assert operator.demand.samples(KEY) == []
+    assert operator.demand.known(KEY) == Known()
 
 
-async def test_only_the_window_is_kept(operator: Operator) -> None:
+async def test_only_what_a_decision_looks_back_to_is_kept(operator: Operator) -> None:
+    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy(slots=1, targetSlotUtilization=100))
+
+    for second in range(500):
+        operator.balancers.says["10.0.0.1"] = numbers(busy=second % 2)
+        await operator.pass_time(1)
+
+    history = operator.demand.known(KEY).history
+    assert history.since == 500 - 300
+    assert len(history.spans) <= 302
+
+
+async def test_what_was_asked_for_is_of_no_use_without_autoscaling(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers()
+    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy())
+    await operator.pass_time(5)
+    operator.demand.changed(KEY, 1)
+
     operator.demand.watch(KEY, ["10.0.0.1:9090"])
 
-    await operator.pass_time(500)
+    known = operator.demand.known(KEY)
+    assert (known.history, known.changes) == (History(), ())
 
-    samples = operator.demand.samples(KEY)
-    assert samples[0].at <= 500 - 60 < samples[1].at
+
+async def test_changes_are_kept_for_the_longest_period(operator: Operator) -> None:
+    operator.demand.watch(KEY, [], policy())
+    operator.demand.changed(KEY, 1)
+    operator.demand.changed(KEY, 0)
+    operator.time.passed += 1800
+    operator.demand.changed(KEY, -2)
+
+    assert operator.demand.known(KEY).changes == (Change(1800.0, -2),)
+
+
+async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None:
+    measured = {"arrivalsPerSecond": 0.5, "slotSeconds": 6.0}
+    operator.balancers.says |= {
+        "10.0.0.1": numbers() | measured | {"leads": False},
+        "10.0.0.2": numbers() | {"arrivalsPerSecond": 0.4, "slotSeconds": None},
+    }
+    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+
+    await operator.demand.look()
+
+    sample = operator.demand.known(KEY).newest
+    assert sample is not None
+    assert (sample.arrivals, sample.slot_seconds) == (0.4, None)
+
+
+async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: Operator) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1)
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+
+    await operator.demand.look()
+
+    assert operator.demand.known(KEY).newest is not None
 
 
 async def test_an_old_reading_is_no_news(operator: Operator) -> None:
@@ -102,12 +157,12 @@ def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
 async def test_a_silent_balancer_is_asked_ever_more_rarely_until_another_takes_its_place(
     operator: Operator,
 ) -> None:
-    operator.demand.watch(KEY, ["10.0.0.1:9090"], scaled=False)
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
     await operator.pass_time(100)
     of_a_silent_one = operator.balancers.looks
 
     operator.balancers.says["10.0.0.2"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.2:9090"], scaled=False)
+    operator.demand.watch(KEY, ["10.0.0.2:9090"])
     await operator.pass_time(1)
 
     assert of_a_silent_one < 10

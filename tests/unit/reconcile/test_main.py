@@ -11,7 +11,6 @@ def test_the_images_are_all_that_must_be_said() -> None:
     flags = _parser().parse_args(IMAGES)
 
     assert flags.health == ("0.0.0.0", 8081)
-    assert flags.quiet_seconds == 60
     assert flags.namespace is None
 
 

@@ -157,7 +157,8 @@ async def test_growing_makes_a_server_no_less_ready(
 
 
 async def test_quiet_takes_a_replica_away(cluster: FakeCluster, operator: Operator) -> None:
-    await settled(cluster, operator, slots=4, autoscaling={"maxReplicas": 3})
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+    await settled(cluster, operator, slots=4, autoscaling={"maxReplicas": 3, "behavior": behavior})
     operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=1)
     await operator.pass_time(2)
     roll_out(cluster)

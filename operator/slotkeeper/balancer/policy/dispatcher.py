@@ -9,7 +9,7 @@ from slotkeeper.balancer.policy.prefixes import Ladder
 from slotkeeper.balancer.policy.queue import Queue
 from slotkeeper.balancer.policy.replica import Replica
 from slotkeeper.balancer.policy.ticket import Claim, Held, Inherited, Standing, T, Ticket
-from slotkeeper.balancer.policy.turnover import Turnover
+from slotkeeper.balancer.policy.turnover import Arrivals, Turnover
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,8 @@ class Dispatcher(Generic[T]):
         self.replicas: dict[str, Replica] = {}
         self.queue: Queue[T] = Queue(affinity.max_overtaken if affinity else 0)
         self.matcher = Matcher(self.queue, affinity)
-        self._turnover = Turnover()
-        self._claims = 0
-        self._busy = 0
+        self.arrivals, self.turnover = Arrivals(), Turnover()
+        self._claims = self._busy = 0
         self._usable_since: float | None = None
 
     # Requests.
@@ -78,6 +77,7 @@ class Dispatcher(Generic[T]):
             raise QueueFull(full)  # rather any free slot than no place in a line
         ticket = Ticket(payload, size, now, self.queue.rank(standing), standing, prompt)
         self.queue.put(ticket)
+        self.arrivals.note(now)
         if prompt and not full:
             self.matcher.line_up(ticket, list(self.accepting()), now)
         return ticket
@@ -181,7 +181,7 @@ class Dispatcher(Generic[T]):
         replica.claims.remove(claim)
         self._busy -= 1
         if isinstance(claim, Claim):
-            self._turnover.note(now)
+            self.turnover.note(now, now - claim.at)
         if replica.gone and not replica.claims:
             self.replicas.pop(replica.name, None)
 
@@ -279,9 +279,9 @@ class Dispatcher(Generic[T]):
         As many slots must come free as requests wait, at the pace of late; at most the longest
         that anyone waits here.
         """
-        needed = self._turnover.seconds_for(self.waiting + 1, now)
-        if needed is None or not self.usable:
-            return 5.0 if not self.usable else 1.0
+        if not self.usable:
+            return 5.0
+        needed = self.turnover.seconds_for(self.waiting + 1, now) or 1.0
         return min(max(1.0, needed), self.bounds.max_wait_no_replica)
 
     def _full(self, size: int) -> str | None:

@@ -1,0 +1,32 @@
+"""What a balancer said at one moment."""
+
+from dataclasses import dataclass
+
+LATCH_SECONDS = 5.0
+"""How far back a sample's peak reaches. Between two samples further apart, nobody looked."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the balancer said at one moment."""
+
+    at: float
+    """Seconds, on the clock of `decide`'s `now`."""
+    busy: int
+    """Slots that work on a request."""
+    waiting: int
+    """Requests that no slot has taken yet."""
+    oldest_wait: float
+    """Seconds that the oldest of them has waited; 0 where none waits."""
+    peak: int
+    """Highest demand within the last LATCH_SECONDS, so that short requests between two looks
+    count."""
+    arrivals: float = 0.0
+    """Requests per second that came, over the last minute."""
+    slot_seconds: float | None = None
+    """Seconds that a request keeps its slot, on average; None where none has ended yet."""
+
+    @property
+    def demand(self) -> int:
+        """Slots that would be needed for all requests to run at once."""
+        return max(self.busy + self.waiting, self.peak)

@@ -1,0 +1,53 @@
+"""Looks at a balancer, one a second, as words or as lists; all of them end NOW."""
+
+import re
+from typing import Any
+
+from slotkeeper.api.autoscaling import Autoscaling
+from slotkeeper.scaling.decide import Decision, Known, decide
+from slotkeeper.scaling.history import Change, History
+from slotkeeper.scaling.policy import Policy
+from slotkeeper.scaling.sample import Sample
+
+NOW = 1_000_000.0
+
+
+def policy(slots: int = 4, **spec: Any) -> Policy:
+    """A policy in the API's own words, with three replicas at most."""
+    return Policy(slots, Autoscaling.model_validate({"maxReplicas": 3, **spec}))
+
+
+def sample(at: float, demand: int, arrivals: float = 0, seconds: float | None = None) -> Sample:
+    """A look at a balancer whose demand has been the same for long enough."""
+    busy = min(demand, 4)
+    return Sample(at, busy, demand - busy, 0.0, demand, arrivals, seconds)
+
+
+def played(script: str) -> list[Sample]:
+    """The samples of a table's second column.
+
+    `5 for 90 s, then 1` is a demand of 5 for 90 s and then one look that finds 1; `none for 9 s`
+    is 9 s in which the balancer does not answer; `2 at 0.5/s of 6 s` says what was measured.
+    """
+    looks: list[tuple[Any, ...] | None] = []
+    for part in script.split(", then "):
+        words = re.fullmatch(r"(none|\d+)(?: at ([\d.]+)/s of ([\d.]+) s)?(?: for (\d+) s)?", part)
+        assert words, part
+        measured = (float(words[2]), float(words[3])) if words[2] else ()
+        look = None if words[1] == "none" else (int(words[1]), *measured)
+        looks += [look] * (int(words[4]) + 1 if words[4] else 1)
+    start = NOW - len(looks) + 1
+    return [sample(start + n, *look) for n, look in enumerate(looks) if look is not None]
+
+
+def known(policy: Policy, samples: list[Sample], *changes: Change) -> Known:
+    """What a decision has to go by after these looks."""
+    history = History()
+    for one in samples:
+        history = history.noted(one.at, policy.asked(one), keep=policy.keep_seconds)
+    return Known(samples[-1] if samples else None, history, changes)
+
+
+def decided(policy: Policy, samples: list[Sample], current: int, *changes: Change) -> Decision:
+    """The decision NOW."""
+    return decide(policy, known(policy, samples, *changes), current=current, now=NOW)

@@ -1,0 +1,189 @@
+"""A GGUF header is read as far as it goes, and never costs more than its bytes."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGUFWriter, LlamaFileType
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.llamacpp.gguf import QUANTISATIONS, Facts, facts
+
+LLAMA = Facts(
+    architecture="llama",
+    context=8192,
+    layers=32,
+    quantisation="Q4_K_M",
+    name="Llama 3 8B Instruct",
+    size="8B",
+)
+
+
+def string(text: str | bytes) -> bytes:
+    encoded = text.encode() if isinstance(text, str) else text
+    return struct.pack("<Q", len(encoded)) + encoded
+
+
+def pair(key: str, kind: int, value: bytes) -> bytes:
+    return string(key) + struct.pack("<I", kind) + value
+
+
+def text(key: str, value: str | bytes) -> bytes:
+    return pair(key, 8, string(value))
+
+
+def u32(key: str, value: int) -> bytes:
+    return pair(key, 4, struct.pack("<I", value))
+
+
+def array(key: str, kind: int, count: int, items: bytes) -> bytes:
+    return pair(key, 9, struct.pack("<IQ", kind, count) + items)
+
+
+def header(*pairs: bytes, version: int = 3, count: int | None = None) -> bytes:
+    said = len(pairs) if count is None else count
+    return b"GGUF" + struct.pack("<IQQ", version, 0, said) + b"".join(pairs)
+
+
+PAIRS = (
+    text("general.architecture", "llama"),
+    text("general.name", "Llama 3 8B Instruct"),
+    text("general.size_label", "8B"),
+    u32("llama.context_length", 8192),
+    u32("llama.block_count", 32),
+    array("tokenizer.ggml.tokens", 8, 3, string("a") + string("") + string("b" * 300)),
+    array("tokenizer.ggml.scores", 6, 3, bytes(12)),
+    text("tokenizer.chat_template", "{{ messages }}" * 500),
+    u32("general.file_type", 15),
+)
+WHOLE = header(*PAIRS)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., bytes]:
+    """A file as llama.cpp's own library writes it, to be told more before it is read."""
+
+    def write(tell: Callable[[GGUFWriter], object]) -> bytes:
+        writer = GGUFWriter(tmp_path / "model.gguf", "gemma3")
+        tell(writer)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        return (tmp_path / "model.gguf").read_bytes()
+
+    return write
+
+
+def test_a_real_file_is_described(written: Callable[..., bytes]) -> None:
+    def tell(writer: GGUFWriter) -> None:
+        writer.add_name("Gemma 3 4B")
+        writer.add_size_label("4B")
+        writer.add_context_length(131072)
+        writer.add_block_count(34)
+        writer.add_token_list([b"<token %d>" % number for number in range(50_000)])
+        writer.add_token_scores([0.5] * 50_000)
+        writer.add_token_types([1] * 50_000)
+        writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
+
+    assert facts(written(tell)) == Facts("gemma3", 131072, 34, "Q8_0", "Gemma 3 4B", "4B")
+
+
+def test_what_a_real_file_does_not_say_is_not_known(written: Callable[..., bytes]) -> None:
+    assert facts(written(lambda _: None)) == Facts(architecture="gemma3")
+
+
+def test_quantisations_are_called_as_llama_cpp_calls_them() -> None:
+    names = {int(kind): kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
+    del names[LlamaFileType.GUESSED]
+
+    assert names == {**QUANTISATIONS, 0: "ALL_F32"}
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_both_versions_are_read(version: int) -> None:
+    assert facts(header(*PAIRS, version=version)) == LLAMA
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GGUF", id="the magic alone"),
+        pytest.param(b"GGML" + WHOLE[4:], id="another magic"),
+        pytest.param(header(*PAIRS, version=1), id="version 1"),
+        pytest.param(b"GGUF" + struct.pack(">I", 3) + WHOLE[8:], id="big-endian"),
+        pytest.param(header(*PAIRS, count=0), id="no pairs"),
+        pytest.param(header(struct.pack("<Q", 2**64 - 1)), id="an endless key"),
+        pytest.param(header(array("a", 8, 2**64 - 1, b""), *PAIRS), id="endless strings"),
+        pytest.param(header(array("a", 0, 2**64 - 1, b""), *PAIRS), id="endless bytes"),
+        pytest.param(header(array("a", 8, 2**20, bytes(2**22)), *PAIRS), id="too many strings"),
+        pytest.param(header(array("a", 8, 1, string("")[:-1])), id="half a string"),
+        pytest.param(header(array("a", 9, 1, bytes(99)), *PAIRS), id="an array of arrays"),
+        pytest.param(header(pair("a", 13, bytes(8)), *PAIRS), id="an unknown type"),
+        pytest.param(header(*[u32("a", 1)] * 5000, *PAIRS), id="too many pairs"),
+    ],
+)
+def test_what_is_no_header_says_nothing(head: bytes) -> None:
+    assert facts(head) == Facts()
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "changes"),
+    [
+        (0, text("general.architecture", "\n"), {"architecture": None}),
+        (0, text("general.architecture", b"\xff"), {"architecture": None}),
+        (0, text("general.architecture", "a" * 129), {"architecture": None}),
+        (0, u32("general.architecture", 1), {"architecture": None}),
+        (1, text("general.name", "x" * 129), {"name": None}),
+        (1, text("general.name", "x" * 99_999), {"name": None}),
+        (1, text("general.name", ""), {"name": None}),
+        (2, array("general.size_label", 8, 1, string("8B")), {"size": None}),
+        (3, u32("llama.context_length", 0), {"context": None}),
+        (3, u32("llama.context_length", 2**32 - 1), {"context": None}),
+        (3, pair("llama.context_length", 11, struct.pack("<q", -1)), {"context": None}),
+        (3, pair("llama.context_length", 6, struct.pack("<f", 8192)), {"context": None}),
+        (3, pair("llama.context_length", 7, b"\x01"), {"context": None}),
+        (3, pair("llama.context_length", 10, struct.pack("<Q", 4096)), {"context": 4096}),
+        (3, u32("other.context_length", 1), {"context": None}),
+        (8, u32("general.file_type", 4), {"quantisation": None}),
+        (8, u32("general.file_type", 1024), {"quantisation": None}),
+        (8, u32("general.file_type", 0), {"quantisation": "F32"}),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_not_passed_on(
+    replaced: int, by: bytes, changes: dict[str, Any]
+) -> None:
+    pairs = list(PAIRS)
+    pairs[replaced] = by
+
+    found = facts(header(*pairs))
+
+    if "architecture" in changes:
+        changes = changes | {"context": None, "layers": None}
+    assert found == replace(LLAMA, **changes)
+
+
+@given(st.integers(0, len(WHOLE)))
+def test_a_header_that_breaks_off_is_known_so_far(size: int) -> None:
+    found = facts(WHOLE[:size])
+
+    for value, whole in zip(astuple(found), astuple(LLAMA), strict=True):
+        assert value in {None, whole}
+
+
+@given(st.binary(max_size=400), st.booleans())
+def test_no_bytes_make_it_fail(noise: bytes, framed: bool) -> None:
+    found = facts(b"GGUF" + struct.pack("<IQQ", 3, 0, 9) + noise if framed else noise)
+
+    assert isinstance(found, Facts)
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8))
+def test_no_damage_makes_it_fail(at: int, noise: bytes) -> None:
+    found = facts(WHOLE[:at] + noise + WHOLE[at + len(noise) :])
+
+    assert isinstance(found, Facts)
