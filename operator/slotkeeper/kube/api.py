@@ -36,8 +36,8 @@ APPLY = "application/apply-patch+yaml"
 
 REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
-PAGE = 200
-"""Objects that a page of a listing has: a few hundred kilobytes, read in some 20 ms."""
+PAGE = 100
+"""Objects that a page of a listing has: a few hundred kilobytes, read in some 10 ms."""
 
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; then the reader goes on with a new one."""
