@@ -61,6 +61,10 @@ LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-ur
 bench-balancer: $(BENCH) ## The balancer beside nginx and HAProxy: tables and plots in bench/results
 	@$(BIN)/python -m bench.balancer
 
+.PHONY: bench-reconcile
+bench-reconcile: prerequisites $(BENCH) ## The operator beside a plain client, up to 1,000 servers on nodes that kwok plays
+	@PYTHONPATH=e2e $(BIN)/python -m bench.reconcile
+
 .PHONY: clean
 clean: ## Remove the clusters, the caches and all else that was made here
 	@./e2e/cluster clean

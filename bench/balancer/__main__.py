@@ -21,10 +21,10 @@ from bench.balancer import (
     measure_streams,
     measure_warm,
 )
-from bench.balancer.findings import Findings
-from bench.balancer.processes import allow_many_files
-from bench.balancer.report import as_json, markdown
 from bench.balancer.rounds import FULL, QUICK, Scale
+from bench.findings import Findings
+from bench.processes import allow_many_files
+from bench.report import as_json, markdown
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -74,12 +74,12 @@ def _write(
     findings: Sequence[Findings], about: Mapping[str, str], folder: Path, *, plots: bool
 ) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    text = markdown(findings, about)
+    text = markdown("The balancer beside its peers", findings, about)
     (folder / "balancer.md").write_text(text)
     (folder / "balancer.json").write_text(json.dumps(as_json(findings, about), indent=1))
     if plots:
         # Slow to import, and only needed here.
-        from bench.balancer.plots import draw  # noqa: PLC0415
+        from bench.plots import draw  # noqa: PLC0415
 
         for plot in findings[-1].plots:
             draw(plot, folder)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from bench.balancer.client import Client, Clients, now_ns
 from bench.balancer.jobs import Job, request
-from bench.balancer.processes import cpu_seconds
 from bench.balancer.stats import summary
+from bench.processes import cpu_seconds
 
 
 @dataclass

@@ -5,11 +5,11 @@ from typing import Any
 
 from bench.balancer.bed import Running, bed
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Plot, Table, at_most, digits
 from bench.balancer.rounds import Scale, interleave
 from bench.balancer.stats import median_of
 from bench.balancer.systems import DIRECT, PROXIES
 from bench.balancer.worker import Worker
+from bench.findings import Findings, Plot, Table, at_most, digits
 
 _SEATS = 100
 _SIZE = 5_000_000

@@ -11,10 +11,10 @@ from typing import Any
 from bench.balancer.bed import Bed, Running, bed, get_json, start
 from bench.balancer.fake_cluster import fake_cluster
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Plot, Table, at_most, digits
 from bench.balancer.rounds import Pieces, Scale, interleave
 from bench.balancer.stats import median_of, summary
 from bench.balancer.systems import PROXIES, SLOTKEEPER, SLOTKEEPER_FOLLOWING
+from bench.findings import Findings, Plot, Table, at_most, digits
 
 _STEP_MS = 10
 

@@ -4,10 +4,10 @@ import asyncio
 
 from bench.balancer.bed import bed, get_json
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Plot, Table, at_most, digits
-from bench.balancer.processes import memory
 from bench.balancer.rounds import Scale
 from bench.balancer.systems import PROXIES, System
+from bench.findings import Findings, Plot, Table, at_most, digits
+from bench.processes import memory
 
 _WAITING = 4000
 _BODY = 32 * 1024

@@ -7,11 +7,11 @@ from typing import Any
 
 from bench.balancer.bed import Running, bed
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Gate, Plot, Table, at_most, digits
 from bench.balancer.rounds import Pieces, Scale, interleave
 from bench.balancer.stats import median_of
 from bench.balancer.systems import HAPROXY, NGINX, RANDOM, ROUND_ROBIN, SLOTKEEPER
 from bench.balancer.trace import Shape
+from bench.findings import Findings, Gate, Plot, Table, at_most, digits
 
 _REPLICAS = 8
 _SLOTS = 8

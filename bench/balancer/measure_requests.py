@@ -6,10 +6,10 @@ from typing import Any
 
 from bench.balancer.bed import Bed, Running, bed
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Plot, Table, at_most, digits
 from bench.balancer.rounds import Pieces, Scale, interleave
 from bench.balancer.stats import median_difference, median_ratio
 from bench.balancer.systems import DIRECT, PROXIES, SLOTKEEPER_LOGGING
+from bench.findings import Findings, Plot, Table, at_most, digits
 
 _CONNECTIONS = 32
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from bench.balancer.bed import Running, bed
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Plot, Table, at_most, digits
 from bench.balancer.rounds import Pieces, Scale, interleave
 from bench.balancer.stats import column, median_difference, median_of, median_ratio
 from bench.balancer.systems import DIRECT, PROXIES
+from bench.findings import Findings, Plot, Table, at_most, digits
 
 _SEATS = 500
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from bench.balancer.bed import Running, bed
 from bench.balancer.fake_server import Kind
-from bench.balancer.findings import Findings, Plot, Table, at_least, at_most, digits
 from bench.balancer.rounds import Pieces, Scale, interleave
 from bench.balancer.stats import median_of
 from bench.balancer.systems import HAPROXY, SLOTKEEPER
 from bench.balancer.trace import Shape
+from bench.findings import Findings, Plot, Table, at_least, at_most, digits
 
 _REPLICAS = 8
 _SLOTS = 8

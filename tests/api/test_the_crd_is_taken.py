@@ -29,7 +29,18 @@ STATUS = {
     "slotsInUse": "3/8",
     "waiting": 5,
     "endpoint": "http://seen.default.svc:80",
-    "model": {"file": "model.gguf"},
+    "model": {
+        "source": "https://models.example.com/model.gguf",
+        "file": "model.gguf",
+        "bytes": 4_920_739_232,
+        "sha256": "ab" * 32,
+        "architecture": "llama",
+        "context": 8192,
+        "layers": 32,
+        "quantisation": "Q4_K_M",
+        "name": "Llama 3 8B",
+        "size": "8B",
+    },
     "scaling": {"wanted": 2, "reason": "Fixed", "message": "replicas: 2"},
 }
 

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     MODEL_SERVER_ERROR = "ModelServerError"
     MODEL_TRUNCATED = "ModelTruncated"
     MODEL_URL_REFUSED = "ModelURLRefused"
+    MODEL_TOKEN_INVALID = "ModelTokenInvalid"  # noqa: S105 (a reason)
     MODEL_TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
     MODEL_LENGTH_UNKNOWN = "ModelLengthUnknown"
     NO_SPACE = "NoSpace"
@@ -112,10 +113,10 @@ TABLE = (
     Row((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
     Row((SCALING,), (Reason.NOT_AUTOSCALED,), _IN_PROGRESS, "`autoscaling` is not set"),
     Row(
-        (BALANCER,),
+        (MODEL, BALANCER),
         (Reason.WAITING_FOR_SECRET,),
         _IN_PROGRESS,
-        "a pod has no volumes yet: if it lasts, create the Secret that "
+        "a pod has no volumes yet: if it lasts, create the Secret that `model.secretRef` or "
         "`balancer.apiKeys.secretName` names",
     ),
     Row(
@@ -128,7 +129,7 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_REFUSED),
         _TROUBLE,
-        "the message names URL and status: mend `model.url`, or what it asks for",
+        "the message names URL and status: mend `model.url`, or name a token in `model.secretRef`",
     ),
     Row(
         _MODEL,
@@ -153,6 +154,12 @@ TABLE = (
         (Reason.MODEL_URL_REFUSED, Reason.MODEL_TOO_MANY_REDIRECTS, Reason.MODEL_LENGTH_UNKNOWN),
         _TROUBLE,
         "the address, or what it answers, is not one to download from",
+    ),
+    Row(
+        _MODEL,
+        (Reason.MODEL_TOKEN_INVALID,),
+        _TROUBLE,
+        "the entry that `model.secretRef` names holds no token, or more than a token",
     ),
     Row(_MODEL, (Reason.NO_SPACE, Reason.STORAGE_ERROR), _TROUBLE, "the node's disk, or volume"),
     Row(_MODEL, (Reason.MODEL_FAILED,), _TROUBLE, "the download ended without saying why"),

@@ -8,14 +8,42 @@ from slotkeeper.api.conditions import Condition
 from slotkeeper.api.rules import Struct
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
+Word = Annotated[str, Field(max_length=128)]
 Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 
 
 class ModelStatus(Struct):
     """The model that is served."""
 
+    source: Annotated[str, Field(max_length=2049)] = ""
+    """URL that it is downloaded from, without its query, which may hold secrets."""
+
     file: Annotated[str, Field(max_length=2048)] = ""
     """File name of the model: the last part of its URL's path."""
+
+    bytes: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
+    """Size of the file."""
+
+    sha256: Annotated[str, Field(max_length=64)] | None = None
+    """SHA-256 of the file, as model.sha256 takes it."""
+
+    architecture: Word | None = None
+    """What kind of model it says that it is. Example: qwen2"""
+
+    context: Count | None = None
+    """Tokens that it says that it was trained for."""
+
+    layers: Count | None = None
+    """Layers that it says that it has: what gpu.layers counts, less one for its output."""
+
+    quantisation: Word | None = None
+    """What most of its tensors are. Example: Q4_K_M"""
+
+    name: Word | None = None
+    """What it calls itself. Example: Qwen2.5 7B Instruct"""
+
+    size: Word | None = None
+    """How large it says that it is. Example: 7B"""
 
 
 class SlotsStatus(Struct):

@@ -36,8 +36,8 @@ WORK_SCRIPT = """\
 PATH=$PATH:/app
 for name in ggml-rpc-server rpc-server; do
   if command -v $name >/dev/null; then
+    trap 'kill $! || exit' TERM
     $name "$@" &
-    trap 'kill $!' TERM
     wait $!
     exit
   fi

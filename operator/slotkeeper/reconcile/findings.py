@@ -9,16 +9,16 @@ from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.reasons import Reason, Sort, sort
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
-from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.model_report import current_pods, model_status
 from slotkeeper.reconcile.observe import Observed
 from slotkeeper.reconcile.pods import (
     Trouble,
     awaited_secret,
-    fetch_command,
     fetched,
     first_trouble,
     is_fetching,
     is_ready,
+    lacks_volumes,
     model_trouble,
     no_matching_node,
     refusal,
@@ -42,7 +42,7 @@ def findings(
     """All conditions of a valid server; `refused` is why one of its children could not be made."""
     if server.spec.suspend and not refused:
         return _suspended()
-    parts = [_model(observed), _replicas(server, observed), _balancer(server, observed)]
+    parts = [_model(server, observed), _replicas(server, observed), _balancer(server, observed)]
     scales = _scaling(server, scaling)
     return [
         _ready(server, [part.finding for part in parts], refused),
@@ -98,23 +98,36 @@ def _degraded(parts: Sequence[Part], refused: Trouble | None) -> Finding:
     return _finding(kind, "False", Reason.AS_EXPECTED, "nothing is known to be wrong")
 
 
-def _model(observed: Observed) -> Part:
+def _model(server: LlamaServer, observed: Observed) -> Part:
     kind = ConditionType.MODEL_READY
-    pods = _current(observed)
+    pods = current_pods(observed)
     failure = next(filter(None, map(model_trouble, pods)), None)
     if any(map(fetched, pods)):
-        message = "the model is downloaded and checked"
+        message = "the model is downloaded and checked" + _too_long(server, observed)
         return Part(_finding(kind, "True", Reason.DOWNLOADED, message), failure)
     if failure:
         return Part(_not(kind, failure), failure)
     if any(map(is_fetching, pods)):
         message = "the model is being downloaded"
         return Part(_finding(kind, "False", Reason.DOWNLOADING, message))
+    if (secret := server.spec.model.secret_ref) and any(map(lacks_volumes, pods)):
+        message = (
+            f"a replica waits for its Secret {secret.name}: it must be in the server's namespace, "
+            f"with the entry {secret.key} (model.secretRef)"
+        )
+        return Part(_finding(kind, "False", Reason.WAITING_FOR_SECRET, message))
     if observed.current == 0:
         message = "no replica runs that would download it"
         return Part(_finding(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
     message = "no replica has begun to download the model"
     return Part(_finding(kind, "False", Reason.PENDING, message))
+
+
+def _too_long(server: LlamaServer, observed: Observed) -> str:
+    trained, wanted = model_status(server, observed).context, server.spec.context_per_slot
+    if trained is None or wanted <= trained:
+        return ""
+    return f"; it was trained for {trained} tokens, contextPerSlot is {wanted}"
 
 
 def _replicas(server: LlamaServer, observed: Observed) -> Part:
@@ -144,7 +157,7 @@ def _replicas(server: LlamaServer, observed: Observed) -> Part:
         return Part(_finding(kind, "False", Reason(failure.reason), counted + rest), failure)
     if ready >= needed:
         reason, rest = Reason.UPDATING, f", {updated} of them as specified now"
-    elif any(map(fetched, _current(observed))):
+    elif any(map(fetched, current_pods(observed))):
         reason, rest = Reason.LOADING, "; the model is being loaded"
     else:
         reason = Reason.STARTING
@@ -195,14 +208,6 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> Part:
     return Part(
         _finding(kind, "False", Reason.NO_NUMBERS, message), Trouble(Reason.NO_NUMBERS, message)
     )
-
-
-def _current(observed: Observed) -> list[Manifest]:
-    """The pods with the model that is wanted now, without those of an older spec."""
-    if observed.replicas is None:
-        return []
-    wanted = fetch_command(observed.replicas["spec"]["template"])
-    return [pod for pod in observed.replica_pods if fetch_command(pod) == wanted]
 
 
 def _is_trouble(reason: str) -> bool:

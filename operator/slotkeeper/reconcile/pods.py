@@ -58,7 +58,7 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
             for volume in pod["spec"].get("volumes") or ()
             if "secret" in volume
         ]
-        if secrets and _condition(pod, "PodReadyToStartContainers").get("status") == "False":
+        if secrets and lacks_volumes(pod):
             return Trouble(
                 Reason.WAITING_FOR_SECRET,
                 f"a balancer waits for its Secret {secrets[0]}: it must be in the server's "
@@ -67,10 +67,26 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
     return None
 
 
+def lacks_volumes(pod: Manifest) -> bool:
+    """Whether the pod has a node, and nothing there to start containers in."""
+    return _condition(pod, "PodReadyToStartContainers").get("status") == "False"
+
+
 def fetched(pod: Manifest) -> bool:
     """Whether this pod has downloaded and checked its model."""
     terminated = _model_status(pod).get("state", {}).get("terminated", {})
     return bool(terminated.get("exitCode", 1) == 0)
+
+
+def fetch_report(pod: Manifest) -> dict[str, Any] | None:
+    """What the download found the model to be; None where it has not ended, or says nothing."""
+    if not fetched(pod):
+        return None
+    try:
+        said = json.loads(_model_status(pod)["state"]["terminated"].get("message", ""))
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def is_fetching(pod: Manifest) -> bool:

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from slotkeeper.api.conditions import ConditionType, Finding, conditions, rfc3339
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import (
     LlamaServerStatus,
-    ModelStatus,
     ScalingDecision,
     ScalingStatus,
     SlotsStatus,
@@ -19,6 +17,7 @@ from slotkeeper.desired.names import Component
 from slotkeeper.reconcile.demand import Reading
 from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.findings import condition
+from slotkeeper.reconcile.model_report import model_status
 from slotkeeper.reconcile.observe import Observed
 from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted
 
@@ -55,7 +54,7 @@ def status(
         slots=slots,
         waiting=waiting,
         endpoint=names.endpoint(server),
-        model=ModelStatus(file=unquote(urlsplit(server.spec.model.url).path.rpartition("/")[2])),
+        model=model_status(server, observed),
         scaling=_scaling(server, scaling, now),
     ).tree()
 

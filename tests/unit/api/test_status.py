@@ -21,7 +21,7 @@ def test_a_status_is_a_tree_with_what_is_known() -> None:
         slots=SlotsStatus(total=4, busy=3),
         waiting=5,
         endpoint="http://chat.default.svc:80",
-        model=ModelStatus(file="model.gguf"),
+        model=ModelStatus(source="https://a/model.gguf", file="model.gguf"),
     )
 
     assert status.tree() == {
@@ -44,5 +44,5 @@ def test_a_status_is_a_tree_with_what_is_known() -> None:
         "slotsInUse": "3/4",
         "waiting": 5,
         "endpoint": "http://chat.default.svc:80",
-        "model": {"file": "model.gguf"},
+        "model": {"source": "https://a/model.gguf", "file": "model.gguf"},
     }

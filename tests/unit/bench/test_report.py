@@ -1,7 +1,7 @@
 import json
 
-from bench.balancer.findings import Findings, Gate, Table, at_least, at_most, digits
-from bench.balancer.report import as_json, markdown
+from bench.findings import Findings, Gate, Table, at_least, at_most, digits
+from bench.report import as_json, markdown
 
 FINDINGS = [
     Findings(
@@ -15,7 +15,7 @@ FINDINGS = [
 
 
 def test_a_report_has_each_table_and_the_gates_at_the_end() -> None:
-    text = markdown(FINDINGS, {"machine": "2 cores"})
+    text = markdown("A bench", FINDINGS, {"machine": "2 cores"})
 
     assert "- machine: 2 cores\n" in text
     assert "| system | ms |\n|---|---|\n| ours | 2.00 |\n\nWhat it means.\n" in text
@@ -23,7 +23,7 @@ def test_a_report_has_each_table_and_the_gates_at_the_end() -> None:
 
 
 def test_a_missed_gate_says_so() -> None:
-    text = markdown(FINDINGS, {})
+    text = markdown("A bench", FINDINGS, {})
 
     assert "| wait | <= 5 ms | 2.00 ms | met |" in text
     assert "| hits | >= 0.9 | 0.200 | **missed** |" in text

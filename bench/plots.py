@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from bench.balancer.findings import Plot
+from bench.findings import Plot
 
 _COLOURS = {
     "slotkeeper": "#d62728",

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.balancer.findings import Findings, Gate, Table
+from bench.findings import Findings, Gate, Table
 
 _VERDICTS = {True: "met", False: "**missed**", None: "not measured"}
 
 
-def markdown(findings: Sequence[Findings], about: Mapping[str, str]) -> str:
-    """All tables, then the gates."""
-    lines = ["# The balancer beside its peers", ""]
+def markdown(title: str, findings: Sequence[Findings], about: Mapping[str, str]) -> str:
+    """All tables under this title, then the gates."""
+    lines = [f"# {title}", ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
     for each in findings:
         for table in each.tables:

@@ -1,0 +1,53 @@
+"""Every balancer of every server, idle: `python -m bench.reconcile.balancers`.
+
+Listens where all of the fake pods are, and says what a balancer without requests says.
+"""
+
+import asyncio
+import json
+
+from typing_extensions import override
+
+PORT = 9090
+
+_SAID = json.dumps(
+    {
+        "leads": True,
+        "slots": {"total": 4, "busy": 0},
+        "waiting": 0,
+        "oldestWaitSeconds": 0.0,
+        "replicas": 1,
+        "demand": 0,
+        "peakDemand": 0,
+    }
+).encode()
+_ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+    + str(len(_SAID)).encode()
+    + b"\r\n\r\n"
+    + _SAID
+)
+
+
+class Balancer(asyncio.Protocol):
+    """One connection: each request gets the same answer."""
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        for _ in range(data.count(b"\r\n\r\n")):
+            self._transport.write(_ANSWER)
+
+
+async def main() -> None:
+    """Serve until killed."""
+    server = await asyncio.get_running_loop().create_server(Balancer, "0.0.0.0", PORT, backlog=4096)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
