@@ -238,6 +238,9 @@ BAD_MODELS: list[tuple[dict[str, Any], str, str]] = [
 BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     ({"update": {"strategy": "BlueGreen"}}, "spec.update.strategy", 'value: "BlueGreen"'),
     ({"update": {"maxSurge": -1}}, "spec.update.maxSurge", "must be a number of replicas"),
+    ({"update": {"maxSurge": "5"}}, "spec.update.maxSurge", "must be a number of replicas"),
+    ({"update": {"maxSurge": "00"}}, "spec.update.maxSurge", "must be a number of replicas"),
+    ({"update": {"maxSurge": 10000}}, "spec.update.maxSurge", "0 to 9999"),
     ({"update": {"maxSurge": "101%"}}, "spec.update.maxSurge", "or a share of them, such as 25%"),
     (
         {"update": {"maxSurge": "0%", "maxUnavailable": 0}},

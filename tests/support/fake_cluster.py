@@ -8,13 +8,14 @@ show that defaults make no difference.
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from slotkeeper.api.reasons import may_have
 from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import EVENTS, kind_of
 
 Place = tuple[Kind, str, str]
+Json = TypeVar("Json")
 
 PAGE = 3
 
@@ -157,9 +158,8 @@ class FakeCluster:
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """What has happened since that version; then the stream ends."""
-        for change in list(self._history):
-            if change.version <= int(resource_version or 0):
-                continue
+        since = int(resource_version or 0)
+        for change in [change for change in self._history if change.version > since]:
             place = _place(change.after or change.before or {})
             asked_for = (
                 place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
@@ -227,9 +227,10 @@ class FakeCluster:
         self._history.append(Change(self._version, was, _copied(manifest)))
 
 
-def _copied(tree: Any) -> Any:
+def _copied(tree: Json) -> Json:
     """As a tree is after a way through the network."""
-    return json.loads(json.dumps(tree))
+    copied: Json = json.loads(json.dumps(tree))
+    return copied
 
 
 def _place(manifest: Manifest) -> Place:

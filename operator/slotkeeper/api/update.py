@@ -7,7 +7,7 @@ from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
 
 from slotkeeper.api.rules import Rule, Struct
 
-_PATTERN = "[0-9]{1,4}|(?:100|[1-9]?[0-9])%"
+_PERCENT = "(?:100|[1-9]?[0-9])%"
 
 IntOrPercent = Annotated[
     StrictInt | StrictStr,
@@ -19,9 +19,14 @@ IntOrPercent = Annotated[
         }
     ),
     Rule(
-        f"string(self).matches(r'^(?:{_PATTERN})$')",
+        "type(self) == int ? self >= 0 && self <= 9999 : "
+        f"type(self) == string && self.matches(r'^(?:{_PERCENT})$')",
         "must be a number of replicas, 0 to 9999, or a share of them, such as 25%",
-        lambda value: re.fullmatch(_PATTERN, str(value), re.ASCII) is not None,
+        lambda value: (
+            re.fullmatch(_PERCENT, value, re.ASCII) is not None
+            if isinstance(value, str)
+            else 0 <= value <= 9999
+        ),
     ),
 ]
 

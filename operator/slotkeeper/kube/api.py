@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 import aiohttp
 from kubernetes.aio import config
@@ -35,8 +36,8 @@ APPLY = "application/apply-patch+yaml"
 
 REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
-PAGE = 200
-"""Objects that a page of a listing has: a few hundred kilobytes, read in some 20 ms."""
+PAGE = 100
+"""Objects that a page of a listing has: a few hundred kilobytes, read in some 10 ms."""
 
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; then the reader goes on with a new one."""
@@ -56,6 +57,8 @@ class ApiCluster:
 
     def __init__(self, configuration: Configuration, manager: str = FIELD_MANAGER) -> None:
         self._manager = manager
+        # Where there is no proxy, aiohttp need not look for one in a thread at each request.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._client = ApiClient(configuration)
         self._client.user_agent = manager
 
@@ -228,14 +231,18 @@ class ApiCluster:
         timeout: aiohttp.ClientTimeout = REQUEST,  # noqa: ASYNC109 (aiohttp's, not a cancel scope)
     ) -> aiohttp.ClientResponse:
         set_values = urlencode({key: value for key, value in query.items() if value})
-        method, url, headers, body, _ = await self._client.param_serialize(
+        target = f"{path}?{set_values}" if set_values else path
+        sent = {**self._client.default_headers, **headers}
+        # Not through the client's `param_serialize`: it copies each body once more, which is half
+        # of what a request costs here.
+        await self._client.update_params_for_auth(sent, {}, ["BearerToken"], target, method, body)
+        answer = await self._client.rest_client.request(
             method,
-            f"{path}?{set_values}" if set_values else path,
-            header_params=dict(headers),
+            self._client.configuration.host + target,
+            headers=sent,
             body=body,
-            auth_settings=["BearerToken"],
+            _request_timeout=timeout,
         )
-        answer = await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
         response: aiohttp.ClientResponse = answer.response
         if response.status >= 400:
             raise _error(response.status, await response.read())

@@ -12,6 +12,7 @@ from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.pods import is_ready
 from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.rhythm import Rhythm, chosen
 from slotkeeper.scaling.decide import Known
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
@@ -43,6 +44,7 @@ class Reading:
 class _Watched:
     since: float
     addresses: tuple[str, ...] = ()
+    rhythm: Rhythm = field(default_factory=Rhythm)
     policy: Policy | None = None
     newest: Reading | None = None
     history: History = field(default_factory=History)
@@ -63,10 +65,13 @@ class Demand:
     def watch(self, key: Key, addresses: Iterable[str], policy: Policy | None = None) -> None:
         """Look at the balancers with these addresses (HOST:PORT) from now on.
 
-        With a `policy`, what each look asks for by it is kept for decisions.
+        With a `policy`, what each look asks for by it is kept for decisions. Without one no
+        replicas hang on it: looks are rarer once there are many such servers.
         """
         watched = self._watched.setdefault(key, _Watched(self._now()))
-        watched.addresses, watched.policy = tuple(addresses), policy
+        if watched.addresses != (known := tuple(addresses)):
+            watched.addresses, watched.rhythm = known, Rhythm()
+        watched.policy, watched.rhythm.urgent = policy, policy is not None
         if policy is None:
             watched.history, watched.changes = History(), ()
 
@@ -106,14 +111,16 @@ class Demand:
         return watched.newest is None and self._now() - watched.since < SETTLING_SECONDS
 
     async def look(self) -> None:
-        """Read every balancer once."""
-        await asyncio.gather(*map(self._look, list(self._watched.values())))
+        """Read every balancer that is due."""
+        now = self._now()
+        there = [watched for watched in self._watched.values() if watched.addresses]
+        due = chosen(there, lambda watched: watched.rhythm, now)
+        await asyncio.gather(*(self._look(watched, now) for watched in due))
 
-    async def _look(self, watched: _Watched) -> None:
-        if not watched.addresses:
-            return
+    async def _look(self, watched: _Watched, now: float) -> None:
         asked = await asyncio.gather(*map(self._ask, watched.addresses))
         said = [reading for reading in asked if reading]
+        watched.rhythm.looked(now, answered=bool(said))
         # One that stands by has only what it holds itself: without the one that leads its numbers
         # would be too low, and without its own the other's are right but for a moment's requests.
         if not any(reading.leads for reading in said):

@@ -48,6 +48,8 @@ class Feed:
     kind: Kind
     namespace: str | None
     wake: Wake
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it lists. Feeds share one: a page is several megabytes while it is read."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once all has been listed."""
 
@@ -58,7 +60,10 @@ class Feed:
         while True:
             began = loop.time()
             try:
-                version, news = await list_into(self.store, self.cluster, self.kind, self.namespace)
+                async with self.turn:
+                    version, news = await list_into(
+                        self.store, self.cluster, self.kind, self.namespace
+                    )
                 self.complete.set()
                 self.wake(news)
                 async with asyncio.timeout(relist):
@@ -88,7 +93,8 @@ class Feed:
 
 def feeds(cluster: Cluster, store: Store, namespace: str | None, wake: Wake) -> list[Feed]:
     """A feed for each kind that a server may own, and for pods."""
-    return [Feed(cluster, store, kind, namespace, wake) for kind in (*CHILDREN, PODS)]
+    turn = asyncio.Lock()
+    return [Feed(cluster, store, kind, namespace, wake, turn) for kind in (*CHILDREN, PODS)]
 
 
 async def run_feeds(fed: Iterable[Feed]) -> None:

@@ -1,6 +1,7 @@
 """Which server to look at next: one at a time each, failing ones further and further apart."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -12,6 +13,13 @@ from slotkeeper.kube.cluster import ApiError
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 300.0
+
+SETTLE_SECONDS = 0.5
+"""How long news of children and pods gather: they come by the dozen while a server starts, and
+each look may write a status."""
+
+CALM_TURN = 8
+"""Of so many turns one is for what has settled, however much was added meanwhile."""
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +45,9 @@ Work = Callable[[Key], Awaitable[None]]
 class Queue:
     """Keys that are due, each in there once and worked on by one at a time.
 
-    A key that is added while it is worked on is due again right after. Work that raises is tried
-    again after a back-off; what it raises stays with its own key.
+    A key that is added while it is worked on is due again right after. What was added comes before
+    what has settled. Work that raises is tried again after a back-off; what it raises stays with
+    its own key.
     """
 
     def __init__(
@@ -48,18 +57,29 @@ class Queue:
         self._rng = rng
         self._later = later or (lambda after, do: asyncio.get_running_loop().call_later(after, do))
         self._due: dict[Key, None] = {}
+        self._settling: set[Key] = set()
+        self._settled: dict[Key, None] = {}
+        self._turns = itertools.cycle(range(CALM_TURN))
         self._active: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._added = asyncio.Event()
 
     def __len__(self) -> int:
         """How many keys are due."""
-        return len(self._due)
+        return len(self._due) + len(self._settled)
 
     def add(self, key: Key) -> None:
-        """Have the key worked on soon."""
+        """Have the key worked on at once."""
+        self._settling.discard(key)
+        self._settled.pop(key, None)
         self._due[key] = None
         self._added.set()
+
+    def settle(self, key: Key) -> None:
+        """Have the key worked on in a moment: more of its kind may come until then."""
+        if key not in self._due and key not in self._settled and key not in self._settling:
+            self._settling.add(key)
+            self._later(SETTLE_SECONDS, lambda: self._has_settled(key))
 
     def is_failing(self, key: Key) -> bool:
         """Whether the last try failed, so that only news should bring one before its time."""
@@ -82,15 +102,26 @@ class Queue:
                 await self._try(work, key)
             finally:
                 self._active.remove(key)
-                if key in self._due:
+                if key in self._due or key in self._settled:
                     self._added.set()
 
     def _take(self) -> Key | None:
-        key = next((key for key in self._due if key not in self._active), None)
-        if key is not None:
-            del self._due[key]
-            self._active.add(key)
-        return key
+        lanes = [self._due, self._settled]
+        if next(self._turns) == 0:
+            lanes.reverse()
+        for lane in lanes:
+            for key in lane:
+                if key not in self._active:
+                    del lane[key]
+                    self._active.add(key)
+                    return key
+        return None
+
+    def _has_settled(self, key: Key) -> None:
+        if key in self._settling:
+            self._settling.remove(key)
+            self._settled[key] = None
+            self._added.set()
 
     async def _try(self, work: Work, key: Key) -> None:
         try:

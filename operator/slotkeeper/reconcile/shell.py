@@ -47,13 +47,13 @@ class Shell:
     monotonic: Callable[[], float]
 
     def server_seen(self, event: WatchEvent) -> None:
-        """kopf saw a server."""
-        self.wake(self.store.shown(event))
+        """kopf saw a server: whatever a user changed is worked on at once."""
+        self._add(self.store.shown(event))
 
     def wake(self, keys: Iterable[Key]) -> None:
-        """There is news of these servers, or of something of theirs."""
+        """There is news of what these servers own."""
         for key in keys:
-            self.queue.add(key)
+            self.queue.settle(key)
 
     async def run(self, namespace: str | None) -> None:
         """Run in one namespace or (None) in all, until a signal tells kopf to end.
@@ -126,7 +126,11 @@ class Shell:
 
     async def _list(self, namespace: str | None) -> None:
         _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
-        self.wake(news)
+        self._add(news)
+
+    def _add(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.queue.add(key)
 
     async def _reconcile(self, fed: Iterable[Feed]) -> None:
         # Before all is listed, what is there would be taken for missing.

@@ -152,3 +152,18 @@ def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
     pods = [pod("fd00::7", "True"), pod("10.0.0.2", "False"), pod("10.0.0.1", "True")]
 
     assert addresses(pods) == ["10.0.0.1:9090", "[fd00::7]:9090"]
+
+
+async def test_a_silent_balancer_is_asked_ever_more_rarely_until_another_takes_its_place(
+    operator: Operator,
+) -> None:
+    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    await operator.pass_time(100)
+    of_a_silent_one = operator.balancers.looks
+
+    operator.balancers.says["10.0.0.2"] = numbers(busy=1)
+    operator.demand.watch(KEY, ["10.0.0.2:9090"])
+    await operator.pass_time(1)
+
+    assert of_a_silent_one < 10
+    assert operator.demand.newest(KEY) is not None

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.reconcile.queue import LONGEST_DELAY, Key, Queue, TryAgainError, backoff
+from slotkeeper.reconcile.queue import (
+    CALM_TURN,
+    LONGEST_DELAY,
+    SETTLE_SECONDS,
+    Key,
+    Queue,
+    TryAgainError,
+    backoff,
+)
 from until import until
 
 A, B = Key("default", "a"), Key("default", "b")
@@ -100,6 +108,61 @@ async def test_one_servers_trouble_stalls_no_other() -> None:
         await until(lambda: len(done) >= 1)
 
     assert set(done) == {B}
+
+
+async def test_what_settles_is_worked_on_once_however_much_news_comes() -> None:
+    alarms, done = Alarms(), list[Key]()
+    queue = Queue(Random(1), alarms.later)
+
+    async def work(key: Key) -> None:
+        done.append(key)
+
+    async with working(queue, work):
+        for _ in range(5):
+            queue.settle(A)
+        await asyncio.sleep(0)
+        early = list(done)
+        alarms.ring()
+        await until(lambda: bool(done))
+
+    assert (early, done, alarms.set_for) == ([], [A], [SETTLE_SECONDS])
+
+
+async def test_what_is_added_waits_for_nothing_to_settle() -> None:
+    alarms, done = Alarms(), list[Key]()
+    queue = Queue(Random(1), alarms.later)
+
+    async def work(key: Key) -> None:
+        done.append(key)
+
+    async with working(queue, work):
+        queue.settle(A)
+        queue.add(A)
+        await until(lambda: bool(done))
+        alarms.ring()
+        await asyncio.sleep(0)
+
+    assert done == [A]
+
+
+async def test_what_was_added_comes_first_and_what_has_settled_is_not_left_out() -> None:
+    alarms, done = Alarms(), list[Key]()
+    queue = Queue(Random(1), alarms.later)
+    users = [Key("default", f"new-{index}") for index in range(3 * CALM_TURN)]
+
+    async def work(key: Key) -> None:
+        done.append(key)
+
+    for key in (A, B):
+        queue.settle(key)
+        alarms.ring()
+    for key in users:
+        queue.add(key)
+    async with working(queue, work, workers=1):
+        await until(lambda: len(done) == len(users) + 2)
+
+    turns = [done.index(key) for key in (A, B)]
+    assert turns == [0, CALM_TURN]
 
 
 @pytest.mark.parametrize("error", [TryAgainError("not yet"), RuntimeError("a bug")])

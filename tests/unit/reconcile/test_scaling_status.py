@@ -89,3 +89,20 @@ async def test_looking_again_adds_no_decision(
         await operator.reconcile()
 
     assert len(server_status(cluster)["scaling"]["decisions"]) == 1
+
+
+async def test_a_decision_says_since_when_it_is_what_it_is(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await running(cluster, operator, slots=4, autoscaling={"maxReplicas": 2})
+    await operator.pass_time(1)
+    steady = server_status(cluster)["scaling"]["since"]
+
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1)
+    await operator.pass_time(60)
+    still = server_status(cluster)["scaling"]["since"]
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4)
+    await operator.pass_time(1)
+
+    assert still == steady
+    assert server_status(cluster)["scaling"]["since"] > steady

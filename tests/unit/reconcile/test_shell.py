@@ -23,7 +23,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry) -> Shell:
-    queue = Queue(Random(1), later=lambda *_: None)
+    queue = Queue(Random(1), later=lambda _, do: do())
     clock = operator.time.clock
     return Shell(
         cluster,
