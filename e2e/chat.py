@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
 import httpx
@@ -50,15 +51,24 @@ async def chat(client: httpx.AsyncClient, tokens: int, *, stream: bool, prompt: 
 
 
 async def _read_stream(response: httpx.Response, ending: Ending, began: float) -> None:
-    async for line in response.aiter_lines():
-        if line == "data: [DONE]":
+    async for line in _lines(response):
+        if line == b"data: [DONE]":
             ending.answered = ending.status == 200
-        elif line.startswith("data: "):
-            event = json.loads(line.removeprefix("data: "))
+        elif line.startswith(b"data: "):
+            event = json.loads(line.removeprefix(b"data: "))
             if "timings" in event:
                 ending.tokens = event["timings"]["predicted_n"]
             if not ending.first_token_seconds:
                 ending.first_token_seconds = round(time.monotonic() - began, 3)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    # Not aiter_lines: it also splits at U+0085 and U+2028, which JSON leaves as they are.
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line
 
 
 async def _read_whole(response: httpx.Response, ending: Ending, _began: float) -> None:

@@ -12,7 +12,7 @@ SLOW = f"http://models.{MODELS_NAMESPACE}.svc/tiny.gguf"
 """A model with which a thousand tokens last some seconds."""
 
 ALL_KINDS = (
-    "deployments,services,serviceaccounts,roles,rolebindings,leases,networkpolicies,"
+    "deployments,statefulsets,services,serviceaccounts,roles,rolebindings,leases,networkpolicies,"
     "poddisruptionbudgets,pods"
 )
 """What a server may leave behind, as kubectl takes kinds."""
@@ -84,12 +84,13 @@ class Server:
         return items
 
     def replica_addresses(self) -> list[str]:
-        """HOST:PORT of each replica that is there."""
+        """HOST:PORT of each replica that is there and stays."""
         pods = self.children("pods")
         return [
             f"{pod['status']['podIP']}:8080"
             for pod in pods
             if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
+            and "deletionTimestamp" not in pod["metadata"]
         ]
 
     def kubectl(self, *arguments: str) -> str:

@@ -26,6 +26,20 @@ def test_a_gpu_server_lands_on_a_matching_gpu(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("one_t4")
+def test_a_compute_arch_that_no_node_has_is_said_with_those_that_there_are(server: Server) -> None:
+    server.apply(spec(gpu={"count": 1, "computeArch": 9.0}))
+
+    message = server.wait_for_reason("Ready", "NoMatchingNode")
+
+    assert "no node has GPUs of compute capability 9.0: the cluster has 7.5" in message
+    # Before any image is pulled: the pod has no node.
+    [pod] = [pod for pod in server.children("pods") if "replica" in pod["metadata"]["name"]]
+    assert "nodeName" not in pod["spec"]
+    # Good again heals.
+    server.ready(spec(gpu={"count": 1, "computeArch": "compute_75"}))
+
+
+@pytest.mark.usefixtures("one_t4")
 def test_a_replica_without_a_free_gpu_says_what_it_waits_for(server: Server) -> None:
     server.apply(spec(gpu={"count": 1}, replicas=2))
 

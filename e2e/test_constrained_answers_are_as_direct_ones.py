@@ -51,7 +51,7 @@ def _said(server: Server, url: str, path: str, body: dict[str, Any]) -> str:
     seeded = {**body, "seed": 7, "temperature": 1.0, "cache_prompt": False}
     said = server.cluster.read("run", "curl", "-sS", f"{url}{path}", "-d", json.dumps(seeded))
     if body.get("stream"):
-        events = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: {")]
+        events = [json.loads(line[6:]) for line in said.split("\n") if line.startswith("data: {")]
         return "".join(event["content"] for event in events)
     answer = json.loads(said)
     return str(

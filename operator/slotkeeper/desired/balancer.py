@@ -16,7 +16,7 @@ from slotkeeper.desired.metadata import (
     Manifest,
     container_security_context,
     metadata,
-    pod_security_context,
+    pod_basics,
     pull_secrets,
 )
 from slotkeeper.desired.names import Component
@@ -158,8 +158,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
     pod = {
         "serviceAccountName": names.balancer(server),
         "automountServiceAccountToken": True,
-        "enableServiceLinks": False,
-        "securityContext": pod_security_context(),
+        **pod_basics(),
         "terminationGracePeriodSeconds": server.spec.update.drain_seconds + LINGER_SECONDS,
         **pull_secrets(server),
         "affinity": _apart(server),

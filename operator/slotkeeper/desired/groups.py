@@ -36,17 +36,13 @@ WORK_SCRIPT = """\
 PATH=$PATH:/app
 for name in ggml-rpc-server rpc-server; do
   if command -v $name >/dev/null; then
-    trap 'kill $! || exit' TERM
-    $name "$@" &
-    wait $!
-    exit
+    exec $name "$@"
   fi
 done
 echo "the image has no ggml-rpc-server on its PATH or in /app" >&2
 exit 127
 """
-"""Older builds call it rpc-server. It handles no signals, and a container's first process is deaf
-to those that it does not handle."""
+"""Older builds call it rpc-server."""
 
 # The kernel's table of connections: an rpc-server talks to one client at a time, and would take a
 # probe's connection for its leader.

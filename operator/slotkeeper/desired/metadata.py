@@ -37,14 +37,22 @@ def pull_secrets(server: LlamaServer) -> Manifest:
     return {"imagePullSecrets": secrets} if secrets else {}
 
 
-def pod_security_context() -> Manifest:
-    """What Pod Security `restricted` asks of a pod."""
+def pod_basics() -> Manifest:
+    """What Pod Security `restricted` asks of a pod, and what keeps its processes to themselves."""
     return {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
+        # A Service called llama-arg-… would set variables that llama-server reads as arguments.
+        "enableServiceLinks": False,
+        # The first process of a process namespace is deaf to signals that it does not handle yet:
+        # one that is told to end while it starts, or loads, would hold its pod, and its GPU, for
+        # all of the grace period.
+        "shareProcessNamespace": True,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
     }
 
 

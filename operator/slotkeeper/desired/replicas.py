@@ -4,7 +4,7 @@ from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.desired import fetch, llama_server, names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_server import LOADING_SECONDS
-from slotkeeper.desired.metadata import Manifest, metadata, pod_security_context, pull_secrets
+from slotkeeper.desired.metadata import Manifest, metadata, pod_basics, pull_secrets
 from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import placement
 
@@ -71,9 +71,7 @@ def _template(server: LlamaServer, images: Images) -> Manifest:
 def _pod(server: LlamaServer, images: Images) -> Manifest:
     return {
         "automountServiceAccountToken": False,
-        # A Service called llama-arg-… would set variables that llama-server reads as arguments.
-        "enableServiceLinks": False,
-        "securityContext": pod_security_context(),
+        **pod_basics(),
         "terminationGracePeriodSeconds": server.spec.update.drain_seconds,
         **pull_secrets(server),
         **placement(server),
