@@ -36,7 +36,8 @@ def without(*fields: str) -> Step:
     """A user takes fields out of the spec."""
 
     def step(cluster: FakeCluster) -> None:
-        change_spec(cluster, lambda said: [said.pop(field) for field in fields])
+        for field in fields:
+            change_spec(cluster, lambda said, field=field: said.pop(field))
 
     return step
 
