@@ -35,11 +35,11 @@ def applied(**spec: Any) -> Step:
 def without(*fields: str) -> Step:
     """A user takes fields out of the spec."""
 
-    def step(cluster: FakeCluster) -> None:
+    def drop(spec: dict[str, Any]) -> None:
         for field in fields:
-            change_spec(cluster, lambda said, field=field: said.pop(field))
+            del spec[field]
 
-    return step
+    return lambda cluster: change_spec(cluster, drop)
 
 
 def server_removed(cluster: FakeCluster) -> None:
