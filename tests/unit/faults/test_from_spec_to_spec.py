@@ -58,8 +58,11 @@ def say(cluster: FakeCluster, spec: Spec) -> None:
 
 def children(cluster: FakeCluster, spec: Spec) -> dict[Any, Any]:
     found = {place: item for place, item in outcome(cluster).items() if place[0] != LLAMA_SERVERS}
-    if "autoscaling" in spec:
-        # How many there are is what demand has made of how many there were.
-        for item in found.values():
-            item.get("spec", {}).pop("replicas", None)
-    return found
+    if "autoscaling" not in spec:
+        return found
+    # How many replicas there are is what demand has made of how many there were.
+    return {place: _without(item, "replicas") for place, item in found.items()}
+
+
+def _without(item: Any, field: str) -> Any:
+    return {**item, "spec": {**item.get("spec", {}), field: ...}}
