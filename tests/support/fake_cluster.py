@@ -61,8 +61,8 @@ class FakeCluster:
         self.writes: list[Write] = []
         """Every write since the last `clear`, events aside, whether it changed anything or not."""
         self.reads = 0
-        self.kill_after: int | None = None
-        """End the process under test once this many writes are done."""
+        self.after_write: Mapping[int, BaseException] = {}
+        """What to raise once so many writes are done, instead of an answer."""
         self.refuse: Callable[[str, Manifest], Exception | None] = lambda *_: None
         """What to raise instead of writing or listing: (verb, manifest) -> error."""
         self.webhook: Callable[[Any], None] = lambda _: None
@@ -210,8 +210,8 @@ class FakeCluster:
         if manifest["kind"] == EVENTS.kind:
             return
         self.writes.append(Write(verb, manifest["kind"], manifest["metadata"]["name"]))
-        if self.kill_after is not None and len(self.writes) >= self.kill_after:
-            raise KilledError
+        if fault := self.after_write.get(len(self.writes)):
+            raise fault
 
     def _store(self, place: Place, manifest: Manifest) -> None:
         before = self.objects.get(place)
@@ -271,7 +271,11 @@ def _unguarded(manifest: Manifest) -> Manifest:
 
 def _without(found: Any, said: Any, says: Any) -> Any:
     """What is left of `found` without what a manager `said` and no longer `says`."""
-    if not (isinstance(found, dict) and isinstance(said, dict) and isinstance(says, dict)):
+    trees = (found, said, says)
+    if all(isinstance(tree, list) and _named(tree) for tree in trees):
+        left = _without(*({item["name"]: item for item in tree} for tree in trees))
+        return list(left.values())
+    if not all(isinstance(tree, dict) for tree in trees):
         return _copied(found)
     return {
         key: _without(value, said.get(key), says.get(key))

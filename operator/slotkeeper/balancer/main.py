@@ -79,6 +79,8 @@ async def balance(options: Options) -> None:
         gc.collect()
         gc.freeze()
         polite = await ending
+        # To be told again changes nothing, also when the loop and its handlers are gone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         admin.ending = True
         _log.info("ending: %d requests in progress", len(proxy.active))
         if admin.succession:

@@ -24,7 +24,6 @@ from slotkeeper.reconcile.pods import (
     refusal,
 )
 from slotkeeper.reconcile.scale import BY_HAND, Scaling
-from slotkeeper.scaling.decide import Reason as Decided
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> Part:
     if scaling.wanted.reason in BY_HAND:
         message = "autoscaling is not set: spec.replicas says how many replicas run"
         return Part(_finding(kind, "False", Reason.NOT_AUTOSCALED, message))
-    if scaling.wanted.reason != Decided.NO_NUMBERS:
+    if scaling.wanted.informed:
         message = "the balancer's numbers say how many replicas run"
         return Part(_finding(kind, "True", Reason.FOLLOWS_DEMAND, message))
     known = before.get("reason") in {Reason.FOLLOWS_DEMAND, Reason.NO_NUMBERS}

@@ -19,6 +19,8 @@ class Wanted:
     replicas: int
     reason: str
     message: str
+    informed: bool = True
+    """Whether whoever decides knew what there is to know."""
 
 
 @dataclass(frozen=True)
@@ -68,4 +70,4 @@ def wanted(server: LlamaServer, current: int | None, known: Known, *, now: float
         before = server.status.get("scaling") or {}
         current = policy.bounded(before.get("wanted", policy.spec.min_replicas))
     decision = decide(policy, known, current=current, now=now)
-    return Wanted(decision.replicas, decision.reason.value, decision.message)
+    return Wanted(decision.replicas, decision.reason.value, decision.message, decision.informed)

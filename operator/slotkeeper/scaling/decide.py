@@ -43,6 +43,8 @@ class Decision:
     reason: Reason
     message: str
     """The numbers behind it, such as `busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3`."""
+    informed: bool = True
+    """Whether the balancer's numbers had a say in it."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     if newest is None or now - newest.at > LATCH_SECONDS:
         held = policy.bounded(current)
         reason = Reason.NO_NUMBERS if held == current else Reason.BOUNDS
-        return Decision(held, reason, f"no numbers from the balancer: {_change(current, held)}")
+        message = f"no numbers from the balancer: {_change(current, held)}"
+        return Decision(held, reason, message, informed=False)
     asked, behavior = policy.asked(newest), spec.behavior
     numbers = _numbers(newest, total=policy.slots * current)
     if current and _is_idle(policy, known, now):

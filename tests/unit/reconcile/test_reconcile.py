@@ -1,13 +1,12 @@
 """One server, from what is to what should be."""
 
-import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fake_cluster import FakeCluster, KilledError, Write
+from fake_cluster import FakeCluster, Write
 from operating import (
     KEY,
     Operator,
@@ -493,50 +492,3 @@ async def test_the_children_of_a_server_that_went_unseen_are_not_made_again(
 
     assert cluster.writes == []
     assert operator.reconciler.keys == []
-
-
-def scenario() -> list[Callable[[FakeCluster], object]]:
-    """What users and Kubernetes do to a server, one after the other."""
-    return [
-        lambda cluster: stored(cluster, replicas=2),
-        roll_out,
-        lambda cluster: change_spec(cluster, lambda spec: spec.update(slots=0)),
-        lambda cluster: change_spec(cluster, lambda spec: spec.update(slots=8, replicas=3)),
-        roll_out,
-        lambda cluster: cluster.remove(SERVICES, "default", "chat"),
-    ]
-
-
-async def play(cluster: FakeCluster, *, kill_after: int | None = None) -> dict[Any, Manifest]:
-    """The scenario; the operator is killed after that many writes and started anew."""
-    cluster.kill_after = kill_after
-    operator = Operator(cluster)
-    for step in scenario():
-        step(cluster)
-        try:
-            await operator.reconcile()
-        except KilledError:
-            cluster.kill_after = None
-            operator = Operator(cluster)
-            await operator.reconcile()
-    return {
-        place: {key: value for key, value in item.items() if key != "metadata"}
-        | {name: item["metadata"].get(name) for name in ("labels", "annotations")}
-        for place, item in cluster.objects.items()
-        if place[0] != EVENTS
-    }
-
-
-def undisturbed() -> tuple[dict[Any, Manifest], int]:
-    cluster = FakeCluster()
-    return asyncio.run(play(cluster)), len(cluster.writes)
-
-
-UNDISTURBED, WRITES = undisturbed()
-
-
-@pytest.mark.parametrize("kill_after", range(1, WRITES + 1))
-async def test_killed_after_any_write_it_ends_where_it_would_have_ended(
-    cluster: FakeCluster, kill_after: int
-) -> None:
-    assert await play(cluster, kill_after=kill_after) == UNDISTURBED

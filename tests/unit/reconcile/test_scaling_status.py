@@ -6,6 +6,7 @@ import pytest
 
 from fake_cluster import FakeCluster
 from operating import Operator, change_spec, condition, numbers, roll_out, server_status, stored
+from slotkeeper.kube.kinds import DEPLOYMENTS
 
 
 async def running(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
@@ -41,6 +42,19 @@ async def test_before_the_first_numbers_nobody_knows(
 ) -> None:
     await running(cluster, operator, autoscaling={"maxReplicas": 2})
 
+    assert verdict(cluster) == ("Unknown", "Starting")
+
+
+async def test_to_keep_within_bounds_is_not_to_follow_numbers(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster, replicas=5)
+    await operator.reconcile()
+
+    change_spec(cluster, lambda spec: spec.update(autoscaling={"maxReplicas": 2}))
+    await operator.reconcile()
+
+    assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 2
     assert verdict(cluster) == ("Unknown", "Starting")
 
 
