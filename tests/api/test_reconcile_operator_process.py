@@ -1,33 +1,23 @@
 """The operator as it is run: its process, with kopf, and with the rights that the chart gives."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from apiserver import ApiServer
 from llamaservers import raw_server
-
-RBAC = Path(__file__).resolve().parents[2] / "charts" / "slotkeeper" / "files" / "rbac"
-NAMESPACE = "operator-system"
-ACCOUNT = {"kind": "ServiceAccount", "name": "operator", "namespace": NAMESPACE}
-
-
-@dataclass(frozen=True)
-class Running:
-    """The operator's process."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
+from operator_process import (
+    Running,
+    as_the_operator,
+    create,
+    eventually,
+    get,
+    holder,
+    rights,
+    start,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,80 +32,6 @@ def running(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         operator.process.terminate()
         operator.process.wait(timeout=20)
-
-
-def start(kubeconfig: Path, log: Path) -> Running:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "slotkeeper", "operator"),
-                *("--llama-server-image", "a", "--balancer-image", "b", "--model-image", "c"),
-                *("--health", "127.0.0.1:0", "--metrics", "127.0.0.1:0"),
-                *("--lease-namespace", NAMESPACE),
-            ],
-            env={**os.environ, "KUBECONFIG": str(kubeconfig)},
-            stdout=output,
-            stderr=output,
-        )
-    return Running(process, log)
-
-
-def rights() -> list[dict[str, Any]]:
-    """What the chart creates for a cluster-wide operator, from the chart's own files."""
-    group = "rbac.authorization.k8s.io"
-    metadata = {"name": "operator"}
-    own = {**metadata, "namespace": NAMESPACE}
-    version = f"{group}/v1"
-
-    def binding(kind: str, to: str, where: dict[str, str]) -> dict[str, Any]:
-        ref = {"apiGroup": group, "kind": to, "name": "operator"}
-        named = {"apiVersion": version, "kind": kind, "metadata": where}
-        return {**named, "roleRef": ref, "subjects": [ACCOUNT]}
-
-    def role(kind: str, file: str, where: dict[str, str]) -> dict[str, Any]:
-        rules = yaml.safe_load((RBAC / file).read_text())
-        return {"apiVersion": version, "kind": kind, "metadata": where, "rules": rules}
-
-    return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own},
-        role("ClusterRole", "watched.yaml", metadata),
-        binding("ClusterRoleBinding", "ClusterRole", metadata),
-        role("Role", "own.yaml", own),
-        binding("RoleBinding", "Role", own),
-    ]
-
-
-def create(api: ApiServer, *manifests: dict[str, Any]) -> None:
-    applied = api.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
-    assert applied.returncode == 0, applied.stderr
-
-
-def as_the_operator(api: ApiServer, folder: Path) -> Path:
-    token = api.kubectl("create", "token", "operator", "-n", NAMESPACE)
-    assert token.returncode == 0, token.stderr
-    config = yaml.safe_load(api.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token.stdout.strip()}
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    return kubeconfig
-
-
-def eventually(true: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
-def get(api: ApiServer, *arguments: str) -> Any:
-    answer = api.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
-    return json.loads(answer.stdout or "null")
-
-
-def holder(api: ApiServer) -> str:
-    lease = get(api, "lease", "slotkeeper-operator", f"--namespace={NAMESPACE}")
-    return str(lease["spec"]["holderIdentity"]) if lease else ""
 
 
 @pytest.fixture

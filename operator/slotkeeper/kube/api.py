@@ -15,14 +15,13 @@ from kubernetes.aio.client import ApiClient, Configuration
 from slotkeeper.kube.cluster import (
     ApiError,
     Conflict,
-    Gone,
     Kind,
     Listing,
     Manifest,
     NotFound,
-    Unreachable,
     WatchEvent,
 )
+from slotkeeper.kube.errors import api_error, refusal, unreachable
 from slotkeeper.kube.kinds import kind_of
 
 FIELD_MANAGER = "slotkeeper"
@@ -34,7 +33,8 @@ METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # JSON is YAML, and the API server takes an apply under this name only.
 APPLY = "application/apply-patch+yaml"
 
-REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=10)
+LONGEST_REQUEST = 30.0
+CONNECT_SECONDS = 10.0
 
 PAGE = 100
 """Objects that a page of a listing has: a few hundred kilobytes, read in some 10 ms."""
@@ -42,31 +42,42 @@ PAGE = 100
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; then the reader goes on with a new one."""
 
-# Bookmarks come each minute or so, and TCP alone would notice a dead stream only after a quarter
-# of an hour. A kind that nothing ever happens to gets none: for it, this is how often to go on.
-WATCH = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=100)
+SILENCE_SECONDS = 70.0
+"""How long a watch may say nothing before the reader goes on with a new one: TCP alone would notice
+a dead stream only after a quarter of an hour. A little more than the minute after which bookmarks
+come, for they keep the version to go on from fresh."""
 
 # ValueError is what cut JSON, or a line beyond aiohttp's bound, comes out as.
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
-
-_ERRORS = {404: NotFound, 409: Conflict, 410: Gone}
 
 
 class ApiCluster:
     """A `Cluster` that is a real API server. Close it, or use it in `async with`."""
 
-    def __init__(self, configuration: Configuration, manager: str = FIELD_MANAGER) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        manager: str = FIELD_MANAGER,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
         self._manager = manager
+        self._request_bounds = aiohttp.ClientTimeout(
+            total=min(LONGEST_REQUEST, silence), sock_connect=CONNECT_SECONDS
+        )
+        self._watch_bounds = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=silence
+        )
         # Where there is no proxy, aiohttp need not look for one in a thread at each request.
         configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         self._client = ApiClient(configuration)
         self._client.user_agent = manager
 
     @classmethod
-    async def connect(cls, manager: str = FIELD_MANAGER) -> Self:
+    async def connect(cls, manager: str = FIELD_MANAGER, silence: float = SILENCE_SECONDS) -> Self:
         """The cluster of `KUBECONFIG`, else the one this pod runs in, else of ~/.kube/config.
 
-        `manager` owns the fields that are applied. A pod's token is read anew each minute. Raises
+        `manager` owns the fields that are applied. After `silence` seconds without a byte a watch
+        ends, and a request fails, if not before. A pod's token is read anew each minute. Raises
         kubernetes' ConfigException where there is no configuration.
         """
         configuration = Configuration()
@@ -75,7 +86,7 @@ class ApiCluster:
         else:
             path = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
             await config.load_kube_config(path, client_configuration=configuration)
-        return cls(configuration, manager)
+        return cls(configuration, manager, silence)
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +185,7 @@ class ApiCluster:
         }
         path = _path(kind, namespace)
         try:
-            response = await self._request("GET", path, query, timeout=WATCH)
+            response = await self._request("GET", path, query, timeout=self._watch_bounds)
             try:
                 async for line in response.content:
                     yield _event(json.loads(line))
@@ -183,7 +194,7 @@ class ApiCluster:
             finally:
                 response.close()
         except _BROKEN as error:
-            raise _unreachable("GET", path, error) from error
+            raise unreachable("GET", path, error) from error
 
     async def _apply(self, manifest: Manifest, subresource: str = "") -> Manifest:
         metadata = manifest["metadata"]
@@ -217,7 +228,7 @@ class ApiCluster:
             )
             found: Manifest = json.loads(await response.read())
         except _BROKEN as error:
-            raise _unreachable(method, path, error) from error
+            raise unreachable(method, path, error) from error
         return found
 
     async def _request(
@@ -228,7 +239,7 @@ class ApiCluster:
         *,
         body: Manifest | None = None,
         headers: Mapping[str, str] = READ,
-        timeout: aiohttp.ClientTimeout = REQUEST,  # noqa: ASYNC109 (aiohttp's, not a cancel scope)
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 (aiohttp's, no cancel scope)
     ) -> aiohttp.ClientResponse:
         set_values = urlencode({key: value for key, value in query.items() if value})
         target = f"{path}?{set_values}" if set_values else path
@@ -241,11 +252,11 @@ class ApiCluster:
             self._client.configuration.host + target,
             headers=sent,
             body=body,
-            _request_timeout=timeout,
+            _request_timeout=timeout or self._request_bounds,
         )
         response: aiohttp.ClientResponse = answer.response
         if response.status >= 400:
-            raise _error(response.status, await response.read())
+            raise refusal(response.status, await response.read())
         return response
 
 
@@ -273,22 +284,5 @@ def _named(name: str) -> str:
 def _event(line: dict[str, Any]) -> WatchEvent:
     event = WatchEvent(line["type"], line["object"])
     if event.type == "ERROR":
-        raise _api_error(event.object.get("code", 0), event.object)
+        raise api_error(event.object.get("code", 0), event.object)
     return event
-
-
-def _error(status: int, body: bytes) -> ApiError:
-    try:
-        said = json.loads(body)
-    except ValueError:
-        said = {"message": body.decode(errors="replace").strip()}
-    return _api_error(status, said if isinstance(said, dict) else {})
-
-
-def _api_error(status: int, said: Mapping[str, Any]) -> ApiError:
-    message = said.get("message") or f"the API server answered {status}"
-    return _ERRORS.get(status, ApiError)(status, said.get("reason") or "Unknown", message)
-
-
-def _unreachable(method: str, path: str, error: Exception) -> Unreachable:
-    return Unreachable(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}")

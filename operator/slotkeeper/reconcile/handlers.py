@@ -6,9 +6,14 @@ from typing import Any
 
 import kopf
 
+from slotkeeper.kube.api import LONGEST_REQUEST
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.lease import LEASE_NAME
+
+LONGEST_SILENCE = 40.0
+"""Seconds after which kopf goes on with a new stream: soon enough to see the Lease renewed through
+it before SEEN_WITHIN_SECONDS are over. To go on costs one request, and lists nothing."""
 
 
 def registry(
@@ -36,17 +41,20 @@ def registry(
     return handlers
 
 
-def settings() -> kopf.OperatorSettings:
-    """kopf's settings: it reads, it never writes, and it notices a stream that died."""
+def settings(silence: float = LONGEST_SILENCE) -> kopf.OperatorSettings:
+    """kopf's settings: it reads, it never writes, and it notices a stream that died.
+
+    After `silence` seconds without a word, LONGEST_SILENCE at most, it takes a stream for dead.
+    """
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
     # The CRD is there before kopf starts; to watch for others would ask for more rights.
     chosen.scanning.disabled = True
     chosen.watching.server_timeout = 600
-    chosen.watching.inactivity_timeout = 100
+    chosen.watching.inactivity_timeout = min(silence, LONGEST_SILENCE)
     chosen.watching.connect_timeout = 10
-    chosen.networking.request_timeout = 30
+    chosen.networking.request_timeout = min(silence, LONGEST_REQUEST)
     chosen.networking.connect_timeout = 10
     # Each object that changes has a worker, which lives on for a while.
     chosen.queueing.idle_timeout = 1

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, start_http_server
 
 from slotkeeper.api.arch import normalise
 from slotkeeper.desired.images import ANY_ARCH, Images
-from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.api import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import LOOK_SECONDS, Demand
@@ -36,6 +36,9 @@ UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 """One connection to each balancer, kept: every one of them is asked every second."""
 
 LOG_FORMAT = "time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)r"
+
+LONGEST_SILENCE = 600.0
+"""More than that, and the listing of all every ten minutes comes first."""
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +83,15 @@ async def _run(flags: argparse.Namespace) -> None:
     metrics = Metrics(REGISTRY, lambda: len(queue))
     place = Place(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
     async with (
-        await ApiCluster.connect() as cluster,
+        await ApiCluster.connect(silence=flags.api_silence) as cluster,
+        # Its renewals must not take, one after another, the connections that others left dead.
+        await ApiCluster.connect(silence=flags.api_silence) as beside,
         # A proxy of the environment is for the world outside, not for pods.
         httpx.AsyncClient(timeout=LOOK_SECONDS, limits=UNLIMITED, trust_env=False) as client,
     ):
         demand = Demand(client, time.monotonic)
         clock = Clock(time.monotonic, _now)
-        lease = Lease(cluster, place, clock)
+        lease = Lease(beside, place, clock)
         store = Store()
         reconciler = Reconciler(cluster, store, demand, images, clock)
         metrics.show(reconciler.fights)
@@ -95,7 +100,7 @@ async def _run(flags: argparse.Namespace) -> None:
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()
             try:
-                await shell.run(flags.namespace)
+                await shell.run(flags.namespace, flags.api_silence)
             finally:
                 await lease.release()
 
@@ -133,6 +138,14 @@ def _parser() -> argparse.ArgumentParser:
         "that is served (default: --namespace, or else the operator's own)",
     )
     add(
+        "--api-silence",
+        type=_seconds,
+        default=SILENCE_SECONDS,
+        metavar="SECONDS",
+        help="how long the API server may say nothing before a watch is taken for dead, and a "
+        "request is given up, if not before (default: %(default)g)",
+    )
+    add(
         "--health",
         type=_address,
         default="0.0.0.0:8081",
@@ -160,6 +173,16 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not host:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= LONGEST_SILENCE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {LONGEST_SILENCE:g} seconds")
+    return seconds
 
 
 def _image_for(text: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile import handlers
 from slotkeeper.reconcile.demand import LOOK_SECONDS, Demand
 from slotkeeper.reconcile.feeds import LIST_SECONDS, Feed, feeds, list_into, run_feeds
+from slotkeeper.reconcile.handlers import LONGEST_SILENCE
 from slotkeeper.reconcile.lease import Lease
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Key, Queue
@@ -55,8 +56,9 @@ class Shell:
         for key in keys:
             self.queue.settle(key)
 
-    async def run(self, namespace: str | None) -> None:
-        """Run in one namespace or (None) in all, until a signal tells kopf to end.
+    async def run(self, namespace: str | None, silence: float = LONGEST_SILENCE) -> None:
+        """Run in one namespace or (None) in all, until a signal tells kopf to end; `silence` is
+        how many seconds kopf's watches may say nothing.
 
         Raises an ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
         """
@@ -73,7 +75,7 @@ class Shell:
             )
             beside = [group.create_task(part) for part in parts]
             # Last: as it ends, kopf waits for all tasks that are younger than its own.
-            await group.create_task(self._watch(namespace))
+            await group.create_task(self._watch(namespace, silence))
             for task in beside:
                 task.cancel()
 
@@ -143,10 +145,10 @@ class Shell:
             await asyncio.sleep(LIST_SECONDS / SHARES)
             self.wake(self.share(index))
 
-    async def _watch(self, namespace: str | None) -> None:
+    async def _watch(self, namespace: str | None, silence: float) -> None:
         await kopf.operator(
             registry=handlers.registry(self.server_seen, self.lease.seen),
-            settings=handlers.settings(),
+            settings=handlers.settings(silence),
             clusterwide=namespace is None,
             namespaces=[namespace] if namespace else [],
             standalone=True,

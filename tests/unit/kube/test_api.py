@@ -1,5 +1,6 @@
 """ApiCluster on an API server that is played: errors, lists, watches."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from slotkeeper.desired import names
-from slotkeeper.kube.api import FIELD_MANAGER, ApiCluster
+from slotkeeper.kube.api import FIELD_MANAGER, SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Gone, NotFound, Unreachable
 from slotkeeper.kube.kinds import PODS, SERVICES
 
@@ -21,13 +22,13 @@ SERVICE: Any = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a",
 
 
 @asynccontextmanager
-async def played(handler: Handler) -> AsyncIterator[Cluster]:
+async def played(handler: Handler, silence: float = SILENCE_SECONDS) -> AsyncIterator[Cluster]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     async with TestServer(app) as server:
         configuration = Configuration(host=str(server.make_url("")).rstrip("/"))
         configuration.api_key["BearerToken"] = "Bearer secret"
-        async with ApiCluster(configuration) as cluster:
+        async with ApiCluster(configuration, silence=silence) as cluster:
             yield cluster
 
 
@@ -120,6 +121,28 @@ async def test_a_watch_from_too_long_ago_says_that_it_must_be_listed_again() -> 
     async with played(lines(expired)) as cluster:
         with pytest.raises(Gone, match="too old"):
             [event async for event in cluster.watch(PODS, "n", None, "7")]
+
+
+async def test_a_watch_that_falls_silent_ends_in_peace_and_a_request_without_answer_does_not() -> (
+    None
+):
+    hangs = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if "watch" in request.query:
+            await response.prepare(request)
+            await response.write(json.dumps({"type": "ADDED", "object": SERVICE}).encode() + b"\n")
+        await hangs.wait()
+        return response
+
+    async with played(handle, silence=0.05) as cluster:
+        seen = [event.object async for event in cluster.watch(SERVICES, None, None, "1")]
+        with pytest.raises(Unreachable):
+            await cluster.get(SERVICES, "n", "a")
+        hangs.set()
+
+    assert seen == [SERVICE]
 
 
 async def test_a_stream_cut_within_a_line_is_unreachable() -> None:

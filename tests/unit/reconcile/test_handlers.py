@@ -1,11 +1,12 @@
 """What kopf is asked to do, and not to do."""
 
 import kopf
+import pytest
 from kopf._cogs.structs.references import Selector
 
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile import handlers
-from slotkeeper.reconcile.lease import LEASE_NAME
+from slotkeeper.reconcile.lease import LEASE_NAME, PERIOD_SECONDS, SEEN_WITHIN_SECONDS
 
 
 def registry() -> kopf.OperatorRegistry:
@@ -35,3 +36,14 @@ def test_of_all_leases_kopf_is_shown_the_operators_own() -> None:
     selected = watching.field_selectors[LEASES.group, LEASES.version, LEASES.plural]
     assert selected == f"metadata.name={LEASE_NAME}"
     assert not watching.label_selectors
+
+
+@pytest.mark.parametrize("silence", [3.0, 70.0, 600.0])
+def test_kopf_goes_on_with_a_new_stream_before_a_silent_one_ends_the_operator(
+    silence: float,
+) -> None:
+    bound = handlers.settings(silence).watching.inactivity_timeout
+
+    assert bound is not None
+    assert bound <= silence
+    assert bound + 2 * PERIOD_SECONDS < SEEN_WITHIN_SECONDS

@@ -46,3 +46,13 @@ def test_an_image_for_what_is_no_compute_arch_is_refused(
 
 def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert _parser().parse_args([*IMAGES, "--metrics", "[::]:9"]).metrics == ("::", 9)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "601", "nan", "long"])
+def test_a_silence_that_is_none_or_endless_is_refused(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args([*IMAGES, f"--api-silence={seconds}"])
+
+    assert "is not from 1 to 600 seconds" in capsys.readouterr().err
