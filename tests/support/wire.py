@@ -64,7 +64,8 @@ class Wire:
         answers, far = await asyncio.open_connection("127.0.0.1", self.target)
         link = Link(near, far)
         self.links.append(link)
-        with suppress(OSError):
+        # It is also how a connection ends that is open when the wire is taken down.
+        with suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(_pass_on(reader, far, link), _pass_on(answers, near, link))
         if link in self.links:
             self.links.remove(link)
