@@ -14,7 +14,8 @@ from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.api import PAGE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LEASES, LLAMA_SERVERS, SERVICES
+from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, EVENTS, LEASES, LLAMA_SERVERS, SERVICES
+from slotkeeper.reconcile.fights import FIRST_PAUSE, ROUNDS
 
 SPECS = [
     pytest.param({"gpu": {"count": 0}}, id="cpu"),
@@ -199,6 +200,85 @@ async def test_a_deleted_child_comes_back(api: ApiServer, cluster: ApiCluster) -
     service = await cluster.get(SERVICES, KEY.namespace, "chat")
     assert service is not None
     assert service["metadata"]["labels"]["slotkeeper.dev/component"] == Component.BALANCER
+
+
+DOINGS = [
+    pytest.param(
+        ("scale", "deployment/chat-replicas", "--replicas=7"),
+        "Deployment chat-replicas: spec.replicas changed by kubectl, and put right",
+        id="scale",
+    ),
+    pytest.param(
+        (
+            *("patch", "deployment", "chat-replicas", "--field-manager=mirror", "-p"),
+            '{"spec":{"template":{"spec":{"containers":[{"name":"llama-server","image":"a"}]}}}}',
+        ),
+        "Deployment chat-replicas: spec.template.spec.containers[llama-server].image changed by "
+        "mirror, and put right",
+        id="image",
+    ),
+    pytest.param(
+        ("label", "service", "chat", "slotkeeper.dev/server-"),
+        "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed, and put right",
+        id="label",
+    ),
+    pytest.param(
+        ("delete", "service", "chat"), "Service chat was deleted, and is made again", id="deleted"
+    ),
+]
+
+
+@pytest.mark.parametrize(("doing", "message"), DOINGS)
+async def test_an_event_says_who_changed_what(
+    api: ApiServer, cluster: ApiCluster, doing: tuple[str, ...], message: str
+) -> None:
+    server = user_applies(api, gpu={"count": 0})
+    operator = Operator(cluster)
+    await operator.reconcile()
+    done = api.kubectl(*doing)
+    assert done.returncode == 0, done.stderr
+
+    await operator.reconcile()
+
+    assert await events_of(cluster, server) == [("DriftPutRight", message)]
+
+
+async def events_of(cluster: ApiCluster, server: Manifest) -> list[tuple[str, str]]:
+    uid = server["metadata"]["uid"]
+    found = (await cluster.list(EVENTS, KEY.namespace)).items
+    return [
+        (each["reason"], each["message"])
+        for each in found
+        if each["type"] == "Warning" and each["involvedObject"].get("uid") == uid
+    ]
+
+
+async def test_a_fight_with_another_field_manager_ends_in_pauses(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    server = user_applies(api, gpu={"count": 0})
+    operator = Operator(cluster)
+    await operator.reconcile()
+    patch = ("patch", "deployment", "chat-replicas", "--field-manager=argocd-controller", "-p")
+
+    for _ in range(ROUNDS + 1):
+        changed = api.kubectl(*patch, '{"spec":{"replicas":7}}')
+        assert changed.returncode == 0, changed.stderr
+        operator.time.passed += 1
+        await operator.reconcile()
+
+    deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 7
+    said = dict(await events_of(cluster, server))
+    assert set(said) == {"DriftPutRight", "FoughtOver"}
+    assert "argocd-controller changes spec.replicas again and again" in said["FoughtOver"]
+    operator.time.passed += FIRST_PAUSE
+    assert operator.reconciler.stirring() == [KEY]
+    await operator.reconcile()
+    deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 1
 
 
 async def test_what_the_balancers_write_into_their_lease_is_left_alone(

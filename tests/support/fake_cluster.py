@@ -65,6 +65,8 @@ class FakeCluster:
         """What to raise once so many writes are done, instead of an answer."""
         self.refuse: Callable[[str, Manifest], Exception | None] = lambda *_: None
         """What to raise instead of writing or listing: (verb, manifest) -> error."""
+        self.webhook: Callable[[Any], None] = lambda _: None
+        """Changes in place, as a mutating webhook does, what an apply is about to store."""
         self._applied: dict[Place, Manifest] = {}
         # As in etcd: no object has version 1.
         self._version = 1
@@ -119,7 +121,9 @@ class FakeCluster:
         manifest = _unguarded(manifest)
         merged = _without(found or {}, self._applied.get(place, {}), manifest)
         self._applied[place] = _copied(manifest)
-        self._store(place, _merge(merged, manifest))
+        stored = _merge(merged, manifest)
+        self.webhook(stored)
+        self._store(place, stored)
         self._count("apply", manifest)
         return _copied(self.objects[place])
 

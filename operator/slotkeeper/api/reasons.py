@@ -71,6 +71,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     NAME_TAKEN = "NameTaken"
     CHILD_REFUSED = "ChildRefused"
+    FOUGHT_OVER = "FoughtOver"
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,13 @@ TABLE = (
         (Reason.CHILD_REFUSED,),
         _TROUBLE,
         "the API server refuses a child; the message says why",
+    ),
+    Row(
+        (DEGRADED,),
+        (Reason.FOUGHT_OVER,),
+        _TROUBLE,
+        "somebody else, whom the message names, sets a child's field again and again: end one of "
+        "the two. It is put right ever more slowly, up to every five minutes",
     ),
 )
 

@@ -1,30 +1,69 @@
 """Carries out a plan. With `events` and the status, the only writer."""
 
-from slotkeeper.kube.cluster import Cluster, Conflict
+from dataclasses import dataclass, field
+
+from slotkeeper.kube.cluster import Cluster, Conflict, Manifest
 from slotkeeper.kube.kinds import kind_of
-from slotkeeper.reconcile.plan import Child, Plan, child
+from slotkeeper.reconcile.drift import differences, holds
+from slotkeeper.reconcile.fights import Drift
+from slotkeeper.reconcile.managers import culprit
+from slotkeeper.reconcile.plan import Child, Plan, child, unguarded
 from slotkeeper.reconcile.store import Store
 
 
-async def apply(plan: Plan, cluster: Cluster, store: Store) -> set[Child]:
+@dataclass
+class Applied:
+    """What came of a plan beside what it says."""
+
+    hidden: set[Child] = field(default_factory=set)
+    """What the plan took for absent, and what is there all the same: it is left as it is."""
+    put_right: list[Drift] = field(default_factory=list)
+    """What others had changed."""
+    resisted: list[Drift] = field(default_factory=list)
+    """What was written and came back with other values."""
+
+    def __add__(self, other: "Applied") -> "Applied":
+        """What came of one plan and then of another."""
+        put_right, resisted = self.put_right + other.put_right, self.resisted + other.resisted
+        return Applied(self.hidden | other.hidden, put_right, resisted)
+
+
+async def apply(plan: Plan, cluster: Cluster, store: Store) -> Applied:
     """Write what the plan says, in its order, and tell the store what came of it.
 
-    Returns what the plan took for absent, and what is there all the same: it is left as it is.
     Raises ApiError at the first refusal. Stopped anywhere, the next reconcile goes on from what it
     finds.
     """
-    hidden = set[Child]()
+    applied = Applied()
     for manifest in plan.apply:
+        one, says = child(manifest), unguarded(manifest)
+        drift = await _drift(says, cluster) if one in plan.drifted else None
         try:
-            store.put(await cluster.apply(manifest))
+            made = await cluster.apply(manifest)
         except Conflict:
             if "uid" in manifest["metadata"]:
                 raise
-            hidden.add(child(manifest))
+            applied.hidden.add(one)
+            continue
+        store.put(made)
+        if drift:
+            applied.put_right.append(drift)
+        if not holds(says, made):
+            applied.resisted.append(Drift.of(one, differences(says, made)))
     for manifest in plan.delete:
         metadata = manifest["metadata"]
         await cluster.delete(
             kind_of(manifest), metadata["namespace"], metadata["name"], metadata["uid"]
         )
         store.deleted(manifest)
-    return hidden
+    return applied
+
+
+async def _drift(says: Manifest, cluster: Cluster) -> Drift:
+    """What others did to a child, and who: nobody keeps the managers of all fields in memory."""
+    one, namespace = child(says), says["metadata"]["namespace"]
+    found = await cluster.get(one[0], namespace, one[1])
+    if found is None:
+        return Drift.of(one, ())
+    paths = list(differences(says, found))
+    return Drift.of(one, paths, culprit(found, paths))

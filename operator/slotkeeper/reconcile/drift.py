@@ -4,6 +4,8 @@ The API server adds defaults and writes quantities its own way, so that the two 
 What counts is that all that the manifest says holds; what others added is theirs.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from slotkeeper.api import quantity
@@ -20,6 +22,18 @@ _FALSE_WHEN_ABSENT = {"publishNotReadyAddresses", "readOnly"}
 _QUANTITIES = {"requests", "limits"}
 
 
+@dataclass(frozen=True)
+class Item:
+    """A step into a list, to the item that is told apart by `key`."""
+
+    key: str
+    wanted: dict[str, Json]
+
+
+Path = tuple[str | Item, ...]
+"""A field's place in an object, from the outside in; the object itself is ()."""
+
+
 def holds(wanted: Json, found: Json) -> bool:
     """Whether all that `wanted` says is so in `found`."""
     if isinstance(wanted, dict):
@@ -29,6 +43,38 @@ def holds(wanted: Json, found: Json) -> bool:
     if isinstance(wanted, list):
         return isinstance(found, list) and _list_holds(wanted, found)
     return bool(wanted == found)
+
+
+def differences(wanted: Json, found: Json) -> Iterator[Path]:
+    """The fields that `wanted` says and that are not so in `found`, as deep as both have them."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name, value in wanted.items():
+            if not _field_holds(name, value, found):
+                whole = name in _QUANTITIES or name not in found
+                inner: Iterable[Path] = [()] if whole else _inner(value, found[name])
+                yield from ((name, *rest) for rest in inner)
+    elif isinstance(wanted, list) and isinstance(found, list) and (key := _merge_key(wanted)):
+        named = _named(found, key)
+        for item in wanted:
+            for rest in _inner(item, named.get(item[key])):
+                yield (Item(key, item), *rest)
+    elif not holds(wanted, found):
+        yield ()
+
+
+def shown(path: Path) -> str:
+    """A path for people: `spec.template.spec.containers[llama-server].image`."""
+    return "".join(_shown(step) for step in path).removeprefix(".")
+
+
+def _inner(wanted: Json, found: Json) -> Iterable[Path]:
+    return [()] if found is None else differences(wanted, found)
+
+
+def _shown(step: str | Item) -> str:
+    if isinstance(step, Item):
+        return f"[{step.wanted[step.key]}]"
+    return f".{step}" if step.isalnum() else f"[{step}]"
 
 
 def _field_holds(name: str, wanted: Json, found: dict[str, Json]) -> bool:
@@ -47,8 +93,18 @@ def _quantities_hold(wanted: dict[str, Json], found: Json) -> bool:
 
 
 def _list_holds(wanted: list[Json], found: list[Json]) -> bool:
+    if key := _merge_key(wanted):
+        named = _named(found, key)
+        return all(item[key] in named and holds(item, named[item[key]]) for item in wanted)
+    return len(wanted) == len(found) and all(map(holds, wanted, found))
+
+
+def _merge_key(wanted: list[Json]) -> str | None:
     for key in _MERGE_KEYS:
         if wanted and all(isinstance(item, dict) and key in item for item in wanted):
-            named = {item.get(key): item for item in found if isinstance(item, dict)}
-            return all(item[key] in named and holds(item, named[item[key]]) for item in wanted)
-    return len(wanted) == len(found) and all(map(holds, wanted, found))
+            return key
+    return None
+
+
+def _named(found: list[Json], key: str) -> dict[Json, Json]:
+    return {item.get(key): item for item in found if isinstance(item, dict)}

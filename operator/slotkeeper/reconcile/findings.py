@@ -35,19 +35,18 @@ class Part:
     """What somebody has to mend. The condition may hold all the same."""
 
 
-def findings(
-    server: LlamaServer, observed: Observed, scaling: Scaling, refused: Trouble | None
-) -> list[Finding]:
-    """All conditions of a valid server; `refused` is why one of its children could not be made."""
+def findings(server: LlamaServer, observed: Observed, scaling: Scaling) -> list[Finding]:
+    """All conditions of a valid server."""
+    refused = observed.refused
     if server.spec.suspend and not refused:
-        return _suspended()
+        return _suspended(observed.fought)
     parts = [_model(server, observed), _replicas(server, observed), _balancer(server, observed)]
     scales = _scaling(server, scaling)
     return [
         _ready(server, [part.finding for part in parts], refused),
         *(part.finding for part in parts),
         scales.finding,
-        _degraded([*parts, scales], refused),
+        _degraded([*parts, scales], refused, observed.fought),
     ]
 
 
@@ -65,11 +64,13 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
     return next((found for found in status.get("conditions", []) if found["type"] == kind), {})
 
 
-def _suspended() -> list[Finding]:
+def _suspended(fought: Trouble | None) -> list[Finding]:
     message = "neither replicas nor balancers run while spec.suspend is true"
     return [
         _finding(kind, "False", Reason.SUSPENDED, message)
         if kind is not ConditionType.DEGRADED
+        else _degraded([], fought)
+        if fought
         else _finding(kind, "False", Reason.AS_EXPECTED, message)
         for kind in ConditionType
     ]
@@ -87,10 +88,10 @@ def _ready(server: LlamaServer, parts: Sequence[Finding], refused: Trouble | Non
     return _finding(ConditionType.READY, "True", Reason.SERVING, message)
 
 
-def _degraded(parts: Sequence[Part], refused: Trouble | None) -> Finding:
+def _degraded(parts: Sequence[Part], *first: Trouble | None) -> Finding:
     kind = ConditionType.DEGRADED
     troubles = [part.trouble for part in parts if part.trouble]
-    for trouble in (refused, *troubles):
+    for trouble in (*first, *troubles):
         # What only waits for another's end is no trouble.
         if trouble and _is_trouble(trouble.reason):
             return _finding(kind, "True", Reason(trouble.reason), trouble.message)

@@ -1,10 +1,14 @@
 """The operator's own metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
+from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.queue import Key
 
 
@@ -22,6 +26,7 @@ class Metrics:
     """What Prometheus reads of the operator."""
 
     def __init__(self, registry: CollectorRegistry, queue_depth: Callable[[], int]) -> None:
+        self._registry = registry
         self._reconciles = Counter(
             "slotkeeper_operator_reconciles",
             "Reconciles, by how they ended: done or failed",
@@ -60,6 +65,10 @@ class Metrics:
         )
         depth.set_function(queue_depth)
 
+    def show(self, fights: Fights) -> None:
+        """Show what others do to the children of servers."""
+        self._registry.register(_Drift(fights))
+
     def reconciled(self, seconds: float, *, failed: bool) -> None:
         """Count one reconcile."""
         self._reconciles.labels("failed" if failed else "done").inc()
@@ -79,3 +88,24 @@ class Metrics:
         self._demand.labels(*key).set(decided.demand)
         if before is None or (before.replicas, before.reason) != (decided.replicas, decided.reason):
             self._decisions.labels(*key, decided.reason).inc()
+
+
+@dataclass(frozen=True)
+class _Drift(Collector):
+    fights: Fights
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        put_right = CounterMetricFamily(
+            "slotkeeper_operator_drift_put_right",
+            "Children that others had changed or deleted and that were put right, by kind",
+            labels=["kind"],
+        )
+        for kind, times in self.fights.put_right.items():
+            put_right.add_metric([kind], times)
+        yield put_right
+        yield GaugeMetricFamily(
+            "slotkeeper_operator_fights",
+            "Children that somebody else changes again and again",
+            value=len(self.fights),
+        )

@@ -9,6 +9,7 @@ from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.reconcile.plan import Child, owned
+from slotkeeper.reconcile.pods import Trouble
 from slotkeeper.reconcile.queue import Key
 from slotkeeper.reconcile.store import Store
 
@@ -27,6 +28,10 @@ class Observed:
     """The replicas' Deployment, or the StatefulSet of those that have workers."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs, where a replica waits for one; else None."""
+    refused: Trouble | None = None
+    """Why one of the children could not be made."""
+    fought: Trouble | None = None
+    """Who undoes, again and again, what a child should be."""
 
     @property
     def current(self) -> int | None:

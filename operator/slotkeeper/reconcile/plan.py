@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest
 from slotkeeper.kube.kinds import kind_of
-from slotkeeper.reconcile.drift import holds
+from slotkeeper.reconcile.drift import Path, differences, holds
 
 Child = tuple[Kind, str]
 """A child's kind and name, which tell it apart in its namespace."""
@@ -26,26 +26,36 @@ class Plan:
     delete: Sequence[Manifest] = ()
     taken: Sequence[Manifest] = field(default=())
     """What stands under a child's name and is not this server's: left as it is."""
+    drifted: Mapping[Child, Sequence[Path]] = field(default_factory=dict)
+    """Of what is to be applied, what had been applied before, just so: the fields that somebody
+    changed since, none where it is gone altogether."""
 
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)
 
 
-def plan_changes(desired: Iterable[Manifest], found: Mapping[Child, Manifest], uid: str) -> Plan:
+def plan_changes(
+    desired: Iterable[Manifest],
+    found: Mapping[Child, Manifest],
+    uid: str,
+    lost: Container[Child] = (),
+) -> Plan:
     """What must be written so that `found` becomes `desired`; nothing where it already is.
 
     `found` holds what stands under the desired names and all that is labelled as the server's;
-    `uid` is the server's. Only what the server owns is ever deleted or changed.
+    `uid` is the server's. Only what the server owns is ever deleted or changed. `lost` are its
+    children that were there and went, without this operator having deleted them.
     """
     wanted = {child(manifest): _marked(manifest) for manifest in desired}
     taken = [item for key, item in found.items() if key in wanted and not owned(item, uid)]
     spoken_for = {child(item) for item in taken}
+    changed = {
+        key: manifest
+        for key, manifest in wanted.items()
+        if key not in spoken_for and not (key in found and holds(manifest, found[key]))
+    }
     return Plan(
-        apply=[
-            _guarded(manifest, found.get(key))
-            for key, manifest in wanted.items()
-            if key not in spoken_for and not (key in found and holds(manifest, found[key]))
-        ],
+        apply=[_guarded(manifest, found.get(key)) for key, manifest in changed.items()],
         delete=[
             item
             for key, item in found.items()
@@ -54,6 +64,11 @@ def plan_changes(desired: Iterable[Manifest], found: Mapping[Child, Manifest], u
             and "deletionTimestamp" not in item["metadata"]
         ],
         taken=taken,
+        drifted={
+            key: list(differences(manifest, found[key])) if key in found else []
+            for key, manifest in changed.items()
+            if (_was_applied(manifest, found[key]) if key in found else key in lost)
+        },
     )
 
 
@@ -66,6 +81,20 @@ def owned(manifest: Manifest, uid: str) -> bool:
     """Whether the server with this uid is the object's controller."""
     owners = manifest["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
+
+
+def unguarded(manifest: Manifest) -> Manifest:
+    """What a manifest of a plan says of the object, without what guards its write."""
+    guards = {"uid", "resourceVersion"}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in guards}
+    return {**manifest, "metadata": metadata}
+
+
+def _was_applied(manifest: Manifest, found: Manifest) -> bool:
+    """Whether this very manifest made `found`: what differs is then somebody else's doing."""
+    mark = (found["metadata"].get("annotations") or {}).get(names.APPLIED_ANNOTATION)
+    # Nobody but somebody else takes it away.
+    return mark in {None, manifest["metadata"]["annotations"][names.APPLIED_ANNOTATION]}
 
 
 def _guarded(manifest: Manifest, found: Manifest | None) -> Manifest:

@@ -5,23 +5,25 @@ from dataclasses import dataclass, replace
 
 from slotkeeper.api.conditions import Finding
 from slotkeeper.api.reasons import Reason
-from slotkeeper.api.server import KIND, InvalidSpec, LlamaServer
+from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile import findings, status
-from slotkeeper.reconcile.apply import apply
+from slotkeeper.reconcile.apply import Applied, apply
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening, event
+from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
-from slotkeeper.reconcile.plan import Child, Plan, plan_changes
+from slotkeeper.reconcile.plan import Child, Plan, child, plan_changes
 from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
+from slotkeeper.reconcile.refusals import is_final, taken
 from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, policy_of, wanted
 from slotkeeper.reconcile.store import Store
 
@@ -67,6 +69,7 @@ class Reconciler:
         self._images = images
         self._clock = clock
         self._nodes = Nodes(cluster, clock.monotonic)
+        self.fights = Fights(clock.monotonic)
         self._known: dict[Key, Known] = {}
         self._hidden: dict[Key, set[Child]] = {}
         """Children that stand there without the label by which watches show them."""
@@ -77,8 +80,10 @@ class Reconciler:
         return list(self._known)
 
     def stirring(self) -> list[Key]:
-        """The servers about which the balancers' numbers say something new."""
-        return [key for key, known in self._known.items() if self._stirs(key, known)]
+        """The servers that time has come for: the balancers' numbers say something new, or a child
+        that is fought over is due."""
+        numbers = [key for key, known in self._known.items() if self._stirs(key, known)]
+        return numbers + self.fights.stirring()
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
@@ -100,41 +105,45 @@ class Reconciler:
         if seen is None:
             return
         scaling, plan = self._decide(key, seen)
+        plan = self.fights.held_back(key, plan)
         refused: Trouble | None = None
         error: Exception | None = None
+        happened: list[Happening] = []
         if plan:
             if _misses_children(seen, plan) and not await self._is_there(seen.raw):
                 # The store knows it now.
                 await self.reconcile(key)
                 return
             try:
-                plan = await self._carry_out(key, plan)
+                plan, applied = await self._carry_out(key, plan)
+                happened = self.fights.undone(key, applied.put_right, applied.resisted)
                 self._demand.changed(key, scaling.change)
             except ApiError as refusal:
-                if not _is_final(refusal):
+                if not is_final(refusal):
                     raise
                 refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
             seen = await self._look(key)
             if seen is None:
                 return
-        if not error and (refused := _taken(plan, seen.server)):
+        if not error and (refused := taken(plan, seen.server)):
             error = TryAgainError(refused.message)
-        await self._say(key, seen, scaling, refused)
+        fought = self.fights.trouble(key)
+        seen = replace(seen, observed=replace(seen.observed, refused=refused, fought=fought))
+        await self._say(key, seen, scaling, happened)
         if error:
             raise error
 
-    async def _carry_out(self, key: Key, plan: Plan) -> Plan:
+    async def _carry_out(self, key: Key, plan: Plan) -> tuple[Plan, Applied]:
         """Apply the plan; what is left of it, should something have been hidden from it."""
-        hidden = await apply(plan, self._cluster, self._store)
-        if not hidden:
-            return plan
-        self._hidden.setdefault(key, set()).update(hidden)
+        applied = await apply(plan, self._cluster, self._store)
+        if not applied.hidden:
+            return plan, applied
+        self._hidden.setdefault(key, set()).update(applied.hidden)
         seen = await self._look(key)
         if seen is None:
-            return Plan()
+            return Plan(), applied
         _, rest = self._decide(key, seen)
-        await apply(rest, self._cluster, self._store)
-        return rest
+        return rest, applied + await apply(rest, self._cluster, self._store)
 
     async def _is_there(self, raw: Manifest) -> bool:
         """Whether the server that the store shows still is; if not, the store learns it.
@@ -193,6 +202,8 @@ class Reconciler:
         self._known.pop(key, None)
         self._hidden.pop(key, None)
         self._demand.forget(key)
+        self._store.forget(key)
+        self.fights.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
         return wanted(server, current, self._demand.known(key), now=self._clock.monotonic())
@@ -201,10 +212,16 @@ class Reconciler:
         decision = self._wanted(key, seen.server, seen.observed.current)
         scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
         desired = manifests(seen.server, decision.replicas, self._images)
-        return scaling, plan_changes(desired, seen.observed.children, seen.server.uid)
+        lost = self._store.lost(key, seen.server.uid)
+        plan = plan_changes(desired, seen.observed.children, seen.server.uid, lost)
+        replicas = seen.observed.replicas
+        if replicas and ("spec", "replicas") in plan.drifted.get(child(replicas), ()):
+            # The decision stands as it was: what somebody else set is no scaling.
+            scaling = replace(scaling, before=decision.replicas)
+        return scaling, plan
 
-    async def _say(self, key: Key, seen: Seen, scaling: Scaling, refused: Trouble | None) -> None:
-        found: list[Finding] = findings.findings(seen.server, seen.observed, scaling, refused)
+    async def _say(self, key: Key, seen: Seen, scaling: Scaling, happened: list[Happening]) -> None:
+        found: list[Finding] = findings.findings(seen.server, seen.observed, scaling)
         said = status.status(
             seen.server,
             seen.observed,
@@ -213,7 +230,7 @@ class Reconciler:
             self._demand.newest(key),
             now=self._clock.wall(),
         )
-        happened = status.happenings(seen.server.status, found, scaling)
+        happened = [*happened, *status.happenings(seen.server.status, found, scaling)]
         raw = await self._write(seen.raw, said, happened)
         self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
 
@@ -264,22 +281,3 @@ def _misses_children(seen: Seen, plan: Plan) -> bool:
     """Whether children are to be made for a server that had its own before."""
     creates = any("uid" not in manifest["metadata"] for manifest in plan.apply)
     return creates and "observedGeneration" in seen.server.status
-
-
-def _taken(plan: Plan, server: LlamaServer) -> Trouble | None:
-    for item in plan.taken:
-        child = f"{item['kind']} {item['metadata']['name']}"
-        owners = item["metadata"].get("ownerReferences") or []
-        if any(owner["kind"] == KIND and owner["name"] == server.name for owner in owners):
-            return Trouble(
-                Reason.REPLACING, f"{child} of the deleted server of this name still goes"
-            )
-        return Trouble(
-            Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
-        )
-    return None
-
-
-def _is_final(error: ApiError) -> bool:
-    """Whether the API server refused what was asked, rather than just not now."""
-    return 400 <= error.status < 500 and error.status not in {404, 408, 409, 410, 429}

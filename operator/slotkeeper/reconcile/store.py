@@ -45,6 +45,8 @@ class Store:
         self._packing: dict[Kind, _Packing] = defaultdict(_Packing)
         self._gone: dict[Kind, dict[str, float]] = defaultdict(dict)
         """Version at which a uid went, infinite while no watch has shown that it did."""
+        self._lost: dict[Key, dict[Child, str]] = defaultdict(dict)
+        """The uid of the owner that a child had which went, though nobody here deleted it."""
 
     @property
     def servers(self) -> list[Key]:
@@ -69,6 +71,14 @@ class Store:
         found = self._kept.get(key, {}).items()
         return [self._whole(kind, kept) for (kind, _), kept in found if kind == PODS]
 
+    def lost(self, key: Key, uid: str) -> list[Child]:
+        """Children of the server with this uid that somebody else deleted, or took its label."""
+        return [one for one, owner in self._lost.get(key, {}).items() if owner == uid]
+
+    def forget(self, key: Key) -> None:
+        """There is no such server: nobody asks for what it has lost."""
+        self._lost.pop(key, None)
+
     def shown(self, event: WatchEvent) -> set[Key]:
         """A watch or a listing shows this: the servers for which it is news."""
         if event.type == "DELETED":
@@ -87,7 +97,7 @@ class Store:
         for (namespace, name), key in list(self._whose[kind].items()):
             kept = self._kept[key][kind, name]
             if kept.uid != uids.get((namespace, name)) and kept.version <= version:
-                news.add(self._drop((kind, namespace, name)))
+                news.add(self._lose((kind, namespace, name)))
         there = set(uids.values())
         # Whatever comes late is about these only.
         self._gone[kind] = {uid: at for uid, at in self._gone[kind].items() if uid in there}
@@ -119,6 +129,7 @@ class Store:
             self._gone[kind][metadata["uid"]] = version
         else:
             self._kept[whose][kind, place[2]] = kept
+            self._found(whose, (kind, place[2]))
             self._whose[kind][place[1:]] = whose
             news.add(whose)
         return news
@@ -142,7 +153,23 @@ class Store:
         place = (kind_of(manifest), metadata["namespace"], metadata["name"])
         # It may come back under the same uid: a watch by label says so of one that lost it.
         self._gone[place[0]][metadata["uid"]] = int(metadata["resourceVersion"])
-        return {self._drop(place)} if self._uid(place) == metadata["uid"] else set()
+        return {self._lose(place)} if self._uid(place) == metadata["uid"] else set()
+
+    def _lose(self, place: Place) -> Key:
+        kind, _, name = place
+        key = self._whose[kind][place[1:]]
+        if kind not in {LLAMA_SERVERS, PODS}:
+            metadata = self._whole(kind, self._kept[key][kind, name])["metadata"]
+            for owner in metadata.get("ownerReferences") or []:
+                if owner.get("controller"):
+                    self._lost[key][kind, name] = owner["uid"]
+        return self._drop(place)
+
+    def _found(self, key: Key, one: Child) -> None:
+        lost = self._lost.get(key, {})
+        lost.pop(one, None)
+        if not lost:
+            self._lost.pop(key, None)
 
     def _uid(self, place: Place) -> str | None:
         key = self._whose[place[0]].get(place[1:])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slotkeeper.reconcile.drift import holds
+from slotkeeper.reconcile.drift import differences, holds, shown
 
 ROWS: list[Any] = [
     pytest.param({"a": 1}, {"a": 1, "b": 2}, True, id="a field that others added"),
@@ -37,3 +37,35 @@ ROWS: list[Any] = [
 @pytest.mark.parametrize(("wanted", "found", "verdict"), ROWS)
 def test_what_is_said_holds_or_does_not(wanted: Any, found: Any, verdict: bool) -> None:
     assert holds(wanted, found) is verdict
+    assert (list(differences(wanted, found)) == []) is verdict
+
+
+PATHS: list[Any] = [
+    pytest.param({"a": {"b": 1, "c": 2}}, {"a": {"b": 2, "c": 3}}, ["a.b", "a.c"], id="values"),
+    pytest.param({"a": {"b": {"c": 1}}}, {"a": {}}, ["a.b"], id="all below is gone"),
+    pytest.param({"a": {"b": 1}}, {"a": 2}, ["a"], id="another type"),
+    pytest.param(
+        {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]},
+        {"env": [{"name": "A", "value": "2"}]},
+        ["env[A].value", "env[B]"],
+        id="items by name",
+    ),
+    pytest.param({"args": ["a", "b"]}, {"args": ["a"]}, ["args"], id="a list as a whole"),
+    pytest.param(
+        {"limits": {"cpu": 1, "memory": "1Gi"}},
+        {"limits": {"cpu": "1000m"}},
+        ["limits"],
+        id="quantities",
+    ),
+    pytest.param(
+        {"labels": {"slotkeeper.dev/server": "a", "b": "c"}},
+        {"labels": {"b": "c"}},
+        ["labels[slotkeeper.dev/server]"],
+        id="a label",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "found", "paths"), PATHS)
+def test_what_differs_is_named_by_its_path(wanted: Any, found: Any, paths: list[str]) -> None:
+    assert [shown(path) for path in differences(wanted, found)] == paths

@@ -1,0 +1,27 @@
+"""Why a child cannot be made. Pure."""
+
+from slotkeeper.api.reasons import Reason
+from slotkeeper.api.server import KIND, LlamaServer
+from slotkeeper.kube.cluster import ApiError
+from slotkeeper.reconcile.plan import Plan
+from slotkeeper.reconcile.pods import Trouble
+
+
+def taken(plan: Plan, server: LlamaServer) -> Trouble | None:
+    """What stands under a child's name and is not this server's; None where nothing does."""
+    for item in plan.taken:
+        child = f"{item['kind']} {item['metadata']['name']}"
+        owners = item["metadata"].get("ownerReferences") or []
+        if any(owner["kind"] == KIND and owner["name"] == server.name for owner in owners):
+            return Trouble(
+                Reason.REPLACING, f"{child} of the deleted server of this name still goes"
+            )
+        return Trouble(
+            Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
+        )
+    return None
+
+
+def is_final(error: ApiError) -> bool:
+    """Whether the API server refused what was asked, rather than just not now."""
+    return 400 <= error.status < 500 and error.status not in {404, 408, 409, 410, 429}
