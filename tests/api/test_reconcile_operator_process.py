@@ -1,6 +1,6 @@
 """The operator as it is run: its process, with kopf, and with the rights that the chart gives."""
 
-import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,35 +9,30 @@ import pytest
 from apiserver import ApiServer
 from llamaservers import raw_server
 from operator_process import (
-    Running,
+    OperatorProcess,
     as_the_operator,
     create,
     eventually,
     get,
     holder,
+    operator_process,
     rights,
-    start,
 )
 
 
 @pytest.fixture(scope="module")
-def running(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     folder = tmp_path_factory.mktemp("operator")
     create(api, *rights())
-    kubeconfig = as_the_operator(api, folder)
-    operator = start(kubeconfig, folder / "log")
-    try:
+    with operator_process(as_the_operator(api, folder), folder / "log") as operator:
         eventually(lambda: holder(api))
         yield operator
-    finally:
-        operator.process.terminate()
-        operator.process.wait(timeout=20)
 
 
 @pytest.fixture
-def server(api: ApiServer, running: Running) -> Iterator[str]:
+def server(api: ApiServer, running: OperatorProcess) -> Iterator[str]:
     """A server that the operator has looked after."""
-    assert running.process.poll() is None, running.log.read_text()
+    assert running.process.poll() is None, running.said()
     name = "watched"
     create(api, raw_server(name, gpu={"count": 0}))
     eventually(lambda: "conditions" in get(api, "llama", name).get("status", {}))
@@ -48,8 +43,8 @@ def server(api: ApiServer, running: Running) -> Iterator[str]:
     api.kubectl("delete", kinds, "--selector", f"slotkeeper.dev/server={name}")
 
 
-def test_the_charts_rights_suffice(running: Running, server: str) -> None:
-    log = running.log.read_text()
+def test_the_charts_rights_suffice(running: OperatorProcess, server: str) -> None:
+    log = running.said()
 
     assert "orbidden" not in log, log
     assert server not in log or "level=ERROR" not in log
@@ -84,19 +79,21 @@ def test_an_operator_that_waits_for_its_turn_ends_when_it_is_told_to(
     api: ApiServer, tmp_path: Path
 ) -> None:
     leader = holder(api)
-    standby = start(as_the_operator(api, tmp_path), tmp_path / "log")
-    eventually(lambda: "waiting for lease" in standby.log.read_text())
+    with operator_process(as_the_operator(api, tmp_path), tmp_path / "log") as standby:
+        eventually(lambda: "waiting for lease" in standby.said())
 
-    standby.process.terminate()
+        standby.process.terminate()
 
-    assert standby.process.wait(timeout=5) == 0, standby.log.read_text()
+        assert standby.process.wait(timeout=5) == 0, standby.said()
     assert holder(api) == leader
 
 
 def test_an_operator_that_is_told_to_end_gives_the_lease_back(
-    api: ApiServer, running: Running
+    api: ApiServer, running: OperatorProcess
 ) -> None:
-    running.process.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    assert running.end() == 0, running.said()
 
-    assert running.process.wait(timeout=20) == 0, running.log.read_text()
+    # Whoever takes over waits for nothing.
+    assert time.monotonic() - told < 3
     assert holder(api) == ""

@@ -1,7 +1,6 @@
 """Watches die without a word, and with a reset: what happened meanwhile is seen all the same."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,14 +11,14 @@ import yaml
 from apiserver import ApiServer
 from llamaservers import raw_server
 from operator_process import (
-    Running,
+    OperatorProcess,
     as_the_operator,
     create,
     eventually,
     get,
     holder,
+    operator_process,
     rights,
-    start,
 )
 from slotkeeper.kube.kinds import CHILDREN
 from wire import Wire, wire
@@ -41,7 +40,7 @@ STAYS, GOES, CHANGES, COMES = "stays", "goes", "changes", "comes"
 class OnAWire:
     """An operator and its way to the API server."""
 
-    operator: Running
+    operator: OperatorProcess
     wire: Wire
 
 
@@ -52,23 +51,19 @@ def on_a_wire(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
     kubeconfig = as_the_operator(api, folder)
     config = yaml.safe_load(kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
-    with ExitStack() as strung:
-        to_api = strung.enter_context(wire(urlsplit(cluster["server"]).port or 0))
+    with wire(urlsplit(cluster["server"]).port or 0) as to_api:
         cluster["server"] = f"https://127.0.0.1:{to_api.port}"
         kubeconfig.write_text(yaml.safe_dump(config))
-        operator = start(kubeconfig, folder / "log", "--api-silence", str(SILENCE))
-        try:
+        silence = ("--api-silence", str(SILENCE))
+        with operator_process(kubeconfig, folder / "log", *silence) as operator:
             eventually(lambda: holder(api))
             yield OnAWire(operator, to_api)
-        finally:
-            operator.process.terminate()
-            operator.process.wait(timeout=20)
 
 
 @pytest.fixture
 def servers(api: ApiServer, on_a_wire: OnAWire) -> Iterator[None]:
     """Three servers that the operator has looked after."""
-    assert on_a_wire.operator.process.poll() is None, on_a_wire.operator.log.read_text()
+    assert on_a_wire.operator.process.poll() is None, on_a_wire.operator.said()
     names = (STAYS, GOES, CHANGES)
     create(api, *(raw_server(name, gpu={"count": 0}) for name in names))
     for name in names:
@@ -106,7 +101,7 @@ def test_what_happens_while_watches_are_dead_is_seen(
     eventually(lambda: has_been_looked_at(api, COMES), seconds=5)
 
     assert get(api, "service", GOES) is None
-    assert on_a_wire.operator.process.poll() is None, on_a_wire.operator.log.read_text()
+    assert on_a_wire.operator.process.poll() is None, on_a_wire.operator.said()
 
 
 def has_been_looked_at(api: ApiServer, name: str) -> bool:

@@ -18,6 +18,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "of-a-server-on-loopback"
 START_SECONDS = 60
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "rules": [{"level": "Metadata", "omitStages": ["RequestReceived"]}],
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class ApiServer:
     """Speaks to it as an administrator."""
     binaries: Path
     kubeconfig: Path
+    audit_log: Path
+    """Who asked for what, a line of JSON for each request that was answered."""
 
     def kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """What kubectl says to `arguments`, whether it succeeds or not."""
@@ -67,10 +74,11 @@ def binaries() -> Path:
 def apiserver(folder: Path) -> Iterator[ApiServer]:
     """Start etcd and kube-apiserver, with all that they write in `folder`; end both."""
     programs = binaries()
-    etcd_url = f"http://127.0.0.1:{_free_port()}"
-    peer_url = f"http://127.0.0.1:{_free_port()}"
-    port = _free_port()
+    etcd_url = f"http://127.0.0.1:{free_port()}"
+    peer_url = f"http://127.0.0.1:{free_port()}"
+    port = free_port()
     (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
     with ExitStack() as running:
         running.enter_context(
             _process(
@@ -93,6 +101,8 @@ def apiserver(folder: Path) -> Iterator[ApiServer]:
                 f"--secure-port={port}",
                 f"--cert-dir={folder}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
+                f"--audit-policy-file={folder / 'audit.yaml'}",
+                f"--audit-log-path={folder / 'audit.log'}",
                 "--authorization-mode=RBAC",
                 "--service-cluster-ip-range=10.96.0.0/24",
                 "--endpoint-reconciler-type=none",
@@ -125,7 +135,7 @@ def _ready(running: ExitStack, programs: Path, folder: Path, url: str) -> ApiSer
         _wait(deadline, folder)
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url, certificate)))
-    return ApiServer(client, programs, kubeconfig)
+    return ApiServer(client, programs, kubeconfig, folder / "audit.log")
 
 
 def _is_ready(client: httpx.Client) -> bool:
@@ -170,7 +180,8 @@ def _process(log: Path, program: Path, *arguments: str) -> Iterator[None]:
                 process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

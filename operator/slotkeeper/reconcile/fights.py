@@ -214,8 +214,8 @@ def _fought(drift: Drift) -> str:
         return f"{drift.what} is deleted again and again{slowly}: find who does it"
     if drift.manager == WEBHOOK:
         return (
-            f"{drift.what}: {WEBHOOK} changes {drift.where} of what is applied{slowly}: "
-            f"exempt what has the label {names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
+            f"{drift.what}: {drift.where} comes back changed from each write, as by {WEBHOOK}"
+            f"{slowly}: exempt what has the label {names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
         )
     help_ = (
         "remove the HorizontalPodAutoscaler on it, and scale by the server's autoscaling"

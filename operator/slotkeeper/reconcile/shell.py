@@ -74,7 +74,8 @@ class Shell:
                 self._look_again(),
             )
             beside = [group.create_task(part) for part in parts]
-            # Last: as it ends, kopf waits for all tasks that are younger than its own.
+            # Last: as it ends, kopf waits seconds for tasks that are younger than its own, and the
+            # next leader waits with it. All the others have begun, and have theirs, before it does.
             await group.create_task(self._watch(namespace, silence))
             for task in beside:
                 task.cancel()
@@ -135,10 +136,13 @@ class Shell:
             self.queue.add(key)
 
     async def _reconcile(self, fed: Iterable[Feed]) -> None:
-        # Before all is listed, what is there would be taken for missing.
-        for feed in fed:
-            await feed.complete.wait()
-        await self.queue.run(self.work, workers=WORKERS)
+        async def work(key: Key) -> None:
+            # Before all is listed, what is there would be taken for missing.
+            for feed in fed:
+                await feed.complete.wait()
+            await self.work(key)
+
+        await self.queue.run(work, workers=WORKERS)
 
     async def _look_again(self) -> None:
         for index in itertools.count():

@@ -263,7 +263,7 @@ async def test_a_webhook_that_changes_what_is_applied_is_a_fight_at_once(
 
     found = condition(cluster, "Degraded")
     assert found["reason"] == "FoughtOver"
-    assert "a mutating webhook changes" in found["message"]
+    assert "comes back changed from each write, as by a mutating webhook" in found["message"]
     assert "containers[llama-server].image" in found["message"]
     cluster.writes.clear()
     await operator.pass_time(9)
