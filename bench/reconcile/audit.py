@@ -21,6 +21,8 @@ class Request:
     verb: str
     resource: str
     name: str
+    status: int
+    """Of the answer, as in HTTP."""
 
     @property
     def is_operators(self) -> bool:
@@ -70,4 +72,5 @@ def _request(line: str) -> Request | None:
         verb=event["verb"],
         resource=resource,
         name=about.get("name", ""),
+        status=event.get("responseStatus", {}).get("code", 0),
     )

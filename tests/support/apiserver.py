@@ -112,6 +112,8 @@ def apiserver(folder: Path) -> Iterator[ApiServer]:
                 f"--service-account-signing-key-file={folder / 'apiserver.key'}",
                 # No controller makes the accounts that this plugin would ask for.
                 "--disable-admission-plugins=ServiceAccount",
+                # OpenShift has it on.
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             )
         )
         yield _ready(running, programs, folder, f"https://127.0.0.1:{port}")
