@@ -119,6 +119,23 @@ def apiserver(folder: Path) -> Iterator[ApiServer]:
         yield _ready(running, programs, folder, f"https://127.0.0.1:{port}")
 
 
+@contextmanager
+def garbage_collector(api: ApiServer, log: Path) -> Iterator[None]:
+    """Start a kube-controller-manager that takes what has lost its owner; end it.
+
+    It knows the kinds that there are when it starts.
+    """
+    with _process(
+        log,
+        api.binaries / "kube-controller-manager",
+        f"--kubeconfig={api.kubeconfig}",
+        "--controllers=garbage-collector-controller",
+        "--leader-elect=false",
+        "--secure-port=0",
+    ):
+        yield
+
+
 def _ready(running: ExitStack, programs: Path, folder: Path, url: str) -> ApiServer:
     deadline = time.monotonic() + START_SECONDS
     certificate = folder / "apiserver.crt"

@@ -28,6 +28,8 @@ from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.succession import Succession
 from slotkeeper.wire.server import Server
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
 _log = logging.getLogger("slotkeeper.balancer")
 
 
@@ -42,6 +44,9 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         _log.error("cannot start: %s", error)
         return 1
+    # The interpreter ends with the default: whoever tells it twice would make a failure of it.
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     return 0
 
 
@@ -79,8 +84,6 @@ async def balance(options: Options) -> None:
         gc.collect()
         gc.freeze()
         polite = await ending
-        # To be told again changes nothing, also when the loop and its handlers are gone.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         admin.ending = True
         _log.info("ending: %d requests in progress", len(proxy.active))
         if admin.succession:
@@ -140,8 +143,13 @@ def _signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
         if not ending.done():
             ending.set_result(polite)
 
-    loop.add_signal_handler(signal.SIGTERM, end, True)
-    loop.add_signal_handler(signal.SIGINT, end, False)
+    def heard(number: int, _: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(end, number == signal.SIGTERM)
+
+    # Not through the loop: its handlers go with it.
+    for number in ENDING:
+        signal.signal(number, heard)
     return ending
 
 
