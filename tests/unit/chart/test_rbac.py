@@ -37,8 +37,8 @@ def test_the_operator_may_do_with_children_what_it_does(kind: Kind) -> None:
     ("group", "resource", "verbs"),
     [
         ("slotkeeper.dev", "llamaservers", READ),
-        ("slotkeeper.dev", "llamaservers/status", {"get", "patch"}),
-        ("", "pods", READ),
+        ("slotkeeper.dev", "llamaservers/status", {"patch"}),
+        ("", "pods", {"list", "watch"}),
         ("", "events", {"create"}),
     ],
 )
