@@ -45,17 +45,22 @@ class Image:
 
 
 PYTHON_SOURCES = ("images/slotkeeper", "operator/slotkeeper")
+LLAMA_SERVER = Image("llama-server", (), "llamaServer")
 IMAGES = (
     Image("operator", (*PYTHON_SOURCES, "requirements/operator.txt"), "operator"),
     Image("balancer", (*PYTHON_SOURCES, "requirements/balancer.txt"), "balancer"),
     Image("model", (*PYTHON_SOURCES, "requirements/model.txt"), "model"),
-    Image("llama-server", (), "llamaServer"),
+    LLAMA_SERVER,
 )
 MODELS_IMAGE = Image("demo-models", ("images/demo-models", "build/models"))
+
+FOR_7_5 = f"docker.io/{LLAMA_SERVER.reference}"
+"""The image of replicas for GPUs of compute capability 7.5."""
 
 MODELS = {
     # 0.7 MB, thousands of tokens a second: for tests that want answers, not time.
     "quick.gguf": ("--layers", "2", "--width", "64"),
+    "quick-lora.gguf": ("--layers", "2", "--width", "64", "--lora-rank", "4"),
     # 29 MB, some hundreds of tokens a second on one core: requests that last seconds.
     "tiny.gguf": ("--layers", "4", "--width", "384"),
 }
@@ -170,6 +175,8 @@ def _image_values() -> Iterator[str]:
         repository, _, tag = image.reference.partition(":")
         yield from ("--set", f"images.{image.chart_value}.repository={repository}")
         yield from ("--set-string", f"images.{image.chart_value}.tag={tag}")
+    # The same image under its longer name, by which it is told apart.
+    yield from ("--set", f"images.llamaServerByComputeArch.sm_75={FOR_7_5}")
 
 
 def _serve_models(cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 """Write a GGUF model of random weights: real enough for llama-server, as slow as one asks.
 
     python write_gguf.py tiny.gguf --layers 2 --width 64 --context 4096
+    python write_gguf.py lora.gguf --layers 2 --width 64 --lora-rank 4
 
 The model is a `llama` whose vocabulary is the 256 bytes (and three control tokens), so every
 text is a prompt and every answer is noise. The time per token grows with
@@ -52,6 +53,23 @@ def write(path: Path, *, layers: int, width: int, context: int, seed: int) -> No
     writer.close()
 
 
+def write_adapter(path: Path, *, layers: int, width: int, rank: int, seed: int) -> None:
+    """Write a LoRA adapter for the model of these `layers` and this `width`, both as in `write`."""
+    rng = np.random.default_rng(seed)
+    writer = GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    for layer in range(layers):
+        weight = f"blk.{layer}.attn_q.weight"
+        for part, shape in (("lora_a", (rank, width)), ("lora_b", (width, rank))):
+            writer.add_tensor(f"{weight}.{part}", rng.standard_normal(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def _add_vocabulary(writer: GGUFWriter) -> int:
     tokens = [token.encode() for token in CONTROL_TOKENS]
     tokens += [f"<0x{byte:02X}>".encode() for byte in range(256)]
@@ -97,16 +115,20 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2, help="transformer blocks (2)")
     parser.add_argument("--width", type=int, default=64, help="channels, a multiple of 32 (64)")
     parser.add_argument("--context", type=int, default=8192, help="tokens trained for (8192)")
+    parser.add_argument(
+        "--lora-rank",
+        type=int,
+        default=0,
+        help="write a LoRA adapter of this rank for such a model",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (0)")
     arguments = parser.parse_args()
+    size = {name: getattr(arguments, name) for name in ("layers", "width", "seed")}
+    if arguments.lora_rank:
+        write_adapter(arguments.path, rank=arguments.lora_rank, **size)
+        return
     try:
-        write(
-            arguments.path,
-            layers=arguments.layers,
-            width=arguments.width,
-            context=arguments.context,
-            seed=arguments.seed,
-        )
+        write(arguments.path, context=arguments.context, **size)
     except ValueError as error:
         parser.error(str(error))
 
