@@ -43,3 +43,6 @@ def load(server: Server, *, clients: int, tokens: int) -> Iterator[Load]:
         watched, _ = watching.communicate()
     found.endings = [json.loads(line) for line in said.splitlines()]
     found.deferred, found.looks = (json.loads(watched)[key] for key in ("deferred", "looks"))
+    # Shown by `pytest -rP`.
+    answered = len(found.endings) - len(found.failed)
+    print(f"{len(found.endings)} requests sent, {answered} answered, {len(found.failed)} not")
