@@ -161,6 +161,9 @@ class Node:
             f"--cluster-cidr={POD_RANGE}",
             f"--flex-volume-plugin-dir={self.state / 'volume-plugins'}",
             "--use-service-account-credentials",
+            # By default 20: then a thousand servers wait a quarter of an hour for their pods.
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
         )
@@ -168,6 +171,8 @@ class Node:
     def _scheduler(self) -> Sequence[str]:
         return (
             f"--kubeconfig={self.kubeconfig(SCHEDULER)}",
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
         )
