@@ -54,9 +54,6 @@ IMAGES = (
 )
 MODELS_IMAGE = Image("demo-models", ("images/demo-models", "build/models"))
 
-FOR_7_5 = f"docker.io/{LLAMA_SERVER.reference}"
-"""The image of replicas for GPUs of compute capability 7.5."""
-
 MODELS = {
     # 0.7 MB, thousands of tokens a second: for tests that want answers, not time.
     "quick.gguf": ("--layers", "2", "--width", "64"),
@@ -151,6 +148,11 @@ CHAT = (sys.executable, str(ROOT / "e2e/chat.py"))
 """The client, to be run where a server's address can be reached."""
 
 
+def image_for_7_5() -> str:
+    """The image of replicas for GPUs of compute capability 7.5."""
+    return f"docker.io/{LLAMA_SERVER.reference}"
+
+
 def chat(cluster: Cluster, url: str, *arguments: str) -> list[dict[str, Any]]:
     """Run e2e/chat.py; how each request ended."""
     return [json.loads(line) for line in cluster.read("run", *CHAT, url, *arguments).splitlines()]
@@ -176,7 +178,7 @@ def _image_values() -> Iterator[str]:
         yield from ("--set", f"images.{image.chart_value}.repository={repository}")
         yield from ("--set-string", f"images.{image.chart_value}.tag={tag}")
     # The same image under its longer name, by which it is told apart.
-    yield from ("--set", f"images.llamaServerByComputeArch.sm_75={FOR_7_5}")
+    yield from ("--set", f"images.llamaServerByComputeArch.sm_75={image_for_7_5()}")
 
 
 def _serve_models(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from servers import Server, spec
-from stack import FOR_7_5, Cluster
+from stack import Cluster, image_for_7_5
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_a_gpu_server_lands_on_a_matching_gpu(server: Server) -> None:
     server.ready(spec(gpu={"count": 1, "computeArch": "sm_75"}))
 
     [pod] = [pod for pod in server.children("pods") if "replica" in pod["metadata"]["name"]]
-    assert pod["spec"]["containers"][0]["image"] == FOR_7_5
+    assert pod["spec"]["containers"][0]["image"] == image_for_7_5()
     [ending] = server.chat()
 
     assert ending["answered"], ending

@@ -93,8 +93,18 @@ def _prepare(response: httpx.Response, url: str, part: Part) -> None:
         case _:
             raise FetchError(
                 _reason(response.status_code),
-                f"GET {_shown_with_redirect(url, response)} answered {_status(response)}",
+                f"GET {_shown_with_redirect(url, response)} answered {_status(response)}"
+                + _advice(response),
             )
+
+
+def _advice(response: httpx.Response) -> str:
+    if _reason(response.status_code) is not Reason.FORBIDDEN:
+        return ""
+    first = response.history[0] if response.history else response
+    if "authorization" in first.request.headers:
+        return ": the token in spec.model.secretRef is not let in"
+    return ": name a Secret with a token in spec.model.secretRef"
 
 
 def _reason(status: int) -> Reason:

@@ -6,13 +6,16 @@ from slotkeeper.model.errors import Reason
 from slotkeeper.model.fetch import Patience
 
 
+NAME_A_TOKEN = "name a Secret with a token in spec.model.secretRef"
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "words"),
     [
         (404, Reason.NOT_FOUND, "404 Not Found"),
         (410, Reason.NOT_FOUND, "410 Gone"),
-        (401, Reason.FORBIDDEN, "401 Unauthorized"),
-        (403, Reason.FORBIDDEN, "403 Forbidden"),
+        (401, Reason.FORBIDDEN, f"401 Unauthorized: {NAME_A_TOKEN}"),
+        (403, Reason.FORBIDDEN, f"403 Forbidden: {NAME_A_TOKEN}"),
         (400, Reason.REFUSED, "400 Bad Request"),
         (304, Reason.REFUSED, "304 Not Modified"),
         (416, Reason.REFUSED, "416 Requested Range Not Satisfiable"),

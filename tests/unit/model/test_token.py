@@ -92,6 +92,18 @@ def test_no_token_is_told_or_kept(
     assert [each for each in kept if CANARY.encode() in each.read_bytes()] == []
 
 
+def test_a_token_that_is_not_let_in_is_said(host: ModelHost, tmp_path: Path, file: Path) -> None:
+    file.write_text(CANARY)
+    log = tmp_path / "termination-log"
+    log.touch()
+    host.answers(status(403))
+
+    main(_argv(tmp_path, file, log, host.url))
+
+    message = json.loads(log.read_text())["message"]
+    assert message.endswith("403 Forbidden: the token in spec.model.secretRef is not let in")
+
+
 def _argv(folder: Path, token: Path, log: Path, url: str) -> list[str]:
     to = folder / "models" / "model.gguf"
     return [
