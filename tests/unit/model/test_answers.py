@@ -5,7 +5,6 @@ from model_host import GGUF, SHA256, ModelHost, content, redirect, status
 from slotkeeper.model.errors import Reason
 from slotkeeper.model.fetch import Patience
 
-
 NAME_A_TOKEN = "name a Secret with a token in spec.model.secretRef"
 
 
