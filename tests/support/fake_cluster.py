@@ -70,7 +70,8 @@ class FakeCluster:
         self._applied: dict[Place, Manifest] = {}
         # As in etcd: no object has version 1.
         self._version = 1
-        self._history: list[Change] = []
+        self.history: list[Change] = []
+        """Every change of an object, whoever made it."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self.reads += 1
@@ -163,7 +164,7 @@ class FakeCluster:
     ) -> AsyncIterator[WatchEvent]:
         """What has happened since that version; then the stream ends."""
         since = int(resource_version or 0)
-        for change in [change for change in self._history if change.version > since]:
+        for change in [change for change in self.history if change.version > since]:
             place = _place(change.after or change.before or {})
             asked_for = (
                 place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
@@ -188,14 +189,14 @@ class FakeCluster:
         self._version += 1
         self._applied.pop((kind, namespace, name), None)
         gone = self.objects.pop((kind, namespace, name))
-        self._history.append(Change(self._version, _copied(gone), None))
+        self.history.append(Change(self._version, _copied(gone), None))
 
     def copy(self) -> "FakeCluster":
         """Another cluster, in which all is as it is in this one, and nothing was written."""
         other = FakeCluster()
         other.objects = {place: _copied(item) for place, item in self.objects.items()}
         other._applied = {place: _copied(item) for place, item in self._applied.items()}
-        other._version, other._history = self._version, list(self._history)
+        other._version, other.history = self._version, list(self.history)
         return other
 
     def named(self, kind: Kind) -> dict[str, Manifest]:
@@ -228,7 +229,7 @@ class FakeCluster:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self.objects[place] = manifest
-        self._history.append(Change(self._version, was, _copied(manifest)))
+        self.history.append(Change(self._version, was, _copied(manifest)))
 
 
 def _copied(tree: Json) -> Json:

@@ -14,19 +14,22 @@ Spec = dict[str, Any]
 
 
 def specs() -> Iterator[Spec]:
-    """A spec for each field that there is, made of another base than the one before."""
+    """For each field that there is a spec without it, and the same with it; one base by turns."""
     bases = cycle(BASES)
     for field in fields():
         tried = islice(with_value(field, bases), len(BASES))
-        yield from islice(filter(None, tried), 1)
+        for without, value in islice(filter(None, tried), 1):
+            yield from (without, value)
 
 
-def with_value(field: Field, bases: Iterator[str]) -> Iterator[Spec | None]:
-    """The bases with a value unlike their own in the field; None for one that must not have it."""
+def with_value(field: Field, bases: Iterator[str]) -> Iterator[tuple[Spec, Spec] | None]:
+    """Each base, and it with another value in the field; None for one that must not have it."""
     for name in bases:
         spec = with_needs(base(name), field)
+        without = spec if valid(spec) else base(name)
         tried = (placed(spec, field.path, value) for value in values(field))
-        yield next((each for each in tried if each != spec and valid(each)), None)
+        found = next((each for each in tried if each != without and valid(each)), None)
+        yield (without, found) if found else None
 
 
 async def test_each_spec_is_reached_from_the_one_before() -> None:
