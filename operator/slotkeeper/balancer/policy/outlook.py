@@ -15,8 +15,9 @@ class Bounds:
     """Their bodies together."""
     max_wait: float = 60.0
     """Seconds in the queue while there are replicas."""
-    max_wait_no_replica: float = 600.0
-    """Seconds in the queue while there are none: a first one may be loading its model."""
+    max_wait_no_replica: float = 570.0
+    """Seconds in the queue while there are none: a first one may be loading its model. OpenAI's
+    clients give up after 600, and would never hear why."""
     max_wait_hopeless: float = 10.0
     """Seconds in the queue while none can start. Not 0: what has just been mended is tried anew,
     and whoever looks at the demand once a second must see that somebody asks."""
