@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import httpx
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -25,6 +23,9 @@ SETTLING_SECONDS = 10.0
 
 CHANGES_SECONDS = 1800.0
 """How long a change is kept: no policy of behavior has a longer period."""
+
+Ask = Callable[[str], Awaitable[Any]]
+"""What the balancer at HOST:PORT says at /autoscaling, from JSON. Raises OSError or ValueError."""
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ class Demand:
     Times are those of `now`. A balancer that cannot be read leaves a gap, never a zero.
     """
 
-    def __init__(self, client: httpx.AsyncClient, now: Callable[[], float]) -> None:
-        self._client = client
+    def __init__(self, ask: Ask, now: Callable[[], float]) -> None:
+        self._balancer = ask
         self._now = now
         self._watched: dict[Key, _Watched] = {}
 
@@ -134,8 +135,7 @@ class Demand:
 
     async def _ask(self, address: str) -> Reading | None:
         try:
-            response = await self._client.get(f"http://{address}/autoscaling")
-            said = response.raise_for_status().json()
+            said = await self._balancer(address)
             sample = Sample(
                 at=self._now(),
                 busy=int(said["slots"]["busy"]),
@@ -147,7 +147,7 @@ class Demand:
                 slot_seconds=_seconds(said.get("slotSeconds")),
             )
             return Reading(sample, int(said["slots"]["total"]), leads=bool(said["leads"]))
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
 
