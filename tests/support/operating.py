@@ -39,7 +39,7 @@ class Balancers:
     says: dict[str, Any] = field(default_factory=dict)
     looks: int = 0
 
-    async def answer(self, address: str) -> Any:
+    async def answer(self, address: str, *, again: bool) -> Any:  # noqa: ARG002
         self.looks += 1
         host, _, _ = address.rpartition(":")
         if host not in self.says:

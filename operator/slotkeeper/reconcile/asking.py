@@ -13,14 +13,19 @@ from slotkeeper.reconcile.demand import LOOK_SECONDS, Ask
 async def asking() -> AsyncIterator[Ask]:
     """How to ask a balancer, while it is open.
 
-    A connection is kept for who is asked with every look; the hundreds that take turns get one each
-    time. A proxy of the environment is for the world outside, not for pods: it is not asked.
+    A connection is kept for who is asked again in a second; of the others there may be thousands. A
+    proxy of the environment is for the world outside, not for pods: it is not asked.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * LOOK_SECONDS)
     timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * LOOK_SECONDS)
+    closed = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with (
+        aiohttp.ClientSession(connector=kept, timeout=timeout) as often,
+        aiohttp.ClientSession(connector=closed, timeout=timeout) as seldom,
+    ):
 
-        async def ask(address: str) -> Any:
+        async def ask(address: str, *, again: bool) -> Any:
+            session = often if again else seldom
             try:
                 async with session.get(f"http://{address}/autoscaling") as response:
                     response.raise_for_status()

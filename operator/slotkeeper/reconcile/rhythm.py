@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-OTHERS_AT_ONCE = 200
+OTHERS_AT_ONCE = 50
 """How many that are not urgent are asked in one look: a thousand of them take turns, since each
 question costs a third of a millisecond of the operator's one CPU."""
 
