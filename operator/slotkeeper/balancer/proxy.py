@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from slotkeeper.api.obstacle import Obstacle
-from slotkeeper.balancer import answers, cors, inspection, relay
+from slotkeeper.balancer import answers, cors, relay
 from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
@@ -60,6 +60,8 @@ class Proxy:
         """Until when that is known for sure: after it, nothing is handed out."""
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when a request has come and waits."""
         self._wanted: dict[str, bool] = {}
         self._paused = False
         self._relay: tuple[str, Pool] | None = None
@@ -121,6 +123,7 @@ class Proxy:
         forward.position = self.dispatcher.queue.position(forward.ticket)
         if forward.position:
             self.wait(forward)
+            self.on_wait()
 
     def wait(self, forward: Forward) -> None:
         """A request waits: give it signs of life if it may be answered with a stream."""
@@ -232,9 +235,10 @@ class Proxy:
         now = self.now()
         return answers.autoscaling(self.dispatcher, self.peak.peak(now), now, leads=self.leads)
 
-    def queue(self) -> Answer:
-        """Who waits for what, for people."""
-        return inspection.queue(self.dispatcher, self.now())
+    @property
+    def sleeps(self) -> bool:
+        """There is no replica, and nobody who waits for one."""
+        return self.leads and not (self.dispatcher.usable or self.waits)
 
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""

@@ -8,6 +8,10 @@ import aiohttp
 
 from slotkeeper.reconcile.demand import LOOK_SECONDS, Ask
 
+HOLD_SECONDS = 0.75
+"""For how long a balancer without replicas may keep an answer back, until a request comes: whoever
+wakes a server is then seen at once. The rest of a look's second is for a machine that is busy."""
+
 
 @asynccontextmanager
 async def asking() -> AsyncIterator[Ask]:
@@ -25,9 +29,9 @@ async def asking() -> AsyncIterator[Ask]:
     ):
 
         async def ask(address: str, *, again: bool) -> Any:
-            session = often if again else seldom
+            session, query = (often, f"?wait={HOLD_SECONDS}") if again else (seldom, "")
             try:
-                async with session.get(f"http://{address}/autoscaling") as response:
+                async with session.get(f"http://{address}/autoscaling{query}") as response:
                     response.raise_for_status()
                     return await response.json()
             except aiohttp.ClientError as error:

@@ -125,14 +125,19 @@ class Demand:
             return True
         return watched.newest is None and self._now() - watched.since < SETTLING_SECONDS
 
-    async def look(self) -> None:
-        """Read every balancer that is due."""
-        now = self._now()
-        there = [watched for watched in self._watched.values() if watched.addresses]
-        due = chosen(there, lambda watched: watched.rhythm, now)
-        await asyncio.gather(*(self._look(watched, now) for watched in due))
+    async def look(self, heard: Callable[[Key], object] = lambda _: None) -> None:
+        """Read every balancer that is due; `heard` is called with each server that was heard of.
 
-    async def _look(self, watched: _Watched, now: float) -> None:
+        At once, since one without replicas answers when a request comes, or late in the look.
+        """
+        now = self._now()
+        there = [(key, watched) for key, watched in self._watched.items() if watched.addresses]
+        due = chosen(there, lambda each: each[1].rhythm, now)
+        await asyncio.gather(*(self._look(*each, now, heard) for each in due))
+
+    async def _look(
+        self, key: Key, watched: _Watched, now: float, heard: Callable[[Key], object]
+    ) -> None:
         often = watched.rhythm.urgent
         asked = await asyncio.gather(
             *(self._ask(address, again=often) for address in watched.addresses)
@@ -149,6 +154,8 @@ class Demand:
             watched.history = watched.history.noted(
                 newest.sample.at, policy.asked(newest.sample), keep=policy.keep_seconds
             )
+        if self._watched.get(key) is watched:
+            heard(key)
 
     async def _ask(self, address: str, *, again: bool) -> Reading | None:
         try:

@@ -1,6 +1,7 @@
 """One server, from what is to what should be: observe, decide, plan, apply, say."""
 
 import logging
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from slotkeeper.api.conditions import Finding
@@ -80,11 +81,16 @@ class Reconciler:
         """The valid servers that there are."""
         return list(self._known)
 
-    def stirring(self) -> list[Key]:
-        """The servers that time has come for: the balancers' numbers say something new, or a child
-        that is fought over is due."""
-        numbers = [key for key, known in self._known.items() if self._stirs(key, known)]
+    def stirring(self, besides: Container[Key] = ()) -> list[Key]:
+        """The servers that time has come for: those that stir, `besides` some that were looked at,
+        and those with a child that is fought over and due."""
+        numbers = [key for key in self._known if key not in besides and self.stirs(key)]
         return numbers + self.fights.stirring()
+
+    def stirs(self, key: Key) -> bool:
+        """Whether there is something new to say of a server, by its numbers or by time."""
+        known = self._known.get(key)
+        return known is not None and self._says_more(key, known)
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
@@ -264,7 +270,7 @@ class Reconciler:
         self._store.put(written)
         return written
 
-    def _stirs(self, key: Key, known: Known) -> bool:
+    def _says_more(self, key: Key, known: Known) -> bool:
         shown = known.server.status
         if reading := self._demand.newest(key):
             numbers = {"total": reading.total, "busy": reading.sample.busy}

@@ -94,11 +94,16 @@ class Shell:
 
     async def look(self) -> None:
         """Look at the balancers; wake the servers of which they say something new."""
-        await self.demand.look()
-        for key in self.reconciler.stirring():
-            # Numbers are no reason to try again what has just failed.
-            if not self.queue.is_failing(key):
-                self.queue.add(key)
+        heard = set[Key]()
+
+        def hear(key: Key) -> None:
+            heard.add(key)
+            if self.reconciler.stirs(key):
+                self._stir(key)
+
+        await self.demand.look(hear)
+        for key in self.reconciler.stirring(besides=heard):
+            self._stir(key)
 
     async def list_servers(self, namespace: str | None) -> None:
         """List all servers once there is such a thing: kopf would never notice it later."""
@@ -130,6 +135,11 @@ class Shell:
     async def _list(self, namespace: str | None) -> None:
         _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
         self._add(news)
+
+    def _stir(self, key: Key) -> None:
+        # Numbers are no reason to try again what has just failed.
+        if not self.queue.is_failing(key):
+            self.queue.add(key)
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:

@@ -15,6 +15,7 @@ class Balancer:
     def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)
         self.connections = 0
+        self.asked: list[bytes] = []
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -29,7 +30,8 @@ class Balancer:
         self.connections += 1
         with suppress(asyncio.IncompleteReadError):
             while self._answers:
-                await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.asked.append(head.split()[1])
                 writer.write(self._answers.pop(0))
                 await writer.drain()
         writer.close()
@@ -51,6 +53,16 @@ async def test_a_connection_is_kept_for_who_is_asked_again(again: bool, connecti
         answers = [await ask(balancer.address, again=again) for _ in range(2)]
 
         assert (answers, balancer.connections) == ([1, 2], connections)
+
+
+@pytest.mark.parametrize(
+    ("again", "asked"), [(True, b"/autoscaling?wait=0.75"), (False, b"/autoscaling")]
+)
+async def test_who_is_asked_again_may_wait_for_a_first_request(again: bool, asked: bytes) -> None:
+    async with Balancer(said(b"1")) as balancer, asking() as ask:
+        await ask(balancer.address, again=again)
+
+        assert balancer.asked == [asked]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What wakes whom."""
 
+import asyncio
 import itertools
 from random import Random
 
@@ -14,6 +15,7 @@ from slotkeeper.reconcile.lease import Lease, Place
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Key, Queue
 from slotkeeper.reconcile.shell import SHARES, Shell
+from until import until
 
 
 @pytest.fixture
@@ -87,6 +89,23 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     await shell.look()
 
     assert (woken, len(shell.queue)) == (1, 0)
+
+
+async def test_a_server_is_woken_before_the_others_have_answered(
+    cluster: FakeCluster, operator: Operator, shell: Shell
+) -> None:
+    await ready(cluster, operator, shell)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=2)
+    operator.balancers.slow["10.0.0.2"] = answered = asyncio.Event()
+    operator.demand.watch(Key("default", "other"), ["10.0.0.2:9090"])
+
+    look = asyncio.ensure_future(shell.look())
+    await until(lambda: KEY in shell.queue._due)
+    looking = not look.done()
+    answered.set()
+    await look
+
+    assert looking
 
 
 async def test_a_resync_finds_what_no_watch_has_shown(
