@@ -72,9 +72,9 @@ def _overhead(asleep: Server) -> float:
     seen: dict[str, float] = {}
 
     def note(value: str) -> None:
-        name, *state = value.split(" ")
-        if name.startswith(REPLICAS) and not state[0]:
-            seen.setdefault(state[1], monotonic())
+        name, deleted, ready, *_ = [*value.split(" "), "", ""]
+        if name.startswith(REPLICAS) and not deleted:
+            seen.setdefault(ready, monotonic())
 
     path = POD + READY
     with Watch(asleep.cluster, "pods", path, namespace=asleep.namespace, seen=note):
