@@ -114,7 +114,7 @@ class Operator:
             self.time.passed += 1
             await self.demand.look()
             await self.deliver()
-            for key in self.reconciler.stirring():
+            for key in dict.fromkeys(self.reconciler.stirring() + self.reconciler.outdated()):
                 await self.reconciler.reconcile(key)
 
 

@@ -84,13 +84,17 @@ class Reconciler:
     def stirring(self, besides: Container[Key] = ()) -> list[Key]:
         """The servers that time has come for: those that stir, `besides` some that were looked at,
         and those with a child that is fought over and due."""
-        numbers = [key for key in self._known if key not in besides and self.stirs(key)]
-        return numbers + self.fights.stirring()
+        decisions = [key for key in self._known if key not in besides and self.stirs(key)]
+        return decisions + self.fights.stirring()
+
+    def outdated(self) -> list[Key]:
+        """The servers whose status shows other numbers than their balancers tell."""
+        return [key for key, known in self._known.items() if self._is_outdated(key, known)]
 
     def stirs(self, key: Key) -> bool:
-        """Whether there is something new to say of a server, by its numbers or by time."""
+        """Whether there is another decision on a server's replicas, by its numbers or by time."""
         known = self._known.get(key)
-        return known is not None and self._says_more(key, known)
+        return known is not None and self._decides_anew(key, known)
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
@@ -270,12 +274,15 @@ class Reconciler:
         self._store.put(written)
         return written
 
-    def _says_more(self, key: Key, known: Known) -> bool:
+    def _is_outdated(self, key: Key, known: Known) -> bool:
+        reading, shown = self._demand.newest(key), known.server.status
+        if not reading:
+            return False
+        numbers = {"total": reading.total, "busy": reading.sample.busy}
+        return numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting")
+
+    def _decides_anew(self, key: Key, known: Known) -> bool:
         shown = known.server.status
-        if reading := self._demand.newest(key):
-            numbers = {"total": reading.total, "busy": reading.sample.busy}
-            if numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting"):
-                return True
         decision = self._wanted(key, known.server, known.current)
         if decision.reason in BY_HAND or self._demand.is_settling(key):
             return False

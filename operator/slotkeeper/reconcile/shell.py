@@ -99,11 +99,14 @@ class Shell:
         def hear(key: Key) -> None:
             heard.add(key)
             if self.reconciler.stirs(key):
-                self._stir(key)
+                self._decide(key)
 
         await self.demand.look(hear)
         for key in self.reconciler.stirring(besides=heard):
-            self._stir(key)
+            self._decide(key)
+        for key in self.reconciler.outdated():
+            if not self.queue.is_failing(key):
+                self.queue.settle(key)
 
     async def list_servers(self, namespace: str | None) -> None:
         """List all servers once there is such a thing: kopf would never notice it later."""
@@ -136,7 +139,7 @@ class Shell:
         _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
         self._add(news)
 
-    def _stir(self, key: Key) -> None:
+    def _decide(self, key: Key) -> None:
         # Numbers are no reason to try again what has just failed.
         if not self.queue.is_failing(key):
             self.queue.add(key)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from random import Random
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -39,8 +40,8 @@ def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry)
     )
 
 
-async def ready(cluster: FakeCluster, operator: Operator, shell: Shell) -> None:
-    stored(cluster)
+async def ready(cluster: FakeCluster, operator: Operator, shell: Shell, **spec: Any) -> None:
+    stored(cluster, **spec)
     await operator.deliver()
     await shell.work(KEY)
     roll_out(cluster)
@@ -85,7 +86,7 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     await shell.look()
     woken = len(shell.queue)
     await shell.work(KEY)
-    shell.queue._due.clear()
+    shell.queue._settled.clear()
     await shell.look()
 
     assert (woken, len(shell.queue)) == (1, 0)
@@ -94,8 +95,8 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
 async def test_a_server_is_woken_before_the_others_have_answered(
     cluster: FakeCluster, operator: Operator, shell: Shell
 ) -> None:
-    await ready(cluster, operator, shell)
-    operator.balancers.says["10.0.0.1"] = numbers(busy=2)
+    await ready(cluster, operator, shell, autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
     operator.balancers.slow["10.0.0.2"] = answered = asyncio.Event()
     operator.demand.watch(Key("default", "other"), ["10.0.0.2:9090"])
 
