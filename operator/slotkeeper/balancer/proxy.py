@@ -15,7 +15,14 @@ from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
 from slotkeeper.balancer.gate import ClientGate
 from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
+from slotkeeper.balancer.policy import (
+    LOOKED_AT,
+    Dispatcher,
+    Ladder,
+    QueueFull,
+    RecentDemand,
+    ladder,
+)
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, STREAMS, Route
@@ -48,7 +55,7 @@ class Proxy:
     ) -> None:
         self.dispatcher = dispatcher
         self.metrics = metrics = Metrics(dispatcher)
-        self.peak = PeakDemand()
+        self.demand = RecentDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
         self.heartbeats = Heartbeats(
             self.spawn, lambda forward: dispatcher.queue.position(forward.ticket)
@@ -154,7 +161,7 @@ class Proxy:
         if self.leads:
             self.leads, self._paused = False, False
             self.metrics.leads.set(0)
-            self.peak = PeakDemand()
+            self.demand = RecentDemand()
             self.replicas.change({})
         if peer == (self._relay and self._relay[0]):
             return
@@ -233,7 +240,7 @@ class Proxy:
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        return answers.autoscaling(self.dispatcher, self.peak.peak(now), now, leads=self.leads)
+        return answers.autoscaling(self.dispatcher, self.demand, now, leads=self.leads)
 
     @property
     def sleeps(self) -> bool:
@@ -267,7 +274,7 @@ class Proxy:
                 ticket.payload.relay(*self._relay)
         elif self.leads and not self._paused and now < self.sure_until:
             claims = self.dispatcher.claims(now)
-            self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+            self.demand.note(self.dispatcher.busy + self.dispatcher.waiting, now)
             for claim in claims:
                 claim.ticket.payload.start(claim)
         self._watch_time()

@@ -46,8 +46,6 @@ class Reading:
     """What a server's balancer said at one moment."""
 
     sample: Sample
-    total: int
-    """Slots of the ready replicas."""
     leads: bool = True
     """The balancer hands out the slots."""
 
@@ -166,11 +164,12 @@ class Demand:
                 waiting=int(said["waiting"]),
                 oldest_wait=float(said["oldestWaitSeconds"]),
                 peak=int(said["peakDemand"]),
+                total=int(said["slots"]["total"]),
                 # A balancer of an older release does not measure these.
-                arrivals=float(said.get("arrivalsPerSecond", 0)),
-                slot_seconds=_seconds(said.get("slotSeconds")),
+                mean=_number(said.get("meanDemand")),
+                slot_seconds=_number(said.get("slotSeconds")),
             )
-            return Reading(sample, int(said["slots"]["total"]), leads=bool(said["leads"]))
+            return Reading(sample, leads=bool(said["leads"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
@@ -184,7 +183,7 @@ def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:
     ]
 
 
-def _seconds(said: Any) -> float | None:
+def _number(said: Any) -> float | None:
     return None if said is None else float(said)
 
 
@@ -198,8 +197,9 @@ def _together(readings: Sequence[Reading], now: float) -> Reading:
         waiting=sum(sample.waiting for sample in samples),
         oldest_wait=max(sample.oldest_wait for sample in samples),
         peak=sum(sample.peak for sample in samples),
-        arrivals=leading.arrivals,
+        # At most one counts them: those that stand by have none to hand out.
+        total=max(sample.total for sample in samples),
+        mean=leading.mean,
         slot_seconds=leading.slot_seconds,
     )
-    # At most one counts them: those that stand by have none to hand out.
-    return Reading(sample, total=max(reading.total for reading in readings))
+    return Reading(sample)

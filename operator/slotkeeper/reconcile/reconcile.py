@@ -192,7 +192,8 @@ class Reconciler:
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
         self._known[key] = Known(server, observed.current)
-        self._demand.watch(key, addresses(observed.balancer_pods), policy_of(server))
+        policy = policy_of(server, self._clock.wall())
+        self._demand.watch(key, addresses(observed.balancer_pods), policy)
         return Seen(raw, server, observed)
 
     async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
@@ -217,7 +218,8 @@ class Reconciler:
         self.fights.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
-        return wanted(server, current, self._demand.known(key), now=self._clock.monotonic())
+        now, today = self._clock.monotonic(), self._clock.wall()
+        return wanted(server, current, self._demand.known(key), now=now, today=today)
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)
@@ -278,7 +280,7 @@ class Reconciler:
         reading, shown = self._demand.newest(key), known.server.status
         if not reading:
             return False
-        numbers = {"total": reading.total, "busy": reading.sample.busy}
+        numbers = {"total": reading.sample.total, "busy": reading.sample.busy}
         return numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting")
 
     def _decides_anew(self, key: Key, known: Known) -> bool:
