@@ -43,10 +43,16 @@ class Admin:
             exchange.refuse(
                 Refusal(405, "method_not_allowed", "this port is only read from", headers=allow)
             )
-        elif self._proxy.sleeps and (seconds := _patience(exchange.request)):
+        elif self._sleeps and (seconds := _patience(exchange.request)):
             self._onlookers.hold(exchange, seconds)
         else:
             exchange.answer(page())
+
+    @property
+    def _sleeps(self) -> bool:
+        """There is no replica here, and nobody who waits for one."""
+        proxy = self._proxy
+        return proxy.leads and not (proxy.dispatcher.usable or proxy.waits)
 
     def _metrics(self) -> Answer:
         return Answer(200, self._proxy.metrics.text(), PROMETHEUS)

@@ -242,11 +242,6 @@ class Proxy:
         now = self.now()
         return answers.autoscaling(self.dispatcher, self.demand, now, leads=self.leads)
 
-    @property
-    def sleeps(self) -> bool:
-        """There is no replica, and nobody who waits for one."""
-        return self.leads and not (self.dispatcher.usable or self.waits)
-
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
         self.draining = True
