@@ -126,6 +126,7 @@ def autoscaling(
             "waiting": waiting,
             "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
             "replicas": sum(1 for _ in dispatcher.accepting()),
+            "busyByReplica": dispatcher.held() if leads else {},
             "demand": busy + waiting,
             "peakDemand": max(demand.peak(now), busy + waiting),
             "meanDemand": round(demand.mean(now), 3),

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.reconcile.pods import is_ready
+from slotkeeper.reconcile.pods import address, is_ready
 from slotkeeper.reconcile.queue import Key
 from slotkeeper.reconcile.rhythm import Rhythm, chosen
 from slotkeeper.scaling.decide import Known
@@ -48,6 +48,8 @@ class Reading:
     sample: Sample
     leads: bool = True
     """The balancer hands out the slots."""
+    busy: Mapping[str, int] | None = None
+    """Slots that work by replica (HOST:PORT), of those that have any; None where it is not told."""
 
 
 @dataclass
@@ -169,7 +171,7 @@ class Demand:
                 mean=_number(said.get("meanDemand")),
                 slot_seconds=_number(said.get("slotSeconds")),
             )
-            return Reading(sample, leads=bool(said["leads"]))
+            return Reading(sample, bool(said["leads"]), said.get("busyByReplica"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
@@ -177,10 +179,7 @@ class Demand:
 
 def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:
     """Where the ready ones of these pods tell their numbers."""
-    hosts = [pod["status"]["podIP"] for pod in balancer_pods if is_ready(pod)]
-    return [
-        f"{f'[{host}]' if ':' in host else host}:{names.METRICS_PORT}" for host in sorted(hosts)
-    ]
+    return sorted(address(pod, names.METRICS_PORT) for pod in balancer_pods if is_ready(pod))
 
 
 def _number(said: Any) -> float | None:
@@ -190,7 +189,8 @@ def _number(said: Any) -> float | None:
 def _together(readings: Sequence[Reading], now: float) -> Reading:
     samples = [reading.sample for reading in readings]
     # What one that stands by passes on, the other one counts as its own.
-    leading = next(reading.sample for reading in readings if reading.leads)
+    leader = next(reading for reading in readings if reading.leads)
+    leading = leader.sample
     sample = Sample(
         at=now,
         busy=sum(sample.busy for sample in samples),
@@ -202,4 +202,4 @@ def _together(readings: Sequence[Reading], now: float) -> Reading:
         mean=leading.mean,
         slot_seconds=leading.slot_seconds,
     )
-    return Reading(sample)
+    return Reading(sample, busy=leader.busy)

@@ -18,6 +18,7 @@ from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening, event
 from slotkeeper.reconcile.fights import Fights
+from slotkeeper.reconcile.idlest import prefer_idlest
 from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
@@ -125,6 +126,9 @@ class Reconciler:
                 # The store knows it now.
                 await self.reconcile(key)
                 return
+            if scaling.change < 0 and not seen.server.spec.workers:
+                pods, reading = seen.observed.replica_pods, self._demand.newest(key)
+                await prefer_idlest(self._cluster, self._store, pods, reading)
             try:
                 plan, applied = await self._carry_out(key, plan)
                 happened = self.fights.undone(key, applied.put_right, applied.resisted)

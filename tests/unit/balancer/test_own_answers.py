@@ -138,6 +138,7 @@ async def test_demand_is_told_with_its_peak() -> None:
             "slots": {"total": 2, "busy": 2},
             "waiting": 1,
             "replicas": 1,
+            "busyByReplica": {llama.name: 2},
             "demand": 3,
             "peakDemand": 3,
             "slotSeconds": None,
