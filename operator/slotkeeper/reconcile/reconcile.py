@@ -122,7 +122,8 @@ class Reconciler:
         error: Exception | None = None
         happened: list[Happening] = []
         if plan:
-            if _misses_children(seen, plan) and not await self._is_there(seen.raw):
+            had_its_own = "observedGeneration" in seen.server.status
+            if had_its_own and plan.creates and not await self._is_there(seen.raw):
                 # The store knows it now.
                 await self.reconcile(key)
                 return
@@ -296,9 +297,3 @@ class Reconciler:
         return decision.replicas != known.current or decision.reason != shown.get(
             "scaling", {}
         ).get("reason")
-
-
-def _misses_children(seen: Seen, plan: Plan) -> bool:
-    """Whether children are to be made for a server that had its own before."""
-    creates = any("uid" not in manifest["metadata"] for manifest in plan.apply)
-    return creates and "observedGeneration" in seen.server.status
