@@ -27,7 +27,9 @@ def test_the_idle_replica_goes_though_the_busy_one_is_newer(server: Server) -> N
         server.wait("jsonpath={.status.slots.busy}=2")
         # The older one is idle from now on. Left to itself, Kubernetes would take the newer.
         [ended] = first.result()
-        scale(server, 1)
+        server.kubectl("scale", f"llama/{server.name}", "--replicas=1")
+        assert not second.done()
+        server.wait("jsonpath={.status.replicasReady}=1/1")
         [left] = server.replica_addresses()
         [cut] = second.result()
 

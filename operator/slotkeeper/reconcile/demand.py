@@ -138,17 +138,11 @@ class Demand:
     async def _look(
         self, key: Key, watched: _Watched, now: float, heard: Callable[[Key], object]
     ) -> None:
-        often = watched.rhythm.urgent
-        asked = await asyncio.gather(
-            *(self._ask(address, again=often) for address in watched.addresses)
-        )
-        said = [reading for reading in asked if reading]
+        said = await self._ask_all(watched, again=watched.rhythm.urgent)
         watched.rhythm.looked(now, answered=bool(said))
-        # One that stands by has only what it holds itself: without the one that leads its numbers
-        # would be too low, and without its own the other's are right but for a moment's requests.
-        if not any(reading.leads for reading in said):
-            return
         newest = _together(said, self._now())
+        if newest is None:
+            return
         watched.newest = newest
         if policy := watched.policy:
             watched.history = watched.history.noted(
@@ -156,6 +150,18 @@ class Demand:
             )
         if self._watched.get(key) is watched:
             heard(key)
+
+    async def now(self, key: Key) -> Reading | None:
+        """What the balancers say at this moment, for what cannot wait for the next look."""
+        watched = self._watched.get(key)
+        said = await self._ask_all(watched, again=False) if watched else []
+        return _together(said, self._now())
+
+    async def _ask_all(self, watched: _Watched, *, again: bool) -> list[Reading]:
+        asked = await asyncio.gather(
+            *(self._ask(address, again=again) for address in watched.addresses)
+        )
+        return [reading for reading in asked if reading]
 
     async def _ask(self, address: str, *, again: bool) -> Reading | None:
         try:
@@ -186,11 +192,14 @@ def _number(said: Any) -> float | None:
     return None if said is None else float(said)
 
 
-def _together(readings: Sequence[Reading], now: float) -> Reading:
-    samples = [reading.sample for reading in readings]
+def _together(readings: Sequence[Reading], now: float) -> Reading | None:
+    # One that stands by has only what it holds itself: without the one that leads its numbers would
+    # be too low, and without its own the other's are right but for a moment's requests.
+    leader = next((reading for reading in readings if reading.leads), None)
+    if leader is None:
+        return None
     # What one that stands by passes on, the other one counts as its own.
-    leader = next(reading for reading in readings if reading.leads)
-    leading = leader.sample
+    samples, leading = [reading.sample for reading in readings], leader.sample
     sample = Sample(
         at=now,
         busy=sum(sample.busy for sample in samples),

@@ -128,7 +128,7 @@ class Reconciler:
                 await self.reconcile(key)
                 return
             if scaling.change < 0 and not seen.server.spec.workers:
-                pods, reading = seen.observed.replica_pods, self._demand.newest(key)
+                pods, reading = seen.observed.replica_pods, await self._demand.now(key)
                 await prefer_idlest(self._cluster, self._store, pods, reading)
             try:
                 plan, applied = await self._carry_out(key, plan)

@@ -80,6 +80,18 @@ async def test_a_scale_down_says_first_which_replicas_are_busy(
     assert [write.kind for write in cluster.writes][:2] == ["Pod", "Deployment"]
 
 
+async def test_what_counts_is_who_is_busy_at_that_moment(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await three_replicas(cluster, operator)
+    operator.balancers.says["10.0.0.1"] = numbers() | {"busyByReplica": {"10.0.0.3:8080": 1}}
+
+    change_spec(cluster, lambda spec: spec.update(replicas=1))
+    await operator.reconcile()
+
+    assert said(cluster) == {"chat-replicas-2": "1"}
+
+
 async def test_a_scale_up_says_nothing(cluster: FakeCluster, operator: Operator) -> None:
     await three_replicas(cluster, operator)
 
@@ -94,7 +106,6 @@ async def test_a_balancer_that_tells_nothing_of_its_replicas_holds_nothing_up(
 ) -> None:
     await three_replicas(cluster, operator)
     operator.balancers.says["10.0.0.1"] = numbers()
-    await operator.pass_time(1)
 
     change_spec(cluster, lambda spec: spec.update(replicas=1))
     await operator.reconcile()
