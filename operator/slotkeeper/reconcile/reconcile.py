@@ -1,6 +1,5 @@
 """One server, from what is to what should be: observe, decide, plan, apply, say."""
 
-import logging
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
@@ -10,27 +9,26 @@ from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
-from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
+from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile import findings, status
 from slotkeeper.reconcile.apply import Applied, apply
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
-from slotkeeper.reconcile.events import Happening, event
+from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.idlest import prefer_idlest
 from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
-from slotkeeper.reconcile.obstacles import obstacle
+from slotkeeper.reconcile.obstacles import lasts_in, obstacle
 from slotkeeper.reconcile.plan import Child, Plan, child, plan_changes
 from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
 from slotkeeper.reconcile.refusals import is_final, taken
 from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, policy_of, wanted
 from slotkeeper.reconcile.store import Store
-
-log = logging.getLogger(__name__)
+from slotkeeper.reconcile.tell import Teller
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,15 @@ class Reconciler:
         self._images = images
         self._clock = clock
         self._nodes = Nodes(cluster, clock.monotonic)
+        self._teller = Teller(cluster, store, clock.wall)
         self.fights = Fights(clock.monotonic)
         self._known: dict[Key, Known] = {}
         self._hidden: dict[Key, set[Child]] = {}
         """Children that stand there without the label by which watches show them."""
+        self._refused: dict[Key, Trouble] = {}
+        """Why children could not be made when it was last tried."""
+        self._due: dict[Key, float] = {}
+        """When time alone makes what is wrong a lasting trouble."""
 
     @property
     def keys(self) -> list[Key]:
@@ -84,9 +87,12 @@ class Reconciler:
 
     def stirring(self, besides: Container[Key] = ()) -> list[Key]:
         """The servers that time has come for: those that stir, `besides` some that were looked at,
-        and those with a child that is fought over and due."""
+        those of which time makes another thing to say, and those with a child that is fought over
+        and due."""
+        now = self._clock.monotonic()
         decisions = [key for key in self._known if key not in besides and self.stirs(key)]
-        return decisions + self.fights.stirring()
+        late = [key for key, due in self._due.items() if due <= now]
+        return decisions + late + self.fights.stirring()
 
     def outdated(self) -> list[Key]:
         """The servers whose status shows other numbers than their balancers tell."""
@@ -138,6 +144,8 @@ class Reconciler:
                 if not is_final(refusal):
                     raise
                 refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
+                # It was not carried out, however often it is tried.
+                scaling = replace(scaling, before=scaling.wanted.replicas)
             seen = await self._look(key)
             if seen is None:
                 return
@@ -146,6 +154,7 @@ class Reconciler:
         fought = self.fights.trouble(key)
         seen = replace(seen, observed=replace(seen.observed, refused=refused, fought=fought))
         await self._say(key, seen, scaling, happened)
+        await self._tell_clients(key, refused)
         if error:
             raise error
 
@@ -160,6 +169,18 @@ class Reconciler:
             return Plan(), applied
         _, rest = self._decide(key, seen)
         return rest, applied + await apply(rest, self._cluster, self._store)
+
+    async def _tell_clients(self, key: Key, refused: Trouble | None) -> None:
+        """Have the balancers tell, or no longer tell, why a child could not be made."""
+        before = self._refused.pop(key, None)
+        if refused:
+            self._refused[key] = refused
+        if refused == before:
+            return
+        seen = await self._look(key)
+        if seen is not None:
+            _, plan = self._decide(key, seen)
+            await apply(plan.only(LEASES), self._cluster, self._store)
 
     async def _is_there(self, raw: Manifest) -> bool:
         """Whether the server that the store shows still is; if not, the store learns it.
@@ -189,9 +210,14 @@ class Reconciler:
             self._forget(key)
             found = findings.invalid(str(error))
             said = status.invalid(raw, found, now=self._clock.wall())
-            await self._write(raw, said, status.happenings(raw.get("status") or {}, found, None))
+            happened = status.happenings(raw.get("status") or {}, found, None)
+            await self._teller.tell(raw, said, happened)
             return None
         observed = observe(self._store, server, await self._find_hidden(key))
+        observed = replace(observed, refused=self._refused.get(key))
+        self._due.pop(key, None)
+        if (seconds := lasts_in(server, observed, self._clock.wall())) is not None:
+            self._due[key] = self._clock.monotonic() + seconds
         pods = [*observed.worker_pods, *observed.replica_pods]
         if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
@@ -218,6 +244,8 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._known.pop(key, None)
         self._hidden.pop(key, None)
+        self._refused.pop(key, None)
+        self._due.pop(key, None)
         self._demand.forget(key)
         self._store.forget(key)
         self.fights.forget(key)
@@ -229,7 +257,8 @@ class Reconciler:
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)
         scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
-        blocked = obstacle(seen.server, seen.observed)
+        today = self._clock.wall()
+        blocked = obstacle(seen.server, seen.observed, wanted=decision.replicas, today=today)
         desired = manifests(seen.server, decision.replicas, self._images, blocked)
         lost = self._store.lost(key, seen.server.uid)
         plan = plan_changes(desired, seen.observed.children, seen.server.uid, lost)
@@ -250,36 +279,8 @@ class Reconciler:
             now=self._clock.wall(),
         )
         happened = [*happened, *status.happenings(seen.server.status, found, scaling)]
-        raw = await self._write(seen.raw, said, happened)
+        raw = await self._teller.tell(seen.raw, said, happened)
         self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
-
-    async def _write(
-        self, raw: Manifest, said: status.Status, happened: list[Happening]
-    ) -> Manifest:
-        for happening in happened:
-            log.info(
-                "server %s/%s: %s: %s",
-                raw["metadata"]["namespace"],
-                raw["metadata"]["name"],
-                happening.reason,
-                happening.message,
-            )
-            try:
-                await self._cluster.create(event(happening, raw, self._clock.wall()))
-            except Conflict:
-                log.debug("this event has been written already")
-            except ApiError as error:
-                # Worth less than the status that follows.
-                log.warning("no event %s: %s", happening.reason, error)
-        if said == raw.get("status"):
-            return raw
-        try:
-            written = await self._cluster.patch_status({**raw, "status": said})
-        except NotFound:
-            self._store.deleted(raw)
-            return raw
-        self._store.put(written)
-        return written
 
     def _is_outdated(self, key: Key, known: Known) -> bool:
         reading, shown = self._demand.newest(key), known.server.status
