@@ -197,7 +197,7 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> Part:
     known = before.get("reason") in {Reason.FOLLOWS_DEMAND, Reason.NO_NUMBERS}
     if scaling.settling and known:
         return Part(Finding(kind, before["status"], before["reason"], before["message"]))
-    if scaling.settling or not server.status.get("readyReplicas"):
+    if scaling.settling or not (known or server.status.get("readyReplicas")):
         message = "the balancer's first numbers are awaited"
         return Part(_finding(kind, "Unknown", Reason.STARTING, message))
     message = "no balancer tells its numbers: the number of replicas stays as it is"

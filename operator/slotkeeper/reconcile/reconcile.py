@@ -13,7 +13,7 @@ from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile import findings, status
 from slotkeeper.reconcile.apply import Applied, apply
-from slotkeeper.reconcile.clock import Clock
+from slotkeeper.reconcile.clock import Calendar, Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.fights import Fights
@@ -69,6 +69,7 @@ class Reconciler:
         self._demand = demand
         self._images = images
         self._clock = clock
+        self._calendar = Calendar(clock.wall)
         self._nodes = Nodes(cluster, clock.monotonic)
         self._teller = Teller(cluster, store, clock.wall)
         self.fights = Fights(clock.monotonic)
@@ -91,8 +92,7 @@ class Reconciler:
         and due."""
         now = self._clock.monotonic()
         decisions = [key for key in self._known if key not in besides and self.stirs(key)]
-        late = [key for key, due in self._due.items() if due <= now]
-        return decisions + late + self.fights.stirring()
+        return decisions + [k for k, at in self._due.items() if at <= now] + self.fights.stirring()
 
     def outdated(self) -> list[Key]:
         """The servers whose status shows other numbers than their balancers tell."""
@@ -223,7 +223,7 @@ class Reconciler:
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
         self._known[key] = Known(server, observed.current)
-        policy = policy_of(server, self._clock.wall())
+        policy = policy_of(server, self._calendar.now())
         self._demand.watch(key, addresses(observed.balancer_pods), policy)
         return Seen(raw, server, observed)
 
@@ -251,7 +251,7 @@ class Reconciler:
         self.fights.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
-        now, today = self._clock.monotonic(), self._clock.wall()
+        now, today = self._clock.monotonic(), self._calendar.now()
         return wanted(server, current, self._demand.known(key), now=now, today=today)
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
