@@ -14,11 +14,11 @@ from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile import findings, status
 from slotkeeper.reconcile.apply import Applied, apply
 from slotkeeper.reconcile.clock import Calendar, Clock
+from slotkeeper.reconcile.decided import Decided, decided
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.idlest import prefer_idlest
-from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
 from slotkeeper.reconcile.obstacles import lasts_in, obstacle
@@ -105,13 +105,13 @@ class Reconciler:
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
-        known = self._known.get(key)
-        said = known.server.status.get("scaling") if known else None
-        if not said:
-            return None
-        reading = self._demand.newest(key)
-        demand = reading.sample.busy + reading.sample.waiting if reading else 0
-        return Decided(said["wanted"], said["reason"], demand)
+        if known := self._known.get(key):
+            return decided(known.server, self._demand.newest(key), self._calendar.now())
+        return None
+
+    def decisions(self) -> list[tuple[Key, Decided | None]]:
+        """What was last decided on each server."""
+        return [(key, self.decided(key)) for key in self.keys]
 
     async def reconcile(self, key: Key) -> None:
         """Bring one server to where it should be, or a step nearer.

@@ -10,6 +10,7 @@ from fake_cluster import FakeCluster
 from operating import KEY, Operator, Time, numbers, roll_out, server_status, stored
 from slotkeeper.kube.kinds import DEPLOYMENTS
 from slotkeeper.reconcile.clock import Calendar
+from until import until
 
 HOUR = 3600.0
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -180,8 +181,7 @@ async def test_an_answer_from_before_the_process_stood_still_is_none(operator: O
     operator.demand.watch(KEY, ["10.0.0.1:9090"])
 
     look = asyncio.create_task(operator.demand.look())
-    while not balancers.looks:
-        await asyncio.sleep(0)
+    await until(lambda: balancers.looks)
     operator.time.passed += 600
     answers.set()
     await look
