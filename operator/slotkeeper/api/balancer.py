@@ -152,9 +152,11 @@ class Balancer(Struct):
     """Seconds that a request waits for a slot, 1 to 86400; then it is answered with 503. Best below
     the clients' own time limit. Default: 60. Example: 300"""
 
-    no_replica_timeout_seconds: Seconds = 600
+    no_replica_timeout_seconds: Seconds = 570
     """Seconds that a request waits while there is no replica at all, 1 to 86400. Long, since
-    loading a model takes minutes. Default: 600. Example: 1800"""
+    loading a model takes minutes, and best below the clients' own time limit, or they never hear
+    why: OpenAI's give up after 600. Where no replica can start, as without its model, 10 seconds
+    are enough to say so. Default: 570. Example: 1800"""
 
     prompt_affinity: PromptAffinity = PromptAffinity()
     """Sends prompts to replicas whose cache knows how they begin. Default: enabled.

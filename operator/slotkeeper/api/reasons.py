@@ -218,6 +218,27 @@ TABLE = (
     ),
 )
 
+LASTING = frozenset(
+    {
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_FORBIDDEN,
+        Reason.MODEL_REFUSED,
+        Reason.MODEL_CHECKSUM_MISMATCH,
+        Reason.MODEL_NOT_GGUF,
+        Reason.MODEL_URL_REFUSED,
+        Reason.MODEL_TOKEN_INVALID,
+        Reason.MODEL_TOO_MANY_REDIRECTS,
+        Reason.MODEL_LENGTH_UNKNOWN,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.CONTAINER_NOT_CREATED,
+    }
+)
+"""Time does not mend these. The other troubles may pass: a GPU comes free, a cluster autoscaler
+adds a node (also one of a kind that there is none of yet), a model's host comes back."""
+
+LASTING_IN_A_LOOP = frozenset({Reason.CRASH_LOOPING, Reason.MODEL_FAILED})
+"""Nor these, once it has been tried again: what ended once may run the next time."""
+
 _SORTS = {reason: row.sort for row in TABLE for reason in row.reasons}
 
 

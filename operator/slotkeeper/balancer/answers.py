@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.routes import Route
 from slotkeeper.balancer.tokens import Tokens
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.message import Answer, Header, Headers, json_answer
@@ -23,6 +24,25 @@ class Model:
 
     name: str
     created: int
+
+
+def own(
+    way: Route,
+    dispatcher: Dispatcher[Any],
+    model: Model,
+    contexts: Mapping[str, int],
+    tokens: Tokens,
+) -> Answer:
+    """What is said of all replicas together on one of the routes OWN."""
+    if way is Route.MODELS:
+        return models(model)
+    if way is Route.SLOTS:
+        return slots(dispatcher, contexts)
+    if way is Route.PROPS:
+        return props(dispatcher, contexts, model)
+    if way is Route.METRICS:
+        return metrics(dispatcher, tokens)
+    return health(dispatcher)
 
 
 def health(dispatcher: Dispatcher[Any]) -> Answer:
@@ -129,15 +149,17 @@ def queue_full(message: str, retry_after: float) -> Refusal:
     return Refusal(429, "queue_full", message, retry_after=retry_after, headers=told)
 
 
-def waited_too_long(dispatcher: Dispatcher[Any], retry_after: float) -> Refusal:
-    """503: the time in the queue is over."""
+def waited_too_long(dispatcher: Dispatcher[Any], now: float) -> Refusal:
+    """503: the time in the queue is over, or it is of no use to wait in it."""
+    obstacle = dispatcher.obstacle
     if dispatcher.usable:
-        return Refusal(
-            503, "no_free_slot", "no slot came free in the time allowed", retry_after=retry_after
-        )
-    return Refusal(
-        503, "no_replica", "no replica became ready in the time allowed", retry_after=retry_after
-    )
+        code, message = "no_free_slot", "no slot came free in the time allowed"
+    elif obstacle and obstacle.lasting:
+        code, message = "cannot_start", f"no replica can start: {obstacle.message}"
+    else:
+        code, message = "no_replica", "no replica became ready in the time allowed"
+        message += f": {obstacle.message}" if obstacle else ""
+    return Refusal(503, code, message, retry_after=dispatcher.retry_after(now))
 
 
 def draining() -> Refusal:

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from slotkeeper.api.obstacle import ANNOTATION as OBSTACLE
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import LEASES
 
 FIELD_MANAGER = "slotkeeper-balancer"
-"""Whose the Lease's fields are: the operator only makes the Lease."""
+"""Whose the Lease's fields are: the operator makes the Lease, and says what keeps replicas from
+starting."""
 
 _CLIENTS = "slotkeeper.dev/clients"
 _METRICS = "slotkeeper.dev/metrics"
@@ -52,6 +55,8 @@ class Held:
     """Another one where it was deleted and made anew: its count begins anew too."""
     given_back: bool = False
     """Its last holder let go of it. Else nobody holds it because it is new, or was edited."""
+    obstacle: Obstacle | None = None
+    """What keeps replicas from starting, as the operator says there."""
 
     @classmethod
     def read(cls, lease: Manifest) -> Self:
@@ -70,6 +75,7 @@ class Held:
             metadata["resourceVersion"],
             metadata.get("uid", ""),
             given_back,
+            Obstacle.read(said.get(OBSTACLE)),
         )
 
     def may_follow(self, known: "Held") -> bool:

@@ -138,6 +138,14 @@ class _Gauges(Collector):
         yield busy
         yield _gauge("waiting", "Requests without a slot.", dispatcher.waiting)
         yield _gauge("waiting_bytes", "Bodies of waiting requests.", dispatcher.waiting_bytes)
+        obstacle = GaugeMetricFamily(
+            f"{_PREFIX}_obstacle",
+            "1 while there is no replica, for what keeps them from starting.",
+            labels=["reason"],
+        )
+        if dispatcher.obstacle:
+            obstacle.add_metric([dispatcher.obstacle.reason], 1)
+        yield obstacle
         yield _gauge(
             "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.accepting())
         )

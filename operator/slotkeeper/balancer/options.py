@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-wait-no-replica",
         type=_seconds,
-        default=600.0,
+        default=570.0,
         metavar="SECONDS",
         help="in the queue while there is no replica",
     )

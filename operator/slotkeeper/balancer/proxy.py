@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.balancer import answers, cors, inspection, relay
 from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
@@ -165,6 +166,11 @@ class Proxy:
         self._paused = paused
         self.pump()
 
+    def hinder(self, obstacle: Obstacle | None) -> None:
+        """This keeps replicas from starting, as the operator knows; None: nothing does."""
+        self.dispatcher.hinder(obstacle, self.now())
+        self._watch_time()
+
     @property
     def relays(self) -> bool:
         """What comes in is passed on to another balancer."""
@@ -218,16 +224,8 @@ class Proxy:
 
     def own(self, way: Route) -> Answer:
         """What we say ourselves of all replicas together."""
-        dispatcher = self.dispatcher
-        if way is Route.MODELS:
-            return answers.models(self._model)
-        if way is Route.SLOTS:
-            return answers.slots(dispatcher, self.replicas.contexts)
-        if way is Route.PROPS:
-            return answers.props(dispatcher, self.replicas.contexts, self._model)
-        if way is Route.METRICS:
-            return answers.metrics(dispatcher, self.metrics.tokens)
-        return answers.health(dispatcher)
+        contexts, tokens = self.replicas.contexts, self.metrics.tokens
+        return answers.own(way, self.dispatcher, self._model, contexts, tokens)
 
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
@@ -290,6 +288,5 @@ class Proxy:
     def _time_is_up(self) -> None:
         now = self.now()
         for ticket in self.dispatcher.expired(now):
-            wait = self.dispatcher.retry_after(now)
-            ticket.payload.refuse(answers.waited_too_long(self.dispatcher, wait), "expired")
+            ticket.payload.refuse(answers.waited_too_long(self.dispatcher, now), "expired")
         self.pump()

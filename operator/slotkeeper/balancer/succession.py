@@ -17,13 +17,14 @@ can take the Lease, and the holder goes on.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.balancer.lease import Held, Peer, manifest
 from slotkeeper.balancer.peers import Answer, Holder, Patience
-from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest
+from slotkeeper.kube.cluster import ApiError, Cluster, Conflict
 from slotkeeper.kube.follow import follow
 from slotkeeper.kube.kinds import LEASES
 
@@ -44,6 +45,7 @@ class Balancer(Protocol):
     def stand_by(self, peer: str | None) -> None: ...  # noqa: D102
     def pause(self, paused: bool) -> None: ...  # noqa: D102
     def lost(self, peer: str) -> None: ...  # noqa: D102
+    def hinder(self, obstacle: Obstacle | None) -> None: ...  # noqa: D102
 
 
 class Succession:
@@ -127,18 +129,15 @@ class Succession:
         return self._loop.time() - self._asked_at
 
     async def _follow(self) -> None:
-        async for leases in self._leases():
-            lease = leases.get(self._place[1])
+        namespace, name = self._place
+        async for leases in follow(self._cluster, LEASES, namespace, name=name):
+            lease = leases.get(name)
             held, known = Held.read(lease) if lease else None, self._held
             if held is None:
                 _log.warning("there is no lease %s/%s: nobody can begin to lead", *self._place)
             # What was read before the last write here comes later than that write's answer.
             if held is None or known is None or held.may_follow(known):
                 self._learn(held)
-
-    def _leases(self) -> AsyncIterator[dict[str, Manifest]]:
-        namespace, name = self._place
-        return follow(self._cluster, LEASES, namespace, name=name)
 
     async def _step(self) -> float:
         """Do what is due; how many seconds until the next look without news."""
@@ -293,6 +292,7 @@ class Succession:
         if held == self._held:
             return
         self._held = held
+        self._balancer.hinder(held.obstacle if held else None)
         self._last = (held.holder if held else None) or self._last
         self._holder.anew()
         self._news.set()

@@ -8,6 +8,8 @@ memory and context, while `cachedPrompts` is not set.
 from collections.abc import Iterator
 
 from slotkeeper.api import quantity
+from slotkeeper.api.obstacle import ANNOTATION as OBSTACLE
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -90,13 +92,13 @@ def service_account(server: LlamaServer) -> Manifest:
     }
 
 
-def lease(server: LlamaServer) -> Manifest:
-    """Says which balancer hands out the slots. All that it says is the balancers' to write."""
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": metadata(server, names.balancer(server), Component.BALANCER),
-    }
+def lease(server: LlamaServer, obstacle: Obstacle | None = None) -> Manifest:
+    """Says which balancer hands out the slots, which is the balancers' to write, and to them what
+    keeps all replicas from starting."""
+    about = metadata(server, names.balancer(server), Component.BALANCER)
+    if obstacle:
+        about["annotations"] = {OBSTACLE: obstacle.written()}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": about}
 
 
 def role(server: LlamaServer) -> Manifest:

@@ -1,5 +1,6 @@
 """server -> the manifests of all its children."""
 
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import balancer, groups, policies
 from slotkeeper.desired import replicas as llama_servers
@@ -7,17 +8,20 @@ from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest
 
 
-def manifests(server: LlamaServer, replicas: int, images: Images) -> list[Manifest]:
+def manifests(
+    server: LlamaServer, replicas: int, images: Images, obstacle: Obstacle | None = None
+) -> list[Manifest]:
     """All that a server needs in the cluster, in the order in which it should be applied.
 
-    `replicas` is how many the decider wants. Each call returns fresh trees; the same arguments
+    `replicas` is how many the decider wants, `obstacle` what keeps all of them from starting,
+    where something is known to. Each call returns fresh trees; the same arguments
     give the same trees.
     """
     return [
         balancer.service_account(server),
         balancer.role(server),
         balancer.role_binding(server),
-        balancer.lease(server),
+        balancer.lease(server, obstacle),
         balancer.service(server),
         llama_servers.service(server),
         policies.network_policy(server),

@@ -20,7 +20,7 @@ from slotkeeper.reconcile.pods import (
     is_ready,
     lacks_volumes,
     model_trouble,
-    no_matching_node,
+    pods_trouble,
     refusal,
 )
 from slotkeeper.reconcile.scale import BY_HAND, Scaling
@@ -165,12 +165,9 @@ def _replicas(server: LlamaServer, observed: Observed) -> Part:
 
 
 def _pods_trouble(server: LlamaServer, observed: Observed) -> Trouble | None:
-    gpu = server.spec.gpu
     # A leader waits for its workers: their trouble is the cause.
-    failure = first_trouble([*observed.worker_pods, *observed.replica_pods], gpu)
-    if failure and failure.reason == Reason.UNSCHEDULABLE:
-        return no_matching_node(gpu, observed.compute_arches) or failure
-    return failure
+    pods = [*observed.worker_pods, *observed.replica_pods]
+    return pods_trouble(pods, server.spec.gpu, observed.compute_arches)
 
 
 def _balancer(server: LlamaServer, observed: Observed) -> Part:

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.reasons import Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
+
+LOOP = timedelta(minutes=10)
+"""A container that ran for longer is none that cannot start. The kubelet forgives as soon."""
 
 _IMAGE_REASONS = {
     "ErrImagePull",
@@ -44,6 +48,21 @@ def trouble(pod: Manifest, gpu: Gpu) -> Trouble | None:
     return _unschedulable(pod, gpu) or next(
         (found for status in _statuses(pod) if (found := _container_trouble(status))), None
     )
+
+
+def pods_trouble(
+    pods: Sequence[Manifest], gpu: Gpu, arches: Sequence[str] | None
+) -> Trouble | None:
+    """The first trouble of these pods, where the cluster's compute capabilities are `arches`."""
+    found = first_trouble(pods, gpu)
+    if found and found.reason == Reason.UNSCHEDULABLE:
+        return no_matching_node(gpu, arches) or found
+    return found
+
+
+def is_looping(pod: Manifest) -> bool:
+    """Whether one of its containers has been started anew and ended again, soon after."""
+    return any(map(_loops, _statuses(pod)))
 
 
 def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
@@ -145,6 +164,20 @@ def _unschedulable(pod: Manifest, gpu: Gpu) -> Trouble | None:
     if gpu.count and f"Insufficient {gpu.resource}" in message:
         message = f"waiting for {gpu.count} {gpu.resource}: {message}"
     return Trouble(Reason.UNSCHEDULABLE, message)
+
+
+def _loops(status: Manifest) -> bool:
+    state = status.get("state", {})
+    again = state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
+    ended = state.get("terminated") or status.get("lastState", {}).get("terminated")
+    if status.get("ready") or not ended or not (again or status.get("restartCount", 0) > 1):
+        return False
+    # One that ran for long was well: it may be so again.
+    times = [ended.get(name) for name in ("startedAt", "finishedAt")]
+    if not all(times):
+        return True
+    began, over = map(datetime.fromisoformat, times)
+    return over - began < LOOP
 
 
 def _container_trouble(status: Manifest) -> Trouble | None:

@@ -20,6 +20,7 @@ from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
+from slotkeeper.reconcile.obstacles import obstacle
 from slotkeeper.reconcile.plan import Child, Plan, child, plan_changes
 from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
@@ -211,7 +212,8 @@ class Reconciler:
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)
         scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
-        desired = manifests(seen.server, decision.replicas, self._images)
+        blocked = obstacle(seen.server, seen.observed)
+        desired = manifests(seen.server, decision.replicas, self._images, blocked)
         lost = self._store.lost(key, seen.server.uid)
         plan = plan_changes(desired, seen.observed.children, seen.server.uid, lost)
         replicas = seen.observed.replicas

@@ -76,7 +76,7 @@ def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
     told = options()
 
     assert (told.bounds.max_waiting, told.bounds.max_waiting_bytes) == (1000, 128 * 1024**2)
-    assert (told.bounds.max_wait, told.bounds.max_wait_no_replica) == (60, 600)
+    assert (told.bounds.max_wait, told.bounds.max_wait_no_replica) == (60, 570)
     assert told.limits.max_body == 32 * 1024**2
     assert (told.rules, told.api_keys) == (Rules(0, {}, PASSED_ON), None)
 

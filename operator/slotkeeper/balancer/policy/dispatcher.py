@@ -1,29 +1,16 @@
 """The one queue and the slots: exact, in order, bounded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Generic
 
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.balancer.policy.matching import Affinity, Matcher
+from slotkeeper.balancer.policy.outlook import Bounds, Outlook
 from slotkeeper.balancer.policy.prefixes import Ladder
 from slotkeeper.balancer.policy.queue import Queue
 from slotkeeper.balancer.policy.replica import Replica
 from slotkeeper.balancer.policy.ticket import Claim, Held, Inherited, Standing, T, Ticket
 from slotkeeper.balancer.policy.turnover import Arrivals, Turnover
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How many may wait, and how long."""
-
-    max_waiting: int = 1000
-    """Requests; one more is refused."""
-    max_waiting_bytes: int = 128 * 1024 * 1024
-    """Their bodies together."""
-    max_wait: float = 60.0
-    """Seconds in the queue while there are replicas."""
-    max_wait_no_replica: float = 600.0
-    """Seconds in the queue while there are none: a first one may be loading its model."""
 
 
 class QueueFull(Exception):  # noqa: N818 (a bound that holds is no error)
@@ -53,7 +40,7 @@ class Dispatcher(Generic[T]):
         self.matcher = Matcher(self.queue, affinity)
         self.arrivals, self.turnover = Arrivals(), Turnover()
         self._claims = self._busy = 0
-        self._usable_since: float | None = None
+        self._outlook = Outlook()
 
     # Requests.
 
@@ -141,20 +128,10 @@ class Dispatcher(Generic[T]):
     def next_deadline(self) -> float | None:
         """When the next one will have waited too long; None while nobody waits.
 
-        That is always the oldest. Its time for busy replicas begins when there are any: the first
-        replica after none must not find everyone overdue. Flapping replicas can lengthen a wait
-        to both limits together and no more.
+        That is always the oldest.
         """
         ticket = self.queue.oldest
-        if ticket is None:
-            return None
-        bounds = self.bounds
-        if self._usable_since is None:
-            return ticket.arrived + bounds.max_wait_no_replica
-        return min(
-            max(ticket.arrived, self._usable_since) + bounds.max_wait,
-            ticket.arrived + bounds.max_wait_no_replica + bounds.max_wait,
-        )
+        return None if ticket is None else self._outlook.deadline(ticket.arrived, self.bounds)
 
     def next_call(self) -> float | None:
         """When to call `expired` and `claims` even if nothing happens; None: never."""
@@ -234,6 +211,10 @@ class Dispatcher(Generic[T]):
         elif replica:
             replica.gone = True
 
+    def hinder(self, obstacle: Obstacle | None, now: float) -> None:
+        """This keeps replicas from starting, as far as anybody knows; None: nothing does."""
+        self._outlook.hinder(obstacle, now)
+
     # Numbers.
 
     @property
@@ -262,7 +243,12 @@ class Dispatcher(Generic[T]):
     @property
     def usable(self) -> bool:
         """There is a replica that takes requests."""
-        return self._usable_since is not None
+        return self._outlook.usable
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """What keeps replicas from starting, where there is none and something is known to."""
+        return None if self.usable else self._outlook.obstacle
 
     def accepting(self) -> Iterator[Replica]:
         """The replicas that take requests."""
@@ -280,7 +266,7 @@ class Dispatcher(Generic[T]):
         that anyone waits here.
         """
         if not self.usable:
-            return 5.0
+            return self._outlook.retry_after
         needed = self.turnover.seconds_for(self.waiting + 1, now) or 1.0
         return min(max(1.0, needed), self.bounds.max_wait_no_replica)
 
@@ -294,7 +280,4 @@ class Dispatcher(Generic[T]):
 
     def _note_usable(self, now: float) -> None:
         usable = any(r.accepting and r.slots > 0 for r in self.replicas.values())
-        if not usable:
-            self._usable_since = None
-        elif self._usable_since is None:
-            self._usable_since = now
+        self._outlook.note_usable(usable, now)
