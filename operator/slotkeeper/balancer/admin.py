@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
+from slotkeeper.balancer import shared
 from slotkeeper.balancer.answers import PROMETHEUS
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.succession import Succession
@@ -39,6 +40,8 @@ class Admin:
             exchange.refuse(
                 Refusal(405, "method_not_allowed", "this port is only read from", headers=allow)
             )
+        elif self.succession and not self._proxy.leads and shared.concerns_all(exchange.request):
+            self._proxy.spawn(shared.answer(exchange, self.succession))
         else:
             exchange.answer(page())
 

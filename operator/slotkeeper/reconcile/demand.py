@@ -134,7 +134,7 @@ class Demand:
 
     async def _ask(self, address: str) -> Reading | None:
         try:
-            response = await self._client.get(f"http://{address}/autoscaling")
+            response = await self._client.get(f"http://{address}/autoscaling?own")
             said = response.raise_for_status().json()
             sample = Sample(
                 at=self._now(),
