@@ -32,7 +32,7 @@ Run = dict[str, Any]
 def main(argv: Sequence[str]) -> int:
     """Measure and report; 0 where all was measured, whether or not the gates are met."""
     given = _parser().parse_args(argv)
-    sizes = [10, 20] if given.quick else [100, 300, 1000]
+    sizes = given.sizes or ([10, 20] if given.quick else [100, 300, 1000])
     began = time.monotonic()
     floors: dict[int, list[Run]] = {size: [] for size in sizes}
     found: dict[int, list[Run]] = {size: [] for size in sizes}
@@ -221,6 +221,7 @@ def _said(*command: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.reconcile", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures say nothing")
+    parser.add_argument("--sizes", type=int, nargs="+", help="servers in each run")
     parser.add_argument("--rounds", type=int, default=1, help="of the largest size")
     return parser
 

@@ -1,12 +1,9 @@
 """An operator without kopf: a Reconciler on a cluster, with balancers and clock played."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import httpx
 
 from fake_cluster import FakeCluster
 from llamaservers import IMAGES, raw_server
@@ -42,11 +39,12 @@ class Balancers:
     says: dict[str, Any] = field(default_factory=dict)
     looks: int = 0
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, address: str, *, again: bool) -> Any:  # noqa: ARG002
         self.looks += 1
-        if request.url.host not in self.says:
-            raise httpx.ConnectError("refused", request=request)
-        return httpx.Response(200, content=json.dumps(self.says[request.url.host]))
+        host, _, _ = address.rpartition(":")
+        if host not in self.says:
+            raise ConnectionRefusedError(address)
+        return self.says[host]
 
 
 def numbers(*, busy: int = 0, waiting: int = 0, total: int = 4, oldest: float = 0.0) -> Any:
@@ -73,8 +71,7 @@ class Operator:
     store: Store = field(default_factory=Store)
 
     def __post_init__(self) -> None:
-        client = httpx.AsyncClient(transport=httpx.MockTransport(self.balancers.answer))
-        self.demand = Demand(client, self.time.clock.monotonic)
+        self.demand = Demand(self.balancers.answer, self.time.clock.monotonic)
         self.reconciler = Reconciler(self.cluster, self.store, self.demand, IMAGES, self.time.clock)
         self._shown: dict[Kind, str] = {}
         """Up to which version the watches have shown each kind."""
@@ -112,7 +109,7 @@ class Operator:
             self.time.passed += 1
             await self.demand.look()
             await self.deliver()
-            for key in self.reconciler.stirring():
+            for key in dict.fromkeys(self.reconciler.stirring() + self.reconciler.outdated()):
                 await self.reconciler.reconcile(key)
 
 

@@ -4,9 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import httpx
+from typing import Any, Protocol
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -23,10 +21,24 @@ LOOK_SECONDS = 1.0
 SETTLING_SECONDS = 10.0
 """How long a balancer's first numbers may take before it is said that there are none."""
 
+TURN_SECONDS = 60.0
+"""How old the numbers may be of those on which no replicas hang: a thousand of them take turns."""
+
 CHANGES_SECONDS = 1800.0
 """How long a change is kept: no policy of behavior has a longer period."""
 
 log = logging.getLogger(__name__)
+
+
+class Ask(Protocol):
+    """What a balancer says at /autoscaling."""
+
+    async def __call__(self, address: str, *, again: bool) -> Any:
+        """The JSON of the one at HOST:PORT, which is asked `again` in a second or else much later.
+
+        Raises OSError or ValueError.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,8 @@ class Demand:
     Times are those of `now`. A balancer that cannot be read leaves a gap, never a zero.
     """
 
-    def __init__(self, client: httpx.AsyncClient, now: Callable[[], float]) -> None:
-        self._client = client
+    def __init__(self, ask: Ask, now: Callable[[], float]) -> None:
+        self._balancer = ask
         self._now = now
         self._watched: dict[Key, _Watched] = {}
 
@@ -99,7 +111,10 @@ class Demand:
         """The last reading, unless it is too old to speak of now."""
         watched = self._watched.get(key)
         newest = watched.newest if watched else None
-        if newest is None or self._now() - newest.sample.at > LATCH_SECONDS:
+        if watched is None or newest is None:
+            return None
+        age = self._now() - newest.sample.at
+        if age > (LATCH_SECONDS if watched.rhythm.urgent else TURN_SECONDS):
             return None
         return newest
 
@@ -118,7 +133,10 @@ class Demand:
         await asyncio.gather(*(self._look(watched, now) for watched in due))
 
     async def _look(self, watched: _Watched, now: float) -> None:
-        asked = await asyncio.gather(*map(self._ask, watched.addresses))
+        often = watched.rhythm.urgent
+        asked = await asyncio.gather(
+            *(self._ask(address, again=often) for address in watched.addresses)
+        )
         said = [reading for reading in asked if reading]
         watched.rhythm.looked(now, answered=bool(said))
         # One that stands by has only what it holds itself: without the one that leads its numbers
@@ -132,10 +150,9 @@ class Demand:
                 newest.sample.at, policy.asked(newest.sample), keep=policy.keep_seconds
             )
 
-    async def _ask(self, address: str) -> Reading | None:
+    async def _ask(self, address: str, *, again: bool) -> Reading | None:
         try:
-            response = await self._client.get(f"http://{address}/autoscaling?own")
-            said = response.raise_for_status().json()
+            said = await self._balancer(address, again=again)
             sample = Sample(
                 at=self._now(),
                 busy=int(said["slots"]["busy"]),
@@ -147,7 +164,7 @@ class Demand:
                 slot_seconds=_seconds(said.get("slotSeconds")),
             )
             return Reading(sample, int(said["slots"]["total"]), leads=bool(said["leads"]))
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
 

@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
 
-import httpx
 from prometheus_client import REGISTRY, start_http_server
 
 from slotkeeper.api.arch import normalise
 from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.kube.api import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError
+from slotkeeper.reconcile.asking import asking
 from slotkeeper.reconcile.clock import Clock
-from slotkeeper.reconcile.demand import LOOK_SECONDS, Demand
+from slotkeeper.reconcile.demand import Demand
 from slotkeeper.reconcile.health import serve_health
 from slotkeeper.reconcile.lease import LeadershipLostError, Lease, Place
 from slotkeeper.reconcile.metrics import Metrics
@@ -31,9 +31,6 @@ from slotkeeper.reconcile.shell import Shell
 from slotkeeper.reconcile.store import Store
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-"""One connection to each balancer, kept: every one of them is asked every second."""
 
 LOG_FORMAT = "time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)r"
 
@@ -49,8 +46,6 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(
         level=flags.log_level, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S", stream=sys.stderr
     )
-    # Each would say a line for every look at a balancer.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     status = 0
     try:
         asyncio.run(_until_told(flags))
@@ -86,10 +81,9 @@ async def _run(flags: argparse.Namespace) -> None:
         await ApiCluster.connect(silence=flags.api_silence) as cluster,
         # Its renewals must not take, one after another, the connections that others left dead.
         await ApiCluster.connect(silence=flags.api_silence) as beside,
-        # A proxy of the environment is for the world outside, not for pods.
-        httpx.AsyncClient(timeout=LOOK_SECONDS, limits=UNLIMITED, trust_env=False) as client,
+        asking() as ask,
     ):
-        demand = Demand(client, time.monotonic)
+        demand = Demand(ask, time.monotonic)
         clock = Clock(time.monotonic, _now)
         lease = Lease(beside, place, clock)
         store = Store()

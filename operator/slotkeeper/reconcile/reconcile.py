@@ -81,10 +81,14 @@ class Reconciler:
         return list(self._known)
 
     def stirring(self) -> list[Key]:
-        """The servers that time has come for: the balancers' numbers say something new, or a child
-        that is fought over is due."""
-        numbers = [key for key, known in self._known.items() if self._stirs(key, known)]
-        return numbers + self.fights.stirring()
+        """The servers that time has come for: another decision on their replicas, or a child that
+        is fought over is due."""
+        decisions = [key for key, known in self._known.items() if self._stirs(key, known)]
+        return decisions + self.fights.stirring()
+
+    def outdated(self) -> list[Key]:
+        """The servers whose status shows other numbers than their balancers tell."""
+        return [key for key, known in self._known.items() if self._is_outdated(key, known)]
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
@@ -264,12 +268,15 @@ class Reconciler:
         self._store.put(written)
         return written
 
+    def _is_outdated(self, key: Key, known: Known) -> bool:
+        reading, shown = self._demand.newest(key), known.server.status
+        if not reading:
+            return False
+        numbers = {"total": reading.total, "busy": reading.sample.busy}
+        return numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting")
+
     def _stirs(self, key: Key, known: Known) -> bool:
         shown = known.server.status
-        if reading := self._demand.newest(key):
-            numbers = {"total": reading.total, "busy": reading.sample.busy}
-            if numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting"):
-                return True
         decision = self._wanted(key, known.server, known.current)
         if decision.reason in BY_HAND or self._demand.is_settling(key):
             return False

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-OTHERS_AT_ONCE = 200
+OTHERS_AT_ONCE = 50
 """How many that are not urgent are asked in one look: a thousand of them take turns, since each
-question costs a millisecond of the operator's one CPU."""
+question costs a third of a millisecond of the operator's one CPU."""
 
 LONGEST_PAUSE, LONGEST_URGENT_PAUSE = 30.0, 4.0
 

@@ -95,10 +95,13 @@ class Shell:
     async def look(self) -> None:
         """Look at the balancers; wake the servers of which they say something new."""
         await self.demand.look()
+        # Numbers are no reason to try again what has just failed.
         for key in self.reconciler.stirring():
-            # Numbers are no reason to try again what has just failed.
             if not self.queue.is_failing(key):
                 self.queue.add(key)
+        for key in self.reconciler.outdated():
+            if not self.queue.is_failing(key):
+                self.queue.settle(key)
 
     async def list_servers(self, namespace: str | None) -> None:
         """List all servers once there is such a thing: kopf would never notice it later."""

@@ -136,12 +136,23 @@ async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: 
 
 async def test_an_old_reading_is_no_news(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy())
     await operator.pass_time(1)
     operator.balancers.says.clear()
 
     await operator.pass_time(6)
 
+    assert operator.demand.newest(KEY) is None
+
+
+async def test_who_waits_for_a_turn_keeps_its_numbers_until_then(operator: Operator) -> None:
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1)
+    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy=None)
+    await operator.demand.look()
+
+    operator.time.passed += 60
+    assert operator.demand.newest(KEY)
+    operator.time.passed += 1
     assert operator.demand.newest(KEY) is None
 
 

@@ -83,7 +83,7 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     await shell.look()
     woken = len(shell.queue)
     await shell.work(KEY)
-    shell.queue._due.clear()
+    shell.queue._settled.clear()
     await shell.look()
 
     assert (woken, len(shell.queue)) == (1, 0)

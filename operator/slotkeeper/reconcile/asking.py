@@ -1,0 +1,36 @@
+"""Ask balancers for their numbers, over HTTP."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from slotkeeper.reconcile.demand import LOOK_SECONDS, Ask
+
+
+@asynccontextmanager
+async def asking() -> AsyncIterator[Ask]:
+    """How to ask a balancer, while it is open.
+
+    A connection is kept for who is asked again in a second; of the others there may be thousands. A
+    proxy of the environment is for the world outside, not for pods: it is not asked.
+    """
+    timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
+    kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * LOOK_SECONDS)
+    closed = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with (
+        aiohttp.ClientSession(connector=kept, timeout=timeout) as often,
+        aiohttp.ClientSession(connector=closed, timeout=timeout) as seldom,
+    ):
+
+        async def ask(address: str, *, again: bool) -> Any:
+            session = often if again else seldom
+            try:
+                async with session.get(f"http://{address}/autoscaling?own") as response:
+                    response.raise_for_status()
+                    return await response.json()
+            except aiohttp.ClientError as error:
+                raise OSError(str(error) or type(error).__name__) from error
+
+        yield ask
