@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
+from balancing import balancer
 from llamaservers import EXAMPLES, ROOT, parsed
-from slotkeeper.balancer import answers, shared
+from raw_http import RawClient, get
+from slotkeeper.balancer import shared
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Bounds, Dispatcher, PeakDemand
+from slotkeeper.balancer.policy import Bounds, Dispatcher
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
+from slotkeeper.scaling.sample import LATCH_SECONDS
 
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scalers.md").read_text(), re.DOTALL)
 MONITOR, RULES = map(yaml.safe_load, BLOCKS)
@@ -37,20 +40,20 @@ def test_the_scaler_is_the_only_one_that_says_how_many_replicas(name: str) -> No
     }
 
 
-def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> None:
+async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> None:
     server, scaler = example("keda.yaml")
     [trigger] = scaler["spec"]["triggers"]
     asked = trigger["metadata"]
-    dispatcher: Dispatcher[Any] = Dispatcher(Bounds())
 
-    said = json.loads(answers.autoscaling(dispatcher, 0, 0.0, leads=True).body)
+    async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
+        said = json.loads((await client.ask(get(shared.PATH.decode()))).body)
 
     host = f"{names.clients(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
     assert asked["url"] == f"http://{host}{shared.PATH.decode()}"
     assert isinstance(said[asked["valueLocation"]], int)
     assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
-    # The peak is of the last five seconds.
-    assert scaler["spec"]["pollingInterval"] <= PeakDemand()._window
+    # No peak may be over before it is seen.
+    assert scaler["spec"]["pollingInterval"] <= LATCH_SECONDS
 
 
 def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:

@@ -26,8 +26,10 @@ async def asking() -> AsyncIterator[Ask]:
 
         async def ask(address: str, *, again: bool) -> Any:
             session = often if again else seldom
+            # Each its own: else one that stands by says what the one that leads says too.
+            url = f"http://{address}/autoscaling?own"
             try:
-                async with session.get(f"http://{address}/autoscaling?own") as response:
+                async with session.get(url) as response:
                     response.raise_for_status()
                     return await response.json()
             except aiohttp.ClientError as error:

@@ -15,6 +15,7 @@ class Balancer:
     def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)
         self.connections = 0
+        self.asked = b""
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -29,7 +30,7 @@ class Balancer:
         self.connections += 1
         with suppress(asyncio.IncompleteReadError):
             while self._answers:
-                await reader.readuntil(b"\r\n\r\n")
+                self.asked = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._answers.pop(0))
                 await writer.drain()
         writer.close()
@@ -43,6 +44,13 @@ def said(body: bytes, status: str = "200 OK", content_type: str = "application/j
 async def test_what_a_balancer_says_is_read() -> None:
     async with Balancer(said(b'{"waiting": 3}')) as balancer, asking() as ask:
         assert await ask(balancer.address, again=True) == {"waiting": 3}
+
+
+async def test_a_balancer_is_asked_for_its_own_numbers_not_for_the_leader_s() -> None:
+    async with Balancer(said(b"{}")) as balancer, asking() as ask:
+        await ask(balancer.address, again=True)
+
+        assert balancer.asked.startswith(b"GET /autoscaling?own HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize(("again", "connections"), [(True, 1), (False, 2)])
