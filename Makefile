@@ -71,6 +71,10 @@ bench-balancer: $(BENCH) ## The balancer beside nginx and HAProxy: tables and pl
 bench-reconcile: prerequisites $(BENCH) ## The operator beside a plain client, up to 1,000 servers on nodes that kwok plays
 	@PYTHONPATH=e2e $(BIN)/python -m bench.reconcile
 
+.PHONY: bench-autoscale
+bench-autoscale: $(BENCH) ## The scaler beside others, in simulated time: tables and plots in bench/results
+	@$(BIN)/python -m bench.autoscale
+
 .PHONY: clean
 clean: ## Remove the clusters, the caches and all else that was made here
 	@./e2e/cluster clean

@@ -16,8 +16,9 @@ def markdown(title: str, findings: Sequence[Findings], about: Mapping[str, str])
     for each in findings:
         for table in each.tables:
             lines += ["", f"## {table.title}", "", *_table(table)]
-    gates = [gate for each in findings for gate in each.gates]
-    lines += ["", "## Gates", "", *_rows(("gate", "bound", "figure", ""), map(_verdict, gates))]
+    if gates := [gate for each in findings for gate in each.gates]:
+        columns = ("gate", "bound", "figure", "")
+        lines += ["", "## Gates", "", *_rows(columns, map(_verdict, gates))]
     return "\n".join(lines) + "\n"
 
 

@@ -118,10 +118,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1, help="sent at the same time (1)")
     parser.add_argument("--tokens", type=int, default=16, help="generated for each (16)")
     parser.add_argument("--stream", action="store_true", help="ask for server-sent events")
+    parser.add_argument("--when-told", action="store_true", help="wait until standard input ends")
     parser.add_argument(
         "--repeat", action="store_true", help="each asks again until standard input ends"
     )
     options = parser.parse_args()
+    if options.when_told:
+        sys.stdin.read()
     send = repeat if options.repeat else burst
     endings = asyncio.run(
         send(options.url, options.requests, options.tokens, stream=options.stream)

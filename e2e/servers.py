@@ -67,6 +67,11 @@ class Server:
         selector = ("-l", f"slotkeeper.dev/server={self.name}")
         self.kubectl("wait", "--for=delete", ALL_KINDS, *selector, "--timeout=60s")
 
+    def wait_until_asleep(self) -> None:
+        """Wait until it has no replica any more."""
+        replicas = f"slotkeeper.dev/server={self.name},slotkeeper.dev/component=replica"
+        self.kubectl("wait", "--for=delete", "pods", "-l", replicas, "--timeout=90s")
+
     def condition(self, kind: str) -> dict[str, str]:
         """The condition of this type."""
         conditions: list[dict[str, str]] = self.get()["status"]["conditions"]

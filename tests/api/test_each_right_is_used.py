@@ -39,6 +39,7 @@ UNSEEN: Mapping[Right, str] = {
         for kind in CHILDREN
         if kind != LEASES  # the operator's own is made by a create
     },
+    ("pods", "patch"): "with a scale-down, by what a balancer tells of each replica",
     ("llamaservers/finalizers", "update"): "asked for by OwnerReferencesPermissionEnforcement",
     **{("endpointslices", verb): "handed on to the balancers" for verb in ("get", "list", "watch")},
 }

@@ -1,5 +1,6 @@
 """The operator's reconcile on a real API server: defaults and managed fields are the real ones."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from apiserver import ApiServer
 from llamaservers import raw_server
 from operating import KEY, Operator
 from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.api import PAGE, ApiCluster
@@ -305,6 +307,45 @@ async def test_what_the_balancers_write_into_their_lease_is_left_alone(
     assert lease is not None
     assert Held.read(lease).holder == me
     assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
+
+
+async def test_what_the_operator_tells_the_balancers_outlives_a_change_of_hands(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    user_applies(api, gpu={"count": 0})
+    operator = Operator(cluster)
+    await operator.reconcile()
+    refused(api, {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"})
+    await operator.reconcile()
+    told = await lease(cluster)
+    me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
+    async with await ApiCluster.connect(FIELD_MANAGER) as balancer:
+        await balancer.apply(manifest(KEY.namespace, "chat-balancer", me, told, datetime.now(UTC)))
+    taken = await lease(cluster)
+    refused(api)
+    await operator.reconcile()
+    forgotten = await lease(cluster)
+
+    assert told.obstacle == Obstacle("PodsRefused", "exceeded quota", lasting=False)
+    assert (taken.holder, taken.obstacle) == (me, told.obstacle)
+    assert (forgotten.holder, forgotten.obstacle) == (me, None)
+
+
+def refused(api: ApiServer, *conditions: Manifest) -> None:
+    """The controller manager says these conditions of the replicas' Deployment."""
+    said = json.dumps({"status": {"conditions": conditions}})
+    patched = api.kubectl(
+        *("patch", "deployment", "chat-replicas", "--subresource=status"),
+        *("--type=merge", "--patch", said),
+    )
+    assert patched.returncode == 0, patched.stderr
+
+
+async def lease(cluster: ApiCluster) -> Held:
+    """What the balancers read in their Lease."""
+    found = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
+    assert found is not None
+    return Held.read(found)
 
 
 LEASE: Manifest = {

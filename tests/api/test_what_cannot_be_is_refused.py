@@ -351,6 +351,47 @@ BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
     ),
 ]
 
+AT_EIGHT = "0 8 * * *"
+
+NO_CRONS = (
+    *("", "soon", "@daily", "0 8 * *", "0 8 * * * *", "60 8 * * *", "0 24 * * *", "0 8 0 * *"),
+    *("0 8 * 13 *", "0 8 * * 8", "0 8 * * FRE", "*/0 8 * * *", "0  8 * *"),
+)
+
+BAD_SCHEDULES: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"autoscaling": {"maxReplicas": 2, "schedules": [schedule]}},
+        f"spec.autoscaling{field}",
+        sentence,
+    )
+    for schedule, field, sentence in (
+        ({"cron": AT_EIGHT}, ".schedules[0]", "set minReplicas, maxReplicas or"),
+        (
+            {"cron": AT_EIGHT, "minReplicas": 3},
+            "",
+            "schedules must leave maxReplicas at least minReplicas",
+        ),
+        (
+            {"cron": AT_EIGHT, "minReplicas": 1, "timeZone": "Europe/Brlin"},
+            ".schedules[0].timeZone",
+            "unknown time zone Europe/Brlin",
+        ),
+        (
+            {"cron": AT_EIGHT, "minReplicas": 1, "timeZone": "Local"},
+            ".schedules[0].timeZone",
+            "must be a time zone of the IANA database",
+        ),
+        *(
+            (
+                {"cron": cron, "minReplicas": 1},
+                ".schedules[0].cron",
+                "must be minute, hour, day of month, month and day of week",
+            )
+            for cron in NO_CRONS
+        ),
+    )
+]
+
 BAD_SCALINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"autoscaling": {"maxReplicas": 2, **spec}}, f"spec.autoscaling{field}", sentence)
     for spec, field, sentence in (
@@ -534,6 +575,7 @@ BAD_SERVINGS += [
         *BAD_SERVINGS,
         *BAD_PODS,
         *BAD_SCALINGS,
+        *BAD_SCHEDULES,
     ],
 )
 def test_a_bad_spec_is_refused_by_both_with_a_sentence(
@@ -766,6 +808,17 @@ specs = st.fixed_dictionaries(
                 "minReplicas": mostly(st.integers(0, 3), st.integers(-1, 9)),
                 "targetSlotUtilization": mostly(st.integers(1, 100), st.integers(-1, 102)),
                 "idleSeconds": mostly(st.integers(1, 9), st.just(0)),
+                "schedules": st.lists(
+                    st.fixed_dictionaries(
+                        {"cron": mostly(st.just("5 */2 1,15-20 jan *"), st.just("61 * * * *"))},
+                        optional={
+                            "timeZone": mostly(st.just("Asia/Tokyo"), st.just("Local")),
+                            "minReplicas": mostly(st.integers(0, 3), st.integers(-1, 9)),
+                            "maxReplicas": mostly(st.integers(3, 9), st.integers(-1, 9)),
+                        },
+                    ),
+                    max_size=2,
+                ),
                 "behavior": st.fixed_dictionaries(
                     {},
                     optional={

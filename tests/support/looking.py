@@ -17,27 +17,34 @@ def policy(slots: int = 4, **spec: Any) -> Policy:
     return Policy(slots, Autoscaling.model_validate({"maxReplicas": 3, **spec}))
 
 
-def sample(at: float, demand: int, arrivals: float = 0, seconds: float | None = None) -> Sample:
-    """A look at a balancer whose demand has been the same for long enough."""
+def sample(
+    at: float, demand: int, mean: float | None = None, seconds: float | None = None
+) -> Sample:
+    """A look at a balancer with one ready replica of 4 slots."""
     busy = min(demand, 4)
-    return Sample(at, busy, demand - busy, 0.0, demand, arrivals, seconds)
+    return Sample(at, busy, demand - busy, 0.0, demand, 4, mean, seconds)
 
 
 def played(script: str) -> list[Sample]:
     """The samples of a table's second column.
 
     `5 for 90 s, then 1` is a demand of 5 for 90 s and then one look that finds 1; `none for 9 s`
-    is 9 s in which the balancer does not answer; `2 at 0.5/s of 6 s` says what was measured.
+    is 9 s in which the balancer does not answer; `2 of 6 s each` says how long each keeps its slot.
+    The mean is that of the script so far.
     """
-    looks: list[tuple[Any, ...] | None] = []
+    looks: list[tuple[int, float | None] | None] = []
     for part in script.split(", then "):
-        words = re.fullmatch(r"(none|\d+)(?: at ([\d.]+)/s of ([\d.]+) s)?(?: for (\d+) s)?", part)
+        words = re.fullmatch(r"(none|\d+)(?: of ([\d.]+) s each)?(?: for (\d+) s)?", part)
         assert words, part
-        measured = (float(words[2]), float(words[3])) if words[2] else ()
-        look = None if words[1] == "none" else (int(words[1]), *measured)
-        looks += [look] * (int(words[4]) + 1 if words[4] else 1)
-    start = NOW - len(looks) + 1
-    return [sample(start + n, *look) for n, look in enumerate(looks) if look is not None]
+        seconds = float(words[2]) if words[2] else None
+        look = None if words[1] == "none" else (int(words[1]), seconds)
+        looks += [look] * (int(words[3]) + 1 if words[3] else 1)
+    start, samples, total = NOW - len(looks) + 1, list[Sample](), 0
+    for n, look in enumerate(looks):
+        if look is not None:
+            total += look[0]
+            samples.append(sample(start + n, look[0], total / (len(samples) + 1), look[1]))
+    return samples
 
 
 def known(policy: Policy, samples: list[Sample], *changes: Change) -> Known:

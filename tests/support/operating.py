@@ -1,5 +1,6 @@
 """An operator without kopf: a Reconciler on a cluster, with balancers and clock played."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,11 +38,15 @@ class Balancers:
     """What each balancer says at /autoscaling, by host; one that is not in here is unreachable."""
 
     says: dict[str, Any] = field(default_factory=dict)
+    slow: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Those that answer when they are told to."""
     looks: int = 0
 
     async def answer(self, address: str, *, again: bool) -> Any:  # noqa: ARG002
         self.looks += 1
         host, _, _ = address.rpartition(":")
+        if host in self.slow:
+            await self.slow[host].wait()
         if host not in self.says:
             raise ConnectionRefusedError(address)
         return self.says[host]

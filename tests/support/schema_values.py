@@ -46,6 +46,7 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
     "balancer.resources.requests": {"balancer.resources.limits": ABSENT},
     "update.strategy": {"update.maxSurge": ABSENT},
+    "autoscaling.schedules[].maxReplicas": {"autoscaling.schedules[].minReplicas": 0},
     "balancer.routes[]": {"balancer.routes": ["/tokenize"]},
     "placement.tolerations[].value": {"placement.tolerations[].operator": "Equal"},
     "placement.tolerations[].tolerationSeconds": {"placement.tolerations[].effect": "NoExecute"},
@@ -67,6 +68,9 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     },
 }
 """What a field, or what it is a part of, needs beside it. A new row needs a reason."""
+
+OTHERS: Mapping[str, Json] = {"autoscaling.schedules[].cron": "0 9 * * *"}
+"""Another value, where the example with one more letter is none."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def values(field: Field) -> list[Json]:
     """What may be tried as a value: ABSENT, its example, what its schema names, and one beside."""
     tried = [ABSENT, field.example, *bounds(field)]
     if isinstance(field.example, str):
-        tried.append(f"{field.example}x")
+        tried.append(OTHERS.get(field.name, f"{field.example}x"))
     return _unlike(tried)
 
 

@@ -1,10 +1,12 @@
 """How many replicas run, as a user bounds it in `spec.autoscaling`."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from slotkeeper.api.rules import Rule, Struct
+from slotkeeper.api.cron import CRON, ever_matches, known_zone
+from slotkeeper.api.rules import Rule, Struct, matches
 
 MAX_REPLICAS = 1000
 
@@ -19,6 +21,12 @@ minReplicas 1 too, where it means nothing."""
 Select = Annotated[Literal["Max", "Min", "Disabled"], Field(json_schema_extra={"maxLength": 8})]
 
 Window = Annotated[int, Field(ge=0, le=3600, json_schema_extra=_INT32)]
+
+
+_TO_ZERO = (
+    "(self.minReplicas == 0 || "
+    "(has(self.schedules) && self.schedules.exists(each, each.?minReplicas.orValue(1) == 0)))"
+)
 
 
 class ScalingPolicy(Struct):
@@ -86,6 +94,49 @@ class Behavior(Struct):
     Example: {stabilizationWindowSeconds: 60}"""
 
 
+class Schedule(Struct):
+    """Other bounds from a certain time on."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.minReplicas) || has(self.maxReplicas)",
+            "set minReplicas, maxReplicas or both: a schedule that sets neither changes nothing",
+            lambda schedule: (schedule.min_replicas, schedule.max_replicas) != (None, None),
+        ),
+    )
+
+    cron: Annotated[
+        str,
+        Field(max_length=128),
+        matches(
+            CRON,
+            "must be minute, hour, day of month, month and day of week, such as '0 8 * * MON-FRI'",
+        ),
+        ever_matches,
+    ]
+    """From when on the bounds hold: minute, hour, day of month, month and day of week, as in a
+    CronJob. They hold until another of the schedules begins. Example: 0 8 * * MON-FRI"""
+
+    time_zone: Annotated[str, Field(max_length=64), known_zone] = "Etc/UTC"
+    """Time zone of cron, by its name in the IANA database. Where clocks are put forward, a time
+    that is left out counts as the one after. Default: Etc/UTC. Example: Europe/Berlin"""
+
+    min_replicas: Replicas | None = None
+    """autoscaling.minReplicas from then on, 0 to 1000. Default: as autoscaling.minReplicas.
+    Example: 4"""
+
+    max_replicas: Annotated[Replicas, Field(ge=1)] | None = None
+    """autoscaling.maxReplicas from then on, 1 to 1000. Default: as autoscaling.maxReplicas.
+    Example: 12"""
+
+
+class Bounds(NamedTuple):
+    """The fewest and the most replicas that there may be."""
+
+    min_replicas: int
+    max_replicas: int
+
+
 class Autoscaling(Struct):
     """Bounds for the number of replicas, which then follows demand: busy slots and waiting
     requests."""
@@ -97,17 +148,26 @@ class Autoscaling(Struct):
             lambda scaling: scaling.min_replicas <= scaling.max_replicas,
         ),
         Rule(
-            "!has(self.idleSeconds) || self.minReplicas == 0",
-            "idleSeconds is for minReplicas: 0, since without it the last replica never goes",
-            lambda scaling: scaling.idle_seconds is None or scaling.min_replicas == 0,
+            "!has(self.schedules) || self.schedules.all(each, "
+            "each.?minReplicas.orValue(self.minReplicas) <= "
+            "each.?maxReplicas.orValue(self.maxReplicas))",
+            "schedules must leave maxReplicas at least minReplicas: one that a schedule does not "
+            "set is that of autoscaling",
+            lambda scaling: all(
+                bounds.min_replicas <= bounds.max_replicas for bounds in scaling.all_bounds()
+            ),
         ),
         Rule(
-            "self.minReplicas > 0 || "
-            "self.?behavior.?scaleUp.?selectPolicy.orValue('Max') != 'Disabled'",
+            f"!has(self.idleSeconds) || {_TO_ZERO}",
+            "idleSeconds is for minReplicas: 0, since without it the last replica never goes",
+            lambda scaling: scaling.idle_seconds is None or scaling.may_be_zero,
+        ),
+        Rule(
+            f"!({_TO_ZERO}) || self.?behavior.?scaleUp.?selectPolicy.orValue('Max') != 'Disabled'",
             "minReplicas must not be 0 where behavior.scaleUp.selectPolicy is Disabled: no replica "
             "could ever come",
             lambda scaling: (
-                scaling.min_replicas > 0 or scaling.behavior.scale_up.select_policy != "Disabled"
+                not scaling.may_be_zero or scaling.behavior.scale_up.select_policy != "Disabled"
             ),
         ),
     )
@@ -121,15 +181,15 @@ class Autoscaling(Struct):
     """Replicas that run at most, however many requests wait, 1 to 1000. Example: 4"""
 
     target_slot_utilization: Annotated[int, Field(ge=1, le=100, json_schema_extra=_INT32)] = 80
-    """Percent of the slots, 1 to 100, that demand may take before a replica is added. What is left
-    takes the requests that come while the next one loads. 100 is the cheapest: one is added only
-    when requests wait; best where a replica has a single slot. Default: 80. Example: 100"""
+    """Percent of the slots, 1 to 100, that demand may take on average, over ten minutes, before a
+    replica is added. What is left takes what comes at once and what comes while the next one loads.
+    A request that finds no slot adds one, whatever this says. Default: 80. Example: 60"""
 
     max_wait_seconds: Annotated[int, Field(ge=1, le=3600, json_schema_extra=_INT32)] = 10
-    """Seconds, 1 to 3600, that a request may have to wait for a slot on average; a replica is added
-    where more is expected. It is computed from how many requests came in the last minute and how
-    long each has lately kept its slot, so that it says nothing before some have ended. Default: 10,
-    about as long as people look at an empty page. Example: 2"""
+    """Seconds, 1 to 3600, that a request may have to wait for a slot; a replica is added where more
+    than one in twenty is expected to wait longer. It is computed from the demand of ten minutes and
+    how long each request has lately kept its slot, so that it says nothing before some have ended.
+    Default: 10, about as long as people look at an empty page. Example: 2"""
 
     idle_seconds: Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)] | None = None
     """Seconds without any request, 1 to 86400, after which no replica is left where minReplicas is
@@ -140,3 +200,28 @@ class Autoscaling(Struct):
     """How fast the number of replicas follows, with the fields of autoscaling/v2. Default: more
     come at once; they go when fewer have been enough for five minutes.
     Example: {scaleDown: {stabilizationWindowSeconds: 60}}"""
+
+    schedules: Annotated[list[Schedule], Field(max_length=16)] = Field(default_factory=list)
+    """Other bounds for known busy and quiet hours, up to 16: of those whose time has come, the last
+    to come holds, and of two that come together the later in the list. Before the first of them
+    has come, minReplicas and maxReplicas hold. Default: none.
+    Example: [{cron: 0 8 * * MON-FRI, minReplicas: 4}, {cron: 0 19 * * MON-FRI, minReplicas: 0}]"""
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether a time may come with no replica at all."""
+        return any(bounds.min_replicas == 0 for bounds in self.all_bounds())
+
+    def all_bounds(self) -> Iterator[Bounds]:
+        """The bounds outside of all schedules, and those of each."""
+        yield self.bounds(None)
+        yield from map(self.bounds, self.schedules)
+
+    def bounds(self, schedule: Schedule | None) -> Bounds:
+        """The bounds while this schedule holds, or (None) none does."""
+        least = schedule.min_replicas if schedule else None
+        most = schedule.max_replicas if schedule else None
+        return Bounds(
+            self.min_replicas if least is None else least,
+            self.max_replicas if most is None else most,
+        )

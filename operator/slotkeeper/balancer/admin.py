@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-from slotkeeper.balancer import shared
+from slotkeeper.balancer import inspection, shared
 from slotkeeper.balancer.answers import PROMETHEUS
+from slotkeeper.balancer.onlookers import Onlookers
 from slotkeeper.balancer.proxy import Proxy
 from slotkeeper.balancer.succession import Succession
 from slotkeeper.wire.errors import Refusal
@@ -19,12 +20,14 @@ class Admin:
         self.ready = self.ending = False
         self.succession: Succession | None = None
         self._proxy = proxy
+        self._onlookers = Onlookers(proxy.autoscaling)
+        proxy.on_wait = self._onlookers.tell
         self._pages: dict[bytes, Callable[[], Answer]] = {
             b"/metrics": self._metrics,
             b"/ready": self._readiness,
             b"/healthz": lambda: json_answer(200, {"status": "ok"}),
             b"/autoscaling": proxy.autoscaling,
-            b"/debug/queue": proxy.queue,
+            b"/debug/queue": self._queue,
         }
 
     def handle(self, exchange: Exchange) -> None:
@@ -42,19 +45,45 @@ class Admin:
             )
         elif self.succession and not self._proxy.leads and shared.concerns_all(exchange.request):
             self._proxy.spawn(shared.answer(exchange, self.succession))
+        elif self._sleeps and (seconds := _patience(exchange.request)):
+            self._onlookers.hold(exchange, seconds)
         else:
             exchange.answer(page())
 
+    @property
+    def _sleeps(self) -> bool:
+        """There is no replica here, and nobody who waits for one."""
+        proxy = self._proxy
+        return proxy.leads and not (proxy.dispatcher.usable or proxy.waits)
+
     def _metrics(self) -> Answer:
         return Answer(200, self._proxy.metrics.text(), PROMETHEUS)
+
+    def _queue(self) -> Answer:
+        return inspection.queue(self._proxy.dispatcher, self._proxy.now())
 
     def _readiness(self) -> Answer:
         ready = self.ready and not (self.ending or self._proxy.draining)
         return json_answer(200 if ready else 503, {"ready": ready})
 
 
+def _patience(request: Request) -> float:
+    """How many seconds whoever asks for the demand would wait for some: 0 unless it says so."""
+    if request.path != b"/autoscaling":
+        return 0.0
+    try:
+        seconds = float(_parameter(request, "wait"))
+    except ValueError:
+        return 0.0
+    return seconds if seconds > 0 else 0.0  # also where it is no number
+
+
 def _peer(succession: Succession, request: Request) -> Answer:
     """What another balancer asks: whether this one is there and hands out the slots."""
-    query = parse_qs(request.target.partition(b"?")[2].decode("ascii", "replace"))
-    leads = succession.asked(query.get("identity", [""])[0])
+    leads = succession.asked(_parameter(request, "identity"))
     return json_answer(200, {"identity": succession.me.identity, "leads": leads})
+
+
+def _parameter(request: Request, name: str) -> str:
+    query = parse_qs(request.target.partition(b"?")[2].decode("ascii", "replace"))
+    return query.get(name, [""])[0]

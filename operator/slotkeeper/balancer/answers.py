@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slotkeeper.balancer.policy import Dispatcher
+from slotkeeper.balancer.policy import Dispatcher, RecentDemand
 from slotkeeper.balancer.routes import Route
 from slotkeeper.balancer.tokens import Tokens
 from slotkeeper.wire.errors import Refusal
@@ -109,7 +109,9 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
     return Answer(200, text.encode(), PROMETHEUS)
 
 
-def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float, *, leads: bool) -> Answer:
+def autoscaling(
+    dispatcher: Dispatcher[Any], demand: RecentDemand, now: float, *, leads: bool
+) -> Answer:
     """The demand, for whoever decides on replicas; `leads`: slots are handed out here.
 
     What a balancer that does not lead still has on replicas, the one that does counts as well.
@@ -124,8 +126,10 @@ def autoscaling(dispatcher: Dispatcher[Any], peak: int, now: float, *, leads: bo
             "waiting": waiting,
             "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
             "replicas": sum(1 for _ in dispatcher.accepting()),
+            "busyByReplica": dispatcher.held() if leads else {},
             "demand": busy + waiting,
-            "peakDemand": max(peak, busy + waiting),
+            "peakDemand": max(demand.peak(now), busy + waiting),
+            "meanDemand": round(demand.mean(now), 3),
             "arrivalsPerSecond": round(dispatcher.arrivals.rate(now), 3),
             "slotSeconds": None if held is None else round(held, 3),
         },

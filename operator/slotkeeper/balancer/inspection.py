@@ -1,5 +1,6 @@
 """What people are shown of the queue: whose requests wait, how long, for what; and no prompts."""
 
+from dataclasses import asdict
 from typing import Any
 
 from slotkeeper.balancer.policy import Dispatcher, Replica, Standing, Ticket
@@ -41,6 +42,7 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
                 }
                 for position, ticket in enumerate(tickets[:_MOST], start=1)
             ],
+            "obstacle": asdict(dispatcher.obstacle) if dispatcher.obstacle else None,
             "replicas": [_replica(dispatcher, each) for each in dispatcher.replicas.values()],
         },
     )

@@ -3,19 +3,26 @@
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from slotkeeper.api.obstacle import Obstacle
-from slotkeeper.balancer import answers, cors, inspection, relay
+from slotkeeper.balancer import answers, cors, relay
 from slotkeeper.balancer.accounts import Accounts
 from slotkeeper.balancer.callers import Callers
 from slotkeeper.balancer.forward import NOT_PASSED_ON, Forward
 from slotkeeper.balancer.gate import ClientGate
 from slotkeeper.balancer.heartbeats import Heartbeats
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import LOOKED_AT, Dispatcher, Ladder, PeakDemand, QueueFull, ladder
+from slotkeeper.balancer.policy import (
+    LOOKED_AT,
+    Dispatcher,
+    Ladder,
+    QueueFull,
+    RecentDemand,
+    ladder,
+)
 from slotkeeper.balancer.record import AccessLog
 from slotkeeper.balancer.replicas import Patience, Replicas
 from slotkeeper.balancer.routes import KEEPS_PROMPT, OWN, STREAMS, Route
@@ -48,7 +55,7 @@ class Proxy:
     ) -> None:
         self.dispatcher = dispatcher
         self.metrics = metrics = Metrics(dispatcher)
-        self.peak = PeakDemand()
+        self.demand = RecentDemand()
         self.replicas = Replicas(dispatcher, metrics, self.pump, slots=slots, patience=patience)
         self.heartbeats = Heartbeats(
             self.spawn, lambda forward: dispatcher.queue.position(forward.ticket)
@@ -60,6 +67,8 @@ class Proxy:
         """Until when that is known for sure: after it, nothing is handed out."""
         self.active: set[Forward] = set()
         """Requests that are waiting or running."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when a request has come and waits."""
         self._wanted: dict[str, bool] = {}
         self._paused = False
         self._relay: tuple[str, Pool] | None = None
@@ -121,6 +130,7 @@ class Proxy:
         forward.position = self.dispatcher.queue.position(forward.ticket)
         if forward.position:
             self.wait(forward)
+            self.on_wait()
 
     def wait(self, forward: Forward) -> None:
         """A request waits: give it signs of life if it may be answered with a stream."""
@@ -151,7 +161,7 @@ class Proxy:
         if self.leads:
             self.leads, self._paused = False, False
             self.metrics.leads.set(0)
-            self.peak = PeakDemand()
+            self.demand = RecentDemand()
             self.replicas.change({})
         if peer == (self._relay and self._relay[0]):
             return
@@ -230,11 +240,7 @@ class Proxy:
     def autoscaling(self) -> Answer:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        return answers.autoscaling(self.dispatcher, self.peak.peak(now), now, leads=self.leads)
-
-    def queue(self) -> Answer:
-        """Who waits for what, for people."""
-        return inspection.queue(self.dispatcher, self.now())
+        return answers.autoscaling(self.dispatcher, self.demand, now, leads=self.leads)
 
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
@@ -263,7 +269,7 @@ class Proxy:
                 ticket.payload.relay(*self._relay)
         elif self.leads and not self._paused and now < self.sure_until:
             claims = self.dispatcher.claims(now)
-            self.peak.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+            self.demand.note(self.dispatcher.busy + self.dispatcher.waiting, now)
             for claim in claims:
                 claim.ticket.payload.start(claim)
         self._watch_time()

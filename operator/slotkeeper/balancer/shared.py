@@ -15,15 +15,16 @@ from slotkeeper.wire.message import Answer, Request
 
 PATH = b"/autoscaling"
 OWN = b"own"
-"""Query of whoever wants the numbers of the very balancer that is asked: the operator, which asks
-all of them, and one that stands by, so that no question goes round in circles."""
+"""In the query of whoever wants the numbers of the very balancer that is asked: the operator, which
+asks all of them, and one that stands by, so that no question goes round in circles."""
 
 _SECONDS = 1.0
 
 
 def concerns_all(request: Request) -> bool:
     """What is asked for is the server's, and not this balancer's alone."""
-    return request.path == PATH and request.target.partition(b"?")[2] != OWN
+    asked = request.target.partition(b"?")[2].split(b"&")
+    return request.path == PATH and OWN not in asked
 
 
 async def answer(exchange: Exchange, succession: Succession) -> None:

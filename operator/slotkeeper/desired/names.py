@@ -34,6 +34,8 @@ SERVER_LABEL = f"{GROUP}/server"
 COMPONENT_LABEL = f"{GROUP}/component"
 WORKER_LABEL = f"{GROUP}/worker"
 """Which of its replica's workers a pod is, counted from 0."""
+DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
+
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 """Which of its StatefulSet's pods a pod is, as Kubernetes writes it."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"

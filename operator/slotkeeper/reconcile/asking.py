@@ -8,6 +8,10 @@ import aiohttp
 
 from slotkeeper.reconcile.demand import LOOK_SECONDS, Ask
 
+HOLD_SECONDS = 0.75
+"""For how long a balancer without replicas may keep an answer back, until a request comes: whoever
+wakes a server is then seen at once. The rest of a look's second is for a machine that is busy."""
+
 
 @asynccontextmanager
 async def asking() -> AsyncIterator[Ask]:
@@ -25,9 +29,9 @@ async def asking() -> AsyncIterator[Ask]:
     ):
 
         async def ask(address: str, *, again: bool) -> Any:
-            session = often if again else seldom
-            # Each its own: else one that stands by says what the one that leads says too.
-            url = f"http://{address}/autoscaling?own"
+            session, query = (often, f"own&wait={HOLD_SECONDS}") if again else (seldom, "own")
+            # Each its own numbers: else one that stands by says what the one that leads says too.
+            url = f"http://{address}/autoscaling?{query}"
             try:
                 async with session.get(url) as response:
                     response.raise_for_status()

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.reconcile.pods import is_ready
+from slotkeeper.reconcile.pods import address, is_ready
 from slotkeeper.reconcile.queue import Key
 from slotkeeper.reconcile.rhythm import Rhythm, chosen
 from slotkeeper.scaling.decide import Known
@@ -46,10 +46,10 @@ class Reading:
     """What a server's balancer said at one moment."""
 
     sample: Sample
-    total: int
-    """Slots of the ready replicas."""
     leads: bool = True
     """The balancer hands out the slots."""
+    busy: Mapping[str, int] | None = None
+    """Slots that work by replica (HOST:PORT), of those that have any; None where it is not told."""
 
 
 @dataclass
@@ -125,30 +125,43 @@ class Demand:
             return True
         return watched.newest is None and self._now() - watched.since < SETTLING_SECONDS
 
-    async def look(self) -> None:
-        """Read every balancer that is due."""
-        now = self._now()
-        there = [watched for watched in self._watched.values() if watched.addresses]
-        due = chosen(there, lambda watched: watched.rhythm, now)
-        await asyncio.gather(*(self._look(watched, now) for watched in due))
+    async def look(self, heard: Callable[[Key], object] = lambda _: None) -> None:
+        """Read every balancer that is due; `heard` is called with each server that was heard of.
 
-    async def _look(self, watched: _Watched, now: float) -> None:
-        often = watched.rhythm.urgent
-        asked = await asyncio.gather(
-            *(self._ask(address, again=often) for address in watched.addresses)
-        )
-        said = [reading for reading in asked if reading]
+        At once, since one without replicas answers when a request comes, or late in the look.
+        """
+        now = self._now()
+        there = [(key, watched) for key, watched in self._watched.items() if watched.addresses]
+        due = chosen(there, lambda each: each[1].rhythm, now)
+        await asyncio.gather(*(self._look(*each, now, heard) for each in due))
+
+    async def _look(
+        self, key: Key, watched: _Watched, now: float, heard: Callable[[Key], object]
+    ) -> None:
+        said = await self._ask_all(watched, again=watched.rhythm.urgent)
         watched.rhythm.looked(now, answered=bool(said))
-        # One that stands by has only what it holds itself: without the one that leads its numbers
-        # would be too low, and without its own the other's are right but for a moment's requests.
-        if not any(reading.leads for reading in said):
-            return
         newest = _together(said, self._now())
+        if newest is None:
+            return
         watched.newest = newest
         if policy := watched.policy:
             watched.history = watched.history.noted(
                 newest.sample.at, policy.asked(newest.sample), keep=policy.keep_seconds
             )
+        if self._watched.get(key) is watched:
+            heard(key)
+
+    async def now(self, key: Key) -> Reading | None:
+        """What the balancers say at this moment, for what cannot wait for the next look."""
+        watched = self._watched.get(key)
+        said = await self._ask_all(watched, again=False) if watched else []
+        return _together(said, self._now())
+
+    async def _ask_all(self, watched: _Watched, *, again: bool) -> list[Reading]:
+        asked = await asyncio.gather(
+            *(self._ask(address, again=again) for address in watched.addresses)
+        )
+        return [reading for reading in asked if reading]
 
     async def _ask(self, address: str, *, again: bool) -> Reading | None:
         try:
@@ -159,11 +172,12 @@ class Demand:
                 waiting=int(said["waiting"]),
                 oldest_wait=float(said["oldestWaitSeconds"]),
                 peak=int(said["peakDemand"]),
+                total=int(said["slots"]["total"]),
                 # A balancer of an older release does not measure these.
-                arrivals=float(said.get("arrivalsPerSecond", 0)),
-                slot_seconds=_seconds(said.get("slotSeconds")),
+                mean=_number(said.get("meanDemand")),
+                slot_seconds=_number(said.get("slotSeconds")),
             )
-            return Reading(sample, int(said["slots"]["total"]), leads=bool(said["leads"]))
+            return Reading(sample, bool(said["leads"]), said.get("busyByReplica"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
@@ -171,28 +185,30 @@ class Demand:
 
 def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:
     """Where the ready ones of these pods tell their numbers."""
-    hosts = [pod["status"]["podIP"] for pod in balancer_pods if is_ready(pod)]
-    return [
-        f"{f'[{host}]' if ':' in host else host}:{names.METRICS_PORT}" for host in sorted(hosts)
-    ]
+    return sorted(address(pod, names.METRICS_PORT) for pod in balancer_pods if is_ready(pod))
 
 
-def _seconds(said: Any) -> float | None:
+def _number(said: Any) -> float | None:
     return None if said is None else float(said)
 
 
-def _together(readings: Sequence[Reading], now: float) -> Reading:
-    samples = [reading.sample for reading in readings]
+def _together(readings: Sequence[Reading], now: float) -> Reading | None:
+    # One that stands by has only what it holds itself: without the one that leads its numbers would
+    # be too low, and without its own the other's are right but for a moment's requests.
+    leader = next((reading for reading in readings if reading.leads), None)
+    if leader is None:
+        return None
     # What one that stands by passes on, the other one counts as its own.
-    leading = next(reading.sample for reading in readings if reading.leads)
+    samples, leading = [reading.sample for reading in readings], leader.sample
     sample = Sample(
         at=now,
         busy=sum(sample.busy for sample in samples),
         waiting=sum(sample.waiting for sample in samples),
         oldest_wait=max(sample.oldest_wait for sample in samples),
         peak=sum(sample.peak for sample in samples),
-        arrivals=leading.arrivals,
+        # At most one counts them: those that stand by have none to hand out.
+        total=max(sample.total for sample in samples),
+        mean=leading.mean,
         slot_seconds=leading.slot_seconds,
     )
-    # At most one counts them: those that stand by have none to hand out.
-    return Reading(sample, total=max(reading.total for reading in readings))
+    return Reading(sample, busy=leader.busy)

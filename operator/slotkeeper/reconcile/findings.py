@@ -23,7 +23,7 @@ from slotkeeper.reconcile.pods import (
     pods_trouble,
     refusal,
 )
-from slotkeeper.reconcile.scale import BY_HAND, Scaling
+from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ def findings(server: LlamaServer, observed: Observed, scaling: Scaling) -> list[
     refused = observed.refused
     if server.spec.suspend and not refused:
         return _suspended(observed.fought)
-    parts = [_model(server, observed), _replicas(server, observed), _balancer(server, observed)]
+    parts = [
+        _model(server, observed),
+        _replicas(server, observed, scaling.wanted),
+        _balancer(server, observed),
+    ]
     scales = _scaling(server, scaling)
     return [
         _ready(server, [part.finding for part in parts], refused),
@@ -130,7 +134,7 @@ def _too_long(server: LlamaServer, observed: Observed) -> str:
     return f"; it was trained for {trained} tokens, contextPerSlot is {wanted}"
 
 
-def _replicas(server: LlamaServer, observed: Observed) -> Part:
+def _replicas(server: LlamaServer, observed: Observed, wanted: Wanted) -> Part:
     kind = ConditionType.REPLICAS_READY
     if observed.replicas is None:
         return Part(_finding(kind, "False", Reason.PENDING, "no replica has been started"))
@@ -142,11 +146,10 @@ def _replicas(server: LlamaServer, observed: Observed) -> Part:
         # Kubernetes has yet to count what the scaler asked for: that makes nothing less ready.
         said = Finding(kind, before["status"], before["reason"], before["message"])
         return Part(said, failure)
-    bounds = server.spec.autoscaling
     # More than the least is the scaler's business: a busy server that grows is no less ready.
     # But the first one of none is what its requests wait for.
-    least = max(bounds.min_replicas, min(observed.current or 0, 1)) if bounds else None
-    needed = server.spec.replicas if least is None else least
+    first = 0 if wanted.reason in BY_HAND else min(observed.current or 0, 1)
+    needed = max(wanted.least, first)
     ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
     counted = f"{ready} of {observed.current} replicas ready"
     rest = f"; {failure.message}" if failure else ""

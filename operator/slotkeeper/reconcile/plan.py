@@ -33,6 +33,11 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)
 
+    @property
+    def creates(self) -> bool:
+        """Whether something is to be made that is not there."""
+        return any("uid" not in manifest["metadata"] for manifest in self.apply)
+
 
 def plan_changes(
     desired: Iterable[Manifest],

@@ -37,6 +37,12 @@ def is_ready(pod: Manifest) -> bool:
     return _condition(pod, "Ready").get("status") == "True"
 
 
+def address(pod: Manifest, port: int) -> str:
+    """HOST:PORT of a pod that has an address."""
+    host = pod["status"]["podIP"]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def first_trouble(pods: Sequence[Manifest], gpu: Gpu) -> Trouble | None:
     """The first trouble of these pods; None where all of them are well or on their way."""
     troubles = (trouble(pod, gpu) for pod in pods if not is_ready(pod))

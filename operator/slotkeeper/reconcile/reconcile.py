@@ -1,6 +1,7 @@
 """One server, from what is to what should be: observe, decide, plan, apply, say."""
 
 import logging
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from slotkeeper.api.conditions import Finding
@@ -17,6 +18,7 @@ from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand import Demand, addresses
 from slotkeeper.reconcile.events import Happening, event
 from slotkeeper.reconcile.fights import Fights
+from slotkeeper.reconcile.idlest import prefer_idlest
 from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
@@ -80,15 +82,20 @@ class Reconciler:
         """The valid servers that there are."""
         return list(self._known)
 
-    def stirring(self) -> list[Key]:
-        """The servers that time has come for: another decision on their replicas, or a child that
-        is fought over is due."""
-        decisions = [key for key, known in self._known.items() if self._stirs(key, known)]
+    def stirring(self, besides: Container[Key] = ()) -> list[Key]:
+        """The servers that time has come for: those that stir, `besides` some that were looked at,
+        and those with a child that is fought over and due."""
+        decisions = [key for key in self._known if key not in besides and self.stirs(key)]
         return decisions + self.fights.stirring()
 
     def outdated(self) -> list[Key]:
         """The servers whose status shows other numbers than their balancers tell."""
         return [key for key, known in self._known.items() if self._is_outdated(key, known)]
+
+    def stirs(self, key: Key) -> bool:
+        """Whether there is another decision on a server's replicas, by its numbers or by time."""
+        known = self._known.get(key)
+        return known is not None and self._decides_anew(key, known)
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
@@ -115,10 +122,14 @@ class Reconciler:
         error: Exception | None = None
         happened: list[Happening] = []
         if plan:
-            if _misses_children(seen, plan) and not await self._is_there(seen.raw):
+            had_its_own = "observedGeneration" in seen.server.status
+            if had_its_own and plan.creates and not await self._is_there(seen.raw):
                 # The store knows it now.
                 await self.reconcile(key)
                 return
+            if scaling.change < 0 and not seen.server.spec.workers:
+                pods, reading = seen.observed.replica_pods, await self._demand.now(key)
+                await prefer_idlest(self._cluster, self._store, pods, reading)
             try:
                 plan, applied = await self._carry_out(key, plan)
                 happened = self.fights.undone(key, applied.put_right, applied.resisted)
@@ -186,7 +197,8 @@ class Reconciler:
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
         self._known[key] = Known(server, observed.current)
-        self._demand.watch(key, addresses(observed.balancer_pods), policy_of(server))
+        policy = policy_of(server, self._clock.wall())
+        self._demand.watch(key, addresses(observed.balancer_pods), policy)
         return Seen(raw, server, observed)
 
     async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
@@ -211,7 +223,8 @@ class Reconciler:
         self.fights.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
-        return wanted(server, current, self._demand.known(key), now=self._clock.monotonic())
+        now, today = self._clock.monotonic(), self._clock.wall()
+        return wanted(server, current, self._demand.known(key), now=now, today=today)
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)
@@ -272,10 +285,10 @@ class Reconciler:
         reading, shown = self._demand.newest(key), known.server.status
         if not reading:
             return False
-        numbers = {"total": reading.total, "busy": reading.sample.busy}
+        numbers = {"total": reading.sample.total, "busy": reading.sample.busy}
         return numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting")
 
-    def _stirs(self, key: Key, known: Known) -> bool:
+    def _decides_anew(self, key: Key, known: Known) -> bool:
         shown = known.server.status
         decision = self._wanted(key, known.server, known.current)
         if decision.reason in BY_HAND or self._demand.is_settling(key):
@@ -284,9 +297,3 @@ class Reconciler:
         return decision.replicas != known.current or decision.reason != shown.get(
             "scaling", {}
         ).get("reason")
-
-
-def _misses_children(seen: Seen, plan: Plan) -> bool:
-    """Whether children are to be made for a server that had its own before."""
-    creates = any("uid" not in manifest["metadata"] for manifest in plan.apply)
-    return creates and "observedGeneration" in seen.server.status

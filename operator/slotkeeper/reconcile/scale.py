@@ -1,6 +1,7 @@
 """How many replicas a server should have now. Pure."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.scaling.decide import Known, decide
@@ -21,6 +22,8 @@ class Wanted:
     message: str
     informed: bool = True
     """Whether whoever decides knew what there is to know."""
+    least: int = 0
+    """How many there are without any demand."""
 
 
 @dataclass(frozen=True)
@@ -44,30 +47,40 @@ class Scaling:
         return self.change != 0
 
 
-def policy_of(server: LlamaServer) -> Policy | None:
-    """What decisions on this server's replicas keep to; None where demand has no say in them."""
+def policy_of(server: LlamaServer, today: datetime) -> Policy | None:
+    """What decisions on this server's replicas keep to at that time of `today`; None where demand
+    has no say in them."""
     spec = server.spec
     if spec.suspend or spec.autoscaling is None:
         return None
-    return Policy(spec.slots, spec.autoscaling)
+    return Policy.at(spec.slots, spec.autoscaling, today)
 
 
-def wanted(server: LlamaServer, current: int | None, known: Known, *, now: float) -> Wanted:
+def wanted(
+    server: LlamaServer, current: int | None, known: Known, *, now: float, today: datetime
+) -> Wanted:
     """As many as spec.replicas says, or, where autoscaling is set, as demand asks for.
 
     None at all while the server is suspended.
 
+    `now` is on the clock of the samples, in seconds, and `today` the same moment by the calendar.
     `current` is what the Deployment is set to; None without one: then it starts from what was
     wanted last, so that a Deployment that somebody deleted comes back as large as it was.
     """
     if server.spec.suspend:
         return Wanted(0, SUSPENDED, "spec.suspend is true")
-    policy = policy_of(server)
+    policy = policy_of(server, today)
     if policy is None:
         replicas = server.spec.replicas
-        return Wanted(replicas, FIXED, f"spec.replicas is {replicas}")
+        return Wanted(replicas, FIXED, f"spec.replicas is {replicas}", least=replicas)
     if current is None:
         before = server.status.get("scaling") or {}
         current = policy.bounded(before.get("wanted", policy.spec.min_replicas))
     decision = decide(policy, known, current=current, now=now)
-    return Wanted(decision.replicas, decision.reason.value, decision.message, decision.informed)
+    return Wanted(
+        decision.replicas,
+        decision.reason.value,
+        decision.message,
+        decision.informed,
+        policy.spec.min_replicas,
+    )

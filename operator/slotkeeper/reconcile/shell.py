@@ -94,11 +94,16 @@ class Shell:
 
     async def look(self) -> None:
         """Look at the balancers; wake the servers of which they say something new."""
-        await self.demand.look()
-        # Numbers are no reason to try again what has just failed.
-        for key in self.reconciler.stirring():
-            if not self.queue.is_failing(key):
-                self.queue.add(key)
+        heard = set[Key]()
+
+        def hear(key: Key) -> None:
+            heard.add(key)
+            if self.reconciler.stirs(key):
+                self._decide(key)
+
+        await self.demand.look(hear)
+        for key in self.reconciler.stirring(besides=heard):
+            self._decide(key)
         for key in self.reconciler.outdated():
             if not self.queue.is_failing(key):
                 self.queue.settle(key)
@@ -133,6 +138,11 @@ class Shell:
     async def _list(self, namespace: str | None) -> None:
         _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
         self._add(news)
+
+    def _decide(self, key: Key) -> None:
+        # Numbers are no reason to try again what has just failed.
+        if not self.queue.is_failing(key):
+            self.queue.add(key)
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:

@@ -95,7 +95,7 @@ def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[
     if server.spec.suspend:
         return SlotsStatus(), 0
     if reading:
-        busy, total = reading.sample.busy, reading.total
+        busy, total = reading.sample.busy, reading.sample.total
         return SlotsStatus(total=total, busy=busy), reading.sample.waiting
     before, total = server.status.get("slots", {}), ready * server.spec.slots
     busy = min(before.get("busy", 0), total)

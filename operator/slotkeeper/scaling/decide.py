@@ -14,9 +14,9 @@ class Reason(StrEnum):
     """Why a decision is what it is."""
 
     DEMAND = "Demand"
-    """Demand takes more than targetSlotUtilization of the slots."""
+    """Requests wait, or the mean demand takes more than targetSlotUtilization of the slots."""
     WAIT = "Wait"
-    """Requests are expected to wait longer than maxWaitSeconds."""
+    """More than one request in twenty is expected to wait longer than maxWaitSeconds."""
     AT_MAXIMUM = "AtMaximum"
     """More replicas are asked for than maxReplicas, and all of those are there."""
     STEADY = "Steady"
@@ -62,23 +62,31 @@ class Known:
 def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decision:
     """Say how many replicas there should be: up at once, down once fewer were enough for long.
 
+    What a look asks for is the fewest replicas that have a slot for each request where some found
+    none, whose slots the mean demand fills up to targetSlotUtilization at most, and with which one
+    request in twenty at most is expected to wait longer than maxWaitSeconds. It comes once all
+    looks of behavior.scaleUp's window have asked for so many; fewer come once none of
+    behavior.scaleDown's has asked for more, and what is busy now fits, too.
+
     `current` is how many replicas there are, ready or not: those that load are counted as coming.
-    What follows is for 4 slots a replica and a look each second; `2 at 0.5/s of 6 s` is a demand
-    of 2 where a request comes every other second and keeps its slot for 6 s.
+    What follows is for 4 slots a replica, of which one is ready, and a look each second; `2 of 6 s
+    each` is a demand of 2 where a request keeps its slot for 6 s. The mean is that of what is said.
 
     With `{maxReplicas: 3, behavior: {scaleDown: {stabilizationWindowSeconds: 60}}}`:
 
     | replicas | demand                                         | wants | reason    |
     |----------|------------------------------------------------|-------|-----------|
     | 1        | 3 for 90 s                                     | 1     | Steady    |
-    | 1        | 3 for 90 s, then 4                             | 2     | Demand    |
-    | 1        | 4                                              | 2     | Demand    |
+    | 1        | 3 for 90 s, then 4                             | 1     | Steady    |
+    | 1        | 3 for 90 s, then 5                             | 2     | Demand    |
+    | 1        | 4 for 90 s                                     | 2     | Demand    |
     | 2        | 6 for 90 s                                     | 2     | Steady    |
     | 1        | 0 for 90 s, then 40                            | 3     | Demand    |
     | 3        | 9 for 90 s                                     | 3     | Steady    |
     | 3        | 40 for 90 s                                    | 3     | AtMaximum |
-    | 2        | 5 for 90 s, then 1 for 59 s                    | 2     | Held      |
-    | 2        | 5 for 90 s, then 1 for 60 s                    | 1     | Quiet     |
+    | 2        | 3 for 90 s, then 5, then 3 for 59 s            | 2     | Held      |
+    | 2        | 3 for 90 s, then 5, then 3 for 60 s            | 1     | Quiet     |
+    | 2        | 3 for 90 s, then 4                             | 2     | Held      |
     | 3        | 5 for 90 s, then 0 for 30 s                    | 2     | Quiet     |
     | 3        | 0 for 90 s                                     | 1     | Quiet     |
     | 2        | 0 for 90 s, then 9, then 0                     | 2     | Held      |
@@ -94,50 +102,54 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
 
     With `{maxReplicas: 4, targetSlotUtilization: 100, maxWaitSeconds: 2}`:
 
-    | replicas | demand                                         | wants | reason    |
-    |----------|------------------------------------------------|-------|-----------|
-    | 1        | 4 for 90 s                                     | 1     | Steady    |
-    | 1        | 4 for 90 s, then 5                             | 2     | Demand    |
-    | 2        | 6 at 0.3/s of 10 s                             | 2     | Steady    |
-    | 2        | 6 at 0.7/s of 10 s                             | 3     | Wait      |
-    | 3        | 6 at 0.7/s of 10 s for 400 s                   | 3     | Steady    |
-    | 3        | 6 at 0.3/s of 10 s for 299 s                   | 3     | Held      |
-    | 3        | 6 at 0.3/s of 10 s for 300 s                   | 2     | Quiet     |
-    | 4        | 9 at 9/s of 10 s                               | 4     | AtMaximum |
+    | replicas | demand                   | wants | reason    |
+    |----------|--------------------------|-------|-----------|
+    | 1        | 4 for 90 s               | 1     | Steady    |
+    | 1        | 4 for 90 s, then 5       | 2     | Demand    |
+    | 1        | 1 of 10 s each           | 1     | Steady    |
+    | 1        | 2 of 10 s each           | 2     | Wait      |
+    | 1        | 2 of 1 s each            | 1     | Steady    |
+    | 2        | 4 of 10 s each           | 2     | Steady    |
+    | 2        | 5 of 10 s each           | 3     | Wait      |
+    | 3        | 5 of 10 s each for 400 s | 3     | Steady    |
+    | 3        | 2 of 1 s each for 299 s  | 3     | Held      |
+    | 3        | 2 of 1 s each for 300 s  | 1     | Quiet     |
+    | 4        | 30 of 10 s each          | 4     | AtMaximum |
 
     With `{minReplicas: 0, maxReplicas: 3, idleSeconds: 20}`:
 
-    | replicas | demand                                         | wants | reason    |
-    |----------|------------------------------------------------|-------|-----------|
-    | 0        | 0 for 90 s                                     | 0     | Steady    |
-    | 0        | 0 for 90 s, then 1                             | 1     | Demand    |
-    | 0        | 0 at 1/s of 9 s                                | 0     | Steady    |
-    | 0        | 9                                              | 3     | Demand    |
-    | 0        | none                                           | 0     | NoNumbers |
-    | 1        | none                                           | 1     | NoNumbers |
-    | 1        | 0                                              | 1     | Held      |
-    | 1        | 1 for 90 s, then 0 for 19 s                    | 1     | Held      |
-    | 1        | 1 for 90 s, then 0 for 20 s                    | 0     | Idle      |
-    | 3        | 9 for 90 s, then 0 at 1/s of 9 s for 20 s      | 0     | Idle      |
-    | 1        | 0 for 19 s, then none for 9 s, then 0 for 9 s  | 1     | Held      |
-    | 1        | 0 for 19 s, then 1                             | 1     | Steady    |
-    | 3        | 1 for 300 s                                    | 1     | Quiet     |
+    | replicas | demand                                        | wants | reason    |
+    |----------|-----------------------------------------------|-------|-----------|
+    | 0        | 0 for 90 s                                    | 0     | Steady    |
+    | 0        | 0 for 90 s, then 1                            | 1     | Demand    |
+    | 0        | 0 of 9 s each                                 | 0     | Steady    |
+    | 0        | 9                                             | 3     | Demand    |
+    | 0        | none                                          | 0     | NoNumbers |
+    | 1        | none                                          | 1     | NoNumbers |
+    | 1        | 0                                             | 1     | Held      |
+    | 1        | 1 for 90 s, then 0 for 19 s                   | 1     | Held      |
+    | 1        | 1 for 90 s, then 0 for 20 s                   | 0     | Idle      |
+    | 3        | 9 for 90 s, then 0 of 9 s each for 20 s       | 0     | Idle      |
+    | 1        | 0 for 19 s, then none for 9 s, then 0 for 9 s | 1     | Held      |
+    | 1        | 0 for 19 s, then 1                            | 1     | Steady    |
+    | 3        | 1 for 300 s                                   | 1     | Quiet     |
 
     With `{maxReplicas: 9, behavior: {scaleUp: {stabilizationWindowSeconds: 30, policies: [{type:
     Pods, value: 2, periodSeconds: 60}]}, scaleDown: {selectPolicy: Disabled}}}`:
 
-    | replicas | demand                                         | wants | reason    |
-    |----------|------------------------------------------------|-------|-----------|
-    | 1        | 0 for 90 s, then 40 for 29 s                   | 1     | Held      |
-    | 1        | 0 for 90 s, then 40 for 30 s                   | 3     | Demand    |
-    | 1        | 0 for 90 s, then 4 for 9 s, then 40 for 29 s   | 2     | Demand    |
-    | 3        | 0 for 400 s                                    | 3     | Limited   |
+    | replicas | demand                                       | wants | reason    |
+    |----------|----------------------------------------------|-------|-----------|
+    | 1        | 0 for 90 s, then 40 for 29 s                 | 1     | Held      |
+    | 1        | 0 for 90 s, then 40 for 30 s                 | 3     | Demand    |
+    | 1        | 0 for 90 s, then 5 for 9 s, then 40 for 29 s | 2     | Demand    |
+    | 3        | 0 for 400 s                                  | 3     | Limited   |
     """
     newest, spec = known.newest, policy.spec
     if newest is None or now - newest.at > LATCH_SECONDS:
         held = policy.bounded(current)
         reason = Reason.NO_NUMBERS if held == current else Reason.BOUNDS
-        message = f"no numbers from the balancer: {_change(current, held)}"
+        bounds = _bounds(policy) if reason is Reason.BOUNDS else ""
+        message = f"no numbers from the balancer{bounds}: {_change(current, held)}"
         return Decision(held, reason, message, informed=False)
     asked, behavior = policy.asked(newest), spec.behavior
     numbers = _numbers(newest, total=policy.slots * current)
@@ -148,6 +160,8 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     least = spec.min_replicas or int(current > 0 or asked > 0)
     held = policy.bounded(current, least=least)
     wanted = policy.bounded(_stable(policy, known, asked, held, now), least=least)
+    # However few are enough on average: they must be enough now, too.
+    wanted = max(wanted, min(policy.at_target(newest.demand), held))
     if wanted >= held:
         limit = highest(behavior.scale_up, known.changes, current=current, now=now)
         replicas = wanted if limit is None else max(held, min(wanted, limit))
@@ -155,8 +169,8 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
         limit = lowest(behavior.scale_down, known.changes, current=current, now=now)
         replicas = min(held, max(wanted, limit))
     if replicas > held or (replicas > current and not spec.min_replicas):
-        by_wait = policy.for_wait(newest) > policy.for_demand(newest)
-        reason = Reason.WAIT if by_wait else Reason.DEMAND
+        others = max(policy.for_demand(newest), policy.for_load(newest))
+        reason = Reason.WAIT if policy.for_wait(newest) > others else Reason.DEMAND
     elif replicas < held:
         reason = Reason.QUIET
     elif held != current:
@@ -201,12 +215,21 @@ def _numbers(sample: Sample, *, total: int) -> str:
 def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> str:
     """What decided, where busy and waiting do not say it."""
     if reason is Reason.WAIT:
-        return f", {sample.arrivals:g}/s that keep a slot for {sample.slot_seconds:.1f} s"
-    if reason is Reason.DEMAND and sample.demand <= total:
-        return f", above {policy.spec.target_slot_utilization} % of {total} slots"
+        late = f"over 5 % would wait for more than {policy.spec.max_wait_seconds} s"
+        return f", {sample.load:.1f} on average for {sample.slot_seconds:.1f} s: {late}"
+    if reason is Reason.DEMAND and policy.for_load(sample) > policy.for_demand(sample):
+        target = policy.spec.target_slot_utilization
+        return f", {sample.load:.1f} on average: above {target} % of {total} slots"
     if reason is Reason.QUIET:
         return f", fewer were enough for {policy.quiet_seconds:g} s"
-    return ""
+    return _bounds(policy) if reason in {Reason.BOUNDS, Reason.AT_MAXIMUM} else ""
+
+
+def _bounds(policy: Policy) -> str:
+    if policy.schedule is None:
+        return ""
+    cron, zone = policy.schedule.cron, policy.schedule.time_zone
+    return f", {policy.spec.min_replicas} to {policy.spec.max_replicas} since {cron} ({zone})"
 
 
 def _change(current: int, replicas: int) -> str:

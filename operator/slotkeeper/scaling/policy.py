@@ -1,12 +1,17 @@
 """What a decision must keep to, and how many replicas one look at a balancer asks for."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from math import ceil
 
-from slotkeeper.api.autoscaling import IDLE_SECONDS, Autoscaling
+from slotkeeper.api.autoscaling import IDLE_SECONDS, Autoscaling, Schedule
 from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
-from slotkeeper.scaling.wait import expected_waits
+from slotkeeper.scaling.schedule import holding
+from slotkeeper.scaling.wait import late_shares
+
+LATE_SHARE = 0.05
+"""The share of requests that may wait longer than maxWaitSeconds."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,16 @@ class Policy:
     slots: int
     """Slots of one replica."""
     spec: Autoscaling
+    """With the bounds that hold now."""
+    schedule: Schedule | None = None
+    """Where those come from; None outside of all schedules."""
+
+    @classmethod
+    def at(cls, slots: int, spec: Autoscaling, now: datetime) -> "Policy":
+        """The policy as it is at this time."""
+        schedule = holding(spec.schedules, now)
+        bounds = spec.bounds(schedule)._asdict()
+        return cls(slots, spec.model_copy(update=bounds), schedule)
 
     @property
     def idle_seconds(self) -> int:
@@ -32,7 +47,7 @@ class Policy:
     def keep_seconds(self) -> float:
         """How far back a decision looks."""
         up = self.spec.behavior.scale_up.stabilization_window_seconds
-        idle = self.idle_seconds if self.spec.min_replicas == 0 else 0
+        idle = self.idle_seconds if self.spec.may_be_zero else 0
         return max(up, self.quiet_seconds, idle)
 
     def bounded(self, replicas: int, *, least: int | None = None) -> int:
@@ -44,20 +59,30 @@ class Policy:
         """How many replicas a look asks for, whatever the bounds are: 0 only without demand."""
         if sample.demand == 0:
             return 0
-        return max(self.for_demand(sample), self.for_wait(sample))
+        return max(self.for_demand(sample), self.for_load(sample), self.for_wait(sample))
 
     def for_demand(self, sample: Sample) -> int:
-        """The fewest replicas whose slots demand fills up to the target, or less."""
-        return ceil(100 * sample.demand / (self.slots * self.spec.target_slot_utilization))
+        """The fewest replicas with a slot for each request, where some of them found none."""
+        if sample.demand <= sample.total:
+            return 1
+        return ceil(sample.demand / self.slots)
+
+    def for_load(self, sample: Sample) -> int:
+        """The fewest replicas whose slots the mean demand fills up to the target, or less."""
+        return self.at_target(sample.load)
+
+    def at_target(self, demand: float) -> int:
+        """The fewest replicas whose slots so much demand fills up to the target, or less."""
+        return ceil(100 * demand / (self.slots * self.spec.target_slot_utilization))
 
     def for_wait(self, sample: Sample) -> int:
-        """The fewest replicas with which requests need not wait longer than they may, on average.
+        """The fewest replicas with which hardly any request should wait longer than it may.
 
         One more than maxReplicas where those are too few; 0 where nothing was measured.
         """
-        if sample.slot_seconds is None:
+        if not sample.slot_seconds:
             return 0
-        most = self.spec.max_replicas
-        waits = islice(expected_waits(sample.arrivals, sample.slot_seconds, self.slots), most)
-        short = (n for n, wait in enumerate(waits, 1) if wait <= self.spec.max_wait_seconds)
-        return next(short, most + 1)
+        most, may = self.spec.max_replicas, self.spec.max_wait_seconds
+        shares = islice(late_shares(sample.load, sample.slot_seconds, self.slots, may), most)
+        enough = (n for n, late in enumerate(shares, 1) if late <= LATE_SHARE)
+        return next(enough, most + 1)

@@ -21,8 +21,10 @@ class Sample:
     peak: int
     """Highest demand within the last LATCH_SECONDS, so that short requests between two looks
     count."""
-    arrivals: float = 0.0
-    """Requests per second that came, over the last minute."""
+    total: int = 0
+    """Slots of the replicas that are ready."""
+    mean: float | None = None
+    """Mean demand over the last minutes; None where the balancer does not measure it."""
     slot_seconds: float | None = None
     """Seconds that a request keeps its slot, on average; None where none has ended yet."""
 
@@ -30,3 +32,8 @@ class Sample:
     def demand(self) -> int:
         """Slots that would be needed for all requests to run at once."""
         return max(self.busy + self.waiting, self.peak)
+
+    @property
+    def load(self) -> float:
+        """Slots that are needed on average."""
+        return self.busy + self.waiting if self.mean is None else self.mean

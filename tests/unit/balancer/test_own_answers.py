@@ -132,11 +132,13 @@ async def test_demand_is_told_with_its_peak() -> None:
         busy = json.loads((await metrics_page(made, "/autoscaling"))[1])
         assert busy.pop("oldestWaitSeconds") >= 0
         assert busy.pop("arrivalsPerSecond") == 0.05
+        assert 0 < busy.pop("meanDemand") <= 3
         assert busy == {
             "leads": True,
             "slots": {"total": 2, "busy": 2},
             "waiting": 1,
             "replicas": 1,
+            "busyByReplica": {llama.name: 2},
             "demand": 3,
             "peakDemand": 3,
             "slotSeconds": None,

@@ -37,6 +37,15 @@ async def test_who_waits_is_told_the_reason_and_when_to_come_back() -> None:
         assert made.metric("obstacle", reason="ModelNotFound") == 1
 
 
+async def test_people_see_what_is_waited_for_in_vain() -> None:
+    async with balancer() as made, await RawClient.connect(made.metrics_port) as people:
+        made.proxy.hinder(NO_GPU)
+
+        shown = json.loads((await people.ask(get("/debug/queue"))).body)["obstacle"]
+
+    assert shown == {"reason": NO_GPU.reason, "message": NO_GPU.message, "lasting": False}
+
+
 async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
     async with balancer(bounds=Bounds(max_wait_hopeless=0)) as made:
         made.proxy.hinder(NOT_FOUND)

@@ -38,7 +38,7 @@ def test_the_operator_may_do_with_children_what_it_does(kind: Kind) -> None:
     [
         ("slotkeeper.dev", "llamaservers", READ),
         ("slotkeeper.dev", "llamaservers/status", {"patch"}),
-        ("", "pods", {"list", "watch"}),
+        ("", "pods", {"list", "watch", "patch"}),
         ("", "events", {"create"}),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
@@ -106,33 +107,38 @@ def test_what_a_schema_names_is_valid(field: Field) -> None:
 
 
 def replicas_of(server: LlamaServer) -> int:
-    return wanted(server, None, Known(), now=0).replicas
+    return wanted(server, None, Known(), now=0, today=MONDAY).replicas
+
+
+MONDAY = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 
 
 def demand() -> Iterator[tuple[int, float, float | None]]:
-    """Requests at once, how many come each second, and how long each lasts: every five seconds."""
+    """Requests at once, now and on average, and how long each lasts: every five seconds."""
     return chain(
-        repeat((3, 0.0, None), 30),  # more than 70 % of four slots
-        repeat((4, 0.0, None), 30),
-        repeat((3, 0.3, 10.0), 80),
-        repeat((40, 1.0, 10.0), 40),
-        repeat((100, 1.0, 10.0), 3),
-        repeat((5, 0.1, 10.0), 80),
+        repeat((3, 3.0, None), 30),  # more than 70 % of four slots
+        repeat((4, 4.0, None), 30),
+        repeat((3, 3.0, 10.0), 80),
+        repeat((40, 10.0, 10.0), 40),
+        repeat((100, 10.0, 10.0), 3),
+        repeat((5, 1.0, 10.0), 80),
         repeat((0, 0.0, 10.0), 400),
-        repeat((9, 0.0, None), 10),
+        repeat((9, 0.1, None), 10),
     )
 
 
 def decisions(server: LlamaServer) -> list[tuple[int, str]]:
     """What the scaler makes of an hour; nothing where it is not asked."""
-    policy = policy_of(server)
-    if policy is None:
+    first = policy_of(server, MONDAY)
+    if first is None:
         return []
-    known, current = Known(), policy.spec.min_replicas
+    known, current = Known(), first.spec.min_replicas
     made = list[tuple[int, str]]()
-    for look, (busy, arrivals, seconds) in enumerate(demand()):
+    for look, (busy, mean, seconds) in enumerate(demand()):
         now = look * LATCH_SECONDS
-        sample = Sample(now, busy, 0, 0, busy, arrivals, seconds)
+        policy = policy_of(server, MONDAY + timedelta(seconds=now))
+        assert policy
+        sample = Sample(now, busy, 0, 0, busy, 4 * current, mean, seconds)
         asked = policy.asked(sample)
         history = known.history.noted(now, asked, keep=policy.keep_seconds)
         known = Known(sample, history, known.changes)

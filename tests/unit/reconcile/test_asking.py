@@ -15,7 +15,7 @@ class Balancer:
     def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)
         self.connections = 0
-        self.asked = b""
+        self.asked: list[bytes] = []
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -30,7 +30,8 @@ class Balancer:
         self.connections += 1
         with suppress(asyncio.IncompleteReadError):
             while self._answers:
-                self.asked = await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.asked.append(head.split()[1])
                 writer.write(self._answers.pop(0))
                 await writer.drain()
         writer.close()
@@ -46,19 +47,24 @@ async def test_what_a_balancer_says_is_read() -> None:
         assert await ask(balancer.address, again=True) == {"waiting": 3}
 
 
-async def test_a_balancer_is_asked_for_its_own_numbers_not_for_the_leader_s() -> None:
-    async with Balancer(said(b"{}")) as balancer, asking() as ask:
-        await ask(balancer.address, again=True)
-
-        assert balancer.asked.startswith(b"GET /autoscaling?own HTTP/1.1\r\n")
-
-
 @pytest.mark.parametrize(("again", "connections"), [(True, 1), (False, 2)])
 async def test_a_connection_is_kept_for_who_is_asked_again(again: bool, connections: int) -> None:
     async with Balancer(said(b"1"), said(b"2")) as balancer, asking() as ask:
         answers = [await ask(balancer.address, again=again) for _ in range(2)]
 
         assert (answers, balancer.connections) == ([1, 2], connections)
+
+
+@pytest.mark.parametrize(
+    ("again", "asked"), [(True, b"/autoscaling?own&wait=0.75"), (False, b"/autoscaling?own")]
+)
+async def test_all_are_asked_for_their_own_numbers_and_who_is_asked_again_may_wait_for_a_request(
+    again: bool, asked: bytes
+) -> None:
+    async with Balancer(said(b"1")) as balancer, asking() as ask:
+        await ask(balancer.address, again=again)
+
+        assert balancer.asked == [asked]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_sa
 
     newest = operator.demand.newest(KEY)
     assert newest is not None
-    assert (newest.total, newest.sample.busy, newest.sample.waiting) == (8, 4, 2)
+    assert (newest.sample.total, newest.sample.busy, newest.sample.waiting) == (8, 4, 2)
 
 
 async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
@@ -111,10 +111,10 @@ async def test_changes_are_kept_for_the_longest_period(operator: Operator) -> No
 
 
 async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None:
-    measured = {"arrivalsPerSecond": 0.5, "slotSeconds": 6.0}
+    measured = {"meanDemand": 0.5, "slotSeconds": 6.0}
     operator.balancers.says |= {
         "10.0.0.1": numbers() | measured | {"leads": False},
-        "10.0.0.2": numbers() | {"arrivalsPerSecond": 0.4, "slotSeconds": None},
+        "10.0.0.2": numbers() | {"meanDemand": 0.4, "slotSeconds": None},
     }
     operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
@@ -122,7 +122,7 @@ async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None
 
     sample = operator.demand.known(KEY).newest
     assert sample is not None
-    assert (sample.arrivals, sample.slot_seconds) == (0.4, None)
+    assert (sample.mean, sample.slot_seconds) == (0.4, None)
 
 
 async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: Operator) -> None:

@@ -1,7 +1,9 @@
 """What wakes whom."""
 
+import asyncio
 import itertools
 from random import Random
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,6 +16,7 @@ from slotkeeper.reconcile.lease import Lease, Place
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Key, Queue
 from slotkeeper.reconcile.shell import SHARES, Shell
+from until import until
 
 
 @pytest.fixture
@@ -37,8 +40,8 @@ def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry)
     )
 
 
-async def ready(cluster: FakeCluster, operator: Operator, shell: Shell) -> None:
-    stored(cluster)
+async def ready(cluster: FakeCluster, operator: Operator, shell: Shell, **spec: Any) -> None:
+    stored(cluster, **spec)
     await operator.deliver()
     await shell.work(KEY)
     roll_out(cluster)
@@ -87,6 +90,23 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     await shell.look()
 
     assert (woken, len(shell.queue)) == (1, 0)
+
+
+async def test_a_server_is_woken_before_the_others_have_answered(
+    cluster: FakeCluster, operator: Operator, shell: Shell
+) -> None:
+    await ready(cluster, operator, shell, autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.slow["10.0.0.2"] = answered = asyncio.Event()
+    operator.demand.watch(Key("default", "other"), ["10.0.0.2:9090"])
+
+    look = asyncio.ensure_future(shell.look())
+    await until(lambda: KEY in shell.queue._due)
+    looking = not look.done()
+    answered.set()
+    await look
+
+    assert looking
 
 
 async def test_a_resync_finds_what_no_watch_has_shown(

@@ -52,10 +52,20 @@ SLOW = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 6
 @pytest.mark.parametrize(
     ("spec", "samples", "current", "message"),
     [
-        (POLICY, [Sample(NOW, 8, 3, 3.24, 11)], 2, "busy 8/8, waiting 3, oldest 3.2 s: 2 -> 3"),
-        (POLICY, [Sample(NOW, 1, 0, 0.0, 1)], 2, "busy 1/8, waiting 0: 2 stays"),
-        (POLICY, [Sample(NOW, 0, 0, 0.0, 6)], 1, "busy 0/4, waiting 0, lately 6: 1 -> 2"),
-        (POLICY, played("4"), 1, "busy 4/4, waiting 0, above 80 % of 4 slots: 1 -> 2"),
+        (
+            POLICY,
+            [Sample(NOW, 8, 3, 3.24, 11, 8, 5.0)],
+            2,
+            "busy 8/8, waiting 3, oldest 3.2 s: 2 -> 3",
+        ),
+        (POLICY, [Sample(NOW, 1, 0, 0.0, 1, 8)], 2, "busy 1/8, waiting 0: 2 stays"),
+        (POLICY, [Sample(NOW, 0, 0, 0.0, 6, 4)], 1, "busy 0/4, waiting 0, lately 6: 1 -> 2"),
+        (
+            POLICY,
+            played("4"),
+            1,
+            "busy 4/4, waiting 0, 4.0 on average: above 80 % of 4 slots: 1 -> 2",
+        ),
         (
             POLICY,
             played("5 for 90 s"),
@@ -64,9 +74,12 @@ SLOW = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 6
         ),
         (
             policy(maxWaitSeconds=2),
-            [Sample(NOW, 4, 0, 0.0, 4, 0.7, 10.04)],
+            [Sample(NOW, 4, 0, 0.0, 4, 8, 5.04, 10.04)],
             2,
-            "busy 4/8, waiting 0, 0.7/s that keep a slot for 10.0 s: 2 -> 3",
+            (
+                "busy 4/8, waiting 0, 5.0 on average for 10.0 s: over 5 % would wait for more than "
+                "2 s: 2 -> 3"
+            ),
         ),
         (
             policy(behavior=SLOW),
@@ -94,13 +107,13 @@ def test_a_decision_says_why_in_slots(
 
 
 def test_a_request_between_two_looks_counts() -> None:
-    missed = Sample(at=NOW, busy=0, waiting=0, oldest_wait=0.0, peak=5)
+    missed = Sample(at=NOW, busy=0, waiting=0, oldest_wait=0.0, peak=5, total=4, mean=0.1)
 
     assert decided(POLICY, [missed], 1).replicas == 2
 
 
 def test_a_peak_that_lags_behind_hides_nothing() -> None:
-    lagging = Sample(at=NOW, busy=4, waiting=1, oldest_wait=0.0, peak=0)
+    lagging = Sample(at=NOW, busy=4, waiting=1, oldest_wait=0.0, peak=0, total=4, mean=0.1)
 
     assert decided(POLICY, [lagging], 1).replicas == 2
 

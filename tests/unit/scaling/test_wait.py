@@ -1,14 +1,14 @@
-"""The expected wait, beside published values and beside the formula written out."""
+"""Who waits too long, beside published values and beside the formula written out."""
 
 from itertools import islice
-from math import exp, factorial, inf
+from math import exp, factorial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from looking import policy, sample
-from slotkeeper.scaling.wait import expected_waits
+from slotkeeper.scaling.wait import late_shares
 
 
 def written_out(load: float, n: int) -> float:
@@ -18,54 +18,60 @@ def written_out(load: float, n: int) -> float:
 
 
 def test_one_slot_is_the_queue_that_everybody_knows() -> None:
-    # M/M/1 at 80 %: four service times of waiting.
-    assert next(expected_waits(0.8, 1.0, 1)) == pytest.approx(4.0)
+    # M/M/1 at 80 %: 80 % wait, and the wait's mean, of those, is five service times.
+    assert next(late_shares(0.8, 1.0, 1, 0.0)) == pytest.approx(0.8)
+    assert next(late_shares(0.8, 1.0, 1, 5.0)) == pytest.approx(0.8 * exp(-1))
 
 
 def test_twelve_slots_at_ten_erlang() -> None:
-    # 44.94 % wait in the tables; of 2 s each that is 0.4494 * 2 / (12 - 10).
-    waits = list(islice(expected_waits(5.0, 2.0, 4), 3))
+    shares = list(islice(late_shares(10.0, 2.0, 4, 0.0), 3))
 
-    assert waits[:2] == [inf, inf]
-    assert waits[2] == pytest.approx(0.4494, abs=1e-4)
+    assert shares[:2] == [1.0, 1.0]
+    # As in the published tables.
+    assert shares[2] == pytest.approx(0.4494, abs=1e-4)
 
 
 def test_load_beyond_the_slots_waits_for_ever_and_none_not_at_all() -> None:
-    assert next(expected_waits(3.0, 1.0, 3)) == inf
-    assert next(expected_waits(0.0, 9.0, 3)) == 0.0
+    assert next(late_shares(3.0, 1.0, 3, 3600.0)) == 1.0
+    assert next(late_shares(0.0, 9.0, 3, 0.0)) == 0.0
 
 
-def test_as_many_replicas_are_asked_for_as_keep_the_wait_within_its_bound() -> None:
-    # With one slot 1.5 s, with two 0.1 s.
+def test_as_many_replicas_are_asked_for_as_let_one_in_twenty_wait_longer() -> None:
+    # One slot: 0.6 * exp(-0.4 * seconds) wait longer; two: 0.1385 * exp(-1.4 * seconds).
     measured = sample(0, 1, 0.6, 1.0)
 
-    asked = [policy(slots=1, maxWaitSeconds=most).for_wait(measured) for most in (2, 1)]
+    asked = [policy(slots=1, maxWaitSeconds=most).for_wait(measured) for most in (7, 6, 1)]
 
-    assert asked == [1, 2]
+    assert asked == [1, 2, 2]
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0])
+def test_nothing_is_expected_before_something_was_measured(seconds: float | None) -> None:
+    assert policy(slots=1).for_wait(sample(0, 1, 0.6, seconds)) == 0
 
 
 def test_thousands_of_slots_are_no_trouble() -> None:
-    *_, last = islice(expected_waits(900.0, 10.0, 100), 100)
+    *_, last = islice(late_shares(9000.0, 10.0, 100, 0.0), 100)
 
     assert 0 <= last < exp(-10)
 
 
-@given(st.floats(0.01, 20), st.floats(0.1, 50), st.integers(1, 8))
+@given(st.floats(0.01, 20), st.floats(0.1, 50), st.integers(1, 8), st.floats(0, 20))
 def test_it_is_erlang_c_and_falls_with_every_replica(
-    arrivals: float, seconds: float, slots: int
+    load: float, held: float, slots: int, seconds: float
 ) -> None:
-    load = arrivals * seconds
-    waits = list(islice(expected_waits(arrivals, seconds, slots), 12))
+    shares = list(islice(late_shares(load, held, slots, seconds), 12))
 
-    assert waits == sorted(waits, reverse=True)
-    for n, wait in enumerate(waits, 1):
+    assert shares == sorted(shares, reverse=True)
+    for n, share in enumerate(shares, 1):
         if load < n * slots * 0.999:
-            expected = written_out(load, n * slots) * seconds / (n * slots - load)
-            assert wait == pytest.approx(expected, rel=1e-6, abs=1e-12)
+            longer = exp(-(n * slots - load) * seconds / held)
+            expected = written_out(load, n * slots) * longer
+            assert share == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
-@given(st.floats(0, 5), st.floats(0, 5), st.floats(0.1, 30), st.integers(1, 20))
-def test_more_arrivals_never_ask_for_fewer_replicas(
+@given(st.floats(0, 50), st.floats(0, 50), st.floats(0.1, 30), st.integers(1, 20))
+def test_a_higher_mean_never_asks_for_fewer_replicas(
     some: float, more: float, seconds: float, demand: int
 ) -> None:
     spec = policy(maxReplicas=9, maxWaitSeconds=1)

@@ -1,6 +1,6 @@
 """Who gets which slot, and when. Pure: time is an argument, the network is elsewhere."""
 
-from slotkeeper.balancer.policy.demand import PeakDemand
+from slotkeeper.balancer.policy.demand import RecentDemand
 from slotkeeper.balancer.policy.dispatcher import Dispatcher, QueueFull
 from slotkeeper.balancer.policy.letting_go import Look
 from slotkeeper.balancer.policy.matching import Affinity
@@ -19,8 +19,8 @@ __all__ = [
     "Inherited",
     "Ladder",
     "Look",
-    "PeakDemand",
     "QueueFull",
+    "RecentDemand",
     "Replica",
     "Standing",
     "Ticket",

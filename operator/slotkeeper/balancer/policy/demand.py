@@ -1,4 +1,4 @@
-"""The highest demand of the last seconds, so that who looks now and then misses nothing."""
+"""The highest and the mean demand of late, so that who looks now and then misses nothing."""
 
 from collections import deque
 
@@ -28,3 +28,65 @@ class PeakDemand:
         while self._peaks and self._peaks[0][0] < now - self._window:
             self._peaks.popleft()
         return max(self._current, self._peaks[0][1] if self._peaks else 0)
+
+
+class MeanDemand:
+    """A sliding mean over time. Demand is a number that holds until the next one is noted.
+
+    Before it has been noted for a whole window, the mean is that of the time so far.
+    """
+
+    def __init__(self, window: float = 600.0, parts: int = 60) -> None:
+        """Memory is bounded: `parts` sums at most are kept of a window of so many seconds."""
+        self._window, self._part = window, window / parts
+        self._sums: deque[tuple[float, float]] = deque()  # (at, demand times seconds until then)
+        self._last, self._sum, self._current = 0.0, 0.0, 0
+
+    def note(self, demand: int, now: float) -> None:
+        """From `now` on the demand is `demand`."""
+        self._pass(now)
+        self._current = demand
+
+    def mean(self, now: float) -> float:
+        """The mean within the window that ends `now`; 0 where none was ever noted."""
+        if not self._sums:
+            return 0.0
+        self._pass(now)
+        (start, before), start_of_window = self._sums[0], now - self._window
+        if start < start_of_window:
+            # Only between two sums, where its rise is as good as even.
+            end, after = self._sums[1] if len(self._sums) > 1 else (now, self._sum)
+            before += (after - before) * (start_of_window - start) / (end - start)
+            start = start_of_window
+        return (self._sum - before) / (now - start) if now > start else float(self._current)
+
+    def _pass(self, now: float) -> None:
+        if not self._sums:
+            self._last = now
+            self._sums.append((now, 0.0))
+        self._sum += self._current * (now - self._last)
+        self._last = now
+        if now - self._sums[-1][0] >= self._part:
+            self._sums.append((now, self._sum))
+        while len(self._sums) > 1 and self._sums[1][0] <= now - self._window:
+            self._sums.popleft()
+
+
+class RecentDemand:
+    """The highest and the mean demand of late."""
+
+    def __init__(self) -> None:
+        self._peak, self._mean = PeakDemand(), MeanDemand()
+
+    def note(self, demand: int, now: float) -> None:
+        """From `now` on the demand is `demand`."""
+        self._peak.note(demand, now)
+        self._mean.note(demand, now)
+
+    def peak(self, now: float) -> int:
+        """The highest within the last five seconds."""
+        return self._peak.peak(now)
+
+    def mean(self, now: float) -> float:
+        """The mean over the last ten minutes."""
+        return self._mean.mean(now)

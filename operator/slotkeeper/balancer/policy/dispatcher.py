@@ -250,6 +250,10 @@ class Dispatcher(Generic[T]):
         """What keeps replicas from starting, where there is none and something is known to."""
         return None if self.usable else self._outlook.obstacle
 
+    def held(self) -> dict[str, int]:
+        """Held slots by replica, of those that have any."""
+        return {name: replica.held for name, replica in self.replicas.items() if replica.held}
+
     def accepting(self) -> Iterator[Replica]:
         """The replicas that take requests."""
         return (replica for replica in self.replicas.values() if replica.accepting)

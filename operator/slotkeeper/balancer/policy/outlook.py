@@ -29,6 +29,7 @@ class Outlook:
     def __init__(self) -> None:
         self.obstacle: Obstacle | None = None
         """What keeps replicas from starting, as far as anybody knows."""
+        self._disproved: Obstacle | None = None
         self._usable_since: float | None = None
         self._hopeless_since: float | None = None
 
@@ -48,10 +49,14 @@ class Outlook:
             self._usable_since = None
         elif self._usable_since is None:
             self._usable_since = now
+            # With the operator down nobody takes it back, and the next one may come as well.
+            self._disproved, self.obstacle, self._hopeless_since = self.obstacle, None, None
 
     def hinder(self, obstacle: Obstacle | None, now: float) -> None:
         """This keeps replicas from starting; None: nothing is known to."""
-        self.obstacle = obstacle
+        if obstacle and obstacle == self._disproved:
+            return
+        self.obstacle, self._disproved = obstacle, None
         if obstacle is None or not obstacle.lasting:
             self._hopeless_since = None
         elif self._hopeless_since is None:

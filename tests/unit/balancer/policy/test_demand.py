@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.balancer.policy import PeakDemand
+from slotkeeper.balancer.policy.demand import MeanDemand, PeakDemand
 
 
 def test_a_short_peak_is_seen_by_who_looks_later() -> None:
@@ -38,3 +39,52 @@ def test_the_peak_is_the_highest_that_held_within_the_window(
     held = [demand for (_, demand), end in zip(spans, ends, strict=True) if end >= now - 5]
 
     assert peak.peak(now) == max(held, default=0)
+
+
+def test_a_mean_is_over_the_time_that_it_was_noted_and_then_over_its_window() -> None:
+    mean = MeanDemand(window=100)
+    mean.note(4, now=0)
+    mean.note(0, now=50)
+
+    assert mean.mean(now=50) == 4
+    assert mean.mean(now=100) == 2
+    assert mean.mean(now=125) == 1
+    assert mean.mean(now=150) == 0
+
+
+def test_what_was_never_noted_has_no_mean() -> None:
+    mean = MeanDemand()
+    assert mean.mean(now=9) == 0
+
+    mean.note(3, now=10)
+    assert mean.mean(now=10) == 3
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.integers(0, 9)), min_size=1, max_size=60),
+    st.floats(0, 150),
+    st.booleans(),
+)
+def test_the_mean_is_that_of_the_window(
+    steps: list[tuple[float, int]], later: float, looked_at: bool
+) -> None:
+    mean, now = MeanDemand(window=100, parts=20), 0.0
+    spans = []
+    for pause, demand in steps:
+        now += pause
+        mean.note(demand, now)
+        if looked_at:
+            mean.mean(now)
+        spans.append((now, demand))
+    now += later
+    start = max(spans[0][0], now - 100)
+    ends = [*(begin for begin, _ in spans[1:]), now]
+    area = sum(
+        demand * max(end - max(begin, start), 0)
+        for (begin, demand), end in zip(spans, ends, strict=True)
+    )
+
+    if now > start:
+        # Exact but for the one part of five seconds in which the window begins.
+        assert mean.mean(now) == pytest.approx(area / (now - start), abs=9 * 5 / 100 + 1e-6)
+    assert len(mean._sums) <= 22

@@ -2,6 +2,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from slotkeeper.api.obstacle import Obstacle
 from slotkeeper.balancer.policy import Bounds, Claim, Dispatcher, QueueFull, Ticket
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -15,12 +16,13 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.made: Dispatcher[int] = Dispatcher(Bounds(MAX_WAITING, MAX_BYTES, 60, 600))
+        self.made: Dispatcher[int] = Dispatcher(Bounds(MAX_WAITING, MAX_BYTES, 60, 600, 10))
         self.arrivals = 0
         self.queue: list[Ticket[int]] = []
         self.running: list[Claim[int]] = []
         self.abandoned: list[Claim[int]] = []
         self.tried_again = 0
+        self.hopeless = False
 
     def give(self) -> None:
         claims = self.made.claims(self.now)
@@ -105,14 +107,21 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         self.made.remove(name, self.now)
 
-    @rule(seconds=st.sampled_from([0.0, 1.0, 59.0, 61.0, 601.0]))
+    @rule(lasting=st.sampled_from([None, False, True]))
+    def hinder(self, lasting: bool | None) -> None:
+        self.hopeless = bool(lasting)
+        found = None if lasting is None else Obstacle("A", "b", lasting)
+        self.made.hinder(found, self.now)
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 9.0, 11.0, 59.0, 61.0, 601.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         expired = self.made.expired(self.now)
         assert expired == self.queue[: len(expired)]
         self.queue = self.queue[len(expired) :]
         for ticket in expired:
-            assert self.now - ticket.arrived >= 60
+            hopeless = self.hopeless and not self.made.usable
+            assert self.now - ticket.arrived >= (10 if hopeless else 60)
 
     @invariant()
     def no_replica_has_more_than_its_slots(self) -> None:

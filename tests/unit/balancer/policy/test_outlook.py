@@ -37,6 +37,18 @@ ROWS = [
     pytest.param([(50, LASTING), (55, None), (105, LASTING)], 100, 115, id="come back"),
     pytest.param([(695, LASTING)], 100, 700, id="known too late to make a difference"),
     pytest.param([(50, LASTING), (105, True)], 100, 165, id="there is a replica all the same"),
+    pytest.param(
+        [(50, LASTING), (55, True), (60, LASTING), (65, False)],
+        100,
+        700,
+        id="there was one all the same, and nobody took it back",
+    ),
+    pytest.param(
+        [(50, LASTING), (55, True), (60, None), (65, False), (70, LASTING)],
+        100,
+        110,
+        id="it was taken back, and is so again",
+    ),
 ]
 
 

@@ -1,0 +1,41 @@
+"""Frontiers as PNG files: one picture a trace, one field a time of loading."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.autoscale.frontier import frontier
+from bench.autoscale.sweep import OURS, Case, Point
+
+_COLOURS = {
+    OURS: "#d62728",
+    "gpu": "#7f7f7f",
+    "processing": "#1f77b4",
+    "queue": "#9467bd",
+    "average": "#2ca02c",
+}
+
+
+def draw(found: Mapping[Case, Sequence[Point]], folder: Path) -> None:
+    """Write `autoscale-TRACE.png` for each trace."""
+    for trace in dict.fromkeys(case.trace for case in found):
+        cases = [case for case in found if case.trace == trace]
+        figure = Figure(figsize=(4 * len(cases), 3.6), layout="constrained")
+        for axes, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
+            for system, colour in _COLOURS.items():
+                best = frontier(found[case], system)
+                axes.plot(
+                    [point.ratio for point in best],
+                    [100 * point.good for point in best],
+                    marker=".",
+                    color=colour,
+                    label=system,
+                )
+            axes.set_xscale("log")
+            axes.set_title(f"{trace}, {case.load_seconds:g} s to load", fontsize=10)
+            axes.set_xlabel("replica-seconds, × an oracle's")
+            axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
+        figure.axes[0].set_ylabel("% that waited ≤ 1 s")
+        figure.savefig(folder / f"autoscale-{trace}.png", dpi=100)

@@ -1,0 +1,1 @@
+"""What an autoscaler would have made of a day: requests played against it in simulated time."""
