@@ -32,6 +32,12 @@ unit: check ## The quick part of `make test`: checks and unit tests
 test-long: $(INSTALLED) ## The unit tests with fifty times as many random inputs (ten minutes)
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
+.PHONY: e2e-long
+e2e-long: prerequisites $(INSTALLED) ## End-to-end tests that take long: KEDA is built and scales a server
+	@trap './e2e/cluster --name test down' EXIT; \
+	./e2e/cluster --name test up; \
+	$(BIN)/pytest -m long e2e
+
 .PHONY: check
 check: $(INSTALLED) ## Formatter, linter, types and import contracts
 	@$(BIN)/ruff format --check .

@@ -55,6 +55,11 @@ class Watch:
         with self._changed:
             return self._changed.wait_for(lambda: self.seen == list(values), timeout=seconds)
 
+    def comes_to(self, value: str, seconds: float) -> bool:
+        """Whether the field has this value now, or gets it within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.seen[-1:] == [value], timeout=seconds)
+
     def _read(self) -> None:
         for line in self._process.stdout or ():
             value = line.strip()

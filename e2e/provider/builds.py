@@ -22,8 +22,14 @@ from provider.progress import ClusterError, step
 GO_IMAGE = "golang:1.25-trixie"
 LINKER_FLAGS = "-s -w"
 VERSION_PACKAGE = "k8s.io/component-base/version"
-RENAMED = {"server": "etcd"}
-"""etcd's main package is called after its folder."""
+RENAMED = {"server": "etcd", "operator": "keda-operator", "adapter": "keda-adapter"}
+"""Main packages whose folders do not say what they are."""
+MANIFESTS = {"keda": ("github.com/kedacore/keda/v2", "config")}
+"""Manifests that a module's programs are installed with: the package, and the folder in it. They
+are kept beside the programs."""
+LONG_TESTS_ALONE = ("keda",)
+"""Modules that ask for a newer Go than a cluster needs. An older one fetches it, as it does their
+packages."""
 FOR_PEOPLE = ("kubernetes", "helm")
 """The modules whose programs people and tests call."""
 
@@ -140,8 +146,8 @@ def go_command() -> str | None:
 
 
 def go_needed() -> tuple[int, int]:
-    """The oldest Go that builds all modules."""
-    return max(module.go for module in modules().values())
+    """The oldest Go that builds all modules, by itself or with a newer one that it fetches."""
+    return max(module.go for name, module in modules().items() if name not in LONG_TESTS_ALONE)
 
 
 def _build(module: Module, programs: Iterable[str]) -> None:
@@ -161,12 +167,24 @@ def _build(module: Module, programs: Iterable[str]) -> None:
             raise ClusterError(f"go could not build {', '.join(programs)}")
         for file in Path(aside).iterdir():
             file.rename(module.output / RENAMED.get(file.name, file.name))
+    _keep_manifests(module, store)
     shutil.rmtree(store)
+
+
+def _keep_manifests(module: Module, store: Path) -> None:
+    if module.name not in MANIFESTS:
+        return
+    package, folder = MANIFESTS[module.name]
+    version = re.search(rf"^\s*{re.escape(package)} (v\S+)", module.text, re.MULTILINE)
+    if version is None:
+        raise ClusterError(f"{module.folder}/go.mod requires no version of {package}")
+    source = store / "modules" / f"{package}@{version[1]}" / folder
+    shutil.copytree(source, module.output / folder, dirs_exist_ok=True)
 
 
 def _go(module: Module, store: Path) -> tuple[list[str], Mapping[str, str]]:
     go = go_command()
-    if go and (go_version() or (0, 0)) >= module.go:
+    if go and (go_version() or (0, 0)) >= min(module.go, go_needed()):
         return [go], os.environ | _go_settings(store)
     system, machine = _system()
     settings = _go_settings(Path("/go")) | {"GOOS": system, "GOARCH": machine, "HOME": "/go"}
@@ -183,6 +201,7 @@ def _go_settings(store: Path) -> dict[str, str]:
     return {
         "CGO_ENABLED": "0",
         "GOWORK": "off",
+        "GOTOOLCHAIN": "auto",
         "GOCACHE": str(store / "build"),
         "GOMODCACHE": str(store / "modules"),
         "XDG_CONFIG_HOME": str(store / "config"),

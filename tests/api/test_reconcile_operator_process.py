@@ -67,6 +67,26 @@ def test_what_somebody_scales_is_put_right_within_seconds(api: ApiServer, server
     eventually(lambda: get(api, deployment)["spec"]["replicas"] == 1, seconds=5)
 
 
+def test_a_server_that_somebody_scales_gets_as_many_replicas_and_keeps_them(
+    api: ApiServer, server: str
+) -> None:
+    done = api.kubectl("scale", f"llama/{server}", "--replicas=3")
+    assert done.returncode == 0, done.stderr
+
+    deployment = f"deployment/{server}-replicas"
+    eventually(lambda: get(api, deployment)["spec"]["replicas"] == 3, seconds=5)
+    eventually(lambda: get(api, "llama", server)["status"]["observedGeneration"] == 2)
+    kept = get(api, "llama", server, "--show-managed-fields")
+    assert kept["spec"]["replicas"] == 3
+    assert kept["status"]["scaling"]["reason"] == "Fixed"
+    # Whoever scales may write it at any time: the operator has no part in what users say.
+    managed = kept["metadata"]["managedFields"]
+    assert "slotkeeper" not in {
+        entry["manager"] for entry in managed if "f:spec" in entry["fieldsV1"]
+    }
+    assert "slotkeeper" in {entry["manager"] for entry in managed}
+
+
 def test_kopf_leaves_nothing_on_a_users_resource(api: ApiServer, server: str) -> None:
     metadata = get(api, "llama", server)["metadata"]
 

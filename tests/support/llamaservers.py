@@ -50,9 +50,15 @@ def golden_cases() -> list[Path]:
     return sorted(file.parent for file in GOLDEN.glob("*/server.yaml"))
 
 
+def only_server(file: Path) -> dict[str, Any]:
+    """The LlamaServer in a YAML file, which may hold other resources that belong to it."""
+    [found] = [raw for raw in yaml.safe_load_all(file.read_text()) if raw["kind"] == KIND]
+    return dict(found)
+
+
 def golden_text(case: Path) -> str:
     """The manifests of a golden server as one YAML file."""
-    golden = parsed(yaml.safe_load((case / "server.yaml").read_text()))
+    golden = parsed(only_server(case / "server.yaml"))
     scaling = golden.spec.autoscaling
     replicas = golden.spec.replicas if scaling is None else scaling.min_replicas
     return yaml.dump_all(

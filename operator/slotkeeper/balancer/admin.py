@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-from slotkeeper.balancer import inspection
+from slotkeeper.balancer import inspection, shared
 from slotkeeper.balancer.answers import PROMETHEUS
 from slotkeeper.balancer.onlookers import Onlookers
 from slotkeeper.balancer.proxy import Proxy
@@ -43,6 +43,8 @@ class Admin:
             exchange.refuse(
                 Refusal(405, "method_not_allowed", "this port is only read from", headers=allow)
             )
+        elif self.succession and not self._proxy.leads and shared.concerns_all(exchange.request):
+            self._proxy.spawn(shared.answer(exchange, self.succession))
         elif self._sleeps and (seconds := _patience(exchange.request)):
             self._onlookers.hold(exchange, seconds)
         else:

@@ -67,7 +67,8 @@ class Succession:
         self._wall = wall
         self._patience = patience or Patience()
         self._loop = asyncio.get_running_loop()
-        self._held: Held | None = None
+        self.held: Held | None = None
+        """The Lease as it was last read."""
         self._last: Peer | None = None  # the last holder that there was
         self._holder = Holder(me, self._patience)
         self._news = asyncio.Event()
@@ -110,10 +111,10 @@ class Succession:
 
     async def release(self) -> None:
         """Nobody took over: leave the Lease to whoever comes; quiet where that fails."""
-        if self._balancer.leads and self._held and self._held.holder == self.me:
+        if self._balancer.leads and self.held and self.held.holder == self.me:
             self._released = True  # before the watch says that it is free, which is no news then
             self._balancer.pause(True)
-            await self._write(None, self._held)
+            await self._write(None, self.held)
 
     def asked(self, by: str) -> bool:
         """Another balancer asks, `by` its name where it would take over; whether this one leads."""
@@ -132,7 +133,7 @@ class Succession:
         namespace, name = self._place
         async for leases in follow(self._cluster, LEASES, namespace, name=name):
             lease = leases.get(name)
-            held, known = Held.read(lease) if lease else None, self._held
+            held, known = Held.read(lease) if lease else None, self.held
             if held is None:
                 _log.warning("there is no lease %s/%s: nobody can begin to lead", *self._place)
             # What was read before the last write here comes later than that write's answer.
@@ -143,8 +144,8 @@ class Succession:
         """Do what is due; how many seconds until the next look without news."""
         if self._balancer.leads and not self._released:
             return await self._lead()
-        if self._held and not self._released:
-            return await self._stand_by(self._held)
+        if self.held and not self._released:
+            return await self._stand_by(self.held)
         return self._patience.ask
 
     # As one that stands by.
@@ -160,7 +161,7 @@ class Succession:
             await self._take(held, clean=held.given_back)
             return patience.ask
         answer = await self._holder.ask(holder, would_follow=not self._ending)
-        if self._held != held:
+        if self.held != held:
             return 0
         if answer is Answer.LEADS:
             self._led_at = self._loop.time()
@@ -184,7 +185,7 @@ class Succession:
             await asyncio.sleep(patience.settle)
         if self._loop.time() - began >= patience.sure and not await self._read():
             return  # this process stood still: another may have taken it meanwhile
-        if self._held is None or self._held.holder != self.me:
+        if self.held is None or self.held.holder != self.me:
             return
         before = held.holder.identity if held.holder else "nobody"
         _log.info("handing out the slots from now on, after %s", before)
@@ -200,11 +201,11 @@ class Succession:
         missed = patience.sure <= self._quiet < 4 * patience.silent
         if late or missed:
             await self._read()
-        held = self._held
+        held = self.held
         if held and held.holder is None:
             # Somebody deleted it, and the operator made it anew.
             await self._write(self.me, held)
-            held = self._held
+            held = self.held
         if held and held.holder != self.me:
             self._stand_down(held)
             return patience.ask
@@ -218,7 +219,7 @@ class Succession:
 
     async def _give_back(self) -> None:
         patience, balancer = self._patience, self._balancer
-        if not await self._read() or not self._held or self._held.holder != self.me:
+        if not await self._read() or not self.held or self.held.holder != self.me:
             return  # the API server is away: not now
         balancer.pause(True)
         deadline = self._loop.time() + patience.settling
@@ -228,17 +229,17 @@ class Succession:
             async with asyncio.timeout(patience.hand_over):
                 # It may be written though no answer came: nothing is handed out before that is
                 # known.
-                known = bool(await self._write(None, self._held))
+                known = bool(await self._write(None, self.held))
                 while not (known or await self._read()):  # noqa: ASYNC110 (the API server says)
                     await asyncio.sleep(patience.ask_again)
                 await self._taken()
         except TimeoutError:
             _log.warning("nobody took the lease: going on")
             self._give_back_at = self._loop.time() + 5 * patience.hand_over
-            free = self._held
+            free = self.held
             if free is not None and free.holder is None:
                 await self._write(self.me, free)
-        held = self._held
+        held = self.held
         if held is None or held.holder == self.me:
             balancer.sure_until = self._loop.time() + patience.sure
             balancer.pause(False)
@@ -249,7 +250,7 @@ class Succession:
             balancer.sure_until = self._loop.time()  # the next step sees to it
 
     async def _taken(self) -> None:
-        while (held := self._held) and held.holder is None:
+        while (held := self.held) and held.holder is None:
             self._news.clear()
             await self._news.wait()
 
@@ -289,9 +290,9 @@ class Succession:
         return True
 
     def _learn(self, held: Held | None) -> None:
-        if held == self._held:
+        if held == self.held:
             return
-        self._held = held
+        self.held = held
         self._balancer.hinder(held.obstacle if held else None)
         self._last = (held.holder if held else None) or self._last
         self._holder.anew()

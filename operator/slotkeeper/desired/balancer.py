@@ -62,7 +62,7 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
 
 
 def service(server: LlamaServer) -> Manifest:
-    """What clients use: named as the server."""
+    """What clients use: named as the server. Its second port is for whoever measures and scales."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -71,12 +71,8 @@ def service(server: LlamaServer) -> Manifest:
             "type": "ClusterIP",
             "selector": names.identity(server, Component.BALANCER),
             "ports": [
-                {
-                    "name": names.HTTP,
-                    "protocol": "TCP",
-                    "port": names.CLIENT_PORT,
-                    "targetPort": names.HTTP,
-                }
+                _port(names.HTTP, names.CLIENT_PORT),
+                _port(names.METRICS, names.METRICS_PORT),
             ],
         },
     }
@@ -171,6 +167,10 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         secret = {"secretName": keys.secret_name, "defaultMode": 0o440, "optional": False}
         pod["volumes"] = [{"name": KEYS_VOLUME, "secret": secret}]
     return pod
+
+
+def _port(name: str, number: int) -> Manifest:
+    return {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
 
 
 def _apart(server: LlamaServer) -> Manifest:

@@ -29,9 +29,11 @@ async def asking() -> AsyncIterator[Ask]:
     ):
 
         async def ask(address: str, *, again: bool) -> Any:
-            session, query = (often, f"?wait={HOLD_SECONDS}") if again else (seldom, "")
+            session, query = (often, f"own&wait={HOLD_SECONDS}") if again else (seldom, "own")
+            # Each its own numbers: else one that stands by says what the one that leads says too.
+            url = f"http://{address}/autoscaling?{query}"
             try:
-                async with session.get(f"http://{address}/autoscaling{query}") as response:
+                async with session.get(url) as response:
                     response.raise_for_status()
                     return await response.json()
             except aiohttp.ClientError as error:

@@ -218,7 +218,7 @@ def _fought(drift: Drift) -> str:
             f"{slowly}: exempt what has the label {names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
         )
     help_ = (
-        "remove the HorizontalPodAutoscaler on it, and scale by the server's autoscaling"
+        "have a HorizontalPodAutoscaler scale the LlamaServer instead, or set its autoscaling"
         if "spec.replicas" in drift.fields
         else "have it leave this object alone, or say it in the server's spec"
     )

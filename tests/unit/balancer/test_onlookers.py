@@ -61,12 +61,12 @@ async def test_one_that_stands_by_tells_at_once() -> None:
         await they.add_leader("a")
         standby = await they.add_standby("b")
 
-        assert not (await told(await asks(standby.made, "?wait=30")))["leads"]
+        assert not (await told(await asks(standby.made, "?own&wait=30")))["leads"]
 
 
 async def test_one_that_leaves_is_forgotten() -> None:
     async with balancer() as made:
-        onlooker = await asks(made, "?wait=30")
+        onlooker = await asks(made, "?own&wait=30")
         await until(lambda: len(made.admin._onlookers) == 1)
 
         await onlooker.close()

@@ -270,7 +270,7 @@ async def test_one_that_stood_still_while_it_took_the_lease_looks_again_before_i
             lease["spec"] = {"holderIdentity": "c", "leaseTransitions": 9}
 
         they.cluster.edit(LEASES, *PLACE, change)
-        await until(lambda: standby.succession._held and standby.succession._held.transitions == 9)
+        await until(lambda: standby.succession.held and standby.succession.held.transitions == 9)
         assert standby.made.metric("takeovers_total") == 0
 
 

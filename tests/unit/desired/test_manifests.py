@@ -328,6 +328,16 @@ def test_clients_reach_the_balancer_and_the_balancer_the_replicas() -> None:
     assert not clients["spec"]["selector"].items() <= pods["replicas"].items()
 
 
+def test_whoever_scales_reaches_the_balancer_s_numbers_by_the_name_of_the_server() -> None:
+    found = children(server("chat"))
+    [container] = found["Deployment", "chat-balancer"]["spec"]["template"]["spec"]["containers"]
+    listens = {port["name"]: port["containerPort"] for port in container["ports"]}
+
+    ports = {port["port"]: port["targetPort"] for port in found["Service", "chat"]["spec"]["ports"]}
+
+    assert {port: listens[target] for port, target in ports.items()} == {80: 8080, 9090: 9090}
+
+
 def test_one_server_s_selectors_take_no_pod_of_another() -> None:
     one, other = server("chat"), server("chat-2")
     labels = llama_servers(other)["spec"]["template"]["metadata"]["labels"]

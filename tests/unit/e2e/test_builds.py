@@ -1,6 +1,7 @@
 """What is built is what the modules under e2e/tools say."""
 
-from provider.builds import go_needed, modules
+from provider.builds import LONG_TESTS_ALONE, MANIFESTS, go_needed, modules
+from provider.native import MODULES
 
 
 def test_every_program_is_built_by_one_module() -> None:
@@ -10,6 +11,7 @@ def test_every_program_is_built_by_one_module() -> None:
     assert {"kube-apiserver", "etcd", "kubelet", "kubectl", "helm", "coredns", "pause"} <= set(
         programs
     )
+    assert {"keda-operator", "keda-adapter"} <= set(programs)
 
 
 def test_kubernetes_is_told_its_version() -> None:
@@ -23,3 +25,12 @@ def test_kubernetes_is_told_its_version() -> None:
 
 def test_debian_13s_go_builds_all_of_them() -> None:
     assert go_needed() <= (1, 24)
+
+
+def test_no_cluster_needs_what_asks_for_a_newer_go() -> None:
+    assert not set(LONG_TESTS_ALONE) & set(MODULES)
+
+
+def test_manifests_are_of_a_package_whose_version_is_pinned() -> None:
+    for name, (package, _) in MANIFESTS.items():
+        assert f"\t{package} v" in modules()[name].text

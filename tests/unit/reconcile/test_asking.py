@@ -56,9 +56,11 @@ async def test_a_connection_is_kept_for_who_is_asked_again(again: bool, connecti
 
 
 @pytest.mark.parametrize(
-    ("again", "asked"), [(True, b"/autoscaling?wait=0.75"), (False, b"/autoscaling")]
+    ("again", "asked"), [(True, b"/autoscaling?own&wait=0.75"), (False, b"/autoscaling?own")]
 )
-async def test_who_is_asked_again_may_wait_for_a_first_request(again: bool, asked: bytes) -> None:
+async def test_all_are_asked_for_their_own_numbers_and_who_is_asked_again_may_wait_for_a_request(
+    again: bool, asked: bytes
+) -> None:
     async with Balancer(said(b"1")) as balancer, asking() as ask:
         await ask(balancer.address, again=again)
 

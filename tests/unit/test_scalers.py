@@ -1,0 +1,96 @@
+"""What other scalers ask for in docs/scalers.md and the examples is what balancers say."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from balancing import balancer
+from llamaservers import EXAMPLES, ROOT, parsed
+from raw_http import RawClient, get
+from slotkeeper.balancer import shared
+from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.policy import Bounds, Dispatcher
+from slotkeeper.desired import names
+from slotkeeper.desired.names import Component
+from slotkeeper.scaling.sample import LATCH_SECONDS
+
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scalers.md").read_text(), re.DOTALL)
+MONITOR, RULES = map(yaml.safe_load, BLOCKS)
+
+
+def example(name: str) -> tuple[Any, Any]:
+    """The server of an example, and what scales it."""
+    server, scaler = yaml.safe_load_all((EXAMPLES / name).read_text())
+    return parsed(server), scaler
+
+
+@pytest.mark.parametrize("name", ["keda.yaml", "horizontal-pod-autoscaler.yaml"])
+def test_the_scaler_is_the_only_one_that_says_how_many_replicas(name: str) -> None:
+    server, scaler = example(name)
+
+    assert server.spec.autoscaling is None
+    assert "replicas" not in server.spec.model_fields_set
+    assert scaler["spec"]["scaleTargetRef"] == {
+        "apiVersion": "slotkeeper.dev/v1alpha1",
+        "kind": "LlamaServer",
+        "name": server.name,
+    }
+
+
+async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> None:
+    server, scaler = example("keda.yaml")
+    [trigger] = scaler["spec"]["triggers"]
+    asked = trigger["metadata"]
+
+    async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
+        said = json.loads((await client.ask(get(shared.PATH.decode()))).body)
+
+    host = f"{names.clients(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
+    assert asked["url"] == f"http://{host}{shared.PATH.decode()}"
+    assert isinstance(said[asked["valueLocation"]], int)
+    assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
+    # No peak may be over before it is seen.
+    assert scaler["spec"]["pollingInterval"] <= LATCH_SECONDS
+
+
+def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:
+    dispatcher: Dispatcher[Any] = Dispatcher(Bounds())
+    text = Metrics(dispatcher).text().decode()
+    series = set(re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE))
+    [rule] = RULES["externalRules"]
+    [pattern] = re.findall(r'__name__=~"(.*?)"', rule["metricsQuery"])
+
+    # Prometheus' expressions match whole names.
+    summed = {name for name in series if re.fullmatch(pattern, name)}
+
+    assert summed == {"slotkeeper_balancer_slots_busy", "slotkeeper_balancer_waiting"}
+    assert rule["seriesQuery"].partition("{")[0] in summed
+
+
+def test_the_adapter_s_metric_is_the_one_that_the_autoscaler_goes_by() -> None:
+    server, scaler = example("horizontal-pod-autoscaler.yaml")
+    [metric] = scaler["spec"]["metrics"]
+    [rule] = RULES["externalRules"]
+    [label] = MONITOR["spec"]["podTargetLabels"]
+
+    asked = metric["external"]["metric"]
+
+    assert asked["name"] == rule["name"]["as"]
+    # As Prometheus spells a pod's label.
+    spelled = re.sub(r"\W", "_", label)
+    assert asked["selector"]["matchLabels"] == {spelled: server.name}
+    assert spelled in rule["seriesQuery"]
+    assert metric["external"]["target"]["averageValue"] == f"{800 * server.spec.slots}m"
+
+
+def test_balancers_are_scraped_by_labels_and_a_port_that_they_have() -> None:
+    server, _ = example("horizontal-pod-autoscaler.yaml")
+    labels = names.labels(server, Component.BALANCER)
+
+    assert MONITOR["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert set(MONITOR["spec"]["podTargetLabels"]) <= labels.keys()
+    [endpoint] = MONITOR["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == names.METRICS
