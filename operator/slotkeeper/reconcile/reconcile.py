@@ -11,7 +11,7 @@ from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
-from slotkeeper.reconcile import findings, status
+from slotkeeper.reconcile import findings, refusals, status
 from slotkeeper.reconcile.apply import Applied, apply
 from slotkeeper.reconcile.clock import Calendar, Clock
 from slotkeeper.reconcile.decided import Decided, decided
@@ -25,7 +25,6 @@ from slotkeeper.reconcile.obstacles import lasts_in, obstacle
 from slotkeeper.reconcile.plan import Child, Plan, child, plan_changes
 from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.refusals import is_final, taken
 from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, policy_of, wanted
 from slotkeeper.reconcile.store import Store
 from slotkeeper.reconcile.tell import Teller
@@ -76,8 +75,6 @@ class Reconciler:
         self._known: dict[Key, Known] = {}
         self._hidden: dict[Key, set[Child]] = {}
         """Children that stand there without the label by which watches show them."""
-        self._refused: dict[Key, Trouble] = {}
-        """Why children could not be made when it was last tried."""
         self._due: dict[Key, float] = {}
         """When time alone makes what is wrong a lasting trouble."""
 
@@ -141,7 +138,7 @@ class Reconciler:
                 happened = self.fights.undone(key, applied.put_right, applied.resisted)
                 self._demand.changed(key, scaling.change)
             except ApiError as refusal:
-                if not is_final(refusal):
+                if not refusals.is_final(refusal):
                     raise
                 refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
                 # It was not carried out, however often it is tried.
@@ -149,12 +146,12 @@ class Reconciler:
             seen = await self._look(key)
             if seen is None:
                 return
-        if not error and (refused := taken(plan, seen.server)):
+        if not error and (refused := refusals.taken(plan, seen.server)):
             error = TryAgainError(refused.message)
         fought = self.fights.trouble(key)
         seen = replace(seen, observed=replace(seen.observed, refused=refused, fought=fought))
         await self._say(key, seen, scaling, happened)
-        await self._tell_clients(key, refused)
+        await self._tell_clients(key, seen)
         if error:
             raise error
 
@@ -170,16 +167,13 @@ class Reconciler:
         _, rest = self._decide(key, seen)
         return rest, applied + await apply(rest, self._cluster, self._store)
 
-    async def _tell_clients(self, key: Key, refused: Trouble | None) -> None:
+    async def _tell_clients(self, key: Key, seen: Seen) -> None:
         """Have the balancers tell, or no longer tell, why a child could not be made."""
-        before = self._refused.pop(key, None)
-        if refused:
-            self._refused[key] = refused
-        if refused == before:
+        if seen.observed.refused == refusals.said(seen.server):
             return
-        seen = await self._look(key)
-        if seen is not None:
-            _, plan = self._decide(key, seen)
+        now = await self._look(key)
+        if now is not None:
+            _, plan = self._decide(key, now)
             await apply(plan.only(LEASES), self._cluster, self._store)
 
     async def _is_there(self, raw: Manifest) -> bool:
@@ -214,7 +208,7 @@ class Reconciler:
             await self._teller.tell(raw, said, happened)
             return None
         observed = observe(self._store, server, await self._find_hidden(key))
-        observed = replace(observed, refused=self._refused.get(key))
+        observed = replace(observed, refused=refusals.said(server))
         self._due.pop(key, None)
         if (seconds := lasts_in(server, observed, self._clock.wall())) is not None:
             self._due[key] = self._clock.monotonic() + seconds
@@ -244,7 +238,6 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._known.pop(key, None)
         self._hidden.pop(key, None)
-        self._refused.pop(key, None)
         self._due.pop(key, None)
         self._demand.forget(key)
         self._store.forget(key)
