@@ -207,7 +207,7 @@ TABLE = (
         (READY,),
         (Reason.CHILD_REFUSED,),
         _TROUBLE,
-        "the API server refuses a child; the message says why",
+        "the API server refuses a child, or a policy or webhook that it asks; the message says why",
     ),
     Row(
         (DEGRADED,),

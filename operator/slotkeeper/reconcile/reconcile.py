@@ -100,6 +100,13 @@ class Reconciler:
         known = self._known.get(key)
         return known is not None and self._decides_anew(key, known)
 
+    def gives_up(self, key: Key) -> bool:
+        """Whether nobody asks any more for the replicas that the API server refused."""
+        known = self._known.get(key)
+        if known is None or not refusals.asked_for(known.server):
+            return False
+        return self._wanted(key, known.server, known.current).replicas == 0
+
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
         if known := self._known.get(key):

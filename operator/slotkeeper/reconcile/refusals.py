@@ -8,6 +8,9 @@ from slotkeeper.reconcile.findings import condition
 from slotkeeper.reconcile.plan import Plan
 from slotkeeper.reconcile.pods import Trouble
 
+INTERNAL, WEBHOOK = 500, "failed calling webhook"
+"""What the API server answers where an admission webhook that has to be asked is away."""
+
 _REASONS = {Reason.CHILD_REFUSED, Reason.NAME_TAKEN, Reason.REPLACING}
 
 
@@ -35,6 +38,14 @@ def said(server: LlamaServer) -> Trouble | None:
     return Trouble(Reason(ready["reason"]), ready["message"])
 
 
+def asked_for(server: LlamaServer) -> bool:
+    """Whether replicas were wanted when that was refused."""
+    return bool(said(server) and server.status.get("scaling", {}).get("wanted"))
+
+
 def is_final(error: ApiError) -> bool:
     """Whether the API server refused what was asked, rather than just not now."""
+    if error.status == INTERNAL and WEBHOOK in error.message:
+        # As good as one that refuses, for as long as it does not answer.
+        return True
     return 400 <= error.status < 500 and error.status not in {404, 408, 409, 410, 429}

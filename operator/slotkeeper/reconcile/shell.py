@@ -140,8 +140,8 @@ class Shell:
         self._add(news)
 
     def _decide(self, key: Key) -> None:
-        # Numbers are no reason to try again what has just failed.
-        if not self.queue.is_failing(key):
+        # Numbers are no reason to try again what has just failed, but that nothing is left to try.
+        if not self.queue.is_failing(key) or self.reconciler.gives_up(key):
             self.queue.add(key)
 
     def _add(self, keys: Iterable[Key]) -> None:

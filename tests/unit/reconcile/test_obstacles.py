@@ -216,9 +216,9 @@ async def test_a_quota_that_refuses_all_pods_is_said(
 POLICY = ApiError(403, "Forbidden", "denied by policy `no-gpus`: ask for it")
 
 
-def refuse(cluster: FakeCluster, kind: str) -> None:
+def refuse(cluster: FakeCluster, kind: str, error: ApiError = POLICY) -> None:
     """Writes of this kind are refused from now on."""
-    cluster.refuse = lambda verb, item: POLICY if (verb, item["kind"]) == ("apply", kind) else None
+    cluster.refuse = lambda verb, item: error if (verb, item["kind"]) == ("apply", kind) else None
 
 
 async def wake(cluster: FakeCluster, operator: Operator) -> None:
@@ -282,6 +282,29 @@ async def test_a_refusal_that_nobody_asks_for_any_more_is_said_no_longer(
     await operator.pass_time(1)
 
     await operator.reconcile()
+
+    assert obstacle(cluster) is None
+
+
+async def test_a_webhook_that_is_away_is_said(cluster: FakeCluster, operator: Operator) -> None:
+    stored(cluster)
+    said = 'Internal error occurred: failed calling webhook "policy.example.com": refused'
+    refuse(cluster, "Deployment", ApiError(500, "InternalError", said))
+
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+
+    assert obstacle(cluster) == Obstacle("ChildRefused", said, lasting=True)
+
+
+async def test_an_api_server_in_trouble_is_no_refusal(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster)
+    refuse(cluster, "Deployment", ApiError(500, "InternalError", "etcdserver: leader changed"))
+
+    with pytest.raises(ApiError):
+        await operator.reconcile()
 
     assert obstacle(cluster) is None
 

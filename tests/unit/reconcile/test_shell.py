@@ -92,6 +92,28 @@ async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
     assert (woken, len(shell.queue)) == (1, 0)
 
 
+@pytest.mark.parametrize("asked", [0, 1])
+async def test_a_wake_that_was_refused_is_given_up_at_once_and_not_tried_by_numbers(
+    cluster: FakeCluster, operator: Operator, shell: Shell, asked: int
+) -> None:
+    await ready(cluster, operator, shell, autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    refusal = ApiError(403, "Forbidden", "denied by policy")
+    cluster.refuse = lambda verb, item: (
+        refusal if (verb, item["kind"]) == ("apply", "Deployment") else None
+    )
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    shell.queue._later = lambda *_: None
+    await shell.look()
+    await shell.queue._try(shell.work, KEY)
+    shell.queue._due.clear()
+
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=asked)
+    await shell.look()
+
+    assert shell.queue.is_failing(KEY)
+    assert len(shell.queue._due) == 1 - asked
+
+
 async def test_a_server_is_woken_before_the_others_have_answered(
     cluster: FakeCluster, operator: Operator, shell: Shell
 ) -> None:
