@@ -116,6 +116,11 @@ class Lease:
         """Whether the watch under test is alive, or this process does not hold the Lease."""
         return not self._held or self._clock.monotonic() - self._seen <= SEEN_WITHIN_SECONDS
 
+    def is_sure(self) -> bool:
+        """Whether nobody else can hold it, or this process does not even say that it does. False
+        in a process that stood still, until it has renewed it."""
+        return not self._held or self._clock.monotonic() - self._renewed <= DEADLINE_SECONDS
+
     async def release(self) -> None:
         """Let another one take it at once; quiet where that fails: it expires by itself."""
         try:

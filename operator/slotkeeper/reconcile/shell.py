@@ -18,7 +18,7 @@ from slotkeeper.reconcile.feeds import LIST_SECONDS, Feed, feeds, list_into, run
 from slotkeeper.reconcile.handlers import LONGEST_SILENCE
 from slotkeeper.reconcile.lease import Lease
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.queue import Key, Queue
+from slotkeeper.reconcile.queue import Key, Queue, TryAgainError
 from slotkeeper.reconcile.reconcile import Reconciler
 from slotkeeper.reconcile.store import Store
 
@@ -81,9 +81,13 @@ class Shell:
                 task.cancel()
 
     async def work(self, key: Key) -> None:
-        """Reconcile one server and count it."""
+        """Reconcile one server and count it. Raises what `reconcile` does, and TryAgainError while
+        another operator may do it."""
         start, failed = self.monotonic(), True
         try:
+            if not self.lease.is_sure():
+                # What it knows of the cluster is as old.
+                raise TryAgainError("the lease has not been renewed for long: another may lead")
             await self.reconciler.reconcile(key)
             failed = False
         finally:

@@ -103,6 +103,21 @@ async def test_a_holder_that_cannot_renew_stops_before_another_may_take_it(
         await holder.renew()
 
 
+async def test_one_that_stood_still_is_sure_again_once_it_has_renewed(
+    cluster: FakeCluster, time: Time
+) -> None:
+    first = lease(cluster, time, "a")
+    await first.try_acquire()
+    sure = [first.is_sure()]
+
+    for passes in (15, 1):
+        time.passed += passes
+        sure.append(first.is_sure())
+    await first.renew()
+
+    assert [*sure, first.is_sure()] == [True, True, False, True]
+
+
 async def test_a_holder_is_healthy_while_it_sees_itself_renew(
     cluster: FakeCluster, time: Time
 ) -> None:

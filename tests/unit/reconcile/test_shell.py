@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, Write
 from operating import KEY, Operator, change_spec, numbers, roll_out, stored
 from slotkeeper.kube.cluster import ApiError, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile.lease import Lease, Place
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.queue import Key, Queue
+from slotkeeper.reconcile.queue import Key, Queue, TryAgainError
 from slotkeeper.reconcile.shell import SHARES, Shell
 from until import until
 
@@ -112,6 +112,26 @@ async def test_a_wake_that_was_refused_is_given_up_at_once_and_not_tried_by_numb
 
     assert shell.queue.is_failing(KEY)
     assert len(shell.queue._due) == 1 - asked
+
+
+async def test_an_operator_that_stood_still_writes_nothing_before_it_has_renewed_its_lease(
+    cluster: FakeCluster, operator: Operator, shell: Shell
+) -> None:
+    await shell.lease.try_acquire()
+    await ready(cluster, operator, shell)
+    change_spec(cluster, lambda spec: spec.update(replicas=2))
+    await operator.deliver()
+    cluster.writes.clear()
+
+    operator.time.passed += 600
+    with pytest.raises(TryAgainError):
+        await shell.work(KEY)
+    written = list(cluster.writes)
+    await shell.lease.renew()
+    await shell.work(KEY)
+
+    assert written == []
+    assert Write("apply", "Deployment", "chat-replicas") in cluster.writes
 
 
 async def test_a_server_is_woken_before_the_others_have_answered(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.balancer.policy.demand import MeanDemand, PeakDemand
+from slotkeeper.balancer.policy.demand import MeanDemand, PeakDemand, RecentDemand
 
 
 def test_a_short_peak_is_seen_by_who_looks_later() -> None:
@@ -50,6 +50,18 @@ def test_a_mean_is_over_the_time_that_it_was_noted_and_then_over_its_window() ->
     assert mean.mean(now=100) == 2
     assert mean.mean(now=125) == 1
     assert mean.mean(now=150) == 0
+
+
+def test_a_process_that_stood_still_goes_by_what_it_knew_last() -> None:
+    recent = RecentDemand()
+    for now in range(600):
+        recent.note(3, now=float(now))
+
+    recent.note(0, now=1800.0)
+
+    assert recent.peak(now=1800.0) == 3
+    assert recent.mean(now=1800.0) == 3
+    assert recent.mean(now=1801.0) > 2.9
 
 
 def test_what_was_never_noted_has_no_mean() -> None:
