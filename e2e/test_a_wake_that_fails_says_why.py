@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,6 +25,61 @@ def holder(cluster: Cluster, namespace: str) -> Iterator[Server]:
     holder.ready(spec(gpu=T4))
     yield holder
     cluster.call("gpus", "0")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """An admission policy by which no server of a namespace may have a replica."""
+
+    cluster: Cluster
+    namespace: str
+    message = "no replicas before Monday"
+
+    def put(self) -> None:
+        """Have the API server enforce it."""
+        group = "admissionregistration.k8s.io/v1"
+        where = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
+        deployments = {
+            "apiGroups": ["apps"],
+            "apiVersions": ["v1"],
+            "resources": ["deployments"],
+            "operations": ["CREATE", "UPDATE"],
+        }
+        allowed = "!object.metadata.name.endsWith('-replicas') || object.spec.replicas == 0"
+        self.cluster.apply(
+            {
+                "apiVersion": group,
+                "kind": "ValidatingAdmissionPolicy",
+                "metadata": {"name": self.namespace},
+                "spec": {
+                    "matchConstraints": {"resourceRules": [deployments]},
+                    "validations": [{"expression": allowed, "message": self.message}],
+                },
+            },
+            {
+                "apiVersion": group,
+                "kind": "ValidatingAdmissionPolicyBinding",
+                "metadata": {"name": self.namespace},
+                "spec": {
+                    "policyName": self.namespace,
+                    "validationActions": ["Deny"],
+                    "matchResources": {"namespaceSelector": where},
+                },
+            },
+        )
+
+    def withdraw(self) -> None:
+        """Have it enforced no longer."""
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            self.cluster.kubectl("delete", kind, self.namespace, "--ignore-not-found")
+
+
+@pytest.fixture
+def policy(cluster: Cluster, namespace: str) -> Iterator[Policy]:
+    policy = Policy(cluster, namespace)
+    policy.put()
+    yield policy
+    policy.withdraw()
 
 
 def test_a_model_that_cannot_be_had_is_named_within_half_a_minute(server: Server) -> None:
@@ -75,6 +131,37 @@ def test_a_gpu_that_does_not_come_free_is_named_when_the_time_is_over(
     [ending] = server.chat()
 
     assert ending["answered"], ending
+
+
+def test_a_policy_that_refuses_the_replica_is_named(policy: Policy, server: Server) -> None:
+    server.apply(spec(autoscaling=TO_ZERO))
+    server.wait("condition=BalancerReady")
+
+    status, headers, error = _asked(server, seconds=45)
+
+    assert (status, error["code"]) == (503, "cannot_start")
+    assert policy.message in error["message"]
+    assert int(headers["retry-after"]) > 0
+
+    policy.withdraw()
+    # What was refused is tried ever more rarely, and forgotten when nobody asks.
+    server.wait_for_reason("Ready", "ScaledToZero")
+    [ending] = server.chat()
+
+    assert ending["answered"], ending
+
+
+def test_a_secret_that_is_not_there_is_named_when_the_time_is_over(server: Server) -> None:
+    short = {"noReplicaTimeoutSeconds": 15}
+    gated = {"url": QUICK, "secretRef": {"name": "gate"}}
+    server.apply(spec(autoscaling=TO_ZERO, balancer=short) | {"model": gated})
+    server.wait("condition=BalancerReady")
+
+    status, headers, error = _asked(server, seconds=45)
+
+    assert (status, error["code"]) == (503, "no_replica")
+    assert "Secret gate" in error["message"]
+    assert int(headers["retry-after"]) > 0
 
 
 def _asked(server: Server, *, seconds: int) -> tuple[int, dict[str, str], dict[str, Any]]:

@@ -27,10 +27,14 @@ class Time:
     """Moves only by being added to."""
 
     passed: float = 0.0
+    set_by: float = 0.0
+    """How far somebody has set the wall's clock forward, or back."""
 
     @property
     def clock(self) -> Clock:
-        return Clock(lambda: self.passed, lambda: START + timedelta(seconds=self.passed))
+        return Clock(
+            lambda: self.passed, lambda: START + timedelta(seconds=self.passed + self.set_by)
+        )
 
 
 @dataclass

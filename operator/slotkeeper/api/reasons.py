@@ -231,6 +231,8 @@ LASTING = frozenset(
         Reason.MODEL_LENGTH_UNKNOWN,
         Reason.IMAGE_PULL_FAILED,
         Reason.CONTAINER_NOT_CREATED,
+        Reason.NAME_TAKEN,
+        Reason.CHILD_REFUSED,
     }
 )
 """Time does not mend these. The other troubles may pass: a GPU comes free, a cluster autoscaler

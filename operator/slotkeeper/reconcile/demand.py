@@ -164,8 +164,12 @@ class Demand:
         return [reading for reading in asked if reading]
 
     async def _ask(self, address: str, *, again: bool) -> Reading | None:
+        began = self._now()
         try:
             said = await self._balancer(address, again=again)
+            if self._now() - began > LATCH_SECONDS:
+                # This process stood still, and nobody knows for how long the answer lay there.
+                return None
             sample = Sample(
                 at=self._now(),
                 busy=int(said["slots"]["busy"]),

@@ -14,11 +14,11 @@ from slotkeeper.reconcile.observe import Observed
 from slotkeeper.reconcile.pods import (
     Trouble,
     awaited_secret,
+    awaited_token,
     fetched,
     first_trouble,
     is_fetching,
     is_ready,
-    lacks_volumes,
     model_trouble,
     pods_trouble,
     refusal,
@@ -114,12 +114,8 @@ def _model(server: LlamaServer, observed: Observed) -> Part:
     if any(map(is_fetching, pods)):
         message = "the model is being downloaded"
         return Part(_finding(kind, "False", Reason.DOWNLOADING, message))
-    if (secret := server.spec.model.secret_ref) and any(map(lacks_volumes, pods)):
-        message = (
-            f"a replica waits for its Secret {secret.name}: it must be in the server's namespace, "
-            f"with the entry {secret.key} (model.secretRef)"
-        )
-        return Part(_finding(kind, "False", Reason.WAITING_FOR_SECRET, message))
+    if awaited := awaited_token(pods, server.spec.model.secret_ref):
+        return Part(_not(kind, awaited))
     if observed.current == 0:
         message = "no replica runs that would download it"
         return Part(_finding(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
@@ -201,7 +197,7 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> Part:
     known = before.get("reason") in {Reason.FOLLOWS_DEMAND, Reason.NO_NUMBERS}
     if scaling.settling and known:
         return Part(Finding(kind, before["status"], before["reason"], before["message"]))
-    if scaling.settling or not server.status.get("readyReplicas"):
+    if scaling.settling or not (known or server.status.get("readyReplicas")):
         message = "the balancer's first numbers are awaited"
         return Part(_finding(kind, "Unknown", Reason.STARTING, message))
     message = "no balancer tells its numbers: the number of replicas stays as it is"

@@ -88,7 +88,7 @@ async def _run(flags: argparse.Namespace) -> None:
         lease = Lease(beside, place, clock)
         store = Store()
         reconciler = Reconciler(cluster, store, demand, images, clock)
-        metrics.show(reconciler.fights)
+        metrics.show(reconciler.fights, reconciler.decisions)
         shell = Shell(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):

@@ -1,6 +1,6 @@
 """The operator's own metrics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -8,18 +8,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.reconcile.decided import Decided
 from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.queue import Key
 
+Decisions = Callable[[], Iterable[tuple[Key, Decided | None]]]
+"""What was last decided on each server. It is asked for by another thread, for each scrape."""
 
-@dataclass(frozen=True)
-class Decided:
-    """What there is to show of a decision on a server's replicas."""
-
-    replicas: int
-    reason: str
-    demand: int
-    """0 where the balancer has said nothing."""
+PREFIX = "slotkeeper_autoscaler"
 
 
 class Metrics:
@@ -39,20 +35,8 @@ class Metrics:
             buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
             registry=registry,
         )
-        self._wanted = Gauge(
-            "slotkeeper_autoscaler_wanted_replicas",
-            "Replicas that a server was last found to need",
-            ["namespace", "name"],
-            registry=registry,
-        )
-        self._demand = Gauge(
-            "slotkeeper_autoscaler_demand",
-            "Busy slots and waiting requests of a server",
-            ["namespace", "name"],
-            registry=registry,
-        )
         self._decisions = Counter(
-            "slotkeeper_autoscaler_decisions",
+            f"{PREFIX}_decisions",
             "Decisions on a server's replicas that differ from the one before, by reason",
             ["namespace", "name", "reason"],
             registry=registry,
@@ -65,9 +49,10 @@ class Metrics:
         )
         depth.set_function(queue_depth)
 
-    def show(self, fights: Fights) -> None:
-        """Show what others do to the children of servers."""
+    def show(self, fights: Fights, decisions: Decisions) -> None:
+        """Show what others do to the children of servers, and what is decided on their replicas."""
         self._registry.register(_Drift(fights))
+        self._registry.register(_Scaling(decisions))
 
     def reconciled(self, seconds: float, *, failed: bool) -> None:
         """Count one reconcile."""
@@ -75,17 +60,13 @@ class Metrics:
         self._seconds.observe(seconds)
 
     def decided(self, key: Key, decided: Decided | None) -> None:
-        """Show what was decided last; None where the server is gone or invalid."""
+        """Count what was decided last; None where the server is gone or invalid."""
         before = self._last.pop(key, None)
         if decided is None:
             if before:
-                self._wanted.remove(*key)
-                self._demand.remove(*key)
                 self._decisions.remove_by_labels({"namespace": key.namespace, "name": key.name})
             return
         self._last[key] = decided
-        self._wanted.labels(*key).set(decided.replicas)
-        self._demand.labels(*key).set(decided.demand)
         if before is None or (before.replicas, before.reason) != (decided.replicas, decided.reason):
             self._decisions.labels(*key, decided.reason).inc()
 
@@ -109,3 +90,36 @@ class _Drift(Collector):
             "Children that somebody else changes again and again",
             value=len(self.fights),
         )
+
+
+@dataclass(frozen=True)
+class _Scaling(Collector):
+    """Read for each scrape: bounds change with the time of day, and whoever is gone has none."""
+
+    decisions: Decisions
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        wanted = _gauge("wanted_replicas", "Replicas that a server was last found to need")
+        current = _gauge("current_replicas", "Replicas that a server has, ready or not")
+        ready = _gauge("ready_replicas", "Replicas of a server that serve")
+        demand = _gauge("demand", "Busy slots and waiting requests of a server")
+        least = _gauge("min_replicas", "The fewest replicas that a server may have now")
+        most = _gauge("max_replicas", "The most replicas that a server may have now")
+        active = _gauge("active", "Whether demand says how many replicas a server has")
+        for key, decided in self.decisions():
+            if decided is None:
+                continue
+            wanted.add_metric(key, decided.replicas)
+            current.add_metric(key, decided.current)
+            ready.add_metric(key, decided.ready)
+            demand.add_metric(key, decided.demand)
+            if bounds := decided.bounds:
+                least.add_metric(key, bounds.least)
+                most.add_metric(key, bounds.most)
+                active.add_metric(key, bounds.active)
+        yield from (wanted, current, ready, demand, least, most, active)
+
+
+def _gauge(name: str, about: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", about, labels=["namespace", "name"])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest
@@ -32,6 +32,11 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)
+
+    def only(self, kind: Kind) -> "Plan":
+        """What it applies of this kind."""
+        apply = [manifest for manifest in self.apply if kind_of(manifest) == kind]
+        return replace(self, apply=apply, delete=())
 
     @property
     def creates(self) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.model import TokenSecret
 from slotkeeper.api.reasons import Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -78,11 +79,7 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
     volumes are not there yet: it has a node, and nothing to start containers in.
     """
     for pod in pods:
-        secrets = [
-            volume["secret"]["secretName"]
-            for volume in pod["spec"].get("volumes") or ()
-            if "secret" in volume
-        ]
+        secrets = _secrets(pod)
         if secrets and lacks_volumes(pod):
             return Trouble(
                 Reason.WAITING_FOR_SECRET,
@@ -90,6 +87,27 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
                 "namespace (balancer.apiKeys.secretName)",
             )
     return None
+
+
+def awaited_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Trouble | None:
+    """Which Secret, of those that models are downloaded with, one of these replicas may be waiting
+    for: as with `awaited_secret`."""
+    waiting = (pod for pod in pods if lacks_volumes(pod))
+    if secret is None or not any(secret.name in _secrets(pod) for pod in waiting):
+        return None
+    return Trouble(
+        Reason.WAITING_FOR_SECRET,
+        f"a replica waits for its Secret {secret.name}: it must be in the server's namespace, "
+        f"with the entry {secret.key} (model.secretRef)",
+    )
+
+
+def lacked_volumes_since(pod: Manifest) -> datetime | None:
+    """Since when; None where it does not lack them, or does not say."""
+    if not lacks_volumes(pod):
+        return None
+    since = _condition(pod, "PodReadyToStartContainers").get("lastTransitionTime")
+    return None if since is None else datetime.fromisoformat(since)
 
 
 def lacks_volumes(pod: Manifest) -> bool:
@@ -161,6 +179,12 @@ def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Trouble | None:
 def is_unschedulable(pod: Manifest) -> bool:
     """Whether the scheduler finds no node for this pod."""
     return _condition(pod, "PodScheduled").get("reason") == "Unschedulable"
+
+
+def _secrets(pod: Manifest) -> list[str]:
+    """The Secrets that it has among its volumes."""
+    volumes = pod["spec"].get("volumes") or ()
+    return [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
 
 
 def _unschedulable(pod: Manifest, gpu: Gpu) -> Trouble | None:

@@ -1,6 +1,5 @@
 """One server, from what is to what should be: observe, decide, plan, apply, say."""
 
-import logging
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
@@ -10,27 +9,25 @@ from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
-from slotkeeper.kube.kinds import LLAMA_SERVERS
-from slotkeeper.reconcile import findings, status
+from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
+from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
+from slotkeeper.reconcile import findings, refusals, status
 from slotkeeper.reconcile.apply import Applied, apply
-from slotkeeper.reconcile.clock import Clock
+from slotkeeper.reconcile.clock import Calendar, Clock
+from slotkeeper.reconcile.decided import Decided, decided
 from slotkeeper.reconcile.demand import Demand, addresses
-from slotkeeper.reconcile.events import Happening, event
+from slotkeeper.reconcile.events import Happening
 from slotkeeper.reconcile.fights import Fights
 from slotkeeper.reconcile.idlest import prefer_idlest
-from slotkeeper.reconcile.metrics import Decided
 from slotkeeper.reconcile.nodes import Nodes
 from slotkeeper.reconcile.observe import Observed, observe
-from slotkeeper.reconcile.obstacles import obstacle
+from slotkeeper.reconcile.obstacles import lasts_in, obstacle
 from slotkeeper.reconcile.plan import Child, Plan, child, plan_changes
 from slotkeeper.reconcile.pods import Trouble, is_unschedulable
 from slotkeeper.reconcile.queue import Key, TryAgainError
-from slotkeeper.reconcile.refusals import is_final, taken
 from slotkeeper.reconcile.scale import BY_HAND, Scaling, Wanted, policy_of, wanted
 from slotkeeper.reconcile.store import Store
-
-log = logging.getLogger(__name__)
+from slotkeeper.reconcile.tell import Teller
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,15 @@ class Reconciler:
         self._demand = demand
         self._images = images
         self._clock = clock
+        self._calendar = Calendar(clock.wall)
         self._nodes = Nodes(cluster, clock.monotonic)
+        self._teller = Teller(cluster, store, clock.wall)
         self.fights = Fights(clock.monotonic)
         self._known: dict[Key, Known] = {}
         self._hidden: dict[Key, set[Child]] = {}
         """Children that stand there without the label by which watches show them."""
+        self._due: dict[Key, float] = {}
+        """When time alone makes what is wrong a lasting trouble."""
 
     @property
     def keys(self) -> list[Key]:
@@ -84,9 +85,11 @@ class Reconciler:
 
     def stirring(self, besides: Container[Key] = ()) -> list[Key]:
         """The servers that time has come for: those that stir, `besides` some that were looked at,
-        and those with a child that is fought over and due."""
+        those of which time makes another thing to say, and those with a child that is fought over
+        and due."""
+        now = self._clock.monotonic()
         decisions = [key for key in self._known if key not in besides and self.stirs(key)]
-        return decisions + self.fights.stirring()
+        return decisions + [k for k, at in self._due.items() if at <= now] + self.fights.stirring()
 
     def outdated(self) -> list[Key]:
         """The servers whose status shows other numbers than their balancers tell."""
@@ -99,13 +102,13 @@ class Reconciler:
 
     def decided(self, key: Key) -> Decided | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
-        known = self._known.get(key)
-        said = known.server.status.get("scaling") if known else None
-        if not said:
-            return None
-        reading = self._demand.newest(key)
-        demand = reading.sample.busy + reading.sample.waiting if reading else 0
-        return Decided(said["wanted"], said["reason"], demand)
+        if known := self._known.get(key):
+            return decided(known.server, self._demand.newest(key), self._calendar.now())
+        return None
+
+    def decisions(self) -> list[tuple[Key, Decided | None]]:
+        """What was last decided on each server."""
+        return [(key, self.decided(key)) for key in self.keys]
 
     async def reconcile(self, key: Key) -> None:
         """Bring one server to where it should be, or a step nearer.
@@ -135,17 +138,20 @@ class Reconciler:
                 happened = self.fights.undone(key, applied.put_right, applied.resisted)
                 self._demand.changed(key, scaling.change)
             except ApiError as refusal:
-                if not is_final(refusal):
+                if not refusals.is_final(refusal):
                     raise
                 refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
+                # It was not carried out, however often it is tried.
+                scaling = replace(scaling, before=scaling.wanted.replicas)
             seen = await self._look(key)
             if seen is None:
                 return
-        if not error and (refused := taken(plan, seen.server)):
+        if not error and (refused := refusals.taken(plan, seen.server)):
             error = TryAgainError(refused.message)
         fought = self.fights.trouble(key)
         seen = replace(seen, observed=replace(seen.observed, refused=refused, fought=fought))
         await self._say(key, seen, scaling, happened)
+        await self._tell_clients(key, seen)
         if error:
             raise error
 
@@ -160,6 +166,15 @@ class Reconciler:
             return Plan(), applied
         _, rest = self._decide(key, seen)
         return rest, applied + await apply(rest, self._cluster, self._store)
+
+    async def _tell_clients(self, key: Key, seen: Seen) -> None:
+        """Have the balancers tell, or no longer tell, why a child could not be made."""
+        if seen.observed.refused == refusals.said(seen.server):
+            return
+        now = await self._look(key)
+        if now is not None:
+            _, plan = self._decide(key, now)
+            await apply(plan.only(LEASES), self._cluster, self._store)
 
     async def _is_there(self, raw: Manifest) -> bool:
         """Whether the server that the store shows still is; if not, the store learns it.
@@ -189,15 +204,20 @@ class Reconciler:
             self._forget(key)
             found = findings.invalid(str(error))
             said = status.invalid(raw, found, now=self._clock.wall())
-            await self._write(raw, said, status.happenings(raw.get("status") or {}, found, None))
+            happened = status.happenings(raw.get("status") or {}, found, None)
+            await self._teller.tell(raw, said, happened)
             return None
         observed = observe(self._store, server, await self._find_hidden(key))
+        observed = replace(observed, refused=refusals.said(server))
+        self._due.pop(key, None)
+        if (seconds := lasts_in(server, observed, self._clock.wall())) is not None:
+            self._due[key] = self._clock.monotonic() + seconds
         pods = [*observed.worker_pods, *observed.replica_pods]
         if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
         self._known[key] = Known(server, observed.current)
-        policy = policy_of(server, self._clock.wall())
+        policy = policy_of(server, self._calendar.now())
         self._demand.watch(key, addresses(observed.balancer_pods), policy)
         return Seen(raw, server, observed)
 
@@ -218,18 +238,20 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._known.pop(key, None)
         self._hidden.pop(key, None)
+        self._due.pop(key, None)
         self._demand.forget(key)
         self._store.forget(key)
         self.fights.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
-        now, today = self._clock.monotonic(), self._clock.wall()
+        now, today = self._clock.monotonic(), self._calendar.now()
         return wanted(server, current, self._demand.known(key), now=now, today=today)
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)
         scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
-        blocked = obstacle(seen.server, seen.observed)
+        today = self._clock.wall()
+        blocked = obstacle(seen.server, seen.observed, wanted=decision.replicas, today=today)
         desired = manifests(seen.server, decision.replicas, self._images, blocked)
         lost = self._store.lost(key, seen.server.uid)
         plan = plan_changes(desired, seen.observed.children, seen.server.uid, lost)
@@ -250,36 +272,8 @@ class Reconciler:
             now=self._clock.wall(),
         )
         happened = [*happened, *status.happenings(seen.server.status, found, scaling)]
-        raw = await self._write(seen.raw, said, happened)
+        raw = await self._teller.tell(seen.raw, said, happened)
         self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
-
-    async def _write(
-        self, raw: Manifest, said: status.Status, happened: list[Happening]
-    ) -> Manifest:
-        for happening in happened:
-            log.info(
-                "server %s/%s: %s: %s",
-                raw["metadata"]["namespace"],
-                raw["metadata"]["name"],
-                happening.reason,
-                happening.message,
-            )
-            try:
-                await self._cluster.create(event(happening, raw, self._clock.wall()))
-            except Conflict:
-                log.debug("this event has been written already")
-            except ApiError as error:
-                # Worth less than the status that follows.
-                log.warning("no event %s: %s", happening.reason, error)
-        if said == raw.get("status"):
-            return raw
-        try:
-            written = await self._cluster.patch_status({**raw, "status": said})
-        except NotFound:
-            self._store.deleted(raw)
-            return raw
-        self._store.put(written)
-        return written
 
     def _is_outdated(self, key: Key, known: Known) -> bool:
         reading, shown = self._demand.newest(key), known.server.status

@@ -1,10 +1,14 @@
 """Why a child cannot be made. Pure."""
 
+from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.reasons import Reason
 from slotkeeper.api.server import KIND, LlamaServer
 from slotkeeper.kube.cluster import ApiError
+from slotkeeper.reconcile.findings import condition
 from slotkeeper.reconcile.plan import Plan
 from slotkeeper.reconcile.pods import Trouble
+
+_REASONS = {Reason.CHILD_REFUSED, Reason.NAME_TAKEN, Reason.REPLACING}
 
 
 def taken(plan: Plan, server: LlamaServer) -> Trouble | None:
@@ -20,6 +24,15 @@ def taken(plan: Plan, server: LlamaServer) -> Trouble | None:
             Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
         )
     return None
+
+
+def said(server: LlamaServer) -> Trouble | None:
+    """Why a child could not be made when it was last tried, as the status tells; None where all
+    were."""
+    ready = condition(server.status, ConditionType.READY)
+    if ready.get("reason") not in _REASONS:
+        return None
+    return Trouble(Reason(ready["reason"]), ready["message"])
 
 
 def is_final(error: ApiError) -> bool:

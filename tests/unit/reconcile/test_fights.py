@@ -313,7 +313,7 @@ async def test_a_fight_over_a_suspended_server_is_said(
 
 async def test_drift_and_fights_are_counted(cluster: FakeCluster, serving: Operator) -> None:
     registry = CollectorRegistry()
-    Metrics(registry, lambda: 0).show(serving.reconciler.fights)
+    Metrics(registry, lambda: 0).show(serving.reconciler.fights, list)
 
     await rounds(cluster, serving, ROUNDS, sets_replicas)
 

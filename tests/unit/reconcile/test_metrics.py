@@ -1,10 +1,15 @@
 """What Prometheus reads of decisions."""
 
+from typing import Any
+
 import pytest
 from prometheus_client import CollectorRegistry
 
-from operating import KEY
-from slotkeeper.reconcile.metrics import Decided, Metrics
+from fake_cluster import FakeCluster
+from operating import KEY, Operator, change_spec, numbers, roll_out, stored
+from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.reconcile.decided import Decided
+from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.queue import Key
 
 OTHER = Key("default", "other")
@@ -39,8 +44,6 @@ def test_a_decision_is_counted_when_it_differs(
 
     assert value(registry, "decisions_total", reason="Steady") == 2
     assert value(registry, "decisions_total", reason="Demand") == 2
-    assert value(registry, "wanted_replicas") == 3
-    assert value(registry, "demand") == 9
 
 
 def test_a_server_that_is_gone_leaves_no_series(
@@ -53,6 +56,91 @@ def test_a_server_that_is_gone_leaves_no_series(
     metrics.decided(KEY, None)
 
     assert value(registry, "decisions_total", reason="Steady") is None
-    assert value(registry, "wanted_replicas") is None
-    assert value(registry, "demand") is None
-    assert value(registry, "demand", OTHER) == 2
+    assert value(registry, "decisions_total", OTHER, reason="Steady") == 1
+
+
+GAUGES = [
+    *("wanted_replicas", "current_replicas", "ready_replicas", "demand"),
+    *("min_replicas", "max_replicas", "active"),
+]
+
+
+def shown(registry: CollectorRegistry) -> list[float | None]:
+    return [value(registry, name) for name in GAUGES]
+
+
+async def served(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
+    """A server with one replica, of which the balancer tells that six requests are there."""
+    stored(cluster, slots=4, **spec)
+    await operator.reconcile()
+    roll_out(cluster)
+    await operator.reconcile()
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=2)
+    await operator.pass_time(2)
+
+
+async def test_what_is_decided_is_shown_with_its_bounds(
+    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+
+    await served(cluster, operator, autoscaling={"minReplicas": 1, "maxReplicas": 3})
+
+    assert shown(registry) == [2, 1, 1, 6, 1, 3, 1]
+
+
+async def test_bounds_are_those_of_the_hour_though_nothing_is_decided(
+    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    morning = {"cron": "0 6 * * *", "maxReplicas": 4}
+    evening = {"cron": "0 18 * * *", "minReplicas": 0, "maxReplicas": 3}
+    await served(cluster, operator, autoscaling={"maxReplicas": 2, "schedules": [morning, evening]})
+    before = shown(registry)[4:6]
+
+    operator.time.passed += 6 * 3600
+
+    assert before == [1, 4]
+    assert shown(registry)[4:6] == [0, 3]
+
+
+async def test_a_server_that_is_not_scaled_has_no_bounds(
+    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+
+    await served(cluster, operator, replicas=1)
+
+    assert shown(registry) == [1, 1, 1, 6, None, None, None]
+
+
+async def test_demand_that_nobody_tells_is_shown_as_inactive(
+    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    await served(cluster, operator, autoscaling={"maxReplicas": 3})
+
+    operator.balancers.says.clear()
+    await operator.pass_time(30)
+
+    assert shown(registry) == [2, 1, 1, 0, 1, 3, 0]
+
+
+@pytest.mark.parametrize("spec", [None, {"slots": 0}])
+async def test_a_server_that_is_gone_or_invalid_is_not_shown(
+    cluster: FakeCluster,
+    operator: Operator,
+    registry: CollectorRegistry,
+    metrics: Metrics,
+    spec: dict[str, int] | None,
+) -> None:
+    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    await served(cluster, operator, autoscaling={"maxReplicas": 3})
+
+    if spec:
+        change_spec(cluster, lambda found: found.update(spec))
+    else:
+        cluster.remove(LLAMA_SERVERS, "default", "chat")
+    await operator.reconcile()
+
+    assert shown(registry) == [None] * 7

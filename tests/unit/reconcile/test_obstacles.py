@@ -6,11 +6,21 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import Operator, numbers, pod_of, roll_out, server_status, stored
+from operating import (
+    Operator,
+    change_spec,
+    condition,
+    numbers,
+    pod_of,
+    roll_out,
+    server_status,
+    stored,
+)
 from slotkeeper.api.obstacle import ANNOTATION, Obstacle
 from slotkeeper.api.reasons import LASTING, LASTING_IN_A_LOOP, Sort, sort
-from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, PODS, STATEFUL_SETS
+from slotkeeper.kube.cluster import ApiError, Conflict, Manifest
+from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LEASES, PODS, STATEFUL_SETS
+from slotkeeper.reconcile.queue import TryAgainError
 
 NOT_FOUND = {"reason": "ModelNotFound", "message": "GET https://example.com/a answered 404"}
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
@@ -201,6 +211,198 @@ async def test_a_quota_that_refuses_all_pods_is_said(
     await operator.reconcile()
 
     assert obstacle(cluster) == Obstacle("PodsRefused", "exceeded quota", lasting=False)
+
+
+POLICY = ApiError(403, "Forbidden", "denied by policy `no-gpus`: ask for it")
+
+
+def refuse(cluster: FakeCluster, kind: str) -> None:
+    """Writes of this kind are refused from now on."""
+    cluster.refuse = lambda verb, item: POLICY if (verb, item["kind"]) == ("apply", kind) else None
+
+
+async def wake(cluster: FakeCluster, operator: Operator) -> None:
+    """A server at zero for which a request has come, and a reconcile that is refused."""
+    stored(cluster, autoscaling={"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 30})
+    await operator.reconcile()
+    roll_out(cluster)
+    await operator.reconcile()
+    refuse(cluster, "Deployment")
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    with pytest.raises(ApiError):
+        await operator.pass_time(1)
+
+
+async def test_a_wake_that_the_api_server_refuses_is_said(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await wake(cluster, operator)
+
+    assert obstacle(cluster) == Obstacle("ChildRefused", POLICY.message, lasting=True)
+    assert condition(cluster, "Ready")["message"] == POLICY.message
+
+
+async def test_a_refusal_is_tried_again_and_said_once(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await wake(cluster, operator)
+    before, events = server_status(cluster), len(cluster.named(EVENTS))
+    cluster.writes.clear()
+
+    for _ in range(3):
+        operator.time.passed += 20
+        await operator.demand.look()
+        with pytest.raises(ApiError):
+            await operator.reconcile()
+
+    assert cluster.writes == []
+    assert server_status(cluster) == before
+    assert len(cluster.named(EVENTS)) == events
+    [decision] = before["scaling"]["decisions"]
+    assert (decision["before"], decision["after"]) == (0, 1)
+
+
+async def test_a_refusal_that_is_mended_is_said_no_longer(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await wake(cluster, operator)
+    cluster.refuse = lambda *_: None
+
+    await operator.reconcile()
+
+    assert obstacle(cluster) is None
+    assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 1
+
+
+async def test_a_refusal_that_nobody_asks_for_any_more_is_said_no_longer(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await wake(cluster, operator)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0)
+    await operator.pass_time(1)
+
+    await operator.reconcile()
+
+    assert obstacle(cluster) is None
+
+
+async def test_a_first_replica_that_is_refused_is_said(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster, workers={"count": 1})
+    refuse(cluster, "StatefulSet")
+
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+
+    found = obstacle(cluster)
+    assert found is not None
+    assert (found.reason, found.lasting) == ("ChildRefused", True)
+
+
+async def test_a_lease_that_is_refused_as_well_keeps_nothing_from_the_status(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster)
+    cluster.refuse = lambda verb, _: POLICY if verb == "apply" else None
+
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+
+    assert condition(cluster, "Ready")["reason"] == "ChildRefused"
+
+
+async def test_a_name_that_is_taken_is_said(cluster: FakeCluster, operator: Operator) -> None:
+    cluster.put(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "chat-replicas", "namespace": "default"},
+            "spec": {"replicas": 1},
+        }
+    )
+    stored(cluster)
+
+    for _ in range(2):
+        with pytest.raises((Conflict, TryAgainError)):
+            await operator.reconcile()
+
+    found = obstacle(cluster)
+    assert found is not None
+    assert (found.reason, found.lasting) == ("NameTaken", True)
+
+
+async def test_a_refused_change_is_no_news_where_a_replica_serves(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster)
+    await operator.reconcile()
+    roll_out(cluster)
+    refuse(cluster, "Deployment")
+    change_spec(cluster, lambda spec: spec.update(slots=8))
+
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+
+    assert obstacle(cluster) is None
+
+
+GATED = {"model": {"url": "https://example.com/a.gguf", "secretRef": {"name": "gate"}}}
+
+
+def no_volumes(**said: str) -> Manifest:
+    lacking = {"type": "PodReadyToStartContainers", "status": "False", **said}
+    return {"conditions": [lacking]}
+
+
+SINCE_START = {"lastTransitionTime": "2026-11-01T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said", "lasting"),
+    [
+        pytest.param(59, SINCE_START, False, id="it may be a disk that is attached"),
+        pytest.param(60, SINCE_START, True, id="nothing else takes so long"),
+        pytest.param(600, {}, False, id="a kubelet that does not say since when"),
+    ],
+)
+async def test_a_secret_that_the_model_needs_and_that_is_not_there_is_said(
+    cluster: FakeCluster, operator: Operator, seconds: int, said: dict[str, str], lasting: bool
+) -> None:
+    await failing(cluster, operator, no_volumes(**said), **GATED)
+    await operator.pass_time(seconds)
+
+    found = obstacle(cluster)
+
+    assert found is not None
+    assert (found.reason, found.lasting) == ("WaitingForSecret", lasting)
+    assert "Secret gate" in found.message
+    assert "model.secretRef" in found.message
+
+
+async def test_a_secret_that_comes_is_waited_for_no_longer(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await failing(cluster, operator, no_volumes(**SINCE_START), **GATED)
+    await operator.pass_time(60)
+    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
+    cluster.put(pod | {"status": main(state=RUNNING)})
+
+    await operator.reconcile()
+    cluster.writes.clear()
+    await operator.pass_time(60)
+
+    assert obstacle(cluster) is None
+    assert cluster.writes == []
+
+
+async def test_a_pod_without_volumes_waits_for_no_secret_where_none_is_named(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await failing(cluster, operator, no_volumes(**SINCE_START))
+    await operator.pass_time(60)
+
+    assert obstacle(cluster) is None
 
 
 async def test_it_is_forgotten_when_a_replica_serves(

@@ -1,11 +1,22 @@
 """What is said of scaling: whether demand rules, and the last ten changes."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import Operator, change_spec, condition, numbers, roll_out, server_status, stored
+from operating import (
+    START,
+    Operator,
+    change_spec,
+    condition,
+    numbers,
+    roll_out,
+    server_status,
+    stored,
+)
+from slotkeeper.api.conditions import rfc3339
 from slotkeeper.kube.kinds import DEPLOYMENTS
 
 
@@ -58,21 +69,104 @@ async def test_to_keep_within_bounds_is_not_to_follow_numbers(
     assert verdict(cluster) == ("Unknown", "Starting")
 
 
+def at_noon(**passed: float) -> str:
+    return rfc3339(START + timedelta(**passed))
+
+
+async def following(cluster: FakeCluster, operator: Operator) -> None:
+    """A server that demand has given two replicas, ten seconds after noon."""
+    await running(cluster, operator, slots=4, autoscaling={"maxReplicas": 3})
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=2)
+    await operator.pass_time(5)
+    roll_out(cluster)
+    await operator.reconcile()
+    operator.balancers.says["10.0.0.1"] = numbers(busy=6, total=8)
+    await operator.pass_time(5)
+
+
 async def test_numbers_make_it_active_and_their_absence_says_since_when(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await running(cluster, operator, autoscaling={"maxReplicas": 2})
-    await operator.pass_time(2)
-    assert verdict(cluster) == ("True", "FollowsDemand")
+    await following(cluster, operator)
+    active = verdict(cluster)
+
+    operator.balancers.says.clear()
+    await operator.pass_time(30)
+    first = condition(cluster, "ScalingActive")
+    degraded = condition(cluster, "Degraded")
+    await operator.pass_time(1200)
+    last = condition(cluster, "ScalingActive")
+
+    assert active == ("True", "FollowsDemand")
+    assert (first["status"], first["reason"]) == ("False", "NoNumbers")
+    assert first["message"].startswith("no balancer tells its numbers")
+    # Numbers are good for five seconds.
+    assert first["lastTransitionTime"] == at_noon(seconds=16)
+    assert last == first
+    assert (degraded["status"], degraded["reason"]) == ("True", "NoNumbers")
+
+
+async def test_replicas_hold_while_no_balancer_tells_its_numbers(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await following(cluster, operator)
+    cluster.writes.clear()
+
+    operator.balancers.says.clear()
+    await operator.pass_time(1200)
+
+    assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 2
+    assert {write.kind for write in cluster.writes} == {"LlamaServer"}
+
+
+async def test_numbers_that_come_again_make_it_active_and_begin_a_new_window(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await following(cluster, operator)
+    operator.balancers.says.clear()
+    await operator.pass_time(1200)
+
+    operator.balancers.says["10.0.0.1"] = numbers(total=8)
+    await operator.pass_time(8)
+    again = condition(cluster, "ScalingActive")
+    await operator.pass_time(295)
+    held = cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"]
+    await operator.pass_time(8)
+
+    assert (again["status"], again["reason"]) == ("True", "FollowsDemand")
+    assert again["lastTransitionTime"] > at_noon(seconds=1210)
+    assert held == 2
+    assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("settled", [False, True])
+async def test_an_operator_that_starts_meanwhile_knows_since_when(
+    cluster: FakeCluster, operator: Operator, settled: bool
+) -> None:
+    await following(cluster, operator)
+    operator.balancers.says.clear()
+    await operator.pass_time(30)
+    before = condition(cluster, "ScalingActive")
+
+    again = Operator(cluster, time=operator.time, balancers=operator.balancers)
+    await again.reconcile()
+    await again.pass_time(60 if settled else 1)
+
+    assert condition(cluster, "ScalingActive") == before
+
+
+async def test_a_server_at_zero_that_nobody_could_wake_says_so(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await running(cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    operator.balancers.says["10.0.0.1"] = numbers(total=0)
+    await operator.pass_time(10)
 
     operator.balancers.says.clear()
     await operator.pass_time(30)
 
+    assert not server_status(cluster)["readyReplicas"]
     assert verdict(cluster) == ("False", "NoNumbers")
-    since = condition(cluster, "ScalingActive")["lastTransitionTime"]
-    assert condition(cluster, "Degraded")["reason"] == "NoNumbers"
-    await operator.pass_time(300)
-    assert condition(cluster, "ScalingActive")["lastTransitionTime"] == since
 
 
 async def test_the_last_ten_changes_are_kept_newest_first(

@@ -167,16 +167,13 @@ async def test_reconciles_are_counted(
 ) -> None:
     await ready(cluster, operator, shell)
     cluster.remove(LLAMA_SERVERS, "default", "chat")
-    wanted = registry.get_sample_value(
-        "slotkeeper_autoscaler_wanted_replicas", {"namespace": "default", "name": "chat"}
-    )
+    fixed = {"namespace": "default", "name": "chat", "reason": "Fixed"}
+    decisions = registry.get_sample_value("slotkeeper_autoscaler_decisions_total", fixed)
 
     await operator.deliver()
     await shell.work(KEY)
     await shell.work(KEY)
 
     counted = registry.get_sample_value("slotkeeper_operator_reconciles_total", {"result": "done"})
-    gone = registry.get_sample_value(
-        "slotkeeper_autoscaler_wanted_replicas", {"namespace": "default", "name": "chat"}
-    )
-    assert (wanted, counted, gone) == (1, 4, None)
+    gone = registry.get_sample_value("slotkeeper_autoscaler_decisions_total", fixed)
+    assert (decisions, counted, gone) == (1, 4, None)
