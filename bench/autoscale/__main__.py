@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.autoscale.frontier import cheapest, excess
-from bench.autoscale.sweep import OURS, Case, Point, sweep
+from bench.autoscale.frontier import cheapest, excess, one_for_all
+from bench.autoscale.sweep import FIXED, OURS, Case, Point, sweep
 from bench.findings import Findings, Gate, Table, at_most, digits
 from bench.report import as_json, markdown
 from slotkeeper.whatif.generate import GENERATORS
@@ -38,7 +38,10 @@ def main(argv: Sequence[str]) -> int:
     findings = [
         Findings(
             "autoscale",
-            tables=[_table(case, points) for case, points in found.items()],
+            tables=[
+                *(_table(case, points) for case, points in found.items()),
+                *(_one_for_all(found, goal) for goal in GOALS),
+            ],
             gates=[*_cheaper(found), *_frontiers(found)],
             raw={
                 f"{case.trace} {case.load_seconds:g}": list(map(asdict, points))
@@ -67,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(case: Case, points: Sequence[Point]) -> Table:
     rows = []
-    for system in (OURS, *PEERS):
+    for system in (OURS, *PEERS, FIXED):
         row = [system]
         for goal in GOALS:
             best = cheapest(points, system, goal)
@@ -81,6 +84,22 @@ def _table(case: Case, points: Sequence[Point]) -> Table:
         f"{100 * goal:g} %: {what}" for goal in GOALS for what in ("cost", "p99", "changes", "set")
     )
     return Table(f"{case.trace}, {case.load_seconds:g} s to load", ("system", *columns), rows)
+
+
+def _one_for_all(found: Found, goal: float) -> Table:
+    systems = (OURS, *PEERS, FIXED)
+    # Where nobody is as good, nobody's setting is at fault.
+    cases = {
+        case: points
+        for case, points in found.items()
+        if any(cheapest(points, system, goal) for system in (OURS, *PEERS))
+    }
+    rows = []
+    for system in systems if cases else ():
+        best = one_for_all(cases, system, goal)
+        rows.append((system, f"{best.reached} of {len(cases)}", digits(best.ratio), best.setting))
+    title = f"one setting for all, {100 * goal:g} %"
+    return Table(title, ("system", "reached", "mean cost", "set"), rows)
 
 
 def _most(points: Sequence[Point], system: str) -> float:

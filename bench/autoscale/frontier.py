@@ -1,8 +1,9 @@
 """The best that a policy reaches with any of its settings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from bench.autoscale.sweep import Point
+from bench.autoscale.sweep import Case, Point
 
 
 def cheapest(points: Iterable[Point], system: str, good: float) -> Point | None:
@@ -34,3 +35,36 @@ def excess(points: Sequence[Point], ours: str, peer: str, good: float) -> float 
             own = cheapest(points, ours, theirs.good)
             ratios.append(own.ratio / theirs.ratio if own else float("inf"))
     return max(ratios, default=None)
+
+
+@dataclass(frozen=True)
+class OneForAll:
+    """What a system reaches with one setting on every case, as its users have it."""
+
+    setting: str
+    reached: int
+    """On how many cases it is good enough."""
+    ratio: float
+    """The mean of what all of them cost."""
+
+
+def one_for_all(found: Mapping[Case, Sequence[Point]], system: str, good: float) -> OneForAll:
+    """The setting that is good enough on the most cases, and of those the cheapest.
+
+    Raises ValueError where the system has no setting that was played on all cases.
+    """
+    played: dict[str, list[Point]] = {}
+    for points in found.values():
+        for point in points:
+            if point.system == system:
+                played.setdefault(point.setting, []).append(point)
+    tried = [
+        OneForAll(
+            setting,
+            sum(point.good >= good for point in points),
+            sum(point.ratio for point in points) / len(points),
+        )
+        for setting, points in played.items()
+        if len(points) == len(found)
+    ]
+    return min(tried, key=lambda each: (-each.reached, each.ratio))

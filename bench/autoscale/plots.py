@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.autoscale.frontier import frontier
-from bench.autoscale.sweep import OURS, Case, Point
+from bench.autoscale.sweep import FIXED, OURS, Case, Point
 
 _COLOURS = {
     OURS: "#d62728",
@@ -14,6 +14,7 @@ _COLOURS = {
     "processing": "#1f77b4",
     "queue": "#9467bd",
     "average": "#2ca02c",
+    FIXED: "#bcbd22",
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 
 from bench.autoscale.oracle import oracle_seconds
@@ -13,24 +14,26 @@ from slotkeeper.whatif.generate import draw
 from slotkeeper.whatif.ours import Slots
 from slotkeeper.whatif.peers import PEERS, Bounds
 from slotkeeper.whatif.report import percentile, share_within
-from slotkeeper.whatif.simulate import Replicas, Scaler, Simulation
+from slotkeeper.whatif.simulate import Look, Replicas, Scaler, Simulation
 
 OURS = "slotkeeper"
+FIXED = "fixed"
 SLOTS = 4
 MOST = 40
 SEED = 1
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 
-_DOWN_SECONDS = (60, 300, 900, 1800)
+_DOWN_SECONDS = (15, 60, 300, 900)
 _GPU = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _PROCESSING = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _QUEUE = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-_AVERAGE = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)
-_WAIT_AND_SLOTS = (
-    *((60, 100), (30, 100), (10, 100), (10, 80), (5, 100), (3, 100), (2, 100)),
-    *((1, 100), (1, 70), (1, 65), (1, 60), (1, 55), (1, 50), (1, 40), (1, 30)),
-)
-"""maxWaitSeconds and targetSlotUtilization."""
+_AVERAGE = (*(0.2, 0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6), *(0.65, 0.7, 0.75, 0.8, 0.9, 1.0))
+_AVERAGE_DOWN_SECONDS = (30, 60, 300)
+_SLOTS = (40, 50, 60, 70, 80, 100)
+_WAITS = (1, 2, 3, 5, 10, 60)
+_ALWAYS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 30, 40)
+_LEAST = {"burst": (8, 10, 12, 14, 16)}
+"""How many must be there at least, where one is too few whatever the setting; for every system."""
 
 
 @dataclass(frozen=True)
@@ -57,29 +60,52 @@ class Point:
     """How often the number of replicas was changed."""
 
 
+class Fixed:
+    """Always the same number: what somebody would set who knew the whole trace beforehand."""
+
+    every = 60.0
+
+    def __init__(self, replicas: int) -> None:
+        self._replicas = replicas
+
+    def wanted(self, look: Look) -> int:  # noqa: ARG002 (whatever is seen)
+        """As many as ever."""
+        return self._replicas
+
+
 _Make = Callable[[], Scaler]
 
 
-def settings(*, few: bool = False) -> Iterator[tuple[str, str, _Make]]:
+def settings(trace: str, *, few: bool = False) -> Iterator[tuple[str, str, _Make]]:
     """Each policy's name, its setting in words, and how to make it; with `few` one of each."""
+    yield from _with(1, few=few)
+    for least in () if few else _LEAST.get(trace, ()):
+        for name, setting, make in _with(least, few=True):
+            yield name, f"{setting}, at least {least}", make
+    for replicas in _ALWAYS[:1] if few else _ALWAYS:
+        yield FIXED, str(replicas), partial(Fixed, replicas)
+
+
+def _with(least: int, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
     downs = (300,) if few else _DOWN_SECONDS
-    pairs = ((10, 80),) if few else _WAIT_AND_SLOTS
-    for down, (wait, percent) in product(downs, pairs):
-        yield OURS, f"{percent} %, {wait} s, down after {down} s", _ours(percent, wait, down)
+    percents, waits = ((80,), (5,)) if few else (_SLOTS, _WAITS)
+    for down, percent, wait in product(downs, percents, waits):
+        yield OURS, f"{percent} %, {wait} s, down after {down} s", _ours(percent, wait, down, least)
     targets: Mapping[str, Sequence[float]] = {
         "gpu": (0.8,) if few else _GPU,
         "processing": (0.8,) if few else _PROCESSING,
         "queue": (0.25,) if few else _QUEUE,
+        "average": (0.8,) if few else _AVERAGE,
     }
     for name, tried in targets.items():
-        for down, target in product(downs, tried):
-            yield name, f"{target:g}, down after {down} s", _peer(name, target, down)
-    for target in (0.8,) if few else _AVERAGE:
-        yield "average", f"{target:g}", _peer("average", target, 0)
+        of_this = _AVERAGE_DOWN_SECONDS if name == "average" and not few else downs
+        for down, target in product(of_this, tried):
+            yield name, f"{target:g}, down after {down} s", _peer(name, target, down, least)
 
 
-def _ours(percent: int, wait: int, down: int) -> _Make:
+def _ours(percent: int, wait: int, down: int, least: int) -> _Make:
     spec = {
+        "minReplicas": least,
         "maxReplicas": MOST,
         "targetSlotUtilization": percent,
         "maxWaitSeconds": wait,
@@ -88,14 +114,17 @@ def _ours(percent: int, wait: int, down: int) -> _Make:
     return lambda: Slots(SLOTS, Autoscaling.model_validate(spec), BEGIN)
 
 
-def _peer(name: str, target: float, down: int) -> _Make:
-    return lambda: PEERS[name].make(target, Bounds(SLOTS, 1, MOST, down))
+def _peer(name: str, target: float, down: int, least: int) -> _Make:
+    return lambda: PEERS[name].make(target, Bounds(SLOTS, least, MOST, down))
 
 
 def sweep(cases: Sequence[Case], *, few: bool = False) -> dict[Case, list[Point]]:
     """Play all; as many at the same time as there are cores."""
-    number = len(list(settings(few=few)))
-    jobs = [(case, index, few) for case in cases for index in range(number)]
+    jobs = [
+        (case, index, few)
+        for case in cases
+        for index, _ in enumerate(settings(case.trace, few=few))
+    ]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         points = list(pool.map(_play, jobs, chunksize=8))
     found: dict[Case, list[Point]] = {case: [] for case in cases}
@@ -106,7 +135,7 @@ def sweep(cases: Sequence[Case], *, few: bool = False) -> dict[Case, list[Point]
 
 def _play(job: tuple[Case, int, bool]) -> Point:
     case, index, few = job
-    system, setting, make = list(settings(few=few))[index]
+    system, setting, make = list(settings(case.trace, few=few))[index]
     calls = draw(case.trace, SEED)
     replicas = Replicas(SLOTS, case.load_seconds)
     outcome = Simulation(replicas, make()).run(calls)

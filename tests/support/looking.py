@@ -18,11 +18,15 @@ def policy(slots: int = 4, **spec: Any) -> Policy:
 
 
 def sample(
-    at: float, demand: int, mean: float | None = None, seconds: float | None = None
+    at: float,
+    demand: int,
+    mean: float | None = None,
+    seconds: float | None = None,
+    oldest: float = 0.0,
 ) -> Sample:
     """A look at a balancer with one ready replica of 4 slots."""
     busy = min(demand, 4)
-    return Sample(at, busy, demand - busy, 0.0, demand, 4, mean, seconds)
+    return Sample(at, busy, demand - busy, oldest, demand, 4, mean, seconds)
 
 
 def played(script: str) -> list[Sample]:
@@ -30,20 +34,25 @@ def played(script: str) -> list[Sample]:
 
     `5 for 90 s, then 1` is a demand of 5 for 90 s and then one look that finds 1; `none for 9 s`
     is 9 s in which the balancer does not answer; `2 of 6 s each` says how long each keeps its slot.
+    With `, oldest 3 s` the first of those that wait has done so for 3 s, else it has just come.
     The mean is that of the script so far.
     """
-    looks: list[tuple[int, float | None] | None] = []
+    looks: list[tuple[int, float | None, float] | None] = []
     for part in script.split(", then "):
-        words = re.fullmatch(r"(none|\d+)(?: of ([\d.]+) s each)?(?: for (\d+) s)?", part)
+        words = re.fullmatch(
+            r"(none|\d+)(?: of ([\d.]+) s each)?(?:, oldest ([\d.]+) s)?(?: for (\d+) s)?", part
+        )
         assert words, part
         seconds = float(words[2]) if words[2] else None
-        look = None if words[1] == "none" else (int(words[1]), seconds)
-        looks += [look] * (int(words[3]) + 1 if words[3] else 1)
+        look = None if words[1] == "none" else (int(words[1]), seconds, float(words[3] or 0))
+        looks += [look] * (int(words[4]) + 1 if words[4] else 1)
     start, samples, total = NOW - len(looks) + 1, list[Sample](), 0
     for n, look in enumerate(looks):
         if look is not None:
             total += look[0]
-            samples.append(sample(start + n, look[0], total / (len(samples) + 1), look[1]))
+            demand, seconds, oldest = look
+            mean = total / (len(samples) + 1)
+            samples.append(sample(start + n, demand, mean, seconds, oldest))
     return samples
 
 

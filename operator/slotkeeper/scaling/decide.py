@@ -8,15 +8,17 @@ from slotkeeper.scaling.behavior import highest, lowest
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
 from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
+from slotkeeper.scaling.wait import last_wait
 
 
 class Reason(StrEnum):
     """Why a decision is what it is."""
 
     DEMAND = "Demand"
-    """Requests wait, or the mean demand takes more than targetSlotUtilization of the slots."""
+    """Those that wait would wait too long, or the mean demand fills more of the slots than
+    targetSlotUtilization."""
     WAIT = "Wait"
-    """More than one request in twenty is expected to wait longer than maxWaitSeconds."""
+    """At the mean demand a request is expected to wait longer than maxWaitSeconds."""
     AT_MAXIMUM = "AtMaximum"
     """More replicas are asked for than maxReplicas, and all of those are there."""
     STEADY = "Steady"
@@ -42,7 +44,8 @@ class Decision:
     replicas: int
     reason: Reason
     message: str
-    """The numbers behind it, such as `busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3`."""
+    """The numbers behind it, such as `busy 4/4, waiting 5, oldest 3.2 s, last for 9.1 s more: 1 ->
+    2`: the last of those five gets a slot in 9.1 s, as things are."""
     informed: bool = True
     """Whether the balancer's numbers had a say in it."""
 
@@ -62,15 +65,18 @@ class Known:
 def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decision:
     """Say how many replicas there should be: up at once, down once fewer were enough for long.
 
-    What a look asks for is the fewest replicas that have a slot for each request where some found
-    none, whose slots the mean demand fills up to targetSlotUtilization at most, and with which one
-    request in twenty at most is expected to wait longer than maxWaitSeconds. It comes once all
-    looks of behavior.scaleUp's window have asked for so many; fewer come once none of
-    behavior.scaleDown's has asked for more, and what is busy now fits, too.
+    What a look asks for is the fewest replicas with which the last of those that wait now gets a
+    slot within maxWaitSeconds, whose slots the mean demand fills up to targetSlotUtilization at
+    most, and with which a request at that demand waits for maxWaitSeconds at most on average. A
+    slot for each request is asked for where nobody knows how long requests keep theirs, and where
+    one has waited for longer already. It comes once all looks of behavior.scaleUp's window have
+    asked for so many; fewer come once none of behavior.scaleDown's has asked for more, and what is
+    busy now fits, too.
 
     `current` is how many replicas there are, ready or not: those that load are counted as coming.
-    What follows is for 4 slots a replica, of which one is ready, and a look each second; `2 of 6 s
-    each` is a demand of 2 where a request keeps its slot for 6 s. The mean is that of what is said.
+    What follows is for 4 slots a replica, of which one is ready, and a look each second; `6 of 9 s
+    each, oldest 3 s` is a demand of 6 where a request keeps its slot for 9 s and the first of those
+    that wait has waited for 3 s. The mean is that of what is said.
 
     With `{maxReplicas: 3, behavior: {scaleDown: {stabilizationWindowSeconds: 60}}}`:
 
@@ -102,19 +108,28 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
 
     With `{maxReplicas: 4, targetSlotUtilization: 100, maxWaitSeconds: 2}`:
 
-    | replicas | demand                   | wants | reason    |
-    |----------|--------------------------|-------|-----------|
-    | 1        | 4 for 90 s               | 1     | Steady    |
-    | 1        | 4 for 90 s, then 5       | 2     | Demand    |
-    | 1        | 1 of 10 s each           | 1     | Steady    |
-    | 1        | 2 of 10 s each           | 2     | Wait      |
-    | 1        | 2 of 1 s each            | 1     | Steady    |
-    | 2        | 4 of 10 s each           | 2     | Steady    |
-    | 2        | 5 of 10 s each           | 3     | Wait      |
-    | 3        | 5 of 10 s each for 400 s | 3     | Steady    |
-    | 3        | 2 of 1 s each for 299 s  | 3     | Held      |
-    | 3        | 2 of 1 s each for 300 s  | 1     | Quiet     |
-    | 4        | 30 of 10 s each          | 4     | AtMaximum |
+    | replicas | demand                                     | wants | reason    |
+    |----------|--------------------------------------------|-------|-----------|
+    | 1        | 4 for 90 s                                 | 1     | Steady    |
+    | 1        | 4 for 90 s, then 5                         | 2     | Demand    |
+    | 1        | 2 of 10 s each                             | 1     | Steady    |
+    | 1        | 3 of 10 s each                             | 2     | Wait      |
+    | 1        | 3 of 1 s each                              | 1     | Steady    |
+    | 2        | 6 of 10 s each                             | 2     | Steady    |
+    | 2        | 7 of 10 s each                             | 3     | Wait      |
+    | 3        | 6 of 10 s each for 400 s                   | 2     | Quiet     |
+    | 3        | 2 of 1 s each for 299 s                    | 3     | Held      |
+    | 3        | 2 of 1 s each for 300 s                    | 1     | Quiet     |
+    | 4        | 30 of 10 s each                            | 4     | AtMaximum |
+    | 1        | 0 for 90 s, then 5 of 6 s each             | 1     | Steady    |
+    | 1        | 0 for 90 s, then 6 of 6 s each             | 2     | Demand    |
+    | 1        | 0 for 90 s, then 5 of 6 s each, oldest 2 s | 1     | Steady    |
+    | 1        | 0 for 90 s, then 5 of 6 s each, oldest 3 s | 2     | Demand    |
+    | 1        | 0 for 90 s, then 12 of 1 s each            | 1     | Steady    |
+    | 1        | 0 for 90 s, then 12                        | 3     | Demand    |
+    | 1        | 0 for 90 s, then 12 of 6 s each            | 3     | Demand    |
+    | 1        | 0 for 90 s, then 9 of 6 s each             | 2     | Demand    |
+    | 0        | 0 for 90 s, then 9 of 6 s each             | 2     | Demand    |
 
     With `{minReplicas: 0, maxReplicas: 3, idleSeconds: 20}`:
 
@@ -207,6 +222,9 @@ def _numbers(sample: Sample, *, total: int) -> str:
     numbers = f"busy {sample.busy}/{total}, waiting {sample.waiting}"
     if sample.waiting:
         numbers += f", oldest {sample.oldest_wait:.1f} s"
+    if sample.waiting and sample.slot_seconds and sample.total:
+        more = last_wait(sample.busy + sample.waiting, sample.slot_seconds, sample.total)
+        numbers += f", last for {more:.1f} s more"
     if sample.peak > sample.busy + sample.waiting:
         numbers += f", lately {sample.peak}"
     return numbers
@@ -215,7 +233,7 @@ def _numbers(sample: Sample, *, total: int) -> str:
 def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> str:
     """What decided, where busy and waiting do not say it."""
     if reason is Reason.WAIT:
-        late = f"over 5 % would wait for more than {policy.spec.max_wait_seconds} s"
+        late = f"they would wait for more than {policy.spec.max_wait_seconds} s"
         return f", {sample.load:.1f} on average for {sample.slot_seconds:.1f} s: {late}"
     if reason is Reason.DEMAND and policy.for_load(sample) > policy.for_demand(sample):
         target = policy.spec.target_slot_utilization

@@ -8,10 +8,7 @@ from math import ceil
 from slotkeeper.api.autoscaling import IDLE_SECONDS, Autoscaling, Schedule
 from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
 from slotkeeper.scaling.schedule import holding
-from slotkeeper.scaling.wait import late_shares
-
-LATE_SHARE = 0.05
-"""The share of requests that may wait longer than maxWaitSeconds."""
+from slotkeeper.scaling.wait import mean_waits, slots_in_time
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,17 @@ class Policy:
         return max(self.for_demand(sample), self.for_load(sample), self.for_wait(sample))
 
     def for_demand(self, sample: Sample) -> int:
-        """The fewest replicas with a slot for each request, where some of them found none."""
+        """The fewest replicas with which those that found no slot get one within maxWaitSeconds.
+
+        One for each request where nothing was measured, or where one has waited for longer: then
+        requests take longer than they used to.
+        """
         if sample.demand <= sample.total:
             return 1
-        return ceil(sample.demand / self.slots)
+        slots, may = float(sample.demand), self.spec.max_wait_seconds
+        if sample.slot_seconds and sample.oldest_wait <= may:
+            slots = slots_in_time(sample.demand, sample.slot_seconds, may)
+        return ceil(slots / self.slots)
 
     def for_load(self, sample: Sample) -> int:
         """The fewest replicas whose slots the mean demand fills up to the target, or less."""
@@ -76,13 +80,13 @@ class Policy:
         return ceil(100 * demand / (self.slots * self.spec.target_slot_utilization))
 
     def for_wait(self, sample: Sample) -> int:
-        """The fewest replicas with which hardly any request should wait longer than it may.
+        """The fewest replicas with which requests should not wait longer than maxWaitSeconds.
 
         One more than maxReplicas where those are too few; 0 where nothing was measured.
         """
         if not sample.slot_seconds:
             return 0
         most, may = self.spec.max_replicas, self.spec.max_wait_seconds
-        shares = islice(late_shares(sample.load, sample.slot_seconds, self.slots, may), most)
-        enough = (n for n, late in enumerate(shares, 1) if late <= LATE_SHARE)
+        waits = islice(mean_waits(sample.load, sample.slot_seconds, self.slots), most)
+        enough = (n for n, wait in enumerate(waits, 1) if wait <= may)
         return next(enough, most + 1)

@@ -6,7 +6,7 @@ target. Replicas that are not ready count with 0 where more are asked for, and a
 where fewer are. What is asked for comes at once, but at most twice as many or 4 more within 15 s;
 fewer come after all looks of 5 minutes have asked for fewer. KubeAI as its documentation says: a
 look every 10 s asks for `ceil(mean over 10 minutes of the requests in flight / target)`, which
-comes at once where it is more, and after three such looks in a row where it is fewer.
+comes at once where it is more, and after 30 s of such looks where it is fewer.
 """
 
 from collections import deque
@@ -25,12 +25,16 @@ class Bounds:
     """Slots of one replica."""
     least: int
     most: int
-    down_seconds: float = 300.0
-    """An HPA's scaleDown.stabilizationWindowSeconds."""
+    down_seconds: float | None = None
+    """How long fewer must have been asked for; None: as long as is the system's default."""
 
     def of(self, replicas: int) -> int:
         """The nearest number that is allowed."""
         return min(max(replicas, self.least), self.most)
+
+    def down_after(self, default: float) -> float:
+        """How many seconds fewer must have been asked for."""
+        return default if self.down_seconds is None else self.down_seconds
 
 
 Values = Callable[[Look], Sequence[float]]
@@ -41,10 +45,12 @@ class Hpa:
     """A HorizontalPodAutoscaler on the mean of something over the replicas."""
 
     every = 15.0
+    _DOWN_SECONDS = 300.0
     _TOLERANCE = 0.1
 
     def __init__(self, values: Values, target: float, bounds: Bounds) -> None:
         self._values, self._target, self._bounds = values, target, bounds
+        self._down_seconds = bounds.down_after(self._DOWN_SECONDS)
         self._asked: deque[tuple[float, int]] = deque()
 
     def wanted(self, look: Look) -> int:
@@ -55,7 +61,7 @@ class Hpa:
             # What there is counts as asked for before.
             self._asked.append((now, current))
         self._asked.append((now, asked))
-        while self._asked[0][0] <= now - self._bounds.down_seconds:
+        while self._asked[0][0] <= now - self._down_seconds:
             self._asked.popleft()
         if asked < current:
             return min(current, max(number for _, number in self._asked))
@@ -82,10 +88,11 @@ class MovingAverage:
 
     every = 10.0
     _LOOKS = 60
-    _LOOKS_BEFORE_FEWER = 3
+    _DOWN_SECONDS = 30.0
 
     def __init__(self, target: float, bounds: Bounds) -> None:
         self._target, self._bounds = target, bounds
+        self._looks_before_fewer = ceil(bounds.down_after(self._DOWN_SECONDS) / self.every)
         self._seen: deque[int] = deque(maxlen=self._LOOKS)
         self._fewer = 0
 
@@ -95,7 +102,7 @@ class MovingAverage:
         mean = sum(self._seen) / len(self._seen)
         asked = self._bounds.of(ceil(mean / self._target))
         self._fewer = self._fewer + 1 if asked < look.current else 0
-        if 0 < self._fewer < self._LOOKS_BEFORE_FEWER:
+        if 0 < self._fewer < self._looks_before_fewer:
             return look.current
         self._fewer = 0
         return asked

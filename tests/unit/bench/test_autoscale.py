@@ -2,11 +2,13 @@
 
 import pytest
 
-from bench.autoscale.frontier import cheapest, excess, frontier
+from bench.autoscale.frontier import OneForAll, cheapest, excess, frontier, one_for_all
 from bench.autoscale.oracle import oracle_seconds
-from bench.autoscale.sweep import OURS, Case, Point, settings, sweep
+from bench.autoscale.sweep import FIXED, OURS, Case, Fixed, Point, settings, sweep
+from slotkeeper.scaling.sample import Sample
+from slotkeeper.whatif.generate import GENERATORS
 from slotkeeper.whatif.peers import PEERS
-from slotkeeper.whatif.simulate import Replicas
+from slotkeeper.whatif.simulate import Look, Replicas
 from slotkeeper.whatif.trace import Call
 
 
@@ -53,8 +55,36 @@ def test_the_worst_of_a_frontier_counts_where_it_is_of_use() -> None:
     assert excess(POINTS, OURS, "gpu", 0.99) is None
 
 
-def test_every_system_is_swept() -> None:
-    assert {system for system, _, _ in settings()} == {OURS, *PEERS}
+def test_one_setting_for_all_is_the_one_that_is_good_most_often_and_then_the_cheapest() -> None:
+    found = {
+        Case("day", load): [
+            Point(OURS, setting, good, ratio, 0.0, 0)
+            for setting, good, ratio in (
+                ("low", 0.99, ratio),
+                ("mid", 0.99, 2.0),
+                ("high", most, 1),
+            )
+        ]
+        for load, ratio, most in ((20.0, 3.0, 0.99), (120.0, 2.0, 0.9))
+    }
+    found[Case("day", 120.0)].append(Point(OURS, "of this one", 1.0, 0.1, 0.0, 0))
+
+    assert one_for_all(found, OURS, 0.99) == OneForAll("mid", 2, 2.0)
+    assert one_for_all(found, OURS, 0.8) == OneForAll("high", 2, 1.0)
+
+
+@pytest.mark.parametrize("trace", GENERATORS)
+def test_every_system_is_swept_and_no_setting_twice(trace: str) -> None:
+    swept = [(system, setting) for system, setting, _ in settings(trace)]
+
+    assert {system for system, _ in swept} == {OURS, *PEERS, FIXED}
+    assert len(set(swept)) == len(swept)
+
+
+def test_who_never_scales_wants_what_it_wanted() -> None:
+    look = Look(Sample(0.0, 9, 9, 0.0, 18), 1, [4])
+
+    assert Fixed(3).wanted(look) == 3
 
 
 def test_a_sweep_plays_each_setting_on_each_trace() -> None:
@@ -62,5 +92,7 @@ def test_a_sweep_plays_each_setting_on_each_trace() -> None:
 
     found = sweep([case], few=True)
 
-    assert [each.system for each in found[case]] == [OURS, *PEERS]
-    assert all(0 < each.good < 1 and each.ratio > 1 for each in found[case])
+    assert [each.system for each in found[case]] == [OURS, *PEERS, FIXED]
+    assert all(0 < each.good < 1 for each in found[case])
+    # An oracle that serves all of them at once pays more than who always has one.
+    assert all((each.ratio > 1) == (each.system != FIXED) for each in found[case])

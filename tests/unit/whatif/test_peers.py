@@ -64,6 +64,17 @@ def test_a_moving_average_forgets_after_ten_minutes() -> None:
     assert later.index(1) == 30 - 1 + 2
 
 
+@pytest.mark.parametrize(("down_seconds", "looks"), [(None, 3), (10, 1), (60, 6)])
+def test_a_moving_average_waits_before_there_are_fewer(
+    down_seconds: float | None, looks: int
+) -> None:
+    scaler = MovingAverage(4.0, Bounds(slots=4, least=1, most=20, down_seconds=down_seconds))
+
+    wanted = [scaler.wanted(look(0, at=10.0 * number, current=2)) for number in range(7)]
+
+    assert wanted.index(1) == looks - 1
+
+
 def test_a_moving_average_counts_who_waits() -> None:
     assert MovingAverage(4.0, BOUNDS).wanted(look(4, waiting=8)) == 3
 

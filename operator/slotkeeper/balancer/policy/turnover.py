@@ -8,10 +8,12 @@ class Turnover:
 
     def __init__(self, ends: int = 64) -> None:
         self._ends: deque[tuple[float, float]] = deque(maxlen=ends)
+        self._held: float | None = None  # their mean, where it was asked for since the last one
 
     def note(self, now: float, held: float) -> None:
         """A slot came free that was held for `held` seconds."""
         self._ends.append((now, held))
+        self._held = None
 
     def seconds_for(self, requests: int, now: float) -> float | None:
         """How long it takes until `requests` more have got a slot; None where nothing is known.
@@ -26,9 +28,9 @@ class Turnover:
     @property
     def held(self) -> float | None:
         """Seconds that a request keeps its slot, on average; None where nothing is known."""
-        if not self._ends:
-            return None
-        return sum(held for _, held in self._ends) / len(self._ends)
+        if self._held is None and self._ends:
+            self._held = sum(held for _, held in self._ends) / len(self._ends)
+        return self._held
 
 
 class Arrivals:
