@@ -2,6 +2,7 @@
 
 import json
 from statistics import median
+from threading import Event
 from time import monotonic
 
 import pytest
@@ -50,18 +51,26 @@ def test_waking_costs_little_more_than_the_pod_takes(asleep: Server) -> None:
 def test_a_request_that_comes_while_the_last_replica_goes_is_answered(
     asleep: Server, resource: str, path: str, goes: str
 ) -> None:
-    [first] = asleep.chat()
     asker = asleep.cluster.start("run", *CHAT, asleep.url, "--stream", "--when-told")
     tell, answer = asker.stdin, asker.stdout
     assert tell
     assert answer
+    awake, going = Event(), Event()
 
     def ask(value: str) -> None:
-        if all(part in value for part in goes.split()):
+        if not all(part in value for part in goes.split()):
+            awake.set()
+        elif awake.is_set() and not going.is_set():
+            going.set()
             tell.close()
 
-    with Watch(asleep.cluster, resource, path, namespace=asleep.namespace, seen=ask), asker:
-        second = json.loads(answer.readline())
+    # Watched from before it wakes: a second later it may have gone.
+    with Watch(asleep.cluster, resource, path, namespace=asleep.namespace, seen=ask) as states:
+        assert states.begins(30)
+        [first] = asleep.chat()
+        assert going.wait(90), states.seen
+        with asker:
+            second = json.loads(answer.readline())
 
     assert first["answered"], first
     assert second["answered"], second

@@ -55,6 +55,12 @@ class Watch:
         with self._changed:
             return self._changed.wait_for(lambda: self.seen == list(values), timeout=seconds)
 
+    def begins(self, seconds: float) -> bool:
+        """Whether a value has been seen, or is within so many seconds: what is done from then on
+        is not missed."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self.seen), timeout=seconds)
+
     def comes_to(self, value: str, seconds: float) -> bool:
         """Whether the field has this value now, or gets it within so many seconds."""
         with self._changed:

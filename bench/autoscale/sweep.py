@@ -29,10 +29,13 @@ _PROCESSING = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _QUEUE = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _AVERAGE = (*(0.2, 0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6), *(0.65, 0.7, 0.75, 0.8, 0.9, 1.0))
 _AVERAGE_DOWN_SECONDS = (30, 60, 300)
-_SLOTS = (40, 50, 60, 70, 80, 100)
-_WAITS = (1, 2, 3, 5, 10, 60)
+_SLOTS_AND_WAITS = (
+    *product((50, 55, 60, 65, 70, 75, 80, 100), (1, 2, 3, 5, 10, 60)),
+    *((40, 1), (40, 3), (40, 5), (30, 1), (20, 1), (10, 1)),
+)
+"""targetSlotUtilization and maxWaitSeconds."""
 _ALWAYS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 30, 40)
-_LEAST = {"burst": (8, 10, 12, 14, 16)}
+LEAST = {"burst": (8, 10, 12, 14, 16)}
 """How many must be there at least, where one is too few whatever the setting; for every system."""
 
 
@@ -79,7 +82,7 @@ _Make = Callable[[], Scaler]
 def settings(trace: str, *, few: bool = False) -> Iterator[tuple[str, str, _Make]]:
     """Each policy's name, its setting in words, and how to make it; with `few` one of each."""
     yield from _with(1, few=few)
-    for least in () if few else _LEAST.get(trace, ()):
+    for least in () if few else LEAST.get(trace, ()):
         for name, setting, make in _with(least, few=True):
             yield name, f"{setting}, at least {least}", make
     for replicas in _ALWAYS[:1] if few else _ALWAYS:
@@ -88,8 +91,8 @@ def settings(trace: str, *, few: bool = False) -> Iterator[tuple[str, str, _Make
 
 def _with(least: int, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
     downs = (300,) if few else _DOWN_SECONDS
-    percents, waits = ((80,), (5,)) if few else (_SLOTS, _WAITS)
-    for down, percent, wait in product(downs, percents, waits):
+    pairs = ((80, 5),) if few else _SLOTS_AND_WAITS
+    for down, (percent, wait) in product(downs, pairs):
         yield OURS, f"{percent} %, {wait} s, down after {down} s", _ours(percent, wait, down, least)
     targets: Mapping[str, Sequence[float]] = {
         "gpu": (0.8,) if few else _GPU,
