@@ -183,15 +183,17 @@ class Autoscaling(Struct):
     target_slot_utilization: Annotated[int, Field(ge=1, le=100, json_schema_extra=_INT32)] = 80
     """Percent of the slots, 1 to 100, that demand may take on average, over ten minutes, before a
     replica is added. What is left takes what comes at once and what comes while the next one loads.
-    Those that find no slot may add one sooner: see maxWaitSeconds. Default: 80. Example: 60"""
+    Those that find no slot, or would, may add one sooner: see maxWaitSeconds. Default: 80.
+    Example: 60"""
 
     max_wait_seconds: Annotated[int, Field(ge=1, le=3600, json_schema_extra=_INT32)] = 5
     """Seconds, 1 to 3600, that a request may have to wait for a slot. Replicas are added at once
     where one that waits has waited for longer or, by how long requests have lately kept their
-    slots, would: one that is served in two seconds needs no GPU that takes minutes to load. So they
-    are where the demand of ten minutes lets requests wait longer on average. Before a request has
-    ended, each one that finds no slot counts as waiting too long. Default: 5, since people look
-    away after ten and the answer is still to come. Example: 2"""
+    slots, would, or where all slots are taken and the next one to come would: one that is served in
+    two seconds needs no GPU that takes minutes to load. So they are where the demand of ten minutes
+    lets requests wait longer on average. Before a request has ended, each one that finds no slot
+    counts as waiting too long. Default: 5, since people look away after ten and the answer is still
+    to come. Example: 2"""
 
     idle_seconds: Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)] | None = None
     """Seconds without any request, 1 to 86400, after which no replica is left where minReplicas is

@@ -15,8 +15,8 @@ class Reason(StrEnum):
     """Why a decision is what it is."""
 
     DEMAND = "Demand"
-    """Those that wait would wait too long, or the mean demand fills more of the slots than
-    targetSlotUtilization."""
+    """Those that wait, or the next one to come, would wait too long, or the mean demand fills more
+    of the slots than targetSlotUtilization."""
     WAIT = "Wait"
     """At the mean demand a request is expected to wait longer than maxWaitSeconds."""
     AT_MAXIMUM = "AtMaximum"
@@ -65,13 +65,13 @@ class Known:
 def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decision:
     """Say how many replicas there should be: up at once, down once fewer were enough for long.
 
-    What a look asks for is the fewest replicas with which the last of those that wait now gets a
-    slot within maxWaitSeconds, whose slots the mean demand fills up to targetSlotUtilization at
-    most, and with which a request at that demand waits for maxWaitSeconds at most on average. A
-    slot for each request is asked for where nobody knows how long requests keep theirs, and where
-    one has waited for longer already. It comes once all looks of behavior.scaleUp's window have
-    asked for so many; fewer come once none of behavior.scaleDown's has asked for more, and what is
-    busy now fits, too.
+    What a look asks for is the fewest replicas with which the last of those that wait now, and the
+    next one to come, gets a slot within maxWaitSeconds, whose slots the mean demand fills up to
+    targetSlotUtilization at most, and with which a request at that demand waits for maxWaitSeconds
+    at most on average. A slot for each request is asked for where nobody knows how long requests
+    keep theirs, and where one has waited for longer already. It comes once all looks of
+    behavior.scaleUp's window have asked for so many; fewer come once none of behavior.scaleDown's
+    has asked for more, and what is busy now fits, too.
 
     `current` is how many replicas there are, ready or not: those that load are counted as coming.
     What follows is for 4 slots a replica, of which one is ready, and a look each second; `6 of 9 s
@@ -126,6 +126,9 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     | 1        | 0 for 90 s, then 5 of 6 s each, oldest 2 s | 1     | Steady    |
     | 1        | 0 for 90 s, then 5 of 6 s each, oldest 3 s | 2     | Demand    |
     | 1        | 0 for 90 s, then 12 of 1 s each            | 1     | Steady    |
+    | 1        | 0 for 90 s, then 4 of 9 s each             | 1     | Steady    |
+    | 1        | 1 for 90 s, then 4 of 6 s each             | 1     | Steady    |
+    | 1        | 1 for 90 s, then 4 of 9 s each             | 2     | Demand    |
     | 1        | 0 for 90 s, then 12                        | 3     | Demand    |
     | 1        | 0 for 90 s, then 12 of 6 s each            | 3     | Demand    |
     | 1        | 0 for 90 s, then 9 of 6 s each             | 2     | Demand    |
@@ -238,6 +241,13 @@ def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> s
     if reason is Reason.DEMAND and policy.for_load(sample) > policy.for_demand(sample):
         target = policy.spec.target_slot_utilization
         return f", {sample.load:.1f} on average: above {target} % of {total} slots"
+    if reason is Reason.DEMAND and sample.slot_seconds and sample.total:
+        may = policy.spec.max_wait_seconds
+        last, following = (
+            last_wait(sample.demand + more, sample.slot_seconds, sample.total) for more in (0, 1)
+        )
+        if sample.oldest_wait <= may and last <= may < following:
+            return f", the next one would wait for {following:.1f} s"
     if reason is Reason.QUIET:
         return f", fewer were enough for {policy.quiet_seconds:g} s"
     return _bounds(policy) if reason in {Reason.BOUNDS, Reason.AT_MAXIMUM} else ""

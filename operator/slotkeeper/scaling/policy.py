@@ -59,17 +59,22 @@ class Policy:
         return max(self.for_demand(sample), self.for_load(sample), self.for_wait(sample))
 
     def for_demand(self, sample: Sample) -> int:
-        """The fewest replicas with which those that found no slot get one within maxWaitSeconds.
+        """The fewest replicas with which whoever finds no slot gets one within maxWaitSeconds.
 
-        One for each request where nothing was measured, or where one has waited for longer: then
-        requests take longer than they used to.
+        The next one to come is counted, too, as far as the mean demand lets expect one. A slot for
+        each request where nothing was measured, or where one has waited for longer: then requests
+        take longer than they used to.
         """
-        if sample.demand <= sample.total:
+        demand, seconds = sample.demand, sample.slot_seconds or 0.0
+        if demand < sample.total:
             return 1
-        slots, may = float(sample.demand), self.spec.max_wait_seconds
-        if sample.slot_seconds and sample.oldest_wait <= may:
-            slots = slots_in_time(sample.demand, sample.slot_seconds, may)
-        return ceil(slots / self.slots)
+        likely, may = min(1.0, sample.load), self.spec.max_wait_seconds
+        slots = max(
+            slots_in_time(demand, seconds, may), slots_in_time(demand + 1, likely * seconds, may)
+        )
+        if demand > sample.total and (not seconds or sample.oldest_wait > may):
+            slots = max(slots, demand)
+        return max(1, ceil(slots / self.slots))
 
     def for_load(self, sample: Sample) -> int:
         """The fewest replicas whose slots the mean demand fills up to the target, or less."""

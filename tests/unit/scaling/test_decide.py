@@ -70,6 +70,21 @@ SLOW = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 6
             2,
             "busy 8/8, waiting 1, oldest 3.2 s, last for 2.5 s more: 2 stays",
         ),
+        (
+            POLICY,
+            [Sample(NOW, 4, 0, 0.0, 4, 4, 1.0, 30.0)],
+            1,
+            "busy 4/4, waiting 0, the next one would wait for 7.5 s: 1 -> 2",
+        ),
+        (
+            POLICY,
+            [Sample(NOW, 4, 1, 0.24, 5, 4, 1.0, 16.0)],
+            1,
+            (
+                "busy 4/4, waiting 1, oldest 0.2 s, last for 4.0 s more, the next one would wait "
+                "for 8.0 s: 1 -> 2"
+            ),
+        ),
         (POLICY, [Sample(NOW, 1, 0, 0.0, 1, 8)], 2, "busy 1/8, waiting 0: 2 stays"),
         (POLICY, [Sample(NOW, 0, 0, 0.0, 6, 4)], 1, "busy 0/4, waiting 0, lately 6: 1 -> 2"),
         (
@@ -86,10 +101,10 @@ SLOW = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 6
         ),
         (
             policy(maxWaitSeconds=2),
-            [Sample(NOW, 4, 0, 0.0, 4, 4, 3.04, 10.04)],
+            [Sample(NOW, 3, 0, 0.0, 3, 4, 3.04, 10.04)],
             1,
             (
-                "busy 4/4, waiting 0, 3.0 on average for 10.0 s: they would wait for more than 2 s"
+                "busy 3/4, waiting 0, 3.0 on average for 10.0 s: they would wait for more than 2 s"
                 ": 1 -> 2"
             ),
         ),

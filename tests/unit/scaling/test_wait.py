@@ -84,6 +84,40 @@ def test_a_queue_asks_for_replicas_where_it_would_wait_too_long(
     assert policy(maxReplicas=30, maxWaitSeconds=10).for_demand(looked) == asked
 
 
+@pytest.mark.parametrize(
+    ("demand", "mean", "seconds", "asked"),
+    [
+        pytest.param(4, 1.0, 40.0, 1, id="it would get a slot in 10 s"),
+        pytest.param(4, 1.0, 41.0, 2, id="it would wait for longer"),
+        pytest.param(3, 3.0, 600.0, 1, id="a slot is free for it"),
+        pytest.param(4, 0.5, 79.0, 1, id="as likely as not to come, and longer than 20 s"),
+        pytest.param(4, 0.5, 81.0, 2, id="likely enough for how long it would wait"),
+        pytest.param(4, 0.0, 600.0, 1, id="none is expected"),
+        pytest.param(4, 4.0, None, 1, id="nothing was measured"),
+    ],
+)
+def test_the_next_one_asks_for_a_replica_where_it_would_wait_too_long(
+    demand: int, mean: float, seconds: float | None, asked: int
+) -> None:
+    looked = sample(0, demand, mean, seconds)
+
+    assert policy(maxReplicas=30, maxWaitSeconds=10).for_demand(looked) == asked
+
+
+@given(st.integers(0, 50), st.floats(0, 9), st.floats(0, 99), st.floats(0, 9), st.floats(0, 9))
+def test_who_has_waited_for_longer_never_asks_for_fewer(
+    demand: int, mean: float, seconds: float, oldest: float, longer: float
+) -> None:
+    spec = policy(maxReplicas=30, maxWaitSeconds=5)
+
+    asked = [
+        spec.for_demand(sample(0, demand, mean, seconds, each))
+        for each in (oldest, oldest + longer)
+    ]
+
+    assert asked == sorted(asked)
+
+
 @given(st.integers(1, 500), st.floats(0.1, 600), st.integers(1, 3600))
 def test_with_so_many_slots_the_last_waits_just_so_long(
     demand: int, slot_seconds: float, seconds: int
