@@ -92,16 +92,18 @@ python:
 		echo "missing: Python 3.11 or newer with venv. Install it with: apt-get install python3 python3-venv" >&2; \
 		exit 1; }
 
-# Without a cache, so that nothing stays outside the checkout.
+# Without a cache, so that nothing stays outside the checkout. The locks name all that is needed: left
+# to look for dependencies itself, an older pip takes the newest release for `coverage[toml]` beside
+# the pinned `coverage`, and then misses its hash.
 PIP_FLAGS := --quiet --disable-pip-version-check --no-cache-dir
 $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@echo "installing the Python packages of requirements/dev.txt into .venv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/dev.txt
 	@$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH): requirements/bench.txt $(INSTALLED)
 	@echo "installing the Python packages of requirements/bench.txt into .venv"
-	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --requirement requirements/bench.txt
+	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/bench.txt
 	@touch $@
