@@ -78,6 +78,9 @@ class ScalingDecision(Struct):
 class ScalingStatus(Struct):
     """The last decision on the number of replicas."""
 
+    current: Count = 0
+    """Replicas that there are, ready or not."""
+
     wanted: Count
     """Replicas that are wanted."""
 

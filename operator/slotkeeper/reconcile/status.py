@@ -42,20 +42,21 @@ def status(
     """
     replicas = (observed.replicas or {}).get("status", {})
     ready = replicas.get("readyReplicas", 0)
+    there = replicas.get("replicas", 0)
     slots, waiting = _numbers(server, ready, reading)
     return LlamaServerStatus(
         observed_generation=server.generation,
         conditions=conditions(
             findings, server.status.get("conditions", []), generation=server.generation, now=now
         ),
-        replicas=replicas.get("replicas", 0),
+        replicas=there,
         ready_replicas=ready,
         selector=names.selector(server, Component.REPLICA),
         slots=slots,
         waiting=waiting,
         endpoint=names.endpoint(server),
         model=model_status(server, observed),
-        scaling=_scaling(server, scaling, now),
+        scaling=_scaling(server, scaling, there, now),
     ).tree()
 
 
@@ -102,15 +103,16 @@ def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[
     return SlotsStatus(total=total, busy=busy), server.status.get("waiting", 0)
 
 
-def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingStatus:
+def _scaling(server: LlamaServer, scaling: Scaling, there: int, now: datetime) -> ScalingStatus:
     before = server.status.get("scaling") or {}
     wanted = scaling.wanted
     # By the last status too: the operator may have been stopped between the change and its status.
     scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
     if before and scaling.settling and not scaled:
-        return ScalingStatus.model_validate(before)
+        return ScalingStatus.model_validate(before | {"current": there})
     same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
     return ScalingStatus(
+        current=there,
         wanted=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,

@@ -214,3 +214,17 @@ async def test_a_decision_says_since_when_it_is_what_it_is(
 
     assert still == steady
     assert server_status(cluster)["scaling"]["since"] > steady
+
+
+async def test_replicas_that_are_there_stand_beside_those_that_are_wanted(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await following(cluster, operator)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=8, waiting=4, total=8)
+    await operator.pass_time(5)
+    scaling = server_status(cluster)["scaling"]
+    roll_out(cluster)
+    await operator.reconcile()
+
+    assert (scaling["current"], scaling["wanted"]) == (2, 3)
+    assert server_status(cluster)["scaling"]["current"] == 3
