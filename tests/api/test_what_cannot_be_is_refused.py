@@ -389,6 +389,14 @@ BAD_SCHEDULES: list[tuple[dict[str, Any], str, str]] = [
             )
             for cron in NO_CRONS
         ),
+        *(
+            ({"cron": cron, "minReplicas": 1}, ".schedules[0].cron", "must have ranges that go up")
+            for cron in ("30-10 8 * * *", "0 8 5,9-07/2 * *", "0 8 * nov-FEB *", "0 8 * * FRI-MON")
+        ),
+        *(
+            ({"cron": cron, "minReplicas": 1}, ".schedules[0].cron", "its day must be one of its")
+            for cron in ("0 8 30 2 *", "0 8 31 4,Jun *", "0 8 30-31,31/2 feb */2")
+        ),
     )
 ]
 
@@ -810,7 +818,12 @@ specs = st.fixed_dictionaries(
                 "idleSeconds": mostly(st.integers(1, 9), st.just(0)),
                 "schedules": st.lists(
                     st.fixed_dictionaries(
-                        {"cron": mostly(st.just("5 */2 1,15-20 jan *"), st.just("61 * * * *"))},
+                        {
+                            "cron": mostly(
+                                st.just("5 */2 1,15-20 jan *"),
+                                st.sampled_from(["61 * * * *", "0 8 * * sun-sat", "9-8 8 31 2 *"]),
+                            )
+                        },
                         optional={
                             "timeZone": mostly(st.just("Asia/Tokyo"), st.just("Local")),
                             "minReplicas": mostly(st.integers(0, 3), st.integers(-1, 9)),

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from slotkeeper.api.cron import CRON, ever_matches, known_zone
+from slotkeeper.api.cron import CRON, ever_matches, goes_upward, known_zone
 from slotkeeper.api.rules import Rule, Struct, matches
 
 MAX_REPLICAS = 1000
@@ -112,6 +112,7 @@ class Schedule(Struct):
             CRON,
             "must be minute, hour, day of month, month and day of week, such as '0 8 * * MON-FRI'",
         ),
+        goes_upward,
         ever_matches,
     ]
     """From when on the bounds hold: minute, hour, day of month, month and day of week, as in a

@@ -1,5 +1,6 @@
 """Times that come again and again, as a user writes them: a cron line and a time zone."""
 
+import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -26,6 +27,35 @@ CRON = " +".join(
 """What a cron line looks like: numbers, names, `*`, lists, ranges and steps."""
 
 
+_NAMES = "janfebmaraprmayjunjulaugsepoctnovdecsunmontuewedthufrisat"
+"""Months and days in order. Each name is found where it stands."""
+
+
+def _list_of(one: str) -> str:
+    return f"{one}(?:,{one})*"
+
+
+def _days(first: str) -> str:
+    return _list_of(rf"{first}(?:-3[01])?(?:/[0-9]+)?")
+
+
+_NEVER = (
+    r"[^ ]+ +[^ ]+ +(?:"
+    rf"{_days('3[01]')} +{_list_of('(?:0?2|feb)')}|"
+    rf"{_days('31')} +{_list_of('(?:0?[2469]|11|feb|apr|jun|sep|nov)')}"
+    r") +[*].*"
+)
+"""Only days that none of the months has. With a day of the week, either may come."""
+
+
+def _goes_upward(cron: str) -> bool:
+    numbers = re.findall(r"([0-9]+)-([0-9]+)", cron)
+    names = re.findall(r"([a-z]+)-([a-z]+)", cron.lower())
+    return all(int(first) <= int(last) for first, last in numbers) and all(
+        _NAMES.find(first) <= _NAMES.find(last) for first, last in names
+    )
+
+
 def _comes(cron: str) -> bool:
     try:
         return next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)), None) is not None
@@ -41,10 +71,20 @@ def _is_zone(name: str) -> bool:
     return name != "localtime"
 
 
+goes_upward = Rule(
+    "self.findAll('[0-9]+-[0-9]+').all(range, "
+    "int(range.split('-')[0]) <= int(range.split('-')[1])) && "
+    "self.lowerAscii().findAll('[a-z]+-[a-z]+').all(range, "
+    f"'{_NAMES}'.indexOf(range.split('-')[0]) <= '{_NAMES}'.indexOf(range.split('-')[1]))",
+    "must have ranges that go upward, such as 1-5 or MON-FRI, where SUN is the first day",
+    _goes_upward,
+)
+
 ever_matches = Rule(
-    # A backward range or the 30th of February: the operator knows them, CEL cannot.
-    "true",
-    "must come at some time: a range goes upward, and its day must be one of its months",
+    # Days that no month has, as they are mostly written. The operator knows the others, too, such
+    # as those of months with steps.
+    f"!self.matches(r'(?i)^{_NEVER}$')",
+    "must come at some time: its day must be one of its months",
     _comes,
 )
 
