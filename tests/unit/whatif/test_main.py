@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from slotkeeper.__main__ import main
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/what-if.md"
 
 SERVER = """
 kind: LlamaServer
@@ -51,6 +54,25 @@ def test_a_line_for_the_policy_and_each_peer(
     assert about.startswith("100 requests in 0:01:39, a slot for 30.0 s each; 4 slots a replica")
     assert heading.split()[:4] == ["policy", "p50", "p95", "p99"]
     assert [row.split()[0] for row in rows] == ["chat", "gpu=0.8", "average=0.5"]
+
+
+def test_the_document_shows_what_comes_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.search(r"```console\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert shown
+    [draw, play] = re.findall(r"^\$ slotkeeper (\w+(?:-\w+)? [^#>\n]+)", shown[1], re.MULTILINE)
+    _, _, table = shown[1].partition("\n\n")
+    (tmp_path / "chat.yaml").write_text(SERVER.replace("maxReplicas: 20", "maxReplicas: 8"))
+
+    assert main(shlex.split(draw)) == 0
+    (tmp_path / "monday.csv").write_text(capsys.readouterr().out)
+    files = (str(tmp_path / word) if "." in word else word for word in shlex.split(play))
+    assert main([*files]) == 0
+
+    about, _, found = capsys.readouterr().out.partition("\n\n")
+    assert about.split(". ")[0] in shown[1]
+    assert found == table
 
 
 def test_each_change_is_explained(
