@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 from bench.autoscale.frontier import cheapest, excess, one_for_all
-from bench.autoscale.sweep import FIXED, LEAST, OURS, Case, Point, sweep
+from bench.autoscale.sweep import FIXED, LEAST, OURS, SCHEDULED, Case, Point, sweep
 from bench.findings import Findings, Gate, Table, at_most, digits
 from bench.report import as_json, markdown
 from slotkeeper.whatif.generate import GENERATORS
@@ -70,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(case: Case, points: Sequence[Point]) -> Table:
     rows = []
-    for system in (OURS, *PEERS, FIXED):
+    played = {point.system for point in points}
+    for system in (each for each in (OURS, SCHEDULED, *PEERS, FIXED) if each in played):
         row = [system]
         for goal in GOALS:
             best = cheapest(points, system, goal)
@@ -110,17 +112,22 @@ def _most(points: Sequence[Point], system: str) -> float:
 def _cheaper(found: Found) -> list[Gate]:
     gates = []
     for case, points in found.items():
-        for goal in GOALS:
-            name = f"{case.trace}, {case.load_seconds:g} s, {100 * goal:g} %: x the best peer"
-            reached = [best for peer in PEERS if (best := cheapest(points, peer, goal))]
-            own = cheapest(points, OURS, goal)
-            if not reached:
-                gates.append(Gate(name, "<= 0.8", "no peer reaches it", None))
-            elif not own:
-                gates.append(Gate(name, "<= 0.8", "not reached", False))
-            else:
-                gates.append(at_most(name, own.ratio / min(best.ratio for best in reached), 0.8))
+        played = {point.system for point in points}
+        for goal, own in product(GOALS, (OURS, SCHEDULED)):
+            if own in played:
+                gates.append(_cheaper_than_all(case, points, own, goal))
     return gates
+
+
+def _cheaper_than_all(case: Case, points: Sequence[Point], own: str, goal: float) -> Gate:
+    name = f"{case.trace}, {case.load_seconds:g} s, {100 * goal:g} %: {own}, x the best peer"
+    best = [found.ratio for peer in PEERS if (found := cheapest(points, peer, goal))]
+    found = cheapest(points, own, goal)
+    if not best:
+        return Gate(name, "<= 0.8", "no peer reaches it", None)
+    if not found:
+        return Gate(name, "<= 0.8", "not reached", False)
+    return at_most(name, found.ratio / min(best), 0.8)
 
 
 def _frontiers(found: Found) -> list[Gate]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.autoscale.frontier import frontier
-from bench.autoscale.sweep import FIXED, OURS, Case, Point
+from bench.autoscale.sweep import FIXED, OURS, SCHEDULED, Case, Point
 
 _COLOURS = {
     OURS: "#d62728",
+    SCHEDULED: "#ff9896",
     "gpu": "#7f7f7f",
     "processing": "#1f77b4",
     "queue": "#9467bd",

@@ -1,12 +1,13 @@
 """Every policy with every setting of its own, on every trace."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import product
+from itertools import islice, product
+from math import ceil
 
 from bench.autoscale.oracle import oracle_seconds
 from slotkeeper.api.autoscaling import Autoscaling
@@ -17,6 +18,8 @@ from slotkeeper.whatif.report import percentile, share_within
 from slotkeeper.whatif.simulate import Look, Replicas, Scaler, Simulation
 
 OURS = "slotkeeper"
+SCHEDULED = "slotkeeper, schedules"
+"""The same one where somebody knows when bursts come, and has said it in `schedules`."""
 FIXED = "fixed"
 SLOTS = 4
 MOST = 40
@@ -37,6 +40,9 @@ _SLOTS_AND_WAITS = (
 _ALWAYS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 30, 40)
 LEAST = {"burst": (8, 10, 12, 14, 16)}
 """How many must be there at least, where one is too few whatever the setting; for every system."""
+_BEGIN_MINUTES = {"burst": (19, 39, 59)}
+"""When many come, on traces that go by the clock."""
+_FOR_MINUTES = 1
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,13 @@ class Fixed:
 _Make = Callable[[], Scaler]
 
 
-def settings(trace: str, *, few: bool = False) -> Iterator[tuple[str, str, _Make]]:
+def settings(case: Case, *, few: bool = False) -> Iterator[tuple[str, str, _Make]]:
     """Each policy's name, its setting in words, and how to make it; with `few` one of each."""
     yield from _with(1, few=few)
-    for least in () if few else LEAST.get(trace, ()):
+    for least in () if few else LEAST.get(case.trace, ()):
         for name, setting, make in _with(least, few=True):
             yield name, f"{setting}, at least {least}", make
+    yield from _scheduled(case, few=few)
     for replicas in _ALWAYS[:1] if few else _ALWAYS:
         yield FIXED, str(replicas), partial(Fixed, replicas)
 
@@ -106,10 +113,31 @@ def _with(least: int, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
             yield name, f"{target:g}, down after {down} s", _peer(name, target, down, least)
 
 
-def _ours(percent: int, wait: int, down: int, least: int) -> _Make:
+def _scheduled(case: Case, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
+    """As many as are needed once they have loaded, from a burst's beginning until its end."""
+    begins = _BEGIN_MINUTES.get(case.trace, ())
+    lead, least = ceil(case.load_seconds / 60), LEAST.get(case.trace, ())
+    all_of_them = product((15, 60), least, (1, 2))
+    for down, replicas, else_ in islice(all_of_them, 1 if few else None):
+        schedules = [
+            {"cron": _hourly(begin - lead for begin in begins), "minReplicas": replicas},
+            {"cron": _hourly(begin + _FOR_MINUTES for begin in begins), "minReplicas": else_},
+        ]
+        setting = f"{replicas} from {lead} min before bursts, else {else_}, down after {down} s"
+        yield SCHEDULED, setting, _ours(80, 5, down, 1, schedules)
+
+
+def _hourly(minutes: Iterable[int]) -> str:
+    return f"{','.join(str(minute % 60) for minute in minutes)} * * * *"
+
+
+def _ours(
+    percent: int, wait: int, down: int, least: int, schedules: Sequence[object] = ()
+) -> _Make:
     spec = {
         "minReplicas": least,
         "maxReplicas": MOST,
+        "schedules": list(schedules),
         "targetSlotUtilization": percent,
         "maxWaitSeconds": wait,
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": down}},
@@ -123,11 +151,7 @@ def _peer(name: str, target: float, down: int, least: int) -> _Make:
 
 def sweep(cases: Sequence[Case], *, few: bool = False) -> dict[Case, list[Point]]:
     """Play all; as many at the same time as there are cores."""
-    jobs = [
-        (case, index, few)
-        for case in cases
-        for index, _ in enumerate(settings(case.trace, few=few))
-    ]
+    jobs = [(case, index, few) for case in cases for index, _ in enumerate(settings(case, few=few))]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         points = list(pool.map(_play, jobs, chunksize=8))
     found: dict[Case, list[Point]] = {case: [] for case in cases}
@@ -138,7 +162,7 @@ def sweep(cases: Sequence[Case], *, few: bool = False) -> dict[Case, list[Point]
 
 def _play(job: tuple[Case, int, bool]) -> Point:
     case, index, few = job
-    system, setting, make = list(settings(case.trace, few=few))[index]
+    system, setting, make = list(settings(case, few=few))[index]
     calls = draw(case.trace, SEED)
     replicas = Replicas(SLOTS, case.load_seconds)
     outcome = Simulation(replicas, make()).run(calls)

@@ -4,11 +4,12 @@ import pytest
 
 from bench.autoscale.frontier import OneForAll, cheapest, excess, frontier, one_for_all
 from bench.autoscale.oracle import oracle_seconds
-from bench.autoscale.sweep import FIXED, OURS, Case, Fixed, Point, settings, sweep
+from bench.autoscale.sweep import FIXED, OURS, SCHEDULED, Case, Fixed, Point, settings, sweep
 from slotkeeper.scaling.sample import Sample
-from slotkeeper.whatif.generate import GENERATORS
+from slotkeeper.whatif.generate import GENERATORS, draw
 from slotkeeper.whatif.peers import PEERS
-from slotkeeper.whatif.simulate import Look, Replicas
+from slotkeeper.whatif.report import share_within
+from slotkeeper.whatif.simulate import Look, Replicas, Simulation
 from slotkeeper.whatif.trace import Call
 
 
@@ -75,10 +76,26 @@ def test_one_setting_for_all_is_the_one_that_is_good_most_often_and_then_the_che
 
 @pytest.mark.parametrize("trace", GENERATORS)
 def test_every_system_is_swept_and_no_setting_twice(trace: str) -> None:
-    swept = [(system, setting) for system, setting, _ in settings(trace)]
+    swept = [(system, setting) for system, setting, _ in settings(Case(trace, 20.0))]
 
-    assert {system for system, _ in swept} == {OURS, *PEERS, FIXED}
+    assert {system for system, _ in swept} - {SCHEDULED} == {OURS, *PEERS, FIXED}
     assert len(set(swept)) == len(swept)
+
+
+@pytest.mark.parametrize("load_seconds", [20.0, 120.0, 300.0])
+def test_who_knows_when_bursts_come_serves_them_at_once(load_seconds: float) -> None:
+    case = Case("burst", load_seconds)
+    [make] = [
+        make
+        for system, setting, make in settings(case)
+        if system == SCHEDULED
+        and setting.startswith("14 from ")
+        and setting.endswith(", else 2, down after 60 s")
+    ]
+
+    outcome = Simulation(Replicas(4, load_seconds), make()).run(draw("burst", 2))
+
+    assert share_within(outcome.waits, 1) > 0.99
 
 
 def test_who_never_scales_wants_what_it_wanted() -> None:
@@ -92,7 +109,7 @@ def test_a_sweep_plays_each_setting_on_each_trace() -> None:
 
     found = sweep([case], few=True)
 
-    assert [each.system for each in found[case]] == [OURS, *PEERS, FIXED]
+    assert [each.system for each in found[case]] == [OURS, *PEERS, SCHEDULED, FIXED]
     assert all(0 < each.good < 1 for each in found[case])
     # An oracle that serves all of them at once pays more than who always has one.
     assert all((each.ratio > 1) == (each.system != FIXED) for each in found[case])
