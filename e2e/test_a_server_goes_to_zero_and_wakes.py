@@ -23,8 +23,8 @@ WAKES = 5
 @pytest.fixture
 def asleep(server: Server) -> Server:
     """A server at zero that has downloaded and loaded its model before."""
-    server.apply(spec(autoscaling=TO_ZERO))
-    server.wait("condition=BalancerReady")
+    # Ready though it has no replica: the first request starts one.
+    server.ready(spec(autoscaling=TO_ZERO))
     [ending] = server.chat()
     assert ending["answered"], ending
     server.wait_until_asleep()

@@ -110,7 +110,13 @@ TABLE = (
     Row(
         (REPLICAS,), (Reason.UPDATING,), _IN_PROGRESS, "replicas give way to those of the new spec"
     ),
-    Row((MODEL, REPLICAS), (Reason.SCALED_TO_ZERO,), _IN_PROGRESS, "no replica is wanted"),
+    Row(
+        (MODEL, REPLICAS),
+        (Reason.SCALED_TO_ZERO,),
+        _IN_PROGRESS,
+        "no replica is wanted; with `autoscaling` Ready is True, since the first request starts "
+        "one",
+    ),
     Row((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
     Row((SCALING,), (Reason.NOT_AUTOSCALED,), _IN_PROGRESS, "`autoscaling` is not set"),
     Row(

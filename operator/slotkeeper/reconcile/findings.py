@@ -47,7 +47,7 @@ def findings(server: LlamaServer, observed: Observed, scaling: Scaling) -> list[
     ]
     scales = _scaling(server, scaling)
     return [
-        _ready(server, [part.finding for part in parts], refused),
+        _ready(server, [part.finding for part in parts], refused, scaling.wanted),
         *(part.finding for part in parts),
         scales.finding,
         _degraded([*parts, scales], refused, observed.fought),
@@ -80,14 +80,22 @@ def _suspended(fought: Trouble | None) -> list[Finding]:
     ]
 
 
-def _ready(server: LlamaServer, parts: Sequence[Finding], refused: Trouble | None) -> Finding:
+def _ready(
+    server: LlamaServer, parts: Sequence[Finding], refused: Trouble | None, wanted: Wanted
+) -> Finding:
     if refused:
         return _not(ConditionType.READY, refused)
-    lacking = (part for part in parts if part.status != "True")
+    # One that sleeps serves, too: whoever asks is answered. At a zero of somebody else's nobody is.
+    sleeps = wanted.replicas == 0 and wanted.reason not in BY_HAND
+    asleep = {Reason.SCALED_TO_ZERO.value} if sleeps else set[str]()
+    lacking = (part for part in parts if part.status != "True" and part.reason not in asleep)
     # A trouble rather than what waits for it: no model is downloaded where no pod has a node.
     worst = min(lacking, key=lambda part: not _is_trouble(part.reason), default=None)
     if worst:
         return _finding(ConditionType.READY, "False", Reason(worst.reason), worst.message)
+    if any(part.reason in asleep for part in parts):
+        message = f"sleeps: the first request to {names.endpoint(server)} starts a replica"
+        return _finding(ConditionType.READY, "True", Reason.SCALED_TO_ZERO, message)
     message = f"serves at {names.endpoint(server)}"
     return _finding(ConditionType.READY, "True", Reason.SERVING, message)
 

@@ -46,6 +46,31 @@ async def test_a_new_server_has_a_balancer_and_no_replica(
     assert server_status(cluster)["scaling"]["reason"] == "Steady"
 
 
+async def test_one_that_sleeps_is_ready_for_whoever_wakes_it(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await at_zero(cluster, operator)
+    asleep = condition(cluster, "Ready")
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    await operator.pass_time(1)
+    roll_out(cluster, ready=False)
+    await operator.reconcile()
+    waking = condition(cluster, "Ready")
+
+    assert (asleep["status"], asleep["reason"]) == ("True", "ScaledToZero")
+    assert asleep["message"].startswith("sleeps: the first request to http://chat.")
+    assert waking["status"] == "False"
+
+
+async def test_one_that_sleeps_without_a_balancer_is_not_ready(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    stored(cluster, autoscaling=TO_ZERO)
+    await operator.reconcile()
+
+    assert condition(cluster, "Ready")["status"] == "False"
+
+
 async def test_a_waiting_request_wakes_it_at_the_next_look(
     cluster: FakeCluster, operator: Operator
 ) -> None:
