@@ -192,9 +192,9 @@ class Autoscaling(Struct):
     where one that waits has waited for longer or, by how long requests have lately kept their
     slots, would, or where all slots are taken and the next one to come would: one that is served in
     two seconds needs no GPU that takes minutes to load. So they are where the demand of ten minutes
-    lets requests wait longer on average. Before a request has ended, each one that finds no slot
-    counts as waiting too long. Default: 5, since people look away after ten and the answer is still
-    to come. Example: 2"""
+    lets requests wait longer on average. Before six requests have ended, each one that finds no
+    slot counts as waiting too long. Default: 5, since people look away after ten and the answer is
+    still to come. Example: 2"""
 
     idle_seconds: Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)] | None = None
     """Seconds without any request, 1 to 86400, after which no replica is left where minReplicas is

@@ -117,7 +117,7 @@ def autoscaling(
     What a balancer that does not lead still has on replicas, the one that does counts as well.
     """
     busy, waiting = dispatcher.busy if leads else 0, dispatcher.waiting
-    held = dispatcher.turnover.held
+    seconds = dispatcher.turnover.slot_seconds(now)
     return json_answer(
         200,
         {
@@ -131,7 +131,7 @@ def autoscaling(
             "peakDemand": max(demand.peak(now), busy + waiting),
             "meanDemand": round(demand.mean(now), 3),
             "arrivalsPerSecond": round(dispatcher.arrivals.rate(now), 3),
-            "slotSeconds": None if held is None else round(held, 3),
+            "slotSeconds": None if seconds is None else round(seconds, 3),
         },
     )
 

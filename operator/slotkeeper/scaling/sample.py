@@ -26,7 +26,7 @@ class Sample:
     mean: float | None = None
     """Mean demand over the last minutes; None where the balancer does not measure it."""
     slot_seconds: float | None = None
-    """Seconds that a request keeps its slot, on average; None where none has ended yet."""
+    """Seconds that a request keeps its slot, on average; None where too few have ended to say."""
 
     @property
     def demand(self) -> int:

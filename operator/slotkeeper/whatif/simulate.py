@@ -127,14 +127,15 @@ class Simulation:
             self._outcome.waits[number] = self._now - call.at
             self._busy += 1
             idlest.busy += 1
-            self._at(self._now + call.seconds, partial(self._end, idlest, call))
+            self._turnover.take(self._now)
+            self._at(self._now + call.seconds, partial(self._end, idlest))
         self._demand.note(self._busy + len(self._waiting), self._now)
 
-    def _end(self, replica: _Replica, call: Call) -> None:
+    def _end(self, replica: _Replica) -> None:
         self._left -= 1
         self._busy -= 1
         replica.busy -= 1
-        self._turnover.note(self._now, call.seconds)
+        self._turnover.give_back(self._now)
         self._let_go(replica)
 
     def _let_go(self, replica: _Replica) -> None:
@@ -172,6 +173,6 @@ class Simulation:
             peak=self._demand.peak(self._now),
             total=self._kind.slots * sum(one.ready for one in staying),
             mean=self._demand.mean(self._now),
-            slot_seconds=self._turnover.held,
+            slot_seconds=self._turnover.slot_seconds(self._now),
         )
         return Look(sample, len(staying), [one.busy for one in staying if one.ready])

@@ -149,7 +149,20 @@ async def test_demand_is_told_with_its_peak() -> None:
         await made.at_rest()
         quiet = json.loads((await metrics_page(made, "/autoscaling"))[1])
         assert (quiet["demand"], quiet["peakDemand"]) == (0, 3)
-        assert 0 <= quiet["slotSeconds"] < 60
+
+
+async def test_it_is_told_how_long_slots_are_kept_once_some_have_been() -> None:
+    async with FakeLlama(2) as llama, balancer(llama) as made:
+        for _ in range(5):
+            await made.ask(post("/completion"))
+        await made.at_rest()
+        few = json.loads((await metrics_page(made, "/autoscaling"))[1])
+        await made.ask(post("/completion"))
+        await made.at_rest()
+        enough = json.loads((await metrics_page(made, "/autoscaling"))[1])
+
+        assert few["slotSeconds"] is None
+        assert 0 <= enough["slotSeconds"] < 60
 
 
 async def test_the_metrics_port_says_what_prometheus_and_probes_ask() -> None:

@@ -96,6 +96,7 @@ class Dispatcher(Generic[T]):
             replica.last_claim = self._claims
             replica.claims.add(claim)
             self._busy += 1
+            self.turnover.take(now)
             claims.append(claim)
         self.matcher.line_up_window(self.replicas, now)
         return claims
@@ -158,7 +159,7 @@ class Dispatcher(Generic[T]):
         replica.claims.remove(claim)
         self._busy -= 1
         if isinstance(claim, Claim):
-            self.turnover.note(now, now - claim.at)
+            self.turnover.give_back(now)
         if replica.gone and not replica.claims:
             self.replicas.pop(replica.name, None)
 

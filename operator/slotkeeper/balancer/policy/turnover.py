@@ -2,18 +2,27 @@
 
 from collections import deque
 
+FEWEST_ENDS = 5
+"""Slots that must have been given back, after a first one, before a mean says anything of them."""
+
 
 class Turnover:
-    """Slots given back per second, and how long each was held, over the last ends."""
+    """How fast slots come free, and how long each is kept, over the last that were given back."""
 
     def __init__(self, ends: int = 64) -> None:
-        self._ends: deque[tuple[float, float]] = deque(maxlen=ends)
-        self._held: float | None = None  # their mean, where it was asked for since the last one
+        self._ends: deque[tuple[float, float]] = deque(maxlen=ends)  # (at, slot-seconds till then)
+        self._taken, self._last, self._spent = 0, 0.0, 0.0
 
-    def note(self, now: float, held: float) -> None:
-        """A slot came free that was held for `held` seconds."""
-        self._ends.append((now, held))
-        self._held = None
+    def take(self, now: float) -> None:
+        """A request has got a slot."""
+        self._pass(now)
+        self._taken += 1
+
+    def give_back(self, now: float) -> None:
+        """A slot came free that a request had got."""
+        self._pass(now)
+        self._taken -= 1
+        self._ends.append((now, self._spent))
 
     def seconds_for(self, requests: int, now: float) -> float | None:
         """How long it takes until `requests` more have got a slot; None where nothing is known.
@@ -25,12 +34,24 @@ class Turnover:
         elapsed = now - self._ends[0][0]
         return requests * elapsed / (len(self._ends) - 1)
 
-    @property
-    def held(self) -> float | None:
-        """Seconds that a request keeps its slot, on average; None where nothing is known."""
-        if self._held is None and self._ends:
-            self._held = sum(held for _, held in self._ends) / len(self._ends)
-        return self._held
+    def slot_seconds(self, now: float) -> float | None:
+        """Seconds that a request keeps its slot, on average; None where too little is known.
+
+        What slots were busy for since the first of the last ends, for each end after it: those
+        that still run count with what they have spent, so that longer requests than before are
+        noticed while they run. Source: J. D. C. Little, "A Proof for the Queuing Formula: L = λW"
+        (1961).
+        """
+        ends = len(self._ends) - 1
+        if ends < FEWEST_ENDS:
+            return None
+        return (self._spent_until(now) - self._ends[0][1]) / ends
+
+    def _pass(self, now: float) -> None:
+        self._spent, self._last = self._spent_until(now), now
+
+    def _spent_until(self, now: float) -> float:
+        return self._spent + self._taken * (now - self._last)
 
 
 class Arrivals:
