@@ -33,7 +33,7 @@ test-long: $(INSTALLED) ## The unit tests with fifty times as many random inputs
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: e2e-long
-e2e-long: prerequisites $(INSTALLED) ## End-to-end tests that take long: KEDA is built and scales a server
+e2e-long: prerequisites $(INSTALLED) ## End-to-end tests that take long: real KEDA, and 200 times fewer replicas under load
 	@trap './e2e/cluster --name test down' EXIT; \
 	./e2e/cluster --name test up; \
 	$(BIN)/pytest -m long e2e

@@ -1,17 +1,13 @@
-"""Fewer replicas: the idlest goes, whichever is newer, and no request is cut.
-
-`ROUNDS=200 pytest -rP e2e/test_the_idlest_replica_goes.py` does it two hundred times.
-"""
+"""Fewer replicas: the idlest goes, whichever is newer, and no request is cut."""
 
 import json
-import os
 import subprocess
 import time
 
+import pytest
+
 from load import load
 from servers import SLOW, Server, spec
-
-ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 
 def test_the_idle_replica_goes_though_the_busy_one_is_newer(server: Server) -> None:
@@ -36,16 +32,17 @@ def test_the_idle_replica_goes_though_the_busy_one_is_newer(server: Server) -> N
     assert json.loads(said.split("data: ")[-1])["stop"] is True
 
 
-def test_no_request_is_cut_however_often_replicas_go(server: Server) -> None:
+@pytest.mark.parametrize("times", [5, pytest.param(200, marks=pytest.mark.long)])
+def test_no_request_is_cut_however_often_replicas_go(server: Server, times: int) -> None:
     server.ready(spec(SLOW))
 
     with load(server, clients=3, tokens=200) as found:
-        for _ in range(ROUNDS):
+        for _ in range(times):
             scale(server, 2)
             scale(server, 1)
 
     assert found.failed == []
-    assert len(found.endings) >= ROUNDS
+    assert len(found.endings) >= times
 
 
 def scale(server: Server, replicas: int) -> None:
