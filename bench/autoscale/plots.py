@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from bench.autoscale.frontier import frontier
 from bench.autoscale.sweep import FIXED, OURS, SCHEDULED, Case, Point
@@ -27,6 +28,8 @@ def draw(found: Mapping[Case, Sequence[Point]], folder: Path) -> None:
         for axes, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
             for system, colour in _COLOURS.items():
                 best = frontier(found[case], system)
+                if not best:
+                    continue
                 axes.plot(
                     [point.ratio for point in best],
                     [100 * point.good for point in best],
@@ -34,7 +37,9 @@ def draw(found: Mapping[Case, Sequence[Point]], folder: Path) -> None:
                     color=colour,
                     label=system,
                 )
-            axes.set_xscale("log")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.set_title(f"{trace}, {case.load_seconds:g} s to load", fontsize=10)
             axes.set_xlabel("replica-seconds, × an oracle's")
             axes.spines[["top", "right"]].set_visible(False)
