@@ -119,12 +119,12 @@ def _scheduled(case: Case, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
     begins = _BEGIN_MINUTES.get(case.trace, ())
     lead, least = ceil(case.load_seconds / 60), LEAST.get(case.trace, ())
     all_of_them = product((15, 60), least, (1, 2))
-    for down, replicas, else_ in islice(all_of_them, 1 if few else None):
+    for down, busy, calm in islice(all_of_them, 1 if few else None):
         schedules = [
-            {"cron": _hourly(begin - lead for begin in begins), "minReplicas": replicas},
-            {"cron": _hourly(begin + _FOR_MINUTES for begin in begins), "minReplicas": else_},
+            {"cron": _hourly(begin - lead for begin in begins), "minReplicas": busy},
+            {"cron": _hourly(begin + _FOR_MINUTES for begin in begins), "minReplicas": calm},
         ]
-        setting = f"{replicas} from {lead} min before bursts, else {else_}, down after {down} s"
+        setting = f"{busy} from {lead} min before bursts, else {calm}, down after {down} s"
         yield SCHEDULED, setting, _ours(80, 5, down, 1, schedules)
 
 

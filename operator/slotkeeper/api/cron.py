@@ -9,10 +9,13 @@ from cronsim import CronSim, CronSimError
 from slotkeeper.api.rules import Rule
 
 
+def _list_of(one: str) -> str:
+    return f"{one}(?:,{one})*"
+
+
 def _field(number: str, names: str = "") -> str:
     one = f"(?:{number}|(?i:{names}))" if names else f"(?:{number})"
-    part = rf"(?:\*|{one}(?:-{one})?)(?:/[1-9][0-9]?)?"
-    return f"{part}(?:,{part})*"
+    return _list_of(rf"(?:\*|{one}(?:-{one})?)(?:/[1-9][0-9]?)?")
 
 
 CRON = " +".join(
@@ -29,10 +32,6 @@ CRON = " +".join(
 
 _NAMES = "janfebmaraprmayjunjulaugsepoctnovdecsunmontuewedthufrisat"
 """Months and days in order. Each name is found where it stands."""
-
-
-def _list_of(one: str) -> str:
-    return f"{one}(?:,{one})*"
 
 
 def _days(first: str) -> str:

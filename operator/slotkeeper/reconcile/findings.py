@@ -87,13 +87,13 @@ def _ready(
         return _not(ConditionType.READY, refused)
     # One that sleeps serves, too: whoever asks is answered. At a zero of somebody else's nobody is.
     sleeps = wanted.replicas == 0 and wanted.reason not in BY_HAND
-    asleep = {Reason.SCALED_TO_ZERO.value} if sleeps else set[str]()
-    lacking = (part for part in parts if part.status != "True" and part.reason not in asleep)
+    asleep = [part for part in parts if sleeps and part.reason == Reason.SCALED_TO_ZERO]
+    lacking = (part for part in parts if part.status != "True" and part not in asleep)
     # A trouble rather than what waits for it: no model is downloaded where no pod has a node.
     worst = min(lacking, key=lambda part: not _is_trouble(part.reason), default=None)
     if worst:
         return _finding(ConditionType.READY, "False", Reason(worst.reason), worst.message)
-    if any(part.reason in asleep for part in parts):
+    if asleep:
         message = f"sleeps: the first request to {names.endpoint(server)} starts a replica"
         return _finding(ConditionType.READY, "True", Reason.SCALED_TO_ZERO, message)
     message = f"serves at {names.endpoint(server)}"

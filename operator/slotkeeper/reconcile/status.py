@@ -56,7 +56,7 @@ def status(
         waiting=waiting,
         endpoint=names.endpoint(server),
         model=model_status(server, observed),
-        scaling=_scaling(server, scaling, there, now),
+        scaling=_scaling(server, scaling, now).model_copy(update={"current": there}),
     ).tree()
 
 
@@ -103,16 +103,15 @@ def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[
     return SlotsStatus(total=total, busy=busy), server.status.get("waiting", 0)
 
 
-def _scaling(server: LlamaServer, scaling: Scaling, there: int, now: datetime) -> ScalingStatus:
+def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingStatus:
     before = server.status.get("scaling") or {}
     wanted = scaling.wanted
     # By the last status too: the operator may have been stopped between the change and its status.
     scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
     if before and scaling.settling and not scaled:
-        return ScalingStatus.model_validate(before | {"current": there})
+        return ScalingStatus.model_validate(before)
     same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
     return ScalingStatus(
-        current=there,
         wanted=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,

@@ -67,8 +67,8 @@ def test_the_document_shows_what_comes_out(
 
     assert main(shlex.split(draw)) == 0
     (tmp_path / "monday.csv").write_text(capsys.readouterr().out)
-    files = (str(tmp_path / word) if "." in word else word for word in shlex.split(play))
-    assert main([*files]) == 0
+    arguments = [str(tmp_path / word) if "." in word else word for word in shlex.split(play)]
+    assert main(arguments) == 0
 
     about, _, found = capsys.readouterr().out.partition("\n\n")
     assert about.split(". ")[0] in shown[1]

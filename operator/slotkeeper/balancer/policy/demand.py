@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from slotkeeper.balancer.policy.integral import Integral
+
 
 class PeakDemand:
     """A sliding maximum. Demand is a number that holds until the next one is noted."""
@@ -40,36 +42,33 @@ class MeanDemand:
         """Memory is bounded: `parts` sums at most are kept of a window of so many seconds."""
         self._window, self._part = window, window / parts
         self._sums: deque[tuple[float, float]] = deque()  # (at, demand times seconds until then)
-        self._last, self._sum, self._current = 0.0, 0.0, 0
+        self._demand = Integral()
 
     def note(self, demand: int, now: float) -> None:
         """From `now` on the demand is `demand`."""
         self._pass(now)
-        self._current = demand
+        self._demand.note(demand, now)
 
     def mean(self, now: float) -> float:
         """The mean within the window that ends `now`; 0 where none was ever noted."""
         if not self._sums:
             return 0.0
-        self._pass(now)
+        total = self._pass(now)
         (start, before), start_of_window = self._sums[0], now - self._window
         if start < start_of_window:
             # Only between two sums, where its rise is as good as even.
-            end, after = self._sums[1] if len(self._sums) > 1 else (now, self._sum)
+            end, after = self._sums[1] if len(self._sums) > 1 else (now, total)
             before += (after - before) * (start_of_window - start) / (end - start)
             start = start_of_window
-        return (self._sum - before) / (now - start) if now > start else float(self._current)
+        return (total - before) / (now - start) if now > start else float(self._demand.value)
 
-    def _pass(self, now: float) -> None:
-        if not self._sums:
-            self._last = now
-            self._sums.append((now, 0.0))
-        self._sum += self._current * (now - self._last)
-        self._last = now
-        if now - self._sums[-1][0] >= self._part:
-            self._sums.append((now, self._sum))
+    def _pass(self, now: float) -> float:
+        total = self._demand.until(now)
+        if not self._sums or now - self._sums[-1][0] >= self._part:
+            self._sums.append((now, total))
         while len(self._sums) > 1 and self._sums[1][0] <= now - self._window:
             self._sums.popleft()
+        return total
 
 
 class RecentDemand:

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from slotkeeper.balancer.policy.integral import Integral
+
 FEWEST_ENDS = 5
 """Slots that must have been given back, after a first one, before a mean says anything of them."""
 
@@ -11,18 +13,16 @@ class Turnover:
 
     def __init__(self, ends: int = 64) -> None:
         self._ends: deque[tuple[float, float]] = deque(maxlen=ends)  # (at, slot-seconds till then)
-        self._taken, self._last, self._spent = 0, 0.0, 0.0
+        self._taken = Integral()
 
     def take(self, now: float) -> None:
         """A request has got a slot."""
-        self._pass(now)
-        self._taken += 1
+        self._taken.note(self._taken.value + 1, now)
 
     def give_back(self, now: float) -> None:
         """A slot came free that a request had got."""
-        self._pass(now)
-        self._taken -= 1
-        self._ends.append((now, self._spent))
+        self._ends.append((now, self._taken.until(now)))
+        self._taken.note(self._taken.value - 1, now)
 
     def seconds_for(self, requests: int, now: float) -> float | None:
         """How long it takes until `requests` more have got a slot; None where nothing is known.
@@ -45,13 +45,7 @@ class Turnover:
         ends = len(self._ends) - 1
         if ends < FEWEST_ENDS:
             return None
-        return (self._spent_until(now) - self._ends[0][1]) / ends
-
-    def _pass(self, now: float) -> None:
-        self._spent, self._last = self._spent_until(now), now
-
-    def _spent_until(self, now: float) -> float:
-        return self._spent + self._taken * (now - self._last)
+        return (self._taken.until(now) - self._ends[0][1]) / ends
 
 
 class Arrivals:
