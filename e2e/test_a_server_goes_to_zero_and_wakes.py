@@ -52,10 +52,12 @@ def test_a_request_that_comes_while_the_last_replica_goes_is_answered(
     asleep: Server, resource: str, path: str, goes: str
 ) -> None:
     asker = asleep.cluster.start("run", *CHAT, asleep.url, "--stream", "--when-told")
-    tell, answer = asker.stdin, asker.stdout
+    tell = asker.stdin
+    answer = asker.stdout
     assert tell
     assert answer
-    awake, going = Event(), Event()
+    awake = Event()
+    going = Event()
 
     def ask(value: str) -> None:
         if not all(part in value for part in goes.split()):

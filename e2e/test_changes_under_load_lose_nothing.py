@@ -8,7 +8,8 @@ from load import Load, load
 from servers import SLOW, Server, Spec, spec
 
 # Two clients more than slots, so that some always wait; answers of about a second.
-CLIENTS, TOKENS = 6, 200
+CLIENTS = 6
+TOKENS = 200
 
 
 @pytest.fixture

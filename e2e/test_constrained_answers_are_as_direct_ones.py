@@ -17,7 +17,8 @@ MESSAGES = [{"role": "user", "content": "Name a colour."}]
 TOOL = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA}}
 
 Asked = tuple[str, dict[str, Any]]
-COMPLETION, CHAT = "/completion", "/v1/chat/completions"
+COMPLETION = "/completion"
+CHAT = "/v1/chat/completions"
 ASKED: dict[str, Asked] = {
     "grammar": (COMPLETION, {"prompt": "Vowels:", "n_predict": 64, "grammar": GRAMMAR}),
     "schema": (COMPLETION, {"prompt": "Colour:", "n_predict": 200, "json_schema": SCHEMA}),

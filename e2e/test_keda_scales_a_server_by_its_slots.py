@@ -48,7 +48,8 @@ def test_keda_scales_a_server_to_three_and_back_and_from_zero(
 ) -> None:
     # Of the two balancers KEDA meets either.
     server.ready(spec(SLOW, balancer={"replicas": 2}))
-    resource, namespace = f"llamaserver/{server.name}", server.namespace
+    resource = f"llamaserver/{server.name}"
+    namespace = server.namespace
 
     with (
         Watch(server.cluster, resource, "{.spec.replicas}", namespace=namespace) as wanted,

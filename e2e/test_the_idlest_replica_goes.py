@@ -18,7 +18,8 @@ def test_the_idle_replica_goes_though_the_busy_one_is_newer(server: Server) -> N
 
     asking = ask(server)
     if comes_to_work(server, {older}, {newer}) == {older}:
-        left, asking = asking, ask(server)
+        left = asking
+        asking = ask(server)
         comes_to_work(server, {older, newer})
         leave(left)
     comes_to_work(server, {newer})

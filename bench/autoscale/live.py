@@ -42,7 +42,9 @@ SCALING = {
 
 def trace() -> list[Call]:
     """A little, then for a minute and a half five times as much, then a little."""
-    rng, at, calls = Random(1), 0.0, list[Call]()
+    rng = Random(1)
+    at = 0.0
+    calls = list[Call]()
     while (at := at + rng.expovariate(1.0 if int(at) in BURST else 0.2)) < SECONDS:
         calls.append(Call(at, rng.uniform(1, 5)))
     return calls
@@ -76,7 +78,8 @@ def _measure(cluster: Cluster) -> Findings:
     )
     load_seconds = max(_load_seconds(cluster))
     lines = list(_log(server))
-    calls, served = recorded(lines), list(_served(lines))
+    calls = recorded(lines)
+    served = list(_served(lines))
     # As the trace that was recorded does, all begins with the first request.
     began = datetime.fromtimestamp(min(one["time"] - one["seconds"] for one in served), UTC)
     live = Outcome([one["wait"] for one in served], changes=_replicas(server.get(), began))

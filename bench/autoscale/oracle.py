@@ -36,7 +36,8 @@ def oracle_seconds(calls: Sequence[Call], replicas: Replicas) -> float:
 
 
 def _paid(spans: Sequence[tuple[float, float]], load_seconds: float) -> float:
-    paid, until = 0.0, float("-inf")
+    paid = 0.0
+    until = float("-inf")
     for begin, end in spans:
         # To stay costs the pause, to come again the time of loading.
         paid += end - begin + min(begin - until, load_seconds, begin)

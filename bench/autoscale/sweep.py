@@ -117,7 +117,8 @@ def _with(least: int, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
 def _scheduled(case: Case, *, few: bool) -> Iterator[tuple[str, str, _Make]]:
     """As many as are needed once they have loaded, from a burst's beginning until its end."""
     begins = _BEGIN_MINUTES.get(case.trace, ())
-    lead, least = ceil(case.load_seconds / 60), LEAST.get(case.trace, ())
+    lead = ceil(case.load_seconds / 60)
+    least = LEAST.get(case.trace, ())
     all_of_them = product((15, 60), least, (1, 2))
     for down, busy, calm in islice(all_of_them, 1 if few else None):
         schedules = [

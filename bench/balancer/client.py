@@ -59,7 +59,8 @@ class Client(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more."""
-        asker, self._asker = self._asker, None
+        asker = self._asker
+        self._asker = None
         if asker:
             asker.on_end(0, b"")
 

@@ -229,7 +229,8 @@ class Connection(asyncio.Protocol):
             self._body = int(header_in(self._head, b"content-length") or 0) + end
         self._body -= len(data)
         if self._body <= 0:
-            head, self._head = self._head, b""
+            head = self._head
+            self._head = b""
             self._answer(head)
 
     def _answer(self, head: bytes) -> None:

@@ -17,7 +17,8 @@ _held: list[Client] = []
 async def ask(port: int, service_us: int = 0, size: int = 20) -> dict[str, int]:
     """One request with a body of `size` bytes; when it started and ended at the fake, in ns."""
     clients = Clients(port)
-    client, answer = await clients.take(), Answer()
+    client = await clients.take()
+    answer = Answer()
     sent = client.ask(request(Job(service_us=service_us), b"x" * size), answer)
     status, body = await answer.whole()
     client.abort()
@@ -29,8 +30,10 @@ async def ask(port: int, service_us: int = 0, size: int = 20) -> dict[str, int]:
 async def bodies(port: int, size: int, per_second: float, seconds: float) -> int:
     """Requests with bodies of `size` bytes at an even pace, on one connection; how many."""
     clients = Clients(port)
-    client, data = await clients.take(), request(Job(), b"x" * size)
-    began, count = now_ns(), 0
+    client = await clients.take()
+    data = request(Job(), b"x" * size)
+    began = now_ns()
+    count = 0
     while (late := (now_ns() - began) / 1e9) < seconds:
         await asyncio.sleep(max(0, count / per_second - late))
         answer = Answer()
@@ -52,10 +55,12 @@ async def aborts(port: int, count: int, seed: int) -> list[tuple[int, int]]:
     clients = Clients(port)
     found = []
     for _ in range(count):
-        client, first = await clients.take(), Answer()
+        client = await clients.take()
+        first = Answer()
         client.ask(request(Job(tokens=10_000, interval_us=10_000)), first)
         await first.began.wait()
-        next_client, second = await clients.take(), Answer()
+        next_client = await clients.take()
+        second = Answer()
         next_client.ask(request(Job()), second)
         await asyncio.sleep(rng.uniform(0.02, 0.04))
         left = now_ns()
@@ -79,7 +84,8 @@ async def hold(port: int, count: int, size: int, tokens: int) -> int:
     data = request(job, b"x" * size)
     answers = []
     for number in range(count):
-        client, answer = await clients.take(), Answer()
+        client = await clients.take()
+        answer = Answer()
         client.ask(data, answer)
         _held.append(client)
         answers.append(answer)

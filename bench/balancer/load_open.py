@@ -46,11 +46,14 @@ class _One:
         pass
 
     def on_end(self, status: int, body: bytes) -> None:
-        sent, run = self._sent, self._run
+        sent = self._sent
+        run = self._run
         sent.status = status
         if status == 200:
             said = json.loads(body)
-            sent.start, sent.end, sent.hit = said["start"], said["end"], said["hit"]
+            sent.start = said["start"]
+            sent.end = said["end"]
+            sent.hit = said["hit"]
         if status:
             self._clients.give_back(self._client)
         run.left -= 1

@@ -44,7 +44,8 @@ class _Seat:
 
     def on_data(self, data: bytes, now: int) -> None:
         if self._rest:
-            data, self._rest = self._rest + data, b""
+            data = self._rest + data
+            self._rest = b""
         run = self._run
         at = data.find(_MARK)
         if at < 0:
@@ -98,10 +99,13 @@ async def streams(
             await asyncio.sleep(5 / seats)
     await asyncio.sleep(0.3)
     run.measuring = True
-    before, began = cpu_seconds(pid) if pid else 0.0, now_ns()
+    before = cpu_seconds(pid) if pid else 0.0
+    began = now_ns()
     await asyncio.sleep(seconds)
-    cpu, elapsed = (cpu_seconds(pid) - before if pid else 0.0), now_ns() - began
-    run.measuring, run.over = False, True
+    cpu = cpu_seconds(pid) - before if pid else 0.0
+    elapsed = now_ns() - began
+    run.measuring = False
+    run.over = True
     await asyncio.gather(*(seat.done for seat, _ in sitting))
     for _, client in sitting:
         client.abort()

@@ -87,7 +87,8 @@ def _waits(found: Sequence[dict[str, Any]], group: str) -> dict[str, float]:
 def _table(pieces: Pieces) -> Table:
     rows = []
     for name, found in pieces.items():
-        waits, ideal = _waits(found, "wait_ms"), _waits(found, "ideal_ms")
+        waits = _waits(found, "wait_ms")
+        ideal = _waits(found, "ideal_ms")
         requests = sum(piece["requests"] for piece in found)
         over = sum(piece["over_commits"] for piece in found)
         rows.append(

@@ -68,8 +68,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(system: str, size: int, *, quick: bool) -> Run:
     """One run on a cluster of its own."""
-    kwok, kubectl = str(builds.program("kwok")), str(builds.program("kubectl"))
-    cluster, place = Cluster(NAME), Place(NAME)
+    kwok = str(builds.program("kwok"))
+    kubectl = str(builds.program("kubectl"))
+    cluster = Cluster(NAME)
+    place = Place(NAME)
     cluster.call("down")
     cluster.call("up")
     edits, rest = (5, 15.0) if quick else (min(200, size), 120.0)

@@ -137,7 +137,8 @@ async def _edit(cluster: ApiCluster, scale: Scale) -> list[float]:
 
 
 async def _rest(operator: Popen[bytes], log: Path, seconds: float, found: Ours) -> None:
-    since, used = datetime.now(UTC), cpu_seconds(operator.pid)
+    since = datetime.now(UTC)
+    used = cpu_seconds(operator.pid)
     await asyncio.sleep(seconds)
     found.cpu_at_rest = (cpu_seconds(operator.pid) - used) / seconds
     asked = [request for request in audit.requests(log, since) if request.is_operators]

@@ -96,7 +96,8 @@ def _prerequisites(cluster: Cluster, *, install: bool) -> int:
 
 
 def _cluster(place: Place, provider: str | None) -> Cluster:
-    native, kind = Native(place), Kind(place)
+    native = Native(place)
+    kind = Kind(place)
     if provider is None:
         if kind.exists():
             return kind

@@ -35,7 +35,8 @@ class Identity:
             boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        state, started = fields[0], fields[19]
+        state = fields[0]
+        started = fields[19]
         return None if state in "ZX" else cls(pid, int(started), boot)
 
 

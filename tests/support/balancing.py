@@ -98,7 +98,8 @@ async def balancer(
     heartbeat_seconds: float = 0,
 ) -> AsyncIterator[Balancer]:
     """A balancer whose replicas, those that are not loading, have joined."""
-    loop, log = asyncio.get_running_loop(), io.StringIO()
+    loop = asyncio.get_running_loop()
+    log = io.StringIO()
     dispatcher: Dispatcher[Any] = Dispatcher(bounds or Bounds(), affinity)
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
@@ -111,7 +112,8 @@ async def balancer(
     )
     proxy.heartbeats.seconds = heartbeat_seconds
     admin = Admin(proxy)
-    clients, metrics = Server(proxy.handle, limits, proxy.gate), Server(admin.handle)
+    clients = Server(proxy.handle, limits, proxy.gate)
+    metrics = Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)
     _, metrics_port = await metrics.listen("127.0.0.1", 0)
     made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)

@@ -196,7 +196,8 @@ class FakeCluster:
         other = FakeCluster()
         other.objects = {place: _copied(item) for place, item in self.objects.items()}
         other._applied = {place: _copied(item) for place, item in self._applied.items()}
-        other._version, other.history = self._version, list(self.history)
+        other._version = self._version
+        other.history = list(self.history)
         return other
 
     def named(self, kind: Kind) -> dict[str, Manifest]:
@@ -260,7 +261,8 @@ def _check(manifest: Manifest, found: Manifest | None) -> None:
 
 def _check_reasons(status: Manifest) -> None:
     for condition in status.get("conditions", []):
-        kind, reason = condition["type"], condition["reason"]
+        kind = condition["type"]
+        reason = condition["reason"]
         assert may_have(kind, reason), f"{kind} must not have the reason {reason}"
 
 

@@ -46,7 +46,9 @@ def played(script: str) -> list[Sample]:
         seconds = float(words[2]) if words[2] else None
         look = None if words[1] == "none" else (int(words[1]), seconds, float(words[3] or 0))
         looks += [look] * (int(words[4]) + 1 if words[4] else 1)
-    start, samples, total = NOW - len(looks) + 1, list[Sample](), 0
+    start = NOW - len(looks) + 1
+    samples = list[Sample]()
+    total = 0
     for n, look in enumerate(looks):
         if look is not None:
             total += look[0]

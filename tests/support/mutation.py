@@ -26,7 +26,8 @@ def mutants(seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
 def cuts(message: bytes, chance: random.Random) -> list[bytes]:
     """`message` in up to four pieces."""
     places = sorted(chance.randrange(len(message) + 1) for _ in range(chance.randrange(4)))
-    starts, ends = [0, *places], [*places, len(message)]
+    starts = [0, *places]
+    ends = [*places, len(message)]
     return [message[start:end] for start, end in zip(starts, ends, strict=True)]
 
 

@@ -20,7 +20,8 @@ from slotkeeper.api.server import InvalidSpec, LlamaServer
 Json = Any
 Path = tuple[str, ...]
 
-ITEM, VALUE = "[]", "{}"
+ITEM = "[]"
+VALUE = "{}"
 """Steps of a path: an item of a list, a value of a map."""
 
 ABSENT = object()

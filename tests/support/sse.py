@@ -11,7 +11,8 @@ class Event(NamedTuple):
 def events(body: bytes) -> list[Event]:
     """The events of a complete body. Comments, unknown fields and an event cut off give none."""
     found = []
-    name, data = "", list[str]()
+    name = ""
+    data = list[str]()
     for line in body.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -22,5 +23,6 @@ def events(body: bytes) -> list[Event]:
         elif not line:
             if data:
                 found.append(Event(name, "\n".join(data)))
-            name, data = "", []
+            name = ""
+            data = []
     return found

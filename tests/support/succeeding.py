@@ -82,7 +82,8 @@ class WatchedCluster(FakeCluster):
         self._tell()
 
     def _tell(self) -> None:
-        stored, self._stored = self._stored, asyncio.Event()
+        stored = self._stored
+        self._stored = asyncio.Event()
         stored.set()
 
     def make_lease(self) -> None:

@@ -45,13 +45,15 @@ class Wire:
         return asyncio.run_coroutine_threadsafe(action(), self._loop).result(timeout=10)
 
     async def _silence(self) -> int:
-        cut, self.links = self.links, []
+        cut = self.links
+        self.links = []
         for link in cut:
             link.silent = True
         return len(cut)
 
     async def _reset(self) -> int:
-        cut, self.links = self.links, []
+        cut = self.links
+        self.links = []
         for link in cut:
             for writer in (link.near, link.far):
                 # Without a time to linger, a socket that is closed sends RST.
@@ -91,7 +93,9 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, l
 @contextmanager
 def wire(target: int) -> Iterator[Wire]:
     """A wire to this port, for as long as the block lasts."""
-    strung, listening, ends = Wire(target), threading.Event(), asyncio.Event()
+    strung = Wire(target)
+    listening = threading.Event()
+    ends = asyncio.Event()
     loop = strung._loop
     thread = threading.Thread(target=_run, args=(loop, strung._serve(listening, ends)))
     thread.start()

@@ -86,7 +86,9 @@ class Row:
     """What it means and what helps, for people."""
 
 
-_GOOD, _IN_PROGRESS, _TROUBLE = Sort.GOOD, Sort.IN_PROGRESS, Sort.TROUBLE
+_GOOD = Sort.GOOD
+_IN_PROGRESS = Sort.IN_PROGRESS
+_TROUBLE = Sort.TROUBLE
 _PODS = (REPLICAS, BALANCER)
 # A replica without its model does not serve either.
 _MODEL = (MODEL, REPLICAS)

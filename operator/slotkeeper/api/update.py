@@ -86,7 +86,8 @@ class Update(Struct):
     @property
     def surge_and_unavailable(self) -> tuple[int | str, int | str] | None:
         """Both bounds where at least one of them is said: the other is then 0, or 1 beside a 0."""
-        surge, unavailable = self.max_surge, self.max_unavailable
+        surge = self.max_surge
+        unavailable = self.max_unavailable
         if surge is None and unavailable is None:
             return None
         if surge is None:

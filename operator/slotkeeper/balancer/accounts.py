@@ -34,22 +34,25 @@ class Accounts:
 
     def over(self, forward: Forward, outcome: str, now: float) -> None:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
-        exchange, metrics, arrived = forward.exchange, self._metrics, forward.arrived
+        exchange = forward.exchange
+        stats = forward.stats
+        metrics = self._metrics
+        arrived = stats.arrived_at
         waited = forward.waited
-        first = None if forward.first_at is None else forward.first_at - arrived
+        first = None if stats.first_byte_at is None else stats.first_byte_at - arrived
         tokens = None
         if forward.relayed:
             # All else is counted where it gets its slot.
             metrics.relayed.inc()
         else:
-            metrics.over(outcome, exchange.status, forward.replica)
+            metrics.over(outcome, exchange.status, stats.upstream)
             metrics.wait_seconds.observe(waited)
             metrics.request_seconds.observe(now - arrived)
-            if forward.hit is not None:
-                (metrics.prefix_hits if forward.hit else metrics.prefix_misses).inc()
+            if stats.prefix_hit is not None:
+                (metrics.prefix_hits if stats.prefix_hit else metrics.prefix_misses).inc()
             if first is not None:
                 metrics.first_token_seconds.observe(first)
-            if outcome == "answered" and (tokens := forward.ends.tokens(exchange.request.path)):
+            if outcome == "answered" and (tokens := stats.edges.tokens(exchange.request.path)):
                 metrics.took(tokens)
         if not self.log.kept:
             return
@@ -57,16 +60,16 @@ class Accounts:
             {
                 **said(exchange, forward.key),
                 "outcome": outcome,
-                "replica": forward.replica or None,
+                "replica": stats.upstream or None,
                 "relayed": forward.relayed,
                 "tries": forward.ticket.tries,
-                "hit": forward.hit,
+                "hit": stats.prefix_hit,
                 "overtaken": forward.ticket.overtaken,
                 "wait": waited,
                 "first_byte": first,
                 "seconds": now - arrived,
-                "bytes_in": forward.received,
-                "bytes_out": forward.sent,
+                "bytes_in": stats.received_bytes,
+                "bytes_out": stats.sent_bytes,
                 "prompt_tokens": tokens and tokens.prompt,
                 "cached_tokens": tokens and tokens.cached,
                 "heartbeats": forward.early.beats if forward.early else 0,

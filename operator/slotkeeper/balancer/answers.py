@@ -116,7 +116,8 @@ def autoscaling(
 
     What a balancer that does not lead still has on replicas, the one that does counts as well.
     """
-    busy, waiting = dispatcher.busy if leads else 0, dispatcher.waiting
+    busy = dispatcher.busy if leads else 0
+    waiting = dispatcher.waiting
     seconds = dispatcher.turnover.slot_seconds(now)
     return json_answer(
         200,
@@ -157,11 +158,14 @@ def waited_too_long(dispatcher: Dispatcher[Any], now: float) -> Refusal:
     """503: the time in the queue is over, or it is of no use to wait in it."""
     obstacle = dispatcher.obstacle
     if dispatcher.usable:
-        code, message = "no_free_slot", "no slot came free in the time allowed"
+        code = "no_free_slot"
+        message = "no slot came free in the time allowed"
     elif obstacle and obstacle.lasting:
-        code, message = "cannot_start", f"no replica can start: {obstacle.message}"
+        code = "cannot_start"
+        message = f"no replica can start: {obstacle.message}"
     else:
-        code, message = "no_replica", "no replica became ready in the time allowed"
+        code = "no_replica"
+        message = "no replica became ready in the time allowed"
         message += f": {obstacle.message}" if obstacle else ""
     return Refusal(503, code, message, retry_after=dispatcher.retry_after(now))
 

@@ -1,13 +1,16 @@
 """One request on its way to a replica and back; its slot comes back whatever happens."""
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer import answers, cors
+from slotkeeper.balancer.early import EarlyStream
 from slotkeeper.balancer.faults import Fault
-from slotkeeper.balancer.passage import Passage
 from slotkeeper.balancer.policy import Claim, Ticket
 from slotkeeper.balancer.relay import CALM_SECONDS, OWN_HEADERS, relayed_bytes, wanders
+from slotkeeper.balancer.routes import Route
+from slotkeeper.balancer.tokens import Ends
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -26,20 +29,56 @@ _SETTLE_SECONDS = 0.02
 _SETTLE_BYTES_PER_SECOND = 5e6  # llama-server cuts a prompt into tokens before it takes a slot
 
 
-class Forward(Passage):
+@dataclass(slots=True)
+class RequestStats:
+    """What is measured of one request, for the access log and the metrics.
+
+    Times are seconds of the event loop's clock.
+    """
+
+    arrived_at: float
+    received_bytes: int
+    """Of the request's body."""
+    dispatched_at: float | None = None
+    """When it got a slot, or was sent to the leader; None while it is queued."""
+    first_byte_at: float | None = None
+    """When the first byte of the response's body came."""
+    sent_bytes: int = 0
+    """Of the response's body."""
+    queue_position: int = 0
+    """On arrival: 1 for the next one, 0 where a slot was free."""
+    upstream: str = ""
+    """Where it was sent last: a replica, or the leader."""
+    prefix_hit: bool | None = None
+    """Whether the replica's cache held a prefix of the prompt; None: too short, or not sent."""
+    edges: Ends = field(default_factory=Ends)
+    """The first and last bytes of the response's body, which hold the token counts."""
+
+
+class Forward:
     """A request that is passed on; the Receiver of its response."""
 
     # fmt: off
     __slots__ = (
         "_begun", "_calm", "_connection", "_head", "_needs_slot", "_pool", "_proxy", "_raw",
-        "_relays", "_reset", "claim", "ticket",
+        "_relays", "_reset", "claim", "early", "exchange", "key", "own", "relayed", "stats",
+        "ticket",
     )
     # fmt: on
 
     def __init__(
         self, proxy: "Proxy", exchange: Exchange, *, needs_slot: bool, arrived: float
     ) -> None:
-        super().__init__(exchange, arrived)
+        self.exchange = exchange
+        self.stats = RequestStats(arrived, exchange.request.size)
+        self.key: str | None = None
+        """The name of its API key."""
+        self.own: Route | None = None
+        """Our own route that is asked for, where the leader is asked first."""
+        self.relayed = False
+        """It was sent to the leader, which reserves its slot."""
+        self.early: EarlyStream | None = None
+        """The response, if it began while the request was queued."""
         self.ticket: Ticket[Forward]
         self.claim: Claim[Forward] | None = None
         self._proxy = proxy
@@ -57,17 +96,17 @@ class Forward(Passage):
         """A slot is there: send the request."""
         self._proxy.heartbeats.discard(self)
         self.claim = claim
-        self.claimed_at = claim.at
-        self.replica = claim.replica.name
-        self.hit = claim.hit
-        self._go(self._proxy.replicas.pool(self.replica))
+        self.stats.dispatched_at = claim.at
+        self.stats.upstream = claim.replica.name
+        self.stats.prefix_hit = claim.hit
+        self._go(self._proxy.replicas.pool(self.stats.upstream))
 
     def relay(self, peer: str, pool: Pool) -> None:
         """Another balancer hands out the slots: send the request there."""
         self._proxy.heartbeats.discard(self)
         self.relayed = True
-        self.claimed_at = self._proxy.now()
-        self.replica = peer
+        self.stats.dispatched_at = self._proxy.now()
+        self.stats.upstream = peer
         if self._calm or not wanders(self.exchange.request):
             self._go(pool)
             return
@@ -80,7 +119,9 @@ class Forward(Passage):
 
     def gone(self) -> None:
         """The client went away."""
-        claim, connection, pool = self.claim, self._connection, self._pool
+        claim = self.claim
+        connection = self._connection
+        pool = self._pool
         self.claim = self._connection = self._pool = None
         if pool is None:
             self._proxy.dispatcher.withdraw(self.ticket)
@@ -106,7 +147,7 @@ class Forward(Passage):
         if self.early:
             self.early.refuse(refusal)
         else:
-            told = answers.waiting_headers(self.waited, self.position)
+            told = answers.waiting_headers(self.waited, self.stats.queue_position)
             refusal.headers = (*refusal.headers, *told)
             cors.refuse(self.exchange, refusal)
         self._over(outcome)
@@ -114,8 +155,8 @@ class Forward(Passage):
     @property
     def waited(self) -> float:
         """Seconds from its arrival to its slot, or till now."""
-        until = self._proxy.now() if self.claimed_at is None else self.claimed_at
-        return until - self.arrived
+        until = self._proxy.now() if self.stats.dispatched_at is None else self.stats.dispatched_at
+        return until - self.stats.arrived_at
 
     def cut(self) -> None:
         """End it in the middle."""
@@ -126,7 +167,8 @@ class Forward(Passage):
 
     def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:
         """The replica answers: from here on there is no other try."""
-        exchange, self._begun = self.exchange, True
+        exchange = self.exchange
+        self._begun = True
         if self.claim and self._needs_slot:
             self.claim.settled_at = self._proxy.now()
         exchange.release_body()
@@ -147,15 +189,18 @@ class Forward(Passage):
 
     def on_body(self, data: bytes, framing: Framing) -> None:
         """A piece of the answer."""
-        if self.first_at is None:
-            self.first_at = self._proxy.now()
-        self.sent += len(data)
+        if self.stats.first_byte_at is None:
+            self.stats.first_byte_at = self._proxy.now()
+        self.stats.sent_bytes += len(data)
         self._write(data if self._raw else self._reframed(framing.payload()))
-        self.ends.keep(data)
+        self.stats.edges.keep(data)
 
     def on_end(self) -> None:
         """The answer is complete, and llama-server has freed its slot in the same step."""
-        claim, self.claim, self._connection, self._pool = self.claim, None, None, None
+        claim = self.claim
+        self.claim = None
+        self._connection = None
+        self._pool = None
         if claim:
             self._proxy.replicas.answered(claim.replica.name)
             self._proxy.dispatcher.finish(claim, self._proxy.now())
@@ -165,7 +210,8 @@ class Forward(Passage):
 
     def on_lost(self, reason: str, *, began: bool) -> None:
         """The replica's connection is lost."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
+        self._connection = None
         pool = self._pool
         if pool is None or connection is None:
             return
@@ -176,7 +222,9 @@ class Forward(Passage):
             else:
                 self._try_elsewhere(reason, sent=True)
             return
-        claim, self.claim, self._pool = self.claim, None, None
+        claim = self.claim
+        self.claim = None
+        self._pool = None
         if claim:
             fault = Fault.GARBAGE if connection.garbled else Fault.RESET
             self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
@@ -191,13 +239,14 @@ class Forward(Passage):
         return self.early.body(payload) if self.early else payload
 
     def _waited(self) -> Headers:
-        told = answers.waiting_headers(self.waited, self.position)
+        told = answers.waiting_headers(self.waited, self.stats.queue_position)
         return [*told, *cors.exposed(self.exchange.request)]
 
     def _write(self, data: bytes) -> None:
         if self._head:
             # One packet for the head and the first of the body where they came as one.
-            (status, head), self._head = self._head, None
+            (status, head) = self._head
+            self._head = None
             self.exchange.begin(status, head + data)
         elif data:
             self.exchange.write(data)
@@ -205,7 +254,8 @@ class Forward(Passage):
     async def _calm_down(self, pool: Pool) -> None:
         await asyncio.sleep(CALM_SECONDS)
         if self._pool is pool:
-            self._pool, self._calm = None, True
+            self._pool = None
+            self._calm = True
             self._again()
 
     def _go(self, pool: Pool) -> None:
@@ -228,7 +278,9 @@ class Forward(Passage):
         elif self.claim and not self._proxy.leads:
             # Whoever leads now has counted the slots without this one.
             pool.give_back(connection)
-            claim, self.claim, self._pool = self.claim, None, None
+            claim = self.claim
+            self.claim = None
+            self._pool = None
             self._let_go(claim, sent=False)
             self._again()
         else:
@@ -251,13 +303,14 @@ class Forward(Passage):
         connection.send(head, request.parts, self, to_head=request.method == b"HEAD")
 
     def _try_elsewhere(self, reason: str, *, sent: bool) -> None:
-        proxy, claim = self._proxy, self.claim
+        proxy = self._proxy
+        claim = self.claim
         self.claim = self._pool = None
         if claim is None:
             # In a rollout one balancer after the other ends under it.
             self._relays += sent
             tired = self._relays >= _MAX_RELAYS
-            proxy.relay_failed(self.replica, reason)
+            proxy.relay_failed(self.stats.upstream, reason)
         else:
             tired = self.ticket.tries >= _MAX_TRIES
             fault = Fault.RESET if sent else Fault.REFUSED
@@ -270,7 +323,9 @@ class Forward(Passage):
         self._again()
 
     def _again(self) -> None:
-        proxy, self.relayed, self.claimed_at = self._proxy, False, None
+        proxy = self._proxy
+        self.relayed = False
+        self.stats.dispatched_at = None
         if self.own:
             # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
             cors.answer(self.exchange, proxy.own(self.own))

@@ -87,6 +87,6 @@ class Heartbeats:
     def _beat(self, forward: "Forward") -> None:
         if not forward.exchange.paused:
             if forward.early is None:
-                forward.early = EarlyStream(forward.exchange, forward.position)
+                forward.early = EarlyStream(forward.exchange, forward.stats.queue_position)
             forward.early.beat(self._position(forward))
         self._due[forward] = self._loop.time() + self.seconds

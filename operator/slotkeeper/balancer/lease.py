@@ -62,7 +62,8 @@ class Held:
     def read(cls, lease: Manifest) -> Self:
         """What a Lease says, whoever wrote it. One without addresses that could be asked is held
         by nobody."""
-        metadata, spec = lease["metadata"], lease.get("spec") or {}
+        metadata = lease["metadata"]
+        spec = lease.get("spec") or {}
         identity = spec.get("holderIdentity") or ""
         said = metadata.get("annotations") or {}
         holder = Peer(identity, said.get(_CLIENTS, ""), said.get(_METRICS, ""))

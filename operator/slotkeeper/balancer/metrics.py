@@ -170,7 +170,8 @@ class _Counts(Collector):
         for kind, count in self._metrics.tokens._asdict().items():
             tokens.add_metric([kind], count)
         yield tokens
-        served, there = self._metrics.replica_requests, self._dispatcher.replicas
+        served = self._metrics.replica_requests
+        there = self._dispatcher.replicas
         for gone in served.keys() - there.keys():
             del served[gone]
         requests = CounterMetricFamily(

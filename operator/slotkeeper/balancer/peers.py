@@ -72,7 +72,8 @@ class Holder:
             refused = said.get("identity", holder.identity) != holder.identity
             leads = bool(said.get("leads"))
         except ConnectionRefusedError:
-            refused, leads = True, False
+            refused = True
+            leads = False
         except (OSError, ValueError, AttributeError):
             refused = leads = False
         self._refused = self._refused + 1 if refused else 0

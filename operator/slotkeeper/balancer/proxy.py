@@ -91,7 +91,8 @@ class Proxy:
 
     def handle(self, exchange: Exchange) -> None:
         """A request has come in whole."""
-        request, name = exchange.request, None
+        request = exchange.request
+        name = None
         try:
             name = self._callers.name(request)
             way = self._callers.way(request)
@@ -105,9 +106,11 @@ class Proxy:
             if self.draining and self.leads and not relay.times_relayed(request):
                 raise answers.draining()
             relay.check(request)
-            standing, now = self._callers.standing(request, name), self.now()
+            standing = self._callers.standing(request, name)
+            now = self.now()
             forward = Forward(self, exchange, needs_slot=way is Route.DECODE, arrived=now)
-            forward.key, forward.own = name, way if way in OWN else None
+            forward.key = name
+            forward.own = way if way in OWN else None
             try:
                 forward.ticket = self.dispatcher.offer(
                     forward,
@@ -127,8 +130,8 @@ class Proxy:
         self.active.add(forward)
         self._at_rest.clear()
         self._pump(now)
-        forward.position = self.dispatcher.queue.position(forward.ticket)
-        if forward.position:
+        forward.stats.queue_position = self.dispatcher.queue.position(forward.ticket)
+        if forward.stats.queue_position:
             self.wait(forward)
             self.on_wait()
 
@@ -149,7 +152,8 @@ class Proxy:
 
     def lead(self) -> None:
         """Hand out the slots. What runs on the replicas already is counted first, by /slots."""
-        self.leads, self._paused = True, False
+        self.leads = True
+        self._paused = False
         self.metrics.leads.set(1)
         self.metrics.takeovers.inc()
         self._close_relay()
@@ -159,7 +163,8 @@ class Proxy:
         """Hand out no slots: relay what waits and what comes to `peer` (HOST:PORT of its clients'
         side), or hold it while there is none. What runs goes on."""
         if self.leads:
-            self.leads, self._paused = False, False
+            self.leads = False
+            self._paused = False
             self.metrics.leads.set(0)
             self.demand = RecentDemand()
             self.replicas.change({})
@@ -203,7 +208,7 @@ class Proxy:
         Its address may be gone with it, and then TCP says nothing for a quarter of an hour.
         """
         for forward in list(self.active):
-            if forward.relayed and forward.replica == peer:
+            if forward.relayed and forward.stats.upstream == peer:
                 forward.peer_lost()
 
     def relay_failed(self, peer: str, reason: str) -> None:
@@ -234,7 +239,8 @@ class Proxy:
 
     def own(self, way: Route) -> Answer:
         """What we say ourselves of all replicas together."""
-        contexts, tokens = self.replicas.contexts, self.metrics.tokens
+        contexts = self.replicas.contexts
+        tokens = self.metrics.tokens
         return answers.own(way, self.dispatcher, self._model, contexts, tokens)
 
     def autoscaling(self) -> Answer:

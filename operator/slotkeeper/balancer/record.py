@@ -51,7 +51,8 @@ class AccessLog:
         """Write what was gathered."""
         if self._stream is None or not self._lines:
             return
-        lines, self._lines = self._lines, []
+        lines = self._lines
+        self._lines = []
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 

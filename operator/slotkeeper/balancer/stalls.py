@@ -46,7 +46,7 @@ class Stalls:
         running: dict[str, dict[Hashable, int]] = {}
         for forward in self._active:
             if forward.claim:
-                got = forward.sent + (forward.exchange.status > 0)
+                got = forward.stats.sent_bytes + (forward.exchange.status > 0)
                 running.setdefault(forward.claim.replica.name, {})[forward] = got
         self._silences = {
             name: self._silences.get(name) or Silence(now)

@@ -33,7 +33,10 @@ async def large_asks_for_stream(body: bytes) -> bool:
     Python's parser would stop the loop also from a thread: it lets nobody run until it is done.
     A body of a great many small pieces is not worth the time: it asks for none.
     """
-    asks, depth, at, marks = False, 0, 0, 0
+    asks = False
+    depth = 0
+    at = 0
+    marks = 0
     while at < len(body) and marks < _MOST_MARKS:
         mark = _MARK.search(body, at, at + _SLICE)
         marks += 1

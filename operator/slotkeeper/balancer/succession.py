@@ -133,7 +133,8 @@ class Succession:
         namespace, name = self._place
         async for leases in follow(self._cluster, LEASES, namespace, name=name):
             lease = leases.get(name)
-            held, known = Held.read(lease) if lease else None, self.held
+            held = Held.read(lease) if lease else None
+            known = self.held
             if held is None:
                 _log.warning("there is no lease %s/%s: nobody can begin to lead", *self._place)
             # What was read before the last write here comes later than that write's answer.
@@ -174,7 +175,8 @@ class Succession:
         return patience.ask_again
 
     async def _take(self, held: Held, *, clean: bool) -> None:
-        began, patience = self._loop.time(), self._patience
+        began = self._loop.time()
+        patience = self._patience
         # One that ends leaves it to the others. If there are none, what waits here must not.
         left_alone = self._balancer.waits and began - self._led_at >= patience.hand_over
         if self._ending and not left_alone:
@@ -195,7 +197,8 @@ class Succession:
     # As the one that leads.
 
     async def _lead(self) -> float:
-        balancer, patience = self._balancer, self._patience
+        balancer = self._balancer
+        patience = self._patience
         late = self._loop.time() >= balancer.sure_until
         # Whoever asked and asks no more is gone, or cannot reach this one and takes over.
         missed = patience.sure <= self._quiet < 4 * patience.silent
@@ -218,7 +221,8 @@ class Succession:
         return patience.ask_again if missed else patience.ask
 
     async def _give_back(self) -> None:
-        patience, balancer = self._patience, self._balancer
+        patience = self._patience
+        balancer = self._balancer
         if not await self._read() or not self.held or self.held.holder != self.me:
             return  # the API server is away: not now
         balancer.pause(True)

@@ -132,10 +132,12 @@ def _used(usage: Object | None) -> Tokens | None:
         return None
     if "prompt_tokens" in usage:
         # OpenAI's prompt has the cached ones in it.
-        prompt, generated = usage["prompt_tokens"], usage.get("completion_tokens", 0)
+        prompt = usage["prompt_tokens"]
+        generated = usage.get("completion_tokens", 0)
         cached = _detail(usage, "prompt_tokens_details")
     elif "input_tokens_details" in usage:
-        prompt, generated = usage.get("input_tokens"), usage.get("output_tokens")
+        prompt = usage.get("input_tokens")
+        generated = usage.get("output_tokens")
         cached = _detail(usage, "input_tokens_details")
     else:
         # Anthropic's has not.

@@ -71,7 +71,8 @@ def manifests(server: LlamaServer, workers: Workers, deployment: Manifest) -> li
 
 def _leaders(server: LlamaServer, deployment: Manifest, workers: list[Manifest]) -> Manifest:
     template = deployment["spec"]["template"]
-    pod, about = template["spec"], template["metadata"]
+    pod = template["spec"]
+    about = template["metadata"]
     text = json.dumps([each["spec"]["template"] for each in workers], sort_keys=True)
     marks = {names.WORKERS_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
     return _stateful_set(
@@ -118,7 +119,8 @@ def _wait(server: LlamaServer, pod: Manifest) -> Manifest:
 
 def _workers(server: LlamaServer, workers: Workers, deployment: Manifest, number: int) -> Manifest:
     template = copy.deepcopy(deployment["spec"]["template"])
-    pod, labels = template["spec"], template["metadata"]["labels"]
+    pod = template["spec"]
+    labels = template["metadata"]["labels"]
     label = {names.WORKER_LABEL: str(number)}
     about = metadata(server, names.worker(server, number), Component.WORKER)
     about["labels"] |= label

@@ -99,7 +99,8 @@ def _health() -> Manifest:
 
 
 def _serving(server: LlamaServer) -> Serving:
-    spec, paths = server.spec, fetch.paths(server.spec.model)
+    spec = server.spec
+    paths = fetch.paths(server.spec.model)
     return Serving(
         model_path=paths.model,
         alias=server.model_name,

@@ -36,8 +36,10 @@ _SCALARS = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
-_STRING, _ARRAY = 8, 9
-_U32, _U64 = _SCALARS[4], _SCALARS[10]
+_STRING = 8
+_ARRAY = 9
+_U32 = _SCALARS[4]
+_U64 = _SCALARS[10]
 
 _FILE_TYPES = """
 F32 F16 Q4_0 Q4_1 - - - Q8_0 Q5_0 Q5_1 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K
@@ -113,9 +115,11 @@ class _Header:
         """The keys that are wanted, with their values; None for one that is no plain value."""
         if self._bytes(4) != b"GGUF" or self._scalar(_U32) not in VERSIONS:
             raise _Unreadable
-        _tensors, pairs = self._scalar(_U64), self._scalar(_U64)
+        _tensors = self._scalar(_U64)
+        pairs = self._scalar(_U64)
         for _ in range(min(int(pairs), MOST_PAIRS)):
-            key, kind = self._string(), int(self._scalar(_U32))
+            key = self._string()
+            kind = int(self._scalar(_U32))
             if key is not None and _WANTED.fullmatch(key):
                 yield key, self._value(kind)
             else:
@@ -143,7 +147,8 @@ class _Header:
             return None
 
     def _pass_array(self) -> None:
-        kind, count = int(self._scalar(_U32)), int(self._scalar(_U64))
+        kind = int(self._scalar(_U32))
+        count = int(self._scalar(_U64))
         if kind in _SCALARS:
             self._pass(count * _SCALARS[kind].size)
         elif kind == _STRING:
@@ -155,7 +160,9 @@ class _Header:
     def _pass_strings(self, count: int) -> None:
         # Vocabularies: hundreds of thousands, so that each costs little. Each takes eight bytes at
         # least, which bounds them however many there are said to be.
-        head, at, last = self._head, self._at, len(self._head) - _U64.size
+        head = self._head
+        at = self._at
+        last = len(self._head) - _U64.size
         read = _U64.unpack_from
         for _ in range(min(count, len(head))):
             if at > last:

@@ -44,7 +44,9 @@ def processing(slots: Iterable[Slot]) -> int:
 def _slot(item: object) -> Slot:
     if not isinstance(item, dict):
         raise NotSlots("a slot that is no object")
-    number, busy, context = item.get("id"), item.get("is_processing"), item.get("n_ctx", 0)
+    number = item.get("id")
+    busy = item.get("is_processing")
+    context = item.get("n_ctx", 0)
     if not isinstance(number, int) or isinstance(number, bool):
         raise NotSlots("a slot without an id")
     if not isinstance(busy, bool):

@@ -150,8 +150,10 @@ def _download(file: File, outside: Outside) -> Receipt:
 
 
 def _transfer_with_patience(url: str, part: Part, outside: Outside) -> None:
-    progress, patience = Progress(outside.clock), outside.patience
-    failures, furthest = 0, part.size
+    progress = Progress(outside.clock)
+    patience = outside.patience
+    failures = 0
+    furthest = part.size
     while not part.whole:
         try:
             transfer(outside.client, url, part, progress)

@@ -45,7 +45,8 @@ class Part:
         reusable = origin is not None and origin.source == source and path.exists()
         self._file = opener(path, "r+b" if reusable else "w+b")
         if reusable and origin is not None:
-            self.validator, self.total = origin.validator, origin.total
+            self.validator = origin.validator
+            self.total = origin.total
             while chunk := self._file.read(READ_SIZE):
                 self._count(chunk)
 
@@ -65,8 +66,11 @@ class Part:
         self._record.unlink(missing_ok=True)
         self._file.seek(0)
         self._file.truncate()
-        self.size, self.head, self._digest = 0, b"", hashlib.sha256()
-        self.validator, self.total = None, total
+        self.size = 0
+        self.head = b""
+        self._digest = hashlib.sha256()
+        self.validator = None
+        self.total = total
         if validator is not None and total is not None:
             self.validator = validator
             write(self._record, Origin(self.source, validator, total))

@@ -30,8 +30,10 @@ class Progress:
 
     def _say(self, part: Part, what: str) -> None:
         now = self._clock()
-        seconds, grown = now - self._said_at, part.size - self._said_size
+        seconds = now - self._said_at
+        grown = part.size - self._said_size
         of = f" of {part.total}" if part.total is not None else ""
         at = f", {grown / seconds / 1e6:.1f} MB/s" if what == "downloaded" else ""
         log.info("%s: %d%s bytes%s", what, part.size, of, at)
-        self._said_at, self._said_size = now, part.size
+        self._said_at = now
+        self._said_size = part.size

@@ -24,7 +24,8 @@ class Applied:
 
     def __add__(self, other: "Applied") -> "Applied":
         """What came of one plan and then of another."""
-        put_right, resisted = self.put_right + other.put_right, self.resisted + other.resisted
+        put_right = self.put_right + other.put_right
+        resisted = self.resisted + other.resisted
         return Applied(self.hidden | other.hidden, put_right, resisted)
 
 
@@ -36,7 +37,8 @@ async def apply(plan: Plan, cluster: Cluster, store: Store) -> Applied:
     """
     applied = Applied()
     for manifest in plan.apply:
-        one, says = child(manifest), unguarded(manifest)
+        one = child(manifest)
+        says = unguarded(manifest)
         drift = await _drift(says, cluster) if one in plan.drifted else None
         try:
             made = await cluster.apply(manifest)
@@ -61,7 +63,8 @@ async def apply(plan: Plan, cluster: Cluster, store: Store) -> Applied:
 
 async def _drift(says: Manifest, cluster: Cluster) -> Drift:
     """What others did to a child, and who: nobody keeps the managers of all fields in memory."""
-    one, namespace = child(says), says["metadata"]["namespace"]
+    one = child(says)
+    namespace = says["metadata"]["namespace"]
     found = await cluster.get(one[0], namespace, one[1])
     if found is None:
         return Drift.of(one, ())

@@ -43,7 +43,8 @@ def decided(server: LlamaServer, reading: Reading | None, today: datetime) -> De
     if not said:
         return None
     demand = reading.sample.busy + reading.sample.waiting if reading else 0
-    policy, bounds = policy_of(server, today), None
+    policy = policy_of(server, today)
+    bounds = None
     if policy:
         active = condition(status, ConditionType.SCALING_ACTIVE).get("status") == "True"
         bounds = Bounds(policy.spec.min_replicas, policy.spec.max_replicas, active)

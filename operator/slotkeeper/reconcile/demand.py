@@ -82,10 +82,13 @@ class Demand:
         """
         watched = self._watched.setdefault(key, _Watched(self._now()))
         if watched.addresses != (known := tuple(addresses)):
-            watched.addresses, watched.rhythm = known, Rhythm()
-        watched.policy, watched.rhythm.urgent = policy, policy is not None
+            watched.addresses = known
+            watched.rhythm = Rhythm()
+        watched.policy = policy
+        watched.rhythm.urgent = policy is not None
         if policy is None:
-            watched.history, watched.changes = History(), ()
+            watched.history = History()
+            watched.changes = ()
 
     def changed(self, key: Key, replicas: int) -> None:
         """So many replicas were just added, or taken away (fewer than 0)."""
@@ -203,7 +206,8 @@ def _together(readings: Sequence[Reading], now: float) -> Reading | None:
     if leader is None:
         return None
     # What one that stands by passes on, the other one counts as its own.
-    samples, leading = [reading.sample for reading in readings], leader.sample
+    samples = [reading.sample for reading in readings]
+    leading = leader.sample
     sample = Sample(
         at=now,
         busy=sum(sample.busy for sample in samples),

@@ -19,7 +19,8 @@ from slotkeeper.reconcile.store import Store, uids_of
 LIST_SECONDS = 600.0
 """How often all is listed anew though the watch seems to live: watches have lost events."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 30.0
 
 Wake = Callable[[Iterable[Key]], None]
 
@@ -30,7 +31,9 @@ async def list_into(
     store: Store, cluster: Cluster, kind: Kind, namespace: str | None
 ) -> tuple[str, set[Key]]:
     """List a kind into the store: the version to watch from, and for which servers it is news."""
-    news, uids, version = set[Key](), dict[tuple[str, str], str](), ""
+    news = set[Key]()
+    uids = dict[tuple[str, str], str]()
+    version = ""
     async for page in cluster.pages(kind, namespace, _labels(kind)):
         for item in page.items:
             news |= store.put(item)
@@ -56,7 +59,8 @@ class Feed:
     async def run(self, first_relist: float = LIST_SECONDS) -> None:
         """Keep the store as the cluster is, for ever; list again first after that many seconds."""
         loop = asyncio.get_running_loop()
-        pause, relist = FIRST_PAUSE, first_relist
+        pause = FIRST_PAUSE
+        relist = first_relist
         while True:
             began = loop.time()
             try:

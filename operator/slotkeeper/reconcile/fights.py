@@ -24,7 +24,8 @@ from slotkeeper.reconcile.queue import Key
 ROUNDS = 4
 """After so many times it is a fight: once or twice is somebody who tries something."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 300.0
 """Seconds until a fought child is written again, doubling."""
 
 QUIET_SECONDS = 600.0
@@ -116,7 +117,8 @@ class Fights:
 
     def held_back(self, key: Key, plan: Plan) -> Plan:
         """The plan without the children that are to be left to the other one for a while."""
-        now, fights = self._monotonic(), self._current(key)
+        now = self._monotonic()
+        fights = self._current(key)
         waiting = {
             one
             for one, paths in plan.drifted.items()
@@ -137,7 +139,8 @@ class Fights:
     ) -> list[Happening]:
         """These have been put right, but for the `resisted`, which came back changed from the very
         write: what is worth an event of it."""
-        now, said = self._monotonic(), list[Happening]()
+        now = self._monotonic()
+        said = list[Happening]()
         fights = self._of[key] = self._current(key)
         still = {each.child: each for each in resisted}
         for drift in drifts:
@@ -177,7 +180,8 @@ class Fights:
         self._of.pop(key, None)
 
     def _current(self, key: Key) -> dict[Child, Fight]:
-        fights, now = self._of.get(key, {}), self._monotonic()
+        fights = self._of.get(key, {})
+        now = self._monotonic()
         current = {one: each for one, each in fights.items() if each.waits or now < each.ends}
         if current:
             self._of[key] = current

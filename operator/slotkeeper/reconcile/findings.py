@@ -132,7 +132,8 @@ def _model(server: LlamaServer, observed: Observed) -> Part:
 
 
 def _too_long(server: LlamaServer, observed: Observed) -> str:
-    trained, wanted = model_status(server, observed).context, server.spec.context_per_slot
+    trained = model_status(server, observed).context
+    wanted = server.spec.context_per_slot
     if trained is None or wanted <= trained:
         return ""
     return f"; it was trained for {trained} tokens, contextPerSlot is {wanted}"
@@ -154,7 +155,8 @@ def _replicas(server: LlamaServer, observed: Observed, wanted: Wanted) -> Part:
     # But the first one of none is what its requests wait for.
     first = 0 if wanted.reason in BY_HAND else min(observed.current or 0, 1)
     needed = max(wanted.least, first)
-    ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
+    ready = status.get("readyReplicas", 0)
+    updated = status.get("updatedReplicas", 0)
     counted = f"{ready} of {observed.current} replicas ready"
     rest = f"; {failure.message}" if failure else ""
     if seen and min(ready, updated) >= needed and updated == status.get("replicas", 0):
@@ -163,9 +165,11 @@ def _replicas(server: LlamaServer, observed: Observed, wanted: Wanted) -> Part:
     if failure:
         return Part(_finding(kind, "False", Reason(failure.reason), counted + rest), failure)
     if ready >= needed:
-        reason, rest = Reason.UPDATING, f", {updated} of them as specified now"
+        reason = Reason.UPDATING
+        rest = f", {updated} of them as specified now"
     elif any(map(fetched, current_pods(observed))):
-        reason, rest = Reason.LOADING, "; the model is being loaded"
+        reason = Reason.LOADING
+        rest = "; the model is being loaded"
     else:
         reason = Reason.STARTING
     return Part(_finding(kind, "False", reason, counted + rest))

@@ -139,9 +139,11 @@ class Lease:
             return False
 
     def _is_free(self, lease: Manifest) -> bool:
-        version, now = lease["metadata"]["resourceVersion"], self._clock.monotonic()
+        version = lease["metadata"]["resourceVersion"]
+        now = self._clock.monotonic()
         if version != self._version:
-            self._version, self._version_since = version, now
+            self._version = version
+            self._version_since = now
         holder = lease.get("spec", {}).get("holderIdentity")
         mine_or_none = not holder or holder == self._place.holder
         return mine_or_none or now - self._version_since > LEASE_SECONDS

@@ -42,7 +42,8 @@ class Observed:
 def observe(store: Store, server: LlamaServer, hidden: Mapping[Child, Manifest]) -> Observed:
     """What there is; `hidden` is what stands under a child's name without the server's label."""
     key = Key(server.namespace, server.name)
-    children, pods = {**hidden, **store.children(key)}, store.pods(key)
+    children = {**hidden, **store.children(key)}
+    pods = store.pods(key)
     replicas = children.get(_replicas_of(server))
     return Observed(
         children=children,

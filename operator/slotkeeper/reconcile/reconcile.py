@@ -138,7 +138,8 @@ class Reconciler:
                 await self.reconcile(key)
                 return
             if scaling.change < 0 and not seen.server.spec.workers:
-                pods, reading = seen.observed.replica_pods, await self._demand.now(key)
+                pods = seen.observed.replica_pods
+                reading = await self._demand.now(key)
                 await prefer_idlest(self._cluster, self._store, pods, reading)
             try:
                 plan, applied = await self._carry_out(key, plan)
@@ -147,7 +148,8 @@ class Reconciler:
             except ApiError as refusal:
                 if not refusals.is_final(refusal):
                     raise
-                refused, error = Trouble(Reason.CHILD_REFUSED, refusal.message), refusal
+                refused = Trouble(Reason.CHILD_REFUSED, refusal.message)
+                error = refusal
                 # It was not carried out, however often it is tried.
                 scaling = replace(scaling, before=scaling.wanted.replicas)
             seen = await self._look(key)
@@ -251,7 +253,8 @@ class Reconciler:
         self.fights.forget(key)
 
     def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
-        now, today = self._clock.monotonic(), self._calendar.now()
+        now = self._clock.monotonic()
+        today = self._calendar.now()
         return wanted(server, current, self._demand.known(key), now=now, today=today)
 
     def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
@@ -283,7 +286,8 @@ class Reconciler:
         self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
 
     def _is_outdated(self, key: Key, known: Known) -> bool:
-        reading, shown = self._demand.newest(key), known.server.status
+        reading = self._demand.newest(key)
+        shown = known.server.status
         if not reading:
             return False
         numbers = {"total": reading.sample.total, "busy": reading.sample.busy}

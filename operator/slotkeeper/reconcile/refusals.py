@@ -8,7 +8,8 @@ from slotkeeper.reconcile.findings import condition
 from slotkeeper.reconcile.plan import Plan
 from slotkeeper.reconcile.pods import Trouble
 
-INTERNAL, WEBHOOK = 500, "failed calling webhook"
+INTERNAL = 500
+WEBHOOK = "failed calling webhook"
 """What the API server answers where an admission webhook that has to be asked is away."""
 
 _REASONS = {Reason.CHILD_REFUSED, Reason.NAME_TAKEN, Reason.REPLACING}

@@ -8,7 +8,8 @@ OTHERS_AT_ONCE = 50
 """How many that are not urgent are asked in one look: a thousand of them take turns, since each
 question costs a third of a millisecond of the operator's one CPU."""
 
-LONGEST_PAUSE, LONGEST_URGENT_PAUSE = 30.0, 4.0
+LONGEST_PAUSE = 30.0
+LONGEST_URGENT_PAUSE = 4.0
 
 Each = TypeVar("Each")
 

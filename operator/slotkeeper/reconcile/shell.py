@@ -83,7 +83,8 @@ class Shell:
     async def work(self, key: Key) -> None:
         """Reconcile one server and count it. Raises what `reconcile` does, and TryAgainError while
         another operator may do it."""
-        start, failed = self.monotonic(), True
+        start = self.monotonic()
+        failed = True
         try:
             if not self.lease.is_sure():
                 # What it knows of the cluster is as old.

@@ -76,7 +76,8 @@ def happenings(
     """What is worth an event: replicas more or fewer, ready, a new trouble."""
     found = [_scaled(scaling.before, scaling.wanted)] if scaling and scaling.scaled else []
     said = {finding.type: finding for finding in findings}
-    ready, degraded = said[ConditionType.READY], said[ConditionType.DEGRADED]
+    ready = said[ConditionType.READY]
+    degraded = said[ConditionType.DEGRADED]
     if ready.status == "True" and condition(before, ready.type).get("status") != "True":
         found.append(Happening("Normal", "Ready", ready.message))
     if degraded.status == "True" and condition(before, degraded.type).get("reason") != (
@@ -96,9 +97,11 @@ def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[
     if server.spec.suspend:
         return SlotsStatus(), 0
     if reading:
-        busy, total = reading.sample.busy, reading.sample.total
+        busy = reading.sample.busy
+        total = reading.sample.total
         return SlotsStatus(total=total, busy=busy), reading.sample.waiting
-    before, total = server.status.get("slots", {}), ready * server.spec.slots
+    before = server.status.get("slots", {})
+    total = ready * server.spec.slots
     busy = min(before.get("busy", 0), total)
     return SlotsStatus(total=total, busy=busy), server.status.get("waiting", 0)
 

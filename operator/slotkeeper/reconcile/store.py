@@ -93,7 +93,8 @@ class Store:
         `uids` are theirs by namespace and name. What is not among them is gone, unless it is newer.
         Returns the servers for which that is news.
         """
-        version, news = int(resource_version), set()
+        version = int(resource_version)
+        news = set()
         for (namespace, name), key in list(self._whose[kind].items()):
             kept = self._kept[key][kind, name]
             if kept.uid != uids.get((namespace, name)) and kept.version <= version:
@@ -110,9 +111,11 @@ class Store:
         tells of it later is no news. Returns the servers for which this is news.
         """
         metadata = manifest["metadata"]
-        kind, version = kind_of(manifest), int(metadata["resourceVersion"])
+        kind = kind_of(manifest)
+        version = int(metadata["resourceVersion"])
         place = (kind, metadata["namespace"], metadata["name"])
-        whose, before = _whose(manifest), self._whose[kind].get(place[1:])
+        whose = _whose(manifest)
+        before = self._whose[kind].get(place[1:])
         known = None if before is None else self._kept[before][kind, place[2]]
         if version <= self._gone[kind].get(metadata["uid"], 0):
             return set()

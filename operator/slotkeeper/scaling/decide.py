@@ -162,14 +162,16 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     | 1        | 0 for 90 s, then 5 for 9 s, then 40 for 29 s | 2     | Demand    |
     | 3        | 0 for 400 s                                  | 3     | Limited   |
     """
-    newest, spec = known.newest, policy.spec
+    newest = known.newest
+    spec = policy.spec
     if newest is None or now - newest.at > LATCH_SECONDS:
         held = policy.bounded(current)
         reason = Reason.NO_NUMBERS if held == current else Reason.BOUNDS
         bounds = _bounds(policy) if reason is Reason.BOUNDS else ""
         message = f"no numbers from the balancer{bounds}: {_change(current, held)}"
         return Decision(held, reason, message, informed=False)
-    asked, behavior = policy.asked(newest), spec.behavior
+    asked = policy.asked(newest)
+    behavior = spec.behavior
     numbers = _numbers(newest, total=policy.slots * current)
     if current and _is_idle(policy, known, now):
         numbers += f", idle for {policy.idle_seconds} s"
@@ -256,7 +258,8 @@ def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> s
 def _bounds(policy: Policy) -> str:
     if policy.schedule is None:
         return ""
-    cron, zone = policy.schedule.cron, policy.schedule.time_zone
+    cron = policy.schedule.cron
+    zone = policy.schedule.time_zone
     return f", {policy.spec.min_replicas} to {policy.spec.max_replicas} since {cron} ({zone})"
 
 

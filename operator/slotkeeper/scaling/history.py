@@ -35,7 +35,8 @@ class History:
         if last.replicas == replicas:
             last = Span(last.first, at, replicas)
         else:
-            before, last = [*before, last], Span(at, at, replicas)
+            before = [*before, last]
+            last = Span(at, at, replicas)
         kept = (one for one in before if one.last >= at - keep)
         return History(max(self.since, at - keep), (*kept, last))
 

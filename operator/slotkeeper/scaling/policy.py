@@ -65,10 +65,12 @@ class Policy:
         each request where nothing was measured, or where one has waited for longer: then requests
         take longer than they used to.
         """
-        demand, seconds = sample.demand, sample.slot_seconds or 0.0
+        demand = sample.demand
+        seconds = sample.slot_seconds or 0.0
         if demand < sample.total:
             return 1
-        likely, may = min(1.0, sample.load), self.spec.max_wait_seconds
+        likely = min(1.0, sample.load)
+        may = self.spec.max_wait_seconds
         slots = max(
             slots_in_time(demand, seconds, may), slots_in_time(demand + 1, likely * seconds, may)
         )
@@ -91,7 +93,8 @@ class Policy:
         """
         if not sample.slot_seconds:
             return 0
-        most, may = self.spec.max_replicas, self.spec.max_wait_seconds
+        most = self.spec.max_replicas
+        may = self.spec.max_wait_seconds
         waits = islice(mean_waits(sample.load, sample.slot_seconds, self.slots), most)
         enough = (n for n, wait in enumerate(waits, 1) if wait <= may)
         return next(enough, most + 1)

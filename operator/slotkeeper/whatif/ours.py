@@ -21,7 +21,9 @@ class Slots:
 
     def __init__(self, slots: int, spec: Autoscaling, begin: datetime) -> None:
         """`begin` is the time of day at which the trace begins."""
-        self._slots, self._spec, self._begin = slots, spec, begin
+        self._slots = slots
+        self._spec = spec
+        self._begin = begin
         self._policy = Policy.at(slots, spec, begin)
         self._due = _SCHEDULE_SECONDS - begin.second
         self._history = History()
@@ -31,7 +33,8 @@ class Slots:
 
     def wanted(self, look: Look) -> int:
         """How many replicas there should be after this look."""
-        sample, policy = look.sample, self._at(look.sample.at)
+        sample = look.sample
+        policy = self._at(look.sample.at)
         self._history = self._history.noted(
             sample.at, policy.asked(sample), keep=policy.keep_seconds
         )

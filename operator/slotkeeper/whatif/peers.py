@@ -49,13 +49,16 @@ class Hpa:
     _TOLERANCE = 0.1
 
     def __init__(self, values: Values, target: float, bounds: Bounds) -> None:
-        self._values, self._target, self._bounds = values, target, bounds
+        self._values = values
+        self._target = target
+        self._bounds = bounds
         self._down_seconds = bounds.down_after(self._DOWN_SECONDS)
         self._asked: deque[tuple[float, int]] = deque()
 
     def wanted(self, look: Look) -> int:
         """How many replicas there should be after this look."""
-        now, current = look.sample.at, look.current
+        now = look.sample.at
+        current = look.current
         asked = self._bounds.of(self._ask(self._values(look), current))
         if not self._asked:
             # What there is counts as asked for before.
@@ -70,7 +73,8 @@ class Hpa:
     def _ask(self, values: Sequence[float], current: int) -> int:
         if not values:
             return current
-        ready, ratio = len(values), sum(values) / len(values) / self._target
+        ready = len(values)
+        ratio = sum(values) / len(values) / self._target
         if abs(ratio - 1) <= self._TOLERANCE:
             return current
         loading = current - ready
@@ -91,7 +95,8 @@ class MovingAverage:
     _DOWN_SECONDS = 30.0
 
     def __init__(self, target: float, bounds: Bounds) -> None:
-        self._target, self._bounds = target, bounds
+        self._target = target
+        self._bounds = bounds
         self._looks_before_fewer = ceil(bounds.down_after(self._DOWN_SECONDS) / self.every)
         self._seen: deque[int] = deque(maxlen=self._LOOKS)
         self._fewer = 0

@@ -81,13 +81,15 @@ class Simulation:
     """
 
     def __init__(self, replicas: Replicas, scaler: Scaler) -> None:
-        self._kind, self._scaler = replicas, scaler
+        self._kind = replicas
+        self._scaler = scaler
         self._there = [_Replica(0.0, ready=True) for _ in range(replicas.first)]
         self._waiting: deque[tuple[int, Call]] = deque()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._now = 0.0
-        self._turnover, self._demand = Turnover(), RecentDemand()
+        self._turnover = Turnover()
+        self._demand = RecentDemand()
         self._busy = 0
         self._left = 0
         self._outcome = Outcome([])

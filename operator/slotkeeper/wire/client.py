@@ -141,7 +141,8 @@ class Upstream(Pausable):
         """The connection is no more."""
         self._unsent.clear()
         self._pool.closed(self)
-        receiver, self._receiver = self._receiver, None
+        receiver = self._receiver
+        self._receiver = None
         if receiver is None:
             return
         if exc is None and self._framing is not None and self._framing.until_close:
@@ -193,7 +194,8 @@ class Upstream(Pausable):
         receiver.on_end()
 
     def _fail(self, reason: str) -> None:
-        receiver, self._receiver = self._receiver, None
+        receiver = self._receiver
+        self._receiver = None
         self._unsent.clear()
         self.garbled = True
         self._transport.abort()

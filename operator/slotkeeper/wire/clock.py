@@ -40,7 +40,8 @@ class Clock:
         if self._loop.time() < self._due:
             self._set_timer()
             return
-        action, self._action = self._action, None
+        action = self._action
+        self._action = None
         action()
 
     def _set_timer(self) -> None:

@@ -122,7 +122,8 @@ class Connection(sockets.Pausable):
 
     def ended(self) -> None:
         """The exchange in progress is answered."""
-        exchange, self._exchange = self._exchange, None
+        exchange = self._exchange
+        self._exchange = None
         if exchange and (self.server.draining or not exchange.request.keep_alive):
             self.close(reset=False)
             return
@@ -137,7 +138,8 @@ class Connection(sockets.Pausable):
             held += self._exchange.request.size
         if held == self._held:
             return True
-        grown, self._held = held - self._held, held
+        grown = held - self._held
+        self._held = held
         return self.server.room.change(grown) or grown < 0
 
     def close(self, *, reset: bool) -> None:
@@ -199,7 +201,8 @@ class Connection(sockets.Pausable):
     def _wait(self) -> None:
         if self._refused:
             return
-        parser, limits = self._parser, self._limits
+        parser = self._parser
+        limits = self._limits
         if parser.stage is Stage.IDLE:
             self._clock.start(limits.idle, self._close_when_sent)
         elif parser.stage is Stage.HEAD:
@@ -232,6 +235,7 @@ class Connection(sockets.Pausable):
             self._clock.start(self._limits.stall, self._transport.abort)
 
     def _gone(self) -> None:
-        exchange, self._exchange = self._exchange, None
+        exchange = self._exchange
+        self._exchange = None
         if exchange:
             exchange.lost()

@@ -78,7 +78,8 @@ class Exchange:
 
     def release_body(self) -> None:
         """Forget the request's body: it will not be sent again."""
-        self.request.parts, self.request.size = (), 0
+        self.request.parts = ()
+        self.request.size = 0
         self._connection.account()
 
     def lost(self) -> None:

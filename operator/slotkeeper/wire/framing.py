@@ -131,7 +131,8 @@ class Chunked:
 
     def _walk(self, data: bytes) -> int | None:
         self._spans = spans = []
-        at, size = 0, len(data)
+        at = 0
+        size = len(data)
         while at < size:
             if self._left:
                 step = min(self._left, size - at)

@@ -54,7 +54,8 @@ class Request:
         """The first `size` bytes of the body, or a few more."""
         if len(self.parts) <= 1:
             return self.body
-        taken, found = 0, []
+        taken = 0
+        found = []
         for part in self.parts:
             if taken >= size:
                 break

@@ -72,7 +72,8 @@ class RequestParser:
         self._silent = 0 if self._spoke else self._silent + len(data)
         if self._silent > self._limits.max_head and self._refusal is None:
             self._complete.append(self._too_large_head())
-        complete, self._complete = self._complete, []
+        complete = self._complete
+        self._complete = []
         return complete
 
     def _parse(self, data: bytes) -> None:
@@ -165,7 +166,8 @@ class RequestParser:
             return
         if self._pieces:
             self._put_together()
-        self._request.parts, self._request.size = self._parts, self.partial
+        self._request.parts = self._parts
+        self._request.size = self.partial
         self._complete.append(self._request)
         self._begin()
         self.stage = Stage.IDLE
@@ -183,7 +185,8 @@ class RequestParser:
 
     def _put_together(self) -> None:
         self._parts.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-        self._pieces, self._loose = [], 0
+        self._pieces = []
+        self._loose = 0
 
     def _head_without_offer(self) -> bytes:
         parser = self._parser

@@ -15,7 +15,8 @@ class PeakDemand:
 
     def note(self, demand: int, now: float) -> None:
         """From `now` on the demand is `demand`."""
-        ended, self._current = self._current, demand
+        ended = self._current
+        self._current = demand
         if ended <= demand:
             # The new one is at least as high and outlasts it.
             while self._peaks and self._peaks[-1][1] <= demand:
@@ -40,7 +41,8 @@ class MeanDemand:
 
     def __init__(self, window: float = 600.0, parts: int = 60) -> None:
         """Memory is bounded: `parts` sums at most are kept of a window of so many seconds."""
-        self._window, self._part = window, window / parts
+        self._window = window
+        self._part = window / parts
         self._sums: deque[tuple[float, float]] = deque()  # (at, demand times seconds until then)
         self._demand = Integral()
 
@@ -54,7 +56,8 @@ class MeanDemand:
         if not self._sums:
             return 0.0
         total = self._pass(now)
-        (start, before), start_of_window = self._sums[0], now - self._window
+        (start, before) = self._sums[0]
+        start_of_window = now - self._window
         if start < start_of_window:
             # Only between two sums, where its rise is as good as even.
             end, after = self._sums[1] if len(self._sums) > 1 else (now, total)
@@ -75,7 +78,8 @@ class RecentDemand:
     """The highest and the mean demand of late."""
 
     def __init__(self) -> None:
-        self._peak, self._mean = PeakDemand(), MeanDemand()
+        self._peak = PeakDemand()
+        self._mean = MeanDemand()
 
     def note(self, demand: int, now: float) -> None:
         """From `now` on the demand is `demand`."""

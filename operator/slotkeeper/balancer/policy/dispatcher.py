@@ -38,7 +38,8 @@ class Dispatcher(Generic[T]):
         self.replicas: dict[str, Replica] = {}
         self.queue: Queue[T] = Queue(affinity.max_overtaken if affinity else 0)
         self.matcher = Matcher(self.queue, affinity)
-        self.arrivals, self.turnover = Arrivals(), Turnover()
+        self.arrivals = Arrivals()
+        self.turnover = Turnover()
         self._claims = self._busy = 0
         self._outlook = Outlook()
 
@@ -136,7 +137,8 @@ class Dispatcher(Generic[T]):
 
     def next_call(self) -> float | None:
         """When to call `expired` and `claims` even if nothing happens; None: never."""
-        deadline, since = self.next_deadline(), self.queue.lined_since
+        deadline = self.next_deadline()
+        since = self.queue.lined_since
         if deadline is None or since is None or self.affinity is None:
             return deadline
         return min(deadline, since + self.affinity.max_line_wait)
@@ -182,7 +184,9 @@ class Dispatcher(Generic[T]):
     def add(self, name: str, slots: int, now: float) -> Replica:
         """A replica may be used with `slots` slots; also one that is known, drained or leaving."""
         replica = self.replicas.setdefault(name, Replica(name, slots))
-        replica.slots, replica.accepting, replica.gone = slots, True, False
+        replica.slots = slots
+        replica.accepting = True
+        replica.gone = False
         # A line that was short enough for its slots may not be so any more.
         self.queue.dissolve(name)
         self._note_usable(now)
@@ -276,7 +280,8 @@ class Dispatcher(Generic[T]):
         return min(max(1.0, needed), self.bounds.max_wait_no_replica)
 
     def _full(self, size: int) -> str | None:
-        bounds, queue = self.bounds, self.queue
+        bounds = self.bounds
+        queue = self.queue
         if len(queue) >= bounds.max_waiting:
             return f"{bounds.max_waiting} requests are waiting already"
         if queue.bytes + size > bounds.max_waiting_bytes:

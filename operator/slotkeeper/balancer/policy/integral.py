@@ -6,7 +6,8 @@ class Integral:
 
     def __init__(self) -> None:
         self.value = 0
-        self._sum, self._last = 0.0, 0.0
+        self._sum = 0.0
+        self._last = 0.0
 
     def note(self, value: int, now: float) -> None:
         """From `now` on the number is `value`."""

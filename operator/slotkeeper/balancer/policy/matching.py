@@ -118,7 +118,8 @@ class Matcher(Generic[T]):
 
     def _known(self, free: Sequence[Replica], look_ahead: int) -> dict[Replica, Ticket[T]]:
         """For each free replica the first ticket whose prompt it knows, where there is one."""
-        lines, window = self._queue.lines, self._window(look_ahead)
+        lines = self._queue.lines
+        window = self._window(look_ahead)
         known: dict[Replica, Ticket[T]] = {}
         if not lines and not window:
             return known
@@ -139,7 +140,8 @@ class Matcher(Generic[T]):
         front = self._queue.front(count)
         if not front:
             return []
-        urgent, due = front[0].standing.priority, self._queue.due
+        urgent = front[0].standing.priority
+        due = self._queue.due
         return [
             (ticket, self.prefixes.holders(ticket.prompt))
             for ticket in front
@@ -150,7 +152,9 @@ class Matcher(Generic[T]):
 
     def _first_in(self, line: Row[Rank, Ticket[T]]) -> Ticket[T] | None:
         """The first of a line if it may be taken."""
-        first, head, due = line.first, self._queue.head, self._queue.due
+        first = line.first
+        head = self._queue.head
+        due = self._queue.due
         if first and head and head.standing.priority > first.standing.priority:
             return None
         return None if first and due and first.rank > due.rank else first
@@ -163,5 +167,6 @@ def _best(replicas: Iterable[Replica]) -> Replica | None:
     for replica in replicas:
         free = replica.slots - len(replica.claims)
         if best is None or free > most or (free == most and replica.last_claim < best.last_claim):
-            best, most = replica, free
+            best = replica
+            most = free
     return best

@@ -50,13 +50,16 @@ class Outlook:
         elif self._usable_since is None:
             self._usable_since = now
             # With the operator down nobody takes it back, and the next one may come as well.
-            self._disproved, self.obstacle, self._hopeless_since = self.obstacle, None, None
+            self._disproved = self.obstacle
+            self.obstacle = None
+            self._hopeless_since = None
 
     def hinder(self, obstacle: Obstacle | None, now: float) -> None:
         """This keeps replicas from starting; None: nothing is known to."""
         if obstacle and obstacle == self._disproved:
             return
-        self.obstacle, self._disproved = obstacle, None
+        self.obstacle = obstacle
+        self._disproved = None
         if obstacle is None or not obstacle.lasting:
             self._hopeless_since = None
         elif self._hopeless_since is None:

@@ -26,5 +26,6 @@ class Silence:
         moved = any(self._seen.get(request, 0) != got for request, got in running.items())
         if moved or not running or answers != self._answers:
             self.since = now
-        self._seen, self._answers = running, answers
+        self._seen = running
+        self._answers = answers
         return now - self.since
