@@ -52,7 +52,7 @@ format: $(INSTALLED) ## Put the sources into shape
 
 .PHONY: crds
 crds: $(INSTALLED) ## Write the CRDs that the API's models describe
-	@$(BIN)/python -m slotkeeper.api.schema
+	@$(BIN)/python -m slotkeeper.api.crd
 
 .PHONY: lock
 lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows

@@ -1,5 +1,9 @@
-"""How hard the tests that look for surprises look."""
+"""What all tests share: how many random inputs are tried, and the state of logging."""
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 # The same examples each time: a run that fails here fails everywhere.
@@ -7,3 +11,13 @@ settings.register_profile("usual", derandomize=True, deadline=None)
 # `make test-long`: other examples each time, and many.
 settings.register_profile("long", max_examples=5000, deadline=None)
 settings.load_profile("usual")
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """A test that calls a command's `main` sets log levels, which are the process's own."""
+    loggers = [logging.getLogger(), logging.getLogger("slotkeeper")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

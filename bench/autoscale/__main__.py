@@ -16,8 +16,8 @@ from bench.autoscale.frontier import cheapest, excess, one_for_all
 from bench.autoscale.sweep import FIXED, LEAST, OURS, SCHEDULED, Case, Point, sweep
 from bench.findings import Findings, Gate, Table, at_most, digits
 from bench.report import as_json, markdown
-from slotkeeper.whatif.generate import GENERATORS
-from slotkeeper.whatif.peers import PEERS
+from slotkeeper.simulation.generate import GENERATORS
+from slotkeeper.simulation.reference_policies import PEERS
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TITLE = "The scaler beside others"

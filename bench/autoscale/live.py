@@ -21,10 +21,10 @@ from bench.findings import Findings, Table
 from bench.report import markdown
 from servers import SLOW, Server, spec
 from slotkeeper.api.server import LlamaServerSpec
-from slotkeeper.whatif.ours import Slots
-from slotkeeper.whatif.report import percentile, share_within
-from slotkeeper.whatif.simulate import Outcome, Replicas, Simulation
-from slotkeeper.whatif.trace import Call, recorded, write
+from slotkeeper.simulation.report import percentile, share_within
+from slotkeeper.simulation.simulate import Outcome, Replicas, Simulation
+from slotkeeper.simulation.slotkeeper_policy import Slots
+from slotkeeper.simulation.trace import Call, recorded, write
 from stack import Cluster, up
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -9,7 +9,7 @@ import time
 
 import httpx
 
-from slotkeeper.whatif.trace import Call, read
+from slotkeeper.simulation.trace import Call, read
 
 TOKENS_A_SECOND = 100
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from math import ceil
 
-from slotkeeper.whatif.simulate import Replicas
-from slotkeeper.whatif.trace import Call
+from slotkeeper.simulation.simulate import Replicas
+from slotkeeper.simulation.trace import Call
 
 
 def oracle_seconds(calls: Sequence[Call], replicas: Replicas) -> float:

@@ -11,11 +11,11 @@ from math import ceil
 
 from bench.autoscale.oracle import oracle_seconds
 from slotkeeper.api.autoscaling import Autoscaling
-from slotkeeper.whatif.generate import draw
-from slotkeeper.whatif.ours import Slots
-from slotkeeper.whatif.peers import PEERS, Bounds
-from slotkeeper.whatif.report import percentile, share_within
-from slotkeeper.whatif.simulate import Look, Replicas, Scaler, Simulation
+from slotkeeper.simulation.generate import draw
+from slotkeeper.simulation.reference_policies import PEERS, Bounds
+from slotkeeper.simulation.report import percentile, share_within
+from slotkeeper.simulation.simulate import Look, Replicas, Scaler, Simulation
+from slotkeeper.simulation.slotkeeper_policy import Slots
 
 OURS = "slotkeeper"
 SCHEDULED = "slotkeeper, schedules"

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from bench.reconcile.servers import NAMESPACES, namespace
-from slotkeeper.api.schema import crd
-from slotkeeper.kube.api import ApiCluster
+from slotkeeper.api.crd import crd
+from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import ApiError, Kind, Manifest
 
 NODES = 20

@@ -8,9 +8,9 @@ from bench.reconcile.servers import servers
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.reconcile.shell import WORKERS
+from slotkeeper.reconcile.runtime import WORKERS
 
 IMAGES = Images(llama_server="llama-server:1", balancer="balancer:1", model="model:1")
 

@@ -14,7 +14,7 @@ from typing import Any
 from bench.reconcile import floor, ours
 from bench.reconcile.bed import prepare, running, until_taken
 from bench.reconcile.servers import servers
-from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 
 

@@ -19,10 +19,10 @@ from bench.reconcile.floor import IMAGES, children
 from bench.reconcile.servers import servers
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
-from slotkeeper.kube.api import ApiCluster
+from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Gone, Manifest
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, kind_of
-from slotkeeper.reconcile.shell import WORKERS
+from slotkeeper.reconcile.runtime import WORKERS
 
 METRICS = "127.0.0.1:19090"
 QUIET_SECONDS = 10.0

@@ -10,9 +10,9 @@ COMMANDS = {
         "watch LlamaServers and keep the cluster as they say",
     ),
     "balancer": ("slotkeeper.balancer.main", "hand requests to free slots of llama-servers"),
-    "fetch": ("slotkeeper.model.main", "download a model, check it and put it in place"),
-    "trace": ("slotkeeper.whatif.tracing", "write requests down, as what-if reads them"),
-    "what-if": ("slotkeeper.whatif.main", "play requests against a server's autoscaling"),
+    "fetch": ("slotkeeper.download.main", "download a model, check it and put it in place"),
+    "trace": ("slotkeeper.simulation.trace_main", "write requests down, as what-if reads them"),
+    "what-if": ("slotkeeper.simulation.main", "play requests against a server's autoscaling"),
 }
 """Command -> (module with `main(argv) -> exit status`, one line of help). Imported only when
 asked for: each image installs no more than its own command needs."""

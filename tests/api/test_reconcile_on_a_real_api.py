@@ -9,15 +9,15 @@ import pytest
 
 from apiserver import ApiServer
 from llamaservers import raw_server
-from operating import KEY, Operator
+from operator_harness import KEY, Operator
+from slotkeeper.api.blocker import Obstacle
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.api.obstacle import Obstacle
-from slotkeeper.balancer.lease import FIELD_MANAGER, Held, Peer, manifest
+from slotkeeper.balancer.election.lease import FIELD_MANAGER, Held, Peer, manifest
 from slotkeeper.desired.names import Component
-from slotkeeper.kube.api import PAGE, ApiCluster
+from slotkeeper.kube.client import PAGE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, EVENTS, LEASES, LLAMA_SERVERS, SERVICES
-from slotkeeper.reconcile.fights import FIRST_PAUSE, ROUNDS
+from slotkeeper.reconcile.write.conflicts import FIRST_PAUSE, ROUNDS
 
 SPECS = [
     pytest.param({"gpu": {"count": 0}}, id="cpu"),

@@ -21,7 +21,7 @@ from operator_process import (
     rights,
 )
 from slotkeeper.kube.kinds import CHILDREN
-from wire import Wire, wire
+from wire_clients import Wire, wire
 
 SILENCE = 3
 """Seconds that the operator is told to bear; a minute and a bit by default."""

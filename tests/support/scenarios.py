@@ -5,17 +5,11 @@ from contextlib import suppress
 from typing import Any
 
 from fake_cluster import FakeCluster
-from operating import KEY, Operator, change_spec, roll_out, stored
+from operator_harness import KEY, Operator, change_spec, roll_out, stored
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError
-from slotkeeper.kube.kinds import (
-    CHILDREN,
-    DEPLOYMENTS,
-    LLAMA_SERVERS,
-    PODS,
-    SERVICES,
-)
-from slotkeeper.reconcile.queue import TryAgainError
+from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, SERVICES
+from slotkeeper.reconcile.workqueue import TryAgainError
 
 Step = Callable[[FakeCluster], object]
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from llamaservers import parsed, raw_server
-from slotkeeper.api.schema import crd
+from slotkeeper.api.crd import crd
 from slotkeeper.api.server import InvalidSpec, LlamaServer
 
 Json = Any

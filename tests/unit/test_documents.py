@@ -11,7 +11,7 @@ from slotkeeper.api import reasons
 from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.balancer.options import parse
-from slotkeeper.reconcile.scale import FIXED, SUSPENDED
+from slotkeeper.reconcile.decide.replicas import FIXED, SUSPENDED
 from slotkeeper.scaling.decide import Reason
 
 ROOT = Path(__file__).resolve().parents[2]

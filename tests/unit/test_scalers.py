@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from balancing import balancer
+from balancer_harness import balancer
 from llamaservers import EXAMPLES, ROOT, parsed
 from raw_http import RawClient, get
-from slotkeeper.balancer import shared
+from slotkeeper.balancer.admin import leader_demand
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.policy import Bounds, Dispatcher
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.scaling.sample import LATCH_SECONDS
+from slotkeeper.scheduling import Bounds, Dispatcher
 
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scalers.md").read_text(), re.DOTALL)
 MONITOR, RULES = map(yaml.safe_load, BLOCKS)
@@ -46,10 +46,10 @@ async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> Non
     asked = trigger["metadata"]
 
     async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
-        said = json.loads((await client.ask(get(shared.PATH.decode()))).body)
+        said = json.loads((await client.ask(get(leader_demand.PATH.decode()))).body)
 
     host = f"{names.clients(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
-    assert asked["url"] == f"http://{host}{shared.PATH.decode()}"
+    assert asked["url"] == f"http://{host}{leader_demand.PATH.decode()}"
     assert isinstance(said[asked["valueLocation"]], int)
     assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
     # No peak may be over before it is seen.

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from slotkeeper.api.cron import CRON, ever_matches, goes_upward, known_zone
-from slotkeeper.api.rules import Rule, Struct, matches
+from slotkeeper.api.validation import Rule, Struct, matches
 
 MAX_REPLICAS = 1000
 

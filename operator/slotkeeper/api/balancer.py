@@ -6,7 +6,7 @@ from pydantic import Field
 
 from slotkeeper.api import quantity
 from slotkeeper.api.resources import Quantity, Resources
-from slotkeeper.api.rules import Rule, Struct, matches
+from slotkeeper.api.validation import Rule, Struct, matches
 
 _INT32 = {"format": "int32"}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from slotkeeper.api.rules import Struct
+from slotkeeper.api.validation import Struct
 
 Verdict = Literal["True", "False", "Unknown"]
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from slotkeeper.api.rules import Rule
+from slotkeeper.api.validation import Rule
 
 
 def _list_of(one: str) -> str:

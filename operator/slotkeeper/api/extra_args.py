@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from slotkeeper.api.rules import Rule
+from slotkeeper.api.validation import Rule
 
 ARGUMENTS = 64
 CHARACTERS = 4096

@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from slotkeeper.api import quantity
-from slotkeeper.api.arch import ComputeArch
+from slotkeeper.api.compute_capability import ComputeArch
 from slotkeeper.api.resources import Quantity
-from slotkeeper.api.rules import Rule, Struct, matches
+from slotkeeper.api.validation import Rule, Struct, matches
 
 MAX_COUNT = 128
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from slotkeeper.api import quantity
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
-from slotkeeper.api.rules import Rule, Struct, matches
+from slotkeeper.api.validation import Rule, Struct, matches
 
 
 def _authority(url: str) -> str:

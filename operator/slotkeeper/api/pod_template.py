@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from slotkeeper.api.json_object import JsonObject
 from slotkeeper.api.placement import LABEL_KEY, LabelValue
-from slotkeeper.api.rules import Rule, Struct, matches
+from slotkeeper.api.validation import Rule, Struct, matches
 
 _NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
 
 from slotkeeper.api import quantity
-from slotkeeper.api.rules import Rule, Struct
+from slotkeeper.api.validation import Rule, Struct
 
 Quantity = Annotated[
     StrictInt | StrictStr,

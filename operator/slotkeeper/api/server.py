@@ -15,9 +15,9 @@ from slotkeeper.api.model import Model
 from slotkeeper.api.placement import Name, Placement
 from slotkeeper.api.pod_template import PodTemplate
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.rules import Rule, Struct, matches
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 from slotkeeper.api.update import Update
+from slotkeeper.api.validation import Rule, Struct, matches
 from slotkeeper.api.workers import Workers
 
 GROUP = "slotkeeper.dev"

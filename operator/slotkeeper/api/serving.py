@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from slotkeeper.api.extra_args import flags_of
-from slotkeeper.api.rules import Rule, Struct
+from slotkeeper.api.validation import Rule, Struct
 
 CHAT_TEMPLATE_CHARACTERS = 32_767
 """One argument of a program may have 128 KiB, and a character up to four bytes."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, computed_field
 
 from slotkeeper.api.conditions import Condition
-from slotkeeper.api.rules import Struct
+from slotkeeper.api.validation import Struct
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
 Word = Annotated[str, Field(max_length=128)]

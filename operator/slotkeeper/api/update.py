@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
 
-from slotkeeper.api.rules import Rule, Struct
+from slotkeeper.api.validation import Rule, Struct
 
 _PERCENT = "(?:100|[1-9]?[0-9])%"
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.rules import Rule, Struct
+from slotkeeper.api.validation import Rule, Struct
 
 MAX_WORKERS = 16
 """As many as llama.cpp's RPC backend reaches."""

@@ -15,17 +15,17 @@ from typing import Any
 import uvloop
 from typing_extensions import override
 
-from slotkeeper.balancer.admin import Admin
-from slotkeeper.balancer.answers import Model
-from slotkeeper.balancer.callers import Callers
-from slotkeeper.balancer.endpoints import replicas_of
-from slotkeeper.balancer.keys import KeyFolder, Keys
-from slotkeeper.balancer.lease import FIELD_MANAGER, Peer
+from slotkeeper.balancer.access import Callers
+from slotkeeper.balancer.admin.server import Admin
+from slotkeeper.balancer.election.election import Succession
+from slotkeeper.balancer.election.lease import FIELD_MANAGER, Peer
 from slotkeeper.balancer.options import Address, Options, parse
-from slotkeeper.balancer.policy import Dispatcher
-from slotkeeper.balancer.proxy import Proxy
-from slotkeeper.balancer.record import AccessLog
-from slotkeeper.balancer.succession import Succession
+from slotkeeper.balancer.proxy.proxy import Proxy
+from slotkeeper.balancer.responses import Model
+from slotkeeper.balancer.upstream.endpoints import replicas_of
+from slotkeeper.edge.access_log import AccessLog
+from slotkeeper.edge.api_keys import KeyFolder, Keys
+from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.server import Server
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -112,7 +112,7 @@ async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[
         admin.ready = True
         return
     # The Kubernetes client is slow to import and only needed here.
-    from slotkeeper.kube.api import ApiCluster  # noqa: PLC0415
+    from slotkeeper.kube.client import ApiCluster  # noqa: PLC0415
 
     async with await ApiCluster.connect(FIELD_MANAGER) as cluster, asyncio.TaskGroup() as beside:
         if options.lease:

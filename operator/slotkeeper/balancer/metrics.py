@@ -8,10 +8,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from slotkeeper.balancer.faults import Fault
-from slotkeeper.balancer.policy import Dispatcher
-from slotkeeper.balancer.tallies import Counter, Counters, Histogram
-from slotkeeper.balancer.tokens import Tokens
+from slotkeeper.edge.counters import Counter, Counters, Histogram
+from slotkeeper.edge.usage import Tokens
+from slotkeeper.scheduling import Dispatcher
+from slotkeeper.scheduling.ejection import Fault
 
 _PREFIX = "slotkeeper_balancer"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slotkeeper.balancer.callers import Rules
-from slotkeeper.balancer.policy import Affinity, Bounds
-from slotkeeper.balancer.routes import PASSED_ON
+from slotkeeper.balancer.access import Rules
+from slotkeeper.edge.routes import PASSED_ON
+from slotkeeper.scheduling import Affinity, Bounds
 from slotkeeper.wire.limits import Limits
 
 Address = tuple[str, int]

@@ -8,12 +8,12 @@ memory and context, while `cachedPrompts` is not set.
 from collections.abc import Iterator
 
 from slotkeeper.api import quantity
-from slotkeeper.api.obstacle import ANNOTATION as OBSTACLE
-from slotkeeper.api.obstacle import Obstacle
+from slotkeeper.api.blocker import ANNOTATION as OBSTACLE
+from slotkeeper.api.blocker import Obstacle
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
-from slotkeeper.desired.llama_server import cache_ram_mib
+from slotkeeper.desired.llama_container import cache_ram_mib
 from slotkeeper.desired.metadata import (
     Manifest,
     container_security_context,

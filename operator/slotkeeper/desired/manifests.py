@@ -1,8 +1,8 @@
 """server -> the manifests of all its children."""
 
-from slotkeeper.api.obstacle import Obstacle
+from slotkeeper.api.blocker import Obstacle
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import balancer, groups, policies
+from slotkeeper.desired import balancer, network_and_pdb, rpc_group
 from slotkeeper.desired import replicas as llama_servers
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest
@@ -24,9 +24,9 @@ def manifests(
         balancer.lease(server, obstacle),
         balancer.service(server),
         llama_servers.service(server),
-        policies.network_policy(server),
-        policies.replica_budget(server),
-        policies.balancer_budget(server),
+        network_and_pdb.network_policy(server),
+        network_and_pdb.replica_budget(server),
+        network_and_pdb.balancer_budget(server),
         balancer.deployment(server, images),
         *_replicas(server, replicas, images),
     ]
@@ -35,5 +35,5 @@ def manifests(
 def _replicas(server: LlamaServer, replicas: int, images: Images) -> list[Manifest]:
     deployment = llama_servers.deployment(server, replicas, images)
     if workers := server.spec.workers:
-        return groups.manifests(server, workers, deployment)
+        return rpc_group.manifests(server, workers, deployment)
     return [deployment]

@@ -1,9 +1,9 @@
 """The llama-servers: their Deployment, and the headless Service that the balancer watches."""
 
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
-from slotkeeper.desired import fetch, llama_server, names
+from slotkeeper.desired import llama_container, model_container, names
 from slotkeeper.desired.images import Images
-from slotkeeper.desired.llama_server import LOADING_SECONDS
+from slotkeeper.desired.llama_container import LOADING_SECONDS
 from slotkeeper.desired.metadata import Manifest, metadata, pod_basics, pull_secrets
 from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import placement
@@ -75,10 +75,10 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "terminationGracePeriodSeconds": server.spec.update.drain_seconds,
         **pull_secrets(server),
         **placement(server),
-        "initContainers": [fetch.container(server, images)],
-        "containers": [llama_server.container(server, images)],
+        "initContainers": [model_container.container(server, images)],
+        "containers": [llama_container.container(server, images)],
         "volumes": [
-            *fetch.volumes(server.spec.model),
+            *model_container.volumes(server.spec.model),
             {"name": "tmp", "emptyDir": {}},
             *(volume.model_dump(by_alias=True) for volume in server.spec.pod_template.volumes),
         ],

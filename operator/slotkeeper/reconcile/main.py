@@ -15,20 +15,20 @@ from random import SystemRandom
 
 from prometheus_client import REGISTRY, start_http_server
 
-from slotkeeper.api.arch import normalise
+from slotkeeper.api.compute_capability import normalise
 from slotkeeper.desired.images import ANY_ARCH, Images
-from slotkeeper.kube.api import SILENCE_SECONDS, ApiCluster
+from slotkeeper.kube.client import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError
-from slotkeeper.reconcile.asking import asking
 from slotkeeper.reconcile.clock import Clock
-from slotkeeper.reconcile.demand import Demand
+from slotkeeper.reconcile.demand.client import asking
+from slotkeeper.reconcile.demand.tracker import Demand
 from slotkeeper.reconcile.health import serve_health
-from slotkeeper.reconcile.lease import LeadershipLostError, Lease, Place
+from slotkeeper.reconcile.leader_election import LeadershipLostError, Lease, Place
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.queue import Queue
-from slotkeeper.reconcile.reconcile import Reconciler
-from slotkeeper.reconcile.shell import Shell
-from slotkeeper.reconcile.store import Store
+from slotkeeper.reconcile.reconciler import Reconciler
+from slotkeeper.reconcile.runtime import Shell
+from slotkeeper.reconcile.watch.store import Store
+from slotkeeper.reconcile.workqueue import Queue
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 

@@ -8,9 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from slotkeeper.reconcile.decided import Decided
-from slotkeeper.reconcile.fights import Fights
-from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.report.scaling_snapshot import Decided
+from slotkeeper.reconcile.workqueue import Key
+from slotkeeper.reconcile.write.conflicts import Fights
 
 Decisions = Callable[[], Iterable[tuple[Key, Decided | None]]]
 """What was last decided on each server. It is asked for by another thread, for each scrape."""

@@ -7,8 +7,8 @@ from enum import StrEnum
 from slotkeeper.scaling.behavior import highest, lowest
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
+from slotkeeper.scaling.queueing import last_wait
 from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
-from slotkeeper.scaling.wait import last_wait
 
 
 class Reason(StrEnum):

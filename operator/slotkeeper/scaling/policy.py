@@ -6,9 +6,9 @@ from itertools import islice
 from math import ceil
 
 from slotkeeper.api.autoscaling import IDLE_SECONDS, Autoscaling, Schedule
+from slotkeeper.scaling.queueing import mean_waits, slots_in_time
 from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
 from slotkeeper.scaling.schedule import holding
-from slotkeeper.scaling.wait import mean_waits, slots_in_time
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 from typing_extensions import override
 
 from slotkeeper.wire import sockets
-from slotkeeper.wire.clock import Clock
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request, answer_bytes
 from slotkeeper.wire.parse import RequestParser, Stage
+from slotkeeper.wire.timer import Clock
 
 if TYPE_CHECKING:
     from slotkeeper.wire.server import Server

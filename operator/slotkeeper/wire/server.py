@@ -2,9 +2,9 @@
 
 import asyncio
 
+from slotkeeper.wire.body_filter import Gate
 from slotkeeper.wire.connection import Connection
 from slotkeeper.wire.exchange import Handler
-from slotkeeper.wire.gate import Gate
 from slotkeeper.wire.limits import Limits, Room
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from balancing import Balancer, balancer
+from balancer_harness import Balancer, balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, get, post
-from slotkeeper.balancer.callers import Rules
-from slotkeeper.balancer.keys import KeyFolder, Keys
+from slotkeeper.balancer.access import Rules
+from slotkeeper.edge.api_keys import KeyFolder, Keys
 
 
 def known(**secrets: str) -> Keys:

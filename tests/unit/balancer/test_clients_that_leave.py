@@ -1,9 +1,9 @@
 import pytest
 
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, post
-from until import until
+from wait_until import until
 
 
 @pytest.mark.parametrize("leave", ["close", "half-close", "reset"])

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import Response, get, post
-from slotkeeper.balancer.keys import Keys
-from slotkeeper.balancer.policy import Bounds
-from slotkeeper.balancer.routes import PASSED_ON
+from slotkeeper.edge.api_keys import Keys
+from slotkeeper.edge.routes import PASSED_ON
+from slotkeeper.scheduling import Bounds
 
 PAGE = "Origin: https://page.example"
 EXPOSED = "X-Slotkeeper-Queue-Position, X-Slotkeeper-Wait-Seconds, Retry-After"

@@ -1,9 +1,9 @@
 import asyncio
 
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import post
-from until import until
+from wait_until import until
 
 
 async def test_a_draining_balancer_ends_what_it_has_and_takes_nothing_new() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slotkeeper.balancer.endpoints import replicas_in, replicas_of
+from slotkeeper.balancer.upstream.endpoints import replicas_in, replicas_of
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Listing, Unreachable, WatchEvent
 
 Slice = dict[str, Any]

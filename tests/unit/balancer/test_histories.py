@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from election_harness import Family, Member, family
 from fake_llama import Call, FakeLlama
 from raw_http import RawClient, post
-from succeeding import Family, Member, family
-from until import until
+from wait_until import until
 
 REQUESTS = 120
 AT_ONCE = 12

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from balancing import balancer
+from balancer_harness import balancer
 from conformance import HEAD, INNER, REFUSED, SERVED, counted
 from fake_llama import FakeLlama
 from raw_http import post

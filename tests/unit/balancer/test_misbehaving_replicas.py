@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from typing_extensions import override
 
-from balancing import QUICK, Balancer, balancer
+from balancer_harness import QUICK, Balancer, balancer
 from fake_llama import Call, FakeLlama, Script, answer_at_once, when_told
 from raw_http import get, post
-from until import until
+from wait_until import until
 
 ASK = post("/completion")
 LONG = replace(QUICK, first_aside=30, last_aside=30)

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.balancer.callers import Rules
+from slotkeeper.balancer.access import Rules
 from slotkeeper.balancer.options import parse
-from slotkeeper.balancer.policy import Affinity
+from slotkeeper.scheduling import Affinity
 
 PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
 

@@ -3,11 +3,11 @@ import asyncio
 import pytest
 from typing_extensions import override
 
-from balancing import QUICK, balancer
+from balancer_harness import QUICK, balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import post
-from slotkeeper.balancer.replicas import Patience
-from until import until
+from slotkeeper.balancer.upstream.replicas import Patience
+from wait_until import until
 
 
 async def test_a_replica_joins_when_it_has_loaded_with_the_slots_that_it_says() -> None:

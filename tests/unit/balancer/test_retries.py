@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import Call, FakeLlama, answer_at_once, when_told
 from raw_http import post
 

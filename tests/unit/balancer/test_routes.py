@@ -3,11 +3,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import FakeLlama
 from raw_http import get, post
-from slotkeeper.balancer.callers import Rules
-from slotkeeper.balancer.routes import KEEPS_PROMPT, PASSED_ON, Route, route
+from slotkeeper.balancer.access import Rules
+from slotkeeper.edge.routes import KEEPS_PROMPT, PASSED_ON, Route, route
 from slotkeeper.wire.errors import Refusal
 
 ADMINISTRATION = [

@@ -1,4 +1,4 @@
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import FakeLlama, answer_at_once, when_told
 from raw_http import post
 

@@ -2,10 +2,10 @@
 
 import json
 
-from balancing import balancer
+from balancer_harness import balancer
 from fake_llama import FakeLlama, answer_at_once, when_told
 from raw_http import RawClient, get, post
-from until import until
+from wait_until import until
 
 
 async def test_what_it_has_ends_and_what_comes_is_answered_by_the_next_one() -> None:

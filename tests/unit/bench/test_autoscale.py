@@ -6,11 +6,11 @@ from bench.autoscale.frontier import OneForAll, cheapest, excess, frontier, one_
 from bench.autoscale.oracle import oracle_seconds
 from bench.autoscale.sweep import FIXED, OURS, SCHEDULED, Case, Fixed, Point, settings, sweep
 from slotkeeper.scaling.sample import Sample
-from slotkeeper.whatif.generate import GENERATORS, draw
-from slotkeeper.whatif.peers import PEERS
-from slotkeeper.whatif.report import share_within
-from slotkeeper.whatif.simulate import Look, Replicas, Simulation
-from slotkeeper.whatif.trace import Call
+from slotkeeper.simulation.generate import GENERATORS, draw
+from slotkeeper.simulation.reference_policies import PEERS
+from slotkeeper.simulation.report import share_within
+from slotkeeper.simulation.simulate import Look, Replicas, Simulation
+from slotkeeper.simulation.trace import Call
 
 
 def point(system: str, good: float, ratio: float) -> Point:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from bench.balancer.client import Answer, Client, Clients
 from bench.balancer.fake_server import Fakes
 from bench.balancer.jobs import Job, request
-from until import until
+from wait_until import until
 
 LONG = Job(service_us=60_000_000)
 

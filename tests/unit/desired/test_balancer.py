@@ -7,10 +7,10 @@ import pytest
 
 from llamaservers import IMAGES, server
 from slotkeeper.api.balancer import ServedPath
-from slotkeeper.balancer.callers import Rules
+from slotkeeper.balancer.access import Rules
 from slotkeeper.balancer.options import Options, parse
-from slotkeeper.balancer.routes import PASSED_ON
 from slotkeeper.desired import balancer, replicas
+from slotkeeper.edge.routes import PASSED_ON
 
 ALL = {
     "replicas": 3,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.desired.llama_server import DRAIN_SCRIPT
+from slotkeeper.desired.llama_container import DRAIN_SCRIPT
 
 BUSY = '[{"id":0,"is_processing":false},{"id":1,"is_processing":true}]'
 IDLE = '[{"id":0,"is_processing":false},{"id":1,"is_processing":false}]'

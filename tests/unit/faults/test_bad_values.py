@@ -8,12 +8,12 @@ import pytest
 
 from fake_cluster import FakeCluster
 from llamaservers import parsed, raw_server
-from operating import KEY, Operator, change_spec, condition, roll_out, server_status, stored
+from operator_harness import KEY, Operator, change_spec, condition, roll_out, server_status, stored
 from schema_values import BASES, Field, bad_values, base, fields, placed, valid, with_needs
 from slotkeeper.api.server import InvalidSpec
 from slotkeeper.desired import names
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS
-from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.workqueue import Key
 
 OTHER = Key("default", "other")
 

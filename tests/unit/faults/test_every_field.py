@@ -24,7 +24,7 @@ from schema_values import (
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.reconcile.scale import policy_of, wanted
+from slotkeeper.reconcile.decide.replicas import policy_of, wanted
 from slotkeeper.scaling.decide import Known, decide
 from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.sample import LATCH_SECONDS, Sample

@@ -5,7 +5,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from fake_cluster import FakeCluster
-from operating import KEY, Operator, stored
+from operator_harness import KEY, Operator, stored
 from scenarios import outcome, settled
 from schema_values import BASES, Field, base, fields, placed, valid, values, with_needs
 from slotkeeper.kube.kinds import LLAMA_SERVERS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster, KilledError, Write
-from operating import Operator
+from operator_harness import Operator
 from scenarios import SCENARIOS, outcome, settled
 from slotkeeper.kube.cluster import Unreachable
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import Operator, roll_out
+from operator_harness import Operator, roll_out
 from scenarios import SCENARIOS, collected, outcome, settled, tried
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, WatchEvent
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
-from slotkeeper.reconcile.feeds import list_into
+from slotkeeper.reconcile.watch.informers import list_into
 
 SEEDS = range(6)
 LOOKS = 3

@@ -3,7 +3,7 @@
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import Operator
+from operator_harness import Operator
 
 
 @pytest.fixture

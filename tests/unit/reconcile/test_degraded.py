@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import Operator, condition, pod_of, roll_out, stored
+from operator_harness import Operator, condition, pod_of, roll_out, stored
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, SERVICES
 

@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from fake_cluster import FakeCluster
-from operating import KEY, Operator, change_spec, numbers, roll_out, stored
+from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
 from slotkeeper.kube.kinds import LLAMA_SERVERS
-from slotkeeper.reconcile.decided import Decided
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.queue import Key
+from slotkeeper.reconcile.report.scaling_snapshot import Decided
+from slotkeeper.reconcile.workqueue import Key
 
 OTHER = Key("default", "other")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fake_cluster import FakeCluster
-from operating import Operator, condition, numbers, roll_out, server_status, stored
+from operator_harness import Operator, condition, numbers, roll_out, server_status, stored
 from slotkeeper.kube.kinds import DEPLOYMENTS
 
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 3, "idleSeconds": 30}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import (
+from operator_harness import (
     START,
     Operator,
     change_spec,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from fake_cluster import FakeCluster
 from llamaservers import raw_server
-from operating import Operator, pod_of, roll_out, stored
+from operator_harness import Operator, pod_of, roll_out, stored
 from slotkeeper.kube.cluster import Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, SERVICES
-from slotkeeper.reconcile.queue import Key
-from slotkeeper.reconcile.store import Store, uids_of
+from slotkeeper.reconcile.watch.store import Store, uids_of
+from slotkeeper.reconcile.workqueue import Key
 
 A, B = Key("default", "a"), Key("default", "b")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operating import Operator, change_spec, condition, roll_out, server_status, stored
+from operator_harness import Operator, change_spec, condition, roll_out, server_status, stored
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.kube.kinds import DEPLOYMENTS
 

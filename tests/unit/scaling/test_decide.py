@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looking import NOW, decided, known, played, policy, sample
+from scaling_samples import NOW, decided, known, played, policy, sample
 from slotkeeper.scaling.decide import Known, Reason, decide
 from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.policy import Policy

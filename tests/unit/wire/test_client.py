@@ -6,10 +6,10 @@ import pytest
 
 from fake_llama import Call, FakeLlama, answer_at_once, when_told
 from slotkeeper.wire.client import Pool, Upstream
-from slotkeeper.wire.fetch import get
 from slotkeeper.wire.framing import Framing
+from slotkeeper.wire.http_get import get
 from slotkeeper.wire.message import ResponseHead
-from until import until
+from wait_until import until
 
 REQUEST = b"POST /completion HTTP/1.1\r\nContent-Length: 2\r\n\r\n"
 

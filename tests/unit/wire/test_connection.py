@@ -11,7 +11,7 @@ from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Answer, json_answer
 from slotkeeper.wire.server import Server
-from until import until
+from wait_until import until
 
 
 def echo(exchange: Exchange) -> None:

@@ -1,0 +1,1 @@
+"""The metrics port: for Prometheus, probes, the operator and debugging."""

@@ -1,0 +1,1 @@
+"""Which of a server's balancers is the leader."""

@@ -1,0 +1,172 @@
+"""What the balancer answers itself, as one big llama-server would."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slotkeeper.edge.routes import Route
+from slotkeeper.edge.usage import Tokens
+from slotkeeper.edge.wait_headers import waiting_headers
+from slotkeeper.scheduling import Dispatcher, RecentDemand
+from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.message import Answer, json_answer
+
+Json = dict[str, object]
+
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is served: its name, and since when (seconds since 1970)."""
+
+    name: str
+    created: int
+
+
+def own(
+    way: Route,
+    dispatcher: Dispatcher[Any],
+    model: Model,
+    contexts: Mapping[str, int],
+    tokens: Tokens,
+) -> Answer:
+    """What is said of all replicas together on one of the routes OWN."""
+    if way is Route.MODELS:
+        return models(model)
+    if way is Route.SLOTS:
+        return slots(dispatcher, contexts)
+    if way is Route.PROPS:
+        return props(dispatcher, contexts, model)
+    if way is Route.METRICS:
+        return metrics(dispatcher, tokens)
+    return health(dispatcher)
+
+
+def health(dispatcher: Dispatcher[Any]) -> Answer:
+    """200 where a replica has slots, else llama-server's 503 while it loads."""
+    if dispatcher.usable:
+        return json_answer(200, {"status": "ok"})
+    error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
+    return json_answer(503, {"error": error})
+
+
+def models(model: Model) -> Answer:
+    """The one model, as OpenAI lists it; also with no replica, since it is still served here."""
+    entry = {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "slotkeeper",
+    }
+    return json_answer(200, {"object": "list", "data": [entry]})
+
+
+def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Answer:
+    """All replicas' slots with ids of their own and without prompts.
+
+    `contexts`: tokens of context in a slot, by replica, where known.
+    """
+    listed: list[Json] = []
+    for replica in dispatcher.replicas.values():
+        count = max(replica.slots, replica.held) if replica.accepting else replica.held
+        for number in range(count):
+            slot: Json = {"id": len(listed), "is_processing": number < replica.held}
+            if context := contexts.get(replica.name):
+                slot["n_ctx"] = context
+            listed.append(slot)
+    return json_answer(200, listed)
+
+
+def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model) -> Answer:
+    """The little of llama-server's /props that holds for all replicas together."""
+    known = [context for context in contexts.values() if context]
+    settings: Json = {"n_ctx": min(known)} if known else {}
+    return json_answer(
+        200,
+        {
+            "total_slots": dispatcher.total,
+            "default_generation_settings": settings,
+            "model_alias": model.name,
+        },
+    )
+
+
+def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
+    """What llama-server's /metrics says and is known here exactly, under its names."""
+    known = (
+        ("counter", "prompt_tokens_total", "Tokens of prompts that were computed.", tokens.prompt),
+        ("counter", "tokens_predicted_total", "Tokens that were generated.", tokens.generated),
+        ("gauge", "requests_processing", "Slots with a request on them.", dispatcher.busy),
+        ("gauge", "requests_deferred", "Requests without a slot.", dispatcher.waiting),
+    )
+    text = "".join(
+        f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
+        for kind, name, about, value in known
+    )
+    return Answer(200, text.encode(), PROMETHEUS)
+
+
+def autoscaling(
+    dispatcher: Dispatcher[Any], demand: RecentDemand, now: float, *, leads: bool
+) -> Answer:
+    """The demand, for whoever decides on replicas; `leads`: slots are handed out here.
+
+    What a balancer that does not lead still has on replicas, the one that does counts as well.
+    """
+    busy = dispatcher.busy if leads else 0
+    waiting = dispatcher.waiting
+    seconds = dispatcher.turnover.slot_seconds(now)
+    return json_answer(
+        200,
+        {
+            "leads": leads,
+            "slots": {"total": dispatcher.total, "busy": busy},
+            "waiting": waiting,
+            "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
+            "replicas": sum(1 for _ in dispatcher.accepting()),
+            "busyByReplica": dispatcher.held() if leads else {},
+            "demand": busy + waiting,
+            "peakDemand": max(demand.peak(now), busy + waiting),
+            "meanDemand": round(demand.mean(now), 3),
+            "arrivalsPerSecond": round(dispatcher.arrivals.rate(now), 3),
+            "slotSeconds": None if seconds is None else round(seconds, 3),
+        },
+    )
+
+
+def queue_full(message: str, retry_after: float) -> Refusal:
+    """429: there is no place in the queue."""
+    told = waiting_headers(0.0, None)
+    return Refusal(429, "queue_full", message, retry_after=retry_after, headers=told)
+
+
+def waited_too_long(dispatcher: Dispatcher[Any], now: float) -> Refusal:
+    """503: the time in the queue is over, or it is of no use to wait in it."""
+    obstacle = dispatcher.obstacle
+    if dispatcher.usable:
+        code = "no_free_slot"
+        message = "no slot came free in the time allowed"
+    elif obstacle and obstacle.lasting:
+        code = "cannot_start"
+        message = f"no replica can start: {obstacle.message}"
+    else:
+        code = "no_replica"
+        message = "no replica became ready in the time allowed"
+        message += f": {obstacle.message}" if obstacle else ""
+    return Refusal(503, code, message, retry_after=dispatcher.retry_after(now))
+
+
+def draining() -> Refusal:
+    """503: this balancer ends."""
+    return Refusal(503, "shutting_down", "this balancer is shutting down", retry_after=1)
+
+
+def replica_failed(reason: str) -> Refusal:
+    """502: replicas failed the request before they answered, time and again."""
+    return Refusal(502, "replica_failed", f"the replica failed before it answered: {reason}")
+
+
+def no_api_key(message: str) -> Refusal:
+    """401: it must say an API key, and `message` why what it says is none."""
+    return Refusal(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])

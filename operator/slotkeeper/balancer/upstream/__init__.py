@@ -1,0 +1,1 @@
+"""The replicas: which there are, whether they are healthy, their connections."""

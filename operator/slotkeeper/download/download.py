@@ -1,0 +1,185 @@
+"""From URLs to checked files: reuse, lock, attempts, checks, rename."""
+
+import errno
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+
+from slotkeeper.download.address import require_allowed, shown, source_id
+from slotkeeper.download.checks import require_content
+from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.lock import only_one
+from slotkeeper.download.partial_file import Open, Part, open_file
+from slotkeeper.download.progress import Progress
+from slotkeeper.download.records import Receipt, write
+from slotkeeper.download.transfer import transfer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class File:
+    """What is wanted, and where."""
+
+    url: str
+    path: Path
+    sha256: str | None = None
+    """64 lower-case hex digits, or None where any content is taken."""
+    role: str = "model"
+    """The field that names it."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often to try again after a transient error, and how long to wait before (seconds)."""
+
+    tries: int = 6
+    """In a row without a new byte; a try that got further starts the count again."""
+    first_wait: float = 1.0
+    longest_wait: float = 30.0
+
+    def wait(self, failures: int, chance: float) -> float:
+        """Seconds before the next try: doubled each time, capped, and shortened by up to half.
+
+        `chance` is from 0 to 1. Without it all replicas of a server would return at once.
+        """
+        doubled = self.first_wait * 2.0 ** (failures - 1)
+        return min(self.longest_wait, doubled) * (1 - chance / 2)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a download needs of the world; tests bring their own."""
+
+    client: httpx.Client
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    chance: Callable[[], float]
+    """A number from 0 to 1."""
+    opener: Open = open_file
+    patience: Patience = field(default_factory=Patience)
+
+
+def fetch_all(files: Sequence[File], outside: Outside) -> list[Receipt]:
+    """Put each file in place. Raises FetchError, which then says of which field it is."""
+    return [_fetch_as(file, outside) for file in files]
+
+
+def _fetch_as(file: File, outside: Outside) -> Receipt:
+    try:
+        return fetch(file, outside)
+    except FetchError as error:
+        if file.role == File.role:
+            raise
+        raise FetchError(error.reason, f"{file.role}: {error.message}") from error
+
+
+def fetch(file: File, outside: Outside) -> Receipt:
+    """Put one file at its path, or find that it is there already.
+
+    Beside it lie `.json` (the receipt), `.lock` and, while unfinished, `.part` and `.part.json`.
+    Raises FetchError; the path then holds no file that was not checked.
+    """
+    require_allowed(file.url)
+    with _storage_errors(file.path):
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(_beside(file.path, ".lock")):
+            return _find(file) or _download(file, outside)
+
+
+def _find(file: File) -> Receipt | None:
+    """Return the receipt of the file that is there, if it is what is wanted."""
+    receipt = Receipt.read(_beside(file.path, ".json"))
+    if receipt is None or not file.path.exists():
+        return None
+    found = _checked(file, receipt)
+    if found is None:
+        log.info("%s is there, but is not what is wanted", file.path)
+        return None
+    if found != receipt:
+        write(_beside(file.path, ".json"), found)
+    log.info("already in place: %s, %d bytes", found.url, found.size)
+    return found
+
+
+def _checked(file: File, receipt: Receipt) -> Receipt | None:
+    """The receipt, if it is of what lies there and that is what is wanted.
+
+    Where a sha256 is wanted, nothing but the content counts: the same file may have come from
+    another URL. It is read again only if it was written since it was checked: of 40 GB, that is
+    minutes, and replicas that share a volume would read them one after the other.
+    """
+    there = file.path.stat()
+    if there.st_size != receipt.size:
+        return None
+    if file.sha256 is None:
+        return receipt if receipt.source == source_id(file.url) else None
+    if receipt.modified != there.st_mtime_ns:
+        with file.path.open("rb", buffering=0) as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        receipt = replace(receipt, sha256=digest, modified=there.st_mtime_ns)
+    return receipt if receipt.sha256 == file.sha256 else None
+
+
+def _download(file: File, outside: Outside) -> Receipt:
+    # What lies at the path is not what is wanted. It goes first: there may be no room for two,
+    # and a receipt must never lie beside a file that it does not describe.
+    _beside(file.path, ".json").unlink(missing_ok=True)
+    file.path.unlink(missing_ok=True)
+    began = outside.clock()
+    with Part(_beside(file.path, ".part"), source_id(file.url), outside.opener) as part:
+        already = part.size
+        _transfer_with_patience(file.url, part, outside)
+        require_content(file.url, part, file.sha256)
+        part.place(file.path)
+    modified = file.path.stat().st_mtime_ns
+    receipt = Receipt(shown(file.url), part.source, part.sha256, part.size, modified)
+    write(_beside(file.path, ".json"), receipt)
+    seconds = max(outside.clock() - began, 1e-3)
+    log.info(
+        "in place: %s, %d bytes in %.1f s, %.1f MB/s, sha256 %s%s",
+        *(receipt.url, receipt.size, seconds, (part.size - already) / seconds / 1e6),
+        *(receipt.sha256, "" if file.sha256 else " (not checked: none was given)"),
+    )
+    return receipt
+
+
+def _transfer_with_patience(url: str, part: Part, outside: Outside) -> None:
+    progress = Progress(outside.clock)
+    patience = outside.patience
+    failures = 0
+    furthest = part.size
+    while not part.whole:
+        try:
+            transfer(outside.client, url, part, progress)
+        except FetchError as error:
+            failures = 1 if part.size > furthest else failures + 1
+            furthest = max(furthest, part.size)
+            if not error.reason.transient or failures >= patience.tries:
+                raise
+            wait = patience.wait(failures, outside.chance())
+            log.warning("%s; next try in %.1f s", error.message, wait)
+            outside.sleep(wait)
+        else:
+            return
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the volume refuses into a FetchError."""
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise FetchError(Reason.NO_SPACE, f"no room for {path}: {what}") from error
+        raise FetchError(Reason.STORAGE, f"cannot write {path}: {what}") from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,65 @@
+"""`slotkeeper fetch`: the init container that puts a model in place."""
+
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from slotkeeper.download.download import Outside, Patience, fetch_all
+from slotkeeper.download.errors import FetchError
+from slotkeeper.download.options import Options, parse
+from slotkeeper.download.report import failure, success, tell
+from slotkeeper.download.token import read_token
+from slotkeeper.download.transfer import new_client
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_TRY_AGAIN = 75
+EXIT_STOPPED = 143
+
+
+def main(argv: Sequence[str]) -> int:
+    """Download, check and place all files; the exit status is explained by --help."""
+    options = parse(argv)
+    _log_to_stderr()
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        _run(options)
+    except FetchError as error:
+        logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
+        tell(options.termination_log, failure(error))
+        return EXIT_TRY_AGAIN if error.reason.transient else EXIT_FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return EXIT_DONE
+
+
+def _run(options: Options) -> None:
+    token = read_token(options.token_file) if options.token_file else None
+    with new_client(token) as client:
+        outside = Outside(
+            client=client,
+            clock=time.monotonic,  # noqa: TID251 (this is where the clock comes in)
+            sleep=time.sleep,
+            chance=random.random,  # noqa: TID251 (and chance)
+            patience=Patience(tries=options.tries),
+        )
+        model, *_ = fetch_all(options.files, outside)
+    tell(options.termination_log, success(model, options.files[0].path))
+
+
+def _log_to_stderr() -> None:
+    # The root stays at WARNING: httpx logs whole URLs at INFO, with their tokens.
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("slotkeeper").setLevel(logging.INFO)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    # The first process of a container has no default for SIGTERM: without this it would go on
+    # until it is killed.
+    raise SystemExit(EXIT_STOPPED)

@@ -1,0 +1,31 @@
+"""The token that downloads may need: read from a file, and shown to nobody but the host."""
+
+import re
+from pathlib import Path
+
+from slotkeeper.download.errors import FetchError, Reason
+
+LONGEST = 16_384
+
+
+def read_token(path: Path) -> str:
+    """The token in a file, without the white space around it.
+
+    Raises FetchError where there is none, or one that no header can hold: it must never come so far
+    that an HTTP library quotes it.
+    """
+    try:
+        text = path.read_bytes().decode("ascii").strip()
+    except OSError as error:
+        raise FetchError(
+            Reason.TOKEN, f"cannot read the token for downloads: {error.strerror or error}"
+        ) from None
+    except UnicodeDecodeError:
+        text = ""
+    if not re.fullmatch("[!-~]+", text) or len(text) > LONGEST:
+        raise FetchError(
+            Reason.TOKEN,
+            "the Secret's entry (model.secretRef) is no token: it must be one line of printable "
+            "ASCII without blanks",
+        )
+    return text

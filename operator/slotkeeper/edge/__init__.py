@@ -1,0 +1,1 @@
+"""What the balancer and a gateway share above the wire: keys, routes, CORS, logs, SSE."""

@@ -1,0 +1,1 @@
+"""What should be: the number of replicas, and what blocks their start. Pure."""

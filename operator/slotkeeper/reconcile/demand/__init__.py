@@ -1,0 +1,1 @@
+"""The demand that balancers report, polled and kept."""

@@ -1,0 +1,42 @@
+"""Ask balancers for their numbers, over HTTP."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from slotkeeper.reconcile.demand.tracker import LOOK_SECONDS, Ask
+
+HOLD_SECONDS = 0.75
+"""For how long a balancer without replicas may keep an answer back, until a request comes: whoever
+wakes a server is then seen at once. The rest of a look's second is for a machine that is busy."""
+
+
+@asynccontextmanager
+async def asking() -> AsyncIterator[Ask]:
+    """How to ask a balancer, while it is open.
+
+    A connection is kept for who is asked again in a second; of the others there may be thousands. A
+    proxy of the environment is for the world outside, not for pods: it is not asked.
+    """
+    timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
+    kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * LOOK_SECONDS)
+    closed = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with (
+        aiohttp.ClientSession(connector=kept, timeout=timeout) as often,
+        aiohttp.ClientSession(connector=closed, timeout=timeout) as seldom,
+    ):
+
+        async def ask(address: str, *, again: bool) -> Any:
+            session, query = (often, f"own&wait={HOLD_SECONDS}") if again else (seldom, "own")
+            # Each its own numbers: else one that stands by says what the one that leads says too.
+            url = f"http://{address}/autoscaling?{query}"
+            try:
+                async with session.get(url) as response:
+                    response.raise_for_status()
+                    return await response.json()
+            except aiohttp.ClientError as error:
+                raise OSError(str(error) or type(error).__name__) from error
+
+        yield ask

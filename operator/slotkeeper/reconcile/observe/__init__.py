@@ -1,0 +1,1 @@
+"""What there is of one server: its children, pods, model and nodes."""

@@ -1,0 +1,305 @@
+"""One server, from what is to what should be: observe, decide, plan, apply, say."""
+
+from collections.abc import Container
+from dataclasses import dataclass, replace
+
+from slotkeeper.api.conditions import Finding
+from slotkeeper.api.reasons import Reason
+from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.desired import names
+from slotkeeper.desired.images import Images
+from slotkeeper.desired.manifests import manifests
+from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
+from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
+from slotkeeper.reconcile.clock import Calendar, Clock
+from slotkeeper.reconcile.decide.blocker import lasts_in, obstacle
+from slotkeeper.reconcile.decide.replicas import BY_HAND, Scaling, Wanted, policy_of, wanted
+from slotkeeper.reconcile.demand.tracker import Demand, addresses
+from slotkeeper.reconcile.observe.gpu_nodes import Nodes
+from slotkeeper.reconcile.observe.observed import Observed, observe
+from slotkeeper.reconcile.observe.pods import Trouble, is_unschedulable
+from slotkeeper.reconcile.report import conditions, status
+from slotkeeper.reconcile.report.events import Happening
+from slotkeeper.reconcile.report.scaling_snapshot import Decided, decided
+from slotkeeper.reconcile.report.writer import Teller
+from slotkeeper.reconcile.watch.store import Store
+from slotkeeper.reconcile.workqueue import Key, TryAgainError
+from slotkeeper.reconcile.write import apply_errors
+from slotkeeper.reconcile.write.apply import Applied, apply
+from slotkeeper.reconcile.write.conflicts import Fights
+from slotkeeper.reconcile.write.deletion_cost import prefer_idlest
+from slotkeeper.reconcile.write.plan import Child, Plan, child, plan_changes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A server and what there is for it."""
+
+    raw: Manifest
+    server: LlamaServer
+    observed: Observed
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is remembered of a server between two looks: small, for there may be thousands."""
+
+    server: LlamaServer
+    current: int | None
+    """How many replicas the Deployment is set to."""
+
+
+class Reconciler:
+    """Makes the cluster as its LlamaServers say, one call a server.
+
+    It reads the store, which may lag behind the cluster. So each write is guarded: it changes or
+    deletes only the very object that was seen, and creates only where there is nothing.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        demand: Demand,
+        images: Images,
+        clock: Clock,
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._demand = demand
+        self._images = images
+        self._clock = clock
+        self._calendar = Calendar(clock.wall)
+        self._nodes = Nodes(cluster, clock.monotonic)
+        self._teller = Teller(cluster, store, clock.wall)
+        self.fights = Fights(clock.monotonic)
+        self._known: dict[Key, Known] = {}
+        self._hidden: dict[Key, set[Child]] = {}
+        """Children that stand there without the label by which watches show them."""
+        self._due: dict[Key, float] = {}
+        """When time alone makes what is wrong a lasting trouble."""
+
+    @property
+    def keys(self) -> list[Key]:
+        """The valid servers that there are."""
+        return list(self._known)
+
+    def stirring(self, besides: Container[Key] = ()) -> list[Key]:
+        """The servers that time has come for: those that stir, `besides` some that were looked at,
+        those of which time makes another thing to say, and those with a child that is fought over
+        and due."""
+        now = self._clock.monotonic()
+        decisions = [key for key in self._known if key not in besides and self.stirs(key)]
+        return decisions + [k for k, at in self._due.items() if at <= now] + self.fights.stirring()
+
+    def outdated(self) -> list[Key]:
+        """The servers whose status shows other numbers than their balancers tell."""
+        return [key for key, known in self._known.items() if self._is_outdated(key, known)]
+
+    def stirs(self, key: Key) -> bool:
+        """Whether there is another decision on a server's replicas, by its numbers or by time."""
+        known = self._known.get(key)
+        return known is not None and self._decides_anew(key, known)
+
+    def gives_up(self, key: Key) -> bool:
+        """Whether nobody asks any more for the replicas that the API server refused."""
+        known = self._known.get(key)
+        if known is None or not apply_errors.asked_for(known.server):
+            return False
+        return self._wanted(key, known.server, known.current).replicas == 0
+
+    def decided(self, key: Key) -> Decided | None:
+        """What was last decided on a server's replicas; None where nothing is known of it."""
+        if known := self._known.get(key):
+            return decided(known.server, self._demand.newest(key), self._calendar.now())
+        return None
+
+    def decisions(self) -> list[tuple[Key, Decided | None]]:
+        """What was last decided on each server."""
+        return [(key, self.decided(key)) for key in self.keys]
+
+    async def reconcile(self, key: Key) -> None:
+        """Bring one server to where it should be, or a step nearer.
+
+        Raises ApiError and TryAgainError where it must be called again after a while. Else every
+        further step is brought by an event.
+        """
+        seen = await self._look(key)
+        if seen is None:
+            return
+        scaling, plan = self._decide(key, seen)
+        plan = self.fights.held_back(key, plan)
+        refused: Trouble | None = None
+        error: Exception | None = None
+        happened: list[Happening] = []
+        if plan:
+            had_its_own = "observedGeneration" in seen.server.status
+            if had_its_own and plan.creates and not await self._is_there(seen.raw):
+                # The store knows it now.
+                await self.reconcile(key)
+                return
+            if scaling.change < 0 and not seen.server.spec.workers:
+                pods = seen.observed.replica_pods
+                reading = await self._demand.now(key)
+                await prefer_idlest(self._cluster, self._store, pods, reading)
+            try:
+                plan, applied = await self._carry_out(key, plan)
+                happened = self.fights.undone(key, applied.put_right, applied.resisted)
+                self._demand.changed(key, scaling.change)
+            except ApiError as refusal:
+                if not apply_errors.is_final(refusal):
+                    raise
+                refused = Trouble(Reason.CHILD_REFUSED, refusal.message)
+                error = refusal
+                # It was not carried out, however often it is tried.
+                scaling = replace(scaling, before=scaling.wanted.replicas)
+            seen = await self._look(key)
+            if seen is None:
+                return
+        if not error and (refused := apply_errors.taken(plan, seen.server)):
+            error = TryAgainError(refused.message)
+        fought = self.fights.trouble(key)
+        seen = replace(seen, observed=replace(seen.observed, refused=refused, fought=fought))
+        await self._say(key, seen, scaling, happened)
+        await self._tell_clients(key, seen)
+        if error:
+            raise error
+
+    async def _carry_out(self, key: Key, plan: Plan) -> tuple[Plan, Applied]:
+        """Apply the plan; what is left of it, should something have been hidden from it."""
+        applied = await apply(plan, self._cluster, self._store)
+        if not applied.hidden:
+            return plan, applied
+        self._hidden.setdefault(key, set()).update(applied.hidden)
+        seen = await self._look(key)
+        if seen is None:
+            return Plan(), applied
+        _, rest = self._decide(key, seen)
+        return rest, applied + await apply(rest, self._cluster, self._store)
+
+    async def _tell_clients(self, key: Key, seen: Seen) -> None:
+        """Have the balancers tell, or no longer tell, why a child could not be made."""
+        if seen.observed.refused == apply_errors.said(seen.server):
+            return
+        now = await self._look(key)
+        if now is not None:
+            _, plan = self._decide(key, now)
+            await apply(plan.only(LEASES), self._cluster, self._store)
+
+    async def _is_there(self, raw: Manifest) -> bool:
+        """Whether the server that the store shows still is; if not, the store learns it.
+
+        The garbage collector takes the children of one that went, while the watch that should tell
+        of it may be broken: it would all be made again, and taken again.
+        """
+        metadata = raw["metadata"]
+        found = await self._cluster.get(LLAMA_SERVERS, metadata["namespace"], metadata["name"])
+        if found and found["metadata"]["uid"] == metadata["uid"]:
+            return True
+        self._store.deleted(raw)
+        if found:
+            self._store.put(found)
+        return False
+
+    async def _look(self, key: Key) -> Seen | None:
+        """What there is; None where there is nothing to do: gone, going, or invalid."""
+        raw = self._store.server(key)
+        if raw is None or "deletionTimestamp" in raw["metadata"]:
+            # The garbage collector takes the children: they are owned.
+            self._forget(key)
+            return None
+        try:
+            server = LlamaServer.parse(raw)
+        except InvalidSpec as error:
+            self._forget(key)
+            found = conditions.invalid(str(error))
+            said = status.invalid(raw, found, now=self._clock.wall())
+            happened = status.happenings(raw.get("status") or {}, found, None)
+            await self._teller.tell(raw, said, happened)
+            return None
+        observed = observe(self._store, server, await self._find_hidden(key))
+        observed = replace(observed, refused=apply_errors.said(server))
+        self._due.pop(key, None)
+        if (seconds := lasts_in(server, observed, self._clock.wall())) is not None:
+            self._due[key] = self._clock.monotonic() + seconds
+        pods = [*observed.worker_pods, *observed.replica_pods]
+        if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
+            arches = await self._nodes.compute_arches()
+            observed = replace(observed, compute_arches=arches)
+        self._known[key] = Known(server, observed.current)
+        policy = policy_of(server, self._calendar.now())
+        self._demand.watch(key, addresses(observed.balancer_pods), policy)
+        return Seen(raw, server, observed)
+
+    async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
+        found = {}
+        for kind, name in self._hidden.pop(key, ()):
+            item = await self._cluster.get(kind, key.namespace, name)
+            if item is None:
+                continue
+            if (item["metadata"].get("labels") or {}).get(names.SERVER_LABEL) == key.name:
+                self._store.put(item)
+            else:
+                found[kind, name] = item
+        if found:
+            self._hidden[key] = set(found)
+        return found
+
+    def _forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+        self._hidden.pop(key, None)
+        self._due.pop(key, None)
+        self._demand.forget(key)
+        self._store.forget(key)
+        self.fights.forget(key)
+
+    def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
+        now = self._clock.monotonic()
+        today = self._calendar.now()
+        return wanted(server, current, self._demand.known(key), now=now, today=today)
+
+    def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
+        decision = self._wanted(key, seen.server, seen.observed.current)
+        scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
+        today = self._clock.wall()
+        blocked = obstacle(seen.server, seen.observed, wanted=decision.replicas, today=today)
+        desired = manifests(seen.server, decision.replicas, self._images, blocked)
+        lost = self._store.lost(key, seen.server.uid)
+        plan = plan_changes(desired, seen.observed.children, seen.server.uid, lost)
+        replicas = seen.observed.replicas
+        if replicas and ("spec", "replicas") in plan.drifted.get(child(replicas), ()):
+            # The decision stands as it was: what somebody else set is no scaling.
+            scaling = replace(scaling, before=decision.replicas)
+        return scaling, plan
+
+    async def _say(self, key: Key, seen: Seen, scaling: Scaling, happened: list[Happening]) -> None:
+        found: list[Finding] = conditions.findings(seen.server, seen.observed, scaling)
+        said = status.status(
+            seen.server,
+            seen.observed,
+            found,
+            scaling,
+            self._demand.newest(key),
+            now=self._clock.wall(),
+        )
+        happened = [*happened, *status.happenings(seen.server.status, found, scaling)]
+        raw = await self._teller.tell(seen.raw, said, happened)
+        self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
+
+    def _is_outdated(self, key: Key, known: Known) -> bool:
+        reading = self._demand.newest(key)
+        shown = known.server.status
+        if not reading:
+            return False
+        numbers = {"total": reading.sample.total, "busy": reading.sample.busy}
+        return numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting")
+
+    def _decides_anew(self, key: Key, known: Known) -> bool:
+        shown = known.server.status
+        decision = self._wanted(key, known.server, known.current)
+        if decision.reason in BY_HAND or self._demand.is_settling(key):
+            return False
+        # The sentence holds the age of the oldest request: new each second, and no news.
+        return decision.replicas != known.current or decision.reason != shown.get(
+            "scaling", {}
+        ).get("reason")

@@ -1,0 +1,1 @@
+"""What users read of a server: conditions, status and events."""

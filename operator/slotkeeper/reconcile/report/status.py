@@ -1,0 +1,136 @@
+"""What a server's status says. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from slotkeeper.api.conditions import ConditionType, Finding, conditions, rfc3339
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.status import LlamaServerStatus, ScalingDecision, ScalingStatus, SlotsStatus
+from slotkeeper.desired import names
+from slotkeeper.desired.names import Component
+from slotkeeper.reconcile.decide.replicas import BY_HAND, Scaling, Wanted
+from slotkeeper.reconcile.demand.tracker import Reading
+from slotkeeper.reconcile.observe.model import model_status
+from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.report.conditions import condition
+from slotkeeper.reconcile.report.events import Happening
+
+Status = dict[str, Any]
+
+DECISIONS = 10
+"""Changes of the number of replicas that are kept."""
+
+
+def status(
+    server: LlamaServer,
+    observed: Observed,
+    findings: Sequence[Finding],
+    scaling: Scaling,
+    reading: Reading | None,
+    *,
+    now: datetime,
+) -> Status:
+    """The whole status, as its JSON tree.
+
+    Without a `reading`, the last numbers of busy slots and of waiting requests stay.
+    """
+    replicas = (observed.replicas or {}).get("status", {})
+    ready = replicas.get("readyReplicas", 0)
+    there = replicas.get("replicas", 0)
+    slots, waiting = _numbers(server, ready, reading)
+    return LlamaServerStatus(
+        observed_generation=server.generation,
+        conditions=conditions(
+            findings, server.status.get("conditions", []), generation=server.generation, now=now
+        ),
+        replicas=there,
+        ready_replicas=ready,
+        selector=names.selector(server, Component.REPLICA),
+        slots=slots,
+        waiting=waiting,
+        endpoint=names.endpoint(server),
+        model=model_status(server, observed),
+        scaling=_scaling(server, scaling, now).model_copy(update={"current": there}),
+    ).tree()
+
+
+def invalid(raw: Mapping[str, Any], findings: Sequence[Finding], *, now: datetime) -> Status:
+    """The status of a server whose spec cannot be read: the rest stays as it was."""
+    before: Status = raw.get("status") or {}
+    generation = raw["metadata"].get("generation", 0)
+    found = conditions(findings, before.get("conditions", []), generation=generation, now=now)
+    return before | LlamaServerStatus(observed_generation=generation, conditions=found).model_dump(
+        by_alias=True, include={"observed_generation", "conditions"}
+    )
+
+
+def happenings(
+    before: Mapping[str, Any], findings: Sequence[Finding], scaling: Scaling | None
+) -> list[Happening]:
+    """What is worth an event: replicas more or fewer, ready, a new trouble."""
+    found = [_scaled(scaling.before, scaling.wanted)] if scaling and scaling.scaled else []
+    said = {finding.type: finding for finding in findings}
+    ready = said[ConditionType.READY]
+    degraded = said[ConditionType.DEGRADED]
+    if ready.status == "True" and condition(before, ready.type).get("status") != "True":
+        found.append(Happening("Normal", "Ready", ready.message))
+    if degraded.status == "True" and condition(before, degraded.type).get("reason") != (
+        degraded.reason
+    ):
+        found.append(Happening("Warning", degraded.reason, degraded.message))
+    return found
+
+
+def _scaled(before: int | None, wanted: Wanted) -> Happening:
+    reason = "ScaledUp" if wanted.replicas > (before or 0) else "ScaledDown"
+    change = f": {before} -> {wanted.replicas}" if wanted.reason in BY_HAND else ""
+    return Happening("Normal", reason, wanted.message + change, each_time=True)
+
+
+def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[SlotsStatus, int]:
+    if server.spec.suspend:
+        return SlotsStatus(), 0
+    if reading:
+        busy = reading.sample.busy
+        total = reading.sample.total
+        return SlotsStatus(total=total, busy=busy), reading.sample.waiting
+    before = server.status.get("slots", {})
+    total = ready * server.spec.slots
+    busy = min(before.get("busy", 0), total)
+    return SlotsStatus(total=total, busy=busy), server.status.get("waiting", 0)
+
+
+def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingStatus:
+    before = server.status.get("scaling") or {}
+    wanted = scaling.wanted
+    # By the last status too: the operator may have been stopped between the change and its status.
+    scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
+    if before and scaling.settling and not scaled:
+        return ScalingStatus.model_validate(before)
+    same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
+    return ScalingStatus(
+        wanted=wanted.replicas,
+        reason=wanted.reason,
+        message=wanted.message,
+        since=(before.get("since") if same else None) or rfc3339(now),
+        decisions=_decisions(before, scaling, now),
+        last_scale_time=rfc3339(now) if scaled else before.get("lastScaleTime"),
+    )
+
+
+def _decisions(before: Mapping[str, Any], scaling: Scaling, now: datetime) -> list[ScalingDecision]:
+    decisions = [ScalingDecision.model_validate(each) for each in before.get("decisions", [])]
+    # By the last status, where the operator was stopped between the change and its status.
+    was = scaling.before if scaling.scaled else before.get("wanted")
+    wanted = scaling.wanted
+    if was is None or was == wanted.replicas:
+        return decisions
+    made = ScalingDecision(
+        time=rfc3339(now),
+        before=was,
+        after=wanted.replicas,
+        reason=wanted.reason,
+        message=wanted.message,
+    )
+    return [made, *decisions][:DECISIONS]

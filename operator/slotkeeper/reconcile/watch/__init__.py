@@ -1,0 +1,1 @@
+"""What the API server's watches show, kept in a store."""

@@ -1,0 +1,1 @@
+"""What must change in the cluster, and the writing of it."""

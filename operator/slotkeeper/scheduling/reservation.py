@@ -1,0 +1,75 @@
+"""A request's place in the queue, and the slot that it gets."""
+
+import math
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from slotkeeper.scheduling.prefix_index import Ladder
+from slotkeeper.scheduling.replica import Replica
+
+T = TypeVar("T")
+
+Rank = tuple[int, int, int]
+"""Where a ticket stands: minus its priority, its key's round, its number. The lowest is first."""
+
+
+class Standing(NamedTuple):
+    """Whose request it is, and how urgent."""
+
+    priority: int = 0
+    """Higher goes first."""
+    key: str = ""
+    """Within a priority the keys take turns."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket(Generic[T]):
+    """A request's place, fixed on arrival, also when it must be tried again."""
+
+    payload: T
+    size: int
+    arrived: float
+    rank: Rank
+    standing: Standing
+    prompt: Ladder = ()
+    line: str | None = None
+    """The replica whose warm line it waits in; None: the central queue."""
+    lined_at: float | None = None
+    """Since when it has been in a line, or was: nobody joins one twice."""
+    overtaken: int = 0
+    """How many that stood behind it got a slot while it waited."""
+    tries: int = 0
+
+    @property
+    def number(self) -> int:
+        """Its place in the order of arrival."""
+        return self.rank[2]
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One slot, held: by a Claim, or by a request of before that another balancer sent there."""
+
+    replica: Replica
+    at: float
+    settled_at: float = math.inf
+    """When llama-server's /slots is sure to count the request; never, if it needs no slot there."""
+    abandoned_at: float | None = None
+    """Since when its request is over here though llama-server may still be at it."""
+    over: bool = False
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Claim(Held, Generic[T]):
+    """One slot, held by a request that has come through here."""
+
+    ticket: Ticket[T]
+    hit: bool | None = None
+    """The replica's cache holds the prompt's longest known prefix; None: the prompt has none."""
+
+
+@dataclass(slots=True, eq=False)
+class Inherited(Held):
+    """One slot, held by a request that runs since before this balancer counted the replica's."""
+
+    settled_at: float = -math.inf

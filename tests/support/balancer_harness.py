@@ -1,0 +1,132 @@
+"""A whole balancer in this process, in front of fake llama-servers."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fake_llama import FakeLlama
+from raw_http import RawClient, Response
+from slotkeeper.balancer.access import Callers, Rules
+from slotkeeper.balancer.admin.server import Admin
+from slotkeeper.balancer.proxy.proxy import Proxy
+from slotkeeper.balancer.responses import Model
+from slotkeeper.balancer.upstream.replicas import Patience
+from slotkeeper.edge.access_log import AccessLog
+from slotkeeper.edge.api_keys import Keys
+from slotkeeper.scheduling import Affinity, Bounds, Dispatcher
+from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.server import Server
+from wait_until import until
+
+WARM = Affinity()
+QUICK = Patience(
+    first_retry=0.002,
+    last_retry=0.01,
+    answer=1,
+    first_look=0.001,
+    last_look=0.002,
+    give_back=30,
+    first_aside=0.002,
+    last_aside=0.02,
+)
+
+
+@dataclass
+class Balancer:
+    """The parts, the ports, and what was logged."""
+
+    proxy: Proxy
+    clients: Server
+    metrics: Server
+    port: int
+    metrics_port: int
+    admin: Admin
+    log: io.StringIO
+    opened: list[RawClient] = field(default_factory=list)
+
+    @property
+    def dispatcher(self) -> Dispatcher[Any]:
+        return self.proxy.dispatcher
+
+    async def client(self) -> RawClient:
+        self.opened.append(await RawClient.connect(self.port))
+        return self.opened[-1]
+
+    async def ask(self, request: bytes) -> Response:
+        """One request on a connection of its own."""
+        async with await self.client() as client:
+            return await client.ask(request)
+
+    async def start(self, request: bytes) -> RawClient:
+        """A client whose request is in the balancer: running or waiting."""
+        before = len(self.proxy.active)
+        client = await self.client()
+        await client.send(request)
+        await until(lambda: len(self.proxy.active) > before)
+        return client
+
+    async def at_rest(self) -> None:
+        """Nothing is waiting and no slot is held."""
+        await until(lambda: not self.proxy.active and self.dispatcher.busy == 0)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The access log."""
+        self.proxy._accounts.log.flush()
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample's value; 0 where there is none."""
+        value = self.proxy.metrics._registry.get_sample_value(f"slotkeeper_balancer_{name}", labels)
+        return value or 0.0
+
+
+@asynccontextmanager
+async def balancer(
+    *replicas: FakeLlama,
+    slots: int | None = None,
+    bounds: Bounds | None = None,
+    affinity: Affinity | None = WARM,
+    max_priority: int = 0,
+    rules: Rules | None = None,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    patience: Patience = QUICK,
+    heartbeat_seconds: float = 0,
+) -> AsyncIterator[Balancer]:
+    """A balancer whose replicas, those that are not loading, have joined."""
+    loop = asyncio.get_running_loop()
+    log = io.StringIO()
+    dispatcher: Dispatcher[Any] = Dispatcher(bounds or Bounds(), affinity)
+    access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
+    proxy = Proxy(
+        dispatcher,
+        Callers(rules or Rules(max_priority), b"salt", keys),
+        access,
+        Model("tiny", 1_700_000_000),
+        slots=slots,
+        patience=patience,
+    )
+    proxy.heartbeats.seconds = heartbeat_seconds
+    admin = Admin(proxy)
+    clients = Server(proxy.handle, limits, proxy.gate)
+    metrics = Server(admin.handle)
+    _, port = await clients.listen("127.0.0.1", 0)
+    _, metrics_port = await metrics.listen("127.0.0.1", 0)
+    made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)
+    proxy.change({replica.name: True for replica in replicas})
+    well = sum(not replica.loading for replica in replicas)
+    try:
+        await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
+        async with asyncio.timeout(20):
+            yield made
+    finally:
+        # Also after a test that failed: uvloop does not end while something listens.
+        await proxy.close()
+        for client in made.opened:
+            await client.close()
+        await clients.close()
+        await metrics.close()

@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.api.compute_capability import normalise
+
+
+@pytest.mark.parametrize("arch", [7.5, 75, "7.5", "75", "sm_75", "compute_75"])
+def test_the_spellings_of_one_compute_capability_mean_the_same(arch: Any) -> None:
+    assert normalise(arch) == "7.5"
+
+
+@pytest.mark.parametrize(
+    ("arch", "meaning"),
+    [(8, "8.0"), (8.0, "8.0"), (12, "12.0"), (12.1, "12.1"), ("120", "12.0"), ("sm_103", "10.3")],
+)
+def test_a_version_that_yaml_reads_as_a_whole_number_is_a_major_version(
+    arch: Any, meaning: str
+) -> None:
+    assert normalise(arch) == meaning
+
+
+@pytest.mark.parametrize(
+    "arch", ["", "7", "ampere", "sm_7.5", "sm75", "7.55", 7.55, -7.5, 0, True, None, ["7.5"], {}]
+)
+def test_what_is_no_compute_capability_is_refused(arch: Any) -> None:
+    with pytest.raises(ValueError, match="must be a compute capability such as"):
+        normalise(arch)
+
+
+@given(st.integers(2, 99), st.integers(0, 9))
+def test_all_spellings_agree(major: int, minor: int) -> None:
+    spellings: list[Any] = [
+        f"{major}.{minor}",
+        f"{major}{minor}",
+        f"sm_{major}{minor}",
+        f"compute_{major}{minor}",
+        major * 10 + minor,
+        float(f"{major}.{minor}") if minor or major < 20 else f"{major}.0",
+    ]
+
+    assert {normalise(spelling) for spelling in spellings} == {f"{major}.{minor}"}

@@ -1,0 +1,145 @@
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field
+
+from slotkeeper.api.crd import FILES, HEADER, crd, render, structural
+from slotkeeper.api.validation import RULES_KEY, Rule, Struct, matches
+
+
+def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """A schema and all that it is made of, each with its path."""
+    yield path, schema
+    for name, property_ in schema.get("properties", {}).items():
+        yield from schemas(property_, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from schemas(schema[key], f"{path}[]")
+
+
+def of_crd() -> list[tuple[str, dict[str, Any]]]:
+    (version,) = crd()["spec"]["versions"]
+    return list(schemas(version["schema"]["openAPIV3Schema"]))
+
+
+def test_each_kept_crd_is_the_one_that_the_models_describe() -> None:
+    for file in FILES:
+        assert file.read_text() == render(crd()), "run `make crds`"
+
+
+def test_a_crd_is_written_as_yaml_that_says_where_it_comes_from() -> None:
+    text = render(crd())
+
+    assert text.startswith(HEADER)
+    assert yaml.safe_load(text) == crd()
+
+
+def test_each_field_that_people_write_or_read_is_described() -> None:
+    described = [
+        (path, schema)
+        for path, schema in of_crd()
+        if path.startswith((".spec", ".status")) and not path.endswith("[]")
+    ]
+
+    assert len(described) > 30
+    assert [path for path, schema in described if not schema.get("description")] == []
+
+
+def test_each_field_says_its_default_in_words_too() -> None:
+    for path, schema in of_crd():
+        if "default" in schema:
+            assert "Default: " in schema["description"], path
+
+
+def test_what_a_rule_reads_is_bounded_so_that_the_api_server_takes_the_rule() -> None:
+    for path, schema in of_crd():
+        if not path.startswith(".spec"):
+            continue
+        bounds = {"string": "maxLength", "array": "maxItems"}
+        if bound := bounds.get(schema.get("type", "")):
+            assert bound in schema, path
+        if "additionalProperties" in schema:
+            assert "maxProperties" in schema, path
+
+
+def test_a_status_has_no_defaults_and_asks_for_nothing() -> None:
+    status = [schema for path, schema in of_crd() if path.startswith(".status")]
+
+    assert all("default" not in schema for schema in status)
+    assert "required" not in status[0]
+
+
+class Inner(Struct):
+    """An inner object."""
+
+    rules: ClassVar = (Rule("self.low <= self.high", "low first", lambda v: v.low <= v.high),)
+
+    low: int = 0
+    """Low."""
+    high: int | None = None
+    """High,
+    on two lines."""
+
+
+class Outer(Struct):
+    """An outer object."""
+
+    inner_one: Inner = Inner(high=2)
+    """The one beside the reference."""
+    inners: list[Inner] = Field(max_length=3)
+    """Many."""
+    by_name: dict[str, Inner] = Field(default_factory=dict, max_length=2)
+    """By name."""
+    kind: Literal["one"] = "one"
+    """Of one kind."""
+    word: (
+        Annotated[str, matches("[a-z]+", "must be a word"), matches(".", "must be short")] | None
+    ) = None
+    """A word."""
+
+
+def test_pydantic_s_schema_becomes_structural() -> None:
+    inner = {
+        "description": "An inner object.",
+        "type": "object",
+        RULES_KEY: [{"rule": "self.low <= self.high", "message": "low first"}],
+        "properties": {
+            "low": {"description": "Low.", "type": "integer", "default": 0},
+            "high": {"description": "High, on two lines.", "type": "integer"},
+        },
+    }
+
+    assert structural(Outer, "validation") == {
+        "description": "An outer object.",
+        "type": "object",
+        "required": ["inners"],
+        "properties": {
+            "innerOne": {
+                **inner,
+                "description": "The one beside the reference.",
+                "default": {"low": 0, "high": 2},
+            },
+            "inners": {"description": "Many.", "type": "array", "maxItems": 3, "items": inner},
+            "byName": {
+                "description": "By name.",
+                "type": "object",
+                "maxProperties": 2,
+                "additionalProperties": inner,
+            },
+            "kind": {
+                "description": "Of one kind.",
+                "type": "string",
+                "default": "one",
+                "enum": ["one"],
+            },
+            "word": {
+                "description": "A word.",
+                "type": "string",
+                RULES_KEY: [
+                    {"rule": "self.matches(r'^(?:[a-z]+)$')", "message": "must be a word"},
+                    {"rule": "self.matches(r'^(?:.)$')", "message": "must be short"},
+                ],
+            },
+        },
+    }

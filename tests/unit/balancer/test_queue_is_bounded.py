@@ -1,0 +1,52 @@
+from balancer_harness import balancer
+from fake_llama import FakeLlama, when_told
+from raw_http import post
+from slotkeeper.scheduling import Bounds
+
+
+async def test_one_more_than_may_wait_gets_429_and_a_time_to_come_back() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, bounds=Bounds(max_waiting=1)) as made,
+        await made.start(post("/completion")),
+        await made.start(post("/completion")),
+    ):
+        response = await made.ask(post("/completion"))
+
+        assert (response.status, response.error_code) == (429, "queue_full")
+        assert int(response.headers["retry-after"]) >= 1
+        assert made.metric("requests_total", outcome="refused", code="429") == 1
+
+
+async def test_who_waits_too_long_gets_503_and_a_time_to_come_back() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, bounds=Bounds(max_wait=0.02)) as made,
+        await made.start(post("/completion")),
+    ):
+        response = await made.ask(post("/completion"))
+
+        assert (response.status, response.error_code) == (503, "no_free_slot")
+        assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_who_waits_too_long_for_a_first_replica_gets_503() -> None:
+    async with balancer(bounds=Bounds(max_wait_no_replica=0.02)) as made:
+        response = await made.ask(post("/completion"))
+
+        assert (response.status, response.error_code) == (503, "no_replica")
+        assert "retry-after" in response.headers
+
+
+async def test_many_whose_time_is_over_at_once_are_all_told() -> None:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, bounds=Bounds(max_wait=0)) as made,
+        await made.start(post("/completion")),
+    ):
+        clients = [await made.client() for _ in range(5)]
+        for client in clients:
+            client.writer.write(post("/completion"))
+        answers = [await client.response() for client in clients]
+
+    assert [answer.error_code for answer in answers] == ["no_free_slot"] * 5

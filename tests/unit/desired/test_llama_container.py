@@ -1,0 +1,76 @@
+from typing import Any
+
+import pytest
+
+from llamaservers import IMAGES, server
+from slotkeeper.desired import llama_container
+
+
+def args(**spec: Any) -> list[str]:
+    """The arguments of a replica's llama-server."""
+    arguments: list[str] = llama_container.container(server(**spec), IMAGES)["args"]
+    return arguments
+
+
+def value(flag: str, **spec: Any) -> str:
+    """What follows a flag."""
+    arguments = args(**spec)
+    return arguments[arguments.index(flag) + 1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "flag", "said"),
+    [
+        ({"slots": 8}, "--parallel", "8"),
+        ({"slots": 2, "contextPerSlot": 512}, "--ctx-size", "1024"),
+        ({"kvCacheType": "q8_0"}, "--cache-type-k", "q8_0"),
+        ({"kvCacheType": "q8_0"}, "--cache-type-v", "q8_0"),
+        ({}, "--flash-attn", "auto"),
+        ({"flashAttention": "enabled"}, "--flash-attn", "on"),
+        ({"flashAttention": "disabled"}, "--flash-attn", "off"),
+        ({"chatTemplate": "chatml"}, "--chat-template", "chatml"),
+        ({}, "--reasoning", "auto"),
+        ({"reasoning": {"enabled": True}}, "--reasoning", "on"),
+        ({"reasoning": {"enabled": False}}, "--reasoning", "off"),
+        ({"reasoning": {"format": "deepseek"}}, "--reasoning-format", "deepseek"),
+        ({"reasoning": {"budget": 2048}}, "--reasoning-budget", "2048"),
+        ({"embeddings": {"pooling": "cls"}}, "--pooling", "cls"),
+        ({"embeddings": {}, "contextPerSlot": 8192}, "--ubatch-size", "8192"),
+        ({}, "--n-gpu-layers", "999"),
+        ({"gpu": {"layers": 0}}, "--n-gpu-layers", "0"),
+        ({"gpu": {"count": 0}}, "--n-gpu-layers", "0"),
+        ({"gpu": {"splitMode": "row"}}, "--split-mode", "row"),
+        ({"gpu": {"count": 2, "tensorSplit": [3, 1.5]}}, "--tensor-split", "3,1.5"),
+        ({"extraArgs": ["--top-k", "20"]}, "--top-k", "20"),
+    ],
+)
+def test_a_field_reaches_llama_server(spec: dict[str, Any], flag: str, said: str) -> None:
+    assert value(flag, **spec) == said
+
+
+def test_a_template_reaches_llama_server_as_it_was_written() -> None:
+    # Kubernetes makes one $ of two, and a variable's value of $(NAME).
+    assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"
+
+
+def test_templates_that_are_not_jinja_are_asked_for_first() -> None:
+    arguments = args(jinja=False, chatTemplate="llama3")
+
+    assert arguments.index("--no-jinja") < arguments.index("--chat-template")
+
+
+def test_a_reranker_is_one() -> None:
+    assert {"--reranking"} == {"--reranking", "--embeddings"} & set(
+        args(embeddings={"pooling": "rank"})
+    )
+
+
+def test_an_embedding_server_keeps_no_prompts() -> None:
+    assert value("--cache-ram", embeddings={}, resources={"limits": {"memory": "4Gi"}}) == "0"
+
+
+def test_threads_that_a_user_sets_are_said_once() -> None:
+    limited = {"limits": {"cpu": 4}}
+
+    assert args(resources=limited, extraArgs=["-t", "2"])[-2:] == ["-t", "2"]
+    assert "--threads" not in args(resources=limited, extraArgs=["-t", "2"])

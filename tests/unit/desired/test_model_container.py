@@ -1,0 +1,155 @@
+"""What `spec.model` makes of a replica's init container, and of the llama-server after it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaservers import IMAGES, server
+from slotkeeper.desired import balancer, model_container, replicas, rpc_group
+from slotkeeper.desired.metadata import Manifest
+from slotkeeper.download.options import Options, parse
+
+URL = "https://models.example.com/model.gguf"
+SHA256 = "AB" * 32
+
+ALL = {
+    "url": URL,
+    "sha256": SHA256,
+    "secretRef": {"name": "huggingface", "key": "HF_TOKEN"},
+    "alias": "org/model:7b",
+    "mmproj": {"url": f"{URL}?mmproj", "sha256": "cd" * 32},
+    "adapters": [{"url": f"{URL}?0"}, {"url": f"{URL}?1", "scale": 0.5}],
+    "cache": {"claimName": "models"},
+}
+
+
+def pod(**model: Any) -> Any:
+    """A replica's pod, with this said of its model."""
+    found = replicas.deployment(server(model={"url": URL} | model), 1, IMAGES)
+    return found["spec"]["template"]["spec"]
+
+
+def volumes(**model: Any) -> dict[str, Manifest]:
+    return {volume["name"]: volume for volume in pod(**model)["volumes"]}
+
+
+def fetched(**model: Any) -> Options:
+    """What the init container's command says to the tool, once Kubernetes has read it."""
+    slotkeeper, verb, *argv = pod(**model)["initContainers"][0]["command"]
+    assert (slotkeeper, verb) == ("slotkeeper", "fetch")
+    return parse([argument.replace("$$", "$") for argument in argv])
+
+
+def argument(flag: str, **model: Any) -> str | None:
+    """What follows a flag of llama-server; None where it is not there."""
+    args = pod(**model)["containers"][0]["args"]
+    return args[args.index(flag) + 1] if flag in args else None
+
+
+def test_all_files_are_fetched_to_where_llama_server_reads_them() -> None:
+    files = fetched(**ALL).files
+    model, mmproj, *adapters = (str(file.path) for file in files)
+
+    assert [file.url for file in files] == [URL, f"{URL}?mmproj", f"{URL}?0", f"{URL}?1"]
+    assert [file.sha256 for file in files] == ["ab" * 32, "cd" * 32, None, None]
+    assert argument("--model", **ALL) == model
+    assert argument("--mmproj", **ALL) == mmproj
+    assert argument("--lora-scaled", **ALL) == f"{adapters[0]}:1,{adapters[1]}:0.5"
+
+
+def test_a_model_alone_has_neither_projector_nor_adapters() -> None:
+    assert [str(file.path) for file in fetched().files] == ["/models/model.gguf"]
+    assert argument("--mmproj") is None
+    assert argument("--lora-scaled") is None
+
+
+def test_a_url_is_no_place_for_variables() -> None:
+    url = f"{URL}?a=$(HOME)&b=$$"
+
+    assert fetched(url=url).files[0].url == url
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param({}, {}, True, id="of one url"),
+        pytest.param({}, {"url": f"{URL}?v=2"}, False, id="of two urls"),
+        pytest.param({"sha256": SHA256}, {"sha256": SHA256.lower()}, True, id="of one content"),
+        pytest.param(
+            {"sha256": SHA256}, {"sha256": SHA256, "url": f"{URL}?v=2"}, True, id="from elsewhere"
+        ),
+        pytest.param({"sha256": SHA256}, {}, False, id="checked or not"),
+        pytest.param({"sha256": SHA256}, {"sha256": "cd" * 32}, False, id="of two contents"),
+    ],
+)
+def test_servers_that_share_a_claim_share_the_files_that_are_the_same(
+    one: dict[str, Any], other: dict[str, Any], same: bool
+) -> None:
+    cache = {"cache": {"claimName": "models"}}
+
+    paths = [str(fetched(**model, **cache).files[0].path) for model in (one, other)]
+
+    assert (paths[0] == paths[1]) is same
+    assert all(path.startswith("/models/") for path in paths)
+
+
+def test_files_are_kept_where_they_are_said_to_be() -> None:
+    assert volumes()["models"] == {"name": "models", "emptyDir": {}}
+    assert volumes(cache={"sizeLimit": "40Gi"})["models"]["emptyDir"] == {"sizeLimit": "40Gi"}
+    assert volumes(cache={"sizeLimit": 2**30})["models"]["emptyDir"] == {"sizeLimit": str(2**30)}
+    assert volumes(**ALL)["models"] == {
+        "name": "models",
+        "persistentVolumeClaim": {"claimName": "models"},
+    }
+
+
+def test_only_the_init_container_sees_the_token() -> None:
+    found = pod(**ALL)
+    fetches, serves = found["initContainers"][0], found["containers"][0]
+
+    assert (
+        fetched(**ALL).token_file == Path(model_container.TOKEN_FOLDER) / model_container.TOKEN_FILE
+    )
+    assert {
+        "name": "model-token",
+        "mountPath": model_container.TOKEN_FOLDER,
+        "readOnly": True,
+    } in fetches["volumeMounts"]
+    assert "model-token" not in {mount["name"] for mount in serves["volumeMounts"]}
+    assert "env" not in fetches
+    assert volumes(**ALL)["model-token"]["secret"] == {
+        "secretName": "huggingface",
+        "items": [{"key": "HF_TOKEN", "path": "token"}],
+        "defaultMode": 0o440,
+        "optional": False,
+    }
+
+
+def test_without_a_secret_there_is_no_token() -> None:
+    assert fetched().token_file is None
+    assert set(volumes()) == {"models", "tmp"}
+    assert volumes(secretRef={"name": "a"})["model-token"]["secret"]["items"][0]["key"] == "token"
+
+
+def test_workers_see_neither_models_nor_token() -> None:
+    asked = server(model=ALL, workers={"count": 1})
+    assert asked.spec.workers is not None
+
+    made = rpc_group.manifests(asked, asked.spec.workers, replicas.deployment(asked, 1, IMAGES))
+
+    [worker] = [
+        each
+        for each in made
+        if each["kind"] == "StatefulSet" and each["metadata"]["name"] == "chat-worker-0"
+    ]
+    assert worker["spec"]["template"]["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+
+
+@pytest.mark.parametrize(("said", "name"), [({}, "chat"), ({"alias": "org/a:7b"}, "org/a:7b")])
+def test_the_model_has_one_name_in_replicas_and_balancer(said: dict[str, str], name: str) -> None:
+    deployment = balancer.deployment(server(model={"url": URL, **said}), IMAGES)
+    command = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
+
+    assert argument("--alias", **said) == name
+    assert command[command.index("--model") + 1] == name

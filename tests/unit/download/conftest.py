@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from download_world import World
+from model_host import ModelHost, model_host
+from slotkeeper.download.transfer import new_client
+
+
+@pytest.fixture
+def host() -> Iterator[ModelHost]:
+    with model_host() as host:
+        yield host
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with new_client() as client:
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "models" / "model.gguf"
+
+
+@pytest.fixture
+def world(client: httpx.Client, path: Path) -> World:
+    return World(client, path)

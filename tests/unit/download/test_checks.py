@@ -1,0 +1,110 @@
+import errno
+import hashlib
+import io
+from typing import BinaryIO, cast
+
+import pytest
+from typing_extensions import override
+
+from download_world import RESUMABLE, World
+from model_host import GGUF, OTHER, SHA256, ModelHost, chunked, content, endless
+from slotkeeper.download.errors import Reason
+
+
+def test_a_wrong_checksum_is_refused_at_once_and_leaves_nothing(
+    host: ModelHost, world: World
+) -> None:
+    host.answers(content(OTHER))
+
+    error = world.fails(host.url, SHA256)
+
+    assert error.reason is Reason.CHECKSUM_MISMATCH
+    assert host.url in error.message
+    assert SHA256 in error.message
+    assert hashlib.sha256(OTHER).hexdigest() in error.message
+    assert world.left == set()
+    assert len(host.asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"GGU", b"<html>Please log in</html>", b"PK\x03\x04" * 9])
+def test_what_is_no_gguf_is_refused_and_leaves_nothing(
+    host: ModelHost, world: World, body: bytes
+) -> None:
+    host.answers(content(body))
+
+    error = world.fails(host.url)
+
+    assert error.reason is Reason.NOT_GGUF
+    assert host.url in error.message
+    assert world.left == set()
+
+
+def test_what_is_no_gguf_is_refused_at_its_first_bytes(host: ModelHost, world: World) -> None:
+    host.answers(content(b"<html>" + bytes(10_000), cut=6))
+
+    assert world.fails(host.url).reason is Reason.NOT_GGUF
+
+
+def test_a_file_that_always_breaks_off_is_never_taken_for_good(
+    host: ModelHost, world: World
+) -> None:
+    host.answers(content(cut=99), content(cut=0))
+
+    error = world.fails(host.url)
+
+    assert error.reason is Reason.TRUNCATED
+    assert f"broke off after 99 of {len(GGUF)} bytes" in error.message
+    assert world.left == RESUMABLE
+
+
+def test_a_chunked_answer_is_whole_only_with_its_last_chunk(host: ModelHost, world: World) -> None:
+    host.answers(chunked(finished=False))
+    assert world.fails(host.url).reason is Reason.TRUNCATED
+
+    host.answers(chunked())
+    world.fetch(host.url)
+
+    assert world.path.read_bytes() == GGUF
+
+
+def test_an_answer_that_never_says_where_it_ends_is_refused(host: ModelHost, world: World) -> None:
+    host.answers(endless())
+
+    error = world.fails(host.url)
+
+    assert error.reason is Reason.LENGTH_UNKNOWN
+    assert not world.path.exists()
+
+
+class FullDisk(io.BytesIO):
+    """Takes nothing, as a volume does that is full."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self._code = code
+
+    @override
+    def write(self, _: object) -> int:
+        raise OSError(self._code, "it said no")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (errno.ENOSPC, Reason.NO_SPACE),
+        (errno.EDQUOT, Reason.NO_SPACE),
+        (errno.EIO, Reason.STORAGE),
+    ],
+)
+def test_a_volume_that_takes_no_more_is_told_as_such(
+    host: ModelHost, world: World, code: int, reason: Reason
+) -> None:
+    host.answers(content())
+
+    error = world.fails(host.url, opener=lambda _path, _mode: cast("BinaryIO", FullDisk(code)))
+
+    assert error.reason is reason
+    assert str(world.path) in error.message
+    assert "it said no" in error.message
+    assert not world.path.exists()
+    assert len(host.asked) == 1

@@ -1,0 +1,50 @@
+import logging
+from pathlib import Path
+from threading import Event, Thread
+
+import httpx
+from typing_extensions import override
+
+from model_host import ModelHost, content
+from slotkeeper.download.download import File, Outside, fetch
+from slotkeeper.download.lock import only_one
+
+
+class Waiting(logging.Handler):
+    """Notices that somebody waits for a lock."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.seen = Event()
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.set()
+
+
+def test_of_two_at_once_one_downloads_and_the_other_waits_and_reuses(
+    host: ModelHost, client: httpx.Client, path: Path
+) -> None:
+    host.answers(content())
+    model = File(host.url, path)
+    outside = Outside(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
+    fetch(model, outside)
+    finished = {file: file.read_bytes() for file in (path, path.with_name("model.gguf.json"))}
+    for file in finished:
+        file.unlink()
+
+    log, waiting = logging.getLogger("slotkeeper.download.lock"), Waiting()
+    log.setLevel(logging.INFO)
+    log.addHandler(waiting)
+    other = Thread(target=fetch, args=(model, outside))
+    with only_one(path.with_name("model.gguf.lock")):
+        other.start()
+        assert waiting.seen.wait(10)
+        for file, written in finished.items():
+            file.write_bytes(written)
+    other.join(10)
+    log.removeHandler(waiting)
+    log.setLevel(logging.NOTSET)
+
+    assert not other.is_alive()
+    assert len(host.asked) == 1

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from slotkeeper.download.download import File
+from slotkeeper.download.options import parse
+
+MODEL = ("--model", "https://a/m.gguf", "--to", "/models/model.gguf")
+
+
+def test_each_url_is_followed_by_what_is_said_of_its_file() -> None:
+    options = parse(
+        [
+            *("--token-file", "/token", *MODEL, "--sha256", "AB" * 32),
+            *("--mmproj", "https://a/p.gguf", "--to", "/models/mmproj.gguf"),
+            *("--adapter", "https://a/0.gguf", "--sha256", "cd" * 32, "--to", "/models/0.gguf"),
+            *("--adapter", "https://a/1.gguf", "--to", "/models/1.gguf"),
+        ]
+    )
+
+    assert options.token_file == Path("/token")
+    assert options.files == [
+        File("https://a/m.gguf", Path("/models/model.gguf"), "ab" * 32, "model"),
+        File("https://a/p.gguf", Path("/models/mmproj.gguf"), None, "model.mmproj"),
+        File("https://a/0.gguf", Path("/models/0.gguf"), "cd" * 32, "model.adapters[0]"),
+        File("https://a/1.gguf", Path("/models/1.gguf"), None, "model.adapters[1]"),
+    ]
+
+
+def test_no_file_is_shared_between_two_command_lines() -> None:
+    assert len(parse(MODEL).files) == len(parse(MODEL).files) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ([], "there must be one --model"),
+        (["--mmproj", "http://a/", "--to", "p", *MODEL], "before all other files"),
+        ([*MODEL, *MODEL], "there must be one --model"),
+        (["--model", "http://a/"], "model must have a --to"),
+        ([*MODEL, "--adapter", "http://a/"], "model.adapters[0] must have a --to"),
+        ([*MODEL, "--to", "b"], "--to must follow the URL that it is for, once"),
+        (["--sha256", "ab" * 32, *MODEL], "--sha256 must follow the URL that it is for, once"),
+        ([*MODEL, "--mmproj", "u", "--to", "p", "--mmproj", "u", "--to", "p"], "than one --mmproj"),
+        ([*MODEL, "--mmp", "u"], "unrecognized arguments"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_missing(
+    wrong: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(wrong)
+
+    assert caught.value.code == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,25 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.download.download import Patience
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "seconds"),
+    [
+        pytest.param(1, 0.0, 1, id="begins with the first wait"),
+        pytest.param(2, 0.0, 2, id="doubles"),
+        pytest.param(3, 0.0, 4, id="doubles again"),
+        pytest.param(3, 1.0, 2, id="chance shortens it by up to half"),
+        pytest.param(6, 0.0, 30, id="is capped"),
+        pytest.param(60, 0.0, 30, id="stays capped"),
+    ],
+)
+def test_the_wait_before_the_next_try(failures: int, chance: float, seconds: float) -> None:
+    assert Patience().wait(failures, chance) == seconds
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_no_wait_is_long_or_none_at_all(failures: int, chance: float) -> None:
+    assert 0.5 <= Patience().wait(failures, chance) <= 30

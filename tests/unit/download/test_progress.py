@@ -1,0 +1,40 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from slotkeeper.download.partial_file import Part
+from slotkeeper.download.progress import Progress
+
+
+def test_a_line_comes_every_ten_seconds_with_bytes_total_and_speed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = 100.0
+    with Part(tmp_path / "model.part", "source") as part:
+        progress = Progress(lambda: now)
+        part.restart(validator=None, total=50_000_000)
+        progress.begins(part)
+        for _ in range(4):
+            now += 5
+            part.append(bytes(10_000_000))
+            progress.grew(part)
+
+    assert caplog.messages == [
+        "downloading: 0 of 50000000 bytes",
+        "downloaded: 20000000 of 50000000 bytes, 2.0 MB/s",
+        "downloaded: 40000000 of 50000000 bytes, 2.0 MB/s",
+    ]
+
+
+def test_a_total_that_nobody_knows_is_not_made_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Part(tmp_path / "model.part", "source") as part:
+        part.restart(validator=None, total=None)
+        part.append(b"GGUF")
+        Progress(lambda: 0.0).begins(part)
+
+    assert caplog.messages == ["downloading: 4 bytes"]

@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+from gguf import GGUFWriter, LlamaFileType
+
+from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.records import Receipt
+from slotkeeper.download.report import failure, success, tell
+
+RECEIPT = Receipt("https://a/m.gguf", "source", "ab" * 32, 1234, 0)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    log = tmp_path / "termination-log"
+    log.touch()
+    return log
+
+
+def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
+    path = tmp_path / "model.gguf"
+    writer = GGUFWriter(path, "qwen2")
+    writer.add_context_length(32768)
+    writer.add_block_count(28)
+    writer.add_file_type(LlamaFileType.MOSTLY_Q4_K_M)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+    tell(log, success(RECEIPT, path))
+
+    assert json.loads(log.read_text()) == {
+        "bytes": 1234,
+        "sha256": "ab" * 32,
+        "architecture": "qwen2",
+        "context": 32768,
+        "layers": 28,
+        "quantisation": "Q4_K_M",
+    }
+
+
+def test_a_file_that_says_nothing_is_told_without(tmp_path: Path, log: Path) -> None:
+    tell(log, success(RECEIPT, tmp_path / "gone.gguf"))
+
+    assert json.loads(log.read_text()) == {"bytes": 1234, "sha256": "ab" * 32}
+
+
+@pytest.mark.parametrize("letter", ["a", "é", '"', "\U0001f999"])
+def test_a_message_of_any_length_fits_what_the_kubelet_takes(log: Path, letter: str) -> None:
+    tell(log, failure(FetchError(Reason.NOT_FOUND, f"GET https://a/{letter * 5000} answered 404")))
+
+    text = log.read_text()
+    assert len(text.encode()) <= 4096
+    assert json.loads(text)["reason"] == "ModelNotFound"
+    assert json.loads(text)["message"].startswith(f"GET https://a/{letter * 99}")
+    assert json.loads(text)["message"].endswith("…")

@@ -1,0 +1,107 @@
+"""A model, its projector and its adapters, in one run."""
+
+import json
+from pathlib import Path
+from threading import Barrier, Thread
+
+import httpx
+import pytest
+
+from model_host import GGUF, OTHER, SHA256, ModelHost, Reply, content, status
+from slotkeeper.download.download import File, Outside, fetch_all
+from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.main import main
+
+
+@pytest.fixture
+def outside(client: httpx.Client) -> Outside:
+    return Outside(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
+
+
+def files(host: ModelHost, folder: Path) -> list[File]:
+    return [
+        File(host.url, folder / "model.gguf", SHA256),
+        File(f"{host.url}?mmproj", folder / "mmproj.gguf", role="model.mmproj"),
+        File(f"{host.url}?lora", folder / "adapter-0.gguf", role="model.adapters[0]"),
+    ]
+
+
+def test_all_files_are_put_in_place(host: ModelHost, outside: Outside, tmp_path: Path) -> None:
+    host.answers(content(), content(OTHER), content(GGUF[:999]))
+
+    receipts = fetch_all(files(host, tmp_path), outside)
+
+    assert [receipt.size for receipt in receipts] == [len(GGUF), len(OTHER), 999]
+    assert (tmp_path / "mmproj.gguf").read_bytes() == OTHER
+    assert (tmp_path / "adapter-0.gguf").read_bytes() == GGUF[:999]
+
+
+@pytest.mark.parametrize(
+    ("answers", "of"),
+    [
+        ([status(404)], ""),
+        ([content(), status(404)], "model.mmproj: "),
+        ([content(), content(), status(404)], "model.adapters[0]: "),
+    ],
+)
+def test_a_failure_says_of_which_file_it_is(
+    host: ModelHost, outside: Outside, tmp_path: Path, answers: list[Reply], of: str
+) -> None:
+    host.answers(*answers)
+
+    with pytest.raises(FetchError) as caught:
+        fetch_all(files(host, tmp_path), outside)
+
+    assert caught.value.reason is Reason.NOT_FOUND
+    assert caught.value.message == f"{of}GET {host.url} answered 404 Not Found"
+
+
+def test_what_is_in_place_is_not_fetched_again_when_another_file_failed(
+    host: ModelHost, outside: Outside, tmp_path: Path
+) -> None:
+    host.answers(content(), status(404))
+    with pytest.raises(FetchError):
+        fetch_all(files(host, tmp_path), outside)
+
+    host.answers(content())
+    fetch_all(files(host, tmp_path), outside)
+
+    assert len(host.asked) == 2
+
+
+def test_two_pods_that_share_a_cache_download_each_file_once(
+    host: ModelHost, outside: Outside, tmp_path: Path
+) -> None:
+    host.answers(content())
+    ready = Barrier(2)
+
+    def pod() -> None:
+        ready.wait(10)
+        fetch_all(files(host, tmp_path), outside)
+
+    pods = [Thread(target=pod), Thread(target=pod)]
+    for thread in pods:
+        thread.start()
+    for thread in pods:
+        thread.join(10)
+
+    assert not any(thread.is_alive() for thread in pods)
+    assert len(host.asked) == 3
+    assert (tmp_path / "model.gguf").read_bytes() == GGUF
+
+
+def test_the_report_is_of_the_model(host: ModelHost, tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    host.answers(content(), content(OTHER))
+
+    code = main(
+        [
+            *("--model", host.url, "--to", str(tmp_path / "model.gguf")),
+            *("--mmproj", f"{host.url}?mmproj", "--to", str(tmp_path / "mmproj.gguf")),
+            *("--termination-log", str(log)),
+        ]
+    )
+
+    assert code == 0
+    assert json.loads(log.read_text()) == {"bytes": len(GGUF), "sha256": SHA256}

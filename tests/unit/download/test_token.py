@@ -1,0 +1,112 @@
+"""A token goes to the host that it is for, and nowhere else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from download_world import World
+from model_host import ModelHost, content, model_host, redirect, status
+from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.main import main
+from slotkeeper.download.token import read_token
+from slotkeeper.download.transfer import new_client
+
+CANARY = "hf_CANARY"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "token"
+
+
+def test_the_token_is_sent_on_each_request_to_the_url_s_own_host(
+    host: ModelHost, path: Path
+) -> None:
+    host.answers(content(cut=99), redirect("/there"), content())
+
+    with new_client(CANARY) as client:
+        World(client, path).fetch(host.url)
+
+    assert [asked["Authorization"] for asked in host.asked] == [f"Bearer {CANARY}"] * 3
+
+
+def test_the_token_is_not_sent_to_a_host_that_is_redirected_to(host: ModelHost, path: Path) -> None:
+    with model_host() as elsewhere, new_client(CANARY) as client:
+        elsewhere.answers(content(cut=99), redirect(host.url), content())
+        host.answers(redirect(elsewhere.url), redirect(elsewhere.url), content())
+        World(client, path).fetch(host.url)
+
+    assert [asked["Authorization"] for asked in elsewhere.asked] == [None] * 2
+    assert [asked["Authorization"] for asked in host.asked] == [f"Bearer {CANARY}"] * 2 + [None]
+
+
+@pytest.mark.parametrize("text", ["hf_a", "hf_a\n", "  hf_a \r\n"])
+def test_white_space_around_a_token_is_no_part_of_it(file: Path, text: str) -> None:
+    file.write_text(text)
+
+    assert read_token(file) == "hf_a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " \n", f"{CANARY}\nX-More: 1", f"a {CANARY}", f"{CANARY}é", f"{CANARY}\x00", "a" * 16_385],
+)
+def test_what_no_header_can_hold_is_refused_and_not_quoted(file: Path, text: str) -> None:
+    file.write_text(text)
+
+    with pytest.raises(FetchError, match=r"model\.secretRef\) is no token") as caught:
+        read_token(file)
+
+    assert caught.value.reason is Reason.TOKEN
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_token_that_cannot_be_read_is_said(tmp_path: Path, file: Path) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+
+    code = main(_argv(tmp_path, file, log, "http://127.0.0.1:1/"))
+
+    assert code == 1
+    assert json.loads(log.read_text()) == {
+        "reason": "ModelTokenInvalid",
+        "message": "cannot read the token for downloads: No such file or directory",
+    }
+
+
+@pytest.mark.parametrize("code", [200, 403, 503])
+def test_no_token_is_told_or_kept(
+    host: ModelHost, tmp_path: Path, file: Path, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    file.write_text(CANARY)
+    log = tmp_path / "termination-log"
+    log.touch()
+    host.answers(content() if code == 200 else status(code))
+
+    main(_argv(tmp_path, file, log, host.url))
+
+    kept = [each for each in tmp_path.rglob("*") if each.is_file() and each != file]
+    assert host.asked[0]["Authorization"] == f"Bearer {CANARY}"
+    assert CANARY not in caplog.text
+    assert [each for each in kept if CANARY.encode() in each.read_bytes()] == []
+
+
+def test_a_token_that_is_not_let_in_is_said(host: ModelHost, tmp_path: Path, file: Path) -> None:
+    file.write_text(CANARY)
+    log = tmp_path / "termination-log"
+    log.touch()
+    host.answers(status(403))
+
+    main(_argv(tmp_path, file, log, host.url))
+
+    message = json.loads(log.read_text())["message"]
+    assert message.endswith("403 Forbidden: the token in spec.model.secretRef is not let in")
+
+
+def _argv(folder: Path, token: Path, log: Path, url: str) -> list[str]:
+    to = folder / "models" / "model.gguf"
+    return [
+        *("--token-file", str(token), "--model", url, "--to", str(to)),
+        *("--tries", "1", "--termination-log", str(log)),
+    ]

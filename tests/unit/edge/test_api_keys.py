@@ -1,0 +1,151 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from slotkeeper.edge.api_keys import KeyFolder, Keys
+
+
+def keys_in(folder: Path) -> Keys:
+    keys = Keys(b"salt")
+    KeyFolder(folder, keys).load()
+    return keys
+
+
+def mount(folder: Path, version: str, **files: str) -> None:
+    """As Kubernetes does: links to links into a folder that is exchanged as a whole."""
+    content = folder / f"..{version}"
+    content.mkdir(parents=True)
+    for name, text in files.items():
+        (content / name).write_text(text)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..data") / name)
+    (folder / "..data_tmp").symlink_to(content.name)
+    (folder / "..data_tmp").rename(folder / "..data")
+    for link in folder.iterdir():
+        if not link.name.startswith("..") and link.name not in files:
+            link.unlink()
+
+
+def test_a_key_has_the_name_of_its_file(tmp_path: Path) -> None:
+    mount(tmp_path, "1", ann="one\n", bob="  two  ")
+    keys = keys_in(tmp_path)
+
+    assert len(keys) == 2
+    assert [keys.name(secret) for secret in (b"one", b"two")] == ["ann", "bob"]
+    assert [keys.name(secret) for secret in (b"", b"on", b"one\n", b"ann", b"ONE")] == [None] * 5
+
+
+def test_what_is_no_key_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mount(tmp_path, "1", ann="one", empty="\n", several="three\nfour\n", long="x" * 5000)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nowhere").symlink_to("..data/gone")
+    keys = keys_in(tmp_path)
+
+    assert len(keys) == 1
+    assert [keys.name(secret) for secret in (b"", b"three", b"three\nfour", b"x" * 5000)] == [
+        None
+    ] * 4
+    assert sorted(each.getMessage().split()[0] for each in caplog.records) == ["long", "several"]
+    assert "three" not in caplog.text
+
+
+def test_a_key_that_names_share_is_the_first_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(tmp_path, "1", bob="same", ann="same", zoe="other")
+    keys = keys_in(tmp_path)
+
+    assert (keys.name(b"same"), len(keys)) == ("ann", 2)
+    assert "ann and bob are the same" in caplog.text
+    assert "same:" not in caplog.text.replace("the same: it", "")
+
+
+async def test_a_change_is_seen_and_nothing_is_read_without_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    mount(tmp_path, "1", ann="one", bob="two")
+    keys = Keys(b"salt")
+    folder = KeyFolder(tmp_path, keys)
+    folder.load()
+
+    await folder.look()
+    assert len(caplog.records) == 1
+    mount(tmp_path, "2", ann="new", zoe="three")
+    await folder.look()
+    assert [keys.name(secret) for secret in (b"one", b"two", b"new", b"three")] == [
+        *(None, None),
+        *("ann", "zoe"),
+    ]
+    (tmp_path / "plain").write_text("four")
+    await folder.look()
+    assert keys.name(b"four") == "plain"
+
+
+async def test_a_folder_that_cannot_be_read_keeps_its_keys_and_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mounted, aside = tmp_path / "keys", tmp_path / "aside"
+    mount(mounted, "1", ann="one")
+    keys = Keys(b"salt")
+    folder = KeyFolder(mounted, keys)
+    folder.load()
+
+    mounted.rename(aside)
+    for _ in "123":
+        await folder.look()
+    assert keys.name(b"one") == "ann"
+    assert [each.getMessage() for each in caplog.records] == [
+        f"the API keys in {mounted} cannot be read: No such file or directory; the 1 known stay"
+    ]
+
+    aside.rename(mounted)
+    (mounted / "bob").write_text("two")
+    await folder.look()
+    assert keys.name(b"two") == "bob"
+    mounted.rename(aside)
+    await folder.look()
+    assert len(caplog.records) == 2
+
+
+async def test_a_file_that_cannot_be_read_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ann").write_text("one")
+    keys = Keys(b"salt")
+    folder = KeyFolder(tmp_path, keys)
+    folder.load()
+
+    (tmp_path / "ann").unlink()
+    (tmp_path / "bob").symlink_to("bob")
+    await folder.look()
+    assert keys.name(b"one") == "ann"
+    assert "cannot be read" in caplog.text
+
+
+async def test_without_any_key_nobody_is_let_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(tmp_path, "1", ann="one")
+    keys = Keys(b"salt")
+    folder = KeyFolder(tmp_path, keys)
+    folder.load()
+
+    mount(tmp_path, "2")
+    await folder.look()
+    assert (len(keys), keys.name(b"one"), keys.name(b"")) == (0, None, None)
+    assert "all requests are refused" in caplog.text
+
+
+def test_at_the_start_the_folder_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, why in (("gone", "No such file"), ("file", "Not a directory")):
+        with pytest.raises(OSError, match=f"the API keys in .*{path} cannot be read: {why}"):
+            keys_in(tmp_path / path)
+
+
+def test_at_the_start_every_file_must_be_readable(tmp_path: Path) -> None:
+    (tmp_path / "ann").symlink_to("ann")  # a link to itself is readable by nobody, root included
+    with pytest.raises(OSError, match="cannot be read: Too many levels"):
+        keys_in(tmp_path)

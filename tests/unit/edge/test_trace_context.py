@@ -1,0 +1,59 @@
+import pytest
+
+from balancer_harness import balancer
+from fake_llama import FakeLlama
+from raw_http import post
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+FIRST = f"00-{TRACE}-{PARENT}-01"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [FIRST, f"00-{TRACE}-{PARENT}-00", f"01-{TRACE}-{PARENT}-01", f"cc-{TRACE}-{PARENT}-01-x"],
+)
+async def test_a_requests_trace_is_passed_on_untouched_and_logged(value: str) -> None:
+    async with FakeLlama() as llama, balancer(llama) as made:
+        await made.ask(post("/completion", b"{}", f"traceparent: {value}", "tracestate: a=1,b=2"))
+
+        assert llama.calls[0].headers["traceparent"] == value
+        assert llama.calls[0].headers["tracestate"] == "a=1,b=2"
+        assert made.lines()[0]["trace"] == TRACE
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "not a trace",
+        FIRST.upper(),
+        FIRST[:-1],
+        FIRST + "-x",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE[:-1]}g-{PARENT}-01",
+        f"01-{TRACE}-{PARENT}-01x",
+    ],
+)
+async def test_what_is_no_trace_is_passed_on_too_but_not_logged(value: str) -> None:
+    async with FakeLlama() as llama, balancer(llama) as made:
+        await made.ask(post("/completion", b"{}", f"Traceparent: {value}"))
+
+        assert llama.calls[0].headers["traceparent"] == value
+        assert made.lines()[0]["trace"] is None
+
+
+async def test_two_traces_are_none() -> None:
+    async with FakeLlama() as llama, balancer(llama) as made:
+        await made.ask(post("/completion", b"{}", *[f"traceparent: {FIRST}"] * 2))
+
+        assert made.lines()[0]["trace"] is None
+
+
+async def test_a_refused_requests_trace_is_logged_too() -> None:
+    async with balancer() as made:
+        await made.ask(post("/nowhere", b"{}", f"traceparent: {FIRST}"))
+
+        assert made.lines()[0]["trace"] == TRACE

@@ -1,0 +1,102 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.scheduling.demand import MeanDemand, PeakDemand, RecentDemand
+
+
+def test_a_short_peak_is_seen_by_who_looks_later() -> None:
+    peak = PeakDemand(window=5)
+    peak.note(9, now=0.0)
+    peak.note(0, now=0.1)
+
+    assert peak.peak(now=5.1) == 9
+    assert peak.peak(now=5.2) == 0
+
+
+def test_a_demand_that_lasts_is_its_own_peak() -> None:
+    peak = PeakDemand(window=5)
+    peak.note(3, now=0)
+
+    assert peak.peak(now=100) == 3
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 4), st.integers(0, 9)), min_size=1, max_size=30),
+    st.floats(0, 8),
+)
+def test_the_peak_is_the_highest_that_held_within_the_window(
+    steps: list[tuple[float, int]], later: float
+) -> None:
+    peak, now = PeakDemand(window=5), 0.0
+    spans = []
+    for pause, demand in steps:
+        now += pause
+        peak.note(demand, now)
+        spans.append((now, demand))
+    now += later
+    ends = [*(start for start, _ in spans[1:]), now]
+    held = [demand for (_, demand), end in zip(spans, ends, strict=True) if end >= now - 5]
+
+    assert peak.peak(now) == max(held, default=0)
+
+
+def test_a_mean_is_over_the_time_that_it_was_noted_and_then_over_its_window() -> None:
+    mean = MeanDemand(window=100)
+    mean.note(4, now=0)
+    mean.note(0, now=50)
+
+    assert mean.mean(now=50) == 4
+    assert mean.mean(now=100) == 2
+    assert mean.mean(now=125) == 1
+    assert mean.mean(now=150) == 0
+
+
+def test_a_process_that_stood_still_goes_by_what_it_knew_last() -> None:
+    recent = RecentDemand()
+    for now in range(600):
+        recent.note(3, now=float(now))
+
+    recent.note(0, now=1800.0)
+
+    assert recent.peak(now=1800.0) == 3
+    assert recent.mean(now=1800.0) == 3
+    assert recent.mean(now=1801.0) > 2.9
+
+
+def test_what_was_never_noted_has_no_mean() -> None:
+    mean = MeanDemand()
+    assert mean.mean(now=9) == 0
+
+    mean.note(3, now=10)
+    assert mean.mean(now=10) == 3
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.integers(0, 9)), min_size=1, max_size=60),
+    st.floats(0, 150),
+    st.booleans(),
+)
+def test_the_mean_is_that_of_the_window(
+    steps: list[tuple[float, int]], later: float, looked_at: bool
+) -> None:
+    mean, now = MeanDemand(window=100, parts=20), 0.0
+    spans = []
+    for pause, demand in steps:
+        now += pause
+        mean.note(demand, now)
+        if looked_at:
+            mean.mean(now)
+        spans.append((now, demand))
+    now += later
+    start = max(spans[0][0], now - 100)
+    ends = [*(begin for begin, _ in spans[1:]), now]
+    area = sum(
+        demand * max(end - max(begin, start), 0)
+        for (begin, demand), end in zip(spans, ends, strict=True)
+    )
+
+    if now > start:
+        # Exact but for the one part of five seconds in which the window begins.
+        assert mean.mean(now) == pytest.approx(area / (now - start), abs=9 * 5 / 100 + 1e-6)
+    assert len(mean._sums) <= 22

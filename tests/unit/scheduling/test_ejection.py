@@ -1,0 +1,13 @@
+import pytest
+
+from slotkeeper.scheduling.ejection import aside_seconds
+
+
+@pytest.mark.parametrize(
+    ("strikes", "seconds"),
+    [(0, 0), (1, 0), (2, 0.5), (3, 1), (4, 2), (7, 16), (8, 30), (9, 30), (10_000, 30)],
+)
+def test_the_time_aside_doubles_from_the_second_failure_on_up_to_a_limit(
+    strikes: int, seconds: float
+) -> None:
+    assert aside_seconds(strikes, 0.5, 30) == seconds

@@ -1,0 +1,129 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.scheduling import Bounds, Dispatcher, Standing
+from slotkeeper.scheduling.fairness import Rounds
+
+Served = tuple[Standing, int]
+"""Whose request it was, and its number in the order of arrival."""
+
+
+class OneSlot:
+    """A slot that comes free when it is told."""
+
+    def __init__(self) -> None:
+        self.made: Dispatcher[Served] = Dispatcher(Bounds(), affinity=None)
+        self.arrivals = 0
+
+    def arrive(self, *standings: Standing) -> None:
+        for standing in standings:
+            self.made.offer((standing, self.arrivals), 0, now=0, standing=standing)
+            self.arrivals += 1
+
+    def serve(self) -> list[Served]:
+        self.made.add("a", 1, now=0)
+        claims = self.made.claims(now=0)
+        for claim in claims:
+            self.made.finish(claim, now=0)
+        self.made.drain("a", now=0)
+        return [claim.ticket.payload for claim in claims]
+
+
+def order(arrivals: list[Standing]) -> list[Served]:
+    """Who gets the slot, where all arrive before it comes free."""
+    slot = OneSlot()
+    slot.arrive(*arrivals)
+    return [served for _ in arrivals for served in slot.serve()]
+
+
+def keys(text: str) -> list[Standing]:
+    return [Standing(key=key) for key in text]
+
+
+def spelled(served: list[Served]) -> str:
+    return "".join(standing.key for standing, _ in served)
+
+
+def test_keys_take_turns() -> None:
+    assert spelled(order(keys("aaaabbc"))) == "abcabaa"
+
+
+def test_one_that_comes_late_waits_for_one_request_of_each_other_key() -> None:
+    assert spelled(order(keys("aaaaaab"))) == "abaaaaa"
+
+
+def test_keys_that_come_anew_all_the_time_hold_nobody_up() -> None:
+    slot, served = OneSlot(), []
+    slot.arrive(*keys("aaa"))
+    for newcomer in keys("bcdefghij"):
+        slot.arrive(newcomer)
+        served += slot.serve()
+
+    assert spelled(served) == "abacdaefg"
+
+
+def test_a_higher_priority_goes_first_whatever_its_key() -> None:
+    arrivals = [Standing(0, "a"), Standing(0, "b"), Standing(2, "a"), Standing(-1, "c")]
+
+    assert [standing.priority for standing, _ in order(arrivals)] == [2, 0, 0, -1]
+
+
+STANDINGS = st.builds(Standing, st.integers(-1, 1), st.sampled_from("abc"))
+
+
+@given(st.lists(STANDINGS | st.none(), max_size=40))
+def test_within_a_priority_and_a_key_the_order_is_that_of_arrival(
+    events: list[Standing | None],
+) -> None:
+    slot, served = OneSlot(), []
+    for standing in events:
+        if standing:
+            slot.arrive(standing)
+        else:
+            served += slot.serve()
+    for _ in events:
+        served += slot.serve()
+
+    assert len(served) == slot.arrivals
+    for standing in {standing for standing, _ in served}:
+        numbers = [number for each, number in served if each == standing]
+        assert numbers == sorted(numbers)
+
+
+@given(st.lists(STANDINGS, max_size=30))
+def test_while_keys_wait_none_gets_two_turns_more_than_another(arrivals: list[Standing]) -> None:
+    served = [standing for standing, _ in order(arrivals)]
+    left = {standing: arrivals.count(standing) for standing in arrivals}
+    turns = dict.fromkeys(left, 0)
+    for standing in served:
+        assert standing.priority == max(each.priority for each, count in left.items() if count)
+        left[standing] -= 1
+        turns[standing] += 1
+        waiting = [
+            turns[each]
+            for each, count in left.items()
+            if count and each.priority == standing.priority
+        ]
+        assert max(waiting, default=0) - min(waiting, default=0) <= 1
+
+
+def test_a_key_that_was_served_early_gets_no_second_turn_for_it() -> None:
+    rounds, early, other = Rounds(), Standing(key="early"), Standing(key="other")
+    for _ in range(3):
+        rounds.enter(early, rounds.next(early))
+        rounds.leave(early, served=True)
+
+    assert (rounds.next(early), rounds.next(other)) == (4, 1)
+    rounds.serve(other, 3)
+    assert (rounds.next(early), rounds.next(other)) == (4, 4)
+    assert rounds._keys == {}
+
+
+@given(st.lists(STANDINGS, max_size=30))
+def test_nothing_is_kept_of_keys_that_do_not_wait(arrivals: list[Standing]) -> None:
+    made: Dispatcher[int] = Dispatcher(Bounds())
+    tickets = [made.offer(0, 0, now=0, standing=standing) for standing in arrivals]
+    for ticket in tickets:
+        made.withdraw(ticket)
+
+    assert not made.queue._rounds._keys
