@@ -17,7 +17,7 @@ from slotkeeper.balancer.responses import Model
 from slotkeeper.balancer.upstream.replicas import Patience
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import Keys
-from slotkeeper.scheduling import Affinity, Bounds, Dispatcher
+from slotkeeper.scheduling import Affinity, QueueLimits, Dispatcher
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.server import Server
 from wait_until import until
@@ -71,7 +71,7 @@ class Balancer:
 
     async def at_rest(self) -> None:
         """Nothing is waiting and no slot is held."""
-        await until(lambda: not self.proxy.active and self.dispatcher.busy == 0)
+        await until(lambda: not self.proxy.active and self.dispatcher.busy_slots == 0)
 
     def lines(self) -> list[dict[str, Any]]:
         """The access log."""
@@ -88,7 +88,7 @@ class Balancer:
 async def balancer(
     *replicas: FakeLlama,
     slots: int | None = None,
-    bounds: Bounds | None = None,
+    bounds: QueueLimits | None = None,
     affinity: Affinity | None = WARM,
     max_priority: int = 0,
     rules: Rules | None = None,
@@ -100,7 +100,7 @@ async def balancer(
     """A balancer whose replicas, those that are not loading, have joined."""
     loop = asyncio.get_running_loop()
     log = io.StringIO()
-    dispatcher: Dispatcher[Any] = Dispatcher(bounds or Bounds(), affinity)
+    dispatcher: Dispatcher[Any] = Dispatcher(bounds or QueueLimits(), affinity)
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
@@ -120,7 +120,7 @@ async def balancer(
     proxy.change({replica.name: True for replica in replicas})
     well = sum(not replica.loading for replica in replicas)
     try:
-        await until(lambda: sum(1 for _ in dispatcher.accepting()) == well)
+        await until(lambda: sum(1 for _ in dispatcher.ready_replicas()) == well)
         async with asyncio.timeout(20):
             yield made
     finally:

@@ -168,7 +168,7 @@ class Family:
         """A balancer starts, and leads with all replicas."""
         member = await self.add(name)
         await until(lambda: member.leads)
-        accepting = member.made.dispatcher.accepting
+        accepting = member.made.dispatcher.ready_replicas
         await until(lambda: sum(1 for _ in accepting()) == len(self.replicas))
         return member
 

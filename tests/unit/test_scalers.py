@@ -15,7 +15,7 @@ from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.scaling.sample import LATCH_SECONDS
-from slotkeeper.scheduling import Bounds, Dispatcher
+from slotkeeper.scheduling import QueueLimits, Dispatcher
 
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scalers.md").read_text(), re.DOTALL)
 MONITOR, RULES = map(yaml.safe_load, BLOCKS)
@@ -57,7 +57,7 @@ async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> Non
 
 
 def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:
-    dispatcher: Dispatcher[Any] = Dispatcher(Bounds())
+    dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
     text = Metrics(dispatcher).text().decode()
     series = set(re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE))
     [rule] = RULES["externalRules"]

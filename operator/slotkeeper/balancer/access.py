@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from slotkeeper.balancer import responses
 from slotkeeper.edge.api_keys import Keys
 from slotkeeper.edge.routes import PASSED_ON, Route, public, route
-from slotkeeper.scheduling import Standing
+from slotkeeper.scheduling import FlowKey
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.message import Request
 
@@ -69,12 +69,12 @@ class Callers:
         """What happens with the request. Raises Refusal with 404 or 405."""
         return route(request.method, request.path, self._rules.routes)
 
-    def standing(self, request: Request, name: str | None = None) -> Standing:
+    def standing(self, request: Request, name: str | None = None) -> FlowKey:
         """The priority of a request with the API key `name`, and the key whose turns it takes.
 
         Raises Refusal where the priority is no integer.
         """
-        return Standing(self._priority(request, name), name or self._key(request))
+        return FlowKey(self._priority(request, name), name or self._key(request))
 
     def _priority(self, request: Request, name: str | None) -> int:
         most = self._rules.max_priority

@@ -11,7 +11,7 @@ from typing_extensions import override
 from slotkeeper.edge.counters import Counter, Counters, Histogram
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.scheduling import Dispatcher
-from slotkeeper.scheduling.ejection import Fault
+from slotkeeper.scheduling.ejection import UpstreamFailure
 
 _PREFIX = "slotkeeper_balancer"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -62,7 +62,7 @@ class Metrics:
             f"{_PREFIX}_replicas_set_aside",
             "Replicas that failed, by how.",
             "reason",
-            [fault.value for fault in Fault],
+            [fault.value for fault in UpstreamFailure],
         )
         self._tallies.append(self.set_aside)
         self.let_go_timeouts = self._counter(
@@ -132,12 +132,12 @@ class _Gauges(Collector):
         total = GaugeMetricFamily(f"{_PREFIX}_slots_total", "Slots.", labels=["replica"])
         busy = GaugeMetricFamily(f"{_PREFIX}_slots_busy", "Slots held.", labels=["replica"])
         for replica in dispatcher.replicas.values():
-            total.add_metric([replica.name], replica.slots if replica.accepting else replica.held)
-            busy.add_metric([replica.name], replica.held)
+            total.add_metric([replica.name], replica.slots if replica.ready else replica.busy)
+            busy.add_metric([replica.name], replica.busy)
         yield total
         yield busy
-        yield _gauge("waiting", "Requests without a slot.", dispatcher.waiting)
-        yield _gauge("waiting_bytes", "Bodies of waiting requests.", dispatcher.waiting_bytes)
+        yield _gauge("waiting", "Requests without a slot.", dispatcher.queued)
+        yield _gauge("waiting_bytes", "Bodies of waiting requests.", dispatcher.queued_bytes)
         obstacle = GaugeMetricFamily(
             f"{_PREFIX}_obstacle",
             "1 while there is no replica, for what keeps them from starting.",
@@ -147,7 +147,7 @@ class _Gauges(Collector):
             obstacle.add_metric([dispatcher.obstacle.reason], 1)
         yield obstacle
         yield _gauge(
-            "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.accepting())
+            "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.ready_replicas())
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slotkeeper.balancer.access import Rules
 from slotkeeper.edge.routes import PASSED_ON
-from slotkeeper.scheduling import Affinity, Bounds
+from slotkeeper.scheduling import Affinity, QueueLimits
 from slotkeeper.wire.limits import Limits
 
 Address = tuple[str, int]
@@ -27,7 +27,7 @@ class Options:
     advertise: str
     slots: int | None
     model: str
-    bounds: Bounds
+    bounds: QueueLimits
     affinity: Affinity | None
     api_keys: Path | None
     rules: Rules
@@ -50,11 +50,11 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("--identity and --advertise are of no use without --lease")
     if given.key_max_priority and not given.api_keys:
         parser.error("--key-max-priority needs --api-keys")
-    bounds = Bounds(
-        max_waiting=given.max_waiting,
-        max_waiting_bytes=given.max_waiting_mib * MIB,
+    bounds = QueueLimits(
+        max_queued=given.max_waiting,
+        max_queued_bytes=given.max_waiting_mib * MIB,
         max_wait=given.max_wait,
-        max_wait_no_replica=given.max_wait_no_replica,
+        max_wait_cold_start=given.max_wait_no_replica,
     )
     return Options(
         listen=given.listen,
@@ -75,7 +75,7 @@ def parse(argv: Sequence[str]) -> Options:
             frozenset(given.route or PASSED_ON),
         ),
         heartbeat_seconds=given.heartbeat_seconds,
-        limits=_limits(given.max_body_mib * MIB, bounds.max_waiting_bytes),
+        limits=_limits(given.max_body_mib * MIB, bounds.max_queued_bytes),
         linger_seconds=given.linger_seconds,
         drain_seconds=given.drain_seconds,
         access_log=given.access_log,
@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-line-wait",
         type=_seconds,
-        default=Affinity().max_line_wait,
+        default=Affinity().max_affinity_wait,
         metavar="SECONDS",
         help="how long a request waits for a replica that knows its prompt while others are free",
     )

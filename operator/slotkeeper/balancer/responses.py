@@ -45,7 +45,7 @@ def own(
 
 def health(dispatcher: Dispatcher[Any]) -> Answer:
     """200 where a replica has slots, else llama-server's 503 while it loads."""
-    if dispatcher.usable:
+    if dispatcher.has_replica:
         return json_answer(200, {"status": "ok"})
     error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
     return json_answer(503, {"error": error})
@@ -69,9 +69,9 @@ def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Answer:
     """
     listed: list[Json] = []
     for replica in dispatcher.replicas.values():
-        count = max(replica.slots, replica.held) if replica.accepting else replica.held
+        count = max(replica.slots, replica.busy) if replica.ready else replica.busy
         for number in range(count):
-            slot: Json = {"id": len(listed), "is_processing": number < replica.held}
+            slot: Json = {"id": len(listed), "is_processing": number < replica.busy}
             if context := contexts.get(replica.name):
                 slot["n_ctx"] = context
             listed.append(slot)
@@ -85,7 +85,7 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     return json_answer(
         200,
         {
-            "total_slots": dispatcher.total,
+            "total_slots": dispatcher.total_slots,
             "default_generation_settings": settings,
             "model_alias": model.name,
         },
@@ -97,8 +97,8 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
     known = (
         ("counter", "prompt_tokens_total", "Tokens of prompts that were computed.", tokens.prompt),
         ("counter", "tokens_predicted_total", "Tokens that were generated.", tokens.generated),
-        ("gauge", "requests_processing", "Slots with a request on them.", dispatcher.busy),
-        ("gauge", "requests_deferred", "Requests without a slot.", dispatcher.waiting),
+        ("gauge", "requests_processing", "Slots with a request on them.", dispatcher.busy_slots),
+        ("gauge", "requests_deferred", "Requests without a slot.", dispatcher.queued),
     )
     text = "".join(
         f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
@@ -114,18 +114,18 @@ def autoscaling(
 
     What a balancer that does not lead still has on replicas, the one that does counts as well.
     """
-    busy = dispatcher.busy if leads else 0
-    waiting = dispatcher.waiting
-    seconds = dispatcher.turnover.slot_seconds(now)
+    busy = dispatcher.busy_slots if leads else 0
+    waiting = dispatcher.queued
+    seconds = dispatcher.service_times.mean_service_seconds(now)
     return json_answer(
         200,
         {
             "leads": leads,
-            "slots": {"total": dispatcher.total, "busy": busy},
+            "slots": {"total": dispatcher.total_slots, "busy": busy},
             "waiting": waiting,
-            "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
-            "replicas": sum(1 for _ in dispatcher.accepting()),
-            "busyByReplica": dispatcher.held() if leads else {},
+            "oldestWaitSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
+            "replicas": sum(1 for _ in dispatcher.ready_replicas()),
+            "busyByReplica": dispatcher.busy_by_replica() if leads else {},
             "demand": busy + waiting,
             "peakDemand": max(demand.peak(now), busy + waiting),
             "meanDemand": round(demand.mean(now), 3),
@@ -144,7 +144,7 @@ def queue_full(message: str, retry_after: float) -> Refusal:
 def waited_too_long(dispatcher: Dispatcher[Any], now: float) -> Refusal:
     """503: the time in the queue is over, or it is of no use to wait in it."""
     obstacle = dispatcher.obstacle
-    if dispatcher.usable:
+    if dispatcher.has_replica:
         code = "no_free_slot"
         message = "no slot came free in the time allowed"
     elif obstacle and obstacle.lasting:

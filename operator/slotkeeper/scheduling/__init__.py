@@ -1,28 +1,34 @@
 """Who gets which slot, and when. Pure: time is an argument, the network is elsewhere."""
 
 from slotkeeper.scheduling.affinity import Affinity
-from slotkeeper.scheduling.availability import Bounds
+from slotkeeper.scheduling.availability import QueueLimits
 from slotkeeper.scheduling.demand import RecentDemand
 from slotkeeper.scheduling.dispatcher import Dispatcher, QueueFull
-from slotkeeper.scheduling.prefix_index import LOOKED_AT, Ladder, ladder
+from slotkeeper.scheduling.prefix_index import SCANNED_BYTES, PrefixHashes, prefix_hashes
 from slotkeeper.scheduling.replica import Replica
-from slotkeeper.scheduling.reservation import Claim, Held, Inherited, Standing, Ticket
-from slotkeeper.scheduling.slot_release import Look
+from slotkeeper.scheduling.reservation import (
+    SlotReservation,
+    SlotHold,
+    AdoptedSlot,
+    FlowKey,
+    QueuedRequest,
+)
+from slotkeeper.scheduling.slot_release import SlotProbe
 
 __all__ = [
-    "LOOKED_AT",
+    "SCANNED_BYTES",
     "Affinity",
-    "Bounds",
-    "Claim",
+    "QueueLimits",
+    "SlotReservation",
     "Dispatcher",
-    "Held",
-    "Inherited",
-    "Ladder",
-    "Look",
+    "SlotHold",
+    "AdoptedSlot",
+    "PrefixHashes",
+    "SlotProbe",
     "QueueFull",
     "RecentDemand",
     "Replica",
-    "Standing",
-    "Ticket",
-    "ladder",
+    "FlowKey",
+    "QueuedRequest",
+    "prefix_hashes",
 ]

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from slotkeeper.scheduling.time_weighted_sum import Integral
+from slotkeeper.scheduling.time_weighted_sum import TimeWeightedSum
 
 
 class PeakDemand:
@@ -13,7 +13,7 @@ class PeakDemand:
         self._peaks: deque[tuple[float, int]] = deque()  # (until when it held, demand), falling
         self._current = 0
 
-    def note(self, demand: int, now: float) -> None:
+    def record(self, demand: int, now: float) -> None:
         """From `now` on the demand is `demand`."""
         ended = self._current
         self._current = demand
@@ -44,18 +44,18 @@ class MeanDemand:
         self._window = window
         self._part = window / parts
         self._sums: deque[tuple[float, float]] = deque()  # (at, demand times seconds until then)
-        self._demand = Integral()
+        self._demand = TimeWeightedSum()
 
-    def note(self, demand: int, now: float) -> None:
+    def record(self, demand: int, now: float) -> None:
         """From `now` on the demand is `demand`."""
-        self._pass(now)
-        self._demand.note(demand, now)
+        self._advance(now)
+        self._demand.set(demand, now)
 
     def mean(self, now: float) -> float:
         """The mean within the window that ends `now`; 0 where none was ever noted."""
         if not self._sums:
             return 0.0
-        total = self._pass(now)
+        total = self._advance(now)
         (start, before) = self._sums[0]
         start_of_window = now - self._window
         if start < start_of_window:
@@ -65,8 +65,8 @@ class MeanDemand:
             start = start_of_window
         return (total - before) / (now - start) if now > start else float(self._demand.value)
 
-    def _pass(self, now: float) -> float:
-        total = self._demand.until(now)
+    def _advance(self, now: float) -> float:
+        total = self._demand.total(now)
         if not self._sums or now - self._sums[-1][0] >= self._part:
             self._sums.append((now, total))
         while len(self._sums) > 1 and self._sums[1][0] <= now - self._window:
@@ -81,10 +81,10 @@ class RecentDemand:
         self._peak = PeakDemand()
         self._mean = MeanDemand()
 
-    def note(self, demand: int, now: float) -> None:
+    def record(self, demand: int, now: float) -> None:
         """From `now` on the demand is `demand`."""
-        self._peak.note(demand, now)
-        self._mean.note(demand, now)
+        self._peak.record(demand, now)
+        self._mean.record(demand, now)
 
     def peak(self, now: float) -> int:
         """The highest within the last five seconds."""

@@ -4,13 +4,20 @@ from collections.abc import Iterator
 from typing import Generic
 
 from slotkeeper.api.blocker import Obstacle
-from slotkeeper.scheduling.affinity import Affinity, Matcher
-from slotkeeper.scheduling.availability import Bounds, Outlook
-from slotkeeper.scheduling.prefix_index import Ladder
-from slotkeeper.scheduling.queue import Queue
+from slotkeeper.scheduling.affinity import Affinity, AffinityScheduler
+from slotkeeper.scheduling.availability import QueueLimits, Availability
+from slotkeeper.scheduling.prefix_index import PrefixHashes
+from slotkeeper.scheduling.queue import RequestQueue
 from slotkeeper.scheduling.replica import Replica
-from slotkeeper.scheduling.reservation import Claim, Held, Inherited, Standing, T, Ticket
-from slotkeeper.scheduling.service_times import Arrivals, Turnover
+from slotkeeper.scheduling.reservation import (
+    SlotReservation,
+    SlotHold,
+    AdoptedSlot,
+    FlowKey,
+    T,
+    QueuedRequest,
+)
+from slotkeeper.scheduling.service_times import Arrivals, ServiceTimes
 
 
 class QueueFull(Exception):  # noqa: N818 (a bound that holds is no error)
@@ -18,7 +25,7 @@ class QueueFull(Exception):  # noqa: N818 (a bound that holds is no error)
 
 
 _AFFINITY = Affinity()
-_STANDING = Standing()
+_STANDING = FlowKey()
 
 
 class Dispatcher(Generic[T]):
@@ -32,98 +39,98 @@ class Dispatcher(Generic[T]):
     overtaken (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
     """
 
-    def __init__(self, bounds: Bounds, affinity: Affinity | None = _AFFINITY) -> None:
-        self.bounds = bounds
+    def __init__(self, bounds: QueueLimits, affinity: Affinity | None = _AFFINITY) -> None:
+        self.limits = bounds
         self.affinity = affinity
         self.replicas: dict[str, Replica] = {}
-        self.queue: Queue[T] = Queue(affinity.max_overtaken if affinity else 0)
-        self.matcher = Matcher(self.queue, affinity)
+        self.queue: RequestQueue[T] = RequestQueue(affinity.max_bypass if affinity else 0)
+        self.affinity_scheduler = AffinityScheduler(self.queue, affinity)
         self.arrivals = Arrivals()
-        self.turnover = Turnover()
-        self._claims = self._busy = 0
-        self._outlook = Outlook()
+        self.service_times = ServiceTimes()
+        self._dispatched = self._busy = 0
+        self._availability = Availability()
 
     # Requests.
 
-    def offer(
+    def enqueue(
         self,
         payload: T,
         size: int,
         now: float,
         *,
-        prompt: Ladder = (),
-        standing: Standing = _STANDING,
+        prompt: PrefixHashes = (),
+        standing: FlowKey = _STANDING,
         bounded: bool = True,
-    ) -> Ticket[T]:
+    ) -> QueuedRequest[T]:
         """A place in the queue, for a body of `size` bytes. Raises QueueFull.
 
         The bounds are for those who wait: not for one that a free slot awaits, or (not `bounded`)
         another balancer.
         """
         full = self._full(size) if bounded else None
-        if full and (self.queue.head or not any(each.free for each in self.accepting())):
+        if full and (self.queue.head or not any(each.free for each in self.ready_replicas())):
             raise QueueFull(full)  # rather any free slot than no place in a line
-        ticket = Ticket(payload, size, now, self.queue.rank(standing), standing, prompt)
-        self.queue.put(ticket)
-        self.arrivals.note(now)
+        ticket = QueuedRequest(payload, size, now, self.queue.rank(standing), standing, prompt)
+        self.queue.enqueue(ticket)
+        self.arrivals.record(now)
         if prompt and not full:
-            self.matcher.line_up(ticket, list(self.accepting()), now)
+            self.affinity_scheduler.join_affinity_queue(ticket, list(self.ready_replicas()), now)
         return ticket
 
-    def claims(self, now: float) -> list[Claim[T]]:
+    def dispatch(self, now: float) -> list[SlotReservation[T]]:
         """Give free slots to those that are next."""
         if not len(self.queue):
             return []
         if self.affinity:
-            self.queue.leave_lines(now - self.affinity.max_line_wait)
-        claims: list[Claim[T]] = []
+            self.queue.expire_affinity(now - self.affinity.max_affinity_wait)
+        claims: list[SlotReservation[T]] = []
         while len(self.queue):
-            match = self.matcher.match(
+            match = self.affinity_scheduler.match(
                 [
                     each
                     for each in self.replicas.values()
                     # As Replica.free says, but this is asked of all of them for each request.
-                    if each.accepting and each.slots > len(each.claims)
+                    if each.ready and each.slots > len(each.holds)
                 ]
             )
             if match is None:
                 break
             ticket, replica = match
-            self.queue.take(ticket)
-            ticket.tries += 1
-            hit = self.matcher.claimed(ticket, replica)
-            claim = Claim(replica, now, ticket=ticket, hit=hit)
-            self._claims += 1
-            replica.last_claim = self._claims
-            replica.claims.add(claim)
+            self.queue.dequeue(ticket)
+            ticket.attempts += 1
+            hit = self.affinity_scheduler.record_prefix(ticket, replica)
+            claim = SlotReservation(replica, now, queued=ticket, prefix_hit=hit)
+            self._dispatched += 1
+            replica.last_dispatch = self._dispatched
+            replica.holds.add(claim)
             self._busy += 1
-            self.turnover.take(now)
+            self.service_times.started(now)
             claims.append(claim)
-        self.matcher.line_up_window(self.replicas, now)
+        self.affinity_scheduler.join_from_window(self.replicas, now)
         return claims
 
-    def withdraw(self, ticket: Ticket[T]) -> bool:
+    def cancel(self, ticket: QueuedRequest[T]) -> bool:
         """The client gave up; whether the request was waiting."""
         if ticket not in self.queue:
             return False
-        self.queue.leave(ticket)
+        self.queue.cancel(ticket)
         return True
 
-    def requeue(self, ticket: Ticket[T]) -> None:
+    def requeue(self, ticket: QueuedRequest[T]) -> None:
         """Back to where its arrival places it, ahead of all that came later.
 
         Whoever was let in once is not refused now: the bounds are for arrivals.
         """
-        self.queue.put(ticket)
+        self.queue.enqueue(ticket)
 
-    def expired(self, now: float) -> list[Ticket[T]]:
+    def expired(self, now: float) -> list[QueuedRequest[T]]:
         """Take out those that have waited too long."""
-        tickets: list[Ticket[T]] = []
+        tickets: list[QueuedRequest[T]] = []
         while ticket := self.queue.oldest:
             deadline = self.next_deadline()
             if deadline is None or deadline > now:
                 break
-            self.queue.leave(ticket)
+            self.queue.cancel(ticket)
             tickets.append(ticket)
         return tickets
 
@@ -133,50 +140,50 @@ class Dispatcher(Generic[T]):
         That is always the oldest.
         """
         ticket = self.queue.oldest
-        return None if ticket is None else self._outlook.deadline(ticket.arrived, self.bounds)
+        return None if ticket is None else self._availability.deadline(ticket.arrived, self.limits)
 
-    def next_call(self) -> float | None:
+    def next_wakeup(self) -> float | None:
         """When to call `expired` and `claims` even if nothing happens; None: never."""
         deadline = self.next_deadline()
-        since = self.queue.lined_since
+        since = self.queue.oldest_affinity_since
         if deadline is None or since is None or self.affinity is None:
             return deadline
-        return min(deadline, since + self.affinity.max_line_wait)
+        return min(deadline, since + self.affinity.max_affinity_wait)
 
-    def hand_over(self) -> list[Ticket[T]]:
+    def take_all(self) -> list[QueuedRequest[T]]:
         """Take out all that wait, in order: another balancer gives them their slots."""
         tickets = list(self.queue)
         for ticket in tickets:
-            self.queue.leave(ticket)
+            self.queue.cancel(ticket)
         return tickets
 
     # Slots.
 
-    def finish(self, claim: Held, now: float) -> None:
+    def release(self, claim: SlotHold, now: float) -> None:
         """The slot is free. A claim that is over already stays so."""
-        if claim.over:
+        if claim.released:
             return
-        claim.over = True
+        claim.released = True
         replica = claim.replica
-        replica.claims.remove(claim)
+        replica.holds.remove(claim)
         self._busy -= 1
-        if isinstance(claim, Claim):
-            self.turnover.give_back(now)
-        if replica.gone and not replica.claims:
+        if isinstance(claim, SlotReservation):
+            self.service_times.ended(now)
+        if replica.removed and not replica.holds:
             self.replicas.pop(replica.name, None)
 
-    def abandon(self, claim: Claim[T], now: float) -> None:
+    def abort(self, claim: SlotReservation[T], now: float) -> None:
         """The request is over, its slot is not free before llama-server has let go of it."""
-        if claim.abandoned_at is None:
-            claim.abandoned_at = now
+        if claim.aborted_at is None:
+            claim.aborted_at = now
 
-    def inherit(self, name: str, count: int, now: float) -> None:
+    def adopt(self, name: str, count: int, now: float) -> None:
         """So many slots of a replica are held by requests that did not come through here.
 
         They are of a balancer that was here before, or of whoever goes past this one.
         """
         replica = self.replicas[name]
-        replica.claims.update(Inherited(replica, now, abandoned_at=now) for _ in range(count))
+        replica.holds.update(AdoptedSlot(replica, now, aborted_at=now) for _ in range(count))
         self._busy += count
 
     # Replicas.
@@ -185,11 +192,11 @@ class Dispatcher(Generic[T]):
         """A replica may be used with `slots` slots; also one that is known, drained or leaving."""
         replica = self.replicas.setdefault(name, Replica(name, slots))
         replica.slots = slots
-        replica.accepting = True
-        replica.gone = False
+        replica.ready = True
+        replica.removed = False
         # A line that was short enough for its slots may not be so any more.
-        self.queue.dissolve(name)
-        self._note_usable(now)
+        self.queue.disband_affinity(name)
+        self._update_availability(now)
         return replica
 
     def drain(self, name: str, now: float) -> None:
@@ -199,71 +206,71 @@ class Dispatcher(Generic[T]):
         """
         if name in self.replicas:
             replica = self.replicas[name]
-            replica.accepting = False
-            for claim in [each for each in replica.claims if isinstance(each, Inherited)]:
-                self.finish(claim, now)
-            self.queue.dissolve(name)
+            replica.ready = False
+            for claim in [each for each in replica.holds if isinstance(each, AdoptedSlot)]:
+                self.release(claim, now)
+            self.queue.disband_affinity(name)
             # Should it come back, then maybe as a new process.
-            self.matcher.prefixes.forget(name)
-            self._note_usable(now)
+            self.affinity_scheduler.prefixes.forget(name)
+            self._update_availability(now)
 
     def remove(self, name: str, now: float) -> None:
         """A replica leaves for good. What it has goes on, and keeps its slots till then."""
         self.drain(name, now)
         replica = self.replicas.get(name)
-        if replica and not replica.claims:
+        if replica and not replica.holds:
             del self.replicas[name]
         elif replica:
-            replica.gone = True
+            replica.removed = True
 
-    def hinder(self, obstacle: Obstacle | None, now: float) -> None:
+    def set_blocked(self, obstacle: Obstacle | None, now: float) -> None:
         """This keeps replicas from starting, as far as anybody knows; None: nothing does."""
-        self._outlook.hinder(obstacle, now)
+        self._availability.set_blocked(obstacle, now)
 
     # Numbers.
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Requests without a slot."""
         return len(self.queue)
 
     @property
-    def waiting_bytes(self) -> int:
+    def queued_bytes(self) -> int:
         """Their bodies together."""
         return self.queue.bytes
 
     @property
-    def busy(self) -> int:
+    def busy_slots(self) -> int:
         """Slots that are held."""
         return self._busy
 
     @property
-    def total(self) -> int:
+    def total_slots(self) -> int:
         """Slots there are: of accepting replicas, and those still held on others."""
         return sum(
-            max(replica.slots, replica.held) if replica.accepting else replica.held
+            max(replica.slots, replica.busy) if replica.ready else replica.busy
             for replica in self.replicas.values()
         )
 
     @property
-    def usable(self) -> bool:
+    def has_replica(self) -> bool:
         """There is a replica that takes requests."""
-        return self._outlook.usable
+        return self._availability.has_replica
 
     @property
     def obstacle(self) -> Obstacle | None:
         """What keeps replicas from starting, where there is none and something is known to."""
-        return None if self.usable else self._outlook.obstacle
+        return None if self.has_replica else self._availability.obstacle
 
-    def held(self) -> dict[str, int]:
+    def busy_by_replica(self) -> dict[str, int]:
         """Held slots by replica, of those that have any."""
-        return {name: replica.held for name, replica in self.replicas.items() if replica.held}
+        return {name: replica.busy for name, replica in self.replicas.items() if replica.busy}
 
-    def accepting(self) -> Iterator[Replica]:
+    def ready_replicas(self) -> Iterator[Replica]:
         """The replicas that take requests."""
-        return (replica for replica in self.replicas.values() if replica.accepting)
+        return (replica for replica in self.replicas.values() if replica.ready)
 
-    def oldest_wait(self, now: float) -> float:
+    def oldest_queued_seconds(self, now: float) -> float:
         """Seconds that the oldest has waited; 0 where nobody waits."""
         oldest = self.queue.oldest
         return now - oldest.arrived if oldest else 0.0
@@ -274,20 +281,20 @@ class Dispatcher(Generic[T]):
         As many slots must come free as requests wait, at the pace of late; at most the longest
         that anyone waits here.
         """
-        if not self.usable:
-            return self._outlook.retry_after
-        needed = self.turnover.seconds_for(self.waiting + 1, now) or 1.0
-        return min(max(1.0, needed), self.bounds.max_wait_no_replica)
+        if not self.has_replica:
+            return self._availability.retry_after
+        needed = self.service_times.time_for(self.queued + 1, now) or 1.0
+        return min(max(1.0, needed), self.limits.max_wait_cold_start)
 
     def _full(self, size: int) -> str | None:
-        bounds = self.bounds
+        bounds = self.limits
         queue = self.queue
-        if len(queue) >= bounds.max_waiting:
-            return f"{bounds.max_waiting} requests are waiting already"
-        if queue.bytes + size > bounds.max_waiting_bytes:
+        if len(queue) >= bounds.max_queued:
+            return f"{bounds.max_queued} requests are waiting already"
+        if queue.bytes + size > bounds.max_queued_bytes:
             return f"{queue.bytes} bytes of requests are waiting already"
         return None
 
-    def _note_usable(self, now: float) -> None:
-        usable = any(r.accepting and r.slots > 0 for r in self.replicas.values())
-        self._outlook.note_usable(usable, now)
+    def _update_availability(self, now: float) -> None:
+        usable = any(r.ready and r.slots > 0 for r in self.replicas.values())
+        self._availability.set_has_replica(usable, now)

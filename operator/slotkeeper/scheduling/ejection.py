@@ -3,25 +3,25 @@
 from enum import Enum
 
 
-class Fault(Enum):
+class UpstreamFailure(Enum):
     """Why a replica was set aside; the values are the metric's label."""
 
     REFUSED = "refused"
     """It takes no connection."""
     RESET = "reset"
     """It broke off an answer, or the connection before one."""
-    GARBAGE = "garbage"
+    PROTOCOL_ERROR = "garbage"
     """What it said is no HTTP."""
     STALLED = "stalled"
     """Nothing came from it for long, and its /health did not answer either."""
 
     @property
-    def denies_health(self) -> bool:
+    def outlasts_health_check(self) -> bool:
         """Its /health may be well all the same, and is no reason to trust it again at once."""
-        return self in {Fault.RESET, Fault.GARBAGE}
+        return self in {UpstreamFailure.RESET, UpstreamFailure.PROTOCOL_ERROR}
 
 
-def aside_seconds(strikes: int, first: float, last: float) -> float:
+def ejection_seconds(strikes: int, first: float, last: float) -> float:
     """How long a replica is left alone before it is asked for its /health again.
 
     | strikes | seconds |

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from slotkeeper.scheduling.reservation import Standing
+from slotkeeper.scheduling.reservation import FlowKey
 
 
-class Rounds:
+class RoundRobin:
     """Round robin within a priority: each key has one request a round.
 
     A request belongs to the round after the one that is being served, or after its key's last,
@@ -19,50 +19,50 @@ class Rounds:
 
     def __init__(self) -> None:
         self._serving: dict[int, int] = {}  # priority -> round
-        self._keys: dict[Standing, _Turns] = {}
-        self._early: set[Standing] = set()  # keys that do not wait and are known nevertheless
+        self._keys: dict[FlowKey, _KeyState] = {}
+        self._served_ahead: set[FlowKey] = set()  # keys that do not wait and are known nevertheless
 
-    def next(self, standing: Standing) -> int:
+    def next(self, standing: FlowKey) -> int:
         """The round of a request that arrives."""
         serving = self._serving.get(standing.priority, 0)
         turns = self._keys.get(standing)
         return max(serving, turns.last) + 1 if turns else serving + 1
 
-    def enter(self, standing: Standing, round_: int) -> None:
+    def enqueue(self, standing: FlowKey, round_: int) -> None:
         """A request of that round waits."""
         turns = self._keys.get(standing)
         if turns is None:
-            self._keys[standing] = _Turns(round_, 1)
+            self._keys[standing] = _KeyState(round_, 1)
             return
         turns.last = max(turns.last, round_)
         turns.count += 1
-        self._early.discard(standing)
+        self._served_ahead.discard(standing)
 
-    def leave(self, standing: Standing, *, served: bool) -> None:
+    def leave(self, standing: FlowKey, *, served: bool) -> None:
         """A request waits no more."""
         turns = self._keys[standing]
         turns.count -= 1
         if turns.count:
             return
         if served and turns.last > self._serving.get(standing.priority, 0):
-            self._early.add(standing)
+            self._served_ahead.add(standing)
         else:
             del self._keys[standing]
 
-    def serve(self, standing: Standing, round_: int) -> None:
+    def start_round(self, standing: FlowKey, round_: int) -> None:
         """The first that waited gets its slot: its round is being served."""
         priority = standing.priority
         if round_ <= self._serving.get(priority, 0):
             return
         self._serving[priority] = round_
-        for early in list(self._early):
+        for early in list(self._served_ahead):
             if early.priority == priority and self._keys[early].last <= round_:
-                self._early.remove(early)
+                self._served_ahead.remove(early)
                 del self._keys[early]
 
 
 @dataclass(slots=True)
-class _Turns:
+class _KeyState:
     last: int
     """The round of a key's last request."""
     count: int

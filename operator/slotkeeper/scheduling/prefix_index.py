@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-Ladder = tuple[int, ...]
+PrefixHashes = tuple[int, ...]
 """A hash of each beginning of a prompt, the shortest first; the size is in the hash."""
 
-RUNGS = tuple(1024 << step for step in range(7))
+PREFIX_SIZES = tuple(1024 << step for step in range(7))
 """Bytes, 1 KiB to 64 KiB. Shorter prompts are computed in no time, and what two prompts share
 beyond 64 KiB they have mostly been sharing since before it. Doubling, since two conversations with
 the same system prompt differ only from its end on, and a rung must fall between there and here."""
@@ -22,7 +22,7 @@ the same system prompt differ only from its end on, and a rung must fall between
 _SEARCHED = 256 * 1024
 """Where the prompt must begin, so that the look at a body of megabytes takes microseconds."""
 
-LOOKED_AT = _SEARCHED + RUNGS[-1]
+SCANNED_BYTES = _SEARCHED + PREFIX_SIZES[-1]
 """Bytes at a body's beginning that `ladder` looks at; it may be called with no more."""
 
 # Inside of a JSON string each quote has a backslash before it, so that no text that a client
@@ -30,7 +30,7 @@ LOOKED_AT = _SEARCHED + RUNGS[-1]
 _PROMPT = re.compile(rb'"(?:messages|prompt|input|input_prefix)"[ \t\r\n]*:[ \t\r\n]*')
 
 
-def ladder(body: bytes) -> Ladder:
+def prefix_hashes(body: bytes) -> PrefixHashes:
     """The hashes of the prompt's beginnings, for a request's JSON `body`; () where it is short.
 
     The prompt is what follows the first key that may hold one. Found by search and not by
@@ -38,7 +38,7 @@ def ladder(body: bytes) -> Ladder:
     and 85 with blake2b, where a whole request costs 32. Who makes two prompts collide has
     misled the guess about his own request.
     """
-    if len(body) < RUNGS[0]:
+    if len(body) < PREFIX_SIZES[0]:
         return ()
     key = _PROMPT.search(body, 0, _SEARCHED)
     if key is None:
@@ -46,7 +46,7 @@ def ladder(body: bytes) -> Ladder:
     prompt = memoryview(body)[key.end() :]
     hashes: list[int] = []
     crc = begin = 0
-    for end in RUNGS:
+    for end in PREFIX_SIZES:
         if len(prompt) < end:
             break
         crc = zlib.crc32(prompt[begin:end], crc)
@@ -55,14 +55,16 @@ def ladder(body: bytes) -> Ladder:
     return tuple(hashes)
 
 
-class Prefixes:
+class PrefixIndex:
     """What each replica's cache is taken to hold: the last prompts that were sent to it."""
 
     def __init__(self) -> None:
         self._holders: dict[int, dict[str, int]] = {}  # hash -> replica -> its prompts with it
-        self._prompts: dict[str, OrderedDict[int, Ladder]] = {}  # by their last hash, oldest first
+        self._prompts: dict[
+            str, OrderedDict[int, PrefixHashes]
+        ] = {}  # by their last hash, oldest first
 
-    def holders(self, prompt: Ladder) -> Collection[str]:
+    def replicas_with(self, prompt: PrefixHashes) -> Collection[str]:
         """The replicas that hold the longest beginning of `prompt` that any of them holds."""
         for rung in reversed(prompt):
             holders = self._holders.get(rung)
@@ -70,7 +72,7 @@ class Prefixes:
                 return holders
         return ()
 
-    def remember(self, replica: str, prompt: Ladder, capacity: int) -> None:
+    def remember(self, replica: str, prompt: PrefixHashes, capacity: int) -> None:
         """`prompt` was sent to `replica`, whose cache holds the last `capacity` prompts."""
         if not prompt:
             return
@@ -96,7 +98,7 @@ class Prefixes:
         """How many prompts are remembered, by replica."""
         return MappingProxyType({name: len(each) for name, each in self._prompts.items()})
 
-    def _drop(self, replica: str, prompt: Ladder) -> None:
+    def _drop(self, replica: str, prompt: PrefixHashes) -> None:
         for rung in prompt:
             holders = self._holders[rung]
             holders[replica] -= 1

@@ -11,21 +11,21 @@ class Replica:
     name: str
     """Its address as `host:port`."""
     slots: int
-    accepting: bool = True
+    ready: bool = True
     """It may get new requests. Those that it has run on where it may not."""
-    gone: bool = False
+    removed: bool = False
     """It left for good, and is forgotten with its last claim."""
-    claims: set[Any] = field(default_factory=set)
+    holds: set[Any] = field(default_factory=set)
     """What holds its slots: ticket.Held."""
-    last_claim: int = 0
+    last_dispatch: int = 0
     """The number of its newest claim: among equals the one that rested longest is next."""
 
     @property
     def free(self) -> int:
         """Slots for new requests."""
-        return max(0, self.slots - len(self.claims)) if self.accepting else 0
+        return max(0, self.slots - len(self.holds)) if self.ready else 0
 
     @property
-    def held(self) -> int:
+    def busy(self) -> int:
         """Slots with a request on them, or one that llama-server has not let go of yet."""
-        return len(self.claims)
+        return len(self.holds)

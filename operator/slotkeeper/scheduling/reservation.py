@@ -4,16 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from slotkeeper.scheduling.prefix_index import Ladder
+from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.replica import Replica
 
 T = TypeVar("T")
 
-Rank = tuple[int, int, int]
+QueueRank = tuple[int, int, int]
 """Where a ticket stands: minus its priority, its key's round, its number. The lowest is first."""
 
 
-class Standing(NamedTuple):
+class FlowKey(NamedTuple):
     """Whose request it is, and how urgent."""
 
     priority: int = 0
@@ -23,22 +23,22 @@ class Standing(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Ticket(Generic[T]):
+class QueuedRequest(Generic[T]):
     """A request's place, fixed on arrival, also when it must be tried again."""
 
-    payload: T
+    request: T
     size: int
     arrived: float
-    rank: Rank
-    standing: Standing
-    prompt: Ladder = ()
-    line: str | None = None
+    rank: QueueRank
+    flow_key: FlowKey
+    prefixes: PrefixHashes = ()
+    affinity_replica: str | None = None
     """The replica whose warm line it waits in; None: the central queue."""
-    lined_at: float | None = None
+    affinity_since: float | None = None
     """Since when it has been in a line, or was: nobody joins one twice."""
-    overtaken: int = 0
+    bypassed: int = 0
     """How many that stood behind it got a slot while it waited."""
-    tries: int = 0
+    attempts: int = 0
 
     @property
     def number(self) -> int:
@@ -47,29 +47,29 @@ class Ticket(Generic[T]):
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class SlotHold:
     """One slot, held: by a Claim, or by a request of before that another balancer sent there."""
 
     replica: Replica
-    at: float
-    settled_at: float = math.inf
+    reserved_at: float
+    visible_at: float = math.inf
     """When llama-server's /slots is sure to count the request; never, if it needs no slot there."""
-    abandoned_at: float | None = None
+    aborted_at: float | None = None
     """Since when its request is over here though llama-server may still be at it."""
-    over: bool = False
+    released: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Claim(Held, Generic[T]):
+class SlotReservation(SlotHold, Generic[T]):
     """One slot, held by a request that has come through here."""
 
-    ticket: Ticket[T]
-    hit: bool | None = None
+    queued: QueuedRequest[T]
+    prefix_hit: bool | None = None
     """The replica's cache holds the prompt's longest known prefix; None: the prompt has none."""
 
 
 @dataclass(slots=True, eq=False)
-class Inherited(Held):
+class AdoptedSlot(SlotHold):
     """One slot, held by a request that runs since before this balancer counted the replica's."""
 
     settled_at: float = -math.inf

@@ -2,39 +2,41 @@
 
 from collections import deque
 
-from slotkeeper.scheduling.time_weighted_sum import Integral
+from slotkeeper.scheduling.time_weighted_sum import TimeWeightedSum
 
-FEWEST_ENDS = 5
+MIN_COMPLETIONS = 5
 """Slots that must have been given back, after a first one, before a mean says anything of them."""
 
 
-class Turnover:
+class ServiceTimes:
     """How fast slots come free, and how long each is kept, over the last that were given back."""
 
     def __init__(self, ends: int = 64) -> None:
-        self._ends: deque[tuple[float, float]] = deque(maxlen=ends)  # (at, slot-seconds till then)
-        self._taken = Integral()
+        self._completions: deque[tuple[float, float]] = deque(
+            maxlen=ends
+        )  # (at, slot-seconds till then)
+        self._in_service = TimeWeightedSum()
 
-    def take(self, now: float) -> None:
+    def started(self, now: float) -> None:
         """A request has got a slot."""
-        self._taken.note(self._taken.value + 1, now)
+        self._in_service.set(self._in_service.value + 1, now)
 
-    def give_back(self, now: float) -> None:
+    def ended(self, now: float) -> None:
         """A slot came free that a request had got."""
-        self._ends.append((now, self._taken.until(now)))
-        self._taken.note(self._taken.value - 1, now)
+        self._completions.append((now, self._in_service.total(now)))
+        self._in_service.set(self._in_service.value - 1, now)
 
-    def seconds_for(self, requests: int, now: float) -> float | None:
+    def time_for(self, requests: int, now: float) -> float | None:
         """How long it takes until `requests` more have got a slot; None where nothing is known.
 
         Counted up to `now`, so that the estimate grows while nothing ends.
         """
-        if len(self._ends) < 2:
+        if len(self._completions) < 2:
             return None
-        elapsed = now - self._ends[0][0]
-        return requests * elapsed / (len(self._ends) - 1)
+        elapsed = now - self._completions[0][0]
+        return requests * elapsed / (len(self._completions) - 1)
 
-    def slot_seconds(self, now: float) -> float | None:
+    def mean_service_seconds(self, now: float) -> float | None:
         """Seconds that a request keeps its slot, on average; None where too little is known.
 
         What slots were busy for since the first of the last ends, for each end after it: those
@@ -42,10 +44,10 @@ class Turnover:
         noticed while they run. Source: J. D. C. Little, "A Proof for the Queuing Formula: L = λW"
         (1961).
         """
-        ends = len(self._ends) - 1
-        if ends < FEWEST_ENDS:
+        ends = len(self._completions) - 1
+        if ends < MIN_COMPLETIONS:
             return None
-        return (self._taken.until(now) - self._ends[0][1]) / ends
+        return (self._in_service.total(now) - self._completions[0][1]) / ends
 
 
 class Arrivals:
@@ -58,7 +60,7 @@ class Arrivals:
         self._window = window
         self._counts: deque[tuple[int, int]] = deque()  # (second, arrivals in it), rising
 
-    def note(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """One has come."""
         second = int(now // 1)
         if self._counts and self._counts[-1][0] == second:

@@ -1,10 +1,10 @@
 """Which slots of requests that are over here llama-server has let go of."""
 
 from slotkeeper.scheduling.replica import Replica
-from slotkeeper.scheduling.reservation import Held, Inherited
+from slotkeeper.scheduling.reservation import SlotHold, AdoptedSlot
 
 
-class Look:
+class SlotProbe:
     """One look at a replica's /slots, from the moment it is asked until it answers.
 
     /slots gives a number of processing slots and no names. What it counts beyond the requests
@@ -18,37 +18,37 @@ class Look:
     def __init__(self, replica: Replica, now: float) -> None:
         # Inherited ones last: as those have no limit in time, an abandoned one must not be taken
         # for overdue on the strength of a slot that an inherited one holds.
-        settled = [claim for claim in replica.claims if claim.settled_at <= now]
+        settled = [claim for claim in replica.holds if claim.settled_at <= now]
         self._abandoned = sorted(
             (claim for claim in settled if claim.abandoned_at is not None),
-            key=lambda claim: (isinstance(claim, Inherited), claim.abandoned_at),
+            key=lambda claim: (isinstance(claim, AdoptedSlot), claim.abandoned_at),
         )
         self._running = [claim for claim in settled if claim.abandoned_at is None]
         self._unsettled = any(
-            claim.abandoned_at is not None for claim in replica.claims if claim.settled_at > now
+            claim.abandoned_at is not None for claim in replica.holds if claim.settled_at > now
         )
 
     @property
-    def nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """There is nothing to ask about, now or soon."""
         return not self._abandoned and not self._unsettled
 
     @property
-    def only_inherited(self) -> bool:
+    def only_adopted(self) -> bool:
         """Nothing but the ends of others' requests is waited for, and those may take minutes."""
         first = self._abandoned[0] if self._abandoned else None
-        return isinstance(first, Inherited) and not self._unsettled
+        return isinstance(first, AdoptedSlot) and not self._unsettled
 
-    def let_go(self, processing: int) -> list[Held]:
+    def released(self, processing: int) -> list[SlotHold]:
         """The claims that are free now that /slots has answered `processing`, the oldest first."""
         held = max(0, processing - self._still(self._running))
         return self._abandoned[: max(0, len(self._abandoned) - held)]
 
-    def unknown(self, processing: int) -> int:
+    def foreign(self, processing: int) -> int:
         """How many of `processing` requests are held by nobody here."""
         return max(0, processing - self._still(self._running) - len(self._abandoned))
 
-    def overdue(self, now: float, limit: float) -> list[Held]:
+    def timed_out(self, now: float, limit: float) -> list[SlotHold]:
         """The claims that llama-server has been asked about for more than `limit` seconds.
 
         Never inherited ones: their requests may have clients that wait for a long answer's end.
@@ -56,9 +56,9 @@ class Look:
         return [
             claim
             for claim in self._abandoned
-            if now - (claim.abandoned_at or now) >= limit and not isinstance(claim, Inherited)
+            if now - (claim.abandoned_at or now) >= limit and not isinstance(claim, AdoptedSlot)
         ]
 
     @staticmethod
-    def _still(running: list[Held]) -> int:
-        return sum(not claim.over and claim.abandoned_at is None for claim in running)
+    def _still(running: list[SlotHold]) -> int:
+        return sum(not claim.released and claim.aborted_at is None for claim in running)

@@ -8,7 +8,7 @@ K = TypeVar("K", int, tuple[int, int, int])
 V = TypeVar("V")
 
 
-class Row(Generic[K, V]):
+class SortedList(Generic[K, V]):
     """A sorted list: what it moves in memory for 4,000 that wait takes a microsecond."""
 
     __slots__ = ("_keys", "_values")
@@ -41,10 +41,10 @@ class Row(Generic[K, V]):
         if self._values.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]
 
-    def front(self, count: int) -> list[V]:
+    def peek(self, count: int) -> list[V]:
         """The first `count` values."""
         return [self._values[key] for key in self._keys[:count]] if count else []
 
-    def before(self, key: K) -> int:
+    def rank_of(self, key: K) -> int:
         """How many have a lower key."""
         return bisect_left(self._keys, key)

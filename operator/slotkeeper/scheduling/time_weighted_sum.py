@@ -1,7 +1,7 @@
 """A number over time, added up: for means of what changes only now and then."""
 
 
-class Integral:
+class TimeWeightedSum:
     """A number times the seconds that it held. It holds until the next one is noted; 0 at first."""
 
     def __init__(self) -> None:
@@ -9,12 +9,12 @@ class Integral:
         self._sum = 0.0
         self._last = 0.0
 
-    def note(self, value: int, now: float) -> None:
+    def set(self, value: int, now: float) -> None:
         """From `now` on the number is `value`."""
-        self.until(now)
+        self.total(now)
         self.value = value
 
-    def until(self, now: float) -> float:
+    def total(self, now: float) -> float:
         """The sum until `now`, which is never before an earlier one."""
         self._sum += self.value * (now - self._last)
         self._last = now

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from slotkeeper.scaling.sample import Sample
 from slotkeeper.scheduling.demand import RecentDemand
-from slotkeeper.scheduling.service_times import Turnover
+from slotkeeper.scheduling.service_times import ServiceTimes
 from slotkeeper.simulation.trace import Call
 
 
@@ -88,7 +88,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._now = 0.0
-        self._turnover = Turnover()
+        self._turnover = ServiceTimes()
         self._demand = RecentDemand()
         self._busy = 0
         self._left = 0
@@ -129,15 +129,15 @@ class Simulation:
             self._outcome.waits[number] = self._now - call.at
             self._busy += 1
             idlest.busy += 1
-            self._turnover.take(self._now)
+            self._turnover.started(self._now)
             self._at(self._now + call.seconds, partial(self._end, idlest))
-        self._demand.note(self._busy + len(self._waiting), self._now)
+        self._demand.record(self._busy + len(self._waiting), self._now)
 
     def _end(self, replica: _Replica) -> None:
         self._left -= 1
         self._busy -= 1
         replica.busy -= 1
-        self._turnover.give_back(self._now)
+        self._turnover.ended(self._now)
         self._let_go(replica)
 
     def _let_go(self, replica: _Replica) -> None:
@@ -175,6 +175,6 @@ class Simulation:
             peak=self._demand.peak(self._now),
             total=self._kind.slots * sum(one.ready for one in staying),
             mean=self._demand.mean(self._now),
-            slot_seconds=self._turnover.slot_seconds(self._now),
+            slot_seconds=self._turnover.mean_service_seconds(self._now),
         )
         return Look(sample, len(staying), [one.busy for one in staying if one.ready])

@@ -14,7 +14,7 @@ async def test_who_gives_up_while_waiting_leaves_the_queue_and_reaches_no_replic
         async with await made.start(post("/completion")):
             waiting = await made.start(post("/completion", b"mine"))
             _leave(waiting, leave)
-            await until(lambda: made.dispatcher.waiting == 0)
+            await until(lambda: made.dispatcher.queued == 0)
             llama.calls[0].go.set()
             await made.at_rest()
 
@@ -43,7 +43,7 @@ async def test_an_abandoned_slot_is_given_on_only_when_the_replica_has_let_go_of
         await until(lambda: not made.proxy.active)
         async with await made.start(post("/completion")) as second:
             await until(lambda: llama.looks > 5)
-            assert (made.dispatcher.busy, made.dispatcher.waiting) == (1, 1)
+            assert (made.dispatcher.busy_slots, made.dispatcher.queued) == (1, 1)
 
             llama.lets_go.set()
             calls = await llama.called(2)

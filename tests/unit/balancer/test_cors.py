@@ -7,7 +7,7 @@ from fake_llama import Call, FakeLlama, when_told
 from raw_http import Response, get, post
 from slotkeeper.edge.api_keys import Keys
 from slotkeeper.edge.routes import PASSED_ON
-from slotkeeper.scheduling import Bounds
+from slotkeeper.scheduling import QueueLimits
 
 PAGE = "Origin: https://page.example"
 EXPOSED = "X-Slotkeeper-Queue-Position, X-Slotkeeper-Wait-Seconds, Retry-After"
@@ -58,7 +58,7 @@ async def test_a_page_may_send_nothing_that_is_not_served(path: str) -> None:
 
 
 async def test_a_page_may_read_what_we_answer_and_refuse() -> None:
-    bounds = Bounds(max_waiting=0)
+    bounds = QueueLimits(max_queued=0)
     async with FakeLlama(1, when_told) as llama, balancer(llama, bounds=bounds) as made:
         await made.start(post("/completion"))
         for asked, status in (
@@ -75,7 +75,7 @@ async def test_a_page_may_read_what_we_answer_and_refuse() -> None:
 async def test_a_page_may_read_that_its_key_is_not_known_and_that_it_waited_too_long() -> None:
     keys = Keys(b"salt")
     keys.change({"ann": b"one"})
-    bounds = Bounds(max_wait=0.01)
+    bounds = QueueLimits(max_wait=0.01)
     async with FakeLlama(1, when_told) as llama, balancer(llama, keys=keys, bounds=bounds) as made:
         await made.start(post("/completion", b"{}", "X-Api-Key: one"))
         expired = await made.ask(post("/completion", b"{}", "X-Api-Key: one", PAGE))

@@ -44,7 +44,7 @@ async def test_one_line_for_all_balancers_slots_are_not_handed_out_twice() -> No
         clients = [
             await each.made.start(post("/completion")) for each in (leader, standby) for _ in "123"
         ]
-        await until(lambda: leader.made.dispatcher.waiting == 4)
+        await until(lambda: leader.made.dispatcher.queued == 4)
         for number, _ in enumerate(clients):
             (await llama.called(number + 1))[number].go.set()
         for client in clients:
@@ -60,12 +60,12 @@ async def test_a_killed_leader_is_followed_by_its_standby_which_counts_what_stil
         await llama.called(1)
         llama.lets_go.clear()  # it has not noticed yet that its client is gone
         await leader.die()
-        await until(lambda: standby.leads and standby.made.dispatcher.usable)
+        await until(lambda: standby.leads and standby.made.dispatcher.has_replica)
 
         assert they.cluster.holder == "b"
         clients = [await standby.made.start(post("/completion")) for _ in "12"]
         await llama.called(2)
-        assert standby.made.dispatcher.waiting == 1
+        assert standby.made.dispatcher.queued == 1
         llama.lets_go.set()
         for number, client in enumerate(clients, start=1):
             (await llama.called(number + 1))[number].go.set()
@@ -94,10 +94,10 @@ async def test_a_leader_that_ends_hands_over_what_waits_and_ends_what_runs() -> 
         waiting = [await leader.made.start(post("/completion")) for _ in "12"]
 
         leader.succession.end()
-        await until(lambda: standby.leads and standby.made.dispatcher.usable)
-        await until(lambda: standby.made.dispatcher.waiting == 2)
+        await until(lambda: standby.leads and standby.made.dispatcher.has_replica)
+        await until(lambda: standby.made.dispatcher.queued == 2)
         # The slot of what still runs through the old one is not handed out by the new one.
-        assert (len(llama.calls), standby.made.dispatcher.busy) == (1, 1)
+        assert (len(llama.calls), standby.made.dispatcher.busy_slots) == (1, 1)
 
         for number, client in enumerate([running, *waiting]):
             (await llama.called(number + 1))[number].go.set()
@@ -158,7 +158,7 @@ async def test_a_leader_whose_process_stood_still_hands_out_nothing_before_it_ha
         leader.running.cancel()  # what would look
         leader.made.proxy.sure_until = 0
         client = await leader.made.start(post("/completion"))
-        assert leader.made.dispatcher.waiting == 1
+        assert leader.made.dispatcher.queued == 1
         standby = await they.add("b")
 
         # Another has taken the Lease meanwhile.

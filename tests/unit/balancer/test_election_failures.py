@@ -14,7 +14,7 @@ from raw_http import RawClient, get, post
 from slotkeeper.balancer.election.lease import Held, Peer, manifest
 from slotkeeper.kube.cluster import Unreachable
 from slotkeeper.kube.kinds import LEASES
-from slotkeeper.scheduling import Bounds
+from slotkeeper.scheduling import QueueLimits
 from wait_until import until
 
 
@@ -105,7 +105,7 @@ async def test_a_client_that_leaves_meanwhile_is_not_asked_for() -> None:
         await until(lambda: gone.got == 1)
         gone.silent = True
         await client.close()
-        await until(lambda: standby.leads and standby.made.dispatcher.usable)
+        await until(lambda: standby.leads and standby.made.dispatcher.has_replica)
         await standby.made.at_rest()
 
         assert llama.calls == []
@@ -115,7 +115,7 @@ async def test_a_standby_has_no_bounds_of_its_own() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         await they.add_leader("a")
         standby = await they.add_standby("b")
-        standby.made.dispatcher.bounds = Bounds(max_waiting=0, max_waiting_bytes=1)
+        standby.made.dispatcher.limits = QueueLimits(max_queued=0, max_queued_bytes=1)
 
         assert (await standby.made.ask(post("/completion"))).status == 200
 
@@ -323,7 +323,7 @@ async def test_what_was_not_sent_yet_when_another_took_over_waits_for_that_one()
                 await asyncio.sleep(0)
             assert [each._connection for each in proxy.active] == [None]
             proxy.stand_by(None)
-            await until(lambda: proxy.dispatcher.waiting == 1)
-            assert (llama.calls, proxy.dispatcher.busy) == ([], 0)
+            await until(lambda: proxy.dispatcher.queued == 1)
+            assert (llama.calls, proxy.dispatcher.busy_slots) == ([], 0)
             proxy.lead()
             assert (await client.response()).status == 200

@@ -8,7 +8,7 @@ from balancer_harness import Balancer, balancer
 from fake_llama import Call, FakeLlama, Script, answer_at_once, when_told
 from raw_http import RawClient, post
 from slotkeeper.edge.stream_request import SMALL
-from slotkeeper.scheduling import Bounds
+from slotkeeper.scheduling import QueueLimits
 from sse import Event, events
 from wait_until import until
 
@@ -23,7 +23,7 @@ async def waiting(
     body: bytes = STREAM,
     path: str = "/v1/chat/completions",
     *headers: str,
-    bounds: Bounds | None = None,
+    bounds: QueueLimits | None = None,
 ) -> AsyncIterator[tuple[Balancer, RawClient]]:
     """A request that has got two comments behind one that holds the only slot till it is told."""
     async with (
@@ -102,7 +102,7 @@ async def test_each_comment_says_the_place_of_now() -> None:
         assert b"X-Slotkeeper-Queue-Position: 2\r\n" in head
         assert (await comments(client, 1)) == [b": waiting, position 2\n\n"]
         ahead.reset()
-        await until(lambda: made.dispatcher.waiting == 1)
+        await until(lambda: made.dispatcher.queued == 1)
         told = await comments(client, 10)
 
     assert told[-1] == b": waiting, position 1\n\n"
@@ -276,7 +276,7 @@ async def test_whatever_else_a_replica_says_is_an_error_that_clients_can_read(
 async def test_who_waits_too_long_gets_the_refusal_as_an_event() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        waiting(llama, bounds=Bounds(max_wait=0.1)) as (made, client),
+        waiting(llama, bounds=QueueLimits(max_wait=0.1)) as (made, client),
     ):
         body = b""
         while not body.endswith(b"0\r\n\r\n"):
@@ -379,7 +379,7 @@ async def test_who_leaves_between_comments_leaves_the_queue(leave: str) -> None:
             client.writer.write_eof()
         else:
             client.reset()
-        await until(lambda: made.dispatcher.waiting == 0)
+        await until(lambda: made.dispatcher.queued == 0)
         assert not made.proxy.heartbeats._due
         llama.calls[0].go.set()
         await made.at_rest()
@@ -451,7 +451,7 @@ async def test_who_waits_for_a_balancer_that_leads_gets_the_rest_from_it() -> No
             await client.reader.readuntil(b"\r\n\r\n")
             await comments(client, 2)
             standing_by.proxy.stand_by(f"127.0.0.1:{leading.port}")
-            await until(lambda: leading.dispatcher.waiting == 1)
+            await until(lambda: leading.dispatcher.queued == 1)
             assert not standing_by.proxy.heartbeats._due
             await comments(client, 3)
             assert await served(llama, client) == WELL

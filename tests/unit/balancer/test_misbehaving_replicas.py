@@ -72,8 +72,8 @@ async def test_garbage_for_an_answer_sets_its_replica_aside_until_it_is_well() -
 
         bad.script = answer_at_once
         del bad.says["/health"]
-        await until(lambda: made.dispatcher.total == 2)
-        await until(lambda: made.dispatcher.busy == 0)
+        await until(lambda: made.dispatcher.total_slots == 2)
+        await until(lambda: made.dispatcher.busy_slots == 0)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ async def test_an_answer_that_goes_wrong_is_cut_and_others_go_on(
 async def test_a_replica_that_only_says_it_is_well_is_left_alone_for_longer() -> None:
     async with Odd(1, garbage) as bad, balancer(bad, patience=LONG) as made:
         assert (await made.ask(ASK)).status == 502
-        await until(lambda: made.dispatcher.usable)
+        await until(lambda: made.dispatcher.has_replica)
         assert (await made.ask(ASK)).status == 502
         asked = bad.asked
         async with await made.start(ASK):
             await asyncio.sleep(0.05)
-            assert (made.dispatcher.waiting, bad.asked) == (1, asked)
+            assert (made.dispatcher.queued, bad.asked) == (1, asked)
         assert (len(bad.calls), aside(made, "garbage")) == (2, 2)
 
 
@@ -134,14 +134,14 @@ async def test_one_that_stalls_is_set_aside_until_its_health_answers_and_nothing
         slow.says["/health"] = never
         await until(lambda: aside(made, "stalled") == 1)
         made.proxy.replicas.change({slow.name: True, good.name: True})
-        await until(lambda: made.dispatcher.usable)
+        await until(lambda: made.dispatcher.has_replica)
         assert (await made.ask(ASK)).status == 200
         assert (len(slow.calls), len(good.calls)) == (1, 1)
 
         slow.calls[0].go.set()
         assert (await client.response()).body == b"data: first\n\ndata: last\n\n"
         del slow.says["/health"]
-        await until(lambda: made.dispatcher.total == 3)
+        await until(lambda: made.dispatcher.total_slots == 3)
         assert aside(made, "stalled") == 1
 
 
@@ -270,10 +270,10 @@ async def test_a_slot_is_not_free_by_a_lie(lie: Script) -> None:
         await liar.called(1)
         client.reset()
         await until(lambda: liar.looks > 3)
-        assert made.dispatcher.busy == 1
+        assert made.dispatcher.busy_slots == 1
 
         made.proxy.replicas.change({liar.name: True, good.name: True})
-        await until(lambda: made.dispatcher.total == 2)
+        await until(lambda: made.dispatcher.total_slots == 2)
         for _ in range(3):
             assert (await made.ask(ASK)).status == 200
         assert (len(liar.calls), liar.over_commits, good.over_commits) == (1, 0, 0)
@@ -303,13 +303,13 @@ async def test_too_low_a_number_frees_no_more_than_the_abandoned_slots() -> None
         await liar.called(3)
         liar.says["/slots"] = _tree([{**IDLE, "id": number} for number in range(3)])
         clients[0].reset()
-        await until(lambda: made.dispatcher.busy == 2)
+        await until(lambda: made.dispatcher.busy_slots == 2)
         for _ in range(3):
             await made.start(ASK)
         await liar.called(4)
         await asyncio.sleep(0.02)
 
-        assert (liar.over_commits, len(liar.calls), made.dispatcher.waiting) == (1, 4, 2)
+        assert (liar.over_commits, len(liar.calls), made.dispatcher.queued) == (1, 4, 2)
         liar.lets_go.set()
 
 
@@ -324,7 +324,7 @@ async def test_slots_may_have_any_names() -> None:
         async with balancer(llama) as made, await made.start(ASK) as client:
             (await made.start(ASK)).reset()
             await until(lambda: made.metric("let_go_seconds_count") == 1)
-            assert made.dispatcher.busy == 1
+            assert made.dispatcher.busy_slots == 1
 
             llama.calls[0].go.set()
             assert (await client.response()).status == 200
@@ -350,7 +350,7 @@ async def test_one_that_does_not_say_its_slots_does_not_join_and_others_go_on(li
         made.proxy.replicas.change({liar.name: True, good.name: True})
         await until(lambda: liar.looks > 2)
         assert (await made.ask(ASK)).status == 200
-        assert made.dispatcher.total == 1
+        assert made.dispatcher.total_slots == 1
 
         del liar.says["/slots"]
-        await until(lambda: made.dispatcher.total == 3)
+        await until(lambda: made.dispatcher.total_slots == 3)

@@ -31,8 +31,8 @@ def test_bounds_are_given_in_the_units_of_their_names() -> None:
         ]
     )
 
-    assert (options.bounds.max_waiting, options.bounds.max_waiting_bytes) == (0, 2 * 1024 * 1024)
-    assert (options.bounds.max_wait, options.bounds.max_wait_no_replica) == (1.5, 3)
+    assert (options.bounds.max_queued, options.bounds.max_queued_bytes) == (0, 2 * 1024 * 1024)
+    assert (options.bounds.max_wait, options.bounds.max_wait_cold_start) == (1.5, 3)
     assert options.limits.max_body == 1024 * 1024
 
 
@@ -54,7 +54,7 @@ def test_affinity_has_a_size_and_may_be_switched_off() -> None:
 
     assert parse(replica).affinity == Affinity()
     assert parse([*replica, "--cached-prompts", "7"]).affinity == Affinity(cached_prompts=7)
-    assert parse([*replica, "--max-line-wait", "0.5"]).affinity == Affinity(max_line_wait=0.5)
+    assert parse([*replica, "--max-line-wait", "0.5"]).affinity == Affinity(max_affinity_wait=0.5)
     assert parse([*replica, "--no-affinity"]).affinity is None
 
 

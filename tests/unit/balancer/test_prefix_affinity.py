@@ -40,10 +40,10 @@ async def test_a_conversation_waits_for_its_replica_while_others_go_on() -> None
         await made.start(ask("warm")),
         await made.start(ask("warm", "again")) as waiting,
     ):
-        assert (made.dispatcher.busy, made.dispatcher.waiting) == (1, 1)
+        assert (made.dispatcher.busy_slots, made.dispatcher.queued) == (1, 1)
         [(warm, call)] = [(llama, llama.calls[0]) for llama in (first, second) if llama.calls]
         async with await made.start(post("/completion")):
-            assert made.dispatcher.busy == 2
+            assert made.dispatcher.busy_slots == 2
 
         call.go.set()
         (await warm.called(2))[1].go.set()
@@ -54,11 +54,11 @@ async def test_a_conversation_does_not_wait_for_ever_beside_a_free_slot() -> Non
     async with (
         FakeLlama(1, when_told) as first,
         FakeLlama(1, when_told) as second,
-        balancer(first, second, affinity=Affinity(max_line_wait=0.02)) as made,
+        balancer(first, second, affinity=Affinity(max_affinity_wait=0.02)) as made,
         await made.start(ask("warm")),
         await made.start(ask("warm", "again")) as waiting,
     ):
-        await until(lambda: made.dispatcher.busy == 2)
+        await until(lambda: made.dispatcher.busy_slots == 2)
         for llama in (first, second):
             (await llama.called(1))[0].go.set()
 

@@ -4,7 +4,7 @@ from typing import Any
 from balancer_harness import Balancer, balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import RawClient, get, post
-from slotkeeper.scheduling import Bounds
+from slotkeeper.scheduling import QueueLimits
 from wait_until import until
 
 POSITION, WAIT = "x-slotkeeper-queue-position", "x-slotkeeper-wait-seconds"
@@ -45,7 +45,7 @@ async def test_what_a_replica_says_of_waiting_is_not_passed_on() -> None:
 async def test_who_finds_no_place_is_told_that_it_did_not_wait() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        balancer(llama, bounds=Bounds(max_waiting=0)) as made,
+        balancer(llama, bounds=QueueLimits(max_queued=0)) as made,
         await made.start(post("/completion")),
     ):
         response = await made.ask(post("/completion"))
@@ -58,7 +58,7 @@ async def test_who_finds_no_place_is_told_that_it_did_not_wait() -> None:
 async def test_who_waited_in_vain_is_told_where_and_how_long() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        balancer(llama, bounds=Bounds(max_wait=0.02)) as made,
+        balancer(llama, bounds=QueueLimits(max_wait=0.02)) as made,
         await made.start(post("/completion")),
         await made.start(post("/completion")) as second,
         await made.start(post("/completion")) as third,
@@ -92,7 +92,7 @@ async def test_who_waits_again_after_a_try_is_told_of_all_its_wait() -> None:
         llama.loading = True
         call.reset()
 
-    bounds = Bounds(max_wait_no_replica=0.05)
+    bounds = QueueLimits(max_wait_cold_start=0.05)
     async with FakeLlama(1, die) as llama, balancer(llama, bounds=bounds) as made:
         response = await made.ask(post("/completion"))
 
@@ -160,10 +160,10 @@ async def test_people_see_warm_lines_and_slots_that_are_being_let_go_of() -> Non
 async def test_of_a_long_queue_only_the_first_are_listed() -> None:
     async with balancer() as made:
         for _ in range(120):
-            made.dispatcher.offer(None, 1, made.proxy.now())
+            made.dispatcher.enqueue(None, 1, made.proxy.now())
         seen = await queue(made)
         for ticket in list(made.dispatcher.queue):
-            made.dispatcher.withdraw(ticket)
+            made.dispatcher.cancel(ticket)
 
     assert (seen["waiting"], len(seen["next"])) == (120, 100)
 

@@ -1,13 +1,13 @@
 from balancer_harness import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import post
-from slotkeeper.scheduling import Bounds
+from slotkeeper.scheduling import QueueLimits
 
 
 async def test_one_more_than_may_wait_gets_429_and_a_time_to_come_back() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        balancer(llama, bounds=Bounds(max_waiting=1)) as made,
+        balancer(llama, bounds=QueueLimits(max_queued=1)) as made,
         await made.start(post("/completion")),
         await made.start(post("/completion")),
     ):
@@ -21,7 +21,7 @@ async def test_one_more_than_may_wait_gets_429_and_a_time_to_come_back() -> None
 async def test_who_waits_too_long_gets_503_and_a_time_to_come_back() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        balancer(llama, bounds=Bounds(max_wait=0.02)) as made,
+        balancer(llama, bounds=QueueLimits(max_wait=0.02)) as made,
         await made.start(post("/completion")),
     ):
         response = await made.ask(post("/completion"))
@@ -31,7 +31,7 @@ async def test_who_waits_too_long_gets_503_and_a_time_to_come_back() -> None:
 
 
 async def test_who_waits_too_long_for_a_first_replica_gets_503() -> None:
-    async with balancer(bounds=Bounds(max_wait_no_replica=0.02)) as made:
+    async with balancer(bounds=QueueLimits(max_wait_cold_start=0.02)) as made:
         response = await made.ask(post("/completion"))
 
         assert (response.status, response.error_code) == (503, "no_replica")
@@ -41,7 +41,7 @@ async def test_who_waits_too_long_for_a_first_replica_gets_503() -> None:
 async def test_many_whose_time_is_over_at_once_are_all_told() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        balancer(llama, bounds=Bounds(max_wait=0)) as made,
+        balancer(llama, bounds=QueueLimits(max_wait=0)) as made,
         await made.start(post("/completion")),
     ):
         clients = [await made.client() for _ in range(5)]

@@ -14,10 +14,10 @@ async def test_a_replica_joins_when_it_has_loaded_with_the_slots_that_it_says() 
     async with FakeLlama(3) as llama:
         llama.loading = True
         async with balancer(llama) as made:
-            assert not made.dispatcher.usable
+            assert not made.dispatcher.has_replica
 
             llama.loading = False
-            await until(lambda: made.dispatcher.total == 3)
+            await until(lambda: made.dispatcher.total_slots == 3)
 
 
 async def test_a_replica_that_is_not_there_yet_joins_when_it_comes() -> None:
@@ -26,16 +26,16 @@ async def test_a_replica_that_is_not_there_yet_joins_when_it_comes() -> None:
     async with balancer() as made:
         made.proxy.replicas.change({llama.name: True})
         await asyncio.sleep(0.005)
-        assert not made.dispatcher.usable
+        assert not made.dispatcher.has_replica
 
         await llama.start()
-        await until(lambda: made.dispatcher.usable)
+        await until(lambda: made.dispatcher.has_replica)
         await llama.stop()
 
 
 async def test_slots_may_be_said_instead_of_asked_for() -> None:
     async with FakeLlama(1) as llama, balancer(llama, slots=5) as made:
-        assert made.dispatcher.total == 5
+        assert made.dispatcher.total_slots == 5
         assert llama.looks == 0
 
 
@@ -43,12 +43,12 @@ async def test_a_replica_set_aside_comes_back_when_it_is_well_with_the_slots_it_
     async with FakeLlama(1) as llama, balancer(llama) as made:
         await llama.stop()
         async with await made.start(post("/completion")) as client:
-            await until(lambda: not made.dispatcher.usable)
+            await until(lambda: not made.dispatcher.has_replica)
             llama.slots = 2
             await llama.start()
 
             assert (await client.response()).status == 200
-        assert made.dispatcher.total == 2
+        assert made.dispatcher.total_slots == 2
 
 
 async def test_a_leaving_replica_ends_its_streams_and_gets_nothing_new() -> None:
@@ -56,7 +56,7 @@ async def test_a_leaving_replica_ends_its_streams_and_gets_nothing_new() -> None
         async with await made.start(post("/completion")) as client:
             await old.called(1)
             made.proxy.replicas.change({old.name: False, new.name: True})
-            await until(lambda: made.dispatcher.usable)
+            await until(lambda: made.dispatcher.has_replica)
             assert (await made.ask(post("/completion"))).status == 200
             made.proxy.replicas.change({new.name: True})
 
@@ -70,7 +70,7 @@ async def test_a_leaving_replica_ends_its_streams_and_gets_nothing_new() -> None
 async def test_a_replica_that_turns_ready_again_is_used_again() -> None:
     async with FakeLlama(1) as llama, balancer(llama) as made:
         made.proxy.replicas.change({llama.name: False})
-        assert not made.dispatcher.usable
+        assert not made.dispatcher.has_replica
         made.proxy.replicas.change({llama.name: True})
 
         assert (await made.ask(post("/completion"))).status == 200
@@ -97,7 +97,7 @@ async def test_a_replica_that_vanishes_with_an_abandoned_request_holds_no_slot()
         await llama.stop()
 
         await made.at_rest()
-        assert not made.dispatcher.usable
+        assert not made.dispatcher.has_replica
 
 
 async def test_a_slot_that_is_never_let_go_of_is_given_back_in_the_end() -> None:
@@ -144,14 +144,14 @@ async def test_other_requests_of_a_replica_do_not_hide_an_abandoned_one() -> Non
         await llama.called(3)
         clients[1].reset()
         await until(lambda: llama.looks > 5)
-        assert made.dispatcher.busy == 3
+        assert made.dispatcher.busy_slots == 3
 
         for number in (0, 2):
             llama.calls[number].go.set()
             assert (await clients[number].response()).status == 200
         looks = llama.looks
         await until(lambda: llama.looks > looks + 5)
-        assert made.dispatcher.busy == 1
+        assert made.dispatcher.busy_slots == 1
 
         llama.lets_go.set()
         await made.at_rest()

@@ -28,7 +28,7 @@ async def test_one_that_stands_by_says_the_demand_that_the_leader_knows() -> Non
         standby = await they.add_standby("b")
         for member in (leader, standby):
             await member.made.start(post("/completion"))
-        await until(lambda: leader.made.dispatcher.waiting == 1)
+        await until(lambda: leader.made.dispatcher.queued == 1)
 
         said = await numbers(standby)
 

@@ -12,7 +12,7 @@ async def test_a_replica_has_as_many_requests_as_slots_and_no_more() -> None:
         clients = [await made.start(post("/completion")) for _ in range(9)]
         await first.called(3)
         await second.called(2)
-        assert (made.dispatcher.busy, made.dispatcher.waiting) == (5, 4)
+        assert (made.dispatcher.busy_slots, made.dispatcher.queued) == (5, 4)
 
         for llama in (first, second):
             llama.script = answer_at_once

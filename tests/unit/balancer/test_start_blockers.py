@@ -9,14 +9,14 @@ from fake_llama import FakeLlama, answer_at_once
 from raw_http import RawClient, get, post
 from slotkeeper.api.blocker import Obstacle
 from slotkeeper.kube.kinds import LEASES
-from slotkeeper.scheduling import Bounds
+from slotkeeper.scheduling import QueueLimits
 from wait_until import until
 
 NOT_FOUND = Obstacle("ModelNotFound", "GET http://models/a.gguf answered 404", lasting=True)
 NO_GPU = Obstacle("Unschedulable", "waiting for 1 nvidia.com/gpu", lasting=False)
 PROMPT = {"prompt": "hello"}
-SOON = Bounds(max_wait_no_replica=600, max_wait_hopeless=0.02)
-LATER = Bounds(max_wait_no_replica=600, max_wait_hopeless=600)
+SOON = QueueLimits(max_wait_cold_start=600, max_wait_blocked=0.02)
+LATER = QueueLimits(max_wait_cold_start=600, max_wait_blocked=600)
 
 
 async def demand(made: Balancer) -> Any:
@@ -47,7 +47,7 @@ async def test_people_see_what_is_waited_for_in_vain() -> None:
 
 
 async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
-    async with balancer(bounds=Bounds(max_wait_hopeless=0)) as made:
+    async with balancer(bounds=QueueLimits(max_wait_blocked=0)) as made:
         made.proxy.hinder(NOT_FOUND)
 
         response = await made.ask(post("/completion"))
@@ -58,7 +58,7 @@ async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
 
 async def test_what_may_pass_is_waited_for_and_named_at_the_end() -> None:
     async with (
-        balancer(bounds=Bounds(max_wait_no_replica=0.05, max_wait_hopeless=0)) as made,
+        balancer(bounds=QueueLimits(max_wait_cold_start=0.05, max_wait_blocked=0)) as made,
         await made.start(post("/completion")) as client,
     ):
         made.proxy.hinder(NO_GPU)
@@ -99,7 +99,7 @@ async def test_a_stream_that_waits_is_told_inside_of_it() -> None:
         await made.start(post("/v1/chat/completions", body)) as client,
     ):
         await client.reader.readuntil(b": waiting, position 1")
-        made.dispatcher.bounds = SOON
+        made.dispatcher.limits = SOON
         made.proxy.hinder(NOT_FOUND)
 
         said = await client.reader.readuntil(b"}}")
@@ -110,7 +110,7 @@ async def test_a_stream_that_waits_is_told_inside_of_it() -> None:
 async def test_all_balancers_read_it_from_their_lease() -> None:
     async with family() as they:
         leader, standby = await they.add_leader("a"), await they.add_standby("b")
-        leader.made.dispatcher.bounds = SOON
+        leader.made.dispatcher.limits = SOON
         annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.written()}
         they.cluster.edit(
             LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)

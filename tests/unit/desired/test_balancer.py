@@ -61,11 +61,11 @@ def test_the_balancer_understands_its_command_line_with_everything_said() -> Non
     told = options(balancer=ALL)
 
     assert told.lease == ("default", "chat-balancer")
-    assert (told.bounds.max_waiting, told.bounds.max_waiting_bytes) == (7, 286 * 1024**2)
-    assert (told.bounds.max_wait, told.bounds.max_wait_no_replica) == (8, 9)
+    assert (told.bounds.max_queued, told.bounds.max_queued_bytes) == (7, 286 * 1024**2)
+    assert (told.bounds.max_wait, told.bounds.max_wait_cold_start) == (8, 9)
     assert told.limits.max_body == 2 * 1024**2
     assert told.affinity is not None
-    assert (told.affinity.cached_prompts, told.affinity.max_line_wait) == (6, 1)
+    assert (told.affinity.cached_prompts, told.affinity.max_affinity_wait) == (6, 1)
     own = {"web": 10, "-b.c_": 0}
     routes = frozenset((b"/v1/chat/completions", b"/infill"))
     assert told.rules == Rules(4, own, routes)
@@ -75,8 +75,8 @@ def test_the_balancer_understands_its_command_line_with_everything_said() -> Non
 def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
     told = options()
 
-    assert (told.bounds.max_waiting, told.bounds.max_waiting_bytes) == (1000, 128 * 1024**2)
-    assert (told.bounds.max_wait, told.bounds.max_wait_no_replica) == (60, 570)
+    assert (told.bounds.max_queued, told.bounds.max_queued_bytes) == (1000, 128 * 1024**2)
+    assert (told.bounds.max_wait, told.bounds.max_wait_cold_start) == (60, 570)
     assert told.limits.max_body == 32 * 1024**2
     assert (told.rules, told.api_keys) == (Rules(0, {}, PASSED_ON), None)
 

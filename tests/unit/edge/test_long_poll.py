@@ -52,7 +52,7 @@ async def test_while_there_is_something_to_tell_nobody_is_held() -> None:
         async with await made.start(post("/completion")):
             assert (await told(await asks(made, "?wait=30")))["waiting"] == 1
         made.proxy.change({llama.name: True})
-        await until(lambda: made.dispatcher.usable)
+        await until(lambda: made.dispatcher.has_replica)
         assert (await told(await asks(made, "?wait=30")))["replicas"] == 1
 
 

@@ -1,13 +1,13 @@
 import pytest
 
-from slotkeeper.scheduling import Affinity, Bounds, Claim, Dispatcher, Standing
+from slotkeeper.scheduling import Affinity, QueueLimits, SlotReservation, Dispatcher, FlowKey
 
 X, Y = (1,), (2,)
 """Two prompts."""
 
 
 def dispatcher(*affinity: Affinity | None, **slots: int) -> Dispatcher[str]:
-    made: Dispatcher[str] = Dispatcher(Bounds(), *affinity)
+    made: Dispatcher[str] = Dispatcher(QueueLimits(), *affinity)
     for name, count in slots.items():
         made.add(name, count, now=0)
     return made
@@ -15,25 +15,27 @@ def dispatcher(*affinity: Affinity | None, **slots: int) -> Dispatcher[str]:
 
 def arrive(
     made: Dispatcher[str], name: str, prompt: tuple[int, ...] = (), priority: int = 0
-) -> list[Claim[str]]:
-    made.offer(name, 1, 0, prompt=prompt, standing=Standing(priority))
-    return made.claims(0)
+) -> list[SlotReservation[str]]:
+    made.enqueue(name, 1, 0, prompt=prompt, standing=FlowKey(priority))
+    return made.dispatch(0)
 
 
-def end(made: Dispatcher[str], *claims: Claim[str]) -> list[tuple[str, str]]:
+def end(made: Dispatcher[str], *claims: SlotReservation[str]) -> list[tuple[str, str]]:
     """Who gets the slots of `claims`, which end one after the other."""
     order = []
     for claim in claims:
-        made.finish(claim, 0)
-        order += got(made.claims(0))
+        made.release(claim, 0)
+        order += got(made.dispatch(0))
     return order
 
 
-def got(claims: list[Claim[str]]) -> list[tuple[str, str]]:
-    return [(claim.ticket.payload, claim.replica.name) for claim in claims]
+def got(claims: list[SlotReservation[str]]) -> list[tuple[str, str]]:
+    return [(claim.queued.request, claim.replica.name) for claim in claims]
 
 
-def knowing(prompt: tuple[int, ...], **slots: int) -> tuple[Dispatcher[str], list[Claim[str]]]:
+def knowing(
+    prompt: tuple[int, ...], **slots: int
+) -> tuple[Dispatcher[str], list[SlotReservation[str]]]:
     """Replicas all of whose slots are held, of which only the first knows `prompt`."""
     made = dispatcher(**slots)
     held = arrive(made, "first", prompt)
@@ -43,7 +45,7 @@ def knowing(prompt: tuple[int, ...], **slots: int) -> tuple[Dispatcher[str], lis
     return made, held
 
 
-def on(replica: str, held: list[Claim[str]]) -> list[Claim[str]]:
+def on(replica: str, held: list[SlotReservation[str]]) -> list[SlotReservation[str]]:
     return [claim for claim in held if claim.replica.name == replica]
 
 
@@ -52,13 +54,13 @@ def test_a_prompt_goes_where_it_is_known_though_another_has_more_free_slots() ->
     (first,) = arrive(made, "first", X)
     (again,) = arrive(made, "again", X)
 
-    assert (again.replica, first.hit, again.hit) == (first.replica, False, True)
+    assert (again.replica, first.prefix_hit, again.prefix_hit) == (first.replica, False, True)
 
 
 def test_short_prompts_are_neither_hits_nor_misses() -> None:
     (claim,) = arrive(dispatcher(a=1), "short")
 
-    assert claim.hit is None
+    assert claim.prefix_hit is None
 
 
 def test_a_prompt_waits_for_the_replica_that_knows_it() -> None:
@@ -75,7 +77,7 @@ def test_a_line_of_half_the_slots_is_not_joined() -> None:
     arrive(made, "line 2", X)
     arrive(made, "central", X)
 
-    assert [ticket.line for ticket in made.queue] == ["a", "a", None]
+    assert [ticket.affinity_replica for ticket in made.queue] == ["a", "a", None]
     assert end(made, on("b", held)[0]) == [("central", "b")]
 
 
@@ -84,7 +86,7 @@ def test_what_most_replicas_know_is_no_reason_to_wait_for_one() -> None:
     for name in ("on a", "line", "on b", "on c", "waiting"):
         arrive(made, name, X)
 
-    assert [(ticket.payload, ticket.line) for ticket in made.queue] == [
+    assert [(ticket.request, ticket.affinity_replica) for ticket in made.queue] == [
         ("line", "a"),
         ("waiting", None),
     ]
@@ -99,7 +101,7 @@ def test_the_shortest_of_several_warm_lines_is_joined() -> None:
     for _ in range(4):
         arrive(made, "warm", X)
 
-    assert sorted(str(ticket.line) for ticket in made.queue) == ["a", "a", "b", "b"]
+    assert sorted(str(ticket.affinity_replica) for ticket in made.queue) == ["a", "a", "b", "b"]
 
 
 def test_no_line_is_joined_while_another_warm_replica_has_a_free_slot() -> None:
@@ -107,11 +109,11 @@ def test_no_line_is_joined_while_another_warm_replica_has_a_free_slot() -> None:
     arrive(made, "on a", X)
     arrive(made, "line", X)
     (b,) = arrive(made, "on b", X)
-    made.finish(b, 0)
-    line = made.offer("again", 1, 0, prompt=X).line
+    made.release(b, 0)
+    line = made.enqueue("again", 1, 0, prompt=X).affinity_replica
 
     assert line is None
-    assert got(made.claims(0)) == [("again", "b")]
+    assert got(made.dispatch(0)) == [("again", "b")]
 
 
 def test_a_free_slot_looks_ahead_for_what_its_replica_knows() -> None:
@@ -134,68 +136,68 @@ def test_it_looks_no_further_than_it_is_told() -> None:
 
 @pytest.mark.parametrize("limit", [1, 3, 16])
 def test_the_head_is_overtaken_as_often_as_may_be_and_not_once_more(limit: int) -> None:
-    made = dispatcher(Affinity(max_overtaken=limit), a=1)
+    made = dispatcher(Affinity(max_bypass=limit), a=1)
     held = arrive(made, "first", X)
     arrive(made, "cold")
     order = []
     for number in range(limit + 2):
         arrive(made, f"warm {number}", X)
-        made.finish(held[0], 0)
-        held = made.claims(0)
-        order.append(held[0].ticket.payload)
+        made.release(held[0], 0)
+        held = made.dispatch(0)
+        order.append(held[0].queued.request)
 
     assert order == [*(f"warm {number}" for number in range(limit)), "cold", f"warm {limit}"]
 
 
 def test_the_due_head_goes_before_a_warm_line() -> None:
-    made = dispatcher(Affinity(max_overtaken=1), a=1, b=1)
+    made = dispatcher(Affinity(max_bypass=1), a=1, b=1)
     a, b = *arrive(made, "on a", X), *arrive(made, "on b", Y)
     arrive(made, "cold")
     arrive(made, "line 1", X)
     assert end(made, a) == [("line 1", "a")]
     arrive(made, "line 2", X)
 
-    assert end(made, *made.replicas["a"].claims) == [("cold", "a")]
+    assert end(made, *made.replicas["a"].holds) == [("cold", "a")]
     assert end(made, b) == []
 
 
 def test_one_that_is_tried_again_still_counts_by_whom_it_was_overtaken() -> None:
-    made = dispatcher(Affinity(max_overtaken=1), a=1)
+    made = dispatcher(Affinity(max_bypass=1), a=1)
     held = arrive(made, "first", X)
     arrive(made, "cold")
     arrive(made, "warm 1", X)
     arrive(made, "warm 2", X)
     assert end(made, *held) == [("warm 1", "a")]
-    assert end(made, *made.replicas["a"].claims) == [("cold", "a")]
-    (cold,) = made.replicas["a"].claims
-    made.finish(cold, 0)
+    assert end(made, *made.replicas["a"].holds) == [("cold", "a")]
+    (cold,) = made.replicas["a"].holds
+    made.release(cold, 0)
     made.requeue(cold.ticket)
 
-    assert [claim.ticket.payload for claim in made.claims(0)] == ["cold"]
+    assert [claim.queued.request for claim in made.dispatch(0)] == ["cold"]
 
 
 def test_one_that_is_tried_again_goes_before_later_ones_of_its_key_though_it_was_early() -> None:
     made = dispatcher(a=3)
     held = [*arrive(made, "1", X), *arrive(made, "2"), *arrive(made, "3")]
-    made.offer("cold", 1, 0, standing=Standing(key="other"))
+    made.enqueue("cold", 1, 0, standing=FlowKey(key="other"))
     arrive(made, "warm 1", X)
     arrive(made, "warm 2", X)
     assert end(made, *held[:2]) == [("warm 1", "a"), ("warm 2", "a")]
     arrive(made, "late")
-    (warm,) = (each for each in made.replicas["a"].claims if each.ticket.payload == "warm 2")
-    made.finish(warm, 0)
+    (warm,) = (each for each in made.replicas["a"].holds if each.ticket.payload == "warm 2")
+    made.release(warm, 0)
     made.requeue(warm.ticket)
 
-    assert [ticket.payload for ticket in made.queue] == ["cold", "warm 2", "late"]
+    assert [ticket.request for ticket in made.queue] == ["cold", "warm 2", "late"]
 
 
 def test_one_that_waits_in_a_line_is_not_overtaken_by_what_starts_elsewhere() -> None:
-    made = dispatcher(Affinity(max_overtaken=1), a=1, b=1)
+    made = dispatcher(Affinity(max_bypass=1), a=1, b=1)
     (a,) = arrive(made, "on a", X)
     (b,) = arrive(made, "on b")
     arrive(made, "warm", X)
     for number in range(3):
-        made.finish(b, 0)
+        made.release(b, 0)
         (b,) = arrive(made, f"passes {number}")
         assert b.replica.name == "b"
 
@@ -205,13 +207,13 @@ def test_one_that_waits_in_a_line_is_not_overtaken_by_what_starts_elsewhere() ->
 
 def test_one_that_has_waited_long_enough_in_its_line_takes_any_slot() -> None:
     made, _ = knowing(X, a=2, b=2)
-    made.finish(on("b", list(made.replicas["b"].claims))[0], 0)
+    made.release(on("b", list(made.replicas["b"].holds))[0], 0)
     arrive(made, "warm", X)
-    assert made.next_call() == 5
-    assert made.claims(now=4.9) == []
+    assert made.next_wakeup() == 5
+    assert made.dispatch(now=4.9) == []
 
-    assert got(made.claims(now=5)) == [("warm", "b")]
-    assert made.next_call() is None
+    assert got(made.dispatch(now=5)) == [("warm", "b")]
+    assert made.next_wakeup() is None
 
 
 def test_no_line_is_joined_while_many_wait_for_any_slot() -> None:
@@ -222,7 +224,7 @@ def test_no_line_is_joined_while_many_wait_for_any_slot() -> None:
     arrive(made, "the sixteenth")
     arrive(made, "central", X)
 
-    assert [ticket.payload for ticket in made.queue if ticket.line] == ["line"]
+    assert [ticket.request for ticket in made.queue if ticket.affinity_replica] == ["line"]
 
 
 def test_a_line_is_joined_when_few_are_left_before() -> None:
@@ -230,18 +232,18 @@ def test_a_line_is_joined_when_few_are_left_before() -> None:
     for number in range(16):
         arrive(made, f"cold {number}")
     arrive(made, "warm", X)
-    assert not made.queue.lines
+    assert not made.queue.affinity_queues
     assert end(made, on("b", held)[0]) == [("cold 0", "b")]
 
-    assert [ticket.payload for ticket in made.queue.lines["a"]] == ["warm"]
+    assert [ticket.request for ticket in made.queue.affinity_queues["a"]] == ["warm"]
 
 
 def test_nobody_joins_a_line_twice() -> None:
     made, _ = knowing(X, a=4, b=4)
     arrive(made, "warm", X)
-    assert made.claims(now=5) == []
+    assert made.dispatch(now=5) == []
 
-    assert [(ticket.line, made.next_call()) for ticket in made.queue] == [(None, 60)]
+    assert [(ticket.affinity_replica, made.next_wakeup()) for ticket in made.queue] == [(None, 60)]
 
 
 def test_a_line_goes_with_its_replica() -> None:
@@ -249,7 +251,7 @@ def test_a_line_goes_with_its_replica() -> None:
     arrive(made, "warm", X)
     made.drain("a", now=0)
 
-    assert [ticket.line for ticket in made.queue] == [None]
+    assert [ticket.affinity_replica for ticket in made.queue] == [None]
 
 
 def test_a_replica_that_comes_back_is_taken_to_know_nothing() -> None:
@@ -259,7 +261,7 @@ def test_a_replica_that_comes_back_is_taken_to_know_nothing() -> None:
     made.add("a", 1, now=0)
 
     (again,) = arrive(made, "again", X)
-    assert again.hit is False
+    assert again.prefix_hit is False
 
 
 def test_a_replica_is_taken_to_know_its_last_prompts_only() -> None:
@@ -267,8 +269,8 @@ def test_a_replica_is_taken_to_know_its_last_prompts_only() -> None:
     hits = []
     for prompt in ((1,), (2,), (1,), (2,), (3,), (1,)):
         (claim,) = arrive(made, "x", prompt)
-        hits.append(claim.hit)
-        made.finish(claim, 0)
+        hits.append(claim.prefix_hit)
+        made.release(claim, 0)
 
     assert hits == [False, False, True, True, False, False]
 
@@ -283,7 +285,7 @@ def test_a_higher_priority_goes_before_a_warm_line_and_before_what_looking_ahead
 
 
 def test_one_for_whom_there_is_no_place_in_a_line_takes_the_free_slot() -> None:
-    made: Dispatcher[str] = Dispatcher(Bounds(max_waiting=0))
+    made: Dispatcher[str] = Dispatcher(QueueLimits(max_queued=0))
     made.add("a", 1, now=0)
     made.add("b", 1, now=0)
     arrive(made, "first", X)
@@ -299,19 +301,19 @@ def test_without_affinity_the_order_is_that_of_arrival_whatever_is_known() -> No
         arrive(made, name, prompt)
     order = []
     while held:
-        made.finish(held[0], 0)
-        held = made.claims(0)
-        order += [(claim.ticket.payload, claim.hit) for claim in held]
+        made.release(held[0], 0)
+        held = made.dispatch(0)
+        order += [(claim.queued.request, claim.prefix_hit) for claim in held]
 
     assert order == [("1", None), ("2", None), ("3", None), ("4", None)]
 
 
 def test_the_position_counts_all_that_stand_ahead() -> None:
     made, _ = knowing(X, a=2, b=2)
-    line = made.offer("line", 1, 0, prompt=X)
-    central = made.offer("central", 1, 0)
-    urgent = made.offer("urgent", 1, 0, standing=Standing(1))
+    line = made.enqueue("line", 1, 0, prompt=X)
+    central = made.enqueue("central", 1, 0)
+    urgent = made.enqueue("urgent", 1, 0, standing=FlowKey(1))
 
     assert [made.queue.position(each) for each in (urgent, line, central)] == [1, 2, 3]
-    made.withdraw(line)
+    made.cancel(line)
     assert [made.queue.position(each) for each in (urgent, line, central)] == [1, 0, 2]

@@ -4,69 +4,76 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from slotkeeper.scheduling import Affinity, Bounds, Claim, Dispatcher, QueueFull, Standing
-from slotkeeper.scheduling.reservation import Ticket
+from slotkeeper.scheduling import (
+    Affinity,
+    QueueLimits,
+    SlotReservation,
+    Dispatcher,
+    QueueFull,
+    FlowKey,
+)
+from slotkeeper.scheduling.reservation import QueuedRequest
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 PROMPTS = st.sampled_from([(), (1,), (2,), (2, 3), (2, 4), (2, 4, 5)])
-STANDINGS = st.builds(Standing, st.sampled_from([0, 0, 0, 1]), st.sampled_from("xy"))
-BOUNDS = Bounds(max_waiting=12, max_waiting_bytes=10**6)
+STANDINGS = st.builds(FlowKey, st.sampled_from([0, 0, 0, 1]), st.sampled_from("xy"))
+BOUNDS = QueueLimits(max_queued=12, max_queued_bytes=10**6)
 
 
 class WarmPrompts(RuleBasedStateMachine):
     """Any order of events; what is overtaken is counted beside."""
 
-    affinity: ClassVar[Affinity | None] = Affinity(cached_prompts=1, look_ahead=4, max_overtaken=3)
+    affinity: ClassVar[Affinity | None] = Affinity(cached_prompts=1, lookahead=4, max_bypass=3)
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.given_at = 0.0
         self.made: Dispatcher[int] = Dispatcher(BOUNDS, self.affinity)
-        self.waiting: list[Ticket[int]] = []
-        self.running: list[Claim[int]] = []
-        self.overtaken: dict[Ticket[int], int] = {}
+        self.waiting: list[QueuedRequest[int]] = []
+        self.running: list[SlotReservation[int]] = []
+        self.overtaken: dict[QueuedRequest[int], int] = {}
 
     def give(self) -> None:
         self.given_at = self.now
         # Who waits centrally is overtaken by what is given now, and may join a line after that.
         lines = {ticket: self.line(ticket) for ticket in self.waiting}
-        for claim in self.made.claims(self.now):
-            self.waiting.remove(claim.ticket)
+        for claim in self.made.dispatch(self.now):
+            self.waiting.remove(claim.queued)
             for other in self.waiting:
                 # It would have taken this slot.
                 if lines[other] in {None, claim.replica.name}:
-                    self.overtaken[other] += other.rank < claim.ticket.rank
+                    self.overtaken[other] += other.rank < claim.queued.rank
             self.running.append(claim)
 
-    def line(self, ticket: Ticket[int]) -> str | None:
+    def line(self, ticket: QueuedRequest[int]) -> str | None:
         """The line in which slots are given now: its time there may be over."""
-        over = ticket.lined_at is not None and self.now - ticket.lined_at >= 5
-        return None if over else ticket.line
+        over = ticket.affinity_since is not None and self.now - ticket.affinity_since >= 5
+        return None if over else ticket.affinity_replica
 
     @rule(prompt=PROMPTS, standing=STANDINGS)
-    def arrive(self, prompt: tuple[int, ...], standing: Standing) -> None:
+    def arrive(self, prompt: tuple[int, ...], standing: FlowKey) -> None:
         free = any(replica.free for replica in self.made.replicas.values())
-        central = any(ticket.line is None for ticket in self.waiting)
+        central = any(ticket.affinity_replica is None for ticket in self.waiting)
         try:
-            ticket = self.made.offer(0, 1, self.now, prompt=prompt, standing=standing)
+            ticket = self.made.enqueue(0, 1, self.now, prompt=prompt, standing=standing)
         except QueueFull:
-            assert len(self.waiting) >= BOUNDS.max_waiting
+            assert len(self.waiting) >= BOUNDS.max_queued
             assert central or not free
             return
         self.overtaken[ticket] = 0
         self.waiting.append(ticket)
         for other in self.waiting:
-            if other.standing == standing:
+            if other.flow_key == standing:
                 assert other.rank <= ticket.rank
         self.give()
-        assert len(self.waiting) <= BOUNDS.max_waiting + len(self.overtaken)
+        assert len(self.waiting) <= BOUNDS.max_queued + len(self.overtaken)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
         claim = data.draw(st.sampled_from(self.running))
         self.running.remove(claim)
-        self.made.finish(claim, self.now)
+        self.made.release(claim, self.now)
         self.give()
 
     @precondition(lambda self: self.waiting)
@@ -74,8 +81,8 @@ class WarmPrompts(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.waiting))
         self.waiting.remove(ticket)
-        assert self.made.withdraw(ticket)
-        assert not self.made.withdraw(ticket)
+        assert self.made.cancel(ticket)
+        assert not self.made.cancel(ticket)
         self.give()
 
     @precondition(lambda self: self.running)
@@ -84,9 +91,9 @@ class WarmPrompts(RuleBasedStateMachine):
         claim = data.draw(st.sampled_from(self.running))
         self.running.remove(claim)
         self.made.drain(claim.replica.name, self.now)
-        self.made.finish(claim, self.now)
-        self.made.requeue(claim.ticket)
-        self.waiting.append(claim.ticket)
+        self.made.release(claim, self.now)
+        self.made.requeue(claim.queued)
+        self.waiting.append(claim.queued)
         self.give()
 
     @rule(name=NAMES, slots=st.integers(1, 4))
@@ -114,31 +121,31 @@ class WarmPrompts(RuleBasedStateMachine):
         if not any(replica.free for replica in self.made.replicas.values()):
             return
         for ticket in self.waiting:
-            assert ticket.line is not None
-            replica = self.made.replicas[ticket.line]
-            assert replica.accepting
+            assert ticket.affinity_replica is not None
+            replica = self.made.replicas[ticket.affinity_replica]
+            assert replica.ready
             assert not replica.free
-            assert ticket.lined_at is not None
-            assert self.given_at - ticket.lined_at < 5
+            assert ticket.affinity_since is not None
+            assert self.given_at - ticket.affinity_since < 5
 
     @invariant()
     def lines_are_short(self) -> None:
-        for name, line in self.made.queue.lines.items():
+        for name, line in self.made.queue.affinity_queues.items():
             replica = self.made.replicas[name]
-            assert replica.accepting
+            assert replica.ready
             assert 0 < len(line) <= (replica.slots + 1) // 2
 
     @invariant()
     def nobody_is_overtaken_too_often(self) -> None:
-        limit = self.affinity.max_overtaken if self.affinity else 0
+        limit = self.affinity.max_bypass if self.affinity else 0
         for ticket in self.waiting:
-            assert ticket.overtaken == self.overtaken[ticket] <= limit
+            assert ticket.bypassed == self.overtaken[ticket] <= limit
 
     @invariant()
     def no_replica_has_more_than_its_slots(self) -> None:
         for replica in self.made.replicas.values():
             held = {claim for claim in self.running if claim.replica is replica}
-            assert replica.claims == held
+            assert replica.holds == held
 
     @invariant()
     def the_queue_is_what_waits(self) -> None:
@@ -151,8 +158,8 @@ class WarmPrompts(RuleBasedStateMachine):
 
     @invariant()
     def only_who_gets_requests_is_taken_to_know_prompts(self) -> None:
-        for name, count in self.made.matcher.prefixes.remembered.items():
-            assert self.made.replicas[name].accepting
+        for name, count in self.made.affinity_scheduler.prefixes.remembered.items():
+            assert self.made.replicas[name].ready
             assert count <= 5
 
 

@@ -5,7 +5,7 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from slotkeeper.scheduling import Affinity, Bounds, Claim, Dispatcher
+from slotkeeper.scheduling import Affinity, QueueLimits, SlotReservation, Dispatcher
 
 REPLICAS = SLOTS = 8
 CONVERSATIONS = 200
@@ -30,12 +30,12 @@ class Outcome:
 
 def simulate(load: float, affinity: Affinity | None, *, requests: int = 6000) -> Outcome:
     rng, outcome, now, ended = random.Random(1), Outcome(), 0.0, 0
-    made: Dispatcher[Asked] = Dispatcher(Bounds(max_waiting=requests, max_wait=1e9), affinity)
+    made: Dispatcher[Asked] = Dispatcher(QueueLimits(max_queued=requests, max_wait=1e9), affinity)
     caches: dict[str, OrderedDict[int, None]] = {}
     for number in range(REPLICAS):
         made.add(f"{number}", SLOTS, now)
         caches[f"{number}"] = OrderedDict()
-    events: list[tuple[float, int, Claim[Asked] | None]] = []
+    events: list[tuple[float, int, SlotReservation[Asked] | None]] = []
     for number in range(requests):
         now += rng.expovariate(load * REPLICAS * SLOTS)
         events.append((now, -number, None))
@@ -43,13 +43,13 @@ def simulate(load: float, affinity: Affinity | None, *, requests: int = 6000) ->
     while events:
         now, _, over = heapq.heappop(events)
         if over:
-            made.finish(over, now)
+            made.release(over, now)
             ended += 1
         else:
             asked = Asked(rng.randrange(CONVERSATIONS), rng.expovariate(1), now)
-            made.offer(asked, 0, now, prompt=(asked.conversation,))
-        for claim in made.claims(now):
-            asked, cache = claim.ticket.payload, caches[claim.replica.name]
+            made.enqueue(asked, 0, now, prompt=(asked.conversation,))
+        for claim in made.dispatch(now):
+            asked, cache = claim.queued.request, caches[claim.replica.name]
             hit = asked.conversation in cache
             cache[asked.conversation] = None
             cache.move_to_end(asked.conversation)
@@ -57,7 +57,7 @@ def simulate(load: float, affinity: Affinity | None, *, requests: int = 6000) ->
                 cache.popitem(last=False)
             outcome.hits += hit
             outcome.waited += now - asked.at
-            outcome.most_overtaken = max(outcome.most_overtaken, claim.ticket.overtaken)
+            outcome.most_overtaken = max(outcome.most_overtaken, claim.queued.bypassed)
             end = now + asked.decoding + (0 if hit else MISS)
             heapq.heappush(events, (end, ended + len(events), claim))
     assert ended == requests

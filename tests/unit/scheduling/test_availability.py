@@ -5,21 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotkeeper.api.blocker import Obstacle
-from slotkeeper.scheduling.availability import Bounds, Outlook
+from slotkeeper.scheduling.availability import QueueLimits, Availability
 
-BOUNDS = Bounds(max_wait=60, max_wait_no_replica=600, max_wait_hopeless=10)
+BOUNDS = QueueLimits(max_wait=60, max_wait_cold_start=600, max_wait_blocked=10)
 LASTING = Obstacle("ModelNotFound", "404", lasting=True)
 PASSING = Obstacle("Unschedulable", "waiting for 1 nvidia.com/gpu", lasting=False)
 
 
-def outlook(*events: tuple[float, Obstacle | bool | None]) -> Outlook:
+def outlook(*events: tuple[float, Obstacle | bool | None]) -> Availability:
     """After what became known when: of replicas (a truth), or of what keeps them."""
-    made = Outlook()
+    made = Availability()
     for now, event in events:
         if isinstance(event, bool):
-            made.note_usable(event, now)
+            made.set_has_replica(event, now)
         else:
-            made.hinder(event, now)
+            made.set_blocked(event, now)
     return made
 
 

@@ -7,8 +7,8 @@ from slotkeeper.scheduling.demand import MeanDemand, PeakDemand, RecentDemand
 
 def test_a_short_peak_is_seen_by_who_looks_later() -> None:
     peak = PeakDemand(window=5)
-    peak.note(9, now=0.0)
-    peak.note(0, now=0.1)
+    peak.record(9, now=0.0)
+    peak.record(0, now=0.1)
 
     assert peak.peak(now=5.1) == 9
     assert peak.peak(now=5.2) == 0
@@ -16,7 +16,7 @@ def test_a_short_peak_is_seen_by_who_looks_later() -> None:
 
 def test_a_demand_that_lasts_is_its_own_peak() -> None:
     peak = PeakDemand(window=5)
-    peak.note(3, now=0)
+    peak.record(3, now=0)
 
     assert peak.peak(now=100) == 3
 
@@ -32,7 +32,7 @@ def test_the_peak_is_the_highest_that_held_within_the_window(
     spans = []
     for pause, demand in steps:
         now += pause
-        peak.note(demand, now)
+        peak.record(demand, now)
         spans.append((now, demand))
     now += later
     ends = [*(start for start, _ in spans[1:]), now]
@@ -43,8 +43,8 @@ def test_the_peak_is_the_highest_that_held_within_the_window(
 
 def test_a_mean_is_over_the_time_that_it_was_noted_and_then_over_its_window() -> None:
     mean = MeanDemand(window=100)
-    mean.note(4, now=0)
-    mean.note(0, now=50)
+    mean.record(4, now=0)
+    mean.record(0, now=50)
 
     assert mean.mean(now=50) == 4
     assert mean.mean(now=100) == 2
@@ -55,9 +55,9 @@ def test_a_mean_is_over_the_time_that_it_was_noted_and_then_over_its_window() ->
 def test_a_process_that_stood_still_goes_by_what_it_knew_last() -> None:
     recent = RecentDemand()
     for now in range(600):
-        recent.note(3, now=float(now))
+        recent.record(3, now=float(now))
 
-    recent.note(0, now=1800.0)
+    recent.record(0, now=1800.0)
 
     assert recent.peak(now=1800.0) == 3
     assert recent.mean(now=1800.0) == 3
@@ -68,7 +68,7 @@ def test_what_was_never_noted_has_no_mean() -> None:
     mean = MeanDemand()
     assert mean.mean(now=9) == 0
 
-    mean.note(3, now=10)
+    mean.record(3, now=10)
     assert mean.mean(now=10) == 3
 
 
@@ -84,7 +84,7 @@ def test_the_mean_is_that_of_the_window(
     spans = []
     for pause, demand in steps:
         now += pause
-        mean.note(demand, now)
+        mean.record(demand, now)
         if looked_at:
             mean.mean(now)
         spans.append((now, demand))

@@ -1,8 +1,8 @@
 import pytest
 
-from slotkeeper.scheduling import Bounds, Claim, Dispatcher, QueueFull
+from slotkeeper.scheduling import QueueLimits, SlotReservation, Dispatcher, QueueFull
 
-BOUNDS = Bounds(max_waiting=2, max_waiting_bytes=100, max_wait=60, max_wait_no_replica=600)
+BOUNDS = QueueLimits(max_queued=2, max_queued_bytes=100, max_wait=60, max_wait_cold_start=600)
 
 
 def dispatcher(**slots: int) -> Dispatcher[str]:
@@ -12,16 +12,18 @@ def dispatcher(**slots: int) -> Dispatcher[str]:
     return made
 
 
-def arrive(made: Dispatcher[str], *names: str, now: float = 0, size: int = 1) -> list[Claim[str]]:
+def arrive(
+    made: Dispatcher[str], *names: str, now: float = 0, size: int = 1
+) -> list[SlotReservation[str]]:
     claims = []
     for name in names:
-        made.offer(name, size, now)
-        claims += made.claims(now)
+        made.enqueue(name, size, now)
+        claims += made.dispatch(now)
     return claims
 
 
-def got(claims: list[Claim[str]]) -> list[tuple[str, str]]:
-    return [(claim.ticket.payload, claim.replica.name) for claim in claims]
+def got(claims: list[SlotReservation[str]]) -> list[tuple[str, str]]:
+    return [(claim.queued.request, claim.replica.name) for claim in claims]
 
 
 def test_a_request_gets_a_slot_of_the_replica_with_most_free_ones() -> None:
@@ -36,7 +38,7 @@ def test_among_equals_the_replica_that_rested_longest_is_next() -> None:
     for name in ("1", "2", "3", "4"):
         (claim,) = arrive(made, name)
         order.append(claim.replica.name)
-        made.finish(claim, now=0)
+        made.release(claim, now=0)
 
     assert order == ["a", "b", "a", "b"]
 
@@ -44,11 +46,11 @@ def test_among_equals_the_replica_that_rested_longest_is_next() -> None:
 def test_who_waits_gets_slots_in_the_order_of_arrival() -> None:
     made = dispatcher(a=1)
     (claim,) = arrive(made, "1", "2", "3")
-    made.finish(claim, now=1)
+    made.release(claim, now=1)
 
-    (second,) = made.claims(now=1)
-    assert second.ticket.payload == "2"
-    assert made.waiting == 1
+    (second,) = made.dispatch(now=1)
+    assert second.queued.request == "2"
+    assert made.queued == 1
 
 
 def test_one_more_than_may_wait_is_refused_and_no_one_fewer() -> None:
@@ -56,7 +58,7 @@ def test_one_more_than_may_wait_is_refused_and_no_one_fewer() -> None:
     arrive(made, "running", "1", "2")
 
     with pytest.raises(QueueFull, match="2 requests"):
-        made.offer("3", 1, now=0)
+        made.enqueue("3", 1, now=0)
 
 
 def test_more_bytes_than_may_wait_are_refused() -> None:
@@ -64,26 +66,26 @@ def test_more_bytes_than_may_wait_are_refused() -> None:
     arrive(made, "1", size=60)
 
     with pytest.raises(QueueFull, match="60 bytes"):
-        made.offer("2", 41, now=0)
-    made.offer("2", 40, now=0)
+        made.enqueue("2", 41, now=0)
+    made.enqueue("2", 40, now=0)
 
 
 def test_bounds_are_not_for_one_that_a_free_slot_awaits() -> None:
-    made = Dispatcher[str](Bounds(max_waiting=0, max_waiting_bytes=0))
+    made = Dispatcher[str](QueueLimits(max_queued=0, max_queued_bytes=0))
     made.add("a", 1, now=0)
 
     assert got(arrive(made, "1", size=10)) == [("1", "a")]
     with pytest.raises(QueueFull):
-        made.offer("2", 0, now=0)
+        made.enqueue("2", 0, now=0)
 
 
 def test_who_gives_up_leaves_at_once() -> None:
     made = dispatcher()
-    ticket = made.offer("1", 60, now=0)
+    ticket = made.enqueue("1", 60, now=0)
 
-    assert made.withdraw(ticket)
-    assert not made.withdraw(ticket)
-    assert (made.waiting, made.waiting_bytes) == (0, 0)
+    assert made.cancel(ticket)
+    assert not made.cancel(ticket)
+    assert (made.queued, made.queued_bytes) == (0, 0)
 
 
 def test_one_that_must_be_tried_again_goes_before_all_that_came_later() -> None:
@@ -91,11 +93,11 @@ def test_one_that_must_be_tried_again_goes_before_all_that_came_later() -> None:
     first, second = arrive(made, "1", "2", "3", "4")
     made.drain("a", now=0)
     for claim in (second, first):
-        made.finish(claim, now=0)
-        made.requeue(claim.ticket)
+        made.release(claim, now=0)
+        made.requeue(claim.queued)
     made.add("b", 4, now=0)
 
-    assert [claim.ticket.payload for claim in made.claims(now=0)] == ["1", "2", "3", "4"]
+    assert [claim.queued.request for claim in made.dispatch(now=0)] == ["1", "2", "3", "4"]
 
 
 def test_one_that_is_tried_again_later_than_another_keeps_its_turn() -> None:
@@ -103,30 +105,30 @@ def test_one_that_is_tried_again_later_than_another_keeps_its_turn() -> None:
     first, second = arrive(made, "1", "2", "3")
     made.drain("a", now=0)
     for claim in (first, second):
-        made.finish(claim, now=0)
-        made.requeue(claim.ticket)
+        made.release(claim, now=0)
+        made.requeue(claim.queued)
     made.add("b", 4, now=0)
 
-    assert [claim.ticket.payload for claim in made.claims(now=0)] == ["1", "2", "3"]
+    assert [claim.queued.request for claim in made.dispatch(now=0)] == ["1", "2", "3"]
 
 
 def test_an_abandoned_slot_is_held_until_it_is_let_go_of() -> None:
     made = dispatcher(a=1)
     (claim,) = arrive(made, "1", "2")
-    made.abandon(claim, now=1)
-    assert made.claims(now=1) == []
+    made.abort(claim, now=1)
+    assert made.dispatch(now=1) == []
 
-    made.finish(claim, now=2)
-    assert got(made.claims(now=2)) == [("2", "a")]
+    made.release(claim, now=2)
+    assert got(made.dispatch(now=2)) == [("2", "a")]
 
 
 def test_a_slot_given_back_twice_is_one_slot() -> None:
     made = dispatcher(a=2)
     first, _ = arrive(made, "1", "2")
-    made.finish(first, now=0)
-    made.finish(first, now=0)
+    made.release(first, now=0)
+    made.release(first, now=0)
 
-    assert made.busy == 1
+    assert made.busy_slots == 1
 
 
 def test_a_draining_replica_gets_nothing_new_and_keeps_what_it_has() -> None:
@@ -135,7 +137,7 @@ def test_a_draining_replica_gets_nothing_new_and_keeps_what_it_has() -> None:
     made.drain("a", now=0)
 
     assert arrive(made, "2") == []
-    assert (made.busy, made.total, made.usable) == (1, 1, False)
+    assert (made.busy_slots, made.total_slots, made.has_replica) == (1, 1, False)
 
 
 def test_a_removed_replica_is_forgotten_with_its_last_request() -> None:
@@ -144,7 +146,7 @@ def test_a_removed_replica_is_forgotten_with_its_last_request() -> None:
     made.remove("a", now=0)
     assert "a" in made.replicas
 
-    made.finish(claim, now=0)
+    made.release(claim, now=0)
     assert made.replicas == {}
 
 
@@ -162,7 +164,7 @@ def test_a_replica_with_fewer_slots_than_it_runs_has_none_free() -> None:
     arrive(made, "1", "2", "3")
     made.add("a", 1, now=0)
 
-    assert (made.total, made.busy) == (3, 3)
+    assert (made.total_slots, made.busy_slots) == (3, 3)
     assert made.replicas["a"].free == 0
 
 
@@ -173,7 +175,7 @@ def test_waiting_ends_after_its_time() -> None:
 
     assert made.next_deadline() == 60
     assert made.expired(now=59.9) == []
-    assert [ticket.payload for ticket in made.expired(now=60)] == ["1"]
+    assert [ticket.request for ticket in made.expired(now=60)] == ["1"]
     assert made.next_deadline() == 70
 
 
@@ -188,7 +190,7 @@ def test_the_first_replica_finds_nobody_overdue() -> None:
     made = dispatcher()
     arrive(made, "1", "2", now=0)
     made.add("a", 1, now=500)
-    made.claims(now=500)
+    made.dispatch(now=500)
 
     assert made.expired(now=500) == []
     assert made.next_deadline() == 560
@@ -207,7 +209,7 @@ def test_replicas_that_come_and_go_do_not_make_a_wait_endless() -> None:
 def test_retry_after_follows_the_pace_at_which_slots_come_free() -> None:
     made = dispatcher(a=1)
     for second in range(11):
-        made.finish(arrive(made, "x", now=2 * second)[0], now=2 * second)
+        made.release(arrive(made, "x", now=2 * second)[0], now=2 * second)
     arrive(made, "running", "1", "2", now=20)
 
     assert made.retry_after(now=20) == pytest.approx(3 * 2)
@@ -224,5 +226,10 @@ def test_the_numbers_say_what_there_is() -> None:
     arrive(made, "1", "2", "3", now=1)
     arrive(made, "4", now=3)
 
-    assert (made.total, made.busy, made.waiting, made.oldest_wait(now=5)) == (3, 3, 1, 2)
-    assert [replica.name for replica in made.accepting()] == ["a", "b"]
+    assert (made.total_slots, made.busy_slots, made.queued, made.oldest_queued_seconds(now=5)) == (
+        3,
+        3,
+        1,
+        2,
+    )
+    assert [replica.name for replica in made.ready_replicas()] == ["a", "b"]

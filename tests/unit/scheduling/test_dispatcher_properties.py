@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from slotkeeper.api.blocker import Obstacle
-from slotkeeper.scheduling import Bounds, Claim, Dispatcher, QueueFull, Ticket
+from slotkeeper.scheduling import QueueLimits, SlotReservation, Dispatcher, QueueFull, QueuedRequest
 
 NAMES = st.sampled_from(["a", "b", "c"])
 MAX_WAITING = 4
@@ -16,17 +16,17 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.made: Dispatcher[int] = Dispatcher(Bounds(MAX_WAITING, MAX_BYTES, 60, 600, 10))
+        self.made: Dispatcher[int] = Dispatcher(QueueLimits(MAX_WAITING, MAX_BYTES, 60, 600, 10))
         self.arrivals = 0
-        self.queue: list[Ticket[int]] = []
-        self.running: list[Claim[int]] = []
-        self.abandoned: list[Claim[int]] = []
+        self.queue: list[QueuedRequest[int]] = []
+        self.running: list[SlotReservation[int]] = []
+        self.abandoned: list[SlotReservation[int]] = []
         self.tried_again = 0
         self.hopeless = False
 
     def give(self) -> None:
-        claims = self.made.claims(self.now)
-        assert [claim.ticket for claim in claims] == self.queue[: len(claims)]
+        claims = self.made.dispatch(self.now)
+        assert [claim.queued for claim in claims] == self.queue[: len(claims)]
         self.queue = self.queue[len(claims) :]
         self.running += claims
 
@@ -36,7 +36,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         free = sum(replica.free for replica in self.made.replicas.values())
         fits = free or (len(self.queue) < MAX_WAITING and held + size <= MAX_BYTES)
         try:
-            ticket = self.made.offer(self.arrivals, size, self.now)
+            ticket = self.made.enqueue(self.arrivals, size, self.now)
         except QueueFull:
             assert not fits
             return
@@ -50,7 +50,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def end(self, data: st.DataObject) -> None:
         claim = data.draw(st.sampled_from(self.running))
         self.running.remove(claim)
-        self.made.finish(claim, self.now)
+        self.made.release(claim, self.now)
         self.give()
 
     @precondition(lambda self: self.running)
@@ -58,7 +58,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def abort_while_running(self, data: st.DataObject) -> None:
         claim = data.draw(st.sampled_from(self.running))
         self.running.remove(claim)
-        self.made.abandon(claim, self.now)
+        self.made.abort(claim, self.now)
         self.abandoned.append(claim)
         self.give()
 
@@ -67,8 +67,8 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def let_go(self, data: st.DataObject) -> None:
         claim = data.draw(st.sampled_from(self.abandoned))
         self.abandoned.remove(claim)
-        self.made.finish(claim, self.now)
-        self.made.finish(claim, self.now)
+        self.made.release(claim, self.now)
+        self.made.release(claim, self.now)
         self.give()
 
     @precondition(lambda self: self.queue)
@@ -76,7 +76,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def abort_while_waiting(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.queue))
         self.queue.remove(ticket)
-        assert self.made.withdraw(ticket)
+        assert self.made.cancel(ticket)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), sent=st.booleans())
@@ -85,12 +85,12 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.running.remove(claim)
         self.made.drain(claim.replica.name, self.now)
         if sent:
-            self.made.abandon(claim, self.now)
+            self.made.abort(claim, self.now)
             self.abandoned.append(claim)
         else:
-            self.made.finish(claim, self.now)
-        self.made.requeue(claim.ticket)
-        self.queue = sorted([*self.queue, claim.ticket], key=lambda ticket: ticket.number)
+            self.made.release(claim, self.now)
+        self.made.requeue(claim.queued)
+        self.queue = sorted([*self.queue, claim.queued], key=lambda ticket: ticket.number)
         self.tried_again += 1
         self.give()
 
@@ -111,7 +111,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def hinder(self, lasting: bool | None) -> None:
         self.hopeless = bool(lasting)
         found = None if lasting is None else Obstacle("A", "b", lasting)
-        self.made.hinder(found, self.now)
+        self.made.set_blocked(found, self.now)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 9.0, 11.0, 59.0, 61.0, 601.0]))
     def time_passes(self, seconds: float) -> None:
@@ -120,15 +120,15 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         assert expired == self.queue[: len(expired)]
         self.queue = self.queue[len(expired) :]
         for ticket in expired:
-            hopeless = self.hopeless and not self.made.usable
+            hopeless = self.hopeless and not self.made.has_replica
             assert self.now - ticket.arrived >= (10 if hopeless else 60)
 
     @invariant()
     def no_replica_has_more_than_its_slots(self) -> None:
         for replica in self.made.replicas.values():
             held = [c for c in self.running + self.abandoned if c.replica is replica]
-            assert replica.claims == set(held)
-            assert replica.free == (max(0, replica.slots - len(held)) if replica.accepting else 0)
+            assert replica.holds == set(held)
+            assert replica.free == (max(0, replica.slots - len(held)) if replica.ready else 0)
 
     @invariant()
     def nothing_waits_while_a_slot_is_free(self) -> None:
@@ -137,9 +137,11 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
 
     @invariant()
     def the_numbers_are_those_of_the_model(self) -> None:
-        assert self.made.waiting == len(self.queue) <= MAX_WAITING + self.tried_again
-        assert self.made.waiting_bytes == sum(ticket.size for ticket in self.queue)
-        assert self.made.busy == len(self.running) + len(self.abandoned) <= self.made.total
+        assert self.made.queued == len(self.queue) <= MAX_WAITING + self.tried_again
+        assert self.made.queued_bytes == sum(ticket.size for ticket in self.queue)
+        assert (
+            self.made.busy_slots == len(self.running) + len(self.abandoned) <= self.made.total_slots
+        )
 
     @invariant()
     def who_waits_has_an_end_to_it(self) -> None:
@@ -151,7 +153,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     @invariant()
     def a_replica_that_left_is_forgotten_with_its_last_claim(self) -> None:
         for replica in self.made.replicas.values():
-            assert replica.claims or not replica.gone
+            assert replica.holds or not replica.removed
 
 
 AnyOrderOfEvents.TestCase.settings = settings(

@@ -1,6 +1,6 @@
 import pytest
 
-from slotkeeper.scheduling.ejection import aside_seconds
+from slotkeeper.scheduling.ejection import ejection_seconds
 
 
 @pytest.mark.parametrize(
@@ -10,4 +10,4 @@ from slotkeeper.scheduling.ejection import aside_seconds
 def test_the_time_aside_doubles_from_the_second_failure_on_up_to_a_limit(
     strikes: int, seconds: float
 ) -> None:
-    assert aside_seconds(strikes, 0.5, 30) == seconds
+    assert ejection_seconds(strikes, 0.5, 30) == seconds

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.scheduling import ladder
-from slotkeeper.scheduling.prefix_index import RUNGS, Prefixes
+from slotkeeper.scheduling import prefix_hashes
+from slotkeeper.scheduling.prefix_index import PREFIX_SIZES, PrefixIndex
 
 KIB = 1024
 
@@ -16,29 +16,33 @@ def chat(*texts: str, **fields: object) -> bytes:
 
 
 def test_a_prompt_has_a_rung_for_each_size_that_it_reaches() -> None:
-    sizes = [len(ladder(chat("x" * size))) for size in (100, KIB, 5 * KIB, 70 * KIB, 500 * KIB)]
+    sizes = [
+        len(prefix_hashes(chat("x" * size))) for size in (100, KIB, 5 * KIB, 70 * KIB, 500 * KIB)
+    ]
 
-    assert sizes == [0, 1, 3, len(RUNGS), len(RUNGS)]
-    assert [rung >> 32 for rung in ladder(chat("x" * 500 * KIB))] == list(RUNGS)
+    assert sizes == [0, 1, 3, len(PREFIX_SIZES), len(PREFIX_SIZES)]
+    assert [rung >> 32 for rung in prefix_hashes(chat("x" * 500 * KIB))] == list(PREFIX_SIZES)
 
 
 def test_a_conversation_that_goes_on_keeps_its_rungs() -> None:
-    first = ladder(chat("x" * 3000))
-    second = ladder(chat("x" * 3000, "y" * 6000))
+    first = prefix_hashes(chat("x" * 3000))
+    second = prefix_hashes(chat("x" * 3000, "y" * 6000))
 
     assert second[: len(first)] == first
     assert len(second) > len(first)
 
 
 def test_prompts_that_differ_share_the_rungs_before_they_do() -> None:
-    one, other = (ladder(chat("x" * 5 * KIB + mark + "x" * 20 * KIB)) for mark in "ab")
+    one, other = (prefix_hashes(chat("x" * 5 * KIB + mark + "x" * 20 * KIB)) for mark in "ab")
 
     assert one[:3] == other[:3]
     assert not set(one[3:]) & set(other[3:])
 
 
 def test_what_stands_before_the_prompt_does_not_matter() -> None:
-    assert ladder(chat("x" * KIB, seed=1)) == ladder(chat("x" * KIB, seed=2, stream=True))
+    assert prefix_hashes(chat("x" * KIB, seed=1)) == prefix_hashes(
+        chat("x" * KIB, seed=2, stream=True)
+    )
 
 
 @pytest.mark.parametrize("key", ["prompt", "messages", "input", "input_prefix"])
@@ -46,13 +50,13 @@ def test_what_stands_before_the_prompt_does_not_matter() -> None:
 def test_each_key_that_holds_a_prompt_is_found(key: str, colon: str) -> None:
     body = f'{{"seed": 7, "{key}"{colon}"{"x" * KIB}"}}'.encode()
 
-    assert ladder(body) == ladder(b'{"prompt":"%s"}' % (b"x" * KIB))
+    assert prefix_hashes(body) == prefix_hashes(b'{"prompt":"%s"}' % (b"x" * KIB))
 
 
 def test_a_key_inside_of_a_text_is_no_key() -> None:
     before = {"user": '"prompt": "messages":'}
 
-    assert ladder(chat("x" * KIB, **before)) == ladder(chat("x" * KIB))
+    assert prefix_hashes(chat("x" * KIB, **before)) == prefix_hashes(chat("x" * KIB))
 
 
 @pytest.mark.parametrize(
@@ -66,40 +70,40 @@ def test_a_key_inside_of_a_text_is_no_key() -> None:
     ],
 )
 def test_what_has_no_prompt_to_be_found_has_no_rungs(body: bytes) -> None:
-    assert ladder(body) == ()
+    assert prefix_hashes(body) == ()
 
 
 @given(st.binary(max_size=50), st.binary(min_size=KIB, max_size=3 * KIB))
 def test_any_bytes_before_and_in_a_prompt_will_do(before: bytes, prompt: bytes) -> None:
-    assert 1 <= len(ladder(before + b'"prompt":' + b"x" + prompt)) <= 2
+    assert 1 <= len(prefix_hashes(before + b'"prompt":' + b"x" + prompt)) <= 2
 
 
 def test_the_longest_beginning_that_is_known_decides() -> None:
-    prefixes = Prefixes()
+    prefixes = PrefixIndex()
     prefixes.remember("a", (1, 2), 9)
     prefixes.remember("b", (1, 2, 3), 9)
 
-    assert set(prefixes.holders((1, 2, 3, 4))) == {"b"}
-    assert set(prefixes.holders((1, 2, 7))) == {"a", "b"}
-    assert set(prefixes.holders((9, 8))) == set()
+    assert set(prefixes.replicas_with((1, 2, 3, 4))) == {"b"}
+    assert set(prefixes.replicas_with((1, 2, 7))) == {"a", "b"}
+    assert set(prefixes.replicas_with((9, 8))) == set()
 
 
 def test_a_prompt_that_grows_is_one_prompt() -> None:
-    prefixes = Prefixes()
+    prefixes = PrefixIndex()
     prefixes.remember("a", (9,), 2)
     for length in range(1, 5):
         prefixes.remember("a", tuple(range(1, 1 + length)), 2)
 
     assert prefixes.remembered == {"a": 2}
-    assert set(prefixes.holders((9,))) == {"a"}
+    assert set(prefixes.replicas_with((9,))) == {"a"}
 
 
 def test_the_prompt_that_rested_longest_is_forgotten_first() -> None:
-    prefixes = Prefixes()
+    prefixes = PrefixIndex()
     for prompt in ((1,), (2,), (1,), (3,)):
         prefixes.remember("a", prompt, 2)
 
-    assert [bool(prefixes.holders((rung,))) for rung in (1, 2, 3)] == [True, False, True]
+    assert [bool(prefixes.replicas_with((rung,))) for rung in (1, 2, 3)] == [True, False, True]
 
 
 PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(
@@ -111,7 +115,7 @@ PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(
 def test_the_index_says_what_the_remembered_prompts_say(
     sent: list[tuple[str, tuple[int, ...]]], capacity: int
 ) -> None:
-    prefixes = Prefixes()
+    prefixes = PrefixIndex()
     model: dict[str, list[tuple[int, ...]]] = {"a": [], "b": []}
     for replica, prompt in sent:
         prefixes.remember(replica, prompt, capacity)
@@ -120,7 +124,7 @@ def test_the_index_says_what_the_remembered_prompts_say(
 
         for rung in prompt:
             holders = {name for name, kept in model.items() if any(rung in each for each in kept)}
-            assert set(prefixes.holders((rung,))) == holders
+            assert set(prefixes.replicas_with((rung,))) == holders
     for replica in model:
         prefixes.forget(replica)
     assert prefixes.remembered == {}

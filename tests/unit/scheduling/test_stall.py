@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from slotkeeper.scheduling.stall import Silence
+from slotkeeper.scheduling.stall import StallDetector
 
 Look = tuple[float, Mapping[str, int], int]
 
@@ -23,14 +23,14 @@ Look = tuple[float, Mapping[str, int], int]
     ],
 )
 def test_silence_lasts_from_the_last_sign_of_life(looks: list[Look], quiet: float) -> None:
-    silence = Silence(0)
+    silence = StallDetector(0)
     for now, running, answers in looks:
-        lasted = silence.look(running, answers, now)
+        lasted = silence.observe(running, answers, now)
 
     assert lasted == quiet
 
 
 def test_a_stream_of_one_token_a_second_is_never_silent_for_longer() -> None:
-    silence = Silence(0)
+    silence = StallDetector(0)
 
-    assert max(silence.look({"a": token}, 0, float(token)) for token in range(1, 100)) == 0
+    assert max(silence.observe({"a": token}, 0, float(token)) for token in range(1, 100)) == 0

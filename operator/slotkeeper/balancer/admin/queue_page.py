@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from slotkeeper.scheduling import Dispatcher, Replica, Standing, Ticket
+from slotkeeper.scheduling import Dispatcher, Replica, FlowKey, QueuedRequest
 from slotkeeper.wire.message import Answer, json_answer
 
 _MOST = 100
@@ -13,15 +13,15 @@ _MOST = 100
 def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
     """The queue as a whole, by priority and key, its first requests, and what they wait for."""
     tickets = list(dispatcher.queue)
-    by_standing: dict[Standing, list[Ticket[Any]]] = {}
+    by_standing: dict[FlowKey, list[QueuedRequest[Any]]] = {}
     for ticket in tickets:
-        by_standing.setdefault(ticket.standing, []).append(ticket)
+        by_standing.setdefault(ticket.flow_key, []).append(ticket)
     return json_answer(
         200,
         {
             "waiting": len(tickets),
-            "waitingBytes": dispatcher.waiting_bytes,
-            "oldestWaitSeconds": round(dispatcher.oldest_wait(now), 3),
+            "waitingBytes": dispatcher.queued_bytes,
+            "oldestWaitSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
             "byPriorityAndKey": [
                 {
                     **_standing(standing),
@@ -33,12 +33,12 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
             "next": [
                 {
                     "position": position,
-                    **_standing(ticket.standing),
+                    **_standing(ticket.flow_key),
                     "waitSeconds": round(now - ticket.arrived, 3),
                     "bytes": ticket.size,
-                    "warmLine": ticket.line,
-                    "overtaken": ticket.overtaken,
-                    "tries": ticket.tries,
+                    "warmLine": ticket.affinity_replica,
+                    "overtaken": ticket.bypassed,
+                    "tries": ticket.attempts,
                 }
                 for position, ticket in enumerate(tickets[:_MOST], start=1)
             ],
@@ -48,18 +48,18 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
     )
 
 
-def _standing(standing: Standing) -> dict[str, object]:
+def _standing(standing: FlowKey) -> dict[str, object]:
     return {"priority": standing.priority, "key": standing.key or None}
 
 
 def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]:
-    line = dispatcher.queue.lines.get(replica.name)
+    line = dispatcher.queue.affinity_queues.get(replica.name)
     return {
         "name": replica.name,
-        "accepting": replica.accepting,
+        "accepting": replica.ready,
         "slots": replica.slots,
-        "busy": replica.held,
-        "lettingGo": sum(claim.abandoned_at is not None for claim in replica.claims),
+        "busy": replica.busy,
+        "lettingGo": sum(claim.abandoned_at is not None for claim in replica.holds),
         "warmLine": len(line) if line else 0,
-        "knownPrompts": dispatcher.matcher.prefixes.remembered.get(replica.name, 0),
+        "knownPrompts": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
     }

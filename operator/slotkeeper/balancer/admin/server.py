@@ -58,7 +58,7 @@ class Admin:
     def _sleeps(self) -> bool:
         """There is no replica here, and nobody who waits for one."""
         proxy = self._proxy
-        return proxy.leads and not (proxy.dispatcher.usable or proxy.waits)
+        return proxy.leads and not (proxy.dispatcher.has_replica or proxy.waits)
 
     def _metrics(self) -> Answer:
         return Answer(200, self._proxy.metrics.text(), PROMETHEUS)

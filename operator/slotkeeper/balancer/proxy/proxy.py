@@ -21,7 +21,14 @@ from slotkeeper.balancer.upstream.replicas import Patience, Replicas
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.routes import KEEPS_PROMPT, OWN, STREAMS, Route
-from slotkeeper.scheduling import LOOKED_AT, Dispatcher, Ladder, QueueFull, RecentDemand, ladder
+from slotkeeper.scheduling import (
+    SCANNED_BYTES,
+    Dispatcher,
+    PrefixHashes,
+    QueueFull,
+    RecentDemand,
+    prefix_hashes,
+)
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -107,7 +114,7 @@ class Proxy:
             forward.key = name
             forward.own = way if way in OWN else None
             try:
-                forward.ticket = self.dispatcher.offer(
+                forward.ticket = self.dispatcher.enqueue(
                     forward,
                     request.size,
                     now,
@@ -178,7 +185,7 @@ class Proxy:
 
     def hinder(self, obstacle: Obstacle | None) -> None:
         """This keeps replicas from starting, as the operator knows; None: nothing does."""
-        self.dispatcher.hinder(obstacle, self.now())
+        self.dispatcher.set_blocked(obstacle, self.now())
         self._watch_time()
 
     @property
@@ -195,7 +202,7 @@ class Proxy:
     @property
     def waits(self) -> bool:
         """Requests wait here for a slot."""
-        return self.dispatcher.waiting > 0
+        return self.dispatcher.queued > 0
 
     def lost(self, peer: str) -> None:
         """A balancer is gone without a word: what it was given and did not answer is tried again.
@@ -266,13 +273,13 @@ class Proxy:
 
     def _pump(self, now: float) -> None:
         if self._relay:
-            for ticket in self.dispatcher.hand_over():
-                ticket.payload.relay(*self._relay)
+            for ticket in self.dispatcher.take_all():
+                ticket.request.relay(*self._relay)
         elif self.leads and not self._paused and now < self.sure_until:
-            claims = self.dispatcher.claims(now)
-            self.demand.note(self.dispatcher.busy + self.dispatcher.waiting, now)
+            claims = self.dispatcher.dispatch(now)
+            self.demand.record(self.dispatcher.busy_slots + self.dispatcher.queued, now)
             for claim in claims:
-                claim.ticket.payload.start(claim)
+                claim.queued.request.start(claim)
         self._watch_time()
 
     def _close_relay(self) -> None:
@@ -280,13 +287,13 @@ class Proxy:
             self._relay[1].close()
             self._relay = None
 
-    def _prompt(self, request: Request) -> Ladder:
+    def _prompt(self, request: Request) -> PrefixHashes:
         if self.dispatcher.affinity is None or request.path not in KEEPS_PROMPT:
             return ()
-        return ladder(request.beginning(LOOKED_AT))
+        return prefix_hashes(request.beginning(SCANNED_BYTES))
 
     def _watch_time(self) -> None:
-        due = self.dispatcher.next_call()
+        due = self.dispatcher.next_wakeup()
         if due is None:
             self._clock.stop()
         else:
@@ -295,5 +302,5 @@ class Proxy:
     def _time_is_up(self) -> None:
         now = self.now()
         for ticket in self.dispatcher.expired(now):
-            ticket.payload.refuse(responses.waited_too_long(self.dispatcher, now), "expired")
+            ticket.request.refuse(responses.waited_too_long(self.dispatcher, now), "expired")
         self.pump()

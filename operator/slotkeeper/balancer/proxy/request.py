@@ -11,8 +11,8 @@ from slotkeeper.edge.early_response import EarlyStream
 from slotkeeper.edge.routes import Route
 from slotkeeper.edge.usage import Ends
 from slotkeeper.edge.wait_headers import waiting_headers
-from slotkeeper.scheduling import Claim, Ticket
-from slotkeeper.scheduling.ejection import Fault
+from slotkeeper.scheduling import SlotReservation, QueuedRequest
+from slotkeeper.scheduling.ejection import UpstreamFailure
 from slotkeeper.wire.client import Pool, Upstream
 from slotkeeper.wire.errors import Refusal
 from slotkeeper.wire.exchange import Exchange
@@ -81,8 +81,8 @@ class Forward:
         """It was sent to the leader, which reserves its slot."""
         self.early: EarlyStream | None = None
         """The response, if it began while the request was queued."""
-        self.ticket: Ticket[Forward]
-        self.claim: Claim[Forward] | None = None
+        self.ticket: QueuedRequest[Forward]
+        self.claim: SlotReservation[Forward] | None = None
         self._proxy = proxy
         self._needs_slot = needs_slot
         self._pool: Pool | None = None  # of whom it is sent to; None: of nobody at the moment
@@ -94,13 +94,13 @@ class Forward:
         self._raw = True
         self._reset = False
 
-    def start(self, claim: Claim["Forward"]) -> None:
+    def start(self, claim: SlotReservation["Forward"]) -> None:
         """A slot is there: send the request."""
         self._proxy.heartbeats.discard(self)
         self.claim = claim
-        self.stats.dispatched_at = claim.at
+        self.stats.dispatched_at = claim.reserved_at
         self.stats.upstream = claim.replica.name
-        self.stats.prefix_hit = claim.hit
+        self.stats.prefix_hit = claim.prefix_hit
         self._go(self._proxy.replicas.pool(self.stats.upstream))
 
     def relay(self, peer: str, pool: Pool) -> None:
@@ -117,7 +117,7 @@ class Forward:
 
     def settled(self, now: float) -> bool:
         """llama-server's /slots counts it, or has no reason to."""
-        return not (self.claim and self._needs_slot) or self.claim.settled_at <= now
+        return not (self.claim and self._needs_slot) or self.claim.visible_at <= now
 
     def gone(self) -> None:
         """The client went away."""
@@ -126,7 +126,7 @@ class Forward:
         pool = self._pool
         self.claim = self._connection = self._pool = None
         if pool is None:
-            self._proxy.dispatcher.withdraw(self.ticket)
+            self._proxy.dispatcher.cancel(self.ticket)
         elif connection:
             # Closing is how llama-server learns that nobody waits; the slot is free when it has.
             connection.abort()
@@ -172,7 +172,7 @@ class Forward:
         exchange = self.exchange
         self._begun = True
         if self.claim and self._needs_slot:
-            self.claim.settled_at = self._proxy.now()
+            self.claim.visible_at = self._proxy.now()
         exchange.release_body()
         if self.early:
             self._raw = self.early.on_head(head, framing)
@@ -205,7 +205,7 @@ class Forward:
         self._pool = None
         if claim:
             self._proxy.replicas.answered(claim.replica.name)
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
+            self._proxy.dispatcher.release(claim, self._proxy.now())
         self._write(self.early.end() if self.early and not self._raw else b"")
         self.exchange.end()
         self._over("answered")
@@ -228,7 +228,7 @@ class Forward:
         self.claim = None
         self._pool = None
         if claim:
-            fault = Fault.GARBAGE if connection.garbled else Fault.RESET
+            fault = UpstreamFailure.PROTOCOL_ERROR if connection.garbled else UpstreamFailure.RESET
             self._proxy.replicas.set_aside(claim.replica.name, fault, reason)
             self._let_go(claim, sent=True)
         if self.early.streams if self.early else self.exchange.status:
@@ -294,7 +294,7 @@ class Forward:
         request = exchange.request
         if self.claim and self._needs_slot:
             tokenizing = request.size / _SETTLE_BYTES_PER_SECOND
-            self.claim.settled_at = self._proxy.now() + _SETTLE_SECONDS + tokenizing
+            self.claim.visible_at = self._proxy.now() + _SETTLE_SECONDS + tokenizing
         exchange.on_pause = connection.pause
         if exchange.paused:
             connection.pause(True)
@@ -314,8 +314,8 @@ class Forward:
             tired = self._relays >= _MAX_RELAYS
             proxy.relay_failed(self.stats.upstream, reason)
         else:
-            tired = self.ticket.tries >= _MAX_TRIES
-            fault = Fault.RESET if sent else Fault.REFUSED
+            tired = self.ticket.attempts >= _MAX_TRIES
+            fault = UpstreamFailure.RESET if sent else UpstreamFailure.REFUSED
             proxy.replicas.set_aside(claim.replica.name, fault, reason)
             self._let_go(claim, sent=sent)
         if tired:
@@ -337,11 +337,11 @@ class Forward:
         proxy.wait(self)
         proxy.pump()
 
-    def _let_go(self, claim: Claim["Forward"], *, sent: bool) -> None:
+    def _let_go(self, claim: SlotReservation["Forward"], *, sent: bool) -> None:
         if sent and self._needs_slot:
             self._proxy.replicas.abandon(claim)
         else:
-            self._proxy.dispatcher.finish(claim, self._proxy.now())
+            self._proxy.dispatcher.release(claim, self._proxy.now())
 
     def _over(self, outcome: str) -> None:
         self.exchange.on_gone = self.exchange.on_pause = None

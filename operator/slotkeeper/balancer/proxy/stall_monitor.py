@@ -6,8 +6,8 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from slotkeeper.balancer.upstream.replicas import Patience, Replicas
-from slotkeeper.scheduling.ejection import Fault
-from slotkeeper.scheduling.stall import Silence
+from slotkeeper.scheduling.ejection import UpstreamFailure
+from slotkeeper.scheduling.stall import StallDetector
 
 if TYPE_CHECKING:
     from slotkeeper.balancer.proxy.request import Forward
@@ -27,7 +27,7 @@ class Stalls:
         self._replicas = replicas
         self._active = active
         self._patience = patience
-        self._silences: dict[str, Silence] = {}
+        self._silences: dict[str, StallDetector] = {}
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(patience.stall_look, self._look)
@@ -49,23 +49,25 @@ class Stalls:
                 got = forward.stats.sent_bytes + (forward.exchange.status > 0)
                 running.setdefault(forward.claim.replica.name, {})[forward] = got
         self._silences = {
-            name: self._silences.get(name) or Silence(now)
+            name: self._silences.get(name) or StallDetector(now)
             for name in running
             if self._replicas.in_use(name)
         }
         for name, silence in self._silences.items():
-            quiet = silence.look(running[name], self._replicas.answers(name), now)
+            quiet = silence.observe(running[name], self._replicas.answers(name), now)
             if quiet >= self._patience.stall and name not in self._asked:
                 self._asked[name] = self._loop.create_task(self._ask(name, silence))
 
-    async def _ask(self, name: str, silence: Silence) -> None:
+    async def _ask(self, name: str, silence: StallDetector) -> None:
         try:
             since = silence.since
             if await self._replicas.is_well(name):
                 silence.since = self._loop.time()
             elif self._silences.get(name) is silence and silence.since == since:
                 self._replicas.set_aside(
-                    name, Fault.STALLED, "nothing came from it, and its /health does not answer"
+                    name,
+                    UpstreamFailure.STALLED,
+                    "nothing came from it, and its /health does not answer",
                 )
         finally:
             del self._asked[name]

@@ -8,8 +8,8 @@ from typing import Any
 
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.llamacpp.slots import NotSlots, parse_slots, processing
-from slotkeeper.scheduling import Claim, Dispatcher, Held, Look, Replica
-from slotkeeper.scheduling.ejection import Fault, aside_seconds
+from slotkeeper.scheduling import SlotReservation, Dispatcher, SlotHold, SlotProbe, Replica
+from slotkeeper.scheduling.ejection import UpstreamFailure, ejection_seconds
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.http_get import get
 
@@ -107,7 +107,7 @@ class Replicas:
                 member.pool.close()
         self._freed()
 
-    def set_aside(self, name: str, fault: Fault, reason: str) -> None:
+    def set_aside(self, name: str, fault: UpstreamFailure, reason: str) -> None:
         """A replica failed: it gets nothing new until it is well again."""
         member = self._members.get(name)
         if member is None or not member.wanted or member.joining:
@@ -116,7 +116,7 @@ class Replicas:
         self._metrics.set_aside.inc(fault.value)
         self._dispatcher.drain(name, self._loop.time())
         member.pool.drop_idle()
-        member.strikes += fault.denies_health
+        member.strikes += fault.outlasts_health_check
         member.joining = self._loop.create_task(self._rejoin(member, fault))
 
     def answered(self, name: str) -> None:
@@ -142,9 +142,9 @@ class Replicas:
             return False
         return status == 200
 
-    def abandon(self, claim: Claim[Any]) -> None:
+    def abandon(self, claim: SlotReservation[Any]) -> None:
         """A request was sent and is over before its end: free its slot when the replica has."""
-        self._dispatcher.abandon(claim, self._loop.time())
+        self._dispatcher.abort(claim, self._loop.time())
         self._watch_letting_go(self._members[claim.replica.name])
 
     async def close(self) -> None:
@@ -189,11 +189,11 @@ class Replicas:
             member.joining = None
         self._dispatcher.drain(member.name, self._loop.time())
 
-    async def _rejoin(self, member: _Member, fault: Fault) -> None:
-        if fault.denies_health:
+    async def _rejoin(self, member: _Member, fault: UpstreamFailure) -> None:
+        if fault.outlasts_health_check:
             patience = self._patience
             await asyncio.sleep(
-                aside_seconds(member.strikes, patience.first_aside, patience.last_aside)
+                ejection_seconds(member.strikes, patience.first_aside, patience.last_aside)
             )
         await self._join(member)
 
@@ -214,7 +214,7 @@ class Replicas:
         member.pool.max_idle = slots
         now = self._loop.time()
         self._dispatcher.add(member.name, slots, now)
-        self._dispatcher.inherit(member.name, processing, now)
+        self._dispatcher.adopt(member.name, processing, now)
         _log.info(
             "replica %s joined with %d slots, %d of them at work already",
             *(member.name, slots, processing),
@@ -231,31 +231,31 @@ class Replicas:
         if self._slots is not None:
             return self._slots, 0
         known = self._dispatcher.replicas.get(member.name, Replica(member.name, 0))
-        look = Look(known, self._loop.time())
+        look = SlotProbe(known, self._loop.time())
         status, body = await self._get(member, "/slots")
         if status != 200:
             raise NotSlots(f"/slots answers {status}")
         slots = parse_slots(body)
         member.context = min(slot.n_ctx for slot in slots)
-        return len(slots), look.unknown(processing(slots))
+        return len(slots), look.foreign(processing(slots))
 
     async def _watch(self, member: _Member) -> None:
         delay = self._patience.first_look
         while member.name in self._dispatcher.replicas:
             member.abandoned.clear()
-            look = Look(self._dispatcher.replicas[member.name], self._loop.time())
-            if look.nothing:
+            look = SlotProbe(self._dispatcher.replicas[member.name], self._loop.time())
+            if look.is_empty:
                 break
             let_go = await self._look(member, look)
             now = self._loop.time()
-            for claim in look.overdue(now, self._patience.give_back):
+            for claim in look.timed_out(now, self._patience.give_back):
                 if claim not in let_go:
                     _log.warning("replica %s did not let go of a slot in time", member.name)
                     self._metrics.let_go_timeouts.inc()
                     let_go.append(claim)
             for claim in let_go:
-                self._metrics.let_go_seconds.observe(now - (claim.abandoned_at or now))
-                self._dispatcher.finish(claim, now)
+                self._metrics.let_go_seconds.observe(now - (claim.aborted_at or now))
+                self._dispatcher.release(claim, now)
             if let_go:
                 self._freed()
             try:
@@ -264,11 +264,11 @@ class Replicas:
                 delay = self._patience.first_look
             except TimeoutError:
                 patience = self._patience
-                longest = patience.inherited_look if look.only_inherited else patience.last_look
+                longest = patience.inherited_look if look.only_adopted else patience.last_look
                 delay = min(2 * delay, longest)
         member.watching = None
 
-    async def _look(self, member: _Member, look: Look) -> list[Held]:
+    async def _look(self, member: _Member, look: SlotProbe) -> list[SlotHold]:
         try:
             status, body = await self._get(member, "/slots")
             if status in {404, 501} and self._slots is not None:
@@ -280,11 +280,11 @@ class Replicas:
                 return []
         except ConnectionRefusedError as error:
             # The process is gone, and its slots with it.
-            self.set_aside(member.name, Fault.REFUSED, str(error))
+            self.set_aside(member.name, UpstreamFailure.REFUSED, str(error))
             count = 0
         except (OSError, NotSlots):
             return []
-        return look.let_go(count)
+        return look.released(count)
 
     async def _get(self, member: _Member, path: str) -> tuple[int, bytes]:
         return await get(member.host, member.port, path, seconds=self._patience.answer)
