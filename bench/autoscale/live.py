@@ -22,9 +22,9 @@ from bench.report import markdown
 from servers import SLOW, Server, spec
 from slotkeeper.api.server import LlamaServerSpec
 from slotkeeper.simulation.report import percentile, share_within
-from slotkeeper.simulation.simulate import Outcome, Replicas, Simulation
+from slotkeeper.simulation.simulate import Outcome, ReplicaModel, Simulation
 from slotkeeper.simulation.slotkeeper_policy import Slots
-from slotkeeper.simulation.trace import Call, recorded, write
+from slotkeeper.simulation.trace import TraceRequest, recorded, write
 from stack import Cluster, up
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -40,13 +40,13 @@ SCALING = {
 }
 
 
-def trace() -> list[Call]:
+def trace() -> list[TraceRequest]:
     """A little, then for a minute and a half five times as much, then a little."""
     rng = Random(1)
     at = 0.0
-    calls = list[Call]()
+    calls = list[TraceRequest]()
     while (at := at + rng.expovariate(1.0 if int(at) in BURST else 0.2)) < SECONDS:
-        calls.append(Call(at, rng.uniform(1, 5)))
+        calls.append(TraceRequest(at, rng.uniform(1, 5)))
     return calls
 
 
@@ -86,7 +86,7 @@ def _measure(cluster: Cluster) -> Findings:
     scaling = LlamaServerSpec.model_validate(what).autoscaling
     assert scaling
     ours = Slots(what["slots"], scaling, began)
-    simulated = Simulation(Replicas(what["slots"], load_seconds), ours).run(calls)
+    simulated = Simulation(ReplicaModel(what["slots"], load_seconds), ours).run(calls)
     rows = [_row("live", live, SECONDS), _row("simulated", simulated, SECONDS)]
     columns = ("", "p50", "p95", "p99", "<= 1 s", "wanted replica-seconds", "wanted, from second")
     note = f"{len(calls)} requests; a replica took {load_seconds:.1f} s to load."

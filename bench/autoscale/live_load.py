@@ -9,7 +9,7 @@ import time
 
 import httpx
 
-from slotkeeper.simulation.trace import Call, read
+from slotkeeper.simulation.trace import TraceRequest, read
 
 TOKENS_A_SECOND = 100
 
@@ -24,7 +24,7 @@ async def main(url: str) -> int:
     return answered.count(False)
 
 
-async def _send(client: httpx.AsyncClient, call: Call, began: float) -> bool:
+async def _send(client: httpx.AsyncClient, call: TraceRequest, began: float) -> bool:
     await asyncio.sleep(max(began + call.at - time.monotonic(), 0))
     body = {
         "messages": [{"role": "user", "content": f"at {call.at}"}],

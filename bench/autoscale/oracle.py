@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from math import ceil
 
-from slotkeeper.simulation.simulate import Replicas
-from slotkeeper.simulation.trace import Call
+from slotkeeper.simulation.simulate import ReplicaModel
+from slotkeeper.simulation.trace import TraceRequest
 
 
-def oracle_seconds(calls: Sequence[Call], replicas: Replicas) -> float:
+def oracle_seconds(calls: Sequence[TraceRequest], replicas: ReplicaModel) -> float:
     """The fewest replica-seconds with which no call waits and `replicas.first` are always there.
 
     A replica comes just so early that it has loaded when it is needed, and stays where it would be

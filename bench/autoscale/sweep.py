@@ -12,9 +12,9 @@ from math import ceil
 from bench.autoscale.oracle import oracle_seconds
 from slotkeeper.api.autoscaling import Autoscaling
 from slotkeeper.simulation.generate import draw
-from slotkeeper.simulation.reference_policies import PEERS, Bounds
+from slotkeeper.simulation.reference_policies import PEERS, PolicyBounds
 from slotkeeper.simulation.report import percentile, share_within
-from slotkeeper.simulation.simulate import Look, Replicas, Scaler, Simulation
+from slotkeeper.simulation.simulate import Observation, ReplicaModel, Scaler, Simulation
 from slotkeeper.simulation.slotkeeper_policy import Slots
 
 OURS = "slotkeeper"
@@ -78,7 +78,7 @@ class Fixed:
     def __init__(self, replicas: int) -> None:
         self._replicas = replicas
 
-    def wanted(self, look: Look) -> int:  # noqa: ARG002 (whatever is seen)
+    def wanted(self, look: Observation) -> int:  # noqa: ARG002 (whatever is seen)
         """As many as ever."""
         return self._replicas
 
@@ -148,7 +148,7 @@ def _ours(
 
 
 def _peer(name: str, target: float, down: int, least: int) -> _Make:
-    return lambda: PEERS[name].make(target, Bounds(SLOTS, least, MOST, down))
+    return lambda: PEERS[name].make(target, PolicyBounds(SLOTS, least, MOST, down))
 
 
 def sweep(cases: Sequence[Case], *, few: bool = False) -> dict[Case, list[Point]]:
@@ -166,7 +166,7 @@ def _play(job: tuple[Case, int, bool]) -> Point:
     case, index, few = job
     system, setting, make = list(settings(case, few=few))[index]
     calls = draw(case.trace, SEED)
-    replicas = Replicas(SLOTS, case.load_seconds)
+    replicas = ReplicaModel(SLOTS, case.load_seconds)
     outcome = Simulation(replicas, make()).run(calls)
     return Point(
         system,

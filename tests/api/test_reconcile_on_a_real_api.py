@@ -12,7 +12,7 @@ from llamaservers import raw_server
 from operator_harness import KEY, Operator
 from slotkeeper.api.blocker import Obstacle
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.balancer.election.lease import FIELD_MANAGER, Held, Peer, manifest
+from slotkeeper.balancer.election.lease import FIELD_MANAGER, LeaseRecord, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.client import PAGE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
@@ -291,7 +291,7 @@ async def test_what_the_balancers_write_into_their_lease_is_left_alone(
     made = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
     assert made is not None
     me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
-    taken = manifest(KEY.namespace, "chat-balancer", me, Held.read(made), datetime.now(UTC))
+    taken = manifest(KEY.namespace, "chat-balancer", me, LeaseRecord.read(made), datetime.now(UTC))
     async with await ApiCluster.connect(FIELD_MANAGER) as balancer:
         await balancer.apply(taken)
     requests = CountingCluster(cluster)
@@ -305,7 +305,7 @@ async def test_what_the_balancers_write_into_their_lease_is_left_alone(
     assert "apply" in requests.writes
     lease = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
     assert lease is not None
-    assert Held.read(lease).holder == me
+    assert LeaseRecord.read(lease).holder == me
     assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
 
 
@@ -326,9 +326,9 @@ async def test_what_the_operator_tells_the_balancers_outlives_a_change_of_hands(
     await operator.reconcile()
     forgotten = await lease(cluster)
 
-    assert told.obstacle == Obstacle("PodsRefused", "exceeded quota", lasting=False)
-    assert (taken.holder, taken.obstacle) == (me, told.obstacle)
-    assert (forgotten.holder, forgotten.obstacle) == (me, None)
+    assert told.blocker == Obstacle("PodsRefused", "exceeded quota", lasting=False)
+    assert (taken.holder, taken.blocker) == (me, told.blocker)
+    assert (forgotten.holder, forgotten.blocker) == (me, None)
 
 
 def refused(api: ApiServer, *conditions: Manifest) -> None:
@@ -341,11 +341,11 @@ def refused(api: ApiServer, *conditions: Manifest) -> None:
     assert patched.returncode == 0, patched.stderr
 
 
-async def lease(cluster: ApiCluster) -> Held:
+async def lease(cluster: ApiCluster) -> LeaseRecord:
     """What the balancers read in their Lease."""
     found = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
     assert found is not None
-    return Held.read(found)
+    return LeaseRecord.read(found)
 
 
 LEASE: Manifest = {

@@ -10,28 +10,28 @@ from typing import Any
 
 from fake_llama import FakeLlama
 from raw_http import RawClient, Response
-from slotkeeper.balancer.access import Callers, Rules
+from slotkeeper.balancer.access import AccessRules, RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.responses import Model
-from slotkeeper.balancer.upstream.replicas import Patience
+from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
-from slotkeeper.edge.api_keys import Keys
-from slotkeeper.scheduling import Affinity, QueueLimits, Dispatcher
+from slotkeeper.edge.api_keys import ApiKeys
+from slotkeeper.scheduling import Affinity, Dispatcher, QueueLimits
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.server import Server
 from wait_until import until
 
 WARM = Affinity()
-QUICK = Patience(
+QUICK = ReplicaTimeouts(
     first_retry=0.002,
     last_retry=0.01,
-    answer=1,
-    first_look=0.001,
-    last_look=0.002,
-    give_back=30,
-    first_aside=0.002,
-    last_aside=0.02,
+    response=1,
+    first_poll=0.001,
+    last_poll=0.002,
+    slot_release=30,
+    first_ejection=0.002,
+    last_ejection=0.02,
 )
 
 
@@ -75,7 +75,7 @@ class Balancer:
 
     def lines(self) -> list[dict[str, Any]]:
         """The access log."""
-        self.proxy._accounts.log.flush()
+        self.proxy._request_log.log.flush()
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     def metric(self, name: str, **labels: str) -> float:
@@ -91,10 +91,10 @@ async def balancer(
     bounds: QueueLimits | None = None,
     affinity: Affinity | None = WARM,
     max_priority: int = 0,
-    rules: Rules | None = None,
-    keys: Keys | None = None,
+    rules: AccessRules | None = None,
+    keys: ApiKeys | None = None,
     limits: Limits | None = None,
-    patience: Patience = QUICK,
+    patience: ReplicaTimeouts = QUICK,
     heartbeat_seconds: float = 0,
 ) -> AsyncIterator[Balancer]:
     """A balancer whose replicas, those that are not loading, have joined."""
@@ -104,20 +104,20 @@ async def balancer(
     access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
     proxy = Proxy(
         dispatcher,
-        Callers(rules or Rules(max_priority), b"salt", keys),
+        RequestAccess(rules or AccessRules(max_priority), b"salt", keys),
         access,
         Model("tiny", 1_700_000_000),
         slots=slots,
-        patience=patience,
+        timeouts=patience,
     )
-    proxy.heartbeats.seconds = heartbeat_seconds
+    proxy.keepalive.seconds = heartbeat_seconds
     admin = Admin(proxy)
-    clients = Server(proxy.handle, limits, proxy.gate)
+    clients = Server(proxy.handle, limits, proxy.body_admission)
     metrics = Server(admin.handle)
     _, port = await clients.listen("127.0.0.1", 0)
     _, metrics_port = await metrics.listen("127.0.0.1", 0)
     made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)
-    proxy.change({replica.name: True for replica in replicas})
+    proxy.set_replicas({replica.name: True for replica in replicas})
     well = sum(not replica.loading for replica in replicas)
     try:
         await until(lambda: sum(1 for _ in dispatcher.ready_replicas()) == well)

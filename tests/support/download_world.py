@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from slotkeeper.download.download import File, Outside, fetch
-from slotkeeper.download.errors import FetchError
+from slotkeeper.download.download import Environment, File, download
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.partial_file import Open, open_file
-from slotkeeper.download.records import Receipt
+from slotkeeper.download.records import FileRecord
 
 FINISHED = {"model.gguf", "model.gguf.json"}
 RESUMABLE = {"model.gguf.part", "model.gguf.part.json"}
@@ -22,18 +22,18 @@ class World:
         self.waits: list[float] = []
         self._client = client
 
-    def fetch(self, url: str, sha256: str | None = None, opener: Open = open_file) -> Receipt:
-        outside = Outside(
+    def fetch(self, url: str, sha256: str | None = None, opener: Open = open_file) -> FileRecord:
+        outside = Environment(
             client=self._client,
             clock=lambda: sum(self.waits),
             sleep=self.waits.append,
             chance=lambda: 0.0,
             opener=opener,
         )
-        return fetch(File(url, self.path, sha256), outside)
+        return download(File(url, self.path, sha256), outside)
 
-    def fails(self, url: str, sha256: str | None = None, opener: Open = open_file) -> FetchError:
-        with pytest.raises(FetchError) as caught:
+    def fails(self, url: str, sha256: str | None = None, opener: Open = open_file) -> DownloadError:
+        with pytest.raises(DownloadError) as caught:
             self.fetch(url, sha256, opener)
         return caught.value
 

@@ -12,23 +12,23 @@ from typing_extensions import override
 from balancer_harness import Balancer, balancer
 from fake_cluster import FakeCluster
 from fake_llama import FakeLlama
-from slotkeeper.balancer.election.election import Succession
-from slotkeeper.balancer.election.leader_probe import Patience
+from slotkeeper.balancer.election.election import LeaderElection
+from slotkeeper.balancer.election.leader_probe import ElectionTimeouts
 from slotkeeper.balancer.election.lease import Peer
 from slotkeeper.kube.cluster import Kind, Manifest, Unreachable, WatchEvent
 from slotkeeper.kube.kinds import LEASES
 from wait_until import until
 
 PLACE = ("ns", "tiny-balancer")
-QUICK = Patience(
-    ask=0.02,
-    answer=0.4,
-    ask_again=0.01,
-    silent=0.6,
-    sure=0.3,
+QUICK = ElectionTimeouts(
+    poll=0.02,
+    response=0.4,
+    retry=0.01,
+    unresponsive=0.6,
+    lease_validity=0.3,
     settle=0.01,
-    hand_over=0.5,
-    settling=1,
+    handover=0.5,
+    visibility=1,
 )
 
 
@@ -108,12 +108,12 @@ class Member:
     """A balancer, and what makes it lead or stand by."""
 
     made: Balancer
-    succession: Succession
+    succession: LeaderElection
     running: asyncio.Task[None]
 
     @property
     def leads(self) -> bool:
-        return self.made.proxy.leads
+        return self.made.proxy.is_leader
 
     async def finish(self, unused: Callable[[], bool]) -> None:
         """End as a process does that was told to, once it is `unused`: without a trace."""
@@ -138,7 +138,7 @@ class Family:
 
     cluster: WatchedCluster
     replicas: tuple[FakeLlama, ...]
-    patience: Patience
+    patience: ElectionTimeouts
     members: dict[str, Member] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -155,11 +155,11 @@ class Family:
         """A balancer starts."""
         made = await self._stack.enter_async_context(balancer())
         sides = (f"127.0.0.1:{made.port}", f"127.0.0.1:{made.metrics_port}")
-        succession = Succession(
+        succession = LeaderElection(
             self.cluster, PLACE, Peer(name, *sides), made.proxy, _wall, self.patience
         )
-        made.admin.succession = succession
-        made.proxy.change({replica.name: True for replica in self.replicas})
+        made.admin.election = succession
+        made.proxy.set_replicas({replica.name: True for replica in self.replicas})
         member = Member(made, succession, asyncio.ensure_future(succession.run()))
         self.members[name] = member
         return member
@@ -175,7 +175,7 @@ class Family:
     async def add_standby(self, name: str) -> Member:
         """A balancer starts beside one that leads, and relays to it."""
         member = await self.add(name)
-        await until(lambda: member.made.proxy.relays)
+        await until(lambda: member.made.proxy.is_relaying)
         return member
 
 
@@ -184,7 +184,7 @@ def _wall() -> datetime:
 
 
 @asynccontextmanager
-async def family(*replicas: FakeLlama, patience: Patience = QUICK) -> AsyncIterator[Family]:
+async def family(*replicas: FakeLlama, patience: ElectionTimeouts = QUICK) -> AsyncIterator[Family]:
     """Balancers in front of these replicas, in a cluster with their Lease."""
     cluster = WatchedCluster()
     cluster.make_lease()

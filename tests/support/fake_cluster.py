@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from slotkeeper.api.reasons import may_have
+from slotkeeper.api.reasons import is_allowed
 from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import EVENTS, kind_of
 
@@ -263,7 +263,7 @@ def _check_reasons(status: Manifest) -> None:
     for condition in status.get("conditions", []):
         kind = condition["type"]
         reason = condition["reason"]
-        assert may_have(kind, reason), f"{kind} must not have the reason {reason}"
+        assert is_allowed(kind, reason), f"{kind} must not have the reason {reason}"
 
 
 def _unguarded(manifest: Manifest) -> Manifest:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from slotkeeper.api.autoscaling import Autoscaling
-from slotkeeper.scaling.decide import Decision, Known, decide
+from slotkeeper.scaling.decide import Decision, ScalingInput, decide
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
 from slotkeeper.scaling.sample import Sample
@@ -58,12 +58,12 @@ def played(script: str) -> list[Sample]:
     return samples
 
 
-def known(policy: Policy, samples: list[Sample], *changes: Change) -> Known:
+def known(policy: Policy, samples: list[Sample], *changes: Change) -> ScalingInput:
     """What a decision has to go by after these looks."""
     history = History()
     for one in samples:
-        history = history.noted(one.at, policy.asked(one), keep=policy.keep_seconds)
-    return Known(samples[-1] if samples else None, history, changes)
+        history = history.record(one.at, policy.required_replicas(one), keep=policy.history_seconds)
+    return ScalingInput(samples[-1] if samples else None, history, changes)
 
 
 def decided(policy: Policy, samples: list[Sample], current: int, *changes: Change) -> Decision:

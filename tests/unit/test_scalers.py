@@ -14,8 +14,8 @@ from slotkeeper.balancer.admin import leader_demand
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
-from slotkeeper.scaling.sample import LATCH_SECONDS
-from slotkeeper.scheduling import QueueLimits, Dispatcher
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS
+from slotkeeper.scheduling import Dispatcher, QueueLimits
 
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scalers.md").read_text(), re.DOTALL)
 MONITOR, RULES = map(yaml.safe_load, BLOCKS)
@@ -53,7 +53,7 @@ async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> Non
     assert isinstance(said[asked["valueLocation"]], int)
     assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
     # No peak may be over before it is seen.
-    assert scaler["spec"]["pollingInterval"] <= LATCH_SECONDS
+    assert scaler["spec"]["pollingInterval"] <= PEAK_WINDOW_SECONDS
 
 
 def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from slotkeeper.api.cron import CRON, ever_matches, goes_upward, known_zone
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 
 MAX_REPLICAS = 1000
 
@@ -29,7 +29,7 @@ _TO_ZERO = (
 )
 
 
-class ScalingPolicy(Struct):
+class ScalingPolicy(ApiModel):
     """A bound for how fast the number of replicas changes."""
 
     type: Annotated[Literal["Pods", "Percent"], Field(json_schema_extra={"maxLength": 7})]
@@ -47,7 +47,7 @@ class ScalingPolicy(Struct):
 Policies = Annotated[list[ScalingPolicy], Field(min_length=1, max_length=16)]
 
 
-class ScaleUp(Struct):
+class ScaleUp(ApiModel):
     """How fast replicas come."""
 
     stabilization_window_seconds: Window = 0
@@ -65,7 +65,7 @@ class ScaleUp(Struct):
     Example: [{type: Pods, value: 4, periodSeconds: 60}]"""
 
 
-class ScaleDown(Struct):
+class ScaleDown(ApiModel):
     """How fast replicas go."""
 
     stabilization_window_seconds: Window = 300
@@ -82,7 +82,7 @@ class ScaleDown(Struct):
     Example: [{type: Percent, value: 10, periodSeconds: 60}]"""
 
 
-class Behavior(Struct):
+class Behavior(ApiModel):
     """How fast the number of replicas follows demand, as a HorizontalPodAutoscaler of
     autoscaling/v2 has it."""
 
@@ -94,7 +94,7 @@ class Behavior(Struct):
     Example: {stabilizationWindowSeconds: 60}"""
 
 
-class Schedule(Struct):
+class Schedule(ApiModel):
     """Other bounds from a certain time on."""
 
     rules: ClassVar = (
@@ -131,14 +131,14 @@ class Schedule(Struct):
     Example: 12"""
 
 
-class Bounds(NamedTuple):
+class ReplicaRange(NamedTuple):
     """The fewest and the most replicas that there may be."""
 
     min_replicas: int
     max_replicas: int
 
 
-class Autoscaling(Struct):
+class Autoscaling(ApiModel):
     """Bounds for the number of replicas, which then follows demand: busy slots and waiting
     requests."""
 
@@ -217,16 +217,16 @@ class Autoscaling(Struct):
         """Whether a time may come with no replica at all."""
         return any(bounds.min_replicas == 0 for bounds in self.all_bounds())
 
-    def all_bounds(self) -> Iterator[Bounds]:
+    def all_bounds(self) -> Iterator[ReplicaRange]:
         """The bounds outside of all schedules, and those of each."""
         yield self.bounds(None)
         yield from map(self.bounds, self.schedules)
 
-    def bounds(self, schedule: Schedule | None) -> Bounds:
+    def bounds(self, schedule: Schedule | None) -> ReplicaRange:
         """The bounds while this schedule holds, or (None) none does."""
         least = schedule.min_replicas if schedule else None
         most = schedule.max_replicas if schedule else None
-        return Bounds(
+        return ReplicaRange(
             self.min_replicas if least is None else least,
             self.max_replicas if most is None else most,
         )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from slotkeeper.api import quantity
 from slotkeeper.api.resources import Quantity, Resources
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 
 _INT32 = {"format": "int32"}
 
@@ -59,7 +59,7 @@ ServedPath = Annotated[
 ]
 
 
-class PromptAffinity(Struct):
+class PromptAffinity(ApiModel):
     """Sends prompts to replicas whose cache knows how they begin, so that less is computed."""
 
     enabled: bool = True
@@ -77,7 +77,7 @@ class PromptAffinity(Struct):
     estimated from the replica's prompt cache and contextPerSlot, for an 8B model. Example: 16"""
 
 
-class ApiKeys(Struct):
+class ApiKeys(ApiModel):
     """The API keys that requests need."""
 
     secret_name: Annotated[
@@ -105,7 +105,7 @@ class ApiKeys(Struct):
     maxPriority. Default: none has its own. Example: {alice: 10, batch: 0}"""
 
 
-class Balancer(Struct):
+class Balancer(ApiModel):
     """How requests wait, who may send them, and what hands them out."""
 
     rules: ClassVar = (

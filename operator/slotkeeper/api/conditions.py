@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from slotkeeper.api.validation import Struct
+from slotkeeper.api.validation import ApiModel
 
 Verdict = Literal["True", "False", "Unknown"]
 
@@ -42,7 +42,7 @@ class Finding:
     """A sentence for people."""
 
 
-class Condition(Struct):
+class Condition(ApiModel):
     """One condition, in the shape of Kubernetes' own metav1.Condition."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from slotkeeper.api.server import GROUP, KIND, NAME_RULES, PLURAL, VERSION, LlamaServerSpec
 from slotkeeper.api.status import LlamaServerStatus
-from slotkeeper.api.validation import RULES_KEY, Struct
+from slotkeeper.api.validation import RULES_KEY, ApiModel
 
 Schema = dict[str, Any]
 
@@ -168,7 +168,7 @@ def _status() -> Schema:
     return _without_defaults(status)
 
 
-def structural(model: type[Struct], mode: JsonSchemaMode) -> Schema:
+def structural(model: type[ApiModel], mode: JsonSchemaMode) -> Schema:
     """The structural schema of a model: inline, without nulls and without titles."""
     described = model.model_json_schema(by_alias=True, mode=mode)
     return _converted(described, described.get("$defs", {}))

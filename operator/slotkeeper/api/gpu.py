@@ -7,7 +7,7 @@ from pydantic import Field
 from slotkeeper.api import quantity
 from slotkeeper.api.compute_capability import ComputeArch
 from slotkeeper.api.resources import Quantity
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 
 MAX_COUNT = 128
 
@@ -24,7 +24,7 @@ Memory = Annotated[
 Share = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
-class Gpu(Struct):
+class Gpu(ApiModel):
     """The GPUs that one replica needs."""
 
     rules: ClassVar = (

@@ -7,7 +7,7 @@ from pydantic import Field
 from slotkeeper.api import quantity
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 
 
 def _authority(url: str) -> str:
@@ -39,7 +39,7 @@ Sha256 = Annotated[
 ]
 
 
-class TokenSecret(Struct):
+class TokenSecret(ApiModel):
     """A Secret with a token for the hosts that files are downloaded from."""
 
     name: Name
@@ -55,7 +55,7 @@ class TokenSecret(Struct):
     """Its entry that holds the token and nothing else. Default: token. Example: HF_TOKEN"""
 
 
-class Projector(Struct):
+class Projector(ApiModel):
     """What lets a model see or hear: a GGUF file beside the model's own."""
 
     url: Url
@@ -66,7 +66,7 @@ class Projector(Struct):
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
 
-class Adapter(Struct):
+class Adapter(ApiModel):
     """A LoRA adapter: a GGUF file that changes the model a little."""
 
     url: Url
@@ -81,7 +81,7 @@ class Adapter(Struct):
     that ask for it. Default: 1. Example: 0.5"""
 
 
-class Cache(Struct):
+class Cache(ApiModel):
     """Where downloaded files are kept."""
 
     rules: ClassVar = (
@@ -114,7 +114,7 @@ class Cache(Struct):
     pod that takes more. Default: no limit. Example: 40Gi"""
 
 
-class Model(Struct):
+class Model(ApiModel):
     """Where the model comes from, and what is loaded with it. Each replica has all files downloaded
     and checked before it starts."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from slotkeeper.api.json_object import JsonObject
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 
 LABEL_KEY = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
@@ -40,7 +40,7 @@ Unsatisfiable = Annotated[
 ]
 
 
-class Toleration(Struct):
+class Toleration(ApiModel):
     """A taint in spite of which replicas may run on a node, as in a pod's tolerations."""
 
     rules: ClassVar = (
@@ -83,7 +83,7 @@ class Toleration(Struct):
     Example: 300"""
 
 
-class TopologySpread(Struct):
+class TopologySpread(ApiModel):
     """How evenly a server's replicas spread, as in a pod's topologySpreadConstraints."""
 
     topology_key: LabelKey
@@ -115,7 +115,7 @@ class TopologySpread(Struct):
     )
 
 
-class Affinity(Struct):
+class Affinity(ApiModel):
     """A pod's affinity, each part as Kubernetes has it."""
 
     node_affinity: JsonObject | None = None
@@ -134,7 +134,7 @@ class Affinity(Struct):
     labelSelector: {matchLabels: {slotkeeper.dev/component: replica}}}]}"""
 
 
-class Placement(Struct):
+class Placement(ApiModel):
     """The nodes that replicas run on."""
 
     node_selector: Annotated[

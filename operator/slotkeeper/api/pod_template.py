@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from slotkeeper.api.json_object import JsonObject
 from slotkeeper.api.placement import LABEL_KEY, LabelValue
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 
 _NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
@@ -37,7 +37,7 @@ def _named(taken: str) -> tuple[Rule, Rule]:
     )
 
 
-class EnvVar(Struct):
+class EnvVar(ApiModel):
     """A variable of llama-server's environment, as in a container's env."""
 
     rules: ClassVar = (
@@ -70,7 +70,7 @@ class EnvVar(Struct):
     Example: {secretKeyRef: {name: proxy, key: password}}"""
 
 
-class Volume(Struct):
+class Volume(ApiModel):
     """A volume of the replicas' pods, as in a pod's volumes."""
 
     @staticmethod
@@ -92,7 +92,7 @@ class Volume(Struct):
     persistentVolumeClaim or configMap. Example: certificates"""
 
 
-class VolumeMount(Struct):
+class VolumeMount(ApiModel):
     """Where llama-server sees a volume, as in a container's volumeMounts."""
 
     name: VolumeName
@@ -117,7 +117,7 @@ class VolumeMount(Struct):
     """Whether it can only be read. Default: true. Example: false"""
 
 
-class PodTemplate(Struct):
+class PodTemplate(ApiModel):
     """What the replicas' pods have beside what the operator gives them."""
 
     rules: ClassVar = (

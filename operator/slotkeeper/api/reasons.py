@@ -14,12 +14,12 @@ SCALING = ConditionType.SCALING_ACTIVE
 DEGRADED = ConditionType.DEGRADED
 
 
-class Sort(Enum):
+class Severity(Enum):
     """What a reason asks of people."""
 
     GOOD = "nothing: so it should be"
     IN_PROGRESS = "nothing but time, or it is as somebody wants it"
-    TROUBLE = "something has to be mended"
+    PROBLEM = "something has to be mended"
 
 
 class Reason(StrEnum):
@@ -75,149 +75,157 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class ReasonDoc:
     """What is to be known of some reasons."""
 
     conditions: tuple[ConditionType, ...]
     """Those that may have them. Ready, and Degraded for troubles, may have them as well."""
     reasons: tuple[Reason, ...]
-    sort: Sort
+    severity: Severity
     meaning: str
     """What it means and what helps, for people."""
 
 
-_GOOD = Sort.GOOD
-_IN_PROGRESS = Sort.IN_PROGRESS
-_TROUBLE = Sort.TROUBLE
+_GOOD = Severity.GOOD
+_IN_PROGRESS = Severity.IN_PROGRESS
+_TROUBLE = Severity.PROBLEM
 _PODS = (REPLICAS, BALANCER)
 # A replica without its model does not serve either.
 _MODEL = (MODEL, REPLICAS)
 
 TABLE = (
-    Row((READY,), (Reason.SERVING,), _GOOD, "requests are served, by replicas as specified"),
-    Row((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and checked"),
-    Row((REPLICAS,), (Reason.AS_WANTED,), _GOOD, "as many replicas serve as are wanted"),
-    Row((BALANCER,), (Reason.TAKES_REQUESTS,), _GOOD, "a balancer takes requests; one is enough"),
-    Row((SCALING,), (Reason.FOLLOWS_DEMAND,), _GOOD, "demand says how many replicas run"),
-    Row((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "nothing is wrong"),
-    Row((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "nothing has begun yet"),
-    Row((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica downloads the model"),
-    Row(
+    ReasonDoc((READY,), (Reason.SERVING,), _GOOD, "requests are served, by replicas as specified"),
+    ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and checked"),
+    ReasonDoc((REPLICAS,), (Reason.AS_WANTED,), _GOOD, "as many replicas serve as are wanted"),
+    ReasonDoc(
+        (BALANCER,), (Reason.TAKES_REQUESTS,), _GOOD, "a balancer takes requests; one is enough"
+    ),
+    ReasonDoc((SCALING,), (Reason.FOLLOWS_DEMAND,), _GOOD, "demand says how many replicas run"),
+    ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "nothing is wrong"),
+    ReasonDoc((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "nothing has begun yet"),
+    ReasonDoc((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica downloads the model"),
+    ReasonDoc(
         (*_PODS, SCALING),
         (Reason.STARTING,),
         _IN_PROGRESS,
         "pods are being started; the balancer's first numbers are awaited",
     ),
-    Row((REPLICAS,), (Reason.LOADING,), _IN_PROGRESS, "llama-server loads the model"),
-    Row(
+    ReasonDoc((REPLICAS,), (Reason.LOADING,), _IN_PROGRESS, "llama-server loads the model"),
+    ReasonDoc(
         (REPLICAS,), (Reason.UPDATING,), _IN_PROGRESS, "replicas give way to those of the new spec"
     ),
-    Row(
+    ReasonDoc(
         (MODEL, REPLICAS),
         (Reason.SCALED_TO_ZERO,),
         _IN_PROGRESS,
         "no replica is wanted; with `autoscaling` Ready is True, since the first request starts "
         "one",
     ),
-    Row((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
-    Row((SCALING,), (Reason.NOT_AUTOSCALED,), _IN_PROGRESS, "`autoscaling` is not set"),
-    Row(
+    ReasonDoc((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
+    ReasonDoc((SCALING,), (Reason.NOT_AUTOSCALED,), _IN_PROGRESS, "`autoscaling` is not set"),
+    ReasonDoc(
         (MODEL, BALANCER),
         (Reason.WAITING_FOR_SECRET,),
         _IN_PROGRESS,
         "a pod has no volumes yet: if it lasts, create the Secret that `model.secretRef` or "
         "`balancer.apiKeys.secretName` names",
     ),
-    Row(
+    ReasonDoc(
         (READY,),
         (Reason.REPLACING,),
         _IN_PROGRESS,
         "children of a deleted server of the same name have yet to go",
     ),
-    Row(
+    ReasonDoc(
         _MODEL,
         (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_REFUSED),
         _TROUBLE,
         "the message names URL and status: mend `model.url`, or name a token in `model.secretRef`",
     ),
-    Row(
+    ReasonDoc(
         _MODEL,
         (Reason.MODEL_CHECKSUM_MISMATCH,),
         _TROUBLE,
         "the file is another one than `sha256` says; it is not served",
     ),
-    Row(
+    ReasonDoc(
         _MODEL,
         (Reason.MODEL_NOT_GGUF,),
         _TROUBLE,
         "the URL answers with something else, often a web page",
     ),
-    Row(
+    ReasonDoc(
         _MODEL,
         (Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR, Reason.MODEL_TRUNCATED),
         _TROUBLE,
         "tried again, ever more slowly, up to every five minutes",
     ),
-    Row(
+    ReasonDoc(
         _MODEL,
         (Reason.MODEL_URL_REFUSED, Reason.MODEL_TOO_MANY_REDIRECTS, Reason.MODEL_LENGTH_UNKNOWN),
         _TROUBLE,
         "the address, or what it answers, is not one to download from",
     ),
-    Row(
+    ReasonDoc(
         _MODEL,
         (Reason.MODEL_TOKEN_INVALID,),
         _TROUBLE,
         "the entry that `model.secretRef` names holds no token, or more than a token",
     ),
-    Row(_MODEL, (Reason.NO_SPACE, Reason.STORAGE_ERROR), _TROUBLE, "the node's disk, or volume"),
-    Row(_MODEL, (Reason.MODEL_FAILED,), _TROUBLE, "the download ended without saying why"),
-    Row(
+    ReasonDoc(
+        _MODEL, (Reason.NO_SPACE, Reason.STORAGE_ERROR), _TROUBLE, "the node's disk, or volume"
+    ),
+    ReasonDoc(_MODEL, (Reason.MODEL_FAILED,), _TROUBLE, "the download ended without saying why"),
+    ReasonDoc(
         (REPLICAS,),
         (Reason.NO_MATCHING_NODE,),
         _TROUBLE,
         "no node has GPUs of `gpu.computeArch`; the message names those that there are",
     ),
-    Row(
+    ReasonDoc(
         _PODS,
         (Reason.UNSCHEDULABLE,),
         _TROUBLE,
         "no node fits; with GPUs: `waiting for 1 nvidia.com/gpu`",
     ),
-    Row(
+    ReasonDoc(
         (MODEL, *_PODS),
         (Reason.IMAGE_PULL_FAILED,),
         _TROUBLE,
         "the message names the image: mend `image`, or the chart's `images`",
     ),
-    Row(
+    ReasonDoc(
         (MODEL, *_PODS),
         (Reason.CONTAINER_NOT_CREATED,),
         _TROUBLE,
         "what `podTemplate` asks for is not there; the message names it",
     ),
-    Row(_PODS, (Reason.CRASH_LOOPING,), _TROUBLE, "the program's exit code and its last line"),
-    Row((REPLICAS,), (Reason.PODS_REFUSED,), _TROUBLE, "a quota or a policy refuses the pods"),
-    Row(
+    ReasonDoc(
+        _PODS, (Reason.CRASH_LOOPING,), _TROUBLE, "the program's exit code and its last line"
+    ),
+    ReasonDoc(
+        (REPLICAS,), (Reason.PODS_REFUSED,), _TROUBLE, "a quota or a policy refuses the pods"
+    ),
+    ReasonDoc(
         (SCALING,),
         (Reason.NO_NUMBERS,),
         _TROUBLE,
         "no balancer has told its numbers since `lastTransitionTime`: replicas stay as they are",
     ),
-    Row(
+    ReasonDoc(
         (READY, MODEL, *_PODS, SCALING),
         (Reason.INVALID_SPEC,),
         _TROUBLE,
         "the spec breaks a rule; the message names the field and what is allowed",
     ),
-    Row((READY,), (Reason.NAME_TAKEN,), _TROUBLE, "a child's name belongs to something else"),
-    Row(
+    ReasonDoc((READY,), (Reason.NAME_TAKEN,), _TROUBLE, "a child's name belongs to something else"),
+    ReasonDoc(
         (READY,),
         (Reason.CHILD_REFUSED,),
         _TROUBLE,
         "the API server refuses a child, or a policy or webhook that it asks; the message says why",
     ),
-    Row(
+    ReasonDoc(
         (DEGRADED,),
         (Reason.FOUGHT_OVER,),
         _TROUBLE,
@@ -226,7 +234,7 @@ TABLE = (
     ),
 )
 
-LASTING = frozenset(
+PERMANENT = frozenset(
     {
         Reason.MODEL_NOT_FOUND,
         Reason.MODEL_FORBIDDEN,
@@ -246,28 +254,28 @@ LASTING = frozenset(
 """Time does not mend these. The other troubles may pass: a GPU comes free, a cluster autoscaler
 adds a node (also one of a kind that there is none of yet), a model's host comes back."""
 
-LASTING_IN_A_LOOP = frozenset({Reason.CRASH_LOOPING, Reason.MODEL_FAILED})
+PERMANENT_WHEN_LOOPING = frozenset({Reason.CRASH_LOOPING, Reason.MODEL_FAILED})
 """Nor these, once it has been tried again: what ended once may run the next time."""
 
-_SORTS = {reason: row.sort for row in TABLE for reason in row.reasons}
+_SORTS = {reason: row.severity for row in TABLE for reason in row.reasons}
 
 
-def sort(reason: Reason) -> Sort:
+def severity(reason: Reason) -> Severity:
     """What this reason asks of people."""
     return _SORTS[reason]
 
 
-def may_have(condition: str, reason: str) -> bool:
+def is_allowed(condition: str, reason: str) -> bool:
     """Whether a condition of this type may have this reason."""
     rows = [row for row in TABLE if reason in row.reasons]
     if any(condition in row.conditions for row in rows):
         return True
     # Ready has the reason of what it lacks, Degraded that of what is wrong.
     if condition == DEGRADED:
-        return any(row.sort is Sort.TROUBLE for row in rows)
+        return any(row.severity is Severity.PROBLEM for row in rows)
     parts = {MODEL, REPLICAS, BALANCER}
     return condition == READY and any(
-        row.sort is not Sort.GOOD and parts & {*row.conditions} for row in rows
+        row.severity is not Severity.GOOD and parts & {*row.conditions} for row in rows
     )
 
 

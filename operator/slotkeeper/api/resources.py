@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
 
 from slotkeeper.api import quantity
-from slotkeeper.api.validation import Rule, Struct
+from slotkeeper.api.validation import ApiModel, Rule
 
 Quantity = Annotated[
     StrictInt | StrictStr,
@@ -41,7 +41,7 @@ Quantities = Annotated[
 ]
 
 
-class Resources(Struct):
+class Resources(ApiModel):
     """What one replica is promised and what it may take."""
 
     rules: ClassVar = (

@@ -17,7 +17,7 @@ from slotkeeper.api.pod_template import PodTemplate
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 from slotkeeper.api.update import Update
-from slotkeeper.api.validation import Rule, Struct, matches
+from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
 
 GROUP = "slotkeeper.dev"
@@ -42,14 +42,14 @@ NAME_RULES = (
 """What must hold of `metadata.name`."""
 
 
-class PullSecret(Struct):
+class PullSecret(ApiModel):
     """A Secret with the credentials of a registry."""
 
     name: Name
     """Its name, in the server's namespace. Example: registry"""
 
 
-class LlamaServerSpec(Struct):
+class LlamaServerSpec(ApiModel):
     """What is wanted: a model, its slots, and what one replica needs."""
 
     rules: ClassVar = (

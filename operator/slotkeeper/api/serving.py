@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from slotkeeper.api.extra_args import flags_of
-from slotkeeper.api.validation import Rule, Struct
+from slotkeeper.api.validation import ApiModel, Rule
 
 CHAT_TEMPLATE_CHARACTERS = 32_767
 """One argument of a program may have 128 KiB, and a character up to four bytes."""
@@ -28,7 +28,7 @@ Pooling = Annotated[
 ]
 
 
-class Reasoning(Struct):
+class Reasoning(ApiModel):
     """What becomes of the thoughts that a model writes before its answer."""
 
     enabled: bool | None = None
@@ -48,7 +48,7 @@ class Reasoning(Struct):
     all, -1: as many as the model likes. Default: -1. Example: 2048"""
 
 
-class Embeddings(Struct):
+class Embeddings(ApiModel):
     """Makes an embedding server, or with `pooling: rank` a reranker, of the model."""
 
     pooling: Pooling | None = None

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 from pydantic import Field, computed_field
 
 from slotkeeper.api.conditions import Condition
-from slotkeeper.api.validation import Struct
+from slotkeeper.api.validation import ApiModel
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
 Word = Annotated[str, Field(max_length=128)]
 Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 
 
-class ModelStatus(Struct):
+class ModelStatus(ApiModel):
     """The model that is served."""
 
     source: Annotated[str, Field(max_length=2049)] = ""
@@ -46,7 +46,7 @@ class ModelStatus(Struct):
     """How large it says that it is. Example: 7B"""
 
 
-class SlotsStatus(Struct):
+class SlotsStatus(ApiModel):
     """The slots of all ready replicas."""
 
     total: Count = 0
@@ -56,7 +56,7 @@ class SlotsStatus(Struct):
     """Slots that work on a request."""
 
 
-class ScalingDecision(Struct):
+class ScalingDecision(ApiModel):
     """A change of the number of replicas."""
 
     time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -75,7 +75,7 @@ class ScalingDecision(Struct):
     """Why, in slots."""
 
 
-class ScalingStatus(Struct):
+class ScalingStatus(ApiModel):
     """The last decision on the number of replicas."""
 
     current: Count = 0
@@ -101,7 +101,7 @@ class ScalingStatus(Struct):
     """When the number of replicas last changed, in RFC 3339."""
 
 
-class LlamaServerStatus(Struct):
+class LlamaServerStatus(ApiModel):
     """What there is, as the operator last saw it."""
 
     observed_generation: Generation = 0

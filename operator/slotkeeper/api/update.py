@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
 
-from slotkeeper.api.validation import Rule, Struct
+from slotkeeper.api.validation import ApiModel, Rule
 
 _PERCENT = "(?:100|[1-9]?[0-9])%"
 
@@ -37,7 +37,7 @@ Strategy = Annotated[
 _NONE = {"0", "0%"}
 
 
-class Update(Struct):
+class Update(ApiModel):
     """How replicas of an older spec give way to those of a newer one."""
 
     rules: ClassVar = (

@@ -62,7 +62,7 @@ def matches(pattern: str, message: str) -> Rule:
     )
 
 
-class Struct(BaseModel):
+class ApiModel(BaseModel):
     """An object of the API: camelCase outside, snake_case inside; never changed once made.
 
     Types are strict, as the API server's are. Unknown fields are passed over: the API server
@@ -83,7 +83,7 @@ class Struct(BaseModel):
     """What must hold between the fields."""
 
     @validator(mode="after")
-    def _rules_hold(self) -> "Struct":
+    def _rules_hold(self) -> "ApiModel":
         for rule in self.rules:
             rule.check(self)
         return self

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.validation import Rule, Struct
+from slotkeeper.api.validation import ApiModel, Rule
 
 MAX_WORKERS = 16
 """As many as llama.cpp's RPC backend reaches."""
 
 
-class Workers(Struct):
+class Workers(ApiModel):
     """Makes a replica a group of pods: a llama-server, and workers that lend it their GPUs."""
 
     count: Annotated[int, Field(ge=1, le=MAX_WORKERS, json_schema_extra={"format": "int32"})]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from slotkeeper.balancer import responses
-from slotkeeper.edge.api_keys import Keys
-from slotkeeper.edge.routes import PASSED_ON, Route, public, route
+from slotkeeper.edge.api_keys import ApiKeys
+from slotkeeper.edge.routes import PROXIED, Route, is_public, route
 from slotkeeper.scheduling import FlowKey
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
 
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,9}")
@@ -17,7 +17,7 @@ _SECRETS = frozenset((b"authorization", b"x-api-key"))
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AccessRules:
     """What those who ask may ask for.
 
     `max_priority`: a priority from -max_priority to max_priority, higher goes first; 0: all are
@@ -27,10 +27,10 @@ class Rules:
 
     max_priority: int = 0
     max_priorities: Mapping[str, int] = field(default_factory=dict)
-    routes: frozenset[bytes] = PASSED_ON
+    allowed_paths: frozenset[bytes] = PROXIED
 
 
-class Callers:
+class RequestAccess:
     """Tells requests apart by the secret that they carry, and holds them to the rules.
 
     `salt`: makes the keys worthless to who wants to test guesses of a secret on them. `keys`: the
@@ -38,38 +38,38 @@ class Callers:
     """
 
     def __init__(
-        self, rules: Rules | None = None, salt: bytes = b"", keys: Keys | None = None
+        self, rules: AccessRules | None = None, salt: bytes = b"", keys: ApiKeys | None = None
     ) -> None:
-        self._rules = rules or Rules()
+        self._rules = rules or AccessRules()
         self._salt = salt
         self._keys = keys
-        self.not_passed_on = _SECRETS if keys is not None else frozenset[bytes]()
+        self.stripped_headers = _SECRETS if keys is not None else frozenset[bytes]()
         """Headers that llama-server has no use for, and might log."""
 
-    def name(self, request: Request) -> str | None:
+    def authenticate(self, request: Request) -> str | None:
         """The name of the request's API key; None where it needs none. Raises Refusal with 401."""
-        if self._keys is None or public(request.method, request.path):
+        if self._keys is None or is_public(request.method, request.path):
             return None
         secrets = _secrets(request)
         for secret in secrets:
-            name = self._keys.name(secret)
+            name = self._keys.owner_of(secret)
             if name is not None:
                 return name
         if secrets:
-            raise responses.no_api_key("the API key is not known here")
+            raise responses.unauthorized("the API key is not known here")
         if request.header(b"authorization"):
-            raise responses.no_api_key(
+            raise responses.unauthorized(
                 "Authorization holds no API key: it must be Bearer and a key"
             )
-        raise responses.no_api_key(
+        raise responses.unauthorized(
             "an API key is needed, in the header Authorization (Bearer and the key) or X-Api-Key"
         )
 
-    def way(self, request: Request) -> Route:
+    def route(self, request: Request) -> Route:
         """What happens with the request. Raises Refusal with 404 or 405."""
-        return route(request.method, request.path, self._rules.routes)
+        return route(request.method, request.path, self._rules.allowed_paths)
 
-    def standing(self, request: Request, name: str | None = None) -> FlowKey:
+    def flow_key(self, request: Request, name: str | None = None) -> FlowKey:
         """The priority of a request with the API key `name`, and the key whose turns it takes.
 
         Raises Refusal where the priority is no integer.
@@ -86,7 +86,7 @@ class Callers:
         if value is None:
             return 0
         if not _INTEGER.fullmatch(value):
-            raise Refusal(400, "bad_priority", "X-Priority must be an integer of up to 9 digits")
+            raise HttpError(400, "bad_priority", "X-Priority must be an integer of up to 9 digits")
         return max(-most, min(int(value), most))
 
     def _key(self, request: Request) -> str:

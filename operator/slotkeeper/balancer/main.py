@@ -15,16 +15,16 @@ from typing import Any
 import uvloop
 from typing_extensions import override
 
-from slotkeeper.balancer.access import Callers
+from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
-from slotkeeper.balancer.election.election import Succession
+from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.election.lease import FIELD_MANAGER, Peer
 from slotkeeper.balancer.options import Address, Options, parse
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.responses import Model
 from slotkeeper.balancer.upstream.endpoints import replicas_of
 from slotkeeper.edge.access_log import AccessLog
-from slotkeeper.edge.api_keys import KeyFolder, Keys
+from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.server import Server
 
@@ -58,45 +58,45 @@ async def balance(options: Options) -> None:
     loop = asyncio.get_running_loop()
     ending = _signals(loop)
     salt = os.urandom(16)
-    keys = Keys(salt) if options.api_keys else None
-    folder = KeyFolder(options.api_keys, keys) if options.api_keys and keys is not None else None
+    keys = ApiKeys(salt) if options.api_keys else None
+    folder = ApiKeyFolder(options.api_keys, keys) if options.api_keys and keys is not None else None
     if folder:
         folder.load()
     dispatcher: Dispatcher[Any] = Dispatcher(options.bounds, options.affinity)
     proxy = Proxy(
         dispatcher,
-        Callers(options.rules, salt, keys),
+        RequestAccess(options.rules, salt, keys),
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         Model(options.model, int(time.time())),
         slots=options.slots,
     )
-    proxy.heartbeats.seconds = options.heartbeat_seconds
+    proxy.keepalive.seconds = options.heartbeat_seconds
     admin = Admin(proxy)
-    clients = Server(proxy.handle, options.limits, proxy.gate)
+    clients = Server(proxy.handle, options.limits, proxy.body_admission)
     metrics = Server(admin.handle)
     bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
     _log.info("listening on %s:%d, metrics on %s:%d", *bound[0], *bound[1])
     async with asyncio.TaskGroup() as beside:
         followers = [beside.create_task(_follow(options, proxy, admin, bound))]
         if folder:
-            followers.append(beside.create_task(folder.follow()))
+            followers.append(beside.create_task(folder.watch()))
         # What there is now lives as long as the process: no collection looks at it again.
         gc.collect()
         gc.freeze()
         polite = await ending
         admin.ending = True
         _log.info("ending: %d requests in progress", len(proxy.active))
-        if admin.succession:
-            admin.succession.end()
+        if admin.election:
+            admin.election.end()
         if polite:
             await asyncio.sleep(options.linger_seconds)
         deadline = loop.time() + options.drain_seconds
-        if admin.succession:
-            await admin.succession.handed_over(options.drain_seconds)
+        if admin.election:
+            await admin.election.wait_handover(options.drain_seconds)
         clients.drain()
         cut = await proxy.drain(max(0, deadline - loop.time()))
-        if admin.succession:
-            await admin.succession.release()
+        if admin.election:
+            await admin.election.release()
         for follower in followers:
             follower.cancel()
     _log.log(logging.WARNING if cut else logging.INFO, "ended: %d requests cut", cut)
@@ -108,7 +108,7 @@ async def balance(options: Options) -> None:
 async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[Address]) -> None:
     """Keep the replicas, and who hands out their slots, as they are. `bound`: the two addresses."""
     if options.endpoints is None:
-        proxy.change(dict.fromkeys(options.replicas, True))
+        proxy.set_replicas(dict.fromkeys(options.replicas, True))
         admin.ready = True
         return
     # The Kubernetes client is slow to import and only needed here.
@@ -118,14 +118,14 @@ async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[
         if options.lease:
             clients, metrics = (_join(options.advertise, port) for _, port in bound)
             me = Peer(options.identity, clients, metrics)
-            admin.succession = Succession(cluster, options.lease, me, proxy, _wall)
+            admin.election = LeaderElection(cluster, options.lease, me, proxy, _wall)
         known = False
         async for replicas in replicas_of(cluster, *options.endpoints):
-            proxy.change(replicas)
+            proxy.set_replicas(replicas)
             if not known:
                 admin.ready = known = True
-                if admin.succession:
-                    beside.create_task(admin.succession.run())
+                if admin.election:
+                    beside.create_task(admin.election.run())
 
 
 def _join(host: str, port: int) -> str:

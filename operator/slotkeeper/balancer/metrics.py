@@ -31,45 +31,45 @@ class Metrics:
         self._registry.register(_Gauges(dispatcher))
         self._registry.register(_Tallied(self._ends, self._tallies))
         self._registry.register(_Counts(self, dispatcher))
-        self.wait_seconds = self._histogram("wait_seconds", "From arrival to a slot.")
-        self.first_token_seconds = self._histogram(
+        self.queue_duration = self._histogram("wait_seconds", "From arrival to a slot.")
+        self.time_to_first_token = self._histogram(
             "first_token_seconds", "From arrival to the answer's first byte after its head."
         )
-        self.request_seconds = self._histogram("request_seconds", "From arrival to the end.")
-        self.let_go_seconds = self._histogram(
+        self.request_duration = self._histogram("request_seconds", "From arrival to the end.")
+        self.slot_release_duration = self._histogram(
             "let_go_seconds", "From a request's abort until its slot was free again."
         )
-        self.prefix_hits = self._counter(
+        self.prefix_cache_hits = self._counter(
             "prefix_hits", "Requests on a replica whose cache knew the beginning of their prompt."
         )
-        self.prefix_misses = self._counter(
+        self.prefix_cache_misses = self._counter(
             "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
         )
         self.retries = self._counter("retries", "Requests tried again before their first byte.")
-        self.leads = Gauge(
+        self.leader = Gauge(
             f"{_PREFIX}_leads",
             "1 where this balancer hands out the slots, 0 where it stands by.",
             registry=self._registry,
         )
-        self.leads.set(1)
+        self.leader.set(1)
         self.relayed = self._counter(
             "relayed", "Requests passed on to the balancer that hands out the slots."
         )
-        self.takeovers = self._counter(
+        self.leadership_acquired = self._counter(
             "takeovers", "Times that this balancer began to hand out the slots."
         )
-        self.set_aside = Counters(
+        self.ejections = Counters(
             f"{_PREFIX}_replicas_set_aside",
             "Replicas that failed, by how.",
             "reason",
             [fault.value for fault in UpstreamFailure],
         )
-        self._tallies.append(self.set_aside)
-        self.let_go_timeouts = self._counter(
+        self._tallies.append(self.ejections)
+        self.slot_release_timeouts = self._counter(
             "let_go_timeouts", "Slots taken for free though llama-server did not say so."
         )
 
-    def over(self, outcome: str, status: int, replica: str = "") -> None:
+    def finished(self, outcome: str, status: int, replica: str = "") -> None:
         """A request is over: how, with which status (0: the client got none), and on which replica.
 
         A refused one was on none.
@@ -79,7 +79,7 @@ class Metrics:
         if replica:
             self.replica_requests[replica] = self.replica_requests.get(replica, 0) + 1
 
-    def took(self, tokens: Tokens) -> None:
+    def add_tokens(self, tokens: Tokens) -> None:
         """An answer took so many tokens."""
         prompt, cached, generated = self.tokens
         self.tokens = Tokens(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slotkeeper.balancer.access import Rules
-from slotkeeper.edge.routes import PASSED_ON
+from slotkeeper.balancer.access import AccessRules
+from slotkeeper.edge.routes import PROXIED
 from slotkeeper.scheduling import Affinity, QueueLimits
 from slotkeeper.wire.limits import Limits
 
@@ -30,7 +30,7 @@ class Options:
     bounds: QueueLimits
     affinity: Affinity | None
     api_keys: Path | None
-    rules: Rules
+    rules: AccessRules
     heartbeat_seconds: float
     limits: Limits
     linger_seconds: float
@@ -69,10 +69,10 @@ def parse(argv: Sequence[str]) -> Options:
         bounds=bounds,
         affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
         api_keys=given.api_keys,
-        rules=Rules(
+        rules=AccessRules(
             given.max_priority,
             dict(given.key_max_priority or ()),
-            frozenset(given.route or PASSED_ON),
+            frozenset(given.route or PROXIED),
         ),
         heartbeat_seconds=given.heartbeat_seconds,
         limits=_limits(given.max_body_mib * MIB, bounds.max_queued_bytes),
@@ -84,7 +84,7 @@ def parse(argv: Sequence[str]) -> Options:
 
 def _limits(max_body: int, max_waiting: int) -> Limits:
     # A queue that is allowed must fit; its bodies are most of what a memory limit allows for.
-    return Limits(max_body=max_body, max_held=max(Limits().max_held, max_waiting, max_body))
+    return Limits(max_body=max_body, max_buffered=max(Limits().max_buffered, max_waiting, max_body))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -267,8 +267,8 @@ def _named_count(text: str) -> tuple[str, int]:
 
 def _route(text: str) -> bytes:
     path = text.encode(errors="replace")
-    if path not in PASSED_ON:
-        allowed = ", ".join(sorted(each.decode() for each in PASSED_ON))
+    if path not in PROXIED:
+        allowed = ", ".join(sorted(each.decode() for each in PROXIED))
         raise argparse.ArgumentTypeError(f"{text!r} is none of {allowed}")
     return path
 

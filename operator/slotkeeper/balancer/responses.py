@@ -8,8 +8,8 @@ from slotkeeper.edge.routes import Route
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.edge.wait_headers import waiting_headers
 from slotkeeper.scheduling import Dispatcher, RecentDemand
-from slotkeeper.wire.errors import Refusal
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.message import Response, json_response
 
 Json = dict[str, object]
 
@@ -24,13 +24,13 @@ class Model:
     created: int
 
 
-def own(
+def local_response(
     way: Route,
     dispatcher: Dispatcher[Any],
     model: Model,
     contexts: Mapping[str, int],
     tokens: Tokens,
-) -> Answer:
+) -> Response:
     """What is said of all replicas together on one of the routes OWN."""
     if way is Route.MODELS:
         return models(model)
@@ -43,15 +43,15 @@ def own(
     return health(dispatcher)
 
 
-def health(dispatcher: Dispatcher[Any]) -> Answer:
+def health(dispatcher: Dispatcher[Any]) -> Response:
     """200 where a replica has slots, else llama-server's 503 while it loads."""
     if dispatcher.has_replica:
-        return json_answer(200, {"status": "ok"})
+        return json_response(200, {"status": "ok"})
     error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
-    return json_answer(503, {"error": error})
+    return json_response(503, {"error": error})
 
 
-def models(model: Model) -> Answer:
+def models(model: Model) -> Response:
     """The one model, as OpenAI lists it; also with no replica, since it is still served here."""
     entry = {
         "id": model.name,
@@ -59,10 +59,10 @@ def models(model: Model) -> Answer:
         "created": model.created,
         "owned_by": "slotkeeper",
     }
-    return json_answer(200, {"object": "list", "data": [entry]})
+    return json_response(200, {"object": "list", "data": [entry]})
 
 
-def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Answer:
+def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Response:
     """All replicas' slots with ids of their own and without prompts.
 
     `contexts`: tokens of context in a slot, by replica, where known.
@@ -75,14 +75,14 @@ def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Answer:
             if context := contexts.get(replica.name):
                 slot["n_ctx"] = context
             listed.append(slot)
-    return json_answer(200, listed)
+    return json_response(200, listed)
 
 
-def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model) -> Answer:
+def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model) -> Response:
     """The little of llama-server's /props that holds for all replicas together."""
     known = [context for context in contexts.values() if context]
     settings: Json = {"n_ctx": min(known)} if known else {}
-    return json_answer(
+    return json_response(
         200,
         {
             "total_slots": dispatcher.total_slots,
@@ -92,7 +92,7 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
     )
 
 
-def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
+def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Response:
     """What llama-server's /metrics says and is known here exactly, under its names."""
     known = (
         ("counter", "prompt_tokens_total", "Tokens of prompts that were computed.", tokens.prompt),
@@ -104,12 +104,12 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Answer:
         f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
         for kind, name, about, value in known
     )
-    return Answer(200, text.encode(), PROMETHEUS)
+    return Response(200, text.encode(), PROMETHEUS)
 
 
 def autoscaling(
     dispatcher: Dispatcher[Any], demand: RecentDemand, now: float, *, leads: bool
-) -> Answer:
+) -> Response:
     """The demand, for whoever decides on replicas; `leads`: slots are handed out here.
 
     What a balancer that does not lead still has on replicas, the one that does counts as well.
@@ -117,7 +117,7 @@ def autoscaling(
     busy = dispatcher.busy_slots if leads else 0
     waiting = dispatcher.queued
     seconds = dispatcher.service_times.mean_service_seconds(now)
-    return json_answer(
+    return json_response(
         200,
         {
             "leads": leads,
@@ -135,13 +135,13 @@ def autoscaling(
     )
 
 
-def queue_full(message: str, retry_after: float) -> Refusal:
+def queue_full(message: str, retry_after: float) -> HttpError:
     """429: there is no place in the queue."""
     told = waiting_headers(0.0, None)
-    return Refusal(429, "queue_full", message, retry_after=retry_after, headers=told)
+    return HttpError(429, "queue_full", message, retry_after=retry_after, headers=told)
 
 
-def waited_too_long(dispatcher: Dispatcher[Any], now: float) -> Refusal:
+def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
     """503: the time in the queue is over, or it is of no use to wait in it."""
     obstacle = dispatcher.obstacle
     if dispatcher.has_replica:
@@ -154,19 +154,19 @@ def waited_too_long(dispatcher: Dispatcher[Any], now: float) -> Refusal:
         code = "no_replica"
         message = "no replica became ready in the time allowed"
         message += f": {obstacle.message}" if obstacle else ""
-    return Refusal(503, code, message, retry_after=dispatcher.retry_after(now))
+    return HttpError(503, code, message, retry_after=dispatcher.retry_after(now))
 
 
-def draining() -> Refusal:
+def draining() -> HttpError:
     """503: this balancer ends."""
-    return Refusal(503, "shutting_down", "this balancer is shutting down", retry_after=1)
+    return HttpError(503, "shutting_down", "this balancer is shutting down", retry_after=1)
 
 
-def replica_failed(reason: str) -> Refusal:
+def replica_failed(reason: str) -> HttpError:
     """502: replicas failed the request before they answered, time and again."""
-    return Refusal(502, "replica_failed", f"the replica failed before it answered: {reason}")
+    return HttpError(502, "replica_failed", f"the replica failed before it answered: {reason}")
 
 
-def no_api_key(message: str) -> Refusal:
+def unauthorized(message: str) -> HttpError:
     """401: it must say an API key, and `message` why what it says is none."""
-    return Refusal(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])
+    return HttpError(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])

@@ -159,7 +159,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         **pod_basics(),
         "terminationGracePeriodSeconds": server.spec.update.drain_seconds + LINGER_SECONDS,
         **pull_secrets(server),
-        "affinity": _apart(server),
+        "affinity": _anti_affinity(server),
         "containers": [_container(server, images)],
     }
     if keys := server.spec.balancer.api_keys:
@@ -173,7 +173,7 @@ def _port(name: str, number: int) -> Manifest:
     return {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
 
 
-def _apart(server: LlamaServer) -> Manifest:
+def _anti_affinity(server: LlamaServer) -> Manifest:
     # Preferred only: a cluster may have a single node.
     return {
         "podAntiAffinity": {

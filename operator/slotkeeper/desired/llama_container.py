@@ -26,12 +26,12 @@ that lost its slot cost its whole prompt again."""
 REPLICA = "SLOTKEEPER_REPLICA"
 """Variable with the number of a replica that has workers."""
 
-SPREAD_SECONDS = 2
+ENDPOINT_PROPAGATION_SECONDS = 2
 """How long it takes, generously, until the balancer has heard that a replica goes."""
 
 _SLOTS_URL = f"http://127.0.0.1:{names.LLAMA_SERVER_PORT}/slots"
 DRAIN_SCRIPT = f"""\
-sleep {SPREAD_SECONDS}
+sleep {ENDPOINT_PROPAGATION_SECONDS}
 while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; do
   case $slots in
     '' | *'"is_processing":true'* | *'"is_processing": true'*) sleep 1 ;;

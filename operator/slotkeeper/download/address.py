@@ -3,7 +3,7 @@
 import hashlib
 from urllib.parse import urlsplit, urlunsplit
 
-from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.errors import DownloadError, Reason
 
 SCHEMES = ("http", "https")
 
@@ -15,16 +15,16 @@ def require_allowed(url: str) -> None:
         allowed = parts.scheme in SCHEMES and bool(parts.hostname)
         _ = parts.port  # raises where it is no number from 0 to 65535
     except ValueError:
-        raise FetchError(Reason.URL_REFUSED, "the model's URL cannot be parsed") from None
+        raise DownloadError(Reason.URL_REFUSED, "the model's URL cannot be parsed") from None
     if not allowed:
-        raise FetchError(
+        raise DownloadError(
             Reason.URL_REFUSED,
-            f"{shown(url)} is refused: a model's URL is http://HOST/PATH or https://HOST/PATH, "
+            f"{redact(url)} is refused: a model's URL is http://HOST/PATH or https://HOST/PATH, "
             "also after a redirect",
         )
 
 
-def shown(url: str) -> str:
+def redact(url: str) -> str:
     """`url`, an allowed one, without userinfo, query and fragment: all three carry credentials."""
     scheme, netloc, path, _, _ = urlsplit(url)
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import httpx
 
-from slotkeeper.download.address import require_allowed, shown, source_id
+from slotkeeper.download.address import redact, require_allowed, source_id
 from slotkeeper.download.checks import require_content
-from slotkeeper.download.errors import FetchError, Reason
-from slotkeeper.download.lock import only_one
-from slotkeeper.download.partial_file import Open, Part, open_file
+from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.lock import file_lock
+from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
-from slotkeeper.download.records import Receipt, write
+from slotkeeper.download.records import FileRecord, write
 from slotkeeper.download.transfer import transfer
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often to try again after a transient error, and how long to wait before (seconds)."""
 
     tries: int = 6
@@ -53,7 +53,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Outside:
+class Environment:
     """What a download needs of the world; tests bring their own."""
 
     client: httpx.Client
@@ -62,24 +62,24 @@ class Outside:
     chance: Callable[[], float]
     """A number from 0 to 1."""
     opener: Open = open_file
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
 
 
-def fetch_all(files: Sequence[File], outside: Outside) -> list[Receipt]:
+def download_all(files: Sequence[File], outside: Environment) -> list[FileRecord]:
     """Put each file in place. Raises FetchError, which then says of which field it is."""
-    return [_fetch_as(file, outside) for file in files]
+    return [_download_as(file, outside) for file in files]
 
 
-def _fetch_as(file: File, outside: Outside) -> Receipt:
+def _download_as(file: File, outside: Environment) -> FileRecord:
     try:
-        return fetch(file, outside)
-    except FetchError as error:
+        return download(file, outside)
+    except DownloadError as error:
         if file.role == File.role:
             raise
-        raise FetchError(error.reason, f"{file.role}: {error.message}") from error
+        raise DownloadError(error.reason, f"{file.role}: {error.message}") from error
 
 
-def fetch(file: File, outside: Outside) -> Receipt:
+def download(file: File, outside: Environment) -> FileRecord:
     """Put one file at its path, or find that it is there already.
 
     Beside it lie `.json` (the receipt), `.lock` and, while unfinished, `.part` and `.part.json`.
@@ -88,13 +88,13 @@ def fetch(file: File, outside: Outside) -> Receipt:
     require_allowed(file.url)
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(_beside(file.path, ".lock")):
-            return _find(file) or _download(file, outside)
+        with file_lock(_beside(file.path, ".lock")):
+            return _find(file) or _download_anew(file, outside)
 
 
-def _find(file: File) -> Receipt | None:
+def _find(file: File) -> FileRecord | None:
     """Return the receipt of the file that is there, if it is what is wanted."""
-    receipt = Receipt.read(_beside(file.path, ".json"))
+    receipt = FileRecord.read(_beside(file.path, ".json"))
     if receipt is None or not file.path.exists():
         return None
     found = _checked(file, receipt)
@@ -107,7 +107,7 @@ def _find(file: File) -> Receipt | None:
     return found
 
 
-def _checked(file: File, receipt: Receipt) -> Receipt | None:
+def _checked(file: File, receipt: FileRecord) -> FileRecord | None:
     """The receipt, if it is of what lies there and that is what is wanted.
 
     Where a sha256 is wanted, nothing but the content counts: the same file may have come from
@@ -126,19 +126,19 @@ def _checked(file: File, receipt: Receipt) -> Receipt | None:
     return receipt if receipt.sha256 == file.sha256 else None
 
 
-def _download(file: File, outside: Outside) -> Receipt:
+def _download_anew(file: File, outside: Environment) -> FileRecord:
     # What lies at the path is not what is wanted. It goes first: there may be no room for two,
     # and a receipt must never lie beside a file that it does not describe.
     _beside(file.path, ".json").unlink(missing_ok=True)
     file.path.unlink(missing_ok=True)
     began = outside.clock()
-    with Part(_beside(file.path, ".part"), source_id(file.url), outside.opener) as part:
+    with PartialFile(_beside(file.path, ".part"), source_id(file.url), outside.opener) as part:
         already = part.size
-        _transfer_with_patience(file.url, part, outside)
+        _transfer_with_retries(file.url, part, outside)
         require_content(file.url, part, file.sha256)
         part.place(file.path)
     modified = file.path.stat().st_mtime_ns
-    receipt = Receipt(shown(file.url), part.source, part.sha256, part.size, modified)
+    receipt = FileRecord(redact(file.url), part.source, part.sha256, part.size, modified)
     write(_beside(file.path, ".json"), receipt)
     seconds = max(outside.clock() - began, 1e-3)
     log.info(
@@ -149,15 +149,15 @@ def _download(file: File, outside: Outside) -> Receipt:
     return receipt
 
 
-def _transfer_with_patience(url: str, part: Part, outside: Outside) -> None:
+def _transfer_with_retries(url: str, part: PartialFile, outside: Environment) -> None:
     progress = Progress(outside.clock)
     patience = outside.patience
     failures = 0
     furthest = part.size
-    while not part.whole:
+    while not part.complete:
         try:
             transfer(outside.client, url, part, progress)
-        except FetchError as error:
+        except DownloadError as error:
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
             if not error.reason.transient or failures >= patience.tries:
@@ -177,8 +177,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         what = error.strerror or str(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise FetchError(Reason.NO_SPACE, f"no room for {path}: {what}") from error
-        raise FetchError(Reason.STORAGE, f"cannot write {path}: {what}") from error
+            raise DownloadError(Reason.NO_SPACE, f"no room for {path}: {what}") from error
+        raise DownloadError(Reason.STORAGE, f"cannot write {path}: {what}") from error
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -28,7 +28,7 @@ class Reason(StrEnum):
         return self in {Reason.TRUNCATED, Reason.UNREACHABLE, Reason.SERVER_ERROR}
 
 
-class FetchError(Exception):
+class DownloadError(Exception):
     """The model is not in place.
 
     `message` is shown to users in the server's status: it names the URL without userinfo and

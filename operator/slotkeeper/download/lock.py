@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, waiting for as long as another process holds it.
 
     The lock ends with its holder, however it ends. The file stays: removing it would let a

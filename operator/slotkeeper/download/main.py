@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from slotkeeper.download.download import Outside, Patience, fetch_all
-from slotkeeper.download.errors import FetchError
+from slotkeeper.download.download import Environment, RetryPolicy, download_all
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.options import Options, parse
-from slotkeeper.download.report import failure, success, tell
+from slotkeeper.download.report import failure, success, write_termination_message
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
 
@@ -28,9 +28,9 @@ def main(argv: Sequence[str]) -> int:
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         _run(options)
-    except FetchError as error:
+    except DownloadError as error:
         logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
-        tell(options.termination_log, failure(error))
+        write_termination_message(options.termination_log, failure(error))
         return EXIT_TRY_AGAIN if error.reason.transient else EXIT_FAILED
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -40,15 +40,15 @@ def main(argv: Sequence[str]) -> int:
 def _run(options: Options) -> None:
     token = read_token(options.token_file) if options.token_file else None
     with new_client(token) as client:
-        outside = Outside(
+        outside = Environment(
             client=client,
             clock=time.monotonic,  # noqa: TID251 (this is where the clock comes in)
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (and chance)
-            patience=Patience(tries=options.tries),
+            patience=RetryPolicy(tries=options.tries),
         )
-        model, *_ = fetch_all(options.files, outside)
-    tell(options.termination_log, success(model, options.files[0].path))
+        model, *_ = download_all(options.files, outside)
+    write_termination_message(options.termination_log, success(model, options.files[0].path))
 
 
 def _log_to_stderr() -> None:

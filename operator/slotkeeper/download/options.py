@@ -9,7 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from slotkeeper.download.download import File, Patience
+from slotkeeper.download.download import File, RetryPolicy
 
 EXIT_CODES = """\
 exit status:
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tries",
         type=int,
         metavar="N",
-        default=Patience.tries,
+        default=RetryPolicy.tries,
         help="tries in a row without a new byte before giving up (default: %(default)s)",
     )
     parser.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
-from slotkeeper.download.records import Origin, sync_folder, write
+from slotkeeper.download.records import PartialRecord, sync_folder, write
 
 HEAD_SIZE = 4
 READ_SIZE = 1 << 20
@@ -22,7 +22,7 @@ def open_file(path: Path, mode: str) -> BinaryIO:
     return cast("BinaryIO", path.open(mode, buffering=READ_SIZE))
 
 
-class Part:
+class PartialFile:
     """An unfinished download: its bytes on disk, and their size, head and digest in memory.
 
     A part left by an earlier run is taken up only if its record says that it is of the same
@@ -41,7 +41,7 @@ class Part:
         """The first 4 bytes, or as many as are here."""
         self._record = path.with_name(path.name + ".json")
         self._digest = hashlib.sha256()
-        origin = Origin.read(self._record)
+        origin = PartialRecord.read(self._record)
         reusable = origin is not None and origin.source == source and path.exists()
         self._file = opener(path, "r+b" if reusable else "w+b")
         if reusable and origin is not None:
@@ -56,7 +56,7 @@ class Part:
         return self._digest.hexdigest()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether every byte that the server promised is here."""
         return self.size == self.total
 
@@ -73,7 +73,7 @@ class Part:
         self.total = total
         if validator is not None and total is not None:
             self.validator = validator
-            write(self._record, Origin(self.source, validator, total))
+            write(self._record, PartialRecord(self.source, validator, total))
 
     def append(self, chunk: bytes) -> None:
         """Add bytes at the end."""

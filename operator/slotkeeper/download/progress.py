@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from slotkeeper.download.partial_file import Part
+from slotkeeper.download.partial_file import PartialFile
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +19,16 @@ class Progress:
         self._said_at = clock()
         self._said_size = 0
 
-    def begins(self, part: Part) -> None:
+    def begins(self, part: PartialFile) -> None:
         """Say where an answer's bytes begin: speed counts from here."""
         self._say(part, "downloading")
 
-    def grew(self, part: Part) -> None:
+    def grew(self, part: PartialFile) -> None:
         """Say something if it is time to."""
         if self._clock() - self._said_at >= SECONDS_BETWEEN_LINES:
             self._say(part, "downloaded")
 
-    def _say(self, part: Part, what: str) -> None:
+    def _say(self, part: PartialFile, what: str) -> None:
         now = self._clock()
         seconds = now - self._said_at
         grown = part.size - self._said_size

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Origin:
+class PartialRecord:
     """Where the bytes of an unfinished download are from; kept as `MODEL.part.json`."""
 
     source: str
@@ -19,7 +19,7 @@ class Origin:
     """Bytes of the whole file."""
 
     @classmethod
-    def read(cls, path: Path) -> "Origin | None":
+    def read(cls, path: Path) -> "PartialRecord | None":
         """None where the record is missing, torn, or not a record of this kind."""
         match _read(path):
             case {"source": str(source), "validator": str(validator), "total": int(total)}:
@@ -29,7 +29,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class FileRecord:
     """What a finished file is; kept as `MODEL.json`."""
 
     url: str
@@ -42,7 +42,7 @@ class Receipt:
     """When the file was last written, in nanoseconds: until then it is what was checked."""
 
     @classmethod
-    def read(cls, path: Path) -> "Receipt | None":
+    def read(cls, path: Path) -> "FileRecord | None":
         """None where the record is missing, torn, or not a record of this kind."""
         match _read(path):
             case {
@@ -57,7 +57,7 @@ class Receipt:
                 return None
 
 
-def write(path: Path, record: Origin | Receipt) -> None:
+def write(path: Path, record: PartialRecord | FileRecord) -> None:
     """Write `record` so that it is on the disk when this returns."""
     with path.open("w", encoding="utf-8") as file:
         json.dump(asdict(record), file)

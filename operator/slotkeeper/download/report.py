@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from slotkeeper.download.errors import FetchError
-from slotkeeper.download.records import Receipt
-from slotkeeper.llamacpp.gguf import HEAD_BYTES, Facts, facts
+from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.records import FileRecord
+from slotkeeper.llamacpp.gguf import HEAD_BYTES, GgufMetadata, read_metadata
 
 AT_MOST_BYTES = 4096
 """What the kubelet takes of a termination message."""
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Words = Mapping[str, str | int]
 
 
-def success(receipt: Receipt, path: Path) -> Words:
+def success(receipt: FileRecord, path: Path) -> Words:
     """What the model at `path` is, as far as it says so itself."""
     found = _facts(path)
     known = {name: value for name, value in asdict(found).items() if value is not None}
@@ -27,12 +27,12 @@ def success(receipt: Receipt, path: Path) -> Words:
     return {"bytes": receipt.size, "sha256": receipt.sha256, **known}
 
 
-def failure(error: FetchError) -> Words:
+def failure(error: DownloadError) -> Words:
     """Why a file is not in place."""
     return {"reason": error.reason, "message": error.message}
 
 
-def tell(path: Path, words: Words) -> None:
+def write_termination_message(path: Path, words: Words) -> None:
     """Tell the kubelet; only a log line where there is no kubelet."""
     text = _line(words)
     try:
@@ -55,11 +55,11 @@ def _line(words: Words) -> str:
     return text
 
 
-def _facts(path: Path) -> Facts:
+def _facts(path: Path) -> GgufMetadata:
     try:
         with path.open("rb") as file:
-            return facts(file.read(HEAD_BYTES))
+            return read_metadata(file.read(HEAD_BYTES))
     except OSError as error:
         # It has been checked already: what it says of itself is not worth an outage.
         log.warning("cannot read %s: %s", path, error)
-        return Facts()
+        return GgufMetadata()

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.errors import DownloadError, Reason
 
 LONGEST = 16_384
 
@@ -17,13 +17,13 @@ def read_token(path: Path) -> str:
     try:
         text = path.read_bytes().decode("ascii").strip()
     except OSError as error:
-        raise FetchError(
+        raise DownloadError(
             Reason.TOKEN, f"cannot read the token for downloads: {error.strerror or error}"
         ) from None
     except UnicodeDecodeError:
         text = ""
     if not re.fullmatch("[!-~]+", text) or len(text) > LONGEST:
-        raise FetchError(
+        raise DownloadError(
             Reason.TOKEN,
             "the Secret's entry (model.secretRef) is no token: it must be one line of printable "
             "ASCII without blanks",

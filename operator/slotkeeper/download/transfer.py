@@ -5,10 +5,10 @@ from http import HTTPStatus
 
 import httpx
 
-from slotkeeper.download.address import require_allowed, shown
+from slotkeeper.download.address import redact, require_allowed
 from slotkeeper.download.checks import require_gguf_so_far
-from slotkeeper.download.errors import FetchError, Reason
-from slotkeeper.download.partial_file import Part
+from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 
 MAX_REDIRECTS = 5
@@ -33,7 +33,7 @@ def new_client(token: str | None = None) -> httpx.Client:
     )
 
 
-def transfer(client: httpx.Client, url: str, part: Part, progress: Progress) -> None:
+def transfer(client: httpx.Client, url: str, part: PartialFile, progress: Progress) -> None:
     """Bring `part` to its end with one GET, resuming where the server and the part allow it.
 
     Raises FetchError. What arrived before a break stays in the part.
@@ -50,19 +50,19 @@ def transfer(client: httpx.Client, url: str, part: Part, progress: Progress) -> 
                 require_gguf_so_far(url, part)
                 progress.grew(part)
     except httpx.TooManyRedirects:
-        raise FetchError(
+        raise DownloadError(
             Reason.TOO_MANY_REDIRECTS,
-            f"GET {shown(url)} led through more than {MAX_REDIRECTS} redirects",
+            f"GET {redact(url)} led through more than {MAX_REDIRECTS} redirects",
         ) from None
     except (httpx.RequestError, httpx.InvalidURL) as error:
         raise _broken(url, part, error, answered=answered) from error
-    if part.total is not None and not part.whole:
-        raise FetchError(
-            Reason.TRUNCATED, f"GET {shown(url)} gave {part.size} of {part.total} bytes"
+    if part.total is not None and not part.complete:
+        raise DownloadError(
+            Reason.TRUNCATED, f"GET {redact(url)} gave {part.size} of {part.total} bytes"
         )
 
 
-def _headers(part: Part) -> dict[str, str]:
+def _headers(part: PartialFile) -> dict[str, str]:
     # A compressed answer has another length, and no ranges.
     headers = {"Accept-Encoding": "identity"}
     if part.size and part.validator:
@@ -70,28 +70,28 @@ def _headers(part: Part) -> dict[str, str]:
     return headers
 
 
-def _prepare(response: httpx.Response, url: str, part: Part) -> None:
+def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
     """Make `part` ready for the bytes of `response`; FetchError where it brings none."""
     match response.status_code:
         case HTTPStatus.OK:
             part.restart(validator=_validator(response), total=_content_length(response))
             if part.total is None and "transfer-encoding" not in response.headers:
-                raise FetchError(
+                raise DownloadError(
                     Reason.LENGTH_UNKNOWN,
-                    f"GET {shown(url)} gave no Content-Length: "
+                    f"GET {redact(url)} gave no Content-Length: "
                     "a broken download would look like a whole one",
                 )
         case HTTPStatus.PARTIAL_CONTENT if _continues(response, part):
             pass
         case HTTPStatus.PARTIAL_CONTENT | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if part.size:
             part.restart(validator=None, total=None)
-            raise FetchError(
+            raise DownloadError(
                 Reason.TRUNCATED,
-                f"GET {shown(url)} answered {_status(response)} with another range than asked: "
+                f"GET {redact(url)} answered {_status(response)} with another range than asked: "
                 "starting again from the first byte",
             )
         case _:
-            raise FetchError(
+            raise DownloadError(
                 _reason(response.status_code),
                 f"GET {_shown_with_redirect(url, response)} answered {_status(response)}"
                 + _advice(response),
@@ -121,7 +121,7 @@ def _reason(status: int) -> Reason:
             return Reason.REFUSED
 
 
-def _continues(response: httpx.Response, part: Part) -> bool:
+def _continues(response: httpx.Response, part: PartialFile) -> bool:
     """Whether a 206 brings exactly the bytes that are missing, of the same version."""
     given = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     return (
@@ -144,13 +144,13 @@ def _content_length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _broken(url: str, part: Part, error: Exception, *, answered: bool) -> FetchError:
+def _broken(url: str, part: PartialFile, error: Exception, *, answered: bool) -> DownloadError:
     what = str(error) or type(error).__name__
     if not answered:
-        return FetchError(Reason.UNREACHABLE, f"GET {shown(url)} got no answer: {what}")
+        return DownloadError(Reason.UNREACHABLE, f"GET {redact(url)} got no answer: {what}")
     of = f" of {part.total}" if part.total is not None else ""
-    return FetchError(
-        Reason.TRUNCATED, f"GET {shown(url)} broke off after {part.size}{of} bytes: {what}"
+    return DownloadError(
+        Reason.TRUNCATED, f"GET {redact(url)} broke off after {part.size}{of} bytes: {what}"
     )
 
 
@@ -159,5 +159,5 @@ def _status(response: httpx.Response) -> str:
 
 
 def _shown_with_redirect(url: str, response: httpx.Response) -> str:
-    redirected = f" (redirected to {shown(str(response.url))})" if response.history else ""
-    return shown(url) + redirected
+    redirected = f" (redirected to {redact(str(response.url))})" if response.history else ""
+    return redact(url) + redirected

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable
 from typing import TextIO
 
-from slotkeeper.edge.routes import shown
+from slotkeeper.edge.routes import display_path
 from slotkeeper.edge.trace_context import trace_id
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request
 
-_EVERY = 0.2
+_FLUSH_SECONDS = 0.2
 
 
 class AccessLog:
@@ -31,7 +31,7 @@ class AccessLog:
         self._lines: list[str] = []
 
     @property
-    def kept(self) -> bool:
+    def enabled(self) -> bool:
         """Somebody reads it."""
         return self._stream is not None
 
@@ -44,7 +44,7 @@ class AccessLog:
             for name, value in fields.items()
         }
         if not self._lines:
-            self._later(_EVERY, self.flush)
+            self._later(_FLUSH_SECONDS, self.flush)
         self._lines.append(json.dumps({"time": round(self._wall(), 3), **tidy}))
 
     def flush(self) -> None:
@@ -57,23 +57,23 @@ class AccessLog:
         self._stream.flush()
 
 
-def said(exchange: Exchange, key: str | None) -> dict[str, object]:
+def exchange_fields(exchange: Exchange, key: str | None) -> dict[str, object]:
     """What was asked and answered: the part of a line that all requests have.
 
     `key`: the name of its API key.
     """
     return {
-        **asked(exchange.peer, key, exchange.request),
+        **request_fields(exchange.peer, key, exchange.request),
         "status": exchange.status or None,
     }
 
 
-def asked(peer: str, key: str | None, request: Request | None) -> dict[str, object]:
+def request_fields(peer: str, key: str | None, request: Request | None) -> dict[str, object]:
     """What was asked, as far as it is known, by whom, with the API key called `key`."""
     return {
         "client": peer,
         "key": key,
         "method": request.method.decode() if request else None,
-        "path": shown(request.path) if request else None,
+        "path": display_path(request.path) if request else None,
         "trace": trace_id(request) if request else None,
     }

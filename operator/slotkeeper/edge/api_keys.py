@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
-_LOOK_SECONDS = 1.0
-_LONGEST = 4096
+_CHECK_SECONDS = 1.0
+_MAX_KEY_BYTES = 4096
 """Bytes of a key: more than any header that is taken needs."""
 
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
-class Keys:
+class ApiKeys:
     """The API keys that are taken. They are kept as digests only, salted with `salt`."""
 
     def __init__(self, salt: bytes) -> None:
@@ -27,7 +27,7 @@ class Keys:
     def __len__(self) -> int:
         return len(self._names)
 
-    def change(self, keys: Mapping[str, bytes]) -> None:
+    def replace(self, keys: Mapping[str, bytes]) -> None:
         """Take these from now on, by name. One that several names share is the first name's."""
         names: dict[bytes, tuple[bytes, str]] = {}
         for name, secret in sorted(keys.items()):
@@ -37,7 +37,7 @@ class Keys:
                 _log.warning("API keys %s and %s are the same: it counts as %s", first, name, first)
         self._names = names
 
-    def name(self, secret: bytes) -> str | None:
+    def owner_of(self, secret: bytes) -> str | None:
         """Whose `secret` is, or None. How long that takes says nothing of the keys."""
         digest = self._digest(secret)
         known, name = self._names.get(digest[:8], (b"", ""))
@@ -47,17 +47,17 @@ class Keys:
         return hashlib.blake2b(secret, digest_size=32, key=self._salt).digest()
 
 
-class KeyFolder:
+class ApiKeyFolder:
     """Keeps `keys` as the files in `path` are: a file's name is the key's, its content the key.
 
     That is how Kubernetes mounts a Secret, whose new content it puts there within a minute or so.
     """
 
-    def __init__(self, path: Path, keys: Keys) -> None:
+    def __init__(self, path: Path, keys: ApiKeys) -> None:
         self._path = path
         self._keys = keys
         self._seen: Signature | None = None
-        self._trouble = ""
+        self._last_error = ""
 
     def load(self) -> None:
         """Read the folder for the first time. Raises OSError with a sentence where it cannot be."""
@@ -66,29 +66,29 @@ class KeyFolder:
         except OSError as error:
             raise OSError(self._sentence(error)) from error
 
-    async def follow(self) -> None:
+    async def watch(self) -> None:
         """Look for changes every second. Never ends: while it cannot look, the keys stay."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            await self.look()
+            await asyncio.sleep(_CHECK_SECONDS)
+            await self.check()
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Look once, with all that touches the disk beside the event loop."""
         try:
             self._take(*await asyncio.to_thread(_changed, self._path, self._seen))
         except OSError as error:
             trouble = self._sentence(error)
-            if trouble != self._trouble:
+            if trouble != self._last_error:
                 _log.warning("%s; the %d known stay", trouble, len(self._keys))
-            self._trouble = trouble
+            self._last_error = trouble
         else:
-            self._trouble = ""
+            self._last_error = ""
 
     def _take(self, seen: Signature, found: dict[str, bytes] | None) -> None:
         self._seen = seen
         if found is None:
             return
-        self._keys.change(found)
+        self._keys.replace(found)
         if found:
             _log.info("API keys: %d", len(self._keys))
         else:
@@ -107,8 +107,8 @@ def _changed(path: Path, seen: Signature | None) -> tuple[Signature, dict[str, b
     found: dict[str, bytes] = {}
     for name, *_ in signature:
         with (path / name).open("rb") as file:
-            secret = file.read(_LONGEST + 1).strip()
-        if len(secret) > _LONGEST or len(secret.split()) > 1:
+            secret = file.read(_MAX_KEY_BYTES + 1).strip()
+        if len(secret) > _MAX_KEY_BYTES or len(secret.split()) > 1:
             _log.warning("%s in %s is not taken: a file holds one key and no more", name, path)
         elif secret:
             found[name] = secret

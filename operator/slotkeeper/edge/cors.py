@@ -5,9 +5,9 @@ by anything that a browser adds on its own. So no credentials in the sense of CO
 """
 
 from slotkeeper.edge.wait_headers import QUEUE_POSITION, WAIT_SECONDS
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Answer, Headers, Request
+from slotkeeper.wire.message import Headers, Request, Response
 
 _MAX_AGE = b"7200"  # the most that browsers keep an answer
 _EXPOSED = (
@@ -16,13 +16,13 @@ _EXPOSED = (
 )
 
 
-def answer(exchange: Exchange, answer: Answer) -> None:
+def respond(exchange: Exchange, answer: Response) -> None:
     """Answer with something of our own that the page may read."""
-    answer.headers += readable(exchange.request)
-    exchange.answer(answer)
+    answer.headers += allow_origin_headers(exchange.request)
+    exchange.respond(answer)
 
 
-def readable(request: Request) -> Headers:
+def allow_origin_headers(request: Request) -> Headers:
     """What an answer of our own needs for the page to read it."""
     origin = request.header(b"origin")
     if not origin:
@@ -30,12 +30,12 @@ def readable(request: Request) -> Headers:
     return [(b"Access-Control-Allow-Origin", origin), _EXPOSED, (b"Vary", b"Origin")]
 
 
-def refuse(exchange: Exchange, refusal: Refusal) -> None:
+def respond_with_error(exchange: Exchange, refusal: HttpError) -> None:
     """Refuse in a way that the page may read."""
-    answer(exchange, refusal.answer())
+    respond(exchange, refusal.response())
 
 
-def preflight(request: Request) -> Answer:
+def preflight(request: Request) -> Response:
     """The answer to an OPTIONS on a path that is served."""
     headers: Headers = [
         (b"Access-Control-Allow-Methods", b"GET, POST, OPTIONS"),
@@ -48,9 +48,9 @@ def preflight(request: Request) -> Answer:
     ]
     if not request.header(b"origin"):
         headers.append((b"Access-Control-Allow-Origin", b"*"))
-    return Answer(204, headers=headers)
+    return Response(204, headers=headers)
 
 
-def exposed(request: Request) -> Headers:
+def expose_headers(request: Request) -> Headers:
     """What an answer that is passed on needs beside llama-server's own headers of this kind."""
     return [_EXPOSED] if request.header(b"origin") else []

@@ -8,46 +8,54 @@ import json
 
 from slotkeeper.edge import cors
 from slotkeeper.edge.wait_headers import position_header
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import ResponseHead, response_bytes, value_of
+from slotkeeper.wire.message import ResponseHead, encode_response_head, value_of
 
 _LAST_CHUNK = b"0\r\n\r\n"
-_MOST = 4 * 1024 * 1024
+_MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes of an answer that is no stream, which is kept until it can be one event."""
-_LONGEST_ERROR = 64 * 1024
+_MAX_ERROR_BYTES = 64 * 1024
 """Bytes of a replica's error that is parsed; nothing that llama-server says is near that."""
 
 
-class EarlyStream:
+class EarlySseResponse:
     """What the client of `exchange` gets. `position`: its request's place when it came."""
 
-    __slots__ = ("_exchange", "_kept", "_position", "_size", "_status", "beats", "streams")
+    __slots__ = (
+        "_buffered",
+        "_exchange",
+        "_position",
+        "_size",
+        "_status",
+        "keepalives_sent",
+        "streams",
+    )
 
     def __init__(self, exchange: Exchange, position: int) -> None:
-        self.beats = 0
+        self.keepalives_sent = 0
         """The comments that were sent."""
         self.streams = False
         """The replica streams, and what it sends is passed on as it comes."""
         self._exchange = exchange
         self._position = position
         self._status = 0
-        self._kept: list[bytes] = []
+        self._buffered: list[bytes] = []
         self._size = 0
 
-    def beat(self, position: int) -> None:
+    def send_keepalive(self, position: int) -> None:
         """Send a comment, which every reader of events ignores, and the head before the first."""
         comment = _chunk(b": waiting, position %d\n\n" % position)
-        if self.beats:
+        if self.keepalives_sent:
             self._exchange.write(comment)
         else:
             self._exchange.begin(200, self._head() + comment)
-        self.beats += 1
+        self.keepalives_sent += 1
 
-    def refuse(self, refusal: Refusal) -> None:
+    def end_with_error(self, refusal: HttpError) -> None:
         """End it with a refusal."""
-        self._exchange.write(self._event(refusal.answer().body, refusal.status) + _LAST_CHUNK)
+        self._exchange.write(self._event(refusal.response().body, refusal.status) + _LAST_CHUNK)
         self._exchange.end()
 
     def on_head(self, head: ResponseHead, framing: Framing) -> bool:
@@ -62,17 +70,17 @@ class EarlyStream:
         if self.streams:
             return _chunk(payload)
         self._size += len(payload)
-        if self._size <= _MOST:
-            self._kept.append(payload)
+        if self._size <= _MAX_BUFFERED:
+            self._buffered.append(payload)
         return b""
 
     def end(self) -> bytes:
         """What the client gets when the replica's body is complete and has no chunks."""
         if self.streams:
             return _LAST_CHUNK
-        if self._size > _MOST:
+        if self._size > _MAX_BUFFERED:
             return self._event(b"the answer is too large for an event", 502) + _LAST_CHUNK
-        return self._event(b"".join(self._kept), self._status) + _LAST_CHUNK
+        return self._event(b"".join(self._buffered), self._status) + _LAST_CHUNK
 
     def _head(self) -> bytes:
         request = self._exchange.request
@@ -81,11 +89,11 @@ class EarlyStream:
             each for each in request.headers if each[0].lower() != b"accept-encoding"
         ]
         headers = [(b"Content-Type", b"text/event-stream"), (b"Cache-Control", b"no-cache")]
-        return response_bytes(
+        return encode_response_head(
             ResponseHead(200, b"OK", headers, True),
             chunked=True,
             connection=self._exchange.connection_header(),
-            added=[position_header(self._position), *cors.readable(request)],
+            added=[position_header(self._position), *cors.allow_origin_headers(request)],
         )
 
     def _event(self, body: bytes, status: int) -> bytes:
@@ -107,7 +115,7 @@ def _chunk(data: bytes) -> bytes:
 
 def _error(body: bytes, status: int) -> object:
     try:
-        tree = json.loads(body) if len(body) <= _LONGEST_ERROR else None
+        tree = json.loads(body) if len(body) <= _MAX_ERROR_BYTES else None
     except (ValueError, RecursionError):
         tree = None
     if isinstance(tree, dict) and tree.get("error"):

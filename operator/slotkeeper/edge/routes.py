@@ -3,14 +3,14 @@
 from collections.abc import Container
 from enum import Enum
 
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 
 
 class Route(Enum):
     """What happens with a request."""
 
-    DECODE = "passed on; takes a slot in llama-server"
-    LIGHT = "passed on; llama-server needs no slot for it"
+    INFERENCE = "passed on; takes a slot in llama-server"
+    PASSTHROUGH = "passed on; llama-server needs no slot for it"
     HEALTH = "health"
     MODELS = "models"
     SLOTS = "slots"
@@ -22,48 +22,49 @@ class Route(Enum):
 # Light ones too stand in the queue and hold one of our slots: then they are bounded like all
 # others, at the price that under load a /tokenize waits its turn.
 _POST = {
-    b"/completion": Route.DECODE,
-    b"/completions": Route.DECODE,
-    b"/v1/completions": Route.DECODE,
-    b"/chat/completions": Route.DECODE,
-    b"/v1/chat/completions": Route.DECODE,
-    b"/v1/responses": Route.DECODE,
-    b"/responses": Route.DECODE,
-    b"/v1/messages": Route.DECODE,
-    b"/audio/transcriptions": Route.DECODE,
-    b"/v1/audio/transcriptions": Route.DECODE,
-    b"/infill": Route.DECODE,
-    b"/embedding": Route.DECODE,
-    b"/embeddings": Route.DECODE,
-    b"/v1/embeddings": Route.DECODE,
-    b"/rerank": Route.DECODE,
-    b"/reranking": Route.DECODE,
-    b"/v1/rerank": Route.DECODE,
-    b"/v1/reranking": Route.DECODE,
-    b"/tokenize": Route.LIGHT,
-    b"/detokenize": Route.LIGHT,
-    b"/apply-template": Route.LIGHT,
-    b"/v1/messages/count_tokens": Route.LIGHT,
-    b"/chat/completions/input_tokens": Route.LIGHT,
-    b"/v1/chat/completions/input_tokens": Route.LIGHT,
-    b"/responses/input_tokens": Route.LIGHT,
-    b"/v1/responses/input_tokens": Route.LIGHT,
+    b"/completion": Route.INFERENCE,
+    b"/completions": Route.INFERENCE,
+    b"/v1/completions": Route.INFERENCE,
+    b"/chat/completions": Route.INFERENCE,
+    b"/v1/chat/completions": Route.INFERENCE,
+    b"/v1/responses": Route.INFERENCE,
+    b"/responses": Route.INFERENCE,
+    b"/v1/messages": Route.INFERENCE,
+    b"/audio/transcriptions": Route.INFERENCE,
+    b"/v1/audio/transcriptions": Route.INFERENCE,
+    b"/infill": Route.INFERENCE,
+    b"/embedding": Route.INFERENCE,
+    b"/embeddings": Route.INFERENCE,
+    b"/v1/embeddings": Route.INFERENCE,
+    b"/rerank": Route.INFERENCE,
+    b"/reranking": Route.INFERENCE,
+    b"/v1/rerank": Route.INFERENCE,
+    b"/v1/reranking": Route.INFERENCE,
+    b"/tokenize": Route.PASSTHROUGH,
+    b"/detokenize": Route.PASSTHROUGH,
+    b"/apply-template": Route.PASSTHROUGH,
+    b"/v1/messages/count_tokens": Route.PASSTHROUGH,
+    b"/chat/completions/input_tokens": Route.PASSTHROUGH,
+    b"/v1/chat/completions/input_tokens": Route.PASSTHROUGH,
+    b"/responses/input_tokens": Route.PASSTHROUGH,
+    b"/v1/responses/input_tokens": Route.PASSTHROUGH,
 }
 
-OWN = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS, Route.METRICS))
+LOCAL = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS, Route.METRICS))
 """What the balancer answers itself."""
 
-PASSED_ON = frozenset(_POST)
+PROXIED = frozenset(_POST)
 """All paths that can be passed on."""
 
-KEEPS_PROMPT = frozenset(
+PREFIX_CACHED = frozenset(
     path
     for path, way in _POST.items()
-    if way is Route.DECODE and not any(part in path for part in (b"embedding", b"rerank", b"audio"))
+    if way is Route.INFERENCE
+    and not any(part in path for part in (b"embedding", b"rerank", b"audio"))
 )
 """Paths whose prompts llama-server keeps in its cache for those that begin alike."""
 
-STREAMS = KEEPS_PROMPT
+STREAMABLE = PREFIX_CACHED
 """Paths whose answers may be streams: those that generate, which are the same."""
 
 _GET = {
@@ -82,39 +83,39 @@ _ALLOWED = {"GET": b"GET, HEAD, OPTIONS", "POST": b"POST, OPTIONS"}
 _MOST_SHOWN = 200
 
 
-def route(method: bytes, path: bytes, served: Container[bytes] = PASSED_ON) -> Route:
+def route(method: bytes, path: bytes, served: Container[bytes] = PROXIED) -> Route:
     """What happens with `method` on `path`, where `served` are the paths that are passed on.
 
     Raises Refusal with 404 or 405. Paths are compared as they came: /%63ompletion is not served,
     and so is no administrative route under whatever spelling.
     """
     if path in _POST and path not in served:
-        raise Refusal(404, "route_disabled", f"{path.decode()} is switched off on this server")
+        raise HttpError(404, "route_disabled", f"{path.decode()} is switched off on this server")
     if method == b"OPTIONS" and (path in _GET or path in _POST):
         return Route.PREFLIGHT
     table = _GET if method in {b"GET", b"HEAD"} else _POST if method == b"POST" else {}
     found = table.get(path)
     if found:
         return found
-    name = shown(path)
+    name = display_path(path)
     if path in _GET or path in _POST:
         allowed = "GET" if path in _GET else "POST"
-        raise Refusal(
+        raise HttpError(
             405,
             "method_not_allowed",
             f"{name} takes {allowed} here",
             headers=[(b"Allow", _ALLOWED[allowed])],
         )
-    raise Refusal(404, "not_found", f"{name} is not served here")
+    raise HttpError(404, "not_found", f"{name} is not served here")
 
 
-def shown(path: bytes) -> str:
+def display_path(path: bytes) -> str:
     """A path for people. One may be as long as a head: its beginning tells enough of it."""
     text = path[:_MOST_SHOWN].decode("ascii", "replace")
     return text if len(path) <= _MOST_SHOWN else f"{text}…"
 
 
-def public(method: bytes, path: bytes) -> bool:
+def is_public(method: bytes, path: bytes) -> bool:
     """Whether that needs no API key, as with llama-server. Preflights never carry one."""
     if method in {b"GET", b"HEAD"}:
         return _GET.get(path) in _PUBLIC

@@ -16,7 +16,7 @@ _REST_OF_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _VALUE = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*(true)?")
 
 
-def asks_for_stream(body: bytes) -> bool:
+def wants_stream(body: bytes) -> bool:
     """Of a small body. What is no JSON asks for none: llama-server will say so."""
     if not _FLAG.search(body):
         return False
@@ -27,7 +27,7 @@ def asks_for_stream(body: bytes) -> bool:
     return isinstance(tree, dict) and tree.get("stream") is True
 
 
-async def large_asks_for_stream(body: bytes) -> bool:
+async def wants_stream_large(body: bytes) -> bool:
     """The same of a body of any size, in steps: nothing else stands still meanwhile.
 
     Python's parser would stop the loop also from a thread: it lets nobody run until it is done.

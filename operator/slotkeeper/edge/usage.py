@@ -24,7 +24,7 @@ class Tokens(NamedTuple):
     """Tokens of answers."""
 
 
-class Ends:
+class BodyEdges:
     """The first and the last pieces of an answer's body, kept as they pass.
 
     They are looked at once it is complete: while it passes every step counts.
@@ -36,7 +36,7 @@ class Ends:
         self._first: bytes | None = None
         self._last: deque[bytes] = deque(maxlen=_PIECES)
 
-    def keep(self, data: bytes) -> None:
+    def append(self, data: bytes) -> None:
         """Another piece, as it came."""
         if self._first is None:
             self._first = data[:_BYTES]
@@ -64,24 +64,24 @@ def tokens_of(path: bytes, first: bytes, last: Iterable[bytes]) -> Tokens | None
     can JSON that a model made up inside of a tool's input: a key must stand as deep as said here.
     """
     if b"embedding" in path or b"rerank" in path:
-        return _used(_leading(first))
+        return _from_usage(_first_object(first))
     end = b"".join(last)
     if path.endswith(b"/messages"):
-        used = _trailing(end, b"usage")
+        used = _last_object(end, b"usage")
         if used is not None and "input_tokens" not in used:
             begun = _line(first, first.find(b'"usage":'), b"usage", depth=2)
             used = {**(begun or {}), **used}
-        return _used(used)
+        return _from_usage(used)
     if path.endswith(b"/responses"):
-        used = _trailing(end, b"usage")
-        return _used(_trailing(end, b"usage", depth=2) if used is None else used)
-    return _timed(_trailing(end, b"timings")) or _used(_trailing(end, b"usage"))
+        used = _last_object(end, b"usage")
+        return _from_usage(_last_object(end, b"usage", depth=2) if used is None else used)
+    return _from_timings(_last_object(end, b"timings")) or _from_usage(_last_object(end, b"usage"))
 
 
 Object = dict[str, Any]
 
 
-def _trailing(text: bytes, key: bytes, *, depth: int = 1) -> Object | None:
+def _last_object(text: bytes, key: bytes, *, depth: int = 1) -> Object | None:
     """The object behind the last `key`, if it is `depth` objects deep in its line."""
     at = text.rfind(b'"%s":' % key)
     if at < 0:
@@ -100,7 +100,7 @@ def _line(text: bytes, at: int, key: bytes, *, depth: int) -> Object | None:
     return _get(b'{"":' * len(outer) + b"{" + line, *outer, key.decode())
 
 
-def _leading(text: bytes) -> Object | None:
+def _first_object(text: bytes) -> Object | None:
     """The flat object behind the first `usage`, if it stands in the outermost one."""
     at = text.find(b'"usage":{')
     end = text.find(b"}", at) + 1
@@ -121,13 +121,13 @@ def _get(text: bytes, *path: str) -> Object | None:
     return cast("Object", tree)
 
 
-def _timed(timings: Object | None) -> Tokens | None:
+def _from_timings(timings: Object | None) -> Tokens | None:
     if timings is None:
         return None
     return _tokens(timings.get("prompt_n"), timings.get("cache_n", 0), timings.get("predicted_n"))
 
 
-def _used(usage: Object | None) -> Tokens | None:
+def _from_usage(usage: Object | None) -> Tokens | None:
     if usage is None:
         return None
     if "prompt_tokens" in usage:

@@ -21,7 +21,7 @@ from slotkeeper.kube.cluster import (
     NotFound,
     WatchEvent,
 )
-from slotkeeper.kube.errors import api_error, refusal, unreachable
+from slotkeeper.kube.errors import api_error, error_from_response, unreachable
 from slotkeeper.kube.kinds import kind_of
 
 FIELD_MANAGER = "slotkeeper"
@@ -256,7 +256,7 @@ class ApiCluster:
         )
         response: aiohttp.ClientResponse = answer.response
         if response.status >= 400:
-            raise refusal(response.status, await response.read())
+            raise error_from_response(response.status, await response.read())
         return response
 
 

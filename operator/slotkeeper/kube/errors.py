@@ -9,7 +9,7 @@ from slotkeeper.kube.cluster import ApiError, Conflict, Gone, NotFound, Unreacha
 _ERRORS = {404: NotFound, 409: Conflict, 410: Gone}
 
 
-def refusal(status: int, body: bytes) -> ApiError:
+def error_from_response(status: int, body: bytes) -> ApiError:
     """The error of an answer, whether it is JSON or not."""
     try:
         said = json.loads(body)

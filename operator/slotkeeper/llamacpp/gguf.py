@@ -52,7 +52,7 @@ QUANTISATIONS = {number: name for number, name in enumerate(_FILE_TYPES.split())
 
 
 @dataclass(frozen=True)
-class Facts:
+class GgufMetadata:
     """What a model says of itself; None where it does not."""
 
     architecture: str | None = None
@@ -67,12 +67,12 @@ class Facts:
     """How large it is, in words such as 7B."""
 
 
-def facts(head: bytes) -> Facts:
+def read_metadata(head: bytes) -> GgufMetadata:
     """Read the header at the begin of a file. Never raises: what cannot be read is not known."""
     values = _values(head)
     architecture = _text(values.get("general.architecture"))
     file_type = _number(values.get("general.file_type"))
-    return Facts(
+    return GgufMetadata(
         architecture=architecture,
         context=_number(values.get(f"{architecture}.context_length")) or None,
         layers=_number(values.get(f"{architecture}.block_count")) or None,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-class NotSlots(ValueError):  # noqa: N818 (the answer is something else, nothing failed)
+class SlotsParseError(ValueError):
     """The answer is no list of slots."""
 
 
@@ -27,12 +27,12 @@ def parse_slots(body: bytes | str) -> tuple[Slot, ...]:
     try:
         tree = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise NotSlots(f"no JSON: {error}") from None
+        raise SlotsParseError(f"no JSON: {error}") from None
     if not isinstance(tree, list) or not tree:
-        raise NotSlots("no list of slots")
+        raise SlotsParseError("no list of slots")
     slots = tuple(_slot(item) for item in tree)
     if len({slot.id for slot in slots}) != len(slots):
-        raise NotSlots("two slots with one id")
+        raise SlotsParseError("two slots with one id")
     return slots
 
 
@@ -43,13 +43,13 @@ def processing(slots: Iterable[Slot]) -> int:
 
 def _slot(item: object) -> Slot:
     if not isinstance(item, dict):
-        raise NotSlots("a slot that is no object")
+        raise SlotsParseError("a slot that is no object")
     number = item.get("id")
     busy = item.get("is_processing")
     context = item.get("n_ctx", 0)
     if not isinstance(number, int) or isinstance(number, bool):
-        raise NotSlots("a slot without an id")
+        raise SlotsParseError("a slot without an id")
     if not isinstance(busy, bool):
-        raise NotSlots(f"slot {number} does not say whether it is processing")
+        raise SlotsParseError(f"slot {number} does not say whether it is processing")
     said = isinstance(context, int) and not isinstance(context, bool) and context > 0
     return Slot(number, busy, context if said else 0)

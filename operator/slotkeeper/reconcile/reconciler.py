@@ -291,8 +291,8 @@ class Reconciler:
         shown = known.server.status
         if not reading:
             return False
-        numbers = {"total": reading.sample.total, "busy": reading.sample.busy}
-        return numbers != shown.get("slots") or reading.sample.waiting != shown.get("waiting")
+        numbers = {"total": reading.sample.total_slots, "busy": reading.sample.busy_slots}
+        return numbers != shown.get("slots") or reading.sample.queued != shown.get("waiting")
 
     def _decides_anew(self, key: Key, known: Known) -> bool:
         shown = known.server.status

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from slotkeeper.api.autoscaling import ScaleDown, ScaleUp, ScalingPolicy
-from slotkeeper.scaling.history import Change, within
+from slotkeeper.scaling.history import Change, net_change_since
 
 
-def highest(rules: ScaleUp, changes: Sequence[Change], *, current: int, now: float) -> int | None:
+def scale_up_limit(
+    rules: ScaleUp, changes: Sequence[Change], *, current: int, now: float
+) -> int | None:
     """The most replicas that there may be now, never below `current`; None: any number.
 
     Each policy counts from the replicas at its period's start: `current` less what came since,
@@ -27,7 +29,9 @@ def highest(rules: ScaleUp, changes: Sequence[Change], *, current: int, now: flo
     return max(current, max(limits) if rules.select_policy == "Max" else min(limits))
 
 
-def lowest(rules: ScaleDown, changes: Sequence[Change], *, current: int, now: float) -> int:
+def scale_down_limit(
+    rules: ScaleDown, changes: Sequence[Change], *, current: int, now: float
+) -> int:
     """The fewest replicas that there may be now, never above `current`.
 
     Percent of what stays are rounded down, so that a small server shrinks at all.
@@ -48,4 +52,4 @@ def lowest(rules: ScaleDown, changes: Sequence[Change], *, current: int, now: fl
 
 
 def _at_start(policy: ScalingPolicy, changes: Sequence[Change], current: int, now: float) -> int:
-    return current - within(changes, now - policy.period_seconds)
+    return current - net_change_since(changes, now - policy.period_seconds)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from slotkeeper.scaling.behavior import highest, lowest
+from slotkeeper.scaling.behavior import scale_down_limit, scale_up_limit
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
-from slotkeeper.scaling.queueing import last_wait
-from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
+from slotkeeper.scaling.queueing import drain_time
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
 
 class Reason(StrEnum):
@@ -46,15 +46,15 @@ class Decision:
     message: str
     """The numbers behind it, such as `busy 4/4, waiting 5, oldest 3.2 s, last for 9.1 s more: 1 ->
     2`: the last of those five gets a slot in 9.1 s, as things are."""
-    informed: bool = True
+    has_metrics: bool = True
     """Whether the balancer's numbers had a say in it."""
 
 
 @dataclass(frozen=True)
-class Known:
+class ScalingInput:
     """What a decision is made of."""
 
-    newest: Sample | None = None
+    sample: Sample | None = None
     """The last look at the balancer."""
     history: History = History()  # noqa: RUF009 (frozen)
     """What each look has asked for, the newest one's included."""
@@ -62,7 +62,7 @@ class Known:
     """What earlier decisions have changed."""
 
 
-def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decision:
+def decide(policy: Policy, known: ScalingInput, *, current: int, now: float) -> Decision:
     """Say how many replicas there should be: up at once, down once fewer were enough for long.
 
     What a look asks for is the fewest replicas with which the last of those that wait now, and the
@@ -162,15 +162,15 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     | 1        | 0 for 90 s, then 5 for 9 s, then 40 for 29 s | 2     | Demand    |
     | 3        | 0 for 400 s                                  | 3     | Limited   |
     """
-    newest = known.newest
+    newest = known.sample
     spec = policy.spec
-    if newest is None or now - newest.at > LATCH_SECONDS:
-        held = policy.bounded(current)
+    if newest is None or now - newest.at > PEAK_WINDOW_SECONDS:
+        held = policy.clamp(current)
         reason = Reason.NO_NUMBERS if held == current else Reason.BOUNDS
         bounds = _bounds(policy) if reason is Reason.BOUNDS else ""
         message = f"no numbers from the balancer{bounds}: {_change(current, held)}"
-        return Decision(held, reason, message, informed=False)
-    asked = policy.asked(newest)
+        return Decision(held, reason, message, has_metrics=False)
+    asked = policy.required_replicas(newest)
     behavior = spec.behavior
     numbers = _numbers(newest, total=policy.slots * current)
     if current and _is_idle(policy, known, now):
@@ -178,26 +178,26 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
         return Decision(0, Reason.IDLE, f"{numbers}: {_change(current, 0)}")
     # One replica of a server that may have none is not taken by what follows, and comes at once.
     least = spec.min_replicas or int(current > 0 or asked > 0)
-    held = policy.bounded(current, least=least)
-    wanted = policy.bounded(_stable(policy, known, asked, held, now), least=least)
+    held = policy.clamp(current, least=least)
+    wanted = policy.clamp(_stable(policy, known, asked, held, now), least=least)
     # However few are enough on average: they must be enough now, too.
-    wanted = max(wanted, min(policy.at_target(newest.demand), held))
+    wanted = max(wanted, min(policy.at_utilization(newest.demand), held))
     if wanted >= held:
-        limit = highest(behavior.scale_up, known.changes, current=current, now=now)
+        limit = scale_up_limit(behavior.scale_up, known.changes, current=current, now=now)
         replicas = wanted if limit is None else max(held, min(wanted, limit))
     else:
-        limit = lowest(behavior.scale_down, known.changes, current=current, now=now)
+        limit = scale_down_limit(behavior.scale_down, known.changes, current=current, now=now)
         replicas = min(held, max(wanted, limit))
     if replicas > held or (replicas > current and not spec.min_replicas):
-        others = max(policy.for_demand(newest), policy.for_load(newest))
-        reason = Reason.WAIT if policy.for_wait(newest) > others else Reason.DEMAND
+        others = max(policy.for_demand(newest), policy.for_mean_demand(newest))
+        reason = Reason.WAIT if policy.for_queue_wait(newest) > others else Reason.DEMAND
     elif replicas < held:
         reason = Reason.QUIET
     elif held != current:
         reason = Reason.BOUNDS
     elif wanted != held:
         reason = Reason.LIMITED
-    elif policy.bounded(asked) != held:
+    elif policy.clamp(asked) != held:
         reason = Reason.HELD
     else:
         reason = Reason.AT_MAXIMUM if asked > spec.max_replicas else Reason.STEADY
@@ -207,31 +207,33 @@ def decide(policy: Policy, known: Known, *, current: int, now: float) -> Decisio
     return Decision(replicas, reason, f"{numbers}: {_change(current, replicas)}")
 
 
-def _is_idle(policy: Policy, known: Known, now: float) -> bool:
+def _is_idle(policy: Policy, known: ScalingInput, now: float) -> bool:
     if policy.spec.min_replicas or policy.spec.behavior.scale_down.select_policy == "Disabled":
         return False
-    return known.history.most(now - policy.idle_seconds) == 0
+    return known.history.max_since(now - policy.idle_seconds) == 0
 
 
-def _stable(policy: Policy, known: Known, asked: int, held: int, now: float) -> int:
+def _stable(policy: Policy, known: ScalingInput, asked: int, held: int, now: float) -> int:
     """What is asked for now, as far as it was asked for all through the windows of behavior."""
     window = policy.spec.behavior.scale_up.stabilization_window_seconds
-    least = known.history.least(now - window)
+    least = known.history.min_since(now - window)
     up = asked if least is None else min(asked, least)
-    most = known.history.most(now - policy.quiet_seconds)
+    most = known.history.max_since(now - policy.scale_down_window)
     down = held if most is None else max(asked, most)
     return min(max(held, up), max(down, up))
 
 
 def _numbers(sample: Sample, *, total: int) -> str:
-    numbers = f"busy {sample.busy}/{total}, waiting {sample.waiting}"
-    if sample.waiting:
-        numbers += f", oldest {sample.oldest_wait:.1f} s"
-    if sample.waiting and sample.slot_seconds and sample.total:
-        more = last_wait(sample.busy + sample.waiting, sample.slot_seconds, sample.total)
+    numbers = f"busy {sample.busy_slots}/{total}, waiting {sample.queued}"
+    if sample.queued:
+        numbers += f", oldest {sample.oldest_queued_seconds:.1f} s"
+    if sample.queued and sample.mean_service_seconds and sample.total_slots:
+        more = drain_time(
+            sample.busy_slots + sample.queued, sample.mean_service_seconds, sample.total_slots
+        )
         numbers += f", last for {more:.1f} s more"
-    if sample.peak > sample.busy + sample.waiting:
-        numbers += f", lately {sample.peak}"
+    if sample.peak_demand > sample.busy_slots + sample.queued:
+        numbers += f", lately {sample.peak_demand}"
     return numbers
 
 
@@ -239,19 +241,20 @@ def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> s
     """What decided, where busy and waiting do not say it."""
     if reason is Reason.WAIT:
         late = f"they would wait for more than {policy.spec.max_wait_seconds} s"
-        return f", {sample.load:.1f} on average for {sample.slot_seconds:.1f} s: {late}"
-    if reason is Reason.DEMAND and policy.for_load(sample) > policy.for_demand(sample):
+        return f", {sample.load:.1f} on average for {sample.mean_service_seconds:.1f} s: {late}"
+    if reason is Reason.DEMAND and policy.for_mean_demand(sample) > policy.for_demand(sample):
         target = policy.spec.target_slot_utilization
         return f", {sample.load:.1f} on average: above {target} % of {total} slots"
-    if reason is Reason.DEMAND and sample.slot_seconds and sample.total:
+    if reason is Reason.DEMAND and sample.mean_service_seconds and sample.total_slots:
         may = policy.spec.max_wait_seconds
         last, following = (
-            last_wait(sample.demand + more, sample.slot_seconds, sample.total) for more in (0, 1)
+            drain_time(sample.demand + more, sample.mean_service_seconds, sample.total_slots)
+            for more in (0, 1)
         )
-        if sample.oldest_wait <= may and last <= may < following:
+        if sample.oldest_queued_seconds <= may and last <= may < following:
             return f", the next one would wait for {following:.1f} s"
     if reason is Reason.QUIET:
-        return f", fewer were enough for {policy.quiet_seconds:g} s"
+        return f", fewer were enough for {policy.scale_down_window:g} s"
     return _bounds(policy) if reason in {Reason.BOUNDS, Reason.AT_MAXIMUM} else ""
 
 

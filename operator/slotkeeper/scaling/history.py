@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from slotkeeper.scaling.sample import LATCH_SECONDS
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
-class Span:
+class Interval:
     """The same number was asked for at every look of a time."""
 
     first: float
@@ -24,31 +24,31 @@ class History:
 
     since: float = 0.0
     """Since when it was looked at without a gap, and is kept; of no meaning without spans."""
-    spans: tuple[Span, ...] = ()
+    intervals: tuple[Interval, ...] = ()
     """In order of time."""
 
-    def noted(self, at: float, replicas: int, *, keep: float) -> "History":
+    def record(self, at: float, replicas: int, *, keep: float) -> "History":
         """The history with one more look, without what ended more than `keep` seconds before it."""
-        if not self.spans or not 0 <= at - self.spans[-1].last <= LATCH_SECONDS:
-            return History(at, (Span(at, at, replicas),))
-        *before, last = self.spans
+        if not self.intervals or not 0 <= at - self.intervals[-1].last <= PEAK_WINDOW_SECONDS:
+            return History(at, (Interval(at, at, replicas),))
+        *before, last = self.intervals
         if last.replicas == replicas:
-            last = Span(last.first, at, replicas)
+            last = Interval(last.first, at, replicas)
         else:
             before = [*before, last]
-            last = Span(at, at, replicas)
+            last = Interval(at, at, replicas)
         kept = (one for one in before if one.last >= at - keep)
         return History(max(self.since, at - keep), (*kept, last))
 
-    def most(self, start: float) -> int | None:
+    def max_since(self, start: float) -> int | None:
         """The highest number since `start`; None where that was not watched all of the time."""
-        if not self.spans or self.since > start:
+        if not self.intervals or self.since > start:
             return None
-        return max((span.replicas for span in self.spans if span.last >= start), default=None)
+        return max((span.replicas for span in self.intervals if span.last >= start), default=None)
 
-    def least(self, start: float) -> int | None:
+    def min_since(self, start: float) -> int | None:
         """The lowest number since `start`, as far as it was watched; None where it was not."""
-        return min((span.replicas for span in self.spans if span.last >= start), default=None)
+        return min((span.replicas for span in self.intervals if span.last >= start), default=None)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,6 @@ class Change:
     replicas: int
 
 
-def within(changes: Iterable[Change], start: float) -> int:
+def net_change_since(changes: Iterable[Change], start: float) -> int:
     """How many more replicas there are by the changes since `start`, which itself is too old."""
     return sum(change.replicas for change in changes if change.at > start)

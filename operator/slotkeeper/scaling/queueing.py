@@ -5,7 +5,7 @@ from itertools import count
 from math import inf
 
 
-def mean_waits(load: float, slot_seconds: float, slots: int) -> Iterator[float]:
+def erlang_c_waits(load: float, slot_seconds: float, slots: int) -> Iterator[float]:
     """Seconds that a request waits on average: with 1, 2, 3 … times `slots`; infinite at too few.
 
     Erlang C, for requests that come at random (Poisson), keep a slot for a random time
@@ -31,7 +31,7 @@ def mean_waits(load: float, slot_seconds: float, slots: int) -> Iterator[float]:
             yield waits * slot_seconds / (n - load)
 
 
-def last_wait(demand: int, slot_seconds: float, slots: int) -> float:
+def drain_time(demand: int, slot_seconds: float, slots: int) -> float:
     """Seconds until the last of `demand` requests gets one of so many slots; 0 where all have one.
 
     While all slots work, one comes free each slot_seconds / slots on average, and the requests that
@@ -40,6 +40,6 @@ def last_wait(demand: int, slot_seconds: float, slots: int) -> float:
     return max(demand - slots, 0) * slot_seconds / slots
 
 
-def slots_in_time(demand: int, slot_seconds: float, seconds: float) -> float:
+def slots_for_wait(demand: int, slot_seconds: float, seconds: float) -> float:
     """With how many slots `last_wait` is just `seconds`: fewer than that are too few."""
     return demand * slot_seconds / (slot_seconds + seconds)

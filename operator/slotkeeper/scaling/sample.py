@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LATCH_SECONDS = 5.0
+PEAK_WINDOW_SECONDS = 5.0
 """How far back a sample's peak reaches. Between two samples further apart, nobody looked."""
 
 
@@ -12,28 +12,28 @@ class Sample:
 
     at: float
     """Seconds, on the clock of `decide`'s `now`."""
-    busy: int
+    busy_slots: int
     """Slots that work on a request."""
-    waiting: int
+    queued: int
     """Requests that no slot has taken yet."""
-    oldest_wait: float
+    oldest_queued_seconds: float
     """Seconds that the oldest of them has waited; 0 where none waits."""
-    peak: int
+    peak_demand: int
     """Highest demand within the last LATCH_SECONDS, so that short requests between two looks
     count."""
-    total: int = 0
+    total_slots: int = 0
     """Slots of the replicas that are ready."""
-    mean: float | None = None
+    mean_demand: float | None = None
     """Mean demand over the last minutes; None where the balancer does not measure it."""
-    slot_seconds: float | None = None
+    mean_service_seconds: float | None = None
     """Seconds that a request keeps its slot, on average; None where too few have ended to say."""
 
     @property
     def demand(self) -> int:
         """Slots that would be needed for all requests to run at once."""
-        return max(self.busy + self.waiting, self.peak)
+        return max(self.busy_slots + self.queued, self.peak_demand)
 
     @property
     def load(self) -> float:
         """Slots that are needed on average."""
-        return self.busy + self.waiting if self.mean is None else self.mean
+        return self.busy_slots + self.queued if self.mean_demand is None else self.mean_demand

@@ -12,7 +12,7 @@ from slotkeeper.api.autoscaling import Schedule
 MINUTE = timedelta(minutes=1)
 
 
-def holding(schedules: Sequence[Schedule], now: datetime) -> Schedule | None:
+def active_schedule(schedules: Sequence[Schedule], now: datetime) -> Schedule | None:
     """The schedule that came last, `now` included; None where none has ever come."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     came = [(_last(each.cron, each.time_zone, minute), each) for each in schedules]

@@ -5,30 +5,28 @@ from slotkeeper.scheduling.availability import QueueLimits
 from slotkeeper.scheduling.demand import RecentDemand
 from slotkeeper.scheduling.dispatcher import Dispatcher, QueueFull
 from slotkeeper.scheduling.prefix_index import SCANNED_BYTES, PrefixHashes, prefix_hashes
-from slotkeeper.scheduling.replica import Replica
+from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
 from slotkeeper.scheduling.reservation import (
-    SlotReservation,
-    SlotHold,
-    AdoptedSlot,
     FlowKey,
     QueuedRequest,
+    SlotReservation,
 )
 from slotkeeper.scheduling.slot_release import SlotProbe
 
 __all__ = [
     "SCANNED_BYTES",
-    "Affinity",
-    "QueueLimits",
-    "SlotReservation",
-    "Dispatcher",
-    "SlotHold",
     "AdoptedSlot",
+    "Affinity",
+    "Dispatcher",
+    "FlowKey",
     "PrefixHashes",
-    "SlotProbe",
     "QueueFull",
+    "QueueLimits",
+    "QueuedRequest",
     "RecentDemand",
     "Replica",
-    "FlowKey",
-    "QueuedRequest",
+    "SlotHold",
+    "SlotProbe",
+    "SlotReservation",
     "prefix_hashes",
 ]

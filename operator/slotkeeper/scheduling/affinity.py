@@ -7,7 +7,7 @@ from typing import Generic
 from slotkeeper.scheduling.prefix_index import PrefixIndex
 from slotkeeper.scheduling.queue import RequestQueue
 from slotkeeper.scheduling.replica import Replica
-from slotkeeper.scheduling.reservation import QueueRank, T, QueuedRequest
+from slotkeeper.scheduling.reservation import QueuedRequest, QueueRank, T
 from slotkeeper.scheduling.sorted_list import SortedList
 
 

@@ -5,17 +5,15 @@ from typing import Generic
 
 from slotkeeper.api.blocker import Obstacle
 from slotkeeper.scheduling.affinity import Affinity, AffinityScheduler
-from slotkeeper.scheduling.availability import QueueLimits, Availability
+from slotkeeper.scheduling.availability import Availability, QueueLimits
 from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.queue import RequestQueue
-from slotkeeper.scheduling.replica import Replica
+from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
 from slotkeeper.scheduling.reservation import (
-    SlotReservation,
-    SlotHold,
-    AdoptedSlot,
     FlowKey,
-    T,
     QueuedRequest,
+    SlotReservation,
+    T,
 )
 from slotkeeper.scheduling.service_times import Arrivals, ServiceTimes
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Generic
 
 from slotkeeper.scheduling.fairness import RoundRobin
-from slotkeeper.scheduling.reservation import QueueRank, FlowKey, T, QueuedRequest
+from slotkeeper.scheduling.reservation import FlowKey, QueuedRequest, QueueRank, T
 from slotkeeper.scheduling.sorted_list import SortedList
 
 

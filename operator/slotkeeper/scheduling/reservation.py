@@ -1,11 +1,10 @@
 """A request's place in the queue, and the slot that it gets."""
 
-import math
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from slotkeeper.scheduling.prefix_index import PrefixHashes
-from slotkeeper.scheduling.replica import Replica
+from slotkeeper.scheduling.replica import SlotHold
 
 T = TypeVar("T")
 
@@ -46,19 +45,6 @@ class QueuedRequest(Generic[T]):
         return self.rank[2]
 
 
-@dataclass(slots=True, eq=False)
-class SlotHold:
-    """One slot, held: by a Claim, or by a request of before that another balancer sent there."""
-
-    replica: Replica
-    reserved_at: float
-    visible_at: float = math.inf
-    """When llama-server's /slots is sure to count the request; never, if it needs no slot there."""
-    aborted_at: float | None = None
-    """Since when its request is over here though llama-server may still be at it."""
-    released: bool = False
-
-
 @dataclass(slots=True, eq=False, kw_only=True)
 class SlotReservation(SlotHold, Generic[T]):
     """One slot, held by a request that has come through here."""
@@ -66,10 +52,3 @@ class SlotReservation(SlotHold, Generic[T]):
     queued: QueuedRequest[T]
     prefix_hit: bool | None = None
     """The replica's cache holds the prompt's longest known prefix; None: the prompt has none."""
-
-
-@dataclass(slots=True, eq=False)
-class AdoptedSlot(SlotHold):
-    """One slot, held by a request that runs since before this balancer counted the replica's."""
-
-    settled_at: float = -math.inf

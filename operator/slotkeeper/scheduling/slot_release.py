@@ -1,7 +1,6 @@
 """Which slots of requests that are over here llama-server has let go of."""
 
-from slotkeeper.scheduling.replica import Replica
-from slotkeeper.scheduling.reservation import SlotHold, AdoptedSlot
+from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
 
 
 class SlotProbe:
@@ -18,14 +17,14 @@ class SlotProbe:
     def __init__(self, replica: Replica, now: float) -> None:
         # Inherited ones last: as those have no limit in time, an abandoned one must not be taken
         # for overdue on the strength of a slot that an inherited one holds.
-        settled = [claim for claim in replica.holds if claim.settled_at <= now]
+        settled = [claim for claim in replica.holds if claim.visible_at <= now]
         self._abandoned = sorted(
-            (claim for claim in settled if claim.abandoned_at is not None),
-            key=lambda claim: (isinstance(claim, AdoptedSlot), claim.abandoned_at),
+            (claim for claim in settled if claim.aborted_at is not None),
+            key=lambda claim: (isinstance(claim, AdoptedSlot), claim.aborted_at),
         )
-        self._running = [claim for claim in settled if claim.abandoned_at is None]
+        self._running = [claim for claim in settled if claim.aborted_at is None]
         self._unsettled = any(
-            claim.abandoned_at is not None for claim in replica.holds if claim.settled_at > now
+            claim.aborted_at is not None for claim in replica.holds if claim.visible_at > now
         )
 
     @property
@@ -56,7 +55,7 @@ class SlotProbe:
         return [
             claim
             for claim in self._abandoned
-            if now - (claim.abandoned_at or now) >= limit and not isinstance(claim, AdoptedSlot)
+            if now - (claim.aborted_at or now) >= limit and not isinstance(claim, AdoptedSlot)
         ]
 
     @staticmethod

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
-from slotkeeper.simulation.trace import Call
+from slotkeeper.simulation.trace import TraceRequest
 
 _HOUR = 3600.0
 _MEAN_SECONDS = 12.0
@@ -12,23 +12,23 @@ _SPREAD = 0.9
 """Of the logarithm of an answer's seconds: a few long ones among many short ones."""
 
 
-def steady(rng: Random) -> Iterator[Call]:
+def steady(rng: Random) -> Iterator[TraceRequest]:
     """Three hours at an even rate: some eleven calls at a time."""
     for at in _poisson(rng, lambda _: 0.9, 0.9, 3 * _HOUR):
-        yield Call(at, _seconds(rng))
+        yield TraceRequest(at, _seconds(rng))
 
 
-def burst(rng: Random) -> Iterator[Call]:
+def burst(rng: Random) -> Iterator[TraceRequest]:
     """Three hours of little, and every twenty minutes a minute of thirty times as much."""
 
     def rate(at: float) -> float:
         return 3.0 if at % 1200 >= 1140 else 0.1
 
     for at in _poisson(rng, rate, 3.0, 3 * _HOUR):
-        yield Call(at, _seconds(rng))
+        yield TraceRequest(at, _seconds(rng))
 
 
-def day(rng: Random) -> Iterator[Call]:
+def day(rng: Random) -> Iterator[TraceRequest]:
     """A working day: nearly nothing at night, a hump before noon and one after it."""
 
     def rate(at: float) -> float:
@@ -37,22 +37,22 @@ def day(rng: Random) -> Iterator[Call]:
         return 0.01 + 1.8 * humps
 
     for at in _poisson(rng, rate, 2.2, 24 * _HOUR):
-        yield Call(at, _seconds(rng))
+        yield TraceRequest(at, _seconds(rng))
 
 
-def sessions(rng: Random) -> Iterator[Call]:
+def sessions(rng: Random) -> Iterator[TraceRequest]:
     """Six hours of conversations: turns that follow one another, in a few of them very many."""
-    calls = list[Call]()
+    calls = list[TraceRequest]()
     for begin in _poisson(rng, lambda _: 0.04, 0.04, 6 * _HOUR):
         at = begin
         for _ in range(min(int(rng.paretovariate(1.2)), 200)):
             seconds = _seconds(rng)
-            calls.append(Call(at, seconds))
+            calls.append(TraceRequest(at, seconds))
             at += seconds + rng.expovariate(1 / 20)
     yield from sorted(calls, key=lambda call: call.at)
 
 
-GENERATORS: Mapping[str, Callable[[Random], Iterator[Call]]] = {
+GENERATORS: Mapping[str, Callable[[Random], Iterator[TraceRequest]]] = {
     "steady": steady,
     "burst": burst,
     "day": day,
@@ -61,7 +61,7 @@ GENERATORS: Mapping[str, Callable[[Random], Iterator[Call]]] = {
 """What there is to draw from, by name."""
 
 
-def draw(name: str, seed: int) -> list[Call]:
+def draw(name: str, seed: int) -> list[TraceRequest]:
     """The calls of one of GENERATORS."""
     return list(GENERATORS[name](Random(seed)))  # noqa: S311 (the same everywhere is what it is for)
 

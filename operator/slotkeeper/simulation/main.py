@@ -13,11 +13,11 @@ import yaml
 from slotkeeper.api.autoscaling import Autoscaling
 from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.simulation import report
-from slotkeeper.simulation.pipe import unread_is_no_error
-from slotkeeper.simulation.reference_policies import PEERS, Bounds
-from slotkeeper.simulation.simulate import Outcome, Replicas, Simulation
+from slotkeeper.simulation.pipe import ignore_broken_pipe
+from slotkeeper.simulation.reference_policies import PEERS, PolicyBounds
+from slotkeeper.simulation.simulate import Outcome, ReplicaModel, Simulation
 from slotkeeper.simulation.slotkeeper_policy import Slots
-from slotkeeper.simulation.trace import Call, TraceError, read
+from slotkeeper.simulation.trace import TraceError, TraceRequest, read
 
 MONDAY = "2026-01-05T00:00:00+00:00"
 
@@ -38,13 +38,13 @@ def main(argv: Sequence[str]) -> int:
     ours = Slots(server.spec.slots, scaling, given.begin)
     least, most = scaling.bounds(None)
     first = max(least, 1)
-    replicas = Replicas(server.spec.slots, given.load_seconds, first)
+    replicas = ReplicaModel(server.spec.slots, given.load_seconds, first)
     outcomes = {server.name: Simulation(replicas, ours).run(calls)}
-    bounds = Bounds(server.spec.slots, first, most)
+    bounds = PolicyBounds(server.spec.slots, first, most)
     for name, target in given.compare:
         scaler = PEERS[name].make(target, bounds)
         outcomes[f"{name}={target:g}"] = Simulation(replicas, scaler).run(calls)
-    with unread_is_no_error():
+    with ignore_broken_pipe():
         if given.json:
             print(json.dumps({name: _as_json(each) for name, each in outcomes.items()}, indent=1))
         else:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _about(calls: Sequence[Call], replicas: Replicas, least: int, most: int) -> str:
+def _about(calls: Sequence[TraceRequest], replicas: ReplicaModel, least: int, most: int) -> str:
     return (
         f"{len(calls)} requests in {report.clock(calls[-1].at)}, a slot for "
         f"{sum(call.seconds for call in calls) / len(calls):.1f} s each; {replicas.slots} slots a "
@@ -79,7 +79,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _calls(path: Path) -> list[Call]:
+def _calls(path: Path) -> list[TraceRequest]:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             return read(lines)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def unread_is_no_error() -> Iterator[None]:
+def ignore_broken_pipe() -> Iterator[None]:
     """Whoever reads what is printed inside may have had enough of it."""
     try:
         yield

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from slotkeeper.simulation.simulate import Look, Scaler
+from slotkeeper.simulation.simulate import Observation, Scaler
 
 
 @dataclass(frozen=True)
-class Bounds:
+class PolicyBounds:
     """What every policy keeps to alike."""
 
     slots: int
@@ -37,7 +37,7 @@ class Bounds:
         return default if self.down_seconds is None else self.down_seconds
 
 
-Values = Callable[[Look], Sequence[float]]
+Values = Callable[[Observation], Sequence[float]]
 """What is measured of each ready replica; nothing where there is none."""
 
 
@@ -48,14 +48,14 @@ class Hpa:
     _DOWN_SECONDS = 300.0
     _TOLERANCE = 0.1
 
-    def __init__(self, values: Values, target: float, bounds: Bounds) -> None:
+    def __init__(self, values: Values, target: float, bounds: PolicyBounds) -> None:
         self._values = values
         self._target = target
         self._bounds = bounds
         self._down_seconds = bounds.down_after(self._DOWN_SECONDS)
         self._asked: deque[tuple[float, int]] = deque()
 
-    def wanted(self, look: Look) -> int:
+    def wanted(self, look: Observation) -> int:
         """How many replicas there should be after this look."""
         now = look.sample.at
         current = look.current
@@ -94,16 +94,16 @@ class MovingAverage:
     _LOOKS = 60
     _DOWN_SECONDS = 30.0
 
-    def __init__(self, target: float, bounds: Bounds) -> None:
+    def __init__(self, target: float, bounds: PolicyBounds) -> None:
         self._target = target
         self._bounds = bounds
         self._looks_before_fewer = ceil(bounds.down_after(self._DOWN_SECONDS) / self.every)
         self._seen: deque[int] = deque(maxlen=self._LOOKS)
         self._fewer = 0
 
-    def wanted(self, look: Look) -> int:
+    def wanted(self, look: Observation) -> int:
         """How many replicas there should be after this look."""
-        self._seen.append(look.sample.busy + look.sample.waiting)
+        self._seen.append(look.sample.busy_slots + look.sample.queued)
         mean = sum(self._seen) / len(self._seen)
         asked = self._bounds.of(ceil(mean / self._target))
         self._fewer = self._fewer + 1 if asked < look.current else 0
@@ -113,22 +113,22 @@ class MovingAverage:
         return asked
 
 
-def _gpu(target: float, bounds: Bounds) -> Scaler:
+def _gpu(target: float, bounds: PolicyBounds) -> Scaler:
     return Hpa(lambda look: [float(busy > 0) for busy in look.busy], target, bounds)
 
 
-def _processing(target: float, bounds: Bounds) -> Scaler:
+def _processing(target: float, bounds: PolicyBounds) -> Scaler:
     return Hpa(lambda look: [float(busy) for busy in look.busy], target * bounds.slots, bounds)
 
 
-def _queue(target: float, bounds: Bounds) -> Scaler:
-    def waiting(look: Look) -> Sequence[float]:
-        return [look.sample.waiting / len(look.busy)] * len(look.busy)
+def _queue(target: float, bounds: PolicyBounds) -> Scaler:
+    def waiting(look: Observation) -> Sequence[float]:
+        return [look.sample.queued / len(look.busy)] * len(look.busy)
 
     return Hpa(waiting, target * bounds.slots, bounds)
 
 
-def _average(target: float, bounds: Bounds) -> Scaler:
+def _average(target: float, bounds: PolicyBounds) -> Scaler:
     return MovingAverage(target * bounds.slots, bounds)
 
 
@@ -137,7 +137,7 @@ class Peer:
     """Another way to scale, and how it is set where nobody says it."""
 
     about: str
-    make: Callable[[float, Bounds], Scaler]
+    make: Callable[[float, PolicyBounds], Scaler]
     target: float
     """In parts of what one replica can do at a time."""
 

@@ -11,11 +11,11 @@ from typing import Protocol
 from slotkeeper.scaling.sample import Sample
 from slotkeeper.scheduling.demand import RecentDemand
 from slotkeeper.scheduling.service_times import ServiceTimes
-from slotkeeper.simulation.trace import Call
+from slotkeeper.simulation.trace import TraceRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observation:
     """What can be seen of a server at one moment."""
 
     sample: Sample
@@ -34,13 +34,13 @@ class Scaler(Protocol):
         """Seconds between two looks."""
         ...
 
-    def wanted(self, look: Look) -> int:
+    def wanted(self, look: Observation) -> int:
         """How many replicas there should be after this look."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Replicas:
+class ReplicaModel:
     """What a replica is."""
 
     slots: int
@@ -80,11 +80,11 @@ class Simulation:
     idlest.
     """
 
-    def __init__(self, replicas: Replicas, scaler: Scaler) -> None:
+    def __init__(self, replicas: ReplicaModel, scaler: Scaler) -> None:
         self._kind = replicas
         self._scaler = scaler
         self._there = [_Replica(0.0, ready=True) for _ in range(replicas.first)]
-        self._waiting: deque[tuple[int, Call]] = deque()
+        self._waiting: deque[tuple[int, TraceRequest]] = deque()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._now = 0.0
@@ -94,7 +94,7 @@ class Simulation:
         self._left = 0
         self._outcome = Outcome([])
 
-    def run(self, calls: Sequence[Call]) -> Outcome:
+    def run(self, calls: Sequence[TraceRequest]) -> Outcome:
         """Play all calls until the last one has ended."""
         outcome = self._outcome = Outcome([0.0] * len(calls), changes=[(0.0, self._kind.first)])
         self._left = len(calls)
@@ -113,7 +113,7 @@ class Simulation:
     def _at(self, time: float, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time, next(self._numbers), happen))
 
-    def _arrive(self, number: int, call: Call) -> None:
+    def _arrive(self, number: int, call: TraceRequest) -> None:
         self._waiting.append((number, call))
 
     def _fill(self) -> None:
@@ -166,15 +166,15 @@ class Simulation:
     def _loaded(self, replica: _Replica) -> None:
         replica.ready = True
 
-    def _seen(self, staying: Sequence[_Replica]) -> Look:
+    def _seen(self, staying: Sequence[_Replica]) -> Observation:
         sample = Sample(
             at=self._now,
-            busy=self._busy,
-            waiting=len(self._waiting),
-            oldest_wait=self._now - self._waiting[0][1].at if self._waiting else 0.0,
-            peak=self._demand.peak(self._now),
-            total=self._kind.slots * sum(one.ready for one in staying),
-            mean=self._demand.mean(self._now),
-            slot_seconds=self._turnover.mean_service_seconds(self._now),
+            busy_slots=self._busy,
+            queued=len(self._waiting),
+            oldest_queued_seconds=self._now - self._waiting[0][1].at if self._waiting else 0.0,
+            peak_demand=self._demand.peak(self._now),
+            total_slots=self._kind.slots * sum(one.ready for one in staying),
+            mean_demand=self._demand.mean(self._now),
+            mean_service_seconds=self._turnover.mean_service_seconds(self._now),
         )
-        return Look(sample, len(staying), [one.busy for one in staying if one.ready])
+        return Observation(sample, len(staying), [one.busy for one in staying if one.ready])

@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 
 from slotkeeper.api.autoscaling import Autoscaling
-from slotkeeper.scaling.decide import Decision, Known, decide
+from slotkeeper.scaling.decide import Decision, ScalingInput, decide
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
-from slotkeeper.simulation.simulate import Look
+from slotkeeper.simulation.simulate import Observation
 
 _CHANGES_SECONDS = 1800.0
 """How long a change is kept: no policy of behavior has a longer period."""
@@ -31,14 +31,14 @@ class Slots:
         self.decisions: list[tuple[float, Decision]] = []
         """Those that changed the number of replicas, and when, in seconds of the trace."""
 
-    def wanted(self, look: Look) -> int:
+    def wanted(self, look: Observation) -> int:
         """How many replicas there should be after this look."""
         sample = look.sample
         policy = self._at(look.sample.at)
-        self._history = self._history.noted(
-            sample.at, policy.asked(sample), keep=policy.keep_seconds
+        self._history = self._history.record(
+            sample.at, policy.required_replicas(sample), keep=policy.history_seconds
         )
-        known = Known(sample, self._history, self._changes)
+        known = ScalingInput(sample, self._history, self._changes)
         decision = decide(policy, known, current=look.current, now=sample.at)
         if decision.replicas != look.current:
             self.decisions.append((sample.at, decision))

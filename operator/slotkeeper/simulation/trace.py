@@ -15,7 +15,7 @@ class TraceError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class TraceRequest:
     """One request."""
 
     at: float
@@ -24,7 +24,7 @@ class Call:
     """How long it keeps a slot."""
 
 
-def read(lines: Iterable[str]) -> list[Call]:
+def read(lines: Iterable[str]) -> list[TraceRequest]:
     """The calls of a CSV file, in order of time: a header `at,seconds`, then a line for each.
 
     Raises TraceError with the line's number.
@@ -39,16 +39,16 @@ def read(lines: Iterable[str]) -> list[Call]:
     return sorted(calls, key=lambda call: call.at)
 
 
-def write(calls: Iterable[Call], file: TextIO) -> None:
+def write(calls: Iterable[TraceRequest], file: TextIO) -> None:
     """Write calls as `read` reads them."""
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(COLUMNS)
     rows.writerows((round(call.at, 3), round(call.seconds, 3)) for call in calls)
 
 
-def _call(row: list[str], number: int) -> Call:
+def _call(row: list[str], number: int) -> TraceRequest:
     try:
-        call = Call(*map(float, row))
+        call = TraceRequest(*map(float, row))
     except (ValueError, TypeError):
         raise TraceError(f"line {number}: {','.join(row)!r} is no pair of numbers") from None
     if not (0 <= call.at < math.inf and 0 <= call.seconds < math.inf):
@@ -56,7 +56,7 @@ def _call(row: list[str], number: int) -> Call:
     return call
 
 
-def recorded(lines: Iterable[str]) -> list[Call]:
+def recorded(lines: Iterable[str]) -> list[TraceRequest]:
     """The calls of a balancer's access log: those that got a slot, from the first one on.
 
     Of several balancers the logs may follow one another: each request is in one of them.
@@ -65,10 +65,12 @@ def recorded(lines: Iterable[str]) -> list[Call]:
     if not found:
         raise TraceError("no line of the access log tells of a request that got a slot")
     first = min(call.at for call in found)
-    return sorted((Call(call.at - first, call.seconds) for call in found), key=lambda call: call.at)
+    return sorted(
+        (TraceRequest(call.at - first, call.seconds) for call in found), key=lambda call: call.at
+    )
 
 
-def _recorded(lines: Iterable[str]) -> Iterator[Call]:
+def _recorded(lines: Iterable[str]) -> Iterator[TraceRequest]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -76,6 +78,6 @@ def _recorded(lines: Iterable[str]) -> Iterator[Call]:
             said = json.loads(line)
             # Without a replica it never got a slot; a relayed one is in the log of who gave it one.
             if said.get("replica") and not said.get("relayed"):
-                yield Call(said["time"] - said["seconds"], said["seconds"] - said["wait"])
+                yield TraceRequest(said["time"] - said["seconds"], said["seconds"] - said["wait"])
         except (ValueError, TypeError, KeyError, AttributeError):
             raise TraceError(f"line {number} is not of a balancer's access log") from None

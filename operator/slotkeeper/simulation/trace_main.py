@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from slotkeeper.simulation.generate import GENERATORS, draw
-from slotkeeper.simulation.pipe import unread_is_no_error
+from slotkeeper.simulation.pipe import ignore_broken_pipe
 from slotkeeper.simulation.trace import TraceError, recorded, write
 
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     except TraceError as error:
         print(f"slotkeeper trace: {error}", file=sys.stderr)
         return 2
-    with unread_is_no_error():
+    with ignore_broken_pipe():
         write(calls, sys.stdout)
     return 0
 

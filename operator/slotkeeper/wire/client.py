@@ -38,13 +38,13 @@ class Receiver(Protocol):
         """No more comes; `began`: some of the response has."""
 
 
-class Upstream(Pausable):
+class UpstreamConnection(Pausable):
     """One connection to a replica, one request at a time."""
 
     def __init__(self, pool: "Pool") -> None:
         self.reused = False
         """It has carried a request before, so that the replica may be closing it right now."""
-        self.garbled = False
+        self.malformed = False
         """What came on it was no HTTP."""
         self._pool = pool
         self._receiver: Receiver | None = None
@@ -54,7 +54,7 @@ class Upstream(Pausable):
         self._to_head = False
         self._keep = False
         self._unsent: deque[bytes] = deque()
-        self._behind = False  # the replica does not keep up with what is sent
+        self._write_paused = False  # the replica does not keep up with what is sent
 
     def send(
         self, head: bytes, body: Sequence[bytes], receiver: Receiver, *, to_head: bool = False
@@ -127,12 +127,12 @@ class Upstream(Pausable):
     @override
     def pause_writing(self) -> None:
         """The replica does not keep up."""
-        self._behind = True
+        self._write_paused = True
 
     @override
     def resume_writing(self) -> None:
         """The replica keeps up again."""
-        self._behind = False
+        self._write_paused = False
         if self._unsent:
             asyncio.get_running_loop().call_soon(self._send_part)
 
@@ -152,9 +152,9 @@ class Upstream(Pausable):
 
     def _send_part(self) -> None:
         # One in each round of the loop: to send 5 MB at once takes milliseconds.
-        if self._unsent and not self._behind:
+        if self._unsent and not self._write_paused:
             self._transport.write(self._unsent.popleft())
-            if self._unsent and not self._behind:
+            if self._unsent and not self._write_paused:
                 asyncio.get_running_loop().call_soon(self._send_part)
 
     def _read_head(self, data: bytes, receiver: Receiver) -> bytes:
@@ -187,7 +187,7 @@ class Upstream(Pausable):
         # A replica that answers before it has read all may not read the rest.
         if self._keep and end == len(data) and not self._unsent:
             self.pause(False)
-            self._pool.give_back(self)
+            self._pool.release(self)
         else:
             self._unsent.clear()
             self._transport.abort()
@@ -197,7 +197,7 @@ class Upstream(Pausable):
         receiver = self._receiver
         self._receiver = None
         self._unsent.clear()
-        self.garbled = True
+        self.malformed = True
         self._transport.abort()
         if receiver:
             receiver.on_lost(reason, began=True)
@@ -214,10 +214,10 @@ class Pool:
         self._host = host
         self._port = port
         self._connect_seconds = connect_seconds
-        self._idle: list[Upstream] = []
+        self._idle: list[UpstreamConnection] = []
         self._closed = False
 
-    def take(self) -> Upstream | None:
+    def acquire(self) -> UpstreamConnection | None:
         """An idle connection, or None."""
         while self._idle:
             connection = self._idle.pop()
@@ -226,23 +226,23 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self) -> Upstream:
+    async def connect(self) -> UpstreamConnection:
         """A fresh connection. Raises OSError (TimeoutError too)."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
             _, connection = await loop.create_connection(
-                lambda: Upstream(self), self._host, self._port
+                lambda: UpstreamConnection(self), self._host, self._port
             )
         return connection
 
-    def give_back(self, connection: Upstream) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""
         if self._closed or len(self._idle) >= self.max_idle:
             connection.abort()
         else:
             self._idle.append(connection)
 
-    def closed(self, connection: Upstream) -> None:
+    def closed(self, connection: UpstreamConnection) -> None:
         """A connection is no more."""
         if connection in self._idle:
             self._idle.remove(connection)

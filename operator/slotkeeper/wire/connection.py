@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 from typing_extensions import override
 
 from slotkeeper.wire import sockets
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Request, answer_bytes
+from slotkeeper.wire.message import Request, encode_response
 from slotkeeper.wire.parse import RequestParser, Stage
-from slotkeeper.wire.timer import Clock
+from slotkeeper.wire.timer import Timer
 
 if TYPE_CHECKING:
     from slotkeeper.wire.server import Server
@@ -22,23 +22,23 @@ _log = logging.getLogger(__name__)
 _LARGE = 64 * 1024
 
 
-class Connection(sockets.Pausable):
+class DownstreamConnection(sockets.Pausable):
     """A client's connection."""
 
     def __init__(self, server: "Server") -> None:
         self.server = server
         self.peer = ""
-        self.behind = False
+        self.write_paused = False
         """The client does not keep up with what is written."""
         self._limits = server.limits
-        self._parser = RequestParser(server.limits, server.gate.admit)
-        self._queue: deque[Request | Refusal] = deque()
+        self._parser = RequestParser(server.limits, server.body_filter.check)
+        self._queue: deque[Request | HttpError] = deque()
         self._exchange: Exchange | None = None
         self._advancing = False
-        self._refused = False  # what still comes is not looked at
-        self._refused_head: Request | None = None
-        self._held = 0
-        self._clock = Clock(server.loop)
+        self._rejected = False  # what still comes is not looked at
+        self._rejected_head: Request | None = None
+        self._buffered = 0
+        self._timer = Timer(server.loop)
 
     # What the transport calls.
 
@@ -55,18 +55,18 @@ class Connection(sockets.Pausable):
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
         self.server.connections.add(self)
-        self._wait()
+        self._await_request()
 
     @override
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        if self._refused:
+        if self._rejected:
             return
         self._queue.extend(self._parser.feed(data))
-        if not self.account():
-            self._find_no_room()
-        if self._queue and isinstance(self._queue[-1], Refusal):
-            self._refused = True
+        if not self.update_buffered():
+            self._over_budget()
+        if self._queue and isinstance(self._queue[-1], HttpError):
+            self._rejected = True
         if self._exchange:
             # Reading goes on while a request is in progress, to see its client go. Only one that
             # has sent its next request already is not read from: that is what bounds it.
@@ -75,43 +75,43 @@ class Connection(sockets.Pausable):
         else:
             self._advance()
         if len(data) >= _LARGE:
-            self.let_others_run()
+            self.yield_to_loop()
 
     @override
     def eof_received(self) -> bool | None:
         """The client sends no more: whoever asks an LLM and hangs up waits for no answer."""
-        self._gone()
+        self._client_disconnected()
         return None
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more."""
-        self._clock.stop()
+        self._timer.stop()
         self._queue.clear()
-        self._refused = True
-        self._gone()
+        self._rejected = True
+        self._client_disconnected()
         self.server.connections.discard(self)
-        self.server.room.change(-self._held)
-        self._held = 0
+        self.server.budget.add(-self._buffered)
+        self._buffered = 0
 
     @override
     def pause_writing(self) -> None:
         """The client does not keep up."""
-        self.behind = True
-        self._clock.start(self._limits.stall, self._transport.abort)
-        if self._exchange and self._exchange.on_pause:
-            self._exchange.on_pause(True)
+        self.write_paused = True
+        self._timer.start(self._limits.write_timeout, self._transport.abort)
+        if self._exchange and self._exchange.on_backpressure:
+            self._exchange.on_backpressure(True)
 
     @override
     def resume_writing(self) -> None:
         """The client keeps up again."""
-        self.behind = False
+        self.write_paused = False
         if self._exchange is None:
-            self._wait()
+            self._await_request()
             return
-        self._clock.stop()
-        if self._exchange.on_pause:
-            self._exchange.on_pause(False)
+        self._timer.stop()
+        if self._exchange.on_backpressure:
+            self._exchange.on_backpressure(False)
 
     # What exchanges and the server call.
 
@@ -120,7 +120,7 @@ class Connection(sockets.Pausable):
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    def ended(self) -> None:
+    def exchange_ended(self) -> None:
         """The exchange in progress is answered."""
         exchange = self._exchange
         self._exchange = None
@@ -129,22 +129,22 @@ class Connection(sockets.Pausable):
             return
         self._advance()
 
-    def account(self) -> bool:
+    def update_buffered(self) -> bool:
         """Note how many bytes of bodies this connection holds; whether there is room for them."""
         held = self._parser.partial
         if self._queue:
             held += sum(item.size for item in self._queue if isinstance(item, Request))
         if self._exchange:
             held += self._exchange.request.size
-        if held == self._held:
+        if held == self._buffered:
             return True
-        grown = held - self._held
-        self._held = held
-        return self.server.room.change(grown) or grown < 0
+        grown = held - self._buffered
+        self._buffered = held
+        return self.server.budget.add(grown) or grown < 0
 
     def close(self, *, reset: bool) -> None:
         """End the connection: after what is written already, or with a reset at once."""
-        self._refused = True
+        self._rejected = True
         self._queue.clear()
         if reset:
             sockets.reset(self._transport)
@@ -158,15 +158,15 @@ class Connection(sockets.Pausable):
 
     # One request after the other.
 
-    def _find_no_room(self) -> None:
-        self._refused_head = self._parser.head
+    def _over_budget(self) -> None:
+        self._rejected_head = self._parser.head
         if self._queue and isinstance(last := self._queue[-1], Request):
             # It came as one piece: without this it would be served, and refused after that.
             self._queue.pop()
-            self._refused_head = last
-            self.account()
+            self._rejected_head = last
+            self.update_buffered()
         self._queue.append(
-            Refusal(503, "no_room", "too many request bodies in memory", retry_after=1)
+            HttpError(503, "no_room", "too many request bodies in memory", retry_after=1)
         )
 
     def _advance(self) -> None:
@@ -175,67 +175,69 @@ class Connection(sockets.Pausable):
         self._advancing = True
         while self._queue and self._exchange is None:
             item = self._queue.popleft()
-            if isinstance(item, Refusal):
-                self._refuse(item)
+            if isinstance(item, HttpError):
+                self._reject(item)
                 break
             self._exchange = Exchange(self, item)
             self._handle(self._exchange)
         self._advancing = False
-        self.account()
-        if self._exchange is None and not self._refused:
+        self.update_buffered()
+        if self._exchange is None and not self._rejected:
             self.pause(False)
-            self._wait()
+            self._await_request()
 
     def _handle(self, exchange: Exchange) -> None:
-        self._clock.stop()
+        self._timer.stop()
         try:
             self.server.handler(exchange)
         except Exception:
             _log.exception("a request's handler failed")
             if exchange.status == 0:
                 exchange.request.keep_alive = False
-                exchange.refuse(Refusal(500, "internal", "the balancer failed at this request"))
+                exchange.respond_with_error(
+                    HttpError(500, "internal", "the balancer failed at this request")
+                )
             else:
-                exchange.cut(reset=True)
+                exchange.abort(reset=True)
 
-    def _wait(self) -> None:
-        if self._refused:
+    def _await_request(self) -> None:
+        if self._rejected:
             return
         parser = self._parser
         limits = self._limits
         if parser.stage is Stage.IDLE:
-            self._clock.start(limits.idle, self._close_when_sent)
+            self._timer.start(limits.idle_timeout, self._close_when_sent)
         elif parser.stage is Stage.HEAD:
             # From the first byte on: one header a second must not go on for ever.
-            self._clock.start(limits.head, self._too_slow, keep="head")
+            self._timer.start(limits.head_timeout, self._request_timed_out, keep="head")
         else:
-            self._clock.start(limits.body, self._too_slow)
+            self._timer.start(limits.body_timeout, self._request_timed_out)
             if parser.expects_continue:
                 parser.expects_continue = False
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _too_slow(self) -> None:
-        self._refuse(Refusal(408, "too_slow", "the request did not arrive in time"))
+    def _request_timed_out(self) -> None:
+        self._reject(HttpError(408, "too_slow", "the request did not arrive in time"))
 
-    def _refuse(self, refusal: Refusal) -> None:
-        self._refused = True
-        head = self._refused_head or self._parser.head
-        answer = self.server.gate.refused(self.peer, refusal, head)
-        self.write(answer_bytes(answer, connection=b"close"))
+    def _reject(self, refusal: HttpError) -> None:
+        self._rejected = True
+        head = self._rejected_head or self._parser.head
+        answer = self.server.body_filter.on_rejected(self.peer, refusal, head)
+        self.write(encode_response(answer, connection=b"close"))
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.pause(False)
-        self._clock.start(self._limits.linger, self._transport.abort)
+        self._timer.start(self._limits.lingering_close, self._transport.abort)
 
     def _close_when_sent(self) -> None:
         self._transport.close()
         if self._transport.get_write_buffer_size():
-            self._clock.start(self._limits.stall, self._transport.abort)
+            self._timer.start(self._limits.write_timeout, self._transport.abort)
 
-    def _gone(self) -> None:
+    def _client_disconnected(self) -> None:
         exchange = self._exchange
         self._exchange = None
         if exchange:
-            exchange.lost()
+            exchange.client_disconnected()

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable
 
-from slotkeeper.wire.message import Answer, Header, json_answer
+from slotkeeper.wire.message import Header, Response, json_response
 
 
-class Refusal(Exception):  # noqa: N818 (it is what a client is told, not a fault of ours)
+class HttpError(Exception):
     """A request is not served.
 
     `status` is HTTP's, `code` a stable word for programs, `message` a sentence for people,
@@ -30,10 +30,10 @@ class Refusal(Exception):  # noqa: N818 (it is what a client is told, not a faul
         self.retry_after = retry_after
         self.headers = tuple(headers)
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """This refusal as OpenAI's clients expect an error."""
         error = {"message": self.message, "type": _type(self.status), "code": self.code}
-        answer = json_answer(self.status, {"error": error})
+        answer = json_response(self.status, {"error": error})
         answer.headers.extend(self.headers)
         if self.retry_after is not None:
             answer.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))

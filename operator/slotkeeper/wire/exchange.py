@@ -3,46 +3,54 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slotkeeper.wire.errors import Refusal
-from slotkeeper.wire.message import Answer, Request, answer_bytes
+from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.message import Request, Response, encode_response
 
 if TYPE_CHECKING:
-    from slotkeeper.wire.connection import Connection
+    from slotkeeper.wire.connection import DownstreamConnection
 
 
 class Exchange:
     """One request and its answer. Ends exactly once: answered, cut, or the client gone."""
 
-    __slots__ = ("_connection", "_open", "on_gone", "on_pause", "peer", "request", "status")
+    __slots__ = (
+        "_connection",
+        "_open",
+        "on_backpressure",
+        "on_disconnect",
+        "peer",
+        "request",
+        "status",
+    )
 
-    def __init__(self, connection: "Connection", request: Request) -> None:
+    def __init__(self, connection: "DownstreamConnection", request: Request) -> None:
         self._connection = connection
         self._open = True
         self.request = request
         self.peer = connection.peer
         self.status = 0
         """What the client was answered; 0 while it was not."""
-        self.on_gone: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         """Called at once when the client goes away (also by closing only its sending side)."""
-        self.on_pause: Callable[[bool], None] | None = None
+        self.on_backpressure: Callable[[bool], None] | None = None
         """Called with True when the client does not keep up, with False when it does again."""
 
     @property
     def paused(self) -> bool:
         """The client does not keep up at the moment."""
-        return self._connection.behind
+        return self._connection.write_paused
 
-    def answer(self, answer: Answer) -> None:
+    def respond(self, answer: Response) -> None:
         """Answer with something complete of our own."""
-        data = answer_bytes(
+        data = encode_response(
             answer, body=self.request.method != b"HEAD", connection=self.connection_header()
         )
         self.begin(answer.status, data)
         self.end()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def respond_with_error(self, refusal: HttpError) -> None:
         """Answer with a refusal."""
-        self.answer(refusal.answer())
+        self.respond(refusal.response())
 
     def connection_header(self, *, closing: bool = False) -> bytes | None:
         """What the answer must say of the connection; `closing`: its end ends the answer."""
@@ -65,9 +73,9 @@ class Exchange:
         """The answer is complete."""
         if self._open:
             self._open = False
-            self._connection.ended()
+            self._connection.exchange_ended()
 
-    def cut(self, *, reset: bool) -> None:
+    def abort(self, *, reset: bool) -> None:
         """The answer can not be completed, and the client must see that it is not.
 
         `reset` where closing would look like the regular end of the answer.
@@ -80,13 +88,13 @@ class Exchange:
         """Forget the request's body: it will not be sent again."""
         self.request.parts = ()
         self.request.size = 0
-        self._connection.account()
+        self._connection.update_buffered()
 
-    def lost(self) -> None:
+    def client_disconnected(self) -> None:
         """The connection says that the client is gone."""
         self._open = False
-        if self.on_gone:
-            self.on_gone()
+        if self.on_disconnect:
+            self.on_disconnect()
 
 
 Handler = Callable[[Exchange], None]

@@ -39,17 +39,17 @@ class Framing(Protocol):
 def framing_of(head: ResponseHead, *, to_head: bool = False) -> Framing:
     """How the body behind `head` is framed; `to_head`: it answers a HEAD. Raises BadResponse."""
     if to_head or head.status in {204, 304} or head.status < 200:
-        return Counted(0)
+        return ContentLength(0)
     if head.codings:
         if head.codings != [b"chunked"]:
             raise BadResponse("a Transfer-Encoding other than chunked")
         if not head.http11:
             raise BadResponse("chunks in HTTP/1.0")
         return Chunked()
-    return UntilClose() if head.length is None else Counted(head.length)
+    return UntilClose() if head.length is None else ContentLength(head.length)
 
 
-class Counted:
+class ContentLength:
     """A body of a known length."""
 
     chunked = False

@@ -101,7 +101,7 @@ class ResponseHead:
         return b"close" not in tokens if self.http11 else b"keep-alive" in tokens
 
     @cached_property
-    def passed_on(self) -> list[Header]:
+    def end_to_end(self) -> list[Header]:
         """The headers that concern not only this connection: names in lower case, and lines."""
         dropped = _not_end_to_end(self.headers, _HOP_BY_HOP)
         return [
@@ -112,7 +112,7 @@ class ResponseHead:
 
 
 @dataclass(slots=True)
-class Answer:
+class Response:
     """A complete answer of our own."""
 
     status: int
@@ -121,9 +121,9 @@ class Answer:
     headers: Headers = field(default_factory=list)
 
 
-def json_answer(status: int, tree: object) -> Answer:
+def json_response(status: int, tree: object) -> Response:
     """`tree` as a JSON answer."""
-    return Answer(status, json.dumps(tree, separators=(",", ":")).encode())
+    return Response(status, json.dumps(tree, separators=(",", ":")).encode())
 
 
 def value_of(headers: Headers, name: bytes) -> bytes | None:
@@ -144,7 +144,7 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
     return tokens
 
 
-def request_bytes(
+def encode_request_head(
     request: Request, dropped: Iterable[bytes] = (), added: Iterable[Header] = ()
 ) -> bytes:
     """The head with which `request` is passed on; its body follows as it is.
@@ -163,7 +163,7 @@ def request_bytes(
     return b"".join(lines)
 
 
-def response_bytes(
+def encode_response_head(
     head: ResponseHead, *, chunked: bool, connection: bytes | None, added: Iterable[Header] = ()
 ) -> bytes:
     """The head with which a response is passed on.
@@ -174,7 +174,7 @@ def response_bytes(
     lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)]
     ours = list(added)
     names = {name.lower() for name, _ in ours}
-    lines += [line for name, line in head.passed_on if name not in names]
+    lines += [line for name, line in head.end_to_end if name not in names]
     lines += [b"%s: %s\r\n" % header for header in ours]
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -184,7 +184,9 @@ def response_bytes(
     return b"".join(lines)
 
 
-def answer_bytes(answer: Answer, *, body: bool = True, connection: bytes | None = None) -> bytes:
+def encode_response(
+    answer: Response, *, body: bool = True, connection: bytes | None = None
+) -> bytes:
     """An answer of our own with its Content-Length; without `body` it answers a HEAD."""
     lines = [b"HTTP/1.1 %d %s\r\n" % (answer.status, reason_of(answer.status))]
     if answer.status not in {204, 304}:

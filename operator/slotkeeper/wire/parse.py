@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import httptools
 
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Headers, Request
 
@@ -42,15 +42,15 @@ class RequestParser:
     there is none, or a small one.
     """
 
-    def __init__(self, limits: Limits, admit: Callable[[Request], None] | None = None) -> None:
+    def __init__(self, limits: Limits, check_body: Callable[[Request], None] | None = None) -> None:
         self._limits = limits
-        self._admit = admit
+        self._check_body = check_body
         self._parser = httptools.HttpRequestParser(self)
-        self._complete: list[Request | Refusal] = []
-        self._refusal: Refusal | None = None
-        self._silent = 0
-        self._spoke = False
-        self._offer = False  # the request offers to switch protocols
+        self._complete: list[Request | HttpError] = []
+        self._error: HttpError | None = None
+        self._bytes_since_event = 0
+        self._had_event = False
+        self._upgrade_offered = False  # the request offers to switch protocols
         self.stage = Stage.IDLE
         self.partial = 0
         """Bytes of the body that is being read."""
@@ -60,17 +60,17 @@ class RequestParser:
         """Of the request that is being read, once it is complete."""
         self._begin()
 
-    def feed(self, data: bytes) -> list[Request | Refusal]:
+    def feed(self, data: bytes) -> list[Request | HttpError]:
         """The requests that `data` completes, in order.
 
         A Refusal is always the last one: the parser must not be fed again after it.
         """
-        self._spoke = False
+        self._had_event = False
         self._parse(data)
         # Header values, trailers and chunk extensions grow inside llhttp without a sign. A
         # stretch without one that is longer than any head may be is too long.
-        self._silent = 0 if self._spoke else self._silent + len(data)
-        if self._silent > self._limits.max_head and self._refusal is None:
+        self._bytes_since_event = 0 if self._had_event else self._bytes_since_event + len(data)
+        if self._bytes_since_event > self._limits.max_head and self._error is None:
             self._complete.append(self._too_large_head())
         complete = self._complete
         self._complete = []
@@ -84,14 +84,14 @@ class RequestParser:
                 # An offer to switch protocols may be ignored, and is. llhttp would take the body
                 # for the other protocol's bytes: it gets the head again, without the offer.
                 head = self._head_without_offer()
-                self._offer = False
+                self._upgrade_offered = False
                 self._parser = httptools.HttpRequestParser(self)
                 data = head + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
-                self._refusal = self._refusal or Refusal(
+                self._error = self._error or HttpError(
                     400, "bad_request", f"not a valid HTTP/1.1 request: {error}"
                 )
-                self._complete.append(self._refusal)
+                self._complete.append(self._error)
                 return
             else:
                 return
@@ -117,13 +117,13 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
-        self._spoke = True
+        self._had_event = True
         parser = self._parser
         method: bytes = parser.get_method()
         if method == b"CONNECT":
             self._bad("no tunnels are made here")
         if parser.should_upgrade():
-            self._offer = True
+            self._upgrade_offered = True
             return
         version: str = parser.get_http_version()
         if self._head_size + len(method) + len(self._target) + 13 > self._limits.max_head:
@@ -140,29 +140,29 @@ class RequestParser:
         )
         asks = self._check_headers(self._request)
         self._check_host(self._request, authority)
-        if asks and self._admit:
+        if asks and self._check_body:
             try:
-                self._admit(self._request)
-            except Refusal as refusal:
+                self._check_body(self._request)
+            except HttpError as refusal:
                 self._stop(refusal)
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, without chunk framing."""
-        self._spoke = True
+        self._had_event = True
         self.expects_continue = False
         self.partial += len(body)
         if self.partial > self._limits.max_body:
             self._stop(self._too_large_body())
         self._pieces.append(body)
-        self._loose += len(body)
-        if self._loose >= _PART:
+        self._piece_bytes += len(body)
+        if self._piece_bytes >= _PART:
             self._put_together()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        self._spoke = True
-        if self._offer:
+        self._had_event = True
+        if self._upgrade_offered:
             return
         if self._pieces:
             self._put_together()
@@ -179,14 +179,14 @@ class RequestParser:
         self.head = None
         self._parts: list[bytes] = []
         self._pieces: list[bytes] = []  # what is to become the next part
-        self._loose = 0  # bytes in pieces
+        self._piece_bytes = 0  # bytes in pieces
         self.partial = 0
         self.expects_continue = False
 
     def _put_together(self) -> None:
         self._parts.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         self._pieces = []
-        self._loose = 0
+        self._piece_bytes = 0
 
     def _head_without_offer(self) -> bytes:
         parser = self._parser
@@ -210,7 +210,9 @@ class RequestParser:
                 large = True
             elif lower == b"expect":
                 if value.lower() != b"100-continue":
-                    self._stop(Refusal(417, "bad_expect", "the only Expect taken is 100-continue"))
+                    self._stop(
+                        HttpError(417, "bad_expect", "the only Expect taken is 100-continue")
+                    )
                 # To an HTTP/1.0 client a 100 would look like the answer.
                 self.expects_continue = request.http11
                 large = large or request.http11
@@ -241,18 +243,18 @@ class RequestParser:
         authority, path = absolute.groups()
         return path if path.startswith(b"/") else b"/" + path, authority
 
-    def _too_large_head(self) -> Refusal:
+    def _too_large_head(self) -> HttpError:
         limit = self._limits.max_head
-        return Refusal(431, "headers_too_large", f"headers are limited to {limit} bytes")
+        return HttpError(431, "headers_too_large", f"headers are limited to {limit} bytes")
 
-    def _too_large_body(self) -> Refusal:
+    def _too_large_body(self) -> HttpError:
         limit = self._limits.max_body
-        return Refusal(413, "body_too_large", f"a request's body is limited to {limit} bytes")
+        return HttpError(413, "body_too_large", f"a request's body is limited to {limit} bytes")
 
     def _bad(self, message: str) -> NoReturn:
-        self._stop(Refusal(400, "bad_request", message))
+        self._stop(HttpError(400, "bad_request", message))
 
-    def _stop(self, refusal: Refusal) -> NoReturn:
+    def _stop(self, refusal: HttpError) -> NoReturn:
         # llhttp stops at an exception, which it hides behind one of its own.
-        self._refusal = refusal
+        self._error = refusal
         raise refusal

@@ -2,23 +2,23 @@
 
 import asyncio
 
-from slotkeeper.wire.body_filter import Gate
-from slotkeeper.wire.connection import Connection
+from slotkeeper.wire.body_filter import BodyFilter
+from slotkeeper.wire.connection import DownstreamConnection
 from slotkeeper.wire.exchange import Handler
-from slotkeeper.wire.limits import Limits, Room
+from slotkeeper.wire.limits import BodyBudget, Limits
 
 
 class Server:
     """What all connections of one listening address share."""
 
     def __init__(
-        self, handler: Handler, limits: Limits | None = None, gate: Gate | None = None
+        self, handler: Handler, limits: Limits | None = None, body_filter: BodyFilter | None = None
     ) -> None:
         self.handler = handler
-        self.gate = gate or Gate()
+        self.body_filter = body_filter or BodyFilter()
         self.limits = limits or Limits()
-        self.room = Room(self.limits.max_held)
-        self.connections: set[Connection] = set()
+        self.budget = BodyBudget(self.limits.max_buffered)
+        self.connections: set[DownstreamConnection] = set()
         self.draining = False
         self.closed = False
         self.loop: asyncio.AbstractEventLoop
@@ -28,7 +28,7 @@ class Server:
         """Start to accept; the address that was bound. Raises OSError."""
         self.loop = asyncio.get_running_loop()
         self._listener = await self.loop.create_server(
-            lambda: Connection(self), host, port, backlog=4096
+            lambda: DownstreamConnection(self), host, port, backlog=4096
         )
         bound = self._listener.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])

@@ -22,7 +22,7 @@ class Pausable(asyncio.Protocol):
         elif not self._waiting:
             self._transport.resume_reading()
 
-    def let_others_run(self) -> None:
+    def yield_to_loop(self) -> None:
         """Read no more in this round of the loop.
 
         uvloop reads a connection up to 32 times in a row, 8 MiB in all, as long as there is more:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable
 
 
-class Clock:
+class Timer:
     """One time limit at a time; setting it costs no timer of the loop's unless it comes nearer."""
 
-    __slots__ = ("_action", "_due", "_kept", "_loop", "_rings_at", "_timer")
+    __slots__ = ("_action", "_due", "_kept", "_loop", "_timer", "_timer_due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._due = self._rings_at = 0.0
+        self._due = self._timer_due = 0.0
         self._action: Callable[[], None] | None = None
         self._kept = ""
 
@@ -23,7 +23,7 @@ class Clock:
         self._kept = keep
         self._action = action
         self._due = self._loop.time() + seconds
-        if self._timer and self._rings_at > self._due:
+        if self._timer and self._timer_due > self._due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
@@ -33,7 +33,7 @@ class Clock:
         """Call nothing."""
         self._action = None
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         if self._action is None:
             return
@@ -46,5 +46,5 @@ class Clock:
 
     def _set_timer(self) -> None:
         # uvloop's handles do not say when, if that is less than a millisecond away.
-        self._rings_at = self._due
-        self._timer = self._loop.call_at(self._due, self._ring)
+        self._timer_due = self._due
+        self._timer = self._loop.call_at(self._due, self._on_timer)

@@ -5,7 +5,7 @@ import yaml
 from pydantic import Field
 
 from slotkeeper.api.crd import FILES, HEADER, crd, render, structural
-from slotkeeper.api.validation import RULES_KEY, Rule, Struct, matches
+from slotkeeper.api.validation import RULES_KEY, ApiModel, Rule, matches
 
 
 def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -70,7 +70,7 @@ def test_a_status_has_no_defaults_and_asks_for_nothing() -> None:
     assert "required" not in status[0]
 
 
-class Inner(Struct):
+class Inner(ApiModel):
     """An inner object."""
 
     rules: ClassVar = (Rule("self.low <= self.high", "low first", lambda v: v.low <= v.high),)
@@ -82,7 +82,7 @@ class Inner(Struct):
     on two lines."""
 
 
-class Outer(Struct):
+class Outer(ApiModel):
     """An outer object."""
 
     inner_one: Inner = Inner(high=2)

@@ -5,8 +5,8 @@ import pytest
 from balancer_harness import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import post
-from slotkeeper.balancer.access import Callers, Rules
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.balancer.access import AccessRules, RequestAccess
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
 
 
@@ -16,7 +16,7 @@ def request(**headers: str) -> Request:
 
 
 def priority(value: str, *, most: int = 5) -> int:
-    return Callers(Rules(most)).standing(request(X_Priority=value)).priority
+    return RequestAccess(AccessRules(most)).flow_key(request(X_Priority=value)).priority
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_priority_is_taken_within_its_bounds(asked: str, given: int) -> None:
 
 @pytest.mark.parametrize("value", ["", "high", "1.5", "0x1", "1 2", "1" * 10, "٣"])
 def test_a_priority_that_is_no_integer_is_refused(value: str) -> None:
-    with pytest.raises(Refusal, match="X-Priority") as refused:
+    with pytest.raises(HttpError, match="X-Priority") as refused:
         priority(value)
 
     assert refused.value.status == 400
@@ -39,9 +39,9 @@ def test_without_a_bound_the_header_is_not_looked_at() -> None:
 
 
 def test_requests_with_one_secret_have_one_key_which_does_not_show_it() -> None:
-    callers = Callers(salt=b"salt")
+    callers = RequestAccess(salt=b"salt")
     one, same, other, none = (
-        callers.standing(request(**headers)).key
+        callers.flow_key(request(**headers)).key
         for headers in (
             {"Authorization": "Bearer a"},
             {"authorization": "Bearer a"},
@@ -52,7 +52,7 @@ def test_requests_with_one_secret_have_one_key_which_does_not_show_it() -> None:
 
     assert one == same != other
     assert none == ""
-    assert one != Callers(salt=b"else").standing(request(Authorization="Bearer a")).key
+    assert one != RequestAccess(salt=b"else").flow_key(request(Authorization="Bearer a")).key
 
 
 async def test_waiting_requests_go_by_priority_then_by_turns() -> None:

@@ -7,13 +7,13 @@ import pytest
 from balancer_harness import Balancer, balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, get, post
-from slotkeeper.balancer.access import Rules
-from slotkeeper.edge.api_keys import KeyFolder, Keys
+from slotkeeper.balancer.access import AccessRules
+from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 
 
-def known(**secrets: str) -> Keys:
-    keys = Keys(b"salt")
-    keys.change({name: secret.encode() for name, secret in secrets.items()})
+def known(**secrets: str) -> ApiKeys:
+    keys = ApiKeys(b"salt")
+    keys.replace({name: secret.encode() for name, secret in secrets.items()})
     return keys
 
 
@@ -121,15 +121,15 @@ async def test_with_no_key_at_all_everybody_is_refused() -> None:
 
 async def test_a_key_that_goes_cuts_no_request_in_progress(tmp_path: Path) -> None:
     (tmp_path / "ann").write_text("one")
-    keys = Keys(b"salt")
-    folder = KeyFolder(tmp_path, keys)
+    keys = ApiKeys(b"salt")
+    folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
     async with FakeLlama(1, when_told) as llama, balancer(llama, keys=keys) as made:
         running, waiting = [
             await made.start(post("/completion", b"{}", "X-Api-Key: one")) for _ in "12"
         ]
         (tmp_path / "ann").rename(tmp_path / "..ann")
-        await folder.look()
+        await folder.check()
         assert (await made.ask(post("/completion", b"{}", "X-Api-Key: one"))).status == 401
 
         for number, client in enumerate((running, waiting)):
@@ -163,7 +163,7 @@ async def test_keys_take_turns_however_they_are_sent() -> None:
 
 
 async def test_a_keys_priority_has_a_bound_of_its_own() -> None:
-    rules = Rules(1, {"chief": 5, "crawler": 0})
+    rules = AccessRules(1, {"chief": 5, "crawler": 0})
     keys = known(chief="1", ann="2", crawler="3")
     async with FakeLlama(1, when_told) as llama, balancer(llama, rules=rules, keys=keys) as made:
         asked = [("0", "2"), ("crawler", "3"), ("ann", "2"), ("chief", "1")]
@@ -193,11 +193,14 @@ async def test_no_key_is_told_to_anybody(tmp_path: Path, caplog: pytest.LogCaptu
     (tmp_path / "ann").write_text(canary)
     (tmp_path / "bob").write_text(canary)
     (tmp_path / "several").write_text(f"{canary}\n{wrong}")
-    keys = Keys(b"salt")
-    folder = KeyFolder(tmp_path, keys)
+    keys = ApiKeys(b"salt")
+    folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
     seen: list[bytes] = []
-    async with FakeLlama(1, when_told) as llama, balancer(llama, rules=Rules(1), keys=keys) as made:
+    async with (
+        FakeLlama(1, when_told) as llama,
+        balancer(llama, rules=AccessRules(1), keys=keys) as made,
+    ):
         running, waiting = [
             await made.start(post(f"/completion?key={canary}", b"", f"X-Api-Key: {canary}"))
             for _ in "12"

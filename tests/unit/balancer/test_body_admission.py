@@ -5,16 +5,22 @@ import pytest
 from balancer_harness import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import get, post
-from slotkeeper.edge.api_keys import Keys
+from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.wire.limits import Limits
 
 PAGE = "Origin: https://page.example"
-QUICK = Limits(linger=0.02, head=0.05, body=0.05, max_body=100_000, max_held=150_000)
+QUICK = Limits(
+    lingering_close=0.02,
+    head_timeout=0.05,
+    body_timeout=0.05,
+    max_body=100_000,
+    max_buffered=150_000,
+)
 
 
-def ann() -> Keys:
-    keys = Keys(b"salt")
-    keys.change({"ann": b"one"})
+def ann() -> ApiKeys:
+    keys = ApiKeys(b"salt")
+    keys.replace({"ann": b"one"})
     return keys
 
 
@@ -40,7 +46,7 @@ async def test_who_has_no_key_is_refused_before_the_body(framing: str, key: str)
             assert (response.status, response.error_code) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
             assert response.headers["connection"] == "close"
-            assert made.clients.room.held == 0
+            assert made.clients.budget.buffered == 0
             # What it sends all the same is no request.
             await client.send(post("/completion", b"{}", "X-Api-Key: one"))
             assert await client.at_end()

@@ -5,8 +5,8 @@ import pytest
 from balancer_harness import balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import Response, get, post
-from slotkeeper.edge.api_keys import Keys
-from slotkeeper.edge.routes import PASSED_ON
+from slotkeeper.edge.api_keys import ApiKeys
+from slotkeeper.edge.routes import PROXIED
 from slotkeeper.scheduling import QueueLimits
 
 PAGE = "Origin: https://page.example"
@@ -20,9 +20,9 @@ def check_readable(response: Response) -> None:
     assert response.raw.lower().count(b"access-control-allow-origin") == 1
 
 
-@pytest.mark.parametrize("path", [*sorted(each.decode() for each in PASSED_ON), "/v1/models"])
+@pytest.mark.parametrize("path", [*sorted(each.decode() for each in PROXIED), "/v1/models"])
 async def test_a_page_may_send_what_it_asks_for(path: str) -> None:
-    keys = Keys(b"salt")
+    keys = ApiKeys(b"salt")
     async with FakeLlama() as llama, balancer(llama, keys=keys) as made:
         asked = (
             "Access-Control-Request-Method: POST",
@@ -73,8 +73,8 @@ async def test_a_page_may_read_what_we_answer_and_refuse() -> None:
 
 
 async def test_a_page_may_read_that_its_key_is_not_known_and_that_it_waited_too_long() -> None:
-    keys = Keys(b"salt")
-    keys.change({"ann": b"one"})
+    keys = ApiKeys(b"salt")
+    keys.replace({"ann": b"one"})
     bounds = QueueLimits(max_wait=0.01)
     async with FakeLlama(1, when_told) as llama, balancer(llama, keys=keys, bounds=bounds) as made:
         await made.start(post("/completion", b"{}", "X-Api-Key: one"))

@@ -32,7 +32,7 @@ async def test_two_that_start_at_once_agree_on_one() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         both = [await they.add(name) for name in "ab"]
         await until(lambda: sum(each.leads for each in both) == 1)
-        await until(lambda: sum(each.made.proxy.relays for each in both) == 1)
+        await until(lambda: sum(each.made.proxy.is_relaying for each in both) == 1)
         for each in both:
             assert (await each.made.ask(post("/completion"))).status == 200
 
@@ -145,7 +145,7 @@ async def test_while_the_api_is_away_the_leader_goes_on_and_nobody_takes_over() 
         leader = await they.add_leader("a")
         standby = await they.add_standby("b")
         they.cluster.refuse = lambda *_: Unreachable(0, "Unreachable", "no route")
-        leader.made.proxy.sure_until = 0  # its process stood still for a while
+        leader.made.proxy.lease_valid_until = 0  # its process stood still for a while
 
         for member in (leader, standby):
             assert (await member.made.ask(post("/completion"))).status == 200
@@ -156,7 +156,7 @@ async def test_a_leader_whose_process_stood_still_hands_out_nothing_before_it_ha
     async with FakeLlama(1) as llama, family(llama) as they:
         leader = await they.add_leader("a")
         leader.running.cancel()  # what would look
-        leader.made.proxy.sure_until = 0
+        leader.made.proxy.lease_valid_until = 0
         client = await leader.made.start(post("/completion"))
         assert leader.made.dispatcher.queued == 1
         standby = await they.add("b")
@@ -221,5 +221,5 @@ async def test_nor_when_it_has_been_sent_to_and_fro_between_balancers() -> None:
 
         asked = await standby.made.start(get("/props", "X-Slotkeeper-Relayed: 3"))
         standby.running.cancel()
-        standby.made.proxy.lead()
+        standby.made.proxy.become_leader()
         assert json.loads((await asked.response()).body)["model_alias"] == "tiny"

@@ -11,7 +11,7 @@ import pytest
 from election_harness import PLACE, QUICK, Family, _wall, family
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, get, post
-from slotkeeper.balancer.election.lease import Held, Peer, manifest
+from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.kube.cluster import Unreachable
 from slotkeeper.kube.kinds import LEASES
 from slotkeeper.scheduling import QueueLimits
@@ -84,16 +84,16 @@ async def test_so_is_one_whose_client_got_signs_of_life_before_it_was_relayed() 
         standby = await they.add("b")
         standby.running.cancel()
         proxy = standby.made.proxy
-        proxy.stand_by(None)
-        proxy.heartbeats.seconds = 0.01
+        proxy.become_standby(None)
+        proxy.keepalive.seconds = 0.01
         client = await standby.made.start(post("/completion", b'{"stream":true}'))
         await client.reader.readuntil(b": waiting, position 1\n\n")
         async with ghost(they) as gone:
-            proxy.stand_by(gone.at)
+            proxy.become_standby(gone.at)
             await until(lambda: gone.got == 1)
-            proxy.stand_by(None)
-            proxy.lost(gone.at)
-            proxy.lead()
+            proxy.become_standby(None)
+            proxy.peer_lost(gone.at)
+            proxy.become_leader()
             (await llama.called(1))[0].go.set()
             await client.reader.readuntil(b"data: last\n\n")
 
@@ -123,7 +123,7 @@ async def test_a_standby_has_no_bounds_of_its_own() -> None:
 async def test_a_lease_deleted_while_it_is_handed_over_stays_with_the_one_that_had_it() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         leader = await they.add_leader("a")
-        leader.succession.asked("of one that never comes")
+        leader.succession.on_peer_probe("of one that never comes")
         leader.succession.end()
         await until(lambda: they.cluster.holder == "")
         they.cluster.remove(LEASES, *PLACE)
@@ -140,9 +140,9 @@ async def test_a_lease_made_anew_is_not_taken_from_the_one_that_leads(times: int
         # The second starts first, so that it is told first.
         standby = await they.add_leader("b")
         leader = await they.add("a")
-        await until(lambda: leader.made.proxy.relays)
+        await until(lambda: leader.made.proxy.is_relaying)
         standby.succession.end()
-        await until(lambda: leader.leads and standby.made.proxy.relays)
+        await until(lambda: leader.leads and standby.made.proxy.is_relaying)
         standby.succession._ending = False
         for _ in range(times + 1):
             they.cluster.remove(LEASES, *PLACE)
@@ -161,7 +161,7 @@ async def test_a_lease_given_back_though_its_answer_was_lost_is_not_led_by_two()
         await llama.called(1)
         they.cluster.lost_answers = 1
         leader.succession.end()
-        await until(lambda: standby.leads and leader.made.proxy.relays)
+        await until(lambda: standby.leads and leader.made.proxy.is_relaying)
 
         for number, client in enumerate(clients):
             (await llama.called(number + 1))[number].go.set()
@@ -223,13 +223,13 @@ async def test_one_that_ends_while_the_api_is_away_serves_the_others_until_it_is
         standby = await they.add_standby("b")
         they.cluster.refuse = lambda *_: Unreachable(0, "Unreachable", "no route")
         leader.succession.end()
-        handed_over = asyncio.ensure_future(leader.succession.handed_over(10))
+        handed_over = asyncio.ensure_future(leader.succession.wait_handover(10))
         for _ in range(20):
             assert (await standby.made.ask(post("/completion"))).status == 200
         assert (leader.leads, handed_over.done()) == (True, False)
 
         they.cluster.refuse = lambda *_: None
-        leader.succession._give_back_at = 0
+        leader.succession._release_at = 0
         await handed_over
         await until(lambda: standby.leads)
         assert (await standby.made.ask(post("/completion"))).status == 200
@@ -239,23 +239,23 @@ async def test_one_that_ends_alone_or_waits_too_long_does_not_wait_for_a_success
     async with FakeLlama(1) as llama, family(llama) as they:
         leader = await they.add_leader("a")
         leader.succession.end()
-        await leader.succession.handed_over(10)
+        await leader.succession.wait_handover(10)
         assert leader.leads
 
         they.cluster.refuse = lambda *_: Unreachable(0, "Unreachable", "no route")
-        leader.succession.asked("b")
-        await leader.succession.handed_over(0.01)
+        leader.succession.on_peer_probe("b")
+        await leader.succession.wait_handover(0.01)
         assert leader.leads
 
 
 async def test_a_leader_that_is_asked_no_more_looks_at_the_lease() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         leader = await they.add_leader("a")
-        leader.succession.asked("c")
+        leader.succession.on_peer_probe("c")
         they.cluster.deaf = True
         held = they.cluster.objects[(LEASES, *PLACE)]
         other = Peer("c", "127.0.0.1:1", "127.0.0.1:1")
-        they.cluster.put(manifest(*PLACE, other, Held.read(held), _wall()))
+        they.cluster.put(manifest(*PLACE, other, LeaseRecord.read(held), _wall()))
         await until(lambda: not leader.leads)
 
 
@@ -270,7 +270,7 @@ async def test_one_that_stood_still_while_it_took_the_lease_looks_again_before_i
             lease["spec"] = {"holderIdentity": "c", "leaseTransitions": 9}
 
         they.cluster.edit(LEASES, *PLACE, change)
-        await until(lambda: standby.succession.held and standby.succession.held.transitions == 9)
+        await until(lambda: standby.succession.lease and standby.succession.lease.transitions == 9)
         assert standby.made.metric("takeovers_total") == 0
 
 
@@ -322,8 +322,8 @@ async def test_what_was_not_sent_yet_when_another_took_over_waits_for_that_one()
             while not proxy.active:  # noqa: ASYNC110 (until would look too late)
                 await asyncio.sleep(0)
             assert [each._connection for each in proxy.active] == [None]
-            proxy.stand_by(None)
+            proxy.become_standby(None)
             await until(lambda: proxy.dispatcher.queued == 1)
             assert (llama.calls, proxy.dispatcher.busy_slots) == ([], 0)
-            proxy.lead()
+            proxy.become_leader()
             assert (await client.response()).status == 200

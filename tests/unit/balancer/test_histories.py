@@ -121,7 +121,7 @@ class Play:
     def tell(self, changed: dict[str, bool]) -> None:
         wanted = {llama.name: True for llama in self.llamas} | changed
         for member in self.they.members.values():
-            member.made.proxy.change(wanted)
+            member.made.proxy.set_replicas(wanted)
 
 
 @asynccontextmanager

@@ -149,7 +149,7 @@ async def test_without_the_option_nobody_gets_any() -> None:
         await made.start(post("/completion")),
         await made.start(post("/completion", STREAM)) as client,
     ):
-        assert made.proxy.heartbeats._timer is None
+        assert made.proxy.keepalive._timer is None
         for number in range(2):
             (await llama.called(number + 1))[number].go.set()
         assert (await client.response()).headers["server"] == "llama.cpp"
@@ -162,11 +162,11 @@ async def test_a_slot_in_time_leaves_the_answer_untouched() -> None:
         await made.start(post("/completion")),
         await made.start(post("/completion", STREAM)) as client,
     ):
-        assert made.proxy.heartbeats._timer
+        assert made.proxy.keepalive._timer
         for number in range(2):
             (await llama.called(number + 1))[number].go.set()
         assert (await client.response()).headers["server"] == "llama.cpp"
-        assert not made.proxy.heartbeats._due
+        assert not made.proxy.keepalive._due
 
 
 async def test_a_large_body_is_looked_at_too() -> None:
@@ -183,10 +183,10 @@ async def test_who_gets_a_slot_while_its_large_body_is_looked_at_gets_no_comment
         await made.start(post("/completion")),
         await made.start(post("/completion", body)) as client,
     ):
-        await until(lambda: made.proxy.heartbeats._looked_at)
+        await until(lambda: made.proxy.keepalive._inspecting)
         made.dispatcher.replicas[llama.name].slots = 2
-        made.proxy.pump()
-        assert not made.proxy.heartbeats._looked_at
+        made.proxy.dispatch()
+        assert not made.proxy.keepalive._inspecting
         for call in await llama.called(2):
             call.go.set()
         assert (await client.response()).headers["server"] == "llama.cpp"
@@ -380,7 +380,7 @@ async def test_who_leaves_between_comments_leaves_the_queue(leave: str) -> None:
         else:
             client.reset()
         await until(lambda: made.dispatcher.queued == 0)
-        assert not made.proxy.heartbeats._due
+        assert not made.proxy.keepalive._due
         llama.calls[0].go.set()
         await made.at_rest()
 
@@ -421,7 +421,7 @@ async def test_many_that_wait_share_one_timer() -> None:
         for client in clients:
             await client.reader.readuntil(b"\r\n\r\n")
             await comments(client, 2)
-        due = made.proxy.heartbeats._due
+        due = made.proxy.keepalive._due
         assert len(due) == 30
         assert list(due.values()) == sorted(due.values())
 
@@ -446,13 +446,13 @@ async def test_who_waits_for_a_balancer_that_leads_gets_the_rest_from_it() -> No
         balancer(heartbeat_seconds=BEAT) as standing_by,
         await leading.start(post("/completion")),
     ):
-        standing_by.proxy.stand_by(None)
+        standing_by.proxy.become_standby(None)
         async with await standing_by.start(post("/completion", STREAM)) as client:
             await client.reader.readuntil(b"\r\n\r\n")
             await comments(client, 2)
-            standing_by.proxy.stand_by(f"127.0.0.1:{leading.port}")
+            standing_by.proxy.become_standby(f"127.0.0.1:{leading.port}")
             await until(lambda: leading.dispatcher.queued == 1)
-            assert not standing_by.proxy.heartbeats._due
+            assert not standing_by.proxy.keepalive._due
             await comments(client, 3)
             assert await served(llama, client) == WELL
         await standing_by.at_rest()
@@ -485,12 +485,12 @@ async def test_who_does_not_read_is_sent_no_more_comments() -> None:
         (forward,) = (each for each in made.proxy.active if each.early)
         connection = forward.exchange._connection
         connection.pause_writing()
-        sent = forward.early.beats if forward.early else 0
+        sent = forward.early.keepalives_sent if forward.early else 0
         async with await made.start(post("/completion", STREAM)) as other:
             await other.reader.readuntil(b"\r\n\r\n")
             await comments(other, 3)
         assert forward.early
-        assert forward.early.beats == sent
+        assert forward.early.keepalives_sent == sent
         connection.resume_writing()
-        await until(lambda: forward.early and forward.early.beats > sent)
+        await until(lambda: forward.early and forward.early.keepalives_sent > sent)
         assert await served(llama, client) == WELL

@@ -7,7 +7,7 @@ from balancer_harness import Balancer, balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, get, post
 from slotkeeper.edge.routes import Route, route
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 
 
 async def page(made: Balancer, path: str) -> Any:
@@ -27,7 +27,7 @@ async def test_health_is_llama_servers_own() -> None:
         assert json.loads(loading.body)["error"]["message"] == "Loading model"
 
         async with await made.start(post("/completion")) as client:
-            made.proxy.replicas.change({llama.name: True})
+            made.proxy.replicas.set_targets({llama.name: True})
             await client.response()
         assert await page(made, "/health") == {"status": "ok"}
 
@@ -121,8 +121,8 @@ async def test_administration_and_unknown_routes_reach_no_replica(
     ],
 )
 def test_inference_is_passed_on(path: str) -> None:
-    assert route(b"POST", path.encode()) in {Route.DECODE, Route.LIGHT}
-    with pytest.raises(Refusal):
+    assert route(b"POST", path.encode()) in {Route.INFERENCE, Route.PASSTHROUGH}
+    with pytest.raises(HttpError):
         route(b"PUT", path.encode())
 
 

@@ -10,7 +10,7 @@ from fake_llama import FakeLlama
 from raw_http import post
 from slotkeeper.wire.limits import Limits
 
-QUICK = Limits(linger=0.05, head=0.05, body=0.05)
+QUICK = Limits(lingering_close=0.05, head_timeout=0.05, body_timeout=0.05)
 
 
 def statuses(data: bytes) -> list[int]:

@@ -72,7 +72,7 @@ async def test_requests_are_counted_by_replica_while_it_is_there() -> None:
         name = {"replica": first.name}
         assert made.metric("replica_requests_total", **name) == len(first.calls) == 2
 
-        made.proxy.replicas.change({second.name: True})
+        made.proxy.replicas.set_targets({second.name: True})
         await until(lambda: first.name not in made.dispatcher.replicas)
         assert first.name.encode() not in made.proxy.metrics.text()
         assert first.name not in made.proxy.metrics.replica_requests

@@ -14,8 +14,8 @@ from raw_http import get, post
 from wait_until import until
 
 ASK = post("/completion")
-LONG = replace(QUICK, first_aside=30, last_aside=30)
-STALL = replace(QUICK, answer=0.03, stall=0.02, stall_look=0.002)
+LONG = replace(QUICK, first_ejection=30, last_ejection=30)
+STALL = replace(QUICK, response=0.03, stall=0.02, stall_check=0.002)
 
 
 class Odd(FakeLlama):
@@ -133,7 +133,7 @@ async def test_one_that_stalls_is_set_aside_until_its_health_answers_and_nothing
     ):
         slow.says["/health"] = never
         await until(lambda: aside(made, "stalled") == 1)
-        made.proxy.replicas.change({slow.name: True, good.name: True})
+        made.proxy.replicas.set_targets({slow.name: True, good.name: True})
         await until(lambda: made.dispatcher.has_replica)
         assert (await made.ask(ASK)).status == 200
         assert (len(slow.calls), len(good.calls)) == (1, 1)
@@ -148,7 +148,7 @@ async def test_one_that_stalls_is_set_aside_until_its_health_answers_and_nothing
 async def test_one_that_says_nothing_and_is_well_is_busy() -> None:
     async with (
         Odd(1, when_told) as slow,
-        balancer(slow, patience=replace(STALL, answer=5)) as made,
+        balancer(slow, patience=replace(STALL, response=5)) as made,
         await made.start(ASK) as client,
     ):
         asked = slow.asked
@@ -169,7 +169,7 @@ async def test_one_that_has_nothing_to_say_is_not_asked() -> None:
 
 
 async def test_one_that_is_well_is_asked_again_only_after_another_silence() -> None:
-    patience = replace(STALL, stall=0.05, answer=5)
+    patience = replace(STALL, stall=0.05, response=5)
     async with Odd(1, never) as slow, balancer(slow, patience=patience) as made:
         asked = slow.asked
         async with await made.start(ASK):
@@ -185,7 +185,7 @@ async def test_one_that_goes_on_while_it_is_asked_is_not_set_aside() -> None:
         await call.event("late")
         await never(call)
 
-    patience = replace(STALL, answer=0.3)
+    patience = replace(STALL, response=0.3)
     async with (
         Odd(1, go_on_once) as slow,
         balancer(slow, patience=patience) as made,
@@ -203,28 +203,28 @@ async def test_one_that_goes_on_while_it_is_asked_is_not_set_aside() -> None:
 
 async def test_one_that_answers_others_is_not_silent() -> None:
     # Looked at by hand.
-    patience = replace(QUICK, stall=0.001, stall_look=3600)
+    patience = replace(QUICK, stall=0.001, stall_check=3600)
     async with (
         Odd(2, never) as llama,
         balancer(llama, patience=patience) as made,
         await made.start(ASK),
     ):
-        made.proxy.stalls._look()
+        made.proxy.stall_monitor._check()
         await asyncio.sleep(0.002)
         llama.script = answer_at_once
         await made.ask(ASK)
-        made.proxy.stalls._look()
-        assert not made.proxy.stalls._asked
+        made.proxy.stall_monitor._check()
+        assert not made.proxy.stall_monitor._probes
 
         await asyncio.sleep(0.002)
-        made.proxy.stalls._look()
-        assert made.proxy.stalls._asked
+        made.proxy.stall_monitor._check()
+        assert made.proxy.stall_monitor._probes
 
 
 async def test_one_that_leaves_is_not_asked() -> None:
     async with Odd(1, never) as llama, balancer(llama, patience=STALL) as made:
         async with await made.start(ASK):
-            made.proxy.replicas.change({llama.name: False})
+            made.proxy.replicas.set_targets({llama.name: False})
             asked = llama.asked
             await asyncio.sleep(0.06)
 
@@ -262,7 +262,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_a_slot_is_not_free_by_a_lie(lie: Script) -> None:
-    patience = replace(QUICK, answer=0.02)
+    patience = replace(QUICK, response=0.02)
     async with Odd(1, when_told) as liar, Odd(1) as good, balancer(liar, patience=patience) as made:
         liar.lets_go.clear()
         liar.says["/slots"] = lie
@@ -272,7 +272,7 @@ async def test_a_slot_is_not_free_by_a_lie(lie: Script) -> None:
         await until(lambda: liar.looks > 3)
         assert made.dispatcher.busy_slots == 1
 
-        made.proxy.replicas.change({liar.name: True, good.name: True})
+        made.proxy.replicas.set_targets({liar.name: True, good.name: True})
         await until(lambda: made.dispatcher.total_slots == 2)
         for _ in range(3):
             assert (await made.ask(ASK)).status == 200
@@ -282,7 +282,7 @@ async def test_a_slot_is_not_free_by_a_lie(lie: Script) -> None:
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_a_slot_comes_back_in_the_end_whatever_is_said(lie: Script) -> None:
-    patience = replace(QUICK, answer=0.02, give_back=0.05)
+    patience = replace(QUICK, response=0.02, slot_release=0.05)
     async with Odd(1, when_told) as liar, balancer(liar, patience=patience) as made:
         liar.says["/slots"] = lie
         client = await made.start(ASK)
@@ -344,10 +344,10 @@ async def test_a_context_that_is_none_is_not_said_on(context: object) -> None:
 
 @pytest.mark.parametrize("lie", [each for name, each in LIES.items() if "more" not in name])
 async def test_one_that_does_not_say_its_slots_does_not_join_and_others_go_on(lie: Script) -> None:
-    patience = replace(QUICK, answer=0.02)
+    patience = replace(QUICK, response=0.02)
     async with Odd(2) as liar, Odd(1) as good, balancer(good, patience=patience) as made:
         liar.says["/slots"] = lie
-        made.proxy.replicas.change({liar.name: True, good.name: True})
+        made.proxy.replicas.set_targets({liar.name: True, good.name: True})
         await until(lambda: liar.looks > 2)
         assert (await made.ask(ASK)).status == 200
         assert made.dispatcher.total_slots == 1

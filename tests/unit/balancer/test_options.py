@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.balancer.access import Rules
+from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import parse
 from slotkeeper.scheduling import Affinity
 
@@ -40,13 +40,13 @@ def test_bounds_are_given_in_the_units_of_their_names() -> None:
 def test_there_is_room_for_the_whole_queue(waiting: str, held: int) -> None:
     options = parse([*PORTS, "--replica", "a:1", "--max-waiting-mib", waiting])
 
-    assert options.limits.max_held == held * 1024 * 1024
+    assert options.limits.max_buffered == held * 1024 * 1024
 
 
 def test_there_is_room_for_one_body_of_the_largest_size() -> None:
     options = parse([*PORTS, "--replica", "a:1", "--max-body-mib", "512"])
 
-    assert options.limits.max_held == 512 * 1024 * 1024
+    assert options.limits.max_buffered == 512 * 1024 * 1024
 
 
 def test_affinity_has_a_size_and_may_be_switched_off() -> None:
@@ -68,7 +68,7 @@ def test_priorities_are_off_until_they_are_bounded() -> None:
 def test_keys_and_routes_are_not_bounded_unless_told() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
-    assert (parse(replica).api_keys, parse(replica).rules) == (None, Rules())
+    assert (parse(replica).api_keys, parse(replica).rules) == (None, AccessRules())
     options = parse(
         [
             *(*replica, "--api-keys", "/keys", "--max-priority", "2"),
@@ -77,7 +77,7 @@ def test_keys_and_routes_are_not_bounded_unless_told() -> None:
         ]
     )
     assert options.api_keys == Path("/keys")
-    assert options.rules == Rules(
+    assert options.rules == AccessRules(
         2, {"a=b": 9, "crawler": 0}, frozenset((b"/v1/chat/completions", b"/infill"))
     )
 

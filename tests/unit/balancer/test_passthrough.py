@@ -146,4 +146,4 @@ async def test_an_error_of_the_replica_is_the_clients_to_see() -> None:
 
 
 def _behind(connections: object) -> bool:
-    return any(each.behind for each in connections)  # type: ignore[attr-defined]
+    return any(each.write_paused for each in connections)  # type: ignore[attr-defined]

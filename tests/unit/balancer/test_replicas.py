@@ -6,7 +6,7 @@ from typing_extensions import override
 from balancer_harness import QUICK, balancer
 from fake_llama import Call, FakeLlama, when_told
 from raw_http import post
-from slotkeeper.balancer.upstream.replicas import Patience
+from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from wait_until import until
 
 
@@ -24,7 +24,7 @@ async def test_a_replica_that_is_not_there_yet_joins_when_it_comes() -> None:
     async with FakeLlama(1) as llama:
         pass
     async with balancer() as made:
-        made.proxy.replicas.change({llama.name: True})
+        made.proxy.replicas.set_targets({llama.name: True})
         await asyncio.sleep(0.005)
         assert not made.dispatcher.has_replica
 
@@ -55,10 +55,10 @@ async def test_a_leaving_replica_ends_its_streams_and_gets_nothing_new() -> None
     async with FakeLlama(1, when_told) as old, FakeLlama(1) as new, balancer(old) as made:
         async with await made.start(post("/completion")) as client:
             await old.called(1)
-            made.proxy.replicas.change({old.name: False, new.name: True})
+            made.proxy.replicas.set_targets({old.name: False, new.name: True})
             await until(lambda: made.dispatcher.has_replica)
             assert (await made.ask(post("/completion"))).status == 200
-            made.proxy.replicas.change({new.name: True})
+            made.proxy.replicas.set_targets({new.name: True})
 
             old.calls[0].go.set()
             assert (await client.response()).body == b"data: first\n\ndata: last\n\n"
@@ -69,9 +69,9 @@ async def test_a_leaving_replica_ends_its_streams_and_gets_nothing_new() -> None
 
 async def test_a_replica_that_turns_ready_again_is_used_again() -> None:
     async with FakeLlama(1) as llama, balancer(llama) as made:
-        made.proxy.replicas.change({llama.name: False})
+        made.proxy.replicas.set_targets({llama.name: False})
         assert not made.dispatcher.has_replica
-        made.proxy.replicas.change({llama.name: True})
+        made.proxy.replicas.set_targets({llama.name: True})
 
         assert (await made.ask(post("/completion"))).status == 200
 
@@ -80,7 +80,7 @@ async def test_an_abandoned_request_on_a_leaving_replica_does_no_harm() -> None:
     async with FakeLlama(1, when_told) as llama, balancer(llama) as made:
         client = await made.start(post("/completion"))
         await llama.called(1)
-        made.proxy.replicas.change({})
+        made.proxy.replicas.set_targets({})
         client.reset()
 
         await made.at_rest()
@@ -101,11 +101,11 @@ async def test_a_replica_that_vanishes_with_an_abandoned_request_holds_no_slot()
 
 
 async def test_a_slot_that_is_never_let_go_of_is_given_back_in_the_end() -> None:
-    impatient = Patience(
+    impatient = ReplicaTimeouts(
         first_retry=QUICK.first_retry,
-        answer=QUICK.answer,
-        last_look=QUICK.last_look,
-        give_back=0.02,
+        response=QUICK.response,
+        last_poll=QUICK.last_poll,
+        slot_release=0.02,
     )
     async with FakeLlama(1, when_told) as llama, balancer(llama, patience=impatient) as made:
         llama.lets_go.clear()

@@ -6,9 +6,9 @@ import pytest
 from balancer_harness import balancer
 from fake_llama import FakeLlama
 from raw_http import get, post
-from slotkeeper.balancer.access import Rules
-from slotkeeper.edge.routes import KEEPS_PROMPT, PASSED_ON, Route, route
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.balancer.access import AccessRules
+from slotkeeper.edge.routes import PREFIX_CACHED, PROXIED, Route, route
+from slotkeeper.wire.errors import HttpError
 
 ADMINISTRATION = [
     ("POST", "/slots/0"),
@@ -81,7 +81,7 @@ async def test_administration_reaches_no_replica_however_it_is_spelled(
         assert (llama.calls, llama.looks) == ([], looks)
 
 
-@pytest.mark.parametrize("path", sorted(PASSED_ON))
+@pytest.mark.parametrize("path", sorted(PROXIED))
 async def test_inference_is_passed_on_only_as_it_is_spelled(path: bytes) -> None:
     name = path.decode()
     async with FakeLlama() as llama, balancer(llama) as made:
@@ -99,14 +99,14 @@ async def test_inference_is_passed_on_only_as_it_is_spelled(path: bytes) -> None
 @pytest.mark.parametrize(
     ("names", "way"),
     [
-        ("completion completions v1/completions chat/completions infill", Route.DECODE),
-        ("v1/chat/completions responses v1/responses v1/messages", Route.DECODE),
-        ("embedding embeddings v1/embeddings", Route.DECODE),
-        ("rerank reranking v1/rerank v1/reranking", Route.DECODE),
-        ("audio/transcriptions v1/audio/transcriptions", Route.DECODE),
-        ("tokenize detokenize apply-template v1/messages/count_tokens", Route.LIGHT),
-        ("chat/completions/input_tokens v1/chat/completions/input_tokens", Route.LIGHT),
-        ("responses/input_tokens v1/responses/input_tokens", Route.LIGHT),
+        ("completion completions v1/completions chat/completions infill", Route.INFERENCE),
+        ("v1/chat/completions responses v1/responses v1/messages", Route.INFERENCE),
+        ("embedding embeddings v1/embeddings", Route.INFERENCE),
+        ("rerank reranking v1/rerank v1/reranking", Route.INFERENCE),
+        ("audio/transcriptions v1/audio/transcriptions", Route.INFERENCE),
+        ("tokenize detokenize apply-template v1/messages/count_tokens", Route.PASSTHROUGH),
+        ("chat/completions/input_tokens v1/chat/completions/input_tokens", Route.PASSTHROUGH),
+        ("responses/input_tokens v1/responses/input_tokens", Route.PASSTHROUGH),
     ],
 )
 def test_every_inference_route_of_llama_server_is_known(names: str, way: Route) -> None:
@@ -121,13 +121,13 @@ def test_prompts_are_kept_where_text_is_decoded() -> None:
         b"/v1/responses",
         b"/v1/messages",
         b"/infill",
-    } <= KEEPS_PROMPT
+    } <= PREFIX_CACHED
     for path in (b"/v1/embeddings", b"/rerank", b"/v1/audio/transcriptions", b"/tokenize"):
-        assert path not in KEEPS_PROMPT
+        assert path not in PREFIX_CACHED
 
 
 async def test_routes_may_be_switched_off() -> None:
-    rules = Rules(routes=frozenset((b"/v1/chat/completions",)))
+    rules = AccessRules(allowed_paths=frozenset((b"/v1/chat/completions",)))
     async with FakeLlama() as llama, balancer(llama, rules=rules) as made:
         assert (await made.ask(post("/v1/chat/completions"))).status == 200
         for method in ("POST", "GET", "OPTIONS"):
@@ -143,7 +143,7 @@ async def test_routes_may_be_switched_off() -> None:
 
 
 def test_a_switched_off_route_is_no_other_method_either() -> None:
-    with pytest.raises(Refusal, match="switched off"):
+    with pytest.raises(HttpError, match="switched off"):
         route(b"GET", b"/infill", frozenset())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from election_harness import PLACE, Member, _wall, family
 from fake_llama import FakeLlama, when_told
 from raw_http import RawClient, Response, get, post
-from slotkeeper.balancer.election.lease import Held, Peer, manifest
+from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.kube.cluster import Unreachable
 from slotkeeper.kube.kinds import LEASES
 from wait_until import until
@@ -65,11 +65,11 @@ async def test_a_holder_that_does_not_lead_is_not_believed() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         first = await they.add_leader("a")
         standby = await they.add_standby("b")
-        held = Held.read(they.cluster.objects[(LEASES, *PLACE)])
+        held = LeaseRecord.read(they.cluster.objects[(LEASES, *PLACE)])
         itself = Peer("c", standby.succession.me.clients, standby.succession.me.metrics)
         first.running.cancel()
         they.cluster.put(manifest(*PLACE, itself, held, _wall()))
-        await until(lambda: standby.succession.held and standby.succession.held.holder == itself)
+        await until(lambda: standby.succession.lease and standby.succession.lease.holder == itself)
 
         assert (await asked(standby)).status == 503
 

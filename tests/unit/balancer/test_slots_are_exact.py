@@ -46,6 +46,6 @@ async def test_requests_wait_for_a_first_replica() -> None:
         balancer() as made,
         await made.start(post("/completion")) as client,
     ):
-        made.proxy.replicas.change({llama.name: True})
+        made.proxy.replicas.set_targets({llama.name: True})
 
         assert (await client.response()).status == 200

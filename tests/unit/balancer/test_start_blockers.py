@@ -26,7 +26,7 @@ async def demand(made: Balancer) -> Any:
 
 async def test_who_waits_is_told_the_reason_and_when_to_come_back() -> None:
     async with balancer(bounds=SOON) as made, await made.start(post("/completion")) as client:
-        made.proxy.hinder(NOT_FOUND)
+        made.proxy.set_blocked(NOT_FOUND)
 
         response = await client.response()
 
@@ -39,7 +39,7 @@ async def test_who_waits_is_told_the_reason_and_when_to_come_back() -> None:
 
 async def test_people_see_what_is_waited_for_in_vain() -> None:
     async with balancer() as made, await RawClient.connect(made.metrics_port) as people:
-        made.proxy.hinder(NO_GPU)
+        made.proxy.set_blocked(NO_GPU)
 
         shown = json.loads((await people.ask(get("/debug/queue"))).body)["obstacle"]
 
@@ -48,7 +48,7 @@ async def test_people_see_what_is_waited_for_in_vain() -> None:
 
 async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
     async with balancer(bounds=QueueLimits(max_wait_blocked=0)) as made:
-        made.proxy.hinder(NOT_FOUND)
+        made.proxy.set_blocked(NOT_FOUND)
 
         response = await made.ask(post("/completion"))
 
@@ -61,7 +61,7 @@ async def test_what_may_pass_is_waited_for_and_named_at_the_end() -> None:
         balancer(bounds=QueueLimits(max_wait_cold_start=0.05, max_wait_blocked=0)) as made,
         await made.start(post("/completion")) as client,
     ):
-        made.proxy.hinder(NO_GPU)
+        made.proxy.set_blocked(NO_GPU)
 
         response = await client.response()
 
@@ -76,16 +76,16 @@ async def test_what_is_mended_in_time_is_answered() -> None:
         balancer(bounds=LATER) as made,
         await made.start(post("/completion")) as client,
     ):
-        made.proxy.hinder(NOT_FOUND)
-        made.proxy.hinder(None)
-        made.proxy.change({llama.name: True})
+        made.proxy.set_blocked(NOT_FOUND)
+        made.proxy.set_blocked(None)
+        made.proxy.set_replicas({llama.name: True})
 
         assert (await client.response()).status == 200
 
 
 async def test_while_a_replica_serves_nothing_is_in_the_way() -> None:
     async with FakeLlama(1, answer_at_once) as llama, balancer(llama, bounds=SOON) as made:
-        made.proxy.hinder(NOT_FOUND)
+        made.proxy.set_blocked(NOT_FOUND)
 
         assert (await made.ask(post("/completion"))).status == 200
         assert made.dispatcher.obstacle is None
@@ -100,7 +100,7 @@ async def test_a_stream_that_waits_is_told_inside_of_it() -> None:
     ):
         await client.reader.readuntil(b": waiting, position 1")
         made.dispatcher.limits = SOON
-        made.proxy.hinder(NOT_FOUND)
+        made.proxy.set_blocked(NOT_FOUND)
 
         said = await client.reader.readuntil(b"}}")
 

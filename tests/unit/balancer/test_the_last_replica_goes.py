@@ -16,9 +16,9 @@ async def test_what_it_has_ends_and_what_comes_is_answered_by_the_next_one() -> 
         await made.start(post("/completion")) as before,
     ):
         [running] = await last.called(1)
-        made.proxy.change({last.name: False})
+        made.proxy.set_replicas({last.name: False})
         async with await made.start(post("/completion")) as after:
-            made.proxy.change({last.name: False, following.name: True})
+            made.proxy.set_replicas({last.name: False, following.name: True})
 
             assert (await after.response()).status == 200
         running.go.set()
@@ -33,15 +33,15 @@ async def test_one_that_it_no_longer_takes_is_answered_by_the_next_one() -> None
         # Gone already, before its endpoint says so.
         await last.stop()
         async with await made.start(post("/completion")) as client:
-            await until(lambda: made.proxy.waits)
-            made.proxy.change({following.name: True})
+            await until(lambda: made.proxy.has_queued)
+            made.proxy.set_replicas({following.name: True})
 
             assert (await client.response()).status == 200
 
 
 async def test_what_comes_is_demand_at_once_though_the_last_one_has_a_free_slot() -> None:
     async with FakeLlama(2, when_told) as last, balancer(last) as made:
-        made.proxy.change({last.name: False})
+        made.proxy.set_replicas({last.name: False})
         async with (
             await made.start(post("/completion")),
             await RawClient.connect(made.metrics_port) as onlooker,

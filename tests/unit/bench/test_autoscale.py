@@ -9,8 +9,8 @@ from slotkeeper.scaling.sample import Sample
 from slotkeeper.simulation.generate import GENERATORS, draw
 from slotkeeper.simulation.reference_policies import PEERS
 from slotkeeper.simulation.report import share_within
-from slotkeeper.simulation.simulate import Look, Replicas, Simulation
-from slotkeeper.simulation.trace import Call
+from slotkeeper.simulation.simulate import Observation, ReplicaModel, Simulation
+from slotkeeper.simulation.trace import TraceRequest
 
 
 def point(system: str, good: float, ratio: float) -> Point:
@@ -20,18 +20,30 @@ def point(system: str, good: float, ratio: float) -> Point:
 @pytest.mark.parametrize(
     ("calls", "seconds"),
     [
-        pytest.param([Call(10, 90)], 100, id="one is always there"),
-        pytest.param([Call(10, 90), Call(50, 10)], 100 + 10 + 5, id="a second loads before"),
-        pytest.param([Call(2, 98), Call(2, 10)], 100 + 10 + 2, id="not before the beginning"),
-        pytest.param([Call(0, 100), Call(50, 10), Call(62, 8)], 100 + 18 + 5 + 2, id="it stays"),
-        pytest.param([Call(0, 100), Call(50, 10), Call(80, 8)], 100 + 18 + 2 * 5, id="it goes"),
-        pytest.param([Call(0, 50), Call(50, 50)], 100, id="one after the other"),
+        pytest.param([TraceRequest(10, 90)], 100, id="one is always there"),
+        pytest.param(
+            [TraceRequest(10, 90), TraceRequest(50, 10)], 100 + 10 + 5, id="a second loads before"
+        ),
+        pytest.param(
+            [TraceRequest(2, 98), TraceRequest(2, 10)], 100 + 10 + 2, id="not before the beginning"
+        ),
+        pytest.param(
+            [TraceRequest(0, 100), TraceRequest(50, 10), TraceRequest(62, 8)],
+            100 + 18 + 5 + 2,
+            id="it stays",
+        ),
+        pytest.param(
+            [TraceRequest(0, 100), TraceRequest(50, 10), TraceRequest(80, 8)],
+            100 + 18 + 2 * 5,
+            id="it goes",
+        ),
+        pytest.param([TraceRequest(0, 50), TraceRequest(50, 50)], 100, id="one after the other"),
     ],
 )
 def test_an_oracle_pays_for_what_is_needed_and_for_loading(
-    calls: list[Call], seconds: float
+    calls: list[TraceRequest], seconds: float
 ) -> None:
-    assert oracle_seconds(calls, Replicas(slots=1, load_seconds=5)) == seconds
+    assert oracle_seconds(calls, ReplicaModel(slots=1, load_seconds=5)) == seconds
 
 
 POINTS = [
@@ -93,13 +105,13 @@ def test_who_knows_when_bursts_come_serves_them_at_once(load_seconds: float) -> 
         and setting.endswith(", else 2, down after 60 s")
     ]
 
-    outcome = Simulation(Replicas(4, load_seconds), make()).run(draw("burst", 2))
+    outcome = Simulation(ReplicaModel(4, load_seconds), make()).run(draw("burst", 2))
 
     assert share_within(outcome.waits, 1) > 0.99
 
 
 def test_who_never_scales_wants_what_it_wanted() -> None:
-    look = Look(Sample(0.0, 9, 9, 0.0, 18), 1, [4])
+    look = Observation(Sample(0.0, 9, 9, 0.0, 18), 1, [4])
 
     assert Fixed(3).wanted(look) == 3
 

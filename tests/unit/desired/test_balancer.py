@@ -7,10 +7,10 @@ import pytest
 
 from llamaservers import IMAGES, server
 from slotkeeper.api.balancer import ServedPath
-from slotkeeper.balancer.access import Rules
+from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.desired import balancer, replicas
-from slotkeeper.edge.routes import PASSED_ON
+from slotkeeper.edge.routes import PROXIED
 
 ALL = {
     "replicas": 3,
@@ -68,7 +68,7 @@ def test_the_balancer_understands_its_command_line_with_everything_said() -> Non
     assert (told.affinity.cached_prompts, told.affinity.max_affinity_wait) == (6, 1)
     own = {"web": 10, "-b.c_": 0}
     routes = frozenset((b"/v1/chat/completions", b"/infill"))
-    assert told.rules == Rules(4, own, routes)
+    assert told.rules == AccessRules(4, own, routes)
     assert told.api_keys == Path("/etc/slotkeeper/api-keys")
 
 
@@ -78,7 +78,7 @@ def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
     assert (told.bounds.max_queued, told.bounds.max_queued_bytes) == (1000, 128 * 1024**2)
     assert (told.bounds.max_wait, told.bounds.max_wait_cold_start) == (60, 570)
     assert told.limits.max_body == 32 * 1024**2
-    assert (told.rules, told.api_keys) == (Rules(0, {}, PASSED_ON), None)
+    assert (told.rules, told.api_keys) == (AccessRules(0, {}, PROXIED), None)
 
 
 def test_without_affinity_a_prompt_is_not_looked_at() -> None:
@@ -91,7 +91,7 @@ def test_without_affinity_a_prompt_is_not_looked_at() -> None:
 def test_the_paths_that_may_be_named_are_those_that_the_balancer_passes_on() -> None:
     (paths, *_) = get_args(ServedPath)
 
-    assert set(get_args(paths)) == {path.decode() for path in PASSED_ON}
+    assert set(get_args(paths)) == {path.decode() for path in PROXIED}
 
 
 def test_heartbeats_routes_and_keys_are_passed_on() -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from download_world import World
 from model_host import GGUF, SHA256, ModelHost, content, redirect, status
-from slotkeeper.download.download import Patience
+from slotkeeper.download.download import RetryPolicy
 from slotkeeper.download.errors import Reason
 
 NAME_A_TOKEN = "name a Secret with a token in spec.model.secretRef"
@@ -65,7 +65,7 @@ def test_starting_again_and_again_is_no_progress(host: ModelHost, world: World) 
     host.answers(content(etag=None, cut=99))
 
     assert world.fails(host.url).reason is Reason.TRUNCATED
-    assert len(host.asked) == Patience().tries
+    assert len(host.asked) == RetryPolicy().tries
 
 
 def test_a_server_that_is_not_there_is_asked_again(world: World) -> None:
@@ -73,7 +73,7 @@ def test_a_server_that_is_not_there_is_asked_again(world: World) -> None:
 
     assert error.reason is Reason.UNREACHABLE
     assert error.message.startswith("GET http://127.0.0.1:1/model.gguf got no answer: ")
-    assert len(world.waits) == Patience().tries - 1
+    assert len(world.waits) == RetryPolicy().tries - 1
 
 
 def test_a_redirect_is_followed_and_named_when_it_leads_nowhere(

@@ -6,8 +6,8 @@ import httpx
 from typing_extensions import override
 
 from model_host import ModelHost, content
-from slotkeeper.download.download import File, Outside, fetch
-from slotkeeper.download.lock import only_one
+from slotkeeper.download.download import Environment, File, download
+from slotkeeper.download.lock import file_lock
 
 
 class Waiting(logging.Handler):
@@ -27,8 +27,8 @@ def test_of_two_at_once_one_downloads_and_the_other_waits_and_reuses(
 ) -> None:
     host.answers(content())
     model = File(host.url, path)
-    outside = Outside(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
-    fetch(model, outside)
+    outside = Environment(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
+    download(model, outside)
     finished = {file: file.read_bytes() for file in (path, path.with_name("model.gguf.json"))}
     for file in finished:
         file.unlink()
@@ -36,8 +36,8 @@ def test_of_two_at_once_one_downloads_and_the_other_waits_and_reuses(
     log, waiting = logging.getLogger("slotkeeper.download.lock"), Waiting()
     log.setLevel(logging.INFO)
     log.addHandler(waiting)
-    other = Thread(target=fetch, args=(model, outside))
-    with only_one(path.with_name("model.gguf.lock")):
+    other = Thread(target=download, args=(model, outside))
+    with file_lock(path.with_name("model.gguf.lock")):
         other.start()
         assert waiting.seen.wait(10)
         for file, written in finished.items():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.download.download import Patience
+from slotkeeper.download.download import RetryPolicy
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from slotkeeper.download.download import Patience
     ],
 )
 def test_the_wait_before_the_next_try(failures: int, chance: float, seconds: float) -> None:
-    assert Patience().wait(failures, chance) == seconds
+    assert RetryPolicy().wait(failures, chance) == seconds
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
 def test_no_wait_is_long_or_none_at_all(failures: int, chance: float) -> None:
-    assert 0.5 <= Patience().wait(failures, chance) <= 30
+    assert 0.5 <= RetryPolicy().wait(failures, chance) <= 30

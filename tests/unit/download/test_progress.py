@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.download.partial_file import Part
+from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 
 
@@ -12,7 +12,7 @@ def test_a_line_comes_every_ten_seconds_with_bytes_total_and_speed(
 ) -> None:
     caplog.set_level(logging.INFO)
     now = 100.0
-    with Part(tmp_path / "model.part", "source") as part:
+    with PartialFile(tmp_path / "model.part", "source") as part:
         progress = Progress(lambda: now)
         part.restart(validator=None, total=50_000_000)
         progress.begins(part)
@@ -32,7 +32,7 @@ def test_a_total_that_nobody_knows_is_not_made_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with Part(tmp_path / "model.part", "source") as part:
+    with PartialFile(tmp_path / "model.part", "source") as part:
         part.restart(validator=None, total=None)
         part.append(b"GGUF")
         Progress(lambda: 0.0).begins(part)

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from gguf import GGUFWriter, LlamaFileType
 
-from slotkeeper.download.errors import FetchError, Reason
-from slotkeeper.download.records import Receipt
-from slotkeeper.download.report import failure, success, tell
+from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.records import FileRecord
+from slotkeeper.download.report import failure, success, write_termination_message
 
-RECEIPT = Receipt("https://a/m.gguf", "source", "ab" * 32, 1234, 0)
+RECEIPT = FileRecord("https://a/m.gguf", "source", "ab" * 32, 1234, 0)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
     writer.write_kv_data_to_file()
     writer.close()
 
-    tell(log, success(RECEIPT, path))
+    write_termination_message(log, success(RECEIPT, path))
 
     assert json.loads(log.read_text()) == {
         "bytes": 1234,
@@ -41,14 +41,16 @@ def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
 
 
 def test_a_file_that_says_nothing_is_told_without(tmp_path: Path, log: Path) -> None:
-    tell(log, success(RECEIPT, tmp_path / "gone.gguf"))
+    write_termination_message(log, success(RECEIPT, tmp_path / "gone.gguf"))
 
     assert json.loads(log.read_text()) == {"bytes": 1234, "sha256": "ab" * 32}
 
 
 @pytest.mark.parametrize("letter", ["a", "é", '"', "\U0001f999"])
 def test_a_message_of_any_length_fits_what_the_kubelet_takes(log: Path, letter: str) -> None:
-    tell(log, failure(FetchError(Reason.NOT_FOUND, f"GET https://a/{letter * 5000} answered 404")))
+    write_termination_message(
+        log, failure(DownloadError(Reason.NOT_FOUND, f"GET https://a/{letter * 5000} answered 404"))
+    )
 
     text = log.read_text()
     assert len(text.encode()) <= 4096

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from model_host import GGUF, OTHER, SHA256, ModelHost, Reply, content, status
-from slotkeeper.download.download import File, Outside, fetch_all
-from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.download import Environment, File, download_all
+from slotkeeper.download.errors import DownloadError, Reason
 from slotkeeper.download.main import main
 
 
 @pytest.fixture
-def outside(client: httpx.Client) -> Outside:
-    return Outside(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
+def outside(client: httpx.Client) -> Environment:
+    return Environment(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
 
 
 def files(host: ModelHost, folder: Path) -> list[File]:
@@ -26,10 +26,10 @@ def files(host: ModelHost, folder: Path) -> list[File]:
     ]
 
 
-def test_all_files_are_put_in_place(host: ModelHost, outside: Outside, tmp_path: Path) -> None:
+def test_all_files_are_put_in_place(host: ModelHost, outside: Environment, tmp_path: Path) -> None:
     host.answers(content(), content(OTHER), content(GGUF[:999]))
 
-    receipts = fetch_all(files(host, tmp_path), outside)
+    receipts = download_all(files(host, tmp_path), outside)
 
     assert [receipt.size for receipt in receipts] == [len(GGUF), len(OTHER), 999]
     assert (tmp_path / "mmproj.gguf").read_bytes() == OTHER
@@ -45,39 +45,39 @@ def test_all_files_are_put_in_place(host: ModelHost, outside: Outside, tmp_path:
     ],
 )
 def test_a_failure_says_of_which_file_it_is(
-    host: ModelHost, outside: Outside, tmp_path: Path, answers: list[Reply], of: str
+    host: ModelHost, outside: Environment, tmp_path: Path, answers: list[Reply], of: str
 ) -> None:
     host.answers(*answers)
 
-    with pytest.raises(FetchError) as caught:
-        fetch_all(files(host, tmp_path), outside)
+    with pytest.raises(DownloadError) as caught:
+        download_all(files(host, tmp_path), outside)
 
     assert caught.value.reason is Reason.NOT_FOUND
     assert caught.value.message == f"{of}GET {host.url} answered 404 Not Found"
 
 
 def test_what_is_in_place_is_not_fetched_again_when_another_file_failed(
-    host: ModelHost, outside: Outside, tmp_path: Path
+    host: ModelHost, outside: Environment, tmp_path: Path
 ) -> None:
     host.answers(content(), status(404))
-    with pytest.raises(FetchError):
-        fetch_all(files(host, tmp_path), outside)
+    with pytest.raises(DownloadError):
+        download_all(files(host, tmp_path), outside)
 
     host.answers(content())
-    fetch_all(files(host, tmp_path), outside)
+    download_all(files(host, tmp_path), outside)
 
     assert len(host.asked) == 2
 
 
 def test_two_pods_that_share_a_cache_download_each_file_once(
-    host: ModelHost, outside: Outside, tmp_path: Path
+    host: ModelHost, outside: Environment, tmp_path: Path
 ) -> None:
     host.answers(content())
     ready = Barrier(2)
 
     def pod() -> None:
         ready.wait(10)
-        fetch_all(files(host, tmp_path), outside)
+        download_all(files(host, tmp_path), outside)
 
     pods = [Thread(target=pod), Thread(target=pod)]
     for thread in pods:

@@ -7,7 +7,7 @@ import pytest
 
 from download_world import World
 from model_host import ModelHost, content, model_host, redirect, status
-from slotkeeper.download.errors import FetchError, Reason
+from slotkeeper.download.errors import DownloadError, Reason
 from slotkeeper.download.main import main
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
@@ -55,7 +55,7 @@ def test_white_space_around_a_token_is_no_part_of_it(file: Path, text: str) -> N
 def test_what_no_header_can_hold_is_refused_and_not_quoted(file: Path, text: str) -> None:
     file.write_text(text)
 
-    with pytest.raises(FetchError, match=r"model\.secretRef\) is no token") as caught:
+    with pytest.raises(DownloadError, match=r"model\.secretRef\) is no token") as caught:
         read_token(file)
 
     assert caught.value.reason is Reason.TOKEN

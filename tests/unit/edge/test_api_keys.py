@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.edge.api_keys import KeyFolder, Keys
+from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 
 
-def keys_in(folder: Path) -> Keys:
-    keys = Keys(b"salt")
-    KeyFolder(folder, keys).load()
+def keys_in(folder: Path) -> ApiKeys:
+    keys = ApiKeys(b"salt")
+    ApiKeyFolder(folder, keys).load()
     return keys
 
 
@@ -32,8 +32,10 @@ def test_a_key_has_the_name_of_its_file(tmp_path: Path) -> None:
     keys = keys_in(tmp_path)
 
     assert len(keys) == 2
-    assert [keys.name(secret) for secret in (b"one", b"two")] == ["ann", "bob"]
-    assert [keys.name(secret) for secret in (b"", b"on", b"one\n", b"ann", b"ONE")] == [None] * 5
+    assert [keys.owner_of(secret) for secret in (b"one", b"two")] == ["ann", "bob"]
+    assert [keys.owner_of(secret) for secret in (b"", b"on", b"one\n", b"ann", b"ONE")] == [
+        None
+    ] * 5
 
 
 def test_what_is_no_key_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -43,7 +45,7 @@ def test_what_is_no_key_is_passed_over(tmp_path: Path, caplog: pytest.LogCapture
     keys = keys_in(tmp_path)
 
     assert len(keys) == 1
-    assert [keys.name(secret) for secret in (b"", b"three", b"three\nfour", b"x" * 5000)] == [
+    assert [keys.owner_of(secret) for secret in (b"", b"three", b"three\nfour", b"x" * 5000)] == [
         None
     ] * 4
     assert sorted(each.getMessage().split()[0] for each in caplog.records) == ["long", "several"]
@@ -56,7 +58,7 @@ def test_a_key_that_names_share_is_the_first_names(
     mount(tmp_path, "1", bob="same", ann="same", zoe="other")
     keys = keys_in(tmp_path)
 
-    assert (keys.name(b"same"), len(keys)) == ("ann", 2)
+    assert (keys.owner_of(b"same"), len(keys)) == ("ann", 2)
     assert "ann and bob are the same" in caplog.text
     assert "same:" not in caplog.text.replace("the same: it", "")
 
@@ -66,21 +68,21 @@ async def test_a_change_is_seen_and_nothing_is_read_without_one(
 ) -> None:
     caplog.set_level(logging.INFO)
     mount(tmp_path, "1", ann="one", bob="two")
-    keys = Keys(b"salt")
-    folder = KeyFolder(tmp_path, keys)
+    keys = ApiKeys(b"salt")
+    folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
 
-    await folder.look()
+    await folder.check()
     assert len(caplog.records) == 1
     mount(tmp_path, "2", ann="new", zoe="three")
-    await folder.look()
-    assert [keys.name(secret) for secret in (b"one", b"two", b"new", b"three")] == [
+    await folder.check()
+    assert [keys.owner_of(secret) for secret in (b"one", b"two", b"new", b"three")] == [
         *(None, None),
         *("ann", "zoe"),
     ]
     (tmp_path / "plain").write_text("four")
-    await folder.look()
-    assert keys.name(b"four") == "plain"
+    await folder.check()
+    assert keys.owner_of(b"four") == "plain"
 
 
 async def test_a_folder_that_cannot_be_read_keeps_its_keys_and_is_told_of_once(
@@ -88,24 +90,24 @@ async def test_a_folder_that_cannot_be_read_keeps_its_keys_and_is_told_of_once(
 ) -> None:
     mounted, aside = tmp_path / "keys", tmp_path / "aside"
     mount(mounted, "1", ann="one")
-    keys = Keys(b"salt")
-    folder = KeyFolder(mounted, keys)
+    keys = ApiKeys(b"salt")
+    folder = ApiKeyFolder(mounted, keys)
     folder.load()
 
     mounted.rename(aside)
     for _ in "123":
-        await folder.look()
-    assert keys.name(b"one") == "ann"
+        await folder.check()
+    assert keys.owner_of(b"one") == "ann"
     assert [each.getMessage() for each in caplog.records] == [
         f"the API keys in {mounted} cannot be read: No such file or directory; the 1 known stay"
     ]
 
     aside.rename(mounted)
     (mounted / "bob").write_text("two")
-    await folder.look()
-    assert keys.name(b"two") == "bob"
+    await folder.check()
+    assert keys.owner_of(b"two") == "bob"
     mounted.rename(aside)
-    await folder.look()
+    await folder.check()
     assert len(caplog.records) == 2
 
 
@@ -113,14 +115,14 @@ async def test_a_file_that_cannot_be_read_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "ann").write_text("one")
-    keys = Keys(b"salt")
-    folder = KeyFolder(tmp_path, keys)
+    keys = ApiKeys(b"salt")
+    folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
 
     (tmp_path / "ann").unlink()
     (tmp_path / "bob").symlink_to("bob")
-    await folder.look()
-    assert keys.name(b"one") == "ann"
+    await folder.check()
+    assert keys.owner_of(b"one") == "ann"
     assert "cannot be read" in caplog.text
 
 
@@ -128,13 +130,13 @@ async def test_without_any_key_nobody_is_let_in(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mount(tmp_path, "1", ann="one")
-    keys = Keys(b"salt")
-    folder = KeyFolder(tmp_path, keys)
+    keys = ApiKeys(b"salt")
+    folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
 
     mount(tmp_path, "2")
-    await folder.look()
-    assert (len(keys), keys.name(b"one"), keys.name(b"")) == (0, None, None)
+    await folder.check()
+    assert (len(keys), keys.owner_of(b"one"), keys.owner_of(b"")) == (0, None, None)
     assert "all requests are refused" in caplog.text
 
 

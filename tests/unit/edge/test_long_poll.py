@@ -29,7 +29,7 @@ async def told(client: RawClient) -> Any:
 async def test_the_first_request_is_told_of_at_once() -> None:
     async with balancer() as made:
         onlooker = await asks(made, "?wait=30")
-        await until(lambda: len(made.admin._onlookers) == 1)
+        await until(lambda: len(made.admin._long_poll) == 1)
 
         async with await made.start(post("/completion")):
             assert (await told(onlooker))["waiting"] == 1
@@ -38,7 +38,7 @@ async def test_the_first_request_is_told_of_at_once() -> None:
 async def test_without_a_request_it_is_told_so_when_its_time_is_over() -> None:
     async with balancer() as made:
         assert (await told(await asks(made, "?wait=0.02")))["demand"] == 0
-        assert len(made.admin._onlookers) == 0
+        assert len(made.admin._long_poll) == 0
 
 
 @pytest.mark.parametrize("query", ["", "?wait=0", "?wait=-1", "?wait=nan", "?wait=long", "?wait="])
@@ -51,7 +51,7 @@ async def test_while_there_is_something_to_tell_nobody_is_held() -> None:
     async with FakeLlama(1, when_told) as llama, balancer() as made:
         async with await made.start(post("/completion")):
             assert (await told(await asks(made, "?wait=30")))["waiting"] == 1
-        made.proxy.change({llama.name: True})
+        made.proxy.set_replicas({llama.name: True})
         await until(lambda: made.dispatcher.has_replica)
         assert (await told(await asks(made, "?wait=30")))["replicas"] == 1
 
@@ -67,13 +67,13 @@ async def test_one_that_stands_by_tells_at_once() -> None:
 async def test_one_that_leaves_is_forgotten() -> None:
     async with balancer() as made:
         onlooker = await asks(made, "?own&wait=30")
-        await until(lambda: len(made.admin._onlookers) == 1)
+        await until(lambda: len(made.admin._long_poll) == 1)
 
         await onlooker.close()
 
-        await until(lambda: len(made.admin._onlookers) == 0)
+        await until(lambda: len(made.admin._long_poll) == 0)
         async with await made.start(post("/completion")):
-            assert made.proxy.waits
+            assert made.proxy.has_queued
 
 
 async def test_other_pages_hold_nobody() -> None:

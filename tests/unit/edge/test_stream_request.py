@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.edge.stream_request import SMALL, asks_for_stream, large_asks_for_stream
+from slotkeeper.edge.stream_request import SMALL, wants_stream, wants_stream_large
 
 ASKS = [
     b'{"stream":true}',
@@ -41,25 +41,25 @@ ASKS_NOT = [
 
 @pytest.mark.parametrize("body", ASKS)
 async def test_only_a_true_stream_at_the_top_asks_for_one(body: bytes) -> None:
-    assert asks_for_stream(body)
-    assert await large_asks_for_stream(body)
+    assert wants_stream(body)
+    assert await wants_stream_large(body)
 
 
 @pytest.mark.parametrize("body", ASKS_NOT)
 async def test_all_else_asks_for_none(body: bytes) -> None:
-    assert not asks_for_stream(body)
-    assert not await large_asks_for_stream(body)
+    assert not wants_stream(body)
+    assert not await wants_stream_large(body)
 
 
 @pytest.mark.parametrize(
     "body", [b'{"stream":true', b'{"stream":true,}', b'{"stream":true}}', b"\xff"]
 )
 def test_what_is_no_json_asks_for_none(body: bytes) -> None:
-    assert not asks_for_stream(body)
+    assert not wants_stream(body)
 
 
 def test_json_too_deep_for_a_parser_asks_for_none() -> None:
-    assert not asks_for_stream(b'{"stream":true,"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    assert not wants_stream(b'{"stream":true,"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
 KEYS = st.sampled_from(["stream", 'a"stream', "a"])
@@ -75,8 +75,8 @@ def test_both_ways_to_look_see_the_same(tree: dict[str, object], indent: int | N
     body = json.dumps(tree, indent=indent).encode()
 
     asks = tree.get("stream") is True
-    assert asks_for_stream(body) == asks
-    assert asyncio.run(large_asks_for_stream(body)) == asks
+    assert wants_stream(body) == asks
+    assert asyncio.run(wants_stream_large(body)) == asks
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_a_large_body_is_looked_at_while_all_else_goes_on(
             await asyncio.sleep(0)
 
     other = asyncio.ensure_future(go_on())
-    assert await large_asks_for_stream(body) is asks
+    assert await wants_stream_large(body) is asks
     other.cancel()
     assert turns >= len(body) / 100_000
 
@@ -112,4 +112,4 @@ async def test_a_large_body_is_looked_at_while_all_else_goes_on(
 async def test_a_body_of_very_many_pieces_is_not_worth_the_time() -> None:
     body = b'{"stream":true,"a":[' + b"[]," * 200_000 + b"[]]}"
 
-    assert not await large_asks_for_stream(body)
+    assert not await wants_stream_large(body)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.edge.usage import Ends, Tokens
+from slotkeeper.edge.usage import BodyEdges, Tokens
 
 CHAT, RESPONSES, MESSAGES = b"/v1/chat/completions", b"/v1/responses", b"/v1/messages"
 EMBEDDINGS = b"/v1/embeddings"
@@ -67,9 +67,9 @@ def response(text: str = "hello", **more: Any) -> dict[str, Any]:
 
 def said(path: bytes, pieces: Iterable[bytes]) -> Tokens | None:
     """As a request that is passed on keeps the pieces."""
-    ends = Ends()
+    ends = BodyEdges()
     for piece in pieces:
-        ends.keep(piece)
+        ends.append(piece)
     return ends.tokens(path)
 
 

@@ -25,9 +25,9 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.reconcile.decide.replicas import policy_of, wanted
-from slotkeeper.scaling.decide import Known, decide
+from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.history import Change
-from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
 RESTARTS_NOTHING = ("replicas", "suspend", "autoscaling", "balancer", "update")
 RESTARTS_ALL_THE_SAME = {"update", "update.drainSeconds"}
@@ -107,7 +107,7 @@ def test_what_a_schema_names_is_valid(field: Field) -> None:
 
 
 def replicas_of(server: LlamaServer) -> int:
-    return wanted(server, None, Known(), now=0, today=MONDAY).replicas
+    return wanted(server, None, ScalingInput(), now=0, today=MONDAY).replicas
 
 
 MONDAY = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
@@ -132,19 +132,19 @@ def decisions(server: LlamaServer) -> list[tuple[int, str]]:
     first = policy_of(server, MONDAY)
     if first is None:
         return []
-    known, current = Known(), first.spec.min_replicas
+    known, current = ScalingInput(), first.spec.min_replicas
     made = list[tuple[int, str]]()
     for look, (busy, mean, seconds) in enumerate(demand()):
-        now = look * LATCH_SECONDS
+        now = look * PEAK_WINDOW_SECONDS
         policy = policy_of(server, MONDAY + timedelta(seconds=now))
         assert policy
         sample = Sample(now, busy, 0, 0, busy, 4 * current, mean, seconds)
-        asked = policy.asked(sample)
-        history = known.history.noted(now, asked, keep=policy.keep_seconds)
-        known = Known(sample, history, known.changes)
+        asked = policy.required_replicas(sample)
+        history = known.history.record(now, asked, keep=policy.history_seconds)
+        known = ScalingInput(sample, history, known.changes)
         decision = decide(policy, known, current=current, now=now)
         change = Change(now, decision.replicas - current)
-        known = Known(sample, history, (*known.changes, change))
+        known = ScalingInput(sample, history, (*known.changes, change))
         current = decision.replicas
         made.append((current, decision.reason))
     return made

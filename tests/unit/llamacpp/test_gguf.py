@@ -11,9 +11,9 @@ from gguf import GGUFWriter, LlamaFileType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.llamacpp.gguf import QUANTISATIONS, Facts, facts
+from slotkeeper.llamacpp.gguf import QUANTISATIONS, GgufMetadata, read_metadata
 
-LLAMA = Facts(
+LLAMA = GgufMetadata(
     architecture="llama",
     context=8192,
     layers=32,
@@ -89,11 +89,13 @@ def test_a_real_file_is_described(written: Callable[..., bytes]) -> None:
         writer.add_token_types([1] * 50_000)
         writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
 
-    assert facts(written(tell)) == Facts("gemma3", 131072, 34, "Q8_0", "Gemma 3 4B", "4B")
+    assert read_metadata(written(tell)) == GgufMetadata(
+        "gemma3", 131072, 34, "Q8_0", "Gemma 3 4B", "4B"
+    )
 
 
 def test_what_a_real_file_does_not_say_is_not_known(written: Callable[..., bytes]) -> None:
-    assert facts(written(lambda _: None)) == Facts(architecture="gemma3")
+    assert read_metadata(written(lambda _: None)) == GgufMetadata(architecture="gemma3")
 
 
 def test_quantisations_are_called_as_llama_cpp_calls_them() -> None:
@@ -105,7 +107,7 @@ def test_quantisations_are_called_as_llama_cpp_calls_them() -> None:
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_both_versions_are_read(version: int) -> None:
-    assert facts(header(*PAIRS, version=version)) == LLAMA
+    assert read_metadata(header(*PAIRS, version=version)) == LLAMA
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_both_versions_are_read(version: int) -> None:
     ],
 )
 def test_what_is_no_header_says_nothing(head: bytes) -> None:
-    assert facts(head) == Facts()
+    assert read_metadata(head) == GgufMetadata()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_a_value_that_makes_no_sense_is_not_passed_on(
     pairs = list(PAIRS)
     pairs[replaced] = by
 
-    found = facts(header(*pairs))
+    found = read_metadata(header(*pairs))
 
     if "architecture" in changes:
         changes = changes | {"context": None, "layers": None}
@@ -169,7 +171,7 @@ def test_a_value_that_makes_no_sense_is_not_passed_on(
 
 @given(st.integers(0, len(WHOLE)))
 def test_a_header_that_breaks_off_is_known_so_far(size: int) -> None:
-    found = facts(WHOLE[:size])
+    found = read_metadata(WHOLE[:size])
 
     for value, whole in zip(astuple(found), astuple(LLAMA), strict=True):
         assert value in {None, whole}
@@ -177,13 +179,13 @@ def test_a_header_that_breaks_off_is_known_so_far(size: int) -> None:
 
 @given(st.binary(max_size=400), st.booleans())
 def test_no_bytes_make_it_fail(noise: bytes, framed: bool) -> None:
-    found = facts(b"GGUF" + struct.pack("<IQQ", 3, 0, 9) + noise if framed else noise)
+    found = read_metadata(b"GGUF" + struct.pack("<IQQ", 3, 0, 9) + noise if framed else noise)
 
-    assert isinstance(found, Facts)
+    assert isinstance(found, GgufMetadata)
 
 
 @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8))
 def test_no_damage_makes_it_fail(at: int, noise: bytes) -> None:
-    found = facts(WHOLE[:at] + noise + WHOLE[at + len(noise) :])
+    found = read_metadata(WHOLE[:at] + noise + WHOLE[at + len(noise) :])
 
-    assert isinstance(found, Facts)
+    assert isinstance(found, GgufMetadata)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.llamacpp.slots import NotSlots, Slot, parse_slots, processing
+from slotkeeper.llamacpp.slots import Slot, SlotsParseError, parse_slots, processing
 
 REAL = (
     b'[{"id":0,"n_ctx":1024,"speculative":false,"is_processing":false},'
@@ -51,7 +51,7 @@ def test_only_number_and_work_must_be_there() -> None:
     ],
 )
 def test_anything_else_is_no_slots(body: bytes) -> None:
-    with pytest.raises(NotSlots):
+    with pytest.raises(SlotsParseError):
         parse_slots(body)
 
 
@@ -59,6 +59,6 @@ def test_anything_else_is_no_slots(body: bytes) -> None:
 def test_no_json_makes_it_fail_otherwise(tree: object) -> None:
     try:
         slots = parse_slots(json.dumps(tree))
-    except NotSlots:
+    except SlotsParseError:
         return
     assert 0 <= processing(slots) <= len(slots)

@@ -17,7 +17,7 @@ from operator_harness import (
     stored,
 )
 from slotkeeper.api.blocker import ANNOTATION, Obstacle
-from slotkeeper.api.reasons import LASTING, LASTING_IN_A_LOOP, Sort, sort
+from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Severity, severity
 from slotkeeper.kube.cluster import ApiError, Conflict, Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LEASES, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.workqueue import TryAgainError
@@ -497,4 +497,4 @@ async def test_a_wake_that_failed_is_tried_anew_by_who_asks_later(
 
 
 def test_only_troubles_last() -> None:
-    assert {sort(reason) for reason in LASTING | LASTING_IN_A_LOOP} == {Sort.TROUBLE}
+    assert {severity(reason) for reason in PERMANENT | PERMANENT_WHEN_LOOPING} == {Severity.PROBLEM}

@@ -5,7 +5,7 @@ import pytest
 from operator_harness import KEY, Operator, numbers
 from scaling_samples import policy
 from slotkeeper.reconcile.demand.tracker import addresses
-from slotkeeper.scaling.decide import Known
+from slotkeeper.scaling.decide import ScalingInput
 from slotkeeper.scaling.history import Change, History
 
 BROKEN = [
@@ -23,9 +23,14 @@ async def test_a_look_is_a_sample(operator: Operator) -> None:
 
     await operator.demand.look()
 
-    sample = operator.demand.known(KEY).newest
+    sample = operator.demand.known(KEY).sample
     assert sample is not None
-    assert (sample.busy, sample.waiting, sample.oldest_wait, sample.peak) == (3, 5, 3.2, 8)
+    assert (sample.busy_slots, sample.queued, sample.oldest_queued_seconds, sample.peak_demand) == (
+        3,
+        5,
+        3.2,
+        8,
+    )
 
 
 async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_says(
@@ -41,7 +46,7 @@ async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_sa
 
     newest = operator.demand.newest(KEY)
     assert newest is not None
-    assert (newest.sample.total, newest.sample.busy, newest.sample.waiting) == (8, 4, 2)
+    assert (newest.sample.total_slots, newest.sample.busy_slots, newest.sample.queued) == (8, 4, 2)
 
 
 async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
@@ -50,9 +55,9 @@ async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
 
     await operator.demand.look()
 
-    sample = operator.demand.known(KEY).newest
+    sample = operator.demand.known(KEY).sample
     assert sample is not None
-    assert sample.busy == 1
+    assert sample.busy_slots == 1
 
 
 async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
@@ -63,7 +68,7 @@ async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
 
     await operator.demand.look()
 
-    assert operator.demand.known(KEY) == Known()
+    assert operator.demand.known(KEY) == ScalingInput()
 
 
 @pytest.mark.parametrize("said", BROKEN)
@@ -73,7 +78,7 @@ async def test_nonsense_is_a_gap(operator: Operator, said: object) -> None:
 
     await operator.demand.look()
 
-    assert operator.demand.known(KEY) == Known()
+    assert operator.demand.known(KEY) == ScalingInput()
 
 
 async def test_only_what_a_decision_looks_back_to_is_kept(operator: Operator) -> None:
@@ -85,7 +90,7 @@ async def test_only_what_a_decision_looks_back_to_is_kept(operator: Operator) ->
 
     history = operator.demand.known(KEY).history
     assert history.since == 500 - 300
-    assert len(history.spans) <= 302
+    assert len(history.intervals) <= 302
 
 
 async def test_what_was_asked_for_is_of_no_use_without_autoscaling(operator: Operator) -> None:
@@ -120,9 +125,9 @@ async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None
 
     await operator.demand.look()
 
-    sample = operator.demand.known(KEY).newest
+    sample = operator.demand.known(KEY).sample
     assert sample is not None
-    assert (sample.mean, sample.slot_seconds) == (0.4, None)
+    assert (sample.mean_demand, sample.mean_service_seconds) == (0.4, None)
 
 
 async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: Operator) -> None:
@@ -131,7 +136,7 @@ async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: 
 
     await operator.demand.look()
 
-    assert operator.demand.known(KEY).newest is not None
+    assert operator.demand.known(KEY).sample is not None
 
 
 async def test_an_old_reading_is_no_news(operator: Operator) -> None:

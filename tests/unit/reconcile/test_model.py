@@ -255,5 +255,5 @@ async def test_a_token_that_is_none_is_said(cluster: FakeCluster, operator: Oper
 
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_of_a_download_is_in_the_table_of_reasons(reason: Reason) -> None:
-    assert reasons.may_have("ModelReady", reason.value)
-    assert reasons.sort(reasons.Reason(reason.value)) is reasons.Sort.TROUBLE
+    assert reasons.is_allowed("ModelReady", reason.value)
+    assert reasons.severity(reasons.Reason(reason.value)) is reasons.Severity.PROBLEM

@@ -186,4 +186,4 @@ async def test_an_answer_from_before_the_process_stood_still_is_none(operator: O
     answers.set()
     await look
 
-    assert operator.demand.known(KEY).newest is None
+    assert operator.demand.known(KEY).sample is None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotkeeper.api.autoscaling import ScaleDown, ScaleUp
-from slotkeeper.scaling.behavior import highest, lowest
+from slotkeeper.scaling.behavior import scale_down_limit, scale_up_limit
 from slotkeeper.scaling.history import Change
 
 NOW = 1000.0
@@ -32,7 +32,7 @@ def down(current: int, *policies: dict[str, Any], select: str = "Max") -> list[i
     path, changes = [current], list[Change]()
     for minute in range(50):
         now = NOW + 60 * minute
-        left = lowest(rules, changes, current=path[-1], now=now)
+        left = scale_down_limit(rules, changes, current=path[-1], now=now)
         if left == path[-1]:
             break
         changes.append(Change(now, left - path[-1]))
@@ -42,7 +42,7 @@ def down(current: int, *policies: dict[str, Any], select: str = "Max") -> list[i
 
 def up(current: int, *changes: Change, select: str = "Max", **rules: Any) -> int | None:
     said = ScaleUp.model_validate({"selectPolicy": select, **rules})
-    return highest(said, changes, current=current, now=NOW)
+    return scale_up_limit(said, changes, current=current, now=NOW)
 
 
 def test_the_documented_example_of_eighty_replicas() -> None:
@@ -98,8 +98,8 @@ def test_more_replicas_than_a_policy_allows_in_its_period_do_not_come(
 def test_disabled_changes_nothing_and_no_policy_bounds_nothing() -> None:
     stopped = ScaleDown.model_validate({"selectPolicy": "Disabled", "policies": [percent(100)]})
 
-    assert lowest(stopped, [], current=9, now=NOW) == 9
-    assert lowest(ScaleDown(), [], current=9, now=NOW) == 0
+    assert scale_down_limit(stopped, [], current=9, now=NOW) == 9
+    assert scale_down_limit(ScaleDown(), [], current=9, now=NOW) == 0
     assert up(9, select="Disabled", policies=[pods(4)]) == 9
     assert up(9) is None
 
@@ -123,8 +123,8 @@ def test_a_limit_never_forces_a_change(
 ) -> None:
     rules = {"policies": policies, "selectPolicy": select}
 
-    least = lowest(ScaleDown.model_validate(rules), changes, current=current, now=NOW)
-    most = highest(ScaleUp.model_validate(rules), changes, current=current, now=NOW)
+    least = scale_down_limit(ScaleDown.model_validate(rules), changes, current=current, now=NOW)
+    most = scale_up_limit(ScaleUp.model_validate(rules), changes, current=current, now=NOW)
 
     assert most is not None
     assert 0 <= least <= current <= most

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling_samples import NOW, decided, known, played, policy, sample
-from slotkeeper.scaling.decide import Known, Reason, decide
+from slotkeeper.scaling.decide import Reason, ScalingInput, decide
 from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.policy import Policy
-from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
 POLICY = policy(behavior={"scaleDown": {"stabilizationWindowSeconds": 60}})
 
@@ -134,13 +134,29 @@ def test_a_decision_says_why_in_slots(
 
 
 def test_a_request_between_two_looks_counts() -> None:
-    missed = Sample(at=NOW, busy=0, waiting=0, oldest_wait=0.0, peak=5, total=4, mean=0.1)
+    missed = Sample(
+        at=NOW,
+        busy_slots=0,
+        queued=0,
+        oldest_queued_seconds=0.0,
+        peak_demand=5,
+        total_slots=4,
+        mean_demand=0.1,
+    )
 
     assert decided(POLICY, [missed], 1).replicas == 2
 
 
 def test_a_peak_that_lags_behind_hides_nothing() -> None:
-    lagging = Sample(at=NOW, busy=4, waiting=1, oldest_wait=0.0, peak=0, total=4, mean=0.1)
+    lagging = Sample(
+        at=NOW,
+        busy_slots=4,
+        queued=1,
+        oldest_queued_seconds=0.0,
+        peak_demand=0,
+        total_slots=4,
+        mean_demand=0.1,
+    )
 
     assert decided(POLICY, [lagging], 1).replicas == 2
 
@@ -148,9 +164,9 @@ def test_a_peak_that_lags_behind_hides_nothing() -> None:
 def test_a_decision_looks_as_far_back_as_its_longest_window() -> None:
     up = {"scaleUp": {"stabilizationWindowSeconds": 900}}
 
-    assert POLICY.keep_seconds == 60
-    assert policy(behavior=up).keep_seconds == 900
-    assert policy(minReplicas=0, idleSeconds=1800, behavior=up).keep_seconds == 1800
+    assert POLICY.history_seconds == 60
+    assert policy(behavior=up).history_seconds == 900
+    assert policy(minReplicas=0, idleSeconds=1800, behavior=up).history_seconds == 1800
 
 
 def test_one_look_takes_nothing_away_even_without_a_window() -> None:
@@ -189,7 +205,7 @@ def percent(value: int, seconds: int = 60) -> list[dict[str, Any]]:
     return [{"type": "Percent", "value": value, "periodSeconds": seconds}]
 
 
-gaps = st.one_of(st.just(1.0), st.floats(0.1, 2 * LATCH_SECONDS))
+gaps = st.one_of(st.just(1.0), st.floats(0.1, 2 * PEAK_WINDOW_SECONDS))
 looks = st.lists(st.tuples(gaps, st.integers(0, 40)), max_size=120)
 windows = st.sampled_from([0, 5, 20, 60])
 rules = st.fixed_dictionaries(
@@ -271,7 +287,7 @@ def test_more_demand_never_means_fewer_replicas(
     data: st.DataObject,
 ) -> None:
     samples = timeline(looks)
-    more = [replace(one, waiting=one.waiting + data.draw(st.integers(0, 9))) for one in samples]
+    more = [replace(one, queued=one.queued + data.draw(st.integers(0, 9))) for one in samples]
 
     fewer = decided(spec, samples, current, *changes).replicas
 
@@ -282,13 +298,13 @@ def test_more_demand_never_means_fewer_replicas(
 def test_nothing_goes_before_a_window_is_full(
     spec: Policy, looks: list[tuple[float, int]], current: int
 ) -> None:
-    shortest = min(spec.quiet_seconds, spec.idle_seconds)
+    shortest = min(spec.scale_down_window, spec.idle_seconds)
     samples = [one for one in timeline(looks) if one.at > NOW - shortest]
 
-    assert decided(spec, samples, current).replicas >= spec.bounded(current)
+    assert decided(spec, samples, current).replicas >= spec.clamp(current)
 
 
-@given(policies(), looks, counts, st.floats(LATCH_SECONDS, 50, exclude_min=True))
+@given(policies(), looks, counts, st.floats(PEAK_WINDOW_SECONDS, 50, exclude_min=True))
 def test_nothing_goes_while_the_balancer_says_nothing(
     spec: Policy, looks: list[tuple[float, int]], current: int, silence: float
 ) -> None:
@@ -296,7 +312,7 @@ def test_nothing_goes_while_the_balancer_says_nothing(
 
     decision = decide(spec, said, current=current, now=NOW + silence)
 
-    assert decision.replicas == spec.bounded(current)
+    assert decision.replicas == spec.clamp(current)
 
 
 @given(policies(), st.integers(1, 40), st.integers(0, 90))
@@ -317,4 +333,4 @@ def test_nothing_goes_after_a_time_that_nobody_watched(start: int, current: int)
 
 
 def test_nothing_is_known_of_a_server_at_first() -> None:
-    assert decide(POLICY, Known(), current=2, now=NOW).reason is Reason.NO_NUMBERS
+    assert decide(POLICY, ScalingInput(), current=2, now=NOW).reason is Reason.NO_NUMBERS

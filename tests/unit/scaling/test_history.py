@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.scaling.history import History, Span
-from slotkeeper.scaling.sample import LATCH_SECONDS
+from slotkeeper.scaling.history import History, Interval
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS
 
 KEEP = 60.0
 
@@ -10,36 +10,38 @@ KEEP = 60.0
 def noted(looks: list[tuple[float, int]], keep: float = KEEP) -> History:
     history = History()
     for at, replicas in looks:
-        history = history.noted(at, replicas, keep=keep)
+        history = history.record(at, replicas, keep=keep)
     return history
 
 
 def test_hours_of_the_same_are_one_span() -> None:
     history = noted([(float(second), 2) for second in range(9000)])
 
-    assert history.spans == (Span(0.0, 8999.0, 2),)
+    assert history.intervals == (Interval(0.0, 8999.0, 2),)
 
 
 def test_a_gap_begins_anew() -> None:
-    history = noted([(0.0, 9), (1.0, 9), (1.0 + LATCH_SECONDS + 0.1, 1)])
+    history = noted([(0.0, 9), (1.0, 9), (1.0 + PEAK_WINDOW_SECONDS + 0.1, 1)])
 
-    assert history.spans == (Span(6.1, 6.1, 1),)
-    assert history.most(6.0) is None
+    assert history.intervals == (Interval(6.1, 6.1, 1),)
+    assert history.max_since(6.0) is None
 
 
 def test_a_clock_that_steps_back_begins_anew() -> None:
-    assert noted([(10.0, 9), (9.0, 1)]).spans == (Span(9.0, 9.0, 1),)
+    assert noted([(10.0, 9), (9.0, 1)]).intervals == (Interval(9.0, 9.0, 1),)
 
 
 def test_a_longer_window_must_first_be_watched() -> None:
     history = noted([(float(second), 9 if second < 50 else 1) for second in range(200)])
 
-    assert history.most(199 - KEEP) == 1
+    assert history.max_since(199 - KEEP) == 1
     # The nine are forgotten: nobody may take what is left for all there was.
-    assert history.most(10.0) is None
+    assert history.max_since(10.0) is None
 
 
-steps = st.lists(st.tuples(st.floats(0.1, LATCH_SECONDS - 0.1), st.integers(0, 4)), min_size=1)
+steps = st.lists(
+    st.tuples(st.floats(0.1, PEAK_WINDOW_SECONDS - 0.1), st.integers(0, 4)), min_size=1
+)
 
 
 @given(steps, st.floats(0, KEEP - 1))
@@ -55,5 +57,5 @@ def test_the_spans_say_what_all_the_looks_would(
 
     history = noted(looks)
 
-    assert history.least(start) == min(inside)
-    assert history.most(start) == (max(inside) if looks[0][0] <= start else None)
+    assert history.min_since(start) == min(inside)
+    assert history.max_since(start) == (max(inside) if looks[0][0] <= start else None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling_samples import policy, sample
-from slotkeeper.scaling.queueing import last_wait, mean_waits, slots_in_time
+from slotkeeper.scaling.queueing import drain_time, erlang_c_waits, slots_for_wait
 from slotkeeper.scaling.sample import Sample
 
 
@@ -20,11 +20,11 @@ def written_out(load: float, n: int) -> float:
 
 def test_one_slot_is_the_queue_that_everybody_knows() -> None:
     # M/M/1 at 80 %: four service times.
-    assert next(mean_waits(0.8, 1.5, 1)) == pytest.approx(0.8 / 0.2 * 1.5)
+    assert next(erlang_c_waits(0.8, 1.5, 1)) == pytest.approx(0.8 / 0.2 * 1.5)
 
 
 def test_twelve_slots_at_ten_erlang() -> None:
-    waits = list(islice(mean_waits(10.0, 2.0, 4), 3))
+    waits = list(islice(erlang_c_waits(10.0, 2.0, 4), 3))
 
     assert waits[:2] == [inf, inf]
     # 0.4494 wait, as in the published tables, and each of them for a whole service time.
@@ -32,34 +32,36 @@ def test_twelve_slots_at_ten_erlang() -> None:
 
 
 def test_load_beyond_the_slots_waits_for_ever_and_none_not_at_all() -> None:
-    assert next(mean_waits(3.0, 1.0, 3)) == inf
-    assert next(mean_waits(0.0, 9.0, 3)) == 0.0
+    assert next(erlang_c_waits(3.0, 1.0, 3)) == inf
+    assert next(erlang_c_waits(0.0, 9.0, 3)) == 0.0
 
 
 def test_as_many_replicas_are_asked_for_as_let_requests_wait_that_long_on_average() -> None:
     # At 0.9 Erlang one slot makes 9 s each wait for 81 s, two for 2.3 s.
     measured = sample(0, 1, 0.9, 9.0)
 
-    asked = [policy(slots=1, maxWaitSeconds=most).for_wait(measured) for most in (82, 80, 3, 2)]
+    asked = [
+        policy(slots=1, maxWaitSeconds=most).for_queue_wait(measured) for most in (82, 80, 3, 2)
+    ]
 
     assert asked == [1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("seconds", [None, 0.0])
 def test_nothing_is_expected_before_something_was_measured(seconds: float | None) -> None:
-    assert policy(slots=1).for_wait(sample(0, 1, 0.6, seconds)) == 0
+    assert policy(slots=1).for_queue_wait(sample(0, 1, 0.6, seconds)) == 0
 
 
 def test_thousands_of_slots_are_no_trouble() -> None:
-    *_, last = islice(mean_waits(9000.0, 10.0, 100), 100)
+    *_, last = islice(erlang_c_waits(9000.0, 10.0, 100), 100)
 
     assert 0 <= last < 1e-5
 
 
 def test_the_last_of_a_queue_waits_until_those_before_it_have_a_slot() -> None:
     # Two slots of 6 s each: one comes free every 3 s.
-    assert last_wait(7, 6.0, 2) == 15.0
-    assert last_wait(2, 6.0, 2) == 0.0
+    assert drain_time(7, 6.0, 2) == 15.0
+    assert drain_time(2, 6.0, 2) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_who_has_waited_for_longer_never_asks_for_fewer(
 def test_with_so_many_slots_the_last_waits_just_so_long(
     demand: int, slot_seconds: float, seconds: int
 ) -> None:
-    slots = slots_in_time(demand, slot_seconds, seconds)
+    slots = slots_for_wait(demand, slot_seconds, seconds)
 
     # A slot that is a part of one works as that part does.
     assert (demand - slots) * slot_seconds / slots == pytest.approx(seconds, rel=1e-6)
@@ -137,14 +139,14 @@ def test_what_is_asked_for_a_queue_is_enough_and_one_less_is_not(
 
     asked = spec.for_demand(looked)
 
-    assert last_wait(demand, slot_seconds, asked * slots) <= may * (1 + 1e-9)
+    assert drain_time(demand, slot_seconds, asked * slots) <= may * (1 + 1e-9)
     if asked > 1:
-        assert last_wait(demand, slot_seconds, (asked - 1) * slots) > may * (1 - 1e-9)
+        assert drain_time(demand, slot_seconds, (asked - 1) * slots) > may * (1 - 1e-9)
 
 
 @given(st.floats(0.01, 20), st.floats(0.1, 50), st.integers(1, 8))
 def test_it_is_erlang_c_and_falls_with_every_replica(load: float, held: float, slots: int) -> None:
-    waits = list(islice(mean_waits(load, held, slots), 12))
+    waits = list(islice(erlang_c_waits(load, held, slots), 12))
 
     assert waits == sorted(waits, reverse=True)
     for n, wait in enumerate(waits, 1):
@@ -159,6 +161,6 @@ def test_a_higher_mean_never_asks_for_fewer_replicas(
 ) -> None:
     spec = policy(maxReplicas=9, maxWaitSeconds=1)
 
-    fewer = spec.asked(sample(0, demand, some, seconds))
+    fewer = spec.required_replicas(sample(0, demand, some, seconds))
 
-    assert spec.asked(sample(0, demand, some + more, seconds)) >= fewer
+    assert spec.required_replicas(sample(0, demand, some + more, seconds)) >= fewer

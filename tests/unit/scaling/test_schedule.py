@@ -8,7 +8,7 @@ import pytest
 
 from slotkeeper.api.autoscaling import Autoscaling, Schedule
 from slotkeeper.scaling.policy import Policy
-from slotkeeper.scaling.schedule import holding
+from slotkeeper.scaling.schedule import active_schedule
 
 DAY = {"cron": "0 8 * * MON-FRI", "minReplicas": 4}
 NIGHT = {"cron": "0 19 * * *", "minReplicas": 0, "maxReplicas": 2}
@@ -23,7 +23,7 @@ def at(text: str, zone: str = "UTC") -> datetime:
 
 
 def held(text: str, *said: dict[str, Any], zone: str = "UTC") -> str | None:
-    found = holding(schedules(*said), at(text, zone))
+    found = active_schedule(schedules(*said), at(text, zone))
     return found.cron if found else None
 
 
@@ -42,7 +42,7 @@ def test_the_one_that_came_last_holds(time: str, expected: dict[str, Any]) -> No
 
 
 def test_of_two_that_come_together_the_later_in_the_list_holds() -> None:
-    found = holding(schedules(DAY, {**DAY, "minReplicas": 7}), at("2026-11-23T08:00:00"))
+    found = active_schedule(schedules(DAY, {**DAY, "minReplicas": 7}), at("2026-11-23T08:00:00"))
 
     assert found
     assert found.min_replicas == 7
@@ -92,4 +92,4 @@ def test_history_is_kept_for_the_hours_in_which_the_last_may_go() -> None:
         {"maxReplicas": 8, "schedules": [DAY, NIGHT], "idleSeconds": 3000}
     )
 
-    assert Policy.at(4, spec, at("2026-11-23T12:00:00")).keep_seconds == 3000
+    assert Policy.at(4, spec, at("2026-11-23T12:00:00")).history_seconds == 3000

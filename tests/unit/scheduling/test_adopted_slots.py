@@ -1,6 +1,6 @@
 import pytest
 
-from slotkeeper.scheduling import QueueLimits, SlotReservation, Dispatcher, SlotProbe
+from slotkeeper.scheduling import Dispatcher, QueueLimits, SlotProbe, SlotReservation
 
 
 def replica_of(

@@ -1,6 +1,6 @@
 import pytest
 
-from slotkeeper.scheduling import Affinity, QueueLimits, SlotReservation, Dispatcher, FlowKey
+from slotkeeper.scheduling import Affinity, Dispatcher, FlowKey, QueueLimits, SlotReservation
 
 X, Y = (1,), (2,)
 """Two prompts."""
@@ -47,6 +47,11 @@ def knowing(
 
 def on(replica: str, held: list[SlotReservation[str]]) -> list[SlotReservation[str]]:
     return [claim for claim in held if claim.replica.name == replica]
+
+
+def reserved(made: Dispatcher[str], replica: str) -> list[SlotReservation[str]]:
+    """What holds a replica's slots."""
+    return [each for each in made.replicas[replica].holds if isinstance(each, SlotReservation)]
 
 
 def test_a_prompt_goes_where_it_is_known_though_another_has_more_free_slots() -> None:
@@ -157,7 +162,7 @@ def test_the_due_head_goes_before_a_warm_line() -> None:
     assert end(made, a) == [("line 1", "a")]
     arrive(made, "line 2", X)
 
-    assert end(made, *made.replicas["a"].holds) == [("cold", "a")]
+    assert end(made, *reserved(made, "a")) == [("cold", "a")]
     assert end(made, b) == []
 
 
@@ -168,10 +173,10 @@ def test_one_that_is_tried_again_still_counts_by_whom_it_was_overtaken() -> None
     arrive(made, "warm 1", X)
     arrive(made, "warm 2", X)
     assert end(made, *held) == [("warm 1", "a")]
-    assert end(made, *made.replicas["a"].holds) == [("cold", "a")]
-    (cold,) = made.replicas["a"].holds
+    assert end(made, *reserved(made, "a")) == [("cold", "a")]
+    (cold,) = reserved(made, "a")
     made.release(cold, 0)
-    made.requeue(cold.ticket)
+    made.requeue(cold.queued)
 
     assert [claim.queued.request for claim in made.dispatch(0)] == ["cold"]
 
@@ -184,9 +189,9 @@ def test_one_that_is_tried_again_goes_before_later_ones_of_its_key_though_it_was
     arrive(made, "warm 2", X)
     assert end(made, *held[:2]) == [("warm 1", "a"), ("warm 2", "a")]
     arrive(made, "late")
-    (warm,) = (each for each in made.replicas["a"].holds if each.ticket.payload == "warm 2")
+    (warm,) = (each for each in reserved(made, "a") if each.queued.request == "warm 2")
     made.release(warm, 0)
-    made.requeue(warm.ticket)
+    made.requeue(warm.queued)
 
     assert [ticket.request for ticket in made.queue] == ["cold", "warm 2", "late"]
 
@@ -207,7 +212,7 @@ def test_one_that_waits_in_a_line_is_not_overtaken_by_what_starts_elsewhere() ->
 
 def test_one_that_has_waited_long_enough_in_its_line_takes_any_slot() -> None:
     made, _ = knowing(X, a=2, b=2)
-    made.release(on("b", list(made.replicas["b"].holds))[0], 0)
+    made.release(on("b", reserved(made, "b"))[0], 0)
     arrive(made, "warm", X)
     assert made.next_wakeup() == 5
     assert made.dispatch(now=4.9) == []

@@ -6,11 +6,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from slotkeeper.scheduling import (
     Affinity,
+    Dispatcher,
+    FlowKey,
+    QueueFull,
     QueueLimits,
     SlotReservation,
-    Dispatcher,
-    QueueFull,
-    FlowKey,
 )
 from slotkeeper.scheduling.reservation import QueuedRequest
 

@@ -5,7 +5,7 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from slotkeeper.scheduling import Affinity, QueueLimits, SlotReservation, Dispatcher
+from slotkeeper.scheduling import Affinity, Dispatcher, QueueLimits, SlotReservation
 
 REPLICAS = SLOTS = 8
 CONVERSATIONS = 200

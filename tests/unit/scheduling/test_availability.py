@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotkeeper.api.blocker import Obstacle
-from slotkeeper.scheduling.availability import QueueLimits, Availability
+from slotkeeper.scheduling.availability import Availability, QueueLimits
 
 BOUNDS = QueueLimits(max_wait=60, max_wait_cold_start=600, max_wait_blocked=10)
 LASTING = Obstacle("ModelNotFound", "404", lasting=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from slotkeeper.scheduling import QueueLimits, SlotReservation, Dispatcher, QueueFull
+from slotkeeper.scheduling import Dispatcher, QueueFull, QueueLimits, SlotReservation
 
 BOUNDS = QueueLimits(max_queued=2, max_queued_bytes=100, max_wait=60, max_wait_cold_start=600)
 

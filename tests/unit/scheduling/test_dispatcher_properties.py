@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from slotkeeper.api.blocker import Obstacle
-from slotkeeper.scheduling import QueueLimits, SlotReservation, Dispatcher, QueueFull, QueuedRequest
+from slotkeeper.scheduling import Dispatcher, QueuedRequest, QueueFull, QueueLimits, SlotReservation
 
 NAMES = st.sampled_from(["a", "b", "c"])
 MAX_WAITING = 4

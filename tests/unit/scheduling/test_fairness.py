@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.scheduling import QueueLimits, Dispatcher, FlowKey
+from slotkeeper.scheduling import Dispatcher, FlowKey, QueueLimits
 from slotkeeper.scheduling.fairness import RoundRobin
 
 Served = tuple[FlowKey, int]

@@ -1,6 +1,6 @@
 import pytest
 
-from slotkeeper.scheduling import QueueLimits, SlotReservation, Dispatcher, SlotProbe
+from slotkeeper.scheduling import Dispatcher, QueueLimits, SlotProbe, SlotReservation
 
 
 def running(count: int, *, abandoned: int) -> tuple[Dispatcher[int], list[SlotReservation[int]]]:

@@ -3,17 +3,19 @@
 import pytest
 
 from slotkeeper.scaling.sample import Sample
-from slotkeeper.simulation.reference_policies import PEERS, Bounds, Hpa, MovingAverage
-from slotkeeper.simulation.simulate import Look
+from slotkeeper.simulation.reference_policies import PEERS, Hpa, MovingAverage, PolicyBounds
+from slotkeeper.simulation.simulate import Observation
 
-BOUNDS = Bounds(slots=4, least=1, most=20)
+BOUNDS = PolicyBounds(slots=4, least=1, most=20)
 
 
-def look(*values: int, at: float = 0.0, current: int | None = None, waiting: int = 0) -> Look:
+def look(
+    *values: int, at: float = 0.0, current: int | None = None, waiting: int = 0
+) -> Observation:
     """Busy slots of each ready replica, of `current` replicas."""
     busy = sum(values)
     sample = Sample(at, busy, waiting, 0.0, busy + waiting)
-    return Look(sample, len(values) if current is None else current, values)
+    return Observation(sample, len(values) if current is None else current, values)
 
 
 def hpa(target: float = 2.0) -> Hpa:
@@ -34,7 +36,7 @@ def hpa(target: float = 2.0) -> Hpa:
         pytest.param(look(*[4] * 12), 20, id="not above the most"),
     ],
 )
-def test_an_hpa_goes_up_at_once(seen: Look, wanted: int) -> None:
+def test_an_hpa_goes_up_at_once(seen: Observation, wanted: int) -> None:
     assert hpa().wanted(seen) == wanted
 
 
@@ -68,7 +70,7 @@ def test_a_moving_average_forgets_after_ten_minutes() -> None:
 def test_a_moving_average_waits_before_there_are_fewer(
     down_seconds: float | None, looks: int
 ) -> None:
-    scaler = MovingAverage(4.0, Bounds(slots=4, least=1, most=20, down_seconds=down_seconds))
+    scaler = MovingAverage(4.0, PolicyBounds(slots=4, least=1, most=20, down_seconds=down_seconds))
 
     wanted = [scaler.wanted(look(0, at=10.0 * number, current=2)) for number in range(7)]
 
@@ -92,5 +94,7 @@ def test_a_moving_average_counts_who_waits() -> None:
         ("average", 0.5, look(4, 4, waiting=2), 5),
     ],
 )
-def test_each_peer_measures_its_own(name: str, target: float, seen: Look, wanted: int) -> None:
+def test_each_peer_measures_its_own(
+    name: str, target: float, seen: Observation, wanted: int
+) -> None:
     assert PEERS[name].make(target, BOUNDS).wanted(seen) == wanted

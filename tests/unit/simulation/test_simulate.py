@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from slotkeeper.simulation.simulate import Look, Outcome, Replicas, Simulation
-from slotkeeper.simulation.trace import Call
+from slotkeeper.simulation.simulate import Observation, Outcome, ReplicaModel, Simulation
+from slotkeeper.simulation.trace import TraceRequest
 
 
 class Scripted:
@@ -15,9 +15,9 @@ class Scripted:
 
     def __init__(self, *wanted: int) -> None:
         self._wanted = list(wanted)
-        self.looks: list[Look] = []
+        self.looks: list[Observation] = []
 
-    def wanted(self, look: Look) -> int:
+    def wanted(self, look: Observation) -> int:
         self.looks.append(look)
         return self._wanted.pop(0) if len(self._wanted) > 1 else self._wanted[0]
 
@@ -26,8 +26,8 @@ def played(
     *calls: tuple[float, float], wanted: Sequence[int] = (1,), slots: int = 1, load: float = 10
 ) -> tuple[Outcome, Scripted]:
     scaler = Scripted(*wanted)
-    simulation = Simulation(Replicas(slots, load, wanted[0]), scaler)
-    return simulation.run([Call(*call) for call in calls]), scaler
+    simulation = Simulation(ReplicaModel(slots, load, wanted[0]), scaler)
+    return simulation.run([TraceRequest(*call) for call in calls]), scaler
 
 
 def test_who_finds_a_free_slot_does_not_wait() -> None:
@@ -82,11 +82,11 @@ def test_a_look_shows_what_a_balancer_says() -> None:
     _, scaler = played((0.5, 10), (0.75, 10), wanted=(1, 1, 2))
 
     look = scaler.looks[2]
-    assert (look.sample.at, look.sample.busy, look.sample.waiting) == (2, 1, 1)
-    assert (look.sample.oldest_wait, look.sample.peak) == (1.25, 2)
-    assert (look.sample.total, look.sample.slot_seconds) == (1, None)
+    assert (look.sample.at, look.sample.busy_slots, look.sample.queued) == (2, 1, 1)
+    assert (look.sample.oldest_queued_seconds, look.sample.peak_demand) == (1.25, 2)
+    assert (look.sample.total_slots, look.sample.mean_service_seconds) == (1, None)
     # None for half a second, one for a quarter, and two from then on.
-    assert look.sample.mean == pytest.approx((0.25 + 2 * 1.25) / 2)
+    assert look.sample.mean_demand == pytest.approx((0.25 + 2 * 1.25) / 2)
     assert (look.current, look.busy) == (1, [1])
     # The next one counts the replica that loads, of which no slot can be busy.
     assert (scaler.looks[3].current, scaler.looks[3].busy) == (2, [1])

@@ -5,9 +5,9 @@ from typing import Any
 
 from slotkeeper.api.autoscaling import Autoscaling
 from slotkeeper.scaling.decide import Reason
-from slotkeeper.simulation.simulate import Replicas, Simulation
+from slotkeeper.simulation.simulate import ReplicaModel, Simulation
 from slotkeeper.simulation.slotkeeper_policy import Slots
-from slotkeeper.simulation.trace import Call
+from slotkeeper.simulation.trace import TraceRequest
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ def scaler(begin: datetime = MONDAY, **spec: Any) -> Slots:
 def test_requests_that_wait_bring_a_replica_within_a_second() -> None:
     ours = scaler()
 
-    Simulation(Replicas(4, 60), ours).run([Call(100.5, 30)] * 6)
+    Simulation(ReplicaModel(4, 60), ours).run([TraceRequest(100.5, 30)] * 6)
 
     at, decision = ours.decisions[0]
     assert (at, decision.replicas, decision.reason) == (101.0, 2, Reason.DEMAND)
@@ -28,7 +28,9 @@ def test_requests_that_wait_bring_a_replica_within_a_second() -> None:
 def test_quiet_takes_it_away() -> None:
     ours = scaler(behavior={"scaleDown": {"stabilizationWindowSeconds": 60}})
 
-    outcome = Simulation(Replicas(4, 10), ours).run([*[Call(0.5, 30)] * 6, Call(3600, 1)])
+    outcome = Simulation(ReplicaModel(4, 10), ours).run(
+        [*[TraceRequest(0.5, 30)] * 6, TraceRequest(3600, 1)]
+    )
 
     assert ours.decisions[-1][1].reason == Reason.QUIET
     assert outcome.changes[-1][1] == 1
@@ -38,7 +40,7 @@ def test_the_policies_of_behavior_count_the_changes() -> None:
     policies = [{"type": "Pods", "value": 1, "periodSeconds": 60}]
     ours = scaler(behavior={"scaleUp": {"policies": policies}})
 
-    outcome = Simulation(Replicas(4, 500), ours).run([Call(0.5, 300)] * 16)
+    outcome = Simulation(ReplicaModel(4, 500), ours).run([TraceRequest(0.5, 300)] * 16)
 
     assert outcome.changes[1:4] == [(1.0, 2), (61.0, 3), (121.0, 4)]
 
@@ -47,6 +49,6 @@ def test_a_schedule_begins_with_its_minute() -> None:
     schedules = [{"cron": "0 8 * * *", "minReplicas": 3}, {"cron": "0 7 * * *", "minReplicas": 1}]
     ours = scaler(MONDAY.replace(hour=7, minute=59, second=30), schedules=schedules)
 
-    outcome = Simulation(Replicas(4, 60), ours).run([Call(200, 1)])
+    outcome = Simulation(ReplicaModel(4, 60), ours).run([TraceRequest(200, 1)])
 
     assert outcome.changes == [(0, 1), (30, 3)]

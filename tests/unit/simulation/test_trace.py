@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slotkeeper.simulation.trace import Call, TraceError, read, recorded, write
+from slotkeeper.simulation.trace import TraceError, TraceRequest, read, recorded, write
 
 ANSWERED: dict[str, Any] = {
     "time": 1010.0,
@@ -23,7 +23,7 @@ def log(*lines: dict[str, Any]) -> list[str]:
 
 
 def test_what_is_written_is_read() -> None:
-    calls, file = [Call(0.0, 1.5), Call(2.125, 0.25)], io.StringIO()
+    calls, file = [TraceRequest(0.0, 1.5), TraceRequest(2.125, 0.25)], io.StringIO()
 
     write(calls, file)
 
@@ -59,7 +59,7 @@ def test_a_request_of_the_log_came_before_it_waited_and_keeps_its_slot_after_tha
     later = ANSWERED | {"time": 1020.0, "wait": 0.0, "seconds": 4.0}
 
     # They came at 1000.5 and 1016.
-    assert recorded(log(later, ANSWERED)) == [Call(0.0, 7.5), Call(15.5, 4.0)]
+    assert recorded(log(later, ANSWERED)) == [TraceRequest(0.0, 7.5), TraceRequest(15.5, 4.0)]
 
 
 def test_who_got_no_slot_and_who_is_in_another_log_are_left_out() -> None:
@@ -71,7 +71,7 @@ def test_who_got_no_slot_and_who_is_in_another_log_are_left_out() -> None:
         ANSWERED,
     )
 
-    assert recorded([*lines, "\n"]) == [Call(0.0, 7.5)]
+    assert recorded([*lines, "\n"]) == [TraceRequest(0.0, 7.5)]
 
 
 @pytest.mark.parametrize(

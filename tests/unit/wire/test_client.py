@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fake_llama import Call, FakeLlama, answer_at_once, when_told
-from slotkeeper.wire.client import Pool, Upstream
+from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.http_get import get
 from slotkeeper.wire.message import ResponseHead
@@ -69,8 +69,8 @@ async def answering(*pieces: bytes) -> AsyncIterator[Pool]:
     server.close()
 
 
-async def ask(pool: Pool) -> tuple[Seen, Upstream]:
-    seen, connection = Seen(), pool.take() or await pool.connect()
+async def ask(pool: Pool) -> tuple[Seen, UpstreamConnection]:
+    seen, connection = Seen(), pool.acquire() or await pool.connect()
     connection.send(REQUEST, [b"{}"], seen)
     await seen.ended.wait()
     return seen, connection
@@ -93,7 +93,7 @@ async def test_a_connection_that_the_replica_closed_is_not_used_again() -> None:
         llama.calls[0].reset()
         await until(lambda: not first.usable)
 
-        assert pool.take() is None
+        assert pool.acquire() is None
 
 
 async def test_only_so_many_idle_connections_are_kept() -> None:
@@ -101,7 +101,7 @@ async def test_only_so_many_idle_connections_are_kept() -> None:
         pool.max_idle = 1
         connections = [await pool.connect() for _ in range(2)]
         for connection in connections:
-            pool.give_back(connection)
+            pool.release(connection)
 
         assert [each.usable for each in connections] == [True, False]
 
@@ -121,7 +121,7 @@ async def test_a_large_body_goes_out_in_parts_and_whole() -> None:
     head = b"POST /completion HTTP/1.1\r\nContent-Length: 6000000\r\n\r\n"
     async with FakeLlama() as llama, pool_to(llama.port) as pool:
         for _ in range(2):
-            seen, connection = Seen(), pool.take() or await pool.connect()
+            seen, connection = Seen(), pool.acquire() or await pool.connect()
             connection.send(head, parts, seen)
             await seen.ended.wait()
 
@@ -139,7 +139,7 @@ async def test_a_connection_on_which_not_all_was_sent_is_not_used_again() -> Non
         assert seen.head
         assert seen.head.status == 413
         assert not connection.usable
-        assert pool.take() is None
+        assert pool.acquire() is None
 
 
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
@@ -166,7 +166,7 @@ async def test_bytes_behind_an_answer_go_to_nobody() -> None:
 
         assert seen.body == b"ok"
         assert not connection.usable
-        assert pool.take() is None
+        assert pool.acquire() is None
 
 
 @pytest.mark.parametrize(

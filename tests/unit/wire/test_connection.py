@@ -9,14 +9,14 @@ import pytest
 from raw_http import RawClient, get, post
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.limits import Limits
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.wire.message import Response, json_response
 from slotkeeper.wire.server import Server
 from wait_until import until
 
 
 def echo(exchange: Exchange) -> None:
     request = exchange.request
-    exchange.answer(Answer(200, b"%s %s" % (request.target, request.body)))
+    exchange.respond(Response(200, b"%s %s" % (request.target, request.body)))
 
 
 class Held:
@@ -28,7 +28,7 @@ class Held:
 
     def __call__(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)
-        exchange.on_gone = self.gone.set
+        exchange.on_disconnect = self.gone.set
 
     async def has(self, count: int) -> list[Exchange]:
         await until(lambda: len(self.exchanges) >= count)
@@ -63,7 +63,7 @@ async def test_between_the_pieces_of_a_large_body_others_run() -> None:
         def another_round() -> None:
             nonlocal rounds
             rounds += 1
-            if server.room.held >= held:
+            if server.budget.buffered >= held:
                 done.set()
             else:
                 loop.call_soon(another_round)
@@ -121,8 +121,8 @@ async def test_a_pipelined_request_waits_until_the_one_before_is_answered() -> N
         await asyncio.sleep(0)
         assert len(held.exchanges) == 1
 
-        first.answer(Answer(200, b"one"))
-        (await held.has(2))[1].answer(Answer(200, b"two"))
+        first.respond(Response(200, b"one"))
+        (await held.has(2))[1].respond(Response(200, b"two"))
 
         assert [(await client.response()).body for _ in range(2)] == [b"one", b"two"]
 
@@ -131,7 +131,7 @@ async def test_garbage_behind_a_request_is_refused_after_its_answer() -> None:
     held = Held()
     async with serving(held) as (_, client):
         await client.send(post("/1") + b"\x00\r\n\r\n")
-        (await held.has(1))[0].answer(Answer(200, b"one"))
+        (await held.has(1))[0].respond(Response(200, b"one"))
 
         assert (await client.response()).body == b"one"
         refusal = await client.response()
@@ -172,14 +172,14 @@ async def test_headers_too_large_are_refused() -> None:
 
 @pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\nHo", post("/", b"xx")[:-1]])
 async def test_a_request_that_does_not_go_on_is_refused(start: bytes) -> None:
-    async with serving(echo, Limits(head=0.02, body=0.02)) as (_, client):
+    async with serving(echo, Limits(head_timeout=0.02, body_timeout=0.02)) as (_, client):
         response = await client.ask(start)
 
         assert (response.status, response.headers["connection"]) == (408, "close")
 
 
 async def test_header_bytes_that_trickle_do_not_lengthen_their_time() -> None:
-    async with serving(echo, Limits(head=0.1)) as (_, client):
+    async with serving(echo, Limits(head_timeout=0.1)) as (_, client):
 
         async def trickle() -> None:
             for byte in get("/", "X: " + "x" * 2000):
@@ -192,13 +192,13 @@ async def test_header_bytes_that_trickle_do_not_lengthen_their_time() -> None:
 
 
 async def test_an_idle_connection_is_closed_without_a_word() -> None:
-    async with serving(echo, Limits(idle=0.02)) as (_, client):
+    async with serving(echo, Limits(idle_timeout=0.02)) as (_, client):
         assert await client.at_end()
 
 
 async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
     held = Held()
-    async with serving(held, Limits(max_held=100)) as (_, client):
+    async with serving(held, Limits(max_buffered=100)) as (_, client):
         await client.send(post("/", b"x" * 80))
         first = (await held.has(1))[0]
         async with await RawClient.connect(client.port) as second:
@@ -213,7 +213,7 @@ async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
 
 async def test_a_body_that_comes_as_one_piece_is_refused_and_nothing_else() -> None:
     held = Held()
-    async with serving(held, Limits(max_held=100, linger=0.02)) as (server, client):
+    async with serving(held, Limits(max_buffered=100, lingering_close=0.02)) as (server, client):
         await client.send(post("/", b"x" * 80))
         await held.has(1)
         async with await RawClient.connect(client.port) as second:
@@ -223,7 +223,7 @@ async def test_a_body_that_comes_as_one_piece_is_refused_and_nothing_else() -> N
             assert await second.at_end()
 
         assert len(held.exchanges) == 1
-        assert server.room.held == 80
+        assert server.budget.buffered == 80
 
 
 async def test_room_comes_back_with_the_connection() -> None:
@@ -235,7 +235,7 @@ async def test_room_comes_back_with_the_connection() -> None:
         await held.gone.wait()
         await until(lambda: not server.connections)
 
-        assert server.room.held == 0
+        assert server.budget.buffered == 0
 
 
 async def test_a_head_request_gets_the_head_alone() -> None:
@@ -277,7 +277,7 @@ async def test_a_client_that_leaves_is_seen_at_once(leave: str) -> None:
             client.reset()
         await held.gone.wait()
 
-        exchange.answer(Answer(200))
+        exchange.respond(Response(200))
         assert exchange.status == 200
 
 
@@ -287,7 +287,7 @@ async def test_a_client_that_does_not_keep_up_pauses_the_answer_until_it_does() 
         await client.send(post("/"))
         exchange = (await held.has(1))[0]
         paused: asyncio.Queue[bool] = asyncio.Queue()
-        exchange.on_pause = paused.put_nowait
+        exchange.on_backpressure = paused.put_nowait
         size = 16_000_000
         exchange.begin(200, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         exchange.write(b"x" * size)
@@ -300,7 +300,7 @@ async def test_a_client_that_does_not_keep_up_pauses_the_answer_until_it_does() 
 
 async def test_a_client_that_takes_nothing_is_dropped() -> None:
     held = Held()
-    async with serving(held, Limits(stall=0.05)) as (_, client):
+    async with serving(held, Limits(write_timeout=0.05)) as (_, client):
         await client.send(post("/"))
         exchange = (await held.has(1))[0]
         exchange.begin(200, b"HTTP/1.1 200 OK\r\nContent-Length: 32000000\r\n\r\n")
@@ -313,7 +313,7 @@ async def test_a_handler_that_fails_costs_its_own_request_only() -> None:
     def fail(exchange: Exchange) -> None:
         if exchange.request.path == b"/bad":
             raise ValueError("no")
-        exchange.answer(json_answer(200, {}))
+        exchange.respond(json_response(200, {}))
 
     async with serving(fail) as (_, client):
         assert (await client.ask(get("/bad"))).status == 500
@@ -341,6 +341,6 @@ async def test_draining_closes_idle_connections_and_ends_busy_ones_with_their_an
             server.drain()
             assert await idle.at_end()
 
-        exchange.answer(Answer(200))
+        exchange.respond(Response(200))
         assert (await client.response()).headers["connection"] == "close"
         assert await client.at_end()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.wire.framing import BadResponse, Chunked, Counted, UntilClose, framing_of
+from slotkeeper.wire.framing import BadResponse, Chunked, ContentLength, UntilClose, framing_of
 from slotkeeper.wire.message import Headers, ResponseHead
 
 contents = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
@@ -71,7 +71,7 @@ def test_chunks_that_two_readers_may_read_differently_are_bad(body: bytes) -> No
 
 @given(st.integers(0, 50), st.data())
 def test_a_counted_body_ends_after_its_length(length: int, data: st.DataObject) -> None:
-    framing, seen = Counted(length), 0
+    framing, seen = ContentLength(length), 0
     while True:
         piece = b"x" * data.draw(st.integers(0 if length == 0 else 1, 20))
         end = framing.feed(piece)
@@ -86,9 +86,9 @@ def test_a_counted_body_ends_after_its_length(length: int, data: st.DataObject) 
     ("response", "kind"),
     [
         (head(200, (b"Transfer-Encoding", b"chunked")), Chunked),
-        (head(200, (b"Content-Length", b"3")), Counted),
-        (head(204), Counted),
-        (head(304, (b"Content-Length", b"3")), Counted),
+        (head(200, (b"Content-Length", b"3")), ContentLength),
+        (head(204), ContentLength),
+        (head(304, (b"Content-Length", b"3")), ContentLength),
         (head(200), UntilClose),
     ],
 )

@@ -11,10 +11,10 @@ from hypothesis import settings
 from conformance import REFUSED, SERVED
 from mutation import cuts, mutants
 from slotkeeper.wire.client import parse_head
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.framing import BadResponse, framing_of
 from slotkeeper.wire.limits import Limits
-from slotkeeper.wire.message import Headers, Request, request_bytes, response_bytes
+from slotkeeper.wire.message import Headers, Request, encode_request_head, encode_response_head
 from slotkeeper.wire.parse import RequestParser
 
 LIMITS = Limits(max_head=2000, max_body=1000)
@@ -51,12 +51,12 @@ class Message:
     rest: int | None = None
 
 
-def ours(data: bytes) -> tuple[list[Request], Refusal | None]:
+def ours(data: bytes) -> tuple[list[Request], HttpError | None]:
     """The requests in `data`, fed as it is, and the refusal that ends them."""
     items = RequestParser(LIMITS).feed(data)
     requests = [item for item in items if isinstance(item, Request)]
     assert all(isinstance(item, Request) for item in items[:-1])
-    return requests, items[-1] if items and isinstance(items[-1], Refusal) else None
+    return requests, items[-1] if items and isinstance(items[-1], HttpError) else None
 
 
 def theirs(data: bytes, role: type[h11.SERVER | h11.CLIENT] = h11.SERVER) -> Message | None:
@@ -120,7 +120,7 @@ def test_damaged_requests_are_read_alike_however_they_are_split() -> None:
         for piece in cuts(data, chance):
             items = parser.feed(piece)
             found += [item for item in items if isinstance(item, Request)]
-            refused = any(isinstance(item, Refusal) for item in items)
+            refused = any(isinstance(item, HttpError) for item in items)
             assert parser.partial <= LIMITS.max_body
             if refused:
                 break
@@ -141,8 +141,8 @@ def test_no_damaged_request_makes_memory_grow_beyond_the_limits() -> None:
                     len(value) + len(name) for name, value in parser._headers
                 )
                 assert held <= LIMITS.max_body + LIMITS.max_head
-                assert parser._silent <= LIMITS.max_head + 1000
-                if items and isinstance(items[-1], Refusal):
+                assert parser._bytes_since_event <= LIMITS.max_head + 1000
+                if items and isinstance(items[-1], HttpError):
                     break
 
 
@@ -196,7 +196,7 @@ def _told(headers: Headers, said: Headers) -> Headers:
 
 def _goes_on_as_one(request: Request) -> None:
     """What a replica would read is this request, and no byte more."""
-    sent = theirs(request_bytes(request) + request.body)
+    sent = theirs(encode_request_head(request) + request.body)
     assert sent, request
     assert sent.start == (request.method, request.target)
     assert (sent.body, sent.rest) == (request.body, 0)
@@ -218,7 +218,7 @@ def _response(data: bytes) -> Message | None:
             last = framing.feed(data)
         except BadResponse:
             return None
-        passed = response_bytes(head, chunked=False, connection=None)
+        passed = encode_response_head(head, chunked=False, connection=None)
         assert parse_head(passed).status == head.status
         if last is None and not framing.until_close:
             return None

@@ -1,11 +1,11 @@
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import (
-    Answer,
     Request,
+    Response,
     ResponseHead,
-    answer_bytes,
-    request_bytes,
-    response_bytes,
+    encode_request_head,
+    encode_response,
+    encode_response_head,
 )
 
 
@@ -29,7 +29,7 @@ def test_a_request_goes_on_with_its_own_headers_and_one_length() -> None:
         size=5,
     )
 
-    assert request_bytes(request) == (
+    assert encode_request_head(request) == (
         b"POST /completion?a=b HTTP/1.1\r\n"
         b"Host: a\r\nAuthorization: Bearer x\r\nX-Other: 2\r\nContent-Length: 5\r\n\r\n"
     )
@@ -48,17 +48,17 @@ def test_a_response_keeps_its_headers_but_those_of_its_connection() -> None:
         http11=True,
     )
 
-    assert response_bytes(head, chunked=False, connection=None) == (
+    assert encode_response_head(head, chunked=False, connection=None) == (
         b"HTTP/1.1 200 Fine\r\nServer: llama.cpp\r\nContent-Length: 5\r\n\r\n"
     )
 
 
 def test_an_answer_without_content_has_no_length() -> None:
-    assert answer_bytes(Answer(204)) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert encode_response(Response(204)) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 def test_a_refusal_reads_as_openai_clients_expect() -> None:
-    answer = Refusal(429, "queue_full", "no place", retry_after=0.2).answer()
+    answer = HttpError(429, "queue_full", "no place", retry_after=0.2).response()
 
     assert answer.body == (
         b'{"error":{"message":"no place","type":"rate_limit_error","code":"queue_full"}}'

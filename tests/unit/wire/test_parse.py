@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Request
 from slotkeeper.wire.parse import RequestParser, Stage
@@ -36,7 +36,7 @@ def parse(*pieces: bytes) -> list[object]:
     found: list[object] = []
     for piece in pieces:
         for item in parser.feed(piece):
-            if isinstance(item, Refusal):
+            if isinstance(item, HttpError):
                 return [*found, item.status, item.code]
             found.append(item)
     return found

@@ -8,7 +8,7 @@ import pytest
 from typing_extensions import override
 
 from conformance import CHUNKS, SERVED, counted
-from slotkeeper.wire.client import Pool, Upstream
+from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Request, ResponseHead
@@ -123,13 +123,13 @@ class Seen:
 def response(pieces: Iterable[bytes]) -> tuple[object, ...]:
     """What a response is taken for, and whether its connection is used again."""
     wire, pool, seen = Wire(), Pool("a", 1), Seen()
-    connection = Upstream(pool)
+    connection = UpstreamConnection(pool)
     connection.connection_made(wire)
     connection.send(b"", (), seen)
     for piece in pieces:
         if not wire.closing:
             connection.data_received(piece)
-    kept = pool.take() is connection
+    kept = pool.acquire() is connection
     connection.connection_lost(None)
     return seen.head, seen.raw, seen.payload, seen.end, kept
 

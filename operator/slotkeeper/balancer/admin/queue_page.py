@@ -3,20 +3,20 @@
 from dataclasses import asdict
 from typing import Any
 
-from slotkeeper.scheduling import Dispatcher, Replica, FlowKey, QueuedRequest
-from slotkeeper.wire.message import Answer, json_answer
+from slotkeeper.scheduling import Dispatcher, FlowKey, QueuedRequest, Replica
+from slotkeeper.wire.message import Response, json_response
 
 _MOST = 100
 """Requests that are listed one by one: a look at a long queue must not stop the streams."""
 
 
-def queue(dispatcher: Dispatcher[Any], now: float) -> Answer:
+def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
     """The queue as a whole, by priority and key, its first requests, and what they wait for."""
     tickets = list(dispatcher.queue)
     by_standing: dict[FlowKey, list[QueuedRequest[Any]]] = {}
     for ticket in tickets:
         by_standing.setdefault(ticket.flow_key, []).append(ticket)
-    return json_answer(
+    return json_response(
         200,
         {
             "waiting": len(tickets),
@@ -59,7 +59,7 @@ def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]
         "accepting": replica.ready,
         "slots": replica.slots,
         "busy": replica.busy,
-        "lettingGo": sum(claim.abandoned_at is not None for claim in replica.holds),
+        "lettingGo": sum(claim.aborted_at is not None for claim in replica.holds),
         "warmLine": len(line) if line else 0,
         "knownPrompts": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
     }

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from slotkeeper.balancer.admin import leader_demand, queue_page
-from slotkeeper.balancer.election.election import Succession
+from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.responses import PROMETHEUS
-from slotkeeper.edge.long_poll import Onlookers
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.edge.long_poll import LongPoll
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Answer, Request, json_answer
+from slotkeeper.wire.message import Request, Response, json_response
 
 
 class Admin:
@@ -18,60 +18,62 @@ class Admin:
 
     def __init__(self, proxy: Proxy) -> None:
         self.ready = self.ending = False
-        self.succession: Succession | None = None
+        self.election: LeaderElection | None = None
         self._proxy = proxy
-        self._onlookers = Onlookers(proxy.autoscaling)
-        proxy.on_wait = self._onlookers.tell
-        self._pages: dict[bytes, Callable[[], Answer]] = {
+        self._long_poll = LongPoll(proxy.autoscaling)
+        proxy.on_demand = self._long_poll.release_all
+        self._pages: dict[bytes, Callable[[], Response]] = {
             b"/metrics": self._metrics,
             b"/ready": self._readiness,
-            b"/healthz": lambda: json_answer(200, {"status": "ok"}),
+            b"/healthz": lambda: json_response(200, {"status": "ok"}),
             b"/autoscaling": proxy.autoscaling,
             b"/debug/queue": self._queue,
         }
 
     def handle(self, exchange: Exchange) -> None:
         """A request has come in whole."""
-        if exchange.request.path == b"/peer" and self.succession:
-            exchange.answer(_peer(self.succession, exchange.request))
+        if exchange.request.path == b"/peer" and self.election:
+            exchange.respond(_peer(self.election, exchange.request))
             return
         page = self._pages.get(exchange.request.path)
         if page is None:
-            exchange.refuse(Refusal(404, "not_found", "there is no such page on this port"))
+            exchange.respond_with_error(
+                HttpError(404, "not_found", "there is no such page on this port")
+            )
         elif exchange.request.method not in {b"GET", b"HEAD"}:
             allow = [(b"Allow", b"GET, HEAD")]
-            exchange.refuse(
-                Refusal(405, "method_not_allowed", "this port is only read from", headers=allow)
+            exchange.respond_with_error(
+                HttpError(405, "method_not_allowed", "this port is only read from", headers=allow)
             )
         elif (
-            self.succession
-            and not self._proxy.leads
-            and leader_demand.concerns_all(exchange.request)
+            self.election
+            and not self._proxy.is_leader
+            and leader_demand.is_server_wide(exchange.request)
         ):
-            self._proxy.spawn(leader_demand.answer(exchange, self.succession))
-        elif self._sleeps and (seconds := _patience(exchange.request)):
-            self._onlookers.hold(exchange, seconds)
+            self._proxy.spawn(leader_demand.respond(exchange, self.election))
+        elif self._has_no_demand and (seconds := _poll_seconds(exchange.request)):
+            self._long_poll.hold(exchange, seconds)
         else:
-            exchange.answer(page())
+            exchange.respond(page())
 
     @property
-    def _sleeps(self) -> bool:
+    def _has_no_demand(self) -> bool:
         """There is no replica here, and nobody who waits for one."""
         proxy = self._proxy
-        return proxy.leads and not (proxy.dispatcher.has_replica or proxy.waits)
+        return proxy.is_leader and not (proxy.dispatcher.has_replica or proxy.has_queued)
 
-    def _metrics(self) -> Answer:
-        return Answer(200, self._proxy.metrics.text(), PROMETHEUS)
+    def _metrics(self) -> Response:
+        return Response(200, self._proxy.metrics.text(), PROMETHEUS)
 
-    def _queue(self) -> Answer:
+    def _queue(self) -> Response:
         return queue_page.queue(self._proxy.dispatcher, self._proxy.now())
 
-    def _readiness(self) -> Answer:
+    def _readiness(self) -> Response:
         ready = self.ready and not (self.ending or self._proxy.draining)
-        return json_answer(200 if ready else 503, {"ready": ready})
+        return json_response(200 if ready else 503, {"ready": ready})
 
 
-def _patience(request: Request) -> float:
+def _poll_seconds(request: Request) -> float:
     """How many seconds whoever asks for the demand would wait for some: 0 unless it says so."""
     if request.path != b"/autoscaling":
         return 0.0
@@ -82,10 +84,10 @@ def _patience(request: Request) -> float:
     return seconds if seconds > 0 else 0.0  # also where it is no number
 
 
-def _peer(succession: Succession, request: Request) -> Answer:
+def _peer(succession: LeaderElection, request: Request) -> Response:
     """What another balancer asks: whether this one is there and hands out the slots."""
-    leads = succession.asked(_parameter(request, "identity"))
-    return json_answer(200, {"identity": succession.me.identity, "leads": leads})
+    leads = succession.on_peer_probe(_parameter(request, "identity"))
+    return json_response(200, {"identity": succession.me.identity, "leads": leads})
 
 
 def _parameter(request: Request, name: str) -> str:

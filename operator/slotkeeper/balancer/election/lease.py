@@ -26,7 +26,7 @@ class Peer:
     metrics: str
 
     @property
-    def can_be_asked(self) -> bool:
+    def has_addresses(self) -> bool:
         """Both addresses are such."""
         try:
             host_and_port(self.clients), host_and_port(self.metrics)
@@ -45,7 +45,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LeaseRecord:
     """A Lease as it was read: who holds it (None: nobody), and how often it changed hands."""
 
     holder: Peer | None
@@ -53,9 +53,9 @@ class Held:
     version: str
     uid: str = ""
     """Another one where it was deleted and made anew: its count begins anew too."""
-    given_back: bool = False
+    released: bool = False
     """Its last holder let go of it. Else nobody holds it because it is new, or was edited."""
-    obstacle: Obstacle | None = None
+    blocker: Obstacle | None = None
     """What keeps replicas from starting, as the operator says there."""
 
     @classmethod
@@ -71,7 +71,7 @@ class Held:
         transitions = int(count) if count.isdecimal() else 0
         given_back = not any((identity, holder.clients, holder.metrics)) and transitions > 0
         return cls(
-            holder if holder.identity and holder.can_be_asked else None,
+            holder if holder.identity and holder.has_addresses else None,
             transitions,
             metadata["resourceVersion"],
             metadata.get("uid", ""),
@@ -79,7 +79,7 @@ class Held:
             Obstacle.read(said.get(OBSTACLE)),
         )
 
-    def may_follow(self, known: "Held") -> bool:
+    def is_newer_than(self, known: "LeaseRecord") -> bool:
         """It is not what was there before `known`. The API server's versions of an object are
         numbers that grow, which all since Kubernetes 1.35 may count on."""
         if self.uid != known.uid or not (self.version.isdecimal() and known.version.isdecimal()):
@@ -87,7 +87,9 @@ class Held:
         return int(self.version) >= int(known.version)
 
 
-def manifest(namespace: str, name: str, holder: Peer | None, over: Held, now: datetime) -> Manifest:
+def manifest(
+    namespace: str, name: str, holder: Peer | None, over: LeaseRecord, now: datetime
+) -> Manifest:
     """The Lease, held by `holder` from `now` on; only over the very one that was read.
 
     It has no renewal and no duration. A balancer that is alive answers the others' questions,

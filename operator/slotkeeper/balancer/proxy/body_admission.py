@@ -2,29 +2,29 @@
 
 from typing_extensions import override
 
-from slotkeeper.balancer.access import Callers
-from slotkeeper.balancer.proxy.request_log import Accounts
+from slotkeeper.balancer.access import RequestAccess
+from slotkeeper.balancer.proxy.request_log import RequestLog
 from slotkeeper.edge import cors
-from slotkeeper.wire.body_filter import Gate
-from slotkeeper.wire.errors import Refusal
-from slotkeeper.wire.message import Answer, Request
+from slotkeeper.wire.body_filter import BodyFilter
+from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.message import Request, Response
 
 
-class ClientGate(Gate):
+class BodyAdmission(BodyFilter):
     """Lets nobody without an API key fill the memory, and leaves a trace of each refusal."""
 
-    def __init__(self, callers: Callers, accounts: Accounts) -> None:
+    def __init__(self, callers: RequestAccess, accounts: RequestLog) -> None:
         self._callers = callers
         self._accounts = accounts
 
     @override
-    def admit(self, request: Request) -> None:
-        self._callers.name(request)
+    def check(self, request: Request) -> None:
+        self._callers.authenticate(request)
 
     @override
-    def refused(self, peer: str, refusal: Refusal, request: Request | None) -> Answer:
-        self._accounts.never_whole(peer, refusal, request)
-        answer = refusal.answer()
+    def on_rejected(self, peer: str, refusal: HttpError, request: Request | None) -> Response:
+        self._accounts.rejected_incomplete(peer, refusal, request)
+        answer = refusal.response()
         if request:
-            answer.headers += cors.readable(request)
+            answer.headers += cors.allow_origin_headers(request)
         return answer

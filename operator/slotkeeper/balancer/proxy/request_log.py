@@ -1,70 +1,72 @@
 """What a request that is over leaves behind: numbers, and a line in the log."""
 
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.proxy.request import Forward
-from slotkeeper.edge.access_log import AccessLog, asked, said
-from slotkeeper.wire.errors import Refusal
+from slotkeeper.balancer.proxy.request import ProxiedRequest
+from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
+from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request
 
 
-class Accounts:
+class RequestLog:
     """Counts requests and logs them."""
 
     def __init__(self, metrics: Metrics, log: AccessLog) -> None:
         self._metrics = metrics
         self.log = log
 
-    def refused(self, exchange: Exchange, refusal: Refusal, key: str | None) -> None:
+    def rejected(self, exchange: Exchange, refusal: HttpError, key: str | None) -> None:
         """A request was refused as it came; `key`: the name of its API key."""
-        self._metrics.over("refused", refusal.status)
-        self.log.add({**said(exchange, key), "outcome": "refused", "code": refusal.code})
+        self._metrics.finished("refused", refusal.status)
+        self.log.add({**exchange_fields(exchange, key), "outcome": "refused", "code": refusal.code})
 
-    def never_whole(self, peer: str, refusal: Refusal, request: Request | None) -> None:
+    def rejected_incomplete(self, peer: str, refusal: HttpError, request: Request | None) -> None:
         """A request of `peer` was refused before it was whole; `request`: its head, if known."""
-        self._metrics.over("refused", refusal.status)
+        self._metrics.finished("refused", refusal.status)
         self.log.add(
             {
-                **asked(peer, None, request),
+                **request_fields(peer, None, request),
                 "status": refusal.status,
                 "outcome": "refused",
                 "code": refusal.code,
             }
         )
 
-    def over(self, forward: Forward, outcome: str, now: float) -> None:
+    def finished(self, forward: ProxiedRequest, outcome: str, now: float) -> None:
         """A request is over, with `outcome` answered, gone, cut, failed or expired."""
         exchange = forward.exchange
         stats = forward.stats
         metrics = self._metrics
         arrived = stats.arrived_at
-        waited = forward.waited
+        waited = forward.queue_seconds
         first = None if stats.first_byte_at is None else stats.first_byte_at - arrived
         tokens = None
         if forward.relayed:
             # All else is counted where it gets its slot.
             metrics.relayed.inc()
         else:
-            metrics.over(outcome, exchange.status, stats.upstream)
-            metrics.wait_seconds.observe(waited)
-            metrics.request_seconds.observe(now - arrived)
+            metrics.finished(outcome, exchange.status, stats.upstream)
+            metrics.queue_duration.observe(waited)
+            metrics.request_duration.observe(now - arrived)
             if stats.prefix_hit is not None:
-                (metrics.prefix_hits if stats.prefix_hit else metrics.prefix_misses).inc()
+                (
+                    metrics.prefix_cache_hits if stats.prefix_hit else metrics.prefix_cache_misses
+                ).inc()
             if first is not None:
-                metrics.first_token_seconds.observe(first)
+                metrics.time_to_first_token.observe(first)
             if outcome == "answered" and (tokens := stats.edges.tokens(exchange.request.path)):
-                metrics.took(tokens)
-        if not self.log.kept:
+                metrics.add_tokens(tokens)
+        if not self.log.enabled:
             return
         self.log.add(
             {
-                **said(exchange, forward.key),
+                **exchange_fields(exchange, forward.key),
                 "outcome": outcome,
                 "replica": stats.upstream or None,
                 "relayed": forward.relayed,
-                "tries": forward.ticket.attempts,
+                "tries": forward.queued.attempts,
                 "hit": stats.prefix_hit,
-                "overtaken": forward.ticket.bypassed,
+                "overtaken": forward.queued.bypassed,
                 "wait": waited,
                 "first_byte": first,
                 "seconds": now - arrived,
@@ -72,7 +74,7 @@ class Accounts:
                 "bytes_out": stats.sent_bytes,
                 "prompt_tokens": tokens and tokens.prompt,
                 "cached_tokens": tokens and tokens.cached,
-                "heartbeats": forward.early.beats if forward.early else 0,
+                "heartbeats": forward.early.keepalives_sent if forward.early else 0,
                 "generated_tokens": tokens and tokens.generated,
             }
         )

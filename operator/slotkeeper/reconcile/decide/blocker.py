@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from slotkeeper.api.blocker import Obstacle
-from slotkeeper.api.reasons import LASTING, LASTING_IN_A_LOOP, Reason
+from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -36,7 +36,7 @@ def obstacle(
     if not observed.current:
         # Kubernetes has not even been told of one, if that was refused.
         refused = observed.refused
-        return _of(refused, lasting=refused.reason in LASTING) if wanted and refused else None
+        return _of(refused, lasting=refused.reason in PERMANENT) if wanted and refused else None
     if any(map(is_ready, observed.replica_pods)):
         return None
     found: list[tuple[Trouble, Sequence[Manifest]]] = []
@@ -82,6 +82,6 @@ def _lasts(trouble: Trouble, pods: Sequence[Manifest], today: datetime) -> bool:
     if trouble.reason is Reason.WAITING_FOR_SECRET:
         since = filter(None, map(lacked_volumes_since, pods))
         return any(today - each >= VOLUMES_TIME for each in since)
-    if trouble.reason in LASTING_IN_A_LOOP:
+    if trouble.reason in PERMANENT_WHEN_LOOPING:
         return any(map(is_looping, pods))
-    return trouble.reason in LASTING
+    return trouble.reason in PERMANENT

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.scaling.decide import Known, decide
+from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.policy import Policy
 
 FIXED = "Fixed"
@@ -57,7 +57,7 @@ def policy_of(server: LlamaServer, today: datetime) -> Policy | None:
 
 
 def wanted(
-    server: LlamaServer, current: int | None, known: Known, *, now: float, today: datetime
+    server: LlamaServer, current: int | None, known: ScalingInput, *, now: float, today: datetime
 ) -> Wanted:
     """As many as spec.replicas says, or, where autoscaling is set, as demand asks for.
 
@@ -75,12 +75,12 @@ def wanted(
         return Wanted(replicas, FIXED, f"spec.replicas is {replicas}", least=replicas)
     if current is None:
         before = server.status.get("scaling") or {}
-        current = policy.bounded(before.get("wanted", policy.spec.min_replicas))
+        current = policy.clamp(before.get("wanted", policy.spec.min_replicas))
     decision = decide(policy, known, current=current, now=now)
     return Wanted(
         decision.replicas,
         decision.reason.value,
         decision.message,
-        decision.informed,
+        decision.has_metrics,
         policy.spec.min_replicas,
     )

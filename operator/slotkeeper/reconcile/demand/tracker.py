@@ -11,10 +11,10 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.demand.poll_schedule import Rhythm, chosen
 from slotkeeper.reconcile.observe.pods import address, is_ready
 from slotkeeper.reconcile.workqueue import Key
-from slotkeeper.scaling.decide import Known
+from slotkeeper.scaling.decide import ScalingInput
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
-from slotkeeper.scaling.sample import LATCH_SECONDS, Sample
+from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
 LOOK_SECONDS = 1.0
 
@@ -102,13 +102,13 @@ class Demand:
         """Look no longer, and drop what is known."""
         self._watched.pop(key, None)
 
-    def known(self, key: Key) -> Known:
+    def known(self, key: Key) -> ScalingInput:
         """What a decision is made of."""
         watched = self._watched.get(key)
         if watched is None:
-            return Known()
+            return ScalingInput()
         newest = watched.newest.sample if watched.newest else None
-        return Known(newest, watched.history, watched.changes)
+        return ScalingInput(newest, watched.history, watched.changes)
 
     def newest(self, key: Key) -> Reading | None:
         """The last reading, unless it is too old to speak of now."""
@@ -117,7 +117,7 @@ class Demand:
         if watched is None or newest is None:
             return None
         age = self._now() - newest.sample.at
-        if age > (LATCH_SECONDS if watched.rhythm.urgent else TURN_SECONDS):
+        if age > (PEAK_WINDOW_SECONDS if watched.rhythm.urgent else TURN_SECONDS):
             return None
         return newest
 
@@ -148,8 +148,10 @@ class Demand:
             return
         watched.newest = newest
         if policy := watched.policy:
-            watched.history = watched.history.noted(
-                newest.sample.at, policy.asked(newest.sample), keep=policy.keep_seconds
+            watched.history = watched.history.record(
+                newest.sample.at,
+                policy.required_replicas(newest.sample),
+                keep=policy.history_seconds,
             )
         if self._watched.get(key) is watched:
             heard(key)
@@ -170,19 +172,19 @@ class Demand:
         began = self._now()
         try:
             said = await self._balancer(address, again=again)
-            if self._now() - began > LATCH_SECONDS:
+            if self._now() - began > PEAK_WINDOW_SECONDS:
                 # This process stood still, and nobody knows for how long the answer lay there.
                 return None
             sample = Sample(
                 at=self._now(),
-                busy=int(said["slots"]["busy"]),
-                waiting=int(said["waiting"]),
-                oldest_wait=float(said["oldestWaitSeconds"]),
-                peak=int(said["peakDemand"]),
-                total=int(said["slots"]["total"]),
+                busy_slots=int(said["slots"]["busy"]),
+                queued=int(said["waiting"]),
+                oldest_queued_seconds=float(said["oldestWaitSeconds"]),
+                peak_demand=int(said["peakDemand"]),
+                total_slots=int(said["slots"]["total"]),
                 # A balancer of an older release does not measure these.
-                mean=_number(said.get("meanDemand")),
-                slot_seconds=_number(said.get("slotSeconds")),
+                mean_demand=_number(said.get("meanDemand")),
+                mean_service_seconds=_number(said.get("slotSeconds")),
             )
             return Reading(sample, bool(said["leads"]), said.get("busyByReplica"))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -210,13 +212,13 @@ def _together(readings: Sequence[Reading], now: float) -> Reading | None:
     leading = leader.sample
     sample = Sample(
         at=now,
-        busy=sum(sample.busy for sample in samples),
-        waiting=sum(sample.waiting for sample in samples),
-        oldest_wait=max(sample.oldest_wait for sample in samples),
-        peak=sum(sample.peak for sample in samples),
+        busy_slots=sum(sample.busy_slots for sample in samples),
+        queued=sum(sample.queued for sample in samples),
+        oldest_queued_seconds=max(sample.oldest_queued_seconds for sample in samples),
+        peak_demand=sum(sample.peak_demand for sample in samples),
         # At most one counts them: those that stand by have none to hand out.
-        total=max(sample.total for sample in samples),
-        mean=leading.mean,
-        slot_seconds=leading.slot_seconds,
+        total_slots=max(sample.total_slots for sample in samples),
+        mean_demand=leading.mean_demand,
+        mean_service_seconds=leading.mean_service_seconds,
     )
     return Reading(sample, busy=leader.busy)

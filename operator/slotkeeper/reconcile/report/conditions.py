@@ -6,7 +6,7 @@ from typing import Any
 
 from slotkeeper.api.conditions import ConditionType, Finding
 from slotkeeper.api.gpu import Gpu
-from slotkeeper.api.reasons import Reason, Sort, sort
+from slotkeeper.api.reasons import Reason, Severity, severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.reconcile.decide.replicas import BY_HAND, Scaling, Wanted
@@ -219,7 +219,7 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> Part:
 
 
 def _is_trouble(reason: str) -> bool:
-    return sort(Reason(reason)) is Sort.TROUBLE
+    return severity(Reason(reason)) is Severity.PROBLEM
 
 
 def _not(kind: ConditionType, found: Trouble) -> Finding:

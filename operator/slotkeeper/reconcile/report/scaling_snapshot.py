@@ -42,7 +42,7 @@ def decided(server: LlamaServer, reading: Reading | None, today: datetime) -> De
     said = status.get("scaling")
     if not said:
         return None
-    demand = reading.sample.busy + reading.sample.waiting if reading else 0
+    demand = reading.sample.busy_slots + reading.sample.queued if reading else 0
     policy = policy_of(server, today)
     bounds = None
     if policy:

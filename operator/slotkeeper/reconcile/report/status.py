@@ -92,9 +92,9 @@ def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[
     if server.spec.suspend:
         return SlotsStatus(), 0
     if reading:
-        busy = reading.sample.busy
-        total = reading.sample.total
-        return SlotsStatus(total=total, busy=busy), reading.sample.waiting
+        busy = reading.sample.busy_slots
+        total = reading.sample.total_slots
+        return SlotsStatus(total=total, busy=busy), reading.sample.queued
     before = server.status.get("slots", {})
     total = ready * server.spec.slots
     busy = min(before.get("busy", 0), total)
