@@ -10,14 +10,14 @@ import pytest
 from apiserver import ApiServer
 from llamaservers import raw_server
 from operator_harness import KEY, Operator
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.balancer.election.lease import FIELD_MANAGER, LeaseRecord, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.client import PAGE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, EVENTS, LEASES, LLAMA_SERVERS, SERVICES
-from slotkeeper.reconcile.write.conflicts import FIRST_PAUSE, ROUNDS
+from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, FIRST_PAUSE
 
 SPECS = [
     pytest.param({"gpu": {"count": 0}}, id="cpu"),
@@ -263,7 +263,7 @@ async def test_a_fight_with_another_field_manager_ends_in_pauses(
     await operator.reconcile()
     patch = ("patch", "deployment", "chat-replicas", "--field-manager=argocd-controller", "-p")
 
-    for _ in range(ROUNDS + 1):
+    for _ in range(CONFLICT_AFTER + 1):
         changed = api.kubectl(*patch, '{"spec":{"replicas":7}}')
         assert changed.returncode == 0, changed.stderr
         operator.time.passed += 1
@@ -276,7 +276,7 @@ async def test_a_fight_with_another_field_manager_ends_in_pauses(
     assert set(said) == {"DriftPutRight", "FoughtOver"}
     assert "argocd-controller changes spec.replicas again and again" in said["FoughtOver"]
     operator.time.passed += FIRST_PAUSE
-    assert operator.reconciler.stirring() == [KEY]
+    assert operator.reconciler.due() == [KEY]
     await operator.reconcile()
     deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
     assert deployment is not None
@@ -326,7 +326,7 @@ async def test_what_the_operator_tells_the_balancers_outlives_a_change_of_hands(
     await operator.reconcile()
     forgotten = await lease(cluster)
 
-    assert told.blocker == Obstacle("PodsRefused", "exceeded quota", lasting=False)
+    assert told.blocker == StartBlocker("PodsRefused", "exceeded quota", permanent=False)
     assert (taken.holder, taken.blocker) == (me, told.blocker)
     assert (forgotten.holder, forgotten.blocker) == (me, None)
 

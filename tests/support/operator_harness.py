@@ -12,7 +12,7 @@ from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.clock import Clock
-from slotkeeper.reconcile.demand.tracker import Demand
+from slotkeeper.reconcile.demand.tracker import DemandTracker
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.watch.informers import list_into
 from slotkeeper.reconcile.watch.store import Store
@@ -46,7 +46,7 @@ class Balancers:
     """Those that answer when they are told to."""
     looks: int = 0
 
-    async def answer(self, address: str, *, again: bool) -> Any:  # noqa: ARG002
+    async def answer(self, address: str, *, keep_alive: bool) -> Any:  # noqa: ARG002
         self.looks += 1
         host, _, _ = address.rpartition(":")
         if host in self.slow:
@@ -80,7 +80,7 @@ class Operator:
     store: Store = field(default_factory=Store)
 
     def __post_init__(self) -> None:
-        self.demand = Demand(self.balancers.answer, self.time.clock.monotonic)
+        self.demand = DemandTracker(self.balancers.answer, self.time.clock.monotonic)
         self.reconciler = Reconciler(self.cluster, self.store, self.demand, IMAGES, self.time.clock)
         self._shown: dict[Kind, str] = {}
         """Up to which version the watches have shown each kind."""
@@ -105,7 +105,7 @@ class Operator:
             async for event in self.cluster.watch(kind, None, labels, self._shown[kind]):
                 self._shown[kind] = event.object["metadata"]["resourceVersion"]
                 if shows(event):
-                    news |= self.store.shown(event)
+                    news |= self.store.apply_event(event)
         return news
 
     def lists_anew(self) -> None:
@@ -116,9 +116,9 @@ class Operator:
         """Let seconds go by, with a look at the balancers and its consequences in each."""
         for _ in range(seconds):
             self.time.passed += 1
-            await self.demand.look()
+            await self.demand.poll()
             await self.deliver()
-            for key in dict.fromkeys(self.reconciler.stirring() + self.reconciler.outdated()):
+            for key in dict.fromkeys(self.reconciler.due() + self.reconciler.status_stale()):
                 await self.reconciler.reconcile(key)
 
 

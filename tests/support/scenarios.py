@@ -9,7 +9,7 @@ from operator_harness import KEY, Operator, change_spec, roll_out, stored
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, SERVICES
-from slotkeeper.reconcile.workqueue import TryAgainError
+from slotkeeper.reconcile.workqueue import RetryError
 
 Step = Callable[[FakeCluster], object]
 
@@ -112,7 +112,7 @@ SCENARIOS: Mapping[str, Sequence[Step]] = {
 
 async def tried(operator: Operator, *, sees: bool = True) -> None:
     """Reconcile once, by default with all that there is in sight; what it cannot do yet is left."""
-    with suppress(ApiError, TryAgainError):
+    with suppress(ApiError, RetryError):
         await (operator.reconcile() if sees else operator.reconciler.reconcile(KEY))
 
 

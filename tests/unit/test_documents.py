@@ -11,7 +11,7 @@ from slotkeeper.api import reasons
 from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.balancer.options import parse
-from slotkeeper.reconcile.decide.replicas import FIXED, SUSPENDED
+from slotkeeper.reconcile.decide.replicas import MANUAL, SUSPENDED
 from slotkeeper.scaling.decide import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def test_the_reasons_of_decisions_are_those_that_there_are() -> None:
 
     told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
-    assert told == [*Reason, FIXED, SUSPENDED]
+    assert told == [*Reason, MANUAL, SUSPENDED]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -16,17 +16,17 @@ _LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Obstacle:
+class StartBlocker:
     """Why no replica is ready, and none will be as things stand."""
 
     reason: str
     """As in a condition."""
     message: str
     """For people: clients get it in their answers."""
-    lasting: bool
+    permanent: bool
     """Somebody has to mend something: it is of no use to wait."""
 
-    def written(self) -> str:
+    def to_annotation(self) -> str:
         """As an annotation's value."""
         message = self.message
         if len(message) > _LONGEST:
@@ -34,10 +34,10 @@ class Obstacle:
         return json.dumps({**asdict(self), "message": message}, sort_keys=True)
 
     @classmethod
-    def read(cls, text: str | None) -> Self | None:
+    def from_annotation(cls, text: str | None) -> Self | None:
         """What an annotation says; None where it says nothing that could be understood."""
         try:
             said = json.loads(text or "null")
-            return cls(str(said["reason"]), str(said["message"]), said["lasting"] is True)
+            return cls(str(said["reason"]), str(said["message"]), said["permanent"] is True)
         except (ValueError, TypeError, KeyError):
             return None

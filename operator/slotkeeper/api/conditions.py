@@ -31,7 +31,7 @@ class ConditionType(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConditionValue:
     """What is known of one condition now; when it began is not its business."""
 
     type: ConditionType
@@ -66,7 +66,7 @@ class Condition(ApiModel):
 
 
 def conditions(
-    findings: Sequence[Finding],
+    findings: Sequence[ConditionValue],
     previous: Sequence[Mapping[str, Any]],
     *,
     generation: int,
@@ -90,7 +90,7 @@ def conditions(
     ]
 
 
-def _since(finding: Finding, before: Mapping[str, Any] | None, now: datetime) -> str:
+def _since(finding: ConditionValue, before: Mapping[str, Any] | None, now: datetime) -> str:
     if before is not None and before["status"] == finding.status:
         return str(before["lastTransitionTime"])
     return rfc3339(now)

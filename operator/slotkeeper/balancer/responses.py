@@ -147,7 +147,7 @@ def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
     if dispatcher.has_replica:
         code = "no_free_slot"
         message = "no slot came free in the time allowed"
-    elif obstacle and obstacle.lasting:
+    elif obstacle and obstacle.permanent:
         code = "cannot_start"
         message = f"no replica can start: {obstacle.message}"
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from slotkeeper.api import quantity
 from slotkeeper.api.blocker import ANNOTATION as OBSTACLE
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -88,12 +88,12 @@ def service_account(server: LlamaServer) -> Manifest:
     }
 
 
-def lease(server: LlamaServer, obstacle: Obstacle | None = None) -> Manifest:
+def lease(server: LlamaServer, obstacle: StartBlocker | None = None) -> Manifest:
     """Says which balancer hands out the slots, which is the balancers' to write, and to them what
     keeps all replicas from starting."""
     about = metadata(server, names.balancer(server), Component.BALANCER)
     if obstacle:
-        about["annotations"] = {OBSTACLE: obstacle.written()}
+        about["annotations"] = {OBSTACLE: obstacle.to_annotation()}
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": about}
 
 

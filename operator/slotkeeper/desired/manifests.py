@@ -1,6 +1,6 @@
 """server -> the manifests of all its children."""
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import balancer, network_and_pdb, rpc_group
 from slotkeeper.desired import replicas as llama_servers
@@ -9,7 +9,7 @@ from slotkeeper.desired.metadata import Manifest
 
 
 def manifests(
-    server: LlamaServer, replicas: int, images: Images, obstacle: Obstacle | None = None
+    server: LlamaServer, replicas: int, images: Images, obstacle: StartBlocker | None = None
 ) -> list[Manifest]:
     """All that a server needs in the cluster, in the order in which it should be applied.
 

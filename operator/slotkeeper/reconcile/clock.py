@@ -19,7 +19,7 @@ CORRECTION = timedelta(minutes=5)
 """A clock that is set back by less was put right while the same day went on."""
 
 
-class Calendar:
+class ScheduleClock:
     """The time of day by which schedules hold: the wall's, which stands still where that one is set
     back by a little, until it comes there again.
 

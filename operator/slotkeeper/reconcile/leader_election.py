@@ -13,12 +13,12 @@ LEASE_NAME = "slotkeeper-operator"
 
 LEASE_SECONDS = 30.0
 """After this long without a renewal, another may take it. A holder that ends gives it back."""
-DEADLINE_SECONDS = 15.0
+RENEW_DEADLINE_SECONDS = 15.0
 """After this long without a renewal of its own, the holder stops, well before that."""
-PERIOD_SECONDS = 5.0
+RETRY_SECONDS = 5.0
 """Between two tries to take or to renew it, and the longest that a renewal may take."""
 
-SEEN_WITHIN_SECONDS = 60.0
+WATCHED_WITHIN_SECONDS = 60.0
 """How soon the holder must see a renewal through kopf's watch, which may have died silently."""
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ class LeadershipLostError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class LeaseRef:
     """Where the Lease is, and as whom to hold it."""
 
     namespace: str
     holder: str
 
 
-class Lease:
+class LeaderElection:
     """A coordination.k8s.io Lease that one process holds.
 
     Expiry is judged by how long the Lease has not changed on this machine's own clock: clocks of
@@ -46,7 +46,7 @@ class Lease:
     def __init__(
         self,
         cluster: Cluster,
-        place: Place,
+        place: LeaseRef,
         clock: Clock,
     ) -> None:
         self._cluster = cluster
@@ -79,7 +79,7 @@ class Lease:
         """Wait until the Lease is held."""
         log.info("waiting for lease %s/%s", self._place.namespace, LEASE_NAME)
         while not await self._attempt():  # noqa: ASYNC110 (what is waited for is elsewhere)
-            await asyncio.sleep(PERIOD_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         log.info("holding lease %s/%s", self._place.namespace, LEASE_NAME)
 
     async def renew(self) -> None:
@@ -87,39 +87,39 @@ class Lease:
         try:
             manifest = self._manifest(self._place.holder)
             manifest["metadata"]["resourceVersion"] = self._version
-            async with asyncio.timeout(PERIOD_SECONDS):
+            async with asyncio.timeout(RETRY_SECONDS):
                 self._note(await self._cluster.apply(manifest))
         except Conflict as error:
             raise LeadershipLostError("another operator took the lease") from error
         except (ApiError, TimeoutError) as error:
-            if self._clock.monotonic() - self._renewed > DEADLINE_SECONDS:
+            if self._clock.monotonic() - self._renewed > RENEW_DEADLINE_SECONDS:
                 raise LeadershipLostError(f"the lease cannot be renewed: {error!r}") from error
             log.warning("the lease is not renewed yet: %r", error)
 
     async def hold(self) -> None:
         """Renew until cancelled; LeadershipLostError where it is lost or kopf sees nothing."""
         while True:
-            await asyncio.sleep(PERIOD_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             await self.renew()
             if not self.is_healthy():
                 raise LeadershipLostError(
-                    f"kopf has shown no renewal of the lease for {SEEN_WITHIN_SECONDS:g} s: "
+                    f"kopf has shown no renewal of the lease for {WATCHED_WITHIN_SECONDS:g} s: "
                     "its watches are dead"
                 )
 
-    def seen(self, lease: Manifest) -> None:
+    def on_watched_renewal(self, lease: Manifest) -> None:
         """Call this for each change of the Lease that the watch under test shows."""
         if lease.get("spec", {}).get("holderIdentity") == self._place.holder:
             self._seen = self._clock.monotonic()
 
     def is_healthy(self) -> bool:
         """Whether the watch under test is alive, or this process does not hold the Lease."""
-        return not self._held or self._clock.monotonic() - self._seen <= SEEN_WITHIN_SECONDS
+        return not self._held or self._clock.monotonic() - self._seen <= WATCHED_WITHIN_SECONDS
 
-    def is_sure(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether nobody else can hold it, or this process does not even say that it does. False
         in a process that stood still, until it has renewed it."""
-        return not self._held or self._clock.monotonic() - self._renewed <= DEADLINE_SECONDS
+        return not self._held or self._clock.monotonic() - self._renewed <= RENEW_DEADLINE_SECONDS
 
     async def release(self) -> None:
         """Let another one take it at once; quiet where that fails: it expires by itself."""

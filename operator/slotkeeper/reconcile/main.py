@@ -20,15 +20,15 @@ from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.kube.client import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
-from slotkeeper.reconcile.demand.client import asking
-from slotkeeper.reconcile.demand.tracker import Demand
+from slotkeeper.reconcile.demand.client import open_client
+from slotkeeper.reconcile.demand.tracker import DemandTracker
 from slotkeeper.reconcile.health import serve_health
-from slotkeeper.reconcile.leader_election import LeadershipLostError, Lease, Place
+from slotkeeper.reconcile.leader_election import LeaderElection, LeadershipLostError, LeaseRef
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
-from slotkeeper.reconcile.runtime import Shell
+from slotkeeper.reconcile.runtime import Runtime
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Queue
+from slotkeeper.reconcile.workqueue import WorkQueue
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     )
     status = 0
     try:
-        asyncio.run(_until_told(flags))
+        asyncio.run(_run_until_signal(flags))
     except* (LeadershipLostError, ApiError) as ended:
         status = 1
         for error in ended.exceptions:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     return status
 
 
-async def _until_told(flags: argparse.Namespace) -> None:
+async def _run_until_signal(flags: argparse.Namespace) -> None:
     running = asyncio.ensure_future(_run(flags))
     # Until kopf listens: a pod's first process would not be ended by it otherwise.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
@@ -74,22 +74,22 @@ async def _run(flags: argparse.Namespace) -> None:
         flags.image_pull_policy,
         dict(flags.llama_server_image_for),
     )
-    queue = Queue(SystemRandom())
+    queue = WorkQueue(SystemRandom())
     metrics = Metrics(REGISTRY, lambda: len(queue))
-    place = Place(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
+    place = LeaseRef(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
     async with (
         await ApiCluster.connect(silence=flags.api_silence) as cluster,
         # Its renewals must not take, one after another, the connections that others left dead.
         await ApiCluster.connect(silence=flags.api_silence) as beside,
-        asking() as ask,
+        open_client() as ask,
     ):
-        demand = Demand(ask, time.monotonic)
+        demand = DemandTracker(ask, time.monotonic)
         clock = Clock(time.monotonic, _now)
-        lease = Lease(beside, place, clock)
+        lease = LeaderElection(beside, place, clock)
         store = Store()
         reconciler = Reconciler(cluster, store, demand, images, clock)
-        metrics.show(reconciler.fights, reconciler.decisions)
-        shell = Shell(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
+        metrics.register(reconciler.fights, reconciler.scaling_snapshots)
+        shell = Runtime(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()

@@ -8,11 +8,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from slotkeeper.reconcile.report.scaling_snapshot import Decided
+from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
 from slotkeeper.reconcile.workqueue import Key
-from slotkeeper.reconcile.write.conflicts import Fights
+from slotkeeper.reconcile.write.conflicts import FieldConflicts
 
-Decisions = Callable[[], Iterable[tuple[Key, Decided | None]]]
+Decisions = Callable[[], Iterable[tuple[Key, ScalingSnapshot | None]]]
 """What was last decided on each server. It is asked for by another thread, for each scrape."""
 
 PREFIX = "slotkeeper_autoscaler"
@@ -41,7 +41,7 @@ class Metrics:
             ["namespace", "name", "reason"],
             registry=registry,
         )
-        self._last: dict[Key, Decided] = {}
+        self._last: dict[Key, ScalingSnapshot] = {}
         depth = Gauge(
             "slotkeeper_operator_queue_depth",
             "Servers that are due to be looked at",
@@ -49,17 +49,17 @@ class Metrics:
         )
         depth.set_function(queue_depth)
 
-    def show(self, fights: Fights, decisions: Decisions) -> None:
+    def register(self, fights: FieldConflicts, decisions: Decisions) -> None:
         """Show what others do to the children of servers, and what is decided on their replicas."""
         self._registry.register(_Drift(fights))
         self._registry.register(_Scaling(decisions))
 
-    def reconciled(self, seconds: float, *, failed: bool) -> None:
+    def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one reconcile."""
         self._reconciles.labels("failed" if failed else "done").inc()
         self._seconds.observe(seconds)
 
-    def decided(self, key: Key, decided: Decided | None) -> None:
+    def count_decision(self, key: Key, decided: ScalingSnapshot | None) -> None:
         """Count what was decided last; None where the server is gone or invalid."""
         before = self._last.pop(key, None)
         if decided is None:
@@ -73,7 +73,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class _Drift(Collector):
-    fights: Fights
+    fights: FieldConflicts
 
     @override
     def collect(self) -> Iterator[Metric]:
@@ -82,7 +82,7 @@ class _Drift(Collector):
             "Children that others had changed or deleted and that were put right, by kind",
             labels=["kind"],
         )
-        for kind, times in self.fights.put_right.items():
+        for kind, times in self.fights.corrections.items():
             put_right.add_metric([kind], times)
         yield put_right
         yield GaugeMetricFamily(
@@ -115,8 +115,8 @@ class _Scaling(Collector):
             ready.add_metric(key, decided.ready)
             demand.add_metric(key, decided.demand)
             if bounds := decided.bounds:
-                least.add_metric(key, bounds.least)
-                most.add_metric(key, bounds.most)
+                least.add_metric(key, bounds.minimum)
+                most.add_metric(key, bounds.maximum)
                 active.add_metric(key, bounds.active)
         yield from (wanted, current, ready, demand, least, most, active)
 

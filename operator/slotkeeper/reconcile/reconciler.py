@@ -3,7 +3,7 @@
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from slotkeeper.api.conditions import Finding
+from slotkeeper.api.conditions import ConditionValue
 from slotkeeper.api.reasons import Reason
 from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.desired import names
@@ -11,28 +11,34 @@ from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
-from slotkeeper.reconcile.clock import Calendar, Clock
-from slotkeeper.reconcile.decide.blocker import lasts_in, obstacle
-from slotkeeper.reconcile.decide.replicas import BY_HAND, Scaling, Wanted, policy_of, wanted
-from slotkeeper.reconcile.demand.tracker import Demand, addresses
-from slotkeeper.reconcile.observe.gpu_nodes import Nodes
+from slotkeeper.reconcile.clock import Clock, ScheduleClock
+from slotkeeper.reconcile.decide.blocker import permanent_in, start_blocker
+from slotkeeper.reconcile.decide.replicas import (
+    NOT_AUTOSCALED,
+    DesiredReplicas,
+    Scaling,
+    desired_replicas,
+    policy_of,
+)
+from slotkeeper.reconcile.demand.tracker import DemandTracker, addresses
+from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.observed import Observed, observe
-from slotkeeper.reconcile.observe.pods import Trouble, is_unschedulable
+from slotkeeper.reconcile.observe.pods import Problem, is_unschedulable
 from slotkeeper.reconcile.report import conditions, status
-from slotkeeper.reconcile.report.events import Happening
-from slotkeeper.reconcile.report.scaling_snapshot import Decided, decided
-from slotkeeper.reconcile.report.writer import Teller
+from slotkeeper.reconcile.report.events import EventContent
+from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
+from slotkeeper.reconcile.report.writer import StatusWriter
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key, TryAgainError
+from slotkeeper.reconcile.workqueue import Key, RetryError
 from slotkeeper.reconcile.write import apply_errors
 from slotkeeper.reconcile.write.apply import Applied, apply
-from slotkeeper.reconcile.write.conflicts import Fights
-from slotkeeper.reconcile.write.deletion_cost import prefer_idlest
+from slotkeeper.reconcile.write.conflicts import FieldConflicts
+from slotkeeper.reconcile.write.deletion_cost import set_deletion_costs
 from slotkeeper.reconcile.write.plan import Child, Plan, child, plan_changes
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """A server and what there is for it."""
 
     raw: Manifest
@@ -41,7 +47,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Known:
+class ServerState:
     """What is remembered of a server between two looks: small, for there may be thousands."""
 
     server: LlamaServer
@@ -60,7 +66,7 @@ class Reconciler:
         self,
         cluster: Cluster,
         store: Store,
-        demand: Demand,
+        demand: DemandTracker,
         images: Images,
         clock: Clock,
     ) -> None:
@@ -69,14 +75,14 @@ class Reconciler:
         self._demand = demand
         self._images = images
         self._clock = clock
-        self._calendar = Calendar(clock.wall)
-        self._nodes = Nodes(cluster, clock.monotonic)
-        self._teller = Teller(cluster, store, clock.wall)
-        self.fights = Fights(clock.monotonic)
-        self._known: dict[Key, Known] = {}
-        self._hidden: dict[Key, set[Child]] = {}
+        self._calendar = ScheduleClock(clock.wall)
+        self._nodes = GpuNodes(cluster, clock.monotonic)
+        self._teller = StatusWriter(cluster, store, clock.wall)
+        self.fights = FieldConflicts(clock.monotonic)
+        self._known: dict[Key, ServerState] = {}
+        self._unlabelled: dict[Key, set[Child]] = {}
         """Children that stand there without the label by which watches show them."""
-        self._due: dict[Key, float] = {}
+        self._due_at: dict[Key, float] = {}
         """When time alone makes what is wrong a lasting trouble."""
 
     @property
@@ -84,39 +90,39 @@ class Reconciler:
         """The valid servers that there are."""
         return list(self._known)
 
-    def stirring(self, besides: Container[Key] = ()) -> list[Key]:
+    def due(self, besides: Container[Key] = ()) -> list[Key]:
         """The servers that time has come for: those that stir, `besides` some that were looked at,
         those of which time makes another thing to say, and those with a child that is fought over
         and due."""
         now = self._clock.monotonic()
-        decisions = [key for key in self._known if key not in besides and self.stirs(key)]
-        return decisions + [k for k, at in self._due.items() if at <= now] + self.fights.stirring()
+        decisions = [key for key in self._known if key not in besides and self.needs_scaling(key)]
+        return decisions + [k for k, at in self._due_at.items() if at <= now] + self.fights.due()
 
-    def outdated(self) -> list[Key]:
+    def status_stale(self) -> list[Key]:
         """The servers whose status shows other numbers than their balancers tell."""
         return [key for key, known in self._known.items() if self._is_outdated(key, known)]
 
-    def stirs(self, key: Key) -> bool:
+    def needs_scaling(self, key: Key) -> bool:
         """Whether there is another decision on a server's replicas, by its numbers or by time."""
         known = self._known.get(key)
         return known is not None and self._decides_anew(key, known)
 
-    def gives_up(self, key: Key) -> bool:
+    def no_longer_wanted(self, key: Key) -> bool:
         """Whether nobody asks any more for the replicas that the API server refused."""
         known = self._known.get(key)
-        if known is None or not apply_errors.asked_for(known.server):
+        if known is None or not apply_errors.replicas_were_desired(known.server):
             return False
         return self._wanted(key, known.server, known.current).replicas == 0
 
-    def decided(self, key: Key) -> Decided | None:
+    def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
         """What was last decided on a server's replicas; None where nothing is known of it."""
         if known := self._known.get(key):
-            return decided(known.server, self._demand.newest(key), self._calendar.now())
+            return scaling_snapshot(known.server, self._demand.latest(key), self._calendar.now())
         return None
 
-    def decisions(self) -> list[tuple[Key, Decided | None]]:
+    def scaling_snapshots(self) -> list[tuple[Key, ScalingSnapshot | None]]:
         """What was last decided on each server."""
-        return [(key, self.decided(key)) for key in self.keys]
+        return [(key, self.scaling_snapshot(key)) for key in self.keys]
 
     async def reconcile(self, key: Key) -> None:
         """Bring one server to where it should be, or a step nearer.
@@ -124,14 +130,14 @@ class Reconciler:
         Raises ApiError and TryAgainError where it must be called again after a while. Else every
         further step is brought by an event.
         """
-        seen = await self._look(key)
+        seen = await self._observe(key)
         if seen is None:
             return
         scaling, plan = self._decide(key, seen)
-        plan = self.fights.held_back(key, plan)
-        refused: Trouble | None = None
+        plan = self.fights.suppress(key, plan)
+        refused: Problem | None = None
         error: Exception | None = None
-        happened: list[Happening] = []
+        happened: list[EventContent] = []
         if plan:
             had_its_own = "observedGeneration" in seen.server.status
             if had_its_own and plan.creates and not await self._is_there(seen.raw):
@@ -140,48 +146,48 @@ class Reconciler:
                 return
             if scaling.change < 0 and not seen.server.spec.workers:
                 pods = seen.observed.replica_pods
-                reading = await self._demand.now(key)
-                await prefer_idlest(self._cluster, self._store, pods, reading)
+                reading = await self._demand.fetch_now(key)
+                await set_deletion_costs(self._cluster, self._store, pods, reading)
             try:
                 plan, applied = await self._carry_out(key, plan)
-                happened = self.fights.undone(key, applied.put_right, applied.resisted)
-                self._demand.changed(key, scaling.change)
+                happened = self.fights.record(key, applied.corrected, applied.changed_on_write)
+                self._demand.scaled(key, scaling.change)
             except ApiError as refusal:
-                if not apply_errors.is_final(refusal):
+                if not apply_errors.is_permanent(refusal):
                     raise
-                refused = Trouble(Reason.CHILD_REFUSED, refusal.message)
+                refused = Problem(Reason.CHILD_REFUSED, refusal.message)
                 error = refusal
                 # It was not carried out, however often it is tried.
-                scaling = replace(scaling, before=scaling.wanted.replicas)
-            seen = await self._look(key)
+                scaling = replace(scaling, before=scaling.desired.replicas)
+            seen = await self._observe(key)
             if seen is None:
                 return
-        if not error and (refused := apply_errors.taken(plan, seen.server)):
-            error = TryAgainError(refused.message)
-        fought = self.fights.trouble(key)
-        seen = replace(seen, observed=replace(seen.observed, refused=refused, fought=fought))
-        await self._say(key, seen, scaling, happened)
-        await self._tell_clients(key, seen)
+        if not error and (refused := apply_errors.name_conflict(plan, seen.server)):
+            error = RetryError(refused.message)
+        fought = self.fights.problem(key)
+        seen = replace(seen, observed=replace(seen.observed, rejected=refused, conflict=fought))
+        await self._report(key, seen, scaling, happened)
+        await self._publish_blocker(key, seen)
         if error:
             raise error
 
     async def _carry_out(self, key: Key, plan: Plan) -> tuple[Plan, Applied]:
         """Apply the plan; what is left of it, should something have been hidden from it."""
         applied = await apply(plan, self._cluster, self._store)
-        if not applied.hidden:
+        if not applied.unlabelled:
             return plan, applied
-        self._hidden.setdefault(key, set()).update(applied.hidden)
-        seen = await self._look(key)
+        self._unlabelled.setdefault(key, set()).update(applied.unlabelled)
+        seen = await self._observe(key)
         if seen is None:
             return Plan(), applied
         _, rest = self._decide(key, seen)
         return rest, applied + await apply(rest, self._cluster, self._store)
 
-    async def _tell_clients(self, key: Key, seen: Seen) -> None:
+    async def _publish_blocker(self, key: Key, seen: Snapshot) -> None:
         """Have the balancers tell, or no longer tell, why a child could not be made."""
-        if seen.observed.refused == apply_errors.said(seen.server):
+        if seen.observed.rejected == apply_errors.last_apply_error(seen.server):
             return
-        now = await self._look(key)
+        now = await self._observe(key)
         if now is not None:
             _, plan = self._decide(key, now)
             await apply(plan.only(LEASES), self._cluster, self._store)
@@ -196,12 +202,12 @@ class Reconciler:
         found = await self._cluster.get(LLAMA_SERVERS, metadata["namespace"], metadata["name"])
         if found and found["metadata"]["uid"] == metadata["uid"]:
             return True
-        self._store.deleted(raw)
+        self._store.confirm_deleted(raw)
         if found:
             self._store.put(found)
         return False
 
-    async def _look(self, key: Key) -> Seen | None:
+    async def _observe(self, key: Key) -> Snapshot | None:
         """What there is; None where there is nothing to do: gone, going, or invalid."""
         raw = self._store.server(key)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
@@ -214,26 +220,26 @@ class Reconciler:
             self._forget(key)
             found = conditions.invalid(str(error))
             said = status.invalid(raw, found, now=self._clock.wall())
-            happened = status.happenings(raw.get("status") or {}, found, None)
-            await self._teller.tell(raw, said, happened)
+            happened = status.event_contents(raw.get("status") or {}, found, None)
+            await self._teller.write(raw, said, happened)
             return None
         observed = observe(self._store, server, await self._find_hidden(key))
-        observed = replace(observed, refused=apply_errors.said(server))
-        self._due.pop(key, None)
-        if (seconds := lasts_in(server, observed, self._clock.wall())) is not None:
-            self._due[key] = self._clock.monotonic() + seconds
+        observed = replace(observed, rejected=apply_errors.last_apply_error(server))
+        self._due_at.pop(key, None)
+        if (seconds := permanent_in(server, observed, self._clock.wall())) is not None:
+            self._due_at[key] = self._clock.monotonic() + seconds
         pods = [*observed.worker_pods, *observed.replica_pods]
         if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
-        self._known[key] = Known(server, observed.current)
+        self._known[key] = ServerState(server, observed.current)
         policy = policy_of(server, self._calendar.now())
-        self._demand.watch(key, addresses(observed.balancer_pods), policy)
-        return Seen(raw, server, observed)
+        self._demand.track(key, addresses(observed.balancer_pods), policy)
+        return Snapshot(raw, server, observed)
 
     async def _find_hidden(self, key: Key) -> dict[Child, Manifest]:
         found = {}
-        for kind, name in self._hidden.pop(key, ()):
+        for kind, name in self._unlabelled.pop(key, ()):
             item = await self._cluster.get(kind, key.namespace, name)
             if item is None:
                 continue
@@ -242,29 +248,31 @@ class Reconciler:
             else:
                 found[kind, name] = item
         if found:
-            self._hidden[key] = set(found)
+            self._unlabelled[key] = set(found)
         return found
 
     def _forget(self, key: Key) -> None:
         self._known.pop(key, None)
-        self._hidden.pop(key, None)
-        self._due.pop(key, None)
+        self._unlabelled.pop(key, None)
+        self._due_at.pop(key, None)
         self._demand.forget(key)
         self._store.forget(key)
         self.fights.forget(key)
 
-    def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> Wanted:
+    def _wanted(self, key: Key, server: LlamaServer, current: int | None) -> DesiredReplicas:
         now = self._clock.monotonic()
         today = self._calendar.now()
-        return wanted(server, current, self._demand.known(key), now=now, today=today)
+        return desired_replicas(
+            server, current, self._demand.scaling_input(key), now=now, today=today
+        )
 
-    def _decide(self, key: Key, seen: Seen) -> tuple[Scaling, Plan]:
+    def _decide(self, key: Key, seen: Snapshot) -> tuple[Scaling, Plan]:
         decision = self._wanted(key, seen.server, seen.observed.current)
-        scaling = Scaling(decision, seen.observed.current, self._demand.is_settling(key))
+        scaling = Scaling(decision, seen.observed.current, self._demand.is_warming_up(key))
         today = self._clock.wall()
-        blocked = obstacle(seen.server, seen.observed, wanted=decision.replicas, today=today)
+        blocked = start_blocker(seen.server, seen.observed, wanted=decision.replicas, today=today)
         desired = manifests(seen.server, decision.replicas, self._images, blocked)
-        lost = self._store.lost(key, seen.server.uid)
+        lost = self._store.deleted_by_others(key, seen.server.uid)
         plan = plan_changes(desired, seen.observed.children, seen.server.uid, lost)
         replicas = seen.observed.replicas
         if replicas and ("spec", "replicas") in plan.drifted.get(child(replicas), ()):
@@ -272,32 +280,36 @@ class Reconciler:
             scaling = replace(scaling, before=decision.replicas)
         return scaling, plan
 
-    async def _say(self, key: Key, seen: Seen, scaling: Scaling, happened: list[Happening]) -> None:
-        found: list[Finding] = conditions.findings(seen.server, seen.observed, scaling)
+    async def _report(
+        self, key: Key, seen: Snapshot, scaling: Scaling, happened: list[EventContent]
+    ) -> None:
+        found: list[ConditionValue] = conditions.condition_values(
+            seen.server, seen.observed, scaling
+        )
         said = status.status(
             seen.server,
             seen.observed,
             found,
             scaling,
-            self._demand.newest(key),
+            self._demand.latest(key),
             now=self._clock.wall(),
         )
-        happened = [*happened, *status.happenings(seen.server.status, found, scaling)]
-        raw = await self._teller.tell(seen.raw, said, happened)
-        self._known[key] = Known(LlamaServer.parse(raw), seen.observed.current)
+        happened = [*happened, *status.event_contents(seen.server.status, found, scaling)]
+        raw = await self._teller.write(seen.raw, said, happened)
+        self._known[key] = ServerState(LlamaServer.parse(raw), seen.observed.current)
 
-    def _is_outdated(self, key: Key, known: Known) -> bool:
-        reading = self._demand.newest(key)
+    def _is_outdated(self, key: Key, known: ServerState) -> bool:
+        reading = self._demand.latest(key)
         shown = known.server.status
         if not reading:
             return False
         numbers = {"total": reading.sample.total_slots, "busy": reading.sample.busy_slots}
         return numbers != shown.get("slots") or reading.sample.queued != shown.get("waiting")
 
-    def _decides_anew(self, key: Key, known: Known) -> bool:
+    def _decides_anew(self, key: Key, known: ServerState) -> bool:
         shown = known.server.status
         decision = self._wanted(key, known.server, known.current)
-        if decision.reason in BY_HAND or self._demand.is_settling(key):
+        if decision.reason in NOT_AUTOSCALED or self._demand.is_warming_up(key):
             return False
         # The sentence holds the age of the oldest request: new each second, and no news.
         return decision.replicas != known.current or decision.reason != shown.get(

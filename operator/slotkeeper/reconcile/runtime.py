@@ -12,17 +12,23 @@ import kopf
 
 from slotkeeper.kube.cluster import ApiError, Cluster, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
-from slotkeeper.reconcile.demand.tracker import LOOK_SECONDS, Demand
-from slotkeeper.reconcile.leader_election import Lease
+from slotkeeper.reconcile.demand.tracker import POLL_SECONDS, DemandTracker
+from slotkeeper.reconcile.leader_election import LeaderElection
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.watch import kopf_watch
-from slotkeeper.reconcile.watch.informers import LIST_SECONDS, Feed, feeds, list_into, run_feeds
-from slotkeeper.reconcile.watch.kopf_watch import LONGEST_SILENCE
+from slotkeeper.reconcile.watch.informers import (
+    LIST_SECONDS,
+    Informer,
+    informers,
+    list_into,
+    run_informers,
+)
+from slotkeeper.reconcile.watch.kopf_watch import MAX_IDLE_TIMEOUT
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key, Queue, TryAgainError
+from slotkeeper.reconcile.workqueue import Key, RetryError, WorkQueue
 
-SHARES = 60
+RESYNC_SHARDS = 60
 """Every server is looked at though nothing woke us, each of these shares at a time of its own
 within LIST_SECONDS: time alone may change what is to be said of it."""
 
@@ -35,28 +41,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Shell:
+class Runtime:
     """All that runs beside kopf."""
 
     cluster: Cluster
     store: Store
     reconciler: Reconciler
-    demand: Demand
-    queue: Queue
-    lease: Lease
+    demand: DemandTracker
+    queue: WorkQueue
+    lease: LeaderElection
     metrics: Metrics
     monotonic: Callable[[], float]
 
-    def server_seen(self, event: WatchEvent) -> None:
+    def on_server_event(self, event: WatchEvent) -> None:
         """kopf saw a server: whatever a user changed is worked on at once."""
-        self._add(self.store.shown(event))
+        self._add(self.store.apply_event(event))
 
-    def wake(self, keys: Iterable[Key]) -> None:
+    def enqueue(self, keys: Iterable[Key]) -> None:
         """There is news of what these servers own."""
         for key in keys:
-            self.queue.settle(key)
+            self.queue.add_debounced(key)
 
-    async def run(self, namespace: str | None, silence: float = LONGEST_SILENCE) -> None:
+    async def run(self, namespace: str | None, idle_timeout: float = MAX_IDLE_TIMEOUT) -> None:
         """Run in one namespace or (None) in all, until a signal tells kopf to end; `silence` is
         how many seconds kopf's watches may say nothing.
 
@@ -64,19 +70,19 @@ class Shell:
         """
         await self.list_servers(namespace)
         async with asyncio.TaskGroup() as group:
-            fed = feeds(self.cluster, self.store, namespace, self.wake)
+            fed = informers(self.cluster, self.store, namespace, self.enqueue)
             parts = (
                 self.lease.hold(),
-                run_feeds(fed),
+                run_informers(fed),
                 self._reconcile(fed),
-                _every(LOOK_SECONDS, self.look),
-                _every(LIST_SECONDS, lambda: self.resync(namespace)),
-                self._look_again(),
+                _periodically(POLL_SECONDS, self.poll_demand),
+                _periodically(LIST_SECONDS, lambda: self.resync(namespace)),
+                self._resync_loop(),
             )
             beside = [group.create_task(part) for part in parts]
             # Last: as it ends, kopf waits seconds for tasks that are younger than its own, and the
             # next leader waits with it. All the others have begun, and have theirs, before it does.
-            await group.create_task(self._watch(namespace, silence))
+            await group.create_task(self._watch(namespace, idle_timeout))
             for task in beside:
                 task.cancel()
 
@@ -86,32 +92,32 @@ class Shell:
         start = self.monotonic()
         failed = True
         try:
-            if not self.lease.is_sure():
+            if not self.lease.is_valid():
                 # What it knows of the cluster is as old.
-                raise TryAgainError("the lease has not been renewed for long: another may lead")
+                raise RetryError("the lease has not been renewed for long: another may lead")
             await self.reconciler.reconcile(key)
             failed = False
         finally:
-            self.metrics.reconciled(self.monotonic() - start, failed=failed)
-            decided = self.reconciler.decided(key)
+            self.metrics.count_reconcile(self.monotonic() - start, failed=failed)
+            decided = self.reconciler.scaling_snapshot(key)
             if decided or not failed:
-                self.metrics.decided(key, decided)
+                self.metrics.count_decision(key, decided)
 
-    async def look(self) -> None:
+    async def poll_demand(self) -> None:
         """Look at the balancers; wake the servers of which they say something new."""
         heard = set[Key]()
 
         def hear(key: Key) -> None:
             heard.add(key)
-            if self.reconciler.stirs(key):
-                self._decide(key)
+            if self.reconciler.needs_scaling(key):
+                self._enqueue_unless_failing(key)
 
-        await self.demand.look(hear)
-        for key in self.reconciler.stirring(besides=heard):
-            self._decide(key)
-        for key in self.reconciler.outdated():
+        await self.demand.poll(hear)
+        for key in self.reconciler.due(besides=heard):
+            self._enqueue_unless_failing(key)
+        for key in self.reconciler.status_stale():
             if not self.queue.is_failing(key):
-                self.queue.settle(key)
+                self.queue.add_debounced(key)
 
     async def list_servers(self, namespace: str | None) -> None:
         """List all servers once there is such a thing: kopf would never notice it later."""
@@ -134,43 +140,45 @@ class Shell:
         except ApiError as error:
             log.warning("resync: %s", error)
 
-    def share(self, index: int) -> list[Key]:
+    def resync_shard(self, index: int) -> list[Key]:
         """One of SHARES shares of the servers; all of them together are all servers."""
         return [
-            key for key in self.store.servers if crc32(str(key).encode()) % SHARES == index % SHARES
+            key
+            for key in self.store.servers
+            if crc32(str(key).encode()) % RESYNC_SHARDS == index % RESYNC_SHARDS
         ]
 
     async def _list(self, namespace: str | None) -> None:
         _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
         self._add(news)
 
-    def _decide(self, key: Key) -> None:
+    def _enqueue_unless_failing(self, key: Key) -> None:
         # Numbers are no reason to try again what has just failed, but that nothing is left to try.
-        if not self.queue.is_failing(key) or self.reconciler.gives_up(key):
+        if not self.queue.is_failing(key) or self.reconciler.no_longer_wanted(key):
             self.queue.add(key)
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self.queue.add(key)
 
-    async def _reconcile(self, fed: Iterable[Feed]) -> None:
+    async def _reconcile(self, fed: Iterable[Informer]) -> None:
         async def work(key: Key) -> None:
             # Before all is listed, what is there would be taken for missing.
             for feed in fed:
-                await feed.complete.wait()
+                await feed.synced.wait()
             await self.work(key)
 
         await self.queue.run(work, workers=WORKERS)
 
-    async def _look_again(self) -> None:
+    async def _resync_loop(self) -> None:
         for index in itertools.count():
-            await asyncio.sleep(LIST_SECONDS / SHARES)
-            self.wake(self.share(index))
+            await asyncio.sleep(LIST_SECONDS / RESYNC_SHARDS)
+            self.enqueue(self.resync_shard(index))
 
-    async def _watch(self, namespace: str | None, silence: float) -> None:
+    async def _watch(self, namespace: str | None, idle_timeout: float) -> None:
         await kopf.operator(
-            registry=kopf_watch.registry(self.server_seen, self.lease.seen),
-            settings=kopf_watch.settings(silence),
+            registry=kopf_watch.registry(self.on_server_event, self.lease.on_watched_renewal),
+            settings=kopf_watch.settings(idle_timeout),
             clusterwide=namespace is None,
             namespaces=[namespace] if namespace else [],
             standalone=True,
@@ -180,7 +188,7 @@ class Shell:
         )
 
 
-async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+async def _periodically(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
     while True:
         # Beside the pause, not after it: a slow balancer must not make the looks at all rarer.

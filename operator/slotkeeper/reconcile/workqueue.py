@@ -12,13 +12,13 @@ from typing_extensions import override
 from slotkeeper.kube.cluster import ApiError
 
 FIRST_DELAY = 1.0
-LONGEST_DELAY = 300.0
+MAX_DELAY = 300.0
 
-SETTLE_SECONDS = 0.5
+DEBOUNCE_SECONDS = 0.5
 """How long news of children and pods gather: they come by the dozen while a server starts, and
 each look may write a status."""
 
-CALM_TURN = 8
+LOW_PRIORITY_TURN = 8
 """Of so many turns one is for what has settled, however much was added meanwhile."""
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-class TryAgainError(Exception):
+class RetryError(Exception):
     """What was asked cannot be done yet, for the reason in the message; it may heal by itself."""
 
 
 Work = Callable[[Key], Awaitable[None]]
 
 
-class Queue:
+class WorkQueue:
     """Keys that are due, each in there once and worked on by one at a time.
 
     A key that is added while it is worked on is due again right after. What was added comes before
@@ -56,30 +56,34 @@ class Queue:
         """`later(seconds, action)` calls the action then; the event loop's own by default."""
         self._rng = rng
         self._later = later or (lambda after, do: asyncio.get_running_loop().call_later(after, do))
-        self._due: dict[Key, None] = {}
-        self._settling: set[Key] = set()
-        self._settled: dict[Key, None] = {}
-        self._turns = itertools.cycle(range(CALM_TURN))
+        self._high_priority: dict[Key, None] = {}
+        self._debouncing: set[Key] = set()
+        self._low_priority: dict[Key, None] = {}
+        self._turns = itertools.cycle(range(LOW_PRIORITY_TURN))
         self._active: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._added = asyncio.Event()
 
     def __len__(self) -> int:
         """How many keys are due."""
-        return len(self._due) + len(self._settled)
+        return len(self._high_priority) + len(self._low_priority)
 
     def add(self, key: Key) -> None:
         """Have the key worked on at once."""
-        self._settling.discard(key)
-        self._settled.pop(key, None)
-        self._due[key] = None
+        self._debouncing.discard(key)
+        self._low_priority.pop(key, None)
+        self._high_priority[key] = None
         self._added.set()
 
-    def settle(self, key: Key) -> None:
+    def add_debounced(self, key: Key) -> None:
         """Have the key worked on in a moment: more of its kind may come until then."""
-        if key not in self._due and key not in self._settled and key not in self._settling:
-            self._settling.add(key)
-            self._later(SETTLE_SECONDS, lambda: self._has_settled(key))
+        if (
+            key not in self._high_priority
+            and key not in self._low_priority
+            and key not in self._debouncing
+        ):
+            self._debouncing.add(key)
+            self._later(DEBOUNCE_SECONDS, lambda: self._debounced(key))
 
     def is_failing(self, key: Key) -> bool:
         """Whether the last try failed, so that only news should bring one before its time."""
@@ -102,11 +106,11 @@ class Queue:
                 await self._try(work, key)
             finally:
                 self._active.remove(key)
-                if key in self._due or key in self._settled:
+                if key in self._high_priority or key in self._low_priority:
                     self._added.set()
 
     def _take(self) -> Key | None:
-        lanes = [self._due, self._settled]
+        lanes = [self._high_priority, self._low_priority]
         if next(self._turns) == 0:
             lanes.reverse()
         for lane in lanes:
@@ -117,10 +121,10 @@ class Queue:
                     return key
         return None
 
-    def _has_settled(self, key: Key) -> None:
-        if key in self._settling:
-            self._settling.remove(key)
-            self._settled[key] = None
+    def _debounced(self, key: Key) -> None:
+        if key in self._debouncing:
+            self._debouncing.remove(key)
+            self._low_priority[key] = None
             self._added.set()
 
     async def _try(self, work: Work, key: Key) -> None:
@@ -129,7 +133,7 @@ class Queue:
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             delay = backoff(failures, self._rng)
-            expected = isinstance(error, ApiError | TryAgainError)
+            expected = isinstance(error, ApiError | RetryError)
             log.warning(
                 "server %s: %s; next try in %.0f s",
                 key,
@@ -148,5 +152,5 @@ def backoff(failures: int, rng: Random) -> float:
     `failures` in a row, at least 1.
     """
     # The exponent is bounded for a float's sake: a server may fail for years.
-    longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures, 32))
+    longest = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(failures, 32))
     return longest * rng.uniform(0.5, 1)

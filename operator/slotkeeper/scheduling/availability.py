@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Availability:
     """What is known of the replicas to come."""
 
     def __init__(self) -> None:
-        self.obstacle: Obstacle | None = None
+        self.obstacle: StartBlocker | None = None
         """What keeps replicas from starting, as far as anybody knows."""
-        self._refuted: Obstacle | None = None
+        self._refuted: StartBlocker | None = None
         self._available_since: float | None = None
         self._blocked_since: float | None = None
 
@@ -54,13 +54,13 @@ class Availability:
             self.obstacle = None
             self._blocked_since = None
 
-    def set_blocked(self, obstacle: Obstacle | None, now: float) -> None:
+    def set_blocked(self, obstacle: StartBlocker | None, now: float) -> None:
         """This keeps replicas from starting; None: nothing is known to."""
         if obstacle and obstacle == self._refuted:
             return
         self.obstacle = obstacle
         self._refuted = None
-        if obstacle is None or not obstacle.lasting:
+        if obstacle is None or not obstacle.permanent:
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Generic
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.scheduling.affinity import Affinity, AffinityScheduler
 from slotkeeper.scheduling.availability import Availability, QueueLimits
 from slotkeeper.scheduling.prefix_index import PrefixHashes
@@ -221,7 +221,7 @@ class Dispatcher(Generic[T]):
         elif replica:
             replica.removed = True
 
-    def set_blocked(self, obstacle: Obstacle | None, now: float) -> None:
+    def set_blocked(self, obstacle: StartBlocker | None, now: float) -> None:
         """This keeps replicas from starting, as far as anybody knows; None: nothing does."""
         self._availability.set_blocked(obstacle, now)
 
@@ -256,7 +256,7 @@ class Dispatcher(Generic[T]):
         return self._availability.has_replica
 
     @property
-    def obstacle(self) -> Obstacle | None:
+    def obstacle(self) -> StartBlocker | None:
         """What keeps replicas from starting, where there is none and something is known to."""
         return None if self.has_replica else self._availability.obstacle
 

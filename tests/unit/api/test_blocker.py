@@ -2,20 +2,24 @@ import json
 
 import pytest
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 
 
-@pytest.mark.parametrize("lasting", [True, False])
-def test_what_was_written_is_read(lasting: bool) -> None:
-    obstacle = Obstacle("ModelNotFound", "GET https://example.com/é.gguf answered 404", lasting)
+@pytest.mark.parametrize("permanent", [True, False])
+def test_what_was_written_is_read(permanent: bool) -> None:
+    obstacle = StartBlocker(
+        "ModelNotFound", "GET https://example.com/é.gguf answered 404", permanent
+    )
 
-    assert Obstacle.read(obstacle.written()) == obstacle
+    assert StartBlocker.from_annotation(obstacle.to_annotation()) == obstacle
 
 
 def test_a_message_without_end_is_cut() -> None:
-    obstacle = Obstacle("Unschedulable", "0/5000 nodes are available: " + "taint, " * 1000, False)
+    obstacle = StartBlocker(
+        "Unschedulable", "0/5000 nodes are available: " + "taint, " * 1000, False
+    )
 
-    read = Obstacle.read(obstacle.written())
+    read = StartBlocker.from_annotation(obstacle.to_annotation())
 
     assert read is not None
     assert len(read.message) == 1000
@@ -30,14 +34,16 @@ def test_a_message_without_end_is_cut() -> None:
         pytest.param("{", id="no JSON"),
         pytest.param("[]", id="no object"),
         pytest.param('"ModelNotFound"', id="text"),
-        pytest.param('{"reason": "ModelNotFound", "lasting": true}', id="no message"),
+        pytest.param('{"reason": "ModelNotFound", "permanent": true}', id="no message"),
     ],
 )
 def test_nonsense_is_no_obstacle(text: str | None) -> None:
-    assert Obstacle.read(text) is None
+    assert StartBlocker.from_annotation(text) is None
 
 
 def test_only_what_is_said_to_last_does() -> None:
-    read = Obstacle.read(json.dumps({"reason": "A", "message": "b", "lasting": "no"}))
+    read = StartBlocker.from_annotation(
+        json.dumps({"reason": "A", "message": "b", "permanent": "no"})
+    )
 
-    assert read == Obstacle("A", "b", lasting=False)
+    assert read == StartBlocker("A", "b", permanent=False)

@@ -4,7 +4,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.api.conditions import ConditionType, Finding, Verdict, conditions, rfc3339
+from slotkeeper.api.conditions import ConditionType, ConditionValue, Verdict, conditions, rfc3339
 
 THEN = "2026-11-22T10:00:00Z"
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
@@ -25,7 +25,7 @@ def before(status: str) -> list[dict[str, Any]]:
 
 
 def test_a_condition_that_turns_carries_the_time_of_it() -> None:
-    finding = Finding(ConditionType.READY, "True", "Serving", "1 of 1 replicas serves")
+    finding = ConditionValue(ConditionType.READY, "True", "Serving", "1 of 1 replicas serves")
 
     (condition,) = conditions([finding], before("False"), generation=3, now=NOW)
 
@@ -40,7 +40,7 @@ def test_a_condition_that_turns_carries_the_time_of_it() -> None:
 
 
 def test_a_condition_that_is_new_begins_now() -> None:
-    finding = Finding(ConditionType.MODEL_READY, "Unknown", "NotSeen", "")
+    finding = ConditionValue(ConditionType.MODEL_READY, "Unknown", "NotSeen", "")
 
     (condition,) = conditions([finding], before("True"), generation=1, now=NOW)
 
@@ -49,7 +49,7 @@ def test_a_condition_that_is_new_begins_now() -> None:
 
 @given(st.sampled_from(VERDICTS), st.sampled_from(VERDICTS))
 def test_the_time_moves_only_when_the_status_does(old: Verdict, new: Verdict) -> None:
-    finding = Finding(ConditionType.READY, new, "After", "for another reason")
+    finding = ConditionValue(ConditionType.READY, new, "After", "for another reason")
 
     (condition,) = conditions([finding], before(old), generation=2, now=NOW)
 

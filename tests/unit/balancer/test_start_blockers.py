@@ -7,13 +7,13 @@ from balancer_harness import Balancer, balancer
 from election_harness import PLACE, family
 from fake_llama import FakeLlama, answer_at_once
 from raw_http import RawClient, get, post
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.kube.kinds import LEASES
 from slotkeeper.scheduling import QueueLimits
 from wait_until import until
 
-NOT_FOUND = Obstacle("ModelNotFound", "GET http://models/a.gguf answered 404", lasting=True)
-NO_GPU = Obstacle("Unschedulable", "waiting for 1 nvidia.com/gpu", lasting=False)
+NOT_FOUND = StartBlocker("ModelNotFound", "GET http://models/a.gguf answered 404", permanent=True)
+NO_GPU = StartBlocker("Unschedulable", "waiting for 1 nvidia.com/gpu", permanent=False)
 PROMPT = {"prompt": "hello"}
 SOON = QueueLimits(max_wait_cold_start=600, max_wait_blocked=0.02)
 LATER = QueueLimits(max_wait_cold_start=600, max_wait_blocked=600)
@@ -43,7 +43,7 @@ async def test_people_see_what_is_waited_for_in_vain() -> None:
 
         shown = json.loads((await people.ask(get("/debug/queue"))).body)["obstacle"]
 
-    assert shown == {"reason": NO_GPU.reason, "message": NO_GPU.message, "lasting": False}
+    assert shown == {"reason": NO_GPU.reason, "message": NO_GPU.message, "permanent": False}
 
 
 async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
@@ -111,7 +111,7 @@ async def test_all_balancers_read_it_from_their_lease() -> None:
     async with family() as they:
         leader, standby = await they.add_leader("a"), await they.add_standby("b")
         leader.made.dispatcher.limits = SOON
-        annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.written()}
+        annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.to_annotation()}
         they.cluster.edit(
             LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
         )
@@ -125,7 +125,7 @@ async def test_all_balancers_read_it_from_their_lease() -> None:
 async def test_a_lease_that_says_it_no_longer_is_believed() -> None:
     async with family() as they:
         leader = await they.add_leader("a")
-        annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.written()}
+        annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.to_annotation()}
         they.cluster.edit(
             LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
         )

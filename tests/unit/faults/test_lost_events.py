@@ -55,7 +55,7 @@ class BadNews:
     def _show(self, event: WatchEvent) -> None:
         lost, twice = self.rng.random() < 0.3, self.rng.random() < 0.2
         for _ in range(0 if lost else 2 if twice else 1):
-            self.operator.store.shown(event)
+            self.operator.store.apply_event(event)
 
 
 def merged(events: Iterable[WatchEvent]) -> Iterator[WatchEvent]:

@@ -16,11 +16,11 @@ from operator_harness import (
     server_status,
     stored,
 )
-from slotkeeper.api.blocker import ANNOTATION, Obstacle
+from slotkeeper.api.blocker import ANNOTATION, StartBlocker
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Severity, severity
 from slotkeeper.kube.cluster import ApiError, Conflict, Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LEASES, PODS, STATEFUL_SETS
-from slotkeeper.reconcile.workqueue import TryAgainError
+from slotkeeper.reconcile.workqueue import RetryError
 
 NOT_FOUND = {"reason": "ModelNotFound", "message": "GET https://example.com/a answered 404"}
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
@@ -113,10 +113,10 @@ ROWS = [
 ]
 
 
-def obstacle(cluster: FakeCluster) -> Obstacle | None:
+def obstacle(cluster: FakeCluster) -> StartBlocker | None:
     """What the Lease says."""
     metadata = cluster.named(LEASES)["chat-balancer"]["metadata"]
-    return Obstacle.read(metadata["annotations"].get(ANNOTATION))
+    return StartBlocker.from_annotation(metadata["annotations"].get(ANNOTATION))
 
 
 async def failing(
@@ -132,16 +132,16 @@ async def failing(
     await operator.reconcile()
 
 
-@pytest.mark.parametrize(("status", "reason", "lasting"), ROWS)
+@pytest.mark.parametrize(("status", "reason", "permanent"), ROWS)
 async def test_what_keeps_the_only_replica_is_said(
-    cluster: FakeCluster, operator: Operator, status: Manifest, reason: str, lasting: bool
+    cluster: FakeCluster, operator: Operator, status: Manifest, reason: str, permanent: bool
 ) -> None:
     await failing(cluster, operator, status)
 
     found = obstacle(cluster)
 
     assert found is not None
-    assert (found.reason, found.lasting) == (reason, lasting)
+    assert (found.reason, found.permanent) == (reason, permanent)
 
 
 async def test_clients_are_told_how_many_gpus_are_waited_for(
@@ -171,7 +171,7 @@ async def test_two_in_different_trouble_may_come_while_one_of_them_may(
     found = obstacle(cluster)
 
     assert found is not None
-    assert not found.lasting
+    assert not found.permanent
 
 
 async def test_a_group_cannot_start_without_its_worker(
@@ -210,7 +210,7 @@ async def test_a_quota_that_refuses_all_pods_is_said(
 
     await operator.reconcile()
 
-    assert obstacle(cluster) == Obstacle("PodsRefused", "exceeded quota", lasting=False)
+    assert obstacle(cluster) == StartBlocker("PodsRefused", "exceeded quota", permanent=False)
 
 
 POLICY = ApiError(403, "Forbidden", "denied by policy `no-gpus`: ask for it")
@@ -238,7 +238,7 @@ async def test_a_wake_that_the_api_server_refuses_is_said(
 ) -> None:
     await wake(cluster, operator)
 
-    assert obstacle(cluster) == Obstacle("ChildRefused", POLICY.message, lasting=True)
+    assert obstacle(cluster) == StartBlocker("ChildRefused", POLICY.message, permanent=True)
     assert condition(cluster, "Ready")["message"] == POLICY.message
 
 
@@ -251,7 +251,7 @@ async def test_a_refusal_is_tried_again_and_said_once(
 
     for _ in range(3):
         operator.time.passed += 20
-        await operator.demand.look()
+        await operator.demand.poll()
         with pytest.raises(ApiError):
             await operator.reconcile()
 
@@ -294,7 +294,7 @@ async def test_a_webhook_that_is_away_is_said(cluster: FakeCluster, operator: Op
     with pytest.raises(ApiError):
         await operator.reconcile()
 
-    assert obstacle(cluster) == Obstacle("ChildRefused", said, lasting=True)
+    assert obstacle(cluster) == StartBlocker("ChildRefused", said, permanent=True)
 
 
 async def test_an_api_server_in_trouble_is_no_refusal(
@@ -320,7 +320,7 @@ async def test_a_first_replica_that_is_refused_is_said(
 
     found = obstacle(cluster)
     assert found is not None
-    assert (found.reason, found.lasting) == ("ChildRefused", True)
+    assert (found.reason, found.permanent) == ("ChildRefused", True)
 
 
 async def test_a_lease_that_is_refused_as_well_keeps_nothing_from_the_status(
@@ -347,12 +347,12 @@ async def test_a_name_that_is_taken_is_said(cluster: FakeCluster, operator: Oper
     stored(cluster)
 
     for _ in range(2):
-        with pytest.raises((Conflict, TryAgainError)):
+        with pytest.raises((Conflict, RetryError)):
             await operator.reconcile()
 
     found = obstacle(cluster)
     assert found is not None
-    assert (found.reason, found.lasting) == ("NameTaken", True)
+    assert (found.reason, found.permanent) == ("NameTaken", True)
 
 
 async def test_a_refused_change_is_no_news_where_a_replica_serves(
@@ -382,7 +382,7 @@ SINCE_START = {"lastTransitionTime": "2026-11-01T12:00:00Z"}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said", "lasting"),
+    ("seconds", "said", "permanent"),
     [
         pytest.param(59, SINCE_START, False, id="it may be a disk that is attached"),
         pytest.param(60, SINCE_START, True, id="nothing else takes so long"),
@@ -390,7 +390,7 @@ SINCE_START = {"lastTransitionTime": "2026-11-01T12:00:00Z"}
     ],
 )
 async def test_a_secret_that_the_model_needs_and_that_is_not_there_is_said(
-    cluster: FakeCluster, operator: Operator, seconds: int, said: dict[str, str], lasting: bool
+    cluster: FakeCluster, operator: Operator, seconds: int, said: dict[str, str], permanent: bool
 ) -> None:
     await failing(cluster, operator, no_volumes(**said), **GATED)
     await operator.pass_time(seconds)
@@ -398,7 +398,7 @@ async def test_a_secret_that_the_model_needs_and_that_is_not_there_is_said(
     found = obstacle(cluster)
 
     assert found is not None
-    assert (found.reason, found.lasting) == ("WaitingForSecret", lasting)
+    assert (found.reason, found.permanent) == ("WaitingForSecret", permanent)
     assert "Secret gate" in found.message
     assert "model.secretRef" in found.message
 

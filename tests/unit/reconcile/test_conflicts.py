@@ -10,7 +10,7 @@ from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, change_spec, condition, numbers, roll_out, stored
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LLAMA_SERVERS, SERVICES
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.write.conflicts import LONGEST_PAUSE, QUIET_SECONDS, ROUNDS
+from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, LONGEST_PAUSE, QUIET_SECONDS
 
 REPLICAS = "chat-replicas"
 
@@ -147,7 +147,7 @@ async def test_a_server_that_takes_the_place_of_a_deleted_one_has_lost_nothing(
 
 
 async def test_the_same_again_and_again_is_a_fight(cluster: FakeCluster, serving: Operator) -> None:
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
     found = condition(cluster, "Degraded")
     assert (found["status"], found["reason"]) == ("True", "FoughtOver")
@@ -160,7 +160,7 @@ async def test_the_same_again_and_again_is_a_fight(cluster: FakeCluster, serving
 async def test_a_fight_takes_ever_longer_pauses_and_never_too_long_ones(
     cluster: FakeCluster, serving: Operator
 ) -> None:
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
     pauses = []
 
     for _ in range(8):
@@ -180,7 +180,7 @@ async def test_a_fight_takes_ever_longer_pauses_and_never_too_long_ones(
 async def test_nothing_is_written_while_a_fight_pauses(
     cluster: FakeCluster, serving: Operator
 ) -> None:
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
     sets_replicas(cluster)
     await serving.reconcile()
     cluster.writes.clear()
@@ -193,14 +193,14 @@ async def test_nothing_is_written_while_a_fight_pauses(
 
 
 async def test_a_fight_that_has_been_quiet_is_over(cluster: FakeCluster, serving: Operator) -> None:
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
     await serving.pass_time(int(QUIET_SECONDS) - 1)
     before = condition(cluster, "Degraded")["status"]
     await serving.pass_time(1)
 
     assert (before, condition(cluster, "Degraded")["status"]) == ("True", "False")
-    assert serving.reconciler.stirring() == []
+    assert serving.reconciler.due() == []
     sets_replicas(cluster)
     await serving.reconcile()
     assert replicas(cluster) == 1
@@ -209,7 +209,7 @@ async def test_a_fight_that_has_been_quiet_is_over(cluster: FakeCluster, serving
 async def test_a_new_spec_does_not_wait_for_a_fight(
     cluster: FakeCluster, serving: Operator
 ) -> None:
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
     sets_replicas(cluster)
     change_spec(cluster, lambda spec: spec.update(replicas=2))
 
@@ -221,7 +221,7 @@ async def test_a_new_spec_does_not_wait_for_a_fight(
 async def test_other_fields_and_other_children_do_not_wait_for_a_fight(
     cluster: FakeCluster, serving: Operator
 ) -> None:
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
     sets_replicas(cluster)
     cluster.remove(SERVICES, "default", "chat")
     await serving.reconcile()
@@ -240,7 +240,7 @@ async def test_a_child_that_is_deleted_again_and_again_comes_back_more_slowly(
     def deletes(cluster: FakeCluster) -> None:
         cluster.remove(SERVICES, "default", "chat")
 
-    await rounds(cluster, serving, ROUNDS, deletes)
+    await rounds(cluster, serving, CONFLICT_AFTER, deletes)
     deletes(cluster)
     await serving.reconcile()
 
@@ -294,7 +294,7 @@ async def test_a_fight_over_replicas_is_no_scaling(
     operator.balancers.says["10.0.0.1"] = numbers()
     await operator.pass_time(3)
 
-    await rounds(cluster, operator, ROUNDS + 2, lambda fake: sets_replicas(fake, 9))
+    await rounds(cluster, operator, CONFLICT_AFTER + 2, lambda fake: sets_replicas(fake, 9))
 
     assert len(events(cluster, "ScaledDown")) <= 1
 
@@ -305,7 +305,7 @@ async def test_a_fight_over_a_suspended_server_is_said(
     change_spec(cluster, lambda spec: spec.update(suspend=True))
     await serving.reconcile()
 
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
     assert condition(cluster, "Degraded")["reason"] == "FoughtOver"
     assert condition(cluster, "Ready")["reason"] == "Suspended"
@@ -313,10 +313,10 @@ async def test_a_fight_over_a_suspended_server_is_said(
 
 async def test_drift_and_fights_are_counted(cluster: FakeCluster, serving: Operator) -> None:
     registry = CollectorRegistry()
-    Metrics(registry, lambda: 0).show(serving.reconciler.fights, list)
+    Metrics(registry, lambda: 0).register(serving.reconciler.fights, list)
 
-    await rounds(cluster, serving, ROUNDS, sets_replicas)
+    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
     put_right = "slotkeeper_operator_drift_put_right_total"
-    assert registry.get_sample_value(put_right, {"kind": "Deployment"}) == ROUNDS
+    assert registry.get_sample_value(put_right, {"kind": "Deployment"}) == CONFLICT_AFTER
     assert registry.get_sample_value("slotkeeper_operator_fights") == 1

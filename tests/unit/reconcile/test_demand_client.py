@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from slotkeeper.reconcile.demand.client import asking
+from slotkeeper.reconcile.demand.client import open_client
 
 
 class Balancer:
@@ -43,26 +43,28 @@ def said(body: bytes, status: str = "200 OK", content_type: str = "application/j
 
 
 async def test_what_a_balancer_says_is_read() -> None:
-    async with Balancer(said(b'{"waiting": 3}')) as balancer, asking() as ask:
-        assert await ask(balancer.address, again=True) == {"waiting": 3}
+    async with Balancer(said(b'{"waiting": 3}')) as balancer, open_client() as ask:
+        assert await ask(balancer.address, keep_alive=True) == {"waiting": 3}
 
 
-@pytest.mark.parametrize(("again", "connections"), [(True, 1), (False, 2)])
-async def test_a_connection_is_kept_for_who_is_asked_again(again: bool, connections: int) -> None:
-    async with Balancer(said(b"1"), said(b"2")) as balancer, asking() as ask:
-        answers = [await ask(balancer.address, again=again) for _ in range(2)]
+@pytest.mark.parametrize(("keep_alive", "connections"), [(True, 1), (False, 2)])
+async def test_a_connection_is_kept_for_who_is_asked_again(
+    keep_alive: bool, connections: int
+) -> None:
+    async with Balancer(said(b"1"), said(b"2")) as balancer, open_client() as ask:
+        answers = [await ask(balancer.address, keep_alive=keep_alive) for _ in range(2)]
 
         assert (answers, balancer.connections) == ([1, 2], connections)
 
 
 @pytest.mark.parametrize(
-    ("again", "asked"), [(True, b"/autoscaling?own&wait=0.75"), (False, b"/autoscaling?own")]
+    ("keep_alive", "asked"), [(True, b"/autoscaling?own&wait=0.75"), (False, b"/autoscaling?own")]
 )
 async def test_all_are_asked_for_their_own_numbers_and_who_is_asked_again_may_wait_for_a_request(
-    again: bool, asked: bytes
+    keep_alive: bool, asked: bytes
 ) -> None:
-    async with Balancer(said(b"1")) as balancer, asking() as ask:
-        await ask(balancer.address, again=again)
+    async with Balancer(said(b"1")) as balancer, open_client() as ask:
+        await ask(balancer.address, keep_alive=keep_alive)
 
         assert balancer.asked == [asked]
 
@@ -79,15 +81,15 @@ async def test_all_are_asked_for_their_own_numbers_and_who_is_asked_again_may_wa
     ],
 )
 async def test_what_is_no_answer_is_an_error(answer: bytes) -> None:
-    async with Balancer(answer) as balancer, asking() as ask:
+    async with Balancer(answer) as balancer, open_client() as ask:
         with pytest.raises((OSError, ValueError)):
-            await ask(balancer.address, again=True)
+            await ask(balancer.address, keep_alive=True)
 
 
 async def test_where_nobody_listens_is_an_error() -> None:
     async with Balancer() as gone:
         pass
 
-    async with asking() as ask:
+    async with open_client() as ask:
         with pytest.raises(OSError, match="Cannot connect"):
-            await ask(gone.address, again=True)
+            await ask(gone.address, keep_alive=True)

@@ -19,11 +19,11 @@ BROKEN = [
 
 async def test_a_look_is_a_sample(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=3, waiting=5, oldest=3.2)
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    sample = operator.demand.known(KEY).sample
+    sample = operator.demand.scaling_input(KEY).sample
     assert sample is not None
     assert (sample.busy_slots, sample.queued, sample.oldest_queued_seconds, sample.peak_demand) == (
         3,
@@ -40,22 +40,22 @@ async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_sa
         "10.0.0.1": numbers(waiting=2, total=0, oldest=1.0) | {"leads": False},
         "10.0.0.2": numbers(busy=4, total=8),
     }
-    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    newest = operator.demand.newest(KEY)
+    newest = operator.demand.latest(KEY)
     assert newest is not None
     assert (newest.sample.total_slots, newest.sample.busy_slots, newest.sample.queued) == (8, 4, 2)
 
 
 async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    sample = operator.demand.known(KEY).sample
+    sample = operator.demand.scaling_input(KEY).sample
     assert sample is not None
     assert sample.busy_slots == 1
 
@@ -64,55 +64,55 @@ async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
     operator: Operator,
 ) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1) | {"leads": False}
-    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    assert operator.demand.known(KEY) == ScalingInput()
+    assert operator.demand.scaling_input(KEY) == ScalingInput()
 
 
 @pytest.mark.parametrize("said", BROKEN)
 async def test_nonsense_is_a_gap(operator: Operator, said: object) -> None:
     operator.balancers.says["10.0.0.1"] = said
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    assert operator.demand.known(KEY) == ScalingInput()
+    assert operator.demand.scaling_input(KEY) == ScalingInput()
 
 
 async def test_only_what_a_decision_looks_back_to_is_kept(operator: Operator) -> None:
-    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy(slots=1, targetSlotUtilization=100))
+    operator.demand.track(KEY, ["10.0.0.1:9090"], policy(slots=1, targetSlotUtilization=100))
 
     for second in range(500):
         operator.balancers.says["10.0.0.1"] = numbers(busy=second % 2)
         await operator.pass_time(1)
 
-    history = operator.demand.known(KEY).history
+    history = operator.demand.scaling_input(KEY).history
     assert history.since == 500 - 300
     assert len(history.intervals) <= 302
 
 
 async def test_what_was_asked_for_is_of_no_use_without_autoscaling(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers()
-    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy())
+    operator.demand.track(KEY, ["10.0.0.1:9090"], policy())
     await operator.pass_time(5)
-    operator.demand.changed(KEY, 1)
+    operator.demand.scaled(KEY, 1)
 
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090"])
 
-    known = operator.demand.known(KEY)
+    known = operator.demand.scaling_input(KEY)
     assert (known.history, known.changes) == (History(), ())
 
 
 async def test_changes_are_kept_for_the_longest_period(operator: Operator) -> None:
-    operator.demand.watch(KEY, [], policy())
-    operator.demand.changed(KEY, 1)
-    operator.demand.changed(KEY, 0)
+    operator.demand.track(KEY, [], policy())
+    operator.demand.scaled(KEY, 1)
+    operator.demand.scaled(KEY, 0)
     operator.time.passed += 1800
-    operator.demand.changed(KEY, -2)
+    operator.demand.scaled(KEY, -2)
 
-    assert operator.demand.known(KEY).changes == (Change(1800.0, -2),)
+    assert operator.demand.scaling_input(KEY).changes == (Change(1800.0, -2),)
 
 
 async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None:
@@ -121,44 +121,44 @@ async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None
         "10.0.0.1": numbers() | measured | {"leads": False},
         "10.0.0.2": numbers() | {"meanDemand": 0.4, "slotSeconds": None},
     }
-    operator.demand.watch(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    sample = operator.demand.known(KEY).sample
+    sample = operator.demand.scaling_input(KEY).sample
     assert sample is not None
     assert (sample.mean_demand, sample.mean_service_seconds) == (0.4, None)
 
 
 async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090"])
 
-    await operator.demand.look()
+    await operator.demand.poll()
 
-    assert operator.demand.known(KEY).sample is not None
+    assert operator.demand.scaling_input(KEY).sample is not None
 
 
 async def test_an_old_reading_is_no_news(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy())
+    operator.demand.track(KEY, ["10.0.0.1:9090"], policy())
     await operator.pass_time(1)
     operator.balancers.says.clear()
 
     await operator.pass_time(6)
 
-    assert operator.demand.newest(KEY) is None
+    assert operator.demand.latest(KEY) is None
 
 
 async def test_who_waits_for_a_turn_keeps_its_numbers_until_then(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.1:9090"], policy=None)
-    await operator.demand.look()
+    operator.demand.track(KEY, ["10.0.0.1:9090"], policy=None)
+    await operator.demand.poll()
 
     operator.time.passed += 60
-    assert operator.demand.newest(KEY)
+    assert operator.demand.latest(KEY)
     operator.time.passed += 1
-    assert operator.demand.newest(KEY) is None
+    assert operator.demand.latest(KEY) is None
 
 
 def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
@@ -173,13 +173,13 @@ def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
 async def test_a_silent_balancer_is_asked_ever_more_rarely_until_another_takes_its_place(
     operator: Operator,
 ) -> None:
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090"])
     await operator.pass_time(100)
     of_a_silent_one = operator.balancers.looks
 
     operator.balancers.says["10.0.0.2"] = numbers(busy=1)
-    operator.demand.watch(KEY, ["10.0.0.2:9090"])
+    operator.demand.track(KEY, ["10.0.0.2:9090"])
     await operator.pass_time(1)
 
     assert of_a_silent_one < 10
-    assert operator.demand.newest(KEY) is not None
+    assert operator.demand.latest(KEY) is not None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slotkeeper.reconcile.write.diff import differences, holds, shown
+from slotkeeper.reconcile.write.diff import differences, field_path, satisfies
 
 ROWS: list[Any] = [
     pytest.param({"a": 1}, {"a": 1, "b": 2}, True, id="a field that others added"),
@@ -36,7 +36,7 @@ ROWS: list[Any] = [
 
 @pytest.mark.parametrize(("wanted", "found", "verdict"), ROWS)
 def test_what_is_said_holds_or_does_not(wanted: Any, found: Any, verdict: bool) -> None:
-    assert holds(wanted, found) is verdict
+    assert satisfies(wanted, found) is verdict
     assert (list(differences(wanted, found)) == []) is verdict
 
 
@@ -68,4 +68,4 @@ PATHS: list[Any] = [
 
 @pytest.mark.parametrize(("wanted", "found", "paths"), PATHS)
 def test_what_differs_is_named_by_its_path(wanted: Any, found: Any, paths: list[str]) -> None:
-    assert [shown(path) for path in differences(wanted, found)] == paths
+    assert [field_path(path) for path in differences(wanted, found)] == paths

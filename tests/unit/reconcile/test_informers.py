@@ -12,7 +12,7 @@ from fake_cluster import FakeCluster
 from slotkeeper.kube.cluster import ApiError, Gone, Listing, Manifest, Unreachable, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS, SERVICES
 from slotkeeper.reconcile.watch import informers
-from slotkeeper.reconcile.watch.informers import Feed, list_into
+from slotkeeper.reconcile.watch.informers import Informer, list_into
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import Key
 from wait_until import until
@@ -56,16 +56,18 @@ def streams() -> Streams:
 
 
 @asynccontextmanager
-async def fed(cluster: FakeCluster, first_relist: float = 600) -> AsyncIterator[tuple[Feed, Any]]:
+async def fed(
+    cluster: FakeCluster, first_relist: float = 600
+) -> AsyncIterator[tuple[Informer, Any]]:
     woken = list[Key]()
 
     def wake(keys: Iterable[Key]) -> None:
         woken.extend(keys)
 
-    feed = Feed(cluster, Store(), SERVICES, None, wake)
+    feed = Informer(cluster, Store(), SERVICES, None, wake)
     task = asyncio.create_task(feed.run(first_relist))
     try:
-        await feed.complete.wait()
+        await feed.synced.wait()
         yield feed, woken
     finally:
         task.cancel()
@@ -73,7 +75,7 @@ async def fed(cluster: FakeCluster, first_relist: float = 600) -> AsyncIterator[
             await task
 
 
-def names(feed: Feed) -> set[str]:
+def names(feed: Informer) -> set[str]:
     return {name for _, name in feed.store.children(A)}
 
 
@@ -141,14 +143,14 @@ async def test_a_stream_that_ends_in_peace_costs_no_listing() -> None:
 async def test_without_an_api_server_nothing_is_complete(streams: Streams) -> None:
     refused = Unreachable(0, "", "refused")
     streams.refuse = lambda verb, _: refused if verb == "list" else None
-    feed = Feed(streams, Store(), SERVICES, None, lambda _: None)
+    feed = Informer(streams, Store(), SERVICES, None, lambda _: None)
     task = asyncio.create_task(feed.run())
 
     for _ in range(5):
         await asyncio.sleep(0)
-    early = feed.complete.is_set()
+    early = feed.synced.is_set()
     streams.refuse = lambda *_: None
-    await until(feed.complete.is_set)
+    await until(feed.synced.is_set)
 
     assert early is False
     task.cancel()
@@ -182,7 +184,7 @@ class Torn(FakeCluster):
 
 async def test_there_is_a_feed_for_whatever_a_server_may_own_but_not_for_servers() -> None:
     kinds = {
-        feed.kind.kind for feed in informers.feeds(FakeCluster(), Store(), None, lambda _: None)
+        feed.kind.kind for feed in informers.informers(FakeCluster(), Store(), None, lambda _: None)
     }
 
     assert {"Deployment", "Service", "Lease", "Pod"} < kinds

@@ -5,7 +5,7 @@ import pytest
 from kopf._cogs.structs.references import Selector
 
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
-from slotkeeper.reconcile.leader_election import LEASE_NAME, PERIOD_SECONDS, SEEN_WITHIN_SECONDS
+from slotkeeper.reconcile.leader_election import LEASE_NAME, RETRY_SECONDS, WATCHED_WITHIN_SECONDS
 from slotkeeper.reconcile.watch import kopf_watch
 
 
@@ -46,4 +46,4 @@ def test_kopf_goes_on_with_a_new_stream_before_a_silent_one_ends_the_operator(
 
     assert bound is not None
     assert bound <= silence
-    assert bound + 2 * PERIOD_SECONDS < SEEN_WITHIN_SECONDS
+    assert bound + 2 * RETRY_SECONDS < WATCHED_WITHIN_SECONDS

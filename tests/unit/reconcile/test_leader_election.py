@@ -6,7 +6,12 @@ from fake_cluster import FakeCluster
 from operator_harness import Time
 from slotkeeper.kube.cluster import Unreachable
 from slotkeeper.kube.kinds import LEASES
-from slotkeeper.reconcile.leader_election import LEASE_NAME, LeadershipLostError, Lease, Place
+from slotkeeper.reconcile.leader_election import (
+    LEASE_NAME,
+    LeaderElection,
+    LeadershipLostError,
+    LeaseRef,
+)
 
 
 @pytest.fixture
@@ -14,8 +19,8 @@ def time() -> Time:
     return Time()
 
 
-def lease(cluster: FakeCluster, time: Time, holder: str) -> Lease:
-    return Lease(cluster, Place("system", holder), time.clock)
+def lease(cluster: FakeCluster, time: Time, holder: str) -> LeaderElection:
+    return LeaderElection(cluster, LeaseRef("system", holder), time.clock)
 
 
 async def test_the_first_one_gets_it(cluster: FakeCluster, time: Time) -> None:
@@ -108,14 +113,14 @@ async def test_one_that_stood_still_is_sure_again_once_it_has_renewed(
 ) -> None:
     first = lease(cluster, time, "a")
     await first.try_acquire()
-    sure = [first.is_sure()]
+    sure = [first.is_valid()]
 
     for passes in (15, 1):
         time.passed += passes
-        sure.append(first.is_sure())
+        sure.append(first.is_valid())
     await first.renew()
 
-    assert [*sure, first.is_sure()] == [True, True, False, True]
+    assert [*sure, first.is_valid()] == [True, True, False, True]
 
 
 async def test_a_holder_is_healthy_while_it_sees_itself_renew(
@@ -124,7 +129,7 @@ async def test_a_holder_is_healthy_while_it_sees_itself_renew(
     holder = lease(cluster, time, "a")
     await holder.try_acquire()
     time.passed += 59
-    holder.seen(cluster.named(LEASES)[LEASE_NAME])
+    holder.on_watched_renewal(cluster.named(LEASES)[LEASE_NAME])
 
     time.passed += 60
     before = holder.is_healthy()

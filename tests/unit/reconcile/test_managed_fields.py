@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slotkeeper.reconcile.write.diff import Item, Path
-from slotkeeper.reconcile.write.managed_fields import culprit
+from slotkeeper.reconcile.write.managed_fields import last_manager
 
 CONTAINER: Any = {
     "f:template": {
@@ -55,7 +55,7 @@ ROWS: list[Any] = [
 
 @pytest.mark.parametrize(("path", "fields", "verdict"), ROWS)
 def test_a_manager_has_a_field_or_has_not(path: Path, fields: Any, verdict: bool) -> None:
-    found = culprit(managed(("hpa", "2026-11-01T12:00:00Z", fields)), [path])
+    found = last_manager(managed(("hpa", "2026-11-01T12:00:00Z", fields)), [path])
 
     assert found == ("hpa" if verdict else "")
 
@@ -69,5 +69,5 @@ def test_the_last_one_is_the_culprit_and_the_operator_itself_never_is() -> None:
         ("slotkeeper", "2026-11-01T13:00:00Z", fields),
     )
 
-    assert culprit(item, [("spec", "replicas")]) == "argocd-controller"
-    assert culprit({"metadata": {}}, [("spec", "replicas")]) == ""
+    assert last_manager(item, [("spec", "replicas")]) == "argocd-controller"
+    assert last_manager({"metadata": {}}, [("spec", "replicas")]) == ""

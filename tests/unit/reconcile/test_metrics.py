@@ -9,7 +9,7 @@ from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.report.scaling_snapshot import Decided
+from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
 from slotkeeper.reconcile.workqueue import Key
 
 OTHER = Key("default", "other")
@@ -40,7 +40,7 @@ def test_a_decision_is_counted_when_it_differs(
         (3, "Demand", 9),
         (3, "Steady", 9),
     ):
-        metrics.decided(KEY, Decided(replicas, reason, demand))
+        metrics.count_decision(KEY, ScalingSnapshot(replicas, reason, demand))
 
     assert value(registry, "decisions_total", reason="Steady") == 2
     assert value(registry, "decisions_total", reason="Demand") == 2
@@ -49,11 +49,11 @@ def test_a_decision_is_counted_when_it_differs(
 def test_a_server_that_is_gone_leaves_no_series(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.decided(KEY, Decided(1, "Steady", 2))
-    metrics.decided(OTHER, Decided(1, "Steady", 2))
+    metrics.count_decision(KEY, ScalingSnapshot(1, "Steady", 2))
+    metrics.count_decision(OTHER, ScalingSnapshot(1, "Steady", 2))
 
-    metrics.decided(KEY, None)
-    metrics.decided(KEY, None)
+    metrics.count_decision(KEY, None)
+    metrics.count_decision(KEY, None)
 
     assert value(registry, "decisions_total", reason="Steady") is None
     assert value(registry, "decisions_total", OTHER, reason="Steady") == 1
@@ -82,7 +82,7 @@ async def served(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
 async def test_what_is_decided_is_shown_with_its_bounds(
     cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
 
     await served(cluster, operator, autoscaling={"minReplicas": 1, "maxReplicas": 3})
 
@@ -92,7 +92,7 @@ async def test_what_is_decided_is_shown_with_its_bounds(
 async def test_bounds_are_those_of_the_hour_though_nothing_is_decided(
     cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
     morning = {"cron": "0 6 * * *", "maxReplicas": 4}
     evening = {"cron": "0 18 * * *", "minReplicas": 0, "maxReplicas": 3}
     await served(cluster, operator, autoscaling={"maxReplicas": 2, "schedules": [morning, evening]})
@@ -107,7 +107,7 @@ async def test_bounds_are_those_of_the_hour_though_nothing_is_decided(
 async def test_a_server_that_is_not_scaled_has_no_bounds(
     cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
 
     await served(cluster, operator, replicas=1)
 
@@ -117,7 +117,7 @@ async def test_a_server_that_is_not_scaled_has_no_bounds(
 async def test_demand_that_nobody_tells_is_shown_as_inactive(
     cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
     await served(cluster, operator, autoscaling={"maxReplicas": 3})
 
     operator.balancers.says.clear()
@@ -134,7 +134,7 @@ async def test_a_server_that_is_gone_or_invalid_is_not_shown(
     metrics: Metrics,
     spec: dict[str, int] | None,
 ) -> None:
-    metrics.show(operator.reconciler.fights, operator.reconciler.decisions)
+    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
     await served(cluster, operator, autoscaling={"maxReplicas": 3})
 
     if spec:

@@ -27,7 +27,7 @@ from slotkeeper.kube.kinds import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from slotkeeper.reconcile.workqueue import TryAgainError
+from slotkeeper.reconcile.workqueue import RetryError
 
 
 async def settled(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
@@ -285,7 +285,7 @@ async def test_what_is_not_the_servers_is_never_taken(
     cluster.put(USERS)
     stored(cluster)
 
-    with pytest.raises(TryAgainError):
+    with pytest.raises(RetryError):
         await operator.reconcile()
 
     assert cluster.named(SERVICES)["chat"]["spec"] == USERS["spec"]
@@ -300,7 +300,7 @@ async def test_the_children_of_a_deleted_server_of_the_same_name_are_waited_for(
     cluster.remove(LLAMA_SERVERS, "default", "chat")
     stored(cluster)
 
-    with pytest.raises(TryAgainError):
+    with pytest.raises(RetryError):
         await operator.reconcile()
 
     assert condition(cluster, "Ready")["reason"] == "Replacing"
@@ -450,7 +450,7 @@ async def test_what_somebody_put_in_a_childs_place_unseen_is_left_alone(
     with pytest.raises(Conflict):
         await operator.reconciler.reconcile(KEY)
     operator.lists_anew()
-    with pytest.raises(TryAgainError):
+    with pytest.raises(RetryError):
         await operator.reconcile()
 
     assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"] == USERS["spec"]
@@ -462,12 +462,12 @@ async def test_a_name_that_is_taken_is_asked_for_by_reading_once_it_is_known(
 ) -> None:
     cluster.put(USERS)
     stored(cluster)
-    with pytest.raises(TryAgainError):
+    with pytest.raises(RetryError):
         await operator.reconcile()
     tried = list[str]()
     cluster.refuse = lambda verb, item: tried.append(f"{verb} {item['kind']}")
 
-    with pytest.raises(TryAgainError):
+    with pytest.raises(RetryError):
         await operator.reconcile()
     cluster.remove(SERVICES, "default", "chat")
     at_rest = [write for write in tried if not write.startswith("list")]

@@ -12,10 +12,10 @@ from fake_cluster import FakeCluster, Write
 from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
 from slotkeeper.kube.cluster import ApiError, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
-from slotkeeper.reconcile.leader_election import Lease, Place
+from slotkeeper.reconcile.leader_election import LeaderElection, LeaseRef
 from slotkeeper.reconcile.metrics import Metrics
-from slotkeeper.reconcile.runtime import SHARES, Shell
-from slotkeeper.reconcile.workqueue import Key, Queue, TryAgainError
+from slotkeeper.reconcile.runtime import RESYNC_SHARDS, Runtime
+from slotkeeper.reconcile.workqueue import Key, RetryError, WorkQueue
 from wait_until import until
 
 
@@ -25,76 +25,76 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry) -> Shell:
-    queue = Queue(Random(1), later=lambda _, do: do())
+def shell(cluster: FakeCluster, operator: Operator, registry: CollectorRegistry) -> Runtime:
+    queue = WorkQueue(Random(1), later=lambda _, do: do())
     clock = operator.time.clock
-    return Shell(
+    return Runtime(
         cluster,
         operator.store,
         operator.reconciler,
         operator.demand,
         queue,
-        Lease(cluster, Place("system", "a"), clock),
+        LeaderElection(cluster, LeaseRef("system", "a"), clock),
         Metrics(registry, lambda: len(queue)),
         clock.monotonic,
     )
 
 
-async def ready(cluster: FakeCluster, operator: Operator, shell: Shell, **spec: Any) -> None:
+async def ready(cluster: FakeCluster, operator: Operator, shell: Runtime, **spec: Any) -> None:
     stored(cluster, **spec)
     await operator.deliver()
     await shell.work(KEY)
     roll_out(cluster)
     await operator.deliver()
     await shell.work(KEY)
-    shell.queue._due.clear()
+    shell.queue._high_priority.clear()
 
 
-async def test_news_of_a_child_wake_its_server(shell: Shell) -> None:
-    shell.wake({KEY})
+async def test_news_of_a_child_wake_its_server(shell: Runtime) -> None:
+    shell.enqueue({KEY})
 
     assert len(shell.queue) == 1
 
 
 async def test_the_event_of_a_status_just_written_wakes_nobody(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell)
 
-    shell.server_seen(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
+    shell.on_server_event(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
 
     assert len(shell.queue) == 0
 
 
 async def test_an_edited_server_is_woken(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell)
     change_spec(cluster, lambda spec: spec.update(replicas=2))
 
-    shell.server_seen(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
+    shell.on_server_event(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
 
     assert len(shell.queue) == 1
 
 
 async def test_new_numbers_wake_a_server_and_the_same_ones_do_not(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell)
     operator.balancers.says["10.0.0.1"] = numbers(busy=2)
 
-    await shell.look()
+    await shell.poll_demand()
     woken = len(shell.queue)
     await shell.work(KEY)
-    shell.queue._settled.clear()
-    await shell.look()
+    shell.queue._low_priority.clear()
+    await shell.poll_demand()
 
     assert (woken, len(shell.queue)) == (1, 0)
 
 
 @pytest.mark.parametrize("asked", [0, 1])
 async def test_a_wake_that_was_refused_is_given_up_at_once_and_not_tried_by_numbers(
-    cluster: FakeCluster, operator: Operator, shell: Shell, asked: int
+    cluster: FakeCluster, operator: Operator, shell: Runtime, asked: int
 ) -> None:
     await ready(cluster, operator, shell, autoscaling={"minReplicas": 0, "maxReplicas": 1})
     refusal = ApiError(403, "Forbidden", "denied by policy")
@@ -103,19 +103,19 @@ async def test_a_wake_that_was_refused_is_given_up_at_once_and_not_tried_by_numb
     )
     operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
     shell.queue._later = lambda *_: None
-    await shell.look()
+    await shell.poll_demand()
     await shell.queue._try(shell.work, KEY)
-    shell.queue._due.clear()
+    shell.queue._high_priority.clear()
 
     operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=asked)
-    await shell.look()
+    await shell.poll_demand()
 
     assert shell.queue.is_failing(KEY)
-    assert len(shell.queue._due) == 1 - asked
+    assert len(shell.queue._high_priority) == 1 - asked
 
 
 async def test_an_operator_that_stood_still_writes_nothing_before_it_has_renewed_its_lease(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await shell.lease.try_acquire()
     await ready(cluster, operator, shell)
@@ -124,7 +124,7 @@ async def test_an_operator_that_stood_still_writes_nothing_before_it_has_renewed
     cluster.writes.clear()
 
     operator.time.passed += 600
-    with pytest.raises(TryAgainError):
+    with pytest.raises(RetryError):
         await shell.work(KEY)
     written = list(cluster.writes)
     await shell.lease.renew()
@@ -135,15 +135,15 @@ async def test_an_operator_that_stood_still_writes_nothing_before_it_has_renewed
 
 
 async def test_a_server_is_woken_before_the_others_have_answered(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell, autoscaling={"minReplicas": 0, "maxReplicas": 1})
     operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
     operator.balancers.slow["10.0.0.2"] = answered = asyncio.Event()
-    operator.demand.watch(Key("default", "other"), ["10.0.0.2:9090"])
+    operator.demand.track(Key("default", "other"), ["10.0.0.2:9090"])
 
-    look = asyncio.ensure_future(shell.look())
-    await until(lambda: KEY in shell.queue._due)
+    look = asyncio.ensure_future(shell.poll_demand())
+    await until(lambda: KEY in shell.queue._high_priority)
     looking = not look.done()
     answered.set()
     await look
@@ -152,7 +152,7 @@ async def test_a_server_is_woken_before_the_others_have_answered(
 
 
 async def test_a_resync_finds_what_no_watch_has_shown(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell)
     cluster.remove(LLAMA_SERVERS, "default", "chat")
@@ -160,12 +160,12 @@ async def test_a_resync_finds_what_no_watch_has_shown(
 
     await shell.resync(None)
 
-    assert set(shell.queue._due) == {KEY, Key("default", "other")}
+    assert set(shell.queue._high_priority) == {KEY, Key("default", "other")}
     assert shell.store.servers == [Key("default", "other")]
 
 
 async def test_a_resync_without_news_wakes_nobody(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell)
 
@@ -175,19 +175,21 @@ async def test_a_resync_without_news_wakes_nobody(
 
 
 async def test_every_server_has_its_turn_and_no_two_thirds_at_once(
-    cluster: FakeCluster, operator: Operator, shell: Shell
+    cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     for index in range(20):
         stored(cluster, f"chat-{index}")
     await operator.deliver()
 
-    shares = [shell.share(index) for index in range(SHARES)]
+    shares = [shell.resync_shard(index) for index in range(RESYNC_SHARDS)]
 
     assert sorted(itertools.chain(*shares)) == sorted(shell.store.servers)
     assert max(map(len, shares)) < 20 / 3
 
 
-async def test_a_resync_without_a_crd_ends_the_operator(cluster: FakeCluster, shell: Shell) -> None:
+async def test_a_resync_without_a_crd_ends_the_operator(
+    cluster: FakeCluster, shell: Runtime
+) -> None:
     refusal = NotFound(404, "NotFound", "page not found")
     cluster.refuse = lambda verb, _: refusal if verb == "list" else None
 
@@ -195,7 +197,7 @@ async def test_a_resync_without_a_crd_ends_the_operator(cluster: FakeCluster, sh
         await shell.resync(None)
 
 
-async def test_a_resync_that_fails_is_tried_next_time(cluster: FakeCluster, shell: Shell) -> None:
+async def test_a_resync_that_fails_is_tried_next_time(cluster: FakeCluster, shell: Runtime) -> None:
     refusal = ApiError(500, "InternalError", "etcd")
     cluster.refuse = lambda verb, _: refusal if verb == "list" else None
 
@@ -205,7 +207,7 @@ async def test_a_resync_that_fails_is_tried_next_time(cluster: FakeCluster, shel
 
 
 async def test_reconciles_are_counted(
-    cluster: FakeCluster, operator: Operator, shell: Shell, registry: CollectorRegistry
+    cluster: FakeCluster, operator: Operator, shell: Runtime, registry: CollectorRegistry
 ) -> None:
     await ready(cluster, operator, shell)
     cluster.remove(LLAMA_SERVERS, "default", "chat")

@@ -9,7 +9,7 @@ import pytest
 from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, Time, numbers, roll_out, server_status, stored
 from slotkeeper.kube.kinds import DEPLOYMENTS
-from slotkeeper.reconcile.clock import Calendar
+from slotkeeper.reconcile.clock import ScheduleClock
 from wait_until import until
 
 HOUR = 3600.0
@@ -125,7 +125,7 @@ async def test_a_clock_that_was_an_hour_ahead_undoes_what_was_too_early(
 
 def test_a_day_goes_on_where_its_clock_was_put_right() -> None:
     time = Time()
-    calendar = Calendar(time.clock.wall)
+    calendar = ScheduleClock(time.clock.wall)
     seen = []
 
     for passed in (0, 10, 9, 8, 10, 11, 11 - 299, 12, 12 - 300, 11):
@@ -178,12 +178,12 @@ async def test_an_operator_that_stood_still_lets_no_last_replica_go_at_once(
 async def test_an_answer_from_before_the_process_stood_still_is_none(operator: Operator) -> None:
     balancers, answers = operator.balancers, asyncio.Event()
     balancers.says["10.0.0.1"], balancers.slow["10.0.0.1"] = numbers(busy=1), answers
-    operator.demand.watch(KEY, ["10.0.0.1:9090"])
+    operator.demand.track(KEY, ["10.0.0.1:9090"])
 
-    look = asyncio.create_task(operator.demand.look())
+    look = asyncio.create_task(operator.demand.poll())
     await until(lambda: balancers.looks)
     operator.time.passed += 600
     answers.set()
     await look
 
-    assert operator.demand.known(KEY).sample is None
+    assert operator.demand.scaling_input(KEY).sample is None

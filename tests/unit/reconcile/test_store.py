@@ -29,7 +29,7 @@ def service(version: int, *, uid: str = "u", server: str = "a", **spec: Any) -> 
 
 
 def shown(store: Store, kind: str, manifest: Manifest) -> set[Key]:
-    return store.shown(WatchEvent(kind, copy.deepcopy(manifest)))
+    return store.apply_event(WatchEvent(kind, copy.deepcopy(manifest)))
 
 
 def versions(store: Store, key: Key = A) -> list[str]:
@@ -107,7 +107,7 @@ def test_what_was_written_here_is_no_news_when_the_watch_tells_of_it() -> None:
 def test_what_was_deleted_here_stays_away_until_the_watch_tells_of_it() -> None:
     store = Store()
     store.put(service(5))
-    store.deleted(service(5))
+    store.confirm_deleted(service(5))
 
     between = shown(store, "MODIFIED", service(6, port=80))
     at_last = shown(store, "DELETED", service(7))
@@ -121,7 +121,7 @@ def test_only_its_own_uid_is_deleted() -> None:
     store = Store()
     store.put(service(5, uid="new"))
 
-    store.deleted(service(4, uid="old"))
+    store.confirm_deleted(service(4, uid="old"))
 
     assert versions(store) == ["5"]
 
@@ -163,7 +163,7 @@ def test_what_a_listing_lacks_is_gone_but_for_what_is_newer() -> None:
     other["metadata"] |= {"name": "t", "uid": "t"}
     store.put(other)
 
-    news = store.listed(SERVICES, {}, "8")
+    news = store.replace_all(SERVICES, {}, "8")
 
     assert news == {A}
     assert versions(store) == ["9"]
@@ -175,7 +175,7 @@ def test_a_listing_of_before_brings_nothing_back() -> None:
     shown(store, "DELETED", service(9))
 
     store.put(service(5))
-    news = store.listed(SERVICES, uids_of([service(5)]), "8")
+    news = store.replace_all(SERVICES, uids_of([service(5)]), "8")
 
     assert news == set()
     assert versions(store) == []
@@ -187,7 +187,7 @@ def test_a_listing_without_news_wakes_nobody() -> None:
     store.put(service(5))
 
     assert store.put(service(5)) == set()
-    assert store.listed(SERVICES, uids_of([service(5)]), "8") == set()
+    assert store.replace_all(SERVICES, uids_of([service(5)]), "8") == set()
 
 
 def test_what_nobody_looks_at_is_not_kept() -> None:

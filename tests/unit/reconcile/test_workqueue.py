@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotkeeper.reconcile.workqueue import (
-    CALM_TURN,
-    LONGEST_DELAY,
-    SETTLE_SECONDS,
+    DEBOUNCE_SECONDS,
+    LOW_PRIORITY_TURN,
+    MAX_DELAY,
     Key,
-    Queue,
-    TryAgainError,
+    RetryError,
+    WorkQueue,
     backoff,
 )
 from wait_until import until
@@ -41,7 +41,9 @@ class Alarms:
 
 
 @asynccontextmanager
-async def working(queue: Queue, work: Callable[[Key], Awaitable[None]], workers: int = 4) -> Any:
+async def working(
+    queue: WorkQueue, work: Callable[[Key], Awaitable[None]], workers: int = 4
+) -> Any:
     task = asyncio.create_task(queue.run(work, workers=workers))
     try:
         yield
@@ -51,7 +53,7 @@ async def working(queue: Queue, work: Callable[[Key], Awaitable[None]], workers:
 
 
 async def test_a_key_added_twice_is_worked_on_once() -> None:
-    queue, done = Queue(Random(1)), list[Key]()
+    queue, done = WorkQueue(Random(1)), list[Key]()
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -67,7 +69,7 @@ async def test_a_key_added_twice_is_worked_on_once() -> None:
 
 
 async def test_a_key_added_while_it_is_worked_on_is_next_never_beside() -> None:
-    queue, running, most = Queue(Random(1)), 0, 0
+    queue, running, most = WorkQueue(Random(1)), 0, 0
     started = list[asyncio.Event]()
 
     async def work(_: Key) -> None:
@@ -93,7 +95,7 @@ async def test_a_key_added_while_it_is_worked_on_is_next_never_beside() -> None:
 
 async def test_one_servers_trouble_stalls_no_other() -> None:
     alarms = Alarms()
-    queue, done = Queue(Random(1), alarms.later), list[Key]()
+    queue, done = WorkQueue(Random(1), alarms.later), list[Key]()
 
     async def work(key: Key) -> None:
         if key == A:
@@ -112,31 +114,31 @@ async def test_one_servers_trouble_stalls_no_other() -> None:
 
 async def test_what_settles_is_worked_on_once_however_much_news_comes() -> None:
     alarms, done = Alarms(), list[Key]()
-    queue = Queue(Random(1), alarms.later)
+    queue = WorkQueue(Random(1), alarms.later)
 
     async def work(key: Key) -> None:
         done.append(key)
 
     async with working(queue, work):
         for _ in range(5):
-            queue.settle(A)
+            queue.add_debounced(A)
         await asyncio.sleep(0)
         early = list(done)
         alarms.ring()
         await until(lambda: bool(done))
 
-    assert (early, done, alarms.set_for) == ([], [A], [SETTLE_SECONDS])
+    assert (early, done, alarms.set_for) == ([], [A], [DEBOUNCE_SECONDS])
 
 
 async def test_what_is_added_waits_for_nothing_to_settle() -> None:
     alarms, done = Alarms(), list[Key]()
-    queue = Queue(Random(1), alarms.later)
+    queue = WorkQueue(Random(1), alarms.later)
 
     async def work(key: Key) -> None:
         done.append(key)
 
     async with working(queue, work):
-        queue.settle(A)
+        queue.add_debounced(A)
         queue.add(A)
         await until(lambda: bool(done))
         alarms.ring()
@@ -147,14 +149,14 @@ async def test_what_is_added_waits_for_nothing_to_settle() -> None:
 
 async def test_what_was_added_comes_first_and_what_has_settled_is_not_left_out() -> None:
     alarms, done = Alarms(), list[Key]()
-    queue = Queue(Random(1), alarms.later)
-    users = [Key("default", f"new-{index}") for index in range(3 * CALM_TURN)]
+    queue = WorkQueue(Random(1), alarms.later)
+    users = [Key("default", f"new-{index}") for index in range(3 * LOW_PRIORITY_TURN)]
 
     async def work(key: Key) -> None:
         done.append(key)
 
     for key in (A, B):
-        queue.settle(key)
+        queue.add_debounced(key)
         alarms.ring()
     for key in users:
         queue.add(key)
@@ -162,13 +164,13 @@ async def test_what_was_added_comes_first_and_what_has_settled_is_not_left_out()
         await until(lambda: len(done) == len(users) + 2)
 
     turns = [done.index(key) for key in (A, B)]
-    assert turns == [0, CALM_TURN]
+    assert turns == [0, LOW_PRIORITY_TURN]
 
 
-@pytest.mark.parametrize("error", [TryAgainError("not yet"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [RetryError("not yet"), RuntimeError("a bug")])
 async def test_what_fails_is_tried_again_further_and_further_apart(error: Exception) -> None:
     alarms, tries = Alarms(), 0
-    queue = Queue(Random(1), alarms.later)
+    queue = WorkQueue(Random(1), alarms.later)
 
     async def work(_: Key) -> None:
         nonlocal tries
@@ -192,4 +194,4 @@ async def test_what_fails_is_tried_again_further_and_further_apart(error: Except
 def test_a_back_off_is_at_least_a_second_and_at_most_five_minutes(
     failures: int, rng: Random
 ) -> None:
-    assert 1 <= backoff(failures, rng) <= LONGEST_DELAY
+    assert 1 <= backoff(failures, rng) <= MAX_DELAY

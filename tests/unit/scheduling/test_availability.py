@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.scheduling.availability import Availability, QueueLimits
 
 BOUNDS = QueueLimits(max_wait=60, max_wait_cold_start=600, max_wait_blocked=10)
-LASTING = Obstacle("ModelNotFound", "404", lasting=True)
-PASSING = Obstacle("Unschedulable", "waiting for 1 nvidia.com/gpu", lasting=False)
+LASTING = StartBlocker("ModelNotFound", "404", permanent=True)
+PASSING = StartBlocker("Unschedulable", "waiting for 1 nvidia.com/gpu", permanent=False)
 
 
-def outlook(*events: tuple[float, Obstacle | bool | None]) -> Availability:
+def outlook(*events: tuple[float, StartBlocker | bool | None]) -> Availability:
     """After what became known when: of replicas (a truth), or of what keeps them."""
     made = Availability()
     for now, event in events:
@@ -54,14 +54,14 @@ ROWS = [
 
 @pytest.mark.parametrize(("events", "arrived", "deadline"), ROWS)
 def test_how_long_it_is_of_use_to_wait(
-    events: list[tuple[float, Obstacle | bool | None]], arrived: float, deadline: float
+    events: list[tuple[float, StartBlocker | bool | None]], arrived: float, deadline: float
 ) -> None:
     assert outlook(*events).deadline(arrived, BOUNDS) == deadline
 
 
 @pytest.mark.parametrize(("obstacle", "seconds"), [(None, 5), (PASSING, 30), (LASTING, 30)])
 def test_who_is_refused_comes_back_later_where_something_is_wrong(
-    obstacle: Obstacle | None, seconds: float
+    obstacle: StartBlocker | None, seconds: float
 ) -> None:
     assert outlook((0, obstacle)).retry_after == seconds
 
@@ -74,7 +74,7 @@ EVENTS = st.lists(
 
 @given(EVENTS, st.floats(0, 1000), st.floats(0, 1000))
 def test_nobody_waits_less_than_who_came_later(
-    events: list[tuple[float, Obstacle | bool | None]], one: float, other: float
+    events: list[tuple[float, StartBlocker | bool | None]], one: float, other: float
 ) -> None:
     made = outlook(*sorted(events, key=lambda event: event[0]))
     first, second = sorted((one, other))

@@ -2,7 +2,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.scheduling import Dispatcher, QueuedRequest, QueueFull, QueueLimits, SlotReservation
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -107,10 +107,10 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         self.made.remove(name, self.now)
 
-    @rule(lasting=st.sampled_from([None, False, True]))
-    def hinder(self, lasting: bool | None) -> None:
-        self.hopeless = bool(lasting)
-        found = None if lasting is None else Obstacle("A", "b", lasting)
+    @rule(permanent=st.sampled_from([None, False, True]))
+    def hinder(self, permanent: bool | None) -> None:
+        self.hopeless = bool(permanent)
+        found = None if permanent is None else StartBlocker("A", "b", permanent)
         self.made.set_blocked(found, self.now)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 9.0, 11.0, 59.0, 61.0, 601.0]))

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.balancer.election.leader_probe import ElectionTimeouts, LeaderProbe, ProbeResult
 from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict
@@ -45,7 +45,7 @@ class LeaderCallbacks(Protocol):
     def become_standby(self, peer: str | None) -> None: ...  # noqa: D102
     def pause(self, paused: bool) -> None: ...  # noqa: D102
     def peer_lost(self, peer: str) -> None: ...  # noqa: D102
-    def set_blocked(self, obstacle: Obstacle | None) -> None: ...  # noqa: D102
+    def set_blocked(self, obstacle: StartBlocker | None) -> None: ...  # noqa: D102
 
 
 class LeaderElection:

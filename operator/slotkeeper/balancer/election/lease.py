@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from slotkeeper.api.blocker import ANNOTATION as OBSTACLE
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import LEASES
 
@@ -55,7 +55,7 @@ class LeaseRecord:
     """Another one where it was deleted and made anew: its count begins anew too."""
     released: bool = False
     """Its last holder let go of it. Else nobody holds it because it is new, or was edited."""
-    blocker: Obstacle | None = None
+    blocker: StartBlocker | None = None
     """What keeps replicas from starting, as the operator says there."""
 
     @classmethod
@@ -76,7 +76,7 @@ class LeaseRecord:
             metadata["resourceVersion"],
             metadata.get("uid", ""),
             given_back,
-            Obstacle.read(said.get(OBSTACLE)),
+            StartBlocker.from_annotation(said.get(OBSTACLE)),
         )
 
     def is_newer_than(self, known: "LeaseRecord") -> bool:

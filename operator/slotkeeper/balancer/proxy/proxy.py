@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.metrics import Metrics
@@ -185,7 +185,7 @@ class Proxy:
         self._paused = paused
         self.dispatch()
 
-    def set_blocked(self, obstacle: Obstacle | None) -> None:
+    def set_blocked(self, obstacle: StartBlocker | None) -> None:
         """This keeps replicas from starting, as the operator knows; None: nothing does."""
         self.dispatcher.set_blocked(obstacle, self.now())
         self._arm_timer()

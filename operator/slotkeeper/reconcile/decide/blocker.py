@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from slotkeeper.api.blocker import Obstacle
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
@@ -11,23 +11,23 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.pods import (
-    Trouble,
-    awaited_token,
+    Problem,
     is_looping,
     is_ready,
     lacked_volumes_since,
-    pods_trouble,
-    refusal,
+    missing_token,
+    pods_problem,
+    replica_failure,
 )
 
-VOLUMES_TIME = timedelta(minutes=1)
+VOLUMES_TIMEOUT = timedelta(minutes=1)
 """How long a pod may be without its volumes before it is the Secret that it lacks: a disk that is
 attached, or a network for the pod, may take as long."""
 
 
-def obstacle(
+def start_blocker(
     server: LlamaServer, observed: Observed, *, wanted: int, today: datetime
-) -> Obstacle | None:
+) -> StartBlocker | None:
     """What keeps every replica from starting, where so many are wanted.
 
     None where one serves, one is on its way with nothing known to be wrong, or none is wanted. So
@@ -35,36 +35,36 @@ def obstacle(
     """
     if not observed.current:
         # Kubernetes has not even been told of one, if that was refused.
-        refused = observed.refused
+        refused = observed.rejected
         return _of(refused, lasting=refused.reason in PERMANENT) if wanted and refused else None
     if any(map(is_ready, observed.replica_pods)):
         return None
-    found: list[tuple[Trouble, Sequence[Manifest]]] = []
+    found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in _replicas(observed):
-        trouble = pods_trouble(pods, server.spec.gpu, observed.compute_arches)
-        trouble = trouble or awaited_token(pods, server.spec.model.secret_ref)
+        trouble = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+        trouble = trouble or missing_token(pods, server.spec.model.secret_ref)
         if trouble is None:
             return None
         found.append((trouble, pods))
     if not found:
-        refused = refusal(observed.replicas)
+        refused = replica_failure(observed.replicas)
         return _of(refused, lasting=False) if refused else None
     first, _ = found[0]
-    return _of(first, lasting=all(_lasts(*each, today) for each in found))
+    return _of(first, lasting=all(_is_permanent(*each, today) for each in found))
 
 
-def lasts_in(server: LlamaServer, observed: Observed, today: datetime) -> float | None:
+def permanent_in(server: LlamaServer, observed: Observed, today: datetime) -> float | None:
     """In how many seconds something that is waited for will have been missing for too long; None
     where nothing is waited for, or has been for so long already."""
     if server.spec.model.secret_ref is None:
         return None
     since = filter(None, map(lacked_volumes_since, observed.replica_pods))
-    left = [(each + VOLUMES_TIME - today).total_seconds() for each in since]
+    left = [(each + VOLUMES_TIMEOUT - today).total_seconds() for each in since]
     return min((seconds for seconds in left if seconds > 0), default=None)
 
 
-def _of(trouble: Trouble, *, lasting: bool) -> Obstacle:
-    return Obstacle(trouble.reason, trouble.message, lasting)
+def _of(trouble: Problem, *, lasting: bool) -> StartBlocker:
+    return StartBlocker(trouble.reason, trouble.message, lasting)
 
 
 def _replicas(observed: Observed) -> list[list[Manifest]]:
@@ -78,10 +78,10 @@ def _replicas(observed: Observed) -> list[list[Manifest]]:
     return list(replicas.values())
 
 
-def _lasts(trouble: Trouble, pods: Sequence[Manifest], today: datetime) -> bool:
+def _is_permanent(trouble: Problem, pods: Sequence[Manifest], today: datetime) -> bool:
     if trouble.reason is Reason.WAITING_FOR_SECRET:
         since = filter(None, map(lacked_volumes_since, pods))
-        return any(today - each >= VOLUMES_TIME for each in since)
+        return any(today - each >= VOLUMES_TIMEOUT for each in since)
     if trouble.reason in PERMANENT_WHEN_LOOPING:
         return any(map(is_looping, pods))
     return trouble.reason in PERMANENT

@@ -7,22 +7,22 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.policy import Policy
 
-FIXED = "Fixed"
+MANUAL = "Fixed"
 SUSPENDED = "Suspended"
-BY_HAND = frozenset({FIXED, SUSPENDED})
+NOT_AUTOSCALED = frozenset({MANUAL, SUSPENDED})
 """Reasons that no number of a balancer's has a part in."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredReplicas:
     """A number of replicas, with its reason in a word and in a sentence."""
 
     replicas: int
     reason: str
     message: str
-    informed: bool = True
+    has_metrics: bool = True
     """Whether whoever decides knew what there is to know."""
-    least: int = 0
+    minimum: int = 0
     """How many there are without any demand."""
 
 
@@ -30,16 +30,16 @@ class Wanted:
 class Scaling:
     """The decision of this look, and how many replicas there were before it."""
 
-    wanted: Wanted
+    desired: DesiredReplicas
     before: int | None
     """None where there was no Deployment."""
-    settling: bool
+    warming_up: bool
     """It is too early after a start to say that there are no numbers."""
 
     @property
     def change(self) -> int:
         """How many replicas this decision adds, or takes away (fewer than 0)."""
-        return 0 if self.before is None else self.wanted.replicas - self.before
+        return 0 if self.before is None else self.desired.replicas - self.before
 
     @property
     def scaled(self) -> bool:
@@ -56,9 +56,9 @@ def policy_of(server: LlamaServer, today: datetime) -> Policy | None:
     return Policy.at(spec.slots, spec.autoscaling, today)
 
 
-def wanted(
+def desired_replicas(
     server: LlamaServer, current: int | None, known: ScalingInput, *, now: float, today: datetime
-) -> Wanted:
+) -> DesiredReplicas:
     """As many as spec.replicas says, or, where autoscaling is set, as demand asks for.
 
     None at all while the server is suspended.
@@ -68,16 +68,16 @@ def wanted(
     wanted last, so that a Deployment that somebody deleted comes back as large as it was.
     """
     if server.spec.suspend:
-        return Wanted(0, SUSPENDED, "spec.suspend is true")
+        return DesiredReplicas(0, SUSPENDED, "spec.suspend is true")
     policy = policy_of(server, today)
     if policy is None:
         replicas = server.spec.replicas
-        return Wanted(replicas, FIXED, f"spec.replicas is {replicas}", least=replicas)
+        return DesiredReplicas(replicas, MANUAL, f"spec.replicas is {replicas}", minimum=replicas)
     if current is None:
         before = server.status.get("scaling") or {}
         current = policy.clamp(before.get("wanted", policy.spec.min_replicas))
     decision = decide(policy, known, current=current, now=now)
-    return Wanted(
+    return DesiredReplicas(
         decision.replicas,
         decision.reason.value,
         decision.message,

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from slotkeeper.reconcile.demand.tracker import LOOK_SECONDS, Ask
+from slotkeeper.reconcile.demand.tracker import POLL_SECONDS, FetchDemand
 
 HOLD_SECONDS = 0.75
 """For how long a balancer without replicas may keep an answer back, until a request comes: whoever
@@ -14,22 +14,22 @@ wakes a server is then seen at once. The rest of a look's second is for a machin
 
 
 @asynccontextmanager
-async def asking() -> AsyncIterator[Ask]:
+async def open_client() -> AsyncIterator[FetchDemand]:
     """How to ask a balancer, while it is open.
 
     A connection is kept for who is asked again in a second; of the others there may be thousands. A
     proxy of the environment is for the world outside, not for pods: it is not asked.
     """
-    timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
-    kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * LOOK_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=POLL_SECONDS)
+    kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * POLL_SECONDS)
     closed = aiohttp.TCPConnector(limit=0, force_close=True)
     async with (
         aiohttp.ClientSession(connector=kept, timeout=timeout) as often,
         aiohttp.ClientSession(connector=closed, timeout=timeout) as seldom,
     ):
 
-        async def ask(address: str, *, again: bool) -> Any:
-            session, query = (often, f"own&wait={HOLD_SECONDS}") if again else (seldom, "own")
+        async def ask(address: str, *, keep_alive: bool) -> Any:
+            session, query = (often, f"own&wait={HOLD_SECONDS}") if keep_alive else (seldom, "own")
             # Each its own numbers: else one that stands by says what the one that leads says too.
             url = f"http://{address}/autoscaling?{query}"
             try:

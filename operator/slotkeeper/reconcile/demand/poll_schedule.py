@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-OTHERS_AT_ONCE = 50
+MAX_IDLE_POLLS = 50
 """How many that are not urgent are asked in one look: a thousand of them take turns, since each
 question costs a third of a millisecond of the operator's one CPU."""
 
@@ -15,14 +15,14 @@ Each = TypeVar("Each")
 
 
 @dataclass
-class Rhythm:
+class PollSchedule:
     """When to ask somebody next. Times are seconds of one clock."""
 
     urgent: bool = True
     due: float = 0.0
     failures: int = 0
 
-    def looked(self, now: float, *, answered: bool) -> None:
+    def polled(self, now: float, *, answered: bool) -> None:
         """It was asked at `now`."""
         self.failures = 0 if answered else self.failures + 1
         longest = LONGEST_URGENT_PAUSE if self.urgent else LONGEST_PAUSE
@@ -30,8 +30,10 @@ class Rhythm:
         self.due = now + min(longest, 2.0 ** min(self.failures - 1, 16)) if self.failures else now
 
 
-def chosen(all_of_them: Iterable[Each], rhythm: Callable[[Each], Rhythm], now: float) -> list[Each]:
+def due_targets(
+    all_of_them: Iterable[Each], rhythm: Callable[[Each], PollSchedule], now: float
+) -> list[Each]:
     """Whom to ask now: all urgent ones that are due, of the others those that waited longest."""
     due = [one for one in all_of_them if rhythm(one).due <= now]
     others = sorted((one for one in due if not rhythm(one).urgent), key=lambda one: rhythm(one).due)
-    return [one for one in due if rhythm(one).urgent] + others[:OTHERS_AT_ONCE]
+    return [one for one in due if rhythm(one).urgent] + others[:MAX_IDLE_POLLS]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.reconcile.demand.poll_schedule import Rhythm, chosen
+from slotkeeper.reconcile.demand.poll_schedule import PollSchedule, due_targets
 from slotkeeper.reconcile.observe.pods import address, is_ready
 from slotkeeper.reconcile.workqueue import Key
 from slotkeeper.scaling.decide import ScalingInput
@@ -16,12 +16,12 @@ from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
-SETTLING_SECONDS = 10.0
+WARM_UP_SECONDS = 10.0
 """How long a balancer's first numbers may take before it is said that there are none."""
 
-TURN_SECONDS = 60.0
+IDLE_MAX_AGE_SECONDS = 60.0
 """How old the numbers may be of those on which no replicas hang: a thousand of them take turns."""
 
 CHANGES_SECONDS = 1800.0
@@ -30,11 +30,11 @@ CHANGES_SECONDS = 1800.0
 log = logging.getLogger(__name__)
 
 
-class Ask(Protocol):
+class FetchDemand(Protocol):
     """What a balancer says at /autoscaling."""
 
-    async def __call__(self, address: str, *, again: bool) -> Any:
-        """The JSON of the one at HOST:PORT, which is asked `again` in a second or else much later.
+    async def __call__(self, address: str, *, keep_alive: bool) -> Any:
+        """The JSON of the one at HOST:PORT, polled again in a second (`keep_alive`) or much later.
 
         Raises OSError or ValueError.
         """
@@ -42,55 +42,55 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class DemandReport:
     """What a server's balancer said at one moment."""
 
     sample: Sample
-    leads: bool = True
+    leader: bool = True
     """The balancer hands out the slots."""
     busy: Mapping[str, int] | None = None
     """Slots that work by replica (HOST:PORT), of those that have any; None where it is not told."""
 
 
 @dataclass
-class _Watched:
+class _Tracked:
     since: float
     addresses: tuple[str, ...] = ()
-    rhythm: Rhythm = field(default_factory=Rhythm)
+    schedule: PollSchedule = field(default_factory=PollSchedule)
     policy: Policy | None = None
-    newest: Reading | None = None
+    latest: DemandReport | None = None
     history: History = field(default_factory=History)
     changes: tuple[Change, ...] = ()
 
 
-class Demand:
+class DemandTracker:
     """What is known of each server that is watched, as far back as its policy looks.
 
     Times are those of `now`. A balancer that cannot be read leaves a gap, never a zero.
     """
 
-    def __init__(self, ask: Ask, now: Callable[[], float]) -> None:
+    def __init__(self, ask: FetchDemand, now: Callable[[], float]) -> None:
         self._balancer = ask
         self._now = now
-        self._watched: dict[Key, _Watched] = {}
+        self._watched: dict[Key, _Tracked] = {}
 
-    def watch(self, key: Key, addresses: Iterable[str], policy: Policy | None = None) -> None:
+    def track(self, key: Key, addresses: Iterable[str], policy: Policy | None = None) -> None:
         """Look at the balancers with these addresses (HOST:PORT) from now on.
 
         With a `policy`, what each look asks for by it is kept for decisions. Without one no
         replicas hang on it: looks are rarer once there are many such servers.
         """
-        watched = self._watched.setdefault(key, _Watched(self._now()))
+        watched = self._watched.setdefault(key, _Tracked(self._now()))
         if watched.addresses != (known := tuple(addresses)):
             watched.addresses = known
-            watched.rhythm = Rhythm()
+            watched.schedule = PollSchedule()
         watched.policy = policy
-        watched.rhythm.urgent = policy is not None
+        watched.schedule.urgent = policy is not None
         if policy is None:
             watched.history = History()
             watched.changes = ()
 
-    def changed(self, key: Key, replicas: int) -> None:
+    def scaled(self, key: Key, replicas: int) -> None:
         """So many replicas were just added, or taken away (fewer than 0)."""
         watched = self._watched.get(key)
         if watched and replicas:
@@ -102,51 +102,51 @@ class Demand:
         """Look no longer, and drop what is known."""
         self._watched.pop(key, None)
 
-    def known(self, key: Key) -> ScalingInput:
+    def scaling_input(self, key: Key) -> ScalingInput:
         """What a decision is made of."""
         watched = self._watched.get(key)
         if watched is None:
             return ScalingInput()
-        newest = watched.newest.sample if watched.newest else None
+        newest = watched.latest.sample if watched.latest else None
         return ScalingInput(newest, watched.history, watched.changes)
 
-    def newest(self, key: Key) -> Reading | None:
+    def latest(self, key: Key) -> DemandReport | None:
         """The last reading, unless it is too old to speak of now."""
         watched = self._watched.get(key)
-        newest = watched.newest if watched else None
+        newest = watched.latest if watched else None
         if watched is None or newest is None:
             return None
         age = self._now() - newest.sample.at
-        if age > (PEAK_WINDOW_SECONDS if watched.rhythm.urgent else TURN_SECONDS):
+        if age > (PEAK_WINDOW_SECONDS if watched.schedule.urgent else IDLE_MAX_AGE_SECONDS):
             return None
         return newest
 
-    def is_settling(self, key: Key) -> bool:
+    def is_warming_up(self, key: Key) -> bool:
         """Whether it is too early to say that there are no numbers."""
         watched = self._watched.get(key)
         if not watched:
             return True
-        return watched.newest is None and self._now() - watched.since < SETTLING_SECONDS
+        return watched.latest is None and self._now() - watched.since < WARM_UP_SECONDS
 
-    async def look(self, heard: Callable[[Key], object] = lambda _: None) -> None:
+    async def poll(self, on_update: Callable[[Key], object] = lambda _: None) -> None:
         """Read every balancer that is due; `heard` is called with each server that was heard of.
 
         At once, since one without replicas answers when a request comes, or late in the look.
         """
         now = self._now()
         there = [(key, watched) for key, watched in self._watched.items() if watched.addresses]
-        due = chosen(there, lambda each: each[1].rhythm, now)
-        await asyncio.gather(*(self._look(*each, now, heard) for each in due))
+        due = due_targets(there, lambda each: each[1].schedule, now)
+        await asyncio.gather(*(self._look(*each, now, on_update) for each in due))
 
     async def _look(
-        self, key: Key, watched: _Watched, now: float, heard: Callable[[Key], object]
+        self, key: Key, watched: _Tracked, now: float, heard: Callable[[Key], object]
     ) -> None:
-        said = await self._ask_all(watched, again=watched.rhythm.urgent)
-        watched.rhythm.looked(now, answered=bool(said))
-        newest = _together(said, self._now())
+        said = await self._ask_all(watched, keep_alive=watched.schedule.urgent)
+        watched.schedule.polled(now, answered=bool(said))
+        newest = _merge(said, self._now())
         if newest is None:
             return
-        watched.newest = newest
+        watched.latest = newest
         if policy := watched.policy:
             watched.history = watched.history.record(
                 newest.sample.at,
@@ -156,22 +156,22 @@ class Demand:
         if self._watched.get(key) is watched:
             heard(key)
 
-    async def now(self, key: Key) -> Reading | None:
+    async def fetch_now(self, key: Key) -> DemandReport | None:
         """What the balancers say at this moment, for what cannot wait for the next look."""
         watched = self._watched.get(key)
-        said = await self._ask_all(watched, again=False) if watched else []
-        return _together(said, self._now())
+        said = await self._ask_all(watched, keep_alive=False) if watched else []
+        return _merge(said, self._now())
 
-    async def _ask_all(self, watched: _Watched, *, again: bool) -> list[Reading]:
+    async def _ask_all(self, watched: _Tracked, *, keep_alive: bool) -> list[DemandReport]:
         asked = await asyncio.gather(
-            *(self._ask(address, again=again) for address in watched.addresses)
+            *(self._ask(address, keep_alive=keep_alive) for address in watched.addresses)
         )
         return [reading for reading in asked if reading]
 
-    async def _ask(self, address: str, *, again: bool) -> Reading | None:
+    async def _ask(self, address: str, *, keep_alive: bool) -> DemandReport | None:
         began = self._now()
         try:
-            said = await self._balancer(address, again=again)
+            said = await self._balancer(address, keep_alive=keep_alive)
             if self._now() - began > PEAK_WINDOW_SECONDS:
                 # This process stood still, and nobody knows for how long the answer lay there.
                 return None
@@ -186,7 +186,7 @@ class Demand:
                 mean_demand=_number(said.get("meanDemand")),
                 mean_service_seconds=_number(said.get("slotSeconds")),
             )
-            return Reading(sample, bool(said["leads"]), said.get("busyByReplica"))
+            return DemandReport(sample, bool(said["leads"]), said.get("busyByReplica"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
@@ -201,10 +201,10 @@ def _number(said: Any) -> float | None:
     return None if said is None else float(said)
 
 
-def _together(readings: Sequence[Reading], now: float) -> Reading | None:
+def _merge(readings: Sequence[DemandReport], now: float) -> DemandReport | None:
     # One that stands by has only what it holds itself: without the one that leads its numbers would
     # be too low, and without its own the other's are right but for a moment's requests.
-    leader = next((reading for reading in readings if reading.leads), None)
+    leader = next((reading for reading in readings if reading.leader), None)
     if leader is None:
         return None
     # What one that stands by passes on, the other one counts as its own.
@@ -221,4 +221,4 @@ def _together(readings: Sequence[Reading], now: float) -> Reading | None:
         mean_demand=leading.mean_demand,
         mean_service_seconds=leading.mean_service_seconds,
     )
-    return Reading(sample, busy=leader.busy)
+    return DemandReport(sample, busy=leader.busy)

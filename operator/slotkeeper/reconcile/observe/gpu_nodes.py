@@ -13,7 +13,7 @@ KEEP_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
-class Nodes:
+class GpuNodes:
     """The cluster's nodes, as far as their labels tell of GPUs. Read only when it is asked for."""
 
     def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:

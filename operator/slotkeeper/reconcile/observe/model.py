@@ -11,15 +11,15 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import ModelStatus
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.observed import Observed
-from slotkeeper.reconcile.observe.pods import fetch_command, fetch_report
+from slotkeeper.reconcile.observe.pods import download_command, download_report
 
 
 def current_pods(observed: Observed) -> list[Manifest]:
     """The pods with the model that is wanted now, without those of an older spec."""
     if observed.replicas is None:
         return []
-    wanted = fetch_command(observed.replicas["spec"]["template"])
-    return [pod for pod in observed.replica_pods if fetch_command(pod) == wanted]
+    wanted = download_command(observed.replicas["spec"]["template"])
+    return [pod for pod in observed.replica_pods if download_command(pod) == wanted]
 
 
 def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
@@ -32,7 +32,7 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
     said = {"source": source, "file": unquote(source.rpartition("/")[2])}
     before = server.status.get("model", {})
     newest_first = sorted(current_pods(observed), key=_age, reverse=True)
-    reports = [report for pod in newest_first if (report := _read(fetch_report(pod)))]
+    reports = [report for pod in newest_first if (report := _read(download_report(pod)))]
     if not reports and _is_of(model, before):
         reports = [known for known in [_read(before)] if known]
     return (reports[0] if reports else ModelStatus()).model_copy(update=said)

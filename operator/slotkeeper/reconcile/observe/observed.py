@@ -8,7 +8,7 @@ from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
-from slotkeeper.reconcile.observe.pods import Trouble
+from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import Key
 from slotkeeper.reconcile.write.plan import Child, owned
@@ -28,9 +28,9 @@ class Observed:
     """The replicas' Deployment, or the StatefulSet of those that have workers."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs, where a replica waits for one; else None."""
-    refused: Trouble | None = None
+    rejected: Problem | None = None
     """Why one of the children could not be made."""
-    fought: Trouble | None = None
+    conflict: Problem | None = None
     """Who undoes, again and again, what a child should be."""
 
     @property

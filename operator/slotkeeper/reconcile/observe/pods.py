@@ -26,7 +26,7 @@ _IMAGE_REASONS = {
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     """Why something does not run: a reason for programs, a sentence for people."""
 
     reason: Reason
@@ -44,24 +44,24 @@ def address(pod: Manifest, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def first_trouble(pods: Sequence[Manifest], gpu: Gpu) -> Trouble | None:
+def first_problem(pods: Sequence[Manifest], gpu: Gpu) -> Problem | None:
     """The first trouble of these pods; None where all of them are well or on their way."""
-    troubles = (trouble(pod, gpu) for pod in pods if not is_ready(pod))
+    troubles = (pod_problem(pod, gpu) for pod in pods if not is_ready(pod))
     return next((found for found in troubles if found), None)
 
 
-def trouble(pod: Manifest, gpu: Gpu) -> Trouble | None:
+def pod_problem(pod: Manifest, gpu: Gpu) -> Problem | None:
     """What keeps this pod from serving; None where nothing does, or nothing but time."""
     return _unschedulable(pod, gpu) or next(
-        (found for status in _statuses(pod) if (found := _container_trouble(status))), None
+        (found for status in _statuses(pod) if (found := _container_problem(status))), None
     )
 
 
-def pods_trouble(
+def pods_problem(
     pods: Sequence[Manifest], gpu: Gpu, arches: Sequence[str] | None
-) -> Trouble | None:
+) -> Problem | None:
     """The first trouble of these pods, where the cluster's compute capabilities are `arches`."""
-    found = first_trouble(pods, gpu)
+    found = first_problem(pods, gpu)
     if found and found.reason == Reason.UNSCHEDULABLE:
         return no_matching_node(gpu, arches) or found
     return found
@@ -72,7 +72,7 @@ def is_looping(pod: Manifest) -> bool:
     return any(map(_loops, _statuses(pod)))
 
 
-def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
+def missing_secret(pods: Iterable[Manifest]) -> Problem | None:
     """Which Secret a pod may be waiting for, as far as the pod itself shows it.
 
     The kubelet says that a Secret is missing in an event only. What the pod shows is that its
@@ -81,7 +81,7 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
     for pod in pods:
         secrets = _secrets(pod)
         if secrets and lacks_volumes(pod):
-            return Trouble(
+            return Problem(
                 Reason.WAITING_FOR_SECRET,
                 f"a balancer waits for its Secret {secrets[0]}: it must be in the server's "
                 "namespace (balancer.apiKeys.secretName)",
@@ -89,13 +89,13 @@ def awaited_secret(pods: Iterable[Manifest]) -> Trouble | None:
     return None
 
 
-def awaited_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Trouble | None:
+def missing_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Problem | None:
     """Which Secret, of those that models are downloaded with, one of these replicas may be waiting
     for: as with `awaited_secret`."""
     waiting = (pod for pod in pods if lacks_volumes(pod))
     if secret is None or not any(secret.name in _secrets(pod) for pod in waiting):
         return None
-    return Trouble(
+    return Problem(
         Reason.WAITING_FOR_SECRET,
         f"a replica waits for its Secret {secret.name}: it must be in the server's namespace, "
         f"with the entry {secret.key} (model.secretRef)",
@@ -115,15 +115,15 @@ def lacks_volumes(pod: Manifest) -> bool:
     return _condition(pod, "PodReadyToStartContainers").get("status") == "False"
 
 
-def fetched(pod: Manifest) -> bool:
+def model_downloaded(pod: Manifest) -> bool:
     """Whether this pod has downloaded and checked its model."""
     terminated = _model_status(pod).get("state", {}).get("terminated", {})
     return bool(terminated.get("exitCode", 1) == 0)
 
 
-def fetch_report(pod: Manifest) -> dict[str, Any] | None:
+def download_report(pod: Manifest) -> dict[str, Any] | None:
     """What the download found the model to be; None where it has not ended, or says nothing."""
-    if not fetched(pod):
+    if not model_downloaded(pod):
         return None
     try:
         said = json.loads(_model_status(pod)["state"]["terminated"].get("message", ""))
@@ -132,17 +132,17 @@ def fetch_report(pod: Manifest) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def is_fetching(pod: Manifest) -> bool:
+def is_downloading(pod: Manifest) -> bool:
     """Whether this pod is downloading its model now."""
     return "running" in _model_status(pod).get("state", {})
 
 
-def model_trouble(pod: Manifest) -> Trouble | None:
+def model_problem(pod: Manifest) -> Problem | None:
     """Why this pod does not have its model; None where it has, or nothing is wrong yet."""
-    return _container_trouble(_model_status(pod))
+    return _container_problem(_model_status(pod))
 
 
-def fetch_command(pod: Manifest) -> list[str] | None:
+def download_command(pod: Manifest) -> list[str] | None:
     """How a pod, or a pod template, gets its model."""
     for container in pod["spec"].get("initContainers", []):
         if container["name"] == names.MODEL_CONTAINER:
@@ -151,16 +151,16 @@ def fetch_command(pod: Manifest) -> list[str] | None:
     return None
 
 
-def refusal(deployment: Manifest | None) -> Trouble | None:
+def replica_failure(deployment: Manifest | None) -> Problem | None:
     """Why the cluster lets a Deployment have no more pods: a quota, a policy."""
     conditions = (deployment or {}).get("status", {}).get("conditions", [])
     for condition in conditions:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Trouble(Reason.PODS_REFUSED, condition.get("message", ""))
+            return Problem(Reason.PODS_REFUSED, condition.get("message", ""))
     return None
 
 
-def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Trouble | None:
+def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
     """Why no node can have a replica, where the cluster's compute capabilities say so.
 
     None where one has the right GPUs, or where it is not known which ones there are.
@@ -173,7 +173,7 @@ def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Trouble | None:
         else "no node is labelled with one, as GPU feature discovery does"
     )
     message = f"no node has GPUs of compute capability {gpu.compute_arch}: {there_are}"
-    return Trouble(Reason.NO_MATCHING_NODE, message)
+    return Problem(Reason.NO_MATCHING_NODE, message)
 
 
 def is_unschedulable(pod: Manifest) -> bool:
@@ -187,13 +187,13 @@ def _secrets(pod: Manifest) -> list[str]:
     return [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
 
 
-def _unschedulable(pod: Manifest, gpu: Gpu) -> Trouble | None:
+def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:
     if not is_unschedulable(pod):
         return None
     message = _condition(pod, "PodScheduled").get("message", "")
     if gpu.count and f"Insufficient {gpu.resource}" in message:
         message = f"waiting for {gpu.count} {gpu.resource}: {message}"
-    return Trouble(Reason.UNSCHEDULABLE, message)
+    return Problem(Reason.UNSCHEDULABLE, message)
 
 
 def _loops(status: Manifest) -> bool:
@@ -210,14 +210,14 @@ def _loops(status: Manifest) -> bool:
     return over - began < LOOP
 
 
-def _container_trouble(status: Manifest) -> Trouble | None:
+def _container_problem(status: Manifest) -> Problem | None:
     state = status.get("state", {})
     waiting = state.get("waiting", {})
     if waiting.get("reason") in _IMAGE_REASONS:
         said = waiting.get("message") or waiting["reason"]
-        return Trouble(Reason.IMAGE_PULL_FAILED, f"cannot pull image {status['image']}: {said}")
+        return Problem(Reason.IMAGE_PULL_FAILED, f"cannot pull image {status['image']}: {said}")
     if waiting.get("reason") in {"CreateContainerConfigError", "CreateContainerError"}:
-        return Trouble(Reason.CONTAINER_NOT_CREATED, waiting.get("message", ""))
+        return Problem(Reason.CONTAINER_NOT_CREATED, waiting.get("message", ""))
     if status.get("ready"):
         return None
     # While it is tried again, what went wrong last still is what is known.
@@ -226,15 +226,15 @@ def _container_trouble(status: Manifest) -> Trouble | None:
         return None
     if status["name"] == names.MODEL_CONTAINER:
         return _model_failure(terminated)
-    return Trouble(Reason.CRASH_LOOPING, f"{status['name']} {_ending(terminated)}")
+    return Problem(Reason.CRASH_LOOPING, f"{status['name']} {_ending(terminated)}")
 
 
-def _model_failure(terminated: Manifest) -> Trouble:
+def _model_failure(terminated: Manifest) -> Problem:
     try:
         said = json.loads(terminated.get("message", ""))
-        return Trouble(Reason(said["reason"]), str(said["message"]))
+        return Problem(Reason(said["reason"]), str(said["message"]))
     except (ValueError, KeyError, TypeError):
-        return Trouble(Reason.MODEL_FAILED, f"the model's download {_ending(terminated)}")
+        return Problem(Reason.MODEL_FAILED, f"the model's download {_ending(terminated)}")
 
 
 def _ending(terminated: Manifest) -> str:

@@ -14,18 +14,18 @@ LONGEST_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
-class Happening:
+class EventContent:
     """What an event says."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
-    each_time: bool = False
+    always: bool = False
     """Worth saying as often as it happens. Else once an hour for each spec is enough: what comes
     and goes would fill the list."""
 
 
-def event(happening: Happening, server: Manifest, now: datetime) -> Manifest:
+def event(happening: EventContent, server: Manifest, now: datetime) -> Manifest:
     """The Event of a happening.
 
     Its name follows from the happening and from the server's resource version, or else from its
@@ -35,7 +35,7 @@ def event(happening: Happening, server: Manifest, now: datetime) -> Manifest:
     metadata = server["metadata"]
     occasion = (
         metadata["resourceVersion"]
-        if happening.each_time
+        if happening.always
         else f"{metadata.get('generation', 0)} {now:%Y-%m-%dT%H}"
     )
     said = (metadata["uid"], occasion, happening.reason, happening.message)

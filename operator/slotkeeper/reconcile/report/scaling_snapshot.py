@@ -6,22 +6,22 @@ from datetime import datetime
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.reconcile.decide.replicas import policy_of
-from slotkeeper.reconcile.demand.tracker import Reading
+from slotkeeper.reconcile.demand.tracker import DemandReport
 from slotkeeper.reconcile.report.conditions import condition
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ReplicaBounds:
     """How many replicas there may be by autoscaling and its schedules."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     active: bool
     """Whether demand says how many there are; else nobody knows the demand."""
 
 
 @dataclass(frozen=True)
-class Decided:
+class ScalingSnapshot:
     """The last decision, and what it was made of."""
 
     replicas: int
@@ -32,11 +32,13 @@ class Decided:
     """Replicas that there are."""
     ready: int = 0
     """Those of them that serve."""
-    bounds: Bounds | None = None
+    bounds: ReplicaBounds | None = None
     """None where demand has no say."""
 
 
-def decided(server: LlamaServer, reading: Reading | None, today: datetime) -> Decided | None:
+def scaling_snapshot(
+    server: LlamaServer, reading: DemandReport | None, today: datetime
+) -> ScalingSnapshot | None:
     """What the status tells, with the bounds of `today`; None before the first decision."""
     status = server.status
     said = status.get("scaling")
@@ -47,8 +49,8 @@ def decided(server: LlamaServer, reading: Reading | None, today: datetime) -> De
     bounds = None
     if policy:
         active = condition(status, ConditionType.SCALING_ACTIVE).get("status") == "True"
-        bounds = Bounds(policy.spec.min_replicas, policy.spec.max_replicas, active)
-    return Decided(
+        bounds = ReplicaBounds(policy.spec.min_replicas, policy.spec.max_replicas, active)
+    return ScalingSnapshot(
         said["wanted"],
         said["reason"],
         demand,

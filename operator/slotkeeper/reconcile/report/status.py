@@ -4,30 +4,30 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from slotkeeper.api.conditions import ConditionType, Finding, conditions, rfc3339
+from slotkeeper.api.conditions import ConditionType, ConditionValue, conditions, rfc3339
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import LlamaServerStatus, ScalingDecision, ScalingStatus, SlotsStatus
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
-from slotkeeper.reconcile.decide.replicas import BY_HAND, Scaling, Wanted
-from slotkeeper.reconcile.demand.tracker import Reading
+from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
+from slotkeeper.reconcile.demand.tracker import DemandReport
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.report.conditions import condition
-from slotkeeper.reconcile.report.events import Happening
+from slotkeeper.reconcile.report.events import EventContent
 
 Status = dict[str, Any]
 
-DECISIONS = 10
+HISTORY_LENGTH = 10
 """Changes of the number of replicas that are kept."""
 
 
 def status(
     server: LlamaServer,
     observed: Observed,
-    findings: Sequence[Finding],
+    findings: Sequence[ConditionValue],
     scaling: Scaling,
-    reading: Reading | None,
+    reading: DemandReport | None,
     *,
     now: datetime,
 ) -> Status:
@@ -55,7 +55,7 @@ def status(
     ).tree()
 
 
-def invalid(raw: Mapping[str, Any], findings: Sequence[Finding], *, now: datetime) -> Status:
+def invalid(raw: Mapping[str, Any], findings: Sequence[ConditionValue], *, now: datetime) -> Status:
     """The status of a server whose spec cannot be read: the rest stays as it was."""
     before: Status = raw.get("status") or {}
     generation = raw["metadata"].get("generation", 0)
@@ -65,30 +65,32 @@ def invalid(raw: Mapping[str, Any], findings: Sequence[Finding], *, now: datetim
     )
 
 
-def happenings(
-    before: Mapping[str, Any], findings: Sequence[Finding], scaling: Scaling | None
-) -> list[Happening]:
+def event_contents(
+    before: Mapping[str, Any], findings: Sequence[ConditionValue], scaling: Scaling | None
+) -> list[EventContent]:
     """What is worth an event: replicas more or fewer, ready, a new trouble."""
-    found = [_scaled(scaling.before, scaling.wanted)] if scaling and scaling.scaled else []
+    found = [_scaled(scaling.before, scaling.desired)] if scaling and scaling.scaled else []
     said = {finding.type: finding for finding in findings}
     ready = said[ConditionType.READY]
     degraded = said[ConditionType.DEGRADED]
     if ready.status == "True" and condition(before, ready.type).get("status") != "True":
-        found.append(Happening("Normal", "Ready", ready.message))
+        found.append(EventContent("Normal", "Ready", ready.message))
     if degraded.status == "True" and condition(before, degraded.type).get("reason") != (
         degraded.reason
     ):
-        found.append(Happening("Warning", degraded.reason, degraded.message))
+        found.append(EventContent("Warning", degraded.reason, degraded.message))
     return found
 
 
-def _scaled(before: int | None, wanted: Wanted) -> Happening:
+def _scaled(before: int | None, wanted: DesiredReplicas) -> EventContent:
     reason = "ScaledUp" if wanted.replicas > (before or 0) else "ScaledDown"
-    change = f": {before} -> {wanted.replicas}" if wanted.reason in BY_HAND else ""
-    return Happening("Normal", reason, wanted.message + change, each_time=True)
+    change = f": {before} -> {wanted.replicas}" if wanted.reason in NOT_AUTOSCALED else ""
+    return EventContent("Normal", reason, wanted.message + change, always=True)
 
 
-def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[SlotsStatus, int]:
+def _numbers(
+    server: LlamaServer, ready: int, reading: DemandReport | None
+) -> tuple[SlotsStatus, int]:
     if server.spec.suspend:
         return SlotsStatus(), 0
     if reading:
@@ -103,10 +105,10 @@ def _numbers(server: LlamaServer, ready: int, reading: Reading | None) -> tuple[
 
 def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingStatus:
     before = server.status.get("scaling") or {}
-    wanted = scaling.wanted
+    wanted = scaling.desired
     # By the last status too: the operator may have been stopped between the change and its status.
     scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
-    if before and scaling.settling and not scaled:
+    if before and scaling.warming_up and not scaled:
         return ScalingStatus.model_validate(before)
     same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
     return ScalingStatus(
@@ -123,7 +125,7 @@ def _decisions(before: Mapping[str, Any], scaling: Scaling, now: datetime) -> li
     decisions = [ScalingDecision.model_validate(each) for each in before.get("decisions", [])]
     # By the last status, where the operator was stopped between the change and its status.
     was = scaling.before if scaling.scaled else before.get("wanted")
-    wanted = scaling.wanted
+    wanted = scaling.desired
     if was is None or was == wanted.replicas:
         return decisions
     made = ScalingDecision(
@@ -133,4 +135,4 @@ def _decisions(before: Mapping[str, Any], scaling: Scaling, now: datetime) -> li
         reason=wanted.reason,
         message=wanted.message,
     )
-    return [made, *decisions][:DECISIONS]
+    return [made, *decisions][:HISTORY_LENGTH]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
-from slotkeeper.reconcile.report.events import Happening, event
+from slotkeeper.reconcile.report.events import EventContent, event
 from slotkeeper.reconcile.report.status import Status
 from slotkeeper.reconcile.watch.store import Store
 
@@ -14,14 +14,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Teller:
+class StatusWriter:
     """Tells people of servers, by what they read with kubectl."""
 
     cluster: Cluster
     store: Store
     now: Callable[[], datetime]
 
-    async def tell(self, raw: Manifest, said: Status, happened: Iterable[Happening]) -> Manifest:
+    async def write(
+        self, raw: Manifest, said: Status, happened: Iterable[EventContent]
+    ) -> Manifest:
         """Say this of the server `raw`, whose status is written only where it is another one.
 
         The server as it is then. Raises ApiError where its status could not be written.
@@ -46,7 +48,7 @@ class Teller:
         try:
             written = await self.cluster.patch_status({**raw, "status": said})
         except NotFound:
-            self.store.deleted(raw)
+            self.store.confirm_deleted(raw)
             return raw
         self.store.put(written)
         return written

@@ -22,7 +22,7 @@ LIST_SECONDS = 600.0
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 30.0
 
-Wake = Callable[[Iterable[Key]], None]
+OnChange = Callable[[Iterable[Key]], None]
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +39,21 @@ async def list_into(
             news |= store.put(item)
         uids |= uids_of(page.items)
         version = page.resource_version
-    return version, news | store.listed(kind, uids, version)
+    return version, news | store.replace_all(kind, uids, version)
 
 
 @dataclass
-class Feed:
+class Informer:
     """One kind's way into the store."""
 
     cluster: Cluster
     store: Store
     kind: Kind
     namespace: str | None
-    wake: Wake
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    on_change: OnChange
+    list_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while it lists. Feeds share one: a page is several megabytes while it is read."""
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once all has been listed."""
 
     async def run(self, first_relist: float = LIST_SECONDS) -> None:
@@ -64,12 +64,12 @@ class Feed:
         while True:
             began = loop.time()
             try:
-                async with self.turn:
+                async with self.list_lock:
                     version, news = await list_into(
                         self.store, self.cluster, self.kind, self.namespace
                     )
-                self.complete.set()
-                self.wake(news)
+                self.synced.set()
+                self.on_change(news)
                 async with asyncio.timeout(relist):
                     await self._watch(version)
             except TimeoutError:
@@ -90,18 +90,20 @@ class Feed:
             async for event in watch:
                 version = event.object["metadata"]["resourceVersion"]
                 if event.type != "BOOKMARK":
-                    self.wake(self.store.shown(event))
+                    self.on_change(self.store.apply_event(event))
             # A stream ends in peace every few minutes. One that ends at once must not do so often.
             await asyncio.sleep(1)
 
 
-def feeds(cluster: Cluster, store: Store, namespace: str | None, wake: Wake) -> list[Feed]:
+def informers(
+    cluster: Cluster, store: Store, namespace: str | None, wake: OnChange
+) -> list[Informer]:
     """A feed for each kind that a server may own, and for pods."""
     turn = asyncio.Lock()
-    return [Feed(cluster, store, kind, namespace, wake, turn) for kind in (*CHILDREN, PODS)]
+    return [Informer(cluster, store, kind, namespace, wake, turn) for kind in (*CHILDREN, PODS)]
 
 
-async def run_feeds(fed: Iterable[Feed]) -> None:
+async def run_informers(fed: Iterable[Informer]) -> None:
     """Run all of them, with their listings spread over time."""
     running = list(fed)
     async with asyncio.TaskGroup() as group:

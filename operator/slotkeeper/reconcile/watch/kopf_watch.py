@@ -11,7 +11,7 @@ from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.leader_election import LEASE_NAME
 
-LONGEST_SILENCE = 40.0
+MAX_IDLE_TIMEOUT = 40.0
 """Seconds after which kopf goes on with a new stream: soon enough to see the Lease renewed through
 it before SEEN_WITHIN_SECONDS are over. To go on costs one request, and lists nothing."""
 
@@ -41,7 +41,7 @@ def registry(
     return handlers
 
 
-def settings(silence: float = LONGEST_SILENCE) -> kopf.OperatorSettings:
+def settings(silence: float = MAX_IDLE_TIMEOUT) -> kopf.OperatorSettings:
     """kopf's settings: it reads, it never writes, and it notices a stream that died.
 
     After `silence` seconds without a word, LONGEST_SILENCE at most, it takes a stream for dead.
@@ -52,7 +52,7 @@ def settings(silence: float = LONGEST_SILENCE) -> kopf.OperatorSettings:
     # The CRD is there before kopf starts; to watch for others would ask for more rights.
     chosen.scanning.disabled = True
     chosen.watching.server_timeout = 600
-    chosen.watching.inactivity_timeout = min(silence, LONGEST_SILENCE)
+    chosen.watching.inactivity_timeout = min(silence, MAX_IDLE_TIMEOUT)
     chosen.watching.connect_timeout = 10
     chosen.networking.request_timeout = min(silence, LONGEST_REQUEST)
     chosen.networking.connect_timeout = 10

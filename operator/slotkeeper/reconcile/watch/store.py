@@ -25,7 +25,7 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Entry:
     uid: str
     version: int
     body: bytes
@@ -40,52 +40,52 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Key, dict[Child, _Kept]] = defaultdict(dict)
-        self._whose: dict[Kind, dict[tuple[str, str], Key]] = defaultdict(dict)
-        self._packing: dict[Kind, _Packing] = defaultdict(_Packing)
-        self._gone: dict[Kind, dict[str, float]] = defaultdict(dict)
+        self._entries: dict[Key, dict[Child, _Entry]] = defaultdict(dict)
+        self._owners: dict[Kind, dict[tuple[str, str], Key]] = defaultdict(dict)
+        self._compressors: dict[Kind, _Compressor] = defaultdict(_Compressor)
+        self._deleted: dict[Kind, dict[str, float]] = defaultdict(dict)
         """Version at which a uid went, infinite while no watch has shown that it did."""
-        self._lost: dict[Key, dict[Child, str]] = defaultdict(dict)
+        self._deleted_by_others: dict[Key, dict[Child, str]] = defaultdict(dict)
         """The uid of the owner that a child had which went, though nobody here deleted it."""
 
     @property
     def servers(self) -> list[Key]:
         """The servers that there are."""
-        return list(self._whose[LLAMA_SERVERS].values())
+        return list(self._owners[LLAMA_SERVERS].values())
 
     def server(self, key: Key) -> Manifest | None:
         """The server itself; None where there is none."""
-        kept = self._kept.get(key, {}).get((LLAMA_SERVERS, key.name))
+        kept = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
         return None if kept is None else self._whole(LLAMA_SERVERS, kept)
 
     def children(self, key: Key) -> dict[Child, Manifest]:
         """What carries the server's label, whoever owns it; its pods not among them."""
         return {
             child: self._whole(child[0], kept)
-            for child, kept in self._kept.get(key, {}).items()
+            for child, kept in self._entries.get(key, {}).items()
             if child[0] not in {LLAMA_SERVERS, PODS}
         }
 
     def pods(self, key: Key) -> list[Manifest]:
         """The pods that carry the server's label."""
-        found = self._kept.get(key, {}).items()
+        found = self._entries.get(key, {}).items()
         return [self._whole(kind, kept) for (kind, _), kept in found if kind == PODS]
 
-    def lost(self, key: Key, uid: str) -> list[Child]:
+    def deleted_by_others(self, key: Key, uid: str) -> list[Child]:
         """Children of the server with this uid that somebody else deleted, or took its label."""
-        return [one for one, owner in self._lost.get(key, {}).items() if owner == uid]
+        return [one for one, owner in self._deleted_by_others.get(key, {}).items() if owner == uid]
 
     def forget(self, key: Key) -> None:
         """There is no such server: nobody asks for what it has lost."""
-        self._lost.pop(key, None)
+        self._deleted_by_others.pop(key, None)
 
-    def shown(self, event: WatchEvent) -> set[Key]:
+    def apply_event(self, event: WatchEvent) -> set[Key]:
         """A watch or a listing shows this: the servers for which it is news."""
         if event.type == "DELETED":
             return self._remove(event.object)
         return self.put(event.object)
 
-    def listed(
+    def replace_all(
         self, kind: Kind, uids: Mapping[tuple[str, str], str], resource_version: str
     ) -> set[Key]:
         """All objects of a kind have been shown, as they were at that version.
@@ -95,13 +95,13 @@ class Store:
         """
         version = int(resource_version)
         news = set()
-        for (namespace, name), key in list(self._whose[kind].items()):
-            kept = self._kept[key][kind, name]
+        for (namespace, name), key in list(self._owners[kind].items()):
+            kept = self._entries[key][kind, name]
             if kept.uid != uids.get((namespace, name)) and kept.version <= version:
                 news.add(self._lose((kind, namespace, name)))
         there = set(uids.values())
         # Whatever comes late is about these only.
-        self._gone[kind] = {uid: at for uid, at in self._gone[kind].items() if uid in there}
+        self._deleted[kind] = {uid: at for uid, at in self._deleted[kind].items() if uid in there}
         return news
 
     def put(self, manifest: Manifest) -> set[Key]:
@@ -114,40 +114,40 @@ class Store:
         kind = kind_of(manifest)
         version = int(metadata["resourceVersion"])
         place = (kind, metadata["namespace"], metadata["name"])
-        whose = _whose(manifest)
-        before = self._whose[kind].get(place[1:])
-        known = None if before is None else self._kept[before][kind, place[2]]
-        if version <= self._gone[kind].get(metadata["uid"], 0):
+        whose = _owner(manifest)
+        before = self._owners[kind].get(place[1:])
+        known = None if before is None else self._entries[before][kind, place[2]]
+        if version <= self._deleted[kind].get(metadata["uid"], 0):
             return set()
         if known is not None and version <= known.version:
             return set()
-        kept = _Kept(metadata["uid"], version, self._packing[kind].pack(_body(kind, manifest)))
+        kept = _Entry(metadata["uid"], version, self._compressors[kind].pack(_body(kind, manifest)))
         if whose == before and known is not None and known.body == kept.body:
             known.version = version
             return set()
         if known is not None and known.uid != kept.uid:
-            self._gone[kind][known.uid] = version
+            self._deleted[kind][known.uid] = version
         news = set() if before is None or before == whose else {self._drop(place)}
         if whose is None:
-            self._gone[kind][metadata["uid"]] = version
+            self._deleted[kind][metadata["uid"]] = version
         else:
-            self._kept[whose][kind, place[2]] = kept
+            self._entries[whose][kind, place[2]] = kept
             self._found(whose, (kind, place[2]))
-            self._whose[kind][place[1:]] = whose
+            self._owners[kind][place[1:]] = whose
             news.add(whose)
         return news
 
-    def deleted(self, manifest: Manifest) -> None:
+    def confirm_deleted(self, manifest: Manifest) -> None:
         """The API server has been told to delete this very object, and has agreed."""
         metadata = manifest["metadata"]
         kind = kind_of(manifest)
-        self._gone[kind][metadata["uid"]] = math.inf
+        self._deleted[kind][metadata["uid"]] = math.inf
         place = (kind, metadata["namespace"], metadata["name"])
         if self._uid(place) == metadata["uid"]:
             self._drop(place)
 
-    def _whole(self, kind: Kind, kept: _Kept) -> Manifest:
-        manifest: Manifest = json.loads(self._packing[kind].unpack(kept.body))
+    def _whole(self, kind: Kind, kept: _Entry) -> Manifest:
+        manifest: Manifest = json.loads(self._compressors[kind].unpack(kept.body))
         manifest["metadata"]["resourceVersion"] = str(kept.version)
         return manifest
 
@@ -155,35 +155,35 @@ class Store:
         metadata = manifest["metadata"]
         place = (kind_of(manifest), metadata["namespace"], metadata["name"])
         # It may come back under the same uid: a watch by label says so of one that lost it.
-        self._gone[place[0]][metadata["uid"]] = int(metadata["resourceVersion"])
+        self._deleted[place[0]][metadata["uid"]] = int(metadata["resourceVersion"])
         return {self._lose(place)} if self._uid(place) == metadata["uid"] else set()
 
     def _lose(self, place: Place) -> Key:
         kind, _, name = place
-        key = self._whose[kind][place[1:]]
+        key = self._owners[kind][place[1:]]
         if kind not in {LLAMA_SERVERS, PODS}:
-            metadata = self._whole(kind, self._kept[key][kind, name])["metadata"]
+            metadata = self._whole(kind, self._entries[key][kind, name])["metadata"]
             for owner in metadata.get("ownerReferences") or []:
                 if owner.get("controller"):
-                    self._lost[key][kind, name] = owner["uid"]
+                    self._deleted_by_others[key][kind, name] = owner["uid"]
         return self._drop(place)
 
     def _found(self, key: Key, one: Child) -> None:
-        lost = self._lost.get(key, {})
+        lost = self._deleted_by_others.get(key, {})
         lost.pop(one, None)
         if not lost:
-            self._lost.pop(key, None)
+            self._deleted_by_others.pop(key, None)
 
     def _uid(self, place: Place) -> str | None:
-        key = self._whose[place[0]].get(place[1:])
-        return None if key is None else self._kept[key][place[0], place[2]].uid
+        key = self._owners[place[0]].get(place[1:])
+        return None if key is None else self._entries[key][place[0], place[2]].uid
 
     def _drop(self, place: Place) -> Key:
         kind, namespace, name = place
-        key = self._whose[kind].pop((namespace, name))
-        del self._kept[key][kind, name]
-        if not self._kept[key]:
-            del self._kept[key]
+        key = self._owners[kind].pop((namespace, name))
+        del self._entries[key][kind, name]
+        if not self._entries[key]:
+            del self._entries[key]
         return key
 
 
@@ -193,7 +193,7 @@ def uids_of(manifests: Iterable[Manifest]) -> dict[tuple[str, str], str]:
     return {(each["namespace"], each["name"]): each["uid"] for each in listed}
 
 
-def _whose(manifest: Manifest) -> Key | None:
+def _owner(manifest: Manifest) -> Key | None:
     metadata = manifest["metadata"]
     if kind_of(manifest) == LLAMA_SERVERS:
         return Key(metadata["namespace"], metadata["name"])
@@ -213,7 +213,7 @@ def _body(kind: Kind, manifest: Manifest) -> bytes:
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-class _Packing:
+class _Compressor:
     """Objects of one kind as few bytes, for they are much alike: what they have in common with the
     first one of them takes no room."""
 

@@ -6,27 +6,27 @@ from slotkeeper.kube.cluster import Cluster, Conflict, Manifest
 from slotkeeper.kube.kinds import kind_of
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.write.conflicts import Drift
-from slotkeeper.reconcile.write.diff import differences, holds
-from slotkeeper.reconcile.write.managed_fields import culprit
-from slotkeeper.reconcile.write.plan import Child, Plan, child, unguarded
+from slotkeeper.reconcile.write.diff import differences, satisfies
+from slotkeeper.reconcile.write.managed_fields import last_manager
+from slotkeeper.reconcile.write.plan import Child, Plan, child, without_preconditions
 
 
 @dataclass
 class Applied:
     """What came of a plan beside what it says."""
 
-    hidden: set[Child] = field(default_factory=set)
+    unlabelled: set[Child] = field(default_factory=set)
     """What the plan took for absent, and what is there all the same: it is left as it is."""
-    put_right: list[Drift] = field(default_factory=list)
+    corrected: list[Drift] = field(default_factory=list)
     """What others had changed."""
-    resisted: list[Drift] = field(default_factory=list)
+    changed_on_write: list[Drift] = field(default_factory=list)
     """What was written and came back with other values."""
 
     def __add__(self, other: "Applied") -> "Applied":
         """What came of one plan and then of another."""
-        put_right = self.put_right + other.put_right
-        resisted = self.resisted + other.resisted
-        return Applied(self.hidden | other.hidden, put_right, resisted)
+        put_right = self.corrected + other.corrected
+        resisted = self.changed_on_write + other.changed_on_write
+        return Applied(self.unlabelled | other.unlabelled, put_right, resisted)
 
 
 async def apply(plan: Plan, cluster: Cluster, store: Store) -> Applied:
@@ -38,26 +38,26 @@ async def apply(plan: Plan, cluster: Cluster, store: Store) -> Applied:
     applied = Applied()
     for manifest in plan.apply:
         one = child(manifest)
-        says = unguarded(manifest)
+        says = without_preconditions(manifest)
         drift = await _drift(says, cluster) if one in plan.drifted else None
         try:
             made = await cluster.apply(manifest)
         except Conflict:
             if "uid" in manifest["metadata"]:
                 raise
-            applied.hidden.add(one)
+            applied.unlabelled.add(one)
             continue
         store.put(made)
         if drift:
-            applied.put_right.append(drift)
-        if not holds(says, made):
-            applied.resisted.append(Drift.of(one, differences(says, made)))
+            applied.corrected.append(drift)
+        if not satisfies(says, made):
+            applied.changed_on_write.append(Drift.of(one, differences(says, made)))
     for manifest in plan.delete:
         metadata = manifest["metadata"]
         await cluster.delete(
             kind_of(manifest), metadata["namespace"], metadata["name"], metadata["uid"]
         )
-        store.deleted(manifest)
+        store.confirm_deleted(manifest)
     return applied
 
 
@@ -69,4 +69,4 @@ async def _drift(says: Manifest, cluster: Cluster) -> Drift:
     if found is None:
         return Drift.of(one, ())
     paths = list(differences(says, found))
-    return Drift.of(one, paths, culprit(found, paths))
+    return Drift.of(one, paths, last_manager(found, paths))

@@ -4,7 +4,7 @@ from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.reasons import Reason
 from slotkeeper.api.server import KIND, LlamaServer
 from slotkeeper.kube.cluster import ApiError
-from slotkeeper.reconcile.observe.pods import Trouble
+from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.report.conditions import condition
 from slotkeeper.reconcile.write.plan import Plan
 
@@ -15,36 +15,36 @@ WEBHOOK = "failed calling webhook"
 _REASONS = {Reason.CHILD_REFUSED, Reason.NAME_TAKEN, Reason.REPLACING}
 
 
-def taken(plan: Plan, server: LlamaServer) -> Trouble | None:
+def name_conflict(plan: Plan, server: LlamaServer) -> Problem | None:
     """What stands under a child's name and is not this server's; None where nothing does."""
-    for item in plan.taken:
+    for item in plan.not_owned:
         child = f"{item['kind']} {item['metadata']['name']}"
         owners = item["metadata"].get("ownerReferences") or []
         if any(owner["kind"] == KIND and owner["name"] == server.name for owner in owners):
-            return Trouble(
+            return Problem(
                 Reason.REPLACING, f"{child} of the deleted server of this name still goes"
             )
-        return Trouble(
+        return Problem(
             Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
         )
     return None
 
 
-def said(server: LlamaServer) -> Trouble | None:
+def last_apply_error(server: LlamaServer) -> Problem | None:
     """Why a child could not be made when it was last tried, as the status tells; None where all
     were."""
     ready = condition(server.status, ConditionType.READY)
     if ready.get("reason") not in _REASONS:
         return None
-    return Trouble(Reason(ready["reason"]), ready["message"])
+    return Problem(Reason(ready["reason"]), ready["message"])
 
 
-def asked_for(server: LlamaServer) -> bool:
+def replicas_were_desired(server: LlamaServer) -> bool:
     """Whether replicas were wanted when that was refused."""
-    return bool(said(server) and server.status.get("scaling", {}).get("wanted"))
+    return bool(last_apply_error(server) and server.status.get("scaling", {}).get("wanted"))
 
 
-def is_final(error: ApiError) -> bool:
+def is_permanent(error: ApiError) -> bool:
     """Whether the API server refused what was asked, rather than just not now."""
     if error.status == INTERNAL and WEBHOOK in error.message:
         # As good as one that refuses, for as long as it does not answer.

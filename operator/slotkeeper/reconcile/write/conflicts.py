@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 
 from slotkeeper.api.reasons import Reason
 from slotkeeper.desired import names
-from slotkeeper.reconcile.observe.pods import Trouble
-from slotkeeper.reconcile.report.events import Happening
+from slotkeeper.reconcile.observe.pods import Problem
+from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.workqueue import Key
-from slotkeeper.reconcile.write.diff import Path, shown
+from slotkeeper.reconcile.write.diff import Path, field_path
 from slotkeeper.reconcile.write.plan import Child, Plan, child
 
-ROUNDS = 4
+CONFLICT_AFTER = 4
 """After so many times it is a fight: once or twice is somebody who tries something."""
 
 FIRST_PAUSE = 10.0
@@ -32,7 +32,7 @@ QUIET_SECONDS = 600.0
 """So long after the last time it is over: longer than the longest pause and what the other one may
 take to come back, which for Argo CD is three minutes."""
 
-DRIFT_PUT_RIGHT = "DriftPutRight"
+DRIFT_CORRECTED = "DriftPutRight"
 
 MOST_FIELDS = 3
 """As many fields are named; a message is to be read."""
@@ -55,7 +55,7 @@ class Drift:
     @classmethod
     def of(cls, of: Child, paths: Iterable[Path], manager: str = "") -> "Drift":
         """The drift of a child in these fields."""
-        return cls(of, [shown(path) for path in paths], manager)
+        return cls(of, [field_path(path) for path in paths], manager)
 
     @property
     def what(self) -> str:
@@ -72,28 +72,30 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Fight:
+class FieldConflict:
     """A child that was put right and may be changed again."""
 
     drift: Drift
     rounds: int
     last: float
     """When it was last put right."""
-    waits: bool = False
+    suppressed: bool = False
     """It has been changed again, and is left so for a while."""
 
     @property
-    def is_fought(self) -> bool:
+    def is_conflict(self) -> bool:
         """Whether this is more than somebody who tries something."""
-        return self.rounds >= ROUNDS
+        return self.rounds >= CONFLICT_AFTER
 
     @property
     def due(self) -> float:
         """Not before this is it written again."""
-        if not self.is_fought:
+        if not self.is_conflict:
             return self.last
         # The exponent is bounded for a float's sake.
-        return self.last + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.rounds - ROUNDS, 16))
+        return self.last + min(
+            LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.rounds - CONFLICT_AFTER, 16)
+        )
 
     @property
     def ends(self) -> float:
@@ -101,31 +103,31 @@ class Fight:
         return self.last + QUIET_SECONDS
 
 
-class Fights:
+class FieldConflicts:
     """What others do to the children of all servers."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         """`monotonic` is seconds, to measure with."""
         self._monotonic = monotonic
-        self._of: dict[Key, dict[Child, Fight]] = {}
-        self.put_right: Counter[str] = Counter()
+        self._of: dict[Key, dict[Child, FieldConflict]] = {}
+        self.corrections: Counter[str] = Counter()
         """How often children were put right, by their kind."""
 
     def __len__(self) -> int:
         """How many children are fought over."""
-        return sum(each.is_fought for fights in self._of.values() for each in fights.values())
+        return sum(each.is_conflict for fights in self._of.values() for each in fights.values())
 
-    def held_back(self, key: Key, plan: Plan) -> Plan:
+    def suppress(self, key: Key, plan: Plan) -> Plan:
         """The plan without the children that are to be left to the other one for a while."""
         now = self._monotonic()
         fights = self._current(key)
         waiting = {
             one
             for one, paths in plan.drifted.items()
-            if (fight := fights.get(one)) and now < fight.due and _goes_on(fight, paths)
+            if (fight := fights.get(one)) and now < fight.due and _is_same_drift(fight, paths)
         }
         for one, fight in fights.items():
-            fights[one] = replace(fight, waits=one in waiting)
+            fights[one] = replace(fight, suppressed=one in waiting)
         if not waiting:
             return plan
         return replace(
@@ -134,55 +136,57 @@ class Fights:
             drifted={one: paths for one, paths in plan.drifted.items() if one not in waiting},
         )
 
-    def undone(
+    def record(
         self, key: Key, drifts: Iterable[Drift], resisted: Iterable[Drift]
-    ) -> list[Happening]:
+    ) -> list[EventContent]:
         """These have been put right, but for the `resisted`, which came back changed from the very
         write: what is worth an event of it."""
         now = self._monotonic()
-        said = list[Happening]()
+        said = list[EventContent]()
         fights = self._of[key] = self._current(key)
         still = {each.child: each for each in resisted}
         for drift in drifts:
             if drift.child in still:
                 continue
-            self.put_right[drift.child[0].kind] += 1
+            self.corrections[drift.child[0].kind] += 1
             before = fights.get(drift.child)
             rounds = before.rounds + 1 if before and _same(before.drift, drift) else 1
-            fights[drift.child] = fight = Fight(drift, rounds, now)
-            if not fight.is_fought:
-                said.append(Happening("Warning", DRIFT_PUT_RIGHT, _put_right(drift)))
+            fights[drift.child] = fight = FieldConflict(drift, rounds, now)
+            if not fight.is_conflict:
+                said.append(EventContent("Warning", DRIFT_CORRECTED, _corrected_message(drift)))
         for one, drift in still.items():
             before = fights.get(one)
-            rounds = before.rounds + 1 if before else ROUNDS
-            fights[one] = Fight(replace(drift, manager=WEBHOOK), max(ROUNDS, rounds), now)
+            rounds = before.rounds + 1 if before else CONFLICT_AFTER
+            fights[one] = FieldConflict(
+                replace(drift, manager=WEBHOOK), max(CONFLICT_AFTER, rounds), now
+            )
         if not fights:
             self.forget(key)
         return said
 
-    def trouble(self, key: Key) -> Trouble | None:
+    def problem(self, key: Key) -> Problem | None:
         """What somebody has to end; None where nothing is fought over."""
-        fought = (each for each in self._current(key).values() if each.is_fought)
+        fought = (each for each in self._current(key).values() if each.is_conflict)
         worst = max(fought, key=lambda each: each.rounds, default=None)
-        return Trouble(Reason.FOUGHT_OVER, _fought(worst.drift)) if worst else None
+        return Problem(Reason.FOUGHT_OVER, _conflict_message(worst.drift)) if worst else None
 
-    def stirring(self) -> list[Key]:
+    def due(self) -> list[Key]:
         """The servers of which a child may be written again, or a fight is over."""
         now = self._monotonic()
         return [
             key
             for key, fights in self._of.items()
-            if any(now >= (each.due if each.waits else each.ends) for each in fights.values())
+            if any(now >= (each.due if each.suppressed else each.ends) for each in fights.values())
         ]
 
     def forget(self, key: Key) -> None:
         """The server is gone."""
         self._of.pop(key, None)
 
-    def _current(self, key: Key) -> dict[Child, Fight]:
+    def _current(self, key: Key) -> dict[Child, FieldConflict]:
         fights = self._of.get(key, {})
         now = self._monotonic()
-        current = {one: each for one, each in fights.items() if each.waits or now < each.ends}
+        current = {one: each for one, each in fights.items() if each.suppressed or now < each.ends}
         if current:
             self._of[key] = current
         else:
@@ -190,20 +194,20 @@ class Fights:
         return current
 
 
-def _goes_on(fight: Fight, paths: Sequence[Path]) -> bool:
+def _is_same_drift(fight: FieldConflict, paths: Sequence[Path]) -> bool:
     """Whether it is the same again: another field than those fought over is put right at once."""
     fields = {*fight.drift.fields}
     if not paths:
         # Deleted, or out of sight without its label.
-        return not fields or shown(_LABEL) in fields
-    return {shown(path) for path in paths} <= fields
+        return not fields or field_path(_LABEL) in fields
+    return {field_path(path) for path in paths} <= fields
 
 
 def _same(before: Drift, now: Drift) -> bool:
     return before.fields == now.fields or bool({*before.fields} & {*now.fields})
 
 
-def _put_right(drift: Drift) -> str:
+def _corrected_message(drift: Drift) -> str:
     by = f" by {drift.manager}" if drift.manager else ""
     if not drift.fields:
         return f"{drift.what} was deleted, and is made again"
@@ -211,7 +215,7 @@ def _put_right(drift: Drift) -> str:
     return f"{drift.what}: {drift.where} {verb}{by}, and put right"
 
 
-def _fought(drift: Drift) -> str:
+def _conflict_message(drift: Drift) -> str:
     who = drift.manager or "somebody"
     slowly = "; it is put right ever more slowly, up to every 5 minutes"
     if not drift.fields:

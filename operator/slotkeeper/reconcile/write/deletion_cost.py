@@ -5,15 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
-from slotkeeper.reconcile.demand.tracker import Reading
+from slotkeeper.reconcile.demand.tracker import DemandReport
 from slotkeeper.reconcile.observe.pods import address, is_ready
 from slotkeeper.reconcile.watch.store import Store
 
 log = logging.getLogger(__name__)
 
 
-async def prefer_idlest(
-    cluster: Cluster, store: Store, pods: Iterable[Manifest], reading: Reading | None
+async def set_deletion_costs(
+    cluster: Cluster, store: Store, pods: Iterable[Manifest], reading: DemandReport | None
 ) -> None:
     """Say of these replicas' pods what each one's deletion costs, where that is said otherwise.
 

@@ -34,7 +34,7 @@ Path = tuple[str | Item, ...]
 """A field's place in an object, from the outside in; the object itself is ()."""
 
 
-def holds(wanted: Json, found: Json) -> bool:
+def satisfies(wanted: Json, found: Json) -> bool:
     """Whether all that `wanted` says is so in `found`."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(
@@ -58,20 +58,20 @@ def differences(wanted: Json, found: Json) -> Iterator[Path]:
         for item in wanted:
             for rest in _inner(item, named.get(item[key])):
                 yield (Item(key, item), *rest)
-    elif not holds(wanted, found):
+    elif not satisfies(wanted, found):
         yield ()
 
 
-def shown(path: Path) -> str:
+def field_path(path: Path) -> str:
     """A path for people: `spec.template.spec.containers[llama-server].image`."""
-    return "".join(_shown(step) for step in path).removeprefix(".")
+    return "".join(_path_step(step) for step in path).removeprefix(".")
 
 
 def _inner(wanted: Json, found: Json) -> Iterable[Path]:
     return [()] if found is None else differences(wanted, found)
 
 
-def _shown(step: str | Item) -> str:
+def _path_step(step: str | Item) -> str:
     if isinstance(step, Item):
         return f"[{step.wanted[step.key]}]"
     return f".{step}" if step.isalnum() else f"[{step}]"
@@ -82,7 +82,7 @@ def _field_holds(name: str, wanted: Json, found: dict[str, Json]) -> bool:
         return wanted is None or (name in _FALSE_WHEN_ABSENT and not wanted)
     if name in _QUANTITIES and isinstance(wanted, dict):
         return _quantities_hold(wanted, found[name])
-    return holds(wanted, found[name])
+    return satisfies(wanted, found[name])
 
 
 def _quantities_hold(wanted: dict[str, Json], found: Json) -> bool:
@@ -95,8 +95,8 @@ def _quantities_hold(wanted: dict[str, Json], found: Json) -> bool:
 def _list_holds(wanted: list[Json], found: list[Json]) -> bool:
     if key := _merge_key(wanted):
         named = _named(found, key)
-        return all(item[key] in named and holds(item, named[item[key]]) for item in wanted)
-    return len(wanted) == len(found) and all(map(holds, wanted, found))
+        return all(item[key] in named and satisfies(item, named[item[key]]) for item in wanted)
+    return len(wanted) == len(found) and all(map(satisfies, wanted, found))
 
 
 def _merge_key(wanted: list[Json]) -> str | None:

@@ -12,7 +12,7 @@ Fields = Mapping[str, Any]
 """A set of fields as `fieldsV1` writes it: `f:spec`, `k:{"name":"a"}`, `.` for itself."""
 
 
-def culprit(item: Manifest, paths: Sequence[Path]) -> str:
+def last_manager(item: Manifest, paths: Sequence[Path]) -> str:
     """The other field manager that last set one of these fields; "" where none is known.
 
     None is known of a field that was taken away, and of one that an admission webhook changed while

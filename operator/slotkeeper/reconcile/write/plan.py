@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest
 from slotkeeper.kube.kinds import kind_of
-from slotkeeper.reconcile.write.diff import Path, differences, holds
+from slotkeeper.reconcile.write.diff import Path, differences, satisfies
 
 Child = tuple[Kind, str]
 """A child's kind and name, which tell it apart in its namespace."""
@@ -24,7 +24,7 @@ class Plan:
 
     apply: Sequence[Manifest] = ()
     delete: Sequence[Manifest] = ()
-    taken: Sequence[Manifest] = field(default=())
+    not_owned: Sequence[Manifest] = field(default=())
     """What stands under a child's name and is not this server's: left as it is."""
     drifted: Mapping[Child, Sequence[Path]] = field(default_factory=dict)
     """Of what is to be applied, what had been applied before, just so: the fields that somebody
@@ -56,16 +56,16 @@ def plan_changes(
     `uid` is the server's. Only what the server owns is ever deleted or changed. `lost` are its
     children that were there and went, without this operator having deleted them.
     """
-    wanted = {child(manifest): _marked(manifest) for manifest in desired}
+    wanted = {child(manifest): _with_hash(manifest) for manifest in desired}
     taken = [item for key, item in found.items() if key in wanted and not owned(item, uid)]
     spoken_for = {child(item) for item in taken}
     changed = {
         key: manifest
         for key, manifest in wanted.items()
-        if key not in spoken_for and not (key in found and holds(manifest, found[key]))
+        if key not in spoken_for and not (key in found and satisfies(manifest, found[key]))
     }
     return Plan(
-        apply=[_guarded(manifest, found.get(key)) for key, manifest in changed.items()],
+        apply=[_with_precondition(manifest, found.get(key)) for key, manifest in changed.items()],
         delete=[
             item
             for key, item in found.items()
@@ -73,7 +73,7 @@ def plan_changes(
             and owned(item, uid)
             and "deletionTimestamp" not in item["metadata"]
         ],
-        taken=taken,
+        not_owned=taken,
         drifted={
             key: list(differences(manifest, found[key])) if key in found else []
             for key, manifest in changed.items()
@@ -93,7 +93,7 @@ def owned(manifest: Manifest, uid: str) -> bool:
     return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
 
 
-def unguarded(manifest: Manifest) -> Manifest:
+def without_preconditions(manifest: Manifest) -> Manifest:
     """What a manifest of a plan says of the object, without what guards its write."""
     guards = {"uid", "resourceVersion"}
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in guards}
@@ -107,14 +107,14 @@ def _was_applied(manifest: Manifest, found: Manifest) -> bool:
     return mark in {None, manifest["metadata"]["annotations"][names.APPLIED_ANNOTATION]}
 
 
-def _guarded(manifest: Manifest, found: Manifest | None) -> Manifest:
+def _with_precondition(manifest: Manifest, found: Manifest | None) -> Manifest:
     # No object has this version, which is older than any: the API server takes an apply with it
     # where there is nothing yet, and refuses it over anything that is there.
     guard = {"resourceVersion": "1"} if found is None else {"uid": found["metadata"]["uid"]}
     return {**manifest, "metadata": {**manifest["metadata"], **guard}}
 
 
-def _marked(manifest: Manifest) -> Manifest:
+def _with_hash(manifest: Manifest) -> Manifest:
     # With the hash, a field that left the manifest makes a difference: it is applied once more,
     # and the API server then drops what this field manager does not say any longer.
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
