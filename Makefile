@@ -60,7 +60,7 @@ lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
 	@for extra in $(EXTRAS); do \
 		$(BIN)/uv pip compile $(LOCK_FLAGS) --extra $$extra --output-file requirements/$$extra.txt pyproject.toml; \
 	done
-	@$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file requirements/model.txt pyproject.toml
+	@$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file requirements/download.txt pyproject.toml
 LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: bench-balancer

@@ -49,7 +49,7 @@ LLAMA_SERVER = Image("llama-server", (), "llamaServer")
 IMAGES = (
     Image("operator", (*PYTHON_SOURCES, "requirements/operator.txt"), "operator"),
     Image("balancer", (*PYTHON_SOURCES, "requirements/balancer.txt"), "balancer"),
-    Image("model", (*PYTHON_SOURCES, "requirements/model.txt"), "model"),
+    Image("download", (*PYTHON_SOURCES, "requirements/download.txt"), "download"),
     LLAMA_SERVER,
 )
 MODELS_IMAGE = Image("demo-models", ("images/demo-models", "build/models"))

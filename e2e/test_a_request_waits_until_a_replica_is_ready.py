@@ -11,7 +11,7 @@ def test_a_request_waits_until_a_replica_is_ready(server: Server) -> None:
 
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(server.chat, requests=3)
-        server.wait("jsonpath={.status.waiting}=3")
+        server.wait("jsonpath={.status.queued}=3")
         server.kubectl("scale", f"llamaserver/{server.name}", "--replicas=1")
         endings = waiting.result()
 

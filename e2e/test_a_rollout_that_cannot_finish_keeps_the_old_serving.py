@@ -17,7 +17,7 @@ def one_gpu(cluster: Cluster) -> Iterator[None]:
 
 
 def test_an_image_that_is_not_there(server: Server) -> None:
-    message = stuck(server, spec(), spec(image="example.invalid/none:1"), "ImagePullFailed")
+    message = stuck(server, spec(), spec(image="example.invalid/none:1"), "ImagePullBackOff")
 
     assert "example.invalid/none:1" in message
 

@@ -20,7 +20,7 @@ def test_kubectl_get_shows_slots_and_replicas(server: Server) -> None:
 
     header, row = server.kubectl("get", "llama").splitlines()
 
-    columns = ["NAME", "READY", "REPLICAS", "SLOTS", "WAITING", "MODEL", "AGE"]
+    columns = ["NAME", "READY", "REPLICAS", "SLOTS", "QUEUED", "MODEL", "AGE"]
     assert header.split() == columns
     assert row.split()[:6] == ["llama", "True", "2/2", "0/4", "0", "quick.gguf"]
 

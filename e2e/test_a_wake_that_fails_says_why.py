@@ -88,7 +88,7 @@ def test_a_model_that_cannot_be_had_is_named_within_half_a_minute(server: Server
 
     status, headers, error = _asked(server, seconds=45)
 
-    assert (status, error["code"]) == (503, "cannot_start")
+    assert (status, error["code"]) == (503, "server_unavailable")
     assert MISSING in error["message"]
     assert "404" in error["message"]
     assert int(headers["retry-after"]) > 0
@@ -108,22 +108,22 @@ def test_a_wake_that_failed_is_tried_anew(server: Server) -> None:
         codes.append(error["code"])
         server.wait_until_asleep()
 
-    ups = [made for made in server.get()["status"]["scaling"]["decisions"] if made["after"] == 1]
+    ups = [made for made in server.get()["status"]["scaling"]["history"] if made["to"] == 1]
 
-    assert codes == ["cannot_start"] * 2
+    assert codes == ["server_unavailable"] * 2
     assert len(ups) == 2
 
 
 def test_a_gpu_that_does_not_come_free_is_named_when_the_time_is_over(
     holder: Server, server: Server
 ) -> None:
-    short = {"noReplicaTimeoutSeconds": 15}
+    short = {"coldStartTimeoutSeconds": 15}
     server.apply(spec(gpu=T4, autoscaling=TO_ZERO, balancer=short))
     server.wait("condition=BalancerReady")
 
     status, headers, error = _asked(server, seconds=45)
 
-    assert (status, error["code"]) == (503, "no_replica")
+    assert (status, error["code"]) == (503, "cold_start_timeout")
     assert "waiting for 1 nvidia.com/gpu" in error["message"]
     assert int(headers["retry-after"]) > 0
 
@@ -139,7 +139,7 @@ def test_a_policy_that_refuses_the_replica_is_named(policy: Policy, server: Serv
 
     status, headers, error = _asked(server, seconds=45)
 
-    assert (status, error["code"]) == (503, "cannot_start")
+    assert (status, error["code"]) == (503, "server_unavailable")
     assert policy.message in error["message"]
     assert int(headers["retry-after"]) > 0
 
@@ -152,14 +152,14 @@ def test_a_policy_that_refuses_the_replica_is_named(policy: Policy, server: Serv
 
 
 def test_a_secret_that_is_not_there_is_named_when_the_time_is_over(server: Server) -> None:
-    short = {"noReplicaTimeoutSeconds": 15}
+    short = {"coldStartTimeoutSeconds": 15}
     gated = {"url": QUICK, "secretRef": {"name": "gate"}}
     server.apply(spec(autoscaling=TO_ZERO, balancer=short) | {"model": gated})
     server.wait("condition=BalancerReady")
 
     status, headers, error = _asked(server, seconds=45)
 
-    assert (status, error["code"]) == (503, "no_replica")
+    assert (status, error["code"]) == (503, "cold_start_timeout")
     assert "Secret gate" in error["message"]
     assert int(headers["retry-after"]) > 0
 

@@ -71,7 +71,7 @@ def test_keda_scales_a_server_to_three_and_back_and_from_zero(
     assert wanted.seen[-1] == "1"
     assert found["spec"]["scaleTargetRef"]["kind"] == "LlamaServer"
     assert reason(found, "ScalingActive") == "ValidMetricFound"
-    assert server.get()["status"]["scaling"]["reason"] == "Fixed"
+    assert server.get()["status"]["scaling"]["reason"] == "Manual"
 
 
 def up(values: list[str]) -> list[str]:

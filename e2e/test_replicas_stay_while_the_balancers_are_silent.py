@@ -23,7 +23,7 @@ def test_replicas_stay_while_the_balancers_are_silent(server: Server) -> None:
         server.cluster, deployment, "{.spec.replicas}", namespace=server.namespace
     ) as replicas:
         with silent_balancers(server):
-            message = server.wait_for_reason("ScalingActive", "NoNumbers", 30)
+            message = server.wait_for_reason("ScalingActive", "MetricsUnavailable", 30)
             began = server.condition("ScalingActive")
             # Nothing asks for two of them any more.
             server.apply(spec(autoscaling=scaling(1)))

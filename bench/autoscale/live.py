@@ -81,8 +81,10 @@ def _measure(cluster: Cluster) -> Findings:
     calls = recorded(lines)
     served = list(_served(lines))
     # As the trace that was recorded does, all begins with the first request.
-    began = datetime.fromtimestamp(min(one["time"] - one["seconds"] for one in served), UTC)
-    live = Outcome([one["wait"] for one in served], changes=_replicas(server.get(), began))
+    began = datetime.fromtimestamp(
+        min(one["time"] - one["duration_seconds"] for one in served), UTC
+    )
+    live = Outcome([one["queue_seconds"] for one in served], changes=_replicas(server.get(), began))
     scaling = LlamaServerSpec.model_validate(what).autoscaling
     assert scaling
     ours = Slots(what["slots"], scaling, began)
@@ -109,9 +111,9 @@ def _row(name: str, outcome: Outcome, until: float) -> tuple[str, ...]:
 
 def _replicas(raw: dict[str, Any], began: datetime) -> list[tuple[float, int]]:
     """What was decided since: seconds after it, and how many replicas."""
-    decisions = sorted(raw["status"]["scaling"]["decisions"], key=lambda one: str(one["time"]))
+    decisions = sorted(raw["status"]["scaling"]["history"], key=lambda one: str(one["time"]))
     times = [(datetime.fromisoformat(one["time"]) - began).total_seconds() for one in decisions]
-    later = zip(times, (one["after"] for one in decisions), strict=True)
+    later = zip(times, (one["to"] for one in decisions), strict=True)
     return [(0.0, 1), *((at, to) for at, to in later if at > 0)]
 
 

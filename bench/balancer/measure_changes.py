@@ -115,7 +115,7 @@ async def _take_the_slot(made: Bed, balancer: Running) -> None:
 
 async def _one_waits(made: Bed, balancer: Running) -> asyncio.Task[dict[str, int]]:
     waiting = asyncio.create_task(made.load.call("ask", port=balancer.ports[0]))
-    await _until(balancer, lambda said: said["waiting"] == 1)
+    await _until(balancer, lambda said: said["queued"] == 1)
     return waiting
 
 

@@ -84,8 +84,8 @@ async def _waiting(system: System, count: int) -> float:
         await asyncio.sleep(1)
         if system.counts_replicas:
             said = await get_json(running.place.metrics_port, "/autoscaling")
-            if said["waiting"] != count:
-                raise RuntimeError(f"{said['waiting']} requests wait instead of {count}")
+            if said["queued"] != count:
+                raise RuntimeError(f"{said['queued']} requests wait instead of {count}")
         return memory(running.pid).highest
 
 

@@ -119,7 +119,7 @@ def _slotkeeper(place: Place, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "slotkeeper", "balancer"),
         *("--listen", f"127.0.0.1:{place.port}", "--metrics", f"127.0.0.1:{place.metrics_port}"),
-        *("--max-waiting", "20000", "--max-waiting-mib", "1024", "--max-wait", "600"),
+        *("--max-queued", "20000", "--max-queued-mib", "1024", "--queue-timeout", "600"),
         *more,
     ]
 

@@ -12,10 +12,10 @@ PORT = 9090
 
 _SAID = json.dumps(
     {
-        "leads": True,
+        "leader": True,
         "slots": {"total": 4, "busy": 0},
-        "waiting": 0,
-        "oldestWaitSeconds": 0.0,
+        "queued": 0,
+        "oldestQueuedSeconds": 0.0,
         "replicas": 1,
         "demand": 0,
         "peakDemand": 0,

@@ -12,7 +12,7 @@ from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.runtime import WORKERS
 
-IMAGES = Images(llama_server="llama-server:1", balancer="balancer:1", model="model:1")
+IMAGES = Images(llama_server="llama-server:1", balancer="balancer:1", download="model:1")
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _operator(logs: Path) -> Any:
         logs / "operator.log",
         *python("slotkeeper", "operator"),
         *("--llama-server-image", IMAGES.llama_server, "--balancer-image", IMAGES.balancer),
-        *("--model-image", IMAGES.model, "--lease-namespace", OPERATOR_NAMESPACE),
+        *("--download-image", IMAGES.download, "--lease-namespace", OPERATOR_NAMESPACE),
         *("--health", "127.0.0.1:0", "--metrics", METRICS),
     )
 
@@ -174,7 +174,7 @@ async def _started() -> bool:
 
 
 async def _has_looked(count: int) -> bool:
-    return await _metric('slotkeeper_operator_reconciles_total{result="done"}') >= count
+    return await _metric('slotkeeper_operator_reconcile_total{result="success"}') >= count
 
 
 async def _until(true: Callable[[], Any], what: str) -> None:

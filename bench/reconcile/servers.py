@@ -11,7 +11,7 @@ MIX: tuple[Manifest, ...] = (
     {"gpu": {"count": 0}, "resources": {"limits": {"cpu": 2, "memory": "4Gi"}}},
     {"contextPerSlot": 8192, "gpu": {"count": 1, "computeArch": "7.5"}},
     {"gpu": {"count": 1}, "autoscaling": {"minReplicas": 1, "maxReplicas": 4}},
-    {"gpu": {"count": 2}, "kvCacheType": "q8_0", "balancer": {"maxWaiting": 200}},
+    {"gpu": {"count": 2}, "kvCacheType": "q8_0", "balancer": {"maxQueuedRequests": 200}},
 )
 """Specs beside the model: one replica, two balancers, and the four slots that those tell of."""
 

@@ -10,7 +10,7 @@ COMMANDS = {
         "watch LlamaServers and keep the cluster as they say",
     ),
     "balancer": ("slotkeeper.balancer.main", "hand requests to free slots of llama-servers"),
-    "fetch": ("slotkeeper.download.main", "download a model, check it and put it in place"),
+    "download": ("slotkeeper.download.main", "download a model, check it and put it in place"),
     "trace": ("slotkeeper.simulation.trace_main", "write requests down, as what-if reads them"),
     "what-if": ("slotkeeper.simulation.main", "play requests against a server's autoscaling"),
 }

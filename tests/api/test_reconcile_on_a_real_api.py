@@ -242,7 +242,7 @@ async def test_an_event_says_who_changed_what(
 
     await operator.reconcile()
 
-    assert await events_of(cluster, server) == [("DriftPutRight", message)]
+    assert await events_of(cluster, server) == [("DriftCorrected", message)]
 
 
 async def events_of(cluster: ApiCluster, server: Manifest) -> list[tuple[str, str]]:
@@ -273,8 +273,8 @@ async def test_a_fight_with_another_field_manager_ends_in_pauses(
     assert deployment is not None
     assert deployment["spec"]["replicas"] == 7
     said = dict(await events_of(cluster, server))
-    assert set(said) == {"DriftPutRight", "FoughtOver"}
-    assert "argocd-controller changes spec.replicas again and again" in said["FoughtOver"]
+    assert set(said) == {"DriftCorrected", "FieldConflict"}
+    assert "argocd-controller changes spec.replicas again and again" in said["FieldConflict"]
     operator.time.passed += FIRST_PAUSE
     assert operator.reconciler.due() == [KEY]
     await operator.reconcile()
@@ -326,7 +326,7 @@ async def test_what_the_operator_tells_the_balancers_outlives_a_change_of_hands(
     await operator.reconcile()
     forgotten = await lease(cluster)
 
-    assert told.blocker == StartBlocker("PodsRefused", "exceeded quota", permanent=False)
+    assert told.blocker == StartBlocker("FailedCreate", "exceeded quota", permanent=False)
     assert (taken.holder, taken.blocker) == (me, told.blocker)
     assert (forgotten.holder, forgotten.blocker) == (me, None)
 
@@ -411,7 +411,7 @@ async def test_a_status_is_not_given_to_another_server_of_the_same_name(
     user_applies(api, gpu={"count": 0})
 
     with pytest.raises(Conflict):
-        await cluster.patch_status(before | {"status": {"waiting": 1}})
+        await cluster.patch_status(before | {"status": {"queued": 1}})
 
 
 async def test_pages_hold_together_what_a_list_holds(cluster: ApiCluster) -> None:
@@ -436,7 +436,7 @@ async def test_a_delete_of_another_uid_is_refused(api: ApiServer, cluster: ApiCl
 
 
 async def test_a_status_never_brings_a_server_back(cluster: ApiCluster) -> None:
-    gone = raw_server(KEY.name) | {"status": {"waiting": 1}}
+    gone = raw_server(KEY.name) | {"status": {"queued": 1}}
     gone["metadata"]["namespace"] = KEY.namespace
 
     with pytest.raises(NotFound):

@@ -78,7 +78,7 @@ def test_a_server_that_somebody_scales_gets_as_many_replicas_and_keeps_them(
     eventually(lambda: get(api, "llama", server)["status"]["observedGeneration"] == 2)
     kept = get(api, "llama", server, "--show-managed-fields")
     assert kept["spec"]["replicas"] == 3
-    assert kept["status"]["scaling"]["reason"] == "Fixed"
+    assert kept["status"]["scaling"]["reason"] == "Manual"
     # Whoever scales may write it at any time: the operator has no part in what users say.
     managed = kept["metadata"]["managedFields"]
     assert "slotkeeper" not in {

@@ -27,7 +27,7 @@ STATUS = {
     "selector": "slotkeeper.dev/server=seen,slotkeeper.dev/component=replica",
     "slots": {"total": 8, "busy": 3},
     "slotsInUse": "3/8",
-    "waiting": 5,
+    "queued": 5,
     "endpoint": "http://seen.default.svc:80",
     "model": {
         "source": "https://models.example.com/model.gguf",
@@ -35,13 +35,13 @@ STATUS = {
         "bytes": 4_920_739_232,
         "sha256": "ab" * 32,
         "architecture": "llama",
-        "context": 8192,
+        "contextLength": 8192,
         "layers": 32,
-        "quantisation": "Q4_K_M",
+        "quantization": "Q4_K_M",
         "name": "Llama 3 8B",
         "size": "8B",
     },
-    "scaling": {"wanted": 2, "reason": "Fixed", "message": "replicas: 2"},
+    "scaling": {"desiredReplicas": 2, "reason": "Manual", "message": "replicas: 2"},
 }
 
 
@@ -119,7 +119,7 @@ def test_kubectl_get_shows_what_people_look_for(api: ApiServer) -> None:
     header, row = api.kubectl("get", "llama", "seen").stdout.splitlines()
     wide = api.kubectl("get", "llama", "seen", "--output=wide").stdout.splitlines()
 
-    assert header.split() == ["NAME", "READY", "REPLICAS", "SLOTS", "WAITING", "MODEL", "AGE"]
+    assert header.split() == ["NAME", "READY", "REPLICAS", "SLOTS", "QUEUED", "MODEL", "AGE"]
     assert row.split()[:6] == ["seen", "True", "1/2", "3/8", "5", "model.gguf"]
     assert wide[0].split()[7:] == ["REASON", "GPUS", "URL"]
     assert wide[1].split()[7:] == ["Serving", "1", "http://seen.default.svc:80"]
@@ -160,7 +160,7 @@ def test_a_status_that_an_older_operator_wrote_in_part_is_taken(api: ApiServer) 
     patched = api.client.patch(
         f"{PATH}/partly/status",
         headers={"Content-Type": "application/merge-patch+json"},
-        content=json.dumps({"status": {"waiting": 1}}),
+        content=json.dumps({"status": {"queued": 1}}),
     )
 
-    assert patched.json()["status"] == {"waiting": 1}
+    assert patched.json()["status"] == {"queued": 1}

@@ -54,7 +54,7 @@ def on_a_wire(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with wire(urlsplit(cluster["server"]).port or 0) as to_api:
         cluster["server"] = f"https://127.0.0.1:{to_api.port}"
         kubeconfig.write_text(yaml.safe_dump(config))
-        silence = ("--api-silence", str(SILENCE))
+        silence = ("--api-idle-timeout", str(SILENCE))
         with operator_process(kubeconfig, folder / "log", *silence) as operator:
             eventually(lambda: holder(api))
             yield OnAWire(operator, to_api)

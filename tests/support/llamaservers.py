@@ -20,7 +20,7 @@ UID = "6f1e0c1c-5a0e-4b5e-9a5c-0d2f6c1a7b3e"
 IMAGES = Images(
     llama_server="slotkeeper/llama-server:0.1.0-cpu",
     balancer="slotkeeper/balancer:0.1.0",
-    model="slotkeeper/model:0.1.0",
+    download="slotkeeper/download:0.1.0",
 )
 
 

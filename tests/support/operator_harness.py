@@ -1,6 +1,7 @@
 """An operator without kopf: a Reconciler on a cluster, with balancers and clock played."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 from fake_cluster import FakeCluster
 from llamaservers import IMAGES, raw_server
+from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
@@ -46,24 +48,24 @@ class Balancers:
     """Those that answer when they are told to."""
     looks: int = 0
 
-    async def answer(self, address: str, *, keep_alive: bool) -> Any:  # noqa: ARG002
+    async def answer(self, address: str, *, keep_alive: bool) -> DemandReport:  # noqa: ARG002
         self.looks += 1
         host, _, _ = address.rpartition(":")
         if host in self.slow:
             await self.slow[host].wait()
         if host not in self.says:
             raise ConnectionRefusedError(address)
-        return self.says[host]
+        return DemandReport.from_json(json.dumps(self.says[host]))
 
 
-def numbers(*, busy: int = 0, waiting: int = 0, total: int = 4, oldest: float = 0.0) -> Any:
+def numbers(*, busy: int = 0, queued: int = 0, total: int = 4, oldest: float = 0.0) -> Any:
     """What a balancer's /autoscaling says."""
-    demand = busy + waiting
+    demand = busy + queued
     return {
-        "leads": True,
+        "leader": True,
         "slots": {"total": total, "busy": busy},
-        "waiting": waiting,
-        "oldestWaitSeconds": oldest,
+        "queued": queued,
+        "oldestQueuedSeconds": oldest,
         "replicas": 1,
         "demand": demand,
         "peakDemand": demand,
@@ -179,8 +181,8 @@ def pod_of(deployment: Manifest, index: int = 0, *, ready: bool = True) -> Manif
         status["podIP"] = f"10.0.0.{index + 1}"
         status["initContainerStatuses"] = [
             {
-                "name": names.MODEL_CONTAINER,
-                "image": IMAGES.model,
+                "name": names.DOWNLOAD_CONTAINER,
+                "image": IMAGES.download,
                 "ready": True,
                 "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
             }

@@ -22,7 +22,7 @@ RBAC = Path(__file__).resolve().parents[2] / "charts" / "slotkeeper" / "files" /
 NAMESPACE = "operator-system"
 ACCOUNT = {"kind": "ServiceAccount", "name": "operator", "namespace": NAMESPACE}
 _RECONCILES = re.compile(
-    r'^slotkeeper_operator_reconciles_total\{result="done"\} (\S+)', re.MULTILINE
+    r'^slotkeeper_operator_reconcile_total\{result="success"\} (\S+)', re.MULTILINE
 )
 GROUP = "rbac.authorization.k8s.io"
 
@@ -62,7 +62,7 @@ def operator_process(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[O
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "slotkeeper", "operator"),
-                *("--llama-server-image", "a", "--balancer-image", "b", "--model-image", "c"),
+                *("--llama-server-image", "a", "--balancer-image", "b", "--download-image", "c"),
                 *("--health", "127.0.0.1:0", "--metrics", f"127.0.0.1:{metrics_port}"),
                 *("--lease-namespace", NAMESPACE, *arguments),
             ],

@@ -143,10 +143,12 @@ def outcome(cluster: FakeCluster) -> dict[Any, Any]:
         if place[0] in CHILDREN
     }
     for name, server in cluster.named(LLAMA_SERVERS).items():
-        wanted = server["status"].get("scaling", {}).get("wanted")
+        wanted = server["status"].get("scaling", {}).get("desiredReplicas")
         found[LLAMA_SERVERS, KEY.namespace, name] = {**server["status"], "scaling": wanted}
     return found
 
 
 def _unmarked(annotations: Mapping[str, str]) -> dict[str, str]:
-    return {name: text for name, text in annotations.items() if name != names.APPLIED_ANNOTATION}
+    return {
+        name: text for name, text in annotations.items() if name != names.APPLIED_HASH_ANNOTATION
+    }

@@ -48,11 +48,11 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     "balancer.resources.requests": {"balancer.resources.limits": ABSENT},
     "update.strategy": {"update.maxSurge": ABSENT},
     "autoscaling.schedules[].maxReplicas": {"autoscaling.schedules[].minReplicas": 0},
-    "balancer.routes[]": {"balancer.routes": ["/tokenize"]},
+    "balancer.allowedPaths[]": {"balancer.allowedPaths": ["/tokenize"]},
     "placement.tolerations[].value": {"placement.tolerations[].operator": "Equal"},
     "placement.tolerations[].tolerationSeconds": {"placement.tolerations[].effect": "NoExecute"},
-    "placement.topologySpread[].minDomains": {
-        "placement.topologySpread[].whenUnsatisfiable": "DoNotSchedule"
+    "placement.topologySpreadConstraints[].minDomains": {
+        "placement.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule"
     },
     "podTemplate.env[].valueFrom": {"podTemplate.env[].value": ABSENT},
     # It chooses among several.

@@ -12,7 +12,7 @@ from slotkeeper.api.extra_args import MANAGED
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.balancer.options import parse
 from slotkeeper.reconcile.decide.replicas import MANUAL, SUSPENDED
-from slotkeeper.scaling.decide import Reason
+from slotkeeper.scaling.decide import ScalingReason
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,7 +61,7 @@ def test_the_reasons_of_decisions_are_those_that_there_are() -> None:
 
     told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
-    assert told == [*Reason, MANUAL, SUSPENDED]
+    assert told == [*ScalingReason, MANUAL, SUSPENDED]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

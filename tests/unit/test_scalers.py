@@ -10,7 +10,7 @@ import yaml
 from balancer_harness import balancer
 from llamaservers import EXAMPLES, ROOT, parsed
 from raw_http import RawClient, get
-from slotkeeper.balancer.admin import leader_demand
+from slotkeeper.api import demand_report
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
@@ -46,10 +46,10 @@ async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> Non
     asked = trigger["metadata"]
 
     async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
-        said = json.loads((await client.ask(get(leader_demand.PATH.decode()))).body)
+        said = json.loads((await client.ask(get(demand_report.PATH))).body)
 
     host = f"{names.clients(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
-    assert asked["url"] == f"http://{host}{leader_demand.PATH.decode()}"
+    assert asked["url"] == f"http://{host}{demand_report.PATH}"
     assert isinstance(said[asked["valueLocation"]], int)
     assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
     # No peak may be over before it is seen.
@@ -66,7 +66,7 @@ def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:
     # Prometheus' expressions match whole names.
     summed = {name for name in series if re.fullmatch(pattern, name)}
 
-    assert summed == {"slotkeeper_balancer_slots_busy", "slotkeeper_balancer_waiting"}
+    assert summed == {"slotkeeper_balancer_slots_busy", "slotkeeper_balancer_queued_requests"}
     assert rule["seriesQuery"].partition("{")[0] in summed
 
 

@@ -176,7 +176,7 @@ class Autoscaling(ApiModel):
     min_replicas: Replicas = 1
     """Replicas that run with no demand at all, 0 to 1000. 0: after idleSeconds without a request
     the last one goes, and the next request waits in the balancer while one starts: see
-    balancer.noReplicaTimeoutSeconds. Default: 1. Example: 0"""
+    balancer.coldStartTimeoutSeconds. Default: 1. Example: 0"""
 
     max_replicas: Annotated[Replicas, Field(ge=1)]
     """Replicas that run at most, however many requests wait, 1 to 1000. Example: 4"""

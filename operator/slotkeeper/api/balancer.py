@@ -26,7 +26,7 @@ Size = Annotated[
     ),
 ]
 
-ServedPath = Annotated[
+AllowedPath = Annotated[
     Literal[
         "/completion",
         "/completions",
@@ -59,14 +59,14 @@ ServedPath = Annotated[
 ]
 
 
-class PromptAffinity(ApiModel):
+class PrefixAffinity(ApiModel):
     """Sends prompts to replicas whose cache knows how they begin, so that less is computed."""
 
     enabled: bool = True
     """Whether prompts are looked at. false: strictly first in, first out. Default: true.
     Example: false"""
 
-    max_line_wait_seconds: Annotated[int, Field(ge=0, le=300, json_schema_extra=_INT32)] = 5
+    max_wait_seconds: Annotated[int, Field(ge=0, le=300, json_schema_extra=_INT32)] = 5
     """Seconds that a request waits for a replica that knows its prompt while another may have a
     free slot, 0 to 300. Longer than computing a long prompt anew takes is of no use. Default: 5.
     Example: 2"""
@@ -111,20 +111,19 @@ class Balancer(ApiModel):
     rules: ClassVar = (
         Rule(
             "quantity(string(self.maxBodyBytes))"
-            ".compareTo(quantity(string(self.maxWaitingBytes))) <= 0",
-            "maxBodyBytes (default 32Mi) must not be above maxWaitingBytes: so large a request "
+            ".compareTo(quantity(string(self.maxQueuedBytes))) <= 0",
+            "maxBodyBytes (default 32Mi) must not be above maxQueuedBytes: so large a request "
             "could never wait",
             lambda balancer: (
-                quantity.parse(balancer.max_body_bytes)
-                <= quantity.parse(balancer.max_waiting_bytes)
+                quantity.parse(balancer.max_body_bytes) <= quantity.parse(balancer.max_queued_bytes)
             ),
         ),
         Rule(
             "!has(self.resources) || !has(self.resources.limits) || "
             "!('memory' in self.resources.limits) || "
             "quantity(string(self.resources.limits['memory'])).compareTo("
-            f"quantity(string(self.maxWaitingBytes)).add(quantity('{HEADROOM}'))) >= 0",
-            f"resources.limits.memory must be at least maxWaitingBytes (default 128Mi) and "
+            f"quantity(string(self.maxQueuedBytes)).add(quantity('{HEADROOM}'))) >= 0",
+            f"resources.limits.memory must be at least maxQueuedBytes (default 128Mi) and "
             f"{HEADROOM}: a full queue would have the balancer killed",
             lambda balancer: balancer.has_room(),
         ),
@@ -135,32 +134,32 @@ class Balancer(ApiModel):
     requests on to it. With 1, a balancer that is killed is missed for the seconds that it takes to
     restart. Default: 2. Example: 3"""
 
-    max_waiting: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] = 1000
+    max_queued_requests: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] = 1000
     """Requests that wait for a slot, 0 to 100000. One more is answered with 429, which clients
     understand sooner than a long wait. 0: nobody waits. Default: 1000. Example: 200"""
 
-    max_waiting_bytes: Size = "128Mi"
+    max_queued_bytes: Size = "128Mi"
     """Bytes of the bodies of all requests that wait, a quantity from 1Mi to 64Gi, rounded down to
     MiB. It bounds the balancer's memory: one request more is answered with 429. Default: 128Mi.
     Example: 512Mi"""
 
     max_body_bytes: Size = "32Mi"
-    """Bytes of one request's body, a quantity from 1Mi up to maxWaitingBytes, rounded down to MiB.
+    """Bytes of one request's body, a quantity from 1Mi up to maxQueuedBytes, rounded down to MiB.
     A larger one is answered with 413. Pictures need some. Default: 32Mi. Example: 64Mi"""
 
-    wait_timeout_seconds: Seconds = 60
+    queue_timeout_seconds: Seconds = 60
     """Seconds that a request waits for a slot, 1 to 86400; then it is answered with 503. Best below
     the clients' own time limit. Default: 60. Example: 300"""
 
-    no_replica_timeout_seconds: Seconds = 570
+    cold_start_timeout_seconds: Seconds = 570
     """Seconds that a request waits while there is no replica at all, 1 to 86400. Long, since
     loading a model takes minutes, and best below the clients' own time limit, or they never hear
     why: OpenAI's give up after 600. Where no replica can start, as without its model, 10 seconds
     are enough to say so. Default: 570. Example: 1800"""
 
-    prompt_affinity: PromptAffinity = PromptAffinity()
+    prefix_affinity: PrefixAffinity = PrefixAffinity()
     """Sends prompts to replicas whose cache knows how they begin. Default: enabled.
-    Example: {maxLineWaitSeconds: 2}"""
+    Example: {maxWaitSeconds: 2}"""
 
     max_priority: Priority = 0
     """Highest priority that a request may ask for in the header X-Priority, 0 to 1000; -N is the
@@ -172,9 +171,9 @@ class Balancer(ApiModel):
     do not take it for dead. Its status is then 200 before there is an answer. Default: none.
     Example: 15"""
 
-    routes: (
+    allowed_paths: (
         Annotated[
-            list[ServedPath],
+            list[AllowedPath],
             Field(min_length=1, max_length=32),
             Rule(
                 "self.all(path, self.exists_one(other, other == path))",
@@ -193,14 +192,14 @@ class Balancer(ApiModel):
 
     resources: Resources | None = None
     """CPU and memory of one balancer, as a container's resources. Where it is set, nothing is
-    added to it. A memory limit must be at least maxWaitingBytes and 128Mi. Default: requests of
-    cpu 50m and memory 96Mi, and a memory limit of 256Mi and twice maxWaitingBytes, 512Mi unless
+    added to it. A memory limit must be at least maxQueuedBytes and 128Mi. Default: requests of
+    cpu 50m and memory 96Mi, and a memory limit of 256Mi and twice maxQueuedBytes, 512Mi unless
     that is set. Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
 
     def has_room(self) -> bool:
         """Whether a full queue fits into the memory limit, if there is one."""
         limit = self.resources.limits.get("memory") if self.resources else None
-        needed = quantity.parse(self.max_waiting_bytes) + quantity.parse(HEADROOM)
+        needed = quantity.parse(self.max_queued_bytes) + quantity.parse(HEADROOM)
         return limit is None or quantity.parse(limit) >= needed
 
 

@@ -47,9 +47,9 @@ COLUMNS: tuple[Mapping[str, Any], ...] = (
         "description": "Busy and existing slots",
     },
     {
-        "name": "Waiting",
+        "name": "Queued",
         "type": "integer",
-        "jsonPath": ".status.waiting",
+        "jsonPath": ".status.queued",
         "description": "Requests that wait for a slot",
     },
     {

@@ -158,7 +158,7 @@ class Placement(ApiModel):
     none. Example: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1,
     preference: {matchExpressions: [{key: example.com/spot, operator: DoesNotExist}]}}]}}"""
 
-    topology_spread: Annotated[list[TopologySpread], Field(max_length=8)] = Field(
+    topology_spread_constraints: Annotated[list[TopologySpread], Field(max_length=8)] = Field(
         default_factory=list
     )
     """How evenly a server's replicas spread over zones or nodes, up to 8. It counts this server's

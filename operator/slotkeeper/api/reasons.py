@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 
 from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.problem_reasons import Reason
 
 READY = ConditionType.READY
 MODEL = ConditionType.MODEL_READY
@@ -20,58 +21,6 @@ class Severity(Enum):
     GOOD = "nothing: so it should be"
     IN_PROGRESS = "nothing but time, or it is as somebody wants it"
     PROBLEM = "something has to be mended"
-
-
-class Reason(StrEnum):
-    """The reasons, in the words of a condition's `reason`."""
-
-    # It serves.
-    SERVING = "Serving"
-    DOWNLOADED = "Downloaded"
-    AS_WANTED = "AsWanted"
-    TAKES_REQUESTS = "TakesRequests"
-    FOLLOWS_DEMAND = "FollowsDemand"
-    AS_EXPECTED = "AsExpected"
-    # It is on its way, or is not wanted.
-    PENDING = "Pending"
-    DOWNLOADING = "Downloading"
-    STARTING = "Starting"
-    LOADING = "Loading"
-    UPDATING = "Updating"
-    REPLACING = "Replacing"
-    WAITING_FOR_SECRET = "WaitingForSecret"  # noqa: S105 (a reason)
-    SCALED_TO_ZERO = "ScaledToZero"
-    SUSPENDED = "Suspended"
-    NOT_AUTOSCALED = "NotAutoscaled"
-    # The model cannot be had.
-    MODEL_NOT_FOUND = "ModelNotFound"
-    MODEL_FORBIDDEN = "ModelForbidden"
-    MODEL_REFUSED = "ModelRefused"
-    MODEL_CHECKSUM_MISMATCH = "ModelChecksumMismatch"
-    MODEL_NOT_GGUF = "ModelNotGGUF"
-    MODEL_UNREACHABLE = "ModelUnreachable"
-    MODEL_SERVER_ERROR = "ModelServerError"
-    MODEL_TRUNCATED = "ModelTruncated"
-    MODEL_URL_REFUSED = "ModelURLRefused"
-    MODEL_TOKEN_INVALID = "ModelTokenInvalid"  # noqa: S105 (a reason)
-    MODEL_TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
-    MODEL_LENGTH_UNKNOWN = "ModelLengthUnknown"
-    NO_SPACE = "NoSpace"
-    STORAGE_ERROR = "StorageError"
-    MODEL_FAILED = "ModelFailed"
-    # Pods cannot run.
-    NO_MATCHING_NODE = "NoMatchingNode"
-    UNSCHEDULABLE = "Unschedulable"
-    IMAGE_PULL_FAILED = "ImagePullFailed"
-    CONTAINER_NOT_CREATED = "ContainerNotCreated"
-    CRASH_LOOPING = "CrashLooping"
-    PODS_REFUSED = "PodsRefused"
-    # The rest.
-    NO_NUMBERS = "NoNumbers"
-    INVALID_SPEC = "InvalidSpec"
-    NAME_TAKEN = "NameTaken"
-    CHILD_REFUSED = "ChildRefused"
-    FOUGHT_OVER = "FoughtOver"
 
 
 @dataclass(frozen=True)
@@ -96,11 +45,16 @@ _MODEL = (MODEL, REPLICAS)
 TABLE = (
     ReasonDoc((READY,), (Reason.SERVING,), _GOOD, "requests are served, by replicas as specified"),
     ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and checked"),
-    ReasonDoc((REPLICAS,), (Reason.AS_WANTED,), _GOOD, "as many replicas serve as are wanted"),
     ReasonDoc(
-        (BALANCER,), (Reason.TAKES_REQUESTS,), _GOOD, "a balancer takes requests; one is enough"
+        (REPLICAS,),
+        (Reason.MINIMUM_REPLICAS_AVAILABLE,),
+        _GOOD,
+        "as many replicas serve as are wanted",
     ),
-    ReasonDoc((SCALING,), (Reason.FOLLOWS_DEMAND,), _GOOD, "demand says how many replicas run"),
+    ReasonDoc(
+        (BALANCER,), (Reason.BALANCER_AVAILABLE,), _GOOD, "a balancer takes requests; one is enough"
+    ),
+    ReasonDoc((SCALING,), (Reason.VALID_METRIC_FOUND,), _GOOD, "demand says how many replicas run"),
     ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "nothing is wrong"),
     ReasonDoc((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "nothing has begun yet"),
     ReasonDoc((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica downloads the model"),
@@ -110,9 +64,12 @@ TABLE = (
         _IN_PROGRESS,
         "pods are being started; the balancer's first numbers are awaited",
     ),
-    ReasonDoc((REPLICAS,), (Reason.LOADING,), _IN_PROGRESS, "llama-server loads the model"),
+    ReasonDoc((REPLICAS,), (Reason.LOADING_MODEL,), _IN_PROGRESS, "llama-server loads the model"),
     ReasonDoc(
-        (REPLICAS,), (Reason.UPDATING,), _IN_PROGRESS, "replicas give way to those of the new spec"
+        (REPLICAS,),
+        (Reason.ROLLING_OUT,),
+        _IN_PROGRESS,
+        "replicas give way to those of the new spec",
     ),
     ReasonDoc(
         (MODEL, REPLICAS),
@@ -122,7 +79,7 @@ TABLE = (
         "one",
     ),
     ReasonDoc((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
-    ReasonDoc((SCALING,), (Reason.NOT_AUTOSCALED,), _IN_PROGRESS, "`autoscaling` is not set"),
+    ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
     ReasonDoc(
         (MODEL, BALANCER),
         (Reason.WAITING_FOR_SECRET,),
@@ -132,13 +89,13 @@ TABLE = (
     ),
     ReasonDoc(
         (READY,),
-        (Reason.REPLACING,),
+        (Reason.WAITING_FOR_DELETION,),
         _IN_PROGRESS,
         "children of a deleted server of the same name have yet to go",
     ),
     ReasonDoc(
         _MODEL,
-        (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_REFUSED),
+        (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_DOWNLOAD_REJECTED),
         _TROUBLE,
         "the message names URL and status: mend `model.url`, or name a token in `model.secretRef`",
     ),
@@ -156,13 +113,13 @@ TABLE = (
     ),
     ReasonDoc(
         _MODEL,
-        (Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR, Reason.MODEL_TRUNCATED),
+        (Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR, Reason.MODEL_DOWNLOAD_INCOMPLETE),
         _TROUBLE,
         "tried again, ever more slowly, up to every five minutes",
     ),
     ReasonDoc(
         _MODEL,
-        (Reason.MODEL_URL_REFUSED, Reason.MODEL_TOO_MANY_REDIRECTS, Reason.MODEL_LENGTH_UNKNOWN),
+        (Reason.MODEL_URL_NOT_ALLOWED, Reason.MODEL_TOO_MANY_REDIRECTS, Reason.MODEL_SIZE_UNKNOWN),
         _TROUBLE,
         "the address, or what it answers, is not one to download from",
     ),
@@ -173,9 +130,14 @@ TABLE = (
         "the entry that `model.secretRef` names holds no token, or more than a token",
     ),
     ReasonDoc(
-        _MODEL, (Reason.NO_SPACE, Reason.STORAGE_ERROR), _TROUBLE, "the node's disk, or volume"
+        _MODEL,
+        (Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR),
+        _TROUBLE,
+        "the node's disk, or volume",
     ),
-    ReasonDoc(_MODEL, (Reason.MODEL_FAILED,), _TROUBLE, "the download ended without saying why"),
+    ReasonDoc(
+        _MODEL, (Reason.MODEL_DOWNLOAD_FAILED,), _TROUBLE, "the download ended without saying why"
+    ),
     ReasonDoc(
         (REPLICAS,),
         (Reason.NO_MATCHING_NODE,),
@@ -190,25 +152,25 @@ TABLE = (
     ),
     ReasonDoc(
         (MODEL, *_PODS),
-        (Reason.IMAGE_PULL_FAILED,),
+        (Reason.IMAGE_PULL_BACK_OFF,),
         _TROUBLE,
         "the message names the image: mend `image`, or the chart's `images`",
     ),
     ReasonDoc(
         (MODEL, *_PODS),
-        (Reason.CONTAINER_NOT_CREATED,),
+        (Reason.CREATE_CONTAINER_ERROR,),
         _TROUBLE,
         "what `podTemplate` asks for is not there; the message names it",
     ),
     ReasonDoc(
-        _PODS, (Reason.CRASH_LOOPING,), _TROUBLE, "the program's exit code and its last line"
+        _PODS, (Reason.CRASH_LOOP_BACK_OFF,), _TROUBLE, "the program's exit code and its last line"
     ),
     ReasonDoc(
-        (REPLICAS,), (Reason.PODS_REFUSED,), _TROUBLE, "a quota or a policy refuses the pods"
+        (REPLICAS,), (Reason.FAILED_CREATE,), _TROUBLE, "a quota or a policy refuses the pods"
     ),
     ReasonDoc(
         (SCALING,),
-        (Reason.NO_NUMBERS,),
+        (Reason.METRICS_UNAVAILABLE,),
         _TROUBLE,
         "no balancer has told its numbers since `lastTransitionTime`: replicas stay as they are",
     ),
@@ -218,16 +180,18 @@ TABLE = (
         _TROUBLE,
         "the spec breaks a rule; the message names the field and what is allowed",
     ),
-    ReasonDoc((READY,), (Reason.NAME_TAKEN,), _TROUBLE, "a child's name belongs to something else"),
+    ReasonDoc(
+        (READY,), (Reason.NAME_CONFLICT,), _TROUBLE, "a child's name belongs to something else"
+    ),
     ReasonDoc(
         (READY,),
-        (Reason.CHILD_REFUSED,),
+        (Reason.APPLY_REJECTED,),
         _TROUBLE,
         "the API server refuses a child, or a policy or webhook that it asks; the message says why",
     ),
     ReasonDoc(
         (DEGRADED,),
-        (Reason.FOUGHT_OVER,),
+        (Reason.FIELD_CONFLICT,),
         _TROUBLE,
         "somebody else, whom the message names, sets a child's field again and again: end one of "
         "the two. It is put right ever more slowly, up to every five minutes",
@@ -238,23 +202,23 @@ PERMANENT = frozenset(
     {
         Reason.MODEL_NOT_FOUND,
         Reason.MODEL_FORBIDDEN,
-        Reason.MODEL_REFUSED,
+        Reason.MODEL_DOWNLOAD_REJECTED,
         Reason.MODEL_CHECKSUM_MISMATCH,
         Reason.MODEL_NOT_GGUF,
-        Reason.MODEL_URL_REFUSED,
+        Reason.MODEL_URL_NOT_ALLOWED,
         Reason.MODEL_TOKEN_INVALID,
         Reason.MODEL_TOO_MANY_REDIRECTS,
-        Reason.MODEL_LENGTH_UNKNOWN,
-        Reason.IMAGE_PULL_FAILED,
-        Reason.CONTAINER_NOT_CREATED,
-        Reason.NAME_TAKEN,
-        Reason.CHILD_REFUSED,
+        Reason.MODEL_SIZE_UNKNOWN,
+        Reason.IMAGE_PULL_BACK_OFF,
+        Reason.CREATE_CONTAINER_ERROR,
+        Reason.NAME_CONFLICT,
+        Reason.APPLY_REJECTED,
     }
 )
 """Time does not mend these. The other troubles may pass: a GPU comes free, a cluster autoscaler
 adds a node (also one of a kind that there is none of yet), a model's host comes back."""
 
-PERMANENT_WHEN_LOOPING = frozenset({Reason.CRASH_LOOPING, Reason.MODEL_FAILED})
+PERMANENT_WHEN_LOOPING = frozenset({Reason.CRASH_LOOP_BACK_OFF, Reason.MODEL_DOWNLOAD_FAILED})
 """Nor these, once it has been tried again: what ended once may run the next time."""
 
 _SORTS = {reason: row.severity for row in TABLE for reason in row.reasons}

@@ -168,7 +168,7 @@ class LlamaServerSpec(ApiModel):
     balancer: Balancer = Balancer()
     """How requests wait for slots, who may send them, and how many balancers there are. A change
     restarts balancers, one after the other, and no replica. Default: two balancers that take all
-    requests. Example: {maxWaiting: 200}"""
+    requests. Example: {maxQueuedRequests: 200}"""
 
     update: Update = Update()
     """How replicas of an older spec give way to those of a newer one. Default: one after the other;

@@ -30,13 +30,13 @@ class ModelStatus(ApiModel):
     architecture: Word | None = None
     """What kind of model it says that it is. Example: qwen2"""
 
-    context: Count | None = None
+    context_length: Count | None = None
     """Tokens that it says that it was trained for."""
 
     layers: Count | None = None
     """Layers that it says that it has: what gpu.layers counts, less one for its output."""
 
-    quantisation: Word | None = None
+    quantization: Word | None = None
     """What most of its tensors are. Example: Q4_K_M"""
 
     name: Word | None = None
@@ -56,16 +56,16 @@ class SlotsStatus(ApiModel):
     """Slots that work on a request."""
 
 
-class ScalingDecision(ApiModel):
+class ScalingEvent(ApiModel):
     """A change of the number of replicas."""
 
     time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     """When it was decided, in RFC 3339."""
 
-    before: Count
+    from_: Annotated[Count, Field(alias="from")]
     """Replicas before it."""
 
-    after: Count
+    to: Count
     """Replicas after it."""
 
     reason: Annotated[str, Field(max_length=64)]
@@ -78,23 +78,26 @@ class ScalingDecision(ApiModel):
 class ScalingStatus(ApiModel):
     """The last decision on the number of replicas."""
 
-    current: Count = 0
+    current_replicas: Count = 0
     """Replicas that there are, ready or not."""
 
-    wanted: Count
+    desired_replicas: Count
     """Replicas that are wanted."""
 
     reason: Annotated[str, Field(max_length=64)]
-    """Why, as one word: Demand, Wait, AtMaximum, Steady, Held, Quiet, Idle, Limited, NoNumbers or
-    Bounds; Fixed where autoscaling is not set, Suspended while suspend is true."""
+    """Why, as one word: DemandAboveCapacity, QueueWaitAboveTarget, DemandBelowTarget, Idle,
+    DesiredWithinRange, Stabilizing, RateLimited, AtMaxReplicas, OutOfBounds or MetricsUnavailable;
+    Manual where autoscaling is not set, Suspended while suspend is true."""
 
     message: Annotated[str, Field(max_length=1024)]
     """Why, in slots. Example: "busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3"."""
 
-    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    last_transition_time: (
+        Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None
+    ) = None
     """Since when this number is wanted for this reason, in RFC 3339."""
 
-    decisions: Annotated[list[ScalingDecision], Field(max_length=10)] = Field(default_factory=list)
+    history: Annotated[list[ScalingEvent], Field(max_length=10)] = Field(default_factory=list)
     """The last ten changes of the number of replicas, the newest first."""
 
     last_scale_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
@@ -132,7 +135,7 @@ class LlamaServerStatus(ApiModel):
     slots: SlotsStatus = SlotsStatus()
     """The slots of all ready replicas."""
 
-    waiting: Count = 0
+    queued: Count = 0
     """Requests that wait in the balancer for a slot."""
 
     endpoint: Annotated[str, Field(max_length=512)] = ""

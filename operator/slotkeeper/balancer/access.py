@@ -86,7 +86,9 @@ class RequestAccess:
         if value is None:
             return 0
         if not _INTEGER.fullmatch(value):
-            raise HttpError(400, "bad_priority", "X-Priority must be an integer of up to 9 digits")
+            raise HttpError(
+                400, "invalid_priority", "X-Priority must be an integer of up to 9 digits"
+            )
         return max(-most, min(int(value), most))
 
     def _key(self, request: Request) -> str:

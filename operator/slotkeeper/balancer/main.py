@@ -62,7 +62,7 @@ async def balance(options: Options) -> None:
     folder = ApiKeyFolder(options.api_keys, keys) if options.api_keys and keys is not None else None
     if folder:
         folder.load()
-    dispatcher: Dispatcher[Any] = Dispatcher(options.bounds, options.affinity)
+    dispatcher: Dispatcher[Any] = Dispatcher(options.queue_limits, options.affinity)
     proxy = Proxy(
         dispatcher,
         RequestAccess(options.rules, salt, keys),
@@ -89,7 +89,7 @@ async def balance(options: Options) -> None:
         if admin.election:
             admin.election.end()
         if polite:
-            await asyncio.sleep(options.linger_seconds)
+            await asyncio.sleep(options.shutdown_delay_seconds)
         deadline = loop.time() + options.drain_seconds
         if admin.election:
             await admin.election.wait_handover(options.drain_seconds)

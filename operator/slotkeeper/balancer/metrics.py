@@ -31,42 +31,48 @@ class Metrics:
         self._registry.register(_Gauges(dispatcher))
         self._registry.register(_Tallied(self._ends, self._tallies))
         self._registry.register(_Counts(self, dispatcher))
-        self.queue_duration = self._histogram("wait_seconds", "From arrival to a slot.")
+        self.queue_duration = self._histogram("queue_duration_seconds", "From arrival to a slot.")
         self.time_to_first_token = self._histogram(
-            "first_token_seconds", "From arrival to the answer's first byte after its head."
+            "time_to_first_token_seconds", "From arrival to the answer's first byte after its head."
         )
-        self.request_duration = self._histogram("request_seconds", "From arrival to the end.")
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From arrival to the end."
+        )
         self.slot_release_duration = self._histogram(
-            "let_go_seconds", "From a request's abort until its slot was free again."
+            "slot_release_duration_seconds", "From a request's abort until its slot was free again."
         )
         self.prefix_cache_hits = self._counter(
-            "prefix_hits", "Requests on a replica whose cache knew the beginning of their prompt."
+            "prefix_cache_hits",
+            "Requests on a replica whose cache knew the beginning of their prompt.",
         )
         self.prefix_cache_misses = self._counter(
-            "prefix_misses", "Requests on a replica that did not; short prompts are in neither."
+            "prefix_cache_misses",
+            "Requests on a replica that did not; short prompts are in neither.",
         )
-        self.retries = self._counter("retries", "Requests tried again before their first byte.")
+        self.retries = self._counter(
+            "request_retries", "Requests tried again before their first byte."
+        )
         self.leader = Gauge(
-            f"{_PREFIX}_leads",
+            f"{_PREFIX}_leader",
             "1 where this balancer hands out the slots, 0 where it stands by.",
             registry=self._registry,
         )
         self.leader.set(1)
         self.relayed = self._counter(
-            "relayed", "Requests passed on to the balancer that hands out the slots."
+            "relayed_requests", "Requests passed on to the balancer that hands out the slots."
         )
         self.leadership_acquired = self._counter(
-            "takeovers", "Times that this balancer began to hand out the slots."
+            "leadership_acquired", "Times that this balancer began to hand out the slots."
         )
         self.ejections = Counters(
-            f"{_PREFIX}_replicas_set_aside",
+            f"{_PREFIX}_replica_ejections",
             "Replicas that failed, by how.",
             "reason",
             [fault.value for fault in UpstreamFailure],
         )
         self._tallies.append(self.ejections)
         self.slot_release_timeouts = self._counter(
-            "let_go_timeouts", "Slots taken for free though llama-server did not say so."
+            "slot_release_timeouts", "Slots taken for free though llama-server did not say so."
         )
 
     def finished(self, outcome: str, status: int, replica: str = "") -> None:
@@ -129,17 +135,17 @@ class _Gauges(Collector):
     @override
     def collect(self) -> Iterator[GaugeMetricFamily]:
         dispatcher = self._dispatcher
-        total = GaugeMetricFamily(f"{_PREFIX}_slots_total", "Slots.", labels=["replica"])
+        total = GaugeMetricFamily(f"{_PREFIX}_slots", "Slots.", labels=["replica"])
         busy = GaugeMetricFamily(f"{_PREFIX}_slots_busy", "Slots held.", labels=["replica"])
         for replica in dispatcher.replicas.values():
             total.add_metric([replica.name], replica.slots if replica.ready else replica.busy)
             busy.add_metric([replica.name], replica.busy)
         yield total
         yield busy
-        yield _gauge("waiting", "Requests without a slot.", dispatcher.queued)
-        yield _gauge("waiting_bytes", "Bodies of waiting requests.", dispatcher.queued_bytes)
+        yield _gauge("queued_requests", "Requests without a slot.", dispatcher.queued)
+        yield _gauge("queued_bytes", "Bodies of waiting requests.", dispatcher.queued_bytes)
         obstacle = GaugeMetricFamily(
-            f"{_PREFIX}_obstacle",
+            f"{_PREFIX}_start_blocked",
             "1 while there is no replica, for what keeps them from starting.",
             labels=["reason"],
         )

@@ -27,13 +27,13 @@ class Options:
     advertise: str
     slots: int | None
     model: str
-    bounds: QueueLimits
+    queue_limits: QueueLimits
     affinity: Affinity | None
     api_keys: Path | None
     rules: AccessRules
     heartbeat_seconds: float
     limits: Limits
-    linger_seconds: float
+    shutdown_delay_seconds: float
     drain_seconds: float
     access_log: bool
 
@@ -51,10 +51,10 @@ def parse(argv: Sequence[str]) -> Options:
     if given.key_max_priority and not given.api_keys:
         parser.error("--key-max-priority needs --api-keys")
     bounds = QueueLimits(
-        max_queued=given.max_waiting,
-        max_queued_bytes=given.max_waiting_mib * MIB,
-        max_wait=given.max_wait,
-        max_wait_cold_start=given.max_wait_no_replica,
+        max_queued=given.max_queued,
+        max_queued_bytes=given.max_queued_mib * MIB,
+        queue_timeout=given.queue_timeout,
+        cold_start_timeout=given.cold_start_timeout,
     )
     return Options(
         listen=given.listen,
@@ -66,25 +66,27 @@ def parse(argv: Sequence[str]) -> Options:
         advertise=given.advertise,
         slots=given.slots,
         model=given.model,
-        bounds=bounds,
-        affinity=Affinity(given.cached_prompts, given.max_line_wait) if given.affinity else None,
+        queue_limits=bounds,
+        affinity=Affinity(given.cached_prompts, given.max_affinity_wait)
+        if given.prefix_affinity
+        else None,
         api_keys=given.api_keys,
         rules=AccessRules(
             given.max_priority,
             dict(given.key_max_priority or ()),
-            frozenset(given.route or PROXIED),
+            frozenset(given.allowed_path or PROXIED),
         ),
         heartbeat_seconds=given.heartbeat_seconds,
         limits=_limits(given.max_body_mib * MIB, bounds.max_queued_bytes),
-        linger_seconds=given.linger_seconds,
+        shutdown_delay_seconds=given.shutdown_delay_seconds,
         drain_seconds=given.drain_seconds,
         access_log=given.access_log,
     )
 
 
-def _limits(max_body: int, max_waiting: int) -> Limits:
+def _limits(max_body: int, max_queued: int) -> Limits:
     # A queue that is allowed must fit; its bodies are most of what a memory limit allows for.
-    return Limits(max_body=max_body, max_buffered=max(Limits().max_buffered, max_waiting, max_body))
+    return Limits(max_body=max_body, max_buffered=max(Limits().max_buffered, max_queued, max_body))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,25 +135,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--slots", type=_positive, metavar="N", help="slots of a replica; unset: from its /slots")
     add("--model", default="default", metavar="NAME", help="the name in /v1/models")
-    add("--max-waiting", type=_count, default=1000, metavar="N", help="requests in the queue")
+    add("--max-queued", type=_count, default=1000, metavar="N", help="requests in the queue")
     add(
-        "--max-waiting-mib",
+        "--max-queued-mib",
         type=_positive,
         default=128,
         metavar="MIB",
         help="bodies of the requests in the queue",
     )
     add("--max-body-mib", type=_positive, default=32, metavar="MIB", help="body of one request")
-    add("--max-wait", type=_seconds, default=60.0, metavar="SECONDS", help="in the queue")
+    add("--queue-timeout", type=_seconds, default=60.0, metavar="SECONDS", help="in the queue")
     add(
-        "--max-wait-no-replica",
+        "--cold-start-timeout",
         type=_seconds,
         default=570.0,
         metavar="SECONDS",
         help="in the queue while there is no replica",
     )
     add(
-        "--affinity",
+        "--prefix-affinity",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="prefer replicas whose cache knows the beginning of the prompt; else strictly first "
@@ -165,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
     )
     add(
-        "--max-line-wait",
+        "--max-affinity-wait",
         type=_seconds,
         default=Affinity().max_affinity_wait,
         metavar="SECONDS",
@@ -201,14 +203,14 @@ def _parser() -> argparse.ArgumentParser:
         help="--max-priority for the API key NAME; may be given several times",
     )
     add(
-        "--route",
+        "--allowed-path",
         action="append",
         type=_route,
         metavar="PATH",
         help="pass on only this path, as /v1/chat/completions; may be given several times",
     )
     add(
-        "--linger-seconds",
+        "--shutdown-delay-seconds",
         type=_seconds,
         default=2.0,
         metavar="SECONDS",

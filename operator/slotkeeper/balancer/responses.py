@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.edge.routes import Route
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.edge.wait_headers import waiting_headers
@@ -107,31 +108,26 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Response:
     return Response(200, text.encode(), PROMETHEUS)
 
 
-def autoscaling(
-    dispatcher: Dispatcher[Any], demand: RecentDemand, now: float, *, leads: bool
-) -> Response:
-    """The demand, for whoever decides on replicas; `leads`: slots are handed out here.
+def demand_report(
+    dispatcher: Dispatcher[Any], demand: RecentDemand, now: float, *, leader: bool
+) -> DemandReport:
+    """The report that autoscalers read.
 
-    What a balancer that does not lead still has on replicas, the one that does counts as well.
+    What a standby still has on replicas, the leader counts as well.
     """
-    busy = dispatcher.busy_slots if leads else 0
-    waiting = dispatcher.queued
-    seconds = dispatcher.service_times.mean_service_seconds(now)
-    return json_response(
-        200,
-        {
-            "leads": leads,
-            "slots": {"total": dispatcher.total_slots, "busy": busy},
-            "waiting": waiting,
-            "oldestWaitSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
-            "replicas": sum(1 for _ in dispatcher.ready_replicas()),
-            "busyByReplica": dispatcher.busy_by_replica() if leads else {},
-            "demand": busy + waiting,
-            "peakDemand": max(demand.peak(now), busy + waiting),
-            "meanDemand": round(demand.mean(now), 3),
-            "arrivalsPerSecond": round(dispatcher.arrivals.rate(now), 3),
-            "slotSeconds": None if seconds is None else round(seconds, 3),
-        },
+    busy = dispatcher.busy_slots if leader else 0
+    return DemandReport(
+        leader=leader,
+        total_slots=dispatcher.total_slots,
+        busy_slots=busy,
+        queued=dispatcher.queued,
+        oldest_queued_seconds=dispatcher.oldest_queued_seconds(now),
+        peak_demand=max(demand.peak(now), busy + dispatcher.queued),
+        replicas=sum(1 for _ in dispatcher.ready_replicas()),
+        busy_by_replica=dispatcher.busy_by_replica() if leader else {},
+        mean_demand=demand.mean(now),
+        arrivals_per_second=dispatcher.arrivals.rate(now),
+        mean_service_seconds=dispatcher.service_times.mean_service_seconds(now),
     )
 
 
@@ -145,13 +141,13 @@ def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
     """503: the time in the queue is over, or it is of no use to wait in it."""
     obstacle = dispatcher.obstacle
     if dispatcher.has_replica:
-        code = "no_free_slot"
+        code = "queue_timeout"
         message = "no slot came free in the time allowed"
     elif obstacle and obstacle.permanent:
-        code = "cannot_start"
+        code = "server_unavailable"
         message = f"no replica can start: {obstacle.message}"
     else:
-        code = "no_replica"
+        code = "cold_start_timeout"
         message = "no replica became ready in the time allowed"
         message += f": {obstacle.message}" if obstacle else ""
     return HttpError(503, code, message, retry_after=dispatcher.retry_after(now))

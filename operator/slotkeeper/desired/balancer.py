@@ -24,7 +24,7 @@ from slotkeeper.desired.metadata import (
 from slotkeeper.desired.names import Component
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 
-LINGER_SECONDS = 30
+SHUTDOWN_DELAY_SECONDS = 30
 """More than the time for which a balancer that ends still takes requests, before it drains."""
 
 KEYS_FOLDER = "/etc/slotkeeper/api-keys"
@@ -144,7 +144,7 @@ def cached_prompts(server: LlamaServer) -> int:
     seldom longer on average, and 8B is a usual size. A smaller model's cache holds more, a larger
     one's fewer; then `cachedPrompts` says it better.
     """
-    said = server.spec.balancer.prompt_affinity.cached_prompts
+    said = server.spec.balancer.prefix_affinity.cached_prompts
     if said is not None:
         return said
     spec = server.spec
@@ -157,7 +157,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "serviceAccountName": names.balancer(server),
         "automountServiceAccountToken": True,
         **pod_basics(),
-        "terminationGracePeriodSeconds": server.spec.update.drain_seconds + LINGER_SECONDS,
+        "terminationGracePeriodSeconds": server.spec.update.drain_seconds + SHUTDOWN_DELAY_SECONDS,
         **pull_secrets(server),
         "affinity": _anti_affinity(server),
         "containers": [_container(server, images)],
@@ -231,21 +231,21 @@ def _command(server: LlamaServer) -> Iterator[str]:
     # A single one has it too: while it is replaced there are two.
     yield from ("--lease", f"{server.namespace}/{names.balancer(server)}")
     yield from ("--identity", "$(POD_NAME)", "--advertise", "$(POD_IP)")
-    yield from ("--max-waiting", str(spec.max_waiting))
-    yield from ("--max-waiting-mib", str(_mib(spec.max_waiting_bytes)))
+    yield from ("--max-queued", str(spec.max_queued_requests))
+    yield from ("--max-queued-mib", str(_mib(spec.max_queued_bytes)))
     yield from ("--max-body-mib", str(_mib(spec.max_body_bytes)))
-    yield from ("--max-wait", str(spec.wait_timeout_seconds))
-    yield from ("--max-wait-no-replica", str(spec.no_replica_timeout_seconds))
+    yield from ("--queue-timeout", str(spec.queue_timeout_seconds))
+    yield from ("--cold-start-timeout", str(spec.cold_start_timeout_seconds))
     yield from ("--drain-seconds", str(server.spec.update.drain_seconds))
-    if spec.prompt_affinity.enabled:
-        yield from ("--affinity", "--cached-prompts", str(cached_prompts(server)))
-        yield from ("--max-line-wait", str(spec.prompt_affinity.max_line_wait_seconds))
+    if spec.prefix_affinity.enabled:
+        yield from ("--prefix-affinity", "--cached-prompts", str(cached_prompts(server)))
+        yield from ("--max-affinity-wait", str(spec.prefix_affinity.max_wait_seconds))
     else:
-        yield "--no-affinity"
+        yield "--no-prefix-affinity"
     yield from ("--max-priority", str(spec.max_priority))
     yield from ("--heartbeat-seconds", str(spec.heartbeat_seconds or 0))
-    for path in spec.routes or ():
-        yield from ("--route", path)
+    for path in spec.allowed_paths or ():
+        yield from ("--allowed-path", path)
     if spec.api_keys:
         yield from ("--api-keys", KEYS_FOLDER)
         for name, priority in sorted(spec.api_keys.max_priorities.items()):
@@ -263,7 +263,7 @@ def _resources(server: LlamaServer) -> Manifest:
         # Bodies that wait, as many again on their way in and out, and the process itself.
         return {
             "requests": {"cpu": "50m", "memory": "96Mi"},
-            "limits": {"memory": f"{256 + 2 * _mib(spec.max_waiting_bytes)}Mi"},
+            "limits": {"memory": f"{256 + 2 * _mib(spec.max_queued_bytes)}Mi"},
         }
     # As text, as the API server gives them back.
     return {

@@ -19,7 +19,7 @@ class Images:
     llama_server: str
     """For replicas without GPUs, and for all that find none in `by_compute_arch`."""
     balancer: str
-    model: str
+    download: str
     """Of the init container that downloads and checks the model."""
     pull_policy: PullPolicy = "IfNotPresent"
     by_compute_arch: Mapping[str, str] = field(default_factory=dict)

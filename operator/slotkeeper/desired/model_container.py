@@ -42,8 +42,8 @@ def container(server: LlamaServer, images: Images) -> Manifest:
     """Ends well when all files are downloaded and checked, or else says why in its last words."""
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
     return {
-        "name": names.MODEL_CONTAINER,
-        "image": images.model,
+        "name": names.DOWNLOAD_CONTAINER,
+        "image": images.download,
         "imagePullPolicy": images.pull_policy,
         "command": list(_command(server.spec.model)),
         # Not a pod's worth of cost: a pod asks for the greater of its init container and the rest.
@@ -68,7 +68,7 @@ def volumes(model: Model) -> list[Manifest]:
 
 def _command(model: Model) -> Iterator[str]:
     found = paths(model)
-    yield from ("slotkeeper", "fetch")
+    yield from ("slotkeeper", "download")
     if model.secret_ref:
         yield from ("--token-file", f"{TOKEN_FOLDER}/{TOKEN_FILE}")
     yield from _file("--model", model, found.model)

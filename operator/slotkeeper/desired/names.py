@@ -21,7 +21,7 @@ RPC = "rpc"
 METRICS = "metrics"
 """Name of the balancer's port for metrics and probes."""
 
-MODEL_CONTAINER = "model"
+DOWNLOAD_CONTAINER = "download"
 LLAMA_SERVER_CONTAINER = "llama-server"
 BALANCER_CONTAINER = "balancer"
 WORKER_CONTAINER = "rpc-server"
@@ -41,11 +41,11 @@ POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 """On all that the operator makes, its own Lease too."""
 
-APPLIED_ANNOTATION = f"{GROUP}/applied"
+APPLIED_HASH_ANNOTATION = f"{GROUP}/applied"
 """On each child: hash of the manifest that was last applied, so that a field that is no longer
 wanted is noticed."""
 
-WORKERS_ANNOTATION = f"{GROUP}/workers"
+WORKERS_HASH_ANNOTATION = f"{GROUP}/workers"
 """On a leader's pod: hash of its workers' manifests, so that it is replaced when they are."""
 
 GPU = "nvidia.com/gpu"

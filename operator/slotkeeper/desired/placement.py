@@ -24,7 +24,9 @@ def placement(server: LlamaServer) -> Manifest:
             for toleration in said.tolerations
         ],
         "affinity": _affinity(server),
-        "topologySpreadConstraints": [_spread(server, spread) for spread in said.topology_spread],
+        "topologySpreadConstraints": [
+            _spread(server, spread) for spread in said.topology_spread_constraints
+        ],
         "priorityClassName": said.priority_class_name,
         "runtimeClassName": said.runtime_class_name,
         "schedulerName": said.scheduler_name,

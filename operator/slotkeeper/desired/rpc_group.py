@@ -74,7 +74,7 @@ def _leaders(server: LlamaServer, deployment: Manifest, workers: list[Manifest])
     pod = template["spec"]
     about = template["metadata"]
     text = json.dumps([each["spec"]["template"] for each in workers], sort_keys=True)
-    marks = {names.WORKERS_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
+    marks = {names.WORKERS_HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
     return _stateful_set(
         deployment["metadata"] | {"name": names.leaders(server)},
         replicas=deployment["spec"]["replicas"],

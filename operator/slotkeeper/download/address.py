@@ -3,7 +3,8 @@
 import hashlib
 from urllib.parse import urlsplit, urlunsplit
 
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.errors import DownloadError
 
 SCHEMES = ("http", "https")
 
@@ -15,10 +16,12 @@ def require_allowed(url: str) -> None:
         allowed = parts.scheme in SCHEMES and bool(parts.hostname)
         _ = parts.port  # raises where it is no number from 0 to 65535
     except ValueError:
-        raise DownloadError(Reason.URL_REFUSED, "the model's URL cannot be parsed") from None
+        raise DownloadError(
+            Reason.MODEL_URL_NOT_ALLOWED, "the model's URL cannot be parsed"
+        ) from None
     if not allowed:
         raise DownloadError(
-            Reason.URL_REFUSED,
+            Reason.MODEL_URL_NOT_ALLOWED,
             f"{redact(url)} is refused: a model's URL is http://HOST/PATH or https://HOST/PATH, "
             "also after a redirect",
         )

@@ -1,7 +1,8 @@
 """What a download's content must be. A part that fails is removed: more bytes will not mend it."""
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.partial_file import PartialFile
 
 MAGIC = b"GGUF"
@@ -20,7 +21,7 @@ def require_content(url: str, part: PartialFile, sha256: str | None) -> None:
     if sha256 is not None and part.sha256 != sha256:
         part.discard()
         raise DownloadError(
-            Reason.CHECKSUM_MISMATCH,
+            Reason.MODEL_CHECKSUM_MISMATCH,
             f"GET {redact(url)} gave {part.size} bytes with sha256 {part.sha256}, not {sha256}",
         )
 
@@ -28,6 +29,6 @@ def require_content(url: str, part: PartialFile, sha256: str | None) -> None:
 def _no_gguf(url: str, part: PartialFile) -> DownloadError:
     part.discard()
     return DownloadError(
-        Reason.NOT_GGUF,
+        Reason.MODEL_NOT_GGUF,
         f"GET {redact(url)} gave a file that is no GGUF: it begins with {part.head!r}",
     )

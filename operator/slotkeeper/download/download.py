@@ -10,9 +10,10 @@ from pathlib import Path
 
 import httpx
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact, require_allowed, source_id
 from slotkeeper.download.checks import require_content
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
@@ -160,7 +161,7 @@ def _transfer_with_retries(url: str, part: PartialFile, outside: Environment) ->
         except DownloadError as error:
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
-            if not error.reason.transient or failures >= patience.tries:
+            if not error.transient or failures >= patience.tries:
                 raise
             wait = patience.wait(failures, outside.chance())
             log.warning("%s; next try in %.1f s", error.message, wait)
@@ -177,8 +178,10 @@ def _storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         what = error.strerror or str(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DownloadError(Reason.NO_SPACE, f"no room for {path}: {what}") from error
-        raise DownloadError(Reason.STORAGE, f"cannot write {path}: {what}") from error
+            raise DownloadError(
+                Reason.INSUFFICIENT_STORAGE, f"no room for {path}: {what}"
+            ) from error
+        raise DownloadError(Reason.STORAGE_ERROR, f"cannot write {path}: {what}") from error
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -1,31 +1,11 @@
 """Why a model is not in place: a reason for machines and a sentence for people."""
 
-from enum import StrEnum
+from slotkeeper.api.problem_reasons import Reason
 
-
-class Reason(StrEnum):
-    """What went wrong, in the words of a Kubernetes condition's `reason`."""
-
-    NOT_FOUND = "ModelNotFound"
-    FORBIDDEN = "ModelForbidden"
-    REFUSED = "ModelRefused"
-    """The server answered, with a status that no second try will change."""
-    URL_REFUSED = "ModelURLRefused"
-    TOKEN = "ModelTokenInvalid"  # noqa: S105 (a reason)
-    TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
-    LENGTH_UNKNOWN = "ModelLengthUnknown"
-    CHECKSUM_MISMATCH = "ModelChecksumMismatch"
-    NOT_GGUF = "ModelNotGGUF"
-    TRUNCATED = "ModelTruncated"
-    UNREACHABLE = "ModelUnreachable"
-    SERVER_ERROR = "ModelServerError"
-    NO_SPACE = "NoSpace"
-    STORAGE = "StorageError"
-
-    @property
-    def transient(self) -> bool:
-        """Whether the same request may well succeed a little later."""
-        return self in {Reason.TRUNCATED, Reason.UNREACHABLE, Reason.SERVER_ERROR}
+TRANSIENT = frozenset(
+    {Reason.MODEL_DOWNLOAD_INCOMPLETE, Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR}
+)
+"""The same request may succeed a little later."""
 
 
 class DownloadError(Exception):
@@ -39,3 +19,8 @@ class DownloadError(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+    @property
+    def transient(self) -> bool:
+        """Whether a retry may succeed."""
+        return self.reason in TRANSIENT

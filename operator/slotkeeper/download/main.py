@@ -1,4 +1,4 @@
-"""`slotkeeper fetch`: the init container that puts a model in place."""
+"""`slotkeeper download`: the init container that puts a model in place."""
 
 import logging
 import random
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     except DownloadError as error:
         logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
         write_termination_message(options.termination_log, failure(error))
-        return EXIT_TRY_AGAIN if error.reason.transient else EXIT_FAILED
+        return EXIT_TRY_AGAIN if error.transient else EXIT_FAILED
     finally:
         signal.signal(signal.SIGTERM, before)
     return EXIT_DONE

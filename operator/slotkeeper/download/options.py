@@ -1,4 +1,4 @@
-"""The command line of `slotkeeper fetch`: which files, and where to."""
+"""The command line of `slotkeeper download`: which files, and where to."""
 
 import argparse
 import re
@@ -85,7 +85,7 @@ class _OfFile(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "slotkeeper fetch",
+        "slotkeeper download",
         description="Download a GGUF model and what belongs to it, resuming after breaks; check "
         "each file; put it in place; say what the model is.",
         epilog=EXIT_CODES,

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.errors import DownloadError
 
 LONGEST = 16_384
 
@@ -18,13 +19,14 @@ def read_token(path: Path) -> str:
         text = path.read_bytes().decode("ascii").strip()
     except OSError as error:
         raise DownloadError(
-            Reason.TOKEN, f"cannot read the token for downloads: {error.strerror or error}"
+            Reason.MODEL_TOKEN_INVALID,
+            f"cannot read the token for downloads: {error.strerror or error}",
         ) from None
     except UnicodeDecodeError:
         text = ""
     if not re.fullmatch("[!-~]+", text) or len(text) > LONGEST:
         raise DownloadError(
-            Reason.TOKEN,
+            Reason.MODEL_TOKEN_INVALID,
             "the Secret's entry (model.secretRef) is no token: it must be one line of printable "
             "ASCII without blanks",
         )

@@ -5,9 +5,10 @@ from http import HTTPStatus
 
 import httpx
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact, require_allowed
 from slotkeeper.download.checks import require_gguf_so_far
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 
@@ -51,14 +52,15 @@ def transfer(client: httpx.Client, url: str, part: PartialFile, progress: Progre
                 progress.grew(part)
     except httpx.TooManyRedirects:
         raise DownloadError(
-            Reason.TOO_MANY_REDIRECTS,
+            Reason.MODEL_TOO_MANY_REDIRECTS,
             f"GET {redact(url)} led through more than {MAX_REDIRECTS} redirects",
         ) from None
     except (httpx.RequestError, httpx.InvalidURL) as error:
         raise _broken(url, part, error, answered=answered) from error
     if part.total is not None and not part.complete:
         raise DownloadError(
-            Reason.TRUNCATED, f"GET {redact(url)} gave {part.size} of {part.total} bytes"
+            Reason.MODEL_DOWNLOAD_INCOMPLETE,
+            f"GET {redact(url)} gave {part.size} of {part.total} bytes",
         )
 
 
@@ -77,7 +79,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
             part.restart(validator=_validator(response), total=_content_length(response))
             if part.total is None and "transfer-encoding" not in response.headers:
                 raise DownloadError(
-                    Reason.LENGTH_UNKNOWN,
+                    Reason.MODEL_SIZE_UNKNOWN,
                     f"GET {redact(url)} gave no Content-Length: "
                     "a broken download would look like a whole one",
                 )
@@ -86,7 +88,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
         case HTTPStatus.PARTIAL_CONTENT | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if part.size:
             part.restart(validator=None, total=None)
             raise DownloadError(
-                Reason.TRUNCATED,
+                Reason.MODEL_DOWNLOAD_INCOMPLETE,
                 f"GET {redact(url)} answered {_status(response)} with another range than asked: "
                 "starting again from the first byte",
             )
@@ -99,7 +101,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
 
 
 def _advice(response: httpx.Response) -> str:
-    if _reason(response.status_code) is not Reason.FORBIDDEN:
+    if _reason(response.status_code) is not Reason.MODEL_FORBIDDEN:
         return ""
     first = response.history[0] if response.history else response
     if "authorization" in first.request.headers:
@@ -110,15 +112,15 @@ def _advice(response: httpx.Response) -> str:
 def _reason(status: int) -> Reason:
     match status:
         case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
-            return Reason.NOT_FOUND
+            return Reason.MODEL_NOT_FOUND
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return Reason.FORBIDDEN
+            return Reason.MODEL_FORBIDDEN
         case HTTPStatus.REQUEST_TIMEOUT | HTTPStatus.TOO_MANY_REQUESTS:
-            return Reason.SERVER_ERROR
+            return Reason.MODEL_SERVER_ERROR
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return Reason.SERVER_ERROR
+            return Reason.MODEL_SERVER_ERROR
         case _:
-            return Reason.REFUSED
+            return Reason.MODEL_DOWNLOAD_REJECTED
 
 
 def _continues(response: httpx.Response, part: PartialFile) -> bool:
@@ -147,10 +149,11 @@ def _content_length(response: httpx.Response) -> int | None:
 def _broken(url: str, part: PartialFile, error: Exception, *, answered: bool) -> DownloadError:
     what = str(error) or type(error).__name__
     if not answered:
-        return DownloadError(Reason.UNREACHABLE, f"GET {redact(url)} got no answer: {what}")
+        return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} got no answer: {what}")
     of = f" of {part.total}" if part.total is not None else ""
     return DownloadError(
-        Reason.TRUNCATED, f"GET {redact(url)} broke off after {part.size}{of} bytes: {what}"
+        Reason.MODEL_DOWNLOAD_INCOMPLETE,
+        f"GET {redact(url)} broke off after {part.size}{of} bytes: {what}",
     )
 
 

@@ -90,7 +90,7 @@ def route(method: bytes, path: bytes, served: Container[bytes] = PROXIED) -> Rou
     and so is no administrative route under whatever spelling.
     """
     if path in _POST and path not in served:
-        raise HttpError(404, "route_disabled", f"{path.decode()} is switched off on this server")
+        raise HttpError(404, "path_not_allowed", f"{path.decode()} is switched off on this server")
     if method == b"OPTIONS" and (path in _GET or path in _POST):
         return Route.PREFLIGHT
     table = _GET if method in {b"GET", b"HEAD"} else _POST if method == b"POST" else {}

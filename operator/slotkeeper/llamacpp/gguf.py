@@ -57,10 +57,10 @@ class GgufMetadata:
 
     architecture: str | None = None
     """Such as llama or qwen2."""
-    context: int | None = None
+    context_length: int | None = None
     """Tokens that it was trained for."""
     layers: int | None = None
-    quantisation: str | None = None
+    quantization: str | None = None
     """Such as Q4_K_M."""
     name: str | None = None
     size: str | None = None
@@ -74,9 +74,9 @@ def read_metadata(head: bytes) -> GgufMetadata:
     file_type = _number(values.get("general.file_type"))
     return GgufMetadata(
         architecture=architecture,
-        context=_number(values.get(f"{architecture}.context_length")) or None,
+        context_length=_number(values.get(f"{architecture}.context_length")) or None,
         layers=_number(values.get(f"{architecture}.block_count")) or None,
-        quantisation=None if file_type is None else QUANTISATIONS.get(file_type),
+        quantization=None if file_type is None else QUANTISATIONS.get(file_type),
         name=_text(values.get("general.name")),
         size=_text(values.get("general.size_label")),
     )

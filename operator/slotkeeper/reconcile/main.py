@@ -70,7 +70,7 @@ async def _run(flags: argparse.Namespace) -> None:
     images = Images(
         flags.llama_server_image,
         flags.balancer_image,
-        flags.model_image,
+        flags.download_image,
         flags.image_pull_policy,
         dict(flags.llama_server_image_for),
     )
@@ -78,9 +78,9 @@ async def _run(flags: argparse.Namespace) -> None:
     metrics = Metrics(REGISTRY, lambda: len(queue))
     place = LeaseRef(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
     async with (
-        await ApiCluster.connect(silence=flags.api_silence) as cluster,
+        await ApiCluster.connect(silence=flags.api_idle_timeout) as cluster,
         # Its renewals must not take, one after another, the connections that others left dead.
-        await ApiCluster.connect(silence=flags.api_silence) as beside,
+        await ApiCluster.connect(silence=flags.api_idle_timeout) as beside,
         open_client() as ask,
     ):
         demand = DemandTracker(ask, time.monotonic)
@@ -94,7 +94,7 @@ async def _run(flags: argparse.Namespace) -> None:
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()
             try:
-                await shell.run(flags.namespace, flags.api_silence)
+                await shell.run(flags.namespace, flags.api_idle_timeout)
             finally:
                 await lease.release()
 
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{ANY_ARCH}, of all other replicas with GPUs (default: --llama-server-image)",
     )
     add("--balancer-image", required=True, metavar="IMAGE", help="image of the balancers")
-    add("--model-image", required=True, metavar="IMAGE", help="image that downloads the models")
+    add("--download-image", required=True, metavar="IMAGE", help="image that downloads the models")
     add(
         "--image-pull-policy",
         default="IfNotPresent",
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "that is served (default: --namespace, or else the operator's own)",
     )
     add(
-        "--api-silence",
+        "--api-idle-timeout",
         type=_seconds,
         default=SILENCE_SECONDS,
         metavar="SECONDS",

@@ -24,13 +24,13 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, queue_depth: Callable[[], int]) -> None:
         self._registry = registry
         self._reconciles = Counter(
-            "slotkeeper_operator_reconciles",
-            "Reconciles, by how they ended: done or failed",
+            "slotkeeper_operator_reconcile",
+            "Reconciles, by how they ended: success or error",
             ["result"],
             registry=registry,
         )
         self._seconds = Histogram(
-            "slotkeeper_operator_reconcile_seconds",
+            "slotkeeper_operator_reconcile_duration_seconds",
             "How long a reconcile took",
             buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
             registry=registry,
@@ -43,7 +43,7 @@ class Metrics:
         )
         self._last: dict[Key, ScalingSnapshot] = {}
         depth = Gauge(
-            "slotkeeper_operator_queue_depth",
+            "slotkeeper_operator_workqueue_depth",
             "Servers that are due to be looked at",
             registry=registry,
         )
@@ -56,7 +56,7 @@ class Metrics:
 
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one reconcile."""
-        self._reconciles.labels("failed" if failed else "done").inc()
+        self._reconciles.labels("error" if failed else "success").inc()
         self._seconds.observe(seconds)
 
     def count_decision(self, key: Key, decided: ScalingSnapshot | None) -> None:
@@ -78,7 +78,7 @@ class _Drift(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         put_right = CounterMetricFamily(
-            "slotkeeper_operator_drift_put_right",
+            "slotkeeper_operator_drift_corrections",
             "Children that others had changed or deleted and that were put right, by kind",
             labels=["kind"],
         )
@@ -86,7 +86,7 @@ class _Drift(Collector):
             put_right.add_metric([kind], times)
         yield put_right
         yield GaugeMetricFamily(
-            "slotkeeper_operator_fights",
+            "slotkeeper_operator_field_conflicts",
             "Children that somebody else changes again and again",
             value=len(self.fights),
         )
@@ -100,7 +100,7 @@ class _Scaling(Collector):
 
     @override
     def collect(self) -> Iterator[Metric]:
-        wanted = _gauge("wanted_replicas", "Replicas that a server was last found to need")
+        wanted = _gauge("desired_replicas", "Replicas that a server was last found to need")
         current = _gauge("current_replicas", "Replicas that a server has, ready or not")
         ready = _gauge("ready_replicas", "Replicas of a server that serve")
         demand = _gauge("demand", "Busy slots and waiting requests of a server")

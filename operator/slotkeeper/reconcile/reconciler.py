@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from slotkeeper.api.conditions import ConditionValue
-from slotkeeper.api.reasons import Reason
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -155,7 +155,7 @@ class Reconciler:
             except ApiError as refusal:
                 if not apply_errors.is_permanent(refusal):
                     raise
-                refused = Problem(Reason.CHILD_REFUSED, refusal.message)
+                refused = Problem(Reason.APPLY_REJECTED, refusal.message)
                 error = refusal
                 # It was not carried out, however often it is tried.
                 scaling = replace(scaling, before=scaling.desired.replicas)
@@ -304,7 +304,7 @@ class Reconciler:
         if not reading:
             return False
         numbers = {"total": reading.sample.total_slots, "busy": reading.sample.busy_slots}
-        return numbers != shown.get("slots") or reading.sample.queued != shown.get("waiting")
+        return numbers != shown.get("slots") or reading.sample.queued != shown.get("queued")
 
     def _decides_anew(self, key: Key, known: ServerState) -> bool:
         shown = known.server.status

@@ -11,29 +11,29 @@ from slotkeeper.scaling.queueing import drain_time
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
 
-class Reason(StrEnum):
+class ScalingReason(StrEnum):
     """Why a decision is what it is."""
 
-    DEMAND = "Demand"
+    DEMAND_ABOVE_CAPACITY = "DemandAboveCapacity"
     """Those that wait, or the next one to come, would wait too long, or the mean demand fills more
     of the slots than targetSlotUtilization."""
-    WAIT = "Wait"
+    QUEUE_WAIT_ABOVE_TARGET = "QueueWaitAboveTarget"
     """At the mean demand a request is expected to wait longer than maxWaitSeconds."""
-    AT_MAXIMUM = "AtMaximum"
+    AT_MAX_REPLICAS = "AtMaxReplicas"
     """More replicas are asked for than maxReplicas, and all of those are there."""
-    STEADY = "Steady"
+    DESIRED_WITHIN_RANGE = "DesiredWithinRange"
     """As many replicas are asked for as there are."""
-    HELD = "Held"
+    STABILIZING = "Stabilizing"
     """Another number is asked for, but has not been for long enough."""
-    QUIET = "Quiet"
+    DEMAND_BELOW_TARGET = "DemandBelowTarget"
     """Fewer replicas have been enough for all of behavior.scaleDown.stabilizationWindowSeconds."""
     IDLE = "Idle"
     """There was no request for idleSeconds."""
-    LIMITED = "Limited"
+    RATE_LIMITED = "RateLimited"
     """Another number is asked for, but the policies of behavior do not allow it now."""
-    NO_NUMBERS = "NoNumbers"
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
     """The balancer has said nothing, or nothing lately: the number stays."""
-    BOUNDS = "Bounds"
+    OUT_OF_BOUNDS = "OutOfBounds"
     """There were more or fewer replicas than minReplicas and maxReplicas allow."""
 
 
@@ -42,7 +42,7 @@ class Decision:
     """How many replicas there should be."""
 
     replicas: int
-    reason: Reason
+    reason: ScalingReason
     message: str
     """The numbers behind it, such as `busy 4/4, waiting 5, oldest 3.2 s, last for 9.1 s more: 1 ->
     2`: the last of those five gets a slot in 9.1 s, as things are."""
@@ -80,94 +80,96 @@ def decide(policy: Policy, known: ScalingInput, *, current: int, now: float) -> 
 
     With `{maxReplicas: 3, behavior: {scaleDown: {stabilizationWindowSeconds: 60}}}`:
 
-    | replicas | demand                                         | wants | reason    |
-    |----------|------------------------------------------------|-------|-----------|
-    | 1        | 3 for 90 s                                     | 1     | Steady    |
-    | 1        | 3 for 90 s, then 4                             | 1     | Steady    |
-    | 1        | 3 for 90 s, then 5                             | 2     | Demand    |
-    | 1        | 4 for 90 s                                     | 2     | Demand    |
-    | 2        | 6 for 90 s                                     | 2     | Steady    |
-    | 1        | 0 for 90 s, then 40                            | 3     | Demand    |
-    | 3        | 9 for 90 s                                     | 3     | Steady    |
-    | 3        | 40 for 90 s                                    | 3     | AtMaximum |
-    | 2        | 3 for 90 s, then 5, then 3 for 59 s            | 2     | Held      |
-    | 2        | 3 for 90 s, then 5, then 3 for 60 s            | 1     | Quiet     |
-    | 2        | 3 for 90 s, then 4                             | 2     | Held      |
-    | 3        | 5 for 90 s, then 0 for 30 s                    | 2     | Quiet     |
-    | 3        | 0 for 90 s                                     | 1     | Quiet     |
-    | 2        | 0 for 90 s, then 9, then 0                     | 2     | Held      |
-    | 2        | 0                                              | 2     | Held      |
-    | 2        | 0 for 40 s, then none for 9 s, then 0 for 40 s | 2     | Held      |
-    | 2        | none                                           | 2     | NoNumbers |
-    | 2        | 0 for 90 s, then none for 9 s                  | 2     | NoNumbers |
-    | 1        | 9 for 90 s, then none for 9 s                  | 1     | NoNumbers |
-    | 0        | none                                           | 1     | Bounds    |
-    | 5        | none                                           | 3     | Bounds    |
-    | 5        | 9 for 90 s                                     | 3     | Bounds    |
-    | 0        | 5                                              | 2     | Demand    |
+    | replicas | demand                                         | wants | reason              |
+    |----------|------------------------------------------------|-------|---------------------|
+    | 1        | 3 for 90 s                                     | 1     | DesiredWithinRange  |
+    | 1        | 3 for 90 s, then 4                             | 1     | DesiredWithinRange  |
+    | 1        | 3 for 90 s, then 5                             | 2     | DemandAboveCapacity |
+    | 1        | 4 for 90 s                                     | 2     | DemandAboveCapacity |
+    | 2        | 6 for 90 s                                     | 2     | DesiredWithinRange  |
+    | 1        | 0 for 90 s, then 40                            | 3     | DemandAboveCapacity |
+    | 3        | 9 for 90 s                                     | 3     | DesiredWithinRange  |
+    | 3        | 40 for 90 s                                    | 3     | AtMaxReplicas       |
+    | 2        | 3 for 90 s, then 5, then 3 for 59 s            | 2     | Stabilizing         |
+    | 2        | 3 for 90 s, then 5, then 3 for 60 s            | 1     | DemandBelowTarget   |
+    | 2        | 3 for 90 s, then 4                             | 2     | Stabilizing         |
+    | 3        | 5 for 90 s, then 0 for 30 s                    | 2     | DemandBelowTarget   |
+    | 3        | 0 for 90 s                                     | 1     | DemandBelowTarget   |
+    | 2        | 0 for 90 s, then 9, then 0                     | 2     | Stabilizing         |
+    | 2        | 0                                              | 2     | Stabilizing         |
+    | 2        | 0 for 40 s, then none for 9 s, then 0 for 40 s | 2     | Stabilizing         |
+    | 2        | none                                           | 2     | MetricsUnavailable  |
+    | 2        | 0 for 90 s, then none for 9 s                  | 2     | MetricsUnavailable  |
+    | 1        | 9 for 90 s, then none for 9 s                  | 1     | MetricsUnavailable  |
+    | 0        | none                                           | 1     | OutOfBounds         |
+    | 5        | none                                           | 3     | OutOfBounds         |
+    | 5        | 9 for 90 s                                     | 3     | OutOfBounds         |
+    | 0        | 5                                              | 2     | DemandAboveCapacity |
 
     With `{maxReplicas: 4, targetSlotUtilization: 100, maxWaitSeconds: 2}`:
 
-    | replicas | demand                                     | wants | reason    |
-    |----------|--------------------------------------------|-------|-----------|
-    | 1        | 4 for 90 s                                 | 1     | Steady    |
-    | 1        | 4 for 90 s, then 5                         | 2     | Demand    |
-    | 1        | 2 of 10 s each                             | 1     | Steady    |
-    | 1        | 3 of 10 s each                             | 2     | Wait      |
-    | 1        | 3 of 1 s each                              | 1     | Steady    |
-    | 2        | 6 of 10 s each                             | 2     | Steady    |
-    | 2        | 7 of 10 s each                             | 3     | Wait      |
-    | 3        | 6 of 10 s each for 400 s                   | 2     | Quiet     |
-    | 3        | 2 of 1 s each for 299 s                    | 3     | Held      |
-    | 3        | 2 of 1 s each for 300 s                    | 1     | Quiet     |
-    | 4        | 30 of 10 s each                            | 4     | AtMaximum |
-    | 1        | 0 for 90 s, then 5 of 6 s each             | 1     | Steady    |
-    | 1        | 0 for 90 s, then 6 of 6 s each             | 2     | Demand    |
-    | 1        | 0 for 90 s, then 5 of 6 s each, oldest 2 s | 1     | Steady    |
-    | 1        | 0 for 90 s, then 5 of 6 s each, oldest 3 s | 2     | Demand    |
-    | 1        | 0 for 90 s, then 12 of 1 s each            | 1     | Steady    |
-    | 1        | 0 for 90 s, then 4 of 9 s each             | 1     | Steady    |
-    | 1        | 1 for 90 s, then 4 of 6 s each             | 1     | Steady    |
-    | 1        | 1 for 90 s, then 4 of 9 s each             | 2     | Demand    |
-    | 1        | 0 for 90 s, then 12                        | 3     | Demand    |
-    | 1        | 0 for 90 s, then 12 of 6 s each            | 3     | Demand    |
-    | 1        | 0 for 90 s, then 9 of 6 s each             | 2     | Demand    |
-    | 0        | 0 for 90 s, then 9 of 6 s each             | 2     | Demand    |
+    | replicas | demand                                     | wants | reason               |
+    |----------|--------------------------------------------|-------|----------------------|
+    | 1        | 4 for 90 s                                 | 1     | DesiredWithinRange   |
+    | 1        | 4 for 90 s, then 5                         | 2     | DemandAboveCapacity  |
+    | 1        | 2 of 10 s each                             | 1     | DesiredWithinRange   |
+    | 1        | 3 of 10 s each                             | 2     | QueueWaitAboveTarget |
+    | 1        | 3 of 1 s each                              | 1     | DesiredWithinRange   |
+    | 2        | 6 of 10 s each                             | 2     | DesiredWithinRange   |
+    | 2        | 7 of 10 s each                             | 3     | QueueWaitAboveTarget |
+    | 3        | 6 of 10 s each for 400 s                   | 2     | DemandBelowTarget    |
+    | 3        | 2 of 1 s each for 299 s                    | 3     | Stabilizing          |
+    | 3        | 2 of 1 s each for 300 s                    | 1     | DemandBelowTarget    |
+    | 4        | 30 of 10 s each                            | 4     | AtMaxReplicas        |
+    | 1        | 0 for 90 s, then 5 of 6 s each             | 1     | DesiredWithinRange   |
+    | 1        | 0 for 90 s, then 6 of 6 s each             | 2     | DemandAboveCapacity  |
+    | 1        | 0 for 90 s, then 5 of 6 s each, oldest 2 s | 1     | DesiredWithinRange   |
+    | 1        | 0 for 90 s, then 5 of 6 s each, oldest 3 s | 2     | DemandAboveCapacity  |
+    | 1        | 0 for 90 s, then 12 of 1 s each            | 1     | DesiredWithinRange   |
+    | 1        | 0 for 90 s, then 4 of 9 s each             | 1     | DesiredWithinRange   |
+    | 1        | 1 for 90 s, then 4 of 6 s each             | 1     | DesiredWithinRange   |
+    | 1        | 1 for 90 s, then 4 of 9 s each             | 2     | DemandAboveCapacity  |
+    | 1        | 0 for 90 s, then 12                        | 3     | DemandAboveCapacity  |
+    | 1        | 0 for 90 s, then 12 of 6 s each            | 3     | DemandAboveCapacity  |
+    | 1        | 0 for 90 s, then 9 of 6 s each             | 2     | DemandAboveCapacity  |
+    | 0        | 0 for 90 s, then 9 of 6 s each             | 2     | DemandAboveCapacity  |
 
     With `{minReplicas: 0, maxReplicas: 3, idleSeconds: 20}`:
 
-    | replicas | demand                                        | wants | reason    |
-    |----------|-----------------------------------------------|-------|-----------|
-    | 0        | 0 for 90 s                                    | 0     | Steady    |
-    | 0        | 0 for 90 s, then 1                            | 1     | Demand    |
-    | 0        | 0 of 9 s each                                 | 0     | Steady    |
-    | 0        | 9                                             | 3     | Demand    |
-    | 0        | none                                          | 0     | NoNumbers |
-    | 1        | none                                          | 1     | NoNumbers |
-    | 1        | 0                                             | 1     | Held      |
-    | 1        | 1 for 90 s, then 0 for 19 s                   | 1     | Held      |
-    | 1        | 1 for 90 s, then 0 for 20 s                   | 0     | Idle      |
-    | 3        | 9 for 90 s, then 0 of 9 s each for 20 s       | 0     | Idle      |
-    | 1        | 0 for 19 s, then none for 9 s, then 0 for 9 s | 1     | Held      |
-    | 1        | 0 for 19 s, then 1                            | 1     | Steady    |
-    | 3        | 1 for 300 s                                   | 1     | Quiet     |
+    | replicas | demand                                        | wants | reason              |
+    |----------|-----------------------------------------------|-------|---------------------|
+    | 0        | 0 for 90 s                                    | 0     | DesiredWithinRange  |
+    | 0        | 0 for 90 s, then 1                            | 1     | DemandAboveCapacity |
+    | 0        | 0 of 9 s each                                 | 0     | DesiredWithinRange  |
+    | 0        | 9                                             | 3     | DemandAboveCapacity |
+    | 0        | none                                          | 0     | MetricsUnavailable  |
+    | 1        | none                                          | 1     | MetricsUnavailable  |
+    | 1        | 0                                             | 1     | Stabilizing         |
+    | 1        | 1 for 90 s, then 0 for 19 s                   | 1     | Stabilizing         |
+    | 1        | 1 for 90 s, then 0 for 20 s                   | 0     | Idle                |
+    | 3        | 9 for 90 s, then 0 of 9 s each for 20 s       | 0     | Idle                |
+    | 1        | 0 for 19 s, then none for 9 s, then 0 for 9 s | 1     | Stabilizing         |
+    | 1        | 0 for 19 s, then 1                            | 1     | DesiredWithinRange  |
+    | 3        | 1 for 300 s                                   | 1     | DemandBelowTarget   |
 
     With `{maxReplicas: 9, behavior: {scaleUp: {stabilizationWindowSeconds: 30, policies: [{type:
     Pods, value: 2, periodSeconds: 60}]}, scaleDown: {selectPolicy: Disabled}}}`:
 
-    | replicas | demand                                       | wants | reason    |
-    |----------|----------------------------------------------|-------|-----------|
-    | 1        | 0 for 90 s, then 40 for 29 s                 | 1     | Held      |
-    | 1        | 0 for 90 s, then 40 for 30 s                 | 3     | Demand    |
-    | 1        | 0 for 90 s, then 5 for 9 s, then 40 for 29 s | 2     | Demand    |
-    | 3        | 0 for 400 s                                  | 3     | Limited   |
+    | replicas | demand                                       | wants | reason              |
+    |----------|----------------------------------------------|-------|---------------------|
+    | 1        | 0 for 90 s, then 40 for 29 s                 | 1     | Stabilizing         |
+    | 1        | 0 for 90 s, then 40 for 30 s                 | 3     | DemandAboveCapacity |
+    | 1        | 0 for 90 s, then 5 for 9 s, then 40 for 29 s | 2     | DemandAboveCapacity |
+    | 3        | 0 for 400 s                                  | 3     | RateLimited         |
     """
     newest = known.sample
     spec = policy.spec
     if newest is None or now - newest.at > PEAK_WINDOW_SECONDS:
         held = policy.clamp(current)
-        reason = Reason.NO_NUMBERS if held == current else Reason.BOUNDS
-        bounds = _bounds(policy) if reason is Reason.BOUNDS else ""
+        reason = (
+            ScalingReason.METRICS_UNAVAILABLE if held == current else ScalingReason.OUT_OF_BOUNDS
+        )
+        bounds = _bounds(policy) if reason is ScalingReason.OUT_OF_BOUNDS else ""
         message = f"no numbers from the balancer{bounds}: {_change(current, held)}"
         return Decision(held, reason, message, has_metrics=False)
     asked = policy.required_replicas(newest)
@@ -175,7 +177,7 @@ def decide(policy: Policy, known: ScalingInput, *, current: int, now: float) -> 
     numbers = _numbers(newest, total=policy.slots * current)
     if current and _is_idle(policy, known, now):
         numbers += f", idle for {policy.idle_seconds} s"
-        return Decision(0, Reason.IDLE, f"{numbers}: {_change(current, 0)}")
+        return Decision(0, ScalingReason.IDLE, f"{numbers}: {_change(current, 0)}")
     # One replica of a server that may have none is not taken by what follows, and comes at once.
     least = spec.min_replicas or int(current > 0 or asked > 0)
     held = policy.clamp(current, least=least)
@@ -190,17 +192,25 @@ def decide(policy: Policy, known: ScalingInput, *, current: int, now: float) -> 
         replicas = min(held, max(wanted, limit))
     if replicas > held or (replicas > current and not spec.min_replicas):
         others = max(policy.for_demand(newest), policy.for_mean_demand(newest))
-        reason = Reason.WAIT if policy.for_queue_wait(newest) > others else Reason.DEMAND
+        reason = (
+            ScalingReason.QUEUE_WAIT_ABOVE_TARGET
+            if policy.for_queue_wait(newest) > others
+            else ScalingReason.DEMAND_ABOVE_CAPACITY
+        )
     elif replicas < held:
-        reason = Reason.QUIET
+        reason = ScalingReason.DEMAND_BELOW_TARGET
     elif held != current:
-        reason = Reason.BOUNDS
+        reason = ScalingReason.OUT_OF_BOUNDS
     elif wanted != held:
-        reason = Reason.LIMITED
+        reason = ScalingReason.RATE_LIMITED
     elif policy.clamp(asked) != held:
-        reason = Reason.HELD
+        reason = ScalingReason.STABILIZING
     else:
-        reason = Reason.AT_MAXIMUM if asked > spec.max_replicas else Reason.STEADY
+        reason = (
+            ScalingReason.AT_MAX_REPLICAS
+            if asked > spec.max_replicas
+            else ScalingReason.DESIRED_WITHIN_RANGE
+        )
     numbers += _details(policy, newest, reason, total=policy.slots * current)
     if replicas != wanted:
         numbers += f", {wanted} wanted, which behavior does not allow yet"
@@ -237,15 +247,21 @@ def _numbers(sample: Sample, *, total: int) -> str:
     return numbers
 
 
-def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> str:
+def _details(policy: Policy, sample: Sample, reason: ScalingReason, *, total: int) -> str:
     """What decided, where busy and waiting do not say it."""
-    if reason is Reason.WAIT:
+    if reason is ScalingReason.QUEUE_WAIT_ABOVE_TARGET:
         late = f"they would wait for more than {policy.spec.max_wait_seconds} s"
         return f", {sample.load:.1f} on average for {sample.mean_service_seconds:.1f} s: {late}"
-    if reason is Reason.DEMAND and policy.for_mean_demand(sample) > policy.for_demand(sample):
+    if reason is ScalingReason.DEMAND_ABOVE_CAPACITY and policy.for_mean_demand(
+        sample
+    ) > policy.for_demand(sample):
         target = policy.spec.target_slot_utilization
         return f", {sample.load:.1f} on average: above {target} % of {total} slots"
-    if reason is Reason.DEMAND and sample.mean_service_seconds and sample.total_slots:
+    if (
+        reason is ScalingReason.DEMAND_ABOVE_CAPACITY
+        and sample.mean_service_seconds
+        and sample.total_slots
+    ):
         may = policy.spec.max_wait_seconds
         last, following = (
             drain_time(sample.demand + more, sample.mean_service_seconds, sample.total_slots)
@@ -253,9 +269,13 @@ def _details(policy: Policy, sample: Sample, reason: Reason, *, total: int) -> s
         )
         if sample.oldest_queued_seconds <= may and last <= may < following:
             return f", the next one would wait for {following:.1f} s"
-    if reason is Reason.QUIET:
+    if reason is ScalingReason.DEMAND_BELOW_TARGET:
         return f", fewer were enough for {policy.scale_down_window:g} s"
-    return _bounds(policy) if reason in {Reason.BOUNDS, Reason.AT_MAXIMUM} else ""
+    return (
+        _bounds(policy)
+        if reason in {ScalingReason.OUT_OF_BOUNDS, ScalingReason.AT_MAX_REPLICAS}
+        else ""
+    )
 
 
 def _bounds(policy: Policy) -> str:

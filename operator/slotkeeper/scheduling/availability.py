@@ -13,12 +13,12 @@ class QueueLimits:
     """Requests; one more is refused."""
     max_queued_bytes: int = 128 * 1024 * 1024
     """Their bodies together."""
-    max_wait: float = 60.0
+    queue_timeout: float = 60.0
     """Seconds in the queue while there are replicas."""
-    max_wait_cold_start: float = 570.0
+    cold_start_timeout: float = 570.0
     """Seconds in the queue while there are none: a first one may be loading its model. OpenAI's
     clients give up after 600, and would never hear why."""
-    max_wait_blocked: float = 10.0
+    blocked_timeout: float = 10.0
     """Seconds in the queue while none can start. Not 0: what has just been mended is tried anew,
     and whoever looks at the demand once a second must see that somebody asks."""
 
@@ -72,10 +72,10 @@ class Availability:
         find everyone overdue. Flapping replicas can lengthen a wait to both limits together and no
         more. The time without hope begins when that is known, for it may be a passing mishap.
         """
-        latest = arrived + bounds.max_wait_cold_start
+        latest = arrived + bounds.cold_start_timeout
         if self._available_since is not None:
             started = max(arrived, self._available_since)
-            return min(started + bounds.max_wait, latest + bounds.max_wait)
+            return min(started + bounds.queue_timeout, latest + bounds.queue_timeout)
         if self._blocked_since is not None:
-            return min(latest, max(arrived, self._blocked_since) + bounds.max_wait_blocked)
+            return min(latest, max(arrived, self._blocked_since) + bounds.blocked_timeout)
         return latest

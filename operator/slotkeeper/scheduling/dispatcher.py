@@ -33,7 +33,7 @@ class Dispatcher(Generic[T]):
     `next_call` at the latest. Then this holds: a request that waits while an accepting replica
     has a free slot waits in the line of another accepting replica, one whose cache knew its
     prompt when it joined, all of whose slots are held, and whose line is not longer than half its
-    slots, rounded up; and it has waited there for less than `affinity.max_line_wait`. Nobody is
+    slots, rounded up; and it has waited there for less than `affinity.max_affinity_wait`. Nobody is
     overtaken (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
     """
 
@@ -282,7 +282,7 @@ class Dispatcher(Generic[T]):
         if not self.has_replica:
             return self._availability.retry_after
         needed = self.service_times.time_for(self.queued + 1, now) or 1.0
-        return min(max(1.0, needed), self.limits.max_wait_cold_start)
+        return min(max(1.0, needed), self.limits.cold_start_timeout)
 
     def _full(self, size: int) -> str | None:
         bounds = self.limits

@@ -6,11 +6,11 @@ from enum import Enum
 class UpstreamFailure(Enum):
     """Why a replica was set aside; the values are the metric's label."""
 
-    REFUSED = "refused"
+    REFUSED = "connection_refused"
     """It takes no connection."""
-    RESET = "reset"
+    RESET = "connection_reset"
     """It broke off an answer, or the connection before one."""
-    PROTOCOL_ERROR = "garbage"
+    PROTOCOL_ERROR = "protocol_error"
     """What it said is no HTTP."""
     STALLED = "stalled"
     """Nothing came from it for long, and its /health did not answer either."""

@@ -78,6 +78,9 @@ def _recorded(lines: Iterable[str]) -> Iterator[TraceRequest]:
             said = json.loads(line)
             # Without a replica it never got a slot; a relayed one is in the log of who gave it one.
             if said.get("replica") and not said.get("relayed"):
-                yield TraceRequest(said["time"] - said["seconds"], said["seconds"] - said["wait"])
+                yield TraceRequest(
+                    said["time"] - said["duration_seconds"],
+                    said["duration_seconds"] - said["queue_seconds"],
+                )
         except (ValueError, TypeError, KeyError, AttributeError):
             raise TraceError(f"line {number} is not of a balancer's access log") from None

@@ -166,7 +166,7 @@ class DownstreamConnection(sockets.Pausable):
             self._rejected_head = last
             self.update_buffered()
         self._queue.append(
-            HttpError(503, "no_room", "too many request bodies in memory", retry_after=1)
+            HttpError(503, "buffer_limit", "too many request bodies in memory", retry_after=1)
         )
 
     def _advance(self) -> None:
@@ -195,7 +195,7 @@ class DownstreamConnection(sockets.Pausable):
             if exchange.status == 0:
                 exchange.request.keep_alive = False
                 exchange.respond_with_error(
-                    HttpError(500, "internal", "the balancer failed at this request")
+                    HttpError(500, "internal_error", "the balancer failed at this request")
                 )
             else:
                 exchange.abort(reset=True)
@@ -217,7 +217,7 @@ class DownstreamConnection(sockets.Pausable):
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _request_timed_out(self) -> None:
-        self._reject(HttpError(408, "too_slow", "the request did not arrive in time"))
+        self._reject(HttpError(408, "request_timeout", "the request did not arrive in time"))
 
     def _reject(self, refusal: HttpError) -> None:
         self._rejected = True

@@ -211,7 +211,9 @@ class RequestParser:
             elif lower == b"expect":
                 if value.lower() != b"100-continue":
                     self._stop(
-                        HttpError(417, "bad_expect", "the only Expect taken is 100-continue")
+                        HttpError(
+                            417, "expectation_failed", "the only Expect taken is 100-continue"
+                        )
                     )
                 # To an HTTP/1.0 client a 100 would look like the answer.
                 self.expects_continue = request.http11

@@ -19,7 +19,7 @@ def test_a_status_is_a_tree_with_what_is_known() -> None:
         ready_replicas=1,
         selector="a=b",
         slots=SlotsStatus(total=4, busy=3),
-        waiting=5,
+        queued=5,
         endpoint="http://chat.default.svc:80",
         model=ModelStatus(source="https://a/model.gguf", file="model.gguf"),
     )
@@ -42,7 +42,7 @@ def test_a_status_is_a_tree_with_what_is_known() -> None:
         "selector": "a=b",
         "slots": {"total": 4, "busy": 3},
         "slotsInUse": "3/4",
-        "waiting": 5,
+        "queued": 5,
         "endpoint": "http://chat.default.svc:80",
         "model": {"source": "https://a/model.gguf", "file": "model.gguf"},
     }

@@ -82,6 +82,6 @@ async def test_a_malformed_priority_reaches_no_replica() -> None:
 
         assert (response.status, json.loads(response.body)["error"]["code"]) == (
             400,
-            "bad_priority",
+            "invalid_priority",
         )
         assert llama.calls == []

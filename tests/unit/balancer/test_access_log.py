@@ -9,7 +9,12 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
 
         (line,) = made.lines()
         assert line.pop("client").startswith("127.0.0.1:")
-        assert 0 <= line.pop("wait") <= line.pop("first_byte") <= line.pop("seconds")
+        assert (
+            0
+            <= line.pop("queue_seconds")
+            <= line.pop("first_byte_seconds")
+            <= line.pop("duration_seconds")
+        )
         assert line == {
             "time": 1_700_000_000.0,
             "key": None,
@@ -17,15 +22,15 @@ async def test_a_request_leaves_one_line_that_says_how_it_went() -> None:
             "path": "/completion",
             "trace": None,
             "status": 200,
-            "outcome": "answered",
+            "outcome": "completed",
             "replica": llama.name,
             "relayed": False,
-            "tries": 1,
-            "hit": None,
-            "overtaken": 0,
+            "attempts": 1,
+            "prefix_hit": None,
+            "bypassed": 0,
             "bytes_in": 5,
             "bytes_out": len(response.body),
-            "heartbeats": 0,
+            "keepalives": 0,
             "prompt_tokens": None,
             "cached_tokens": None,
             "generated_tokens": None,

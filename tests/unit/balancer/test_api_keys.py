@@ -60,7 +60,7 @@ async def test_without_a_known_key_a_request_reaches_no_replica(header: str, why
         assert (error["code"], error["type"]) == ("invalid_api_key", "invalid_request_error")
         assert why in error["message"]
         assert llama.calls == []
-        assert made.metric("requests_total", outcome="refused", code="401") == 1
+        assert made.metric("requests_total", outcome="rejected", code="401") == 1
         (line,) = made.lines()
         assert (line["key"], line["status"], line["code"]) == (None, 401, "invalid_api_key")
 
@@ -224,7 +224,9 @@ async def test_no_key_is_told_to_anybody(tmp_path: Path, caplog: pytest.LogCaptu
         seen.append(made.log.getvalue().encode())
         headers = [dict(call.headers) for call in llama.calls]
 
-    assert all(part in seen[-1] for part in (b'"key": "ann"', b"bad_priority", b"invalid_api_key"))
+    assert all(
+        part in seen[-1] for part in (b'"key": "ann"', b"invalid_priority", b"invalid_api_key")
+    )
     assert "the same: it counts as ann" in caplog.text
     for told in (*seen, caplog.text.encode(), repr(headers).encode()):
         assert b"CANARY" not in told

@@ -79,8 +79,8 @@ async def test_a_small_request_without_a_key_does_not_cost_its_connection() -> N
     ("sent", "status", "code"),
     [
         (head(PAGE, "Content-Length: 100001"), 413, "body_too_large"),
-        (head(PAGE, "Content-Length: 2") + b"x", 408, "too_slow"),
-        (head(PAGE, "Expect: x"), 417, "bad_expect"),
+        (head(PAGE, "Content-Length: 2") + b"x", 408, "request_timeout"),
+        (head(PAGE, "Expect: x"), 417, "expectation_failed"),
         (head(PAGE, "Host: b"), 400, "bad_request"),
     ],
 )
@@ -101,10 +101,10 @@ async def test_a_refusal_behind_a_whole_head_may_be_read_by_the_page_and_is_logg
             "path": "/completion",
             "trace": None,
             "status": status,
-            "outcome": "refused",
+            "outcome": "rejected",
             "code": code,
         }
-        assert made.metric("requests_total", outcome="refused", code=str(status)) == 1
+        assert made.metric("requests_total", outcome="rejected", code=str(status)) == 1
 
 
 @pytest.mark.parametrize("cut", [0, 10], ids=["whole", "in part"])
@@ -115,7 +115,7 @@ async def test_a_page_may_read_that_there_is_no_room(cut: int) -> None:
         sent = post("/completion", b"x" * 90_000, PAGE)
         response = await made.ask(sent[: len(sent) - cut])
 
-        assert (response.status, response.error_code) == (503, "no_room")
+        assert (response.status, response.error_code) == (503, "buffer_limit")
         assert response.headers["access-control-allow-origin"] == "https://page.example"
         assert made.lines()[-1]["path"] == "/completion"
 
@@ -136,7 +136,7 @@ async def test_of_a_head_that_is_not_whole_nothing_is_told_but_that_it_was_refus
 
         (line,) = made.lines()
         assert (line["status"], line["method"], line["path"]) == (status, None, None)
-        assert made.metric("requests_total", outcome="refused", code=str(status)) == 1
+        assert made.metric("requests_total", outcome="rejected", code=str(status)) == 1
 
 
 async def test_a_refusal_is_told_of_the_request_that_it_is_for() -> None:

@@ -19,7 +19,7 @@ async def test_who_gives_up_while_waiting_leaves_the_queue_and_reaches_no_replic
             await made.at_rest()
 
         assert len(llama.calls) == 1
-        assert [line["outcome"] for line in made.lines()] == ["gone", "answered"]
+        assert [line["outcome"] for line in made.lines()] == ["client_disconnected", "completed"]
 
 
 @pytest.mark.parametrize("leave", ["close", "half-close", "reset"])
@@ -31,7 +31,7 @@ async def test_who_gives_up_while_running_ends_the_request_at_the_replica(leave:
 
         await llama.calls[0].gone.wait()
         await made.at_rest()
-        assert made.metric("let_go_seconds_count") == 1
+        assert made.metric("slot_release_duration_seconds_count") == 1
 
 
 async def test_an_abandoned_slot_is_given_on_only_when_the_replica_has_let_go_of_it() -> None:

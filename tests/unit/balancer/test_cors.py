@@ -75,7 +75,7 @@ async def test_a_page_may_read_what_we_answer_and_refuse() -> None:
 async def test_a_page_may_read_that_its_key_is_not_known_and_that_it_waited_too_long() -> None:
     keys = ApiKeys(b"salt")
     keys.replace({"ann": b"one"})
-    bounds = QueueLimits(max_wait=0.01)
+    bounds = QueueLimits(queue_timeout=0.01)
     async with FakeLlama(1, when_told) as llama, balancer(llama, keys=keys, bounds=bounds) as made:
         await made.start(post("/completion", b"{}", "X-Api-Key: one"))
         expired = await made.ask(post("/completion", b"{}", "X-Api-Key: one", PAGE))

@@ -23,9 +23,9 @@ async def test_one_leads_and_the_other_relays_to_it() -> None:
             models = await member.made.ask(get("/v1/models"))
             assert json.loads(models.body)["data"][0]["id"] == "tiny"
         assert (leader.leads, standby.leads, they.cluster.holder) == (True, False, "a")
-        assert "x-slotkeeper-relayed" not in llama.calls[1].headers
-        assert standby.made.metric("relayed_total") == 2
-        assert leader.made.metric("requests_total", outcome="answered", code="200") == 2
+        assert "x-slotkeeper-hops" not in llama.calls[1].headers
+        assert standby.made.metric("relayed_requests_total") == 2
+        assert leader.made.metric("requests_total", outcome="completed", code="200") == 2
 
 
 async def test_two_that_start_at_once_agree_on_one() -> None:
@@ -170,7 +170,7 @@ async def test_a_leader_whose_process_stood_still_hands_out_nothing_before_it_ha
         leader.running = asyncio.ensure_future(leader.succession.run())
         assert (await client.response()).status == 200
         assert not leader.leads
-        assert leader.made.metric("relayed_total") == 1
+        assert leader.made.metric("relayed_requests_total") == 1
 
 
 async def test_a_lease_that_was_deleted_and_made_anew_stays_with_the_leader() -> None:
@@ -187,10 +187,10 @@ async def test_a_lease_that_was_deleted_and_made_anew_stays_with_the_leader() ->
 async def test_a_request_that_goes_round_in_circles_is_refused() -> None:
     async with FakeLlama(1) as llama, family(llama) as they:
         standby = await they.add("b")
-        refused = await standby.made.ask(post("/completion", b"{}", "X-Slotkeeper-Relayed: 20"))
+        refused = await standby.made.ask(post("/completion", b"{}", "X-Slotkeeper-Hops: 20"))
 
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-        assert json.loads(refused.body)["error"]["code"] == "no_active_balancer"
+        assert json.loads(refused.body)["error"]["code"] == "no_leader"
 
 
 @pytest.mark.parametrize("page", ["/peer", "/peer?identity=b"])
@@ -200,7 +200,7 @@ async def test_a_balancer_says_who_it_is_and_whether_it_leads(page: str) -> None
         async with await RawClient.connect(leader.made.metrics_port) as client:
             said = json.loads((await client.ask(get(page))).body)
 
-        assert said == {"identity": "a", "leads": True}
+        assert said == {"identity": "a", "leader": True}
 
 
 async def test_what_a_balancer_answers_itself_never_comes_from_a_replica() -> None:
@@ -219,7 +219,7 @@ async def test_nor_when_it_has_been_sent_to_and_fro_between_balancers() -> None:
         await they.add_leader("a")
         standby = await they.add_standby("b")
 
-        asked = await standby.made.start(get("/props", "X-Slotkeeper-Relayed: 3"))
+        asked = await standby.made.start(get("/props", "X-Slotkeeper-Hops: 3"))
         standby.running.cancel()
         standby.made.proxy.become_leader()
         assert json.loads((await asked.response()).body)["model_alias"] == "tiny"

@@ -30,7 +30,7 @@ class Ghost:
     async def metrics(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         if not self.silent:
-            body = json.dumps({"identity": "ghost", "leads": True}).encode()
+            body = json.dumps({"identity": "ghost", "leader": True}).encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await reader.read()
         writer.close()
@@ -54,8 +54,8 @@ async def ghost(they: Family) -> AsyncIterator[Ghost]:
 
     def hold(lease: dict[str, object]) -> None:
         lease["metadata"]["annotations"] = {  # type: ignore[index]
-            "slotkeeper.dev/clients": at[0],
-            "slotkeeper.dev/metrics": at[1],
+            "slotkeeper.dev/client-address": at[0],
+            "slotkeeper.dev/metrics-address": at[1],
         }
         lease["spec"] = {"holderIdentity": "ghost", "leaseTransitions": 1}
 
@@ -150,7 +150,7 @@ async def test_a_lease_made_anew_is_not_taken_from_the_one_that_leads(times: int
             await until(lambda: they.cluster.holder == "a")
 
         assert (leader.leads, standby.leads) == (True, False)
-        assert standby.made.metric("takeovers_total") == 1
+        assert standby.made.metric("leadership_acquired_total") == 1
 
 
 async def test_a_lease_given_back_though_its_answer_was_lost_is_not_led_by_two() -> None:
@@ -271,7 +271,7 @@ async def test_one_that_stood_still_while_it_took_the_lease_looks_again_before_i
 
         they.cluster.edit(LEASES, *PLACE, change)
         await until(lambda: standby.succession.lease and standby.succession.lease.transitions == 9)
-        assert standby.made.metric("takeovers_total") == 0
+        assert standby.made.metric("leadership_acquired_total") == 0
 
 
 async def test_one_that_stands_by_holds_no_connections_to_replicas() -> None:

@@ -84,10 +84,10 @@ async def test_who_waits_for_a_stream_gets_its_head_and_comments_until_it_has_a_
     assert first == b"17\r\n: waiting, position 1\n\n\r\n"
     assert got == WELL
     assert again.headers["content-type"] == "application/json"
-    beats = [line["heartbeats"] for line in lines]
+    beats = [line["keepalives"] for line in lines]
     assert (beats[0], beats[2]) == (0, 0)
     assert beats[1] >= 3
-    assert (lines[1]["status"], lines[1]["outcome"]) == (200, "answered")
+    assert (lines[1]["status"], lines[1]["outcome"]) == (200, "completed")
 
 
 async def test_each_comment_says_the_place_of_now() -> None:
@@ -220,7 +220,7 @@ async def test_an_error_of_the_replica_is_one_event_and_the_end() -> None:
         line = made.lines()[1]
 
     assert (event.name, json.loads(event.data)) == ("", {"error": error})
-    assert (line["status"], line["outcome"]) == (200, "answered")
+    assert (line["status"], line["outcome"]) == (200, "completed")
 
 
 async def test_anthropics_clients_get_errors_as_they_read_them() -> None:
@@ -276,7 +276,7 @@ async def test_whatever_else_a_replica_says_is_an_error_that_clients_can_read(
 async def test_who_waits_too_long_gets_the_refusal_as_an_event() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        waiting(llama, bounds=QueueLimits(max_wait=0.1)) as (made, client),
+        waiting(llama, bounds=QueueLimits(queue_timeout=0.1)) as (made, client),
     ):
         body = b""
         while not body.endswith(b"0\r\n\r\n"):
@@ -285,9 +285,9 @@ async def test_who_waits_too_long_gets_the_refusal_as_an_event() -> None:
         (line,) = made.lines()
 
     (event,) = events(body)
-    assert json.loads(event.data)["error"]["code"] == "no_free_slot"
-    assert (line["status"], line["outcome"]) == (200, "expired")
-    assert line["heartbeats"] >= 2
+    assert json.loads(event.data)["error"]["code"] == "queue_timeout"
+    assert (line["status"], line["outcome"]) == (200, "timed_out")
+    assert line["keepalives"] >= 2
 
 
 async def test_a_request_that_kills_every_replica_ends_in_an_event() -> None:
@@ -302,7 +302,7 @@ async def test_a_request_that_kills_every_replica_ends_in_an_event() -> None:
         line = made.lines()[1]
 
     assert [json.loads(event.data)["error"]["code"] for event in got] == ["replica_failed"]
-    assert (line["status"], line["outcome"], line["tries"]) == (200, "failed", 3)
+    assert (line["status"], line["outcome"], line["attempts"]) == (200, "failed", 3)
 
 
 @pytest.mark.parametrize("head", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 O"])
@@ -349,7 +349,7 @@ async def test_a_stream_that_breaks_off_is_cut() -> None:
         await made.at_rest()
 
     assert left.endswith(b"c\r\ndata: half\n\n\r\n")
-    assert made.lines()[1]["outcome"] == "cut"
+    assert made.lines()[1]["outcome"] == "aborted"
 
 
 async def test_a_retry_before_the_first_byte_goes_on_in_the_same_answer() -> None:
@@ -367,7 +367,7 @@ async def test_a_retry_before_the_first_byte_goes_on_in_the_same_answer() -> Non
         await made.at_rest()
         line = made.lines()[1]
 
-    assert (line["tries"], line["outcome"]) == (2, "answered")
+    assert (line["attempts"], line["outcome"]) == (2, "completed")
 
 
 @pytest.mark.parametrize("leave", ["close", "half-close", "reset"])
@@ -386,8 +386,8 @@ async def test_who_leaves_between_comments_leaves_the_queue(leave: str) -> None:
 
         assert len(llama.calls) == 1
         gone = made.lines()[0]
-        assert (gone["outcome"], gone["status"]) == ("gone", 200)
-        assert gone["heartbeats"] >= 2
+        assert (gone["outcome"], gone["status"]) == ("client_disconnected", 200)
+        assert gone["keepalives"] >= 2
 
 
 async def test_a_replica_is_asked_for_plain_bytes_once_the_head_is_out() -> None:
@@ -458,8 +458,8 @@ async def test_who_waits_for_a_balancer_that_leads_gets_the_rest_from_it() -> No
         await standing_by.at_rest()
         (line,) = standing_by.lines()
 
-    assert (line["relayed"], line["outcome"]) == (True, "answered")
-    assert line["heartbeats"] >= 2
+    assert (line["relayed"], line["outcome"]) == (True, "completed")
+    assert line["keepalives"] >= 2
 
 
 async def test_who_waits_again_after_a_try_gets_comments_too() -> None:

@@ -130,18 +130,18 @@ async def test_demand_is_told_with_its_peak() -> None:
     async with FakeLlama(2, when_told) as llama, balancer(llama) as made:
         clients = [await made.start(post("/completion")) for _ in range(3)]
         busy = json.loads((await metrics_page(made, "/autoscaling"))[1])
-        assert busy.pop("oldestWaitSeconds") >= 0
+        assert busy.pop("oldestQueuedSeconds") >= 0
         assert busy.pop("arrivalsPerSecond") == 0.05
         assert 0 < busy.pop("meanDemand") <= 3
         assert busy == {
-            "leads": True,
+            "leader": True,
             "slots": {"total": 2, "busy": 2},
-            "waiting": 1,
+            "queued": 1,
             "replicas": 1,
             "busyByReplica": {llama.name: 2},
             "demand": 3,
             "peakDemand": 3,
-            "slotSeconds": None,
+            "meanServiceSeconds": None,
         }
 
         for client in clients:
@@ -161,8 +161,8 @@ async def test_it_is_told_how_long_slots_are_kept_once_some_have_been() -> None:
         await made.at_rest()
         enough = json.loads((await metrics_page(made, "/autoscaling"))[1])
 
-        assert few["slotSeconds"] is None
-        assert 0 <= enough["slotSeconds"] < 60
+        assert few["meanServiceSeconds"] is None
+        assert 0 <= enough["meanServiceSeconds"] < 60
 
 
 async def test_the_metrics_port_says_what_prometheus_and_probes_ask() -> None:
@@ -171,13 +171,13 @@ async def test_the_metrics_port_says_what_prometheus_and_probes_ask() -> None:
         _, text = await metrics_page(made, "/metrics")
         name = f'{{replica="{llama.name}"}}'.encode()
         for line in (
-            b"slotkeeper_balancer_slots_total" + name + b" 2.0",
+            b"slotkeeper_balancer_slots" + name + b" 2.0",
             b"slotkeeper_balancer_slots_busy" + name + b" 0.0",
-            b"slotkeeper_balancer_waiting 0.0",
-            b"slotkeeper_balancer_wait_seconds_count 1.0",
-            b"slotkeeper_balancer_first_token_seconds_count 1.0",
-            b"slotkeeper_balancer_request_seconds_count 1.0",
-            b'slotkeeper_balancer_requests_total{code="200",outcome="answered"} 1.0',
+            b"slotkeeper_balancer_queued_requests 0.0",
+            b"slotkeeper_balancer_queue_duration_seconds_count 1.0",
+            b"slotkeeper_balancer_time_to_first_token_seconds_count 1.0",
+            b"slotkeeper_balancer_request_duration_seconds_count 1.0",
+            b'slotkeeper_balancer_requests_total{code="200",outcome="completed"} 1.0',
         ):
             assert line in text.splitlines()
 

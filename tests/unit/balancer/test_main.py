@@ -61,7 +61,7 @@ async def process(*argv: str, **env: str) -> AsyncIterator[Process]:
 async def test_it_serves_and_on_sigterm_ends_what_it_has() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        process("--replica", llama.name, "--linger-seconds", "0") as balancer,
+        process("--replica", llama.name, "--shutdown-delay-seconds", "0") as balancer,
     ):
         await balancer.says("joined with 1 slots")
         assert await balancer.ready() == 200
@@ -94,7 +94,7 @@ async def test_it_serves_and_on_sigterm_ends_what_it_has() -> None:
 async def test_sigterm_lingers_so_that_nobody_is_turned_away_meanwhile() -> None:
     async with (
         FakeLlama(1) as llama,
-        process("--replica", llama.name, "--linger-seconds", "0.5") as balancer,
+        process("--replica", llama.name, "--shutdown-delay-seconds", "0.5") as balancer,
     ):
         await balancer.says("joined")
         balancer.process.send_signal(signal.SIGTERM)
@@ -108,7 +108,9 @@ async def test_sigterm_lingers_so_that_nobody_is_turned_away_meanwhile() -> None
 async def test_a_drain_that_takes_too_long_is_cut() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        process("--replica", llama.name, "--linger-seconds", "0", "--drain-seconds", "0.05") as it,
+        process(
+            "--replica", llama.name, "--shutdown-delay-seconds", "0", "--drain-seconds", "0.05"
+        ) as it,
         await RawClient.connect(it.port) as client,
     ):
         await client.send(post("/completion"))
@@ -142,7 +144,7 @@ async def test_without_an_api_server_it_says_so_is_not_ready_and_ends_when_told_
     tree = {"clusters": [named], "contexts": [context], "users": [{"name": "a", "user": {}}]}
     config.write_text(json.dumps(tree | {"current-context": "a"}))
     async with process(
-        *("--endpoints", "ns/tiny", "--lease", "ns/tiny", "--linger-seconds", "0.1"),
+        *("--endpoints", "ns/tiny", "--lease", "ns/tiny", "--shutdown-delay-seconds", "0.1"),
         *("--identity", "a", "--advertise", "127.0.0.1"),
         KUBECONFIG=str(config),
     ) as balancer:
@@ -156,7 +158,14 @@ async def test_without_an_api_server_it_says_so_is_not_ready_and_ends_when_told_
 
 async def test_those_who_wait_for_a_stream_get_signs_of_life() -> None:
     async with process(
-        *("--replica", "127.0.0.1:9", "--heartbeat-seconds", "0.01", "--linger-seconds", "0")
+        *(
+            "--replica",
+            "127.0.0.1:9",
+            "--heartbeat-seconds",
+            "0.01",
+            "--shutdown-delay-seconds",
+            "0",
+        )
     ) as balancer:
         async with await RawClient.connect(balancer.port) as client:
             await client.send(post("/completion", b'{"stream":true}'))
@@ -170,7 +179,7 @@ async def test_a_key_that_comes_is_let_in_without_a_restart(tmp_path: Path) -> N
     async with (
         FakeLlama(1) as llama,
         process(
-            "--replica", llama.name, "--api-keys", str(tmp_path), "--linger-seconds", "0"
+            "--replica", llama.name, "--api-keys", str(tmp_path), "--shutdown-delay-seconds", "0"
         ) as it,
     ):
         assert "all requests are refused" in it.said[0]["message"]

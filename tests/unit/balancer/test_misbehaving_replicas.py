@@ -59,7 +59,7 @@ async def never(call: Call) -> None:
 
 
 def aside(made: Balancer, reason: str) -> float:
-    return made.metric("replicas_set_aside_total", reason=reason)
+    return made.metric("replica_ejections_total", reason=reason)
 
 
 async def test_garbage_for_an_answer_sets_its_replica_aside_until_it_is_well() -> None:
@@ -68,7 +68,7 @@ async def test_garbage_for_an_answer_sets_its_replica_aside_until_it_is_well() -
         answers = [await made.ask(ASK) for _ in range(4)]
 
         assert sorted(each.status for each in answers) == [200, 200, 200, 502]
-        assert (len(bad.calls), aside(made, "garbage")) == (1, 1)
+        assert (len(bad.calls), aside(made, "protocol_error")) == (1, 1)
 
         bad.script = answer_at_once
         del bad.says["/health"]
@@ -77,7 +77,7 @@ async def test_garbage_for_an_answer_sets_its_replica_aside_until_it_is_well() -
 
 
 @pytest.mark.parametrize(
-    ("script", "reason"), [(garbage_at_last, "garbage"), (reset_at_last, "reset")]
+    ("script", "reason"), [(garbage_at_last, "protocol_error"), (reset_at_last, "connection_reset")]
 )
 async def test_an_answer_that_goes_wrong_is_cut_and_others_go_on(
     script: Script, reason: str
@@ -110,7 +110,7 @@ async def test_a_replica_that_only_says_it_is_well_is_left_alone_for_longer() ->
         async with await made.start(ASK):
             await asyncio.sleep(0.05)
             assert (made.dispatcher.queued, bad.asked) == (1, asked)
-        assert (len(bad.calls), aside(made, "garbage")) == (2, 2)
+        assert (len(bad.calls), aside(made, "protocol_error")) == (2, 2)
 
 
 async def test_a_good_answer_makes_up_for_a_failure() -> None:
@@ -121,7 +121,7 @@ async def test_a_good_answer_makes_up_for_a_failure() -> None:
             llama.script = answer_at_once
             assert (await made.ask(ASK)).status == 200
 
-        assert aside(made, "garbage") == 3
+        assert aside(made, "protocol_error") == 3
 
 
 async def test_one_that_stalls_is_set_aside_until_its_health_answers_and_nothing_is_cut() -> None:
@@ -247,7 +247,7 @@ IDLE = {"id": 0, "is_processing": False}
 BUSY = {"id": 0, "is_processing": True}
 LIES = {
     "HTML": _html,
-    "garbage": garbage,
+    "protocol_error": garbage,
     "nothing at all": never,
     "an error": _tree({"error": {"message": "no"}}, "500 Internal Server Error"),
     "an error that looks like slots": _tree([IDLE], "500 Internal Server Error"),
@@ -290,7 +290,7 @@ async def test_a_slot_comes_back_in_the_end_whatever_is_said(lie: Script) -> Non
         client.reset()
 
         await made.at_rest()
-        assert made.metric("let_go_timeouts_total") == 1
+        assert made.metric("slot_release_timeouts_total") == 1
         liar.script = answer_at_once
         assert (await made.ask(ASK)).status == 200
         assert liar.over_commits == 0
@@ -323,7 +323,7 @@ async def test_slots_may_have_any_names() -> None:
         llama.says["/slots"] = say
         async with balancer(llama) as made, await made.start(ASK) as client:
             (await made.start(ASK)).reset()
-            await until(lambda: made.metric("let_go_seconds_count") == 1)
+            await until(lambda: made.metric("slot_release_duration_seconds_count") == 1)
             assert made.dispatcher.busy_slots == 1
 
             llama.calls[0].go.set()

@@ -26,19 +26,22 @@ def test_bounds_are_given_in_the_units_of_their_names() -> None:
     options = parse(
         [
             *PORTS,
-            *("--endpoints", "a/b", "--max-waiting", "0", "--max-waiting-mib", "2"),
-            *("--max-wait", "1.5", "--max-wait-no-replica", "3", "--max-body-mib", "1"),
+            *("--endpoints", "a/b", "--max-queued", "0", "--max-queued-mib", "2"),
+            *("--queue-timeout", "1.5", "--cold-start-timeout", "3", "--max-body-mib", "1"),
         ]
     )
 
-    assert (options.bounds.max_queued, options.bounds.max_queued_bytes) == (0, 2 * 1024 * 1024)
-    assert (options.bounds.max_wait, options.bounds.max_wait_cold_start) == (1.5, 3)
+    assert (options.queue_limits.max_queued, options.queue_limits.max_queued_bytes) == (
+        0,
+        2 * 1024 * 1024,
+    )
+    assert (options.queue_limits.queue_timeout, options.queue_limits.cold_start_timeout) == (1.5, 3)
     assert options.limits.max_body == 1024 * 1024
 
 
 @pytest.mark.parametrize(("waiting", "held"), [("1", 256), ("128", 256), ("1024", 1024)])
 def test_there_is_room_for_the_whole_queue(waiting: str, held: int) -> None:
-    options = parse([*PORTS, "--replica", "a:1", "--max-waiting-mib", waiting])
+    options = parse([*PORTS, "--replica", "a:1", "--max-queued-mib", waiting])
 
     assert options.limits.max_buffered == held * 1024 * 1024
 
@@ -54,8 +57,10 @@ def test_affinity_has_a_size_and_may_be_switched_off() -> None:
 
     assert parse(replica).affinity == Affinity()
     assert parse([*replica, "--cached-prompts", "7"]).affinity == Affinity(cached_prompts=7)
-    assert parse([*replica, "--max-line-wait", "0.5"]).affinity == Affinity(max_affinity_wait=0.5)
-    assert parse([*replica, "--no-affinity"]).affinity is None
+    assert parse([*replica, "--max-affinity-wait", "0.5"]).affinity == Affinity(
+        max_affinity_wait=0.5
+    )
+    assert parse([*replica, "--no-prefix-affinity"]).affinity is None
 
 
 def test_priorities_are_off_until_they_are_bounded() -> None:
@@ -73,7 +78,7 @@ def test_keys_and_routes_are_not_bounded_unless_told() -> None:
         [
             *(*replica, "--api-keys", "/keys", "--max-priority", "2"),
             *("--key-max-priority", "a=b=9", "--key-max-priority", "crawler=0"),
-            *("--route", "/v1/chat/completions", "--route", "/infill"),
+            *("--allowed-path", "/v1/chat/completions", "--allowed-path", "/infill"),
         ]
     )
     assert options.api_keys == Path("/keys")
@@ -100,16 +105,22 @@ def test_heartbeats_are_off_until_they_have_a_time() -> None:
         ([*PORTS, "--endpoints", "a/b/c"], "'a/b/c' is not NAMESPACE/SERVICE"),
         ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots goes with --replica"),
         ([*PORTS, "--replica", "a:1", "--slots", "0"], "1 is the least"),
-        ([*PORTS, "--replica", "a:1", "--max-waiting", "-1"], "'-1' is not a number"),
+        ([*PORTS, "--replica", "a:1", "--max-queued", "-1"], "'-1' is not a number"),
         ([*PORTS, "--replica", "a:1", "--heartbeat-seconds", "-1"], "'-1' is not a number of seco"),
-        ([*PORTS, "--replica", "a:1", "--max-wait", "inf"], "'inf' is not a number of seconds"),
+        (
+            [*PORTS, "--replica", "a:1", "--queue-timeout", "inf"],
+            "'inf' is not a number of seconds",
+        ),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=1"], "needs --api-keys"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a"], "'a' is not NAME=N"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "=1"], "'=1' is not NAME=N"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=-1"], "'a=-1' is not NAME=N"),
-        ([*PORTS, "--replica", "a:1", "--route", "/slots"], "'/slots' is none of /apply-template"),
-        ([*PORTS, "--replica", "a:1", "--route", "/infill/"], "'/infill/' is none of"),
-        ([*PORTS, "--replica", "a:1", "--route", "é"], "'é' is none of"),
+        (
+            [*PORTS, "--replica", "a:1", "--allowed-path", "/slots"],
+            "'/slots' is none of /apply-template",
+        ),
+        ([*PORTS, "--replica", "a:1", "--allowed-path", "/infill/"], "'/infill/' is none of"),
+        ([*PORTS, "--replica", "a:1", "--allowed-path", "é"], "'é' is none of"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_sentence(

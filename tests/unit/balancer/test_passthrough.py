@@ -142,7 +142,7 @@ async def test_an_error_of_the_replica_is_the_clients_to_see() -> None:
             400,
             "bad grammar",
         )
-        assert made.metric("requests_total", outcome="answered", code="400") == 1
+        assert made.metric("requests_total", outcome="completed", code="400") == 1
 
 
 def _behind(connections: object) -> bool:

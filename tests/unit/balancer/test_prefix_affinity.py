@@ -27,9 +27,9 @@ async def test_a_conversation_stays_with_its_replica() -> None:
             await made.ask(ask(*texts))
 
         assert sorted([len(first.calls), len(second.calls)]) == [0, 5]
-        assert [line["hit"] for line in made.lines()] == [False, True, True, True, True]
-        assert made.metric("prefix_hits_total") == 4
-        assert made.metric("prefix_misses_total") == 1
+        assert [line["prefix_hit"] for line in made.lines()] == [False, True, True, True, True]
+        assert made.metric("prefix_cache_hits_total") == 4
+        assert made.metric("prefix_cache_misses_total") == 1
 
 
 async def test_a_conversation_waits_for_its_replica_while_others_go_on() -> None:
@@ -76,7 +76,7 @@ async def test_without_affinity_prompts_are_not_looked_at() -> None:
             await made.ask(ask("same"))
 
         assert (len(first.calls), len(second.calls)) == (2, 2)
-        assert {line["hit"] for line in made.lines()} == {None}
+        assert {line["prefix_hit"] for line in made.lines()} == {None}
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/tokenize"])
@@ -85,8 +85,8 @@ async def test_what_keeps_no_prompt_is_neither_hit_nor_miss(path: str) -> None:
         for _ in range(2):
             await made.ask(ask("same", path=path))
 
-        assert {line["hit"] for line in made.lines()} == {None}
-        assert made.metric("prefix_misses_total") == 0
+        assert {line["prefix_hit"] for line in made.lines()} == {None}
+        assert made.metric("prefix_cache_misses_total") == 0
 
 
 async def test_a_replica_that_was_set_aside_is_taken_to_know_nothing() -> None:
@@ -97,4 +97,4 @@ async def test_a_replica_that_was_set_aside_is_taken_to_know_nothing() -> None:
             await llama.start()
             assert (await client.response()).status == 200
 
-        assert [line["hit"] for line in made.lines()] == [False, False]
+        assert [line["prefix_hit"] for line in made.lines()] == [False, False]

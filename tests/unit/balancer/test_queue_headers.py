@@ -26,7 +26,7 @@ async def test_an_answer_says_where_its_request_stood_and_how_long_it_waited() -
 
     assert [headers[POSITION] for headers in told] == ["0", "1", "2"]
     assert told[0][WAIT] == "0.000"
-    assert [headers[WAIT] for headers in told] == [f"{line['wait']:.3f}" for line in lines]
+    assert [headers[WAIT] for headers in told] == [f"{line['queue_seconds']:.3f}" for line in lines]
 
 
 async def test_what_a_replica_says_of_waiting_is_not_passed_on() -> None:
@@ -58,7 +58,7 @@ async def test_who_finds_no_place_is_told_that_it_did_not_wait() -> None:
 async def test_who_waited_in_vain_is_told_where_and_how_long() -> None:
     async with (
         FakeLlama(1, when_told) as llama,
-        balancer(llama, bounds=QueueLimits(max_wait=0.02)) as made,
+        balancer(llama, bounds=QueueLimits(queue_timeout=0.02)) as made,
         await made.start(post("/completion")),
         await made.start(post("/completion")) as second,
         await made.start(post("/completion")) as third,
@@ -70,7 +70,7 @@ async def test_who_waited_in_vain_is_told_where_and_how_long() -> None:
     assert [response.headers[POSITION] for response in told] == ["1", "2"]
     waits = [float(response.headers[WAIT]) for response in told]
     assert all(wait >= 0.02 for wait in waits)
-    assert all(map(_same, waits, [line["wait"] for line in lines]))
+    assert all(map(_same, waits, [line["queue_seconds"] for line in lines]))
 
 
 async def test_who_is_given_up_is_told_how_long_it_waited_for_its_last_try() -> None:
@@ -83,8 +83,8 @@ async def test_who_is_given_up_is_told_how_long_it_waited_for_its_last_try() -> 
 
     assert (response.status, response.headers[POSITION]) == (502, "0")
     # Between two tries the replica was looked at and found well.
-    assert line["wait"] > 0
-    assert _same(float(response.headers[WAIT]), line["wait"])
+    assert line["queue_seconds"] > 0
+    assert _same(float(response.headers[WAIT]), line["queue_seconds"])
 
 
 async def test_who_waits_again_after_a_try_is_told_of_all_its_wait() -> None:
@@ -92,7 +92,7 @@ async def test_who_waits_again_after_a_try_is_told_of_all_its_wait() -> None:
         llama.loading = True
         call.reset()
 
-    bounds = QueueLimits(max_wait_cold_start=0.05)
+    bounds = QueueLimits(cold_start_timeout=0.05)
     async with FakeLlama(1, die) as llama, balancer(llama, bounds=bounds) as made:
         response = await made.ask(post("/completion"))
 
@@ -114,22 +114,24 @@ async def test_people_see_who_waits_for_what() -> None:
     text = json.dumps(seen)
     assert "secret" not in text
     assert "hidden" not in text
-    assert seen["waiting"] == 3
-    assert seen["waitingBytes"] == len("secret" + "more" + "urgent!")
+    assert seen["queued"] == 3
+    assert seen["queuedBytes"] == len("secret" + "more" + "urgent!")
     urgent, keyed = seen["byPriorityAndKey"]
-    assert (urgent["priority"], urgent["key"], urgent["waiting"]) == (2, None, 1)
-    assert (keyed["priority"], len(keyed["key"]), keyed["waiting"]) == (0, 12, 2)
-    assert seen["oldestWaitSeconds"] == keyed["oldestWaitSeconds"] >= urgent["oldestWaitSeconds"]
+    assert (urgent["priority"], urgent["key"], urgent["queued"]) == (2, None, 1)
+    assert (keyed["priority"], len(keyed["key"]), keyed["queued"]) == (0, 12, 2)
+    assert (
+        seen["oldestQueuedSeconds"] == keyed["oldestQueuedSeconds"] >= urgent["oldestQueuedSeconds"]
+    )
     assert [(each["position"], each["bytes"]) for each in seen["next"]] == [(1, 7), (2, 6), (3, 4)]
     assert seen["replicas"] == [
         {
             "name": llama.name,
-            "accepting": True,
+            "ready": True,
             "slots": 1,
             "busy": 1,
-            "lettingGo": 0,
-            "warmLine": 0,
-            "knownPrompts": 0,
+            "releasing": 0,
+            "affinityQueue": 0,
+            "cachedPrefixes": 0,
         }
     ]
 
@@ -150,8 +152,8 @@ async def test_people_see_warm_lines_and_slots_that_are_being_let_go_of() -> Non
             seen = await queue(made)
             (warm,) = (each for each in seen["replicas"] if each["busy"])
             (waiting,) = seen["next"]
-            assert waiting["warmLine"] == warm["name"]
-            assert (warm["warmLine"], warm["knownPrompts"], warm["lettingGo"]) == (1, 1, 1)
+            assert waiting["affinityReplica"] == warm["name"]
+            assert (warm["affinityQueue"], warm["cachedPrefixes"], warm["releasing"]) == (1, 1, 1)
         first.lets_go.set()
         second.lets_go.set()
         await made.at_rest()
@@ -165,7 +167,7 @@ async def test_of_a_long_queue_only_the_first_are_listed() -> None:
         for ticket in list(made.dispatcher.queue):
             made.dispatcher.cancel(ticket)
 
-    assert (seen["waiting"], len(seen["next"])) == (120, 100)
+    assert (seen["queued"], len(seen["next"])) == (120, 100)
 
 
 def _same(told: float, logged: float) -> bool:

@@ -114,7 +114,7 @@ async def test_a_slot_that_is_never_let_go_of_is_given_back_in_the_end() -> None
         client.reset()
 
         await made.at_rest()
-        assert made.metric("let_go_timeouts_total") == 1
+        assert made.metric("slot_release_timeouts_total") == 1
         llama.lets_go.set()
 
 
@@ -134,7 +134,7 @@ async def test_where_there_is_no_slots_route_closing_is_letting_go(status: str) 
         client.reset()
 
         await made.at_rest()
-        assert made.metric("let_go_timeouts_total") == 0
+        assert made.metric("slot_release_timeouts_total") == 0
 
 
 async def test_other_requests_of_a_replica_do_not_hide_an_abandoned_one() -> None:

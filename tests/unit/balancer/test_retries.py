@@ -14,8 +14,8 @@ async def test_a_failed_connection_is_tried_elsewhere() -> None:
 
         assert [each.status for each in answers] == [200] * 3
         assert len(second.calls) == 3
-        assert made.metric("retries_total") == 1
-        assert made.metric("replicas_set_aside_total", reason="refused") == 1
+        assert made.metric("request_retries_total") == 1
+        assert made.metric("replica_ejections_total", reason="connection_refused") == 1
 
 
 async def test_a_replica_that_dies_before_its_answer_costs_nobody_anything() -> None:
@@ -29,7 +29,7 @@ async def test_a_replica_that_dies_before_its_answer_costs_nobody_anything() -> 
 
         assert response.status == 200
         assert [call.body for call in first.calls] == [b"again", b"again"]
-        assert made.lines()[0]["tries"] == 2
+        assert made.lines()[0]["attempts"] == 2
 
 
 async def test_a_request_that_kills_every_replica_is_given_up() -> None:
@@ -73,7 +73,7 @@ async def test_a_stale_connection_is_no_reason_to_set_a_replica_aside() -> None:
         response = await made.ask(post("/completion"))
 
         assert response.status == 200
-        assert made.metric("replicas_set_aside_total", reason="reset") == 0
+        assert made.metric("replica_ejections_total", reason="connection_reset") == 0
 
 
 async def test_an_answer_that_breaks_off_is_cut_and_not_tried_again() -> None:
@@ -100,7 +100,7 @@ async def test_an_answer_that_breaks_off_is_cut_and_not_tried_again() -> None:
         assert sorted(type(end).__name__ for end in ends) == ["IncompleteReadError", "Response"]
         await made.at_rest()
         assert len(bad.calls) == len(good.calls) == 1
-        assert {line["outcome"] for line in made.lines()} == {"cut", "answered"}
+        assert {line["outcome"] for line in made.lines()} == {"aborted", "completed"}
 
 
 async def test_a_broken_off_answer_without_a_length_ends_in_a_reset() -> None:

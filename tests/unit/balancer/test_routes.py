@@ -133,7 +133,7 @@ async def test_routes_may_be_switched_off() -> None:
         for method in ("POST", "GET", "OPTIONS"):
             off = await made.ask(get("/completion", "Content-Length: 0", method=method))
             error = json.loads(off.body)["error"]
-            assert (off.status, error["code"]) == (404, "route_disabled")
+            assert (off.status, error["code"]) == (404, "path_not_allowed")
             assert "/completion is switched off" in error["message"]
         for path in ("/health", "/v1/models", "/slots", "/props"):
             assert (await made.ask(get(path))).status == 200

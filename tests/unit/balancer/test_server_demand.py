@@ -32,7 +32,7 @@ async def test_one_that_stands_by_says_the_demand_that_the_leader_knows() -> Non
 
         said = await numbers(standby)
 
-        assert (said["demand"], said["leads"], said["slots"]["total"]) == (2, True, 1)
+        assert (said["demand"], said["leader"], said["slots"]["total"]) == (2, True, 1)
 
 
 async def test_its_own_numbers_are_said_where_they_are_asked_for() -> None:
@@ -41,10 +41,10 @@ async def test_its_own_numbers_are_said_where_they_are_asked_for() -> None:
         standby = await they.add_standby("b")
         await leader.made.start(post("/completion"))
 
-        said = await numbers(standby, "/autoscaling?own")
+        said = await numbers(standby, "/autoscaling?scope=local")
 
-        assert (said["demand"], said["leads"]) == (0, False)
-        assert (await numbers(leader, "/autoscaling?own"))["demand"] == 1
+        assert (said["demand"], said["leader"]) == (0, False)
+        assert (await numbers(leader, "/autoscaling?scope=local"))["demand"] == 1
 
 
 async def test_no_number_is_said_while_nobody_leads() -> None:
@@ -57,7 +57,7 @@ async def test_no_number_is_said_while_nobody_leads() -> None:
         refused = await asked(standby)
 
         assert refused.status == 503
-        assert json.loads(refused.body)["error"]["code"] == "no_active_balancer"
+        assert json.loads(refused.body)["error"]["code"] == "no_leader"
         assert refused.headers["retry-after"] == "1"
 
 
@@ -82,6 +82,6 @@ async def test_one_that_asks_and_goes_away_is_no_fault() -> None:
         await gone.send(get("/autoscaling"))
         gone.reset()
 
-        assert (await numbers(standby))["leads"] is True
+        assert (await numbers(standby))["leader"] is True
         await asyncio.sleep(0)
         assert not [line for line in standby.made.lines() if line.get("outcome") == "failed"]

@@ -15,8 +15,8 @@ from wait_until import until
 NOT_FOUND = StartBlocker("ModelNotFound", "GET http://models/a.gguf answered 404", permanent=True)
 NO_GPU = StartBlocker("Unschedulable", "waiting for 1 nvidia.com/gpu", permanent=False)
 PROMPT = {"prompt": "hello"}
-SOON = QueueLimits(max_wait_cold_start=600, max_wait_blocked=0.02)
-LATER = QueueLimits(max_wait_cold_start=600, max_wait_blocked=600)
+SOON = QueueLimits(cold_start_timeout=600, blocked_timeout=0.02)
+LATER = QueueLimits(cold_start_timeout=600, blocked_timeout=600)
 
 
 async def demand(made: Balancer) -> Any:
@@ -31,34 +31,34 @@ async def test_who_waits_is_told_the_reason_and_when_to_come_back() -> None:
         response = await client.response()
 
         error = json.loads(response.body)["error"]
-        assert (response.status, error["code"]) == (503, "cannot_start")
+        assert (response.status, error["code"]) == (503, "server_unavailable")
         assert error["message"] == f"no replica can start: {NOT_FOUND.message}"
         assert response.headers["retry-after"] == "30"
-        assert made.metric("obstacle", reason="ModelNotFound") == 1
+        assert made.metric("start_blocked", reason="ModelNotFound") == 1
 
 
 async def test_people_see_what_is_waited_for_in_vain() -> None:
     async with balancer() as made, await RawClient.connect(made.metrics_port) as people:
         made.proxy.set_blocked(NO_GPU)
 
-        shown = json.loads((await people.ask(get("/debug/queue"))).body)["obstacle"]
+        shown = json.loads((await people.ask(get("/debug/queue"))).body)["startBlocker"]
 
     assert shown == {"reason": NO_GPU.reason, "message": NO_GPU.message, "permanent": False}
 
 
 async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
-    async with balancer(bounds=QueueLimits(max_wait_blocked=0)) as made:
+    async with balancer(bounds=QueueLimits(blocked_timeout=0)) as made:
         made.proxy.set_blocked(NOT_FOUND)
 
         response = await made.ask(post("/completion"))
 
-        assert (response.status, response.error_code) == (503, "cannot_start")
+        assert (response.status, response.error_code) == (503, "server_unavailable")
         assert (await demand(made))["peakDemand"] == 1
 
 
 async def test_what_may_pass_is_waited_for_and_named_at_the_end() -> None:
     async with (
-        balancer(bounds=QueueLimits(max_wait_cold_start=0.05, max_wait_blocked=0)) as made,
+        balancer(bounds=QueueLimits(cold_start_timeout=0.05, blocked_timeout=0)) as made,
         await made.start(post("/completion")) as client,
     ):
         made.proxy.set_blocked(NO_GPU)
@@ -66,7 +66,7 @@ async def test_what_may_pass_is_waited_for_and_named_at_the_end() -> None:
         response = await client.response()
 
         error = json.loads(response.body)["error"]
-        assert (response.status, error["code"]) == (503, "no_replica")
+        assert (response.status, error["code"]) == (503, "cold_start_timeout")
         assert error["message"].endswith(f"in the time allowed: {NO_GPU.message}")
 
 
@@ -89,7 +89,7 @@ async def test_while_a_replica_serves_nothing_is_in_the_way() -> None:
 
         assert (await made.ask(post("/completion"))).status == 200
         assert made.dispatcher.obstacle is None
-        assert made.metric("obstacle", reason="ModelNotFound") == 0
+        assert made.metric("start_blocked", reason="ModelNotFound") == 0
 
 
 async def test_a_stream_that_waits_is_told_inside_of_it() -> None:
@@ -111,13 +111,13 @@ async def test_all_balancers_read_it_from_their_lease() -> None:
     async with family() as they:
         leader, standby = await they.add_leader("a"), await they.add_standby("b")
         leader.made.dispatcher.limits = SOON
-        annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.to_annotation()}
+        annotations = {"slotkeeper.dev/start-blocker": NOT_FOUND.to_annotation()}
         they.cluster.edit(
             LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
         )
 
         for member in (leader, standby):
-            assert (await member.made.ask(post("/completion"))).error_code == "cannot_start"
+            assert (await member.made.ask(post("/completion"))).error_code == "server_unavailable"
         assert leader.leads
         assert they.cluster.holder == "a"
 
@@ -125,7 +125,7 @@ async def test_all_balancers_read_it_from_their_lease() -> None:
 async def test_a_lease_that_says_it_no_longer_is_believed() -> None:
     async with family() as they:
         leader = await they.add_leader("a")
-        annotations = {"slotkeeper.dev/obstacle": NOT_FOUND.to_annotation()}
+        annotations = {"slotkeeper.dev/start-blocker": NOT_FOUND.to_annotation()}
         they.cluster.edit(
             LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
         )
@@ -134,7 +134,7 @@ async def test_a_lease_that_says_it_no_longer_is_believed() -> None:
         they.cluster.edit(
             LEASES,
             *PLACE,
-            lambda lease: lease["metadata"]["annotations"].pop("slotkeeper.dev/obstacle"),
+            lambda lease: lease["metadata"]["annotations"].pop("slotkeeper.dev/start-blocker"),
         )
 
         await until(lambda: leader.made.dispatcher.obstacle is None)

@@ -46,6 +46,6 @@ async def test_what_comes_is_demand_at_once_though_the_last_one_has_a_free_slot(
             await made.start(post("/completion")),
             await RawClient.connect(made.metrics_port) as onlooker,
         ):
-            told = json.loads((await onlooker.ask(get("/autoscaling?wait=30"))).body)
+            told = json.loads((await onlooker.ask(get("/autoscaling?timeout=30"))).body)
 
-    assert (told["waiting"], told["peakDemand"], told["slots"]["total"]) == (1, 1, 0)
+    assert (told["queued"], told["peakDemand"], told["slots"]["total"]) == (1, 1, 0)

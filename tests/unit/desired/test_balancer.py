@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from llamaservers import IMAGES, server
-from slotkeeper.api.balancer import ServedPath
+from slotkeeper.api.balancer import AllowedPath
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.desired import balancer, replicas
@@ -14,15 +14,15 @@ from slotkeeper.edge.routes import PROXIED
 
 ALL = {
     "replicas": 3,
-    "maxWaiting": 7,
-    "maxWaitingBytes": "300M",
+    "maxQueuedRequests": 7,
+    "maxQueuedBytes": "300M",
     "maxBodyBytes": "2.5Mi",
-    "waitTimeoutSeconds": 8,
-    "noReplicaTimeoutSeconds": 9,
-    "promptAffinity": {"maxLineWaitSeconds": 1, "cachedPrompts": 6},
+    "queueTimeoutSeconds": 8,
+    "coldStartTimeoutSeconds": 9,
+    "prefixAffinity": {"maxWaitSeconds": 1, "cachedPrompts": 6},
     "maxPriority": 4,
     "heartbeatSeconds": 15,
-    "routes": ["/v1/chat/completions", "/infill"],
+    "allowedPaths": ["/v1/chat/completions", "/infill"],
     "apiKeys": {"secretName": "chat-keys", "maxPriorities": {"web": 10, "-b.c_": 0}},
     "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}},
 }
@@ -61,8 +61,8 @@ def test_the_balancer_understands_its_command_line_with_everything_said() -> Non
     told = options(balancer=ALL)
 
     assert told.lease == ("default", "chat-balancer")
-    assert (told.bounds.max_queued, told.bounds.max_queued_bytes) == (7, 286 * 1024**2)
-    assert (told.bounds.max_wait, told.bounds.max_wait_cold_start) == (8, 9)
+    assert (told.queue_limits.max_queued, told.queue_limits.max_queued_bytes) == (7, 286 * 1024**2)
+    assert (told.queue_limits.queue_timeout, told.queue_limits.cold_start_timeout) == (8, 9)
     assert told.limits.max_body == 2 * 1024**2
     assert told.affinity is not None
     assert (told.affinity.cached_prompts, told.affinity.max_affinity_wait) == (6, 1)
@@ -75,21 +75,24 @@ def test_the_balancer_understands_its_command_line_with_everything_said() -> Non
 def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
     told = options()
 
-    assert (told.bounds.max_queued, told.bounds.max_queued_bytes) == (1000, 128 * 1024**2)
-    assert (told.bounds.max_wait, told.bounds.max_wait_cold_start) == (60, 570)
+    assert (told.queue_limits.max_queued, told.queue_limits.max_queued_bytes) == (
+        1000,
+        128 * 1024**2,
+    )
+    assert (told.queue_limits.queue_timeout, told.queue_limits.cold_start_timeout) == (60, 570)
     assert told.limits.max_body == 32 * 1024**2
     assert (told.rules, told.api_keys) == (AccessRules(0, {}, PROXIED), None)
 
 
 def test_without_affinity_a_prompt_is_not_looked_at() -> None:
-    command = container(balancer={"promptAffinity": {"enabled": False}})["command"]
+    command = container(balancer={"prefixAffinity": {"enabled": False}})["command"]
 
-    assert "--no-affinity" in command
-    assert not {"--affinity", "--cached-prompts", "--max-line-wait"} & set(command)
+    assert "--no-prefix-affinity" in command
+    assert not {"--prefix-affinity", "--cached-prompts", "--max-affinity-wait"} & set(command)
 
 
 def test_the_paths_that_may_be_named_are_those_that_the_balancer_passes_on() -> None:
-    (paths, *_) = get_args(ServedPath)
+    (paths, *_) = get_args(AllowedPath)
 
     assert set(get_args(paths)) == {path.decode() for path in PROXIED}
 
@@ -98,7 +101,7 @@ def test_heartbeats_routes_and_keys_are_passed_on() -> None:
     command = container(balancer=ALL)["command"]
 
     assert after("--heartbeat-seconds", balancer=ALL) == "15"
-    assert [command[i + 1] for i, word in enumerate(command) if word == "--route"] == [
+    assert [command[i + 1] for i, word in enumerate(command) if word == "--allowed-path"] == [
         "/v1/chat/completions",
         "/infill",
     ]
@@ -110,7 +113,7 @@ def test_unless_they_are_set_there_are_no_heartbeats_and_no_keys_and_all_routes(
     command = container()["command"]
 
     assert after("--heartbeat-seconds") == "0"
-    assert not {"--route", "--api-keys"} & set(command)
+    assert not {"--allowed-path", "--api-keys"} & set(command)
     assert "volumes" not in pod()
 
 
@@ -157,7 +160,7 @@ def test_the_lease_says_nothing_that_the_balancers_write() -> None:
     [
         ({}, {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}),
         (
-            {"maxWaitingBytes": "1Gi"},
+            {"maxQueuedBytes": "1Gi"},
             {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "2304Mi"}},
         ),
         ({"resources": {"requests": {"cpu": 1}}}, {"requests": {"cpu": "1"}}),

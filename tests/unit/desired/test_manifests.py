@@ -122,7 +122,7 @@ def test_scaling_alone_restarts_no_pod(
 def test_no_change_of_the_replicas_restarts_the_balancer(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    said = {"promptAffinity": {"cachedPrompts": 8}}
+    said = {"prefixAffinity": {"cachedPrompts": 8}}
     assert balancer(server(**one, balancer=said)) == balancer(server(**other, balancer=said))
 
 
@@ -271,7 +271,7 @@ def test_a_checksum_is_checked_in_lower_case() -> None:
     pod = llama_servers(server(model=model))["spec"]["template"]["spec"]
 
     assert pod["initContainers"][0]["command"] == [
-        *("slotkeeper", "fetch", "--model", "http://models.example.com/a.gguf"),
+        *("slotkeeper", "download", "--model", "http://models.example.com/a.gguf"),
         *("--sha256", "ab" * 32, "--to", "/models/model.gguf"),
     ]
 
@@ -281,7 +281,7 @@ def test_a_server_s_own_image_replaces_only_the_llama_server_s() -> None:
     pod = llama_servers(own)["spec"]["template"]["spec"]
 
     assert container(own)["image"] == "example.com/llama-server:1"
-    assert pod["initContainers"][0]["image"] == IMAGES.model
+    assert pod["initContainers"][0]["image"] == IMAGES.download
     assert container(server())["image"] == IMAGES.llama_server
 
 

@@ -37,7 +37,7 @@ def volumes(**model: Any) -> dict[str, Manifest]:
 def fetched(**model: Any) -> Options:
     """What the init container's command says to the tool, once Kubernetes has read it."""
     slotkeeper, verb, *argv = pod(**model)["initContainers"][0]["command"]
-    assert (slotkeeper, verb) == ("slotkeeper", "fetch")
+    assert (slotkeeper, verb) == ("slotkeeper", "download")
     return parse([argument.replace("$$", "$") for argument in argv])
 
 

@@ -51,9 +51,9 @@ def test_replicas_go_where_they_are_told() -> None:
 
 
 def test_replicas_of_one_spec_spread_among_themselves() -> None:
-    [spread] = pod(placement={"topologySpread": [{"topologyKey": "topology.kubernetes.io/zone"}]})[
-        "topologySpreadConstraints"
-    ]
+    [spread] = pod(
+        placement={"topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone"}]}
+    )["topologySpreadConstraints"]
 
     assert spread == {
         "topologyKey": "topology.kubernetes.io/zone",

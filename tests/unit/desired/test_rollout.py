@@ -64,7 +64,7 @@ def test_a_slow_start_and_a_slow_end_are_no_failed_rollout() -> None:
         {"replicas": 5},
         {"autoscaling": {"maxReplicas": 9}},
         {"suspend": True},
-        {"balancer": {"replicas": 3, "maxWaiting": 7}},
+        {"balancer": {"replicas": 3, "maxQueuedRequests": 7}},
         {"update": {"strategy": "Recreate"}},
         {"update": {"maxSurge": 2}},
     ],

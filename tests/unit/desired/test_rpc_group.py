@@ -85,7 +85,7 @@ def test_a_leader_finds_the_workers_of_its_own_number() -> None:
 def test_a_leader_waits_for_its_workers_once_it_has_the_model() -> None:
     model, wait = leaders(**TWO)["spec"]["template"]["spec"]["initContainers"]
 
-    assert (model["name"], wait["name"]) == ("model", "wait-for-workers")
+    assert (model["name"], wait["name"]) == ("download", "wait-for-workers")
     assert wait["command"][-2:] == [
         "chat-worker-0-$(SLOTKEEPER_REPLICA).chat-workers",
         "chat-worker-1-$(SLOTKEEPER_REPLICA).chat-workers",
@@ -135,7 +135,10 @@ def test_a_worker_has_what_the_user_adds_but_no_files_of_the_leader() -> None:
             "volumes": [{"name": "data", "emptyDir": {}}],
             "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         },
-        placement={"nodeSelector": {"pool": "gpu"}, "topologySpread": [{"topologyKey": "zone"}]},
+        placement={
+            "nodeSelector": {"pool": "gpu"},
+            "topologySpreadConstraints": [{"topologyKey": "zone"}],
+        },
     )["spec"]["template"]
     pod = template["spec"]
 

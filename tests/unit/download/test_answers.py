@@ -2,8 +2,8 @@ import pytest
 
 from download_world import World
 from model_host import GGUF, SHA256, ModelHost, content, redirect, status
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import RetryPolicy
-from slotkeeper.download.errors import Reason
 
 NAME_A_TOKEN = "name a Secret with a token in spec.model.secretRef"
 
@@ -11,13 +11,13 @@ NAME_A_TOKEN = "name a Secret with a token in spec.model.secretRef"
 @pytest.mark.parametrize(
     ("code", "reason", "words"),
     [
-        (404, Reason.NOT_FOUND, "404 Not Found"),
-        (410, Reason.NOT_FOUND, "410 Gone"),
-        (401, Reason.FORBIDDEN, f"401 Unauthorized: {NAME_A_TOKEN}"),
-        (403, Reason.FORBIDDEN, f"403 Forbidden: {NAME_A_TOKEN}"),
-        (400, Reason.REFUSED, "400 Bad Request"),
-        (304, Reason.REFUSED, "304 Not Modified"),
-        (416, Reason.REFUSED, "416 Requested Range Not Satisfiable"),
+        (404, Reason.MODEL_NOT_FOUND, "404 Not Found"),
+        (410, Reason.MODEL_NOT_FOUND, "410 Gone"),
+        (401, Reason.MODEL_FORBIDDEN, f"401 Unauthorized: {NAME_A_TOKEN}"),
+        (403, Reason.MODEL_FORBIDDEN, f"403 Forbidden: {NAME_A_TOKEN}"),
+        (400, Reason.MODEL_DOWNLOAD_REJECTED, "400 Bad Request"),
+        (304, Reason.MODEL_DOWNLOAD_REJECTED, "304 Not Modified"),
+        (416, Reason.MODEL_DOWNLOAD_REJECTED, "416 Requested Range Not Satisfiable"),
     ],
 )
 def test_a_refusal_is_told_once_with_url_and_status(
@@ -40,7 +40,7 @@ def test_a_server_in_trouble_is_asked_again_later_each_time(
 
     error = world.fails(host.url)
 
-    assert error.reason is Reason.SERVER_ERROR
+    assert error.reason is Reason.MODEL_SERVER_ERROR
     assert str(code) in error.message
     assert world.waits == [1, 2, 4, 8, 16]
 
@@ -64,14 +64,14 @@ def test_each_new_byte_renews_the_patience(host: ModelHost, world: World) -> Non
 def test_starting_again_and_again_is_no_progress(host: ModelHost, world: World) -> None:
     host.answers(content(etag=None, cut=99))
 
-    assert world.fails(host.url).reason is Reason.TRUNCATED
+    assert world.fails(host.url).reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
     assert len(host.asked) == RetryPolicy().tries
 
 
 def test_a_server_that_is_not_there_is_asked_again(world: World) -> None:
     error = world.fails("http://127.0.0.1:1/model.gguf")
 
-    assert error.reason is Reason.UNREACHABLE
+    assert error.reason is Reason.MODEL_UNREACHABLE
     assert error.message.startswith("GET http://127.0.0.1:1/model.gguf got no answer: ")
     assert len(world.waits) == RetryPolicy().tries - 1
 
@@ -95,7 +95,7 @@ def test_a_redirect_loop_ends(host: ModelHost, world: World) -> None:
 
     error = world.fails(host.url)
 
-    assert error.reason is Reason.TOO_MANY_REDIRECTS
+    assert error.reason is Reason.MODEL_TOO_MANY_REDIRECTS
     assert len(host.asked) == 6
 
 
@@ -109,7 +109,7 @@ def test_a_redirect_to_another_scheme_is_refused(
 
     error = world.fails(host.url)
 
-    assert error.reason is Reason.URL_REFUSED
+    assert error.reason is Reason.MODEL_URL_NOT_ALLOWED
     assert "http://HOST/PATH or https://HOST/PATH" in error.message
 
 
@@ -117,7 +117,7 @@ def test_a_redirect_to_another_scheme_is_refused(
     "url", ["file:///etc/passwd", "model.gguf", "http:///model", "http://a:b/", "http://[::/"]
 )
 def test_a_url_that_is_no_web_address_is_refused(world: World, url: str) -> None:
-    assert world.fails(url).reason is Reason.URL_REFUSED
+    assert world.fails(url).reason is Reason.MODEL_URL_NOT_ALLOWED
 
 
 def test_credentials_stay_with_the_host_that_they_are_for(host: ModelHost, world: World) -> None:

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from download_world import RESUMABLE, World
 from model_host import GGUF, OTHER, SHA256, ModelHost, chunked, content, endless
-from slotkeeper.download.errors import Reason
+from slotkeeper.api.problem_reasons import Reason
 
 
 def test_a_wrong_checksum_is_refused_at_once_and_leaves_nothing(
@@ -18,7 +18,7 @@ def test_a_wrong_checksum_is_refused_at_once_and_leaves_nothing(
 
     error = world.fails(host.url, SHA256)
 
-    assert error.reason is Reason.CHECKSUM_MISMATCH
+    assert error.reason is Reason.MODEL_CHECKSUM_MISMATCH
     assert host.url in error.message
     assert SHA256 in error.message
     assert hashlib.sha256(OTHER).hexdigest() in error.message
@@ -34,7 +34,7 @@ def test_what_is_no_gguf_is_refused_and_leaves_nothing(
 
     error = world.fails(host.url)
 
-    assert error.reason is Reason.NOT_GGUF
+    assert error.reason is Reason.MODEL_NOT_GGUF
     assert host.url in error.message
     assert world.left == set()
 
@@ -42,7 +42,7 @@ def test_what_is_no_gguf_is_refused_and_leaves_nothing(
 def test_what_is_no_gguf_is_refused_at_its_first_bytes(host: ModelHost, world: World) -> None:
     host.answers(content(b"<html>" + bytes(10_000), cut=6))
 
-    assert world.fails(host.url).reason is Reason.NOT_GGUF
+    assert world.fails(host.url).reason is Reason.MODEL_NOT_GGUF
 
 
 def test_a_file_that_always_breaks_off_is_never_taken_for_good(
@@ -52,14 +52,14 @@ def test_a_file_that_always_breaks_off_is_never_taken_for_good(
 
     error = world.fails(host.url)
 
-    assert error.reason is Reason.TRUNCATED
+    assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
     assert f"broke off after 99 of {len(GGUF)} bytes" in error.message
     assert world.left == RESUMABLE
 
 
 def test_a_chunked_answer_is_whole_only_with_its_last_chunk(host: ModelHost, world: World) -> None:
     host.answers(chunked(finished=False))
-    assert world.fails(host.url).reason is Reason.TRUNCATED
+    assert world.fails(host.url).reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
 
     host.answers(chunked())
     world.fetch(host.url)
@@ -72,7 +72,7 @@ def test_an_answer_that_never_says_where_it_ends_is_refused(host: ModelHost, wor
 
     error = world.fails(host.url)
 
-    assert error.reason is Reason.LENGTH_UNKNOWN
+    assert error.reason is Reason.MODEL_SIZE_UNKNOWN
     assert not world.path.exists()
 
 
@@ -91,9 +91,9 @@ class FullDisk(io.BytesIO):
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (errno.ENOSPC, Reason.NO_SPACE),
-        (errno.EDQUOT, Reason.NO_SPACE),
-        (errno.EIO, Reason.STORAGE),
+        (errno.ENOSPC, Reason.INSUFFICIENT_STORAGE),
+        (errno.EDQUOT, Reason.INSUFFICIENT_STORAGE),
+        (errno.EIO, Reason.STORAGE_ERROR),
     ],
 )
 def test_a_volume_that_takes_no_more_is_told_as_such(

@@ -146,7 +146,7 @@ def _run(url: str, path: Path, termination_log: Path, *more: str) -> str:
     """Run the command as a process of its own; all that it says, the termination log too."""
     argv = _argv(url, path, termination_log, *more)
     process = subprocess.run(
-        [sys.executable, "-m", "slotkeeper", "fetch", *argv],
+        [sys.executable, "-m", "slotkeeper", "download", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from gguf import GGUFWriter, LlamaFileType
 
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.records import FileRecord
 from slotkeeper.download.report import failure, success, write_termination_message
 
@@ -34,9 +35,9 @@ def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
         "bytes": 1234,
         "sha256": "ab" * 32,
         "architecture": "qwen2",
-        "context": 32768,
+        "context_length": 32768,
         "layers": 28,
-        "quantisation": "Q4_K_M",
+        "quantization": "Q4_K_M",
     }
 
 
@@ -49,7 +50,10 @@ def test_a_file_that_says_nothing_is_told_without(tmp_path: Path, log: Path) -> 
 @pytest.mark.parametrize("letter", ["a", "é", '"', "\U0001f999"])
 def test_a_message_of_any_length_fits_what_the_kubelet_takes(log: Path, letter: str) -> None:
     write_termination_message(
-        log, failure(DownloadError(Reason.NOT_FOUND, f"GET https://a/{letter * 5000} answered 404"))
+        log,
+        failure(
+            DownloadError(Reason.MODEL_NOT_FOUND, f"GET https://a/{letter * 5000} answered 404")
+        ),
     )
 
     text = log.read_text()

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from model_host import GGUF, OTHER, SHA256, ModelHost, Reply, content, status
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import Environment, File, download_all
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.main import main
 
 
@@ -52,7 +53,7 @@ def test_a_failure_says_of_which_file_it_is(
     with pytest.raises(DownloadError) as caught:
         download_all(files(host, tmp_path), outside)
 
-    assert caught.value.reason is Reason.NOT_FOUND
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
     assert caught.value.message == f"{of}GET {host.url} answered 404 Not Found"
 
 

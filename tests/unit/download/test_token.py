@@ -7,7 +7,8 @@ import pytest
 
 from download_world import World
 from model_host import ModelHost, content, model_host, redirect, status
-from slotkeeper.download.errors import DownloadError, Reason
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.main import main
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
@@ -58,7 +59,7 @@ def test_what_no_header_can_hold_is_refused_and_not_quoted(file: Path, text: str
     with pytest.raises(DownloadError, match=r"model\.secretRef\) is no token") as caught:
         read_token(file)
 
-    assert caught.value.reason is Reason.TOKEN
+    assert caught.value.reason is Reason.MODEL_TOKEN_INVALID
     assert "CANARY" not in str(caught.value)
 
 

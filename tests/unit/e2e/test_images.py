@@ -10,7 +10,7 @@ from provider.images import bases, normalised
     [
         pytest.param("debian", "docker.io/library/debian:latest", id="bare"),
         pytest.param("debian:sid", "docker.io/library/debian:sid", id="bare with a tag"),
-        pytest.param("slotkeeper/model:1", "docker.io/slotkeeper/model:1", id="of an owner"),
+        pytest.param("slotkeeper/download:1", "docker.io/slotkeeper/download:1", id="of an owner"),
         pytest.param("localhost/a:1", "localhost/a:1", id="local"),
         pytest.param("registry:5000/a", "registry:5000/a:latest", id="a port is no tag"),
         pytest.param("example.com/a/b:1", "example.com/a/b:1", id="of a registry"),

@@ -28,20 +28,22 @@ async def told(client: RawClient) -> Any:
 
 async def test_the_first_request_is_told_of_at_once() -> None:
     async with balancer() as made:
-        onlooker = await asks(made, "?wait=30")
+        onlooker = await asks(made, "?timeout=30")
         await until(lambda: len(made.admin._long_poll) == 1)
 
         async with await made.start(post("/completion")):
-            assert (await told(onlooker))["waiting"] == 1
+            assert (await told(onlooker))["queued"] == 1
 
 
 async def test_without_a_request_it_is_told_so_when_its_time_is_over() -> None:
     async with balancer() as made:
-        assert (await told(await asks(made, "?wait=0.02")))["demand"] == 0
+        assert (await told(await asks(made, "?timeout=0.02")))["demand"] == 0
         assert len(made.admin._long_poll) == 0
 
 
-@pytest.mark.parametrize("query", ["", "?wait=0", "?wait=-1", "?wait=nan", "?wait=long", "?wait="])
+@pytest.mark.parametrize(
+    "query", ["", "?timeout=0", "?timeout=-1", "?timeout=nan", "?timeout=long", "?timeout="]
+)
 async def test_who_says_no_time_is_told_at_once(query: str) -> None:
     async with balancer() as made:
         assert (await told(await asks(made, query)))["demand"] == 0
@@ -50,10 +52,10 @@ async def test_who_says_no_time_is_told_at_once(query: str) -> None:
 async def test_while_there_is_something_to_tell_nobody_is_held() -> None:
     async with FakeLlama(1, when_told) as llama, balancer() as made:
         async with await made.start(post("/completion")):
-            assert (await told(await asks(made, "?wait=30")))["waiting"] == 1
+            assert (await told(await asks(made, "?timeout=30")))["queued"] == 1
         made.proxy.set_replicas({llama.name: True})
         await until(lambda: made.dispatcher.has_replica)
-        assert (await told(await asks(made, "?wait=30")))["replicas"] == 1
+        assert (await told(await asks(made, "?timeout=30")))["replicas"] == 1
 
 
 async def test_one_that_stands_by_tells_at_once() -> None:
@@ -61,12 +63,12 @@ async def test_one_that_stands_by_tells_at_once() -> None:
         await they.add_leader("a")
         standby = await they.add_standby("b")
 
-        assert not (await told(await asks(standby.made, "?own&wait=30")))["leads"]
+        assert not (await told(await asks(standby.made, "?scope=local&timeout=30")))["leader"]
 
 
 async def test_one_that_leaves_is_forgotten() -> None:
     async with balancer() as made:
-        onlooker = await asks(made, "?own&wait=30")
+        onlooker = await asks(made, "?scope=local&timeout=30")
         await until(lambda: len(made.admin._long_poll) == 1)
 
         await onlooker.close()
@@ -78,6 +80,6 @@ async def test_one_that_leaves_is_forgotten() -> None:
 
 async def test_other_pages_hold_nobody() -> None:
     async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
-        response = await client.ask(get("/healthz?wait=30"))
+        response = await client.ask(get("/healthz?timeout=30"))
 
         assert response.status == 200

@@ -15,9 +15,9 @@ from slotkeeper.llamacpp.gguf import QUANTISATIONS, GgufMetadata, read_metadata
 
 LLAMA = GgufMetadata(
     architecture="llama",
-    context=8192,
+    context_length=8192,
     layers=32,
-    quantisation="Q4_K_M",
+    quantization="Q4_K_M",
     name="Llama 3 8B Instruct",
     size="8B",
 )
@@ -144,16 +144,16 @@ def test_what_is_no_header_says_nothing(head: bytes) -> None:
         (1, text("general.name", "x" * 99_999), {"name": None}),
         (1, text("general.name", ""), {"name": None}),
         (2, array("general.size_label", 8, 1, string("8B")), {"size": None}),
-        (3, u32("llama.context_length", 0), {"context": None}),
-        (3, u32("llama.context_length", 2**32 - 1), {"context": None}),
-        (3, pair("llama.context_length", 11, struct.pack("<q", -1)), {"context": None}),
-        (3, pair("llama.context_length", 6, struct.pack("<f", 8192)), {"context": None}),
-        (3, pair("llama.context_length", 7, b"\x01"), {"context": None}),
-        (3, pair("llama.context_length", 10, struct.pack("<Q", 4096)), {"context": 4096}),
-        (3, u32("other.context_length", 1), {"context": None}),
-        (8, u32("general.file_type", 4), {"quantisation": None}),
-        (8, u32("general.file_type", 1024), {"quantisation": None}),
-        (8, u32("general.file_type", 0), {"quantisation": "F32"}),
+        (3, u32("llama.context_length", 0), {"context_length": None}),
+        (3, u32("llama.context_length", 2**32 - 1), {"context_length": None}),
+        (3, pair("llama.context_length", 11, struct.pack("<q", -1)), {"context_length": None}),
+        (3, pair("llama.context_length", 6, struct.pack("<f", 8192)), {"context_length": None}),
+        (3, pair("llama.context_length", 7, b"\x01"), {"context_length": None}),
+        (3, pair("llama.context_length", 10, struct.pack("<Q", 4096)), {"context_length": 4096}),
+        (3, u32("other.context_length", 1), {"context_length": None}),
+        (8, u32("general.file_type", 4), {"quantization": None}),
+        (8, u32("general.file_type", 1024), {"quantization": None}),
+        (8, u32("general.file_type", 0), {"quantization": "F32"}),
     ],
 )
 def test_a_value_that_makes_no_sense_is_not_passed_on(
@@ -165,7 +165,7 @@ def test_a_value_that_makes_no_sense_is_not_passed_on(
     found = read_metadata(header(*pairs))
 
     if "architecture" in changes:
-        changes = changes | {"context": None, "layers": None}
+        changes = changes | {"context_length": None, "layers": None}
     assert found == replace(LLAMA, **changes)
 
 

@@ -31,11 +31,11 @@ def container(name: str, **status: Any) -> Manifest:
 
 
 def init(**status: Any) -> Manifest:
-    return {"initContainerStatuses": [container("model", **status)]}
+    return {"initContainerStatuses": [container("download", **status)]}
 
 
 def main(**status: Any) -> Manifest:
-    fetched = container("model", state={"terminated": {"exitCode": 0}})
+    fetched = container("download", state={"terminated": {"exitCode": 0}})
     return {
         "initContainerStatuses": [fetched],
         "containerStatuses": [container("llama-server", **status)],
@@ -68,7 +68,7 @@ ROWS = [
     pytest.param(NOT_THERE, "ModelNotFound", True, id="a model that is not there"),
     pytest.param(
         init(state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
-        "ImagePullFailed",
+        "ImagePullBackOff",
         True,
         id="an image that is not there",
     ),
@@ -79,34 +79,34 @@ ROWS = [
         False,
         id="a host that is away",
     ),
-    pytest.param(main(state=ended()), "CrashLooping", False, id="it ended for the first time"),
+    pytest.param(main(state=ended()), "CrashLoopBackOff", False, id="it ended for the first time"),
     pytest.param(
         main(state=RUNNING, lastState=ended(), restartCount=1),
-        "CrashLooping",
+        "CrashLoopBackOff",
         False,
         id="it is tried once more",
     ),
     pytest.param(
         main(state=AGAIN, lastState=ended(), restartCount=1),
-        "CrashLooping",
+        "CrashLoopBackOff",
         True,
         id="it ended again",
     ),
     pytest.param(
         main(state=RUNNING, lastState=ran(2), restartCount=2),
-        "CrashLooping",
+        "CrashLoopBackOff",
         True,
         id="it ended again, after loading for two minutes",
     ),
     pytest.param(
         main(state=RUNNING, lastState=ran(10), restartCount=7),
-        "CrashLooping",
+        "CrashLoopBackOff",
         False,
         id="it ended after a good time",
     ),
     pytest.param(
         init(state=AGAIN, lastState=ended(message=""), restartCount=1),
-        "ModelFailed",
+        "ModelDownloadFailed",
         True,
         id="a download that ends again and again",
     ),
@@ -210,7 +210,7 @@ async def test_a_quota_that_refuses_all_pods_is_said(
 
     await operator.reconcile()
 
-    assert obstacle(cluster) == StartBlocker("PodsRefused", "exceeded quota", permanent=False)
+    assert obstacle(cluster) == StartBlocker("FailedCreate", "exceeded quota", permanent=False)
 
 
 POLICY = ApiError(403, "Forbidden", "denied by policy `no-gpus`: ask for it")
@@ -228,7 +228,7 @@ async def wake(cluster: FakeCluster, operator: Operator) -> None:
     roll_out(cluster)
     await operator.reconcile()
     refuse(cluster, "Deployment")
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     with pytest.raises(ApiError):
         await operator.pass_time(1)
 
@@ -238,7 +238,7 @@ async def test_a_wake_that_the_api_server_refuses_is_said(
 ) -> None:
     await wake(cluster, operator)
 
-    assert obstacle(cluster) == StartBlocker("ChildRefused", POLICY.message, permanent=True)
+    assert obstacle(cluster) == StartBlocker("ApplyRejected", POLICY.message, permanent=True)
     assert condition(cluster, "Ready")["message"] == POLICY.message
 
 
@@ -258,8 +258,8 @@ async def test_a_refusal_is_tried_again_and_said_once(
     assert cluster.writes == []
     assert server_status(cluster) == before
     assert len(cluster.named(EVENTS)) == events
-    [decision] = before["scaling"]["decisions"]
-    assert (decision["before"], decision["after"]) == (0, 1)
+    [decision] = before["scaling"]["history"]
+    assert (decision["from"], decision["to"]) == (0, 1)
 
 
 async def test_a_refusal_that_is_mended_is_said_no_longer(
@@ -294,7 +294,7 @@ async def test_a_webhook_that_is_away_is_said(cluster: FakeCluster, operator: Op
     with pytest.raises(ApiError):
         await operator.reconcile()
 
-    assert obstacle(cluster) == StartBlocker("ChildRefused", said, permanent=True)
+    assert obstacle(cluster) == StartBlocker("ApplyRejected", said, permanent=True)
 
 
 async def test_an_api_server_in_trouble_is_no_refusal(
@@ -320,7 +320,7 @@ async def test_a_first_replica_that_is_refused_is_said(
 
     found = obstacle(cluster)
     assert found is not None
-    assert (found.reason, found.permanent) == ("ChildRefused", True)
+    assert (found.reason, found.permanent) == ("ApplyRejected", True)
 
 
 async def test_a_lease_that_is_refused_as_well_keeps_nothing_from_the_status(
@@ -332,7 +332,7 @@ async def test_a_lease_that_is_refused_as_well_keeps_nothing_from_the_status(
     with pytest.raises(ApiError):
         await operator.reconcile()
 
-    assert condition(cluster, "Ready")["reason"] == "ChildRefused"
+    assert condition(cluster, "Ready")["reason"] == "ApplyRejected"
 
 
 async def test_a_name_that_is_taken_is_said(cluster: FakeCluster, operator: Operator) -> None:
@@ -352,7 +352,7 @@ async def test_a_name_that_is_taken_is_said(cluster: FakeCluster, operator: Oper
 
     found = obstacle(cluster)
     assert found is not None
-    assert (found.reason, found.permanent) == ("NameTaken", True)
+    assert (found.reason, found.permanent) == ("NameConflict", True)
 
 
 async def test_a_refused_change_is_no_news_where_a_replica_serves(
@@ -470,7 +470,7 @@ async def test_a_wake_that_failed_is_tried_anew_by_who_asks_later(
     await operator.reconcile()
     roll_out(cluster)
     await operator.reconcile()
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(1)
     pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
     cluster.put(pod | {"status": NOT_THERE})
@@ -487,7 +487,7 @@ async def test_a_wake_that_failed_is_tried_anew_by_who_asks_later(
     cluster.remove(PODS, "default", "chat-replicas-0")
     await operator.reconcile()
     forgotten = obstacle(cluster)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(1)
 
     assert told is not None

@@ -17,14 +17,14 @@ NOT_FOUND = {
 
 
 def init(**state: Any) -> Manifest:
-    status = {"name": "model", "image": "slotkeeper/model:0.1.0", "ready": False, **state}
+    status = {"name": "download", "image": "slotkeeper/download:0.1.0", "ready": False, **state}
     return {"initContainerStatuses": [status]}
 
 
 def main(**state: Any) -> Manifest:
     fetched = {
-        "name": "model",
-        "image": "slotkeeper/model:0.1.0",
+        "name": "download",
+        "image": "slotkeeper/download:0.1.0",
         "ready": True,
         "state": {"terminated": {"exitCode": 0}},
     }
@@ -73,7 +73,7 @@ ROWS = [
     pytest.param(
         init(state=ended(137, "", reason="OOMKilled")),
         "ModelReady",
-        "ModelFailed",
+        "ModelDownloadFailed",
         "the model's download was killed: it took more memory than its limit",
         id="a download that says nothing itself",
     ),
@@ -87,28 +87,28 @@ ROWS = [
     pytest.param(
         init(state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
         "ReplicasReady",
-        "ImagePullFailed",
-        "0 of 1 replicas ready; cannot pull image slotkeeper/model:0.1.0: not found",
+        "ImagePullBackOff",
+        "0 of 1 replicas ready; cannot pull image slotkeeper/download:0.1.0: not found",
         id="an image that is not there",
     ),
     pytest.param(
         main(state=BACK_OFF, lastState=ended(1, "loading\nerror: no kernel image\n")),
         "ReplicasReady",
-        "CrashLooping",
+        "CrashLoopBackOff",
         "0 of 1 replicas ready; llama-server exited with code 1: error: no kernel image",
         id="a llama-server that ends, with its last line",
     ),
     pytest.param(
         main(state={"running": {}}, lastState=ended(137, "", reason="OOMKilled")),
         "ReplicasReady",
-        "CrashLooping",
+        "CrashLoopBackOff",
         "0 of 1 replicas ready; llama-server was killed: it took more memory than its limit",
         id="a llama-server out of memory",
     ),
     pytest.param(
         main(state={"running": {}}),
         "ReplicasReady",
-        "Loading",
+        "LoadingModel",
         "0 of 1 replicas ready; the model is being loaded",
         id="a llama-server that loads",
     ),
@@ -181,7 +181,7 @@ async def test_the_failure_of_an_older_spec_says_nothing_of_the_new_one(
         PODS,
         "default",
         "chat-replicas-0",
-        lambda pod: pod["spec"]["initContainers"][0].update(command=["slotkeeper", "fetch"]),
+        lambda pod: pod["spec"]["initContainers"][0].update(command=["slotkeeper", "download"]),
     )
 
     await operator.reconcile()
@@ -200,7 +200,7 @@ async def test_pods_that_the_cluster_refuses_are_said(
 
     await operator.reconcile()
 
-    assert condition(cluster, "ReplicasReady")["reason"] == "PodsRefused"
+    assert condition(cluster, "ReplicasReady")["reason"] == "FailedCreate"
     assert "exceeded quota" in condition(cluster, "ReplicasReady")["message"]
 
 
@@ -216,7 +216,7 @@ async def test_an_old_replica_that_still_serves_makes_a_rollout_no_success(
 
     await operator.reconcile()
 
-    assert condition(cluster, "ReplicasReady")["reason"] == "Updating"
+    assert condition(cluster, "ReplicasReady")["reason"] == "RollingOut"
 
 
 async def test_a_replica_beyond_the_least_is_no_condition_of_being_ready(
@@ -282,7 +282,7 @@ async def test_one_of_several_balancers_takes_all_requests(
 ) -> None:
     found = await with_balancers(cluster, operator, *ready, status={})
 
-    assert (found["status"], found["reason"]) == ("True", "TakesRequests")
+    assert (found["status"], found["reason"]) == ("True", "BalancerAvailable")
     assert found["message"] == f"{sum(ready)}/2 balancers take requests"
 
 

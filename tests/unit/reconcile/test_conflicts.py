@@ -63,7 +63,7 @@ async def test_who_changed_which_field_is_said_once(
     await rounds(cluster, serving, 2, sets_replicas)
 
     assert replicas(cluster) == 1
-    assert events(cluster, "DriftPutRight") == [
+    assert events(cluster, "DriftCorrected") == [
         "Deployment chat-replicas: spec.replicas changed by hpa, and put right"
     ]
     assert events(cluster, "ScaledDown") == []
@@ -77,7 +77,7 @@ async def test_a_field_that_somebody_took_away_is_said(
 
     await serving.reconcile()
 
-    assert events(cluster, "DriftPutRight") == [
+    assert events(cluster, "DriftCorrected") == [
         "Service chat: spec.selector changed or removed, and put right"
     ]
 
@@ -90,7 +90,7 @@ async def test_a_child_that_somebody_deleted_is_said(
     await serving.reconcile()
 
     assert "chat" in cluster.named(SERVICES)
-    assert events(cluster, "DriftPutRight") == ["Service chat was deleted, and is made again"]
+    assert events(cluster, "DriftCorrected") == ["Service chat was deleted, and is made again"]
 
 
 async def test_a_deletion_that_no_watch_has_shown_is_said(
@@ -101,7 +101,7 @@ async def test_a_deletion_that_no_watch_has_shown_is_said(
 
     await serving.reconcile()
 
-    assert events(cluster, "DriftPutRight") == ["Service chat was deleted, and is made again"]
+    assert events(cluster, "DriftCorrected") == ["Service chat was deleted, and is made again"]
 
 
 async def test_a_label_that_somebody_took_away_is_said(
@@ -112,7 +112,7 @@ async def test_a_label_that_somebody_took_away_is_said(
 
     await serving.reconcile()
 
-    assert events(cluster, "DriftPutRight") == [
+    assert events(cluster, "DriftCorrected") == [
         "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed, and put right"
     ]
 
@@ -128,7 +128,7 @@ async def test_what_the_operator_does_itself_is_no_drift(
     await serving.reconcile()
 
     assert replicas(cluster) == 3
-    assert events(cluster, "DriftPutRight") == []
+    assert events(cluster, "DriftCorrected") == []
 
 
 async def test_a_server_that_takes_the_place_of_a_deleted_one_has_lost_nothing(
@@ -143,18 +143,18 @@ async def test_a_server_that_takes_the_place_of_a_deleted_one_has_lost_nothing(
     await serving.reconcile()
 
     assert REPLICAS in cluster.named(DEPLOYMENTS)
-    assert events(cluster, "DriftPutRight") == []
+    assert events(cluster, "DriftCorrected") == []
 
 
 async def test_the_same_again_and_again_is_a_fight(cluster: FakeCluster, serving: Operator) -> None:
     await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
     found = condition(cluster, "Degraded")
-    assert (found["status"], found["reason"]) == ("True", "FoughtOver")
+    assert (found["status"], found["reason"]) == ("True", "FieldConflict")
     assert found["message"].startswith("Deployment chat-replicas: hpa changes spec.replicas")
     assert "HorizontalPodAutoscaler" in found["message"]
     assert condition(cluster, "Ready")["status"] == "True"
-    assert events(cluster, "FoughtOver") == [found["message"]]
+    assert events(cluster, "FieldConflict") == [found["message"]]
 
 
 async def test_a_fight_takes_ever_longer_pauses_and_never_too_long_ones(
@@ -173,8 +173,8 @@ async def test_a_fight_takes_ever_longer_pauses_and_never_too_long_ones(
         pauses.append(serving.time.passed - began)
 
     assert pauses == [10, 20, 40, 80, 160, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
-    assert len(events(cluster, "FoughtOver")) == 1
-    assert len(events(cluster, "DriftPutRight")) == 1
+    assert len(events(cluster, "FieldConflict")) == 1
+    assert len(events(cluster, "DriftCorrected")) == 1
 
 
 async def test_nothing_is_written_while_a_fight_pauses(
@@ -262,7 +262,7 @@ async def test_a_webhook_that_changes_what_is_applied_is_a_fight_at_once(
     await operator.reconcile()
 
     found = condition(cluster, "Degraded")
-    assert found["reason"] == "FoughtOver"
+    assert found["reason"] == "FieldConflict"
     assert "comes back changed from each write, as by a mutating webhook" in found["message"]
     assert "containers[llama-server].image" in found["message"]
     cluster.writes.clear()
@@ -282,7 +282,7 @@ async def test_a_webhook_that_adds_fields_of_its_own_is_no_fight(
     await operator.reconcile()
 
     assert cluster.writes == []
-    assert condition(cluster, "Degraded")["reason"] != "FoughtOver"
+    assert condition(cluster, "Degraded")["reason"] != "FieldConflict"
 
 
 async def test_a_fight_over_replicas_is_no_scaling(
@@ -307,7 +307,7 @@ async def test_a_fight_over_a_suspended_server_is_said(
 
     await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
-    assert condition(cluster, "Degraded")["reason"] == "FoughtOver"
+    assert condition(cluster, "Degraded")["reason"] == "FieldConflict"
     assert condition(cluster, "Ready")["reason"] == "Suspended"
 
 
@@ -317,6 +317,6 @@ async def test_drift_and_fights_are_counted(cluster: FakeCluster, serving: Opera
 
     await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
-    put_right = "slotkeeper_operator_drift_put_right_total"
+    put_right = "slotkeeper_operator_drift_corrections_total"
     assert registry.get_sample_value(put_right, {"kind": "Deployment"}) == CONFLICT_AFTER
-    assert registry.get_sample_value("slotkeeper_operator_fights") == 1
+    assert registry.get_sample_value("slotkeeper_operator_field_conflicts") == 1

@@ -52,9 +52,9 @@ async def test_a_rollout_that_is_stuck_beside_a_replica_that_serves(
     await operator.reconcile()
 
     found = condition(cluster, "Degraded")
-    assert (found["status"], found["reason"]) == ("True", "ImagePullFailed")
+    assert (found["status"], found["reason"]) == ("True", "ImagePullBackOff")
     assert "none:1" in found["message"]
-    assert warnings(cluster) == ["ImagePullFailed"]
+    assert warnings(cluster) == ["ImagePullBackOff"]
 
 
 async def test_a_replica_more_that_does_not_start(cluster: FakeCluster, operator: Operator) -> None:
@@ -64,7 +64,7 @@ async def test_a_replica_more_that_does_not_start(cluster: FakeCluster, operator
     await operator.reconcile()
 
     assert condition(cluster, "Ready")["status"] == "True"
-    assert condition(cluster, "Degraded")["reason"] == "ImagePullFailed"
+    assert condition(cluster, "Degraded")["reason"] == "ImagePullBackOff"
 
 
 async def test_a_standby_balancer_that_does_not_start(
@@ -77,7 +77,7 @@ async def test_a_standby_balancer_that_does_not_start(
     await operator.reconcile()
 
     assert condition(cluster, "BalancerReady")["status"] == "True"
-    assert condition(cluster, "Degraded")["reason"] == "ImagePullFailed"
+    assert condition(cluster, "Degraded")["reason"] == "ImagePullBackOff"
 
 
 async def test_an_invalid_spec(cluster: FakeCluster, operator: Operator) -> None:
@@ -106,7 +106,7 @@ async def test_waiting_for_an_older_servers_children_is_no_trouble(
     with pytest.raises(Exception, match="still goes"):
         await operator.reconcile()
 
-    assert condition(cluster, "Ready")["reason"] == "Replacing"
+    assert condition(cluster, "Ready")["reason"] == "WaitingForDeletion"
     assert condition(cluster, "Degraded")["status"] == "False"
     assert cluster.named(SERVICES)["chat"]["metadata"]["ownerReferences"] == [older]
 
@@ -120,8 +120,8 @@ async def test_a_hundred_looks_at_a_flapping_replica_are_one_event_an_hour(
         cluster.put(pod if look % 2 == 0 else with_image_missing(pod))
         await operator.reconcile()
 
-    assert warnings(cluster) == ["ImagePullFailed"]
+    assert warnings(cluster) == ["ImagePullBackOff"]
     operator.time.passed += 3600
     cluster.put(with_image_missing(pod_of(deployment, 0, ready=False)))
     await operator.reconcile()
-    assert warnings(cluster) == ["ImagePullFailed", "ImagePullFailed"]
+    assert warnings(cluster) == ["ImagePullBackOff", "ImagePullBackOff"]

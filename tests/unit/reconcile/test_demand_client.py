@@ -1,11 +1,13 @@
 """Balancers are asked over HTTP; whatever is no answer is an error that a look expects."""
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Self
 
 import pytest
 
+from operator_harness import numbers
 from slotkeeper.reconcile.demand.client import open_client
 
 
@@ -42,28 +44,33 @@ def said(body: bytes, status: str = "200 OK", content_type: str = "application/j
     return head.encode() + b"\r\n\r\n" + body
 
 
+def report(queued: int) -> bytes:
+    return json.dumps(numbers(queued=queued)).encode()
+
+
 async def test_what_a_balancer_says_is_read() -> None:
-    async with Balancer(said(b'{"waiting": 3}')) as balancer, open_client() as ask:
-        assert await ask(balancer.address, keep_alive=True) == {"waiting": 3}
+    async with Balancer(said(report(3))) as balancer, open_client() as ask:
+        assert (await ask(balancer.address, keep_alive=True)).queued == 3
 
 
 @pytest.mark.parametrize(("keep_alive", "connections"), [(True, 1), (False, 2)])
 async def test_a_connection_is_kept_for_who_is_asked_again(
     keep_alive: bool, connections: int
 ) -> None:
-    async with Balancer(said(b"1"), said(b"2")) as balancer, open_client() as ask:
-        answers = [await ask(balancer.address, keep_alive=keep_alive) for _ in range(2)]
+    async with Balancer(said(report(1)), said(report(2))) as balancer, open_client() as ask:
+        answers = [(await ask(balancer.address, keep_alive=keep_alive)).queued for _ in range(2)]
 
         assert (answers, balancer.connections) == ([1, 2], connections)
 
 
 @pytest.mark.parametrize(
-    ("keep_alive", "asked"), [(True, b"/autoscaling?own&wait=0.75"), (False, b"/autoscaling?own")]
+    ("keep_alive", "asked"),
+    [(True, b"/autoscaling?scope=local&timeout=0.75"), (False, b"/autoscaling?scope=local")],
 )
 async def test_all_are_asked_for_their_own_numbers_and_who_is_asked_again_may_wait_for_a_request(
     keep_alive: bool, asked: bytes
 ) -> None:
-    async with Balancer(said(b"1")) as balancer, open_client() as ask:
+    async with Balancer(said(report(1))) as balancer, open_client() as ask:
         await ask(balancer.address, keep_alive=keep_alive)
 
         assert balancer.asked == [asked]

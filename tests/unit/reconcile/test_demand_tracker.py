@@ -12,13 +12,13 @@ BROKEN = [
     pytest.param({}, id="empty"),
     pytest.param([], id="no object"),
     pytest.param(numbers() | {"slots": None}, id="no slots"),
-    pytest.param(numbers() | {"waiting": "many"}, id="words for numbers"),
-    pytest.param(numbers() | {"slotSeconds": "long"}, id="words for seconds"),
+    pytest.param(numbers() | {"queued": "many"}, id="words for numbers"),
+    pytest.param(numbers() | {"meanServiceSeconds": "long"}, id="words for seconds"),
 ]
 
 
 async def test_a_look_is_a_sample(operator: Operator) -> None:
-    operator.balancers.says["10.0.0.1"] = numbers(busy=3, waiting=5, oldest=3.2)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=3, queued=5, oldest=3.2)
     operator.demand.track(KEY, ["10.0.0.1:9090"])
 
     await operator.demand.poll()
@@ -37,7 +37,7 @@ async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_sa
     operator: Operator,
 ) -> None:
     operator.balancers.says |= {
-        "10.0.0.1": numbers(waiting=2, total=0, oldest=1.0) | {"leads": False},
+        "10.0.0.1": numbers(queued=2, total=0, oldest=1.0) | {"leader": False},
         "10.0.0.2": numbers(busy=4, total=8),
     }
     operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
@@ -63,7 +63,7 @@ async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
 async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
     operator: Operator,
 ) -> None:
-    operator.balancers.says["10.0.0.1"] = numbers(busy=1) | {"leads": False}
+    operator.balancers.says["10.0.0.1"] = numbers(busy=1) | {"leader": False}
     operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 
     await operator.demand.poll()
@@ -116,10 +116,10 @@ async def test_changes_are_kept_for_the_longest_period(operator: Operator) -> No
 
 
 async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None:
-    measured = {"meanDemand": 0.5, "slotSeconds": 6.0}
+    measured = {"meanDemand": 0.5, "meanServiceSeconds": 6.0}
     operator.balancers.says |= {
-        "10.0.0.1": numbers() | measured | {"leads": False},
-        "10.0.0.2": numbers() | {"meanDemand": 0.4, "slotSeconds": None},
+        "10.0.0.1": numbers() | measured | {"leader": False},
+        "10.0.0.2": numbers() | {"meanDemand": 0.4, "meanServiceSeconds": None},
     }
     operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
 

@@ -4,7 +4,7 @@ import pytest
 
 from slotkeeper.reconcile.main import _parser
 
-IMAGES = ["--llama-server-image", "a", "--balancer-image", "b", "--model-image", "c"]
+IMAGES = ["--llama-server-image", "a", "--balancer-image", "b", "--download-image", "c"]
 
 
 def test_the_images_are_all_that_must_be_said() -> None:
@@ -53,6 +53,6 @@ def test_a_silence_that_is_none_or_endless_is_refused(
     seconds: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        _parser().parse_args([*IMAGES, f"--api-silence={seconds}"])
+        _parser().parse_args([*IMAGES, f"--api-idle-timeout={seconds}"])
 
     assert "is not from 1 to 600 seconds" in capsys.readouterr().err

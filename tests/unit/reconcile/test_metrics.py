@@ -34,33 +34,33 @@ def test_a_decision_is_counted_when_it_differs(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
     for replicas, reason, demand in (
-        (1, "Steady", 2),
-        (1, "Steady", 3),
-        (2, "Demand", 4),
-        (3, "Demand", 9),
-        (3, "Steady", 9),
+        (1, "DesiredWithinRange", 2),
+        (1, "DesiredWithinRange", 3),
+        (2, "DemandAboveCapacity", 4),
+        (3, "DemandAboveCapacity", 9),
+        (3, "DesiredWithinRange", 9),
     ):
         metrics.count_decision(KEY, ScalingSnapshot(replicas, reason, demand))
 
-    assert value(registry, "decisions_total", reason="Steady") == 2
-    assert value(registry, "decisions_total", reason="Demand") == 2
+    assert value(registry, "decisions_total", reason="DesiredWithinRange") == 2
+    assert value(registry, "decisions_total", reason="DemandAboveCapacity") == 2
 
 
 def test_a_server_that_is_gone_leaves_no_series(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.count_decision(KEY, ScalingSnapshot(1, "Steady", 2))
-    metrics.count_decision(OTHER, ScalingSnapshot(1, "Steady", 2))
+    metrics.count_decision(KEY, ScalingSnapshot(1, "DesiredWithinRange", 2))
+    metrics.count_decision(OTHER, ScalingSnapshot(1, "DesiredWithinRange", 2))
 
     metrics.count_decision(KEY, None)
     metrics.count_decision(KEY, None)
 
-    assert value(registry, "decisions_total", reason="Steady") is None
-    assert value(registry, "decisions_total", OTHER, reason="Steady") == 1
+    assert value(registry, "decisions_total", reason="DesiredWithinRange") is None
+    assert value(registry, "decisions_total", OTHER, reason="DesiredWithinRange") == 1
 
 
 GAUGES = [
-    *("wanted_replicas", "current_replicas", "ready_replicas", "demand"),
+    *("desired_replicas", "current_replicas", "ready_replicas", "demand"),
     *("min_replicas", "max_replicas", "active"),
 ]
 
@@ -75,7 +75,7 @@ async def served(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
     await operator.reconcile()
     roll_out(cluster)
     await operator.reconcile()
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=2)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=2)
     await operator.pass_time(2)
 
 

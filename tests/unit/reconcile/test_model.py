@@ -16,7 +16,7 @@ from operator_harness import (
     stored,
 )
 from slotkeeper.api import reasons
-from slotkeeper.download.errors import Reason
+from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS
 
@@ -27,9 +27,9 @@ REPORT = {
     "bytes": 4_920_739_232,
     "sha256": SHA256,
     "architecture": "llama",
-    "context": 8192,
+    "contextLength": 8192,
     "layers": 32,
-    "quantisation": "Q4_K_M",
+    "quantization": "Q4_K_M",
     "name": "Llama 3 8B",
     "size": "8B",
 }
@@ -103,7 +103,7 @@ async def test_any_url_has_a_source_and_a_file(
         pytest.param("[]", id="no object"),
         pytest.param("{}", id="no size"),
         pytest.param(json.dumps(REPORT | {"bytes": "4 GB"}), id="no number"),
-        pytest.param(json.dumps(REPORT | {"context": -1}), id="less than none"),
+        pytest.param(json.dumps(REPORT | {"contextLength": -1}), id="less than none"),
         pytest.param(json.dumps(REPORT | {"name": "x" * 129}), id="too long"),
     ],
 )
@@ -243,7 +243,7 @@ async def test_a_token_that_is_none_is_said(cluster: FakeCluster, operator: Oper
     roll_out(cluster, ready=False)
     failure = {"reason": "ModelTokenInvalid", "message": "the Secret's entry is no token"}
     ended = {"terminated": {"exitCode": 1, "message": json.dumps(failure)}}
-    status = {"name": "model", "image": "a", "ready": False, "state": ended}
+    status = {"name": "download", "image": "a", "ready": False, "state": ended}
     pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
     cluster.put(pod | {"status": {"initContainerStatuses": [status]}})
 
@@ -253,7 +253,7 @@ async def test_a_token_that_is_none_is_said(cluster: FakeCluster, operator: Oper
     assert condition(cluster, "Degraded")["status"] == "True"
 
 
-@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("reason", sorted(DOWNLOAD_REASONS))
 def test_each_reason_of_a_download_is_in_the_table_of_reasons(reason: Reason) -> None:
     assert reasons.is_allowed("ModelReady", reason.value)
-    assert reasons.severity(reasons.Reason(reason.value)) is reasons.Severity.PROBLEM
+    assert reasons.severity(reason) is reasons.Severity.PROBLEM

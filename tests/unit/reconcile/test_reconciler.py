@@ -117,13 +117,13 @@ async def test_numbers_are_shown_without_reading_the_cluster_again(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await settled(cluster, operator, slots=4)
-    operator.balancers.says["10.0.0.1"] = numbers(busy=3, waiting=2)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=3, queued=2)
     cluster.reads = 0
 
     await operator.pass_time(1)
 
     assert server_status(cluster)["slots"] == {"busy": 3, "total": 4}
-    assert server_status(cluster)["waiting"] == 2
+    assert server_status(cluster)["queued"] == 2
     assert cluster.reads == 0
     assert cluster.writes == [Write("patch_status", "LlamaServer", "chat")]
 
@@ -132,14 +132,14 @@ async def test_demand_adds_a_replica_at_once_with_one_event(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await settled(cluster, operator, slots=4, autoscaling={"maxReplicas": 3})
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=1, oldest=3.2)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=1, oldest=3.2)
 
     await operator.pass_time(3)
 
     assert replicas(cluster) == 2
     scaled = [message for reason, message in events(cluster) if reason == "ScaledUp"]
     assert scaled == ["busy 4/4, waiting 1, oldest 3.2 s: 1 -> 2"]
-    assert server_status(cluster)["scaling"]["wanted"] == 2
+    assert server_status(cluster)["scaling"]["desiredReplicas"] == 2
 
 
 async def test_growing_makes_a_server_no_less_ready(
@@ -147,7 +147,7 @@ async def test_growing_makes_a_server_no_less_ready(
 ) -> None:
     await settled(cluster, operator, slots=4, autoscaling={"maxReplicas": 3})
     before = condition(cluster, "Ready")
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=1)
 
     await operator.pass_time(3)
     await operator.reconcile()
@@ -158,7 +158,7 @@ async def test_growing_makes_a_server_no_less_ready(
 async def test_quiet_takes_a_replica_away(cluster: FakeCluster, operator: Operator) -> None:
     behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
     await settled(cluster, operator, slots=4, autoscaling={"maxReplicas": 3, "behavior": behavior})
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=1)
     await operator.pass_time(2)
     roll_out(cluster)
     operator.balancers.says["10.0.0.1"] = numbers(total=8)
@@ -184,7 +184,7 @@ async def test_a_balancer_that_cannot_be_read_takes_no_replica_away(
     await operator.pass_time(200)
 
     assert replicas(cluster) == 2
-    assert server_status(cluster)["scaling"]["reason"] == "NoNumbers"
+    assert server_status(cluster)["scaling"]["reason"] == "MetricsUnavailable"
 
 
 async def test_a_raised_minimum_acts_at_once(cluster: FakeCluster, operator: Operator) -> None:
@@ -200,7 +200,7 @@ async def test_a_deleted_deployment_comes_back_as_large_as_it_was(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await settled(cluster, operator, slots=4, autoscaling={"maxReplicas": 3})
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=5)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=5)
     await operator.pass_time(2)
     operator.balancers.says.clear()
     cluster.remove(DEPLOYMENTS, "default", "chat-replicas")
@@ -289,7 +289,7 @@ async def test_what_is_not_the_servers_is_never_taken(
         await operator.reconcile()
 
     assert cluster.named(SERVICES)["chat"]["spec"] == USERS["spec"]
-    assert condition(cluster, "Ready")["reason"] == "NameTaken"
+    assert condition(cluster, "Ready")["reason"] == "NameConflict"
     assert "Service chat" in condition(cluster, "Ready")["message"]
 
 
@@ -303,8 +303,8 @@ async def test_the_children_of_a_deleted_server_of_the_same_name_are_waited_for(
     with pytest.raises(RetryError):
         await operator.reconcile()
 
-    assert condition(cluster, "Ready")["reason"] == "Replacing"
-    assert "Replacing" not in dict(events(cluster))
+    assert condition(cluster, "Ready")["reason"] == "WaitingForDeletion"
+    assert "WaitingForDeletion" not in dict(events(cluster))
 
 
 async def test_an_invalid_spec_is_a_condition_and_one_event(
@@ -363,7 +363,7 @@ async def test_a_child_that_the_api_server_refuses_is_named(
         await operator.reconcile()
 
     ready = condition(cluster, "Ready")
-    assert (ready["reason"], ready["message"]) == ("ChildRefused", "exceeded quota: pods")
+    assert (ready["reason"], ready["message"]) == ("ApplyRejected", "exceeded quota: pods")
 
 
 DEPLOYMENT = ("apply", "Deployment")
@@ -454,7 +454,7 @@ async def test_what_somebody_put_in_a_childs_place_unseen_is_left_alone(
         await operator.reconcile()
 
     assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"] == USERS["spec"]
-    assert condition(cluster, "Ready")["reason"] == "NameTaken"
+    assert condition(cluster, "Ready")["reason"] == "NameConflict"
 
 
 async def test_a_name_that_is_taken_is_asked_for_by_reading_once_it_is_known(
@@ -475,7 +475,7 @@ async def test_a_name_that_is_taken_is_asked_for_by_reading_once_it_is_known(
 
     assert at_rest == []
     assert "chat" in cluster.named(SERVICES)
-    assert condition(cluster, "Ready")["reason"] != "NameTaken"
+    assert condition(cluster, "Ready")["reason"] != "NameConflict"
 
 
 async def test_the_children_of_a_server_that_went_unseen_are_not_made_again(

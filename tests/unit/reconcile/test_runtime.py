@@ -101,13 +101,13 @@ async def test_a_wake_that_was_refused_is_given_up_at_once_and_not_tried_by_numb
     cluster.refuse = lambda verb, item: (
         refusal if (verb, item["kind"]) == ("apply", "Deployment") else None
     )
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     shell.queue._later = lambda *_: None
     await shell.poll_demand()
     await shell.queue._try(shell.work, KEY)
     shell.queue._high_priority.clear()
 
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=asked)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=asked)
     await shell.poll_demand()
 
     assert shell.queue.is_failing(KEY)
@@ -138,7 +138,7 @@ async def test_a_server_is_woken_before_the_others_have_answered(
     cluster: FakeCluster, operator: Operator, shell: Runtime
 ) -> None:
     await ready(cluster, operator, shell, autoscaling={"minReplicas": 0, "maxReplicas": 1})
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     operator.balancers.slow["10.0.0.2"] = answered = asyncio.Event()
     operator.demand.track(Key("default", "other"), ["10.0.0.2:9090"])
 
@@ -211,13 +211,15 @@ async def test_reconciles_are_counted(
 ) -> None:
     await ready(cluster, operator, shell)
     cluster.remove(LLAMA_SERVERS, "default", "chat")
-    fixed = {"namespace": "default", "name": "chat", "reason": "Fixed"}
+    fixed = {"namespace": "default", "name": "chat", "reason": "Manual"}
     decisions = registry.get_sample_value("slotkeeper_autoscaler_decisions_total", fixed)
 
     await operator.deliver()
     await shell.work(KEY)
     await shell.work(KEY)
 
-    counted = registry.get_sample_value("slotkeeper_operator_reconciles_total", {"result": "done"})
+    counted = registry.get_sample_value(
+        "slotkeeper_operator_reconcile_total", {"result": "success"}
+    )
     gone = registry.get_sample_value("slotkeeper_autoscaler_decisions_total", fixed)
     assert (decisions, counted, gone) == (1, 4, None)

@@ -26,7 +26,7 @@ async def at_zero(cluster: FakeCluster, operator: Operator) -> None:
 async def woken(cluster: FakeCluster, operator: Operator) -> None:
     """A server that a request has woken, with one replica that serves it."""
     await at_zero(cluster, operator)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(1)
     roll_out(cluster)
     await operator.reconcile()
@@ -43,7 +43,7 @@ async def test_a_new_server_has_a_balancer_and_no_replica(
     assert cluster.named(DEPLOYMENTS)["chat-balancer"]["spec"]["replicas"] == 1
     assert condition(cluster, "ReplicasReady")["reason"] == "ScaledToZero"
     assert condition(cluster, "ModelReady")["reason"] == "ScaledToZero"
-    assert server_status(cluster)["scaling"]["reason"] == "Steady"
+    assert server_status(cluster)["scaling"]["reason"] == "DesiredWithinRange"
 
 
 async def test_one_that_sleeps_is_ready_for_whoever_wakes_it(
@@ -51,7 +51,7 @@ async def test_one_that_sleeps_is_ready_for_whoever_wakes_it(
 ) -> None:
     await at_zero(cluster, operator)
     asleep = condition(cluster, "Ready")
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(1)
     roll_out(cluster, ready=False)
     await operator.reconcile()
@@ -75,19 +75,19 @@ async def test_a_waiting_request_wakes_it_at_the_next_look(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await at_zero(cluster, operator)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1, oldest=0.4)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1, oldest=0.4)
 
     await operator.pass_time(1)
 
     scaling = server_status(cluster)["scaling"]
     assert replicas(cluster) == 1
-    assert scaling["reason"] == "Demand"
+    assert scaling["reason"] == "DemandAboveCapacity"
     assert scaling["message"] == "busy 0/0, waiting 1, oldest 0.4 s: 0 -> 1"
 
 
 async def test_a_replica_that_loads_is_awaited(cluster: FakeCluster, operator: Operator) -> None:
     await at_zero(cluster, operator)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(1)
     roll_out(cluster, ready=False)
 
@@ -144,7 +144,7 @@ async def test_a_request_while_it_goes_brings_it_back(
     await operator.pass_time(31)
     assert replicas(cluster) == 0
 
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(1)
 
     assert replicas(cluster) == 1

@@ -45,7 +45,7 @@ async def test_without_autoscaling_demand_has_no_say(
 ) -> None:
     await running(cluster, operator)
 
-    assert verdict(cluster) == ("False", "NotAutoscaled")
+    assert verdict(cluster) == ("False", "ScalingDisabled")
 
 
 async def test_before_the_first_numbers_nobody_knows(
@@ -76,7 +76,7 @@ def at_noon(**passed: float) -> str:
 async def following(cluster: FakeCluster, operator: Operator) -> None:
     """A server that demand has given two replicas, ten seconds after noon."""
     await running(cluster, operator, slots=4, autoscaling={"maxReplicas": 3})
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=2)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=2)
     await operator.pass_time(5)
     roll_out(cluster)
     await operator.reconcile()
@@ -97,13 +97,13 @@ async def test_numbers_make_it_active_and_their_absence_says_since_when(
     await operator.pass_time(1200)
     last = condition(cluster, "ScalingActive")
 
-    assert active == ("True", "FollowsDemand")
-    assert (first["status"], first["reason"]) == ("False", "NoNumbers")
+    assert active == ("True", "ValidMetricFound")
+    assert (first["status"], first["reason"]) == ("False", "MetricsUnavailable")
     assert first["message"].startswith("no balancer tells its numbers")
     # Numbers are good for five seconds.
     assert first["lastTransitionTime"] == at_noon(seconds=16)
     assert last == first
-    assert (degraded["status"], degraded["reason"]) == ("True", "NoNumbers")
+    assert (degraded["status"], degraded["reason"]) == ("True", "MetricsUnavailable")
 
 
 async def test_replicas_hold_while_no_balancer_tells_its_numbers(
@@ -133,7 +133,7 @@ async def test_numbers_that_come_again_make_it_active_and_begin_a_new_window(
     held = cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"]
     await operator.pass_time(8)
 
-    assert (again["status"], again["reason"]) == ("True", "FollowsDemand")
+    assert (again["status"], again["reason"]) == ("True", "ValidMetricFound")
     assert again["lastTransitionTime"] > at_noon(seconds=1210)
     assert held == 2
     assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 1
@@ -166,7 +166,7 @@ async def test_a_server_at_zero_that_nobody_could_wake_says_so(
     await operator.pass_time(30)
 
     assert not server_status(cluster)["readyReplicas"]
-    assert verdict(cluster) == ("False", "NoNumbers")
+    assert verdict(cluster) == ("False", "MetricsUnavailable")
 
 
 async def test_the_last_ten_changes_are_kept_newest_first(
@@ -177,12 +177,12 @@ async def test_the_last_ten_changes_are_kept_newest_first(
         operator.time.passed += 60
         await scaled(cluster, operator, replicas)
 
-    decisions = server_status(cluster)["scaling"]["decisions"]
+    decisions = server_status(cluster)["scaling"]["history"]
 
-    assert [(each["before"], each["after"]) for each in decisions] == [
+    assert [(each["from"], each["to"]) for each in decisions] == [
         (replicas - 1, replicas) for replicas in range(13, 3, -1)
     ]
-    assert decisions[0]["reason"] == "Fixed"
+    assert decisions[0]["reason"] == "Manual"
     assert decisions[0]["message"] == "spec.replicas is 13"
     assert decisions[0]["time"] > decisions[1]["time"]
 
@@ -196,7 +196,7 @@ async def test_looking_again_adds_no_decision(
     for _ in range(looks):
         await operator.reconcile()
 
-    assert len(server_status(cluster)["scaling"]["decisions"]) == 1
+    assert len(server_status(cluster)["scaling"]["history"]) == 1
 
 
 async def test_a_decision_says_since_when_it_is_what_it_is(
@@ -204,27 +204,27 @@ async def test_a_decision_says_since_when_it_is_what_it_is(
 ) -> None:
     await running(cluster, operator, slots=4, autoscaling={"maxReplicas": 2})
     await operator.pass_time(1)
-    steady = server_status(cluster)["scaling"]["since"]
+    steady = server_status(cluster)["scaling"]["lastTransitionTime"]
 
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
     await operator.pass_time(60)
-    still = server_status(cluster)["scaling"]["since"]
+    still = server_status(cluster)["scaling"]["lastTransitionTime"]
     operator.balancers.says["10.0.0.1"] = numbers(busy=4)
     await operator.pass_time(1)
 
     assert still == steady
-    assert server_status(cluster)["scaling"]["since"] > steady
+    assert server_status(cluster)["scaling"]["lastTransitionTime"] > steady
 
 
 async def test_replicas_that_are_there_stand_beside_those_that_are_wanted(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await following(cluster, operator)
-    operator.balancers.says["10.0.0.1"] = numbers(busy=8, waiting=4, total=8)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=8, queued=4, total=8)
     await operator.pass_time(5)
     scaling = server_status(cluster)["scaling"]
     roll_out(cluster)
     await operator.reconcile()
 
-    assert (scaling["current"], scaling["wanted"]) == (2, 3)
-    assert server_status(cluster)["scaling"]["current"] == 3
+    assert (scaling["currentReplicas"], scaling["desiredReplicas"]) == (2, 3)
+    assert server_status(cluster)["scaling"]["currentReplicas"] == 3

@@ -49,7 +49,7 @@ async def a_day(set_at: int, set_by: float) -> list[int]:
     cluster, seen = FakeCluster(), list[int]()
     operator = Operator(cluster)
     await serving(cluster, operator, slots=4, autoscaling=TO_ZERO)
-    demand = {second: numbers(busy=busy, waiting=waiting) for second, busy, waiting in DAY}
+    demand = {second: numbers(busy=busy, queued=waiting) for second, busy, waiting in DAY}
     for second in range(700):
         says = operator.balancers.says
         says["10.0.0.1"] = demand.get(second, says["10.0.0.1"])
@@ -106,7 +106,7 @@ async def test_a_clock_that_trembles_at_a_schedules_minute_changes_replicas_once
         seen.append(replicas(cluster))
 
     assert seen == [3] * 60
-    assert len(server_status(cluster)["scaling"]["decisions"]) == 1
+    assert len(server_status(cluster)["scaling"]["history"]) == 1
 
 
 async def test_a_clock_that_was_an_hour_ahead_undoes_what_was_too_early(
@@ -139,7 +139,7 @@ async def test_an_operator_that_stood_still_takes_nothing_away_before_a_new_wind
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await serving(cluster, operator, slots=4, autoscaling={"maxReplicas": 4})
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, waiting=4)
+    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=4)
     await operator.pass_time(5)
     operator.balancers.says["10.0.0.1"] = numbers(total=12)
     await operator.pass_time(290)
@@ -162,7 +162,7 @@ async def test_an_operator_that_stood_still_lets_no_last_replica_go_at_once(
     await serving(
         cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 60}
     )
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, waiting=1)
+    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
     await operator.pass_time(2)
     operator.balancers.says["10.0.0.1"] = numbers()
     await operator.pass_time(30)

@@ -60,4 +60,4 @@ async def test_what_ran_and_waited_before_is_not_said_any_more() -> None:
     await operator.reconcile()
 
     assert server_status(cluster)["slots"] == {"busy": 0, "total": 0}
-    assert server_status(cluster)["waiting"] == 0
+    assert server_status(cluster)["queued"] == 0

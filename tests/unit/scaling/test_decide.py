@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling_samples import NOW, decided, known, played, policy, sample
-from slotkeeper.scaling.decide import Reason, ScalingInput, decide
+from slotkeeper.scaling.decide import ScalingInput, ScalingReason, decide
 from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.policy import Policy
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
@@ -17,13 +17,13 @@ from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 POLICY = policy(behavior={"scaleDown": {"stabilizationWindowSeconds": 60}})
 
 
-def rows() -> Iterator[tuple[Policy, int, str, int, Reason]]:
+def rows() -> Iterator[tuple[Policy, int, str, int, ScalingReason]]:
     """The tables in the docstring of `decide`, each under the autoscaling that it is for."""
     text = decide.__doc__ or ""
     for table in re.finditer(r"With `([^`]+)`:\n\n((?: *\|.*\n)+)", text):
         spec = policy(**yaml.safe_load(table[1]))
         for row in re.finditer(r"\| (\d+) +\| (.+?) +\| (\d+) +\| (\w+) +\|", table[2]):
-            yield spec, int(row[1]), row[2], int(row[3]), Reason(row[4])
+            yield spec, int(row[1]), row[2], int(row[3]), ScalingReason(row[4])
 
 
 ROWS = list(rows())
@@ -34,7 +34,7 @@ ROWS = list(rows())
     [pytest.param(*row, id=f"{row[1]} replicas, {row[2]}: {row[4]}") for row in ROWS],
 )
 def test_the_tables_are_what_it_does(
-    spec: Policy, current: int, script: str, wanted: int, reason: Reason
+    spec: Policy, current: int, script: str, wanted: int, reason: ScalingReason
 ) -> None:
     decision = decided(spec, played(script), current)
 
@@ -43,7 +43,7 @@ def test_the_tables_are_what_it_does(
 
 def test_the_tables_show_every_reason() -> None:
     assert len(ROWS) >= 60
-    assert {row[-1] for row in ROWS} == set(Reason)
+    assert {row[-1] for row in ROWS} == set(ScalingReason)
 
 
 SLOW = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}}
@@ -190,7 +190,7 @@ def test_a_server_at_zero_wakes_whatever_behavior_says() -> None:
 
     decision = decided(spec, played("0 for 90 s, then 9"), 0, Change(NOW - 9, -1))
 
-    assert (decision.replicas, decision.reason) == (1, Reason.DEMAND)
+    assert (decision.replicas, decision.reason) == (1, ScalingReason.DEMAND_ABOVE_CAPACITY)
 
 
 def test_a_server_that_must_not_shrink_stays_when_idle() -> None:
@@ -198,7 +198,7 @@ def test_a_server_that_must_not_shrink_stays_when_idle() -> None:
 
     decision = decided(spec, played("0 for 900 s"), 2)
 
-    assert (decision.replicas, decision.reason) == (2, Reason.LIMITED)
+    assert (decision.replicas, decision.reason) == (2, ScalingReason.RATE_LIMITED)
 
 
 def percent(value: int, seconds: int = 60) -> list[dict[str, Any]]:
@@ -333,4 +333,7 @@ def test_nothing_goes_after_a_time_that_nobody_watched(start: int, current: int)
 
 
 def test_nothing_is_known_of_a_server_at_first() -> None:
-    assert decide(POLICY, ScalingInput(), current=2, now=NOW).reason is Reason.NO_NUMBERS
+    assert (
+        decide(POLICY, ScalingInput(), current=2, now=NOW).reason
+        is ScalingReason.METRICS_UNAVAILABLE
+    )

@@ -30,7 +30,9 @@ class Outcome:
 
 def simulate(load: float, affinity: Affinity | None, *, requests: int = 6000) -> Outcome:
     rng, outcome, now, ended = random.Random(1), Outcome(), 0.0, 0
-    made: Dispatcher[Asked] = Dispatcher(QueueLimits(max_queued=requests, max_wait=1e9), affinity)
+    made: Dispatcher[Asked] = Dispatcher(
+        QueueLimits(max_queued=requests, queue_timeout=1e9), affinity
+    )
     caches: dict[str, OrderedDict[int, None]] = {}
     for number in range(REPLICAS):
         made.add(f"{number}", SLOTS, now)

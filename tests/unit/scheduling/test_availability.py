@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.scheduling.availability import Availability, QueueLimits
 
-BOUNDS = QueueLimits(max_wait=60, max_wait_cold_start=600, max_wait_blocked=10)
+BOUNDS = QueueLimits(queue_timeout=60, cold_start_timeout=600, blocked_timeout=10)
 LASTING = StartBlocker("ModelNotFound", "404", permanent=True)
 PASSING = StartBlocker("Unschedulable", "waiting for 1 nvidia.com/gpu", permanent=False)
 

@@ -2,7 +2,7 @@ import pytest
 
 from slotkeeper.scheduling import Dispatcher, QueueFull, QueueLimits, SlotReservation
 
-BOUNDS = QueueLimits(max_queued=2, max_queued_bytes=100, max_wait=60, max_wait_cold_start=600)
+BOUNDS = QueueLimits(max_queued=2, max_queued_bytes=100, queue_timeout=60, cold_start_timeout=600)
 
 
 def dispatcher(**slots: int) -> Dispatcher[str]:

@@ -167,7 +167,7 @@ def test_a_trace_is_drawn_and_played(
 def test_a_log_is_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = {"time": 9.0, "replica": "10.0.0.1:8080", "wait": 1.0, "seconds": 3.5}
+    line = {"time": 9.0, "replica": "10.0.0.1:8080", "queue_seconds": 1.0, "duration_seconds": 3.5}
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(line)))
 
     assert main(["trace", "record"]) == 0

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slotkeeper.api.autoscaling import Autoscaling
-from slotkeeper.scaling.decide import Reason
+from slotkeeper.scaling.decide import ScalingReason
 from slotkeeper.simulation.simulate import ReplicaModel, Simulation
 from slotkeeper.simulation.slotkeeper_policy import Slots
 from slotkeeper.simulation.trace import TraceRequest
@@ -22,7 +22,11 @@ def test_requests_that_wait_bring_a_replica_within_a_second() -> None:
     Simulation(ReplicaModel(4, 60), ours).run([TraceRequest(100.5, 30)] * 6)
 
     at, decision = ours.decisions[0]
-    assert (at, decision.replicas, decision.reason) == (101.0, 2, Reason.DEMAND)
+    assert (at, decision.replicas, decision.reason) == (
+        101.0,
+        2,
+        ScalingReason.DEMAND_ABOVE_CAPACITY,
+    )
 
 
 def test_quiet_takes_it_away() -> None:
@@ -32,7 +36,7 @@ def test_quiet_takes_it_away() -> None:
         [*[TraceRequest(0.5, 30)] * 6, TraceRequest(3600, 1)]
     )
 
-    assert ours.decisions[-1][1].reason == Reason.QUIET
+    assert ours.decisions[-1][1].reason == ScalingReason.DEMAND_BELOW_TARGET
     assert outcome.changes[-1][1] == 1
 
 

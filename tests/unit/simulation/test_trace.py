@@ -13,8 +13,8 @@ ANSWERED: dict[str, Any] = {
     "outcome": "answered",
     "replica": "10.0.0.1:8080",
     "relayed": False,
-    "wait": 2.0,
-    "seconds": 9.5,
+    "queue_seconds": 2.0,
+    "duration_seconds": 9.5,
 }
 
 
@@ -56,7 +56,7 @@ def test_what_is_no_trace_is_refused(lines: list[str], said: str) -> None:
 
 
 def test_a_request_of_the_log_came_before_it_waited_and_keeps_its_slot_after_that() -> None:
-    later = ANSWERED | {"time": 1020.0, "wait": 0.0, "seconds": 4.0}
+    later = ANSWERED | {"time": 1020.0, "queue_seconds": 0.0, "duration_seconds": 4.0}
 
     # They came at 1000.5 and 1016.
     assert recorded(log(later, ANSWERED)) == [TraceRequest(0.0, 7.5), TraceRequest(15.5, 4.0)]

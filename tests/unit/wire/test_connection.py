@@ -203,7 +203,7 @@ async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
         first = (await held.has(1))[0]
         async with await RawClient.connect(client.port) as second:
             response = await second.ask(post("/", b"x" * 80)[:-10])
-            assert (response.status, error_code(response.body)) == (503, "no_room")
+            assert (response.status, error_code(response.body)) == (503, "buffer_limit")
 
         first.release_body()
         async with await RawClient.connect(client.port) as third:
@@ -219,7 +219,7 @@ async def test_a_body_that_comes_as_one_piece_is_refused_and_nothing_else() -> N
         async with await RawClient.connect(client.port) as second:
             await second.send(post("/", b"x" * 80))
             response = await second.response()
-            assert (response.status, error_code(response.body)) == (503, "no_room")
+            assert (response.status, error_code(response.body)) == (503, "buffer_limit")
             assert await second.at_end()
 
         assert len(held.exchanges) == 1

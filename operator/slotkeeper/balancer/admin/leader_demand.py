@@ -4,8 +4,7 @@ Whoever scales by /autoscaling through the Service meets any of them. One that s
 next to no demand: its own numbers, taken for the server's, would take replicas away under load.
 """
 
-import json
-
+from slotkeeper.api.demand_report import LOCAL, PATH, DemandReport
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.election.lease import Peer, host_and_port
 from slotkeeper.wire.errors import HttpError
@@ -13,18 +12,13 @@ from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.http_get import get
 from slotkeeper.wire.message import Request, Response
 
-PATH = b"/autoscaling"
-LOCAL = b"own"
-"""In the query of whoever wants the numbers of the very balancer that is asked: the operator, which
-asks all of them, and one that stands by, so that no question goes round in circles."""
-
 _SECONDS = 1.0
 
 
 def is_server_wide(request: Request) -> bool:
     """What is asked for is the server's, and not this balancer's alone."""
     asked = request.target.partition(b"?")[2].split(b"&")
-    return request.path == PATH and LOCAL not in asked
+    return request.path == PATH.encode() and LOCAL.encode() not in asked
 
 
 async def respond(exchange: Exchange, succession: LeaderElection) -> None:
@@ -42,15 +36,15 @@ async def respond(exchange: Exchange, succession: LeaderElection) -> None:
         return
     if said is None:
         reason = "the balancer that hands out the slots does not answer"
-        exchange.respond_with_error(HttpError(503, "no_active_balancer", reason, retry_after=1))
+        exchange.respond_with_error(HttpError(503, "no_leader", reason, retry_after=1))
     else:
         exchange.respond(Response(200, said))
 
 
 async def _numbers(leader: Peer) -> bytes | None:
-    path = f"{PATH.decode()}?{LOCAL.decode()}"
+    path = f"{PATH}?{LOCAL}"
     try:
         status, body = await get(*host_and_port(leader.metrics), path, seconds=_SECONDS)
-        return body if status == 200 and json.loads(body)["leads"] is True else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return body if status == 200 and DemandReport.from_json(body).leader else None
+    except (OSError, ValueError):
         return None

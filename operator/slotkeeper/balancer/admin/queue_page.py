@@ -19,14 +19,14 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
     return json_response(
         200,
         {
-            "waiting": len(tickets),
-            "waitingBytes": dispatcher.queued_bytes,
-            "oldestWaitSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
+            "queued": len(tickets),
+            "queuedBytes": dispatcher.queued_bytes,
+            "oldestQueuedSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
             "byPriorityAndKey": [
                 {
                     **_standing(standing),
-                    "waiting": len(group),
-                    "oldestWaitSeconds": round(now - min(each.arrived for each in group), 3),
+                    "queued": len(group),
+                    "oldestQueuedSeconds": round(now - min(each.arrived for each in group), 3),
                 }
                 for standing, group in by_standing.items()
             ],
@@ -34,15 +34,15 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
                 {
                     "position": position,
                     **_standing(ticket.flow_key),
-                    "waitSeconds": round(now - ticket.arrived, 3),
+                    "queuedSeconds": round(now - ticket.arrived, 3),
                     "bytes": ticket.size,
-                    "warmLine": ticket.affinity_replica,
-                    "overtaken": ticket.bypassed,
-                    "tries": ticket.attempts,
+                    "affinityReplica": ticket.affinity_replica,
+                    "bypassed": ticket.bypassed,
+                    "attempts": ticket.attempts,
                 }
                 for position, ticket in enumerate(tickets[:_MOST], start=1)
             ],
-            "obstacle": asdict(dispatcher.obstacle) if dispatcher.obstacle else None,
+            "startBlocker": asdict(dispatcher.obstacle) if dispatcher.obstacle else None,
             "replicas": [_replica(dispatcher, each) for each in dispatcher.replicas.values()],
         },
     )
@@ -56,10 +56,10 @@ def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]
     line = dispatcher.queue.affinity_queues.get(replica.name)
     return {
         "name": replica.name,
-        "accepting": replica.ready,
+        "ready": replica.ready,
         "slots": replica.slots,
         "busy": replica.busy,
-        "lettingGo": sum(claim.aborted_at is not None for claim in replica.holds),
-        "warmLine": len(line) if line else 0,
-        "knownPrompts": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
+        "releasing": sum(claim.aborted_at is not None for claim in replica.holds),
+        "affinityQueue": len(line) if line else 0,
+        "cachedPrefixes": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
     }

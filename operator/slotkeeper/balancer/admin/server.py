@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
+from slotkeeper.api import demand_report
 from slotkeeper.balancer.admin import leader_demand, queue_page
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.proxy.proxy import Proxy
@@ -11,6 +12,8 @@ from slotkeeper.edge.long_poll import LongPoll
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request, Response, json_response
+
+DEMAND_PATH = demand_report.PATH.encode()
 
 
 class Admin:
@@ -26,7 +29,7 @@ class Admin:
             b"/metrics": self._metrics,
             b"/ready": self._readiness,
             b"/healthz": lambda: json_response(200, {"status": "ok"}),
-            b"/autoscaling": proxy.autoscaling,
+            DEMAND_PATH: proxy.autoscaling,
             b"/debug/queue": self._queue,
         }
 
@@ -75,10 +78,10 @@ class Admin:
 
 def _poll_seconds(request: Request) -> float:
     """How many seconds whoever asks for the demand would wait for some: 0 unless it says so."""
-    if request.path != b"/autoscaling":
+    if request.path != DEMAND_PATH:
         return 0.0
     try:
-        seconds = float(_parameter(request, "wait"))
+        seconds = float(_parameter(request, "timeout"))
     except ValueError:
         return 0.0
     return seconds if seconds > 0 else 0.0  # also where it is no number
@@ -87,7 +90,7 @@ def _poll_seconds(request: Request) -> float:
 def _peer(succession: LeaderElection, request: Request) -> Response:
     """What another balancer asks: whether this one is there and hands out the slots."""
     leads = succession.on_peer_probe(_parameter(request, "identity"))
-    return json_response(200, {"identity": succession.me.identity, "leads": leads})
+    return json_response(200, {"identity": succession.me.identity, "leader": leads})
 
 
 def _parameter(request: Request, name: str) -> str:

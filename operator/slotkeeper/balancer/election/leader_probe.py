@@ -70,7 +70,7 @@ class LeaderProbe:
             status, body = await get(host, port, path, seconds=patience.response)
             said = json.loads(body) if status == 200 else {}
             refused = said.get("identity", holder.identity) != holder.identity
-            leads = bool(said.get("leads"))
+            leads = bool(said.get("leader"))
         except ConnectionRefusedError:
             refused = True
             leads = False

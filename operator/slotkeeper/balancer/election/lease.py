@@ -13,8 +13,8 @@ FIELD_MANAGER = "slotkeeper-balancer"
 """Whose the Lease's fields are: the operator makes the Lease, and says what keeps replicas from
 starting."""
 
-_CLIENTS = "slotkeeper.dev/clients"
-_METRICS = "slotkeeper.dev/metrics"
+_CLIENTS = "slotkeeper.dev/client-address"
+_METRICS = "slotkeeper.dev/metrics-address"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from slotkeeper.scheduling import (
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Request, Response
+from slotkeeper.wire.message import Request, Response, json_response
 from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
@@ -250,7 +250,8 @@ class Proxy:
     def autoscaling(self) -> Response:
         """The demand, for whoever decides on replicas."""
         now = self.now()
-        return responses.autoscaling(self.dispatcher, self.demand, now, leads=self.is_leader)
+        report = responses.demand_report(self.dispatcher, self.demand, now, leader=self.is_leader)
+        return json_response(200, report.to_json())
 
     async def drain(self, seconds: float) -> int:
         """Take nothing new; how many requests are still not over after `seconds`."""
@@ -305,6 +306,6 @@ class Proxy:
         now = self.now()
         for ticket in self.dispatcher.expired(now):
             ticket.request.respond_with_error(
-                responses.queue_timeout(self.dispatcher, now), "expired"
+                responses.queue_timeout(self.dispatcher, now), "timed_out"
             )
         self.dispatch()

@@ -3,7 +3,7 @@
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, encode_request_head
 
-_HOPS = b"x-slotkeeper-relayed"
+_HOPS = b"x-slotkeeper-hops"
 _EXPECTED_HOPS = 2
 _MAX_HOPS = 20
 
@@ -29,10 +29,10 @@ def is_looping(request: Request) -> bool:
 def encode_relayed_head(request: Request) -> bytes:
     """The head with which `request` is passed on to another balancer."""
     count = hop_count(request) + 1
-    return encode_request_head(request, OWN_HEADERS, [(b"X-Slotkeeper-Relayed", b"%d" % count)])
+    return encode_request_head(request, OWN_HEADERS, [(b"X-Slotkeeper-Hops", b"%d" % count)])
 
 
 def check(request: Request) -> None:
     """Raises Refusal where no balancer seems to lead."""
     if hop_count(request) >= _MAX_HOPS:
-        raise HttpError(503, "no_active_balancer", "no balancer hands out slots", retry_after=1)
+        raise HttpError(503, "no_leader", "no balancer hands out slots", retry_after=1)

@@ -152,7 +152,7 @@ class ProxiedRequest:
             connection.abort()
         if claim:
             self._release_slot(claim, sent=connection is not None)
-        self._finish("gone")
+        self._finish("client_disconnected")
 
     def peer_lost(self) -> None:
         """The balancer that it was relayed to is gone. Another try, unless the answer began."""
@@ -228,7 +228,7 @@ class ProxiedRequest:
             self._proxy.dispatcher.release(claim, self._proxy.now())
         self._write(self.early.end() if self.early and not self._passthrough else b"")
         self.exchange.end()
-        self._finish("answered")
+        self._finish("completed")
 
     def on_lost(self, reason: str, *, began: bool) -> None:
         """The replica's connection is lost."""
@@ -255,7 +255,7 @@ class ProxiedRequest:
             self._release_slot(claim, sent=True)
         if self.early.streams if self.early else self.exchange.status:
             self.exchange.abort(reset=self._close_ends_body)
-            self._finish("cut")
+            self._finish("aborted")
         else:
             self.respond_with_error(responses.replica_failed(reason), "failed")
 
@@ -353,7 +353,7 @@ class ProxiedRequest:
         if self.own:
             # Never in the queue: from there it could go to a replica, whose /slots shows prompts.
             cors.respond(self.exchange, proxy.local_response(self.own))
-            self._finish("answered")
+            self._finish("completed")
             return
         proxy.dispatcher.requeue(self.queued)
         proxy.on_queued(self)

@@ -17,17 +17,19 @@ class RequestLog:
 
     def rejected(self, exchange: Exchange, refusal: HttpError, key: str | None) -> None:
         """A request was refused as it came; `key`: the name of its API key."""
-        self._metrics.finished("refused", refusal.status)
-        self.log.add({**exchange_fields(exchange, key), "outcome": "refused", "code": refusal.code})
+        self._metrics.finished("rejected", refusal.status)
+        self.log.add(
+            {**exchange_fields(exchange, key), "outcome": "rejected", "code": refusal.code}
+        )
 
     def rejected_incomplete(self, peer: str, refusal: HttpError, request: Request | None) -> None:
         """A request of `peer` was refused before it was whole; `request`: its head, if known."""
-        self._metrics.finished("refused", refusal.status)
+        self._metrics.finished("rejected", refusal.status)
         self.log.add(
             {
                 **request_fields(peer, None, request),
                 "status": refusal.status,
-                "outcome": "refused",
+                "outcome": "rejected",
                 "code": refusal.code,
             }
         )
@@ -54,7 +56,7 @@ class RequestLog:
                 ).inc()
             if first is not None:
                 metrics.time_to_first_token.observe(first)
-            if outcome == "answered" and (tokens := stats.edges.tokens(exchange.request.path)):
+            if outcome == "completed" and (tokens := stats.edges.tokens(exchange.request.path)):
                 metrics.add_tokens(tokens)
         if not self.log.enabled:
             return
@@ -64,17 +66,17 @@ class RequestLog:
                 "outcome": outcome,
                 "replica": stats.upstream or None,
                 "relayed": forward.relayed,
-                "tries": forward.queued.attempts,
-                "hit": stats.prefix_hit,
-                "overtaken": forward.queued.bypassed,
-                "wait": waited,
-                "first_byte": first,
-                "seconds": now - arrived,
+                "attempts": forward.queued.attempts,
+                "prefix_hit": stats.prefix_hit,
+                "bypassed": forward.queued.bypassed,
+                "queue_seconds": waited,
+                "first_byte_seconds": first,
+                "duration_seconds": now - arrived,
                 "bytes_in": stats.received_bytes,
                 "bytes_out": stats.sent_bytes,
                 "prompt_tokens": tokens and tokens.prompt,
                 "cached_tokens": tokens and tokens.cached,
-                "heartbeats": forward.early.keepalives_sent if forward.early else 0,
+                "keepalives": forward.early.keepalives_sent if forward.early else 0,
                 "generated_tokens": tokens and tokens.generated,
             }
         )

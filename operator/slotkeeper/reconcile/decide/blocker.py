@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Reason
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest

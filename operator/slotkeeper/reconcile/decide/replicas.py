@@ -7,7 +7,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.policy import Policy
 
-MANUAL = "Fixed"
+MANUAL = "Manual"
 SUSPENDED = "Suspended"
 NOT_AUTOSCALED = frozenset({MANUAL, SUSPENDED})
 """Reasons that no number of a balancer's has a part in."""
@@ -75,7 +75,7 @@ def desired_replicas(
         return DesiredReplicas(replicas, MANUAL, f"spec.replicas is {replicas}", minimum=replicas)
     if current is None:
         before = server.status.get("scaling") or {}
-        current = policy.clamp(before.get("wanted", policy.spec.min_replicas))
+        current = policy.clamp(before.get("desiredReplicas", policy.spec.min_replicas))
     decision = decide(policy, known, current=current, now=now)
     return DesiredReplicas(
         decision.replicas,

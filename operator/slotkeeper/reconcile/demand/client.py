@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import aiohttp
 
+from slotkeeper.api.demand_report import LOCAL, PATH, DemandReport
 from slotkeeper.reconcile.demand.tracker import POLL_SECONDS, FetchDemand
 
 HOLD_SECONDS = 0.75
@@ -28,14 +28,16 @@ async def open_client() -> AsyncIterator[FetchDemand]:
         aiohttp.ClientSession(connector=closed, timeout=timeout) as seldom,
     ):
 
-        async def ask(address: str, *, keep_alive: bool) -> Any:
-            session, query = (often, f"own&wait={HOLD_SECONDS}") if keep_alive else (seldom, "own")
+        async def ask(address: str, *, keep_alive: bool) -> DemandReport:
+            session, query = (
+                (often, f"{LOCAL}&timeout={HOLD_SECONDS}") if keep_alive else (seldom, LOCAL)
+            )
             # Each its own numbers: else one that stands by says what the one that leads says too.
-            url = f"http://{address}/autoscaling?{query}"
+            url = f"http://{address}{PATH}?{query}"
             try:
                 async with session.get(url) as response:
                     response.raise_for_status()
-                    return await response.json()
+                    return DemandReport.from_json(await response.read())
             except aiohttp.ClientError as error:
                 raise OSError(str(error) or type(error).__name__) from error
 

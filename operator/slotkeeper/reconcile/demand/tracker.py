@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule, due_targets
@@ -33,8 +34,9 @@ log = logging.getLogger(__name__)
 class FetchDemand(Protocol):
     """What a balancer says at /autoscaling."""
 
-    async def __call__(self, address: str, *, keep_alive: bool) -> Any:
-        """The JSON of the one at HOST:PORT, polled again in a second (`keep_alive`) or much later.
+    async def __call__(self, address: str, *, keep_alive: bool) -> DemandReport:
+        """The report of the one at HOST:PORT, polled again in a second (`keep_alive`) or much
+        later.
 
         Raises OSError or ValueError.
         """
@@ -42,14 +44,12 @@ class FetchDemand(Protocol):
 
 
 @dataclass(frozen=True)
-class DemandReport:
-    """What a server's balancer said at one moment."""
+class ServerDemand:
+    """The demand of a server at one moment, as its balancers reported it together."""
 
     sample: Sample
-    leader: bool = True
-    """The balancer hands out the slots."""
-    busy: Mapping[str, int] | None = None
-    """Slots that work by replica (HOST:PORT), of those that have any; None where it is not told."""
+    busy_by_replica: Mapping[str, int] | None = None
+    """Busy slots by replica (HOST:PORT), without idle replicas; None where it is not reported."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class _Tracked:
     addresses: tuple[str, ...] = ()
     schedule: PollSchedule = field(default_factory=PollSchedule)
     policy: Policy | None = None
-    latest: DemandReport | None = None
+    latest: ServerDemand | None = None
     history: History = field(default_factory=History)
     changes: tuple[Change, ...] = ()
 
@@ -110,7 +110,7 @@ class DemandTracker:
         newest = watched.latest.sample if watched.latest else None
         return ScalingInput(newest, watched.history, watched.changes)
 
-    def latest(self, key: Key) -> DemandReport | None:
+    def latest(self, key: Key) -> ServerDemand | None:
         """The last reading, unless it is too old to speak of now."""
         watched = self._watched.get(key)
         newest = watched.latest if watched else None
@@ -156,7 +156,7 @@ class DemandTracker:
         if self._watched.get(key) is watched:
             heard(key)
 
-    async def fetch_now(self, key: Key) -> DemandReport | None:
+    async def fetch_now(self, key: Key) -> ServerDemand | None:
         """What the balancers say at this moment, for what cannot wait for the next look."""
         watched = self._watched.get(key)
         said = await self._ask_all(watched, keep_alive=False) if watched else []
@@ -175,19 +175,8 @@ class DemandTracker:
             if self._now() - began > PEAK_WINDOW_SECONDS:
                 # This process stood still, and nobody knows for how long the answer lay there.
                 return None
-            sample = Sample(
-                at=self._now(),
-                busy_slots=int(said["slots"]["busy"]),
-                queued=int(said["waiting"]),
-                oldest_queued_seconds=float(said["oldestWaitSeconds"]),
-                peak_demand=int(said["peakDemand"]),
-                total_slots=int(said["slots"]["total"]),
-                # A balancer of an older release does not measure these.
-                mean_demand=_number(said.get("meanDemand")),
-                mean_service_seconds=_number(said.get("slotSeconds")),
-            )
-            return DemandReport(sample, bool(said["leads"]), said.get("busyByReplica"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return said
+        except (OSError, ValueError) as error:
             log.debug("no numbers from %s: %r", address, error)
             return None
 
@@ -197,28 +186,22 @@ def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:
     return sorted(address(pod, names.METRICS_PORT) for pod in balancer_pods if is_ready(pod))
 
 
-def _number(said: Any) -> float | None:
-    return None if said is None else float(said)
-
-
-def _merge(readings: Sequence[DemandReport], now: float) -> DemandReport | None:
-    # One that stands by has only what it holds itself: without the one that leads its numbers would
-    # be too low, and without its own the other's are right but for a moment's requests.
-    leader = next((reading for reading in readings if reading.leader), None)
+def _merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
+    # A standby reports only what it holds itself: without the leader's report the numbers would be
+    # too low, and without a standby's the leader's are right but for a moment's requests.
+    leader = next((report for report in reports if report.leader), None)
     if leader is None:
         return None
-    # What one that stands by passes on, the other one counts as its own.
-    samples = [reading.sample for reading in readings]
-    leading = leader.sample
+    # What a standby relays, the leader counts as its own.
     sample = Sample(
         at=now,
-        busy_slots=sum(sample.busy_slots for sample in samples),
-        queued=sum(sample.queued for sample in samples),
-        oldest_queued_seconds=max(sample.oldest_queued_seconds for sample in samples),
-        peak_demand=sum(sample.peak_demand for sample in samples),
-        # At most one counts them: those that stand by have none to hand out.
-        total_slots=max(sample.total_slots for sample in samples),
-        mean_demand=leading.mean_demand,
-        mean_service_seconds=leading.mean_service_seconds,
+        busy_slots=sum(report.busy_slots for report in reports),
+        queued=sum(report.queued for report in reports),
+        oldest_queued_seconds=max(report.oldest_queued_seconds for report in reports),
+        peak_demand=sum(report.peak_demand for report in reports),
+        # At most one balancer counts slots: a standby has none to dispatch to.
+        total_slots=max(report.total_slots for report in reports),
+        mean_demand=leader.mean_demand,
+        mean_service_seconds=leader.mean_service_seconds,
     )
-    return DemandReport(sample, busy=leader.busy)
+    return ServerDemand(sample, leader.busy_by_replica)

@@ -8,7 +8,7 @@ from typing import Any
 
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.model import TokenSecret
-from slotkeeper.api.reasons import Reason
+from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 
@@ -145,7 +145,7 @@ def model_problem(pod: Manifest) -> Problem | None:
 def download_command(pod: Manifest) -> list[str] | None:
     """How a pod, or a pod template, gets its model."""
     for container in pod["spec"].get("initContainers", []):
-        if container["name"] == names.MODEL_CONTAINER:
+        if container["name"] == names.DOWNLOAD_CONTAINER:
             command: list[str] = container.get("command", [])
             return command
     return None
@@ -156,7 +156,7 @@ def replica_failure(deployment: Manifest | None) -> Problem | None:
     conditions = (deployment or {}).get("status", {}).get("conditions", [])
     for condition in conditions:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Problem(Reason.PODS_REFUSED, condition.get("message", ""))
+            return Problem(Reason.FAILED_CREATE, condition.get("message", ""))
     return None
 
 
@@ -215,26 +215,30 @@ def _container_problem(status: Manifest) -> Problem | None:
     waiting = state.get("waiting", {})
     if waiting.get("reason") in _IMAGE_REASONS:
         said = waiting.get("message") or waiting["reason"]
-        return Problem(Reason.IMAGE_PULL_FAILED, f"cannot pull image {status['image']}: {said}")
+        return Problem(Reason.IMAGE_PULL_BACK_OFF, f"cannot pull image {status['image']}: {said}")
     if waiting.get("reason") in {"CreateContainerConfigError", "CreateContainerError"}:
-        return Problem(Reason.CONTAINER_NOT_CREATED, waiting.get("message", ""))
+        return Problem(Reason.CREATE_CONTAINER_ERROR, waiting.get("message", ""))
     if status.get("ready"):
         return None
     # While it is tried again, what went wrong last still is what is known.
     terminated = state.get("terminated") or status.get("lastState", {}).get("terminated")
     if not terminated or terminated.get("exitCode") == 0:
         return None
-    if status["name"] == names.MODEL_CONTAINER:
+    if status["name"] == names.DOWNLOAD_CONTAINER:
         return _model_failure(terminated)
-    return Problem(Reason.CRASH_LOOPING, f"{status['name']} {_ending(terminated)}")
+    return Problem(Reason.CRASH_LOOP_BACK_OFF, f"{status['name']} {_ending(terminated)}")
 
 
 def _model_failure(terminated: Manifest) -> Problem:
     try:
-        said = json.loads(terminated.get("message", ""))
-        return Problem(Reason(said["reason"]), str(said["message"]))
+        report = json.loads(terminated.get("message", ""))
+        reason = Reason(report["reason"])
+        message = str(report["message"])
     except (ValueError, KeyError, TypeError):
-        return Problem(Reason.MODEL_FAILED, f"the model's download {_ending(terminated)}")
+        return Problem(Reason.MODEL_DOWNLOAD_FAILED, f"the model's download {_ending(terminated)}")
+    if reason not in DOWNLOAD_REASONS:
+        return Problem(Reason.MODEL_DOWNLOAD_FAILED, f"the model's download {_ending(terminated)}")
+    return Problem(reason, message)
 
 
 def _ending(terminated: Manifest) -> str:
@@ -247,7 +251,7 @@ def _ending(terminated: Manifest) -> str:
 
 def _model_status(pod: Manifest) -> dict[str, Any]:
     return next(
-        (status for status in _statuses(pod) if status["name"] == names.MODEL_CONTAINER), {}
+        (status for status in _statuses(pod) if status["name"] == names.DOWNLOAD_CONTAINER), {}
     )
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from slotkeeper.api.conditions import ConditionType, ConditionValue
 from slotkeeper.api.gpu import Gpu
-from slotkeeper.api.reasons import Reason, Severity, severity
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.reasons import Severity, severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
@@ -137,7 +138,7 @@ def _model(server: LlamaServer, observed: Observed) -> ConditionResult:
 
 
 def _context_note(server: LlamaServer, observed: Observed) -> str:
-    trained = model_status(server, observed).context
+    trained = model_status(server, observed).context_length
     wanted = server.spec.context_per_slot
     if trained is None or wanted <= trained:
         return ""
@@ -165,17 +166,17 @@ def _replicas(server: LlamaServer, observed: Observed, wanted: DesiredReplicas) 
     counted = f"{ready} of {observed.current} replicas ready"
     rest = f"; {failure.message}" if failure else ""
     if seen and min(ready, updated) >= needed and updated == status.get("replicas", 0):
-        reason = Reason.AS_WANTED if observed.current else Reason.SCALED_TO_ZERO
+        reason = Reason.MINIMUM_REPLICAS_AVAILABLE if observed.current else Reason.SCALED_TO_ZERO
         return ConditionResult(_value(kind, "True", reason, counted + rest), failure)
     if failure:
         return ConditionResult(
             _value(kind, "False", Reason(failure.reason), counted + rest), failure
         )
     if ready >= needed:
-        reason = Reason.UPDATING
+        reason = Reason.ROLLING_OUT
         rest = f", {updated} of them as specified now"
     elif any(map(model_downloaded, current_pods(observed))):
-        reason = Reason.LOADING
+        reason = Reason.LOADING_MODEL
         rest = "; the model is being loaded"
     else:
         reason = Reason.STARTING
@@ -198,7 +199,9 @@ def _balancer(server: LlamaServer, observed: Observed) -> ConditionResult:
         # The others only stand by: one takes all requests.
         counted = f"{ready}/{server.spec.balancer.replicas} balancers take requests"
         rest = f"; {failure.message}" if failure else ""
-        return ConditionResult(_value(kind, "True", Reason.TAKES_REQUESTS, counted + rest), failure)
+        return ConditionResult(
+            _value(kind, "True", Reason.BALANCER_AVAILABLE, counted + rest), failure
+        )
     if failure:
         return ConditionResult(_not(kind, failure), failure)
     return ConditionResult(_value(kind, "False", Reason.STARTING, "the balancer is being started"))
@@ -209,11 +212,11 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
     before = condition(server.status, kind)
     if scaling.desired.reason in NOT_AUTOSCALED:
         message = "autoscaling is not set: spec.replicas says how many replicas run"
-        return ConditionResult(_value(kind, "False", Reason.NOT_AUTOSCALED, message))
+        return ConditionResult(_value(kind, "False", Reason.SCALING_DISABLED, message))
     if scaling.desired.has_metrics:
         message = "the balancer's numbers say how many replicas run"
-        return ConditionResult(_value(kind, "True", Reason.FOLLOWS_DEMAND, message))
-    known = before.get("reason") in {Reason.FOLLOWS_DEMAND, Reason.NO_NUMBERS}
+        return ConditionResult(_value(kind, "True", Reason.VALID_METRIC_FOUND, message))
+    known = before.get("reason") in {Reason.VALID_METRIC_FOUND, Reason.METRICS_UNAVAILABLE}
     if scaling.warming_up and known:
         return ConditionResult(
             ConditionValue(kind, before["status"], before["reason"], before["message"])
@@ -223,7 +226,8 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
         return ConditionResult(_value(kind, "Unknown", Reason.STARTING, message))
     message = "no balancer tells its numbers: the number of replicas stays as it is"
     return ConditionResult(
-        _value(kind, "False", Reason.NO_NUMBERS, message), Problem(Reason.NO_NUMBERS, message)
+        _value(kind, "False", Reason.METRICS_UNAVAILABLE, message),
+        Problem(Reason.METRICS_UNAVAILABLE, message),
     )
 
 

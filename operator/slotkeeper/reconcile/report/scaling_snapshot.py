@@ -6,7 +6,7 @@ from datetime import datetime
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.reconcile.decide.replicas import policy_of
-from slotkeeper.reconcile.demand.tracker import DemandReport
+from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.report.conditions import condition
 
 
@@ -37,7 +37,7 @@ class ScalingSnapshot:
 
 
 def scaling_snapshot(
-    server: LlamaServer, reading: DemandReport | None, today: datetime
+    server: LlamaServer, reading: ServerDemand | None, today: datetime
 ) -> ScalingSnapshot | None:
     """What the status tells, with the bounds of `today`; None before the first decision."""
     status = server.status
@@ -51,7 +51,7 @@ def scaling_snapshot(
         active = condition(status, ConditionType.SCALING_ACTIVE).get("status") == "True"
         bounds = ReplicaBounds(policy.spec.min_replicas, policy.spec.max_replicas, active)
     return ScalingSnapshot(
-        said["wanted"],
+        said["desiredReplicas"],
         said["reason"],
         demand,
         status.get("replicas", 0),

@@ -6,11 +6,11 @@ from typing import Any
 
 from slotkeeper.api.conditions import ConditionType, ConditionValue, conditions, rfc3339
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.api.status import LlamaServerStatus, ScalingDecision, ScalingStatus, SlotsStatus
+from slotkeeper.api.status import LlamaServerStatus, ScalingEvent, ScalingStatus, SlotsStatus
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
-from slotkeeper.reconcile.demand.tracker import DemandReport
+from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.report.conditions import condition
@@ -27,7 +27,7 @@ def status(
     observed: Observed,
     findings: Sequence[ConditionValue],
     scaling: Scaling,
-    reading: DemandReport | None,
+    reading: ServerDemand | None,
     *,
     now: datetime,
 ) -> Status:
@@ -48,10 +48,10 @@ def status(
         ready_replicas=ready,
         selector=names.selector(server, Component.REPLICA),
         slots=slots,
-        waiting=waiting,
+        queued=waiting,
         endpoint=names.endpoint(server),
         model=model_status(server, observed),
-        scaling=_scaling(server, scaling, now).model_copy(update={"current": there}),
+        scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": there}),
     ).tree()
 
 
@@ -89,7 +89,7 @@ def _scaled(before: int | None, wanted: DesiredReplicas) -> EventContent:
 
 
 def _numbers(
-    server: LlamaServer, ready: int, reading: DemandReport | None
+    server: LlamaServer, ready: int, reading: ServerDemand | None
 ) -> tuple[SlotsStatus, int]:
     if server.spec.suspend:
         return SlotsStatus(), 0
@@ -100,38 +100,38 @@ def _numbers(
     before = server.status.get("slots", {})
     total = ready * server.spec.slots
     busy = min(before.get("busy", 0), total)
-    return SlotsStatus(total=total, busy=busy), server.status.get("waiting", 0)
+    return SlotsStatus(total=total, busy=busy), server.status.get("queued", 0)
 
 
 def _scaling(server: LlamaServer, scaling: Scaling, now: datetime) -> ScalingStatus:
     before = server.status.get("scaling") or {}
     wanted = scaling.desired
     # By the last status too: the operator may have been stopped between the change and its status.
-    scaled = scaling.scaled or before.get("wanted", wanted.replicas) != wanted.replicas
+    scaled = scaling.scaled or before.get("desiredReplicas", wanted.replicas) != wanted.replicas
     if before and scaling.warming_up and not scaled:
         return ScalingStatus.model_validate(before)
-    same = (before.get("wanted"), before.get("reason")) == (wanted.replicas, wanted.reason)
+    same = (before.get("desiredReplicas"), before.get("reason")) == (wanted.replicas, wanted.reason)
     return ScalingStatus(
-        wanted=wanted.replicas,
+        desired_replicas=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,
-        since=(before.get("since") if same else None) or rfc3339(now),
-        decisions=_decisions(before, scaling, now),
+        last_transition_time=(before.get("lastTransitionTime") if same else None) or rfc3339(now),
+        history=_decisions(before, scaling, now),
         last_scale_time=rfc3339(now) if scaled else before.get("lastScaleTime"),
     )
 
 
-def _decisions(before: Mapping[str, Any], scaling: Scaling, now: datetime) -> list[ScalingDecision]:
-    decisions = [ScalingDecision.model_validate(each) for each in before.get("decisions", [])]
+def _decisions(before: Mapping[str, Any], scaling: Scaling, now: datetime) -> list[ScalingEvent]:
+    decisions = [ScalingEvent.model_validate(each) for each in before.get("history", [])]
     # By the last status, where the operator was stopped between the change and its status.
-    was = scaling.before if scaling.scaled else before.get("wanted")
+    was = scaling.before if scaling.scaled else before.get("desiredReplicas")
     wanted = scaling.desired
     if was is None or was == wanted.replicas:
         return decisions
-    made = ScalingDecision(
+    made = ScalingEvent(
         time=rfc3339(now),
-        before=was,
-        after=wanted.replicas,
+        from_=was,
+        to=wanted.replicas,
         reason=wanted.reason,
         message=wanted.message,
     )

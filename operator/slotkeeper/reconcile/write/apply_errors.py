@@ -1,7 +1,7 @@
 """Why a child cannot be made. Pure."""
 
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.api.reasons import Reason
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import KIND, LlamaServer
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.observe.pods import Problem
@@ -12,7 +12,7 @@ INTERNAL = 500
 WEBHOOK = "failed calling webhook"
 """What the API server answers where an admission webhook that has to be asked is away."""
 
-_REASONS = {Reason.CHILD_REFUSED, Reason.NAME_TAKEN, Reason.REPLACING}
+_REASONS = {Reason.APPLY_REJECTED, Reason.NAME_CONFLICT, Reason.WAITING_FOR_DELETION}
 
 
 def name_conflict(plan: Plan, server: LlamaServer) -> Problem | None:
@@ -22,10 +22,11 @@ def name_conflict(plan: Plan, server: LlamaServer) -> Problem | None:
         owners = item["metadata"].get("ownerReferences") or []
         if any(owner["kind"] == KIND and owner["name"] == server.name for owner in owners):
             return Problem(
-                Reason.REPLACING, f"{child} of the deleted server of this name still goes"
+                Reason.WAITING_FOR_DELETION,
+                f"{child} of the deleted server of this name still goes",
             )
         return Problem(
-            Reason.NAME_TAKEN, f"{child} is there already and does not belong to this server"
+            Reason.NAME_CONFLICT, f"{child} is there already and does not belong to this server"
         )
     return None
 
@@ -41,7 +42,9 @@ def last_apply_error(server: LlamaServer) -> Problem | None:
 
 def replicas_were_desired(server: LlamaServer) -> bool:
     """Whether replicas were wanted when that was refused."""
-    return bool(last_apply_error(server) and server.status.get("scaling", {}).get("wanted"))
+    return bool(
+        last_apply_error(server) and server.status.get("scaling", {}).get("desiredReplicas")
+    )
 
 
 def is_permanent(error: ApiError) -> bool:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from slotkeeper.api.reasons import Reason
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.desired import names
 from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.report.events import EventContent
@@ -32,7 +32,7 @@ QUIET_SECONDS = 600.0
 """So long after the last time it is over: longer than the longest pause and what the other one may
 take to come back, which for Argo CD is three minutes."""
 
-DRIFT_CORRECTED = "DriftPutRight"
+DRIFT_CORRECTED = "DriftCorrected"
 
 MOST_FIELDS = 3
 """As many fields are named; a message is to be read."""
@@ -168,7 +168,7 @@ class FieldConflicts:
         """What somebody has to end; None where nothing is fought over."""
         fought = (each for each in self._current(key).values() if each.is_conflict)
         worst = max(fought, key=lambda each: each.rounds, default=None)
-        return Problem(Reason.FOUGHT_OVER, _conflict_message(worst.drift)) if worst else None
+        return Problem(Reason.FIELD_CONFLICT, _conflict_message(worst.drift)) if worst else None
 
     def due(self) -> list[Key]:
         """The servers of which a child may be written again, or a fight is over."""

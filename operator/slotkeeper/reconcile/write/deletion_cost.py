@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
-from slotkeeper.reconcile.demand.tracker import DemandReport
+from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe.pods import address, is_ready
 from slotkeeper.reconcile.watch.store import Store
 
@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 async def set_deletion_costs(
-    cluster: Cluster, store: Store, pods: Iterable[Manifest], reading: DemandReport | None
+    cluster: Cluster, store: Store, pods: Iterable[Manifest], reading: ServerDemand | None
 ) -> None:
     """Say of these replicas' pods what each one's deletion costs, where that is said otherwise.
 
     Where nothing is known of their slots, or a pod cannot be written, a scale-down goes on all the
     same: it drains whichever goes. A StatefulSet's pods go by their number, whatever they say.
     """
-    if reading is None or reading.busy is None:
+    if reading is None or reading.busy_by_replica is None:
         return
-    for manifest in costs(pods, reading.busy):
+    for manifest in costs(pods, reading.busy_by_replica):
         try:
             store.put(await cluster.apply(manifest))
         except ApiError as error:

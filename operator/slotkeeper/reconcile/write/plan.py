@@ -102,9 +102,9 @@ def without_preconditions(manifest: Manifest) -> Manifest:
 
 def _was_applied(manifest: Manifest, found: Manifest) -> bool:
     """Whether this very manifest made `found`: what differs is then somebody else's doing."""
-    mark = (found["metadata"].get("annotations") or {}).get(names.APPLIED_ANNOTATION)
+    mark = (found["metadata"].get("annotations") or {}).get(names.APPLIED_HASH_ANNOTATION)
     # Nobody but somebody else takes it away.
-    return mark in {None, manifest["metadata"]["annotations"][names.APPLIED_ANNOTATION]}
+    return mark in {None, manifest["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]}
 
 
 def _with_precondition(manifest: Manifest, found: Manifest | None) -> Manifest:
@@ -118,7 +118,7 @@ def _with_hash(manifest: Manifest) -> Manifest:
     # With the hash, a field that left the manifest makes a difference: it is applied once more,
     # and the API server then drops what this field manager does not say any longer.
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    mark = {names.APPLIED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
+    mark = {names.APPLIED_HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
     metadata = manifest["metadata"]
     annotations = {**metadata.get("annotations", {}), **mark}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}

@@ -1,0 +1,121 @@
+"""The JSON of `/autoscaling`: written by the balancer, read by the operator and by other scalers.
+
+No pydantic: the balancer's image has none.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+PATH = "/autoscaling"
+LOCAL = "scope=local"
+"""Query for the report of the very balancer that is asked. Without it a standby forwards the
+leader's report; with it no query goes round in circles."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemandReport:
+    """What one balancer reports of its server at one moment. Times are in seconds."""
+
+    leader: bool
+    """Whether this balancer dispatches requests. A standby reports only what it holds itself."""
+    total_slots: int
+    """Slots of ready replicas, and busy slots of replicas that are leaving."""
+    busy_slots: int
+    queued: int
+    """Requests without a slot."""
+    oldest_queued_seconds: float
+    """Age of the oldest queued request; 0 where none is queued."""
+    peak_demand: int
+    """Highest demand (busy slots and queued requests) of the last five seconds."""
+    replicas: int = 0
+    """Ready replicas."""
+    busy_by_replica: Mapping[str, int] | None = None
+    """Busy slots by replica (HOST:PORT), without idle replicas; None where it is not reported."""
+    mean_demand: float | None = None
+    """Mean demand of the last ten minutes."""
+    arrivals_per_second: float = 0.0
+    """Of the last minute."""
+    mean_service_seconds: float | None = None
+    """Mean time that a request occupies its slot; None before six requests have completed."""
+
+    @property
+    def demand(self) -> int:
+        """Busy slots and queued requests."""
+        return self.busy_slots + self.queued
+
+    def to_json(self) -> dict[str, object]:
+        """The report as the JSON tree that `from_json` reads."""
+        service = self.mean_service_seconds
+        mean = self.mean_demand
+        busy = self.busy_by_replica
+        return {
+            "leader": self.leader,
+            "slots": {"total": self.total_slots, "busy": self.busy_slots},
+            "queued": self.queued,
+            "oldestQueuedSeconds": round(self.oldest_queued_seconds, 3),
+            "replicas": self.replicas,
+            "busyByReplica": busy if busy is None else dict(busy),
+            "demand": self.demand,
+            "peakDemand": self.peak_demand,
+            "meanDemand": None if mean is None else round(mean, 3),
+            "arrivalsPerSecond": round(self.arrivals_per_second, 3),
+            "meanServiceSeconds": None if service is None else round(service, 3),
+        }
+
+    @classmethod
+    def from_json(cls, body: bytes | str) -> Self:
+        """Parse a report. Raises ValueError where it is not one, or a number is not finite."""
+        try:
+            tree = json.loads(body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        slots = _object(_object(tree).get("slots"))
+        busy = tree.get("busyByReplica")
+        return cls(
+            leader=tree.get("leader") is True,
+            total_slots=_count(slots.get("total")),
+            busy_slots=_count(slots.get("busy")),
+            queued=_count(tree.get("queued")),
+            oldest_queued_seconds=_number(tree.get("oldestQueuedSeconds")),
+            peak_demand=_count(tree.get("peakDemand")),
+            replicas=_count(tree.get("replicas", 0)),
+            busy_by_replica=None if busy is None else _counts(busy),
+            mean_demand=_optional(tree.get("meanDemand")),
+            arrivals_per_second=_number(tree.get("arrivalsPerSecond", 0.0)),
+            mean_service_seconds=_optional(tree.get("meanServiceSeconds")),
+        )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, not {type(value).__name__}")
+    return value
+
+
+def _counts(value: Any) -> dict[str, int]:
+    return {name: _count(count) for name, count in _object(value).items()}
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not 0 <= number < math.inf:
+        raise ValueError("expected a finite number, 0 or more")
+    return number
+
+
+def _optional(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"expected a whole number, not {type(value).__name__}")
+    return int(_number(value))

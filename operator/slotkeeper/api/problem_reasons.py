@@ -1,0 +1,76 @@
+"""Reasons of conditions, as one enum. No pydantic: the init container that downloads has none."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The reasons, in the words of a condition's `reason`."""
+
+    # It serves.
+    SERVING = "Serving"
+    DOWNLOADED = "Downloaded"
+    MINIMUM_REPLICAS_AVAILABLE = "MinimumReplicasAvailable"
+    BALANCER_AVAILABLE = "BalancerAvailable"
+    VALID_METRIC_FOUND = "ValidMetricFound"
+    AS_EXPECTED = "AsExpected"
+    # It is on its way, or is not wanted.
+    PENDING = "Pending"
+    DOWNLOADING = "Downloading"
+    STARTING = "Starting"
+    LOADING_MODEL = "LoadingModel"
+    ROLLING_OUT = "RollingOut"
+    WAITING_FOR_DELETION = "WaitingForDeletion"
+    WAITING_FOR_SECRET = "WaitingForSecret"  # noqa: S105 (a reason)
+    SCALED_TO_ZERO = "ScaledToZero"
+    SUSPENDED = "Suspended"
+    SCALING_DISABLED = "ScalingDisabled"
+    # The model cannot be had.
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_FORBIDDEN = "ModelForbidden"
+    MODEL_DOWNLOAD_REJECTED = "ModelDownloadRejected"
+    MODEL_CHECKSUM_MISMATCH = "ModelChecksumMismatch"
+    MODEL_NOT_GGUF = "ModelNotGGUF"
+    MODEL_UNREACHABLE = "ModelUnreachable"
+    MODEL_SERVER_ERROR = "ModelServerError"
+    MODEL_DOWNLOAD_INCOMPLETE = "ModelDownloadIncomplete"
+    MODEL_URL_NOT_ALLOWED = "ModelURLNotAllowed"
+    MODEL_TOKEN_INVALID = "ModelTokenInvalid"  # noqa: S105 (a reason)
+    MODEL_TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
+    MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
+    INSUFFICIENT_STORAGE = "InsufficientStorage"
+    STORAGE_ERROR = "StorageError"
+    MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
+    # Pods cannot run.
+    NO_MATCHING_NODE = "NoMatchingNode"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    CREATE_CONTAINER_ERROR = "CreateContainerError"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    FAILED_CREATE = "FailedCreate"
+    # The rest.
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    APPLY_REJECTED = "ApplyRejected"
+    FIELD_CONFLICT = "FieldConflict"
+
+
+DOWNLOAD_REASONS = frozenset(
+    {
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_FORBIDDEN,
+        Reason.MODEL_DOWNLOAD_REJECTED,
+        Reason.MODEL_CHECKSUM_MISMATCH,
+        Reason.MODEL_NOT_GGUF,
+        Reason.MODEL_UNREACHABLE,
+        Reason.MODEL_SERVER_ERROR,
+        Reason.MODEL_DOWNLOAD_INCOMPLETE,
+        Reason.MODEL_URL_NOT_ALLOWED,
+        Reason.MODEL_TOKEN_INVALID,
+        Reason.MODEL_TOO_MANY_REDIRECTS,
+        Reason.MODEL_SIZE_UNKNOWN,
+        Reason.INSUFFICIENT_STORAGE,
+        Reason.STORAGE_ERROR,
+    }
+)
+"""Reasons that a download may report in its container's termination message."""

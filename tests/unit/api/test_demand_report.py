@@ -1,0 +1,88 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slotkeeper.api.demand_report import DemandReport
+
+WHOLE: dict[str, Any] = {
+    "leader": True,
+    "slots": {"total": 4, "busy": 3},
+    "queued": 5,
+    "oldestQueuedSeconds": 3.2,
+    "replicas": 2,
+    "busyByReplica": {"10.0.0.7:8080": 3},
+    "demand": 8,
+    "peakDemand": 9,
+    "meanDemand": 4.15,
+    "arrivalsPerSecond": 0.35,
+    "meanServiceSeconds": 6.2,
+}
+
+counts = st.integers(0, 10**6)
+seconds = st.floats(0, 10**6).map(lambda number: round(number, 3))
+reports = st.builds(
+    DemandReport,
+    leader=st.booleans(),
+    total_slots=counts,
+    busy_slots=counts,
+    queued=counts,
+    oldest_queued_seconds=seconds,
+    peak_demand=counts,
+    replicas=counts,
+    busy_by_replica=st.none() | st.dictionaries(st.text(), counts, max_size=3),
+    mean_demand=st.none() | seconds,
+    arrivals_per_second=seconds,
+    mean_service_seconds=st.none() | seconds,
+)
+
+
+@given(reports)
+def test_a_report_reads_back_as_it_was_written(report: DemandReport) -> None:
+    assert DemandReport.from_json(json.dumps(report.to_json())) == report
+
+
+def test_a_report_has_the_documented_form() -> None:
+    assert DemandReport.from_json(json.dumps(WHOLE)).to_json() == WHOLE
+
+
+def test_what_a_balancer_does_not_measure_may_be_absent() -> None:
+    needed = {"leader", "slots", "queued", "oldestQueuedSeconds", "peakDemand"}
+    least = {name: value for name, value in WHOLE.items() if name in needed}
+
+    report = DemandReport.from_json(json.dumps(least))
+
+    assert (report.demand, report.mean_demand, report.busy_by_replica) == (8, None, None)
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "no slots": {"slots": None},
+    "slots are a number": {"slots": 4},
+    "words for a count": {"queued": "many"},
+    "a fraction of a request": {"queued": 1.5},
+    "fewer than none": {"queued": -1},
+    "a truth value": {"queued": True},
+    "words for seconds": {"meanServiceSeconds": "long"},
+    "infinity": {"oldestQueuedSeconds": float("inf")},
+    "not a number": {"meanDemand": float("nan")},
+    "more than a float holds": {"peakDemand": 10**400},
+    "busy slots that are no numbers": {"busyByReplica": {"a:1": "all"}},
+    "busy slots without replicas": {"busyByReplica": 3},
+}
+
+NOT_REPORTS = [
+    pytest.param("", id="empty"),
+    pytest.param("[]", id="a list"),
+    pytest.param("{}", id="nothing in it"),
+    pytest.param("[" * 100_000, id="nested deeply"),
+    *(pytest.param(json.dumps(WHOLE | change), id=name) for name, change in CHANGES.items()),
+    pytest.param(json.dumps(WHOLE).replace("3.2", "1e400"), id="a float that overflows"),
+]
+
+
+@pytest.mark.parametrize("body", NOT_REPORTS)
+def test_what_is_not_a_report_is_a_value_error(body: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        DemandReport.from_json(body)
