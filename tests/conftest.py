@@ -14,10 +14,12 @@ settings.load_profile("usual")
 
 
 @pytest.fixture(autouse=True)
-def log_levels() -> Iterator[None]:
-    """A test that calls a command's `main` sets log levels, which are the process's own."""
+def logging_state() -> Iterator[None]:
+    """Tests that call a `main` set levels and handlers, which belong to the whole process."""
     loggers = [logging.getLogger(), logging.getLogger("slotkeeper")]
     levels = [logger.level for logger in loggers]
+    handlers = loggers[0].handlers[:]
     yield
+    loggers[0].handlers[:] = handlers
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

@@ -1,6 +1,6 @@
 """The LlamaServers of a run: a mix of what users write, the same ones in each run."""
 
-from slotkeeper.api.server import API_VERSION, KIND
+from slotkeeper.api.group import API_VERSION, KIND
 from slotkeeper.kube.cluster import Manifest
 
 NAMESPACES = 20

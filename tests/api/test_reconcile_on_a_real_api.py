@@ -12,12 +12,13 @@ from llamaservers import raw_server
 from operator_harness import KEY, Operator
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.balancer.election.lease import FIELD_MANAGER, LeaseRecord, Peer, manifest
+from slotkeeper.api.group import BALANCER_FIELD_MANAGER
+from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.client import PAGE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, EVENTS, LEASES, LLAMA_SERVERS, SERVICES
-from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, FIRST_PAUSE
+from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, RETRY
 
 SPECS = [
     pytest.param({"gpu": {"count": 0}}, id="cpu"),
@@ -275,7 +276,7 @@ async def test_a_fight_with_another_field_manager_ends_in_pauses(
     said = dict(await events_of(cluster, server))
     assert set(said) == {"DriftCorrected", "FieldConflict"}
     assert "argocd-controller changes spec.replicas again and again" in said["FieldConflict"]
-    operator.time.passed += FIRST_PAUSE
+    operator.time.passed += RETRY.first
     assert operator.reconciler.due() == [KEY]
     await operator.reconcile()
     deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
@@ -292,7 +293,7 @@ async def test_what_the_balancers_write_into_their_lease_is_left_alone(
     assert made is not None
     me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
     taken = manifest(KEY.namespace, "chat-balancer", me, LeaseRecord.read(made), datetime.now(UTC))
-    async with await ApiCluster.connect(FIELD_MANAGER) as balancer:
+    async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as balancer:
         await balancer.apply(taken)
     requests = CountingCluster(cluster)
 
@@ -319,7 +320,7 @@ async def test_what_the_operator_tells_the_balancers_outlives_a_change_of_hands(
     await operator.reconcile()
     told = await lease(cluster)
     me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
-    async with await ApiCluster.connect(FIELD_MANAGER) as balancer:
+    async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as balancer:
         await balancer.apply(manifest(KEY.namespace, "chat-balancer", me, told, datetime.now(UTC)))
     taken = await lease(cluster)
     refused(api)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fake_llama import FakeLlama
 from raw_http import RawClient, Response
+from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.access import AccessRules, RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.proxy.proxy import Proxy
@@ -24,14 +25,11 @@ from wait_until import until
 
 WARM = Affinity()
 QUICK = ReplicaTimeouts(
-    first_retry=0.002,
-    last_retry=0.01,
+    join=Backoff(0.002, 0.01),
     response=1,
-    first_poll=0.001,
-    last_poll=0.002,
+    release_poll=Backoff(0.001, 0.002),
     slot_release=30,
-    first_ejection=0.002,
-    last_ejection=0.02,
+    ejection=Backoff(0.002, 0.02),
 )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from typing_extensions import override
 
-from slotkeeper.api.server import API_VERSION, KIND, LlamaServer
+from slotkeeper.api.group import API_VERSION, KIND
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 

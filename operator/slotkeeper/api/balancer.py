@@ -1,10 +1,10 @@
 """The balancer, as a user sets it in `spec.balancer`."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from slotkeeper.api import quantity
+from slotkeeper.api import paths, quantity
 from slotkeeper.api.resources import Quantity, Resources
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
@@ -26,36 +26,18 @@ Size = Annotated[
     ),
 ]
 
+
+def _is_proxied(path: str) -> str:
+    if path not in paths.PROXIED:
+        raise ValueError(f"must be one of {', '.join(paths.PROXIED)}")
+    return path
+
+
+# Not a Literal, which cannot be made of a table.
 AllowedPath = Annotated[
-    Literal[
-        "/completion",
-        "/completions",
-        "/v1/completions",
-        "/chat/completions",
-        "/v1/chat/completions",
-        "/v1/responses",
-        "/responses",
-        "/v1/messages",
-        "/audio/transcriptions",
-        "/v1/audio/transcriptions",
-        "/infill",
-        "/embedding",
-        "/embeddings",
-        "/v1/embeddings",
-        "/rerank",
-        "/reranking",
-        "/v1/rerank",
-        "/v1/reranking",
-        "/tokenize",
-        "/detokenize",
-        "/apply-template",
-        "/v1/messages/count_tokens",
-        "/chat/completions/input_tokens",
-        "/v1/chat/completions/input_tokens",
-        "/responses/input_tokens",
-        "/v1/responses/input_tokens",
-    ],
-    Field(json_schema_extra={"maxLength": 64}),
+    str,
+    AfterValidator(_is_proxied),
+    Field(json_schema_extra={"enum": list(paths.PROXIED), "maxLength": 64}),
 ]
 
 

@@ -9,8 +9,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
-ANNOTATION = "slotkeeper.dev/start-blocker"
-
 _LONGEST = 1000
 """Characters of a message: the scheduler's grows with the cluster."""
 

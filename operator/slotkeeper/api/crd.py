@@ -12,7 +12,8 @@ import yaml
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import override
 
-from slotkeeper.api.server import GROUP, KIND, NAME_RULES, PLURAL, VERSION, LlamaServerSpec
+from slotkeeper.api.group import GROUP, KIND, PLURAL, VERSION
+from slotkeeper.api.server import NAME_RULES, LlamaServerSpec
 from slotkeeper.api.status import LlamaServerStatus
 from slotkeeper.api.validation import RULES_KEY, ApiModel
 

@@ -20,12 +20,6 @@ from slotkeeper.api.update import Update
 from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
 
-GROUP = "slotkeeper.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "LlamaServer"
-PLURAL = "llamaservers"
-
 NAME_RULES = (
     matches(
         "[a-z]([-a-z0-9]{0,61}[a-z0-9])?",

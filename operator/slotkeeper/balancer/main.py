@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import signal
@@ -13,18 +12,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
-from typing_extensions import override
 
+from slotkeeper import logs
+from slotkeeper.api.group import BALANCER_FIELD_MANAGER
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.election.election import LeaderElection
-from slotkeeper.balancer.election.lease import FIELD_MANAGER, Peer
-from slotkeeper.balancer.options import Address, Options, parse
+from slotkeeper.balancer.election.lease import Peer
+from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.responses import Model
 from slotkeeper.balancer.upstream.endpoints import replicas_of
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
+from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.server import Server
 
@@ -36,9 +37,8 @@ _log = logging.getLogger("slotkeeper.balancer")
 def main(argv: Sequence[str]) -> int:
     """Balance until SIGTERM or SIGINT; 0 after an orderly end, 1 where it could not start."""
     options = parse(argv)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # On the stream of the access log, so that the lines are in order.
+    logs.configure(options.log_format, options.log_level, stream=sys.stdout)
     try:
         uvloop.run(balance(options))
     except OSError as error:
@@ -114,7 +114,10 @@ async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[
     # The Kubernetes client is slow to import and only needed here.
     from slotkeeper.kube.client import ApiCluster  # noqa: PLC0415
 
-    async with await ApiCluster.connect(FIELD_MANAGER) as cluster, asyncio.TaskGroup() as beside:
+    async with (
+        await ApiCluster.connect(BALANCER_FIELD_MANAGER) as cluster,
+        asyncio.TaskGroup() as beside,
+    ):
         if options.lease:
             clients, metrics = (_join(options.advertise, port) for _, port in bound)
             me = Peer(options.identity, clients, metrics)
@@ -151,16 +154,3 @@ def _signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
     for number in ENDING:
         signal.signal(number, heard)
     return ending
-
-
-class _JsonLines(logging.Formatter):
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)

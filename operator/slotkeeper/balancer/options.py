@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slotkeeper import flags, logs
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.edge.routes import PROXIED
+from slotkeeper.flags import Address, BalancerFlags
 from slotkeeper.scheduling import Affinity, QueueLimits
 from slotkeeper.wire.limits import Limits
 
-Address = tuple[str, int]
 MIB = 1024 * 1024
 
 
@@ -36,6 +37,8 @@ class Options:
     shutdown_delay_seconds: float
     drain_seconds: float
     access_log: bool
+    log_format: str
+    log_level: str
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -81,6 +84,8 @@ def parse(argv: Sequence[str]) -> Options:
         shutdown_delay_seconds=given.shutdown_delay_seconds,
         drain_seconds=given.drain_seconds,
         access_log=given.access_log,
+        log_format=given.log_format,
+        log_level=given.log_level,
     )
 
 
@@ -97,151 +102,179 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--listen", type=_address, required=True, metavar="HOST:PORT", help="for clients")
     add(
-        "--metrics",
-        type=_address,
+        BalancerFlags.LISTEN,
+        type=flags.address,
+        required=True,
+        metavar="HOST:PORT",
+        help="for clients",
+    )
+    add(
+        BalancerFlags.METRICS,
+        type=flags.address,
         required=True,
         metavar="HOST:PORT",
         help="/metrics, /ready, /healthz, /autoscaling and /debug/queue; not for clients",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--replica",
+        BalancerFlags.REPLICA,
         action="append",
         type=_replica,
         metavar="HOST:PORT",
         help="a llama-server; may be given several times",
     )
     source.add_argument(
-        "--endpoints",
+        BalancerFlags.ENDPOINTS,
         type=_service,
         metavar="NAMESPACE/SERVICE",
         help="follow the EndpointSlices of this Kubernetes Service, port name http",
     )
     add(
-        "--lease",
+        BalancerFlags.LEASE,
         type=_service,
         metavar="NAMESPACE/LEASE",
         help="several balancers: the one that holds this Kubernetes Lease hands out the slots, the "
         "others pass requests on to it",
     )
-    add("--identity", default="", metavar="NAME", help="with --lease: this balancer's own name")
     add(
-        "--advertise",
+        BalancerFlags.IDENTITY,
+        default="",
+        metavar="NAME",
+        help="with --lease: this balancer's own name",
+    )
+    add(
+        BalancerFlags.ADVERTISE,
         default="",
         metavar="HOST",
         help="with --lease: where the other balancers reach this one",
     )
-    add("--slots", type=_positive, metavar="N", help="slots of a replica; unset: from its /slots")
-    add("--model", default="default", metavar="NAME", help="the name in /v1/models")
-    add("--max-queued", type=_count, default=1000, metavar="N", help="requests in the queue")
     add(
-        "--max-queued-mib",
-        type=_positive,
+        BalancerFlags.SLOTS,
+        type=flags.positive,
+        metavar="N",
+        help="slots of a replica; unset: from its /slots",
+    )
+    add(BalancerFlags.MODEL, default="default", metavar="NAME", help="the name in /v1/models")
+    add(
+        BalancerFlags.MAX_QUEUED,
+        type=flags.count,
+        default=1000,
+        metavar="N",
+        help="requests in the queue",
+    )
+    add(
+        BalancerFlags.MAX_QUEUED_MIB,
+        type=flags.positive,
         default=128,
         metavar="MIB",
         help="bodies of the requests in the queue",
     )
-    add("--max-body-mib", type=_positive, default=32, metavar="MIB", help="body of one request")
-    add("--queue-timeout", type=_seconds, default=60.0, metavar="SECONDS", help="in the queue")
     add(
-        "--cold-start-timeout",
-        type=_seconds,
+        BalancerFlags.MAX_BODY_MIB,
+        type=flags.positive,
+        default=32,
+        metavar="MIB",
+        help="body of one request",
+    )
+    add(
+        BalancerFlags.QUEUE_TIMEOUT,
+        type=flags.seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="in the queue",
+    )
+    add(
+        BalancerFlags.COLD_START_TIMEOUT,
+        type=flags.seconds,
         default=570.0,
         metavar="SECONDS",
         help="in the queue while there is no replica",
     )
     add(
-        "--prefix-affinity",
+        BalancerFlags.PREFIX_AFFINITY,
         action=argparse.BooleanOptionalAction,
         default=True,
         help="prefer replicas whose cache knows the beginning of the prompt; else strictly first "
         "in first out",
     )
     add(
-        "--cached-prompts",
-        type=_count,
+        BalancerFlags.CACHED_PROMPTS,
+        type=flags.count,
         default=Affinity().cached_prompts,
         metavar="N",
         help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
     )
     add(
-        "--max-affinity-wait",
-        type=_seconds,
+        BalancerFlags.MAX_AFFINITY_WAIT,
+        type=flags.seconds,
         default=Affinity().max_affinity_wait,
         metavar="SECONDS",
         help="how long a request waits for a replica that knows its prompt while others are free",
     )
     add(
-        "--max-priority",
-        type=_count,
+        BalancerFlags.MAX_PRIORITY,
+        type=flags.count,
         default=0,
         metavar="N",
         help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
     )
     add(
-        "--heartbeat-seconds",
-        type=_seconds,
+        BalancerFlags.HEARTBEAT_SECONDS,
+        type=flags.seconds,
         default=0.0,
         metavar="SECONDS",
         help="how often a client that waits for a stream is sent a comment, from when on its "
         "status is 200 whatever comes; 0: never",
     )
     add(
-        "--api-keys",
+        BalancerFlags.API_KEYS,
         type=Path,
         metavar="DIR",
         help="requests need an API key: the content of one of the files in this folder, whose name "
         "is the key's; changes are seen within a second or two",
     )
     add(
-        "--key-max-priority",
+        BalancerFlags.KEY_MAX_PRIORITY,
         action="append",
         type=_named_count,
         metavar="NAME=N",
         help="--max-priority for the API key NAME; may be given several times",
     )
     add(
-        "--allowed-path",
+        BalancerFlags.ALLOWED_PATH,
         action="append",
         type=_route,
         metavar="PATH",
         help="pass on only this path, as /v1/chat/completions; may be given several times",
     )
     add(
-        "--shutdown-delay-seconds",
-        type=_seconds,
+        BalancerFlags.SHUTDOWN_DELAY_SECONDS,
+        type=flags.seconds,
         default=2.0,
         metavar="SECONDS",
         help="after SIGTERM, how long new requests are still taken: not ready any more, but "
         "clients may not have heard of it",
     )
     add(
-        "--drain-seconds",
-        type=_seconds,
+        BalancerFlags.DRAIN_SECONDS,
+        type=flags.seconds,
         default=600.0,
         metavar="SECONDS",
         help="after that, how long requests may take to end",
     )
     add(
-        "--access-log",
+        BalancerFlags.ACCESS_LOG,
         action=argparse.BooleanOptionalAction,
         default=True,
         help="a line of JSON a request on standard output",
     )
+    logs.add_flags(parser)
     return parser
 
 
-def _address(text: str) -> Address:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]") or "0.0.0.0", int(port)
-
-
 def _replica(text: str) -> str:
-    host, port = _address(text)
+    host, port = flags.address(text)
     if not text.rpartition(":")[0] or port == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -252,12 +285,6 @@ def _service(text: str) -> tuple[str, str]:
     if not (namespace and slash and name) or "/" in name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/SERVICE")
     return namespace, name
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, 0 or more")
-    return int(text)
 
 
 def _named_count(text: str) -> tuple[str, int]:
@@ -273,20 +300,3 @@ def _route(text: str) -> bytes:
         allowed = ", ".join(sorted(each.decode() for each in PROXIED))
         raise argparse.ArgumentTypeError(f"{text!r} is none of {allowed}")
     return path
-
-
-def _positive(text: str) -> int:
-    number = _count(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("1 is the least")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds

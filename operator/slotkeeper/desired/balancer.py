@@ -8,8 +8,8 @@ memory and context, while `cachedPrompts` is not set.
 from collections.abc import Iterator
 
 from slotkeeper.api import quantity
-from slotkeeper.api.blocker import ANNOTATION as OBSTACLE
 from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -22,6 +22,7 @@ from slotkeeper.desired.metadata import (
     pull_secrets,
 )
 from slotkeeper.desired.names import Component
+from slotkeeper.flags import BalancerFlags, LogFlags
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 
 SHUTDOWN_DELAY_SECONDS = 30
@@ -93,7 +94,7 @@ def lease(server: LlamaServer, obstacle: StartBlocker | None = None) -> Manifest
     keeps all replicas from starting."""
     about = metadata(server, names.balancer(server), Component.BALANCER)
     if obstacle:
-        about["annotations"] = {OBSTACLE: obstacle.to_annotation()}
+        about["annotations"] = {START_BLOCKER_ANNOTATION: obstacle.to_annotation()}
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": about}
 
 
@@ -224,33 +225,39 @@ def _command(server: LlamaServer) -> Iterator[str]:
     """All is said: no default of the balancer's is relied on."""
     spec = server.spec.balancer
     yield from ("slotkeeper", "balancer")
-    yield from ("--listen", f"0.0.0.0:{names.BALANCER_PORT}")
-    yield from ("--metrics", f"0.0.0.0:{names.METRICS_PORT}")
-    yield from ("--endpoints", f"{server.namespace}/{names.replicas(server)}")
-    yield from ("--model", server.model_name)
+    yield from (BalancerFlags.LISTEN, f"0.0.0.0:{names.BALANCER_PORT}")
+    yield from (BalancerFlags.METRICS, f"0.0.0.0:{names.METRICS_PORT}")
+    yield from (BalancerFlags.ENDPOINTS, f"{server.namespace}/{names.replicas(server)}")
+    yield from (BalancerFlags.MODEL, server.model_name)
     # A single one has it too: while it is replaced there are two.
-    yield from ("--lease", f"{server.namespace}/{names.balancer(server)}")
-    yield from ("--identity", "$(POD_NAME)", "--advertise", "$(POD_IP)")
-    yield from ("--max-queued", str(spec.max_queued_requests))
-    yield from ("--max-queued-mib", str(_mib(spec.max_queued_bytes)))
-    yield from ("--max-body-mib", str(_mib(spec.max_body_bytes)))
-    yield from ("--queue-timeout", str(spec.queue_timeout_seconds))
-    yield from ("--cold-start-timeout", str(spec.cold_start_timeout_seconds))
-    yield from ("--drain-seconds", str(server.spec.update.drain_seconds))
+    yield from (BalancerFlags.LEASE, f"{server.namespace}/{names.balancer(server)}")
+    yield from (BalancerFlags.IDENTITY, "$(POD_NAME)", BalancerFlags.ADVERTISE, "$(POD_IP)")
+    yield from (BalancerFlags.MAX_QUEUED, str(spec.max_queued_requests))
+    yield from (BalancerFlags.MAX_QUEUED_MIB, str(_mib(spec.max_queued_bytes)))
+    yield from (BalancerFlags.MAX_BODY_MIB, str(_mib(spec.max_body_bytes)))
+    yield from (BalancerFlags.QUEUE_TIMEOUT, str(spec.queue_timeout_seconds))
+    yield from (BalancerFlags.COLD_START_TIMEOUT, str(spec.cold_start_timeout_seconds))
+    yield from (BalancerFlags.DRAIN_SECONDS, str(server.spec.update.drain_seconds))
     if spec.prefix_affinity.enabled:
-        yield from ("--prefix-affinity", "--cached-prompts", str(cached_prompts(server)))
-        yield from ("--max-affinity-wait", str(spec.prefix_affinity.max_wait_seconds))
+        yield from (
+            BalancerFlags.PREFIX_AFFINITY,
+            BalancerFlags.CACHED_PROMPTS,
+            str(cached_prompts(server)),
+        )
+        yield from (BalancerFlags.MAX_AFFINITY_WAIT, str(spec.prefix_affinity.max_wait_seconds))
     else:
-        yield "--no-prefix-affinity"
-    yield from ("--max-priority", str(spec.max_priority))
-    yield from ("--heartbeat-seconds", str(spec.heartbeat_seconds or 0))
+        yield BalancerFlags.NO_PREFIX_AFFINITY
+    # The access log is JSON, on the same stream.
+    yield from (LogFlags.FORMAT, "json")
+    yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))
+    yield from (BalancerFlags.HEARTBEAT_SECONDS, str(spec.heartbeat_seconds or 0))
     for path in spec.allowed_paths or ():
-        yield from ("--allowed-path", path)
+        yield from (BalancerFlags.ALLOWED_PATH, path)
     if spec.api_keys:
-        yield from ("--api-keys", KEYS_FOLDER)
+        yield from (BalancerFlags.API_KEYS, KEYS_FOLDER)
         for name, priority in sorted(spec.api_keys.max_priorities.items()):
             # One argument: a key's name may begin with a hyphen.
-            yield f"--key-max-priority={name}={priority}"
+            yield f"{BalancerFlags.KEY_MAX_PRIORITY}={name}={priority}"
 
 
 def _from_pod(name: str, field: str) -> Manifest:

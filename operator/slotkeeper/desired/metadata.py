@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from slotkeeper.api.server import API_VERSION, KIND, LlamaServer
+from slotkeeper.api.group import API_VERSION, KIND
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.names import Component, labels
 
 Manifest = dict[str, Any]

@@ -9,6 +9,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
+from slotkeeper.flags import DownloadFlags
 
 MODELS_FOLDER = "/models"
 MODELS_VOLUME = "models"
@@ -70,20 +71,20 @@ def _command(model: Model) -> Iterator[str]:
     found = paths(model)
     yield from ("slotkeeper", "download")
     if model.secret_ref:
-        yield from ("--token-file", f"{TOKEN_FOLDER}/{TOKEN_FILE}")
-    yield from _file("--model", model, found.model)
+        yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
+    yield from _file(DownloadFlags.MODEL, model, found.model)
     if model.mmproj and found.mmproj:
-        yield from _file("--mmproj", model.mmproj, found.mmproj)
+        yield from _file(DownloadFlags.MMPROJ, model.mmproj, found.mmproj)
     for adapter, path in zip(model.adapters, found.adapters, strict=True):
-        yield from _file("--adapter", adapter, path)
+        yield from _file(DownloadFlags.ADAPTER, adapter, path)
 
 
 def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[str]:
     # Kubernetes would take $(NAME) in a URL for a variable, and $$ for one $.
     yield from (flag, file.url.replace("$", "$$"))
     if file.sha256:
-        yield from ("--sha256", file.sha256.lower())
-    yield from ("--to", path)
+        yield from (DownloadFlags.SHA256, file.sha256.lower())
+    yield from (DownloadFlags.TO, path)
 
 
 def _path(model: Model, file: Model | Projector | Adapter, name: str) -> str:

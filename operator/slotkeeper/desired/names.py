@@ -3,9 +3,8 @@
 import hashlib
 from enum import StrEnum
 
-from slotkeeper.api.server import GROUP, LlamaServer
-
-FIELD_MANAGER = "slotkeeper"
+from slotkeeper.api.group import FIELD_MANAGER, GROUP
+from slotkeeper.api.server import LlamaServer
 
 LLAMA_SERVER_PORT = 8080
 BALANCER_PORT = 8080
@@ -41,11 +40,11 @@ POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 """On all that the operator makes, its own Lease too."""
 
-APPLIED_HASH_ANNOTATION = f"{GROUP}/applied"
+APPLIED_HASH_ANNOTATION = f"{GROUP}/applied-hash"
 """On each child: hash of the manifest that was last applied, so that a field that is no longer
 wanted is noticed."""
 
-WORKERS_HASH_ANNOTATION = f"{GROUP}/workers"
+WORKERS_HASH_ANNOTATION = f"{GROUP}/workers-hash"
 """On a leader's pod: hash of its workers' manifests, so that it is replaced when they are."""
 
 GPU = "nvidia.com/gpu"

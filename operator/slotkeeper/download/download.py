@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact, require_allowed, source_id
 from slotkeeper.download.checks import require_content
 from slotkeeper.download.errors import DownloadError
@@ -41,16 +42,7 @@ class RetryPolicy:
 
     tries: int = 6
     """In a row without a new byte; a try that got further starts the count again."""
-    first_wait: float = 1.0
-    longest_wait: float = 30.0
-
-    def wait(self, failures: int, chance: float) -> float:
-        """Seconds before the next try: doubled each time, capped, and shortened by up to half.
-
-        `chance` is from 0 to 1. Without it all replicas of a server would return at once.
-        """
-        doubled = self.first_wait * 2.0 ** (failures - 1)
-        return min(self.longest_wait, doubled) * (1 - chance / 2)
+    backoff: Backoff = Backoff(1.0, 30.0)  # noqa: RUF009 (frozen)
 
 
 @dataclass(frozen=True)
@@ -163,7 +155,7 @@ def _transfer_with_retries(url: str, part: PartialFile, outside: Environment) ->
             furthest = max(furthest, part.size)
             if not error.transient or failures >= patience.tries:
                 raise
-            wait = patience.wait(failures, outside.chance())
+            wait = patience.backoff.jittered(failures, outside.chance())
             log.warning("%s; next try in %.1f s", error.message, wait)
             outside.sleep(wait)
         else:

@@ -3,11 +3,11 @@
 import logging
 import random
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
 
+from slotkeeper import logs
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.options import Options, parse
@@ -24,7 +24,7 @@ EXIT_STOPPED = 143
 def main(argv: Sequence[str]) -> int:
     """Download, check and place all files; the exit status is explained by --help."""
     options = parse(argv)
-    _log_to_stderr()
+    logs.configure(options.log_format, options.log_level)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         _run(options)
@@ -49,14 +49,6 @@ def _run(options: Options) -> None:
         )
         model, *_ = download_all(options.files, outside)
     write_termination_message(options.termination_log, success(model, options.files[0].path))
-
-
-def _log_to_stderr() -> None:
-    # The root stays at WARNING: httpx logs whole URLs at INFO, with their tokens.
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("slotkeeper").setLevel(logging.INFO)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

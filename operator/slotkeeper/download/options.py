@@ -9,7 +9,9 @@ from typing import Any
 
 from typing_extensions import override
 
+from slotkeeper import logs
 from slotkeeper.download.download import File, RetryPolicy
+from slotkeeper.flags import DownloadFlags
 
 EXIT_CODES = """\
 exit status:
@@ -30,6 +32,8 @@ class Options:
     token_file: Path | None
     tries: int
     termination_log: Path
+    log_format: str
+    log_level: str
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -46,7 +50,12 @@ def parse(argv: Sequence[str]) -> Options:
         if "path" not in file:
             parser.error(f"{file['role']} must have a --to")
     return Options(
-        [File(**file) for file in files], said.token_file, said.tries, said.termination_log
+        files=[File(**file) for file in files],
+        token_file=said.token_file,
+        tries=said.tries,
+        termination_log=said.termination_log,
+        log_format=said.log_format,
+        log_level=said.log_level,
     )
 
 
@@ -94,19 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _Begin, "metavar": "URL", "default": argparse.SUPPRESS}
-    parser.add_argument("--model", **url, help="http:// or https:// URL of the model")
-    parser.add_argument("--mmproj", **url, help="URL of its projector")
-    parser.add_argument("--adapter", dest="adapters", **url, help="URL of a LoRA adapter")
+    parser.add_argument(DownloadFlags.MODEL, **url, help="http:// or https:// URL of the model")
+    parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its projector")
+    parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")
     about: dict[str, Any] = {"action": _OfFile, "default": argparse.SUPPRESS}
     parser.add_argument(
-        "--sha256",
+        DownloadFlags.SHA256,
         **about,
         type=_sha256,
         metavar="HEX",
         help="what the sha256 of the file before must be",
     )
     parser.add_argument(
-        "--to",
+        DownloadFlags.TO,
         **about,
         dest="path",
         type=Path,
@@ -114,26 +123,27 @@ def _parser() -> argparse.ArgumentParser:
         help="where the file before is to be",
     )
     parser.add_argument(
-        "--token-file",
+        DownloadFlags.TOKEN_FILE,
         type=Path,
         metavar="PATH",
         help="file with a bearer token for the hosts of all URLs",
     )
     parser.add_argument(
-        "--tries",
+        DownloadFlags.TRIES,
         type=int,
         metavar="N",
         default=RetryPolicy.tries,
         help="tries in a row without a new byte before giving up (default: %(default)s)",
     )
     parser.add_argument(
-        "--termination-log",
+        DownloadFlags.TERMINATION_LOG,
         type=Path,
         metavar="PATH",
         default=Path("/dev/termination-log"),
         help="existing file that gets as JSON what the model is, or the reason of a failure "
         "(default: %(default)s)",
     )
+    logs.add_flags(parser)
     return parser
 
 

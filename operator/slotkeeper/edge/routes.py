@@ -3,6 +3,8 @@
 from collections.abc import Container
 from enum import Enum
 
+from slotkeeper.api import paths
+from slotkeeper.api.paths import Cost
 from slotkeeper.wire.errors import HttpError
 
 
@@ -22,32 +24,8 @@ class Route(Enum):
 # Light ones too stand in the queue and hold one of our slots: then they are bounded like all
 # others, at the price that under load a /tokenize waits its turn.
 _POST = {
-    b"/completion": Route.INFERENCE,
-    b"/completions": Route.INFERENCE,
-    b"/v1/completions": Route.INFERENCE,
-    b"/chat/completions": Route.INFERENCE,
-    b"/v1/chat/completions": Route.INFERENCE,
-    b"/v1/responses": Route.INFERENCE,
-    b"/responses": Route.INFERENCE,
-    b"/v1/messages": Route.INFERENCE,
-    b"/audio/transcriptions": Route.INFERENCE,
-    b"/v1/audio/transcriptions": Route.INFERENCE,
-    b"/infill": Route.INFERENCE,
-    b"/embedding": Route.INFERENCE,
-    b"/embeddings": Route.INFERENCE,
-    b"/v1/embeddings": Route.INFERENCE,
-    b"/rerank": Route.INFERENCE,
-    b"/reranking": Route.INFERENCE,
-    b"/v1/rerank": Route.INFERENCE,
-    b"/v1/reranking": Route.INFERENCE,
-    b"/tokenize": Route.PASSTHROUGH,
-    b"/detokenize": Route.PASSTHROUGH,
-    b"/apply-template": Route.PASSTHROUGH,
-    b"/v1/messages/count_tokens": Route.PASSTHROUGH,
-    b"/chat/completions/input_tokens": Route.PASSTHROUGH,
-    b"/v1/chat/completions/input_tokens": Route.PASSTHROUGH,
-    b"/responses/input_tokens": Route.PASSTHROUGH,
-    b"/v1/responses/input_tokens": Route.PASSTHROUGH,
+    path.encode(): Route.PASSTHROUGH if cost is Cost.NONE else Route.INFERENCE
+    for path, cost in paths.PROXIED.items()
 }
 
 LOCAL = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS, Route.METRICS))
@@ -57,10 +35,7 @@ PROXIED = frozenset(_POST)
 """All paths that can be passed on."""
 
 PREFIX_CACHED = frozenset(
-    path
-    for path, way in _POST.items()
-    if way is Route.INFERENCE
-    and not any(part in path for part in (b"embedding", b"rerank", b"audio"))
+    path.encode() for path, cost in paths.PROXIED.items() if cost is Cost.GENERATION
 )
 """Paths whose prompts llama-server keeps in its cache for those that begin alike."""
 

@@ -1,17 +1,14 @@
-"""A Kubernetes API server over HTTPS, through the official client's connection and credentials."""
+"""A Kubernetes API server over HTTPS, as raw JSON."""
 
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
 
 import aiohttp
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 
+from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.kube.cluster import (
     ApiError,
     Conflict,
@@ -21,11 +18,9 @@ from slotkeeper.kube.cluster import (
     NotFound,
     WatchEvent,
 )
+from slotkeeper.kube.endpoint import Endpoint, connect
 from slotkeeper.kube.errors import api_error, error_from_response, unreachable
 from slotkeeper.kube.kinds import kind_of
-
-FIELD_MANAGER = "slotkeeper"
-"""Whose fields are whose, in `metadata.managedFields`."""
 
 JSON = "application/json"
 READ = {"Accept": JSON}
@@ -35,6 +30,12 @@ APPLY = "application/apply-patch+yaml"
 
 LONGEST_REQUEST = 30.0
 CONNECT_SECONDS = 10.0
+
+CONNECTIONS = 100
+"""At the same time: sixteen workers, a watch for each kind, and what else is written."""
+
+LONGEST_LINE = 2**21
+"""Bytes of one watch event: an object may have 1.5 MiB in etcd."""
 
 PAGE = 100
 """Objects that a page of a listing has: a few hundred kilobytes, read in some 10 ms."""
@@ -56,10 +57,11 @@ class ApiCluster:
 
     def __init__(
         self,
-        configuration: Configuration,
+        endpoint: Endpoint,
         manager: str = FIELD_MANAGER,
         silence: float = SILENCE_SECONDS,
     ) -> None:
+        self._endpoint = endpoint
         self._manager = manager
         self._request_bounds = aiohttp.ClientTimeout(
             total=min(LONGEST_REQUEST, silence), sock_connect=CONNECT_SECONDS
@@ -67,26 +69,22 @@ class ApiCluster:
         self._watch_bounds = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=silence
         )
-        # Where there is no proxy, aiohttp need not look for one in a thread at each request.
-        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
-        self._client = ApiClient(configuration)
-        self._client.user_agent = manager
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=endpoint.tls),
+            headers={"User-Agent": manager},
+            # Where there is no proxy, aiohttp need not look for one in a thread at each request.
+            trust_env=bool(getproxies()),
+            read_bufsize=LONGEST_LINE,
+        )
 
     @classmethod
     async def connect(cls, manager: str = FIELD_MANAGER, silence: float = SILENCE_SECONDS) -> Self:
         """The cluster of `KUBECONFIG`, else the one this pod runs in, else of ~/.kube/config.
 
         `manager` owns the fields that are applied. After `silence` seconds without a byte a watch
-        ends, and a request fails, if not before. A pod's token is read anew each minute. Raises
-        kubernetes' ConfigException where there is no configuration.
+        ends, and a request fails, if not before. Raises what `endpoint.connect` does.
         """
-        configuration = Configuration()
-        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config(configuration)
-        else:
-            path = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-            await config.load_kube_config(path, client_configuration=configuration)
-        return cls(configuration, manager, silence)
+        return cls(await connect(), manager, silence)
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,7 +94,7 @@ class ApiCluster:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._session.close()
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """See Cluster."""
@@ -243,18 +241,18 @@ class ApiCluster:
     ) -> aiohttp.ClientResponse:
         set_values = urlencode({key: value for key, value in query.items() if value})
         target = f"{path}?{set_values}" if set_values else path
-        sent = {**self._client.default_headers, **headers}
-        # Not through the client's `param_serialize`: it copies each body once more, which is half
-        # of what a request costs here.
-        await self._client.update_params_for_auth(sent, {}, ["BearerToken"], target, method, body)
-        answer = await self._client.rest_client.request(
+        sent = dict(headers)
+        if self._endpoint.authorization and (value := await self._endpoint.authorization()):
+            sent["Authorization"] = value
+        response = await self._session.request(
             method,
-            self._client.configuration.host + target,
+            self._endpoint.url + target,
             headers=sent,
-            body=body,
-            _request_timeout=timeout or self._request_bounds,
+            data=None if body is None else json.dumps(body).encode(),
+            proxy=self._endpoint.proxy,
+            server_hostname=self._endpoint.tls_server_name,
+            timeout=timeout or self._request_bounds,
         )
-        response: aiohttp.ClientResponse = answer.response
         if response.status >= 400:
             raise error_from_response(response.status, await response.read())
         return response

@@ -1,8 +1,9 @@
 """Every kind that Slotkeeper reads or writes."""
 
+from slotkeeper.api.group import GROUP, KIND, PLURAL, VERSION
 from slotkeeper.kube.cluster import Kind, Manifest
 
-LLAMA_SERVERS = Kind("slotkeeper.dev", "v1alpha1", "llamaservers", "LlamaServer")
+LLAMA_SERVERS = Kind(GROUP, VERSION, PLURAL, KIND)
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
 SERVICES = Kind("", "v1", "services", "Service")

@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 
+from slotkeeper.backoff import Backoff
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Manifest
 
 _log = logging.getLogger(__name__)
-_LONGEST_PAUSE = 5.0
+_RETRY = Backoff(0.1, 5.0)
 
 
 async def follow(
@@ -25,7 +26,7 @@ async def follow(
     long.
     """
     loop = asyncio.get_running_loop()
-    pause = 0.1
+    failures = 0
     while True:
         began = loop.time()
         try:
@@ -34,7 +35,7 @@ async def follow(
             yield objects
             watch = cluster.watch(kind, namespace, labels, listing.resource_version, name=name)
             async for event in watch:
-                pause = 0.1
+                failures = 0
                 if event.type == "BOOKMARK":
                     continue
                 changed = event.object["metadata"]["name"]
@@ -47,8 +48,8 @@ async def follow(
             pass  # that is what listing again is for
         except ApiError as error:
             _log.warning("%s of %s: %s", kind.plural, namespace, error)
-        if loop.time() - began > _LONGEST_PAUSE:
+        if loop.time() - began > _RETRY.maximum:
             # It went well for a while, also where nothing happened to tell of.
-            pause = 0.1
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+            failures = 0
+        failures += 1
+        await asyncio.sleep(_RETRY.delay(failures))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest
 from slotkeeper.kube.kinds import LEASES
@@ -157,7 +158,7 @@ class LeaderElection:
             "name": LEASE_NAME,
             "namespace": self._place.namespace,
             # By it kopf's one watch of Leases shows this one beside the balancers'.
-            "labels": {names.MANAGED_BY_LABEL: names.FIELD_MANAGER},
+            "labels": {names.MANAGED_BY_LABEL: FIELD_MANAGER},
         }
         if over is not None:
             metadata["resourceVersion"] = over["metadata"]["resourceVersion"]

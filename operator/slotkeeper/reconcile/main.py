@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,8 +14,10 @@ from random import SystemRandom
 
 from prometheus_client import REGISTRY, start_http_server
 
+from slotkeeper import logs
 from slotkeeper.api.compute_capability import normalise
 from slotkeeper.desired.images import ANY_ARCH, Images
+from slotkeeper.flags import address
 from slotkeeper.kube.client import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
@@ -32,8 +33,6 @@ from slotkeeper.reconcile.workqueue import WorkQueue
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
-LOG_FORMAT = "time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)r"
-
 LONGEST_SILENCE = 600.0
 """More than that, and the listing of all every ten minutes comes first."""
 
@@ -43,9 +42,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Run the operator until it is told to end (0), or until it had better start anew (1)."""
     flags = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=flags.log_level, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S", stream=sys.stderr
-    )
+    logs.configure(flags.log_format, flags.log_level)
     status = 0
     try:
         asyncio.run(_run_until_signal(flags))
@@ -141,32 +138,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--health",
-        type=_address,
+        type=address,
         default="0.0.0.0:8081",
         metavar="HOST:PORT",
         help="where /healthz answers (default: %(default)s)",
     )
     add(
         "--metrics",
-        type=_address,
+        type=address,
         default="0.0.0.0:8080",
         metavar="HOST:PORT",
         help="where /metrics answers (default: %(default)s)",
     )
-    add(
-        "--log-level",
-        default="INFO",
-        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
-        help="what is logged at all (default: %(default)s)",
-    )
+    logs.add_flags(parser)
     return parser
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not host:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def _seconds(text: str) -> float:

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from typing_extensions import override
 
+from slotkeeper.backoff import Backoff
 from slotkeeper.kube.cluster import ApiError
 
-FIRST_DELAY = 1.0
-MAX_DELAY = 300.0
+RETRY = Backoff(2.0, 300.0)
+"""Between two tries of a server whose reconcile fails."""
 
 DEBOUNCE_SECONDS = 0.5
 """How long news of children and pods gather: they come by the dozen while a server starts, and
@@ -132,7 +133,7 @@ class WorkQueue:
             await work(key)
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = backoff(failures, self._rng)
+            delay = RETRY.jittered(failures, self._rng.random())
             expected = isinstance(error, ApiError | RetryError)
             log.warning(
                 "server %s: %s; next try in %.0f s",
@@ -144,13 +145,3 @@ class WorkQueue:
             self._later(delay, lambda: self.add(key))
         else:
             self._failures.pop(key, None)
-
-
-def backoff(failures: int, rng: Random) -> float:
-    """Seconds until the next try: doubling, bounded, and spread so that many do not come at once.
-
-    `failures` in a row, at least 1.
-    """
-    # The exponent is bounded for a float's sake: a server may fail for years.
-    longest = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(failures, 32))
-    return longest * rng.uniform(0.5, 1)

@@ -2,6 +2,8 @@
 
 from enum import Enum
 
+from slotkeeper.backoff import Backoff
+
 
 class UpstreamFailure(Enum):
     """Why a replica was set aside; the values are the metric's label."""
@@ -21,18 +23,13 @@ class UpstreamFailure(Enum):
         return self in {UpstreamFailure.RESET, UpstreamFailure.PROTOCOL_ERROR}
 
 
-def ejection_seconds(strikes: int, first: float, last: float) -> float:
-    """How long a replica is left alone before it is asked for its /health again.
+def ejection_seconds(failures: int, backoff: Backoff) -> float:
+    """Seconds for which a replica is ejected before its /health is requested again.
 
-    | strikes | seconds |
+    | consecutive failures | seconds |
     |---|---|
-    | 0, 1 | 0: a process that crashed shows it, and one that did not is well |
-    | 2 | `first` |
-    | each more | twice as long, `last` at most |
-
-    `strikes`: how often it failed since its last good answer.
+    | 0, 1 | 0: a crashed process fails the check, and any other replica is healthy |
+    | 2 | `backoff.first` |
+    | each more | twice as long, up to `backoff.maximum` |
     """
-    if strikes < 2:
-        return 0.0
-    # Far beyond any limit already, and no float overflows.
-    return min(last, first * 2.0 ** min(strikes - 2, 64))
+    return 0.0 if failures < 2 else backoff.delay(failures - 1)

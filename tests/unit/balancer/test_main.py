@@ -41,7 +41,7 @@ class Process:
 async def process(*argv: str, **env: str) -> AsyncIterator[Process]:
     started = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "slotkeeper", "balancer"),
-        *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *argv),
+        *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", "json", *argv),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | env,
     )
@@ -125,7 +125,7 @@ async def test_an_address_in_use_is_said_in_a_sentence() -> None:
     async with FakeLlama() as llama:
         started = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "slotkeeper", "balancer", "--replica", "127.0.0.1:1"),
-            *("--listen", llama.name, "--metrics", "127.0.0.1:0"),
+            *("--listen", llama.name, "--metrics", "127.0.0.1:0", "--log-format", "json"),
             stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await started.communicate()
@@ -199,7 +199,7 @@ async def test_a_folder_of_keys_that_is_not_there_is_said_in_a_sentence(tmp_path
     started = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "slotkeeper", "balancer", "--replica", "127.0.0.1:1"),
         *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"),
-        *("--api-keys", str(tmp_path / "gone")),
+        *("--api-keys", str(tmp_path / "gone"), "--log-format", "json"),
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await started.communicate()

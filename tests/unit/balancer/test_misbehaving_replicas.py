@@ -11,10 +11,11 @@ from typing_extensions import override
 from balancer_harness import QUICK, Balancer, balancer
 from fake_llama import Call, FakeLlama, Script, answer_at_once, when_told
 from raw_http import get, post
+from slotkeeper.backoff import Backoff
 from wait_until import until
 
 ASK = post("/completion")
-LONG = replace(QUICK, first_ejection=30, last_ejection=30)
+LONG = replace(QUICK, ejection=Backoff(30, 30))
 STALL = replace(QUICK, response=0.03, stall=0.02, stall_check=0.002)
 
 

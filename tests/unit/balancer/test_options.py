@@ -104,8 +104,8 @@ def test_heartbeats_are_off_until_they_have_a_time() -> None:
         ([*PORTS, "--endpoints", "name"], "'name' is not NAMESPACE/SERVICE"),
         ([*PORTS, "--endpoints", "a/b/c"], "'a/b/c' is not NAMESPACE/SERVICE"),
         ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots goes with --replica"),
-        ([*PORTS, "--replica", "a:1", "--slots", "0"], "1 is the least"),
-        ([*PORTS, "--replica", "a:1", "--max-queued", "-1"], "'-1' is not a number"),
+        ([*PORTS, "--replica", "a:1", "--slots", "0"], "must be 1 or more"),
+        ([*PORTS, "--replica", "a:1", "--max-queued", "-1"], "'-1' is not a whole number"),
         ([*PORTS, "--replica", "a:1", "--heartbeat-seconds", "-1"], "'-1' is not a number of seco"),
         (
             [*PORTS, "--replica", "a:1", "--queue-timeout", "inf"],

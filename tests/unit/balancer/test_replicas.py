@@ -102,9 +102,9 @@ async def test_a_replica_that_vanishes_with_an_abandoned_request_holds_no_slot()
 
 async def test_a_slot_that_is_never_let_go_of_is_given_back_in_the_end() -> None:
     impatient = ReplicaTimeouts(
-        first_retry=QUICK.first_retry,
+        join=QUICK.join,
         response=QUICK.response,
-        last_poll=QUICK.last_poll,
+        release_poll=QUICK.release_poll,
         slot_release=0.02,
     )
     async with FakeLlama(1, when_told) as llama, balancer(llama, patience=impatient) as made:

@@ -17,9 +17,9 @@ from slotkeeper.download.download import RetryPolicy
     ],
 )
 def test_the_wait_before_the_next_try(failures: int, chance: float, seconds: float) -> None:
-    assert RetryPolicy().wait(failures, chance) == seconds
+    assert RetryPolicy().backoff.jittered(failures, chance) == seconds
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
 def test_no_wait_is_long_or_none_at_all(failures: int, chance: float) -> None:
-    assert 0.5 <= RetryPolicy().wait(failures, chance) <= 30
+    assert 0.5 <= RetryPolicy().backoff.jittered(failures, chance) <= 30

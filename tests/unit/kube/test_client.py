@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import Configuration
 
-from slotkeeper.desired import names
-from slotkeeper.kube.client import FIELD_MANAGER, SILENCE_SECONDS, ApiCluster
+from slotkeeper.kube.client import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Gone, NotFound, Unreachable
+from slotkeeper.kube.endpoint import Endpoint
 from slotkeeper.kube.kinds import PODS, SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -21,14 +20,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SERVICE: Any = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}}
 
 
+async def authorization() -> str:
+    return "Bearer secret"
+
+
 @asynccontextmanager
 async def played(handler: Handler, silence: float = SILENCE_SECONDS) -> AsyncIterator[Cluster]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     async with TestServer(app) as server:
-        configuration = Configuration(host=str(server.make_url("")).rstrip("/"))
-        configuration.api_key["BearerToken"] = "Bearer secret"
-        async with ApiCluster(configuration, silence=silence) as cluster:
+        endpoint = Endpoint(str(server.make_url("")).rstrip("/"), authorization=authorization)
+        async with ApiCluster(endpoint, silence=silence) as cluster:
             yield cluster
 
 
@@ -163,10 +165,6 @@ async def test_a_server_that_hangs_up_is_unreachable_with_the_path() -> None:
     async with played(handle) as cluster:
         with pytest.raises(Unreachable, match="/api/v1/namespaces/n/services/a"):
             await cluster.apply(SERVICE)
-
-
-def test_the_field_manager_is_the_name_that_children_are_labelled_with() -> None:
-    assert names.FIELD_MANAGER == FIELD_MANAGER
 
 
 async def test_a_listing_comes_in_pages() -> None:

@@ -16,12 +16,14 @@ from operator_harness import (
     server_status,
     stored,
 )
-from slotkeeper.api.blocker import ANNOTATION, StartBlocker
+from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Severity, severity
 from slotkeeper.kube.cluster import ApiError, Conflict, Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LEASES, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.workqueue import RetryError
 
+GATED = {"model": {"url": "https://example.com/a.gguf", "secretRef": {"name": "gate"}}}
 NOT_FOUND = {"reason": "ModelNotFound", "message": "GET https://example.com/a answered 404"}
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 
@@ -116,7 +118,7 @@ ROWS = [
 def obstacle(cluster: FakeCluster) -> StartBlocker | None:
     """What the Lease says."""
     metadata = cluster.named(LEASES)["chat-balancer"]["metadata"]
-    return StartBlocker.from_annotation(metadata["annotations"].get(ANNOTATION))
+    return StartBlocker.from_annotation(metadata["annotations"].get(START_BLOCKER_ANNOTATION))
 
 
 async def failing(
@@ -370,9 +372,6 @@ async def test_a_refused_change_is_no_news_where_a_replica_serves(
     assert obstacle(cluster) is None
 
 
-GATED = {"model": {"url": "https://example.com/a.gguf", "secretRef": {"name": "gate"}}}
-
-
 def no_volumes(**said: str) -> Manifest:
     lacking = {"type": "PodReadyToStartContainers", "status": "False", **said}
     return {"conditions": [lacking]}
@@ -454,7 +453,7 @@ async def test_whoever_takes_it_away_is_put_right(cluster: FakeCluster, operator
         LEASES,
         "default",
         "chat-balancer",
-        lambda lease: lease["metadata"]["annotations"].pop(ANNOTATION),
+        lambda lease: lease["metadata"]["annotations"].pop(START_BLOCKER_ANNOTATION),
     )
 
     await operator.reconcile()

@@ -14,8 +14,8 @@ def test_the_images_are_all_that_must_be_said() -> None:
     assert flags.namespace is None
 
 
-@pytest.mark.parametrize("address", ["8081", "localhost:", ":8081", "localhost:http"])
-def test_an_address_without_host_or_port_is_refused(
+@pytest.mark.parametrize("address", ["8081", "localhost:", "localhost:http", "localhost:99999"])
+def test_an_address_without_a_port_is_refused(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

@@ -8,17 +8,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from slotkeeper.reconcile.workqueue import (
     DEBOUNCE_SECONDS,
     LOW_PRIORITY_TURN,
-    MAX_DELAY,
     Key,
     RetryError,
     WorkQueue,
-    backoff,
 )
 from wait_until import until
 
@@ -188,10 +184,3 @@ async def test_what_fails_is_tried_again_further_and_further_apart(error: Except
         await until(lambda: not queue.is_failing(A))
 
     assert 1 <= alarms.set_for[0] <= 2 <= alarms.set_for[1] <= 4 <= alarms.set_for[2] <= 8
-
-
-@given(st.integers(1, 10_000), st.randoms(use_true_random=False))
-def test_a_back_off_is_at_least_a_second_and_at_most_five_minutes(
-    failures: int, rng: Random
-) -> None:
-    assert 1 <= backoff(failures, rng) <= MAX_DELAY

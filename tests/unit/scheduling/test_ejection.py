@@ -1,5 +1,6 @@
 import pytest
 
+from slotkeeper.backoff import Backoff
 from slotkeeper.scheduling.ejection import ejection_seconds
 
 
@@ -10,4 +11,4 @@ from slotkeeper.scheduling.ejection import ejection_seconds
 def test_the_time_aside_doubles_from_the_second_failure_on_up_to_a_limit(
     strikes: int, seconds: float
 ) -> None:
-    assert ejection_seconds(strikes, 0.5, 30) == seconds
+    assert ejection_seconds(strikes, Backoff(0.5, 30)) == seconds

@@ -4,17 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from slotkeeper.api.blocker import ANNOTATION as OBSTACLE
 from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.group import (
+    CLIENT_ADDRESS_ANNOTATION,
+    METRICS_ADDRESS_ANNOTATION,
+    START_BLOCKER_ANNOTATION,
+)
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import LEASES
-
-FIELD_MANAGER = "slotkeeper-balancer"
-"""Whose the Lease's fields are: the operator makes the Lease, and says what keeps replicas from
-starting."""
-
-_CLIENTS = "slotkeeper.dev/client-address"
-_METRICS = "slotkeeper.dev/metrics-address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,11 @@ class LeaseRecord:
         spec = lease.get("spec") or {}
         identity = spec.get("holderIdentity") or ""
         said = metadata.get("annotations") or {}
-        holder = Peer(identity, said.get(_CLIENTS, ""), said.get(_METRICS, ""))
+        holder = Peer(
+            identity,
+            said.get(CLIENT_ADDRESS_ANNOTATION, ""),
+            said.get(METRICS_ADDRESS_ANNOTATION, ""),
+        )
         count = str(spec.get("leaseTransitions") or 0)
         transitions = int(count) if count.isdecimal() else 0
         given_back = not any((identity, holder.clients, holder.metrics)) and transitions > 0
@@ -76,7 +77,7 @@ class LeaseRecord:
             metadata["resourceVersion"],
             metadata.get("uid", ""),
             given_back,
-            StartBlocker.from_annotation(said.get(OBSTACLE)),
+            StartBlocker.from_annotation(said.get(START_BLOCKER_ANNOTATION)),
         )
 
     def is_newer_than(self, known: "LeaseRecord") -> bool:
@@ -96,7 +97,11 @@ def manifest(
     which is known sooner, goes on while the API server is away, and costs no write a second for
     each server.
     """
-    annotations = {_CLIENTS: holder.clients, _METRICS: holder.metrics} if holder else {}
+    annotations = (
+        {CLIENT_ADDRESS_ANNOTATION: holder.clients, METRICS_ADDRESS_ANNOTATION: holder.metrics}
+        if holder
+        else {}
+    )
     return {
         "apiVersion": LEASES.api_version,
         "kind": LEASES.kind,

@@ -1,11 +1,13 @@
 """The replicas that there are: joined when well, set aside when not, asked what they let go of."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.llamacpp.slots import SlotsParseError, parse_slots, processing
 from slotkeeper.scheduling import Dispatcher, Replica, SlotHold, SlotProbe, SlotReservation
@@ -20,24 +22,20 @@ _log = logging.getLogger(__name__)
 class ReplicaTimeouts:
     """How replicas are asked; seconds."""
 
-    first_retry: float = 0.02
-    """After a first failed look at a replica that is to join; doubled with each."""
-    last_retry: float = 1.0
+    join: Backoff = Backoff(0.02, 1.0)  # noqa: RUF009 (frozen)
+    """Between two probes of a replica that is not ready yet."""
     response: float = 2.0
     """For /health and /slots to answer. Late means busy: it is asked again."""
-    first_poll: float = 0.005
-    """Between the first two looks at what an abandoned request's replica has let go of: as long as
-    a quick decode step. Doubled with each."""
-    last_poll: float = 0.05
+    release_poll: Backoff = Backoff(0.005, 0.05)  # noqa: RUF009 (frozen)
+    """Between two polls of /slots for the slot of an aborted request: the first is as short as a
+    quick decode step."""
     adopted_poll: float = 0.2
     """Between two looks where only requests are waited for that did not come through here."""
     slot_release: float = 30.0
     """An abandoned request's slot is taken for free after this, whatever /slots says: some
     versions of llama-server finish a request that nobody waits for."""
-    first_ejection: float = 0.5
-    """How long a replica is set aside that says it is well and fails the second time in a row;
-    doubled with each further time."""
-    last_ejection: float = 30.0
+    ejection: Backoff = Backoff(0.5, 30.0)  # noqa: RUF009 (frozen)
+    """For how long a replica is ejected that reports health and fails the second time in a row."""
     stall: float = 30.0
     """Without a byte on any of its requests a replica is asked whether it is well."""
     stall_check: float = 1.0
@@ -191,18 +189,14 @@ class ReplicaSet:
 
     async def _rejoin(self, member: _Upstream, fault: UpstreamFailure) -> None:
         if fault.outlasts_health_check:
-            patience = self._timeouts
             await asyncio.sleep(
-                ejection_seconds(
-                    member.consecutive_failures, patience.first_ejection, patience.last_ejection
-                )
+                ejection_seconds(member.consecutive_failures, self._timeouts.ejection)
             )
         await self._join(member)
 
     async def _join(self, member: _Upstream) -> None:
-        delay = self._timeouts.first_retry
         told = ""
-        while True:
+        for failures in itertools.count(1):
             try:
                 slots, processing = await self._probe_new(member)
                 break
@@ -210,8 +204,7 @@ class ReplicaSet:
                 if str(error) != told:
                     told = str(error)
                     _log.info("replica %s is not ready: %s", member.name, told or "no answer")
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, self._timeouts.last_retry)
+            await asyncio.sleep(self._timeouts.join.delay(failures))
         member.joining = None
         member.pool.max_idle = slots
         now = self._loop.time()
@@ -242,7 +235,7 @@ class ReplicaSet:
         return len(slots), look.foreign(processing(slots))
 
     async def _poll_released_slots(self, member: _Upstream) -> None:
-        delay = self._timeouts.first_poll
+        polls = 1
         while member.name in self._dispatcher.replicas:
             member.aborted.clear()
             look = SlotProbe(self._dispatcher.replicas[member.name], self._loop.time())
@@ -261,14 +254,19 @@ class ReplicaSet:
             if let_go:
                 self._on_freed()
             try:
-                async with asyncio.timeout(delay):
+                async with asyncio.timeout(self._poll_delay(look, polls)):
                     await member.aborted.wait()
-                delay = self._timeouts.first_poll
+                polls = 1
             except TimeoutError:
-                patience = self._timeouts
-                longest = patience.adopted_poll if look.only_adopted else patience.last_poll
-                delay = min(2 * delay, longest)
+                polls += 1
         member.polling = None
+
+    def _poll_delay(self, look: SlotProbe, polls: int) -> float:
+        backoff = self._timeouts.release_poll
+        if look.only_adopted:
+            # Those requests may run for minutes.
+            backoff = replace(backoff, maximum=self._timeouts.adopted_poll)
+        return backoff.delay(polls)
 
     async def _released_slots(self, member: _Upstream, look: SlotProbe) -> list[SlotHold]:
         try:

@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from slotkeeper.backoff import Backoff
+
 MAX_IDLE_POLLS = 50
 """How many that are not urgent are asked in one look: a thousand of them take turns, since each
 question costs a third of a millisecond of the operator's one CPU."""
 
-LONGEST_PAUSE = 30.0
-LONGEST_URGENT_PAUSE = 4.0
+RETRY = Backoff(1.0, 30.0)
+URGENT_RETRY = Backoff(1.0, 4.0)
+"""Between two polls of a balancer that does not respond."""
 
 Each = TypeVar("Each")
 
@@ -25,9 +28,9 @@ class PollSchedule:
     def polled(self, now: float, *, answered: bool) -> None:
         """It was asked at `now`."""
         self.failures = 0 if answered else self.failures + 1
-        longest = LONGEST_URGENT_PAUSE if self.urgent else LONGEST_PAUSE
-        # The exponent is bounded for a float's sake. Answered: due at the next look.
-        self.due = now + min(longest, 2.0 ** min(self.failures - 1, 16)) if self.failures else now
+        backoff = URGENT_RETRY if self.urgent else RETRY
+        # Answered: due at the next look.
+        self.due = now + backoff.delay(self.failures) if self.failures else now
 
 
 def due_targets(

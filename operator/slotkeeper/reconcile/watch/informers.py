@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind
 from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS, PODS
@@ -19,8 +20,8 @@ from slotkeeper.reconcile.workqueue import Key
 LIST_SECONDS = 600.0
 """How often all is listed anew though the watch seems to live: watches have lost events."""
 
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 30.0
+RETRY = Backoff(0.1, 30.0)
+"""Between two listings of a kind whose watch ends."""
 
 OnChange = Callable[[Iterable[Key]], None]
 
@@ -59,7 +60,7 @@ class Informer:
     async def run(self, first_relist: float = LIST_SECONDS) -> None:
         """Keep the store as the cluster is, for ever; list again first after that many seconds."""
         loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE
+        failures = 0
         relist = first_relist
         while True:
             began = loop.time()
@@ -78,11 +79,11 @@ class Informer:
                 pass  # that is what listing again is for
             except ApiError as error:
                 log.warning("watch of %s: %s", self.kind.plural, error)
-            if loop.time() - began > LONGEST_PAUSE:
+            if loop.time() - began > RETRY.maximum:
                 # It went well for a while.
-                pause = FIRST_PAUSE
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                failures = 0
+            failures += 1
+            await asyncio.sleep(RETRY.delay(failures))
 
     async def _watch(self, version: str) -> None:
         while True:

@@ -1,8 +1,9 @@
 """Why a child cannot be made. Pure."""
 
 from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.group import KIND
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.server import KIND, LlamaServer
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.report.conditions import condition

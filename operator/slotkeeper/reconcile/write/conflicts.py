@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
 from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.report.events import EventContent
@@ -24,8 +26,7 @@ from slotkeeper.reconcile.write.plan import Child, Plan, child
 CONFLICT_AFTER = 4
 """After so many times it is a fight: once or twice is somebody who tries something."""
 
-FIRST_PAUSE = 10.0
-LONGEST_PAUSE = 300.0
+RETRY = Backoff(10.0, 300.0)
 """Seconds until a fought child is written again, doubling."""
 
 QUIET_SECONDS = 600.0
@@ -92,10 +93,7 @@ class FieldConflict:
         """Not before this is it written again."""
         if not self.is_conflict:
             return self.last
-        # The exponent is bounded for a float's sake.
-        return self.last + min(
-            LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.rounds - CONFLICT_AFTER, 16)
-        )
+        return self.last + RETRY.delay(self.rounds - CONFLICT_AFTER + 1)
 
     @property
     def ends(self) -> float:
@@ -223,7 +221,7 @@ def _conflict_message(drift: Drift) -> str:
     if drift.manager == WEBHOOK:
         return (
             f"{drift.what}: {drift.where} comes back changed from each write, as by {WEBHOOK}"
-            f"{slowly}: exempt what has the label {names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
+            f"{slowly}: exempt what has the label {names.MANAGED_BY_LABEL}={FIELD_MANAGER}"
         )
     help_ = (
         "have a HorizontalPodAutoscaler scale the LlamaServer instead, or set its autoscaling"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slotkeeper.desired import names
+from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.write.diff import Item, Path
 
@@ -21,7 +21,7 @@ def last_manager(item: Manifest, paths: Sequence[Path]) -> str:
     entries = [
         entry
         for entry in item["metadata"].get("managedFields") or []
-        if entry.get("manager", names.FIELD_MANAGER) != names.FIELD_MANAGER
+        if entry.get("manager", FIELD_MANAGER) != FIELD_MANAGER
         and any(_has(entry.get("fieldsV1") or {}, path) for path in paths)
     ]
     newest = max(entries, key=lambda entry: str(entry.get("time", "")), default=None)

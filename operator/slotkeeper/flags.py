@@ -1,0 +1,92 @@
+"""Flags of the commands that the operator starts, spelled once, and what flags' values may be."""
+
+import argparse
+import math
+
+Address = tuple[str, int]
+"""Host and port."""
+
+
+class BalancerFlags:
+    """Of `slotkeeper balancer`."""
+
+    LISTEN = "--listen"
+    METRICS = "--metrics"
+    REPLICA = "--replica"
+    ENDPOINTS = "--endpoints"
+    LEASE = "--lease"
+    IDENTITY = "--identity"
+    ADVERTISE = "--advertise"
+    SLOTS = "--slots"
+    MODEL = "--model"
+    MAX_QUEUED = "--max-queued"
+    MAX_QUEUED_MIB = "--max-queued-mib"
+    MAX_BODY_MIB = "--max-body-mib"
+    QUEUE_TIMEOUT = "--queue-timeout"
+    COLD_START_TIMEOUT = "--cold-start-timeout"
+    PREFIX_AFFINITY = "--prefix-affinity"
+    NO_PREFIX_AFFINITY = "--no-prefix-affinity"
+    CACHED_PROMPTS = "--cached-prompts"
+    MAX_AFFINITY_WAIT = "--max-affinity-wait"
+    MAX_PRIORITY = "--max-priority"
+    HEARTBEAT_SECONDS = "--heartbeat-seconds"
+    API_KEYS = "--api-keys"
+    KEY_MAX_PRIORITY = "--key-max-priority"
+    ALLOWED_PATH = "--allowed-path"
+    SHUTDOWN_DELAY_SECONDS = "--shutdown-delay-seconds"
+    DRAIN_SECONDS = "--drain-seconds"
+    ACCESS_LOG = "--access-log"
+
+
+class DownloadFlags:
+    """Of `slotkeeper download`."""
+
+    MODEL = "--model"
+    MMPROJ = "--mmproj"
+    ADAPTER = "--adapter"
+    SHA256 = "--sha256"
+    TO = "--to"
+    TOKEN_FILE = "--token-file"  # noqa: S105 (a flag)
+    TRIES = "--tries"
+    TERMINATION_LOG = "--termination-log"
+
+
+class LogFlags:
+    """Of all commands."""
+
+    FORMAT = "--log-format"
+    LEVEL = "--log-level"
+
+
+def address(text: str) -> Address:
+    """HOST:PORT or [HOST]:PORT, without a host all addresses. Raises ArgumentTypeError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more. Raises ArgumentTypeError."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 or more. Raises ArgumentTypeError."""
+    number = count(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A finite number, 0 or more. Raises ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return number

@@ -1,0 +1,86 @@
+"""How all commands log: text for people or JSON for collectors, one record a line."""
+
+import argparse
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+from typing_extensions import override
+
+FORMATS = ("text", "json")
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --log-format and --log-level to a command's parser."""
+    parser.add_argument(
+        "--log-format",
+        default="text",
+        choices=FORMATS,
+        help="text for people, json for log collectors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        type=str.lower,
+        choices=LEVELS,
+        help="lowest level that is logged (default: %(default)s)",
+    )
+
+
+def configure(form: str, level: str, *, stream: TextIO | None = None) -> None:
+    """Log to `stream` (default: standard error) from now on, in a format of FORMATS.
+
+    Libraries log warnings and errors only: httpx, for one, logs whole URLs, which may hold tokens,
+    at level info.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    for before in root.handlers[:]:
+        if isinstance(before.formatter, TextFormatter | JsonFormatter):
+            root.removeHandler(before)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    own = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger("slotkeeper").setLevel(own)
+    if own <= logging.DEBUG:
+        logging.getLogger("kopf").setLevel(logging.INFO)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-28T12:00:00Z INFO slotkeeper.reconcile.runtime: message`."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        time = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+        # A message may hold what a server sent: it must not look like a record of its own.
+        message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.getMessage())
+        line = f"{time} {record.levelname} {record.name}: {message}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time": …, "level": "info", "logger": …, "message": …}`, with `traceback` after errors.
+
+    `time` is in seconds since 1970, as in the access log.
+    """
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -1,0 +1,78 @@
+import io
+import json
+import logging
+import re
+
+import pytest
+
+from slotkeeper import logs
+
+
+def written(form: str, level: str = "info") -> io.StringIO:
+    """Where all that is logged from now on goes."""
+    stream = io.StringIO()
+    logs.configure(form, level, stream=stream)
+    return stream
+
+
+def test_text_is_a_line_that_begins_with_time_level_and_name() -> None:
+    stream = written("text")
+
+    logging.getLogger("slotkeeper.a").info("replica %s ejected", "b")
+
+    line = stream.getvalue()
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO slotkeeper\.a: replica b ejected\n", line
+    )
+
+
+def test_a_message_cannot_look_like_a_record_of_its_own() -> None:
+    stream = written("text")
+
+    logging.getLogger("slotkeeper.a").info("it says %s", "x\n2026-11-28T12:00:00Z INFO b: \x1b[2Jy")
+
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_json_is_one_object_a_line() -> None:
+    stream = written("json")
+
+    logging.getLogger("slotkeeper.a").warning("a\nb")
+
+    [line] = map(json.loads, stream.getvalue().splitlines())
+    assert line.pop("time") > 0
+    assert line == {"level": "warning", "logger": "slotkeeper.a", "message": "a\nb"}
+
+
+@pytest.mark.parametrize("form", logs.FORMATS)
+def test_an_exception_is_logged_with_its_traceback(form: str) -> None:
+    stream = written(form)
+
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("slotkeeper.a").exception("failed")
+
+    assert "Traceback (most recent call last)" in stream.getvalue()
+    assert "ValueError: why" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 3), ("info", 2), ("error", 0)])
+def test_what_is_below_the_level_is_left_out(level: str, count: int) -> None:
+    stream = written("json", level)
+    log = logging.getLogger("slotkeeper.a")
+
+    log.debug("a")
+    log.info("b")
+    log.warning("c")
+
+    assert len(stream.getvalue().splitlines()) == count
+
+
+def test_libraries_log_warnings_only_since_urls_may_hold_tokens() -> None:
+    stream = written("json", "debug")
+
+    logging.getLogger("httpx").info("GET https://a/?token=b")
+
+    assert stream.getvalue() == ""
