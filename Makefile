@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := .venv/.bench
-EXTRAS := operator balancer dev bench
+EXTRAS := operator balancer download dev bench
 
 .PHONY: help
 help: ## List the targets
@@ -60,7 +60,6 @@ lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
 	@for extra in $(EXTRAS); do \
 		$(BIN)/uv pip compile $(LOCK_FLAGS) --extra $$extra --output-file requirements/$$extra.txt pyproject.toml; \
 	done
-	@$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file requirements/download.txt pyproject.toml
 LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: bench-balancer

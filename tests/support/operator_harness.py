@@ -13,12 +13,12 @@ from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.tracker import DemandTracker
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.watch.informers import list_into
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key
 
 KEY = Key("default", "chat")
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
-from slotkeeper.reconcile.workqueue import Key
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
 
 Decisions = Callable[[], Iterable[tuple[Key, ScalingSnapshot | None]]]

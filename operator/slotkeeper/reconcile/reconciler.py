@@ -11,6 +11,7 @@ from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
+from slotkeeper.kube.objects import Child, Key, child
 from slotkeeper.reconcile.clock import Clock, ScheduleClock
 from slotkeeper.reconcile.decide.blocker import permanent_in, start_blocker
 from slotkeeper.reconcile.decide.replicas import (
@@ -29,12 +30,12 @@ from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
 from slotkeeper.reconcile.report.writer import StatusWriter
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key, RetryError
+from slotkeeper.reconcile.workqueue import RetryError
 from slotkeeper.reconcile.write import apply_errors
 from slotkeeper.reconcile.write.apply import Applied, apply
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
 from slotkeeper.reconcile.write.deletion_cost import set_deletion_costs
-from slotkeeper.reconcile.write.plan import Child, Plan, child, plan_changes
+from slotkeeper.reconcile.write.plan import Plan, plan_changes
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import kopf
 
 from slotkeeper.kube.cluster import ApiError, Cluster, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.tracker import POLL_SECONDS, DemandTracker
 from slotkeeper.reconcile.leader_election import LeaderElection
 from slotkeeper.reconcile.metrics import Metrics
@@ -26,7 +27,7 @@ from slotkeeper.reconcile.watch.informers import (
 )
 from slotkeeper.reconcile.watch.kopf_watch import MAX_IDLE_TIMEOUT
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key, RetryError, WorkQueue
+from slotkeeper.reconcile.workqueue import RetryError, WorkQueue
 
 RESYNC_SHARDS = 60
 """Every server is looked at though nothing woke us, each of these shares at a time of its own

@@ -5,12 +5,10 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import NamedTuple
-
-from typing_extensions import override
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.kube.cluster import ApiError
+from slotkeeper.kube.objects import Key
 
 RETRY = Backoff(2.0, 300.0)
 """Between two tries of a server whose reconcile fails."""
@@ -23,17 +21,6 @@ LOW_PRIORITY_TURN = 8
 """Of so many turns one is for what has settled, however much was added meanwhile."""
 
 log = logging.getLogger(__name__)
-
-
-class Key(NamedTuple):
-    """A server's place in the cluster."""
-
-    namespace: str
-    name: str
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class RetryError(Exception):

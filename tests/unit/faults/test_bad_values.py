@@ -13,7 +13,7 @@ from schema_values import BASES, Field, bad_values, base, fields, placed, valid,
 from slotkeeper.api.server import InvalidSpec
 from slotkeeper.desired import names
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS
-from slotkeeper.reconcile.workqueue import Key
+from slotkeeper.kube.objects import Key
 
 OTHER = Key("default", "other")
 

@@ -11,10 +11,10 @@ from typing_extensions import override
 from fake_cluster import FakeCluster
 from slotkeeper.kube.cluster import ApiError, Gone, Listing, Manifest, Unreachable, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS, SERVICES
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch import informers
 from slotkeeper.reconcile.watch.informers import Informer, list_into
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key
 from wait_until import until
 
 A = Key("default", "a")

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
 from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
-from slotkeeper.reconcile.workqueue import Key
 
 OTHER = Key("default", "other")
 

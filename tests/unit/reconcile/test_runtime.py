@@ -12,10 +12,11 @@ from fake_cluster import FakeCluster, Write
 from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
 from slotkeeper.kube.cluster import ApiError, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.leader_election import LeaderElection, LeaseRef
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.runtime import RESYNC_SHARDS, Runtime
-from slotkeeper.reconcile.workqueue import Key, RetryError, WorkQueue
+from slotkeeper.reconcile.workqueue import RetryError, WorkQueue
 from wait_until import until
 
 

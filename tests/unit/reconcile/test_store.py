@@ -14,8 +14,8 @@ from llamaservers import raw_server
 from operator_harness import Operator, pod_of, roll_out, stored
 from slotkeeper.kube.cluster import Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, SERVICES
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch.store import Store, uids_of
-from slotkeeper.reconcile.workqueue import Key
 
 A, B = Key("default", "a"), Key("default", "b")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.workqueue import (
     DEBOUNCE_SECONDS,
     LOW_PRIORITY_TURN,
-    Key,
     RetryError,
     WorkQueue,
 )

@@ -9,9 +9,9 @@ from typing import Protocol
 from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule, due_targets
 from slotkeeper.reconcile.observe.pods import address, is_ready
-from slotkeeper.reconcile.workqueue import Key
 from slotkeeper.scaling.decide import ScalingInput
 from slotkeeper.scaling.history import Change, History
 from slotkeeper.scaling.policy import Policy

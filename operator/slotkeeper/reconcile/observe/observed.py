@@ -8,10 +8,9 @@ from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.kube.objects import Child, Key, owned
 from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import Key
-from slotkeeper.reconcile.write.plan import Child, owned
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind
 from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS, PODS
+from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch.store import Store, uids_of
-from slotkeeper.reconcile.workqueue import Key
 
 LIST_SECONDS = 600.0
 """How often all is listed anew though the watch seems to live: watches have lost events."""

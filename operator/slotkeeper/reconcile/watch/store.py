@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, PODS, kind_of
-from slotkeeper.reconcile.workqueue import Key
-from slotkeeper.reconcile.write.plan import Child
+from slotkeeper.kube.objects import Child, Key
 
 Place = tuple[Kind, str, str]
 """Kind, namespace and name: what tells an object apart from all others at one time."""

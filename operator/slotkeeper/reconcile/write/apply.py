@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 from slotkeeper.kube.cluster import Cluster, Conflict, Manifest
 from slotkeeper.kube.kinds import kind_of
+from slotkeeper.kube.objects import Child, child, without_preconditions
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.write.conflicts import Drift
 from slotkeeper.reconcile.write.diff import differences, satisfies
 from slotkeeper.reconcile.write.managed_fields import last_manager
-from slotkeeper.reconcile.write.plan import Child, Plan, child, without_preconditions
+from slotkeeper.reconcile.write.plan import Plan
 
 
 @dataclass

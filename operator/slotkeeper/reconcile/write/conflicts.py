@@ -17,11 +17,11 @@ from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
+from slotkeeper.kube.objects import Child, Key, child
 from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.report.events import EventContent
-from slotkeeper.reconcile.workqueue import Key
 from slotkeeper.reconcile.write.diff import Path, field_path
-from slotkeeper.reconcile.write.plan import Child, Plan, child
+from slotkeeper.reconcile.write.plan import Plan
 
 CONFLICT_AFTER = 4
 """After so many times it is a fight: once or twice is somebody who tries something."""

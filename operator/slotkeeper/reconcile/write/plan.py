@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest
 from slotkeeper.kube.kinds import kind_of
+from slotkeeper.kube.objects import Child, child, owned, with_precondition
 from slotkeeper.reconcile.write.diff import Path, differences, satisfies
-
-Child = tuple[Kind, str]
-"""A child's kind and name, which tell it apart in its namespace."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def plan_changes(
         if key not in spoken_for and not (key in found and satisfies(manifest, found[key]))
     }
     return Plan(
-        apply=[_with_precondition(manifest, found.get(key)) for key, manifest in changed.items()],
+        apply=[with_precondition(manifest, found.get(key)) for key, manifest in changed.items()],
         delete=[
             item
             for key, item in found.items()
@@ -82,36 +80,11 @@ def plan_changes(
     )
 
 
-def child(manifest: Manifest) -> Child:
-    """What tells a child apart from its siblings."""
-    return kind_of(manifest), manifest["metadata"]["name"]
-
-
-def owned(manifest: Manifest, uid: str) -> bool:
-    """Whether the server with this uid is the object's controller."""
-    owners = manifest["metadata"].get("ownerReferences") or []
-    return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
-
-
-def without_preconditions(manifest: Manifest) -> Manifest:
-    """What a manifest of a plan says of the object, without what guards its write."""
-    guards = {"uid", "resourceVersion"}
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in guards}
-    return {**manifest, "metadata": metadata}
-
-
 def _was_applied(manifest: Manifest, found: Manifest) -> bool:
     """Whether this very manifest made `found`: what differs is then somebody else's doing."""
     mark = (found["metadata"].get("annotations") or {}).get(names.APPLIED_HASH_ANNOTATION)
     # Nobody but somebody else takes it away.
     return mark in {None, manifest["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]}
-
-
-def _with_precondition(manifest: Manifest, found: Manifest | None) -> Manifest:
-    # No object has this version, which is older than any: the API server takes an apply with it
-    # where there is nothing yet, and refuses it over anything that is there.
-    guard = {"resourceVersion": "1"} if found is None else {"uid": found["metadata"]["uid"]}
-    return {**manifest, "metadata": {**manifest["metadata"], **guard}}
 
 
 def _with_hash(manifest: Manifest) -> Manifest:
