@@ -144,7 +144,7 @@ def test_each_value_reaches_what_is_rendered(helm: Helm) -> None:
         ({"replicaCounts": 2}, "replicaCounts"),
         ({"images": {"operator": {"name": "x"}}}, "name"),
         ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
-        ({"images": {"model": {"digest": "abc"}}}, "digest"),
+        ({"images": {"download": {"digest": "abc"}}}, "digest"),
         ({"extraArgs": ["quiet"]}, "extraArgs"),
         ({"watchNamespace": "Team_A"}, "watchNamespace"),
     ],
