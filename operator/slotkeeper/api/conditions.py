@@ -90,6 +90,11 @@ def conditions(
     ]
 
 
+def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
+    """The condition of this type in a status as it was read; empty where there is none."""
+    return next((found for found in status.get("conditions", []) if found["type"] == kind), {})
+
+
 def _since(finding: ConditionValue, before: Mapping[str, Any] | None, now: datetime) -> str:
     if before is not None and before["status"] == finding.status:
         return str(before["lastTransitionTime"])

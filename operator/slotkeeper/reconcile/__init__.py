@@ -1,1 +1,1 @@
-"""The operator: kopf wakes it, one body of work makes the cluster as the LlamaServers say."""
+"""The operator: observes each server and its objects, decides, writes and reports."""

@@ -10,31 +10,39 @@ class Clock:
     """Both kinds of time."""
 
     monotonic: Callable[[], float]
-    """Seconds, to measure with."""
+    """Seconds, for durations."""
     wall: Callable[[], datetime]
-    """To show to people, and for schedules; knows its zone. It may be set at any time."""
+    """Time of day with its zone, for timestamps and schedules. It may be set at any moment."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment, read once at the start of a pass."""
+
+    monotonic: float
+    wall: datetime
+    scheduled: datetime
+    """Time of day by which schedules hold: see ScheduleClock."""
 
 
 CORRECTION = timedelta(minutes=5)
-"""A clock that is set back by less was put right while the same day went on."""
+"""A clock that is set back by less is being corrected; the same day goes on."""
 
 
 class ScheduleClock:
-    """The time of day by which schedules hold: the wall's, which stands still where that one is set
-    back by a little, until it comes there again.
+    """The wall clock, except that it does not follow a small step back.
 
-    So what a schedule has begun is not undone and begun anew, replicas and all, by a clock that is
-    put right across the minute of the schedule. One that is set back by more is believed: it was
-    wrong before.
+    A schedule that has started is then not undone and started again, replicas and all, by a clock
+    correction across its minute. After a larger step back the clock was wrong before.
     """
 
-    def __init__(self, wall: Callable[[], datetime]) -> None:
-        self._wall = wall
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._latest: datetime | None = None
 
-    def now(self) -> datetime:
-        """The time; knows its zone."""
-        now = self._wall()
-        if self._latest is None or not now < self._latest < now + CORRECTION:
-            self._latest = now
-        return self._latest
+    def now(self) -> Moment:
+        """The current moment."""
+        wall = self._clock.wall()
+        if self._latest is None or not wall < self._latest < wall + CORRECTION:
+            self._latest = wall
+        return Moment(self._clock.monotonic(), wall, self._latest)

@@ -1,35 +1,34 @@
-"""/healthz: whether the operator should be left running."""
+"""/healthz: whether the kubelet should leave the operator running."""
 
 import asyncio
 from collections.abc import Callable
 
 READ_SECONDS = 5.0
 
+MAX_HEAD = 16 * 1024
+"""Bytes of a request's head."""
+
 
 async def serve_health(address: tuple[str, int], is_healthy: Callable[[], bool]) -> asyncio.Server:
-    """Answer every HTTP request with 200 while healthy, 503 when not."""
+    """Respond to every HTTP request with 200 while healthy, else 503."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await reader.readuntil(b"\r\n\r\n")
-                line, body = (
-                    ("200 OK", "ok\n")
-                    if is_healthy()
-                    else (
-                        "503 Service Unavailable",
-                        "kopf's watches show nothing\n",
-                    )
-                )
-                head = (
-                    f"HTTP/1.1 {line}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-                )
-                writer.write((head + body).encode())
+                writer.write(_response(healthy=is_healthy()))
                 await writer.drain()
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
-            # Whoever asked is gone, or asked no HTTP.
+            # The client is gone, or its request is not HTTP.
             pass
         finally:
             writer.close()
 
-    return await asyncio.start_server(answer, *address, limit=16 * 1024)
+    return await asyncio.start_server(respond, *address, limit=MAX_HEAD)
+
+
+def _response(*, healthy: bool) -> bytes:
+    status = "200 OK" if healthy else "503 Service Unavailable"
+    body = "ok\n" if healthy else "watch stalled\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return (head + body).encode()

@@ -1,4 +1,4 @@
-"""One operator at a time: a Lease says which, and seeing it renewed proves that watches live."""
+"""Leader election among operators, by a Lease. Watched renewals prove that the watches work."""
 
 import asyncio
 import logging
@@ -13,151 +13,150 @@ from slotkeeper.reconcile.clock import Clock
 LEASE_NAME = "slotkeeper-operator"
 
 LEASE_SECONDS = 30.0
-"""After this long without a renewal, another may take it. A holder that ends gives it back."""
+"""Another operator may acquire a Lease that was not renewed for this long. A holder that ends
+releases it."""
 RENEW_DEADLINE_SECONDS = 15.0
-"""After this long without a renewal of its own, the holder stops, well before that."""
+"""A holder that could not renew it for this long stops, well before another may acquire it."""
 RETRY_SECONDS = 5.0
-"""Between two tries to take or to renew it, and the longest that a renewal may take."""
+"""Between two tries to acquire or renew it, and the timeout of a renewal."""
 
 WATCHED_WITHIN_SECONDS = 60.0
-"""How soon the holder must see a renewal through kopf's watch, which may have died silently."""
+"""Within this time the holder must see a renewal through kopf's watch, which may die silently."""
 
 log = logging.getLogger(__name__)
 
 
 class LeadershipLostError(Exception):
-    """This process must write nothing more: end it."""
+    """This process must write nothing more: it has to end."""
 
 
 @dataclass(frozen=True)
 class LeaseRef:
-    """Where the Lease is, and as whom to hold it."""
+    """The namespace of the Lease, and the identity of its holder."""
 
     namespace: str
     holder: str
 
 
-class LeaderElection:
-    """A coordination.k8s.io Lease that one process holds.
+class OperatorLease:
+    """A coordination.k8s.io Lease that one operator holds.
 
-    Expiry is judged by how long the Lease has not changed on this machine's own clock: clocks of
+    It expires when it has not changed for LEASE_SECONDS on this machine's own clock: the clocks of
     two machines need not agree.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        place: LeaseRef,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, cluster: Cluster, ref: LeaseRef, clock: Clock) -> None:
         self._cluster = cluster
-        self._place = place
+        self._ref = ref
         self._clock = clock
         self._held = False
         self._version = ""
         self._version_since = 0.0
-        self._renewed = 0.0
-        self._seen = 0.0
+        self._renewed_at = 0.0
+        self._watched_at = 0.0
 
     async def try_acquire(self) -> bool:
-        """Take the Lease if nobody holds it; whether it is held now. Raises ApiError."""
-        lease = await self._cluster.get(LEASES, self._place.namespace, LEASE_NAME)
+        """Acquire the Lease if it is free; whether it is held now. Raises ApiError."""
+        lease = await self._cluster.get(LEASES, self._ref.namespace, LEASE_NAME)
         try:
             if lease is None:
-                held = await self._cluster.create(self._manifest(self._place.holder))
+                held = await self._cluster.create(self._manifest(self._ref.holder))
             elif self._is_free(lease):
-                held = await self._cluster.apply(self._manifest(self._place.holder, over=lease))
+                held = await self._cluster.apply(self._manifest(self._ref.holder, over=lease))
             else:
                 return False
         except Conflict:
             return False
-        self._note(held)
+        self._on_renewed(held)
         self._held = True
-        self._seen = self._clock.monotonic()
+        self._watched_at = self._clock.monotonic()
         return True
 
     async def acquire(self) -> None:
         """Wait until the Lease is held."""
-        log.info("waiting for lease %s/%s", self._place.namespace, LEASE_NAME)
-        while not await self._attempt():  # noqa: ASYNC110 (what is waited for is elsewhere)
+        log.info("waiting for lease %s/%s", self._ref.namespace, LEASE_NAME)
+        while not await self._attempt():  # noqa: ASYNC110 (another process sets no event here)
             await asyncio.sleep(RETRY_SECONDS)
-        log.info("holding lease %s/%s", self._place.namespace, LEASE_NAME)
+        log.info("acquired lease %s/%s", self._ref.namespace, LEASE_NAME)
 
     async def renew(self) -> None:
-        """Renew once; LeadershipLostError where it is lost, or too long not renewed."""
+        """Renew it once. Raises LeadershipLostError where another holds it, or it is too late."""
         try:
-            manifest = self._manifest(self._place.holder)
+            manifest = self._manifest(self._ref.holder)
             manifest["metadata"]["resourceVersion"] = self._version
             async with asyncio.timeout(RETRY_SECONDS):
-                self._note(await self._cluster.apply(manifest))
+                self._on_renewed(await self._cluster.apply(manifest))
         except Conflict as error:
-            raise LeadershipLostError("another operator took the lease") from error
+            raise LeadershipLostError("another operator acquired the lease") from error
         except (ApiError, TimeoutError) as error:
-            if self._clock.monotonic() - self._renewed > RENEW_DEADLINE_SECONDS:
-                raise LeadershipLostError(f"the lease cannot be renewed: {error!r}") from error
-            log.warning("the lease is not renewed yet: %r", error)
+            if self._clock.monotonic() - self._renewed_at > RENEW_DEADLINE_SECONDS:
+                raise LeadershipLostError(f"cannot renew the lease: {error!r}") from error
+            log.warning("cannot renew the lease yet: %r", error)
 
     async def hold(self) -> None:
-        """Renew until cancelled; LeadershipLostError where it is lost or kopf sees nothing."""
+        """Renew it until cancelled. Raises LeadershipLostError where it is lost, or where kopf's
+        watch has died."""
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             await self.renew()
             if not self.is_healthy():
                 raise LeadershipLostError(
-                    f"kopf has shown no renewal of the lease for {WATCHED_WITHIN_SECONDS:g} s: "
-                    "its watches are dead"
+                    f"kopf's watch has shown no renewal of the lease for "
+                    f"{WATCHED_WITHIN_SECONDS:g} s: watch stalled"
                 )
 
     def on_watched_renewal(self, lease: Manifest) -> None:
-        """Call this for each change of the Lease that the watch under test shows."""
-        if lease.get("spec", {}).get("holderIdentity") == self._place.holder:
-            self._seen = self._clock.monotonic()
+        """Call this for each change of the Lease that kopf's watch shows."""
+        if lease.get("spec", {}).get("holderIdentity") == self._ref.holder:
+            self._watched_at = self._clock.monotonic()
 
     def is_healthy(self) -> bool:
-        """Whether the watch under test is alive, or this process does not hold the Lease."""
-        return not self._held or self._clock.monotonic() - self._seen <= WATCHED_WITHIN_SECONDS
+        """Whether kopf's watch works, or this process does not hold the Lease."""
+        age = self._clock.monotonic() - self._watched_at
+        return not self._held or age <= WATCHED_WITHIN_SECONDS
 
     def is_valid(self) -> bool:
-        """Whether nobody else can hold it, or this process does not even say that it does. False
-        in a process that stood still, until it has renewed it."""
-        return not self._held or self._clock.monotonic() - self._renewed <= RENEW_DEADLINE_SECONDS
+        """Whether no other process can hold the Lease, or this one has not acquired it yet. False
+        in a process that was stopped for a while, until it has renewed it."""
+        age = self._clock.monotonic() - self._renewed_at
+        return not self._held or age <= RENEW_DEADLINE_SECONDS
 
     async def release(self) -> None:
-        """Let another one take it at once; quiet where that fails: it expires by itself."""
+        """Let another operator acquire it at once. Where that fails it expires by itself."""
         try:
-            # Read anew: a renewal may have been cancelled after the API server had taken it.
-            lease = await self._cluster.get(LEASES, self._place.namespace, LEASE_NAME)
-            if lease and lease["spec"].get("holderIdentity") == self._place.holder:
+            # Read again: a renewal may have been cancelled after the API server had accepted it.
+            lease = await self._cluster.get(LEASES, self._ref.namespace, LEASE_NAME)
+            if lease and lease["spec"].get("holderIdentity") == self._ref.holder:
                 await self._cluster.apply(self._manifest("", over=lease))
         except ApiError as error:
-            log.info("the lease is left to expire: %s", error)
+            log.info("cannot release the lease, it will expire: %s", error)
 
     async def _attempt(self) -> bool:
         try:
             return await self.try_acquire()
         except ApiError as error:
-            log.warning("lease: %s", error)
+            log.warning("cannot acquire the lease: %s", error)
             return False
 
     def _is_free(self, lease: Manifest) -> bool:
-        version = lease["metadata"]["resourceVersion"]
         now = self._clock.monotonic()
+        version = lease["metadata"]["resourceVersion"]
         if version != self._version:
             self._version = version
             self._version_since = now
         holder = lease.get("spec", {}).get("holderIdentity")
-        mine_or_none = not holder or holder == self._place.holder
+        mine_or_none = not holder or holder == self._ref.holder
         return mine_or_none or now - self._version_since > LEASE_SECONDS
 
-    def _note(self, lease: Manifest) -> None:
+    def _on_renewed(self, lease: Manifest) -> None:
         self._version = lease["metadata"]["resourceVersion"]
-        self._renewed = self._clock.monotonic()
+        self._renewed_at = self._clock.monotonic()
 
     def _manifest(self, holder: str, over: Manifest | None = None) -> Manifest:
         metadata: Manifest = {
             "name": LEASE_NAME,
-            "namespace": self._place.namespace,
-            # By it kopf's one watch of Leases shows this one beside the balancers'.
+            "namespace": self._ref.namespace,
+            # kopf watches this one Lease by its name; the label is for people.
             "labels": {names.MANAGED_BY_LABEL: FIELD_MANAGER},
         }
         if over is not None:

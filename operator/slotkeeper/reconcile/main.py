@@ -22,25 +22,26 @@ from slotkeeper.kube.client import SILENCE_SECONDS, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
-from slotkeeper.reconcile.demand.tracker import DemandTracker
+from slotkeeper.reconcile.demand.poller import DemandPoller
 from slotkeeper.reconcile.health import serve_health
-from slotkeeper.reconcile.leader_election import LeaderElection, LeadershipLostError, LeaseRef
+from slotkeeper.reconcile.leader_election import LeadershipLostError, LeaseRef, OperatorLease
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.runtime import Runtime
+from slotkeeper.reconcile.state import States
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import WorkQueue
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
-LONGEST_SILENCE = 600.0
-"""More than that, and the listing of all every ten minutes comes first."""
+MAX_IDLE_TIMEOUT = 600.0
+"""Seconds; after a longer time the periodic listing comes first."""
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the operator until it is told to end (0), or until it had better start anew (1)."""
+    """Run the operator until SIGTERM or SIGINT (0), or until it must be restarted (1)."""
     flags = _parser().parse_args(argv)
     logs.configure(flags.log_format, flags.log_level)
     status = 0
@@ -49,18 +50,18 @@ def main(argv: Sequence[str]) -> int:
     except* (LeadershipLostError, ApiError) as ended:
         status = 1
         for error in ended.exceptions:
-            log.error("%s; ending, so as to start anew", error)
+            log.error("%s; exiting to restart", error)
     return status
 
 
 async def _run_until_signal(flags: argparse.Namespace) -> None:
     running = asyncio.ensure_future(_run(flags))
-    # Until kopf listens: a pod's first process would not be ended by it otherwise.
+    # Until kopf handles it: the first process of a container has no default for SIGTERM.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     try:
         await running
     except asyncio.CancelledError:
-        log.info("told to end")
+        log.info("received SIGTERM")
 
 
 async def _run(flags: argparse.Namespace) -> None:
@@ -71,27 +72,30 @@ async def _run(flags: argparse.Namespace) -> None:
         flags.image_pull_policy,
         dict(flags.llama_server_image_for),
     )
-    queue = WorkQueue(SystemRandom())
+    clock = Clock(time.monotonic, _now)
+    states = States(clock.monotonic)
+    queue = WorkQueue(states, SystemRandom())
     metrics = Metrics(REGISTRY, lambda: len(queue))
-    place = LeaseRef(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
+    ref = LeaseRef(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
     async with (
         await ApiCluster.connect(silence=flags.api_idle_timeout) as cluster,
-        # Its renewals must not take, one after another, the connections that others left dead.
-        await ApiCluster.connect(silence=flags.api_idle_timeout) as beside,
-        open_client() as ask,
+        # Renewals need connections of their own: those of other requests may all be dead.
+        await ApiCluster.connect(silence=flags.api_idle_timeout) as lease_cluster,
+        open_client() as fetch,
     ):
-        demand = DemandTracker(ask, time.monotonic)
-        clock = Clock(time.monotonic, _now)
-        lease = LeaderElection(beside, place, clock)
         store = Store()
-        reconciler = Reconciler(cluster, store, demand, images, clock)
-        metrics.register(reconciler.fights, reconciler.scaling_snapshots)
-        shell = Runtime(cluster, store, reconciler, demand, queue, lease, metrics, time.monotonic)
+        lease = OperatorLease(lease_cluster, ref, clock)
+        poller = DemandPoller(fetch, clock.monotonic)
+        reconciler = Reconciler(cluster, store, states, poller, images, clock)
+        metrics.register(reconciler.conflicts, reconciler.scaling_snapshots)
+        runtime = Runtime(
+            cluster, store, states, reconciler, poller, queue, lease, metrics, clock.monotonic
+        )
         start_http_server(flags.metrics[1], addr=flags.metrics[0])
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()
             try:
-                await shell.run(flags.namespace, flags.api_idle_timeout)
+                await runtime.run(flags.namespace, flags.api_idle_timeout)
             finally:
                 await lease.release()
 
@@ -99,7 +103,7 @@ async def _run(flags: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slotkeeper operator",
-        description="Watch LlamaServers and keep the cluster as they say. The cluster is that of "
+        description="Watch LlamaServers and make the cluster match them. The cluster is that of "
         "KUBECONFIG, or the one that this runs in.",
     )
     add = parser.add_argument
@@ -121,34 +125,38 @@ def _parser() -> argparse.ArgumentParser:
         choices=("Always", "IfNotPresent", "Never"),
         help="pull policy of all these images (default: %(default)s)",
     )
-    add("--namespace", metavar="NAME", help="serve this namespace only (default: all)")
+    add(
+        "--namespace",
+        metavar="NAME",
+        help="manage LlamaServers in this namespace only (default: all)",
+    )
     add(
         "--lease-namespace",
         metavar="NAME",
-        help="namespace of the Lease by which one operator of several is the one that works; one "
-        "that is served (default: --namespace, or else the operator's own)",
+        help="namespace of the Lease for leader election, one that is managed (default: "
+        "--namespace, or else the operator's own)",
     )
     add(
         "--api-idle-timeout",
         type=_seconds,
         default=SILENCE_SECONDS,
         metavar="SECONDS",
-        help="how long the API server may say nothing before a watch is taken for dead, and a "
-        "request is given up, if not before (default: %(default)g)",
+        help="renew a watch that shows nothing for this long; also the longest timeout of a "
+        "request (default: %(default)g)",
     )
     add(
         "--health",
         type=address,
         default="0.0.0.0:8081",
         metavar="HOST:PORT",
-        help="where /healthz answers (default: %(default)s)",
+        help="address of /healthz (default: %(default)s)",
     )
     add(
         "--metrics",
         type=address,
         default="0.0.0.0:8080",
         metavar="HOST:PORT",
-        help="where /metrics answers (default: %(default)s)",
+        help="address of /metrics (default: %(default)s)",
     )
     logs.add_flags(parser)
     return parser
@@ -159,8 +167,8 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 1 <= seconds <= LONGEST_SILENCE:
-        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {LONGEST_SILENCE:g} seconds")
+    if not 1 <= seconds <= MAX_IDLE_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 to {MAX_IDLE_TIMEOUT:g} seconds")
     return seconds
 
 
@@ -179,7 +187,7 @@ def _own_namespace() -> str:
 
 
 def _identity() -> str:
-    # A pod's name is its host name; the number tells apart two operators on one machine.
+    # A pod's host name is its name; the process id distinguishes two operators on one machine.
     return f"{socket.gethostname()}_{os.getpid()}"
 
 

@@ -1,125 +1,120 @@
-"""The operator's own metrics."""
+"""The operator's Prometheus metrics."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
-from slotkeeper.reconcile.write.conflicts import FieldConflicts
 
-Decisions = Callable[[], Iterable[tuple[Key, ScalingSnapshot | None]]]
-"""What was last decided on each server. It is asked for by another thread, for each scrape."""
+Snapshots = Callable[[], Iterable[tuple[Key, ScalingSnapshot | None]]]
+"""The last decision on each server's replicas. Called from another thread at each scrape."""
 
 PREFIX = "slotkeeper_autoscaler"
 
 
 class Metrics:
-    """What Prometheus reads of the operator."""
+    """Counters of the operator, and gauges that are read at each scrape."""
 
     def __init__(self, registry: CollectorRegistry, queue_depth: Callable[[], int]) -> None:
         self._registry = registry
         self._reconciles = Counter(
             "slotkeeper_operator_reconcile",
-            "Reconciles, by how they ended: success or error",
+            "Reconcile passes by result: success or error",
             ["result"],
             registry=registry,
         )
         self._seconds = Histogram(
             "slotkeeper_operator_reconcile_duration_seconds",
-            "How long a reconcile took",
+            "Duration of a reconcile pass",
             buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
             registry=registry,
         )
         self._decisions = Counter(
             f"{PREFIX}_decisions",
-            "Decisions on a server's replicas that differ from the one before, by reason",
+            "Changes of the decision on a server's replicas, by the new decision's reason",
             ["namespace", "name", "reason"],
             registry=registry,
         )
-        self._last: dict[Key, ScalingSnapshot] = {}
+        self._corrections = Counter(
+            "slotkeeper_operator_drift_corrections",
+            "Children that others had changed or deleted and that were corrected, by kind",
+            ["kind"],
+            registry=registry,
+        )
         depth = Gauge(
             "slotkeeper_operator_workqueue_depth",
-            "Servers that are due to be looked at",
+            "Servers that are due for a reconcile pass",
             registry=registry,
         )
         depth.set_function(queue_depth)
 
-    def register(self, fights: FieldConflicts, decisions: Decisions) -> None:
-        """Show what others do to the children of servers, and what is decided on their replicas."""
-        self._registry.register(_Drift(fights))
-        self._registry.register(_Scaling(decisions))
+    def register(self, conflicts: Callable[[], int], snapshots: Snapshots) -> None:
+        """Export field conflicts and scaling decisions as well."""
+        repeated = Gauge(
+            "slotkeeper_operator_field_conflicts",
+            "Children that another field manager repeatedly changes",
+            registry=self._registry,
+        )
+        repeated.set_function(conflicts)
+        self._registry.register(_Scaling(snapshots))
 
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
-        """Count one reconcile."""
+        """Count one pass."""
         self._reconciles.labels("error" if failed else "success").inc()
         self._seconds.observe(seconds)
 
-    def count_decision(self, key: Key, decided: ScalingSnapshot | None) -> None:
-        """Count what was decided last; None where the server is gone or invalid."""
-        before = self._last.pop(key, None)
-        if decided is None:
-            if before:
-                self._decisions.remove_by_labels({"namespace": key.namespace, "name": key.name})
-            return
-        self._last[key] = decided
-        if before is None or (before.replicas, before.reason) != (decided.replicas, decided.reason):
-            self._decisions.labels(*key, decided.reason).inc()
+    def count_correction(self, kind: str) -> None:
+        """Count a child of this kind whose drift was corrected."""
+        self._corrections.labels(kind).inc()
 
+    def count_decision(
+        self, key: Key, before: ScalingSnapshot | None, now: ScalingSnapshot | None
+    ) -> None:
+        """Count a decision that differs from the one before."""
+        if now and (
+            before is None or (before.replicas, before.reason) != (now.replicas, now.reason)
+        ):
+            self._decisions.labels(*key, now.reason).inc()
 
-@dataclass(frozen=True)
-class _Drift(Collector):
-    fights: FieldConflicts
-
-    @override
-    def collect(self) -> Iterator[Metric]:
-        put_right = CounterMetricFamily(
-            "slotkeeper_operator_drift_corrections",
-            "Children that others had changed or deleted and that were put right, by kind",
-            labels=["kind"],
-        )
-        for kind, times in self.fights.corrections.items():
-            put_right.add_metric([kind], times)
-        yield put_right
-        yield GaugeMetricFamily(
-            "slotkeeper_operator_field_conflicts",
-            "Children that somebody else changes again and again",
-            value=len(self.fights),
-        )
+    def forget(self, key: Key) -> None:
+        """Drop the series of a server that does not exist any more, or is not valid."""
+        self._decisions.remove_by_labels({"namespace": key.namespace, "name": key.name})
 
 
 @dataclass(frozen=True)
 class _Scaling(Collector):
-    """Read for each scrape: bounds change with the time of day, and whoever is gone has none."""
+    """Collected at each scrape: bounds change with the time of day, and deleted servers have no
+    series."""
 
-    decisions: Decisions
+    snapshots: Snapshots
 
     @override
     def collect(self) -> Iterator[Metric]:
-        wanted = _gauge("desired_replicas", "Replicas that a server was last found to need")
+        desired = _gauge("desired_replicas", "Replicas that a server should have")
         current = _gauge("current_replicas", "Replicas that a server has, ready or not")
-        ready = _gauge("ready_replicas", "Replicas of a server that serve")
-        demand = _gauge("demand", "Busy slots and waiting requests of a server")
-        least = _gauge("min_replicas", "The fewest replicas that a server may have now")
-        most = _gauge("max_replicas", "The most replicas that a server may have now")
-        active = _gauge("active", "Whether demand says how many replicas a server has")
-        for key, decided in self.decisions():
-            if decided is None:
+        ready = _gauge("ready_replicas", "Ready replicas of a server")
+        demand = _gauge("demand", "Busy slots and queued requests of a server")
+        minimum = _gauge("min_replicas", "Minimum number of replicas of a server now")
+        maximum = _gauge("max_replicas", "Maximum number of replicas of a server now")
+        active = _gauge("active", "Whether demand sets the number of replicas of a server")
+        for key, snapshot in self.snapshots():
+            if snapshot is None:
                 continue
-            wanted.add_metric(key, decided.replicas)
-            current.add_metric(key, decided.current)
-            ready.add_metric(key, decided.ready)
-            demand.add_metric(key, decided.demand)
-            if bounds := decided.bounds:
-                least.add_metric(key, bounds.minimum)
-                most.add_metric(key, bounds.maximum)
+            desired.add_metric(key, snapshot.replicas)
+            current.add_metric(key, snapshot.current)
+            ready.add_metric(key, snapshot.ready)
+            demand.add_metric(key, snapshot.demand)
+            if bounds := snapshot.bounds:
+                minimum.add_metric(key, bounds.minimum)
+                maximum.add_metric(key, bounds.maximum)
                 active.add_metric(key, bounds.active)
-        yield from (wanted, current, ready, demand, least, most, active)
+        yield from (desired, current, ready, demand, minimum, maximum, active)
 
 
-def _gauge(name: str, about: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", about, labels=["namespace", "name"])
+def _gauge(name: str, help_: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", help_, labels=["namespace", "name"])

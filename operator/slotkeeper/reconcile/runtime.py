@@ -1,4 +1,4 @@
-"""Runs the operator: queue, watches, the look at demand, the resync and the Lease."""
+"""Runs the operator: work queue, watches, demand polling, resync and leader election."""
 
 import asyncio
 import itertools
@@ -13,10 +13,12 @@ import kopf
 from slotkeeper.kube.cluster import ApiError, Cluster, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
-from slotkeeper.reconcile.demand.tracker import POLL_SECONDS, DemandTracker
-from slotkeeper.reconcile.leader_election import LeaderElection
+from slotkeeper.reconcile.demand.poller import POLL_SECONDS, DemandPoller
+from slotkeeper.reconcile.demand.tracker import TrackedDemand
+from slotkeeper.reconcile.leader_election import OperatorLease
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
+from slotkeeper.reconcile.state import States
 from slotkeeper.reconcile.watch import kopf_watch
 from slotkeeper.reconcile.watch.informers import (
     LIST_SECONDS,
@@ -30,98 +32,105 @@ from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import RetryError, WorkQueue
 
 RESYNC_SHARDS = 60
-"""Every server is looked at though nothing woke us, each of these shares at a time of its own
-within LIST_SECONDS: time alone may change what is to be said of it."""
+"""Every server gets a pass within LIST_SECONDS though nothing changed, one shard at a time: time
+alone may change its status."""
 
 WORKERS = 16
-"""Servers that are worked on at the same time."""
+"""Servers that are reconciled at the same time."""
 
 CRD_SECONDS = 2.0
+"""Between two tries to list LlamaServers before their CRD exists."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """All that runs beside kopf."""
+    """All that runs beside kopf, and what brings a server's next pass."""
 
     cluster: Cluster
     store: Store
+    states: States
     reconciler: Reconciler
-    demand: DemandTracker
+    poller: DemandPoller
     queue: WorkQueue
-    lease: LeaderElection
+    lease: OperatorLease
     metrics: Metrics
     monotonic: Callable[[], float]
 
+    def __post_init__(self) -> None:
+        self.reconciler.enqueue = self.queue.add
+        self.reconciler.on_corrected = self.metrics.count_correction
+
     def on_server_event(self, event: WatchEvent) -> None:
-        """kopf saw a server: whatever a user changed is worked on at once."""
+        """kopf's watch shows a server: a user's change is worked on at once."""
         self._add(self.store.apply_event(event))
 
     def enqueue(self, keys: Iterable[Key]) -> None:
-        """There is news of what these servers own."""
+        """The children or pods of these servers changed."""
         for key in keys:
             self.queue.add_debounced(key)
 
     async def run(self, namespace: str | None, idle_timeout: float = MAX_IDLE_TIMEOUT) -> None:
-        """Run in one namespace or (None) in all, until a signal tells kopf to end; `silence` is
-        how many seconds kopf's watches may say nothing.
+        """Run in one namespace or (None) in all, until a signal ends kopf.
 
-        Raises an ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
+        `idle_timeout`: seconds without an event after which kopf renews a watch. Raises an
+        ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
         """
         await self.list_servers(namespace)
         async with asyncio.TaskGroup() as group:
-            fed = informers(self.cluster, self.store, namespace, self.enqueue)
+            running = informers(self.cluster, self.store, namespace, self.enqueue)
             parts = (
                 self.lease.hold(),
-                run_informers(fed),
-                self._reconcile(fed),
+                run_informers(running),
+                self._reconcile(running),
                 _periodically(POLL_SECONDS, self.poll_demand),
                 _periodically(LIST_SECONDS, lambda: self.resync(namespace)),
                 self._resync_loop(),
             )
-            beside = [group.create_task(part) for part in parts]
-            # Last: as it ends, kopf waits seconds for tasks that are younger than its own, and the
-            # next leader waits with it. All the others have begun, and have theirs, before it does.
+            tasks = [group.create_task(part) for part in parts]
+            # Last: when kopf ends it waits seconds for tasks that are younger than its own, and the
+            # next leader waits with it. All others have started theirs before it does.
             await group.create_task(self._watch(namespace, idle_timeout))
-            for task in beside:
+            for task in tasks:
                 task.cancel()
 
     async def work(self, key: Key) -> None:
-        """Reconcile one server and count it. Raises what `reconcile` does, and TryAgainError while
-        another operator may do it."""
-        start = self.monotonic()
+        """Make one pass over a server and count it.
+
+        Raises what `Reconciler.reconcile` does, and RetryError while another operator may lead.
+        """
+        started = self.monotonic()
         failed = True
         try:
             if not self.lease.is_valid():
-                # What it knows of the cluster is as old.
-                raise RetryError("the lease has not been renewed for long: another may lead")
+                # What this process knows of the cluster is as old as its Lease.
+                raise RetryError("the lease was not renewed in time; another operator may lead")
             await self.reconciler.reconcile(key)
             failed = False
         finally:
-            self.metrics.count_reconcile(self.monotonic() - start, failed=failed)
-            decided = self.reconciler.scaling_snapshot(key)
-            if decided or not failed:
-                self.metrics.count_decision(key, decided)
+            self.metrics.count_reconcile(self.monotonic() - started, failed=failed)
+            self._count_decision(key)
 
     async def poll_demand(self) -> None:
-        """Look at the balancers; wake the servers of which they say something new."""
-        heard = set[Key]()
+        """Poll the balancers; enqueue the servers for which the reports make a difference."""
+        updated = set[Key]()
 
-        def hear(key: Key) -> None:
-            heard.add(key)
+        def on_update(key: Key, _: TrackedDemand) -> None:
+            updated.add(key)
             if self.reconciler.needs_scaling(key):
                 self._enqueue_unless_failing(key)
 
-        await self.demand.poll(hear)
-        for key in self.reconciler.due(besides=heard):
+        tracked = [(key, state.demand) for key, state, _ in self.states.servers()]
+        await self.poller.poll(tracked, on_update)
+        for key in self.reconciler.due(checked=updated):
             self._enqueue_unless_failing(key)
         for key in self.reconciler.status_stale():
             if not self.queue.is_failing(key):
                 self.queue.add_debounced(key)
 
     async def list_servers(self, namespace: str | None) -> None:
-        """List all servers once there is such a thing: kopf would never notice it later."""
+        """List all servers once their CRD exists: kopf would not notice its creation later."""
         while True:
             try:
                 await self._list(namespace)
@@ -132,8 +141,8 @@ class Runtime:
                 return
 
     async def resync(self, namespace: str | None) -> None:
-        """List all servers anew, for kopf's watch may have missed something, and does miss what
-        went while it was broken. Raises NotFound where their CRD is gone."""
+        """List all servers again: kopf's watch may have lost an event, and never shows what was
+        deleted while it was broken. Raises NotFound where their CRD was deleted."""
         try:
             await self._list(namespace)
         except NotFound:
@@ -142,7 +151,7 @@ class Runtime:
             log.warning("resync: %s", error)
 
     def resync_shard(self, index: int) -> list[Key]:
-        """One of SHARES shares of the servers; all of them together are all servers."""
+        """One of RESYNC_SHARDS disjoint shards that together are all servers."""
         return [
             key
             for key in self.store.servers
@@ -150,23 +159,32 @@ class Runtime:
         ]
 
     async def _list(self, namespace: str | None) -> None:
-        _, news = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
-        self._add(news)
+        _, changed = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
+        self._add(changed)
 
     def _enqueue_unless_failing(self, key: Key) -> None:
-        # Numbers are no reason to try again what has just failed, but that nothing is left to try.
-        if not self.queue.is_failing(key) or self.reconciler.no_longer_wanted(key):
+        # Demand is no reason to repeat what has just failed, unless nothing is left to be tried.
+        if not self.queue.is_failing(key) or self.reconciler.no_longer_desired(key):
             self.queue.add(key)
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self.queue.add(key)
 
-    async def _reconcile(self, fed: Iterable[Informer]) -> None:
+    def _count_decision(self, key: Key) -> None:
+        state = self.states.find(key)
+        if state is None or state.server is None:
+            self.metrics.forget(key)
+            return
+        snapshot = self.reconciler.scaling_snapshot(key)
+        self.metrics.count_decision(key, state.counted, snapshot)
+        state.counted = snapshot
+
+    async def _reconcile(self, running: Iterable[Informer]) -> None:
         async def work(key: Key) -> None:
-            # Before all is listed, what is there would be taken for missing.
-            for feed in fed:
-                await feed.synced.wait()
+            # Before all kinds are listed, existing objects would be taken for missing.
+            for informer in running:
+                await informer.synced.wait()
             await self.work(key)
 
         await self.queue.run(work, workers=WORKERS)
@@ -183,7 +201,7 @@ class Runtime:
             clusterwide=namespace is None,
             namespaces=[namespace] if namespace else [],
             standalone=True,
-            # Without one kopf asks for the user's name, and a pod's user has none. It is only for
+            # Without one kopf looks up the user's name, and a pod's user has none. It is only for
             # peering, which is off; kopf exports no name for its type.
             identity=cast("Any", "slotkeeper"),
         )
@@ -192,5 +210,5 @@ class Runtime:
 async def _periodically(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
     while True:
-        # Beside the pause, not after it: a slow balancer must not make the looks at all rarer.
+        # At the same time, not one after the other: a slow balancer must not delay all polls.
         await asyncio.gather(asyncio.sleep(seconds), action())

@@ -1,104 +1,110 @@
-"""Which server to look at next: one at a time each, failing ones further and further apart."""
+"""Which server to reconcile next: each by one worker at a time, failing ones with a back-off.
+
+As client-go's work queue, with a second, debounced lane for changes that come in numbers.
+"""
 
 import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Protocol
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.objects import Key
 
 RETRY = Backoff(2.0, 300.0)
-"""Between two tries of a server whose reconcile fails."""
+"""Between two passes of a server whose passes fail."""
 
 DEBOUNCE_SECONDS = 0.5
-"""How long news of children and pods gather: they come by the dozen while a server starts, and
-each look may write a status."""
+"""How long changes of children and pods are gathered: they come by the dozen while a server starts,
+and each pass may write a status."""
 
 LOW_PRIORITY_TURN = 8
-"""Of so many turns one is for what has settled, however much was added meanwhile."""
+"""One of so many turns goes to the debounced lane first, however many keys were added meanwhile."""
 
 log = logging.getLogger(__name__)
 
 
 class RetryError(Exception):
-    """What was asked cannot be done yet, for the reason in the message; it may heal by itself."""
+    """The pass cannot finish yet, for the reason in the message; it may succeed later."""
+
+
+class Failures(Protocol):
+    """Counts failures in a row by key."""
+
+    def failures(self, key: Key) -> int:
+        """How many there are."""
+        ...
+
+    def add_failure(self, key: Key) -> int:
+        """Count one more; how many there are."""
+        ...
+
+    def reset_failures(self, key: Key) -> None:
+        """The last one is over."""
+        ...
 
 
 Work = Callable[[Key], Awaitable[None]]
 
 
 class WorkQueue:
-    """Keys that are due, each in there once and worked on by one at a time.
+    """Due keys, each at most once.
 
-    A key that is added while it is worked on is due again right after. What was added comes before
-    what has settled. Work that raises is tried again after a back-off; what it raises stays with
-    its own key.
+    A key that is added while it is being worked on is due again right after. Keys that were added
+    come before debounced ones. Work that raises is tried again after a back-off; its exception
+    concerns its own key only.
     """
 
     def __init__(
-        self, rng: Random, later: Callable[[float, Callable[[], None]], object] | None = None
+        self,
+        failures: Failures,
+        rng: Random,
+        later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
-        """`later(seconds, action)` calls the action then; the event loop's own by default."""
+        """`later(seconds, action)` schedules an action; by default with the event loop."""
+        self._failures = failures
         self._rng = rng
         self._later = later or (lambda after, do: asyncio.get_running_loop().call_later(after, do))
-        self._high_priority: dict[Key, None] = {}
+        self._due: dict[Key, None] = {}
         self._debouncing: set[Key] = set()
-        self._low_priority: dict[Key, None] = {}
+        self._debounced: dict[Key, None] = {}
         self._turns = itertools.cycle(range(LOW_PRIORITY_TURN))
         self._active: set[Key] = set()
-        self._failures: dict[Key, int] = {}
         self._added = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many keys are due."""
-        return len(self._high_priority) + len(self._low_priority)
+        """Due keys."""
+        return len(self._due) + len(self._debounced)
 
     def add(self, key: Key) -> None:
-        """Have the key worked on at once."""
+        """Make the key due at once."""
         self._debouncing.discard(key)
-        self._low_priority.pop(key, None)
-        self._high_priority[key] = None
+        self._debounced.pop(key, None)
+        self._due[key] = None
         self._added.set()
 
     def add_debounced(self, key: Key) -> None:
-        """Have the key worked on in a moment: more of its kind may come until then."""
-        if (
-            key not in self._high_priority
-            and key not in self._low_priority
-            and key not in self._debouncing
-        ):
+        """Make the key due after DEBOUNCE_SECONDS, unless it is or will be due anyway."""
+        if key not in self._due and key not in self._debounced and key not in self._debouncing:
             self._debouncing.add(key)
-            self._later(DEBOUNCE_SECONDS, lambda: self._debounced(key))
+            self._later(DEBOUNCE_SECONDS, lambda: self._end_debounce(key))
 
     def is_failing(self, key: Key) -> bool:
-        """Whether the last try failed, so that only news should bring one before its time."""
-        return key in self._failures
+        """Whether the last pass failed: only a change should bring the next before its time."""
+        return self._failures.failures(key) > 0
 
     async def run(self, work: Work, *, workers: int) -> None:
-        """Work on what is due, `workers` keys at a time, until cancelled."""
+        """Work on due keys, `workers` at a time, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(self._worker(work))
 
-    async def _worker(self, work: Work) -> None:
-        while True:
-            key = self._take()
-            if key is None:
-                self._added.clear()
-                await self._added.wait()
-                continue
-            try:
-                await self._try(work, key)
-            finally:
-                self._active.remove(key)
-                if key in self._high_priority or key in self._low_priority:
-                    self._added.set()
-
-    def _take(self) -> Key | None:
-        lanes = [self._high_priority, self._low_priority]
+    def take(self) -> Key | None:
+        """The next due key, which must be given to `done`; None where none is due."""
+        lanes = [self._due, self._debounced]
         if next(self._turns) == 0:
             lanes.reverse()
         for lane in lanes:
@@ -109,26 +115,52 @@ class WorkQueue:
                     return key
         return None
 
-    def _debounced(self, key: Key) -> None:
-        if key in self._debouncing:
-            self._debouncing.remove(key)
-            self._low_priority[key] = None
+    def done(self, key: Key) -> None:
+        """The work on a key that was taken has ended."""
+        self._active.remove(key)
+        if key in self._due or key in self._debounced:
             self._added.set()
 
-    async def _try(self, work: Work, key: Key) -> None:
+    def succeeded(self, key: Key) -> None:
+        """The work on a key succeeded."""
+        self._failures.reset_failures(key)
+
+    def retry(self, key: Key) -> float:
+        """The work on a key failed: make it due again after a back-off, in the returned seconds."""
+        delay = RETRY.jittered(self._failures.add_failure(key), self._rng.random())
+        self._later(delay, lambda: self.add(key))
+        return delay
+
+    async def _worker(self, work: Work) -> None:
+        while True:
+            key = self.take()
+            if key is None:
+                self._added.clear()
+                await self._added.wait()
+                continue
+            try:
+                await self._work(work, key)
+            finally:
+                self.done(key)
+
+    async def _work(self, work: Work, key: Key) -> None:
         try:
             await work(key)
         except Exception as error:
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = RETRY.jittered(failures, self._rng.random())
+            delay = self.retry(key)
             expected = isinstance(error, ApiError | RetryError)
             log.warning(
-                "server %s: %s; next try in %.0f s",
+                "server %s: %s; retrying in %.0f s",
                 key,
                 error if expected else repr(error),
                 delay,
                 exc_info=None if expected else error,
             )
-            self._later(delay, lambda: self.add(key))
         else:
-            self._failures.pop(key, None)
+            self.succeeded(key)
+
+    def _end_debounce(self, key: Key) -> None:
+        if key in self._debouncing:
+            self._debouncing.remove(key)
+            self._debounced[key] = None
+            self._added.set()

@@ -74,14 +74,14 @@ ROWS = [
         init(state=ended(137, "", reason="OOMKilled")),
         "ModelReady",
         "ModelDownloadFailed",
-        "the model's download was killed: it took more memory than its limit",
+        "the model's download was killed: it used more memory than its limit",
         id="a download that says nothing itself",
     ),
     pytest.param(
         init(state={"running": {}}),
         "ModelReady",
         "Downloading",
-        "the model is being downloaded",
+        "downloading the model",
         id="a download that goes on",
     ),
     pytest.param(
@@ -102,14 +102,14 @@ ROWS = [
         main(state={"running": {}}, lastState=ended(137, "", reason="OOMKilled")),
         "ReplicasReady",
         "CrashLoopBackOff",
-        "0 of 1 replicas ready; llama-server was killed: it took more memory than its limit",
+        "0 of 1 replicas ready; llama-server was killed: it used more memory than its limit",
         id="a llama-server out of memory",
     ),
     pytest.param(
         main(state={"running": {}}),
         "ReplicasReady",
         "LoadingModel",
-        "0 of 1 replicas ready; the model is being loaded",
+        "0 of 1 replicas ready; loading the model",
         id="a llama-server that loads",
     ),
     pytest.param(
@@ -283,7 +283,7 @@ async def test_one_of_several_balancers_takes_all_requests(
     found = await with_balancers(cluster, operator, *ready, status={})
 
     assert (found["status"], found["reason"]) == ("True", "BalancerAvailable")
-    assert found["message"] == f"{sum(ready)}/2 balancers take requests"
+    assert found["message"] == f"{sum(ready)}/2 balancers available"
 
 
 async def test_what_keeps_one_of_two_balancers_from_starting_is_said_beside(
@@ -295,7 +295,7 @@ async def test_what_keeps_one_of_two_balancers_from_starting_is_said_beside(
 
     assert found["status"] == "True"
     assert found["message"] == (
-        "1/2 balancers take requests; 0/1 nodes are available: 1 Insufficient cpu."
+        "1/2 balancers available; 0/1 nodes are available: 1 Insufficient cpu."
     )
 
 
@@ -305,7 +305,7 @@ async def test_a_balancer_whose_volumes_are_not_there_waits_for_its_secret(
     found = await with_balancers(cluster, operator, False, status=NO_VOLUMES, **KEYS)
 
     assert (found["status"], found["reason"]) == ("False", "WaitingForSecret")
-    assert "waits for its Secret chat-keys" in found["message"]
+    assert "is waiting for Secret chat-keys" in found["message"]
     assert "balancer.apiKeys.secretName" in found["message"]
 
 

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, change_spec, condition, numbers, roll_out, stored
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LLAMA_SERVERS, SERVICES
-from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, QUIET_SECONDS, RETRY
 
 REPLICAS = "chat-replicas"
@@ -64,7 +62,7 @@ async def test_who_changed_which_field_is_said_once(
 
     assert replicas(cluster) == 1
     assert events(cluster, "DriftCorrected") == [
-        "Deployment chat-replicas: spec.replicas changed by hpa, and put right"
+        "Deployment chat-replicas: spec.replicas changed by hpa; corrected"
     ]
     assert events(cluster, "ScaledDown") == []
     assert condition(cluster, "Degraded")["status"] == "False"
@@ -78,7 +76,7 @@ async def test_a_field_that_somebody_took_away_is_said(
     await serving.reconcile()
 
     assert events(cluster, "DriftCorrected") == [
-        "Service chat: spec.selector changed or removed, and put right"
+        "Service chat: spec.selector changed or removed; corrected"
     ]
 
 
@@ -90,7 +88,7 @@ async def test_a_child_that_somebody_deleted_is_said(
     await serving.reconcile()
 
     assert "chat" in cluster.named(SERVICES)
-    assert events(cluster, "DriftCorrected") == ["Service chat was deleted, and is made again"]
+    assert events(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
 
 
 async def test_a_deletion_that_no_watch_has_shown_is_said(
@@ -101,7 +99,7 @@ async def test_a_deletion_that_no_watch_has_shown_is_said(
 
     await serving.reconcile()
 
-    assert events(cluster, "DriftCorrected") == ["Service chat was deleted, and is made again"]
+    assert events(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
 
 
 async def test_a_label_that_somebody_took_away_is_said(
@@ -113,7 +111,7 @@ async def test_a_label_that_somebody_took_away_is_said(
     await serving.reconcile()
 
     assert events(cluster, "DriftCorrected") == [
-        "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed, and put right"
+        "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed; corrected"
     ]
 
 
@@ -151,7 +149,9 @@ async def test_the_same_again_and_again_is_a_fight(cluster: FakeCluster, serving
 
     found = condition(cluster, "Degraded")
     assert (found["status"], found["reason"]) == ("True", "FieldConflict")
-    assert found["message"].startswith("Deployment chat-replicas: hpa changes spec.replicas")
+    assert found["message"].startswith(
+        "Deployment chat-replicas: hpa repeatedly changes spec.replicas"
+    )
     assert "HorizontalPodAutoscaler" in found["message"]
     assert condition(cluster, "Ready")["status"] == "True"
     assert events(cluster, "FieldConflict") == [found["message"]]
@@ -245,7 +245,7 @@ async def test_a_child_that_is_deleted_again_and_again_comes_back_more_slowly(
     await serving.reconcile()
 
     assert "chat" not in cluster.named(SERVICES)
-    assert "Service chat is deleted again and again" in condition(cluster, "Degraded")["message"]
+    assert "Service chat is deleted repeatedly" in condition(cluster, "Degraded")["message"]
     await serving.pass_time(10)
     assert "chat" in cluster.named(SERVICES)
 
@@ -312,11 +312,9 @@ async def test_a_fight_over_a_suspended_server_is_said(
 
 
 async def test_drift_and_fights_are_counted(cluster: FakeCluster, serving: Operator) -> None:
-    registry = CollectorRegistry()
-    Metrics(registry, lambda: 0).register(serving.reconciler.fights, list)
-
     await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
 
     put_right = "slotkeeper_operator_drift_corrections_total"
-    assert registry.get_sample_value(put_right, {"kind": "Deployment"}) == CONFLICT_AFTER
-    assert registry.get_sample_value("slotkeeper_operator_field_conflicts") == 1
+    sample = serving.registry.get_sample_value
+    assert sample(put_right, {"kind": "Deployment"}) == CONFLICT_AFTER
+    assert sample("slotkeeper_operator_field_conflicts") == 1

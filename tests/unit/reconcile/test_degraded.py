@@ -103,7 +103,7 @@ async def test_waiting_for_an_older_servers_children_is_no_trouble(
         }
     )
 
-    with pytest.raises(Exception, match="still goes"):
+    with pytest.raises(Exception, match="still terminating"):
         await operator.reconcile()
 
     assert condition(cluster, "Ready")["reason"] == "WaitingForDeletion"

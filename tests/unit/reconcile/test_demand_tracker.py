@@ -4,7 +4,7 @@ import pytest
 
 from operator_harness import KEY, Operator, numbers
 from scaling_samples import policy
-from slotkeeper.reconcile.demand.tracker import addresses
+from slotkeeper.reconcile.demand.poller import addresses
 from slotkeeper.scaling.decide import ScalingInput
 from slotkeeper.scaling.history import Change, History
 
@@ -17,13 +17,23 @@ BROKEN = [
 ]
 
 
+async def poll(operator: Operator) -> None:
+    await operator.poller.poll([(KEY, operator.state.demand)])
+
+
+async def pass_time(operator: Operator, seconds: int) -> None:
+    for _ in range(seconds):
+        operator.time.passed += 1
+        await poll(operator)
+
+
 async def test_a_look_is_a_sample(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=3, queued=5, oldest=3.2)
-    operator.demand.track(KEY, ["10.0.0.1:9090"])
+    operator.state.demand.track(["10.0.0.1:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    sample = operator.demand.scaling_input(KEY).sample
+    sample = operator.state.demand.scaling_input().sample
     assert sample is not None
     assert (sample.busy_slots, sample.queued, sample.oldest_queued_seconds, sample.peak_demand) == (
         3,
@@ -40,22 +50,22 @@ async def test_what_one_that_stands_by_holds_is_added_to_what_the_leading_one_sa
         "10.0.0.1": numbers(queued=2, total=0, oldest=1.0) | {"leader": False},
         "10.0.0.2": numbers(busy=4, total=8),
     }
-    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.state.demand.track(["10.0.0.1:9090", "10.0.0.2:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    newest = operator.demand.latest(KEY)
+    newest = operator.state.demand.latest(operator.time.passed)
     assert newest is not None
     assert (newest.sample.total_slots, newest.sample.busy_slots, newest.sample.queued) == (8, 4, 2)
 
 
 async def test_one_that_stands_by_may_be_silent(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.state.demand.track(["10.0.0.1:9090", "10.0.0.2:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    sample = operator.demand.scaling_input(KEY).sample
+    sample = operator.state.demand.scaling_input().sample
     assert sample is not None
     assert sample.busy_slots == 1
 
@@ -64,55 +74,55 @@ async def test_without_the_one_that_leads_there_is_a_gap_not_a_low_number(
     operator: Operator,
 ) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1) | {"leader": False}
-    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.state.demand.track(["10.0.0.1:9090", "10.0.0.2:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    assert operator.demand.scaling_input(KEY) == ScalingInput()
+    assert operator.state.demand.scaling_input() == ScalingInput()
 
 
 @pytest.mark.parametrize("said", BROKEN)
 async def test_nonsense_is_a_gap(operator: Operator, said: object) -> None:
     operator.balancers.says["10.0.0.1"] = said
-    operator.demand.track(KEY, ["10.0.0.1:9090"])
+    operator.state.demand.track(["10.0.0.1:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    assert operator.demand.scaling_input(KEY) == ScalingInput()
+    assert operator.state.demand.scaling_input() == ScalingInput()
 
 
 async def test_only_what_a_decision_looks_back_to_is_kept(operator: Operator) -> None:
-    operator.demand.track(KEY, ["10.0.0.1:9090"], policy(slots=1, targetSlotUtilization=100))
+    operator.state.demand.track(["10.0.0.1:9090"], policy(slots=1, targetSlotUtilization=100))
 
     for second in range(500):
         operator.balancers.says["10.0.0.1"] = numbers(busy=second % 2)
-        await operator.pass_time(1)
+        await pass_time(operator, 1)
 
-    history = operator.demand.scaling_input(KEY).history
+    history = operator.state.demand.scaling_input().history
     assert history.since == 500 - 300
     assert len(history.intervals) <= 302
 
 
 async def test_what_was_asked_for_is_of_no_use_without_autoscaling(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers()
-    operator.demand.track(KEY, ["10.0.0.1:9090"], policy())
-    await operator.pass_time(5)
-    operator.demand.scaled(KEY, 1)
+    operator.state.demand.track(["10.0.0.1:9090"], policy())
+    await pass_time(operator, 5)
+    operator.state.demand.scaled(1, operator.time.passed)
 
-    operator.demand.track(KEY, ["10.0.0.1:9090"])
+    operator.state.demand.track(["10.0.0.1:9090"], None)
 
-    known = operator.demand.scaling_input(KEY)
+    known = operator.state.demand.scaling_input()
     assert (known.history, known.changes) == (History(), ())
 
 
 async def test_changes_are_kept_for_the_longest_period(operator: Operator) -> None:
-    operator.demand.track(KEY, [], policy())
-    operator.demand.scaled(KEY, 1)
-    operator.demand.scaled(KEY, 0)
+    operator.state.demand.track([], policy())
+    operator.state.demand.scaled(1, operator.time.passed)
+    operator.state.demand.scaled(0, operator.time.passed)
     operator.time.passed += 1800
-    operator.demand.scaled(KEY, -2)
+    operator.state.demand.scaled(-2, operator.time.passed)
 
-    assert operator.demand.scaling_input(KEY).changes == (Change(1800.0, -2),)
+    assert operator.state.demand.scaling_input().changes == (Change(1800.0, -2),)
 
 
 async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None:
@@ -121,44 +131,44 @@ async def test_rates_are_those_of_the_one_that_leads(operator: Operator) -> None
         "10.0.0.1": numbers() | measured | {"leader": False},
         "10.0.0.2": numbers() | {"meanDemand": 0.4, "meanServiceSeconds": None},
     }
-    operator.demand.track(KEY, ["10.0.0.1:9090", "10.0.0.2:9090"])
+    operator.state.demand.track(["10.0.0.1:9090", "10.0.0.2:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    sample = operator.demand.scaling_input(KEY).sample
+    sample = operator.state.demand.scaling_input().sample
     assert sample is not None
     assert (sample.mean_demand, sample.mean_service_seconds) == (0.4, None)
 
 
 async def test_a_balancer_that_measures_no_rates_is_read_all_the_same(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.track(KEY, ["10.0.0.1:9090"])
+    operator.state.demand.track(["10.0.0.1:9090"], None)
 
-    await operator.demand.poll()
+    await poll(operator)
 
-    assert operator.demand.scaling_input(KEY).sample is not None
+    assert operator.state.demand.scaling_input().sample is not None
 
 
 async def test_an_old_reading_is_no_news(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.track(KEY, ["10.0.0.1:9090"], policy())
-    await operator.pass_time(1)
+    operator.state.demand.track(["10.0.0.1:9090"], policy())
+    await pass_time(operator, 1)
     operator.balancers.says.clear()
 
-    await operator.pass_time(6)
+    await pass_time(operator, 6)
 
-    assert operator.demand.latest(KEY) is None
+    assert operator.state.demand.latest(operator.time.passed) is None
 
 
 async def test_who_waits_for_a_turn_keeps_its_numbers_until_then(operator: Operator) -> None:
     operator.balancers.says["10.0.0.1"] = numbers(busy=1)
-    operator.demand.track(KEY, ["10.0.0.1:9090"], policy=None)
-    await operator.demand.poll()
+    operator.state.demand.track(["10.0.0.1:9090"], None)
+    await poll(operator)
 
     operator.time.passed += 60
-    assert operator.demand.latest(KEY)
+    assert operator.state.demand.latest(operator.time.passed)
     operator.time.passed += 1
-    assert operator.demand.latest(KEY) is None
+    assert operator.state.demand.latest(operator.time.passed) is None
 
 
 def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
@@ -173,13 +183,13 @@ def test_only_ready_balancers_are_asked_and_ipv6_is_bracketed() -> None:
 async def test_a_silent_balancer_is_asked_ever_more_rarely_until_another_takes_its_place(
     operator: Operator,
 ) -> None:
-    operator.demand.track(KEY, ["10.0.0.1:9090"])
-    await operator.pass_time(100)
-    of_a_silent_one = operator.balancers.looks
+    operator.state.demand.track(["10.0.0.1:9090"], None)
+    await pass_time(operator, 100)
+    of_a_silent_one = operator.balancers.polls
 
     operator.balancers.says["10.0.0.2"] = numbers(busy=1)
-    operator.demand.track(KEY, ["10.0.0.2:9090"])
-    await operator.pass_time(1)
+    operator.state.demand.track(["10.0.0.2:9090"], None)
+    await pass_time(operator, 1)
 
     assert of_a_silent_one < 10
-    assert operator.demand.latest(KEY) is not None
+    assert operator.state.demand.latest(operator.time.passed) is not None

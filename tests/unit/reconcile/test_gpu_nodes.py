@@ -65,7 +65,7 @@ async def test_a_cluster_without_labels_is_said_to_have_none(
 
     found = await waiting(cluster, operator, computeArch="9.0")
 
-    assert "no node is labelled with one, as GPU feature discovery does" in found["message"]
+    assert "no node has the label that GPU feature discovery writes" in found["message"]
 
 
 async def test_where_a_node_has_it_the_scheduler_is_quoted(

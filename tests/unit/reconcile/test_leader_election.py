@@ -8,9 +8,9 @@ from slotkeeper.kube.cluster import Unreachable
 from slotkeeper.kube.kinds import LEASES
 from slotkeeper.reconcile.leader_election import (
     LEASE_NAME,
-    LeaderElection,
     LeadershipLostError,
     LeaseRef,
+    OperatorLease,
 )
 
 
@@ -19,8 +19,8 @@ def time() -> Time:
     return Time()
 
 
-def lease(cluster: FakeCluster, time: Time, holder: str) -> LeaderElection:
-    return LeaderElection(cluster, LeaseRef("system", holder), time.clock)
+def lease(cluster: FakeCluster, time: Time, holder: str) -> OperatorLease:
+    return OperatorLease(cluster, LeaseRef("system", holder), time.clock)
 
 
 async def test_the_first_one_gets_it(cluster: FakeCluster, time: Time) -> None:

@@ -55,4 +55,4 @@ def test_a_silence_that_is_none_or_endless_is_refused(
     with pytest.raises(SystemExit):
         _parser().parse_args([*IMAGES, f"--api-idle-timeout={seconds}"])
 
-    assert "is not from 1 to 600 seconds" in capsys.readouterr().err
+    assert "is not 1 to 600 seconds" in capsys.readouterr().err

@@ -33,6 +33,7 @@ def value(registry: CollectorRegistry, name: str, key: Key = KEY, **labels: str)
 def test_a_decision_is_counted_when_it_differs(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
+    before = None
     for replicas, reason, demand in (
         (1, "DesiredWithinRange", 2),
         (1, "DesiredWithinRange", 3),
@@ -40,7 +41,9 @@ def test_a_decision_is_counted_when_it_differs(
         (3, "DemandAboveCapacity", 9),
         (3, "DesiredWithinRange", 9),
     ):
-        metrics.count_decision(KEY, ScalingSnapshot(replicas, reason, demand))
+        decision = ScalingSnapshot(replicas, reason, demand)
+        metrics.count_decision(KEY, before, decision)
+        before = decision
 
     assert value(registry, "decisions_total", reason="DesiredWithinRange") == 2
     assert value(registry, "decisions_total", reason="DemandAboveCapacity") == 2
@@ -49,11 +52,11 @@ def test_a_decision_is_counted_when_it_differs(
 def test_a_server_that_is_gone_leaves_no_series(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.count_decision(KEY, ScalingSnapshot(1, "DesiredWithinRange", 2))
-    metrics.count_decision(OTHER, ScalingSnapshot(1, "DesiredWithinRange", 2))
+    metrics.count_decision(KEY, None, ScalingSnapshot(1, "DesiredWithinRange", 2))
+    metrics.count_decision(OTHER, None, ScalingSnapshot(1, "DesiredWithinRange", 2))
 
-    metrics.count_decision(KEY, None)
-    metrics.count_decision(KEY, None)
+    metrics.forget(KEY)
+    metrics.forget(KEY)
 
     assert value(registry, "decisions_total", reason="DesiredWithinRange") is None
     assert value(registry, "decisions_total", OTHER, reason="DesiredWithinRange") == 1
@@ -80,61 +83,52 @@ async def served(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
 
 
 async def test_what_is_decided_is_shown_with_its_bounds(
-    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+    cluster: FakeCluster, operator: Operator
 ) -> None:
-    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
-
     await served(cluster, operator, autoscaling={"minReplicas": 1, "maxReplicas": 3})
 
-    assert shown(registry) == [2, 1, 1, 6, 1, 3, 1]
+    assert shown(operator.registry) == [2, 1, 1, 6, 1, 3, 1]
 
 
 async def test_bounds_are_those_of_the_hour_though_nothing_is_decided(
-    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+    cluster: FakeCluster, operator: Operator
 ) -> None:
-    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
     morning = {"cron": "0 6 * * *", "maxReplicas": 4}
     evening = {"cron": "0 18 * * *", "minReplicas": 0, "maxReplicas": 3}
     await served(cluster, operator, autoscaling={"maxReplicas": 2, "schedules": [morning, evening]})
-    before = shown(registry)[4:6]
+    before = shown(operator.registry)[4:6]
 
     operator.time.passed += 6 * 3600
 
     assert before == [1, 4]
-    assert shown(registry)[4:6] == [0, 3]
+    assert shown(operator.registry)[4:6] == [0, 3]
 
 
 async def test_a_server_that_is_not_scaled_has_no_bounds(
-    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+    cluster: FakeCluster, operator: Operator
 ) -> None:
-    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
-
     await served(cluster, operator, replicas=1)
 
-    assert shown(registry) == [1, 1, 1, 6, None, None, None]
+    assert shown(operator.registry) == [1, 1, 1, 6, None, None, None]
 
 
 async def test_demand_that_nobody_tells_is_shown_as_inactive(
-    cluster: FakeCluster, operator: Operator, registry: CollectorRegistry, metrics: Metrics
+    cluster: FakeCluster, operator: Operator
 ) -> None:
-    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
     await served(cluster, operator, autoscaling={"maxReplicas": 3})
 
     operator.balancers.says.clear()
     await operator.pass_time(30)
 
-    assert shown(registry) == [2, 1, 1, 0, 1, 3, 0]
+    assert shown(operator.registry) == [2, 1, 1, 0, 1, 3, 0]
 
 
 @pytest.mark.parametrize("spec", [None, {"slots": 0}])
 async def test_a_server_that_is_gone_or_invalid_is_not_shown(
     cluster: FakeCluster,
     operator: Operator,
-    registry: CollectorRegistry,
-    metrics: Metrics,
     spec: dict[str, int] | None,
 ) -> None:
-    metrics.register(operator.reconciler.fights, operator.reconciler.scaling_snapshots)
     await served(cluster, operator, autoscaling={"maxReplicas": 3})
 
     if spec:
@@ -143,4 +137,4 @@ async def test_a_server_that_is_gone_or_invalid_is_not_shown(
         cluster.remove(LLAMA_SERVERS, "default", "chat")
     await operator.reconcile()
 
-    assert shown(registry) == [None] * 7
+    assert shown(operator.registry) == [None] * 7

@@ -187,7 +187,7 @@ async def test_a_checksum_that_is_added_changes_nothing_that_is_known(
     ("context", "rest"),
     [
         (8192, ""),
-        (8193, "; it was trained for 8192 tokens, contextPerSlot is 8193"),
+        (8193, "; contextPerSlot is 8193, but the model was trained for 8192 tokens"),
     ],
 )
 async def test_a_context_beyond_what_the_model_was_trained_for_is_said(
@@ -198,7 +198,7 @@ async def test_a_context_beyond_what_the_model_was_trained_for_is_said(
     found = condition(cluster, "ModelReady")
 
     assert (found["status"], found["reason"]) == ("True", "Downloaded")
-    assert found["message"] == f"the model is downloaded and checked{rest}"
+    assert found["message"] == f"model downloaded and checked{rest}"
 
 
 async def test_nothing_is_written_where_nothing_is_new(

@@ -97,7 +97,7 @@ async def test_at_rest_time_costs_neither_reads_nor_writes(
     await operator.pass_time(100)
 
     assert (cluster.reads, cluster.writes) == (0, [])
-    assert operator.balancers.looks >= 100
+    assert operator.balancers.polls >= 100
 
 
 async def test_all_that_is_ready_makes_a_server_ready(
@@ -108,7 +108,7 @@ async def test_all_that_is_ready_makes_a_server_ready(
     ready = condition(cluster, "Ready")
 
     assert ready["status"] == "True"
-    assert ready["message"] == "serves at http://chat.default.svc:80"
+    assert ready["message"] == "serving at http://chat.default.svc:80"
     assert server_status(cluster)["readyReplicas"] == 1
     assert ("Ready", ready["message"]) in events(cluster)
 
@@ -396,8 +396,8 @@ async def test_a_deleted_server_is_left_to_the_garbage_collector(
     await operator.pass_time(2)
 
     assert cluster.writes == []
-    assert operator.reconciler.keys == []
-    assert operator.balancers.looks == 0
+    assert operator.states.servers() == []
+    assert operator.balancers.polls == 0
 
 
 async def test_what_was_only_written_here_is_no_news(
@@ -488,7 +488,7 @@ async def test_the_children_of_a_server_that_went_unseen_are_not_made_again(
             cluster.remove(kind, "default", name)
 
     await operator.deliver(lambda event: event.object["kind"] != "LlamaServer")
-    await operator.reconciler.reconcile(KEY)
+    await operator.act()
 
     assert cluster.writes == []
-    assert operator.reconciler.keys == []
+    assert operator.states.servers() == []

@@ -58,7 +58,7 @@ async def test_one_that_sleeps_is_ready_for_whoever_wakes_it(
     waking = condition(cluster, "Ready")
 
     assert (asleep["status"], asleep["reason"]) == ("True", "ScaledToZero")
-    assert asleep["message"].startswith("sleeps: the first request to http://chat.")
+    assert asleep["message"].startswith("scaled to zero; the next request to http://chat.")
     assert waking["status"] == "False"
 
 

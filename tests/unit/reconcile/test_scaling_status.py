@@ -99,7 +99,7 @@ async def test_numbers_make_it_active_and_their_absence_says_since_when(
 
     assert active == ("True", "ValidMetricFound")
     assert (first["status"], first["reason"]) == ("False", "MetricsUnavailable")
-    assert first["message"].startswith("no balancer tells its numbers")
+    assert first["message"].startswith("no metrics from any balancer")
     # Numbers are good for five seconds.
     assert first["lastTransitionTime"] == at_noon(seconds=16)
     assert last == first

@@ -125,12 +125,12 @@ async def test_a_clock_that_was_an_hour_ahead_undoes_what_was_too_early(
 
 def test_a_day_goes_on_where_its_clock_was_put_right() -> None:
     time = Time()
-    calendar = ScheduleClock(time.clock.wall)
+    calendar = ScheduleClock(time.clock)
     seen = []
 
     for passed in (0, 10, 9, 8, 10, 11, 11 - 299, 12, 12 - 300, 11):
         time.passed = passed
-        seen.append((calendar.now() - NOON) / timedelta(seconds=1))
+        seen.append((calendar.now().scheduled - NOON) / timedelta(seconds=1))
 
     assert seen == [0, 10, 10, 10, 10, 11, 11, 12, -288, 11]
 
@@ -178,12 +178,13 @@ async def test_an_operator_that_stood_still_lets_no_last_replica_go_at_once(
 async def test_an_answer_from_before_the_process_stood_still_is_none(operator: Operator) -> None:
     balancers, answers = operator.balancers, asyncio.Event()
     balancers.says["10.0.0.1"], balancers.slow["10.0.0.1"] = numbers(busy=1), answers
-    operator.demand.track(KEY, ["10.0.0.1:9090"])
+    demand = operator.state.demand
+    demand.track(["10.0.0.1:9090"], None)
 
-    look = asyncio.create_task(operator.demand.poll())
-    await until(lambda: balancers.looks)
+    look = asyncio.create_task(operator.poller.poll([(KEY, demand)]))
+    await until(lambda: balancers.polls)
     operator.time.passed += 600
     answers.set()
     await look
 
-    assert operator.demand.scaling_input(KEY).sample is None
+    assert demand.scaling_input().sample is None

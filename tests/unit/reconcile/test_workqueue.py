@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.state import States
 from slotkeeper.reconcile.workqueue import (
     DEBOUNCE_SECONDS,
     LOW_PRIORITY_TURN,
@@ -49,7 +50,7 @@ async def working(
 
 
 async def test_a_key_added_twice_is_worked_on_once() -> None:
-    queue, done = WorkQueue(Random(1)), list[Key]()
+    queue, done = WorkQueue(States(lambda: 0.0), Random(1)), list[Key]()
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -65,7 +66,7 @@ async def test_a_key_added_twice_is_worked_on_once() -> None:
 
 
 async def test_a_key_added_while_it_is_worked_on_is_next_never_beside() -> None:
-    queue, running, most = WorkQueue(Random(1)), 0, 0
+    queue, running, most = WorkQueue(States(lambda: 0.0), Random(1)), 0, 0
     started = list[asyncio.Event]()
 
     async def work(_: Key) -> None:
@@ -91,7 +92,7 @@ async def test_a_key_added_while_it_is_worked_on_is_next_never_beside() -> None:
 
 async def test_one_servers_trouble_stalls_no_other() -> None:
     alarms = Alarms()
-    queue, done = WorkQueue(Random(1), alarms.later), list[Key]()
+    queue, done = WorkQueue(States(lambda: 0.0), Random(1), alarms.later), list[Key]()
 
     async def work(key: Key) -> None:
         if key == A:
@@ -110,7 +111,7 @@ async def test_one_servers_trouble_stalls_no_other() -> None:
 
 async def test_what_settles_is_worked_on_once_however_much_news_comes() -> None:
     alarms, done = Alarms(), list[Key]()
-    queue = WorkQueue(Random(1), alarms.later)
+    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -128,7 +129,7 @@ async def test_what_settles_is_worked_on_once_however_much_news_comes() -> None:
 
 async def test_what_is_added_waits_for_nothing_to_settle() -> None:
     alarms, done = Alarms(), list[Key]()
-    queue = WorkQueue(Random(1), alarms.later)
+    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -145,7 +146,7 @@ async def test_what_is_added_waits_for_nothing_to_settle() -> None:
 
 async def test_what_was_added_comes_first_and_what_has_settled_is_not_left_out() -> None:
     alarms, done = Alarms(), list[Key]()
-    queue = WorkQueue(Random(1), alarms.later)
+    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
     users = [Key("default", f"new-{index}") for index in range(3 * LOW_PRIORITY_TURN)]
 
     async def work(key: Key) -> None:
@@ -166,7 +167,7 @@ async def test_what_was_added_comes_first_and_what_has_settled_is_not_left_out()
 @pytest.mark.parametrize("error", [RetryError("not yet"), RuntimeError("a bug")])
 async def test_what_fails_is_tried_again_further_and_further_apart(error: Exception) -> None:
     alarms, tries = Alarms(), 0
-    queue = WorkQueue(Random(1), alarms.later)
+    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
 
     async def work(_: Key) -> None:
         nonlocal tries

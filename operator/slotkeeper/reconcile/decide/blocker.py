@@ -1,77 +1,91 @@
-"""What keeps all of a server's replicas from starting, as its clients are told. Pure."""
+"""What blocks all of a server's replicas from starting, as its clients are told. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import LEASES
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed
-from slotkeeper.reconcile.observe.pods import (
-    Problem,
-    is_looping,
-    is_ready,
-    lacked_volumes_since,
+from slotkeeper.reconcile.observe.pod_problems import (
+    is_crash_looping,
     missing_token,
     pods_problem,
     replica_failure,
 )
+from slotkeeper.reconcile.observe.pods import is_ready, lacks_volumes_since
+from slotkeeper.reconcile.observe.problem import Problem
 
 VOLUMES_TIMEOUT = timedelta(minutes=1)
-"""How long a pod may be without its volumes before it is the Secret that it lacks: a disk that is
-attached, or a network for the pod, may take as long."""
+"""How long a pod may lack its volumes before its Secret counts as missing: attaching a disk and
+setting up the pod's network may take as long."""
 
 
 def start_blocker(
-    server: LlamaServer, observed: Observed, *, wanted: int, today: datetime
+    server: LlamaServer,
+    observed: Observed,
+    *,
+    desired: int,
+    rejected: Problem | None,
+    wall: datetime,
 ) -> StartBlocker | None:
-    """What keeps every replica from starting, where so many are wanted.
+    """What blocks every replica from starting, where `desired` replicas should run.
 
-    None where one serves, one is on its way with nothing known to be wrong, or none is wanted. So
-    each wake is a fresh try: what kept the last replica is forgotten when that one is gone.
+    None where one is ready, one may still become so, or none is desired. So each wake from zero
+    tries afresh: what blocked the last replica is forgotten when its pod is deleted.
     """
     if not observed.current:
-        # Kubernetes has not even been told of one, if that was refused.
-        refused = observed.rejected
-        return _of(refused, lasting=refused.reason in PERMANENT) if wanted and refused else None
+        # The Deployment itself could not be written.
+        if not desired or rejected is None:
+            return None
+        return _blocker(rejected, permanent=rejected.reason in PERMANENT)
     if any(map(is_ready, observed.replica_pods)):
         return None
     found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in _replicas(observed):
-        trouble = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-        trouble = trouble or missing_token(pods, server.spec.model.secret_ref)
-        if trouble is None:
+        problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+        problem = problem or missing_token(pods, server.spec.model.secret_ref)
+        if problem is None:
             return None
-        found.append((trouble, pods))
+        found.append((problem, pods))
     if not found:
-        refused = replica_failure(observed.replicas)
-        return _of(refused, lasting=False) if refused else None
+        failure = replica_failure(observed.replicas)
+        return _blocker(failure, permanent=False) if failure else None
     first, _ = found[0]
-    return _of(first, lasting=all(_is_permanent(*each, today) for each in found))
+    return _blocker(first, permanent=all(_is_permanent(*each, wall) for each in found))
 
 
-def permanent_in(server: LlamaServer, observed: Observed, today: datetime) -> float | None:
-    """In how many seconds something that is waited for will have been missing for too long; None
-    where nothing is waited for, or has been for so long already."""
+def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:
+    """The blocker on the balancers' Lease now."""
+    lease = observed.children.get((LEASES, names.balancer(server)), {})
+    annotations = lease.get("metadata", {}).get("annotations") or {}
+    return StartBlocker.from_annotation(annotations.get(START_BLOCKER_ANNOTATION))
+
+
+def permanent_in(server: LlamaServer, observed: Observed, wall: datetime) -> float | None:
+    """Seconds until a Secret that a pod lacks counts as missing; None where none is lacking, or it
+    counts as missing already."""
     if server.spec.model.secret_ref is None:
         return None
-    since = filter(None, map(lacked_volumes_since, observed.replica_pods))
-    left = [(each + VOLUMES_TIMEOUT - today).total_seconds() for each in since]
+    since = filter(None, map(lacks_volumes_since, observed.replica_pods))
+    left = [(each + VOLUMES_TIMEOUT - wall).total_seconds() for each in since]
     return min((seconds for seconds in left if seconds > 0), default=None)
 
 
-def _of(trouble: Problem, *, lasting: bool) -> StartBlocker:
-    return StartBlocker(trouble.reason, trouble.message, lasting)
+def _blocker(problem: Problem, *, permanent: bool) -> StartBlocker:
+    return StartBlocker(problem.reason, problem.message, permanent)
 
 
 def _replicas(observed: Observed) -> list[list[Manifest]]:
     """The pods of each replica: one, or a leader and its workers."""
     replicas: dict[str, list[Manifest]] = {}
-    # A leader waits for its workers: their trouble is the cause.
+    # Workers first: a leader waits for them, so that their problem is the cause.
     for pod in [*observed.worker_pods, *current_pods(observed)]:
         metadata = pod["metadata"]
         index = metadata["labels"].get(names.POD_INDEX_LABEL)
@@ -79,10 +93,10 @@ def _replicas(observed: Observed) -> list[list[Manifest]]:
     return list(replicas.values())
 
 
-def _is_permanent(trouble: Problem, pods: Sequence[Manifest], today: datetime) -> bool:
-    if trouble.reason is Reason.WAITING_FOR_SECRET:
-        since = filter(None, map(lacked_volumes_since, pods))
-        return any(today - each >= VOLUMES_TIMEOUT for each in since)
-    if trouble.reason in PERMANENT_WHEN_LOOPING:
-        return any(map(is_looping, pods))
-    return trouble.reason in PERMANENT
+def _is_permanent(problem: Problem, pods: Sequence[Manifest], wall: datetime) -> bool:
+    if problem.reason is Reason.WAITING_FOR_SECRET:
+        since = filter(None, map(lacks_volumes_since, pods))
+        return any(wall - each >= VOLUMES_TIMEOUT for each in since)
+    if problem.reason in PERMANENT_WHEN_LOOPING:
+        return any(map(is_crash_looping, pods))
+    return problem.reason in PERMANENT

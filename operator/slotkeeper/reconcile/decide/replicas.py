@@ -1,82 +1,81 @@
-"""How many replicas a server should have now. Pure."""
+"""How many replicas a server should have. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.reconcile.clock import Moment
 from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.policy import Policy
 
 MANUAL = "Manual"
 SUSPENDED = "Suspended"
 NOT_AUTOSCALED = frozenset({MANUAL, SUSPENDED})
-"""Reasons that no number of a balancer's has a part in."""
+"""Reasons that do not depend on demand."""
 
 
 @dataclass(frozen=True)
 class DesiredReplicas:
-    """A number of replicas, with its reason in a word and in a sentence."""
+    """A number of replicas, with its reason."""
 
     replicas: int
     reason: str
+    """One word, for programs."""
     message: str
+    """For people."""
     has_metrics: bool = True
-    """Whether whoever decides knew what there is to know."""
+    """Whether the decision is based on a current report."""
     minimum: int = 0
-    """How many there are without any demand."""
+    """Replicas without any demand."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """The decision of this look, and how many replicas there were before it."""
+    """A decision and the number of replicas before it."""
 
     desired: DesiredReplicas
     before: int | None
-    """None where there was no Deployment."""
+    """None without a Deployment."""
     warming_up: bool
-    """It is too early after a start to say that there are no numbers."""
+    """Whether it is too early to report that metrics are unavailable."""
 
     @property
     def change(self) -> int:
-        """How many replicas this decision adds, or takes away (fewer than 0)."""
+        """Replicas that the decision adds, negative for fewer."""
         return 0 if self.before is None else self.desired.replicas - self.before
 
     @property
     def scaled(self) -> bool:
-        """Whether the number of replicas changes with this decision."""
+        """Whether the decision changes the number of replicas."""
         return self.change != 0
 
 
-def policy_of(server: LlamaServer, today: datetime) -> Policy | None:
-    """What decisions on this server's replicas keep to at that time of `today`; None where demand
-    has no say in them."""
+def policy_of(server: LlamaServer, scheduled: datetime) -> Policy | None:
+    """The scaling policy at this time; None where demand does not set the number of replicas."""
     spec = server.spec
     if spec.suspend or spec.autoscaling is None:
         return None
-    return Policy.at(spec.slots, spec.autoscaling, today)
+    return Policy.at(spec.slots, spec.autoscaling, scheduled)
 
 
 def desired_replicas(
-    server: LlamaServer, current: int | None, known: ScalingInput, *, now: float, today: datetime
+    server: LlamaServer, current: int | None, demand: ScalingInput, moment: Moment
 ) -> DesiredReplicas:
-    """As many as spec.replicas says, or, where autoscaling is set, as demand asks for.
+    """The number of replicas: 0 while suspended, by demand with autoscaling, else spec.replicas.
 
-    None at all while the server is suspended.
-
-    `now` is on the clock of the samples, in seconds, and `today` the same moment by the calendar.
-    `current` is what the Deployment is set to; None without one: then it starts from what was
-    wanted last, so that a Deployment that somebody deleted comes back as large as it was.
+    `current` is what the Deployment specifies. None without one: autoscaling then starts from the
+    last number in the status, so that a deleted Deployment is created as large as it was.
     """
     if server.spec.suspend:
         return DesiredReplicas(0, SUSPENDED, "spec.suspend is true")
-    policy = policy_of(server, today)
+    policy = policy_of(server, moment.scheduled)
     if policy is None:
         replicas = server.spec.replicas
         return DesiredReplicas(replicas, MANUAL, f"spec.replicas is {replicas}", minimum=replicas)
     if current is None:
-        before = server.status.get("scaling") or {}
-        current = policy.clamp(before.get("desiredReplicas", policy.spec.min_replicas))
-    decision = decide(policy, known, current=current, now=now)
+        last = server.status.get("scaling") or {}
+        current = policy.clamp(last.get("desiredReplicas", policy.spec.min_replicas))
+    decision = decide(policy, demand, current=current, now=moment.monotonic)
     return DesiredReplicas(
         decision.replicas,
         decision.reason.value,

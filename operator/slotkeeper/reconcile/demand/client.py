@@ -1,4 +1,4 @@
-"""Ask balancers for their numbers, over HTTP."""
+"""Fetches balancers' demand reports over HTTP."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,34 +6,34 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from slotkeeper.api.demand_report import LOCAL, PATH, DemandReport
-from slotkeeper.reconcile.demand.tracker import POLL_SECONDS, FetchDemand
+from slotkeeper.reconcile.demand.poller import POLL_SECONDS, FetchDemand
 
-HOLD_SECONDS = 0.75
-"""For how long a balancer without replicas may keep an answer back, until a request comes: whoever
-wakes a server is then seen at once. The rest of a look's second is for a machine that is busy."""
+LONG_POLL_SECONDS = 0.75
+"""How long a balancer without replicas may hold its response until a request arrives, so that
+scaling from zero starts at once. The rest of the second is for a busy machine."""
 
 
 @asynccontextmanager
 async def open_client() -> AsyncIterator[FetchDemand]:
-    """How to ask a balancer, while it is open.
+    """An HTTP client for as long as the context lasts.
 
-    A connection is kept for who is asked again in a second; of the others there may be thousands. A
-    proxy of the environment is for the world outside, not for pods: it is not asked.
+    Connections are kept for autoscaled servers only: of the others there may be thousands.
+    HTTP_PROXY and the like are ignored: pods are not reached through a proxy.
     """
     timeout = aiohttp.ClientTimeout(total=POLL_SECONDS)
     kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=3 * POLL_SECONDS)
     closed = aiohttp.TCPConnector(limit=0, force_close=True)
     async with (
-        aiohttp.ClientSession(connector=kept, timeout=timeout) as often,
-        aiohttp.ClientSession(connector=closed, timeout=timeout) as seldom,
+        aiohttp.ClientSession(connector=kept, timeout=timeout) as persistent,
+        aiohttp.ClientSession(connector=closed, timeout=timeout) as single,
     ):
 
-        async def ask(address: str, *, keep_alive: bool) -> DemandReport:
-            session, query = (
-                (often, f"{LOCAL}&timeout={HOLD_SECONDS}") if keep_alive else (seldom, LOCAL)
-            )
-            # Each its own numbers: else one that stands by says what the one that leads says too.
-            url = f"http://{address}{PATH}?{query}"
+        async def fetch(address: str, *, keep_alive: bool) -> DemandReport:
+            # Its own report: without the scope a standby would forward the leader's.
+            url = f"http://{address}{PATH}?{LOCAL}"
+            if keep_alive:
+                url += f"&timeout={LONG_POLL_SECONDS}"
+            session = persistent if keep_alive else single
             try:
                 async with session.get(url) as response:
                     response.raise_for_status()
@@ -41,4 +41,4 @@ async def open_client() -> AsyncIterator[FetchDemand]:
             except aiohttp.ClientError as error:
                 raise OSError(str(error) or type(error).__name__) from error
 
-        yield ask
+        yield fetch

@@ -1,4 +1,5 @@
-"""Whom to ask for numbers now: often where replicas hang on it, ever rarer who does not answer."""
+"""Poll schedule: every second for autoscaled servers, exponential back-off for balancers that do
+not respond."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,36 +8,39 @@ from typing import TypeVar
 from slotkeeper.backoff import Backoff
 
 MAX_IDLE_POLLS = 50
-"""How many that are not urgent are asked in one look: a thousand of them take turns, since each
-question costs a third of a millisecond of the operator's one CPU."""
+"""Servers without autoscaling that are polled in one round. A thousand of them take turns, since
+each poll costs a third of a millisecond of the operator's one CPU."""
 
 RETRY = Backoff(1.0, 30.0)
 URGENT_RETRY = Backoff(1.0, 4.0)
 """Between two polls of a balancer that does not respond."""
 
-Each = TypeVar("Each")
+Target = TypeVar("Target")
 
 
 @dataclass
 class PollSchedule:
-    """When to ask somebody next. Times are seconds of one clock."""
+    """When to poll one server's balancers next. Times are seconds on one clock."""
 
     urgent: bool = True
+    """Whether the number of replicas depends on it."""
     due: float = 0.0
     failures: int = 0
+    """Polls without a response in a row."""
 
     def polled(self, now: float, *, answered: bool) -> None:
-        """It was asked at `now`."""
+        """Record a poll at `now`. After a response the next round is due."""
         self.failures = 0 if answered else self.failures + 1
         backoff = URGENT_RETRY if self.urgent else RETRY
-        # Answered: due at the next look.
         self.due = now + backoff.delay(self.failures) if self.failures else now
 
 
 def due_targets(
-    all_of_them: Iterable[Each], rhythm: Callable[[Each], PollSchedule], now: float
-) -> list[Each]:
-    """Whom to ask now: all urgent ones that are due, of the others those that waited longest."""
-    due = [one for one in all_of_them if rhythm(one).due <= now]
-    others = sorted((one for one in due if not rhythm(one).urgent), key=lambda one: rhythm(one).due)
-    return [one for one in due if rhythm(one).urgent] + others[:MAX_IDLE_POLLS]
+    targets: Iterable[Target], schedule: Callable[[Target], PollSchedule], now: float
+) -> list[Target]:
+    """The targets to poll now: all urgent ones that are due, and of the others the longest due."""
+    due = [target for target in targets if schedule(target).due <= now]
+    urgent = [target for target in due if schedule(target).urgent]
+    others = [target for target in due if not schedule(target).urgent]
+    others.sort(key=lambda target: schedule(target).due)
+    return urgent + others[:MAX_IDLE_POLLS]

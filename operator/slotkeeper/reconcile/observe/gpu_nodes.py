@@ -1,4 +1,4 @@
-"""Which compute capabilities the GPUs of the cluster have."""
+"""The compute capabilities of the cluster's GPUs, from the labels of its nodes."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -7,39 +7,40 @@ from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
 from slotkeeper.kube.kinds import NODES
 
-KEEP_SECONDS = 30.0
-"""How long an answer is good for: nodes come and go slowly, and many pods may wait for one."""
+CACHE_SECONDS = 30.0
+"""How long a listing is used: nodes change slowly, and many pods may wait for one."""
 
 log = logging.getLogger(__name__)
 
 
 class GpuNodes:
-    """The cluster's nodes, as far as their labels tell of GPUs. Read only when it is asked for."""
+    """The cluster's nodes with GPUs. Listed only when asked for; `now` is in seconds."""
 
     def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:
         self._cluster = cluster
         self._now = now
-        self._read_at: float | None = None
+        self._listed_at: float | None = None
         self._arches: Sequence[str] | None = None
 
     async def compute_arches(self) -> Sequence[str] | None:
-        """Those that some node has, as `7.5`, in order; None where nodes may not be read."""
-        if self._read_at is None or self._now() - self._read_at > KEEP_SECONDS:
-            self._read_at = self._now()
-            self._arches = await self._read()
+        """The compute capabilities of all nodes, such as `7.5`, sorted; None without the right to
+        list nodes."""
+        if self._listed_at is None or self._now() - self._listed_at > CACHE_SECONDS:
+            self._listed_at = self._now()
+            self._arches = await self._list()
         return self._arches
 
-    async def _read(self) -> Sequence[str] | None:
+    async def _list(self) -> Sequence[str] | None:
         try:
             return arches((await self._cluster.list(NODES)).items)
         except ApiError as error:
-            # An operator for one namespace has no rights to what belongs to the cluster.
-            log.debug("nodes: %s", error)
+            # An operator that serves one namespace has no rights on cluster-scoped objects.
+            log.debug("cannot list nodes: %s", error)
             return None
 
 
 def arches(nodes: Iterable[Manifest]) -> list[str]:
-    """The compute capabilities that these nodes are labelled with, in order."""
+    """The compute capabilities in these nodes' labels, sorted."""
     labels = (node["metadata"].get("labels") or {} for node in nodes)
     found = {
         (label.get(names.GPU_MAJOR_LABEL), label.get(names.GPU_MINOR_LABEL)) for label in labels

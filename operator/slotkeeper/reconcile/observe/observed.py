@@ -1,4 +1,4 @@
-"""What there is in the cluster for one server, as the store knows it."""
+"""What exists in the cluster for one server, from the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,39 +9,62 @@ from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key, owned
-from slotkeeper.reconcile.observe.pods import Problem
 from slotkeeper.reconcile.watch.store import Store
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One server's part of the cluster."""
+    """The objects of one server."""
 
     children: Mapping[Child, Manifest]
-    """What carries the server's label or stands under a child's name, whoever owns it."""
+    """All objects with the server's label or a child's name, whoever owns them."""
     replica_pods: list[Manifest]
     balancer_pods: list[Manifest]
     worker_pods: list[Manifest]
-    """Pods, without those that are about to go."""
+    """Pods, without those that are terminating."""
     replicas: Manifest | None
-    """The replicas' Deployment, or the StatefulSet of those that have workers."""
+    """The Deployment of the replicas, or the StatefulSet of replicas with workers."""
+    unlabelled: Mapping[Child, Manifest]
+    """The children that lack the server's label, so that no watch shows them."""
+    deleted_by_others: Sequence[Child] = ()
+    """Children that were deleted, or lost the server's label, and not by the operator."""
     compute_arches: Sequence[str] | None = None
-    """Compute capabilities of the cluster's GPUs, where a replica waits for one; else None."""
-    rejected: Problem | None = None
-    """Why one of the children could not be made."""
-    conflict: Problem | None = None
-    """Who undoes, again and again, what a child should be."""
+    """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
 
     @property
     def current(self) -> int | None:
-        """How many replicas the Deployment is set to; None without one."""
+        """The replica count that the Deployment specifies; None without one."""
         return None if self.replicas is None else int(self.replicas["spec"].get("replicas", 1))
 
 
-def observe(store: Store, server: LlamaServer, hidden: Mapping[Child, Manifest]) -> Observed:
-    """What there is; `hidden` is what stands under a child's name without the server's label."""
+@dataclass(frozen=True)
+class Snapshot:
+    """A valid server and what exists for it, read once at the start of a pass."""
+
+    raw: Manifest
+    """The server as it was read."""
+    server: LlamaServer
+    observed: Observed
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether a status was written before: the server is not new."""
+        return "observedGeneration" in self.server.status
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """A server whose spec breaks a rule."""
+
+    raw: Manifest
+    message: str
+    """The fields, and what is allowed."""
+
+
+def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manifest]) -> Observed:
+    """Read the store; `unlabelled` are the children that it cannot have."""
     key = Key(server.namespace, server.name)
-    children = {**hidden, **store.children(key)}
+    children = {**unlabelled, **store.children(key)}
     pods = store.pods(key)
     replicas = children.get(_replicas_of(server))
     return Observed(
@@ -50,6 +73,8 @@ def observe(store: Store, server: LlamaServer, hidden: Mapping[Child, Manifest])
         balancer_pods=_of(Component.BALANCER, pods),
         worker_pods=_of(Component.WORKER, pods),
         replicas=replicas if replicas and owned(replicas, server.uid) else None,
+        unlabelled=unlabelled,
+        deleted_by_others=store.deleted_by_others(key, server.uid),
     )
 
 

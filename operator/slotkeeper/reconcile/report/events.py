@@ -1,45 +1,88 @@
-"""Kubernetes Events: what people want to know of a server, said when it changes. Pure."""
+"""Kubernetes Events of a server. Pure."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from slotkeeper.api.conditions import rfc3339
+from slotkeeper.api.conditions import ConditionType, ConditionValue, condition, rfc3339
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, Scaling
+from slotkeeper.reconcile.write.conflicts import Drift
 
 COMPONENT = "slotkeeper"
-LONGEST_MESSAGE = 1024
-"""The API server refuses a longer one."""
+MAX_MESSAGE = 1024
+"""Characters; the API server rejects a longer message."""
 
 
 @dataclass(frozen=True)
 class EventContent:
-    """What an event says."""
+    """What an event reports."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
     always: bool = False
-    """Worth saying as often as it happens. Else once an hour for each spec is enough: what comes
-    and goes would fill the list."""
+    """Create one for each occurrence. Else one an hour for each generation of the spec is enough: a
+    condition that flaps would fill the list."""
 
 
-def event(happening: EventContent, server: Manifest, now: datetime) -> Manifest:
-    """The Event of a happening.
+def condition_events(
+    before: Mapping[str, Any], values: Sequence[ConditionValue]
+) -> list[EventContent]:
+    """An event for a server that became ready, and for a new problem.
 
-    Its name follows from the happening and from the server's resource version, or else from its
-    generation and the hour. Said again of the same state, by an operator that was stopped before it
-    could write the new one, it is a conflict instead of a second event.
+    `before` is the status as it was read.
+    """
+    by_type = {value.type: value for value in values}
+    ready = by_type[ConditionType.READY]
+    degraded = by_type[ConditionType.DEGRADED]
+    events = []
+    if ready.status == "True" and condition(before, ready.type).get("status") != "True":
+        events.append(EventContent("Normal", "Ready", ready.message))
+    was = condition(before, degraded.type).get("reason")
+    if degraded.status == "True" and was != degraded.reason:
+        events.append(EventContent("Warning", degraded.reason, degraded.message))
+    return events
+
+
+def scaled(scaling: Scaling) -> EventContent:
+    """The event of a change of the number of replicas."""
+    before = scaling.before or 0
+    desired = scaling.desired
+    reason = "ScaledUp" if desired.replicas > before else "ScaledDown"
+    # A decision by demand has the change in its message.
+    change = f": {before} -> {desired.replicas}" if desired.reason in NOT_AUTOSCALED else ""
+    return EventContent("Normal", reason, desired.message + change, always=True)
+
+
+def drift_corrected(drift: Drift) -> EventContent:
+    """The event of a child that others changed or deleted and that was corrected."""
+    changed = f"changed by {drift.manager}" if drift.manager else "changed or removed"
+    message = (
+        f"{drift.name}: {drift.field_list} {changed}; corrected"
+        if drift.fields
+        else f"{drift.name} was deleted; created again"
+    )
+    return EventContent("Warning", "DriftCorrected", message)
+
+
+def event(content: EventContent, server: Manifest, now: datetime) -> Manifest:
+    """The Event object.
+
+    Its name is derived from the content and the server's resource version, or else its generation
+    and the hour. Created again for the same state, by an operator that was stopped before it could
+    write the next one, it is a conflict and not a second event.
     """
     metadata = server["metadata"]
-    occasion = (
+    occurrence = (
         metadata["resourceVersion"]
-        if happening.always
+        if content.always
         else f"{metadata.get('generation', 0)} {now:%Y-%m-%dT%H}"
     )
-    said = (metadata["uid"], occasion, happening.reason, happening.message)
-    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+    identity = (metadata["uid"], occurrence, content.reason, content.message)
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -55,9 +98,9 @@ def event(happening: EventContent, server: Manifest, now: datetime) -> Manifest:
             "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"],
         },
-        "type": happening.type,
-        "reason": happening.reason,
-        "message": happening.message[:LONGEST_MESSAGE],
+        "type": content.type,
+        "reason": content.reason,
+        "message": content.message[:MAX_MESSAGE],
         "count": 1,
         "firstTimestamp": rfc3339(now),
         "lastTimestamp": rfc3339(now),

@@ -1,59 +1,57 @@
-"""What there is to show of the decisions on a server's replicas. Pure."""
+"""The last scaling decision of a server, as metrics show it. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.conditions import ConditionType, condition
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.reconcile.decide.replicas import policy_of
 from slotkeeper.reconcile.demand.tracker import ServerDemand
-from slotkeeper.reconcile.report.conditions import condition
 
 
 @dataclass(frozen=True)
 class ReplicaBounds:
-    """How many replicas there may be by autoscaling and its schedules."""
+    """The replicas that autoscaling and its schedules allow now."""
 
     minimum: int
     maximum: int
     active: bool
-    """Whether demand says how many there are; else nobody knows the demand."""
+    """Whether demand sets the number of replicas; else no metrics are available."""
 
 
 @dataclass(frozen=True)
 class ScalingSnapshot:
-    """The last decision, and what it was made of."""
+    """A decision and what it was based on."""
 
     replicas: int
     reason: str
     demand: int
-    """0 where the balancer has said nothing."""
+    """Busy slots and queued requests; 0 without a report."""
     current: int = 0
-    """Replicas that there are."""
+    """Existing replicas."""
     ready: int = 0
-    """Those of them that serve."""
+    """Ready replicas."""
     bounds: ReplicaBounds | None = None
-    """None where demand has no say."""
+    """None without autoscaling."""
 
 
 def scaling_snapshot(
-    server: LlamaServer, reading: ServerDemand | None, today: datetime
+    server: LlamaServer, demand: ServerDemand | None, scheduled: datetime
 ) -> ScalingSnapshot | None:
-    """What the status tells, with the bounds of `today`; None before the first decision."""
+    """The decision in the status, with the bounds at this time; None before the first one."""
     status = server.status
-    said = status.get("scaling")
-    if not said:
+    scaling = status.get("scaling")
+    if not scaling:
         return None
-    demand = reading.sample.busy_slots + reading.sample.queued if reading else 0
-    policy = policy_of(server, today)
+    policy = policy_of(server, scheduled)
     bounds = None
     if policy:
         active = condition(status, ConditionType.SCALING_ACTIVE).get("status") == "True"
         bounds = ReplicaBounds(policy.spec.min_replicas, policy.spec.max_replicas, active)
     return ScalingSnapshot(
-        said["desiredReplicas"],
-        said["reason"],
-        demand,
+        scaling["desiredReplicas"],
+        scaling["reason"],
+        demand.sample.busy_slots + demand.sample.queued if demand else 0,
         status.get("replicas", 0),
         status.get("readyReplicas", 0),
         bounds,

@@ -1,4 +1,4 @@
-"""Writes what there is to say of a server: its events, then its status."""
+"""Writes what users read of a server: its events, then its status."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -15,40 +15,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StatusWriter:
-    """Tells people of servers, by what they read with kubectl."""
+    """Writes to the API server; `now` is the time of events."""
 
     cluster: Cluster
     store: Store
     now: Callable[[], datetime]
 
     async def write(
-        self, raw: Manifest, said: Status, happened: Iterable[EventContent]
+        self, raw: Manifest, status: Status, events: Iterable[EventContent]
     ) -> Manifest:
-        """Say this of the server `raw`, whose status is written only where it is another one.
+        """Create the events of the server `raw`, and write its status if it differs.
 
-        The server as it is then. Raises ApiError where its status could not be written.
+        Returns the server as it is then. Raises ApiError where the status could not be written.
         """
-        for happening in happened:
-            log.info(
-                "server %s/%s: %s: %s",
-                raw["metadata"]["namespace"],
-                raw["metadata"]["name"],
-                happening.reason,
-                happening.message,
-            )
-            try:
-                await self.cluster.create(event(happening, raw, self.now()))
-            except Conflict:
-                log.debug("this event has been written already")
-            except ApiError as error:
-                # Worth less than the status that follows.
-                log.warning("no event %s: %s", happening.reason, error)
-        if said == raw.get("status"):
+        for content in events:
+            await self._create(content, raw)
+        if status == raw.get("status"):
             return raw
         try:
-            written = await self.cluster.patch_status({**raw, "status": said})
+            written = await self.cluster.patch_status({**raw, "status": status})
         except NotFound:
             self.store.confirm_deleted(raw)
             return raw
         self.store.put(written)
         return written
+
+    async def _create(self, content: EventContent, raw: Manifest) -> None:
+        metadata = raw["metadata"]
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        log.info("server %s: %s: %s", name, content.reason, content.message)
+        try:
+            await self.cluster.create(event(content, raw, self.now()))
+        except Conflict:
+            log.debug("server %s: event %s exists already", name, content.reason)
+        except ApiError as error:
+            # The status that follows matters more.
+            log.warning("server %s: cannot create event %s: %s", name, content.reason, error)

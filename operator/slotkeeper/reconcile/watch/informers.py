@@ -1,8 +1,8 @@
-"""Feeds the store with the children and pods of all servers: list, watch, and list again.
+"""Informers: list and watch the children and pods of all servers into the store.
 
-Not through kopf: it keeps a record and starts a worker for each object, which for the ten thousand
-objects of a thousand servers is 120 MB and a millisecond an event. And it does not say when it has
-listed all, nor of what went while a watch was broken.
+Not through kopf, which keeps a record and starts a worker for each object: for the ten thousand
+objects of a thousand servers that is 120 MB and a millisecond an event. Nor does kopf report when
+it has listed everything, or what was deleted while a watch was broken.
 """
 
 import asyncio
@@ -18,10 +18,14 @@ from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch.store import Store, uids_of
 
 LIST_SECONDS = 600.0
-"""How often all is listed anew though the watch seems to live: watches have lost events."""
+"""Between two listings of a kind whose watch seems to work: watches have lost events."""
 
 RETRY = Backoff(0.1, 30.0)
 """Between two listings of a kind whose watch ends."""
+
+WATCH_PAUSE_SECONDS = 1.0
+"""After a watch that ended regularly, as each does after minutes: one that ends at once must not be
+renewed in a loop."""
 
 OnChange = Callable[[Iterable[Key]], None]
 
@@ -31,21 +35,24 @@ log = logging.getLogger(__name__)
 async def list_into(
     store: Store, cluster: Cluster, kind: Kind, namespace: str | None
 ) -> tuple[str, set[Key]]:
-    """List a kind into the store: the version to watch from, and for which servers it is news."""
-    news = set[Key]()
+    """List a kind into the store.
+
+    Returns the resource version from which to watch, and the servers whose objects changed.
+    """
+    changed = set[Key]()
     uids = dict[tuple[str, str], str]()
     version = ""
     async for page in cluster.pages(kind, namespace, _labels(kind)):
         for item in page.items:
-            news |= store.put(item)
+            changed |= store.put(item)
         uids |= uids_of(page.items)
         version = page.resource_version
-    return version, news | store.replace_all(kind, uids, version)
+    return version, changed | store.replace_all(kind, uids, version)
 
 
 @dataclass
 class Informer:
-    """One kind's way into the store."""
+    """Lists and watches one kind."""
 
     cluster: Cluster
     store: Store
@@ -53,34 +60,33 @@ class Informer:
     namespace: str | None
     on_change: OnChange
     list_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it lists. Feeds share one: a page is several megabytes while it is read."""
+    """Held while it lists. Informers share one: a page takes several megabytes while it is read."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once all has been listed."""
+    """Set after the first listing."""
 
     async def run(self, first_relist: float = LIST_SECONDS) -> None:
-        """Keep the store as the cluster is, for ever; list again first after that many seconds."""
+        """Keep the store up to date until cancelled; list again first after that many seconds."""
         loop = asyncio.get_running_loop()
         failures = 0
         relist = first_relist
         while True:
-            began = loop.time()
+            started = loop.time()
             try:
                 async with self.list_lock:
-                    version, news = await list_into(
+                    version, changed = await list_into(
                         self.store, self.cluster, self.kind, self.namespace
                     )
                 self.synced.set()
-                self.on_change(news)
+                self.on_change(changed)
                 async with asyncio.timeout(relist):
                     await self._watch(version)
             except TimeoutError:
                 relist = LIST_SECONDS
             except Gone:
-                pass  # that is what listing again is for
+                pass  # the version is too old to watch from: list again
             except ApiError as error:
                 log.warning("watch of %s: %s", self.kind.plural, error)
-            if loop.time() - began > RETRY.maximum:
-                # It went well for a while.
+            if loop.time() - started > RETRY.maximum:
                 failures = 0
             failures += 1
             await asyncio.sleep(RETRY.delay(failures))
@@ -92,24 +98,25 @@ class Informer:
                 version = event.object["metadata"]["resourceVersion"]
                 if event.type != "BOOKMARK":
                     self.on_change(self.store.apply_event(event))
-            # A stream ends in peace every few minutes. One that ends at once must not do so often.
-            await asyncio.sleep(1)
+            await asyncio.sleep(WATCH_PAUSE_SECONDS)
 
 
 def informers(
-    cluster: Cluster, store: Store, namespace: str | None, wake: OnChange
+    cluster: Cluster, store: Store, namespace: str | None, on_change: OnChange
 ) -> list[Informer]:
-    """A feed for each kind that a server may own, and for pods."""
-    turn = asyncio.Lock()
-    return [Informer(cluster, store, kind, namespace, wake, turn) for kind in (*CHILDREN, PODS)]
+    """An informer for each kind that a server may own, and for pods."""
+    lock = asyncio.Lock()
+    return [
+        Informer(cluster, store, kind, namespace, on_change, lock) for kind in (*CHILDREN, PODS)
+    ]
 
 
-async def run_informers(fed: Iterable[Informer]) -> None:
-    """Run all of them, with their listings spread over time."""
-    running = list(fed)
+async def run_informers(running: Iterable[Informer]) -> None:
+    """Run all of them, with their periodic listings spread over time."""
+    every = list(running)
     async with asyncio.TaskGroup() as group:
-        for index, feed in enumerate(running, start=1):
-            group.create_task(feed.run(LIST_SECONDS * index / len(running)))
+        for index, informer in enumerate(every, start=1):
+            group.create_task(informer.run(LIST_SECONDS * index / len(every)))
 
 
 def _labels(kind: Kind) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""What kopf is for here: it watches servers, and the Lease that shows that its watches live."""
+"""kopf's part: it watches LlamaServers, and the operator's Lease to prove that its watches work."""
 
 import logging
 from collections.abc import Callable
@@ -12,55 +12,55 @@ from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.leader_election import LEASE_NAME
 
 MAX_IDLE_TIMEOUT = 40.0
-"""Seconds after which kopf goes on with a new stream: soon enough to see the Lease renewed through
-it before SEEN_WITHIN_SECONDS are over. To go on costs one request, and lists nothing."""
+"""Seconds without an event after which kopf renews a watch: soon enough to see the Lease renewed
+through the new one within WATCHED_WITHIN_SECONDS. Renewing costs one request and lists nothing."""
 
 
 def registry(
-    server_seen: Callable[[WatchEvent], None], lease_seen: Callable[[Manifest], None]
+    on_server_event: Callable[[WatchEvent], None], on_lease: Callable[[Manifest], None]
 ) -> kopf.OperatorRegistry:
-    """Handlers that only pass on what was seen; none of them makes kopf write to an object."""
+    """Handlers that only pass events on; none of them makes kopf write to an object."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
     def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        # kopf's own choice would load the whole of the synchronous Kubernetes client.
+        # kopf's default would load the whole synchronous Kubernetes client.
         in_pod = kopf.login_with_service_account(**arguments)
         return in_pod or kopf.login_with_kubeconfig(**arguments)
 
     @kopf.on.event(*_resource(LLAMA_SERVERS), registry=handlers)
     async def server(event: kopf.RawEvent, **_: Any) -> None:
-        # Without a type where kopf has listed what there is.
-        server_seen(WatchEvent(event["type"] or "ADDED", dict(event["object"])))
+        # An object from a listing has no type.
+        on_server_event(WatchEvent(event["type"] or "ADDED", dict(event["object"])))
 
     @kopf.on.event(*_resource(LEASES), registry=handlers)
     async def lease(body: kopf.Body, **_: Any) -> None:
         if body.meta.name == LEASE_NAME:
-            lease_seen(dict(body))
+            on_lease(dict(body))
 
     return handlers
 
 
-def settings(silence: float = MAX_IDLE_TIMEOUT) -> kopf.OperatorSettings:
-    """kopf's settings: it reads, it never writes, and it notices a stream that died.
+def settings(idle_timeout: float = MAX_IDLE_TIMEOUT) -> kopf.OperatorSettings:
+    """kopf's settings: it reads, never writes, and notices a watch that died.
 
-    After `silence` seconds without a word, LONGEST_SILENCE at most, it takes a stream for dead.
+    A watch without an event for `idle_timeout` seconds, at most MAX_IDLE_TIMEOUT, is renewed.
     """
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
-    # The CRD is there before kopf starts; to watch for others would ask for more rights.
+    # The CRD exists before kopf starts; watching for others would need more rights.
     chosen.scanning.disabled = True
     chosen.watching.server_timeout = 600
-    chosen.watching.inactivity_timeout = min(silence, MAX_IDLE_TIMEOUT)
+    chosen.watching.inactivity_timeout = min(idle_timeout, MAX_IDLE_TIMEOUT)
     chosen.watching.connect_timeout = 10
-    chosen.networking.request_timeout = min(silence, LONGEST_REQUEST)
+    chosen.networking.request_timeout = min(idle_timeout, LONGEST_REQUEST)
     chosen.networking.connect_timeout = 10
-    # Each object that changes has a worker, which lives on for a while.
+    # Each object that changes has a worker, which lives on for this long.
     chosen.queueing.idle_timeout = 1
-    # The operator's own, not those of nodes and balancers, which are renewed all the time.
+    # Only the operator's own Lease: those of nodes and balancers change all the time.
     chosen.watching.field_selectors[_resource(LEASES)] = f"metadata.name={LEASE_NAME}"
-    # It would say of each event that its handler succeeded.
+    # It would log for each event that its handler succeeded.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return chosen
 

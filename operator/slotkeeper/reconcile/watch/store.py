@@ -1,8 +1,8 @@
-"""What the watches have shown of servers, of their children and of pods. No I/O.
+"""The store: servers, their children and pods, as watches and listings showed them last. No I/O.
 
-A reconcile reads this instead of the API. A thousand servers have more than ten thousand objects.
-They are kept without what nobody here looks at, as JSON, and compressed: as Python's trees they
-would take thirty times the memory.
+Reconcile passes read it instead of the API. A thousand servers have more than ten thousand objects.
+They are kept without fields that nothing reads, as compressed JSON: as Python objects they would
+take thirty times the memory.
 """
 
 import json
@@ -18,7 +18,7 @@ from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, PODS, kind_of
 from slotkeeper.kube.objects import Child, Key
 
 Place = tuple[Kind, str, str]
-"""Kind, namespace and name: what tells an object apart from all others at one time."""
+"""Kind, namespace and name: unique at any one time."""
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -28,14 +28,14 @@ class _Entry:
     uid: str
     version: int
     body: bytes
-    """The object without its resource version, packed."""
+    """The object without its resource version, compressed."""
 
 
 class Store:
     """Objects by the server that they belong to.
 
-    Whatever comes late changes nothing: an object gives way only to a newer version, and one that
-    is gone stays gone. Resource versions are compared as the numbers that they are.
+    Late events change nothing: an object is replaced only by a newer version, and a deleted one
+    stays deleted. Resource versions are compared as numbers.
     """
 
     def __init__(self) -> None:
@@ -43,43 +43,43 @@ class Store:
         self._owners: dict[Kind, dict[tuple[str, str], Key]] = defaultdict(dict)
         self._compressors: dict[Kind, _Compressor] = defaultdict(_Compressor)
         self._deleted: dict[Kind, dict[str, float]] = defaultdict(dict)
-        """Version at which a uid went, infinite while no watch has shown that it did."""
+        """Version at which the object with a uid was deleted; infinite until a watch shows it."""
         self._deleted_by_others: dict[Key, dict[Child, str]] = defaultdict(dict)
-        """The uid of the owner that a child had which went, though nobody here deleted it."""
+        """Owner's uid of each child that was deleted, and not by the operator."""
 
     @property
     def servers(self) -> list[Key]:
-        """The servers that there are."""
+        """All servers."""
         return list(self._owners[LLAMA_SERVERS].values())
 
     def server(self, key: Key) -> Manifest | None:
-        """The server itself; None where there is none."""
-        kept = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
-        return None if kept is None else self._whole(LLAMA_SERVERS, kept)
+        """The server itself; None where it does not exist."""
+        entry = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
+        return None if entry is None else self._load(LLAMA_SERVERS, entry)
 
     def children(self, key: Key) -> dict[Child, Manifest]:
-        """What carries the server's label, whoever owns it; its pods not among them."""
+        """All objects with the server's label, whoever owns them, except pods."""
         return {
-            child: self._whole(child[0], kept)
-            for child, kept in self._entries.get(key, {}).items()
+            child: self._load(child[0], entry)
+            for child, entry in self._entries.get(key, {}).items()
             if child[0] not in {LLAMA_SERVERS, PODS}
         }
 
     def pods(self, key: Key) -> list[Manifest]:
-        """The pods that carry the server's label."""
-        found = self._entries.get(key, {}).items()
-        return [self._whole(kind, kept) for (kind, _), kept in found if kind == PODS]
+        """The pods with the server's label."""
+        entries = self._entries.get(key, {}).items()
+        return [self._load(kind, entry) for (kind, _), entry in entries if kind == PODS]
 
     def deleted_by_others(self, key: Key, uid: str) -> list[Child]:
-        """Children of the server with this uid that somebody else deleted, or took its label."""
+        """Children of the server with this uid that others deleted, or removed its label from."""
         return [one for one, owner in self._deleted_by_others.get(key, {}).items() if owner == uid]
 
     def forget(self, key: Key) -> None:
-        """There is no such server: nobody asks for what it has lost."""
+        """The server does not exist: drop the record of its deleted children."""
         self._deleted_by_others.pop(key, None)
 
     def apply_event(self, event: WatchEvent) -> set[Key]:
-        """A watch or a listing shows this: the servers for which it is news."""
+        """Apply an event of a watch. Returns the servers for which anything changed."""
         if event.type == "DELETED":
             return self._remove(event.object)
         return self.put(event.object)
@@ -87,57 +87,59 @@ class Store:
     def replace_all(
         self, kind: Kind, uids: Mapping[tuple[str, str], str], resource_version: str
     ) -> set[Key]:
-        """All objects of a kind have been shown, as they were at that version.
+        """Complete a listing of a kind at this version, whose objects were `put` before.
 
-        `uids` are theirs by namespace and name. What is not among them is gone, unless it is newer.
-        Returns the servers for which that is news.
+        `uids`: theirs by namespace and name. All others are deleted, unless they are newer. Returns
+        the servers for which anything changed.
         """
         version = int(resource_version)
-        news = set()
+        changed = set()
         for (namespace, name), key in list(self._owners[kind].items()):
-            kept = self._entries[key][kind, name]
-            if kept.uid != uids.get((namespace, name)) and kept.version <= version:
-                news.add(self._lose((kind, namespace, name)))
-        there = set(uids.values())
-        # Whatever comes late is about these only.
-        self._deleted[kind] = {uid: at for uid, at in self._deleted[kind].items() if uid in there}
-        return news
+            entry = self._entries[key][kind, name]
+            if entry.uid != uids.get((namespace, name)) and entry.version <= version:
+                changed.add(self._delete((kind, namespace, name)))
+        existing = set(uids.values())
+        # Late events can only concern these.
+        self._deleted[kind] = {
+            uid: at for uid, at in self._deleted[kind].items() if uid in existing
+        }
+        return changed
 
     def put(self, manifest: Manifest) -> set[Key]:
-        """The object is this now, as far as its version is newer than what is known of it.
+        """Store an object if it is newer than what is stored.
 
-        Also for what the API server answers to a write: it is there at once, and the event that
-        tells of it later is no news. Returns the servers for which this is news.
+        Also for the API server's response to a write: the event that follows is then no change.
+        Returns the servers for which anything changed.
         """
         metadata = manifest["metadata"]
         kind = kind_of(manifest)
         version = int(metadata["resourceVersion"])
         place = (kind, metadata["namespace"], metadata["name"])
-        whose = _owner(manifest)
+        owner = _owner(manifest)
         before = self._owners[kind].get(place[1:])
-        known = None if before is None else self._entries[before][kind, place[2]]
+        stored = None if before is None else self._entries[before][kind, place[2]]
         if version <= self._deleted[kind].get(metadata["uid"], 0):
             return set()
-        if known is not None and version <= known.version:
+        if stored is not None and version <= stored.version:
             return set()
-        kept = _Entry(metadata["uid"], version, self._compressors[kind].pack(_body(kind, manifest)))
-        if whose == before and known is not None and known.body == kept.body:
-            known.version = version
+        body = self._compressors[kind].compress(_body(kind, manifest))
+        if owner == before and stored is not None and stored.body == body:
+            stored.version = version
             return set()
-        if known is not None and known.uid != kept.uid:
-            self._deleted[kind][known.uid] = version
-        news = set() if before is None or before == whose else {self._drop(place)}
-        if whose is None:
+        if stored is not None and stored.uid != metadata["uid"]:
+            self._deleted[kind][stored.uid] = version
+        changed = set() if before is None or before == owner else {self._drop(place)}
+        if owner is None:
             self._deleted[kind][metadata["uid"]] = version
         else:
-            self._entries[whose][kind, place[2]] = kept
-            self._found(whose, (kind, place[2]))
-            self._owners[kind][place[1:]] = whose
-            news.add(whose)
-        return news
+            self._entries[owner][kind, place[2]] = _Entry(metadata["uid"], version, body)
+            self._restored(owner, (kind, place[2]))
+            self._owners[kind][place[1:]] = owner
+            changed.add(owner)
+        return changed
 
     def confirm_deleted(self, manifest: Manifest) -> None:
-        """The API server has been told to delete this very object, and has agreed."""
+        """The API server has accepted the deletion of exactly this object."""
         metadata = manifest["metadata"]
         kind = kind_of(manifest)
         self._deleted[kind][metadata["uid"]] = math.inf
@@ -145,32 +147,33 @@ class Store:
         if self._uid(place) == metadata["uid"]:
             self._drop(place)
 
-    def _whole(self, kind: Kind, kept: _Entry) -> Manifest:
-        manifest: Manifest = json.loads(self._compressors[kind].unpack(kept.body))
-        manifest["metadata"]["resourceVersion"] = str(kept.version)
+    def _load(self, kind: Kind, entry: _Entry) -> Manifest:
+        manifest: Manifest = json.loads(self._compressors[kind].decompress(entry.body))
+        manifest["metadata"]["resourceVersion"] = str(entry.version)
         return manifest
 
     def _remove(self, manifest: Manifest) -> set[Key]:
         metadata = manifest["metadata"]
         place = (kind_of(manifest), metadata["namespace"], metadata["name"])
-        # It may come back under the same uid: a watch by label says so of one that lost it.
+        # It may be put again with the same uid: a watch by label reports an object that lost the
+        # label as deleted.
         self._deleted[place[0]][metadata["uid"]] = int(metadata["resourceVersion"])
-        return {self._lose(place)} if self._uid(place) == metadata["uid"] else set()
+        return {self._delete(place)} if self._uid(place) == metadata["uid"] else set()
 
-    def _lose(self, place: Place) -> Key:
+    def _delete(self, place: Place) -> Key:
         kind, _, name = place
         key = self._owners[kind][place[1:]]
         if kind not in {LLAMA_SERVERS, PODS}:
-            metadata = self._whole(kind, self._entries[key][kind, name])["metadata"]
+            metadata = self._load(kind, self._entries[key][kind, name])["metadata"]
             for owner in metadata.get("ownerReferences") or []:
                 if owner.get("controller"):
                     self._deleted_by_others[key][kind, name] = owner["uid"]
         return self._drop(place)
 
-    def _found(self, key: Key, one: Child) -> None:
-        lost = self._deleted_by_others.get(key, {})
-        lost.pop(one, None)
-        if not lost:
+    def _restored(self, key: Key, one: Child) -> None:
+        deleted = self._deleted_by_others.get(key, {})
+        deleted.pop(one, None)
+        if not deleted:
             self._deleted_by_others.pop(key, None)
 
     def _uid(self, place: Place) -> str | None:
@@ -187,7 +190,7 @@ class Store:
 
 
 def uids_of(manifests: Iterable[Manifest]) -> dict[tuple[str, str], str]:
-    """The uids of these objects by namespace and name, as `Store.listed` takes them."""
+    """The uids of these objects by namespace and name, as `Store.replace_all` takes them."""
     listed = (manifest["metadata"] for manifest in manifests)
     return {(each["namespace"], each["name"]): each["uid"] for each in listed}
 
@@ -205,25 +208,24 @@ def _body(kind: Kind, manifest: Manifest) -> bytes:
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in left_out}
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = {k: v for k, v in annotations.items() if k != _LAST_APPLIED}
-    said = {**manifest, "metadata": metadata}
+    kept = {**manifest, "metadata": metadata}
     if kind == LEASES:
-        # The balancers renew it every few seconds: that is theirs, and no news.
-        said.pop("spec", None)
-    return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+        # The balancers own the spec and change it at each handover.
+        kept.pop("spec", None)
+    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class _Compressor:
-    """Objects of one kind as few bytes, for they are much alike: what they have in common with the
-    first one of them takes no room."""
+    """Compresses objects of one kind, with the first of them as dictionary: they are much alike."""
 
     def __init__(self) -> None:
         self._first = b""
 
-    def pack(self, text: bytes) -> bytes:
+    def compress(self, text: bytes) -> bytes:
         self._first = self._first or text
-        # A small window and little memory: its setting up is most of what it costs.
-        packer = zlib.compressobj(1, zlib.DEFLATED, -13, 5, zdict=self._first)
-        return packer.compress(text) + packer.flush()
+        # A small window and little memory: setting up is most of the cost.
+        compressor = zlib.compressobj(1, zlib.DEFLATED, -13, 5, zdict=self._first)
+        return compressor.compress(text) + compressor.flush()
 
-    def unpack(self, packed: bytes) -> bytes:
-        return zlib.decompressobj(-13, zdict=self._first).decompress(packed)
+    def decompress(self, compressed: bytes) -> bytes:
+        return zlib.decompressobj(-13, zdict=self._first).decompress(compressed)

@@ -1,11 +1,14 @@
-"""Carries out a plan. With `events` and the status, the only writer."""
+"""Carries out a plan."""
 
 from dataclasses import dataclass, field
 
-from slotkeeper.kube.cluster import Cluster, Conflict, Manifest
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Manifest
 from slotkeeper.kube.kinds import kind_of
 from slotkeeper.kube.objects import Child, child, without_preconditions
+from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.watch.store import Store
+from slotkeeper.reconcile.write.apply_errors import is_permanent
 from slotkeeper.reconcile.write.conflicts import Drift
 from slotkeeper.reconcile.write.diff import differences, satisfies
 from slotkeeper.reconcile.write.managed_fields import last_manager
@@ -13,61 +16,78 @@ from slotkeeper.reconcile.write.plan import Plan
 
 
 @dataclass
-class Applied:
-    """What came of a plan beside what it says."""
+class Result:
+    """The outcome of a plan."""
 
+    written: bool = False
+    """Whether anything was written, or found to exist unseen: the observation is out of date."""
     unlabelled: set[Child] = field(default_factory=set)
-    """What the plan took for absent, and what is there all the same: it is left as it is."""
+    """Children that the plan took for missing and that exist: they are left as they are."""
     corrected: list[Drift] = field(default_factory=list)
     """What others had changed."""
     changed_on_write: list[Drift] = field(default_factory=list)
-    """What was written and came back with other values."""
+    """Children that came back from the write with other values."""
+    error: ApiError | None = None
+    """The permanent rejection that ended the plan."""
 
-    def __add__(self, other: "Applied") -> "Applied":
-        """What came of one plan and then of another."""
-        put_right = self.corrected + other.corrected
-        resisted = self.changed_on_write + other.changed_on_write
-        return Applied(self.unlabelled | other.unlabelled, put_right, resisted)
+    @property
+    def rejected(self) -> Problem | None:
+        """The rejection as a problem."""
+        return Problem(Reason.APPLY_REJECTED, self.error.message) if self.error else None
 
 
-async def apply(plan: Plan, cluster: Cluster, store: Store) -> Applied:
-    """Write what the plan says, in its order, and tell the store what came of it.
+async def apply(plan: Plan, cluster: Cluster, store: Store) -> Result:
+    """Write the plan in its order, and record each write in the store.
 
-    Raises ApiError at the first refusal. Stopped anywhere, the next reconcile goes on from what it
-    finds.
+    A permanent rejection ends it: see `Result.error`. Raises ApiError at any other failure. Stopped
+    anywhere, the next pass continues from what it observes.
     """
-    applied = Applied()
-    for manifest in plan.apply:
-        one = child(manifest)
-        says = without_preconditions(manifest)
-        drift = await _drift(says, cluster) if one in plan.drifted else None
-        try:
-            made = await cluster.apply(manifest)
-        except Conflict:
-            if "uid" in manifest["metadata"]:
-                raise
-            applied.unlabelled.add(one)
-            continue
-        store.put(made)
-        if drift:
-            applied.corrected.append(drift)
-        if not satisfies(says, made):
-            applied.changed_on_write.append(Drift.of(one, differences(says, made)))
-    for manifest in plan.delete:
-        metadata = manifest["metadata"]
-        await cluster.delete(
-            kind_of(manifest), metadata["namespace"], metadata["name"], metadata["uid"]
-        )
-        store.confirm_deleted(manifest)
-    return applied
+    result = Result()
+    try:
+        for manifest in plan.apply:
+            await _apply(manifest, plan, cluster, store, result)
+        for manifest in plan.delete:
+            metadata = manifest["metadata"]
+            await cluster.delete(
+                kind_of(manifest), metadata["namespace"], metadata["name"], metadata["uid"]
+            )
+            store.confirm_deleted(manifest)
+            result.written = True
+    except ApiError as error:
+        if not is_permanent(error):
+            raise
+        result.error = error
+    return result
 
 
-async def _drift(says: Manifest, cluster: Cluster) -> Drift:
-    """What others did to a child, and who: nobody keeps the managers of all fields in memory."""
-    one = child(says)
-    namespace = says["metadata"]["namespace"]
-    found = await cluster.get(one[0], namespace, one[1])
+async def _apply(
+    manifest: Manifest, plan: Plan, cluster: Cluster, store: Store, result: Result
+) -> None:
+    one = child(manifest)
+    specified = without_preconditions(manifest)
+    drift = await _drift(specified, cluster) if one in plan.drifted else None
+    try:
+        written = await cluster.apply(manifest)
+    except Conflict:
+        if "uid" in manifest["metadata"]:
+            raise
+        result.unlabelled.add(one)
+        result.written = True
+        return
+    store.put(written)
+    result.written = True
+    if not satisfies(specified, written):
+        result.changed_on_write.append(Drift.of(one, differences(specified, written)))
+    elif drift:
+        result.corrected.append(drift)
+
+
+async def _drift(specified: Manifest, cluster: Cluster) -> Drift:
+    """What others changed in a child, and their field manager. Read anew: the store keeps no
+    managedFields."""
+    one = child(specified)
+    found = await cluster.get(one[0], specified["metadata"]["namespace"], one[1])
     if found is None:
         return Drift.of(one, ())
-    paths = list(differences(says, found))
+    paths = list(differences(specified, found))
     return Drift.of(one, paths, last_manager(found, paths))

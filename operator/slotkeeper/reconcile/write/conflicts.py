@@ -1,42 +1,41 @@
-"""Who undoes what the operator does: said when it happens, and slowed down where it goes on. Pure.
+"""Field conflicts: another writer undoes what the operator writes. Detect them and back off. Pure.
 
-    | what others did to a child                | what is done                                   |
-    | changed or deleted it                     | put right at once; an event says who and what  |
-    | the same again, ROUNDS times              | Degraded, and ever longer pauses               |
-    | changed it while it was written (webhook) | the same, from the first time on               |
-    | nothing for QUIET_SECONDS                 | forgotten                                      |
+    | what others did to a child           | what happens                                  |
+    |--------------------------------------|-----------------------------------------------|
+    | changed or deleted it                | corrected at once; an event names the manager |
+    | the same again, CONFLICT_AFTER times | Degraded, and corrections back off            |
+    | changed it during the write, as a    | the same, from the first time on              |
+    | mutating webhook does                |                                               |
+    | nothing for QUIET_SECONDS            | forgotten                                     |
 
-What is known here is of this process: a restart forgets it.
+A restart of the operator forgets all of it.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
-from slotkeeper.kube.objects import Child, Key, child
-from slotkeeper.reconcile.observe.pods import Problem
-from slotkeeper.reconcile.report.events import EventContent
+from slotkeeper.kube.objects import Child
+from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.write.diff import Path, field_path
 from slotkeeper.reconcile.write.plan import Plan
 
 CONFLICT_AFTER = 4
-"""After so many times it is a fight: once or twice is somebody who tries something."""
+"""Corrections of the same fields in a row that make a conflict. Once or twice is somebody who
+tries something."""
 
 RETRY = Backoff(10.0, 300.0)
-"""Seconds until a fought child is written again, doubling."""
+"""Between two corrections of a child in conflict."""
 
 QUIET_SECONDS = 600.0
-"""So long after the last time it is over: longer than the longest pause and what the other one may
-take to come back, which for Argo CD is three minutes."""
+"""A conflict is over after this time without a change: longer than the maximum back-off and the
+three minutes after which Argo CD syncs again."""
 
-DRIFT_CORRECTED = "DriftCorrected"
-
-MOST_FIELDS = 3
-"""As many fields are named; a message is to be read."""
+MAX_FIELDS = 3
+"""Fields that a message names."""
 
 WEBHOOK = "a mutating webhook"
 
@@ -45,13 +44,13 @@ _LABEL = ("metadata", "labels", names.SERVER_LABEL)
 
 @dataclass(frozen=True)
 class Drift:
-    """What others did to a child since it was last written."""
+    """What others changed in a child since it was last applied."""
 
     child: Child
     fields: Sequence[str]
-    """None where it was deleted."""
+    """Paths; empty where the child was deleted."""
     manager: str = ""
-    """Who did it; empty where that is not known."""
+    """The field manager that changed it; empty where it is not known."""
 
     @classmethod
     def of(cls, of: Child, paths: Iterable[Path], manager: str = "") -> "Drift":
@@ -59,173 +58,144 @@ class Drift:
         return cls(of, [field_path(path) for path in paths], manager)
 
     @property
-    def what(self) -> str:
-        """The child, for people."""
+    def name(self) -> str:
+        """Kind and name of the child, as kubectl prints them."""
         kind, name = self.child
         return f"{kind.kind} {name}"
 
     @property
-    def where(self) -> str:
-        """The fields, for people."""
-        named = ", ".join(self.fields[:MOST_FIELDS])
-        more = len(self.fields) - MOST_FIELDS
+    def field_list(self) -> str:
+        """The first fields, and how many more there are."""
+        named = ", ".join(self.fields[:MAX_FIELDS])
+        more = len(self.fields) - MAX_FIELDS
         return f"{named} and {more} more" if more > 0 else named
 
 
 @dataclass(frozen=True)
 class FieldConflict:
-    """A child that was put right and may be changed again."""
+    """A child that was corrected and may be changed again."""
 
     drift: Drift
     rounds: int
+    """Corrections in a row."""
     last: float
-    """When it was last put right."""
+    """Time of the last one."""
     suppressed: bool = False
-    """It has been changed again, and is left so for a while."""
+    """It was changed again, and its correction is postponed."""
 
     @property
     def is_conflict(self) -> bool:
-        """Whether this is more than somebody who tries something."""
+        """Whether it was changed often enough."""
         return self.rounds >= CONFLICT_AFTER
 
     @property
     def due(self) -> float:
-        """Not before this is it written again."""
+        """Time of the next correction at the earliest."""
         if not self.is_conflict:
             return self.last
         return self.last + RETRY.delay(self.rounds - CONFLICT_AFTER + 1)
 
     @property
     def ends(self) -> float:
-        """It is over then, should nothing happen."""
+        """When it is over, if nothing more changes."""
         return self.last + QUIET_SECONDS
 
 
+@dataclass
 class FieldConflicts:
-    """What others do to the children of all servers."""
+    """The corrections of one server's children. Times are seconds on one clock."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        """`monotonic` is seconds, to measure with."""
-        self._monotonic = monotonic
-        self._of: dict[Key, dict[Child, FieldConflict]] = {}
-        self.corrections: Counter[str] = Counter()
-        """How often children were put right, by their kind."""
+    _by_child: dict[Child, FieldConflict] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many children are fought over."""
-        return sum(each.is_conflict for fights in self._of.values() for each in fights.values())
+        """Children in conflict."""
+        return sum(each.is_conflict for each in self._by_child.values())
 
-    def suppress(self, key: Key, plan: Plan) -> Plan:
-        """The plan without the children that are to be left to the other one for a while."""
-        now = self._monotonic()
-        fights = self._current(key)
-        waiting = {
+    def suppress(self, plan: Plan, now: float) -> Plan:
+        """The plan without the corrections that are to be postponed."""
+        self._expire(now)
+        suppressed = {
             one
             for one, paths in plan.drifted.items()
-            if (fight := fights.get(one)) and now < fight.due and _is_same_drift(fight, paths)
+            if (conflict := self._by_child.get(one))
+            and now < conflict.due
+            and _is_same_drift(conflict, paths)
         }
-        for one, fight in fights.items():
-            fights[one] = replace(fight, suppressed=one in waiting)
-        if not waiting:
-            return plan
-        return replace(
-            plan,
-            apply=[each for each in plan.apply if child(each) not in waiting],
-            drifted={one: paths for one, paths in plan.drifted.items() if one not in waiting},
-        )
+        self._by_child = {
+            one: replace(conflict, suppressed=one in suppressed)
+            for one, conflict in self._by_child.items()
+        }
+        return plan.without(suppressed)
 
     def record(
-        self, key: Key, drifts: Iterable[Drift], resisted: Iterable[Drift]
-    ) -> list[EventContent]:
-        """These have been put right, but for the `resisted`, which came back changed from the very
-        write: what is worth an event of it."""
-        now = self._monotonic()
-        said = list[EventContent]()
-        fights = self._of[key] = self._current(key)
-        still = {each.child: each for each in resisted}
-        for drift in drifts:
-            if drift.child in still:
-                continue
-            self.corrections[drift.child[0].kind] += 1
-            before = fights.get(drift.child)
-            rounds = before.rounds + 1 if before and _same(before.drift, drift) else 1
-            fights[drift.child] = fight = FieldConflict(drift, rounds, now)
-            if not fight.is_conflict:
-                said.append(EventContent("Warning", DRIFT_CORRECTED, _corrected_message(drift)))
-        for one, drift in still.items():
-            before = fights.get(one)
-            rounds = before.rounds + 1 if before else CONFLICT_AFTER
-            fights[one] = FieldConflict(
-                replace(drift, manager=WEBHOOK), max(CONFLICT_AFTER, rounds), now
-            )
-        if not fights:
-            self.forget(key)
-        return said
+        self, corrected: Iterable[Drift], changed_on_write: Iterable[Drift], now: float
+    ) -> list[Drift]:
+        """Record what a write corrected, and what came back changed from the very write.
 
-    def problem(self, key: Key) -> Problem | None:
-        """What somebody has to end; None where nothing is fought over."""
-        fought = (each for each in self._current(key).values() if each.is_conflict)
-        worst = max(fought, key=lambda each: each.rounds, default=None)
-        return Problem(Reason.FIELD_CONFLICT, _conflict_message(worst.drift)) if worst else None
+        Returns the corrections that deserve an event: not those of a conflict.
+        """
+        self._expire(now)
+        announced = []
+        for drift in corrected:
+            before = self._by_child.get(drift.child)
+            rounds = before.rounds + 1 if before and _overlap(before.drift, drift) else 1
+            conflict = FieldConflict(drift, rounds, now)
+            self._by_child[drift.child] = conflict
+            if not conflict.is_conflict:
+                announced.append(drift)
+        for drift in changed_on_write:
+            before = self._by_child.get(drift.child)
+            rounds = max(CONFLICT_AFTER, before.rounds + 1 if before else 0)
+            by_webhook = replace(drift, manager=WEBHOOK)
+            self._by_child[drift.child] = FieldConflict(by_webhook, rounds, now)
+        return announced
 
-    def due(self) -> list[Key]:
-        """The servers of which a child may be written again, or a fight is over."""
-        now = self._monotonic()
-        return [
-            key
-            for key, fights in self._of.items()
-            if any(now >= (each.due if each.suppressed else each.ends) for each in fights.values())
-        ]
+    def problem(self, now: float) -> Problem | None:
+        """The longest conflict, which somebody has to end; None without one."""
+        self._expire(now)
+        conflicts = (each for each in self._by_child.values() if each.is_conflict)
+        worst = max(conflicts, key=lambda each: each.rounds, default=None)
+        return Problem(Reason.FIELD_CONFLICT, _message(worst.drift)) if worst else None
 
-    def forget(self, key: Key) -> None:
-        """The server is gone."""
-        self._of.pop(key, None)
+    def is_due(self, now: float) -> bool:
+        """Whether a postponed correction is due, or a conflict is over."""
+        return any(
+            now >= (each.due if each.suppressed else each.ends) for each in self._by_child.values()
+        )
 
-    def _current(self, key: Key) -> dict[Child, FieldConflict]:
-        fights = self._of.get(key, {})
-        now = self._monotonic()
-        current = {one: each for one, each in fights.items() if each.suppressed or now < each.ends}
-        if current:
-            self._of[key] = current
-        else:
-            self._of.pop(key, None)
-        return current
+    def _expire(self, now: float) -> None:
+        self._by_child = {
+            one: each for one, each in self._by_child.items() if each.suppressed or now < each.ends
+        }
 
 
-def _is_same_drift(fight: FieldConflict, paths: Sequence[Path]) -> bool:
-    """Whether it is the same again: another field than those fought over is put right at once."""
-    fields = {*fight.drift.fields}
+def _is_same_drift(conflict: FieldConflict, paths: Sequence[Path]) -> bool:
+    """Whether nothing but the fields in conflict changed: another field is corrected at once."""
+    fields = {*conflict.drift.fields}
     if not paths:
-        # Deleted, or out of sight without its label.
+        # Deleted, or not shown by the watch without its label.
         return not fields or field_path(_LABEL) in fields
     return {field_path(path) for path in paths} <= fields
 
 
-def _same(before: Drift, now: Drift) -> bool:
+def _overlap(before: Drift, now: Drift) -> bool:
     return before.fields == now.fields or bool({*before.fields} & {*now.fields})
 
 
-def _corrected_message(drift: Drift) -> str:
-    by = f" by {drift.manager}" if drift.manager else ""
+def _message(drift: Drift) -> str:
+    backing_off = "corrections are backing off, up to every 5 minutes"
     if not drift.fields:
-        return f"{drift.what} was deleted, and is made again"
-    verb = "changed" if by else "changed or removed"
-    return f"{drift.what}: {drift.where} {verb}{by}, and put right"
-
-
-def _conflict_message(drift: Drift) -> str:
-    who = drift.manager or "somebody"
-    slowly = "; it is put right ever more slowly, up to every 5 minutes"
-    if not drift.fields:
-        return f"{drift.what} is deleted again and again{slowly}: find who does it"
+        return f"{drift.name} is deleted repeatedly; {backing_off}: find out what deletes it"
     if drift.manager == WEBHOOK:
         return (
-            f"{drift.what}: {drift.where} comes back changed from each write, as by {WEBHOOK}"
-            f"{slowly}: exempt what has the label {names.MANAGED_BY_LABEL}={FIELD_MANAGER}"
+            f"{drift.name}: {drift.field_list} comes back changed from each write, as by "
+            f"{WEBHOOK}; {backing_off}: exempt objects with the label "
+            f"{names.MANAGED_BY_LABEL}={FIELD_MANAGER}"
         )
-    help_ = (
-        "have a HorizontalPodAutoscaler scale the LlamaServer instead, or set its autoscaling"
+    remedy = (
+        "let a HorizontalPodAutoscaler scale the LlamaServer instead, or set spec.autoscaling"
         if "spec.replicas" in drift.fields
-        else "have it leave this object alone, or say it in the server's spec"
+        else "stop it from writing this object, or set the value in the LlamaServer's spec"
     )
-    return f"{drift.what}: {who} changes {drift.where} again and again{slowly}: {help_}"
+    manager = drift.manager or "another field manager"
+    return f"{drift.name}: {manager} repeatedly changes {drift.field_list}; {backing_off}: {remedy}"

@@ -1,4 +1,4 @@
-"""Of too many replicas the idlest goes: Kubernetes takes the pod whose deletion costs least."""
+"""Which replica a scale-down removes: Kubernetes deletes the pod with the lowest deletion cost."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,39 +13,40 @@ log = logging.getLogger(__name__)
 
 
 async def set_deletion_costs(
-    cluster: Cluster, store: Store, pods: Iterable[Manifest], reading: ServerDemand | None
+    cluster: Cluster, store: Store, pods: Iterable[Manifest], demand: ServerDemand | None
 ) -> None:
-    """Say of these replicas' pods what each one's deletion costs, where that is said otherwise.
+    """Annotate these replicas' pods with their busy slots, where the annotation differs.
 
-    Where nothing is known of their slots, or a pod cannot be written, a scale-down goes on all the
-    same: it drains whichever goes. A StatefulSet's pods go by their number, whatever they say.
+    Without a report of busy slots, or where a pod cannot be written, the scale-down goes on: any
+    replica is drained. A StatefulSet removes its pods by their number, whatever their cost.
     """
-    if reading is None or reading.busy_by_replica is None:
+    if demand is None or demand.busy_by_replica is None:
         return
-    for manifest in costs(pods, reading.busy_by_replica):
+    for manifest in costs(pods, demand.busy_by_replica):
         try:
             store.put(await cluster.apply(manifest))
         except ApiError as error:
-            log.warning("no deletion cost for pod %s: %s", manifest["metadata"]["name"], error)
+            name = manifest["metadata"]["name"]
+            log.warning("cannot set the deletion cost of pod %s: %s", name, error)
 
 
 def costs(pods: Iterable[Manifest], busy: Mapping[str, int]) -> Iterator[Manifest]:
-    """What is to be applied to the pods that serve, without those that say the same already.
+    """The manifests to apply to the ready pods, without those that have this cost already.
 
-    `busy` has the slots that work, by HOST:PORT; who is not in it is idle.
+    `busy`: busy slots by HOST:PORT, without idle replicas.
     """
     for pod in filter(is_ready, pods):
         cost = str(busy.get(address(pod, names.LLAMA_SERVER_PORT), 0))
         metadata = pod["metadata"]
-        said = (metadata.get("annotations") or {}).get(names.DELETION_COST_ANNOTATION, "0")
-        if cost != said:
+        annotations = metadata.get("annotations") or {}
+        if cost != annotations.get(names.DELETION_COST_ANNOTATION, "0"):
             yield {
                 "apiVersion": pod["apiVersion"],
                 "kind": pod["kind"],
                 "metadata": {
                     "name": metadata["name"],
                     "namespace": metadata["namespace"],
-                    # It changes that pod alone, and makes none.
+                    # A precondition: no other pod of this name is changed, and none created.
                     "uid": metadata["uid"],
                     "annotations": {names.DELETION_COST_ANNOTATION: cost},
                 },

@@ -1,4 +1,4 @@
-"""What must change in the cluster: wanted manifests against what there is. Pure."""
+"""What must change in the cluster: desired manifests against observed objects. Pure."""
 
 import hashlib
 import json
@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from slotkeeper.desired import names
-from slotkeeper.kube.cluster import Kind, Manifest
-from slotkeeper.kube.kinds import kind_of
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import LEASES, kind_of
 from slotkeeper.kube.objects import Child, child, owned, with_precondition
 from slotkeeper.reconcile.write.diff import Path, differences, satisfies
 
@@ -16,80 +16,86 @@ from slotkeeper.reconcile.write.diff import Path, differences, satisfies
 class Plan:
     """What to write: `apply` in this order, then `delete`.
 
-    Each manifest to apply is guarded, for what was found may be old news: with `metadata.uid` it
-    changes only the object that was found, without one it creates but never changes.
+    Each manifest to apply has a precondition, since what was observed may be out of date: with
+    `metadata.uid` it changes only the object that was observed, without one it only creates.
     """
 
     apply: Sequence[Manifest] = ()
     delete: Sequence[Manifest] = ()
-    not_owned: Sequence[Manifest] = field(default=())
-    """What stands under a child's name and is not this server's: left as it is."""
     drifted: Mapping[Child, Sequence[Path]] = field(default_factory=dict)
-    """Of what is to be applied, what had been applied before, just so: the fields that somebody
-    changed since, none where it is gone altogether."""
+    """Children to apply that were applied before in the same form: the fields that others changed
+    since, none where the child was deleted."""
 
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)
 
-    def only(self, kind: Kind) -> "Plan":
-        """What it applies of this kind."""
-        apply = [manifest for manifest in self.apply if kind_of(manifest) == kind]
-        return replace(self, apply=apply, delete=())
-
     @property
     def creates(self) -> bool:
-        """Whether something is to be made that is not there."""
+        """Whether an object is to be created."""
         return any("uid" not in manifest["metadata"] for manifest in self.apply)
+
+    def without(self, children: Container[Child]) -> "Plan":
+        """The plan without the writes to these children."""
+        return replace(
+            self,
+            apply=[each for each in self.apply if child(each) not in children],
+            drifted={one: paths for one, paths in self.drifted.items() if one not in children},
+        )
 
 
 def plan_changes(
     desired: Iterable[Manifest],
-    found: Mapping[Child, Manifest],
+    observed: Mapping[Child, Manifest],
     uid: str,
-    lost: Container[Child] = (),
+    deleted_by_others: Container[Child] = (),
 ) -> Plan:
-    """What must be written so that `found` becomes `desired`; nothing where it already is.
+    """The writes that make `observed` satisfy `desired`; none where it does.
 
-    `found` holds what stands under the desired names and all that is labelled as the server's;
-    `uid` is the server's. Only what the server owns is ever deleted or changed. `lost` are its
-    children that were there and went, without this operator having deleted them.
+    `observed` are the objects with the desired names, and all with the server's label; `uid` is the
+    server's. Only objects that the server owns are changed or deleted: see `name_conflict`.
+    `deleted_by_others` are children that were deleted, and not by the operator.
     """
-    wanted = {child(manifest): _with_hash(manifest) for manifest in desired}
-    taken = [item for key, item in found.items() if key in wanted and not owned(item, uid)]
-    spoken_for = {child(item) for item in taken}
+    manifests = {child(manifest): _with_hash(manifest) for manifest in desired}
     changed = {
-        key: manifest
-        for key, manifest in wanted.items()
-        if key not in spoken_for and not (key in found and satisfies(manifest, found[key]))
+        one: manifest
+        for one, manifest in manifests.items()
+        if one not in observed
+        or (owned(observed[one], uid) and not satisfies(manifest, observed[one]))
     }
+    apply = [with_precondition(manifest, observed.get(one)) for one, manifest in changed.items()]
     return Plan(
-        apply=[with_precondition(manifest, found.get(key)) for key, manifest in changed.items()],
+        # The Lease first: it carries the start blocker, also where a later write is rejected.
+        apply=sorted(apply, key=lambda manifest: kind_of(manifest) != LEASES),
         delete=[
             item
-            for key, item in found.items()
-            if key not in wanted
+            for one, item in observed.items()
+            if one not in manifests
             and owned(item, uid)
             and "deletionTimestamp" not in item["metadata"]
         ],
-        not_owned=taken,
         drifted={
-            key: list(differences(manifest, found[key])) if key in found else []
-            for key, manifest in changed.items()
-            if (_was_applied(manifest, found[key]) if key in found else key in lost)
+            one: list(differences(manifest, observed[one])) if one in observed else []
+            for one, manifest in changed.items()
+            if (
+                _was_applied(manifest, observed[one])
+                if one in observed
+                else one in deleted_by_others
+            )
         },
     )
 
 
-def _was_applied(manifest: Manifest, found: Manifest) -> bool:
-    """Whether this very manifest made `found`: what differs is then somebody else's doing."""
-    mark = (found["metadata"].get("annotations") or {}).get(names.APPLIED_HASH_ANNOTATION)
-    # Nobody but somebody else takes it away.
+def _was_applied(manifest: Manifest, item: Manifest) -> bool:
+    """Whether exactly this manifest was applied last: what differs was changed by others."""
+    annotations = item["metadata"].get("annotations") or {}
+    mark = annotations.get(names.APPLIED_HASH_ANNOTATION)
+    # Only others remove the annotation.
     return mark in {None, manifest["metadata"]["annotations"][names.APPLIED_HASH_ANNOTATION]}
 
 
 def _with_hash(manifest: Manifest) -> Manifest:
-    # With the hash, a field that left the manifest makes a difference: it is applied once more,
-    # and the API server then drops what this field manager does not say any longer.
+    # A field that is no longer in the manifest changes the hash. The manifest is then applied once
+    # more, and the API server drops the field, which this field manager does not specify any more.
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     mark = {names.APPLIED_HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
     metadata = manifest["metadata"]

@@ -1,0 +1,51 @@
+"""The decision of a pass: the replicas of a server, and what blocks their start. Pure."""
+
+from dataclasses import dataclass, replace
+
+from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.reconcile.clock import Moment
+from slotkeeper.reconcile.decide.blocker import published_blocker, start_blocker
+from slotkeeper.reconcile.decide.replicas import Scaling, desired_replicas
+from slotkeeper.reconcile.observe.observed import Snapshot
+from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.scaling.decide import ScalingInput
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision of one pass."""
+
+    scaling: Scaling
+    blocker: StartBlocker | None
+    keeps_blocker: bool = False
+    """The blocker is only the published one, which a first pass does not withdraw."""
+
+    def unscaled(self) -> "Decision":
+        """The same decision where it does not count as a change of the number of replicas."""
+        desired = self.scaling.desired.replicas
+        return replace(self, scaling=replace(self.scaling, before=desired))
+
+
+def decide(
+    snapshot: Snapshot,
+    demand: ScalingInput,
+    moment: Moment,
+    *,
+    warming_up: bool,
+    rejected: Problem | None,
+    attempted: bool,
+) -> Decision:
+    """Decide on one server.
+
+    `rejected` is why the last plan could not be carried out; it is not known before a pass has
+    `attempted` one.
+    """
+    server, observed = snapshot.server, snapshot.observed
+    desired = desired_replicas(server, observed.current, demand, moment)
+    blocker = start_blocker(
+        server, observed, desired=desired.replicas, rejected=rejected, wall=moment.wall
+    )
+    kept = None if blocker or attempted else published_blocker(server, observed)
+    return Decision(
+        Scaling(desired, observed.current, warming_up), blocker or kept, kept is not None
+    )

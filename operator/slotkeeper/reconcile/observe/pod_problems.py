@@ -1,0 +1,180 @@
+"""What keeps pods from running. Pure."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.model import TokenSecret
+from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
+from slotkeeper.desired import names
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.observe.pods import (
+    condition,
+    container_statuses,
+    download_status,
+    is_ready,
+    is_unschedulable,
+    lacks_volumes,
+    secrets,
+)
+from slotkeeper.reconcile.observe.problem import Problem
+
+RESTART_RESET = timedelta(minutes=10)
+"""A container that ran for longer can start: the kubelet resets its back-off, too."""
+
+_IMAGE_REASONS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+}
+
+
+def pods_problem(
+    pods: Sequence[Manifest], gpu: Gpu, arches: Sequence[str] | None
+) -> Problem | None:
+    """The first problem of these pods, in a cluster with the compute capabilities `arches`."""
+    problem = first_problem(pods, gpu)
+    if problem and problem.reason is Reason.UNSCHEDULABLE:
+        return no_matching_node(gpu, arches) or problem
+    return problem
+
+
+def first_problem(pods: Iterable[Manifest], gpu: Gpu) -> Problem | None:
+    """The first problem of these pods; None where each is ready or may become so."""
+    problems = (pod_problem(pod, gpu) for pod in pods if not is_ready(pod))
+    return next(filter(None, problems), None)
+
+
+def pod_problem(pod: Manifest, gpu: Gpu) -> Problem | None:
+    """What keeps this pod from becoming ready; None where it is nothing, or nothing but time."""
+    return _unschedulable(pod, gpu) or next(
+        filter(None, map(_container_problem, container_statuses(pod))), None
+    )
+
+
+def model_problem(pod: Manifest) -> Problem | None:
+    """Why this pod has not downloaded its model; None where it has, or may still do so."""
+    return _container_problem(download_status(pod))
+
+
+def is_crash_looping(pod: Manifest) -> bool:
+    """Whether one of its containers was restarted and ended again soon after its start."""
+    return any(map(_is_looping, container_statuses(pod)))
+
+
+def missing_secret(pods: Iterable[Manifest]) -> Problem | None:
+    """The Secret that a balancer may be waiting for, as far as the pod shows it.
+
+    The kubelet reports a missing Secret in an event only. What the pod's status shows is that it
+    has a node, and that its volumes are not mounted yet.
+    """
+    for pod in pods:
+        if (mounted := secrets(pod)) and lacks_volumes(pod):
+            return Problem(
+                Reason.WAITING_FOR_SECRET,
+                f"balancer is waiting for Secret {mounted[0]}: create it in the server's namespace "
+                "(balancer.apiKeys.secretName)",
+            )
+    return None
+
+
+def missing_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Problem | None:
+    """The Secret of `model.secretRef` if a replica may be waiting for it."""
+    waiting = (pod for pod in pods if lacks_volumes(pod))
+    if secret is None or not any(secret.name in secrets(pod) for pod in waiting):
+        return None
+    return Problem(
+        Reason.WAITING_FOR_SECRET,
+        f"replica is waiting for Secret {secret.name}: create it in the server's namespace with "
+        f"the entry {secret.key} (model.secretRef)",
+    )
+
+
+def replica_failure(deployment: Manifest | None) -> Problem | None:
+    """Why a Deployment cannot create pods, such as a quota or an admission policy."""
+    found = condition(deployment or {}, "ReplicaFailure")
+    if found.get("status") != "True":
+        return None
+    return Problem(Reason.FAILED_CREATE, found.get("message", ""))
+
+
+def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
+    """The problem where no node of the cluster has GPUs of `gpu.computeArch`.
+
+    None where one has, or (`arches` is None) where the cluster's are not known.
+    """
+    if gpu.compute_arch is None or arches is None or gpu.compute_arch in arches:
+        return None
+    available = (
+        f"the cluster has {', '.join(arches)}"
+        if arches
+        else "no node has the label that GPU feature discovery writes"
+    )
+    message = f"no node has GPUs of compute capability {gpu.compute_arch}: {available}"
+    return Problem(Reason.NO_MATCHING_NODE, message)
+
+
+def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:
+    if not is_unschedulable(pod):
+        return None
+    message = condition(pod, "PodScheduled").get("message", "")
+    if gpu.count and f"Insufficient {gpu.resource}" in message:
+        message = f"waiting for {gpu.count} {gpu.resource}: {message}"
+    return Problem(Reason.UNSCHEDULABLE, message)
+
+
+def _is_looping(status: Manifest) -> bool:
+    state = status.get("state", {})
+    backing_off = state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
+    ended = state.get("terminated") or status.get("lastState", {}).get("terminated")
+    restarted = backing_off or status.get("restartCount", 0) > 1
+    if status.get("ready") or not ended or not restarted:
+        return False
+    times = [ended.get(name) for name in ("startedAt", "finishedAt")]
+    if not all(times):
+        return True
+    # A container that ran for long may run again.
+    started, finished = map(datetime.fromisoformat, times)
+    return finished - started < RESTART_RESET
+
+
+def _container_problem(status: Manifest) -> Problem | None:
+    state = status.get("state", {})
+    waiting = state.get("waiting", {})
+    if waiting.get("reason") in _IMAGE_REASONS:
+        cause = waiting.get("message") or waiting["reason"]
+        return Problem(Reason.IMAGE_PULL_BACK_OFF, f"cannot pull image {status['image']}: {cause}")
+    if waiting.get("reason") in {"CreateContainerConfigError", "CreateContainerError"}:
+        return Problem(Reason.CREATE_CONTAINER_ERROR, waiting.get("message", ""))
+    if status.get("ready"):
+        return None
+    # During a retry the last failure is still the best explanation.
+    terminated = state.get("terminated") or status.get("lastState", {}).get("terminated")
+    if not terminated or terminated.get("exitCode") == 0:
+        return None
+    if status["name"] == names.DOWNLOAD_CONTAINER:
+        return _download_failure(terminated)
+    return Problem(Reason.CRASH_LOOP_BACK_OFF, f"{status['name']} {_exit(terminated)}")
+
+
+def _download_failure(terminated: Manifest) -> Problem:
+    unexplained = Problem(Reason.MODEL_DOWNLOAD_FAILED, f"the model's download {_exit(terminated)}")
+    try:
+        report = json.loads(terminated.get("message", ""))
+        problem = Problem(Reason(report["reason"]), str(report["message"]))
+    except (ValueError, KeyError, TypeError):
+        return unexplained
+    # The image may be anybody's: only what a download can report is accepted.
+    return problem if problem.reason in DOWNLOAD_REASONS else unexplained
+
+
+def _exit(terminated: Manifest) -> str:
+    if terminated.get("reason") == "OOMKilled":
+        return "was killed: it used more memory than its limit"
+    lines = terminated.get("message", "").strip().splitlines()
+    last = f": {lines[-1].strip()}" if lines else ""
+    return f"exited with code {terminated.get('exitCode')}{last}"

@@ -1,0 +1,44 @@
+"""What users are to read after a pass: the status and the events. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.decide.replicas import Scaling
+from slotkeeper.reconcile.demand.tracker import ServerDemand
+from slotkeeper.reconcile.observe.observed import Snapshot
+from slotkeeper.reconcile.report import conditions, status
+from slotkeeper.reconcile.report.conditions import WriteProblems
+from slotkeeper.reconcile.report.events import EventContent, condition_events
+
+
+class Report(NamedTuple):
+    """A status and the events that lead to it."""
+
+    status: status.Status
+    events: list[EventContent]
+
+
+def report(
+    snapshot: Snapshot,
+    scaling: Scaling,
+    problems: WriteProblems,
+    demand: ServerDemand | None,
+    events: Sequence[EventContent],
+    now: datetime,
+) -> Report:
+    """The report on a valid server; `events` were caused by writes since the last one."""
+    values = conditions.condition_values(snapshot.server, snapshot.observed, scaling, problems)
+    return Report(
+        status.status(snapshot, values, scaling, demand, now=now),
+        [*events, *condition_events(snapshot.server.status, values)],
+    )
+
+
+def invalid_report(raw: Manifest, message: str, now: datetime) -> Report:
+    """The report on a server whose spec breaks a rule."""
+    values = conditions.invalid(message)
+    return Report(
+        status.invalid(raw, values, now=now), condition_events(raw.get("status") or {}, values)
+    )

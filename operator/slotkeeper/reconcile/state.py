@@ -1,0 +1,100 @@
+"""What the operator remembers of each server between two passes: one record a server."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.kube.objects import Child, Key
+from slotkeeper.reconcile.decide.replicas import Scaling
+from slotkeeper.reconcile.demand.tracker import TrackedDemand
+from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.events import EventContent
+from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
+from slotkeeper.reconcile.write.conflicts import FieldConflicts
+
+
+@dataclass
+class ServerState:
+    """One server's record. Small, since there may be thousands; lost with the process."""
+
+    demand: TrackedDemand
+    server: LlamaServer | None = None
+    """As of the last pass, with the status then; None before it, and for an invalid spec."""
+    current: int | None = None
+    """Replicas that the Deployment specifies."""
+    conflicts: FieldConflicts = field(default_factory=FieldConflicts)
+    unlabelled: set[Child] = field(default_factory=set)
+    """Objects with a child's name and without the server's label: no watch shows them."""
+    attempted: bool = False
+    """Whether a pass has carried out its plan since the process started."""
+    rejected: Problem | None = None
+    """Why the API server rejected the last plan."""
+    name_conflict: Problem | None = None
+    """The object that has a child's name, as of the last pass."""
+    due_at: float | None = None
+    """When time alone turns a problem into a permanent one."""
+    unreported: Scaling | None = None
+    """A change of replicas that was written and is not in the status yet."""
+    events: list[EventContent] = field(default_factory=list)
+    """Events that were caused by writes and are not created yet."""
+    counted: ScalingSnapshot | None = None
+    """The decision that the metrics counted last."""
+    failures: int = 0
+    """Failed passes in a row."""
+
+    @property
+    def unapplied(self) -> Problem | None:
+        """Why the server's children cannot be written as desired; None where they can."""
+        return self.rejected or self.name_conflict
+
+
+class States:
+    """The records of all servers. `now` is the clock of all times in them, in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._states: dict[Key, ServerState] = {}
+
+    def __getitem__(self, key: Key) -> ServerState:
+        """The server's record, a new one if there is none."""
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = ServerState(TrackedDemand(since=self._now()))
+        return state
+
+    def find(self, key: Key) -> ServerState | None:
+        """The server's record; None where nothing is remembered."""
+        return self._states.get(key)
+
+    def servers(self) -> list[tuple[Key, ServerState, LlamaServer]]:
+        """The records of valid servers. A copy: metrics are scraped from another thread."""
+        return [
+            (key, state, state.server) for key, state in list(self._states.items()) if state.server
+        ]
+
+    def forget(self, key: Key) -> None:
+        """Drop everything but the failures, which end with the next success."""
+        state = self._states.pop(key, None)
+        if state and state.failures:
+            self[key].failures = state.failures
+
+    # The work queue's back-off.
+
+    def failures(self, key: Key) -> int:
+        """Failed passes in a row."""
+        state = self._states.get(key)
+        return state.failures if state else 0
+
+    def add_failure(self, key: Key) -> int:
+        """Count a failed pass; how many there are in a row."""
+        state = self[key]
+        state.failures += 1
+        return state.failures
+
+    def reset_failures(self, key: Key) -> None:
+        """The last pass succeeded."""
+        if (state := self._states.get(key)) is None:
+            return
+        state.failures = 0
+        if state.server is None:
+            del self._states[key]
