@@ -18,12 +18,12 @@ from slotkeeper.balancer.responses import Model
 from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
-from slotkeeper.scheduling import Affinity, Dispatcher, QueueLimits
+from slotkeeper.scheduling import AffinityLimits, Dispatcher, QueueLimits
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.server import Server
 from wait_until import until
 
-WARM = Affinity()
+WARM = AffinityLimits()
 QUICK = ReplicaTimeouts(
     join=Backoff(0.002, 0.01),
     response=1,
@@ -87,7 +87,7 @@ async def balancer(
     *replicas: FakeLlama,
     slots: int | None = None,
     bounds: QueueLimits | None = None,
-    affinity: Affinity | None = WARM,
+    affinity: AffinityLimits | None = WARM,
     max_priority: int = 0,
     rules: AccessRules | None = None,
     keys: ApiKeys | None = None,

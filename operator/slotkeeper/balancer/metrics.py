@@ -149,8 +149,8 @@ class _Gauges(Collector):
             "1 while there is no replica, for what keeps them from starting.",
             labels=["reason"],
         )
-        if dispatcher.obstacle:
-            obstacle.add_metric([dispatcher.obstacle.reason], 1)
+        if dispatcher.start_blocker:
+            obstacle.add_metric([dispatcher.start_blocker.reason], 1)
         yield obstacle
         yield _gauge(
             "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.ready_replicas())

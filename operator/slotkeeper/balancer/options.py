@@ -9,7 +9,7 @@ from slotkeeper import flags, logs
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
-from slotkeeper.scheduling import Affinity, QueueLimits
+from slotkeeper.scheduling import AffinityLimits, QueueLimits
 from slotkeeper.wire.limits import Limits
 
 MIB = 1024 * 1024
@@ -29,7 +29,7 @@ class Options:
     slots: int | None
     model: str
     queue_limits: QueueLimits
-    affinity: Affinity | None
+    affinity: AffinityLimits | None
     api_keys: Path | None
     rules: AccessRules
     heartbeat_seconds: float
@@ -70,7 +70,7 @@ def parse(argv: Sequence[str]) -> Options:
         slots=given.slots,
         model=given.model,
         queue_limits=bounds,
-        affinity=Affinity(given.cached_prompts, given.max_affinity_wait)
+        affinity=AffinityLimits(given.cached_prompts, given.max_affinity_wait)
         if given.prefix_affinity
         else None,
         api_keys=given.api_keys,
@@ -201,14 +201,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         BalancerFlags.CACHED_PROMPTS,
         type=flags.count,
-        default=Affinity().cached_prompts,
+        default=AffinityLimits().cached_prompts,
         metavar="N",
         help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
     )
     add(
         BalancerFlags.MAX_AFFINITY_WAIT,
         type=flags.seconds,
-        default=Affinity().max_affinity_wait,
+        default=AffinityLimits().max_affinity_wait,
         metavar="SECONDS",
         help="how long a request waits for a replica that knows its prompt while others are free",
     )

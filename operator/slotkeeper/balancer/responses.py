@@ -8,7 +8,7 @@ from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.edge.routes import Route
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.edge.wait_headers import waiting_headers
-from slotkeeper.scheduling import Dispatcher, RecentDemand
+from slotkeeper.scheduling import DemandStatistics, Dispatcher
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Response, json_response
 
@@ -109,7 +109,7 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Response:
 
 
 def demand_report(
-    dispatcher: Dispatcher[Any], demand: RecentDemand, now: float, *, leader: bool
+    dispatcher: Dispatcher[Any], demand: DemandStatistics, now: float, *, leader: bool
 ) -> DemandReport:
     """The report that autoscalers read.
 
@@ -139,7 +139,7 @@ def queue_full(message: str, retry_after: float) -> HttpError:
 
 def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
     """503: the time in the queue is over, or it is of no use to wait in it."""
-    obstacle = dispatcher.obstacle
+    obstacle = dispatcher.start_blocker
     if dispatcher.has_replica:
         code = "queue_timeout"
         message = "no slot came free in the time allowed"

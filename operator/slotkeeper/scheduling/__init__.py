@@ -1,8 +1,11 @@
-"""Who gets which slot, and when. Pure: time is an argument, the network is elsewhere."""
+"""Request scheduling: which queued request gets which slot, and when.
 
-from slotkeeper.scheduling.affinity import Affinity
+Pure: time is an argument, and there is no I/O.
+"""
+
+from slotkeeper.scheduling.affinity import AffinityLimits
 from slotkeeper.scheduling.availability import QueueLimits
-from slotkeeper.scheduling.demand import RecentDemand
+from slotkeeper.scheduling.demand import DemandStatistics
 from slotkeeper.scheduling.dispatcher import Dispatcher, QueueFull
 from slotkeeper.scheduling.prefix_index import SCANNED_BYTES, PrefixHashes, prefix_hashes
 from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
@@ -16,14 +19,14 @@ from slotkeeper.scheduling.slot_release import SlotProbe
 __all__ = [
     "SCANNED_BYTES",
     "AdoptedSlot",
-    "Affinity",
+    "AffinityLimits",
+    "DemandStatistics",
     "Dispatcher",
     "FlowKey",
     "PrefixHashes",
     "QueueFull",
     "QueueLimits",
     "QueuedRequest",
-    "RecentDemand",
     "Replica",
     "SlotHold",
     "SlotProbe",

@@ -1,4 +1,4 @@
-"""Who is next for which free slot: the order of the queue, bent for warm prompts."""
+"""Prefix-cache affinity: which queued request is next for which free slot."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,167 +12,181 @@ from slotkeeper.scheduling.sorted_list import SortedList
 
 
 @dataclass(frozen=True, slots=True)
-class Affinity:
-    """How far the order is bent so that prompts meet the caches that know them."""
+class AffinityLimits:
+    """How far dispatch may deviate from the queue's order for prefix cache hits."""
 
     cached_prompts: int = 32
-    """Prompts in a replica's cache beside those in its slots. One of 4,096 tokens takes 512 MiB
-    with an 8B model's usual cache, and llama-server's --cache-ram is 8 GiB by default."""
+    """Prompts in a replica's prompt cache, beside those in its slots. A prompt of 4,096 tokens
+    takes 512 MiB with an 8B model's usual KV cache, and llama-server's --cache-ram is 8 GiB by
+    default."""
     max_affinity_wait: float = 5.0
-    """Seconds in a warm line, after which any slot will do: about what it costs to compute a long
-    prompt anew. Without a limit, one whose replica has long answers to give would wait for it
-    until its time is over, beside free slots."""
+    """Maximum seconds in an affinity queue; then the request takes any slot. About the time to
+    compute a long prompt again. Without a limit, a request whose replica generates long responses
+    would wait for it until its queue timeout, while other replicas have free slots."""
     lookahead: int = 16
-    """A free slot looks for a warm prompt among so many that wait."""
+    """Requests at the front of the shared queue in which a free slot searches for a prefix cache
+    hit."""
     max_bypass: int = 16
-    """Nobody is overtaken more often."""
+    """Maximum number of times that a request is bypassed."""
 
 
 class AffinityScheduler(Generic[T]):
-    """Matches tickets and free slots; `affinity` None: strictly in the order of the queue.
+    """Matches queued requests and free slots; with `limits` None, strictly in the queue's order.
 
-    A replica's cache knows a prompt that begins as one that was sent there. Two measures
-    together keep prompts with their caches under load, and neither does alone: a request may
-    wait for a replica that knows its prompt, and a free slot looks ahead for one that it knows.
-    A line passes by all that stand centrally before it. Joined from the end of a backlog, that
-    makes everyone due; then all are taken in order, known or not, which lengthens the backlog. So
-    a line is joined only by those among the first `look_ahead`: on arrival, or when they come to
-    stand there.
+    A replica has a prefix cache hit for a prompt that starts like one that was sent to it before.
+    Two measures together keep the hit rate high under load, and neither does alone: a request may
+    wait in the affinity queue of a replica that holds its prefix, and a free slot looks ahead in
+    the shared queue for a request whose prefix its replica holds.
+
+    A request that is dispatched from an affinity queue bypasses all that rank before it in the
+    shared queue. If requests joined affinity queues from the end of a backlog, the whole backlog
+    would reach the bypass limit. Then all requests are dispatched in order, with or without a hit,
+    which lengthens the backlog. So a request joins an affinity queue only from among the first
+    `lookahead` of the shared queue: on arrival, or when it has moved up to there.
     """
 
-    def __init__(self, queue: RequestQueue[T], affinity: Affinity | None) -> None:
-        self.prefixes = PrefixIndex()
+    def __init__(self, queue: RequestQueue[T], limits: AffinityLimits | None) -> None:
+        self.prefix_index = PrefixIndex()
         self._queue = queue
-        self._affinity = affinity
+        self._limits = limits
 
     def join_affinity_queue(
-        self, ticket: QueuedRequest[T], replicas: Collection[Replica], now: float
+        self, queued: QueuedRequest[T], replicas: Collection[Replica], now: float
     ) -> None:
-        """Let a ticket that stands centrally join a line, where that is right.
+        """Move a request from the shared queue to an affinity queue, by this table.
 
-        | replicas that know its prompt        | it                                           |
+        | ready `replicas` that hold its prefix        | the request                               |
         |---|---|
-        | none                                 | takes any slot                               |
-        | some, one with a free slot           | takes that                                   |
-        | more than half of all                | takes any slot: most are as good             |
-        | some, but `look_ahead` stand before  | takes any slot, or joins when fewer do       |
-        | with lines of half their slots       | takes any slot, or joins when one is shorter |
-        | with shorter lines                   | waits in the shortest                        |
+        | none                                         | takes any slot                            |
+        | at least one with a free slot                | takes that slot                           |
+        | more than half of all                        | takes any slot: most of them are hits     |
+        | some, but `lookahead` requests are before it | takes any slot, or joins once fewer are   |
+        | some, with affinity queues of half the slots | takes any slot, or joins once one shrinks |
+        | some, with shorter affinity queues           | joins the shortest                        |
         """
-        if self._affinity is None or self._queue.shared > self._affinity.lookahead:
+        if self._limits is None or self._queue.shared > self._limits.lookahead:
             return
-        self._join(ticket, self.prefixes.replicas_with(ticket.prefixes), replicas, now)
+        self._join(queued, self.prefix_index.replicas_with(queued.prefixes), replicas, now)
 
     def join_from_window(self, replicas: Mapping[str, Replica], now: float) -> None:
-        """Let those join a line that have come among the first of the central queue."""
-        if self._affinity is None or not self._queue.shared:
+        """Move requests that are now among the first of the shared queue to affinity queues."""
+        if self._limits is None or not self._queue.shared:
             return
-        accepting = [replica for replica in replicas.values() if replica.ready]
-        for ticket, holders in self._candidates(self._affinity.lookahead):
-            if ticket.affinity_since is None and ticket.bypassed < self._affinity.max_bypass:
-                self._join(ticket, holders, accepting, now)
+        ready = [replica for replica in replicas.values() if replica.ready]
+        for queued, cached_on in self._candidates(self._limits.lookahead):
+            if queued.affinity_since is None and queued.bypassed < self._limits.max_bypass:
+                self._join(queued, cached_on, ready, now)
 
     def _join(
         self,
-        ticket: QueuedRequest[T],
-        holders: Collection[str],
+        queued: QueuedRequest[T],
+        cached_on: Collection[str],
         replicas: Collection[Replica],
         now: float,
     ) -> None:
-        if not holders:
+        if not cached_on:
             return
-        warm = [replica for replica in replicas if replica.name in holders]
-        if 2 * len(warm) > len(replicas) or any(replica.free for replica in warm):
+        hits = [replica for replica in replicas if replica.name in cached_on]
+        if 2 * len(hits) > len(replicas) or any(replica.free for replica in hits):
             return
-        lengths = {each.name: len(self._queue.affinity_queues.get(each.name, ())) for each in warm}
-        short = [each for each in warm if 2 * lengths[each.name] < each.slots]
+        lengths = {each.name: len(self._queue.affinity_queues.get(each.name, ())) for each in hits}
+        short = [each for each in hits if 2 * lengths[each.name] < each.slots]
         best = min(short, key=lambda each: (lengths[each.name], each.last_dispatch), default=None)
         if best:
-            self._queue.move_to_affinity(ticket, best.name, now)
+            self._queue.move_to_affinity(queued, best.name, now)
 
     def match(self, free: Sequence[Replica]) -> tuple[QueuedRequest[T], Replica] | None:
-        """The next ticket and the replica among the `free` ones that gets it, if any is to.
+        """Return the next request and the replica among `free` that it is dispatched to, or None.
 
-        Each replica, the one with most free slots first, has the first of its line, else the
-        first among the central queue's next few that it knows; where there is none, the head of
-        the central queue gets the best replica. Nobody is taken before one of a higher priority
-        that would take this slot, or before one that was overtaken as often as may be.
+        Replicas with more free slots come first. A replica takes the head of its affinity queue,
+        else the first of the shared queue's first `lookahead` requests whose prefix it holds. If
+        no replica finds one, the head of the shared queue goes to the replica with the most free
+        slots. No request is dispatched before one of a higher priority that would take this slot,
+        or before one that is at its bypass limit.
         """
         best = _best(free)
         if best is None:
             return None
-        if self._affinity is not None:
-            known = self._known(free, self._affinity.lookahead)
-            warmest = _best(known)
-            if warmest:
-                return known[warmest], warmest
+        if self._limits is not None:
+            hits = self._hits(free, self._limits.lookahead)
+            best_hit = _best(hits)
+            if best_hit:
+                return hits[best_hit], best_hit
         head = self._queue.head
         return (head, best) if head else None
 
-    def record_prefix(self, ticket: QueuedRequest[T], replica: Replica) -> bool | None:
-        """The replica gets the ticket's prompt; whether it knew it, None for one that is short."""
-        if self._affinity is None or not ticket.prefixes:
+    def record_prefix(self, queued: QueuedRequest[T], replica: Replica) -> bool | None:
+        """Record that a request's prompt is sent to `replica`.
+
+        Returns whether that is a prefix cache hit; None for a short prompt.
+        """
+        if self._limits is None or not queued.prefixes:
             return None
-        hit = replica.name in self.prefixes.replicas_with(ticket.prefixes)
-        capacity = replica.slots + self._affinity.cached_prompts
-        self.prefixes.remember(replica.name, ticket.prefixes, capacity)
+        hit = replica.name in self.prefix_index.replicas_with(queued.prefixes)
+        capacity = replica.slots + self._limits.cached_prompts
+        self.prefix_index.record(replica.name, queued.prefixes, capacity)
         return hit
 
-    def _known(self, free: Sequence[Replica], look_ahead: int) -> dict[Replica, QueuedRequest[T]]:
-        """For each free replica the first ticket whose prompt it knows, where there is one."""
-        lines = self._queue.affinity_queues
-        window = self._candidates(look_ahead)
-        known: dict[Replica, QueuedRequest[T]] = {}
-        if not lines and not window:
-            return known
+    def _hits(self, free: Sequence[Replica], lookahead: int) -> dict[Replica, QueuedRequest[T]]:
+        """Return the first request with a prefix cache hit for each free replica that has one."""
+        affinity_queues = self._queue.affinity_queues
+        window = self._candidates(lookahead)
+        hits: dict[Replica, QueuedRequest[T]] = {}
+        if not affinity_queues and not window:
+            return hits
         for replica in free:
-            line = lines.get(replica.name)
-            ticket = self._head_of(line) if line else None
-            if ticket is None:
-                for other, holders in window:
-                    if replica.name in holders:
-                        ticket = other
+            affinity_queue = affinity_queues.get(replica.name)
+            queued = self._head_of(affinity_queue) if affinity_queue else None
+            if queued is None:
+                for candidate, cached_on in window:
+                    if replica.name in cached_on:
+                        queued = candidate
                         break
-            if ticket is not None:
-                known[replica] = ticket
-        return known
+            if queued is not None:
+                hits[replica] = queued
+        return hits
 
     def _candidates(self, count: int) -> list[tuple[QueuedRequest[T], Collection[str]]]:
-        """The first of the central queue that have a prompt and may be taken."""
+        """Return those of the shared queue's first `count` requests that may be dispatched now.
+
+        Only requests with prefix hashes, each with the names of the replicas that hold its prefix.
+        """
         front = self._queue.peek(count)
         if not front:
             return []
-        urgent = front[0].flow_key.priority
-        due = self._queue.at_bypass_limit
+        priority = front[0].flow_key.priority
+        at_limit = self._queue.at_bypass_limit
         return [
-            (ticket, self.prefixes.replicas_with(ticket.prefixes))
-            for ticket in front
-            if ticket.prefixes
-            and ticket.flow_key.priority == urgent
-            and (due is None or ticket.rank <= due.rank)
+            (queued, self.prefix_index.replicas_with(queued.prefixes))
+            for queued in front
+            if queued.prefixes
+            and queued.flow_key.priority == priority
+            and (at_limit is None or queued.rank <= at_limit.rank)
         ]
 
-    def _head_of(self, line: SortedList[QueueRank, QueuedRequest[T]]) -> QueuedRequest[T] | None:
-        """The first of a line if it may be taken."""
-        first = line.first
+    def _head_of(
+        self, affinity_queue: SortedList[QueueRank, QueuedRequest[T]]
+    ) -> QueuedRequest[T] | None:
+        """Return the head of an affinity queue, or None if it may not be dispatched now."""
+        candidate = affinity_queue.head
         head = self._queue.head
-        due = self._queue.at_bypass_limit
-        if first and head and head.flow_key.priority > first.flow_key.priority:
+        at_limit = self._queue.at_bypass_limit
+        if candidate and head and head.flow_key.priority > candidate.flow_key.priority:
             return None
-        return None if first and due and first.rank > due.rank else first
+        return None if candidate and at_limit and candidate.rank > at_limit.rank else candidate
 
 
 def _best(replicas: Iterable[Replica]) -> Replica | None:
-    """The one with most free slots; among equals the one that rested longest."""
+    """Return the replica with the most free slots; among equals the least recently used."""
     best: Replica | None = None
-    most = 0
+    most_free = 0
     for replica in replicas:
         free = replica.slots - len(replica.holds)
         if (
             best is None
-            or free > most
-            or (free == most and replica.last_dispatch < best.last_dispatch)
+            or free > most_free
+            or (free == most_free and replica.last_dispatch < best.last_dispatch)
         ):
             best = replica
-            most = free
+            most_free = free
     return best

@@ -1,4 +1,4 @@
-"""Whether there is a replica, or is any hope of one; and so how long it is of use to wait."""
+"""Replica availability, and how long a request may stay queued because of it."""
 
 from dataclasses import dataclass
 
@@ -7,75 +7,78 @@ from slotkeeper.api.blocker import StartBlocker
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How many may wait, and how long."""
+    """Limits on the number, the size and the queue time of queued requests."""
 
     max_queued: int = 1000
-    """Requests; one more is refused."""
+    """Requests; the next one is rejected."""
     max_queued_bytes: int = 128 * 1024 * 1024
-    """Their bodies together."""
+    """Total size of their bodies."""
     queue_timeout: float = 60.0
-    """Seconds in the queue while there are replicas."""
+    """Seconds in the queue while there are ready replicas."""
     cold_start_timeout: float = 570.0
-    """Seconds in the queue while there are none: a first one may be loading its model. OpenAI's
-    clients give up after 600, and would never hear why."""
+    """Seconds in the queue while there are none: the first may be loading its model. OpenAI's
+    clients time out after 600, and would not receive the reason."""
     blocked_timeout: float = 10.0
-    """Seconds in the queue while none can start. Not 0: what has just been mended is tried anew,
-    and whoever looks at the demand once a second must see that somebody asks."""
+    """Seconds in the queue while no replica can start. Not 0: a start may succeed once its blocker
+    has been fixed, and an autoscaler that polls the demand once a second must see the request."""
 
 
 class Availability:
-    """What is known of the replicas to come."""
+    """Whether there is a ready replica and, if not, what prevents one from starting."""
 
     def __init__(self) -> None:
-        self.obstacle: StartBlocker | None = None
-        """What keeps replicas from starting, as far as anybody knows."""
+        self.start_blocker: StartBlocker | None = None
+        """What prevents replicas from starting, as last reported; None: nothing known."""
         self._refuted: StartBlocker | None = None
         self._available_since: float | None = None
         self._blocked_since: float | None = None
 
     @property
     def has_replica(self) -> bool:
-        """There is a replica that takes requests."""
+        """Whether there is a replica that accepts requests."""
         return self._available_since is not None
 
     @property
-    def retry_after(self) -> float:
-        """Seconds after which it is of use to ask again while there is no replica."""
-        return 30.0 if self.obstacle else 5.0
+    def cold_start_retry_after(self) -> float:
+        """Seconds after which a rejected client should retry while there is no replica."""
+        return 30.0 if self.start_blocker else 5.0
 
-    def set_has_replica(self, usable: bool, now: float) -> None:
-        """There is a replica that takes requests, or there is none."""
-        if not usable:
+    def set_has_replica(self, has_replica: bool, now: float) -> None:
+        """Set whether there is a replica that accepts requests."""
+        if not has_replica:
             self._available_since = None
         elif self._available_since is None:
             self._available_since = now
-            # With the operator down nobody takes it back, and the next one may come as well.
-            self._refuted = self.obstacle
-            self.obstacle = None
+            # While the operator is down, nothing withdraws the blocker. A replica has started
+            # despite it, so the next one may as well.
+            self._refuted = self.start_blocker
+            self.start_blocker = None
             self._blocked_since = None
 
-    def set_blocked(self, obstacle: StartBlocker | None, now: float) -> None:
-        """This keeps replicas from starting; None: nothing is known to."""
-        if obstacle and obstacle == self._refuted:
+    def set_blocked(self, blocker: StartBlocker | None, now: float) -> None:
+        """Set what prevents replicas from starting; None: nothing known."""
+        if blocker and blocker == self._refuted:
             return
-        self.obstacle = obstacle
+        self.start_blocker = blocker
         self._refuted = None
-        if obstacle is None or not obstacle.permanent:
+        if blocker is None or not blocker.permanent:
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now
 
-    def deadline(self, arrived: float, bounds: QueueLimits) -> float:
-        """When one that came at `arrived` will have waited too long. Who came later waits longer.
+    def deadline(self, arrived: float, limits: QueueLimits) -> float:
+        """Return the deadline of a request; a later arrival never has an earlier one.
 
-        The time for busy replicas begins when there are any: the first replica after none must not
-        find everyone overdue. Flapping replicas can lengthen a wait to both limits together and no
-        more. The time without hope begins when that is known, for it may be a passing mishap.
+        With a ready replica: queue_timeout from arrival or readiness, whichever is later, since
+        otherwise the first replica after none would find every queued request timed out. Flapping
+        replicas can extend a wait to both limits together and no further. Without a replica:
+        cold_start_timeout from arrival. With a permanent blocker: blocked_timeout from arrival or
+        from when the blocker became known, whichever is later, since it may be a transient error.
         """
-        latest = arrived + bounds.cold_start_timeout
+        latest = arrived + limits.cold_start_timeout
         if self._available_since is not None:
-            started = max(arrived, self._available_since)
-            return min(started + bounds.queue_timeout, latest + bounds.queue_timeout)
+            start = max(arrived, self._available_since)
+            return min(start + limits.queue_timeout, latest + limits.queue_timeout)
         if self._blocked_since is not None:
-            return min(latest, max(arrived, self._blocked_since) + bounds.blocked_timeout)
+            return min(latest, max(arrived, self._blocked_since) + limits.blocked_timeout)
         return latest

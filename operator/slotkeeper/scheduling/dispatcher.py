@@ -1,10 +1,10 @@
-"""The one queue and the slots: exact, in order, bounded."""
+"""The dispatcher: one queue for all replicas, exact slot counts, bounded waits."""
 
 from collections.abc import Iterator
 from typing import Generic
 
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.scheduling.affinity import Affinity, AffinityScheduler
+from slotkeeper.scheduling.affinity import AffinityLimits, AffinityScheduler
 from slotkeeper.scheduling.availability import Availability, QueueLimits
 from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.queue import RequestQueue
@@ -18,27 +18,28 @@ from slotkeeper.scheduling.reservation import (
 from slotkeeper.scheduling.service_times import Arrivals, ServiceTimes
 
 
-class QueueFull(Exception):  # noqa: N818 (a bound that holds is no error)
-    """There is no place in the queue; the message names the bound."""
+class QueueFull(Exception):  # noqa: N818 (reaching a limit is no error)
+    """The queue is at one of its limits; the message names the limit."""
 
 
-_AFFINITY = Affinity()
-_STANDING = FlowKey()
+_DEFAULT_AFFINITY = AffinityLimits()
+_DEFAULT_FLOW_KEY = FlowKey()
 
 
 class Dispatcher(Generic[T]):
-    """Hands free slots to those who wait, in the queue's order, bent for warm prompts.
+    """Dispatches queued requests to free slots, in queue order except for prefix-cache affinity.
 
-    Whoever calls a method that may free a slot, add one or close one calls `claims` next, and at
-    `next_call` at the latest. Then this holds: a request that waits while an accepting replica
-    has a free slot waits in the line of another accepting replica, one whose cache knew its
-    prompt when it joined, all of whose slots are held, and whose line is not longer than half its
-    slots, rounded up; and it has waited there for less than `affinity.max_affinity_wait`. Nobody is
-    overtaken (see Queue) more than `affinity.max_overtaken` times; without affinity, never.
+    After any call that frees, adds or closes a slot, call dispatch(); call it at next_wakeup() at
+    the latest. Invariant: a queued request coexists with a free slot only if it is in the affinity
+    queue of another ready replica that held its prefix when it joined, is full, and whose affinity
+    queue is at most ceil(slots/2) long, for less than `affinity.max_affinity_wait`. No request is
+    bypassed (see RequestQueue) more than `affinity.max_bypass` times; without affinity, never.
     """
 
-    def __init__(self, bounds: QueueLimits, affinity: Affinity | None = _AFFINITY) -> None:
-        self.limits = bounds
+    def __init__(
+        self, limits: QueueLimits, affinity: AffinityLimits | None = _DEFAULT_AFFINITY
+    ) -> None:
+        self.limits = limits
         self.affinity = affinity
         self.replicas: dict[str, Replica] = {}
         self.queue: RequestQueue[T] = RequestQueue(affinity.max_bypass if affinity else 0)
@@ -52,96 +53,94 @@ class Dispatcher(Generic[T]):
 
     def enqueue(
         self,
-        payload: T,
+        request: T,
         size: int,
         now: float,
         *,
-        prompt: PrefixHashes = (),
-        standing: FlowKey = _STANDING,
+        prefixes: PrefixHashes = (),
+        flow_key: FlowKey = _DEFAULT_FLOW_KEY,
         bounded: bool = True,
     ) -> QueuedRequest[T]:
-        """A place in the queue, for a body of `size` bytes. Raises QueueFull.
+        """Enqueue a request whose body has `size` bytes. Raises QueueFull.
 
-        The bounds are for those who wait: not for one that a free slot awaits, or (not `bounded`)
-        another balancer.
+        Limits apply to queued requests only; one that can start at once, or that goes to the
+        leader (`bounded` False), is always accepted.
         """
         full = self._full(size) if bounded else None
         if full and (self.queue.head or not any(each.free for each in self.ready_replicas())):
-            raise QueueFull(full)  # rather any free slot than no place in a line
-        ticket = QueuedRequest(payload, size, now, self.queue.rank(standing), standing, prompt)
-        self.queue.enqueue(ticket)
+            raise QueueFull(full)
+        queued = QueuedRequest(request, size, now, self.queue.rank(flow_key), flow_key, prefixes)
+        self.queue.enqueue(queued)
         self.arrivals.record(now)
-        if prompt and not full:
-            self.affinity_scheduler.join_affinity_queue(ticket, list(self.ready_replicas()), now)
-        return ticket
+        # With a full queue it takes the free slot, whatever its prefix: it may not wait.
+        if prefixes and not full:
+            self.affinity_scheduler.join_affinity_queue(queued, list(self.ready_replicas()), now)
+        return queued
 
     def dispatch(self, now: float) -> list[SlotReservation[T]]:
-        """Give free slots to those that are next."""
+        """Reserve the free slots for the requests that are next."""
         if not len(self.queue):
             return []
         if self.affinity:
             self.queue.expire_affinity(now - self.affinity.max_affinity_wait)
-        claims: list[SlotReservation[T]] = []
+        reservations: list[SlotReservation[T]] = []
         while len(self.queue):
             match = self.affinity_scheduler.match(
                 [
                     each
                     for each in self.replicas.values()
-                    # As Replica.free says, but this is asked of all of them for each request.
+                    # Replica.free inlined: this runs for every replica for each request.
                     if each.ready and each.slots > len(each.holds)
                 ]
             )
             if match is None:
                 break
-            ticket, replica = match
-            self.queue.dequeue(ticket)
-            ticket.attempts += 1
-            hit = self.affinity_scheduler.record_prefix(ticket, replica)
-            claim = SlotReservation(replica, now, queued=ticket, prefix_hit=hit)
+            queued, replica = match
+            self.queue.dequeue(queued)
+            queued.attempts += 1
+            hit = self.affinity_scheduler.record_prefix(queued, replica)
+            reservation = SlotReservation(replica, now, queued=queued, prefix_hit=hit)
             self._dispatched += 1
             replica.last_dispatch = self._dispatched
-            replica.holds.add(claim)
+            replica.holds.add(reservation)
             self._busy += 1
             self.service_times.started(now)
-            claims.append(claim)
+            reservations.append(reservation)
         self.affinity_scheduler.join_from_window(self.replicas, now)
-        return claims
+        return reservations
 
-    def cancel(self, ticket: QueuedRequest[T]) -> bool:
-        """The client gave up; whether the request was waiting."""
-        if ticket not in self.queue:
+    def cancel(self, queued: QueuedRequest[T]) -> bool:
+        """Remove a request from the queue; return whether it was queued."""
+        if queued not in self.queue:
             return False
-        self.queue.cancel(ticket)
+        self.queue.cancel(queued)
         return True
 
-    def requeue(self, ticket: QueuedRequest[T]) -> None:
-        """Back to where its arrival places it, ahead of all that came later.
+    def requeue(self, queued: QueuedRequest[T]) -> None:
+        """Enqueue a request again at its old rank, ahead of all that arrived later.
 
-        Whoever was let in once is not refused now: the bounds are for arrivals.
+        Never raises QueueFull: the limits are for arrivals, and this one was accepted before.
         """
-        self.queue.enqueue(ticket)
+        self.queue.enqueue(queued)
 
-    def expired(self, now: float) -> list[QueuedRequest[T]]:
-        """Take out those that have waited too long."""
-        tickets: list[QueuedRequest[T]] = []
-        while ticket := self.queue.oldest:
+    def take_expired(self, now: float) -> list[QueuedRequest[T]]:
+        """Remove and return the requests whose deadline has passed."""
+        expired: list[QueuedRequest[T]] = []
+        while oldest := self.queue.oldest:
             deadline = self.next_deadline()
             if deadline is None or deadline > now:
                 break
-            self.queue.cancel(ticket)
-            tickets.append(ticket)
-        return tickets
+            self.queue.cancel(oldest)
+            expired.append(oldest)
+        return expired
 
     def next_deadline(self) -> float | None:
-        """When the next one will have waited too long; None while nobody waits.
-
-        That is always the oldest.
-        """
-        ticket = self.queue.oldest
-        return None if ticket is None else self._availability.deadline(ticket.arrived, self.limits)
+        """Return the earliest deadline, always that of the oldest request; None without any."""
+        oldest = self.queue.oldest
+        return None if oldest is None else self._availability.deadline(oldest.arrived, self.limits)
 
     def next_wakeup(self) -> float | None:
-        """When to call `expired` and `claims` even if nothing happens; None: never."""
+        """Return when to call take_expired() and dispatch() if nothing else happens, or None."""
         deadline = self.next_deadline()
         since = self.queue.oldest_affinity_since
         if deadline is None or since is None or self.affinity is None:
@@ -149,36 +148,36 @@ class Dispatcher(Generic[T]):
         return min(deadline, since + self.affinity.max_affinity_wait)
 
     def take_all(self) -> list[QueuedRequest[T]]:
-        """Take out all that wait, in order: another balancer gives them their slots."""
-        tickets = list(self.queue)
-        for ticket in tickets:
-            self.queue.cancel(ticket)
-        return tickets
+        """Remove and return all queued requests, in order: another balancer dispatches them."""
+        taken = list(self.queue)
+        for queued in taken:
+            self.queue.cancel(queued)
+        return taken
 
     # Slots.
 
-    def release(self, claim: SlotHold, now: float) -> None:
-        """The slot is free. A claim that is over already stays so."""
-        if claim.released:
+    def release(self, hold: SlotHold, now: float) -> None:
+        """Free a slot. No effect if it has been released before."""
+        if hold.released:
             return
-        claim.released = True
-        replica = claim.replica
-        replica.holds.remove(claim)
+        hold.released = True
+        replica = hold.replica
+        replica.holds.remove(hold)
         self._busy -= 1
-        if isinstance(claim, SlotReservation):
+        if isinstance(hold, SlotReservation):
             self.service_times.ended(now)
         if replica.removed and not replica.holds:
             self.replicas.pop(replica.name, None)
 
-    def abort(self, claim: SlotReservation[T], now: float) -> None:
-        """The request is over, its slot is not free before llama-server has let go of it."""
-        if claim.aborted_at is None:
-            claim.aborted_at = now
+    def abort(self, reservation: SlotReservation[T], now: float) -> None:
+        """Mark a request as aborted; its slot is busy until llama-server has released it."""
+        if reservation.aborted_at is None:
+            reservation.aborted_at = now
 
     def adopt(self, name: str, count: int, now: float) -> None:
-        """So many slots of a replica are held by requests that did not come through here.
+        """Mark `count` slots of a replica as busy with requests that did not come through here.
 
-        They are of a balancer that was here before, or of whoever goes past this one.
+        They came through a previous leader, or went to the replica directly.
         """
         replica = self.replicas[name]
         replica.holds.update(AdoptedSlot(replica, now, aborted_at=now) for _ in range(count))
@@ -187,33 +186,33 @@ class Dispatcher(Generic[T]):
     # Replicas.
 
     def add(self, name: str, slots: int, now: float) -> Replica:
-        """A replica may be used with `slots` slots; also one that is known, drained or leaving."""
+        """Add a replica with `slots` slots, or make a drained or removed one ready again."""
         replica = self.replicas.setdefault(name, Replica(name, slots))
         replica.slots = slots
         replica.ready = True
         replica.removed = False
-        # A line that was short enough for its slots may not be so any more.
+        # The number of slots may have changed, and with it the allowed length of the queue.
         self.queue.disband_affinity(name)
         self._update_availability(now)
         return replica
 
     def drain(self, name: str, now: float) -> None:
-        """A replica gets nothing new. What it has goes on.
+        """Dispatch nothing more to a replica. Its running requests continue.
 
-        What it inherited is forgotten: it is counted anew should the replica come back.
+        Its adopted slots are dropped: they are counted again should it become ready again.
         """
         if name in self.replicas:
             replica = self.replicas[name]
             replica.ready = False
-            for claim in [each for each in replica.holds if isinstance(each, AdoptedSlot)]:
-                self.release(claim, now)
+            for hold in [each for each in replica.holds if isinstance(each, AdoptedSlot)]:
+                self.release(hold, now)
             self.queue.disband_affinity(name)
-            # Should it come back, then maybe as a new process.
-            self.affinity_scheduler.prefixes.forget(name)
+            # Should it become ready again, it may be a new process with an empty cache.
+            self.affinity_scheduler.prefix_index.remove(name)
             self._update_availability(now)
 
     def remove(self, name: str, now: float) -> None:
-        """A replica leaves for good. What it has goes on, and keeps its slots till then."""
+        """Remove a replica for good. Its running requests continue, on their slots."""
         self.drain(name, now)
         replica = self.replicas.get(name)
         if replica and not replica.holds:
@@ -221,30 +220,30 @@ class Dispatcher(Generic[T]):
         elif replica:
             replica.removed = True
 
-    def set_blocked(self, obstacle: StartBlocker | None, now: float) -> None:
-        """This keeps replicas from starting, as far as anybody knows; None: nothing does."""
-        self._availability.set_blocked(obstacle, now)
+    def set_blocked(self, blocker: StartBlocker | None, now: float) -> None:
+        """Set what prevents replicas from starting; None: nothing known."""
+        self._availability.set_blocked(blocker, now)
 
-    # Numbers.
+    # Metrics.
 
     @property
     def queued(self) -> int:
-        """Requests without a slot."""
+        """Number of requests without a slot."""
         return len(self.queue)
 
     @property
     def queued_bytes(self) -> int:
-        """Their bodies together."""
+        """Total size of the queued requests' bodies."""
         return self.queue.bytes
 
     @property
     def busy_slots(self) -> int:
-        """Slots that are held."""
+        """Number of slots with a request on them."""
         return self._busy
 
     @property
     def total_slots(self) -> int:
-        """Slots there are: of accepting replicas, and those still held on others."""
+        """Slots of the ready replicas, and those that are still busy on others."""
         return sum(
             max(replica.slots, replica.busy) if replica.ready else replica.busy
             for replica in self.replicas.values()
@@ -252,47 +251,46 @@ class Dispatcher(Generic[T]):
 
     @property
     def has_replica(self) -> bool:
-        """There is a replica that takes requests."""
+        """Whether there is a replica that accepts requests."""
         return self._availability.has_replica
 
     @property
-    def obstacle(self) -> StartBlocker | None:
-        """What keeps replicas from starting, where there is none and something is known to."""
-        return None if self.has_replica else self._availability.obstacle
+    def start_blocker(self) -> StartBlocker | None:
+        """What prevents replicas from starting, if there is no replica and the cause is known."""
+        return None if self.has_replica else self._availability.start_blocker
 
     def busy_by_replica(self) -> dict[str, int]:
-        """Held slots by replica, of those that have any."""
+        """Return the busy slots by replica, without idle replicas."""
         return {name: replica.busy for name, replica in self.replicas.items() if replica.busy}
 
     def ready_replicas(self) -> Iterator[Replica]:
-        """The replicas that take requests."""
+        """Yield the replicas that accept requests."""
         return (replica for replica in self.replicas.values() if replica.ready)
 
     def oldest_queued_seconds(self, now: float) -> float:
-        """Seconds that the oldest has waited; 0 where nobody waits."""
+        """Return the seconds since the oldest queued request arrived; 0 for an empty queue."""
         oldest = self.queue.oldest
         return now - oldest.arrived if oldest else 0.0
 
     def retry_after(self, now: float) -> float:
-        """Seconds after which a refused client may find a place or a slot: 1 or more.
+        """Return the seconds after which a rejected client should retry, at least 1.
 
-        As many slots must come free as requests wait, at the pace of late; at most the longest
-        that anyone waits here.
+        The time until all queued requests and one more have got a slot, at the recent rate of
+        completions; at most cold_start_timeout.
         """
         if not self.has_replica:
-            return self._availability.retry_after
+            return self._availability.cold_start_retry_after
         needed = self.service_times.time_for(self.queued + 1, now) or 1.0
         return min(max(1.0, needed), self.limits.cold_start_timeout)
 
     def _full(self, size: int) -> str | None:
-        bounds = self.limits
         queue = self.queue
-        if len(queue) >= bounds.max_queued:
-            return f"{bounds.max_queued} requests are waiting already"
-        if queue.bytes + size > bounds.max_queued_bytes:
-            return f"{queue.bytes} bytes of requests are waiting already"
+        if len(queue) >= self.limits.max_queued:
+            return f"{self.limits.max_queued} requests are already queued"
+        if queue.bytes + size > self.limits.max_queued_bytes:
+            return f"{queue.bytes} bytes of requests are already queued"
         return None
 
     def _update_availability(self, now: float) -> None:
-        usable = any(r.ready and r.slots > 0 for r in self.replicas.values())
-        self._availability.set_has_replica(usable, now)
+        has_replica = any(each.ready and each.slots > 0 for each in self.replicas.values())
+        self._availability.set_has_replica(has_replica, now)

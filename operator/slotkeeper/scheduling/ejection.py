@@ -1,4 +1,4 @@
-"""What a replica can do wrong, and for how long that sets it aside."""
+"""Ejection of failed replicas: the kinds of failure, and for how long each one ejects."""
 
 from enum import Enum
 
@@ -6,25 +6,25 @@ from slotkeeper.backoff import Backoff
 
 
 class UpstreamFailure(Enum):
-    """Why a replica was set aside; the values are the metric's label."""
+    """Why a replica was ejected; the values are the metric's label."""
 
     REFUSED = "connection_refused"
-    """It takes no connection."""
+    """It accepts no connection."""
     RESET = "connection_reset"
-    """It broke off an answer, or the connection before one."""
+    """It closed the connection during a response or before one."""
     PROTOCOL_ERROR = "protocol_error"
-    """What it said is no HTTP."""
+    """It sent something that is not HTTP."""
     STALLED = "stalled"
-    """Nothing came from it for long, and its /health did not answer either."""
+    """It sent nothing for long, and its /health did not respond either."""
 
     @property
     def outlasts_health_check(self) -> bool:
-        """Its /health may be well all the same, and is no reason to trust it again at once."""
+        """Whether /health may succeed in spite of the failure, and is not enough for a return."""
         return self in {UpstreamFailure.RESET, UpstreamFailure.PROTOCOL_ERROR}
 
 
 def ejection_seconds(failures: int, backoff: Backoff) -> float:
-    """Seconds for which a replica is ejected before its /health is requested again.
+    """Return for how long a replica stays ejected before its /health is requested again.
 
     | consecutive failures | seconds |
     |---|---|

@@ -1,8 +1,8 @@
-"""Which replica's cache holds the beginning of a prompt: a guess from bytes that were sent there.
+"""Estimates which replica's cache holds the prefix of a prompt, from the bytes sent to each.
 
-llama-server keeps what it has computed for the prompts of late, in its slots and in its prompt
-cache, and computes only what is new of a prompt that begins as one of those. A wrong guess costs
-a prompt computed again and nothing else, so that cheap beats exact throughout.
+llama-server keeps the KV cache of recent prompts, in its slots and in its prompt cache, and
+computes only the new part of a prompt that starts like one of those. A wrong estimate costs one
+more prompt computation and nothing else, so a cheap estimate is better than an exact one.
 """
 
 import re
@@ -12,31 +12,32 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 PrefixHashes = tuple[int, ...]
-"""A hash of each beginning of a prompt, the shortest first; the size is in the hash."""
+"""A hash of each prefix of a prompt, the shortest first; a hash includes the prefix's size."""
 
 PREFIX_SIZES = tuple(1024 << step for step in range(7))
-"""Bytes, 1 KiB to 64 KiB. Shorter prompts are computed in no time, and what two prompts share
-beyond 64 KiB they have mostly been sharing since before it. Doubling, since two conversations with
-the same system prompt differ only from its end on, and a rung must fall between there and here."""
+"""Bytes, 1 KiB to 64 KiB. Shorter prompts take next to no time to compute, and longer common
+prefixes are mostly recognized by their first 64 KiB. Each size is twice the one before: two
+conversations with the same system prompt differ only after it, and a size must lie between the end
+of the system prompt and the end of the conversation."""
 
 _SEARCHED = 256 * 1024
-"""Where the prompt must begin, so that the look at a body of megabytes takes microseconds."""
+"""Bytes in which the prompt must start, so that the search takes microseconds in any body."""
 
 SCANNED_BYTES = _SEARCHED + PREFIX_SIZES[-1]
-"""Bytes at a body's beginning that `ladder` looks at; it may be called with no more."""
+"""Bytes at the beginning of a body that `prefix_hashes` reads; the rest may be left out."""
 
-# Inside of a JSON string each quote has a backslash before it, so that no text that a client
-# sends looks like one of these keys.
+# Within a JSON string each quote is preceded by a backslash, so that no text of a client can look
+# like one of these keys.
 _PROMPT = re.compile(rb'"(?:messages|prompt|input|input_prefix)"[ \t\r\n]*:[ \t\r\n]*')
 
 
 def prefix_hashes(body: bytes) -> PrefixHashes:
-    """The hashes of the prompt's beginnings, for a request's JSON `body`; () where it is short.
+    """Return the prefix hashes of the prompt in a request's JSON `body`; () for a short prompt.
 
-    The prompt is what follows the first key that may hold one. Found by search and not by
-    parsing: 5 MB of JSON would stop every stream for 24 ms. Chained crc32: 64 KiB cost 20 µs,
-    and 85 with blake2b, where a whole request costs 32. Who makes two prompts collide has
-    misled the guess about his own request.
+    The prompt is what follows the first key that may have one. It is found by a search and not by
+    parsing: 5 MB of JSON would block every stream for 24 ms. The hash is a chained crc32: 64 KiB
+    take 20 µs, and 85 µs with blake2b, where a whole request takes 32 µs. A client that makes two
+    prompts collide only spoils the estimate for its own requests.
     """
     if len(body) < PREFIX_SIZES[0]:
         return ()
@@ -56,53 +57,53 @@ def prefix_hashes(body: bytes) -> PrefixHashes:
 
 
 class PrefixIndex:
-    """What each replica's cache is taken to hold: the last prompts that were sent to it."""
+    """The assumed contents of each replica's cache: the last prompts that were sent to it."""
 
     def __init__(self) -> None:
-        self._holders: dict[int, dict[str, int]] = {}  # hash -> replica -> its prompts with it
+        self._replicas: dict[int, dict[str, int]] = {}  # hash -> replica -> its prompts with it
         self._prompts: dict[
             str, OrderedDict[int, PrefixHashes]
-        ] = {}  # by their last hash, oldest first
+        ] = {}  # replica -> prompts by their last hash, oldest first
 
-    def replicas_with(self, prompt: PrefixHashes) -> Collection[str]:
-        """The replicas that hold the longest beginning of `prompt` that any of them holds."""
-        for rung in reversed(prompt):
-            holders = self._holders.get(rung)
-            if holders:
-                return holders
+    def replicas_with(self, prefixes: PrefixHashes) -> Collection[str]:
+        """Return the replicas that hold the longest of `prefixes` that any replica holds."""
+        for prefix in reversed(prefixes):
+            replicas = self._replicas.get(prefix)
+            if replicas:
+                return replicas
         return ()
 
-    def remember(self, replica: str, prompt: PrefixHashes, capacity: int) -> None:
-        """`prompt` was sent to `replica`, whose cache holds the last `capacity` prompts."""
-        if not prompt:
+    def record(self, replica: str, prefixes: PrefixHashes, capacity: int) -> None:
+        """Record a prompt sent to `replica`, whose cache holds the last `capacity` prompts."""
+        if not prefixes:
             return
         prompts = self._prompts.setdefault(replica, OrderedDict())
-        for rung in prompt:
-            # A prompt that has grown takes the place of what it was.
-            if shorter := prompts.pop(rung, None):
+        for prefix in prefixes:
+            # A conversation that has grown replaces its shorter version.
+            if shorter := prompts.pop(prefix, None):
                 self._drop(replica, shorter)
-        prompts[prompt[-1]] = prompt
-        for rung in prompt:
-            holders = self._holders.setdefault(rung, {})
-            holders[replica] = holders.get(replica, 0) + 1
+        prompts[prefixes[-1]] = prefixes
+        for prefix in prefixes:
+            replicas = self._replicas.setdefault(prefix, {})
+            replicas[replica] = replicas.get(replica, 0) + 1
         while len(prompts) > capacity:
             self._drop(replica, prompts.popitem(last=False)[1])
 
-    def forget(self, replica: str) -> None:
-        """The replica's cache may be empty."""
-        for prompt in self._prompts.pop(replica, {}).values():
-            self._drop(replica, prompt)
+    def remove(self, replica: str) -> None:
+        """Remove all prompts of a replica, whose cache may be empty."""
+        for prefixes in self._prompts.pop(replica, {}).values():
+            self._drop(replica, prefixes)
 
     @property
-    def remembered(self) -> Mapping[str, int]:
-        """How many prompts are remembered, by replica."""
+    def prompt_counts(self) -> Mapping[str, int]:
+        """Number of recorded prompts by replica."""
         return MappingProxyType({name: len(each) for name, each in self._prompts.items()})
 
-    def _drop(self, replica: str, prompt: PrefixHashes) -> None:
-        for rung in prompt:
-            holders = self._holders[rung]
-            holders[replica] -= 1
-            if not holders[replica]:
-                del holders[replica]
-                if not holders:
-                    del self._holders[rung]
+    def _drop(self, replica: str, prefixes: PrefixHashes) -> None:
+        for prefix in prefixes:
+            replicas = self._replicas[prefix]
+            replicas[replica] -= 1
+            if not replicas[replica]:
+                del replicas[replica]
+                if not replicas:
+                    del self._replicas[prefix]

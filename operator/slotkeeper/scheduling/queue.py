@@ -1,4 +1,4 @@
-"""The one queue: its order, its lines for warm prompts, and who was overtaken how often."""
+"""The request queue: its order, the affinity queues, and the count of bypasses."""
 
 from collections.abc import Iterator
 from typing import Generic
@@ -9,16 +9,17 @@ from slotkeeper.scheduling.sorted_list import SortedList
 
 
 class RequestQueue(Generic[T]):
-    """All that wait have one order: by priority, then by turns among keys, then by arrival.
+    """All queued requests in one order: by priority, by round robin among keys, by arrival.
 
-    Some stand in a replica's line, since its cache holds their prompt's beginning; the others,
-    the central ones, take any slot. One is overtaken when another that stands behind it in the
-    one order gets a slot that it would have taken: for a central one that is any slot; one in a
-    line is not overtaken by what starts elsewhere. One that was overtaken `max_overtaken` times
-    is due, and nobody who stands behind it may be taken before it: to `take` nobody behind `due`
-    is what makes the limit exact.
+    A request is either in the affinity queue of a replica, whose cache holds its prefix, or in the
+    shared queue, from which it takes any slot. It is bypassed when a request that ranks behind it
+    is dispatched to a slot that it would have taken. In the shared queue it would have taken any
+    slot; in an affinity queue it is not bypassed by a dispatch to another replica. After
+    `max_bypass` times a request is at the bypass limit: no request that ranks behind it may be
+    dispatched before it. The limit is exact as long as callers of `dequeue` take no request that
+    ranks behind `at_bypass_limit`.
 
-    Counting costs a step for each one overtaken, which is `max_overtaken` steps a request in all.
+    Counting takes one step for each bypass, so `max_bypass` steps per request in all.
     """
 
     def __init__(self, max_bypass: int) -> None:
@@ -26,134 +27,138 @@ class RequestQueue(Generic[T]):
         self._max_bypass = max_bypass
         self._shared: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
         self.affinity_queues: dict[str, SortedList[QueueRank, QueuedRequest[T]]] = {}
-        """By replica; only those in which there is somebody."""
-        self._in_affinity: dict[QueuedRequest[T], None] = {}  # those in lines, as they joined
+        """By replica; only those that are not empty."""
+        self._in_affinity: dict[QueuedRequest[T], None] = {}  # in the order in which they joined
         self._at_bypass_limit: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
         self._arrivals: SortedList[int, QueuedRequest[T]] = SortedList()
         self._round_robin = RoundRobin()
-        self._numbers = 0
+        self._arrived = 0
 
     def __len__(self) -> int:
         return len(self._arrivals)
 
-    def __contains__(self, ticket: QueuedRequest[T]) -> bool:
-        return ticket.number in self._arrivals
+    def __contains__(self, queued: QueuedRequest[T]) -> bool:
+        return queued.number in self._arrivals
 
     def __iter__(self) -> Iterator[QueuedRequest[T]]:
-        """All that wait, in order."""
-        return iter(sorted(self._arrivals, key=lambda ticket: ticket.rank))
+        """All queued requests, in order."""
+        return iter(sorted(self._arrivals, key=lambda queued: queued.rank))
 
-    # Coming and going.
+    # Changes.
 
-    def rank(self, standing: FlowKey) -> QueueRank:
-        """The place of a request that arrives."""
-        self._numbers += 1
-        return -standing.priority, self._round_robin.next(standing), self._numbers
+    def rank(self, flow_key: FlowKey) -> QueueRank:
+        """Return the rank of a request that arrives."""
+        self._arrived += 1
+        return -flow_key.priority, self._round_robin.next_round(flow_key), self._arrived
 
-    def enqueue(self, ticket: QueuedRequest[T]) -> None:
-        """The ticket waits from now on, centrally."""
-        self._arrivals.add(ticket.number, ticket)
-        self._round_robin.enqueue(ticket.flow_key, ticket.rank[1])
-        self.bytes += ticket.size
-        self._place(ticket, None)
+    def enqueue(self, queued: QueuedRequest[T]) -> None:
+        """Add a request to the shared queue."""
+        self._arrivals.add(queued.number, queued)
+        self._round_robin.enqueue(queued.flow_key, queued.rank[1])
+        self.bytes += queued.size
+        self._insert(queued, None)
 
-    def move_to_affinity(self, ticket: QueuedRequest[T], line: str, now: float) -> None:
-        """A ticket that waits centrally steps into the line of a replica."""
-        self._displace(ticket)
-        ticket.affinity_since = now
-        self._place(ticket, line)
+    def move_to_affinity(self, queued: QueuedRequest[T], replica: str, now: float) -> None:
+        """Move a request from the shared queue to the affinity queue of `replica`."""
+        self._extract(queued)
+        queued.affinity_since = now
+        self._insert(queued, replica)
 
-    def cancel(self, ticket: QueuedRequest[T]) -> None:
-        """The ticket waits no more, and gets no slot."""
-        self._remove(ticket)
-        self._round_robin.leave(ticket.flow_key, served=False)
+    def cancel(self, queued: QueuedRequest[T]) -> None:
+        """Remove a request that gets no slot."""
+        self._remove(queued)
+        self._round_robin.remove(queued.flow_key, served=False)
 
-    def dequeue(self, ticket: QueuedRequest[T]) -> None:
-        """The ticket gets a slot, before all that stand ahead of it centrally."""
-        self._remove(ticket)
-        overtaken = self._shared.peek(self._shared.rank_of(ticket.rank))
-        if not overtaken:
-            self._round_robin.start_round(ticket.flow_key, ticket.rank[1])
-        self._round_robin.leave(ticket.flow_key, served=True)
-        for other in overtaken:
+    def dequeue(self, queued: QueuedRequest[T]) -> None:
+        """Remove a request that gets a slot; it bypasses all before it in the shared queue."""
+        self._remove(queued)
+        bypassed = self._shared.peek(self._shared.rank_of(queued.rank))
+        if not bypassed:
+            self._round_robin.start_round(queued.flow_key, queued.rank[1])
+        self._round_robin.remove(queued.flow_key, served=True)
+        for other in bypassed:
             other.bypassed += 1
             if other.bypassed == self._max_bypass:
                 self._at_bypass_limit.add(other.rank, other)
 
-    def disband_affinity(self, line: str) -> None:
-        """All that stand in a replica's line stand centrally from now on."""
-        for ticket in list(self.affinity_queues.get(line, ())):
-            self._displace(ticket)
-            self._place(ticket, None)
+    def disband_affinity(self, replica: str) -> None:
+        """Move all requests in the affinity queue of `replica` to the shared queue."""
+        for queued in list(self.affinity_queues.get(replica, ())):
+            self._extract(queued)
+            self._insert(queued, None)
 
     def expire_affinity(self, joined: float) -> None:
-        """Those that joined a line at this time or before stand centrally from now on."""
+        """Move requests that joined an affinity queue at `joined` or before to the shared queue."""
         while (since := self.oldest_affinity_since) is not None and since <= joined:
-            ticket = next(iter(self._in_affinity))
-            self._displace(ticket)
-            self._place(ticket, None)
+            queued = next(iter(self._in_affinity))
+            self._extract(queued)
+            self._insert(queued, None)
 
-    # Looking.
+    # Queries.
 
     @property
     def oldest(self) -> QueuedRequest[T] | None:
-        """The one that arrived first."""
-        return self._arrivals.first
+        """The request that arrived first."""
+        return self._arrivals.head
 
     @property
     def oldest_affinity_since(self) -> float | None:
-        """When the one that has been in a line for longest joined it."""
+        """When the request that has been in an affinity queue for longest joined it."""
         return next(iter(self._in_affinity)).affinity_since if self._in_affinity else None
 
     @property
     def head(self) -> QueuedRequest[T] | None:
-        """The first of those that take any slot."""
-        return self._shared.first
+        """The first request of the shared queue."""
+        return self._shared.head
 
     @property
     def at_bypass_limit(self) -> QueuedRequest[T] | None:
-        """The first of those that must not be overtaken any more: it stands centrally."""
-        return self._at_bypass_limit.first
+        """The first request that may not be bypassed any more; it is in the shared queue."""
+        return self._at_bypass_limit.head
 
     @property
     def shared(self) -> int:
-        """How many take any slot."""
+        """Length of the shared queue."""
         return len(self._shared)
 
     def peek(self, count: int) -> list[QueuedRequest[T]]:
-        """The first `count` of those that take any slot."""
+        """Return the first `count` requests of the shared queue."""
         return self._shared.peek(count)
 
-    def position(self, ticket: QueuedRequest[T]) -> int:
-        """1 for the first of all that wait; 0 for one that does not wait."""
-        if ticket not in self:
+    def position(self, queued: QueuedRequest[T]) -> int:
+        """Return a request's position in the whole queue, from 1; 0 if it is not queued."""
+        if queued not in self:
             return 0
-        rows = (self._shared, *self.affinity_queues.values())
-        return 1 + sum(row.rank_of(ticket.rank) for row in rows)
+        queues = (self._shared, *self.affinity_queues.values())
+        return 1 + sum(queue.rank_of(queued.rank) for queue in queues)
 
-    def _remove(self, ticket: QueuedRequest[T]) -> None:
-        self._arrivals.discard(ticket.number)
-        self.bytes -= ticket.size
-        self._displace(ticket)
+    def _remove(self, queued: QueuedRequest[T]) -> None:
+        self._arrivals.discard(queued.number)
+        self.bytes -= queued.size
+        self._extract(queued)
 
-    def _place(self, ticket: QueuedRequest[T], line: str | None) -> None:
-        ticket.affinity_replica = line
-        row = self._shared if line is None else self.affinity_queues.setdefault(line, SortedList())
-        row.add(ticket.rank, ticket)
-        if line is not None:
-            self._in_affinity[ticket] = None
-        elif ticket.bypassed >= self._max_bypass:
-            self._at_bypass_limit.add(ticket.rank, ticket)
+    def _insert(self, queued: QueuedRequest[T], replica: str | None) -> None:
+        queued.affinity_replica = replica
+        queue = (
+            self._shared
+            if replica is None
+            else self.affinity_queues.setdefault(replica, SortedList())
+        )
+        queue.add(queued.rank, queued)
+        if replica is not None:
+            self._in_affinity[queued] = None
+        elif queued.bypassed >= self._max_bypass:
+            self._at_bypass_limit.add(queued.rank, queued)
 
-    def _displace(self, ticket: QueuedRequest[T]) -> None:
-        if ticket.bypassed >= self._max_bypass:
-            self._at_bypass_limit.discard(ticket.rank)
-        if ticket.affinity_replica is None:
-            self._shared.discard(ticket.rank)
+    def _extract(self, queued: QueuedRequest[T]) -> None:
+        if queued.bypassed >= self._max_bypass:
+            self._at_bypass_limit.discard(queued.rank)
+        if queued.affinity_replica is None:
+            self._shared.discard(queued.rank)
             return
-        line = self.affinity_queues[ticket.affinity_replica]
-        line.discard(ticket.rank)
-        if not len(line):
-            del self.affinity_queues[ticket.affinity_replica]
-        del self._in_affinity[ticket]
-        ticket.affinity_replica = None
+        affinity_queue = self.affinity_queues[queued.affinity_replica]
+        affinity_queue.discard(queued.rank)
+        if not len(affinity_queue):
+            del self.affinity_queues[queued.affinity_replica]
+        del self._in_affinity[queued]
+        queued.affinity_replica = None

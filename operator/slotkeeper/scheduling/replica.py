@@ -6,46 +6,47 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One llama-server as the dispatcher sees it."""
+    """One llama-server, as the dispatcher counts its slots."""
 
     name: str
     """Its address as `host:port`."""
     slots: int
     ready: bool = True
-    """It may get new requests. Those that it has run on where it may not."""
+    """Whether it accepts new requests. Running requests continue either way."""
     removed: bool = False
-    """It left for good, and is forgotten with its last claim."""
+    """Whether it was removed for good; it is deleted with its last hold."""
     holds: set["SlotHold"] = field(default_factory=set)
-    """What holds its slots: ticket.Held."""
+    """One for each busy slot."""
     last_dispatch: int = 0
-    """The number of its newest claim: among equals the one that rested longest is next."""
+    """Sequence number of its last reservation: among equals the least recently used is next."""
 
     @property
     def free(self) -> int:
-        """Slots for new requests."""
+        """Number of slots for new requests."""
         return max(0, self.slots - len(self.holds)) if self.ready else 0
 
     @property
     def busy(self) -> int:
-        """Slots with a request on them, or one that llama-server has not let go of yet."""
+        """Number of slots with a request on them; an aborted one counts until it is released."""
         return len(self.holds)
 
 
 @dataclass(slots=True, eq=False)
 class SlotHold:
-    """One slot, held: by a Claim, or by a request of before that another balancer sent there."""
+    """One busy slot: a SlotReservation or an AdoptedSlot."""
 
     replica: Replica
     reserved_at: float
     visible_at: float = math.inf
-    """When llama-server's /slots is sure to count the request; never, if it needs no slot there."""
+    """From when llama-server's /slots counts the request for certain; never, if the request needs
+    no slot there."""
     aborted_at: float | None = None
-    """Since when its request is over here though llama-server may still be at it."""
+    """When its request ended here; llama-server may still be processing it."""
     released: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class AdoptedSlot(SlotHold):
-    """One slot, held by a request that runs since before this balancer counted the replica's."""
+    """A slot with a request that was already running when this balancer counted the slots."""
 
     visible_at: float = -math.inf

@@ -1,4 +1,4 @@
-"""A request's place in the queue, and the slot that it gets."""
+"""A request's place in the queue, and the slot that is reserved for it."""
 
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -9,21 +9,21 @@ from slotkeeper.scheduling.replica import SlotHold
 T = TypeVar("T")
 
 QueueRank = tuple[int, int, int]
-"""Where a ticket stands: minus its priority, its key's round, its number. The lowest is first."""
+"""Minus the priority, the round of the key, the number in order of arrival. The lowest is first."""
 
 
 class FlowKey(NamedTuple):
-    """Whose request it is, and how urgent."""
+    """What a request is ordered by in the queue, before its arrival."""
 
     priority: int = 0
-    """Higher goes first."""
+    """Higher is dispatched first."""
     key: str = ""
-    """Within a priority the keys take turns."""
+    """Identifies the client. Within a priority, keys are served round robin."""
 
 
 @dataclass(slots=True, eq=False)
 class QueuedRequest(Generic[T]):
-    """A request's place, fixed on arrival, also when it must be tried again."""
+    """A request and its rank, which is fixed on arrival and kept when it is requeued."""
 
     request: T
     size: int
@@ -32,23 +32,24 @@ class QueuedRequest(Generic[T]):
     flow_key: FlowKey
     prefixes: PrefixHashes = ()
     affinity_replica: str | None = None
-    """The replica whose warm line it waits in; None: the central queue."""
+    """The replica whose affinity queue it is in; None: the shared queue."""
     affinity_since: float | None = None
-    """Since when it has been in a line, or was: nobody joins one twice."""
+    """When it joined an affinity queue, also after it has left it: no request joins one twice."""
     bypassed: int = 0
-    """How many that stood behind it got a slot while it waited."""
+    """Number of requests that ranked behind it and got a slot that it would have taken."""
     attempts: int = 0
 
     @property
     def number(self) -> int:
-        """Its place in the order of arrival."""
+        """Its number in order of arrival."""
         return self.rank[2]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class SlotReservation(SlotHold, Generic[T]):
-    """One slot, held by a request that has come through here."""
+    """A slot with a request that was dispatched here."""
 
     queued: QueuedRequest[T]
     prefix_hit: bool | None = None
-    """The replica's cache holds the prompt's longest known prefix; None: the prompt has none."""
+    """Whether the replica's cache held the longest cached prefix of the prompt; None: the prompt is
+    short."""

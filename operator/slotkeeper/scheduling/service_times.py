@@ -1,35 +1,35 @@
-"""How fast requests come and slots come free: measured, for Retry-After and for who scales."""
+"""Arrival rate, completion rate and service time, measured for Retry-After and autoscalers."""
 
 from collections import deque
 
 from slotkeeper.scheduling.time_weighted_sum import TimeWeightedSum
 
 MIN_COMPLETIONS = 5
-"""Slots that must have been given back, after a first one, before a mean says anything of them."""
+"""Completions after a first one that the mean service time needs."""
 
 
 class ServiceTimes:
-    """How fast slots come free, and how long each is kept, over the last that were given back."""
+    """Completion rate and mean service time over the last `window` completions."""
 
-    def __init__(self, ends: int = 64) -> None:
+    def __init__(self, window: int = 64) -> None:
         self._completions: deque[tuple[float, float]] = deque(
-            maxlen=ends
-        )  # (at, slot-seconds till then)
+            maxlen=window
+        )  # (time, slot-seconds until then)
         self._in_service = TimeWeightedSum()
 
     def started(self, now: float) -> None:
-        """A request has got a slot."""
+        """Record that a request was dispatched to a slot."""
         self._in_service.set(self._in_service.value + 1, now)
 
     def ended(self, now: float) -> None:
-        """A slot came free that a request had got."""
+        """Record that the slot of a dispatched request was released."""
         self._completions.append((now, self._in_service.total(now)))
         self._in_service.set(self._in_service.value - 1, now)
 
     def time_for(self, requests: int, now: float) -> float | None:
-        """How long it takes until `requests` more have got a slot; None where nothing is known.
+        """Return the seconds until `requests` more have got a slot; None before two completions.
 
-        Counted up to `now`, so that the estimate grows while nothing ends.
+        Measured up to `now`, so that the estimate grows while no request completes.
         """
         if len(self._completions) < 2:
             return None
@@ -37,43 +37,43 @@ class ServiceTimes:
         return requests * elapsed / (len(self._completions) - 1)
 
     def mean_service_seconds(self, now: float) -> float | None:
-        """Seconds that a request keeps its slot, on average; None where too little is known.
+        """Return the mean service time in seconds; None before enough completions.
 
-        What slots were busy for since the first of the last ends, for each end after it: those
-        that still run count with what they have spent, so that longer requests than before are
-        noticed while they run. Source: J. D. C. Little, "A Proof for the Queuing Formula: L = λW"
-        (1961).
+        The slot-seconds since the first completion of the window, divided by the completions after
+        it. Requests in service count with their time so far, so that longer service times are
+        noticed before these requests complete. Source: J. D. C. Little, "A Proof for the Queuing
+        Formula: L = λW" (1961).
         """
-        ends = len(self._completions) - 1
-        if ends < MIN_COMPLETIONS:
+        completions = len(self._completions) - 1
+        if completions < MIN_COMPLETIONS:
             return None
-        return (self._in_service.total(now) - self._completions[0][1]) / ends
+        return (self._in_service.total(now) - self._completions[0][1]) / completions
 
 
 class Arrivals:
-    """Requests per second over the last minute, in numbers of whole seconds: bounded memory.
+    """Arrival rate over the last minute, counted in whole seconds so that memory is bounded.
 
-    A minute, so that a burst is no flood: what a burst needs is seen by who waits.
+    A minute, so that a burst does not count as a high rate: a burst shows in the queue.
     """
 
     def __init__(self, window: int = 60) -> None:
         self._window = window
-        self._counts: deque[tuple[int, int]] = deque()  # (second, arrivals in it), rising
+        self._counts: deque[tuple[int, int]] = deque()  # (second, arrivals in it), increasing
 
     def record(self, now: float) -> None:
-        """One has come."""
+        """Record an arrival."""
         second = int(now // 1)
         if self._counts and self._counts[-1][0] == second:
             self._counts[-1] = (second, self._counts[-1][1] + 1)
         else:
-            self._forget(now)
+            self._expire(now)
             self._counts.append((second, 1))
 
     def rate(self, now: float) -> float:
-        """Requests per second over the window that ends `now`."""
-        self._forget(now)
+        """Return the arrivals per second over the window that ends `now`."""
+        self._expire(now)
         return sum(count for _, count in self._counts) / self._window
 
-    def _forget(self, now: float) -> None:
+    def _expire(self, now: float) -> None:
         while self._counts and self._counts[0][0] <= now - self._window:
             self._counts.popleft()

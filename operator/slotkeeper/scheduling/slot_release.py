@@ -1,63 +1,61 @@
-"""Which slots of requests that are over here llama-server has let go of."""
+"""Which slots of aborted requests llama-server has released."""
 
 from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
 
 
 class SlotProbe:
-    """One look at a replica's /slots, from the moment it is asked until it answers.
+    """One poll of a replica's /slots, from the request until the response.
 
-    /slots gives a number of processing slots and no names. What it counts beyond the requests
-    that run are abandoned ones, and ones that were never sent from here. Only a request that was
-    there when we asked and is there when the answer comes is sure to be in the number: one that
-    began or ended meanwhile may not be, and must not let an abandoned one pass for it. Nor is one
-    let go that was abandoned before llama-server can have begun it: it would begin, and only then
-    see that nobody waits.
+    /slots returns a count of processing slots, not identities. The count minus the requests known
+    to run for the whole probe is what aborted or foreign requests still hold. A request that began
+    or ended during the probe may or may not be in the count. It is left out, since it must not
+    make an aborted request look released. Nor is a request released that was aborted before
+    llama-server has certainly begun it: it would begin, and only then notice the disconnect.
     """
 
     def __init__(self, replica: Replica, now: float) -> None:
-        # Inherited ones last: as those have no limit in time, an abandoned one must not be taken
-        # for overdue on the strength of a slot that an inherited one holds.
-        settled = [claim for claim in replica.holds if claim.visible_at <= now]
-        self._abandoned = sorted(
-            (claim for claim in settled if claim.aborted_at is not None),
-            key=lambda claim: (isinstance(claim, AdoptedSlot), claim.aborted_at),
+        # Adopted slots last. They never time out, so that an aborted request must not time out
+        # because of a slot that an adopted one holds.
+        visible = [hold for hold in replica.holds if hold.visible_at <= now]
+        self._aborted = sorted(
+            (hold for hold in visible if hold.aborted_at is not None),
+            key=lambda hold: (isinstance(hold, AdoptedSlot), hold.aborted_at),
         )
-        self._running = [claim for claim in settled if claim.aborted_at is None]
-        self._unsettled = any(
-            claim.aborted_at is not None for claim in replica.holds if claim.visible_at > now
+        self._running = [hold for hold in visible if hold.aborted_at is None]
+        self._has_invisible = any(
+            hold.aborted_at is not None for hold in replica.holds if hold.visible_at > now
         )
 
     @property
     def is_empty(self) -> bool:
-        """There is nothing to ask about, now or soon."""
-        return not self._abandoned and not self._unsettled
+        """Whether no aborted slot remains to be polled."""
+        return not self._aborted and not self._has_invisible
 
     @property
     def only_adopted(self) -> bool:
-        """Nothing but the ends of others' requests is waited for, and those may take minutes."""
-        first = self._abandoned[0] if self._abandoned else None
-        return isinstance(first, AdoptedSlot) and not self._unsettled
+        """Whether only adopted slots remain to be polled, whose requests may run for minutes."""
+        first = self._aborted[0] if self._aborted else None
+        return isinstance(first, AdoptedSlot) and not self._has_invisible
 
     def released(self, processing: int) -> list[SlotHold]:
-        """The claims that are free now that /slots has answered `processing`, the oldest first."""
-        held = max(0, processing - self._still(self._running))
-        return self._abandoned[: max(0, len(self._abandoned) - held)]
+        """Return the holds that are released if /slots counts `processing`, the oldest first."""
+        unreleased = max(0, processing - self._still_running())
+        return self._aborted[: max(0, len(self._aborted) - unreleased)]
 
     def foreign(self, processing: int) -> int:
-        """How many of `processing` requests are held by nobody here."""
-        return max(0, processing - self._still(self._running) - len(self._abandoned))
+        """Return how many of `processing` requests have no hold here."""
+        return max(0, processing - self._still_running() - len(self._aborted))
 
     def timed_out(self, now: float, limit: float) -> list[SlotHold]:
-        """The claims that llama-server has been asked about for more than `limit` seconds.
+        """Return the holds that were aborted `limit` seconds ago or earlier.
 
-        Never inherited ones: their requests may have clients that wait for a long answer's end.
+        Never adopted ones: their clients may be waiting for the end of a long response.
         """
         return [
-            claim
-            for claim in self._abandoned
-            if now - (claim.aborted_at or now) >= limit and not isinstance(claim, AdoptedSlot)
+            hold
+            for hold in self._aborted
+            if now - (hold.aborted_at or now) >= limit and not isinstance(hold, AdoptedSlot)
         ]
 
-    @staticmethod
-    def _still(running: list[SlotHold]) -> int:
-        return sum(not claim.released and claim.aborted_at is None for claim in running)
+    def _still_running(self) -> int:
+        return sum(not hold.released and hold.aborted_at is None for hold in self._running)

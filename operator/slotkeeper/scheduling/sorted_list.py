@@ -1,4 +1,4 @@
-"""Values in the order of their keys."""
+"""Sorted list with O(log n) rank."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class SortedList(Generic[K, V]):
-    """A sorted list: what it moves in memory for 4,000 that wait takes a microsecond."""
+    """Values sorted by key. Inserting moves memory: for 4,000 values that takes a microsecond."""
 
     __slots__ = ("_keys", "_values")
 
@@ -27,24 +27,24 @@ class SortedList(Generic[K, V]):
         return key in self._values
 
     @property
-    def first(self) -> V | None:
+    def head(self) -> V | None:
         """The value with the lowest key."""
         return self._values[self._keys[0]] if self._keys else None
 
     def add(self, key: K, value: V) -> None:
-        """Put a value in its place."""
+        """Insert a value."""
         insort(self._keys, key)
         self._values[key] = value
 
     def discard(self, key: K) -> None:
-        """Take a value out, if it is there."""
+        """Remove a key's value, if there is one."""
         if self._values.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]
 
     def peek(self, count: int) -> list[V]:
-        """The first `count` values."""
+        """Return the first `count` values."""
         return [self._values[key] for key in self._keys[:count]] if count else []
 
     def rank_of(self, key: K) -> int:
-        """How many have a lower key."""
+        """Return the number of lower keys."""
         return bisect_left(self._keys, key)

@@ -1,31 +1,33 @@
-"""For how long nothing has come from a replica that has something to say."""
+"""Stall detection for one replica."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class StallDetector:
-    """One replica, looked at now and then.
+    """Measures for how long a replica with running requests has made no progress.
 
-    Looking costs something, saying something does not: progress is read where it is counted
-    anyway. A request that begins is no sign of life, one that goes on or is answered is.
+    Progress is read from counters that exist anyway, at each observation and not per token. A
+    request that begins is no progress; one that continues or completes is.
     """
 
     def __init__(self, now: float) -> None:
-        self.since = now
-        """When it last gave a sign of life, or had nothing to say."""
+        self.last_progress = now
+        """When it last made progress, or had no running request."""
         self._completed = 0
-        self._seen: Mapping[Any, int] = {}
+        self._received: Mapping[Any, int] = {}
 
-    def observe(self, running: Mapping[Any, int], answers: int, now: float) -> float:
-        """Seconds of silence so far, at most as many as there was something to answer.
+    def observe(self, received: Mapping[Any, int], completed: int, now: float) -> float:
+        """Return the seconds without progress; 0 while no request runs.
 
-        `running`: how much of its answer each request has, 0 for none; `answers`: how many were
-        answered whole, ever.
+        `received`: by running request, how much of its response has arrived, 0 for nothing yet;
+        `completed`: how many responses have been completed since the start.
         """
-        moved = any(self._seen.get(request, 0) != got for request, got in running.items())
-        if moved or not running or answers != self._completed:
-            self.since = now
-        self._seen = running
-        self._completed = answers
-        return now - self.since
+        progressed = any(
+            self._received.get(request, 0) != amount for request, amount in received.items()
+        )
+        if progressed or not received or completed != self._completed:
+            self.last_progress = now
+        self._received = received
+        self._completed = completed
+        return now - self.last_progress

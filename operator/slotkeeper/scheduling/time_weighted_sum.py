@@ -1,8 +1,8 @@
-"""A number over time, added up: for means of what changes only now and then."""
+"""Time-weighted sum of a step function, for means of values that change only at events."""
 
 
 class TimeWeightedSum:
-    """A number times the seconds that it held. It holds until the next one is noted; 0 at first."""
+    """The sum of value times seconds. A value holds until the next one is set; initially 0."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -10,12 +10,12 @@ class TimeWeightedSum:
         self._last = 0.0
 
     def set(self, value: int, now: float) -> None:
-        """From `now` on the number is `value`."""
+        """Set the value from `now` on."""
         self.total(now)
         self.value = value
 
     def total(self, now: float) -> float:
-        """The sum until `now`, which is never before an earlier one."""
+        """Return the sum until `now`, which is never before the `now` of an earlier call."""
         self._sum += self.value * (now - self._last)
         self._last = now
         return self._sum

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Protocol
 
 from slotkeeper.scaling.sample import Sample
-from slotkeeper.scheduling.demand import RecentDemand
+from slotkeeper.scheduling.demand import DemandStatistics
 from slotkeeper.scheduling.service_times import ServiceTimes
 from slotkeeper.simulation.trace import TraceRequest
 
@@ -89,7 +89,7 @@ class Simulation:
         self._numbers = count()
         self._now = 0.0
         self._turnover = ServiceTimes()
-        self._demand = RecentDemand()
+        self._demand = DemandStatistics()
         self._busy = 0
         self._left = 0
         self._outcome = Outcome([])

@@ -4,7 +4,7 @@ import pytest
 
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import parse
-from slotkeeper.scheduling import Affinity
+from slotkeeper.scheduling import AffinityLimits
 
 PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
 
@@ -55,9 +55,9 @@ def test_there_is_room_for_one_body_of_the_largest_size() -> None:
 def test_affinity_has_a_size_and_may_be_switched_off() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
-    assert parse(replica).affinity == Affinity()
-    assert parse([*replica, "--cached-prompts", "7"]).affinity == Affinity(cached_prompts=7)
-    assert parse([*replica, "--max-affinity-wait", "0.5"]).affinity == Affinity(
+    assert parse(replica).affinity == AffinityLimits()
+    assert parse([*replica, "--cached-prompts", "7"]).affinity == AffinityLimits(cached_prompts=7)
+    assert parse([*replica, "--max-affinity-wait", "0.5"]).affinity == AffinityLimits(
         max_affinity_wait=0.5
     )
     assert parse([*replica, "--no-prefix-affinity"]).affinity is None

@@ -5,7 +5,7 @@ import pytest
 from balancer_harness import balancer
 from fake_llama import FakeLlama, when_told
 from raw_http import post
-from slotkeeper.scheduling import Affinity
+from slotkeeper.scheduling import AffinityLimits
 from wait_until import until
 
 SYSTEM = "You are helpful. " * 100
@@ -54,7 +54,7 @@ async def test_a_conversation_does_not_wait_for_ever_beside_a_free_slot() -> Non
     async with (
         FakeLlama(1, when_told) as first,
         FakeLlama(1, when_told) as second,
-        balancer(first, second, affinity=Affinity(max_affinity_wait=0.02)) as made,
+        balancer(first, second, affinity=AffinityLimits(max_affinity_wait=0.02)) as made,
         await made.start(ask("warm")),
         await made.start(ask("warm", "again")) as waiting,
     ):

@@ -88,7 +88,7 @@ async def test_while_a_replica_serves_nothing_is_in_the_way() -> None:
         made.proxy.set_blocked(NOT_FOUND)
 
         assert (await made.ask(post("/completion"))).status == 200
-        assert made.dispatcher.obstacle is None
+        assert made.dispatcher.start_blocker is None
         assert made.metric("start_blocked", reason="ModelNotFound") == 0
 
 
@@ -129,7 +129,7 @@ async def test_a_lease_that_says_it_no_longer_is_believed() -> None:
         they.cluster.edit(
             LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
         )
-        await until(lambda: leader.made.dispatcher.obstacle)
+        await until(lambda: leader.made.dispatcher.start_blocker)
 
         they.cluster.edit(
             LEASES,
@@ -137,4 +137,4 @@ async def test_a_lease_that_says_it_no_longer_is_believed() -> None:
             lambda lease: lease["metadata"]["annotations"].pop("slotkeeper.dev/start-blocker"),
         )
 
-        await until(lambda: leader.made.dispatcher.obstacle is None)
+        await until(lambda: leader.made.dispatcher.start_blocker is None)

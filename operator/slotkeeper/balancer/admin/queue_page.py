@@ -42,7 +42,7 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
                 }
                 for position, ticket in enumerate(tickets[:_MOST], start=1)
             ],
-            "startBlocker": asdict(dispatcher.obstacle) if dispatcher.obstacle else None,
+            "startBlocker": asdict(dispatcher.start_blocker) if dispatcher.start_blocker else None,
             "replicas": [_replica(dispatcher, each) for each in dispatcher.replicas.values()],
         },
     )
@@ -61,5 +61,7 @@ def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]
         "busy": replica.busy,
         "releasing": sum(claim.aborted_at is not None for claim in replica.holds),
         "affinityQueue": len(line) if line else 0,
-        "cachedPrefixes": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
+        "cachedPrefixes": dispatcher.affinity_scheduler.prefix_index.prompt_counts.get(
+            replica.name, 0
+        ),
     }

@@ -23,10 +23,10 @@ from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.routes import LOCAL, PREFIX_CACHED, STREAMABLE, Route
 from slotkeeper.scheduling import (
     SCANNED_BYTES,
+    DemandStatistics,
     Dispatcher,
     PrefixHashes,
     QueueFull,
-    RecentDemand,
     prefix_hashes,
 )
 from slotkeeper.wire.client import Pool
@@ -57,7 +57,7 @@ class Proxy:
     ) -> None:
         self.dispatcher = dispatcher
         self.metrics = metrics = Metrics(dispatcher)
-        self.demand = RecentDemand()
+        self.demand = DemandStatistics()
         self.replicas = ReplicaSet(
             dispatcher, metrics, self.dispatch, slots=slots, timeouts=timeouts
         )
@@ -120,8 +120,8 @@ class Proxy:
                     forward,
                     request.size,
                     now,
-                    prompt=self._prompt(request),
-                    standing=standing,
+                    prefixes=self._prompt(request),
+                    flow_key=standing,
                     bounded=self._relay is None,
                 )
             except QueueFull as full:
@@ -170,7 +170,7 @@ class Proxy:
             self.is_leader = False
             self._paused = False
             self.metrics.leader.set(0)
-            self.demand = RecentDemand()
+            self.demand = DemandStatistics()
             self.replicas.set_targets({})
         if peer == (self._relay and self._relay[0]):
             return
@@ -304,7 +304,7 @@ class Proxy:
 
     def _on_timer(self) -> None:
         now = self.now()
-        for ticket in self.dispatcher.expired(now):
+        for ticket in self.dispatcher.take_expired(now):
             ticket.request.respond_with_error(
                 responses.queue_timeout(self.dispatcher, now), "timed_out"
             )

@@ -60,10 +60,10 @@ class StallMonitor:
 
     async def _probe(self, name: str, silence: StallDetector) -> None:
         try:
-            since = silence.since
+            since = silence.last_progress
             if await self._replicas.is_healthy(name):
-                silence.since = self._loop.time()
-            elif self._detectors.get(name) is silence and silence.since == since:
+                silence.last_progress = self._loop.time()
+            elif self._detectors.get(name) is silence and silence.last_progress == since:
                 self._replicas.eject(
                     name,
                     UpstreamFailure.STALLED,
