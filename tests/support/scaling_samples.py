@@ -1,4 +1,4 @@
-"""Looks at a balancer, one a second, as words or as lists; all of them end NOW."""
+"""Samples of a balancer, one a second, as scripts or as lists; the last one is taken NOW."""
 
 import re
 from typing import Any
@@ -11,9 +11,15 @@ from slotkeeper.scaling.sample import Sample
 
 NOW = 1_000_000.0
 
+_PART = re.compile(
+    r"(?P<demand>no data|\d+)"
+    r"(?: \((?:service time (?P<service>[\d.]+) s)?(?:, )?(?:oldest (?P<oldest>[\d.]+) s)?\))?"
+    r"(?: for (?P<seconds>\d+) s)?"
+)
+
 
 def policy(slots: int = 4, **spec: Any) -> Policy:
-    """A policy in the API's own words, with three replicas at most."""
+    """A policy from fields of spec.autoscaling; maxReplicas is 3 unless set."""
     return Policy(slots, Autoscaling.model_validate({"maxReplicas": 3, **spec}))
 
 
@@ -21,51 +27,54 @@ def sample(
     at: float,
     demand: int,
     mean: float | None = None,
-    seconds: float | None = None,
+    service_seconds: float | None = None,
     oldest: float = 0.0,
 ) -> Sample:
-    """A look at a balancer with one ready replica of 4 slots."""
+    """A sample with one ready replica of 4 slots."""
     busy = min(demand, 4)
-    return Sample(at, busy, demand - busy, oldest, demand, 4, mean, seconds)
+    return Sample(at, busy, demand - busy, oldest, demand, 4, mean, service_seconds)
 
 
-def played(script: str) -> list[Sample]:
-    """The samples of a table's second column.
+def samples_of(script: str) -> list[Sample]:
+    """The samples of a script, as in the tables of `decide`.
 
-    `5 for 90 s, then 1` is a demand of 5 for 90 s and then one look that finds 1; `none for 9 s`
-    is 9 s in which the balancer does not answer; `2 of 6 s each` says how long each keeps its slot.
-    With `, oldest 3 s` the first of those that wait has done so for 3 s, else it has just come.
-    The mean is that of the script so far.
+    `5 for 90 s, then 1` is a demand of 5 for 90 s and then one sample with a demand of 1; `no data
+    for 9 s` is 9 s without samples; `2 (service time 6 s)` has a mean service time. With `(oldest
+    3 s)` the oldest queued request has waited for 3 s, else it has just arrived. The mean demand is
+    that of the script so far.
     """
-    looks: list[tuple[int, float | None, float] | None] = []
+    polls: list[tuple[int, float | None, float] | None] = []
     for part in script.split(", then "):
-        words = re.fullmatch(
-            r"(none|\d+)(?: of ([\d.]+) s each)?(?:, oldest ([\d.]+) s)?(?: for (\d+) s)?", part
+        match = _PART.fullmatch(part)
+        assert match, part
+        service_seconds = float(match["service"]) if match["service"] else None
+        poll = (
+            None
+            if match["demand"] == "no data"
+            else (int(match["demand"]), service_seconds, float(match["oldest"] or 0))
         )
-        assert words, part
-        seconds = float(words[2]) if words[2] else None
-        look = None if words[1] == "none" else (int(words[1]), seconds, float(words[3] or 0))
-        looks += [look] * (int(words[4]) + 1 if words[4] else 1)
-    start = NOW - len(looks) + 1
-    samples = list[Sample]()
+        polls += [poll] * (int(match["seconds"]) + 1 if match["seconds"] else 1)
+    start = NOW - len(polls) + 1
+    taken = list[Sample]()
     total = 0
-    for n, look in enumerate(looks):
-        if look is not None:
-            total += look[0]
-            demand, seconds, oldest = look
-            mean = total / (len(samples) + 1)
-            samples.append(sample(start + n, demand, mean, seconds, oldest))
-    return samples
+    for second, poll in enumerate(polls):
+        if poll is not None:
+            demand, service_seconds, oldest = poll
+            total += demand
+            mean = total / (len(taken) + 1)
+            taken.append(sample(start + second, demand, mean, service_seconds, oldest))
+    return taken
 
 
-def known(policy: Policy, samples: list[Sample], *changes: Change) -> ScalingInput:
-    """What a decision has to go by after these looks."""
+def scaling_input(policy: Policy, samples: list[Sample], *changes: Change) -> ScalingInput:
+    """The input of a decision after these samples and changes."""
     history = History()
-    for one in samples:
-        history = history.record(one.at, policy.required_replicas(one), keep=policy.history_seconds)
+    for each in samples:
+        required = policy.required_replicas(each)
+        history = history.record(each.at, required, keep=policy.history_seconds)
     return ScalingInput(samples[-1] if samples else None, history, changes)
 
 
-def decided(policy: Policy, samples: list[Sample], current: int, *changes: Change) -> Decision:
+def decision_for(policy: Policy, samples: list[Sample], current: int, *changes: Change) -> Decision:
     """The decision NOW."""
-    return decide(policy, known(policy, samples, *changes), current=current, now=NOW)
+    return decide(policy, scaling_input(policy, samples, *changes), current=current, now=NOW)

@@ -90,7 +90,7 @@ class ScalingStatus(ApiModel):
     Manual where autoscaling is not set, Suspended while suspend is true."""
 
     message: Annotated[str, Field(max_length=1024)]
-    """Why, in slots. Example: "busy 4/4, waiting 5, oldest 3.2 s: 2 -> 3"."""
+    """Why, in slots. Example: "busy 4/4, queued 5, oldest 3.2 s: 2 -> 3"."""
 
     last_transition_time: (
         Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None

@@ -1,1 +1,1 @@
-"""From demand over time to a number of replicas, with its reason. Pure."""
+"""The autoscaler: from demand over time to a number of replicas, with its reason. Pure."""

@@ -1,4 +1,4 @@
-"""How far the number of replicas may change now: the policies of autoscaling/v2."""
+"""Rate limits on the number of replicas: the scaling policies of autoscaling/v2."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from slotkeeper.scaling.history import Change, net_change_since
 def scale_up_limit(
     rules: ScaleUp, changes: Sequence[Change], *, current: int, now: float
 ) -> int | None:
-    """The most replicas that there may be now, never below `current`; None: any number.
+    """Return the maximum number of replicas now, never below `current`; None: no limit.
 
-    Each policy counts from the replicas at its period's start: `current` less what came since,
-    and what went. Percent are rounded up, so that a small server grows at all.
+    Each policy counts from the replicas at the start of its period: `current` minus those added
+    since, plus those removed. Percentages are rounded up, so that a small server can grow at all.
     """
     if rules.select_policy == "Disabled":
         return current
@@ -21,20 +21,20 @@ def scale_up_limit(
     limits = []
     for policy in rules.policies:
         start = _at_start(policy, changes, current, now)
-        grown = start + policy.value
+        limit = start + policy.value
         if policy.type == "Percent":
-            # Upwards, in whole numbers: floats would make 111 of 100 and ten percent.
-            grown = -(-start * (100 + policy.value) // 100)
-        limits.append(grown)
+            # Rounded up in integers: with floats, ten percent more than 100 would be 111.
+            limit = -(-start * (100 + policy.value) // 100)
+        limits.append(limit)
     return max(current, max(limits) if rules.select_policy == "Max" else min(limits))
 
 
 def scale_down_limit(
     rules: ScaleDown, changes: Sequence[Change], *, current: int, now: float
 ) -> int:
-    """The fewest replicas that there may be now, never above `current`.
+    """Return the minimum number of replicas now, never above `current`.
 
-    Percent of what stays are rounded down, so that a small server shrinks at all.
+    Percentages of the remaining replicas are rounded down, so that a small server can shrink.
     """
     if rules.select_policy == "Disabled":
         return current
@@ -43,11 +43,11 @@ def scale_down_limit(
     limits = []
     for policy in rules.policies:
         start = _at_start(policy, changes, current, now)
-        left = start - policy.value
+        limit = start - policy.value
         if policy.type == "Percent":
-            left = start * (100 - policy.value) // 100
-        limits.append(max(left, 0))
-    # The policy that lets most change is the one that leaves fewest.
+            limit = start * (100 - policy.value) // 100
+        limits.append(max(limit, 0))
+    # Max selects the policy that allows the largest change, which leaves the fewest replicas.
     return min(current, min(limits) if rules.select_policy == "Max" else max(limits))
 
 

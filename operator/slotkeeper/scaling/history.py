@@ -1,4 +1,4 @@
-"""How many replicas were asked for lately, and what was done about it."""
+"""The required replicas over time, and the changes that were made."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,57 +8,57 @@ from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS
 
 @dataclass(frozen=True)
 class Interval:
-    """The same number was asked for at every look of a time."""
+    """A time in which every sample required the same number of replicas."""
 
-    first: float
-    last: float
+    start: float
+    end: float
     replicas: int
 
 
 @dataclass(frozen=True)
 class History:
-    """What was asked for at each look, back to the last time that nobody looked.
+    """The required replicas of each sample since the last gap between samples.
 
-    Kept as spans, since a server at rest asks for the same for hours.
+    Kept as intervals, since an idle server requires the same number for hours.
     """
 
     since: float = 0.0
-    """Since when it was looked at without a gap, and is kept; of no meaning without spans."""
+    """Since when samples are kept without a gap; meaningless without intervals."""
     intervals: tuple[Interval, ...] = ()
     """In order of time."""
 
     def record(self, at: float, replicas: int, *, keep: float) -> "History":
-        """The history with one more look, without what ended more than `keep` seconds before it."""
-        if not self.intervals or not 0 <= at - self.intervals[-1].last <= PEAK_WINDOW_SECONDS:
+        """Return the history with one more sample, less what ended more than `keep` s before it."""
+        if not self.intervals or not 0 <= at - self.intervals[-1].end <= PEAK_WINDOW_SECONDS:
             return History(at, (Interval(at, at, replicas),))
         *before, last = self.intervals
         if last.replicas == replicas:
-            last = Interval(last.first, at, replicas)
+            last = Interval(last.start, at, replicas)
         else:
             before = [*before, last]
             last = Interval(at, at, replicas)
-        kept = (one for one in before if one.last >= at - keep)
+        kept = (each for each in before if each.end >= at - keep)
         return History(max(self.since, at - keep), (*kept, last))
 
     def max_since(self, start: float) -> int | None:
-        """The highest number since `start`; None where that was not watched all of the time."""
+        """Return the maximum since `start`; None if samples are missing in that time."""
         if not self.intervals or self.since > start:
             return None
-        return max((span.replicas for span in self.intervals if span.last >= start), default=None)
+        return max((each.replicas for each in self.intervals if each.end >= start), default=None)
 
     def min_since(self, start: float) -> int | None:
-        """The lowest number since `start`, as far as it was watched; None where it was not."""
-        return min((span.replicas for span in self.intervals if span.last >= start), default=None)
+        """Return the minimum of the samples since `start`; None without any."""
+        return min((each.replicas for each in self.intervals if each.end >= start), default=None)
 
 
 @dataclass(frozen=True)
 class Change:
-    """Replicas that were added, or taken away (fewer than 0), at one moment."""
+    """Replicas that were added (positive) or removed (negative) at one moment."""
 
     at: float
     replicas: int
 
 
 def net_change_since(changes: Iterable[Change], start: float) -> int:
-    """How many more replicas there are by the changes since `start`, which itself is too old."""
+    """Return the sum of the changes after `start`, exclusive."""
     return sum(change.replicas for change in changes if change.at > start)

@@ -1,39 +1,39 @@
-"""What a balancer said at one moment."""
+"""One sample of the metrics that a balancer reports."""
 
 from dataclasses import dataclass
 
 PEAK_WINDOW_SECONDS = 5.0
-"""How far back a sample's peak reaches. Between two samples further apart, nobody looked."""
+"""Window of a sample's peak demand. Two samples further apart have a gap between them."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the balancer said at one moment."""
+    """The metrics of a balancer at one moment."""
 
     at: float
     """Seconds, on the clock of `decide`'s `now`."""
     busy_slots: int
-    """Slots that work on a request."""
+    """Slots with a request on them."""
     queued: int
-    """Requests that no slot has taken yet."""
+    """Requests without a slot."""
     oldest_queued_seconds: float
-    """Seconds that the oldest of them has waited; 0 where none waits."""
+    """Seconds that the oldest of them has been queued; 0 without any."""
     peak_demand: int
-    """Highest demand within the last LATCH_SECONDS, so that short requests between two looks
-    count."""
+    """Maximum demand over the last PEAK_WINDOW_SECONDS, so that a short request between two polls
+    counts."""
     total_slots: int = 0
-    """Slots of the replicas that are ready."""
+    """Slots of the ready replicas."""
     mean_demand: float | None = None
-    """Mean demand over the last minutes; None where the balancer does not measure it."""
+    """Mean demand over the last minutes; None if the balancer does not measure it."""
     mean_service_seconds: float | None = None
-    """Seconds that a request keeps its slot, on average; None where too few have ended to say."""
+    """Mean service time of a request; None before enough completions."""
 
     @property
     def demand(self) -> int:
-        """Slots that would be needed for all requests to run at once."""
+        """Slots that all requests would need to run at once."""
         return max(self.busy_slots + self.queued, self.peak_demand)
 
     @property
-    def load(self) -> float:
-        """Slots that are needed on average."""
+    def offered_load(self) -> float:
+        """Mean number of slots that requests need, in Erlang; estimated by the mean demand."""
         return self.busy_slots + self.queued if self.mean_demand is None else self.mean_demand

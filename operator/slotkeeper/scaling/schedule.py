@@ -1,4 +1,4 @@
-"""Which bounds hold now, where they change with the time of day."""
+"""Scheduled bounds: which schedule is active at a given time."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,16 +13,19 @@ MINUTE = timedelta(minutes=1)
 
 
 def active_schedule(schedules: Sequence[Schedule], now: datetime) -> Schedule | None:
-    """The schedule that came last, `now` included; None where none has ever come."""
+    """Return the schedule that started last, at `now` or before; None if none has started.
+
+    Of several that started together, the later in the list.
+    """
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
-    came = [(_last(each.cron, each.time_zone, minute), each) for each in schedules]
-    past = [(at, number, each) for number, (at, each) in enumerate(came) if at is not None]
-    return max(past, key=lambda one: one[:2])[2] if past else None
+    starts = [(_last_start(each.cron, each.time_zone, minute), each) for each in schedules]
+    past = [(at, number, each) for number, (at, each) in enumerate(starts) if at is not None]
+    return max(past, key=lambda start: start[:2])[2] if past else None
 
 
 @lru_cache(maxsize=4096)
-def _last(cron: str, time_zone: str, minute: datetime) -> datetime | None:
-    # It looks at what is before a time: for this very minute to count, from the next one on.
+def _last_start(cron: str, time_zone: str, minute: datetime) -> datetime | None:
+    # CronSim searches strictly before a time: start from the next minute to include this one.
     local = (minute + MINUTE).astimezone(ZoneInfo(time_zone))
-    found = next(CronSim(cron, local, reverse=True), None)
-    return None if found is None else found.astimezone(UTC)
+    start = next(CronSim(cron, local, reverse=True), None)
+    return None if start is None else start.astimezone(UTC)

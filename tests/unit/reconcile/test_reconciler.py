@@ -138,7 +138,7 @@ async def test_demand_adds_a_replica_at_once_with_one_event(
 
     assert replicas(cluster) == 2
     scaled = [message for reason, message in events(cluster) if reason == "ScaledUp"]
-    assert scaled == ["busy 4/4, waiting 1, oldest 3.2 s: 1 -> 2"]
+    assert scaled == ["busy 4/4, queued 1, oldest 3.2 s: 1 -> 2"]
     assert server_status(cluster)["scaling"]["desiredReplicas"] == 2
 
 

@@ -82,7 +82,7 @@ async def test_a_waiting_request_wakes_it_at_the_next_look(
     scaling = server_status(cluster)["scaling"]
     assert replicas(cluster) == 1
     assert scaling["reason"] == "DemandAboveCapacity"
-    assert scaling["message"] == "busy 0/0, waiting 1, oldest 0.4 s: 0 -> 1"
+    assert scaling["message"] == "busy 0/0, queued 1, oldest 0.4 s: 0 -> 1"
 
 
 async def test_a_replica_that_loads_is_awaited(cluster: FakeCluster, operator: Operator) -> None:

@@ -1,4 +1,4 @@
-"""The policies of autoscaling/v2, by what its documentation says of them.
+"""The policies of autoscaling/v2, compared to its documentation.
 
 https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/, under
 "Configurable scaling behavior".
@@ -27,26 +27,26 @@ def percent(value: int, seconds: int = 60) -> dict[str, Any]:
 
 
 def down(current: int, *policies: dict[str, Any], select: str = "Max") -> list[int]:
-    """How the replicas go once nothing needs them, minute by minute."""
+    """The replicas, minute by minute, once none is needed."""
     rules = ScaleDown.model_validate({"policies": list(policies), "selectPolicy": select})
     path, changes = [current], list[Change]()
     for minute in range(50):
         now = NOW + 60 * minute
-        left = scale_down_limit(rules, changes, current=path[-1], now=now)
-        if left == path[-1]:
+        limit = scale_down_limit(rules, changes, current=path[-1], now=now)
+        if limit == path[-1]:
             break
-        changes.append(Change(now, left - path[-1]))
-        path.append(left)
+        changes.append(Change(now, limit - path[-1]))
+        path.append(limit)
     return path
 
 
 def up(current: int, *changes: Change, select: str = "Max", **rules: Any) -> int | None:
-    said = ScaleUp.model_validate({"selectPolicy": select, **rules})
-    return scale_up_limit(said, changes, current=current, now=NOW)
+    scale_up = ScaleUp.model_validate({"selectPolicy": select, **rules})
+    return scale_up_limit(scale_up, changes, current=current, now=NOW)
 
 
 def test_the_documented_example_of_eighty_replicas() -> None:
-    # Ten percent while they are more than four, rounded so that 7.2 are 8; then four at a time.
+    # Ten percent as long as that is more than four, rounded so that 7.2 are 8; then four at a time.
     path = down(80, pods(4), percent(10))
 
     assert path[:5] == [80, 72, 64, 57, 51]
@@ -60,11 +60,11 @@ def test_min_selects_the_policy_that_changes_least() -> None:
     assert down(30, pods(5), percent(10), select="Min")[:3] == [30, 27, 24]
 
 
-def test_a_hundred_percent_lets_all_go_at_once() -> None:
+def test_a_hundred_percent_removes_all_at_once() -> None:
     assert down(80, percent(100, 15)) == [80, 0]
 
 
-def test_the_documented_defaults_for_more() -> None:
+def test_the_documented_defaults_for_scaling_up() -> None:
     # Four pods or a hundred percent in 15 s, whichever is more.
     quick = [percent(100, 15), pods(4, 15)]
 
@@ -72,33 +72,35 @@ def test_the_documented_defaults_for_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("current", "policies", "changes", "most"),
+    ("current", "policies", "changes", "limit"),
     [
         pytest.param(10, [pods(4)], [], 14, id="nothing has changed in the period"),
-        pytest.param(10, [pods(4)], [(-30, 3)], 11, id="three of four have come in it"),
-        pytest.param(10, [pods(4)], [(-30, 4)], 10, id="all four have come"),
-        pytest.param(10, [pods(4)], [(-30, 9)], 10, id="more have come than may"),
-        pytest.param(10, [pods(4)], [(-60, 4)], 14, id="they came before the period"),
-        pytest.param(10, [pods(4)], [(-30, -2)], 16, id="what went may come back"),
-        pytest.param(12, [percent(50)], [(-30, 2)], 15, id="percent are of the period's start"),
-        pytest.param(1, [percent(10)], [], 2, id="percent are rounded up"),
+        pytest.param(10, [pods(4)], [(-30, 3)], 11, id="three of four were added in it"),
+        pytest.param(10, [pods(4)], [(-30, 4)], 10, id="all four were added"),
+        pytest.param(10, [pods(4)], [(-30, 9)], 10, id="more were added than allowed"),
+        pytest.param(10, [pods(4)], [(-60, 4)], 14, id="they were added before the period"),
+        pytest.param(10, [pods(4)], [(-30, -2)], 16, id="removed replicas may be added again"),
+        pytest.param(
+            12, [percent(50)], [(-30, 2)], 15, id="percentages count from the period's start"
+        ),
+        pytest.param(1, [percent(10)], [], 2, id="percentages are rounded up"),
         pytest.param(100, [percent(10)], [], 110, id="but not by a float's error"),
-        pytest.param(10, [pods(1, 15), percent(50, 60)], [], 15, id="the most of several"),
+        pytest.param(10, [pods(1, 15), percent(50, 60)], [], 15, id="the maximum of several"),
         pytest.param(10, [pods(1, 15), pods(4, 60)], [(-20, 4)], 11, id="each its own period"),
     ],
 )
-def test_more_replicas_than_a_policy_allows_in_its_period_do_not_come(
-    current: int, policies: list[dict[str, Any]], changes: list[tuple[float, int]], most: int
+def test_a_policy_limits_the_replicas_added_in_its_period(
+    current: int, policies: list[dict[str, Any]], changes: list[tuple[float, int]], limit: int
 ) -> None:
     made = [Change(NOW + ago, replicas) for ago, replicas in changes]
 
-    assert up(current, *made, policies=policies) == most
+    assert up(current, *made, policies=policies) == limit
 
 
-def test_disabled_changes_nothing_and_no_policy_bounds_nothing() -> None:
-    stopped = ScaleDown.model_validate({"selectPolicy": "Disabled", "policies": [percent(100)]})
+def test_disabled_allows_no_change_and_no_policy_is_no_limit() -> None:
+    disabled = ScaleDown.model_validate({"selectPolicy": "Disabled", "policies": [percent(100)]})
 
-    assert scale_down_limit(stopped, [], current=9, now=NOW) == 9
+    assert scale_down_limit(disabled, [], current=9, now=NOW) == 9
     assert scale_down_limit(ScaleDown(), [], current=9, now=NOW) == 0
     assert up(9, select="Disabled", policies=[pods(4)]) == 9
     assert up(9) is None
@@ -123,8 +125,8 @@ def test_a_limit_never_forces_a_change(
 ) -> None:
     rules = {"policies": policies, "selectPolicy": select}
 
-    least = scale_down_limit(ScaleDown.model_validate(rules), changes, current=current, now=NOW)
-    most = scale_up_limit(ScaleUp.model_validate(rules), changes, current=current, now=NOW)
+    minimum = scale_down_limit(ScaleDown.model_validate(rules), changes, current=current, now=NOW)
+    maximum = scale_up_limit(ScaleUp.model_validate(rules), changes, current=current, now=NOW)
 
-    assert most is not None
-    assert 0 <= least <= current <= most
+    assert maximum is not None
+    assert 0 <= minimum <= current <= maximum

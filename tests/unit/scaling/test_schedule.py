@@ -1,4 +1,4 @@
-"""Which schedule holds, in any time zone and on the days when clocks change."""
+"""The active schedule, in any time zone and on the days when clocks change."""
 
 from datetime import datetime
 from typing import Any
@@ -14,17 +14,17 @@ DAY = {"cron": "0 8 * * MON-FRI", "minReplicas": 4}
 NIGHT = {"cron": "0 19 * * *", "minReplicas": 0, "maxReplicas": 2}
 
 
-def schedules(*said: dict[str, Any]) -> list[Schedule]:
-    return [Schedule.model_validate(each) for each in said]
+def schedules(*specs: dict[str, Any]) -> list[Schedule]:
+    return [Schedule.model_validate(each) for each in specs]
 
 
 def at(text: str, zone: str = "UTC") -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
 
 
-def held(text: str, *said: dict[str, Any], zone: str = "UTC") -> str | None:
-    found = active_schedule(schedules(*said), at(text, zone))
-    return found.cron if found else None
+def active(text: str, *specs: dict[str, Any], zone: str = "UTC") -> str | None:
+    schedule = active_schedule(schedules(*specs), at(text, zone))
+    return schedule.cron if schedule else None
 
 
 @pytest.mark.parametrize(
@@ -37,47 +37,47 @@ def held(text: str, *said: dict[str, Any], zone: str = "UTC") -> str | None:
         ("2026-11-28T12:00:00", NIGHT),  # a Saturday
     ],
 )
-def test_the_one_that_came_last_holds(time: str, expected: dict[str, Any]) -> None:
-    assert held(time, DAY, NIGHT) == expected["cron"]
+def test_the_schedule_that_started_last_is_active(time: str, expected: dict[str, Any]) -> None:
+    assert active(time, DAY, NIGHT) == expected["cron"]
 
 
-def test_of_two_that_come_together_the_later_in_the_list_holds() -> None:
-    found = active_schedule(schedules(DAY, {**DAY, "minReplicas": 7}), at("2026-11-23T08:00:00"))
+def test_of_two_that_start_together_the_later_in_the_list_is_active() -> None:
+    schedule = active_schedule(schedules(DAY, {**DAY, "minReplicas": 7}), at("2026-11-23T08:00:00"))
 
-    assert found
-    assert found.min_replicas == 7
-
-
-def test_without_schedules_none_holds() -> None:
-    assert held("2026-11-23T08:00:00") is None
+    assert schedule
+    assert schedule.min_replicas == 7
 
 
-def test_a_schedule_goes_by_the_clocks_of_its_zone() -> None:
+def test_without_schedules_none_is_active() -> None:
+    assert active("2026-11-23T08:00:00") is None
+
+
+def test_a_schedule_starts_by_the_clock_of_its_time_zone() -> None:
     berlin = {**DAY, "timeZone": "Europe/Berlin"}
 
-    assert held("2026-11-23T06:59:00", berlin, {**NIGHT, "cron": "30 6 * * *"}) == "30 6 * * *"
-    assert held("2026-11-23T07:00:00", berlin, {**NIGHT, "cron": "30 6 * * *"}) == DAY["cron"]
+    assert active("2026-11-23T06:59:00", berlin, {**NIGHT, "cron": "30 6 * * *"}) == "30 6 * * *"
+    assert active("2026-11-23T07:00:00", berlin, {**NIGHT, "cron": "30 6 * * *"}) == DAY["cron"]
 
 
 @pytest.mark.parametrize(
-    ("cron", "time", "came"),
+    ("cron", "time", "started"),
     [
-        # Clocks go from 2:00 to 3:00: what is left out comes right after.
+        # Clocks go from 2:00 to 3:00: a time that is left out starts right after.
         ("30 2 29 3 *", "2026-03-29T01:59:00", False),
         ("30 2 29 3 *", "2026-03-29T03:00:00", True),
-        # Clocks go from 3:00 back to 2:00: what comes twice comes the first time.
+        # Clocks go from 3:00 back to 2:00: a time that occurs twice starts the first time.
         ("30 2 25 10 *", "2026-10-25T02:29:00", False),
         ("30 2 25 10 *", "2026-10-25T02:30:00", True),
     ],
 )
-def test_on_the_days_when_clocks_change(cron: str, time: str, came: bool) -> None:
-    said = {"cron": cron, "timeZone": "Europe/Berlin", "minReplicas": 1}
+def test_on_the_days_when_clocks_change(cron: str, time: str, started: bool) -> None:
+    spec = {"cron": cron, "timeZone": "Europe/Berlin", "minReplicas": 1}
     before = {"cron": "0 0 1 1 *", "timeZone": "Europe/Berlin", "minReplicas": 2}
 
-    assert (held(time, before, said, zone="Europe/Berlin") == cron) is came
+    assert (active(time, before, spec, zone="Europe/Berlin") == cron) is started
 
 
-def test_what_a_schedule_does_not_say_is_as_outside_of_all() -> None:
+def test_a_bound_that_a_schedule_does_not_set_is_that_of_autoscaling() -> None:
     spec = Autoscaling.model_validate({"maxReplicas": 8, "schedules": [DAY, NIGHT]})
 
     day = Policy.at(4, spec, at("2026-11-23T12:00:00")).spec
@@ -87,7 +87,7 @@ def test_what_a_schedule_does_not_say_is_as_outside_of_all() -> None:
     assert (night.min_replicas, night.max_replicas) == (0, 2)
 
 
-def test_history_is_kept_for_the_hours_in_which_the_last_may_go() -> None:
+def test_history_is_kept_for_a_schedule_that_allows_zero() -> None:
     spec = Autoscaling.model_validate(
         {"maxReplicas": 8, "schedules": [DAY, NIGHT], "idleSeconds": 3000}
     )

@@ -81,7 +81,7 @@ def test_each_change_is_explained(
     assert what_if("--trace", trace, "--policy", policy, "--events") == 0
 
     first = capsys.readouterr().out.partition("chat:\n")[2].splitlines()[0]
-    assert first == "0:00:04  busy 4/4, waiting 1, oldest 0.0 s: 1 -> 2"
+    assert first == "0:00:04  busy 4/4, queued 1, oldest 0.0 s: 1 -> 2"
 
 
 def test_figures_come_as_json(
