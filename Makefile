@@ -71,7 +71,7 @@ bench-reconcile: prerequisites $(BENCH) ## The operator beside a plain client, u
 	@PYTHONPATH=e2e $(BIN)/python -m bench.reconcile
 
 .PHONY: bench-autoscale
-bench-autoscale: $(BENCH) ## The scaler beside others, in simulated time: tables and plots in bench/results
+bench-autoscale: $(BENCH) ## The autoscaler and other policies, in simulated time: tables and plots in bench/results
 	@$(BIN)/python -m bench.autoscale
 
 .PHONY: clean

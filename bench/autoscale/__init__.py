@@ -1,1 +1,1 @@
-"""How the scaler compares: the same traces under it and under others, in simulated time."""
+"""Autoscaler benchmark: Slotkeeper and other policies on the same traces, in simulated time."""

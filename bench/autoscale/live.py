@@ -1,10 +1,10 @@
-"""A real server on a real cluster, and the same requests simulated beside it.
+"""Validate the simulation: the same trace on a real cluster and in the simulation.
 
     PYTHONPATH=e2e python -m bench.autoscale.live
 
-Real llama-servers, the real balancer and the real operator take a trace of six minutes. What the
-balancer's access log tells of it is then simulated, with the same spec and the loading time that
-was measured: as often as the two differ, the simulation is wrong.
+Real llama-servers, the real balancer and the real operator serve a trace of six minutes. The
+balancer's access log of it is then simulated, with the same spec and the measured loading time: any
+difference between the two is an error of the simulation.
 """
 
 import io
@@ -22,9 +22,9 @@ from bench.report import markdown
 from servers import SLOW, Server, spec
 from slotkeeper.api.server import LlamaServerSpec
 from slotkeeper.simulation.report import percentile, share_within
-from slotkeeper.simulation.simulate import Outcome, ReplicaModel, Simulation
-from slotkeeper.simulation.slotkeeper_policy import Slots
-from slotkeeper.simulation.trace import TraceRequest, recorded, write
+from slotkeeper.simulation.simulate import ReplicaModel, Simulation, SimulationResult
+from slotkeeper.simulation.slotkeeper_policy import SlotkeeperScaler
+from slotkeeper.simulation.trace import TraceRequest, from_access_log, write
 from stack import Cluster, up
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -41,24 +41,24 @@ SCALING = {
 
 
 def trace() -> list[TraceRequest]:
-    """A little, then for a minute and a half five times as much, then a little."""
+    """Return a trace with a low arrival rate, and five times that for a minute and a half."""
     rng = Random(1)
     at = 0.0
-    calls = list[TraceRequest]()
+    requests = list[TraceRequest]()
     while (at := at + rng.expovariate(1.0 if int(at) in BURST else 0.2)) < SECONDS:
-        calls.append(TraceRequest(at, rng.uniform(1, 5)))
-    return calls
+        requests.append(TraceRequest(at, rng.uniform(1, 5)))
+    return requests
 
 
 def main() -> int:
-    """Measure, report, and take the cluster down again."""
+    """Measure, report, and delete the cluster."""
     cluster = Cluster(NAME)
     up(cluster)
     try:
         findings = _measure(cluster)
     finally:
         cluster.call("down")
-    text = markdown("The simulation beside a real server", [findings], {})
+    text = markdown("Validation of the simulation", [findings], {})
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "autoscale-live.md").write_text(text)
     print(text)
@@ -68,8 +68,8 @@ def main() -> int:
 def _measure(cluster: Cluster) -> Findings:
     cluster.kubectl("create", "namespace", NAMESPACE)
     server = Server(cluster, NAMESPACE, "llama")
-    what = spec(SLOW, autoscaling=SCALING)
-    server.ready(what)
+    server_spec = spec(SLOW, autoscaling=SCALING)
+    server.ready(server_spec)
     sent = io.StringIO()
     write(trace(), sent)
     cluster.read(
@@ -78,47 +78,53 @@ def _measure(cluster: Cluster) -> Findings:
     )
     load_seconds = max(_load_seconds(cluster))
     lines = list(_log(server))
-    calls = recorded(lines)
+    requests = from_access_log(lines)
     served = list(_served(lines))
-    # As the trace that was recorded does, all begins with the first request.
+    # Both begin with the first request, as the trace from the access log does.
     began = datetime.fromtimestamp(
-        min(one["time"] - one["duration_seconds"] for one in served), UTC
+        min(entry["time"] - entry["duration_seconds"] for entry in served), UTC
     )
-    live = Outcome([one["queue_seconds"] for one in served], changes=_replicas(server.get(), began))
-    scaling = LlamaServerSpec.model_validate(what).autoscaling
+    live = SimulationResult(
+        [entry["queue_seconds"] for entry in served], changes=_changes(server.get(), began)
+    )
+    scaling = LlamaServerSpec.model_validate(server_spec).autoscaling
     assert scaling
-    ours = Slots(what["slots"], scaling, began)
-    simulated = Simulation(ReplicaModel(what["slots"], load_seconds), ours).run(calls)
+    slots = server_spec["slots"]
+    scaler = SlotkeeperScaler(slots, scaling, began)
+    simulated = Simulation(ReplicaModel(slots, load_seconds), scaler).run(requests)
     rows = [_row("live", live, SECONDS), _row("simulated", simulated, SECONDS)]
-    columns = ("", "p50", "p95", "p99", "<= 1 s", "wanted replica-seconds", "wanted, from second")
-    note = f"{len(calls)} requests; a replica took {load_seconds:.1f} s to load."
-    return Findings("live", tables=[Table("One trace, twice", columns, rows, note)])
+    columns = (
+        *("", "p50", "p95", "p99", "<= 1 s", "desired replica-seconds"),
+        "desired replicas, from second",
+    )
+    note = f"{len(requests)} requests; a replica took {load_seconds:.1f} s to load."
+    return Findings("live", tables=[Table("One trace, live and simulated", columns, rows, note)])
 
 
-def _row(name: str, outcome: Outcome, until: float) -> tuple[str, ...]:
-    steps = [step for step in outcome.changes if step[0] < until]
-    wanted = sum(
-        (after - at) * number for (at, number), (after, _) in pairwise([*steps, (until, 0)])
+def _row(name: str, result: SimulationResult, until: float) -> tuple[str, ...]:
+    changes = [change for change in result.changes if change[0] < until]
+    replica_seconds = sum(
+        (after - at) * replicas for (at, replicas), (after, _) in pairwise([*changes, (until, 0)])
     )
     return (
         name,
-        *(f"{percentile(outcome.waits, percent):.2f} s" for percent in (50, 95, 99)),
-        f"{100 * share_within(outcome.waits, 1):.1f} %",
-        f"{wanted:.0f}",
-        ", ".join(f"{number} from {at:.0f}" for at, number in steps),
+        *(f"{percentile(result.waits, percent):.2f} s" for percent in (50, 95, 99)),
+        f"{100 * share_within(result.waits, 1):.1f} %",
+        f"{replica_seconds:.0f}",
+        ", ".join(f"{replicas} from {at:.0f}" for at, replicas in changes),
     )
 
 
-def _replicas(raw: dict[str, Any], began: datetime) -> list[tuple[float, int]]:
-    """What was decided since: seconds after it, and how many replicas."""
-    decisions = sorted(raw["status"]["scaling"]["history"], key=lambda one: str(one["time"]))
-    times = [(datetime.fromisoformat(one["time"]) - began).total_seconds() for one in decisions]
-    later = zip(times, (one["to"] for one in decisions), strict=True)
-    return [(0.0, 1), *((at, to) for at, to in later if at > 0)]
+def _changes(raw: dict[str, Any], began: datetime) -> list[tuple[float, int]]:
+    """Return the server's scaling decisions after `began`: seconds since then, and replicas."""
+    history = sorted(raw["status"]["scaling"]["history"], key=lambda entry: str(entry["time"]))
+    times = [(datetime.fromisoformat(entry["time"]) - began).total_seconds() for entry in history]
+    changes = zip(times, (entry["to"] for entry in history), strict=True)
+    return [(0.0, 1), *((at, replicas) for at, replicas in changes if at > 0)]
 
 
 def _load_seconds(cluster: Cluster) -> Iterator[float]:
-    """From each replica's creation until it was ready, as the events of its pod tell it."""
+    """Yield the time from each replica's creation until it was ready, by its pod's status."""
     selector = ("-l", "slotkeeper.dev/component=replica")
     for pod in cluster.get("pods", *selector, namespace=NAMESPACE)["items"]:
         created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
@@ -135,9 +141,9 @@ def _log(server: Server) -> Iterator[str]:
 
 def _served(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        said = json.loads(line)
-        if said.get("replica") and not said.get("relayed"):
-            yield said
+        entry = json.loads(line)
+        if entry.get("replica") and not entry.get("relayed"):
+            yield entry
 
 
 if __name__ == "__main__":

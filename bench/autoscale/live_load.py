@@ -1,6 +1,7 @@
-"""Send requests as a trace says: `python -m bench.autoscale.live_load URL < trace.csv`.
+"""Send the requests of a trace: `python -m bench.autoscale.live_load URL < trace.csv`.
 
-Runs inside of the cluster's network. A call's seconds are asked for as tokens, so many a second.
+Runs inside the cluster's network. A request's service time is set by its number of tokens, at a
+fixed rate of tokens per second.
 """
 
 import asyncio
@@ -11,25 +12,25 @@ import httpx
 
 from slotkeeper.simulation.trace import TraceRequest, read
 
-TOKENS_A_SECOND = 100
+TOKENS_PER_SECOND = 100
 
 
 async def main(url: str) -> int:
-    """Send all; how many were not answered."""
-    calls = read(sys.stdin)
+    """Send all requests; return how many failed."""
+    requests = read(sys.stdin)
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=900, limits=limits) as client:
         began = time.monotonic()
-        answered = await asyncio.gather(*(_send(client, call, began) for call in calls))
-    return answered.count(False)
+        succeeded = await asyncio.gather(*(_send(client, each, began) for each in requests))
+    return succeeded.count(False)
 
 
-async def _send(client: httpx.AsyncClient, call: TraceRequest, began: float) -> bool:
-    await asyncio.sleep(max(began + call.at - time.monotonic(), 0))
+async def _send(client: httpx.AsyncClient, request: TraceRequest, began: float) -> bool:
+    await asyncio.sleep(max(began + request.at - time.monotonic(), 0))
     body = {
-        "messages": [{"role": "user", "content": f"at {call.at}"}],
-        "max_tokens": max(round(call.seconds * TOKENS_A_SECOND), 1),
-        # llama.cpp's own field: without it a random model ends when it pleases.
+        "messages": [{"role": "user", "content": f"at {request.at}"}],
+        "max_tokens": max(round(request.service_seconds * TOKENS_PER_SECOND), 1),
+        # llama.cpp's own field: without it a model with random weights ends at any token.
         "ignore_eos": True,
     }
     try:

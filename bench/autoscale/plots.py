@@ -1,4 +1,4 @@
-"""Frontiers as PNG files: one picture a trace, one field a time of loading."""
+"""Frontiers as PNG files: one file per trace, one plot per loading time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from bench.autoscale.frontier import frontier
-from bench.autoscale.sweep import FIXED, OURS, SCHEDULED, Case, Point
+from bench.autoscale.sweep import FIXED, SCHEDULED, SLOTKEEPER, Case, Point
 
-_COLOURS = {
-    OURS: "#d62728",
+_COLORS = {
+    SLOTKEEPER: "#d62728",
     SCHEDULED: "#ff9896",
     "gpu": "#7f7f7f",
     "processing": "#1f77b4",
@@ -20,28 +20,28 @@ _COLOURS = {
 }
 
 
-def draw(found: Mapping[Case, Sequence[Point]], folder: Path) -> None:
+def plot(results: Mapping[Case, Sequence[Point]], folder: Path) -> None:
     """Write `autoscale-TRACE.png` for each trace."""
-    for trace in dict.fromkeys(case.trace for case in found):
-        cases = [case for case in found if case.trace == trace]
+    for trace in dict.fromkeys(case.trace for case in results):
+        cases = [case for case in results if case.trace == trace]
         figure = Figure(figsize=(4 * len(cases), 3.6), layout="constrained")
         for axes, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
-            for system, colour in _COLOURS.items():
-                best = frontier(found[case], system)
+            for system, color in _COLORS.items():
+                best = frontier(results[case], system)
                 if not best:
                     continue
                 axes.plot(
-                    [point.ratio for point in best],
-                    [100 * point.good for point in best],
+                    [point.cost_ratio for point in best],
+                    [100 * point.service_level for point in best],
                     marker=".",
-                    color=colour,
+                    color=color,
                     label=system,
                 )
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_title(f"{trace}, {case.load_seconds:g} s to load", fontsize=10)
-            axes.set_xlabel("replica-seconds, × an oracle's")
+            axes.set_xlabel("replica-seconds, × the oracle's")
             axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
         figure.axes[0].set_ylabel("% that waited ≤ 1 s")

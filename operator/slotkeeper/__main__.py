@@ -11,8 +11,8 @@ COMMANDS = {
     ),
     "balancer": ("slotkeeper.balancer.main", "hand requests to free slots of llama-servers"),
     "download": ("slotkeeper.download.main", "download a model, check it and put it in place"),
-    "trace": ("slotkeeper.simulation.trace_main", "write requests down, as what-if reads them"),
-    "what-if": ("slotkeeper.simulation.main", "play requests against a server's autoscaling"),
+    "trace": ("slotkeeper.simulation.trace_main", "write a request trace for what-if"),
+    "what-if": ("slotkeeper.simulation.main", "simulate a server's autoscaling on a request trace"),
 }
 """Command -> (module with `main(argv) -> exit status`, one line of help). Imported only when
 asked for: each image installs no more than its own command needs."""

@@ -1,1 +1,1 @@
-"""What an autoscaler would have made of a day: requests played against it in simulated time."""
+"""Simulation of autoscaling policies: a trace of requests in simulated time."""

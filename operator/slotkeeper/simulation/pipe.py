@@ -1,4 +1,4 @@
-"""Standard output that somebody stops reading, as `head` does."""
+"""Standard output to a reader that may close it early, as `head` does."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Whoever reads what is printed inside may have had enough of it."""
+    """Print to standard output without an error if the reader closes it."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is left in the buffer goes nowhere: the interpreter would try it once more.
+        # Discard the rest of the buffer: the interpreter would flush it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,12 +1,12 @@
-"""How others scale the same server: a HorizontalPodAutoscaler by three numbers, or KubeAI.
+"""Reference policies to compare with: a HorizontalPodAutoscaler on three metrics, and KubeAI.
 
-The HorizontalPodAutoscaler as Kubernetes documents it for autoscaling/v2 with its defaults: a look
-every 15 s asks for `ceil(replicas * value / target)`, or for no change within a tenth of the
-target. Replicas that are not ready count with 0 where more are asked for, and as at their target
-where fewer are. What is asked for comes at once, but at most twice as many or 4 more within 15 s;
-fewer come after all looks of 5 minutes have asked for fewer. KubeAI as its documentation says: a
-look every 10 s asks for `ceil(mean over 10 minutes of the requests in flight / target)`, which
-comes at once where it is more, and after 30 s of such looks where it is fewer.
+The HorizontalPodAutoscaler as Kubernetes documents it for autoscaling/v2, with its defaults. Every
+15 s it requires `ceil(replicas * value / target)`, or no change within a tenth of the target.
+Replicas that are not ready count with 0 when scaling up, and as at their target when scaling down.
+Scale up at once, but to at most twice as many or 4 more within 15 s; scale down after every sample
+of 5 minutes required fewer. KubeAI by its documentation: every 10 s it requires `ceil(mean over 10
+minutes of the requests in flight / target)`; scale up at once, scale down after 30 s of samples
+that required fewer.
 """
 
 from collections import deque
@@ -19,58 +19,58 @@ from slotkeeper.simulation.simulate import Observation, Scaler
 
 @dataclass(frozen=True)
 class PolicyBounds:
-    """What every policy keeps to alike."""
+    """The bounds that all policies share."""
 
     slots: int
     """Slots of one replica."""
-    least: int
-    most: int
-    down_seconds: float | None = None
-    """How long fewer must have been asked for; None: as long as is the system's default."""
+    min_replicas: int
+    max_replicas: int
+    scale_down_seconds: float | None = None
+    """Seconds for which fewer must have been required to scale down; None: the policy's default."""
 
-    def of(self, replicas: int) -> int:
-        """The nearest number that is allowed."""
-        return min(max(replicas, self.least), self.most)
+    def clamp(self, replicas: int) -> int:
+        """Return the nearest allowed number of replicas."""
+        return min(max(replicas, self.min_replicas), self.max_replicas)
 
-    def down_after(self, default: float) -> float:
-        """How many seconds fewer must have been asked for."""
-        return default if self.down_seconds is None else self.down_seconds
+    def scale_down_after(self, default: float) -> float:
+        """Return the seconds for which fewer must have been required to scale down."""
+        return default if self.scale_down_seconds is None else self.scale_down_seconds
 
 
 Values = Callable[[Observation], Sequence[float]]
-"""What is measured of each ready replica; nothing where there is none."""
+"""Returns the metric of each ready replica; empty without any."""
 
 
-class Hpa:
-    """A HorizontalPodAutoscaler on the mean of something over the replicas."""
+class HorizontalPodAutoscaler:
+    """A HorizontalPodAutoscaler on the mean of a metric over the replicas."""
 
-    every = 15.0
-    _DOWN_SECONDS = 300.0
+    interval_seconds = 15.0
+    _SCALE_DOWN_SECONDS = 300.0
     _TOLERANCE = 0.1
 
     def __init__(self, values: Values, target: float, bounds: PolicyBounds) -> None:
         self._values = values
         self._target = target
         self._bounds = bounds
-        self._down_seconds = bounds.down_after(self._DOWN_SECONDS)
-        self._asked: deque[tuple[float, int]] = deque()
+        self._scale_down_seconds = bounds.scale_down_after(self._SCALE_DOWN_SECONDS)
+        self._recommendations: deque[tuple[float, int]] = deque()
 
-    def wanted(self, look: Observation) -> int:
-        """How many replicas there should be after this look."""
-        now = look.sample.at
-        current = look.current
-        asked = self._bounds.of(self._ask(self._values(look), current))
-        if not self._asked:
-            # What there is counts as asked for before.
-            self._asked.append((now, current))
-        self._asked.append((now, asked))
-        while self._asked[0][0] <= now - self._down_seconds:
-            self._asked.popleft()
-        if asked < current:
-            return min(current, max(number for _, number in self._asked))
-        return min(asked, max(2 * current, current + 4))
+    def desired_replicas(self, observation: Observation) -> int:
+        """Return the desired number of replicas after an observation."""
+        now = observation.sample.at
+        current = observation.current_replicas
+        required = self._bounds.clamp(self._required(self._values(observation), current))
+        if not self._recommendations:
+            # The current replicas count as an earlier recommendation.
+            self._recommendations.append((now, current))
+        self._recommendations.append((now, required))
+        while self._recommendations[0][0] <= now - self._scale_down_seconds:
+            self._recommendations.popleft()
+        if required < current:
+            return min(current, max(replicas for _, replicas in self._recommendations))
+        return min(required, max(2 * current, current + 4))
 
-    def _ask(self, values: Sequence[float], current: int) -> int:
+    def _required(self, values: Sequence[float], current: int) -> int:
         if not values:
             return current
         ready = len(values)
@@ -81,51 +81,61 @@ class Hpa:
         if not loading:
             return ceil(ratio * ready)
         assumed = 0.0 if ratio > 1 else self._target
-        cautious = (sum(values) + loading * assumed) / current / self._target
-        if abs(cautious - 1) <= self._TOLERANCE or (cautious > 1) != (ratio > 1):
+        adjusted = (sum(values) + loading * assumed) / current / self._target
+        if abs(adjusted - 1) <= self._TOLERANCE or (adjusted > 1) != (ratio > 1):
             return current
-        return ceil(cautious * current)
+        return ceil(adjusted * current)
 
 
 class MovingAverage:
-    """KubeAI's way: the mean of the requests in flight over ten minutes."""
+    """KubeAI's policy: the mean of the requests in flight over ten minutes."""
 
-    every = 10.0
-    _LOOKS = 60
-    _DOWN_SECONDS = 30.0
+    interval_seconds = 10.0
+    _SAMPLES = 60
+    _SCALE_DOWN_SECONDS = 30.0
 
     def __init__(self, target: float, bounds: PolicyBounds) -> None:
         self._target = target
         self._bounds = bounds
-        self._looks_before_fewer = ceil(bounds.down_after(self._DOWN_SECONDS) / self.every)
-        self._seen: deque[int] = deque(maxlen=self._LOOKS)
-        self._fewer = 0
+        self._scale_down_samples = ceil(
+            bounds.scale_down_after(self._SCALE_DOWN_SECONDS) / self.interval_seconds
+        )
+        self._in_flight: deque[int] = deque(maxlen=self._SAMPLES)
+        self._fewer_samples = 0
 
-    def wanted(self, look: Observation) -> int:
-        """How many replicas there should be after this look."""
-        self._seen.append(look.sample.busy_slots + look.sample.queued)
-        mean = sum(self._seen) / len(self._seen)
-        asked = self._bounds.of(ceil(mean / self._target))
-        self._fewer = self._fewer + 1 if asked < look.current else 0
-        if 0 < self._fewer < self._looks_before_fewer:
-            return look.current
-        self._fewer = 0
-        return asked
+    def desired_replicas(self, observation: Observation) -> int:
+        """Return the desired number of replicas after an observation."""
+        self._in_flight.append(observation.sample.busy_slots + observation.sample.queued)
+        mean = sum(self._in_flight) / len(self._in_flight)
+        required = self._bounds.clamp(ceil(mean / self._target))
+        current = observation.current_replicas
+        self._fewer_samples = self._fewer_samples + 1 if required < current else 0
+        if 0 < self._fewer_samples < self._scale_down_samples:
+            return current
+        self._fewer_samples = 0
+        return required
 
 
 def _gpu(target: float, bounds: PolicyBounds) -> Scaler:
-    return Hpa(lambda look: [float(busy > 0) for busy in look.busy], target, bounds)
+    return HorizontalPodAutoscaler(
+        lambda observation: [float(busy > 0) for busy in observation.busy_slots], target, bounds
+    )
 
 
 def _processing(target: float, bounds: PolicyBounds) -> Scaler:
-    return Hpa(lambda look: [float(busy) for busy in look.busy], target * bounds.slots, bounds)
+    return HorizontalPodAutoscaler(
+        lambda observation: [float(busy) for busy in observation.busy_slots],
+        target * bounds.slots,
+        bounds,
+    )
 
 
 def _queue(target: float, bounds: PolicyBounds) -> Scaler:
-    def waiting(look: Observation) -> Sequence[float]:
-        return [look.sample.queued / len(look.busy)] * len(look.busy)
+    def queued_per_replica(observation: Observation) -> Sequence[float]:
+        ready = len(observation.busy_slots)
+        return [observation.sample.queued / ready] * ready
 
-    return Hpa(waiting, target * bounds.slots, bounds)
+    return HorizontalPodAutoscaler(queued_per_replica, target * bounds.slots, bounds)
 
 
 def _average(target: float, bounds: PolicyBounds) -> Scaler:
@@ -133,19 +143,19 @@ def _average(target: float, bounds: PolicyBounds) -> Scaler:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another way to scale, and how it is set where nobody says it."""
+class ReferencePolicy:
+    """A policy to compare with, and its default target."""
 
-    about: str
-    make: Callable[[float, PolicyBounds], Scaler]
-    target: float
-    """In parts of what one replica can do at a time."""
+    description: str
+    create: Callable[[float, PolicyBounds], Scaler]
+    default_target: float
+    """As a share of a replica's slots (its GPU for `gpu`)."""
 
 
-PEERS: Mapping[str, Peer] = {
-    "gpu": Peer("HPA on GPU utilisation: a GPU is busy while any slot is", _gpu, 0.8),
-    "processing": Peer("HPA on llama-server's requests_processing", _processing, 0.8),
-    "queue": Peer("HPA on waiting requests for each replica", _queue, 0.25),
-    "average": Peer("KubeAI: mean of the requests in flight over 10 min", _average, 0.8),
+REFERENCE_POLICIES: Mapping[str, ReferencePolicy] = {
+    "gpu": ReferencePolicy("HPA on GPU utilization: a GPU is busy while any slot is", _gpu, 0.8),
+    "processing": ReferencePolicy("HPA on llama-server's requests_processing", _processing, 0.8),
+    "queue": ReferencePolicy("HPA on queued requests per replica", _queue, 0.25),
+    "average": ReferencePolicy("KubeAI: mean requests in flight over 10 min", _average, 0.8),
 }
-"""What `--compare` knows, by name."""
+"""By their name in `--compare`."""

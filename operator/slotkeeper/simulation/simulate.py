@@ -1,4 +1,4 @@
-"""A server in simulated time: slots, one queue, replicas that load and drain, who scales them."""
+"""Discrete-event simulation of a server: slots, one queue, replicas, and a scaler."""
 
 import heapq
 from collections import deque
@@ -16,52 +16,52 @@ from slotkeeper.simulation.trace import TraceRequest
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What can be seen of a server at one moment."""
+    """What a scaler can observe of a server at one moment."""
 
     sample: Sample
-    """What its balancer says."""
-    current: int
+    """The metrics of its balancer."""
+    current_replicas: int
     """Replicas, ready or not; without those that drain."""
-    busy: Sequence[int]
+    busy_slots: Sequence[int]
     """Busy slots of each ready one of them."""
 
 
 class Scaler(Protocol):
-    """Says how many replicas there should be."""
+    """A policy for the number of replicas."""
 
     @property
-    def every(self) -> float:
-        """Seconds between two looks."""
+    def interval_seconds(self) -> float:
+        """Seconds between two observations."""
         ...
 
-    def wanted(self, look: Observation) -> int:
-        """How many replicas there should be after this look."""
+    def desired_replicas(self, observation: Observation) -> int:
+        """Return the desired number of replicas after an observation."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaModel:
-    """What a replica is."""
+    """The properties of the simulated replicas."""
 
     slots: int
     load_seconds: float
-    """From its creation until it is ready."""
-    first: int = 1
-    """How many are ready when the trace begins."""
+    """From a replica's creation until it is ready."""
+    initial_replicas: int = 1
+    """Replicas that are ready when the trace begins."""
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of a trace."""
+class SimulationResult:
+    """Queue waits and replicas of a simulated trace."""
 
     waits: list[float]
-    """Seconds until each call got a slot, in the order in which they came."""
+    """Seconds until each request got a slot, in order of arrival."""
     replica_seconds: float = 0.0
-    """That replicas were there for: loading, ready and draining."""
+    """Total lifetime of all replicas: loading, ready and draining."""
     changes: list[tuple[float, int]] = field(default_factory=list)
-    """When the number of replicas that are wanted changed, and to what; what it was first at 0."""
+    """Each change of the desired replicas: when, and the new number. The first is at 0."""
     seconds: float = 0.0
-    """When the last call ended."""
+    """When the last request completed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,112 +69,114 @@ class _Replica:
     created: float
     ready: bool = False
     busy: int = 0
-    closing: bool = False
+    draining: bool = False
 
 
 class Simulation:
-    """Plays calls against a scaler: each call keeps its slot for as long as it says.
+    """Runs a trace against a scaler; each request occupies a slot for its service time.
 
-    As the real balancer: first in, first out; the idlest replica serves; one that is to go takes
-    no more and ends what it has. Of those that are to go the ones that load are first, then the
-    idlest.
+    As with the real balancer, requests are served first in, first out, by the replica with the
+    fewest busy slots. A replica that is removed gets no new requests and completes its running
+    ones. Loading replicas are removed first, then those with the fewest busy slots.
     """
 
-    def __init__(self, replicas: ReplicaModel, scaler: Scaler) -> None:
-        self._kind = replicas
+    def __init__(self, model: ReplicaModel, scaler: Scaler) -> None:
+        self._model = model
         self._scaler = scaler
-        self._there = [_Replica(0.0, ready=True) for _ in range(replicas.first)]
-        self._waiting: deque[tuple[int, TraceRequest]] = deque()
+        self._replicas = [_Replica(0.0, ready=True) for _ in range(model.initial_replicas)]
+        self._queue: deque[tuple[int, TraceRequest]] = deque()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = count()
+        self._event_numbers = count()
         self._now = 0.0
-        self._turnover = ServiceTimes()
+        self._service_times = ServiceTimes()
         self._demand = DemandStatistics()
         self._busy = 0
-        self._left = 0
-        self._outcome = Outcome([])
+        self._remaining = 0
+        self._result = SimulationResult([])
 
-    def run(self, calls: Sequence[TraceRequest]) -> Outcome:
-        """Play all calls until the last one has ended."""
-        outcome = self._outcome = Outcome([0.0] * len(calls), changes=[(0.0, self._kind.first)])
-        self._left = len(calls)
-        for number, call in enumerate(calls):
-            self._at(call.at, partial(self._arrive, number, call))
-        self._at(0.0, self._look)
-        while self._left:
-            self._now, _, happen = heapq.heappop(self._events)
-            happen()
-            self._fill()
-        for replica in self._there:
-            self._count(replica)
-        outcome.seconds = self._now
-        return outcome
+    def run(self, requests: Sequence[TraceRequest]) -> SimulationResult:
+        """Simulate all requests until the last one has completed."""
+        result = self._result = SimulationResult(
+            [0.0] * len(requests), changes=[(0.0, self._model.initial_replicas)]
+        )
+        self._remaining = len(requests)
+        for number, request in enumerate(requests):
+            self._schedule(request.at, partial(self._arrive, number, request))
+        self._schedule(0.0, self._scale)
+        while self._remaining:
+            self._now, _, event = heapq.heappop(self._events)
+            event()
+            self._dispatch()
+        for replica in self._replicas:
+            self._add_lifetime(replica)
+        result.seconds = self._now
+        return result
 
-    def _at(self, time: float, happen: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (time, next(self._numbers), happen))
+    def _schedule(self, at: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at, next(self._event_numbers), event))
 
-    def _arrive(self, number: int, call: TraceRequest) -> None:
-        self._waiting.append((number, call))
+    def _arrive(self, number: int, request: TraceRequest) -> None:
+        self._queue.append((number, request))
 
-    def _fill(self) -> None:
-        while self._waiting:
-            idlest = min(
-                (one for one in self._there if one.ready and not one.closing),
-                key=lambda one: one.busy,
+    def _dispatch(self) -> None:
+        while self._queue:
+            replica = min(
+                (each for each in self._replicas if each.ready and not each.draining),
+                key=lambda each: each.busy,
                 default=None,
             )
-            if idlest is None or idlest.busy >= self._kind.slots:
+            if replica is None or replica.busy >= self._model.slots:
                 break
-            number, call = self._waiting.popleft()
-            self._outcome.waits[number] = self._now - call.at
+            number, request = self._queue.popleft()
+            self._result.waits[number] = self._now - request.at
             self._busy += 1
-            idlest.busy += 1
-            self._turnover.started(self._now)
-            self._at(self._now + call.seconds, partial(self._end, idlest))
-        self._demand.record(self._busy + len(self._waiting), self._now)
+            replica.busy += 1
+            self._service_times.started(self._now)
+            self._schedule(self._now + request.service_seconds, partial(self._complete, replica))
+        self._demand.record(self._busy + len(self._queue), self._now)
 
-    def _end(self, replica: _Replica) -> None:
-        self._left -= 1
+    def _complete(self, replica: _Replica) -> None:
+        self._remaining -= 1
         self._busy -= 1
         replica.busy -= 1
-        self._turnover.ended(self._now)
-        self._let_go(replica)
+        self._service_times.ended(self._now)
+        self._remove_if_drained(replica)
 
-    def _let_go(self, replica: _Replica) -> None:
-        if replica.closing and not replica.busy:
-            self._there.remove(replica)
-            self._count(replica)
+    def _remove_if_drained(self, replica: _Replica) -> None:
+        if replica.draining and not replica.busy:
+            self._replicas.remove(replica)
+            self._add_lifetime(replica)
 
-    def _count(self, replica: _Replica) -> None:
-        self._outcome.replica_seconds += self._now - replica.created
+    def _add_lifetime(self, replica: _Replica) -> None:
+        self._result.replica_seconds += self._now - replica.created
 
-    def _look(self) -> None:
-        self._at(self._now + self._scaler.every, self._look)
-        staying = [replica for replica in self._there if not replica.closing]
-        wanted = self._scaler.wanted(self._seen(staying))
-        if wanted != len(staying):
-            self._outcome.changes.append((self._now, wanted))
-        for _ in range(wanted - len(staying)):
+    def _scale(self) -> None:
+        self._schedule(self._now + self._scaler.interval_seconds, self._scale)
+        current = [replica for replica in self._replicas if not replica.draining]
+        desired = self._scaler.desired_replicas(self._observe(current))
+        if desired != len(current):
+            self._result.changes.append((self._now, desired))
+        for _ in range(desired - len(current)):
             replica = _Replica(self._now)
-            self._there.append(replica)
-            self._at(self._now + self._kind.load_seconds, partial(self._loaded, replica))
-        in_turn = sorted(staying, key=lambda one: (one.ready, one.busy))
-        for replica in in_turn[: max(len(staying) - wanted, 0)]:
-            replica.closing = True
-            self._let_go(replica)
+            self._replicas.append(replica)
+            self._schedule(self._now + self._model.load_seconds, partial(self._loaded, replica))
+        removal_order = sorted(current, key=lambda each: (each.ready, each.busy))
+        for replica in removal_order[: max(len(current) - desired, 0)]:
+            replica.draining = True
+            self._remove_if_drained(replica)
 
     def _loaded(self, replica: _Replica) -> None:
         replica.ready = True
 
-    def _seen(self, staying: Sequence[_Replica]) -> Observation:
+    def _observe(self, current: Sequence[_Replica]) -> Observation:
         sample = Sample(
             at=self._now,
             busy_slots=self._busy,
-            queued=len(self._waiting),
-            oldest_queued_seconds=self._now - self._waiting[0][1].at if self._waiting else 0.0,
+            queued=len(self._queue),
+            oldest_queued_seconds=self._now - self._queue[0][1].at if self._queue else 0.0,
             peak_demand=self._demand.peak(self._now),
-            total_slots=self._kind.slots * sum(one.ready for one in staying),
+            total_slots=self._model.slots * sum(each.ready for each in current),
             mean_demand=self._demand.mean(self._now),
-            mean_service_seconds=self._turnover.mean_service_seconds(self._now),
+            mean_service_seconds=self._service_times.mean_service_seconds(self._now),
         )
-        return Observation(sample, len(staying), [one.busy for one in staying if one.ready])
+        return Observation(sample, len(current), [each.busy for each in current if each.ready])

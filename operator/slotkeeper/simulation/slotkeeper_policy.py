@@ -1,4 +1,4 @@
-"""Slotkeeper's own scaler, by the very decisions that the operator makes."""
+"""Slotkeeper's own scaler, with the same decision function as the operator."""
 
 from datetime import datetime, timedelta
 
@@ -11,44 +11,45 @@ from slotkeeper.simulation.simulate import Observation
 _CHANGES_SECONDS = 1800.0
 """How long a change is kept: no policy of behavior has a longer period."""
 _SCHEDULE_SECONDS = 60.0
-"""A schedule begins with a minute."""
+"""Schedules start on full minutes."""
 
 
-class Slots:
-    """Follows busy slots and waiting requests, as `spec.autoscaling` says."""
+class SlotkeeperScaler:
+    """Scales on busy slots and queued requests, by `spec.autoscaling`."""
 
-    every = 1.0
+    interval_seconds = 1.0
 
     def __init__(self, slots: int, spec: Autoscaling, begin: datetime) -> None:
-        """`begin` is the time of day at which the trace begins."""
+        """`begin` is the calendar time at which the trace begins, for schedules."""
         self._slots = slots
         self._spec = spec
         self._begin = begin
         self._policy = Policy.at(slots, spec, begin)
-        self._due = _SCHEDULE_SECONDS - begin.second
+        self._next_minute = _SCHEDULE_SECONDS - begin.second
         self._history = History()
         self._changes: tuple[Change, ...] = ()
         self.decisions: list[tuple[float, Decision]] = []
-        """Those that changed the number of replicas, and when, in seconds of the trace."""
+        """Decisions that changed the number of replicas, with their time in the trace."""
 
-    def wanted(self, look: Observation) -> int:
-        """How many replicas there should be after this look."""
-        sample = look.sample
-        policy = self._at(look.sample.at)
+    def desired_replicas(self, observation: Observation) -> int:
+        """Return the desired number of replicas after an observation."""
+        sample = observation.sample
+        current = observation.current_replicas
+        policy = self._policy_at(sample.at)
         self._history = self._history.record(
             sample.at, policy.required_replicas(sample), keep=policy.history_seconds
         )
-        known = ScalingInput(sample, self._history, self._changes)
-        decision = decide(policy, known, current=look.current, now=sample.at)
-        if decision.replicas != look.current:
+        observed = ScalingInput(sample, self._history, self._changes)
+        decision = decide(policy, observed, current=current, now=sample.at)
+        if decision.replicas != current:
             self.decisions.append((sample.at, decision))
-            recent = (one for one in self._changes if one.at > sample.at - _CHANGES_SECONDS)
-            self._changes = (*recent, Change(sample.at, decision.replicas - look.current))
+            recent = (each for each in self._changes if each.at > sample.at - _CHANGES_SECONDS)
+            self._changes = (*recent, Change(sample.at, decision.replicas - current))
         return decision.replicas
 
-    def _at(self, seconds: float) -> Policy:
-        if self._spec.schedules and seconds >= self._due:
-            self._due += _SCHEDULE_SECONDS
+    def _policy_at(self, seconds: float) -> Policy:
+        if self._spec.schedules and seconds >= self._next_minute:
+            self._next_minute += _SCHEDULE_SECONDS
             now = self._begin + timedelta(seconds=seconds)
             self._policy = Policy.at(self._slots, self._spec, now)
         return self._policy

@@ -1,4 +1,4 @@
-"""Requests as they came: read, written, drawn at random, or taken from a balancer's access log."""
+"""Request traces: read from CSV, written as CSV, or taken from a balancer's access log."""
 
 import csv
 import json
@@ -11,76 +11,79 @@ COLUMNS = ("at", "seconds")
 
 
 class TraceError(Exception):
-    """A trace that cannot be read; the message says where and why."""
+    """An invalid trace; the message states where and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One request."""
+    """One request of a trace."""
 
     at: float
-    """Seconds after the trace's beginning."""
-    seconds: float
-    """How long it keeps a slot."""
+    """Arrival time: seconds after the beginning of the trace."""
+    service_seconds: float
+    """How long it occupies a slot."""
 
 
 def read(lines: Iterable[str]) -> list[TraceRequest]:
-    """The calls of a CSV file, in order of time: a header `at,seconds`, then a line for each.
+    """Return the requests of a CSV file, in order of time.
 
-    Raises TraceError with the line's number.
+    The header is `at,seconds`, followed by a line for each request. Raises TraceError with the
+    line number.
     """
     rows = csv.reader(lines)
     header = tuple(name.strip() for name in next(rows, []))
     if header != COLUMNS:
-        raise TraceError(f"line 1: the header must be {','.join(COLUMNS)}, not {','.join(header)}")
-    calls = [_call(row, rows.line_num) for row in rows if row]
-    if not calls:
-        raise TraceError("there is no request in it")
-    return sorted(calls, key=lambda call: call.at)
+        raise TraceError(f'line 1: header must be "{",".join(COLUMNS)}", not "{",".join(header)}"')
+    requests = [_request(row, rows.line_num) for row in rows if row]
+    if not requests:
+        raise TraceError("no requests in the trace")
+    return sorted(requests, key=lambda request: request.at)
 
 
-def write(calls: Iterable[TraceRequest], file: TextIO) -> None:
-    """Write calls as `read` reads them."""
+def write(requests: Iterable[TraceRequest], file: TextIO) -> None:
+    """Write requests as CSV, for `read`."""
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(COLUMNS)
-    rows.writerows((round(call.at, 3), round(call.seconds, 3)) for call in calls)
+    rows.writerows((round(each.at, 3), round(each.service_seconds, 3)) for each in requests)
 
 
-def _call(row: list[str], number: int) -> TraceRequest:
+def _request(row: list[str], number: int) -> TraceRequest:
     try:
-        call = TraceRequest(*map(float, row))
+        request = TraceRequest(*map(float, row))
     except (ValueError, TypeError):
-        raise TraceError(f"line {number}: {','.join(row)!r} is no pair of numbers") from None
-    if not (0 <= call.at < math.inf and 0 <= call.seconds < math.inf):
-        raise TraceError(f"line {number}: both numbers must be 0 or more")
-    return call
+        raise TraceError(f"line {number}: must be two numbers, not {','.join(row)!r}") from None
+    if not (0 <= request.at < math.inf and 0 <= request.service_seconds < math.inf):
+        raise TraceError(f"line {number}: both numbers must be finite and at least 0")
+    return request
 
 
-def recorded(lines: Iterable[str]) -> list[TraceRequest]:
-    """The calls of a balancer's access log: those that got a slot, from the first one on.
+def from_access_log(lines: Iterable[str]) -> list[TraceRequest]:
+    """Return the requests of a balancer's access log that got a slot; the first is at 0.
 
-    Of several balancers the logs may follow one another: each request is in one of them.
+    The logs of several balancers may be concatenated: each dispatched request is in one of them.
+    Raises TraceError.
     """
-    found = list(_recorded(lines))
-    if not found:
-        raise TraceError("no line of the access log tells of a request that got a slot")
-    first = min(call.at for call in found)
+    requests = list(_logged(lines))
+    if not requests:
+        raise TraceError("no request in the access log got a slot")
+    first = min(request.at for request in requests)
     return sorted(
-        (TraceRequest(call.at - first, call.seconds) for call in found), key=lambda call: call.at
+        (TraceRequest(each.at - first, each.service_seconds) for each in requests),
+        key=lambda request: request.at,
     )
 
 
-def _recorded(lines: Iterable[str]) -> Iterator[TraceRequest]:
+def _logged(lines: Iterable[str]) -> Iterator[TraceRequest]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            said = json.loads(line)
-            # Without a replica it never got a slot; a relayed one is in the log of who gave it one.
-            if said.get("replica") and not said.get("relayed"):
+            entry = json.loads(line)
+            # Without a replica it never got a slot; the leader logs what a standby relayed to it.
+            if entry.get("replica") and not entry.get("relayed"):
                 yield TraceRequest(
-                    said["time"] - said["duration_seconds"],
-                    said["duration_seconds"] - said["queue_seconds"],
+                    entry["time"] - entry["duration_seconds"],
+                    entry["duration_seconds"] - entry["queue_seconds"],
                 )
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise TraceError(f"line {number} is not of a balancer's access log") from None
+            raise TraceError(f"line {number}: not a balancer's access log entry") from None
