@@ -344,3 +344,12 @@ def test_without_samples_metrics_are_unavailable() -> None:
         decide(POLICY, ScalingInput(), current=2, now=NOW).reason
         is ScalingReason.METRICS_UNAVAILABLE
     )
+
+
+@pytest.mark.parametrize(("age", "has_metrics"), [(0.0, True), (0.1, False)])
+def test_a_sample_is_used_as_long_as_its_peak_window(age: float, has_metrics: bool) -> None:
+    observed = scaling_input(POLICY, samples_of("3 for 90 s"))
+
+    decision = decide(POLICY, observed, current=1, now=NOW + PEAK_WINDOW_SECONDS + age)
+
+    assert decision.has_metrics == has_metrics

@@ -251,6 +251,14 @@ def test_no_affinity_queue_is_joined_while_the_shared_queue_is_long() -> None:
     ]
 
 
+def test_the_last_request_of_the_lookahead_joins_an_affinity_queue_on_arrival() -> None:
+    dispatcher, _ = all_busy(X, a=4, b=4)
+    for number in range(15):
+        arrive(dispatcher, f"miss {number}")
+
+    assert dispatcher.enqueue("hit", 1, 0, prefixes=X).affinity_replica == "a"
+
+
 def test_an_affinity_queue_is_joined_once_few_requests_are_ahead() -> None:
     dispatcher, running = all_busy(X, a=4, b=4)
     for number in range(16):
