@@ -1,4 +1,4 @@
-"""Replica availability, and how long a request may stay queued because of it."""
+"""Replica availability, and the queue timeout that follows from it."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class QueueLimits:
     max_queued_bytes: int = 128 * 1024 * 1024
     """Total size of their bodies."""
     queue_timeout: float = 60.0
-    """Seconds in the queue while there are ready replicas."""
+    """Seconds in the queue while any replica is ready."""
     cold_start_timeout: float = 570.0
-    """Seconds in the queue while there are none: the first may be loading its model. OpenAI's
+    """Seconds in the queue while no replica is ready: the first may be loading its model. OpenAI's
     clients time out after 600, and would not receive the reason."""
     blocked_timeout: float = 10.0
     """Seconds in the queue while no replica can start. Not 0: a start may succeed once its blocker
@@ -24,39 +24,39 @@ class QueueLimits:
 
 
 class Availability:
-    """Whether there is a ready replica and, if not, what prevents one from starting."""
+    """Whether any replica is ready and, if not, what prevents replicas from starting."""
 
     def __init__(self) -> None:
         self.start_blocker: StartBlocker | None = None
-        """What prevents replicas from starting, as last reported; None: nothing known."""
+        """What prevents replicas from starting, as last reported; None if unknown."""
         self._refuted: StartBlocker | None = None
         self._available_since: float | None = None
         self._blocked_since: float | None = None
 
     @property
     def has_replica(self) -> bool:
-        """Whether there is a replica that accepts requests."""
+        """Whether any replica accepts requests."""
         return self._available_since is not None
 
     @property
     def cold_start_retry_after(self) -> float:
-        """Seconds after which a rejected client should retry while there is no replica."""
+        """Seconds after which a rejected client should retry while no replica is ready."""
         return 30.0 if self.start_blocker else 5.0
 
     def set_has_replica(self, has_replica: bool, now: float) -> None:
-        """Set whether there is a replica that accepts requests."""
+        """Set whether any replica accepts requests."""
         if not has_replica:
             self._available_since = None
         elif self._available_since is None:
             self._available_since = now
-            # While the operator is down, nothing withdraws the blocker. A replica has started
-            # despite it, so the next one may as well.
+            # A replica has started in spite of the blocker, so the next one may as well; while the
+            # operator is down, nothing withdraws it.
             self._refuted = self.start_blocker
             self.start_blocker = None
             self._blocked_since = None
 
     def set_blocked(self, blocker: StartBlocker | None, now: float) -> None:
-        """Set what prevents replicas from starting; None: nothing known."""
+        """Set what prevents replicas from starting; None if unknown."""
         if blocker and blocker == self._refuted:
             return
         self.start_blocker = blocker

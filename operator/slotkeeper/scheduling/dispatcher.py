@@ -63,8 +63,8 @@ class Dispatcher(Generic[T]):
     ) -> QueuedRequest[T]:
         """Enqueue a request whose body has `size` bytes. Raises QueueFull.
 
-        Limits apply to queued requests only; one that can start at once, or that goes to the
-        leader (`bounded` False), is always accepted.
+        The limits apply to queued requests only: a request that can start at once, or that is
+        relayed to the leader (`bounded` False), is always accepted.
         """
         full = self._full(size) if bounded else None
         if full and (self.queue.head or not any(each.free for each in self.ready_replicas())):
@@ -72,7 +72,7 @@ class Dispatcher(Generic[T]):
         queued = QueuedRequest(request, size, now, self.queue.rank(flow_key), flow_key, prefixes)
         self.queue.enqueue(queued)
         self.arrivals.record(now)
-        # With a full queue it takes the free slot, whatever its prefix: it may not wait.
+        # With a full queue the request must not wait: it takes the free slot, whatever its prefix.
         if prefixes and not full:
             self.affinity_scheduler.join_affinity_queue(queued, list(self.ready_replicas()), now)
         return queued
@@ -175,9 +175,9 @@ class Dispatcher(Generic[T]):
             reservation.aborted_at = now
 
     def adopt(self, name: str, count: int, now: float) -> None:
-        """Mark `count` slots of a replica as busy with requests that did not come through here.
+        """Mark `count` slots of a replica as busy with requests from elsewhere.
 
-        They came through a previous leader, or went to the replica directly.
+        They were sent by a previous leader, or to the replica directly.
         """
         replica = self.replicas[name]
         replica.holds.update(AdoptedSlot(replica, now, aborted_at=now) for _ in range(count))
@@ -221,7 +221,7 @@ class Dispatcher(Generic[T]):
             replica.removed = True
 
     def set_blocked(self, blocker: StartBlocker | None, now: float) -> None:
-        """Set what prevents replicas from starting; None: nothing known."""
+        """Set what prevents replicas from starting; None if unknown."""
         self._availability.set_blocked(blocker, now)
 
     # Metrics.
@@ -251,12 +251,12 @@ class Dispatcher(Generic[T]):
 
     @property
     def has_replica(self) -> bool:
-        """Whether there is a replica that accepts requests."""
+        """Whether any replica accepts requests."""
         return self._availability.has_replica
 
     @property
     def start_blocker(self) -> StartBlocker | None:
-        """What prevents replicas from starting, if there is no replica and the cause is known."""
+        """What prevents replicas from starting; None if unknown, or if any replica is ready."""
         return None if self.has_replica else self._availability.start_blocker
 
     def busy_by_replica(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ class UpstreamFailure(Enum):
 
     @property
     def outlasts_health_check(self) -> bool:
-        """Whether /health may succeed in spite of the failure, and is not enough for a return."""
+        """Whether the replica may fail again although its /health succeeds."""
         return self in {UpstreamFailure.RESET, UpstreamFailure.PROTOCOL_ERROR}
 
 

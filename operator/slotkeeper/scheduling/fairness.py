@@ -10,11 +10,11 @@ class RoundRobin:
 
     A request belongs to the round after the one that is being served, or after its key's last one,
     whichever is later. So a key that sends a thousand requests delays another key's next request
-    by a single request, and keys that come and go delay no other beyond the round that they
-    joined. With one key the rounds are the order of arrival. State is kept only for keys with
-    queued requests, and for keys that were served in a later round than the current one. Any other
-    key joins the next round when it returns, even if it was served in the current one. Every
-    operation is O(1), start_round (which deletes state) amortized.
+    by a single request, and short-lived keys delay no other beyond the round that they joined.
+    With one key the rounds are the order of arrival. State is kept only for keys with queued
+    requests, and for keys that were served in a later round than the current one. Any other key
+    joins the next round when it returns, even if it was served in the current one. Every operation
+    is O(1), start_round (which deletes state) amortized.
     """
 
     def __init__(self) -> None:

@@ -79,7 +79,7 @@ def test_limits_do_not_apply_to_a_request_that_can_start_at_once() -> None:
         dispatcher.enqueue("2", 0, now=0)
 
 
-def test_a_cancelled_request_leaves_the_queue_at_once() -> None:
+def test_a_canceled_request_leaves_the_queue_at_once() -> None:
     dispatcher = with_replicas()
     queued = dispatcher.enqueue("1", 60, now=0)
 

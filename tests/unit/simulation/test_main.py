@@ -131,6 +131,7 @@ def test_an_invalid_trace_is_rejected(
         ),
         ("--compare", "gpu=0", "must be a number greater than 0, not 0"),
         ("--load-seconds", "-1", "must be a number greater than 0, not -1"),
+        ("--load-seconds", "soon", "must be a number greater than 0, not soon"),
         ("--begin", "today", "must be an ISO 8601 time, not 'today'"),
     ],
 )
