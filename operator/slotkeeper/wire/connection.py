@@ -3,19 +3,17 @@
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from typing_extensions import override
 
 from slotkeeper.wire import sockets
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
+from slotkeeper.wire.listener import Listener
 from slotkeeper.wire.message import Request, encode_response
 from slotkeeper.wire.parse import RequestParser, Stage
 from slotkeeper.wire.timer import Timer
-
-if TYPE_CHECKING:
-    from slotkeeper.wire.server import Server
 
 _log = logging.getLogger(__name__)
 
@@ -25,20 +23,22 @@ _LARGE = 64 * 1024
 class DownstreamConnection(sockets.Pausable):
     """A client's connection."""
 
-    def __init__(self, server: "Server") -> None:
-        self.server = server
+    def __init__(self, listener: Listener) -> None:
         self.peer = ""
+        self.draining = False
+        """The response in progress, or else the next one, is the last one."""
         self.write_paused = False
         """The client does not keep up with what is written."""
-        self._limits = server.limits
-        self._parser = RequestParser(server.limits, server.body_filter.check)
+        self._listener = listener
+        self._limits = listener.limits
+        self._parser = RequestParser(listener.limits, listener.body_filter.check)
         self._queue: deque[Request | HttpError] = deque()
         self._exchange: Exchange | None = None
         self._advancing = False
         self._rejected = False  # what still comes is not looked at
         self._rejected_head: Request | None = None
         self._buffered = 0
-        self._timer = Timer(server.loop)
+        self._timer = Timer(listener.loop)
 
     # What the transport calls.
 
@@ -47,14 +47,15 @@ class DownstreamConnection(sockets.Pausable):
         """A client has connected."""
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        if self.server.closed:
+        if self._listener.closed:
             # It was accepted before the listener closed, and told of after it.
             self._transport.abort()
             return
         sockets.tune(transport)
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
-        self.server.connections.add(self)
+        self.draining = self._listener.draining
+        self._listener.connections.add(self)
         self._await_request()
 
     @override
@@ -90,8 +91,8 @@ class DownstreamConnection(sockets.Pausable):
         self._queue.clear()
         self._rejected = True
         self._client_disconnected()
-        self.server.connections.discard(self)
-        self.server.budget.add(-self._buffered)
+        self._listener.connections.discard(self)
+        self._listener.budget.add(-self._buffered)
         self._buffered = 0
 
     @override
@@ -124,7 +125,7 @@ class DownstreamConnection(sockets.Pausable):
         """The exchange in progress is answered."""
         exchange = self._exchange
         self._exchange = None
-        if exchange and (self.server.draining or not exchange.request.keep_alive):
+        if exchange and (self.draining or not exchange.request.keep_alive):
             self.close(reset=False)
             return
         self._advance()
@@ -140,7 +141,7 @@ class DownstreamConnection(sockets.Pausable):
             return True
         grown = held - self._buffered
         self._buffered = held
-        return self.server.budget.add(grown) or grown < 0
+        return self._listener.budget.add(grown) or grown < 0
 
     def close(self, *, reset: bool) -> None:
         """End the connection: after what is written already, or with a reset at once."""
@@ -151,8 +152,9 @@ class DownstreamConnection(sockets.Pausable):
         else:
             self._close_when_sent()
 
-    def close_if_idle(self) -> None:
-        """End the connection if no request is in progress on it."""
+    def drain(self) -> None:
+        """Close after the response in progress, or now if the connection is idle."""
+        self.draining = True
         if self._exchange is None and self._parser.stage is Stage.IDLE:
             self.close(reset=False)
 
@@ -189,7 +191,7 @@ class DownstreamConnection(sockets.Pausable):
     def _handle(self, exchange: Exchange) -> None:
         self._timer.stop()
         try:
-            self.server.handler(exchange)
+            self._listener.handler(exchange)
         except Exception:
             _log.exception("a request's handler failed")
             if exchange.status == 0:
@@ -222,7 +224,7 @@ class DownstreamConnection(sockets.Pausable):
     def _reject(self, refusal: HttpError) -> None:
         self._rejected = True
         head = self._rejected_head or self._parser.head
-        answer = self.server.body_filter.on_rejected(self.peer, refusal, head)
+        answer = self._listener.body_filter.on_rejected(self.peer, refusal, head)
         self.write(encode_response(answer, connection=b"close"))
         if self._transport.is_closing():
             return

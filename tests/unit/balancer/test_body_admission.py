@@ -46,7 +46,7 @@ async def test_who_has_no_key_is_refused_before_the_body(framing: str, key: str)
             assert (response.status, response.error_code) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
             assert response.headers["connection"] == "close"
-            assert made.clients.budget.buffered == 0
+            assert made.clients.listener.budget.buffered == 0
             # What it sends all the same is no request.
             await client.send(post("/completion", b"{}", "X-Api-Key: one"))
             assert await client.at_end()

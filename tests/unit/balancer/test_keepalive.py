@@ -9,6 +9,7 @@ from fake_llama import Call, FakeLlama, Script, answer_at_once, when_told
 from raw_http import RawClient, post
 from slotkeeper.edge.stream_request import SMALL
 from slotkeeper.scheduling import QueueLimits
+from slotkeeper.wire.connection import DownstreamConnection
 from sse import Event, events
 from wait_until import until
 
@@ -483,7 +484,8 @@ async def test_who_waits_again_after_a_try_gets_comments_too() -> None:
 async def test_who_does_not_read_is_sent_no_more_comments() -> None:
     async with FakeLlama(1, when_told) as llama, waiting(llama) as (made, client):
         (forward,) = (each for each in made.proxy.active if each.early)
-        connection = forward.exchange._connection
+        connection = forward.exchange._channel
+        assert isinstance(connection, DownstreamConnection)
         connection.pause_writing()
         sent = forward.early.keepalives_sent if forward.early else 0
         async with await made.start(post("/completion", STREAM)) as other:

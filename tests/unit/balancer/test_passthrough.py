@@ -106,7 +106,8 @@ async def test_a_client_that_does_not_keep_up_holds_its_replica_back() -> None:
         balancer(llama) as made,
         await made.start(post("/completion")) as client,
     ):
-        await until(lambda: made.clients.connections and _behind(made.clients.connections))
+        connections = made.clients.listener.connections
+        await until(lambda: connections and _behind(connections))
         assert not written.is_set()
 
         assert len((await client.response()).body) == size

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from raw_http import RawClient, get, post
+from slotkeeper.wire.connection import DownstreamConnection
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Response, json_response
@@ -63,7 +64,7 @@ async def test_between_the_pieces_of_a_large_body_others_run() -> None:
         def another_round() -> None:
             nonlocal rounds
             rounds += 1
-            if server.budget.buffered >= held:
+            if server.listener.budget.buffered >= held:
                 done.set()
             else:
                 loop.call_soon(another_round)
@@ -223,7 +224,7 @@ async def test_a_body_that_comes_as_one_piece_is_refused_and_nothing_else() -> N
             assert await second.at_end()
 
         assert len(held.exchanges) == 1
-        assert server.budget.buffered == 80
+        assert server.listener.budget.buffered == 80
 
 
 async def test_room_comes_back_with_the_connection() -> None:
@@ -233,9 +234,9 @@ async def test_room_comes_back_with_the_connection() -> None:
         await held.has(1)
         client.reset()
         await held.gone.wait()
-        await until(lambda: not server.connections)
+        await until(lambda: not server.listener.connections)
 
-        assert server.budget.buffered == 0
+        assert server.listener.budget.buffered == 0
 
 
 async def test_a_head_request_gets_the_head_alone() -> None:
@@ -326,7 +327,9 @@ async def test_each_piece_is_sent_at_once() -> None:
     async with serving(held) as (server, client):
         await client.send(post("/"))
         await held.has(1)
-        sock = next(iter(server.connections))._transport.get_extra_info("socket")
+        (connection,) = server.listener.connections
+        assert isinstance(connection, DownstreamConnection)
+        sock = connection._transport.get_extra_info("socket")
 
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
@@ -337,7 +340,7 @@ async def test_draining_closes_idle_connections_and_ends_busy_ones_with_their_an
         await client.send(post("/"))
         exchange = (await held.has(1))[0]
         async with await RawClient.connect(client.port) as idle:
-            await until(lambda: len(server.connections) == 2)
+            await until(lambda: len(server.listener.connections) == 2)
             server.drain()
             assert await idle.at_end()
 
