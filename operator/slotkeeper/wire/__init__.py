@@ -1,1 +1,1 @@
-"""HTTP/1.1 as bytes on asyncio: parse, forward, back-pressure, limits; it knows no policy."""
+"""HTTP/1.1 on asyncio: parsing, forwarding, back-pressure and limits. No policy."""

@@ -1,22 +1,22 @@
-"""Who has a say before a request is whole, and where one never becomes so."""
+"""Hooks for requests that are not complete yet, or never will be."""
 
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, Response
 
 
 class BodyFilter:
-    """What a server asks about requests that are not whole yet. This one lets all of them in."""
+    """Hooks that a server calls for incomplete requests. This default accepts every body."""
 
     def check(self, request: Request) -> None:
-        """Whether the body may come that follows this head. Raises Refusal where it may not.
+        """Raise HttpError if the body that follows this request head must not be sent.
 
-        Asked only of a body that is worth it: small ones come with their head.
+        Called for large bodies only: small ones arrive together with their head.
         """
 
-    def on_rejected(self, peer: str, refusal: HttpError, request: Request | None) -> Response:
-        """What a client at `peer` is told whose request was refused before it was whole.
+    def on_rejected(self, peer: str, error: HttpError, request: Request | None) -> Response:
+        """Return the response for a request that was rejected before it was complete.
 
-        `request` is its head, None where that is not known.
+        `peer` is the client's address; `request` has the head only, None if that is incomplete too.
         """
         del peer, request
-        return refusal.response()
+        return error.response()

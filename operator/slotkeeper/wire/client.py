@@ -1,4 +1,4 @@
-"""The side that talks to a replica: connections that are kept, responses that pass through."""
+"""The upstream side: pooled connections to a replica, responses that pass through."""
 
 import asyncio
 import re
@@ -15,27 +15,27 @@ from slotkeeper.wire.message import Headers, ResponseHead, value_of
 from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
-# llhttp takes RTSP's as well, status 099, and control characters in the reason.
+# llhttp also accepts RTSP, status 099, and control characters in the reason phrase.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _MAX_DIGITS = 20
-_KEPT = 1024  # bytes of a head that is kept to be recognized
-_COPY = 64 * 1024  # up to here one copied piece is cheaper than two
+_MAX_CACHED_HEAD = 1024  # bytes of a response head whose parse result is cached
+_MAX_COPY = 64 * 1024  # bytes of a body up to which one write of a copy is cheaper than two writes
 
 
 class Receiver(Protocol):
-    """Whom a response is for."""
+    """Callbacks for one response."""
 
     def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:
-        """The head is complete; `more`: bytes of the body have come with it and follow at once."""
+        """Handle the head; `more`: bytes of the body arrived with it, and on_body follows now."""
 
     def on_body(self, data: bytes, framing: Framing) -> None:
-        """A piece of the body as it came; `framing.payload()` is its content."""
+        """Handle a piece of the body as received; `framing.payload()` returns its content."""
 
     def on_end(self) -> None:
-        """The response is complete. The connection may be in use for another already."""
+        """Handle the end of the response. The connection may already carry another request."""
 
     def on_lost(self, reason: str, *, began: bool) -> None:
-        """No more comes; `began`: some of the response has."""
+        """Handle a connection lost before the end; `began`: part of the response arrived."""
 
 
 class UpstreamConnection(Pausable):
@@ -43,9 +43,9 @@ class UpstreamConnection(Pausable):
 
     def __init__(self, pool: "Pool") -> None:
         self.reused = False
-        """It has carried a request before, so that the replica may be closing it right now."""
+        """It carried a request before, so the replica may be closing it at this moment."""
         self.malformed = False
-        """What came on it was no HTTP."""
+        """The replica sent invalid HTTP."""
         self._pool = pool
         self._receiver: Receiver | None = None
         self._framing: Framing | None = None
@@ -54,19 +54,19 @@ class UpstreamConnection(Pausable):
         self._to_head = False
         self._keep = False
         self._unsent: deque[bytes] = deque()
-        self._write_paused = False  # the replica does not keep up with what is sent
+        self._write_paused = False  # the replica reads more slowly than the request is written
 
     def send(
         self, head: bytes, body: Sequence[bytes], receiver: Receiver, *, to_head: bool = False
     ) -> None:
-        """Send a request with the parts of its body; `to_head`: its method is HEAD."""
+        """Send a request, with its body in parts; `to_head`: its method is HEAD."""
         self._receiver = receiver
         self._framing = None
         self._began = False
         self._to_head = to_head
         if not body:
             self._transport.write(head)
-        elif len(body) == 1 and len(body[0]) <= _COPY:
+        elif len(body) == 1 and len(body[0]) <= _MAX_COPY:
             self._transport.write(head + body[0])
         else:
             self._transport.write(head)
@@ -74,31 +74,31 @@ class UpstreamConnection(Pausable):
             self._send_part()
 
     def abort(self) -> None:
-        """Drop the request and the connection at once; nothing more is told to its receiver."""
+        """Drop the request and the connection at once, without a further call of its receiver."""
         self._receiver = None
         self._unsent.clear()
         self._transport.abort()
 
     @property
     def usable(self) -> bool:
-        """It can carry another request."""
+        """Whether the connection can carry another request."""
         return not self._transport.is_closing()
 
-    # What the transport calls.
+    # asyncio.Protocol callbacks.
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands."""
-        # uvloop's transports are no subclass of asyncio's.
+        """Set the socket's options."""
+        # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         tune(transport)
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Pass pieces of the response to its receiver."""
         receiver = self._receiver
         if receiver is None:
-            # Nothing was asked: whatever it is, it must not be taken for the next answer.
+            # No request is in progress. The bytes must not be read as the next response.
             self._transport.abort()
             return
         try:
@@ -110,8 +110,8 @@ class UpstreamConnection(Pausable):
                 if framing is None:
                     return
             end = framing.feed(data)
-        except BadResponse as bad:
-            self._fail(f"not a valid HTTP response: {bad}")
+        except BadResponse as error:
+            self._fail(f"invalid HTTP response: {error}")
             return
         if end is None:
             if data:
@@ -121,24 +121,24 @@ class UpstreamConnection(Pausable):
 
     @override
     def eof_received(self) -> bool | None:
-        """The replica sends no more."""
+        """Close the connection: the replica sends no more."""
         return None
 
     @override
     def pause_writing(self) -> None:
-        """The replica does not keep up."""
+        """Stop sending the body: the transport's write buffer is full."""
         self._write_paused = True
 
     @override
     def resume_writing(self) -> None:
-        """The replica keeps up again."""
+        """Continue sending the body: the transport's write buffer has drained."""
         self._write_paused = False
         if self._unsent:
             asyncio.get_running_loop().call_soon(self._send_part)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is no more."""
+        """End the response, if its framing permits, or report it as lost."""
         self._unsent.clear()
         self._pool.closed(self)
         receiver = self._receiver
@@ -148,10 +148,10 @@ class UpstreamConnection(Pausable):
         if exc is None and self._framing is not None and self._framing.until_close:
             receiver.on_end()
         else:
-            receiver.on_lost(str(exc or "the replica closed the connection"), began=self._began)
+            receiver.on_lost(str(exc or "connection closed by the replica"), began=self._began)
 
     def _send_part(self) -> None:
-        # One in each round of the loop: to send 5 MB at once takes milliseconds.
+        # One part in each iteration of the event loop: sending 5 MB at once takes milliseconds.
         if self._unsent and not self._write_paused:
             self._transport.write(self._unsent.popleft())
             if self._unsent and not self._write_paused:
@@ -163,7 +163,7 @@ class UpstreamConnection(Pausable):
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
                 if len(data) > _MAX_HEAD:
-                    raise BadResponse("headers without an end")
+                    raise BadResponse(f"headers exceed {_MAX_HEAD} bytes")
                 self._head = data
                 return b""
             head = parse_head(data[:end])
@@ -171,7 +171,7 @@ class UpstreamConnection(Pausable):
             if head.status >= 200:
                 break
             if head.status == 101:
-                raise BadResponse("it switches protocols unasked")
+                raise BadResponse("unexpected switch of protocols")
         self._head = b""
         self._framing = framing_of(head, to_head=self._to_head)
         self._keep = head.keeps_connection and not self._framing.until_close
@@ -182,9 +182,9 @@ class UpstreamConnection(Pausable):
         if end:
             receiver.on_body(data if end == len(data) else data[:end], framing)
         if self._receiver is not receiver:
-            return  # aborted in the call
+            return  # aborted by on_body
         self._receiver = None
-        # A replica that answers before it has read all may not read the rest.
+        # A replica that responds before it has read the whole request may not read the rest.
         if self._keep and end == len(data) and not self._unsent:
             self.pause(False)
             self._pool.release(self)
@@ -204,13 +204,13 @@ class UpstreamConnection(Pausable):
 
 
 class Pool:
-    """The connections to one replica. Idle ones are kept, the last used first."""
+    """The connections to one replica. Reuses the most recently used idle connection."""
 
     def __init__(
         self, host: str, port: int, *, max_idle: int = 8, connect_seconds: float = 3
     ) -> None:
         self.max_idle = max_idle
-        """A llama-server has few more HTTP threads than slots, and an idle connection holds one."""
+        """llama-server has few more HTTP threads than slots, and an idle connection holds one."""
         self._host = host
         self._port = port
         self._connect_seconds = connect_seconds
@@ -218,7 +218,7 @@ class Pool:
         self._closed = False
 
     def acquire(self) -> UpstreamConnection | None:
-        """An idle connection, or None."""
+        """Take an idle connection from the pool; None if there is none."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
@@ -227,7 +227,7 @@ class Pool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A fresh connection. Raises OSError (TimeoutError too)."""
+        """Open a new connection. Raises OSError, of which TimeoutError is a subclass."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
             _, connection = await loop.create_connection(
@@ -236,24 +236,24 @@ class Pool:
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Keep a connection for the next request."""
+        """Return a connection to the pool. Beyond `max_idle` it is closed."""
         if self._closed or len(self._idle) >= self.max_idle:
             connection.abort()
         else:
             self._idle.append(connection)
 
     def closed(self, connection: UpstreamConnection) -> None:
-        """A connection is no more."""
+        """Remove a closed connection from the pool."""
         if connection in self._idle:
             self._idle.remove(connection)
 
     def drop_idle(self) -> None:
-        """Close idle connections: the replica seems not to be what it was."""
+        """Close idle connections, for example because the replica may have restarted."""
         while self._idle:
             self._idle.pop().abort()
 
     def close(self) -> None:
-        """Close idle connections, and busy ones as soon as their response has ended."""
+        """Close idle connections now, and busy ones when their response ends."""
         self._closed = True
         self.drop_idle()
 
@@ -271,11 +271,11 @@ class _HeadParser:
 
 
 def parse_head(data: bytes) -> ResponseHead:
-    """A response's head, with the empty line that ends it. Raises BadResponse.
+    """Parse a response's head, including the empty line that ends it. Raises BadResponse.
 
-    The heads of all streams of a replica are the same bytes: what they say is kept.
+    The heads of all streams of a replica are the same bytes, so results are cached.
     """
-    return _parse_kept(data) if len(data) <= _KEPT else _parse(data)
+    return _parse_cached(data) if len(data) <= _MAX_CACHED_HEAD else _parse(data)
 
 
 def _parse(data: bytes) -> ResponseHead:
@@ -284,15 +284,15 @@ def _parse(data: bytes) -> ResponseHead:
     try:
         parser.feed_data(data)
     except httptools.HttpParserUpgrade:
-        raise BadResponse("it switches protocols unasked") from None
+        raise BadResponse("unexpected switch of protocols") from None
     except httptools.HttpParserError as error:
         raise BadResponse(str(error)) from None
     if not _STATUS_LINE.match(data):
-        raise BadResponse("no status line of HTTP/1.1 or HTTP/1.0")
+        raise BadResponse("invalid status line, expected HTTP/1.1 or HTTP/1.0")
     if len(value_of(events.headers, b"content-length") or b"") > _MAX_DIGITS:
-        raise BadResponse("a Content-Length that is too long")
+        raise BadResponse(f"Content-Length exceeds {_MAX_DIGITS} digits")
     version = parser.get_http_version()
     return ResponseHead(parser.get_status_code(), events.reason, events.headers, version == "1.1")
 
 
-_parse_kept = lru_cache(maxsize=64)(_parse)
+_parse_cached = lru_cache(maxsize=64)(_parse)

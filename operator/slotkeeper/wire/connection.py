@@ -1,4 +1,4 @@
-"""A client's connection: one exchange at a time, in the order of its requests."""
+"""A client's connection: one exchange at a time, in the order of the requests."""
 
 import asyncio
 import logging
@@ -17,7 +17,8 @@ from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
 
-_LARGE = 64 * 1024
+_LARGE_READ = 64 * 1024
+"""Bytes. After a read of this size more data is probably available."""
 
 
 class DownstreamConnection(sockets.Pausable):
@@ -25,30 +26,31 @@ class DownstreamConnection(sockets.Pausable):
 
     def __init__(self, listener: Listener) -> None:
         self.peer = ""
-        self.draining = False
-        """The response in progress, or else the next one, is the last one."""
+        """HOST:PORT of the client; empty if unknown."""
         self.write_paused = False
-        """The client does not keep up with what is written."""
+        """The client reads more slowly than the response is written."""
+        self.draining = False
+        """The connection closes after the response in progress, or else after the next one."""
         self._listener = listener
         self._limits = listener.limits
         self._parser = RequestParser(listener.limits, listener.body_filter.check)
         self._queue: deque[Request | HttpError] = deque()
         self._exchange: Exchange | None = None
         self._advancing = False
-        self._rejected = False  # what still comes is not looked at
+        self._rejected = False  # what still arrives is discarded
         self._rejected_head: Request | None = None
         self._buffered = 0
         self._timer = Timer(listener.loop)
 
-    # What the transport calls.
+    # asyncio.Protocol callbacks.
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
-        # uvloop's transports are no subclass of asyncio's.
+        """Register the connection and wait for its first request."""
+        # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         if self._listener.closed:
-            # It was accepted before the listener closed, and told of after it.
+            # It was accepted before the listener closed, but this callback came after.
             self._transport.abort()
             return
         sockets.tune(transport)
@@ -60,7 +62,7 @@ class DownstreamConnection(sockets.Pausable):
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Parse requests, and start the first one if no exchange is in progress."""
         if self._rejected:
             return
         self._queue.extend(self._parser.feed(data))
@@ -69,24 +71,24 @@ class DownstreamConnection(sockets.Pausable):
         if self._queue and isinstance(self._queue[-1], HttpError):
             self._rejected = True
         if self._exchange:
-            # Reading goes on while a request is in progress, to see its client go. Only one that
-            # has sent its next request already is not read from: that is what bounds it.
+            # Reading continues during an exchange, to detect a disconnect. It pauses only once the
+            # client has sent its next request: this bounds the memory for pipelined requests.
             if self._queue:
                 self.pause(True)
         else:
             self._advance()
-        if len(data) >= _LARGE:
+        if len(data) >= _LARGE_READ:
             self.yield_to_loop()
 
     @override
     def eof_received(self) -> bool | None:
-        """The client sends no more: whoever asks an LLM and hangs up waits for no answer."""
+        """Treat a half-closed connection as closed: an LLM's client that hangs up has given up."""
         self._client_disconnected()
         return None
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is no more."""
+        """End the exchange in progress and deregister the connection."""
         self._timer.stop()
         self._queue.clear()
         self._rejected = True
@@ -97,7 +99,7 @@ class DownstreamConnection(sockets.Pausable):
 
     @override
     def pause_writing(self) -> None:
-        """The client does not keep up."""
+        """Signal back-pressure: the transport's write buffer is full."""
         self.write_paused = True
         self._timer.start(self._limits.write_timeout, self._transport.abort)
         if self._exchange and self._exchange.on_backpressure:
@@ -105,7 +107,7 @@ class DownstreamConnection(sockets.Pausable):
 
     @override
     def resume_writing(self) -> None:
-        """The client keeps up again."""
+        """Signal the end of back-pressure: the transport's write buffer has drained."""
         self.write_paused = False
         if self._exchange is None:
             self._await_request()
@@ -114,15 +116,15 @@ class DownstreamConnection(sockets.Pausable):
         if self._exchange.on_backpressure:
             self._exchange.on_backpressure(False)
 
-    # What exchanges and the server call.
+    # Called by exchanges and by the server.
 
     def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
+        """Send bytes of the response."""
         if not self._transport.is_closing():
             self._transport.write(data)
 
     def exchange_ended(self) -> None:
-        """The exchange in progress is answered."""
+        """Continue with the next request, or close: the response is complete."""
         exchange = self._exchange
         self._exchange = None
         if exchange and (self.draining or not exchange.request.keep_alive):
@@ -131,20 +133,20 @@ class DownstreamConnection(sockets.Pausable):
         self._advance()
 
     def update_buffered(self) -> bool:
-        """Note how many bytes of bodies this connection holds; whether there is room for them."""
-        held = self._parser.partial
+        """Recount this connection's body bytes. Return False if they grow beyond the budget."""
+        buffered = self._parser.partial
         if self._queue:
-            held += sum(item.size for item in self._queue if isinstance(item, Request))
+            buffered += sum(item.size for item in self._queue if isinstance(item, Request))
         if self._exchange:
-            held += self._exchange.request.size
-        if held == self._buffered:
+            buffered += self._exchange.request.size
+        if buffered == self._buffered:
             return True
-        grown = held - self._buffered
-        self._buffered = held
-        return self._listener.budget.add(grown) or grown < 0
+        growth = buffered - self._buffered
+        self._buffered = buffered
+        return self._listener.budget.add(growth) or growth < 0
 
     def close(self, *, reset: bool) -> None:
-        """End the connection: after what is written already, or with a reset at once."""
+        """Close after what is already written, or (`reset`) at once with a TCP reset."""
         self._rejected = True
         self._queue.clear()
         if reset:
@@ -163,12 +165,17 @@ class DownstreamConnection(sockets.Pausable):
     def _over_budget(self) -> None:
         self._rejected_head = self._parser.head
         if self._queue and isinstance(last := self._queue[-1], Request):
-            # It came as one piece: without this it would be served, and refused after that.
+            # It arrived in one piece. Left in the queue it would be served, and rejected after.
             self._queue.pop()
             self._rejected_head = last
             self.update_buffered()
         self._queue.append(
-            HttpError(503, "buffer_limit", "too many request bodies in memory", retry_after=1)
+            HttpError(
+                503,
+                "buffer_limit",
+                "request bodies in memory exceed the server's limit",
+                retry_after=1,
+            )
         )
 
     def _advance(self) -> None:
@@ -193,11 +200,11 @@ class DownstreamConnection(sockets.Pausable):
         try:
             self._listener.handler(exchange)
         except Exception:
-            _log.exception("a request's handler failed")
+            _log.exception("request handler failed")
             if exchange.status == 0:
                 exchange.request.keep_alive = False
                 exchange.respond_with_error(
-                    HttpError(500, "internal_error", "the balancer failed at this request")
+                    HttpError(500, "internal_error", "internal error while handling the request")
                 )
             else:
                 exchange.abort(reset=True)
@@ -210,8 +217,8 @@ class DownstreamConnection(sockets.Pausable):
         if parser.stage is Stage.IDLE:
             self._timer.start(limits.idle_timeout, self._close_when_sent)
         elif parser.stage is Stage.HEAD:
-            # From the first byte on: one header a second must not go on for ever.
-            self._timer.start(limits.head_timeout, self._request_timed_out, keep="head")
+            # From the first byte on: one header a second must not hold the connection indefinitely.
+            self._timer.start(limits.head_timeout, self._request_timed_out, phase="head")
         else:
             self._timer.start(limits.body_timeout, self._request_timed_out)
             if parser.expects_continue:
@@ -219,13 +226,13 @@ class DownstreamConnection(sockets.Pausable):
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _request_timed_out(self) -> None:
-        self._reject(HttpError(408, "request_timeout", "the request did not arrive in time"))
+        self._reject(HttpError(408, "request_timeout", "timed out reading the request"))
 
-    def _reject(self, refusal: HttpError) -> None:
+    def _reject(self, error: HttpError) -> None:
         self._rejected = True
         head = self._rejected_head or self._parser.head
-        answer = self._listener.body_filter.on_rejected(self.peer, refusal, head)
-        self.write(encode_response(answer, connection=b"close"))
+        response = self._listener.body_filter.on_rejected(self.peer, error, head)
+        self.write(encode_response(response, connection=b"close"))
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():

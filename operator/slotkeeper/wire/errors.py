@@ -1,4 +1,4 @@
-"""Refusals: one clear status with an OpenAI-style JSON body."""
+"""HTTP errors: a status with a JSON body in OpenAI's format."""
 
 import math
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from slotkeeper.wire.message import Header, Response, json_response
 
 
 class HttpError(Exception):
-    """A request is not served.
+    """Rejects a request with an error response.
 
-    `status` is HTTP's, `code` a stable word for programs, `message` a sentence for people,
-    `retry_after` seconds after which it may be worth another try, `headers` what else HTTP wants
-    to be said with this status.
+    `status` is the HTTP status, `code` a stable identifier for programs, `message` a sentence for
+    people, `retry_after` the Retry-After header in seconds (None: no such header), `headers` what
+    else HTTP requires with this status.
     """
 
     def __init__(
@@ -31,13 +31,13 @@ class HttpError(Exception):
         self.headers = tuple(headers)
 
     def response(self) -> Response:
-        """This refusal as OpenAI's clients expect an error."""
+        """Return the error response, in the format that OpenAI's clients parse."""
         error = {"message": self.message, "type": _type(self.status), "code": self.code}
-        answer = json_response(self.status, {"error": error})
-        answer.headers.extend(self.headers)
+        response = json_response(self.status, {"error": error})
+        response.headers.extend(self.headers)
         if self.retry_after is not None:
-            answer.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
-        return answer
+            response.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))
+        return response
 
 
 def _type(status: int) -> str:

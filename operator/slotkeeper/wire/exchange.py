@@ -1,4 +1,4 @@
-"""One request and its answer, as a handler sees them."""
+"""One request and its response, as a handler sees them."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,27 +11,27 @@ class Channel(Protocol):
     """The part of a client's connection that an exchange uses."""
 
     peer: str
-    """The client's HOST:PORT; empty if unknown."""
+    """HOST:PORT of the client; empty if unknown."""
     write_paused: bool
     """The client reads more slowly than the response is written."""
     draining: bool
-    """The connection is closed after this response."""
+    """The connection closes after this response."""
 
     def write(self, data: bytes) -> None:
         """Send bytes of the response."""
 
     def exchange_ended(self) -> None:
-        """Go on to the next request: the response is complete."""
+        """Continue with the next request: the response is complete."""
 
     def update_buffered(self) -> bool:
-        """Account for request bodies in memory; False if they exceed the body budget."""
+        """Recount the body bytes in memory. Return False if they grow beyond the budget."""
 
     def close(self, *, reset: bool) -> None:
-        """Close the connection; `reset`: at once, with a TCP reset."""
+        """Close after what is already written, or (`reset`) at once with a TCP reset."""
 
 
 class Exchange:
-    """One request and its answer. Ends exactly once: answered, cut, or the client gone."""
+    """One request and its response. Ends exactly once: completed, aborted or disconnected."""
 
     __slots__ = (
         "_channel",
@@ -49,31 +49,34 @@ class Exchange:
         self.request = request
         self.peer = channel.peer
         self.status = 0
-        """What the client was answered; 0 while it was not."""
+        """Status of the response; 0 before its head is sent."""
         self.on_disconnect: Callable[[], None] | None = None
-        """Called at once when the client goes away (also by closing only its sending side)."""
+        """Called at once when the client closes the connection or only its sending side."""
         self.on_backpressure: Callable[[bool], None] | None = None
-        """Called with True when the client does not keep up, with False when it does again."""
+        """Called with True when the client reads too slowly, with False when it has caught up."""
 
     @property
     def paused(self) -> bool:
-        """The client does not keep up at the moment."""
+        """Whether the client currently reads too slowly."""
         return self._channel.write_paused
 
-    def respond(self, answer: Response) -> None:
-        """Answer with something complete of our own."""
+    def respond(self, response: Response) -> None:
+        """Send a complete response."""
         data = encode_response(
-            answer, body=self.request.method != b"HEAD", connection=self.connection_header()
+            response, body=self.request.method != b"HEAD", connection=self.connection_header()
         )
-        self.begin(answer.status, data)
+        self.begin(response.status, data)
         self.end()
 
-    def respond_with_error(self, refusal: HttpError) -> None:
-        """Answer with a refusal."""
-        self.respond(refusal.response())
+    def respond_with_error(self, error: HttpError) -> None:
+        """Send an error response."""
+        self.respond(error.response())
 
     def connection_header(self, *, closing: bool = False) -> bytes | None:
-        """What the answer must say of the connection; `closing`: its end ends the answer."""
+        """Return the value of the response's Connection header; None: no such header.
+
+        `closing`: the end of the connection marks the end of the response.
+        """
         if closing:
             self.request.keep_alive = False
         if not self.request.keep_alive or self._channel.draining:
@@ -81,41 +84,41 @@ class Exchange:
         return None if self.request.http11 else b"keep-alive"
 
     def begin(self, status: int, head: bytes) -> None:
-        """Send the head of an answer."""
+        """Send the head of the response. The first bytes of its body may follow in `head`."""
         self.status = status
         self._channel.write(head)
 
     def write(self, data: bytes) -> None:
-        """Send a part of the answer's body."""
+        """Send a piece of the response's body."""
         self._channel.write(data)
 
     def end(self) -> None:
-        """The answer is complete."""
+        """Mark the response as complete."""
         if self._open:
             self._open = False
             self._channel.exchange_ended()
 
     def abort(self, *, reset: bool) -> None:
-        """The answer can not be completed, and the client must see that it is not.
+        """Close the connection: the response cannot be completed, and the client must notice.
 
-        `reset` where closing would look like the regular end of the answer.
+        `reset`: needed where a regular close would look like the regular end of the response.
         """
         if self._open:
             self._open = False
             self._channel.close(reset=reset)
 
     def release_body(self) -> None:
-        """Forget the request's body: it will not be sent again."""
+        """Free the request's body: it will not be sent again."""
         self.request.parts = ()
         self.request.size = 0
         self._channel.update_buffered()
 
     def client_disconnected(self) -> None:
-        """The connection says that the client is gone."""
+        """Mark the exchange as ended and call on_disconnect. For the connection only."""
         self._open = False
         if self.on_disconnect:
             self.on_disconnect()
 
 
 Handler = Callable[[Exchange], None]
-"""What is done with a complete request. Called in the event loop, must return at once."""
+"""Handles a complete request. Called in the event loop; must not block."""

@@ -1,4 +1,4 @@
-"""Where a response ends: counted beside the bytes, which pass through untouched."""
+"""Find the end of a response by counting its bytes, which are passed through unchanged."""
 
 from typing import Protocol
 
@@ -6,51 +6,54 @@ from slotkeeper.wire.message import ResponseHead
 
 _MAX_LINE = 16 * 1024
 
-# The size line of a whole chunk, by the length of all of it. Almost every piece of a stream is one
-# such chunk, and two comparisons take a sixth of the time of walking through it.
+# Chunk size lines, by the length of the whole chunk. Almost every piece of a stream is exactly one
+# chunk, and two comparisons take a sixth of the time that parsing it takes.
 _SIZE_LINES = {
     len(line) + size + 2: line for size in range(1, 2048) for line in (b"%x\r\n" % size,)
 }
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
-class BadResponse(Exception):  # noqa: N818 (what came is bad; nothing failed here)
-    """The bytes are no response that can be told from the next one."""
+class BadResponse(Exception):  # noqa: N818 (the response is bad; nothing failed here)
+    """The response is invalid, or its end is ambiguous."""
 
 
 class Framing(Protocol):
-    """Counts a body's bytes."""
+    """Counts the bytes of a body, to find its end."""
 
     chunked: bool
     """The body carries chunk framing."""
     until_close: bool
-    """The body ends where the connection does."""
+    """The end of the connection marks the end of the body."""
 
     def feed(self, data: bytes) -> int | None:
-        """How many bytes of `data` belong to the body, if it ends there; None if it goes on.
+        """Return how many bytes of `data` belong to the body if it ends in `data`, else None.
 
         Raises BadResponse.
         """
 
     def payload(self) -> bytes:
-        """The content of the last `feed`, without chunk framing."""
+        """Return the content of the last `feed`, without chunk framing."""
 
 
 def framing_of(head: ResponseHead, *, to_head: bool = False) -> Framing:
-    """How the body behind `head` is framed; `to_head`: it answers a HEAD. Raises BadResponse."""
+    """Return the framing of the body that follows `head`. Raises BadResponse.
+
+    `to_head`: it is the response to a HEAD request.
+    """
     if to_head or head.status in {204, 304} or head.status < 200:
         return ContentLength(0)
     if head.codings:
         if head.codings != [b"chunked"]:
-            raise BadResponse("a Transfer-Encoding other than chunked")
+            raise BadResponse("unsupported Transfer-Encoding, expected chunked")
         if not head.http11:
-            raise BadResponse("chunks in HTTP/1.0")
+            raise BadResponse("chunked encoding in an HTTP/1.0 response")
         return Chunked()
     return UntilClose() if head.length is None else ContentLength(head.length)
 
 
 class ContentLength:
-    """A body of a known length."""
+    """A body with a Content-Length."""
 
     chunked = False
     until_close = False
@@ -74,7 +77,7 @@ class ContentLength:
 
 
 class UntilClose:
-    """A body that only the connection's end ends."""
+    """A body that ends with its connection."""
 
     chunked = False
     until_close = True
@@ -95,7 +98,7 @@ class UntilClose:
 
 
 class Chunked:
-    """A body in chunks, with its trailers."""
+    """A chunked body, with its trailers."""
 
     chunked = True
     until_close = False
@@ -103,13 +106,14 @@ class Chunked:
     __slots__ = ("_between", "_data", "_inside", "_last", "_left", "_line", "_spans")
 
     def __init__(self) -> None:
-        self._between = True  # the next byte is a size line's first
-        self._left = 0  # bytes of the current chunk's content that are still to come
-        self._inside = False  # in a chunk, or between its content and its line end
-        self._last = False  # the chunk of size 0 has come; what follows are trailers
+        self._between = True  # the next byte begins a size line
+        self._left = 0  # bytes of the current chunk's content still to arrive
+        self._inside = False  # in a chunk's content, or before the line end after it
+        self._last = False  # the chunk of size 0 has arrived; trailers follow
         self._line = b""
         self._data = b""
-        self._spans: list[tuple[int, int]] | None = []  # None: the data is one whole chunk
+        # Where the content is in _data; None: _data is one whole chunk.
+        self._spans: list[tuple[int, int]] | None = []
 
     def feed(self, data: bytes) -> int | None:
         """See `Framing`."""
@@ -144,7 +148,7 @@ class Chunked:
             if end < 0:
                 self._line += data[at:]
                 if len(self._line) > _MAX_LINE:
-                    raise BadResponse("a chunk's size line without an end")
+                    raise BadResponse(f"line of a chunked body exceeds {_MAX_LINE} bytes")
                 return None
             line = self._line + data[at:end]
             self._line = b""
@@ -155,17 +159,17 @@ class Chunked:
 
     def _line_ends_body(self, line: bytes) -> bool:
         if not line.endswith(b"\r"):
-            raise BadResponse("a chunk's line does not end in CRLF")
+            raise BadResponse("chunk line does not end in CRLF")
         if self._last:
             return line == b"\r"
         if self._inside:
             if line != b"\r":
-                raise BadResponse("a chunk is longer than it said")
+                raise BadResponse("chunk is longer than its size line specifies")
             self._inside = False
             return False
         digits = line[:-1].partition(b";")[0]
         if not 0 < len(digits) <= 15 or not _HEX.issuperset(digits):
-            raise BadResponse("a chunk's size is no number")
+            raise BadResponse("invalid chunk size")
         self._left = int(digits, 16)
         self._last = self._left == 0
         self._inside = not self._last

@@ -1,4 +1,4 @@
-"""One small GET on a connection of its own: /health and /slots of a replica."""
+"""A small GET on its own connection, for /health and /slots of a replica."""
 
 import asyncio
 
@@ -10,10 +10,10 @@ _MAX_BODY = 8 * 1024 * 1024
 
 
 async def get(host: str, port: int, path: str, *, seconds: float) -> tuple[int, bytes]:
-    """Status and body of `http://host:port/path`.
+    """Return the status and body of `http://host:port/path`.
 
-    Raises ConnectionRefusedError where nobody listens, other OSErrors (TimeoutError among them)
-    where no whole answer came within `seconds`.
+    Raises ConnectionRefusedError if the port is closed, and another OSError (such as TimeoutError)
+    if no complete response arrives within `seconds`.
     """
     async with asyncio.timeout(seconds):
         pool = Pool(host, port, max_idle=0, connect_seconds=seconds)
@@ -51,7 +51,9 @@ class _Collector:
         if self.result.done():
             return
         if self._size > _MAX_BODY:
-            self.result.set_exception(OSError(f"an answer of {self._size} bytes"))
+            self.result.set_exception(
+                OSError(f"response of {self._size} bytes exceeds {_MAX_BODY}")
+            )
         else:
             self.result.set_result((self._status, b"".join(self._body)))
 

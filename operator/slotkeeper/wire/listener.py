@@ -1,4 +1,4 @@
-"""State that all connections of one listening address share."""
+"""State shared by all connections of one listening address."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from slotkeeper.wire.limits import BodyBudget, Limits
 
 
 class OpenConnection(Protocol):
-    """Operations of a connection that the server calls."""
+    """The operations of a connection that its server uses."""
 
     def drain(self) -> None:
         """Close after the response in progress, or now if the connection is idle."""
 
     def close(self, *, reset: bool) -> None:
-        """Close now; `reset`: with a TCP reset."""
+        """Close after what is already written, or (`reset`) at once with a TCP reset."""
 
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """State that all connections of one listening address share."""
+    """State shared by all connections of one listening address."""
 
     handler: Handler
     limits: Limits
@@ -30,9 +30,9 @@ class Listener:
     budget: BodyBudget = field(init=False)
     connections: set[OpenConnection] = field(init=False, default_factory=set)
     draining: bool = field(init=False, default=False)
-    """New connections too are closed after their first response."""
+    """A new connection is closed after its first response."""
     closed: bool = field(init=False, default=False)
-    """New connections are aborted."""
+    """A new connection is aborted."""
 
     def __post_init__(self) -> None:
         self.budget = BodyBudget(self.limits.max_buffered)

@@ -1,4 +1,4 @@
-"""Requests, response heads and answers of our own, and how they are written as bytes."""
+"""Requests, response heads, complete responses, and their encoding as bytes."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ JSON = b"application/json; charset=utf-8"
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]
-"""Name and value pairs in the order in which they came, names spelled as they came."""
+"""Name and value pairs in the order of arrival, names spelled as received."""
 
 _HOP_BY_HOP = frozenset(
     (
@@ -26,7 +26,7 @@ _HOP_BY_HOP = frozenset(
         b"http2-settings",
     )
 )
-# The body follows whole, with a length of our own.
+# The body is sent whole, with a Content-Length of our own.
 _NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
 
 
@@ -40,42 +40,42 @@ class Request:
     http11: bool
     keep_alive: bool
     parts: Sequence[bytes] = ()
-    """The body without its chunk framing, in the pieces in which it came if it is large: to put
-    5 MB together takes milliseconds, in which no token would move."""
+    """The body without chunk framing. A large one stays in the pieces in which it arrived: joining
+    5 MB takes milliseconds, in which no stream would make progress."""
     size: int = 0
     """Bytes of the body."""
 
     @property
     def body(self) -> bytes:
-        """The whole body."""
+        """The whole body, joined."""
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     def beginning(self, size: int) -> bytes:
-        """The first `size` bytes of the body, or a few more."""
+        """Return the first `size` bytes of the body, rounded up to whole parts."""
         if len(self.parts) <= 1:
             return self.body
-        taken = 0
-        found = []
+        total = 0
+        parts = []
         for part in self.parts:
-            if taken >= size:
+            if total >= size:
                 break
-            found.append(part)
-            taken += len(part)
-        return b"".join(found)
+            parts.append(part)
+            total += len(part)
+        return b"".join(parts)
 
     @property
     def path(self) -> bytes:
-        """The target without its query, as it was sent: nothing is decoded."""
+        """The target without its query, as sent: nothing is decoded."""
         return self.target.partition(b"?")[0]
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of the header `name` (in lower case), or None."""
+        """Return the first value of the header `name` (in lower case), or None."""
         return value_of(self.headers, name)
 
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """Status line and headers of a response; those that came as the same bytes share one."""
+    """Status line and headers of a response. Identical heads share one cached object."""
 
     status: int
     reason: bytes
@@ -84,25 +84,25 @@ class ResponseHead:
 
     @cached_property
     def codings(self) -> list[bytes]:
-        """What each Transfer-Encoding header says, in lower case."""
+        """The value of each Transfer-Encoding header, in lower case."""
         name = b"transfer-encoding"
         return [value.lower() for key, value in self.headers if key.lower() == name]
 
     @cached_property
     def length(self) -> int | None:
-        """Content-Length."""
+        """The value of Content-Length; None without one."""
         value = value_of(self.headers, b"content-length")
         return None if value is None else int(value)
 
     @cached_property
     def keeps_connection(self) -> bool:
-        """The connection may be used again after the response."""
+        """Whether the connection stays open after the response."""
         tokens = tokens_of(self.headers, b"connection")
         return b"close" not in tokens if self.http11 else b"keep-alive" in tokens
 
     @cached_property
     def end_to_end(self) -> list[Header]:
-        """The headers that concern not only this connection: names in lower case, and lines."""
+        """The end-to-end headers, as pairs of the name in lower case and the encoded line."""
         dropped = _not_end_to_end(self.headers, _HOP_BY_HOP)
         return [
             (lower, b"%s: %s\r\n" % header)
@@ -113,7 +113,7 @@ class ResponseHead:
 
 @dataclass(slots=True)
 class Response:
-    """A complete answer of our own."""
+    """A complete response."""
 
     status: int
     body: bytes = b""
@@ -122,12 +122,12 @@ class Response:
 
 
 def json_response(status: int, tree: object) -> Response:
-    """`tree` as a JSON answer."""
+    """Return a response whose body is `tree` as JSON."""
     return Response(status, json.dumps(tree, separators=(",", ":")).encode())
 
 
 def value_of(headers: Headers, name: bytes) -> bytes | None:
-    """The first value of the header `name` (in lower case), or None."""
+    """Return the first value of the header `name` (in lower case), or None."""
     for key, value in headers:
         if len(key) == len(name) and key.lower() == name:
             return value
@@ -135,10 +135,10 @@ def value_of(headers: Headers, name: bytes) -> bytes | None:
 
 
 def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
-    """The comma-separated tokens of all headers called `name`, in lower case."""
+    """Return the comma-separated tokens of all headers `name`, in lower case."""
     tokens: set[bytes] = set()
     for key, value in headers:
-        # Most headers differ in length, which is quicker to see.
+        # Most headers differ in length, which is cheaper to compare.
         if len(key) == len(name) and key.lower() == name:
             tokens.update(token.strip().lower() for token in value.split(b","))
     return tokens
@@ -147,13 +147,12 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
 def encode_request_head(
     request: Request, dropped: Iterable[bytes] = (), added: Iterable[Header] = ()
 ) -> bytes:
-    """The head with which `request` is passed on; its body follows as it is.
+    """Encode the head with which `request` is forwarded; its body follows unchanged.
 
-    `dropped` are headers (in lower case) that are not, `added` are further ones.
+    `dropped` are the names (in lower case) of headers to omit, `added` are further headers.
 
-    Written anew rather than copied, with one Content-Length and nothing that concerns only the
-    client's connection: what the replica reads is what was parsed here, so that no request can
-    be smuggled inside another.
+    The head is encoded from the parsed request, with one Content-Length and without hop-by-hop
+    headers: the replica reads exactly what was parsed here, which prevents request smuggling.
     """
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
     not_sent = _not_end_to_end(request.headers, _NOT_IN_REQUESTS.union(dropped))
@@ -166,16 +165,16 @@ def encode_request_head(
 def encode_response_head(
     head: ResponseHead, *, chunked: bool, connection: bytes | None, added: Iterable[Header] = ()
 ) -> bytes:
-    """The head with which a response is passed on.
+    """Encode the head with which a response is forwarded.
 
-    `connection` is our own Connection header, `added` are headers of our own, which take the
-    place of the response's.
+    `connection` is the value of our own Connection header (None: no such header). Headers in
+    `added` replace the response's headers of the same name.
     """
     lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)]
-    ours = list(added)
-    names = {name.lower() for name, _ in ours}
+    headers = list(added)
+    names = {name.lower() for name, _ in headers}
     lines += [line for name, line in head.end_to_end if name not in names]
-    lines += [b"%s: %s\r\n" % header for header in ours]
+    lines += [b"%s: %s\r\n" % header for header in headers]
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if connection:
@@ -185,24 +184,24 @@ def encode_response_head(
 
 
 def encode_response(
-    answer: Response, *, body: bool = True, connection: bytes | None = None
+    response: Response, *, body: bool = True, connection: bytes | None = None
 ) -> bytes:
-    """An answer of our own with its Content-Length; without `body` it answers a HEAD."""
-    lines = [b"HTTP/1.1 %d %s\r\n" % (answer.status, reason_of(answer.status))]
-    if answer.status not in {204, 304}:
-        lines.append(b"Content-Type: %s\r\n" % answer.content_type)
-        lines.append(b"Content-Length: %d\r\n" % len(answer.body))
-    lines += [b"%s: %s\r\n" % header for header in answer.headers]
+    """Encode a complete response with its Content-Length; `body` is False for a HEAD request."""
+    lines = [b"HTTP/1.1 %d %s\r\n" % (response.status, reason_of(response.status))]
+    if response.status not in {204, 304}:
+        lines.append(b"Content-Type: %s\r\n" % response.content_type)
+        lines.append(b"Content-Length: %d\r\n" % len(response.body))
+    lines += [b"%s: %s\r\n" % header for header in response.headers]
     if connection:
         lines.append(b"Connection: %s\r\n" % connection)
     lines.append(b"\r\n")
-    if body and answer.status not in {204, 304}:
-        lines.append(answer.body)
+    if body and response.status not in {204, 304}:
+        lines.append(response.body)
     return b"".join(lines)
 
 
 def reason_of(status: int) -> bytes:
-    """The phrase that belongs to a status code."""
+    """Return the reason phrase of a status code."""
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
@@ -213,5 +212,5 @@ def _not_end_to_end(headers: Headers, always: frozenset[bytes]) -> frozenset[byt
     named = tokens_of(headers, b"connection")
     if not named:
         return always
-    # A Connection header must neither unframe the message nor take the host from a request.
+    # A Connection header must not remove the message's framing or a request's Host.
     return always | (named - {b"content-length", b"host"})

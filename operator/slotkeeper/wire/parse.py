@@ -1,4 +1,4 @@
-"""Bytes -> requests. Strict: whatever two parsers might read differently is refused."""
+"""Parse requests from bytes. Strict: input that two parsers may read differently is rejected."""
 
 import re
 from collections.abc import Callable
@@ -13,33 +13,33 @@ from slotkeeper.wire.message import Headers, Request
 
 MAX_HEADERS = 128
 
-_SMALL = 16 * 1024
-"""Bytes of a body that is read without asking whether it may come."""
+_SMALL_BODY = 16 * 1024
+"""Bytes of a body that is read without a call of the body filter."""
 
-# Bytes from which on a part of a body stays as it is. Smaller ones are put together, since each
-# costs as much memory beside as a part of the smallest does: a client may send chunks of one byte.
-_PART = 64 * 1024
-# A name or an address, and a port. Empty says that the target has no authority.
+# Bytes from which on a piece of a body becomes a part by itself. Smaller pieces are joined, since
+# each object has a fixed memory overhead, and a client may send chunks of one byte.
+_MIN_PART = 64 * 1024
+# A name or an address, and a port. Empty if the target has no authority.
 _HOST = re.compile(rb"(?:[\w.~%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 
 class Stage(Enum):
-    """What the parser has of the request that it is reading."""
+    """How much of the current request has arrived."""
 
-    IDLE = "nothing yet"
-    HEAD = "a part of the head"
-    BODY = "the head and a part of the body"
+    IDLE = "nothing"
+    HEAD = "part of the head"
+    BODY = "the head and part of the body"
 
 
 class RequestParser:
-    """Cuts a client's bytes into requests, however they arrive in pieces.
+    """Splits a client's byte stream into requests, independent of how it is cut into pieces.
 
-    llhttp (in httptools) refuses bare LF, folded headers, conflicting and repeated lengths by
-    itself; what it lets through and we do not is checked here.
+    llhttp (in httptools) rejects bare LF, folded headers, and conflicting or repeated lengths. The
+    stricter checks are made here.
 
-    `admit` raises Refusal where the body must not come that follows a head. It is not asked where
-    there is none, or a small one.
+    `check_body` raises HttpError if the body that follows a head must not be sent. It is not called
+    for a request without a body or with a small one.
     """
 
     def __init__(self, limits: Limits, check_body: Callable[[Request], None] | None = None) -> None:
@@ -50,25 +50,25 @@ class RequestParser:
         self._error: HttpError | None = None
         self._bytes_since_event = 0
         self._had_event = False
-        self._upgrade_offered = False  # the request offers to switch protocols
+        self._upgrade_offered = False  # the request offers a protocol upgrade
         self.stage = Stage.IDLE
         self.partial = 0
-        """Bytes of the body that is being read."""
+        """Bytes of the incomplete body."""
         self.expects_continue = False
-        """The client sends its body only after a 100."""
+        """The client waits for a 100 (Continue) before it sends the body."""
         self.head: Request | None = None
-        """Of the request that is being read, once it is complete."""
+        """The head of the incomplete request; None until the head is complete."""
         self._begin()
 
     def feed(self, data: bytes) -> list[Request | HttpError]:
-        """The requests that `data` completes, in order.
+        """Return the requests that `data` completes, in order.
 
-        A Refusal is always the last one: the parser must not be fed again after it.
+        If an HttpError is among them, it is the last item, and the parser must not be fed again.
         """
         self._had_event = False
         self._parse(data)
-        # Header values, trailers and chunk extensions grow inside llhttp without a sign. A
-        # stretch without one that is longer than any head may be is too long.
+        # Header values, trailers and chunk extensions grow inside llhttp without a callback. More
+        # bytes without one than a head may have are too many.
         self._bytes_since_event = 0 if self._had_event else self._bytes_since_event + len(data)
         if self._bytes_since_event > self._limits.max_head and self._error is None:
             self._complete.append(self._too_large_head())
@@ -81,55 +81,55 @@ class RequestParser:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                # An offer to switch protocols may be ignored, and is. llhttp would take the body
-                # for the other protocol's bytes: it gets the head again, without the offer.
-                head = self._head_without_offer()
+                # HTTP allows a server to ignore Upgrade, and this one does. llhttp would treat the
+                # body as bytes of the other protocol, so it is fed the head again without Upgrade.
+                head = self._head_without_upgrade()
                 self._upgrade_offered = False
                 self._parser = httptools.HttpRequestParser(self)
                 data = head + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 self._error = self._error or HttpError(
-                    400, "bad_request", f"not a valid HTTP/1.1 request: {error}"
+                    400, "bad_request", f"invalid HTTP/1.1 request: {error}"
                 )
                 self._complete.append(self._error)
                 return
             else:
                 return
 
-    # What httptools calls.
+    # httptools callbacks.
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         self._begin()
         self.stage = Stage.HEAD
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the target."""
+        """Append a piece of the target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header, or a trailer."""
+        """Add a header, or count a trailer."""
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self._limits.max_head or len(self._headers) >= MAX_HEADERS:
-            self._stop(self._too_large_head())
-        if self.stage is Stage.HEAD:  # trailers are counted and dropped
+            self._reject(self._too_large_head())
+        if self.stage is Stage.HEAD:  # trailers are only counted
             self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The head is complete."""
+        """Check the complete head."""
         self._had_event = True
         parser = self._parser
         method: bytes = parser.get_method()
         if method == b"CONNECT":
-            self._bad("no tunnels are made here")
+            self._bad_request("CONNECT is not supported")
         if parser.should_upgrade():
             self._upgrade_offered = True
             return
         version: str = parser.get_http_version()
         if self._head_size + len(method) + len(self._target) + 13 > self._limits.max_head:
-            self._stop(self._too_large_head())
+            self._reject(self._too_large_head())
         if version not in {"1.1", "1.0"}:
-            self._bad("only HTTP/1.1 and HTTP/1.0 are spoken here")
+            self._bad_request("unsupported HTTP version, expected HTTP/1.1 or HTTP/1.0")
         target, authority = self._origin_form(method, self._target)
         self.head = self._request = Request(
             method=method,
@@ -138,34 +138,34 @@ class RequestParser:
             http11=version == "1.1",
             keep_alive=parser.should_keep_alive(),
         )
-        asks = self._check_headers(self._request)
+        may_be_large = self._check_headers(self._request)
         self._check_host(self._request, authority)
-        if asks and self._check_body:
+        if may_be_large and self._check_body:
             try:
                 self._check_body(self._request)
-            except HttpError as refusal:
-                self._stop(refusal)
+            except HttpError as error:
+                self._reject(error)
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body, without chunk framing."""
+        """Append a piece of the body, without chunk framing."""
         self._had_event = True
         self.expects_continue = False
         self.partial += len(body)
         if self.partial > self._limits.max_body:
-            self._stop(self._too_large_body())
+            self._reject(self._too_large_body())
         self._pieces.append(body)
         self._piece_bytes += len(body)
-        if self._piece_bytes >= _PART:
-            self._put_together()
+        if self._piece_bytes >= _MIN_PART:
+            self._join_pieces()
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
+        """Complete the request."""
         self._had_event = True
         if self._upgrade_offered:
             return
         if self._pieces:
-            self._put_together()
+            self._join_pieces()
         self._request.parts = self._parts
         self._request.size = self.partial
         self._complete.append(self._request)
@@ -178,17 +178,17 @@ class RequestParser:
         self._head_size = 0
         self.head = None
         self._parts: list[bytes] = []
-        self._pieces: list[bytes] = []  # what is to become the next part
-        self._piece_bytes = 0  # bytes in pieces
+        self._pieces: list[bytes] = []  # joined into the next part
+        self._piece_bytes = 0  # bytes in _pieces
         self.partial = 0
         self.expects_continue = False
 
-    def _put_together(self) -> None:
+    def _join_pieces(self) -> None:
         self._parts.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         self._pieces = []
         self._piece_bytes = 0
 
-    def _head_without_offer(self) -> bytes:
+    def _head_without_upgrade(self) -> bytes:
         parser = self._parser
         version = parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s\r\n" % (parser.get_method(), self._target, version)]
@@ -196,26 +196,26 @@ class RequestParser:
         return b"".join([*lines, b"\r\n"])
 
     def _check_headers(self, request: Request) -> bool:
-        """Whether a body follows that is not small for sure."""
+        """Check length, coding and expectation. Return whether the body may be large."""
         large = False
         for name, value in request.headers:
             lower = name.lower()
             if lower == b"content-length":
                 if int(value) > self._limits.max_body:
-                    self._stop(self._too_large_body())
-                large = large or int(value) > _SMALL
+                    self._reject(self._too_large_body())
+                large = large or int(value) > _SMALL_BODY
             elif lower == b"transfer-encoding":
                 if value.lower() != b"chunked" or not request.http11:
-                    self._bad("the only Transfer-Encoding taken is chunked, from HTTP/1.1 on")
+                    self._bad_request("unsupported Transfer-Encoding, expected chunked in HTTP/1.1")
                 large = True
             elif lower == b"expect":
                 if value.lower() != b"100-continue":
-                    self._stop(
+                    self._reject(
                         HttpError(
-                            417, "expectation_failed", "the only Expect taken is 100-continue"
+                            417, "expectation_failed", "unsupported Expect, expected 100-continue"
                         )
                     )
-                # To an HTTP/1.0 client a 100 would look like the answer.
+                # An HTTP/1.0 client would read a 100 as the response.
                 self.expects_continue = request.http11
                 large = large or request.http11
         return large
@@ -223,40 +223,44 @@ class RequestParser:
     def _check_host(self, request: Request, authority: bytes | None) -> None:
         hosts = [value for name, value in request.headers if name.lower() == b"host"]
         if not hosts and not request.http11:
-            # It goes on as HTTP/1.1, which needs one.
+            # The request is forwarded as HTTP/1.1, which requires a Host header.
             hosts = [authority or b""]
             request.headers.append((b"Host", hosts[0]))
         if len(hosts) != 1:
-            self._bad("exactly one Host header is needed")
+            self._bad_request("exactly one Host header is required")
         if not _HOST.fullmatch(hosts[0]):
-            self._bad("the Host header is no host")
+            self._bad_request("invalid Host header")
         if authority is not None and authority.lower() != hosts[0].lower():
-            self._bad("the target and the Host header name two hosts")
+            self._bad_request("the Host header does not match the request target")
 
     def _origin_form(self, method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-        """The target's path and query, and its authority where it names one."""
+        """Return the target's path and query, and its authority, None if it has none."""
         if b"#" in target:
-            self._bad("the request's target has a fragment")
+            self._bad_request("the request target contains a fragment")
         if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
             return target, None
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
-            self._bad("the request's target is no path")
+            self._bad_request("invalid request target")
         authority, path = absolute.groups()
         return path if path.startswith(b"/") else b"/" + path, authority
 
     def _too_large_head(self) -> HttpError:
-        limit = self._limits.max_head
-        return HttpError(431, "headers_too_large", f"headers are limited to {limit} bytes")
+        return HttpError(
+            431,
+            "headers_too_large",
+            f"request headers exceed {self._limits.max_head} bytes or {MAX_HEADERS} headers",
+        )
 
     def _too_large_body(self) -> HttpError:
-        limit = self._limits.max_body
-        return HttpError(413, "body_too_large", f"a request's body is limited to {limit} bytes")
+        return HttpError(
+            413, "body_too_large", f"request body exceeds {self._limits.max_body} bytes"
+        )
 
-    def _bad(self, message: str) -> NoReturn:
-        self._stop(HttpError(400, "bad_request", message))
+    def _bad_request(self, message: str) -> NoReturn:
+        self._reject(HttpError(400, "bad_request", message))
 
-    def _stop(self, refusal: HttpError) -> NoReturn:
-        # llhttp stops at an exception, which it hides behind one of its own.
-        self._error = refusal
-        raise refusal
+    def _reject(self, error: HttpError) -> NoReturn:
+        # An exception stops llhttp, but httptools raises an error of its own in its place.
+        self._error = error
+        raise error

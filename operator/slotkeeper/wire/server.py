@@ -1,4 +1,4 @@
-"""The side that clients talk to: a listening address and its connections."""
+"""The downstream side: a listening address and its connections."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from slotkeeper.wire.listener import Listener
 
 
 class Server:
-    """What all connections of one listening address share."""
+    """A listening address and its connections. Create it in a running event loop."""
 
     def __init__(
         self, handler: Handler, limits: Limits | None = None, body_filter: BodyFilter | None = None
@@ -21,7 +21,7 @@ class Server:
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Start to accept; the address that was bound. Raises OSError."""
+        """Start accepting connections. Return the bound address. Raises OSError."""
         self._server = await self.listener.loop.create_server(
             lambda: DownstreamConnection(self.listener), host, port, backlog=4096
         )
@@ -29,19 +29,19 @@ class Server:
         return str(bound[0]), int(bound[1])
 
     def drain(self) -> None:
-        """Each answer from now on is its connection's last; idle connections are closed."""
+        """Close idle connections now, and each other one after its next response."""
         self.listener.draining = True
         for connection in list(self.listener.connections):
             connection.drain()
 
     async def close(self) -> None:
-        """Accept no more and cut what is still open."""
+        """Stop accepting connections, and reset the open ones."""
         self.listener.closed = True
         if self._server:
             self._server.close()
         for connection in list(self.listener.connections):
             connection.close(reset=True)
-        # The transports tell their protocols in the loop's next round, and what was accepted
-        # just before is made a connection in the one after that.
+        # Transports call connection_lost in the loop's next iteration. A connection that was
+        # accepted just before gets its connection_made in the iteration after that.
         for _ in range(3):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""How the sockets of both sides are set."""
+"""Socket options and flow control for downstream and upstream connections."""
 
 import asyncio
 import socket
@@ -6,46 +6,46 @@ import struct
 
 
 class Pausable(asyncio.Protocol):
-    """A protocol whose reading can be paused and resumed, however often each is asked for."""
+    """A protocol whose reading can be paused and resumed. Repeated calls have no effect."""
 
     _transport: asyncio.Transport
     _paused = False
-    _waiting = False
+    _yielding = False
 
     def pause(self, paused: bool) -> None:
-        """Read no more until called with False."""
+        """Stop reading, or (False) resume it."""
         if paused == self._paused or self._transport.is_closing():
             return
         self._paused = paused
         if paused:
             self._transport.pause_reading()
-        elif not self._waiting:
+        elif not self._yielding:
             self._transport.resume_reading()
 
     def yield_to_loop(self) -> None:
-        """Read no more in this round of the loop.
+        """Stop reading for the rest of this iteration of the event loop.
 
-        uvloop reads a connection up to 32 times in a row, 8 MiB in all, as long as there is more:
-        milliseconds in which no token moves.
+        uvloop reads one connection up to 32 times in a row, 8 MiB in total, while data is
+        available. That takes milliseconds, in which no stream makes progress.
         """
-        if self._paused or self._waiting or self._transport.is_closing():
+        if self._paused or self._yielding or self._transport.is_closing():
             return
-        self._waiting = True
+        self._yielding = True
         self._transport.pause_reading()
-        asyncio.get_running_loop().call_soon(self._read_on)
+        asyncio.get_running_loop().call_soon(self._stop_yielding)
 
-    def _read_on(self) -> None:
-        self._waiting = False
+    def _stop_yielding(self) -> None:
+        self._yielding = False
         if not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
-    """Send each piece at once, and notice a peer that vanished without a word within a minute."""
+    """Send each write at once, and detect a peer that vanished silently within a minute."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
         return
-    # A streamed token is one small packet: waiting for a fuller one costs up to 100 ms a token.
+    # A streamed token is one small packet. Nagle's algorithm would delay it by up to 100 ms.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
@@ -55,9 +55,9 @@ def tune(transport: asyncio.BaseTransport) -> None:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End a connection so that the other side sees a failure, not a regular end."""
+    """Close with a TCP reset, so that the peer sees a failure and not a regular end."""
     sock = transport.get_extra_info("socket")
     if sock is not None and not transport.is_closing():
-        # Without lingering, closing sends a reset.
+        # With a linger time of 0, closing sends a reset.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -1,50 +1,53 @@
-"""A connection's time limits."""
+"""A connection's timeout."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class Timer:
-    """One time limit at a time; setting it costs no timer of the loop's unless it comes nearer."""
+    """One timeout at a time. Moving its deadline back reuses the pending timer of the loop."""
 
-    __slots__ = ("_action", "_due", "_kept", "_loop", "_timer", "_timer_due")
+    __slots__ = ("_action", "_deadline", "_handle", "_handle_due", "_loop", "_phase")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = self._timer_due = 0.0
+        self._handle: asyncio.TimerHandle | None = None
+        self._deadline = self._handle_due = 0.0
         self._action: Callable[[], None] | None = None
-        self._kept = ""
+        self._phase = ""
 
-    def start(self, seconds: float, action: Callable[[], None], keep: str = "") -> None:
-        """Call `action` in `seconds`, in place of what was set; the same `keep` keeps its time."""
-        if keep and keep == self._kept and self._action:
+    def start(self, seconds: float, action: Callable[[], None], phase: str = "") -> None:
+        """Call `action` in `seconds`, replacing a running timeout.
+
+        A running timeout of the same `phase` (not empty) is left as it is instead.
+        """
+        if phase and phase == self._phase and self._action:
             return
-        self._kept = keep
+        self._phase = phase
         self._action = action
-        self._due = self._loop.time() + seconds
-        if self._timer and self._timer_due > self._due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._set_timer()
+        self._deadline = self._loop.time() + seconds
+        if self._handle and self._handle_due > self._deadline:
+            self._handle.cancel()
+            self._handle = None
+        if self._handle is None:
+            self._schedule()
 
     def stop(self) -> None:
-        """Call nothing."""
+        """Cancel the timeout."""
         self._action = None
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._handle = None
         if self._action is None:
             return
-        if self._loop.time() < self._due:
-            self._set_timer()
+        if self._loop.time() < self._deadline:
+            self._schedule()
             return
         action = self._action
         self._action = None
         action()
 
-    def _set_timer(self) -> None:
-        # uvloop's handles do not say when, if that is less than a millisecond away.
-        self._timer_due = self._due
-        self._timer = self._loop.call_at(self._due, self._on_timer)
+    def _schedule(self) -> None:
+        # uvloop's handles do not report their time if less than a millisecond remains.
+        self._handle_due = self._deadline
+        self._handle = self._loop.call_at(self._deadline, self._on_timer)

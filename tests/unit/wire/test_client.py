@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,11 +13,9 @@ from wait_until import until
 
 REQUEST = b"POST /completion HTTP/1.1\r\nContent-Length: 2\r\n\r\n"
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-
-class Seen:
-    """A receiver that keeps what it is told."""
+class Recorder:
+    """A receiver that records its callbacks."""
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
@@ -52,10 +50,10 @@ async def pool_to(port: int) -> AsyncIterator[Pool]:
 
 
 @asynccontextmanager
-async def answering(*pieces: bytes) -> AsyncIterator[Pool]:
-    """A server that answers anything with these pieces, and closes after the last."""
+async def replica_sending(*pieces: bytes) -> AsyncIterator[Pool]:
+    """A server that responds to any request with these pieces, and then closes."""
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n{}")
         for piece in pieces:
             writer.write(piece)
@@ -63,40 +61,40 @@ async def answering(*pieces: bytes) -> AsyncIterator[Pool]:
             await asyncio.sleep(0)
         writer.close()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with pool_to(server.sockets[0].getsockname()[1]) as pool:
         yield pool
     server.close()
 
 
-async def ask(pool: Pool) -> tuple[Seen, UpstreamConnection]:
-    seen, connection = Seen(), pool.acquire() or await pool.connect()
-    connection.send(REQUEST, [b"{}"], seen)
-    await seen.ended.wait()
-    return seen, connection
+async def send_request(pool: Pool) -> tuple[Recorder, UpstreamConnection]:
+    response, connection = Recorder(), pool.acquire() or await pool.connect()
+    connection.send(REQUEST, [b"{}"], response)
+    await response.ended.wait()
+    return response, connection
 
 
-async def test_a_connection_is_used_again() -> None:
+async def test_a_connection_is_reused() -> None:
     async with FakeLlama(script=answer_at_once) as llama, pool_to(llama.port) as pool:
-        _, first = await ask(pool)
-        seen, second = await ask(pool)
+        _, first = await send_request(pool)
+        response, second = await send_request(pool)
 
         assert first is second
         assert second.reused
-        assert seen.head
+        assert response.head
         assert llama.connections == 1
 
 
-async def test_a_connection_that_the_replica_closed_is_not_used_again() -> None:
+async def test_a_connection_that_the_replica_closed_is_not_reused() -> None:
     async with FakeLlama(script=answer_at_once) as llama, pool_to(llama.port) as pool:
-        _, first = await ask(pool)
+        _, first = await send_request(pool)
         llama.calls[0].reset()
         await until(lambda: not first.usable)
 
         assert pool.acquire() is None
 
 
-async def test_only_so_many_idle_connections_are_kept() -> None:
+async def test_idle_connections_beyond_the_maximum_are_closed() -> None:
     async with FakeLlama(slots=2, script=answer_at_once) as llama, pool_to(llama.port) as pool:
         pool.max_idle = 1
         connections = [await pool.connect() for _ in range(2)]
@@ -106,65 +104,65 @@ async def test_only_so_many_idle_connections_are_kept() -> None:
         assert [each.usable for each in connections] == [True, False]
 
 
-async def test_a_chunked_answer_passes_through_byte_by_byte_as_it_came() -> None:
+async def test_a_chunked_response_that_arrives_byte_by_byte_passes_through_unchanged() -> None:
     body = b"5\r\nhello\r\n0\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with answering(*(bytes([byte]) for byte in head + body)) as pool:
-        seen, _ = await ask(pool)
+    async with replica_sending(*(bytes([byte]) for byte in head + body)) as pool:
+        response, _ = await send_request(pool)
 
-    assert seen.body == body
-    assert seen.began is None
+    assert response.body == body
+    assert response.began is None
 
 
-async def test_a_large_body_goes_out_in_parts_and_whole() -> None:
+async def test_a_large_body_is_sent_completely_in_parts() -> None:
     parts = [bytes([number]) * 300_000 for number in range(20)]
     head = b"POST /completion HTTP/1.1\r\nContent-Length: 6000000\r\n\r\n"
     async with FakeLlama() as llama, pool_to(llama.port) as pool:
         for _ in range(2):
-            seen, connection = Seen(), pool.acquire() or await pool.connect()
-            connection.send(head, parts, seen)
-            await seen.ended.wait()
+            response, connection = Recorder(), pool.acquire() or await pool.connect()
+            connection.send(head, parts, response)
+            await response.ended.wait()
 
         assert [call.body == b"".join(parts) for call in llama.calls] == [True, True]
         assert llama.connections == 1
 
 
-async def test_a_connection_on_which_not_all_was_sent_is_not_used_again() -> None:
-    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
-    async with answering(answer) as pool:
-        seen, connection = Seen(), await pool.connect()
-        connection.send(REQUEST, [b"{}", *[b"x" * 1_000_000] * 30], seen)
-        await seen.ended.wait()
+async def test_a_connection_whose_request_was_not_sent_completely_is_not_reused() -> None:
+    data = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with replica_sending(data) as pool:
+        response, connection = Recorder(), await pool.connect()
+        connection.send(REQUEST, [b"{}", *[b"x" * 1_000_000] * 30], response)
+        await response.ended.wait()
 
-        assert seen.head
-        assert seen.head.status == 413
+        assert response.head
+        assert response.head.status == 413
         assert not connection.usable
         assert pool.acquire() is None
 
 
-async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
-    async with answering(b"HTTP/1.0 200 OK\r\n\r\nhello") as pool:
-        seen, connection = await ask(pool)
+async def test_a_response_without_a_length_ends_with_its_connection() -> None:
+    async with replica_sending(b"HTTP/1.0 200 OK\r\n\r\nhello") as pool:
+        response, connection = await send_request(pool)
 
-        assert (seen.body, seen.began) == (b"hello", None)
+        assert (response.body, response.began) == (b"hello", None)
         assert not connection.usable
 
 
-async def test_a_100_before_the_answer_is_skipped() -> None:
-    answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    async with answering(answer) as pool:
-        seen, _ = await ask(pool)
+async def test_a_100_before_the_response_is_skipped() -> None:
+    data = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    async with replica_sending(data) as pool:
+        response, _ = await send_request(pool)
 
-    assert seen.head
-    assert (seen.head.status, seen.body) == (200, b"ok")
+    assert response.head
+    assert (response.head.status, response.body) == (200, b"ok")
 
 
-async def test_bytes_behind_an_answer_go_to_nobody() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + b"HTTP/1.1 200 OK\r\n\r\nanother's"
-    async with answering(answer) as pool:
-        seen, connection = await ask(pool)
+async def test_bytes_after_a_response_are_discarded() -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + b"HTTP/1.1 200 OK\r\n\r\nanother's"
+    async with replica_sending(data) as pool:
+        response, connection = await send_request(pool)
 
-        assert seen.body == b"ok"
+        assert response.body == b"ok"
         assert not connection.usable
         assert pool.acquire() is None
 
@@ -176,29 +174,29 @@ async def test_bytes_behind_an_answer_go_to_nobody() -> None:
         pytest.param(True, [b"HTTP/1.1 2"], id="half a head"),
         pytest.param(True, [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhal"], id="half a body"),
         pytest.param(True, [b"garbage\r\n\r\n"], id="garbage"),
-        pytest.param(True, [b"x" * 100_000], id="a head without an end"),
-        pytest.param(True, [b"HTTP/1.1 101 Switching Protocols\r\n\r\n"], id="switching"),
+        pytest.param(True, [b"x" * 100_000], id="an endless head"),
+        pytest.param(True, [b"HTTP/1.1 101 Switching Protocols\r\n\r\n"], id="protocol upgrade"),
         pytest.param(
             True,
             [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"],
-            id="two framings",
+            id="two lengths",
         ),
         pytest.param(
-            True, [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"], id="no chunk"
+            True, [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"], id="bad chunk"
         ),
     ],
 )
-async def test_an_answer_that_breaks_off_is_told_with_whether_it_began(
+async def test_a_response_that_ends_early_or_is_invalid_is_lost_with_whether_it_began(
     began: bool, pieces: list[bytes]
 ) -> None:
-    async with answering(*pieces) as pool:
-        seen, connection = await ask(pool)
+    async with replica_sending(*pieces) as pool:
+        response, connection = await send_request(pool)
 
-        assert seen.began is began
+        assert response.began is began
         assert not connection.usable
 
 
-async def test_a_replica_that_refuses_connections_is_an_os_error() -> None:
+async def test_a_refused_connection_raises_an_os_error() -> None:
     async with FakeLlama() as llama:
         port = llama.port
     with pytest.raises(ConnectionRefusedError):
@@ -207,37 +205,37 @@ async def test_a_replica_that_refuses_connections_is_an_os_error() -> None:
         await get("127.0.0.1", port, "/health", seconds=1)
 
 
-async def test_a_paused_connection_reads_nothing_until_it_goes_on() -> None:
+async def test_a_paused_connection_reads_nothing_until_it_is_resumed() -> None:
     async def flood(call: Call) -> None:
         await call.head(chunked=False, length=30_000_000)
         await call.write(b"x" * 30_000_000)
 
     async with FakeLlama(script=flood) as llama, pool_to(llama.port) as pool:
-        seen, connection = Seen(), await pool.connect()
-        connection.send(REQUEST, [b"{}"], seen)
-        await until(lambda: seen.body)
+        response, connection = Recorder(), await pool.connect()
+        connection.send(REQUEST, [b"{}"], response)
+        await until(lambda: response.body)
         connection.pause(True)
-        had = len(seen.body)
+        received = len(response.body)
         await asyncio.sleep(0.01)
-        assert len(seen.body) == had < 30_000_000
+        assert len(response.body) == received < 30_000_000
 
         connection.pause(False)
-        await seen.ended.wait()
-        assert len(seen.body) == 30_000_000
+        await response.ended.wait()
+        assert len(response.body) == 30_000_000
 
 
-async def test_an_aborted_request_closes_its_connection_and_tells_nobody() -> None:
+async def test_an_aborted_request_closes_its_connection_without_a_callback() -> None:
     async with FakeLlama(script=when_told) as llama, pool_to(llama.port) as pool:
-        seen, connection = Seen(), await pool.connect()
-        connection.send(REQUEST, [b"{}"], seen)
+        response, connection = Recorder(), await pool.connect()
+        connection.send(REQUEST, [b"{}"], response)
         (call,) = await llama.called(1)
         connection.abort()
 
         await call.gone.wait()
-        assert not seen.ended.is_set()
+        assert not response.ended.is_set()
 
 
-async def test_a_small_get_gives_status_and_content() -> None:
+async def test_a_small_get_returns_status_and_body() -> None:
     async with FakeLlama(slots=1) as llama:
         status, body = await get("127.0.0.1", llama.port, "/slots", seconds=5)
 

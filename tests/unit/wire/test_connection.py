@@ -20,24 +20,24 @@ def echo(exchange: Exchange) -> None:
     exchange.respond(Response(200, b"%s %s" % (request.target, request.body)))
 
 
-class Held:
-    """A handler that answers nothing by itself."""
+class HoldingHandler:
+    """A handler that holds each exchange open until the test responds."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     def __call__(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)
-        exchange.on_disconnect = self.gone.set
+        exchange.on_disconnect = self.disconnected.set
 
-    async def has(self, count: int) -> list[Exchange]:
+    async def received(self, count: int) -> list[Exchange]:
         await until(lambda: len(self.exchanges) >= count)
         return self.exchanges
 
 
 @asynccontextmanager
-async def serving(
+async def running_server(
     handler: Callable[[Exchange], None], limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, RawClient]]:
     server = Server(handler, limits)
@@ -52,24 +52,24 @@ def error_code(body: bytes) -> str:
     return code
 
 
-async def test_between_the_pieces_of_a_large_body_others_run() -> None:
+async def test_other_tasks_run_between_the_pieces_of_a_large_body() -> None:
     body, loop, rounds = b"x" * 8_000_000, asyncio.get_running_loop(), 0
-    async with serving(echo) as (server, client):
+    async with running_server(echo) as (server, client):
         await client.ask(post("/"))
-        # Not through the loop: all that the system takes is there before the server reads.
+        # Sent without the loop: the system's buffers are full before the server reads.
         sent = _send_what_fits(client, post("/", body))
-        held = sent - len(post("/", body)) + len(body)
+        received = sent - len(post("/", body)) + len(body)
         done = asyncio.Event()
 
-        def another_round() -> None:
+        def count_round() -> None:
             nonlocal rounds
             rounds += 1
-            if server.listener.budget.buffered >= held:
+            if server.listener.budget.buffered >= received:
                 done.set()
             else:
-                loop.call_soon(another_round)
+                loop.call_soon(count_round)
 
-        loop.call_soon(another_round)
+        loop.call_soon(count_round)
         await done.wait()
 
         assert sent > 1_000_000
@@ -90,81 +90,81 @@ def _send_what_fits(client: RawClient, data: bytes) -> int:
         sock.close()
 
 
-async def test_requests_on_one_connection_are_answered_one_after_the_other() -> None:
-    async with serving(echo) as (_, client):
+async def test_requests_on_one_connection_are_served_one_after_the_other() -> None:
+    async with running_server(echo) as (_, client):
         for number in range(3):
             response = await client.ask(post(f"/{number}", b"body"))
 
             assert response.body == b"/%d body" % number
 
 
-async def test_a_request_may_come_byte_by_byte() -> None:
-    async with serving(echo) as (_, client):
+async def test_a_request_may_arrive_byte_by_byte() -> None:
+    async with running_server(echo) as (_, client):
         for byte in post("/slow", b"body"):
             await client.send(bytes([byte]))
 
         assert (await client.response()).body == b"/slow body"
 
 
-async def test_pipelined_requests_are_answered_in_order() -> None:
-    async with serving(echo) as (_, client):
+async def test_pipelined_requests_are_served_in_order() -> None:
+    async with running_server(echo) as (_, client):
         await client.send(post("/1") + get("/2") + post("/3", b"three"))
 
         bodies = [(await client.response()).body for _ in range(3)]
     assert bodies == [b"/1 {}", b"/2 ", b"/3 three"]
 
 
-async def test_a_pipelined_request_waits_until_the_one_before_is_answered() -> None:
-    held = Held()
-    async with serving(held) as (_, client):
+async def test_a_pipelined_request_is_served_after_the_previous_response() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (_, client):
         await client.send(post("/1") + post("/2"))
-        first = (await held.has(1))[0]
+        first = (await handler.received(1))[0]
         await asyncio.sleep(0)
-        assert len(held.exchanges) == 1
+        assert len(handler.exchanges) == 1
 
         first.respond(Response(200, b"one"))
-        (await held.has(2))[1].respond(Response(200, b"two"))
+        (await handler.received(2))[1].respond(Response(200, b"two"))
 
         assert [(await client.response()).body for _ in range(2)] == [b"one", b"two"]
 
 
-async def test_garbage_behind_a_request_is_refused_after_its_answer() -> None:
-    held = Held()
-    async with serving(held) as (_, client):
+async def test_garbage_after_a_request_is_rejected_after_its_response() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (_, client):
         await client.send(post("/1") + b"\x00\r\n\r\n")
-        (await held.has(1))[0].respond(Response(200, b"one"))
+        (await handler.received(1))[0].respond(Response(200, b"one"))
 
         assert (await client.response()).body == b"one"
-        refusal = await client.response()
-        assert (refusal.status, refusal.headers["connection"]) == (400, "close")
+        rejected = await client.response()
+        assert (rejected.status, rejected.headers["connection"]) == (400, "close")
         assert await client.at_end()
 
 
-async def test_a_body_is_asked_for_where_the_client_expects_it() -> None:
-    async with serving(echo) as (_, client):
+async def test_a_client_that_expects_100_continue_gets_it() -> None:
+    async with running_server(echo) as (_, client):
         head, body = post("/x", b"body", "Expect: 100-continue").split(b"\r\n\r\n")
         assert (await client.ask(head + b"\r\n\r\n")).status == 100
 
         assert (await client.ask(body)).body == b"/x body"
 
 
-async def test_a_body_too_large_is_refused_without_being_asked_for() -> None:
-    async with serving(echo, Limits(max_body=10)) as (_, client):
+async def test_a_body_too_large_is_rejected_without_100_continue() -> None:
+    async with running_server(echo, Limits(max_body=10)) as (_, client):
         head = post("/x", b"x" * 11, "Expect: 100-continue").split(b"\r\n\r\n")[0]
         response = await client.ask(head + b"\r\n\r\n")
 
         assert (response.status, error_code(response.body)) == (413, "body_too_large")
 
 
-async def test_a_client_sees_the_refusal_though_it_is_still_sending() -> None:
-    async with serving(echo, Limits(max_body=10)) as (_, client):
+async def test_a_client_that_is_still_sending_can_read_the_error_response() -> None:
+    async with running_server(echo, Limits(max_body=10)) as (_, client):
         client.writer.write(post("/x", b"x" * 4_000_000))
 
         assert (await client.response()).status == 413
 
 
-async def test_headers_too_large_are_refused() -> None:
-    async with serving(echo) as (_, client):
+async def test_headers_too_large_are_rejected() -> None:
+    async with running_server(echo) as (_, client):
         response = await client.ask(get("/", "X: " + "x" * 40_000))
 
         assert (response.status, error_code(response.body)) == (431, "headers_too_large")
@@ -172,15 +172,15 @@ async def test_headers_too_large_are_refused() -> None:
 
 
 @pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\nHo", post("/", b"xx")[:-1]])
-async def test_a_request_that_does_not_go_on_is_refused(start: bytes) -> None:
-    async with serving(echo, Limits(head_timeout=0.02, body_timeout=0.02)) as (_, client):
+async def test_a_request_that_stalls_is_rejected(start: bytes) -> None:
+    async with running_server(echo, Limits(head_timeout=0.02, body_timeout=0.02)) as (_, client):
         response = await client.ask(start)
 
         assert (response.status, response.headers["connection"]) == (408, "close")
 
 
-async def test_header_bytes_that_trickle_do_not_lengthen_their_time() -> None:
-    async with serving(echo, Limits(head_timeout=0.1)) as (_, client):
+async def test_slow_header_bytes_do_not_extend_the_timeout() -> None:
+    async with running_server(echo, Limits(head_timeout=0.1)) as (_, client):
 
         async def trickle() -> None:
             for byte in get("/", "X: " + "x" * 2000):
@@ -192,16 +192,16 @@ async def test_header_bytes_that_trickle_do_not_lengthen_their_time() -> None:
         trickling.cancel()
 
 
-async def test_an_idle_connection_is_closed_without_a_word() -> None:
-    async with serving(echo, Limits(idle_timeout=0.02)) as (_, client):
+async def test_an_idle_connection_is_closed_without_a_response() -> None:
+    async with running_server(echo, Limits(idle_timeout=0.02)) as (_, client):
         assert await client.at_end()
 
 
-async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
-    held = Held()
-    async with serving(held, Limits(max_buffered=100)) as (_, client):
+async def test_bodies_beyond_the_body_budget_are_rejected() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler, Limits(max_buffered=100)) as (_, client):
         await client.send(post("/", b"x" * 80))
-        first = (await held.has(1))[0]
+        first = (await handler.received(1))[0]
         async with await RawClient.connect(client.port) as second:
             response = await second.ask(post("/", b"x" * 80)[:-10])
             assert (response.status, error_code(response.body)) == (503, "buffer_limit")
@@ -209,54 +209,57 @@ async def test_more_bodies_than_there_is_room_for_are_refused() -> None:
         first.release_body()
         async with await RawClient.connect(client.port) as third:
             await third.send(post("/", b"x" * 80))
-            await held.has(2)
+            await handler.received(2)
 
 
-async def test_a_body_that_comes_as_one_piece_is_refused_and_nothing_else() -> None:
-    held = Held()
-    async with serving(held, Limits(max_buffered=100, lingering_close=0.02)) as (server, client):
+async def test_a_body_over_the_budget_that_arrives_in_one_piece_is_only_rejected() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler, Limits(max_buffered=100, lingering_close=0.02)) as (
+        server,
+        client,
+    ):
         await client.send(post("/", b"x" * 80))
-        await held.has(1)
+        await handler.received(1)
         async with await RawClient.connect(client.port) as second:
             await second.send(post("/", b"x" * 80))
             response = await second.response()
             assert (response.status, error_code(response.body)) == (503, "buffer_limit")
             assert await second.at_end()
 
-        assert len(held.exchanges) == 1
+        assert len(handler.exchanges) == 1
         assert server.listener.budget.buffered == 80
 
 
-async def test_room_comes_back_with_the_connection() -> None:
-    held = Held()
-    async with serving(held) as (server, client):
+async def test_a_closed_connection_frees_its_part_of_the_body_budget() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (server, client):
         await client.send(post("/", b"x" * 80) + post("/", b"x" * 80))
-        await held.has(1)
+        await handler.received(1)
         client.reset()
-        await held.gone.wait()
+        await handler.disconnected.wait()
         await until(lambda: not server.listener.connections)
 
         assert server.listener.budget.buffered == 0
 
 
-async def test_a_head_request_gets_the_head_alone() -> None:
-    async with serving(echo) as (_, client):
+async def test_a_head_request_gets_no_body() -> None:
+    async with running_server(echo) as (_, client):
         await client.send(get("/x", method="HEAD") + get("/y"))
 
         assert (await client.response(to_head=True)).headers["content-length"] == "3"
         assert (await client.response()).body == b"/y "
 
 
-async def test_a_client_that_asks_for_it_is_hung_up_on() -> None:
-    async with serving(echo) as (_, client):
+async def test_connection_close_closes_the_connection_after_the_response() -> None:
+    async with running_server(echo) as (_, client):
         response = await client.ask(get("/", "Connection: close"))
 
         assert response.headers["connection"] == "close"
         assert await client.at_end()
 
 
-async def test_an_http_1_0_client_keeps_its_connection_if_it_asks() -> None:
-    async with serving(echo) as (_, client):
+async def test_an_http_1_0_client_keeps_its_connection_with_keep_alive() -> None:
+    async with running_server(echo) as (_, client):
         response = await client.ask(get("/", "Connection: keep-alive", version="1.0"))
         assert response.headers["connection"] == "keep-alive"
 
@@ -264,29 +267,29 @@ async def test_an_http_1_0_client_keeps_its_connection_if_it_asks() -> None:
         assert await client.at_end()
 
 
-@pytest.mark.parametrize("leave", ["close", "half-close", "reset"])
-async def test_a_client_that_leaves_is_seen_at_once(leave: str) -> None:
-    held = Held()
-    async with serving(held) as (_, client):
+@pytest.mark.parametrize("how", ["close", "half-close", "reset"])
+async def test_a_client_that_disconnects_is_detected_at_once(how: str) -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (_, client):
         await client.send(post("/"))
-        exchange = (await held.has(1))[0]
-        if leave == "close":
+        exchange = (await handler.received(1))[0]
+        if how == "close":
             client.writer.close()
-        elif leave == "half-close":
+        elif how == "half-close":
             client.writer.write_eof()
         else:
             client.reset()
-        await held.gone.wait()
+        await handler.disconnected.wait()
 
         exchange.respond(Response(200))
         assert exchange.status == 200
 
 
-async def test_a_client_that_does_not_keep_up_pauses_the_answer_until_it_does() -> None:
-    held = Held()
-    async with serving(held) as (_, client):
+async def test_a_slow_client_causes_back_pressure_until_it_has_caught_up() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (_, client):
         await client.send(post("/"))
-        exchange = (await held.has(1))[0]
+        exchange = (await handler.received(1))[0]
         paused: asyncio.Queue[bool] = asyncio.Queue()
         exchange.on_backpressure = paused.put_nowait
         size = 16_000_000
@@ -299,34 +302,34 @@ async def test_a_client_that_does_not_keep_up_pauses_the_answer_until_it_does() 
         assert await paused.get() is False
 
 
-async def test_a_client_that_takes_nothing_is_dropped() -> None:
-    held = Held()
-    async with serving(held, Limits(write_timeout=0.05)) as (_, client):
+async def test_a_client_that_never_reads_is_disconnected() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler, Limits(write_timeout=0.05)) as (_, client):
         await client.send(post("/"))
-        exchange = (await held.has(1))[0]
+        exchange = (await handler.received(1))[0]
         exchange.begin(200, b"HTTP/1.1 200 OK\r\nContent-Length: 32000000\r\n\r\n")
         exchange.write(b"x" * 32_000_000)
 
-        await held.gone.wait()
+        await handler.disconnected.wait()
 
 
-async def test_a_handler_that_fails_costs_its_own_request_only() -> None:
+async def test_a_handler_that_fails_affects_only_its_own_request() -> None:
     def fail(exchange: Exchange) -> None:
         if exchange.request.path == b"/bad":
             raise ValueError("no")
         exchange.respond(json_response(200, {}))
 
-    async with serving(fail) as (_, client):
+    async with running_server(fail) as (_, client):
         assert (await client.ask(get("/bad"))).status == 500
         async with await RawClient.connect(client.port) as other:
             assert (await other.ask(get("/good"))).status == 200
 
 
-async def test_each_piece_is_sent_at_once() -> None:
-    held = Held()
-    async with serving(held) as (server, client):
+async def test_each_write_is_sent_at_once() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (server, client):
         await client.send(post("/"))
-        await held.has(1)
+        await handler.received(1)
         (connection,) = server.listener.connections
         assert isinstance(connection, DownstreamConnection)
         sock = connection._transport.get_extra_info("socket")
@@ -334,11 +337,11 @@ async def test_each_piece_is_sent_at_once() -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-async def test_draining_closes_idle_connections_and_ends_busy_ones_with_their_answer() -> None:
-    held = Held()
-    async with serving(held) as (server, client):
+async def test_draining_closes_idle_connections_now_and_busy_ones_after_their_response() -> None:
+    handler = HoldingHandler()
+    async with running_server(handler) as (server, client):
         await client.send(post("/"))
-        exchange = (await held.has(1))[0]
+        exchange = (await handler.received(1))[0]
         async with await RawClient.connect(client.port) as idle:
             await until(lambda: len(server.listener.connections) == 2)
             server.drain()

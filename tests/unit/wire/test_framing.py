@@ -21,7 +21,7 @@ def head(status: int, *headers: tuple[bytes, bytes]) -> ResponseHead:
 
 
 @given(contents, st.sampled_from([b"", b"T: x\r\n", b"T: x\r\nU: y\r\n"]), st.data())
-def test_a_chunked_body_ends_where_it_ends_however_it_is_split(
+def test_the_end_of_a_chunked_body_is_found_however_it_is_split(
     pieces: list[bytes], trailers: bytes, data: st.DataObject
 ) -> None:
     body = chunked(pieces, trailers)
@@ -40,10 +40,11 @@ def test_a_chunked_body_ends_where_it_ends_however_it_is_split(
 
 
 @given(st.lists(st.sampled_from([b"a", b"1\r\na\r\n", b"x" * 2100]), max_size=6), st.data())
-def test_a_piece_that_looks_like_a_chunk_is_one_only_between_chunks(
+def test_a_piece_that_looks_like_a_chunk_is_a_chunk_only_between_chunks(
     pieces: list[bytes], data: st.DataObject
 ) -> None:
-    # Cut where chunks and their contents begin and end, so that whole chunks and their likes come.
+    # Cut where chunks and their contents begin and end. Some pieces are whole chunks, and some
+    # only look like one.
     ends, at = {0}, 0
     for piece in pieces:
         begin = at + len(b"%x\r\n" % len(piece))
@@ -53,9 +54,9 @@ def test_a_piece_that_looks_like_a_chunk_is_one_only_between_chunks(
     cuts = sorted(data.draw(st.sets(st.sampled_from(sorted(ends)))) | {0, len(body)})
     framing, payload = Chunked(), b""
     for begin, end in pairwise(cuts):
-        found = framing.feed(body[begin:end])
+        body_end = framing.feed(body[begin:end])
         payload += framing.payload()
-        assert found == (end - begin if end == len(body) else None)
+        assert body_end == (end - begin if end == len(body) else None)
 
     assert payload == b"".join(pieces)
 
@@ -64,22 +65,22 @@ def test_a_piece_that_looks_like_a_chunk_is_one_only_between_chunks(
     "body",
     [b"2\nhi\r\n", b"x\r\n", b"\r\n", b"-1\r\n", b"0x1\r\n", b"2\r\nhi!\r\n", b"1" * 20_000],
 )
-def test_chunks_that_two_readers_may_read_differently_are_bad(body: bytes) -> None:
+def test_chunks_that_two_parsers_may_read_differently_are_rejected(body: bytes) -> None:
     with pytest.raises(BadResponse):
         Chunked().feed(body)
 
 
 @given(st.integers(0, 50), st.data())
-def test_a_counted_body_ends_after_its_length(length: int, data: st.DataObject) -> None:
-    framing, seen = ContentLength(length), 0
+def test_a_body_with_a_content_length_ends_after_it(length: int, data: st.DataObject) -> None:
+    framing, received = ContentLength(length), 0
     while True:
         piece = b"x" * data.draw(st.integers(0 if length == 0 else 1, 20))
         end = framing.feed(piece)
         if end is not None:
             break
-        seen += len(piece)
+        received += len(piece)
 
-    assert seen + end == length
+    assert received + end == length
 
 
 @pytest.mark.parametrize(
@@ -92,16 +93,16 @@ def test_a_counted_body_ends_after_its_length(length: int, data: st.DataObject) 
         (head(200), UntilClose),
     ],
 )
-def test_the_head_says_how_the_body_is_framed(response: ResponseHead, kind: type) -> None:
+def test_the_head_specifies_the_framing_of_the_body(response: ResponseHead, kind: type) -> None:
     assert type(framing_of(response)) is kind
 
 
-def test_an_answer_to_a_head_request_has_no_body() -> None:
+def test_a_response_to_a_head_request_has_no_body() -> None:
     framing = framing_of(head(200, (b"Content-Length", b"3")), to_head=True)
 
     assert framing.feed(b"") == 0
 
 
-def test_a_coding_other_than_chunked_is_bad() -> None:
+def test_a_transfer_coding_other_than_chunked_is_rejected() -> None:
     with pytest.raises(BadResponse):
         framing_of(head(200, (b"Transfer-Encoding", b"gzip, chunked")))

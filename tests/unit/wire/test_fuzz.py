@@ -1,4 +1,4 @@
-"""Damaged messages, and a second reader beside ours: what both take, they take for the same."""
+"""Damaged messages, compared with h11: what both parsers accept, they read the same way."""
 
 import random
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ RESPONSES = [
 
 @dataclass(frozen=True)
 class Message:
-    """What a reader takes bytes for. `rest` are those behind it."""
+    """A message as a parser read it. `rest` is the number of bytes after it."""
 
     start: tuple[object, ...]
     headers: Headers
@@ -51,27 +51,27 @@ class Message:
     rest: int | None = None
 
 
-def ours(data: bytes) -> tuple[list[Request], HttpError | None]:
-    """The requests in `data`, fed as it is, and the refusal that ends them."""
+def parse_ours(data: bytes) -> tuple[list[Request], HttpError | None]:
+    """The requests in `data`, fed in one piece, and the error that ends them."""
     items = RequestParser(LIMITS).feed(data)
     requests = [item for item in items if isinstance(item, Request)]
     assert all(isinstance(item, Request) for item in items[:-1])
     return requests, items[-1] if items and isinstance(items[-1], HttpError) else None
 
 
-def theirs(data: bytes, role: type[h11.SERVER | h11.CLIENT] = h11.SERVER) -> Message | None:
-    """The first message in `data` for h11; None where it is not whole, or refused."""
-    reader = h11.Connection(role)
+def parse_h11(data: bytes, role: type[h11.SERVER | h11.CLIENT] = h11.SERVER) -> Message | None:
+    """The first message in `data` as h11 reads it; None if incomplete or rejected."""
+    parser = h11.Connection(role)
     if role is h11.CLIENT:
-        reader.send(h11.Request(method="POST", target="/", headers=[("Host", "a")]))
-        reader.send(h11.EndOfMessage())
-    reader.receive_data(data)
+        parser.send(h11.Request(method="POST", target="/", headers=[("Host", "a")]))
+        parser.send(h11.EndOfMessage())
+    parser.receive_data(data)
     if role is h11.CLIENT:
-        reader.receive_data(b"")
+        parser.receive_data(b"")
     head: h11.Request | h11.Response | None = None
     body = b""
     try:
-        while not isinstance(event := reader.next_event(), h11.EndOfMessage):
+        while not isinstance(event := parser.next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Request | h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
@@ -86,70 +86,69 @@ def theirs(data: bytes, role: type[h11.SERVER | h11.CLIENT] = h11.SERVER) -> Mes
         if isinstance(head, h11.Request)
         else (head.status_code,)
     )
-    rest = len(reader.trailing_data[0])
+    rest = len(parser.trailing_data[0])
     return Message(start, [(bytes(n), bytes(v)) for n, v in head.headers], body, rest)
 
 
 @pytest.mark.parametrize("data", SERVED.values(), ids=SERVED)
-def test_both_take_what_is_unusual_for_the_same(data: bytes) -> None:
-    (request,), refusal = ours(data)
+def test_both_parsers_read_unusual_requests_the_same_way(data: bytes) -> None:
+    (request,), error = parse_ours(data)
 
-    assert refusal is None
+    assert error is None
     _agree(data, [request])
-    _goes_on_as_one(request)
+    _is_forwarded_as_one_request(request)
 
 
-def test_what_both_readers_take_for_a_request_they_take_for_the_same() -> None:
+def test_requests_that_both_parsers_accept_are_read_the_same_way() -> None:
     both = 0
     for data in mutants(REQUESTS, ROUNDS, seed=1):
-        requests, _ = ours(data)
+        requests, _ = parse_ours(data)
         both += _agree(data, requests)
         for request in requests:
-            _goes_on_as_one(request)
+            _is_forwarded_as_one_request(request)
 
-    # The check is none where the damage leaves nothing to compare.
+    # The test is void if the damage leaves too little to compare.
     assert both > ROUNDS / 20
 
 
-def test_damaged_requests_are_read_alike_however_they_are_split() -> None:
+def test_damaged_requests_are_read_the_same_way_however_they_are_split() -> None:
     chance = random.Random(2)
     for data in mutants(REQUESTS, ROUNDS, seed=2):
         parser = RequestParser(LIMITS)
-        found: list[Request] = []
-        refused = False
+        requests: list[Request] = []
+        rejected = False
         for piece in cuts(data, chance):
             items = parser.feed(piece)
-            found += [item for item in items if isinstance(item, Request)]
-            refused = any(isinstance(item, HttpError) for item in items)
+            requests += [item for item in items if isinstance(item, Request)]
+            rejected = any(isinstance(item, HttpError) for item in items)
             assert parser.partial <= LIMITS.max_body
-            if refused:
+            if rejected:
                 break
-        whole, refusal = ours(data)
+        whole, error = parse_ours(data)
 
-        assert found == whole, data
-        assert refused == (refusal is not None), data
+        assert requests == whole, data
+        assert rejected == (error is not None), data
 
 
-def test_no_damaged_request_makes_memory_grow_beyond_the_limits() -> None:
+def test_no_damaged_request_exceeds_the_memory_limits() -> None:
     for data in mutants(REQUESTS, ROUNDS // 60, seed=3):
         for endless in (b"x", b"0", b"X: y\r\n", b"\r\n", b"1\r\nx\r\n", b"1;a\r\nx\r\n"):
             parser = RequestParser(LIMITS)
-            held = 0
             for piece in (data, *[endless * 100] * 100):
                 items = parser.feed(piece)
-                held = parser.partial + sum(
+                buffered = parser.partial + sum(
                     len(value) + len(name) for name, value in parser._headers
                 )
-                assert held <= LIMITS.max_body + LIMITS.max_head
+                assert buffered <= LIMITS.max_body + LIMITS.max_head
                 assert parser._bytes_since_event <= LIMITS.max_head + 1000
                 if items and isinstance(items[-1], HttpError):
                     break
 
 
-def test_what_both_readers_take_for_a_response_they_take_for_the_same() -> None:
+def test_responses_that_both_parsers_accept_are_read_the_same_way() -> None:
     both = 0
     for data in mutants(RESPONSES, ROUNDS, seed=4):
-        mine, other = _response(data), theirs(data, h11.CLIENT)
+        mine, other = _response(data), parse_h11(data, h11.CLIENT)
         if mine is None or other is None:
             continue
         both += 1
@@ -161,8 +160,8 @@ def test_what_both_readers_take_for_a_response_they_take_for_the_same() -> None:
 
 
 def _agree(data: bytes, requests: list[Request]) -> bool:
-    """Both read the same request first, if they both do."""
-    other = theirs(data)
+    """Whether both parsers accept a first request, which must then be the same one."""
+    other = parse_h11(data)
     if not requests or other is None:
         return False
     first = requests[0]
@@ -174,29 +173,30 @@ def _agree(data: bytes, requests: list[Request]) -> bool:
     else:
         parts = urlsplit(target)
         assert urlsplit(b"http://a" + first.target)[2:] == (parts.path or b"/", *parts[3:]), data
-    assert _told(first.headers, other.headers) == _told(other.headers, other.headers), data
-    # They end with the same byte.
+    assert _comparable(first.headers, other.headers) == _comparable(other.headers, other.headers), (
+        data
+    )
+    # The request ends at the same byte.
     assert other.rest is not None
     end = len(data) - other.rest
-    assert ours(data[:end])[0] == [first], data
-    assert ours(data[: end - 1])[0] == [], data
+    assert parse_ours(data[:end])[0] == [first], data
+    assert parse_ours(data[: end - 1])[0] == [], data
     return True
 
 
-def _told(headers: Headers, said: Headers) -> Headers:
-    """Headers but those that we leave out, and a Host where none was `said`."""
-    told = [(name.lower(), value) for name, value in headers]
-    hosted = any(name.lower() == b"host" for name, _ in said)
+def _comparable(headers: Headers, received: Headers) -> Headers:
+    """Headers without those that we drop, and without a Host that was not `received`."""
+    has_host = any(name.lower() == b"host" for name, _ in received)
     return [
         (name, value.lower() if name == b"transfer-encoding" else value)
-        for name, value in told
-        if name != b"upgrade" and (hosted or name != b"host")
+        for name, value in ((name.lower(), value) for name, value in headers)
+        if name != b"upgrade" and (has_host or name != b"host")
     ]
 
 
-def _goes_on_as_one(request: Request) -> None:
-    """What a replica would read is this request, and no byte more."""
-    sent = theirs(encode_request_head(request) + request.body)
+def _is_forwarded_as_one_request(request: Request) -> None:
+    """A replica reads exactly this request, and no further byte."""
+    sent = parse_h11(encode_request_head(request) + request.body)
     assert sent, request
     assert sent.start == (request.method, request.target)
     assert (sent.body, sent.rest) == (request.body, 0)

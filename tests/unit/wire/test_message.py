@@ -9,7 +9,7 @@ from slotkeeper.wire.message import (
 )
 
 
-def test_a_request_goes_on_with_its_own_headers_and_one_length() -> None:
+def test_a_request_is_forwarded_with_its_end_to_end_headers_and_one_length() -> None:
     request = Request(
         b"POST",
         b"/completion?a=b",
@@ -35,7 +35,7 @@ def test_a_request_goes_on_with_its_own_headers_and_one_length() -> None:
     )
 
 
-def test_a_response_keeps_its_headers_but_those_of_its_connection() -> None:
+def test_a_response_is_forwarded_without_its_hop_by_hop_headers() -> None:
     head = ResponseHead(
         200,
         b"Fine",
@@ -53,14 +53,14 @@ def test_a_response_keeps_its_headers_but_those_of_its_connection() -> None:
     )
 
 
-def test_an_answer_without_content_has_no_length() -> None:
+def test_a_response_without_content_has_no_length() -> None:
     assert encode_response(Response(204)) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-def test_a_refusal_reads_as_openai_clients_expect() -> None:
-    answer = HttpError(429, "queue_full", "no place", retry_after=0.2).response()
+def test_an_error_response_has_the_format_of_openai() -> None:
+    response = HttpError(429, "queue_full", "queue is full", retry_after=0.2).response()
 
-    assert answer.body == (
-        b'{"error":{"message":"no place","type":"rate_limit_error","code":"queue_full"}}'
+    assert response.body == (
+        b'{"error":{"message":"queue is full","type":"rate_limit_error","code":"queue_full"}}'
     )
-    assert answer.headers == [(b"Retry-After", b"1")]
+    assert response.headers == [(b"Retry-After", b"1")]

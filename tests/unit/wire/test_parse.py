@@ -33,17 +33,17 @@ STREAMS = {
 
 def parse(*pieces: bytes) -> list[object]:
     parser = RequestParser(SMALL)
-    found: list[object] = []
+    items: list[object] = []
     for piece in pieces:
         for item in parser.feed(piece):
             if isinstance(item, HttpError):
-                return [*found, item.status, item.code]
-            found.append(item)
-    return found
+                return [*items, item.status, item.code]
+            items.append(item)
+    return items
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_it_does_not_matter_where_the_bytes_are_split(stream: bytes) -> None:
+def test_requests_are_the_same_wherever_the_bytes_are_split(stream: bytes) -> None:
     whole = parse(stream)
 
     assert whole
@@ -75,21 +75,21 @@ def test_it_does_not_matter_where_the_bytes_are_split(stream: bytes) -> None:
         pytest.param(400, b"NONSENSE /x HTTP/1.1\r\nHost: a\r\n\r\n", id="unknown method"),
         pytest.param(400, b"\x16\x03\x01\x02\x00\x01", id="TLS"),
         pytest.param(417, HEAD + b"Expect: tea\r\nContent-Length: 2\r\n\r\n", id="expects tea"),
-        pytest.param(413, HEAD + b"Content-Length: 21\r\n\r\n", id="body too large, said"),
+        pytest.param(413, HEAD + b"Content-Length: 21\r\n\r\n", id="Content-Length too large"),
         pytest.param(431, HEAD + b"X: y\r\n" * 200 + b"\r\n", id="too many headers"),
-        pytest.param(431, b"GET /" + b"x" * 500, id="target without an end"),
+        pytest.param(431, b"GET /" + b"x" * 500, id="endless target"),
         pytest.param(
             431,
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"T: y\r\n" * 100,
-            id="trailers without an end",
+            id="endless trailers",
         ),
     ],
 )
-def test_what_is_malformed_or_too_large_is_refused(status: int, request_bytes: bytes) -> None:
+def test_malformed_or_too_large_requests_are_rejected(status: int, request_bytes: bytes) -> None:
     assert parse(request_bytes)[0] == status
 
 
-def test_a_chunked_body_comes_without_its_framing_and_trailers() -> None:
+def test_a_chunked_body_is_read_without_its_framing_and_trailers() -> None:
     (request,) = parse(STREAMS["a chunked body with an extension and a trailer"])
 
     assert isinstance(request, Request)
@@ -97,13 +97,12 @@ def test_a_chunked_body_comes_without_its_framing_and_trailers() -> None:
     assert request.header(b"trailer") is None
 
 
-def test_a_large_body_stays_in_parts_and_its_crumbs_are_put_together() -> None:
+def test_a_large_body_stays_in_parts_and_its_small_pieces_are_joined() -> None:
     parser = RequestParser(Limits())
     pieces = [b"a" * 200_000, *[b"b"] * 100_000, b"c" * 70_000, b"d"]
     parser.feed(HEAD + b"Content-Length: %d\r\n\r\n" % sum(map(len, pieces)))
-    found = [request for piece in pieces for request in parser.feed(piece)]
+    (request,) = [request for piece in pieces for request in parser.feed(piece)]
 
-    (request,) = found
     assert isinstance(request, Request)
     assert [len(part) for part in request.parts] == [200_000, 65_536, 100_000 + 4_464, 1]
     assert request.body == b"".join(pieces)
@@ -112,7 +111,7 @@ def test_a_large_body_stays_in_parts_and_its_crumbs_are_put_together() -> None:
     assert request.beginning(200_001) == pieces[0] + b"b" * 65_536
 
 
-def test_a_target_with_a_host_is_taken_as_its_path() -> None:
+def test_an_absolute_target_is_reduced_to_its_path() -> None:
     (request,) = parse(b"GET http://a.example/v1/models?x=1 HTTP/1.1\r\nHost: A.example\r\n\r\n")
 
     assert isinstance(request, Request)
@@ -128,7 +127,7 @@ def test_a_target_with_a_host_is_taken_as_its_path() -> None:
         (True, b"HTTP/1.0\r\nConnection: keep-alive\r\n"),
     ],
 )
-def test_keep_alive_is_what_the_version_and_the_connection_header_say(
+def test_keep_alive_follows_from_the_version_and_the_connection_header(
     keep_alive: bool, lines: bytes
 ) -> None:
     (request,) = parse(b"GET / " + lines + b"\r\n")
@@ -137,7 +136,7 @@ def test_keep_alive_is_what_the_version_and_the_connection_header_say(
     assert request.keep_alive is keep_alive
 
 
-def test_the_stage_tells_how_far_a_request_has_come() -> None:
+def test_the_stage_is_how_much_of_a_request_has_arrived() -> None:
     parser = RequestParser(SMALL)
     stages = [parser.stage]
     for piece in (b"POST /x HTTP/1.1\r\n", b"Host: a\r\nContent-Length: 2\r\n\r\nh", b"i"):
@@ -148,6 +147,6 @@ def test_the_stage_tells_how_far_a_request_has_come() -> None:
 
 
 @given(st.lists(st.binary(max_size=64), max_size=8))
-def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
+def test_no_input_makes_the_parser_fail(pieces: list[bytes]) -> None:
     parse(*pieces)
     parse(HEAD, *pieces)

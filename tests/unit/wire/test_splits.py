@@ -1,4 +1,4 @@
-"""Where bytes are split on their way changes nothing."""
+"""Where a byte stream is split has no effect on what is parsed from it."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,13 @@ RESPONSES = {
     "chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     "an extension and trailers": OK
     + b"Transfer-Encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n03\r\n\r\n\n\r\n0\r\nX: y\r\nZ: \r\n\r\n",
-    "until the end": OK + b"X: y\r\n\r\nhi",
-    "its last": OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi",
+    "until the connection closes": OK + b"X: y\r\n\r\nhi",
+    "Connection: close": OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi",
     "100 and 102 before it": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Wait\r\nX: y\r\n\r\n"
     + OK
     + b"Content-Length: 2\r\n\r\nhi",
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
-    "bytes behind it": OK + b"Content-Length: 2\r\n\r\nhi" + OK,
+    "bytes after it": OK + b"Content-Length: 2\r\n\r\nhi" + OK,
     "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
     "chunks twice": OK + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "chunks in two headers": OK + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
@@ -44,7 +44,7 @@ BAD = list(RESPONSES)[9:]
 
 
 def halves(data: bytes) -> Iterator[Iterable[bytes]]:
-    """All ways to send `data` in two pieces, and the one byte by byte."""
+    """All ways to send `data` in two pieces, and byte by byte."""
     yield (data[at : at + 1] for at in range(len(data)))
     for at in range(1, len(data)):
         yield data[:at], data[at:]
@@ -73,7 +73,7 @@ def test_a_chunked_request_is_the_same_however_it_is_split_in_three() -> None:
         assert requests([SHORT[:one], SHORT[one:two], SHORT[two:] + CHUNKS, b"0\r\n\r\n"]) == whole
 
 
-class Wire(asyncio.Transport):
+class FakeTransport(asyncio.Transport):
     """A transport without a socket."""
 
     def __init__(self) -> None:
@@ -92,8 +92,8 @@ class Wire(asyncio.Transport):
         self.closing = True
 
 
-class Seen:
-    """A receiver that keeps what it is told."""
+class Recorder:
+    """A receiver that records its callbacks."""
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
@@ -121,17 +121,17 @@ class Seen:
 
 
 def response(pieces: Iterable[bytes]) -> tuple[object, ...]:
-    """What a response is taken for, and whether its connection is used again."""
-    wire, pool, seen = Wire(), Pool("a", 1), Seen()
+    """How a response is read, and whether its connection is reused."""
+    transport, pool, recorder = FakeTransport(), Pool("a", 1), Recorder()
     connection = UpstreamConnection(pool)
-    connection.connection_made(wire)
-    connection.send(b"", (), seen)
+    connection.connection_made(transport)
+    connection.send(b"", (), recorder)
     for piece in pieces:
-        if not wire.closing:
+        if not transport.closing:
             connection.data_received(piece)
-    kept = pool.acquire() is connection
+    reused = pool.acquire() is connection
     connection.connection_lost(None)
-    return seen.head, seen.raw, seen.payload, seen.end, kept
+    return recorder.head, recorder.raw, recorder.payload, recorder.end, reused
 
 
 @pytest.mark.parametrize("name", RESPONSES)
@@ -142,8 +142,8 @@ def test_a_response_is_the_same_however_it_is_split(name: str) -> None:
     assert (whole[3] == "whole") is (name not in BAD)
     for pieces in halves(data):
         split = response(pieces)
-        if name == "bytes behind it":
-            # What comes later comes to a connection that is kept, and ends it.
+        if name == "bytes after it":
+            # Bytes that arrive later close the pooled connection.
             assert split[:-1] == whole[:-1]
         elif name in BAD:
             assert split[3] == whole[3]
