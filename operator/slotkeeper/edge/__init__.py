@@ -1,1 +1,1 @@
-"""What the balancer and a gateway share above the wire: keys, routes, CORS, logs, SSE."""
+"""Parts of an HTTP proxy above the wire: API keys, routes, CORS, access log, SSE, token usage."""

@@ -1,4 +1,4 @@
-"""One line of JSON for each request that is over."""
+"""Access log: one line of JSON for each finished request."""
 
 import json
 from collections.abc import Callable
@@ -13,42 +13,42 @@ _FLUSH_SECONDS = 0.2
 
 
 class AccessLog:
-    """Lines are gathered and written a few times a second: a write a request is dear.
+    """Buffers lines and writes them a few times a second: one write per request is expensive.
 
-    `later` calls something after some seconds (a loop's call_later), `wall` is the time of day in
-    seconds since 1970.
+    `stream` is None to log nothing. `call_later` calls a function after some seconds, as a loop's
+    method does. `wall_clock` returns the time of day in seconds since 1970.
     """
 
     def __init__(
         self,
         stream: TextIO | None,
-        later: Callable[[float, Callable[[], None]], object],
-        wall: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], object],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._stream = stream
-        self._later = later
-        self._wall = wall
+        self._call_later = call_later
+        self._wall_clock = wall_clock
         self._lines: list[str] = []
 
     @property
     def enabled(self) -> bool:
-        """Somebody reads it."""
+        """Whether requests are logged."""
         return self._stream is not None
 
     def add(self, fields: dict[str, object]) -> None:
-        """Log a request; times in seconds are rounded to the microsecond here."""
+        """Log a request. Floats are rounded to 6 digits: times in seconds to the microsecond."""
         if self._stream is None:
             return
-        tidy = {
+        rounded = {
             name: round(value, 6) if isinstance(value, float) else value
             for name, value in fields.items()
         }
         if not self._lines:
-            self._later(_FLUSH_SECONDS, self.flush)
-        self._lines.append(json.dumps({"time": round(self._wall(), 3), **tidy}))
+            self._call_later(_FLUSH_SECONDS, self.flush)
+        self._lines.append(json.dumps({"time": round(self._wall_clock(), 3), **rounded}))
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the buffered lines."""
         if self._stream is None or not self._lines:
             return
         lines = self._lines
@@ -58,9 +58,9 @@ class AccessLog:
 
 
 def exchange_fields(exchange: Exchange, key: str | None) -> dict[str, object]:
-    """What was asked and answered: the part of a line that all requests have.
+    """Return the fields that the lines of all complete requests share.
 
-    `key`: the name of its API key.
+    `key` is the name of the request's API key.
     """
     return {
         **request_fields(exchange.peer, key, exchange.request),
@@ -69,7 +69,10 @@ def exchange_fields(exchange: Exchange, key: str | None) -> dict[str, object]:
 
 
 def request_fields(peer: str, key: str | None, request: Request | None) -> dict[str, object]:
-    """What was asked, as far as it is known, by whom, with the API key called `key`."""
+    """Return the fields of a request; None for those that its missing head would contain.
+
+    `peer` is the client's address, `key` the name of its API key.
+    """
     return {
         "client": peer,
         "key": key,

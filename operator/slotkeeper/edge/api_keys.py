@@ -1,4 +1,4 @@
-"""API keys: which there are, read from a folder, and whose a secret is."""
+"""API keys: load them from a folder, and look up the owner of a secret."""
 
 import asyncio
 import hashlib
@@ -12,13 +12,14 @@ from pathlib import Path
 _log = logging.getLogger(__name__)
 _CHECK_SECONDS = 1.0
 _MAX_KEY_BYTES = 4096
-"""Bytes of a key: more than any header that is taken needs."""
+"""More than fits in any header that a request may have."""
 
 Signature = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, size and modification time of each file, in order."""
 
 
 class ApiKeys:
-    """The API keys that are taken. They are kept as digests only, salted with `salt`."""
+    """The accepted API keys. Only digests are stored, salted with `salt`."""
 
     def __init__(self, salt: bytes) -> None:
         self._salt = salt
@@ -28,101 +29,108 @@ class ApiKeys:
         return len(self._names)
 
     def replace(self, keys: Mapping[str, bytes]) -> None:
-        """Take these from now on, by name. One that several names share is the first name's."""
+        """Accept exactly these keys, by name. Of several names for one key the first counts."""
         names: dict[bytes, tuple[bytes, str]] = {}
         for name, secret in sorted(keys.items()):
             digest = self._digest(secret)
             _, first = names.setdefault(digest[:8], (digest, name))
             if first != name:
-                _log.warning("API keys %s and %s are the same: it counts as %s", first, name, first)
+                _log.warning("API keys %s and %s are identical; using name %s", first, name, first)
         self._names = names
 
     def owner_of(self, secret: bytes) -> str | None:
-        """Whose `secret` is, or None. How long that takes says nothing of the keys."""
+        """Return the name of the key `secret`, or None, in a time independent of the keys."""
         digest = self._digest(secret)
-        known, name = self._names.get(digest[:8], (b"", ""))
-        return name if hmac.compare_digest(known, digest) else None
+        stored, name = self._names.get(digest[:8], (b"", ""))
+        return name if hmac.compare_digest(stored, digest) else None
 
     def _digest(self, secret: bytes) -> bytes:
         return hashlib.blake2b(secret, digest_size=32, key=self._salt).digest()
 
 
 class ApiKeyFolder:
-    """Keeps `keys` as the files in `path` are: a file's name is the key's, its content the key.
+    """Keeps `keys` equal to the files in `path`: a file's name is the key's, its content the key.
 
-    That is how Kubernetes mounts a Secret, whose new content it puts there within a minute or so.
+    Kubernetes mounts a Secret in this way, and updates the files within about a minute.
     """
 
     def __init__(self, path: Path, keys: ApiKeys) -> None:
         self._path = path
         self._keys = keys
-        self._seen: Signature | None = None
+        self._signature: Signature | None = None
         self._last_error = ""
 
     def load(self) -> None:
-        """Read the folder for the first time. Raises OSError with a sentence where it cannot be."""
+        """Read the folder for the first time. Raises OSError with a message for users."""
         try:
-            self._take(*_changed(self._path, None))
+            self._apply(*_read_if_changed(self._path, None))
         except OSError as error:
-            raise OSError(self._sentence(error)) from error
+            raise OSError(self._message(error)) from error
 
     async def watch(self) -> None:
-        """Look for changes every second. Never ends: while it cannot look, the keys stay."""
+        """Check for changes every second. Never returns. While checks fail, the keys stay."""
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             await self.check()
 
     async def check(self) -> None:
-        """Look once, with all that touches the disk beside the event loop."""
+        """Check for changes once. Disk I/O runs in a thread, not in the event loop."""
         try:
-            self._take(*await asyncio.to_thread(_changed, self._path, self._seen))
+            self._apply(*await asyncio.to_thread(_read_if_changed, self._path, self._signature))
         except OSError as error:
-            trouble = self._sentence(error)
-            if trouble != self._last_error:
-                _log.warning("%s; the %d known stay", trouble, len(self._keys))
-            self._last_error = trouble
+            message = self._message(error)
+            if message != self._last_error:
+                _log.warning("%s; keeping the %d loaded keys", message, len(self._keys))
+            self._last_error = message
         else:
             self._last_error = ""
 
-    def _take(self, seen: Signature, found: dict[str, bytes] | None) -> None:
-        self._seen = seen
-        if found is None:
+    def _apply(self, signature: Signature, keys: dict[str, bytes] | None) -> None:
+        self._signature = signature
+        if keys is None:
             return
-        self._keys.replace(found)
-        if found:
-            _log.info("API keys: %d", len(self._keys))
+        self._keys.replace(keys)
+        if keys:
+            _log.info("API keys loaded: %d", len(self._keys))
         else:
-            _log.warning("there is no API key in %s: all requests are refused", self._path)
+            _log.warning("no API key in %s; rejecting all requests", self._path)
 
-    def _sentence(self, error: OSError) -> str:
-        return f"the API keys in {self._path} cannot be read: {error.strerror}"
+    def _message(self, error: OSError) -> str:
+        return f"cannot read API keys from {self._path}: {error.strerror}"
 
 
-def _changed(path: Path, seen: Signature | None) -> tuple[Signature, dict[str, bytes] | None]:
-    """How the folder looks, and the keys in it, or None where it looks as when it was `seen`."""
-    # Before the files are read: a change meanwhile is then seen at the next look.
+def _read_if_changed(
+    path: Path, last: Signature | None
+) -> tuple[Signature, dict[str, bytes] | None]:
+    """Return the folder's signature, and its keys, None if the signature is still `last`."""
+    # Taken before the files are read: a change in between is then detected by the next check.
     signature = tuple(sorted(_files(path)))
-    if signature == seen:
+    if signature == last:
         return signature, None
-    found: dict[str, bytes] = {}
+    keys: dict[str, bytes] = {}
     for name, *_ in signature:
         with (path / name).open("rb") as file:
             secret = file.read(_MAX_KEY_BYTES + 1).strip()
         if len(secret) > _MAX_KEY_BYTES or len(secret.split()) > 1:
-            _log.warning("%s in %s is not taken: a file holds one key and no more", name, path)
+            _log.warning(
+                "ignoring file %s in %s: must contain one API key of up to %d bytes",
+                name,
+                path,
+                _MAX_KEY_BYTES,
+            )
         elif secret:
-            found[name] = secret
-    return signature, found
+            keys[name] = secret
+    return signature, keys
 
 
 def _files(path: Path) -> Iterator[tuple[str, int, int, int]]:
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.name.startswith(".."):
-                continue  # where Kubernetes keeps what the links beside it lead to
+                continue  # Kubernetes keeps the files here, and links to them beside it
             try:
                 status = entry.stat()
             except FileNotFoundError:
-                continue  # a link stays for a moment after Kubernetes has taken its file away
+                continue  # Kubernetes removes a file a moment before the link to it
             if stat.S_ISREG(status.st_mode):
                 yield entry.name, status.st_ino, status.st_size, status.st_mtime_ns

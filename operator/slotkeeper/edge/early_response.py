@@ -1,7 +1,7 @@
-"""A stream that begins before the replica's answer, with comments while its request waits.
+"""An SSE response that starts before the replica's, with keep-alive comments while queued.
 
-So neither the client nor a proxy between takes silence for death. From then on whatever becomes of
-the request must be said inside that answer, whose status is 200.
+The comments keep the client, and proxies in between, from timing out. They commit the response to
+status 200: every later outcome, errors included, must be sent as an event inside it.
 """
 
 import json
@@ -15,13 +15,13 @@ from slotkeeper.wire.message import ResponseHead, encode_response_head, value_of
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _MAX_BUFFERED = 4 * 1024 * 1024
-"""Bytes of an answer that is no stream, which is kept until it can be one event."""
+"""Bytes of a response that is no stream, which is buffered to be sent as one event."""
 _MAX_ERROR_BYTES = 64 * 1024
-"""Bytes of a replica's error that is parsed; nothing that llama-server says is near that."""
+"""Bytes of a replica's error that is parsed. llama-server's errors are far smaller."""
 
 
 class EarlySseResponse:
-    """What the client of `exchange` gets. `position`: its request's place when it came."""
+    """The response to `exchange`. `position` is the request's queue position on arrival."""
 
     __slots__ = (
         "_buffered",
@@ -35,9 +35,9 @@ class EarlySseResponse:
 
     def __init__(self, exchange: Exchange, position: int) -> None:
         self.keepalives_sent = 0
-        """The comments that were sent."""
+        """The number of comments sent."""
         self.streams = False
-        """The replica streams, and what it sends is passed on as it comes."""
+        """The replica's response is a stream, and is passed on as it arrives."""
         self._exchange = exchange
         self._position = position
         self._status = 0
@@ -45,28 +45,31 @@ class EarlySseResponse:
         self._size = 0
 
     def send_keepalive(self, position: int) -> None:
-        """Send a comment, which every reader of events ignores, and the head before the first."""
-        comment = _chunk(b": waiting, position %d\n\n" % position)
+        """Send a comment, which SSE parsers ignore; before the first one, the head."""
+        comment = _chunk(b": queued, position %d\n\n" % position)
         if self.keepalives_sent:
             self._exchange.write(comment)
         else:
             self._exchange.begin(200, self._head() + comment)
         self.keepalives_sent += 1
 
-    def end_with_error(self, refusal: HttpError) -> None:
-        """End it with a refusal."""
-        self._exchange.write(self._event(refusal.response().body, refusal.status) + _LAST_CHUNK)
+    def end_with_error(self, error: HttpError) -> None:
+        """Send an error event and end the response."""
+        self._exchange.write(self._event(error.response().body, error.status) + _LAST_CHUNK)
         self._exchange.end()
 
     def on_head(self, head: ResponseHead, framing: Framing) -> bool:
-        """The replica answers; its head is dropped. Whether its bytes may pass, chunks and all."""
-        kind = value_of(head.headers, b"content-type") or b""
-        self.streams = head.status == 200 and kind.lower().startswith(b"text/event-stream")
+        """Read and drop the head of the replica's response.
+
+        Return whether the bytes of the body pass through unchanged, with their chunk framing.
+        """
+        content_type = value_of(head.headers, b"content-type") or b""
+        self.streams = head.status == 200 and content_type.lower().startswith(b"text/event-stream")
         self._status = head.status
         return self.streams and framing.chunked
 
     def body(self, payload: bytes) -> bytes:
-        """What the client gets for a piece of the replica's body, without its framing."""
+        """Return the bytes to send for a piece of the replica's body, without its framing."""
         if self.streams:
             return _chunk(payload)
         self._size += len(payload)
@@ -75,16 +78,16 @@ class EarlySseResponse:
         return b""
 
     def end(self) -> bytes:
-        """What the client gets when the replica's body is complete and has no chunks."""
+        """Return the bytes to send when the replica's body, which is not passed through, ends."""
         if self.streams:
             return _LAST_CHUNK
         if self._size > _MAX_BUFFERED:
-            return self._event(b"the answer is too large for an event", 502) + _LAST_CHUNK
+            return self._event(b"response is too large for one event", 502) + _LAST_CHUNK
         return self._event(b"".join(self._buffered), self._status) + _LAST_CHUNK
 
     def _head(self) -> bytes:
         request = self._exchange.request
-        # This head says of no coding, so the replica must use none.
+        # This head declares no Content-Encoding, so the replica must not use one.
         request.headers = [
             each for each in request.headers if each[0].lower() != b"accept-encoding"
         ]
@@ -98,11 +101,11 @@ class EarlySseResponse:
 
     def _event(self, body: bytes, status: int) -> bytes:
         if status == 200:
-            # As it is; each of its lines, were there several, needs a name of its own.
+            # Unchanged, except that SSE requires a field name on each line of several.
             return _chunk(b"data: " + b"\ndata: ".join(body.splitlines()) + b"\n\n")
         error = _error(body, status)
         if self._exchange.request.path.endswith(b"/messages"):
-            # Anthropic's clients look at named events only.
+            # Anthropic's clients read named events only.
             named = _dump({"type": "error", "error": error})
             return _chunk(b"event: error\ndata: %s\n\n" % named)
         return _chunk(b"data: %s\n\n" % _dump({"error": error}))
@@ -120,8 +123,8 @@ def _error(body: bytes, status: int) -> object:
         tree = None
     if isinstance(tree, dict) and tree.get("error"):
         return tree["error"]
-    said = body[:1000].decode(errors="replace") or f"the replica answered {status}"
-    return {"message": said, "type": "server_error", "code": status}
+    message = body[:1000].decode(errors="replace") or f"replica responded with status {status}"
+    return {"message": message, "type": "server_error", "code": status}
 
 
 def _dump(tree: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Those who ask for the demand where there is none, and would rather hear of the first request."""
+"""Long polling: hold requests for the demand while there is none."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,36 +7,39 @@ from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Response
 
 MAX_SECONDS = 30.0
-"""Seconds. Whoever asks for longer is answered then."""
+"""A longer requested timeout is reduced to this."""
 
 
 class LongPoll:
-    """Holds their questions, until there is something to tell or their time is over."""
+    """Holds requests until `release_all` is called or their timeouts expire.
 
-    def __init__(self, answer: Callable[[], Response]) -> None:
-        self._answer = answer
+    `response` returns the current response.
+    """
+
+    def __init__(self, response: Callable[[], Response]) -> None:
+        self._response = response
         self._held: dict[Exchange, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
-        """How many are held."""
+        """The number of held requests."""
         return len(self._held)
 
     def hold(self, exchange: Exchange, seconds: float) -> None:
-        """Answer after `seconds`, unless `tell` comes first."""
-        due = min(seconds, MAX_SECONDS)
-        self._held[exchange] = self._loop.call_later(due, self._answer_one, exchange)
+        """Respond after `seconds`, or when `release_all` is called."""
+        timeout = min(seconds, MAX_SECONDS)
+        self._held[exchange] = self._loop.call_later(timeout, self._release, exchange)
         exchange.on_disconnect = lambda: self._drop(exchange)
 
     def release_all(self) -> None:
-        """There is something to tell: answer all of them."""
+        """Respond to all held requests now."""
         for exchange in list(self._held):
-            self._answer_one(exchange)
+            self._release(exchange)
 
-    def _answer_one(self, exchange: Exchange) -> None:
+    def _release(self, exchange: Exchange) -> None:
         self._drop(exchange)
         exchange.on_disconnect = None
-        exchange.respond(self._answer())
+        exchange.respond(self._response())
 
     def _drop(self, exchange: Exchange) -> None:
         self._held.pop(exchange).cancel()

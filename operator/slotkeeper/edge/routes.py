@@ -1,4 +1,4 @@
-"""What is passed on to a llama-server, what the balancer answers itself, and nothing else."""
+"""Routing: paths forwarded to llama-server, paths served by the balancer itself, and no others."""
 
 from collections.abc import Container
 from enum import Enum
@@ -9,38 +9,38 @@ from slotkeeper.wire.errors import HttpError
 
 
 class Route(Enum):
-    """What happens with a request."""
+    """How a request is handled."""
 
-    INFERENCE = "passed on; takes a slot in llama-server"
-    PASSTHROUGH = "passed on; llama-server needs no slot for it"
+    INFERENCE = "forwarded; needs a slot in llama-server"
+    PASSTHROUGH = "forwarded; needs no slot in llama-server"
     HEALTH = "health"
     MODELS = "models"
     SLOTS = "slots"
     PROPS = "props"
     METRICS = "metrics"
-    PREFLIGHT = "a browser asks what a web page may send"
+    PREFLIGHT = "CORS preflight of a browser"
 
 
-# Light ones too stand in the queue and hold one of our slots: then they are bounded like all
-# others, at the price that under load a /tokenize waits its turn.
+# PASSTHROUGH requests are queued and reserve a slot too. They are then limited like all others, at
+# the price that under load a /tokenize is queued.
 _POST = {
     path.encode(): Route.PASSTHROUGH if cost is Cost.NONE else Route.INFERENCE
     for path, cost in paths.PROXIED.items()
 }
 
 LOCAL = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS, Route.METRICS))
-"""What the balancer answers itself."""
+"""Routes that the balancer serves itself."""
 
 PROXIED = frozenset(_POST)
-"""All paths that can be passed on."""
+"""All paths that can be forwarded."""
 
 PREFIX_CACHED = frozenset(
     path.encode() for path, cost in paths.PROXIED.items() if cost is Cost.GENERATION
 )
-"""Paths whose prompts llama-server keeps in its cache for those that begin alike."""
+"""Paths whose prompts llama-server keeps in its prefix cache."""
 
 STREAMABLE = PREFIX_CACHED
-"""Paths whose answers may be streams: those that generate, which are the same."""
+"""Paths whose responses may be streams: those that generate, which are the same."""
 
 _GET = {
     b"/health": Route.HEALTH,
@@ -55,43 +55,45 @@ _GET = {
 
 _PUBLIC = frozenset((Route.HEALTH, Route.MODELS))
 _ALLOWED = {"GET": b"GET, HEAD, OPTIONS", "POST": b"POST, OPTIONS"}
-_MOST_SHOWN = 200
+_MAX_DISPLAYED = 200
 
 
 def route(method: bytes, path: bytes, served: Container[bytes] = PROXIED) -> Route:
-    """What happens with `method` on `path`, where `served` are the paths that are passed on.
+    """Return the route of `method` on `path`; `served` are the paths that are forwarded.
 
-    Raises Refusal with 404 or 405. Paths are compared as they came: /%63ompletion is not served,
-    and so is no administrative route under whatever spelling.
+    Raises HttpError with 404 or 405. Paths are compared as sent, without decoding: /%63ompletion is
+    not found, and neither is an administrative path in any spelling.
     """
     if path in _POST and path not in served:
-        raise HttpError(404, "path_not_allowed", f"{path.decode()} is switched off on this server")
+        raise HttpError(
+            404, "path_not_allowed", f"path {path.decode()} is not allowed on this server"
+        )
     if method == b"OPTIONS" and (path in _GET or path in _POST):
         return Route.PREFLIGHT
     table = _GET if method in {b"GET", b"HEAD"} else _POST if method == b"POST" else {}
-    found = table.get(path)
-    if found:
-        return found
+    result = table.get(path)
+    if result:
+        return result
     name = display_path(path)
     if path in _GET or path in _POST:
         allowed = "GET" if path in _GET else "POST"
         raise HttpError(
             405,
             "method_not_allowed",
-            f"{name} takes {allowed} here",
+            f"method not allowed on {name}, expected {allowed}",
             headers=[(b"Allow", _ALLOWED[allowed])],
         )
-    raise HttpError(404, "not_found", f"{name} is not served here")
+    raise HttpError(404, "not_found", f"path {name} not found")
 
 
 def display_path(path: bytes) -> str:
-    """A path for people. One may be as long as a head: its beginning tells enough of it."""
-    text = path[:_MOST_SHOWN].decode("ascii", "replace")
-    return text if len(path) <= _MOST_SHOWN else f"{text}…"
+    """Return a path as text, truncated to 200 characters: it may be as long as a whole head."""
+    text = path[:_MAX_DISPLAYED].decode("ascii", "replace")
+    return text if len(path) <= _MAX_DISPLAYED else f"{text}…"
 
 
 def is_public(method: bytes, path: bytes) -> bool:
-    """Whether that needs no API key, as with llama-server. Preflights never carry one."""
+    """Whether a request needs no API key, as in llama-server. Preflights never carry a key."""
     if method in {b"GET", b"HEAD"}:
         return _GET.get(path) in _PUBLIC
     return method == b"OPTIONS"

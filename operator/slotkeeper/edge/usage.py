@@ -1,4 +1,4 @@
-"""How many tokens an answer took: what llama-server says of it, read where it stands."""
+"""Token usage of a response, read from the places where llama-server reports it."""
 
 import json
 import re
@@ -6,75 +6,77 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
-_PIECES = 8  # an event a piece, and few come after the numbers
-_BYTES = 8 * 1024  # of a piece
+_MAX_PIECES = 8  # usually one event each, and few events follow the usage
+_MAX_BYTES = 8 * 1024  # of a piece
 
-# Chunks' size lines. Neither JSON on one line nor llama-server's events have a CRLF of their own.
+# Chunk size lines. Neither single-line JSON nor llama-server's events contain a CRLF themselves.
 _CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")
 
 
 class Tokens(NamedTuple):
-    """What one answer took, or all of them."""
+    """Token counts of one response, or of all."""
 
     prompt: int = 0
-    """Tokens of prompts that were computed."""
+    """Prompt tokens that were computed."""
     cached: int = 0
-    """Tokens of prompts that the cache held."""
+    """Prompt tokens that were found in the cache."""
     generated: int = 0
-    """Tokens of answers."""
+    """Generated tokens."""
 
 
 class BodyEdges:
-    """The first and the last pieces of an answer's body, kept as they pass.
+    """The first and the last pieces of a response's body, stored as they pass through.
 
-    They are looked at once it is complete: while it passes every step counts.
+    They are parsed when the response is complete, to keep the work per piece small.
     """
 
     __slots__ = ("_first", "_last")
 
     def __init__(self) -> None:
         self._first: bytes | None = None
-        self._last: deque[bytes] = deque(maxlen=_PIECES)
+        self._last: deque[bytes] = deque(maxlen=_MAX_PIECES)
 
     def append(self, data: bytes) -> None:
-        """Another piece, as it came."""
+        """Store a piece, as received."""
         if self._first is None:
-            self._first = data[:_BYTES]
-        if len(data) > _BYTES:
+            self._first = data[:_MAX_BYTES]
+        if len(data) > _MAX_BYTES:
             self._last.clear()
-            data = data[-_BYTES:]
+            data = data[-_MAX_BYTES:]
         self._last.append(data)
 
     def tokens(self, path: bytes) -> Tokens | None:
-        """What the complete answer says of tokens, if anything."""
-        return tokens_of(path, self._first or b"", self._last)
+        """Return the usage that the complete response to `path` reports; None if none."""
+        return parse_usage(path, self._first or b"", self._last)
 
 
-def tokens_of(path: bytes, first: bytes, last: Iterable[bytes]) -> Tokens | None:
-    """What a complete answer on `path` says; None where it says nothing.
+def parse_usage(path: bytes, first: bytes, last: Iterable[bytes]) -> Tokens | None:
+    """Return the usage that a complete response to `path` reports; None if none.
 
-    `first` and `last` are pieces of its body as they came, with or without chunk framing. What
-    llama-server sends: /v1/chat/completions, /v1/completions, /completion and /infill say
-    `timings` in the whole answer or in the stream's last event but [DONE]; /v1/responses says
-    `usage` at the end, in a stream inside of `response`; /v1/messages the same, but in a stream
-    the prompt's part in the first event; embeddings and rerankings say `usage` before all else.
+    `first` and `last` are pieces of its body as received, with or without chunk framing.
+    llama-server reports usage in these places: /v1/chat/completions, /v1/completions, /completion
+    and /infill in `timings`, in the whole response or in a stream's last event before [DONE];
+    /v1/responses in `usage` at the end, in a stream inside `response`; /v1/messages likewise, but
+    in a stream the prompt's part is in the first event; embeddings and rerankings in `usage` before
+    everything else.
 
-    Text can not pass for numbers: inside a JSON string every quote has a backslash before it, so
-    `"usage":` is found only where a key ends, and is that key unless a backslash precedes it. Nor
-    can JSON that a model made up inside of a tool's input: a key must stand as deep as said here.
+    Generated text cannot be mistaken for usage: inside a JSON string a backslash precedes every
+    quote, so `"usage":` occurs only at the end of a key, and is the whole key unless a backslash
+    precedes it. Nor can JSON that a model generates as a tool's input: a key must be at exactly the
+    depth listed here.
     """
     if b"embedding" in path or b"rerank" in path:
         return _from_usage(_first_object(first))
     end = b"".join(last)
     if path.endswith(b"/messages"):
-        used = _last_object(end, b"usage")
-        if used is not None and "input_tokens" not in used:
-            begun = _line(first, first.find(b'"usage":'), b"usage", depth=2)
-            used = {**(begun or {}), **used}
-        return _from_usage(used)
+        usage = _last_object(end, b"usage")
+        if usage is not None and "input_tokens" not in usage:
+            started = _line(first, first.find(b'"usage":'), b"usage", depth=2)
+            usage = {**(started or {}), **usage}
+        return _from_usage(usage)
     if path.endswith(b"/responses"):
-        used = _last_object(end, b"usage")
-        return _from_usage(_last_object(end, b"usage", depth=2) if used is None else used)
+        usage = _last_object(end, b"usage")
+        return _from_usage(_last_object(end, b"usage", depth=2) if usage is None else usage)
     return _from_timings(_last_object(end, b"timings")) or _from_usage(_last_object(end, b"usage"))
 
 
@@ -82,10 +84,10 @@ Object = dict[str, Any]
 
 
 def _last_object(text: bytes, key: bytes, *, depth: int = 1) -> Object | None:
-    """The object behind the last `key`, if it is `depth` objects deep in its line."""
+    """Return the object under the last `key`, if that is `depth` objects deep in its line."""
     at = text.rfind(b'"%s":' % key)
     if at < 0:
-        # Somebody between us and llama-server may have cut its chunks anew.
+        # A proxy in front of llama-server may have split its chunks differently.
         text = _CHUNK.sub(b"", text)
         at = text.rfind(b'"%s":' % key)
     return _line(text, at, key, depth=depth)
@@ -95,13 +97,13 @@ def _line(text: bytes, at: int, key: bytes, *, depth: int) -> Object | None:
     if at < 0 or text[at - 1 : at] == b"\\":
         return None
     line = _CHUNK.sub(b"", text[at:]).partition(b"\n")[0]
-    # What follows the key must close exactly as many objects as are opened for it here.
+    # The text after the key must close exactly as many objects as are opened here.
     outer = [""] * (depth - 1)
     return _get(b'{"":' * len(outer) + b"{" + line, *outer, key.decode())
 
 
 def _first_object(text: bytes) -> Object | None:
-    """The flat object behind the first `usage`, if it stands in the outermost one."""
+    """Return the flat object under the first `usage`, if that is in the outermost object."""
     at = text.find(b'"usage":{')
     end = text.find(b"}", at) + 1
     if at < 0 or end == 0 or text[at - 1 : at] == b"\\":
@@ -131,7 +133,7 @@ def _from_usage(usage: Object | None) -> Tokens | None:
     if usage is None:
         return None
     if "prompt_tokens" in usage:
-        # OpenAI's prompt has the cached ones in it.
+        # OpenAI's prompt_tokens include the cached ones.
         prompt = usage["prompt_tokens"]
         generated = usage.get("completion_tokens", 0)
         cached = _detail(usage, "prompt_tokens_details")
@@ -140,7 +142,7 @@ def _from_usage(usage: Object | None) -> Tokens | None:
         generated = usage.get("output_tokens")
         cached = _detail(usage, "input_tokens_details")
     else:
-        # Anthropic's has not.
+        # Anthropic's input_tokens do not.
         read = usage.get("cache_read_input_tokens", 0)
         return _tokens(usage.get("input_tokens", 0), read, usage.get("output_tokens"))
     if _tokens(prompt, cached, generated) is None:
@@ -154,7 +156,7 @@ def _detail(usage: Object, name: str) -> Any:
 
 
 def _tokens(*numbers: Any) -> Tokens | None:
-    # A bool is an int to Python, and -1 is llama-server's word for nothing.
+    # In Python a bool is an int too. llama-server writes -1 for an unknown number.
     if all(type(number) is int and number >= 0 for number in numbers):
         return Tokens(*numbers)
     return None

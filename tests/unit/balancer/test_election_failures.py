@@ -87,7 +87,7 @@ async def test_so_is_one_whose_client_got_signs_of_life_before_it_was_relayed() 
         proxy.become_standby(None)
         proxy.keepalive.seconds = 0.01
         client = await standby.made.start(post("/completion", b'{"stream":true}'))
-        await client.reader.readuntil(b": waiting, position 1\n\n")
+        await client.reader.readuntil(b": queued, position 1\n\n")
         async with ghost(they) as gone:
             proxy.become_standby(gone.at)
             await until(lambda: gone.got == 1)

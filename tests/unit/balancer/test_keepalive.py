@@ -42,7 +42,7 @@ async def comments(client: RawClient, count: int) -> list[bytes]:
     for _ in range(count):
         size = int(await client.reader.readuntil(b"\r\n"), 16)
         found.append((await client.reader.readexactly(size + 2))[:-2])
-        assert found[-1].startswith(b": waiting, position ")
+        assert found[-1].startswith(b": queued, position ")
     return found
 
 
@@ -82,7 +82,7 @@ async def test_who_waits_for_a_stream_gets_its_head_and_comments_until_it_has_a_
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
         b"X-Slotkeeper-Queue-Position: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    assert first == b"17\r\n: waiting, position 1\n\n\r\n"
+    assert first == b"16\r\n: queued, position 1\n\n\r\n"
     assert got == WELL
     assert again.headers["content-type"] == "application/json"
     beats = [line["keepalives"] for line in lines]
@@ -101,12 +101,12 @@ async def test_each_comment_says_the_place_of_now() -> None:
     ):
         head = await client.reader.readuntil(b"\r\n\r\n")
         assert b"X-Slotkeeper-Queue-Position: 2\r\n" in head
-        assert (await comments(client, 1)) == [b": waiting, position 2\n\n"]
+        assert (await comments(client, 1)) == [b": queued, position 2\n\n"]
         ahead.reset()
         await until(lambda: made.dispatcher.queued == 1)
         told = await comments(client, 10)
 
-    assert told[-1] == b": waiting, position 1\n\n"
+    assert told[-1] == b": queued, position 1\n\n"
 
 
 @pytest.mark.parametrize(
@@ -252,10 +252,10 @@ async def test_an_answer_that_is_no_stream_is_one_event() -> None:
     ("status", "body", "message"),
     [
         ("500 Oops", b"<h1>data: oops\n\ndata: x</h1>", "<h1>data: oops\n\ndata: x</h1>"),
-        ("404 Not Found", b"", "the replica answered 404"),
+        ("404 Not Found", b"", "replica responded with status 404"),
         ("500 Oops", b"[]", "[]"),
         ("500 Oops", b"\xff", "\ufffd"),
-        ("200 OK", b"x" * 5_000_000, "the answer is too large for an event"),
+        ("200 OK", b"x" * 5_000_000, "response is too large for one event"),
     ],
 )
 async def test_whatever_else_a_replica_says_is_an_error_that_clients_can_read(

@@ -171,7 +171,7 @@ async def test_those_who_wait_for_a_stream_get_signs_of_life() -> None:
             await client.send(post("/completion", b'{"stream":true}'))
             head = await client.reader.readuntil(b"\r\n\r\n")
             assert b"text/event-stream" in head
-            await client.reader.readuntil(b": waiting, position 1\n\n")
+            await client.reader.readuntil(b": queued, position 1\n\n")
         balancer.process.send_signal(signal.SIGTERM)
 
 
@@ -182,13 +182,13 @@ async def test_a_key_that_comes_is_let_in_without_a_restart(tmp_path: Path) -> N
             "--replica", llama.name, "--api-keys", str(tmp_path), "--shutdown-delay-seconds", "0"
         ) as it,
     ):
-        assert "all requests are refused" in it.said[0]["message"]
+        assert "rejecting all requests" in it.said[0]["message"]
         await it.says("joined")
         async with await RawClient.connect(it.port) as client:
             ask = post("/completion", b"{}", "Authorization: Bearer one")
             assert (await client.ask(ask)).status == 401
             (tmp_path / "ann").write_text("one")
-            await it.says("API keys: 1")
+            await it.says("API keys loaded: 1")
             assert (await client.ask(ask)).status == 200
         it.process.send_signal(signal.SIGTERM)
         await it.says("ended: 0 requests cut")
@@ -206,6 +206,5 @@ async def test_a_folder_of_keys_that_is_not_there_is_said_in_a_sentence(tmp_path
 
     assert started.returncode == 1
     assert json.loads(out)["message"] == (
-        f"cannot start: the API keys in {tmp_path / 'gone'} cannot be read: "
-        "No such file or directory"
+        f"cannot start: cannot read API keys from {tmp_path / 'gone'}: No such file or directory"
     )

@@ -98,7 +98,7 @@ async def test_a_stream_that_waits_is_told_inside_of_it() -> None:
         balancer(bounds=LATER, heartbeat_seconds=0.005) as made,
         await made.start(post("/v1/chat/completions", body)) as client,
     ):
-        await client.reader.readuntil(b": waiting, position 1")
+        await client.reader.readuntil(b": queued, position 1")
         made.dispatcher.limits = SOON
         made.proxy.set_blocked(NOT_FOUND)
 

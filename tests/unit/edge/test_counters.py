@@ -13,10 +13,10 @@ BOUNDS = (0.005, 0.5, 1, 600)
 
 
 @given(st.lists(st.sampled_from([0.0, 0.005, 0.0051, 0.5, 1, 1.5, 600, 601])))
-def test_a_histogram_says_what_prometheus_own_says(values: list[float]) -> None:
-    ours = counters.Histogram("name", "About.", BOUNDS)
+def test_a_histogram_exposes_the_same_as_prometheus_clients_own(values: list[float]) -> None:
+    ours = counters.Histogram("name", "Help.", BOUNDS)
     registry = CollectorRegistry()
-    theirs = Histogram("name", "About.", buckets=BOUNDS, registry=registry)
+    theirs = Histogram("name", "Help.", buckets=BOUNDS, registry=registry)
     for value in values:
         ours.observe(value)
         theirs.observe(value)
@@ -28,19 +28,19 @@ def test_a_histogram_says_what_prometheus_own_says(values: list[float]) -> None:
     ]
 
 
-def test_a_counter_says_how_often_it_was_told() -> None:
-    counter = counters.Counter("name", "About.")
+def test_a_counter_counts() -> None:
+    counter = counters.Counter("name", "Help.")
     counter.inc()
     counter.inc()
 
     assert page(counter)[-1] == "name_total 2.0"
 
 
-def page(tally: counters.Counter | counters.Histogram) -> list[str]:
+def page(metric: counters.Counter | counters.Histogram) -> list[str]:
     class One(Collector):
         @override
         def collect(self) -> Iterator[Metric]:
-            yield tally.family()
+            yield metric.family()
 
     registry = CollectorRegistry()
     registry.register(One())

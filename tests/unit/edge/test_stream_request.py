@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slotkeeper.edge.stream_request import SMALL, wants_stream, wants_stream_large
 
-ASKS = [
+STREAM = [
     b'{"stream":true}',
     b'{ "stream" \t:\r\n true }',
     b'{"messages":[{"stream":false}],"stream":true,"n":1}',
@@ -16,7 +16,7 @@ ASKS = [
     b'{"stream":true,"a":"}{]["}',
     b'{"a":"","":"","stream":true}',
 ]
-ASKS_NOT = [
+NO_STREAM = [
     b"",
     b"{}",
     b"hello",
@@ -39,14 +39,14 @@ ASKS_NOT = [
 ]
 
 
-@pytest.mark.parametrize("body", ASKS)
-async def test_only_a_true_stream_at_the_top_asks_for_one(body: bytes) -> None:
+@pytest.mark.parametrize("body", STREAM)
+async def test_true_at_the_top_level_requests_a_stream(body: bytes) -> None:
     assert wants_stream(body)
     assert await wants_stream_large(body)
 
 
-@pytest.mark.parametrize("body", ASKS_NOT)
-async def test_all_else_asks_for_none(body: bytes) -> None:
+@pytest.mark.parametrize("body", NO_STREAM)
+async def test_anything_else_requests_no_stream(body: bytes) -> None:
     assert not wants_stream(body)
     assert not await wants_stream_large(body)
 
@@ -54,11 +54,11 @@ async def test_all_else_asks_for_none(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b'{"stream":true', b'{"stream":true,}', b'{"stream":true}}', b"\xff"]
 )
-def test_what_is_no_json_asks_for_none(body: bytes) -> None:
+def test_invalid_json_requests_no_stream(body: bytes) -> None:
     assert not wants_stream(body)
 
 
-def test_json_too_deep_for_a_parser_asks_for_none() -> None:
+def test_json_too_deep_for_a_parser_requests_no_stream() -> None:
     assert not wants_stream(b'{"stream":true,"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
@@ -71,12 +71,12 @@ TREES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, TREES), st.sampled_from([None, 1]))
-def test_both_ways_to_look_see_the_same(tree: dict[str, object], indent: int | None) -> None:
+def test_both_functions_agree(tree: dict[str, object], indent: int | None) -> None:
     body = json.dumps(tree, indent=indent).encode()
 
-    asks = tree.get("stream") is True
-    assert wants_stream(body) == asks
-    assert asyncio.run(wants_stream_large(body)) == asks
+    stream = tree.get("stream") is True
+    assert wants_stream(body) == stream
+    assert asyncio.run(wants_stream_large(body)) == stream
 
 
 @pytest.mark.parametrize(
@@ -89,27 +89,25 @@ def test_both_ways_to_look_see_the_same(tree: dict[str, object], indent: int | N
         pytest.param(list(range(200_000)), id="numbers"),
     ],
 )
-@pytest.mark.parametrize("asks", [True, False])
-async def test_a_large_body_is_looked_at_while_all_else_goes_on(
-    content: object, asks: bool
-) -> None:
-    body = json.dumps({"messages": content, "stream": asks}).encode()
+@pytest.mark.parametrize("stream", [True, False])
+async def test_other_tasks_run_while_a_large_body_is_scanned(content: object, stream: bool) -> None:
+    body = json.dumps({"messages": content, "stream": stream}).encode()
     assert len(body) > SMALL
-    turns = 0
+    rounds = 0
 
-    async def go_on() -> None:
-        nonlocal turns
+    async def count_rounds() -> None:
+        nonlocal rounds
         while True:
-            turns += 1
+            rounds += 1
             await asyncio.sleep(0)
 
-    other = asyncio.ensure_future(go_on())
-    assert await wants_stream_large(body) is asks
+    other = asyncio.ensure_future(count_rounds())
+    assert await wants_stream_large(body) is stream
     other.cancel()
-    assert turns >= len(body) / 100_000
+    assert rounds >= len(body) / 100_000
 
 
-async def test_a_body_of_very_many_pieces_is_not_worth_the_time() -> None:
+async def test_a_body_of_very_many_values_requests_no_stream() -> None:
     body = b'{"stream":true,"a":[' + b"[]," * 200_000 + b"[]]}"
 
     assert not await wants_stream_large(body)

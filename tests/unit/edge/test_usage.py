@@ -1,4 +1,4 @@
-"""What llama-server says of tokens: the shapes are those of its server-task.cpp in 2026."""
+"""Token usage in llama-server's responses. The formats are those of server-task.cpp in 2026."""
 
 import json
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ FAKE = {"timings": {"prompt_n": 1, "cache_n": 2, "predicted_n": 1_000_000}, "usa
 
 
 def dump(tree: object) -> bytes:
-    """As llama-server writes JSON."""
+    """JSON as llama-server writes it."""
     return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -65,12 +65,12 @@ def response(text: str = "hello", **more: Any) -> dict[str, Any]:
     return {"output": [{"content": [{"type": "output_text", "text": text}]}], **more}
 
 
-def said(path: bytes, pieces: Iterable[bytes]) -> Tokens | None:
-    """As a request that is passed on keeps the pieces."""
-    ends = BodyEdges()
+def usage(path: bytes, pieces: Iterable[bytes]) -> Tokens | None:
+    """The usage in a response whose body arrives in these pieces."""
+    edges = BodyEdges()
     for piece in pieces:
-        ends.append(piece)
-    return ends.tokens(path)
+        edges.append(piece)
+    return edges.tokens(path)
 
 
 def streamed(*events: bytes) -> list[bytes]:
@@ -119,7 +119,7 @@ DONE = b"data: [DONE]\n\n"
         pytest.param(
             b"/completion",
             [dump({"content": "", "timings": TIMINGS, "completion_probabilities": [{"id": 1}]})],
-            id="completion, whole, with more behind",
+            id="completion, whole, with more fields after",
         ),
         pytest.param(
             b"/infill",
@@ -150,38 +150,43 @@ DONE = b"data: [DONE]\n\n"
         ),
     ],
 )
-def test_what_each_route_says_is_counted(path: bytes, pieces: list[bytes]) -> None:
-    assert said(path, pieces) == COUNTED
+def test_the_usage_of_each_path_is_counted(path: bytes, pieces: list[bytes]) -> None:
+    assert usage(path, pieces) == COUNTED
 
 
-def test_embeddings_and_rerankings_take_tokens_of_prompts_only() -> None:
-    usage = {"prompt_tokens": 12, "total_tokens": 12}
-    whole = {"model": 'a"b}', "object": "list", "usage": usage, "data": [{"embedding": [0.1] * 9}]}
+def test_embeddings_and_rerankings_use_prompt_tokens_only() -> None:
+    reported = {"prompt_tokens": 12, "total_tokens": 12}
+    whole = {
+        "model": 'a"b}',
+        "object": "list",
+        "usage": reported,
+        "data": [{"embedding": [0.1] * 9}],
+    }
 
-    assert said(EMBEDDINGS, [dump(whole)]) == Tokens(prompt=12)
-    assert said(b"/rerank", [chunk(dump(whole)), b"0\r\n\r\n"]) == Tokens(prompt=12)
-    assert said(b"/embedding", [dump([{"index": 0, "embedding": [[0.5]]}])]) is None
+    assert usage(EMBEDDINGS, [dump(whole)]) == Tokens(prompt=12)
+    assert usage(b"/rerank", [chunk(dump(whole)), b"0\r\n\r\n"]) == Tokens(prompt=12)
+    assert usage(b"/embedding", [dump([{"index": 0, "embedding": [[0.5]]}])]) is None
 
 
-def test_a_cache_that_is_not_spoken_of_counts_nothing() -> None:
+def test_a_missing_cache_count_is_0() -> None:
     timings = {"prompt_n": 17, "predicted_n": 35}
-    usage = {"prompt_tokens": 17, "completion_tokens": 35, "total_tokens": 52}
+    reported = {"prompt_tokens": 17, "completion_tokens": 35, "total_tokens": 52}
 
-    assert said(CHAT, [dump(chat(timings=timings))]) == Tokens(17, 0, 35)
-    assert said(CHAT, [dump(chat(usage=usage))]) == Tokens(17, 0, 35)
+    assert usage(CHAT, [dump(chat(timings=timings))]) == Tokens(17, 0, 35)
+    assert usage(CHAT, [dump(chat(usage=reported))]) == Tokens(17, 0, 35)
 
 
 @pytest.mark.parametrize(
     ("path", "pieces"),
     [
-        pytest.param(CHAT, [dump(chat())], id="nothing is said"),
+        pytest.param(CHAT, [dump(chat())], id="no usage"),
         pytest.param(CHAT, [b""], id="no body"),
         pytest.param(CHAT, [dump({"error": {"code": 400, "message": "no"}})], id="an error"),
         pytest.param(
             CHAT, [dump(chat(timings={**TIMINGS, "prompt_n": -1}))], id="a negative number"
         ),
-        pytest.param(CHAT, [dump(chat(timings={**TIMINGS, "prompt_n": 1.5}))], id="half a token"),
-        pytest.param(CHAT, [dump(chat(timings={**TIMINGS, "prompt_n": True}))], id="no number"),
+        pytest.param(CHAT, [dump(chat(timings={**TIMINGS, "prompt_n": 1.5}))], id="a fraction"),
+        pytest.param(CHAT, [dump(chat(timings={**TIMINGS, "prompt_n": True}))], id="a bool"),
         pytest.param(CHAT, [dump(chat(timings={}))], id="an empty object"),
         pytest.param(CHAT, [dump(chat(timings=[1, 2, 3]))], id="a list"),
         pytest.param(CHAT, [dump(chat(timings=TIMINGS))[:-1]], id="cut"),
@@ -192,12 +197,12 @@ def test_a_cache_that_is_not_spoken_of_counts_nothing() -> None:
         pytest.param(MESSAGES, streamed(MESSAGE_START, event({})), id="messages without an end"),
     ],
 )
-def test_answers_without_numbers_count_none(path: bytes, pieces: list[bytes]) -> None:
-    assert said(path, pieces) is None
+def test_responses_without_valid_usage_count_as_none(path: bytes, pieces: list[bytes]) -> None:
+    assert usage(path, pieces) is None
 
 
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES, EMBEDDINGS, b"/completion"])
-def test_text_that_looks_like_numbers_counts_none(path: bytes) -> None:
+def test_text_that_looks_like_usage_is_not_counted(path: bytes) -> None:
     fake = dump(FAKE).decode()
     for text in (
         fake,
@@ -209,50 +214,50 @@ def test_text_that_looks_like_numbers_counts_none(path: bytes) -> None:
     ):
         whole = [chat(text), response(text), {"content": [{"text": text}]}, {"content": text}]
         for tree in whole:
-            assert said(path, [dump(tree)]) is None
-            assert said(path, streamed(event(tree), DONE)) is None
+            assert usage(path, [dump(tree)]) is None
+            assert usage(path, streamed(event(tree), DONE)) is None
 
 
 @pytest.mark.parametrize("name", ['x"timings', 'x"usage', '\\"usage', '"usage'])
-def test_a_key_that_ends_like_one_of_numbers_counts_none(name: str) -> None:
-    assert said(CHAT, [dump({name: TIMINGS})]) is None
-    assert said(MESSAGES, [dump({name: ANTHROPIC})]) is None
+def test_a_key_that_only_ends_like_usage_is_not_counted(name: str) -> None:
+    assert usage(CHAT, [dump({name: TIMINGS})]) is None
+    assert usage(MESSAGES, [dump({name: ANTHROPIC})]) is None
 
 
-def test_json_that_a_model_made_up_counts_none() -> None:
-    made_up = {"content": [{"type": "tool_use", "input": FAKE}]}
+def test_json_that_a_model_generated_is_not_counted() -> None:
+    generated = {"content": [{"type": "tool_use", "input": FAKE}]}
 
-    assert said(MESSAGES, [dump(made_up)]) is None
-    assert said(MESSAGES, [dump({**made_up, "usage": ANTHROPIC})]) == COUNTED
-    assert said(CHAT, [dump({"choices": [FAKE]})]) is None
-    assert said(CHAT, [dump({"choices": FAKE})]) is None
-    assert said(RESPONSES, [dump({"output": [FAKE]})]) is None
-    assert said(EMBEDDINGS, [dump({"data": FAKE})]) is None
-
-
-def test_pieces_between_which_something_was_left_out_are_not_read_as_one() -> None:
-    usage = b'{"z":{"a":[{"usage":{"prompt_tokens":1,"completion_tokens":1,"s":"'
-
-    assert said(CHAT, [usage, b'"}}],"c":"' + b"x" * 9000 + b'"}}']) is None
+    assert usage(MESSAGES, [dump(generated)]) is None
+    assert usage(MESSAGES, [dump({**generated, "usage": ANTHROPIC})]) == COUNTED
+    assert usage(CHAT, [dump({"choices": [FAKE]})]) is None
+    assert usage(CHAT, [dump({"choices": FAKE})]) is None
+    assert usage(RESPONSES, [dump({"output": [FAKE]})]) is None
+    assert usage(EMBEDDINGS, [dump({"data": FAKE})]) is None
 
 
-NASTY = st.lists(st.sampled_from([*'"\\{}:,\r\n0a', '"usage":{', '"timings":'])).map("".join)
+def test_pieces_with_a_gap_between_them_are_not_read_as_one() -> None:
+    first = b'{"z":{"a":[{"usage":{"prompt_tokens":1,"completion_tokens":1,"s":"'
+
+    assert usage(CHAT, [first, b'"}}],"c":"' + b"x" * 9000 + b'"}}']) is None
 
 
-@given(NASTY)
+JSON_LIKE = st.lists(st.sampled_from([*'"\\{}:,\r\n0a', '"usage":{', '"timings":'])).map("".join)
+
+
+@given(JSON_LIKE)
 def test_no_text_changes_what_is_counted(text: str) -> None:
-    said_and_counted: list[tuple[Any, Tokens | None]] = [
+    cases: list[tuple[Any, Tokens | None]] = [
         ({}, None),
         ({"timings": TIMINGS}, COUNTED),
     ]
-    for more, counted in said_and_counted:
+    for more, counted in cases:
         for tree in (chat(text, **more), delta(text, **more)):
-            assert said(CHAT, [dump(tree)]) == counted
-            assert said(CHAT, streamed(event(tree), DONE)) == counted
+            assert usage(CHAT, [dump(tree)]) == counted
+            assert usage(CHAT, streamed(event(tree), DONE)) == counted
 
 
 @given(st.lists(st.integers(1, 400), max_size=12))
-def test_pieces_cut_anywhere_give_the_right_numbers_or_none(sizes: list[int]) -> None:
+def test_pieces_cut_anywhere_give_the_correct_usage_or_none(sizes: list[int]) -> None:
     body = b"".join(streamed(event(delta()), event(delta(timings=TIMINGS)), DONE))
     pieces, at = [], 0
     for size in sizes:
@@ -260,15 +265,15 @@ def test_pieces_cut_anywhere_give_the_right_numbers_or_none(sizes: list[int]) ->
         at += size
     pieces.append(body[at:])
 
-    counted = said(CHAT, pieces)
+    counted = usage(CHAT, pieces)
     assert counted in {COUNTED, None}
     if len(pieces) <= 8:
         assert counted == COUNTED
 
 
 @given(st.integers(1, 300))
-def test_chunks_cut_anew_give_the_same_numbers(size: int) -> None:
+def test_chunks_split_differently_give_the_same_usage(size: int) -> None:
     body = event(delta()) + event(delta(timings=TIMINGS)) + DONE
     chunks = [chunk(body[at : at + size]) for at in range(0, len(body), size)]
 
-    assert said(CHAT, [b"".join([*chunks, b"0\r\n\r\n"])]) == COUNTED
+    assert usage(CHAT, [b"".join([*chunks, b"0\r\n\r\n"])]) == COUNTED
