@@ -15,7 +15,7 @@ from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.group import BALANCER_FIELD_MANAGER
 from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.desired.names import Component
-from slotkeeper.kube.client import PAGE, ApiCluster
+from slotkeeper.kube.client import PAGE_SIZE, ApiCluster
 from slotkeeper.kube.cluster import Conflict, Kind, Manifest, NotFound
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, EVENTS, LEASES, LLAMA_SERVERS, SERVICES
 from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, RETRY
@@ -416,13 +416,13 @@ async def test_a_status_is_not_given_to_another_server_of_the_same_name(
 
 
 async def test_pages_hold_together_what_a_list_holds(cluster: ApiCluster) -> None:
-    for index in range(PAGE + 1):
+    for index in range(PAGE_SIZE + 1):
         metadata = {"name": f"page-{index}", "namespace": "default", "labels": {"paged": "yes"}}
         await cluster.create({**LEASE, "metadata": metadata})
 
     pages = [page async for page in cluster.pages(LEASES, None, {"paged": ""})]
 
-    assert [len(page.items) for page in pages] == [PAGE, 1]
+    assert [len(page.items) for page in pages] == [PAGE_SIZE, 1]
     assert len({page.resource_version for page in pages}) == 1
     for page in pages:
         for item in page.items:

@@ -1,1 +1,1 @@
-"""The Kubernetes API as raw JSON, behind a protocol that tests fake."""
+"""The Kubernetes API as raw JSON, behind a protocol that tests can fake."""

@@ -1,4 +1,4 @@
-"""A Kubernetes API server over HTTPS, as raw JSON."""
+"""Client of a Kubernetes API server, with objects as raw JSON."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -12,79 +12,84 @@ from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.kube.cluster import (
     ApiError,
     Conflict,
+    Gone,
     Kind,
     Listing,
     Manifest,
     NotFound,
+    Unreachable,
     WatchEvent,
 )
 from slotkeeper.kube.endpoint import Endpoint, connect
-from slotkeeper.kube.errors import api_error, error_from_response, unreachable
 from slotkeeper.kube.kinds import kind_of
 
 JSON = "application/json"
 READ = {"Accept": JSON}
 METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-# JSON is YAML, and the API server takes an apply under this name only.
+# JSON is valid YAML, and the API server accepts an apply with this content type only.
 APPLY = "application/apply-patch+yaml"
 
-LONGEST_REQUEST = 30.0
-CONNECT_SECONDS = 10.0
+REQUEST_TIMEOUT = 30.0
+CONNECT_TIMEOUT = 10.0
 
-CONNECTIONS = 100
-"""At the same time: sixteen workers, a watch for each kind, and what else is written."""
+MAX_CONNECTIONS = 100
+"""At the same time: sixteen workers, a watch for each kind, and other writes."""
 
-LONGEST_LINE = 2**21
-"""Bytes of one watch event: an object may have 1.5 MiB in etcd."""
+MAX_EVENT_BYTES = 2**21
+"""Of one watch event: an object may have 1.5 MiB in etcd."""
 
-PAGE = 100
-"""Objects that a page of a listing has: a few hundred kilobytes, read in some 10 ms."""
+PAGE_SIZE = 100
+"""Objects in a page of a list: a few hundred kilobytes, read in about 10 ms."""
 
-WATCH_SECONDS = 300
-"""How long the server keeps a watch open; then the reader goes on with a new one."""
+WATCH_TIMEOUT = 300
+"""Seconds after which the server ends a watch. The reader then starts a new one."""
 
-SILENCE_SECONDS = 70.0
-"""How long a watch may say nothing before the reader goes on with a new one: TCP alone would notice
-a dead stream only after a quarter of an hour. A little more than the minute after which bookmarks
-come, for they keep the version to go on from fresh."""
+IDLE_TIMEOUT = 70.0
+"""Seconds without a byte after which the reader ends a watch and starts a new one: TCP alone
+detects a dead stream only after a quarter of an hour. Slightly longer than the minute between
+bookmarks, which keep the resource version to continue from recent."""
 
-# ValueError is what cut JSON, or a line beyond aiohttp's bound, comes out as.
+_ERRORS = {404: NotFound, 409: Conflict, 410: Gone}
+
+# Truncated JSON, and a line beyond aiohttp's limit, raise ValueError.
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 class ApiCluster:
-    """A `Cluster` that is a real API server. Close it, or use it in `async with`."""
+    """A `Cluster` backed by a real API server. Close it, or use it in `async with`."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         manager: str = FIELD_MANAGER,
-        silence: float = SILENCE_SECONDS,
+        idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
         self._endpoint = endpoint
         self._manager = manager
-        self._request_bounds = aiohttp.ClientTimeout(
-            total=min(LONGEST_REQUEST, silence), sock_connect=CONNECT_SECONDS
+        self._request_timeout = aiohttp.ClientTimeout(
+            total=min(REQUEST_TIMEOUT, idle_timeout), sock_connect=CONNECT_TIMEOUT
         )
-        self._watch_bounds = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SECONDS, sock_read=silence
+        self._watch_timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout
         )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=endpoint.tls),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=endpoint.tls),
             headers={"User-Agent": manager},
-            # Where there is no proxy, aiohttp need not look for one in a thread at each request.
+            # Without a proxy, spare aiohttp its lookup of one in a thread at each request.
             trust_env=bool(getproxies()),
-            read_bufsize=LONGEST_LINE,
+            read_bufsize=MAX_EVENT_BYTES,
         )
 
     @classmethod
-    async def connect(cls, manager: str = FIELD_MANAGER, silence: float = SILENCE_SECONDS) -> Self:
-        """The cluster of `KUBECONFIG`, else the one this pod runs in, else of ~/.kube/config.
+    async def connect(
+        cls, manager: str = FIELD_MANAGER, idle_timeout: float = IDLE_TIMEOUT
+    ) -> Self:
+        """Connect to the cluster of `KUBECONFIG`, else of this pod, else of ~/.kube/config.
 
-        `manager` owns the fields that are applied. After `silence` seconds without a byte a watch
-        ends, and a request fails, if not before. Raises what `endpoint.connect` does.
+        `manager` is the field manager of applies. After `idle_timeout` seconds without a byte a
+        watch ends, and a request fails, if not before. Raises the errors of `endpoint.connect`.
         """
-        return cls(await connect(), manager, silence)
+        return cls(await connect(), manager, idle_timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,20 +117,20 @@ class ApiCluster:
         name: str = "",
     ) -> Listing:
         """See Cluster."""
-        query = {"labelSelector": _selector(labels), "fieldSelector": _named(name)}
+        query = {"labelSelector": _label_selector(labels), "fieldSelector": _field_selector(name)}
         accept = METADATA if kind.metadata_only else JSON
-        found = await self._json("GET", _path(kind, namespace), query, accept=accept)
-        return _listing(kind, found)
+        response = await self._json("GET", _path(kind, namespace), query, accept=accept)
+        return _listing(kind, response)
 
     async def pages(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
     ) -> AsyncIterator[Listing]:
         """See Cluster."""
-        query = {"labelSelector": _selector(labels), "limit": str(PAGE)}
+        query = {"labelSelector": _label_selector(labels), "limit": str(PAGE_SIZE)}
         while True:
-            found = await self._json("GET", _path(kind, namespace), query)
-            yield _listing(kind, found)
-            query["continue"] = found["metadata"].get("continue") or ""
+            response = await self._json("GET", _path(kind, namespace), query)
+            yield _listing(kind, response)
+            query["continue"] = response["metadata"].get("continue") or ""
             if not query["continue"]:
                 return
 
@@ -154,7 +159,7 @@ class ApiCluster:
 
     async def patch_status(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
-        # An apply rather than a merge patch: a field that the new status leaves out goes away.
+        # An apply, not a merge patch, so that a field missing in the new status is removed.
         metadata = {
             key: value
             for key, value in manifest["metadata"].items()
@@ -176,14 +181,14 @@ class ApiCluster:
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
+            "timeoutSeconds": str(WATCH_TIMEOUT),
             "resourceVersion": resource_version,
-            "labelSelector": _selector(labels),
-            "fieldSelector": _named(name),
+            "labelSelector": _label_selector(labels),
+            "fieldSelector": _field_selector(name),
         }
         path = _path(kind, namespace)
         try:
-            response = await self._request("GET", path, query, timeout=self._watch_bounds)
+            response = await self._request("GET", path, query, timeout=self._watch_timeout)
             try:
                 async for line in response.content:
                     yield _event(json.loads(line))
@@ -192,7 +197,7 @@ class ApiCluster:
             finally:
                 response.close()
         except _BROKEN as error:
-            raise unreachable("GET", path, error) from error
+            raise _unreachable("GET", path, error) from error
 
     async def _apply(self, manifest: Manifest, subresource: str = "") -> Manifest:
         metadata = manifest["metadata"]
@@ -201,7 +206,7 @@ class ApiCluster:
         try:
             return await self._json("PATCH", path, query, body=manifest, content_type=APPLY)
         except ApiError as error:
-            # That is how it says that the object of this name has another uid.
+            # The API server's response if the object of this name has another uid.
             if "uid" in metadata and error.status == 422 and "metadata.uid" in error.message:
                 raise Conflict(409, "Conflict", error.message) from error
             raise
@@ -224,10 +229,10 @@ class ApiCluster:
                 body=body,
                 headers={"Accept": accept, "Content-Type": content_type},
             )
-            found: Manifest = json.loads(await response.read())
+            result: Manifest = json.loads(await response.read())
         except _BROKEN as error:
-            raise unreachable(method, path, error) from error
-        return found
+            raise _unreachable(method, path, error) from error
+        return result
 
     async def _request(
         self,
@@ -239,22 +244,22 @@ class ApiCluster:
         headers: Mapping[str, str] = READ,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 (aiohttp's, no cancel scope)
     ) -> aiohttp.ClientResponse:
-        set_values = urlencode({key: value for key, value in query.items() if value})
-        target = f"{path}?{set_values}" if set_values else path
-        sent = dict(headers)
+        encoded = urlencode({key: value for key, value in query.items() if value})
+        target = f"{path}?{encoded}" if encoded else path
+        all_headers = dict(headers)
         if self._endpoint.authorization and (value := await self._endpoint.authorization()):
-            sent["Authorization"] = value
+            all_headers["Authorization"] = value
         response = await self._session.request(
             method,
             self._endpoint.url + target,
-            headers=sent,
+            headers=all_headers,
             data=None if body is None else json.dumps(body).encode(),
             proxy=self._endpoint.proxy,
             server_hostname=self._endpoint.tls_server_name,
-            timeout=timeout or self._request_bounds,
+            timeout=timeout or self._request_timeout,
         )
         if response.status >= 400:
-            raise error_from_response(response.status, await response.read())
+            raise _error_from_response(response.status, await response.read())
         return response
 
 
@@ -264,23 +269,42 @@ def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
     return "/".join([root, *scope, kind.plural, *(part for part in rest if part)])
 
 
-def _listing(kind: Kind, found: Manifest) -> Listing:
-    # The items of a built-in kind come without these two.
-    named = {"apiVersion": kind.api_version, "kind": kind.kind}
-    items = [named | item for item in found.get("items") or []]
-    return Listing(items, found["metadata"]["resourceVersion"])
+def _listing(kind: Kind, response: Manifest) -> Listing:
+    # Items of built-in kinds lack these two fields.
+    type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
+    items = [type_meta | item for item in response.get("items") or []]
+    return Listing(items, response["metadata"]["resourceVersion"])
 
 
-def _selector(labels: Mapping[str, str] | None) -> str:
+def _label_selector(labels: Mapping[str, str] | None) -> str:
     return ",".join(f"{key}={value}" if value else key for key, value in (labels or {}).items())
 
 
-def _named(name: str) -> str:
+def _field_selector(name: str) -> str:
     return f"metadata.name={name}" if name else ""
 
 
 def _event(line: dict[str, Any]) -> WatchEvent:
     event = WatchEvent(line["type"], line["object"])
     if event.type == "ERROR":
-        raise api_error(event.object.get("code", 0), event.object)
+        raise _error_from_status(event.object.get("code", 0), event.object)
     return event
+
+
+def _error_from_response(status: int, body: bytes) -> ApiError:
+    try:
+        tree = json.loads(body)
+    except ValueError:
+        # A proxy's response, for example.
+        tree = {"message": body.decode(errors="replace").strip()}
+    return _error_from_status(status, tree if isinstance(tree, dict) else {})
+
+
+def _error_from_status(code: int, status: Mapping[str, Any]) -> ApiError:
+    """`status` is an object of kind Status."""
+    message = status.get("message") or f"API server responded with status {code}"
+    return _ERRORS.get(code, ApiError)(code, status.get("reason") or "Unknown", message)
+
+
+def _unreachable(method: str, path: str, error: Exception) -> Unreachable:
+    return Unreachable(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}")

@@ -1,33 +1,33 @@
-"""What the rest of the code asks of a Kubernetes API: kinds, objects, watches, errors."""
+"""The Kubernetes API as the rest of the code uses it: kinds, objects, watches, errors."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 Manifest = dict[str, Any]
-"""One Kubernetes object as its JSON tree."""
+"""A Kubernetes object as a JSON tree."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of object, with the plural that URLs use. Core's group is empty."""
+    """A kind of object, with its plural for URLs. The core group is empty."""
 
     group: str
     version: str
     plural: str
     kind: str
     metadata_only: bool = False
-    """Lists have the objects' metadata alone: it is all that is asked of large ones."""
+    """Lists contain only the objects' metadata: for large objects, of which no more is read."""
 
     @property
     def api_version(self) -> str:
-        """As a manifest's `apiVersion` says it."""
+        """The `apiVersion` of a manifest."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All that matched, and the point in time from which a watch goes on."""
+    """The objects that matched, and the resource version from which a watch continues."""
 
     items: list[Manifest]
     resource_version: str
@@ -35,9 +35,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """One change: `type` is ADDED, MODIFIED, DELETED or BOOKMARK.
+    """A change: `type` is ADDED, MODIFIED, DELETED or BOOKMARK.
 
-    A bookmark changes nothing: its object carries only a resource version to go on from.
+    A bookmark is no change: its object contains only a resource version from which to continue.
     """
 
     type: str
@@ -45,7 +45,7 @@ class WatchEvent:
 
 
 class ApiError(Exception):
-    """The API did not do what it was asked: HTTP status (0 without an answer), reason, sentence."""
+    """An API request failed: HTTP status (0 without a response), reason, message."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -55,26 +55,26 @@ class ApiError(Exception):
 
 
 class NotFound(ApiError):  # noqa: N818 (as Kubernetes names it)
-    """There is no such object, or no such kind."""
+    """The object or its kind does not exist."""
 
 
 class Conflict(ApiError):  # noqa: N818 (as Kubernetes names it)
-    """The object is not the one that was read: another version, another uid, or already there."""
+    """The object has another version or uid than the one that was read, or already exists."""
 
 
 class Gone(ApiError):  # noqa: N818 (as Kubernetes names it)
-    """The resource version is too old to watch from: list again."""
+    """The resource version is too old to watch from. List again."""
 
 
 class Unreachable(ApiError):  # noqa: N818 (as Kubernetes names it)
-    """No answer: refused, cut, or silent for too long."""
+    """No complete response: connection refused, lost or timed out."""
 
 
 class Cluster(Protocol):
     """A Kubernetes API. Every method raises ApiError or one of its subclasses."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """The object, or None where there is none."""
+        """Return the object, or None if it does not exist."""
 
     async def list(
         self,
@@ -84,39 +84,41 @@ class Cluster(Protocol):
         *,
         name: str = "",
     ) -> Listing:
-        """The objects with these labels, in one namespace or (None) in all; a label's value ""
-        asks only that it is there, `name` for the one of that name."""
+        """Return the objects with these labels, in one namespace or (None) in all.
+
+        A label's value "" matches any value; `name` restricts the list to the object of that name.
+        """
 
     def pages(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
     ) -> AsyncIterator[Listing]:
-        """What `list` lists, some at a time, all as it was at one version; at least one page.
+        """Yield what `list` returns in pages, at least one, all as of one resource version.
 
-        Gone where that took too long: begin again.
+        Raises Gone if reading the pages takes too long: list again from the start.
         """
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create the object; Conflict where there is one of that name."""
+        """Create the object. Raises Conflict if one of that name exists."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply as this process' field manager, taking fields from other managers.
+        """Server-side apply as this process' field manager, by force over other managers.
 
-        A `metadata.resourceVersion` in the manifest guards the write: Conflict when it is old,
-        while an object that is not there is created whatever version it names. A `metadata.uid`
-        allows it on that very object only: Conflict where there is another, or none.
+        `metadata.resourceVersion` in the manifest is a precondition: Conflict if it is old. An
+        object that does not exist is created whatever resource version the manifest has.
+        `metadata.uid` restricts the write to that object: Conflict if there is another one or none.
         """
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
-        """Delete the object and, later, what it owns; quiet where there is none.
+        """Delete the object, if it exists, and in the background all that it owns.
 
-        With `uid` only that very object: Conflict where another took its name.
+        `uid` restricts this to that object: Conflict if there is another one of that name.
         """
 
     async def patch_status(self, manifest: Manifest) -> Manifest:
-        """Make the object's status what the manifest's `status` says, and nothing but its status.
+        """Set the object's status to the manifest's `status`; nothing else is changed.
 
-        NotFound where there is no such object: a status never creates one. Conflict where it has
-        another version than `metadata.resourceVersion` says.
+        NotFound if the object does not exist: it is never created. Conflict if its version is not
+        `metadata.resourceVersion`.
         """
 
     def watch(
@@ -128,6 +130,8 @@ class Cluster(Protocol):
         *,
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """Changes since `resource_version` of what `list` would list, until the stream ends, as it
-        does now and then or after a long silence: go on from the last resource version seen. Gone:
-        list again."""
+        """Yield changes after `resource_version` to what `list` would return.
+
+        Returns when the stream ends, which it does regularly and after a long silence: continue
+        from the last resource version received. Raises Gone if the list must be read again.
+        """

@@ -1,4 +1,4 @@
-"""Where an API server is, and how to authenticate to it: in a pod, or by a kubeconfig."""
+"""Address and credentials of an API server, from a pod's ServiceAccount or from a kubeconfig."""
 
 import asyncio
 import os
@@ -11,43 +11,43 @@ from pathlib import Path
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 TOKEN_SECONDS = 60.0
-"""How long a pod's token is used before its file is read again: the kubelet replaces it within its
-hour of life."""
+"""Seconds between two reads of a pod's token: the kubelet replaces it within its lifetime of an
+hour."""
 
 
 class NoClusterError(Exception):
-    """There is no API server to talk to; the message states what is missing."""
+    """No API server is configured. The message states what is missing."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An API server."""
+    """Address and credentials of an API server."""
 
     url: str
-    """Without a path, as https://HOST:PORT."""
+    """https://HOST:PORT, without a path."""
     tls: ssl.SSLContext | bool = True
-    """How its certificate is verified; True: against the system's authorities."""
+    """How its certificate is verified; True: with the system's certificate authorities."""
     authorization: Callable[[], Awaitable[str | None]] | None = None
-    """Returns the current value of the Authorization header."""
+    """Returns the current value of the Authorization header, None for no such header."""
     proxy: str | None = None
     tls_server_name: str | None = None
 
 
 async def connect(environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """The cluster of `KUBECONFIG`, else the one this pod runs in, else of ~/.kube/config.
+    """Return the endpoint of `KUBECONFIG`, else of this pod's cluster, else of ~/.kube/config.
 
-    Raises NoClusterError, or kubernetes' ConfigException where a kubeconfig is not valid.
+    Raises NoClusterError, or kubernetes' ConfigException if a kubeconfig is not valid.
     """
     if "KUBECONFIG" not in environ and "KUBERNETES_SERVICE_HOST" in environ:
         return in_cluster(environ)
-    return await of_kubeconfig(environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config"))
+    return await from_kubeconfig(environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config"))
 
 
 def in_cluster(environ: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Endpoint:
-    """The cluster that this pod runs in, as its ServiceAccount. Raises NoClusterError.
+    """Return the endpoint of this pod's cluster, with its ServiceAccount. Raises NoClusterError.
 
-    Not by the official client: it loads pydantic and the models of all kinds, which takes a quarter
-    of a second and 40 MB in each balancer.
+    The official client is not used here: it loads pydantic and the models of all kinds, which takes
+    a quarter of a second and 40 MB in each balancer.
     """
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "")
@@ -64,12 +64,12 @@ def in_cluster(environ: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> En
     return Endpoint(f"https://{name}:{port}", tls, token.authorization)
 
 
-async def of_kubeconfig(path: str) -> Endpoint:
-    """The cluster of a kubeconfig's current context, with all of its ways to authenticate.
+async def from_kubeconfig(path: str) -> Endpoint:
+    """Return the endpoint of a kubeconfig's current context, with its authentication method.
 
-    Raises kubernetes' ConfigException where there is no such file, or it is not valid.
+    Raises kubernetes' ConfigException if the file is missing or not valid.
     """
-    # Slow to import, and not installed where a pod's own cluster is all that is needed.
+    # Slow to import, and not installed in images that only use their pod's cluster.
     from kubernetes.aio.client import Configuration  # noqa: PLC0415
     from kubernetes.aio.client.rest import RESTClientObject  # noqa: PLC0415
     from kubernetes.aio.config import load_kube_config  # noqa: PLC0415
@@ -93,7 +93,7 @@ async def of_kubeconfig(path: str) -> Endpoint:
 
 
 class _Token:
-    """A ServiceAccount's token, read again each minute."""
+    """A ServiceAccount's token, re-read every minute."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -101,7 +101,7 @@ class _Token:
         self._read_at = float("-inf")
 
     def read(self) -> str:
-        """Read the file. Raises OSError, also where it is empty."""
+        """Read the file. Raises OSError, also if it is empty."""
         value = self._path.read_text(encoding="ascii").strip()
         if not value:
             raise OSError(f"{self._path} is empty")
@@ -109,10 +109,10 @@ class _Token:
         return value
 
     async def authorization(self) -> str:
-        """The header's value. Where the file cannot be read for a moment the last token is used."""
+        """Return the header's value. While the file is unreadable the last token is used."""
         now = asyncio.get_running_loop().time()
         if now - self._read_at > TOKEN_SECONDS:
             self._read_at = now
-            with suppress(OSError):  # the API server rejects the last one if it has expired
+            with suppress(OSError):  # if the last token has expired, the API server rejects it
                 self.read()
         return f"Bearer {self._value}"

@@ -29,7 +29,7 @@ CHILDREN = (
     DEPLOYMENTS,
     STATEFUL_SETS,
 )
-"""What a LlamaServer may own."""
+"""Kinds of objects that a LlamaServer may own."""
 
 _KINDS = {
     (kind.api_version, kind.kind): kind
@@ -38,5 +38,5 @@ _KINDS = {
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """The kind of an object that has `apiVersion` and `kind`. Raises KeyError for one not here."""
+    """Return the kind of a manifest by its `apiVersion` and `kind`. Raises KeyError if unknown."""
     return _KINDS[manifest["apiVersion"], manifest["kind"]]

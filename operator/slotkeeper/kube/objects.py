@@ -1,4 +1,4 @@
-"""Objects' identities and owners, and the preconditions that guard a write. Pure."""
+"""Identities and owners of objects, and preconditions of writes. Pure."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from slotkeeper.kube.kinds import kind_of
 
 
 class Key(NamedTuple):
-    """A server's namespace and name."""
+    """Namespace and name of a LlamaServer."""
 
     namespace: str
     name: str
@@ -24,28 +24,31 @@ Child = tuple[Kind, str]
 
 
 def child(manifest: Manifest) -> Child:
-    """The kind and name of a child."""
+    """Return the kind and name of a child."""
     return kind_of(manifest), manifest["metadata"]["name"]
 
 
 def owned(manifest: Manifest, uid: str) -> bool:
-    """Whether the server with this uid is the object's controller."""
+    """Whether the LlamaServer with this uid is the object's controller."""
     owners = manifest["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
 
 
-def with_precondition(manifest: Manifest, found: Manifest | None) -> Manifest:
-    """The manifest, applied only to the object that was found, or (None) only if there is none.
+def with_precondition(manifest: Manifest, observed: Manifest | None) -> Manifest:
+    """Return the manifest with the precondition that the observed object still exists.
 
-    No object has resource version 1, which is older than any: the API server accepts an apply with
-    it where there is no object, and rejects it over any that exists.
+    Without one (None), the precondition is that no object of this name exists: resource version 1
+    is older than any object's. The API server accepts an apply with it if the object does not
+    exist, and rejects it otherwise.
     """
-    guard = {"resourceVersion": "1"} if found is None else {"uid": found["metadata"]["uid"]}
-    return {**manifest, "metadata": {**manifest["metadata"], **guard}}
+    precondition = (
+        {"resourceVersion": "1"} if observed is None else {"uid": observed["metadata"]["uid"]}
+    )
+    return {**manifest, "metadata": {**manifest["metadata"], **precondition}}
 
 
 def without_preconditions(manifest: Manifest) -> Manifest:
-    """What a manifest specifies, without the preconditions of its write."""
+    """Return the manifest without the preconditions of its write."""
     preconditions = {"uid", "resourceVersion"}
     metadata = {k: v for k, v in manifest["metadata"].items() if k not in preconditions}
     return {**manifest, "metadata": metadata}

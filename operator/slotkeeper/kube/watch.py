@@ -1,4 +1,4 @@
-"""What there is of a kind, and whenever that changes: list, watch, and list again."""
+"""List objects of a kind, watch them for changes, and list them again when a watch ends."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 _RETRY = Backoff(0.1, 5.0)
 
 
-async def follow(
+async def list_and_watch(
     cluster: Cluster,
     kind: Kind,
     namespace: str,
@@ -19,11 +19,11 @@ async def follow(
     *,
     name: str = "",
 ) -> AsyncIterator[dict[str, Manifest]]:
-    """The objects that `Cluster.list` lists, by name: at once, and after each change. Never ends.
+    """Yield the objects that `Cluster.list` returns, by name: now, and after each change.
 
-    While the API server does not answer, nothing is said: what was said last stays true as far as
-    anybody knows. Whatever ends a watch, all is listed again, so that no lost event is missed for
-    long.
+    Never returns. While the API server does not respond nothing is yielded: the last objects remain
+    the best known state. Whatever ends a watch, all objects are listed again, so that no lost event
+    is missed for long.
     """
     loop = asyncio.get_running_loop()
     failures = 0
@@ -45,11 +45,11 @@ async def follow(
                     objects[changed] = event.object
                 yield objects
         except Gone:
-            pass  # that is what listing again is for
+            pass  # the next iteration lists again
         except ApiError as error:
-            _log.warning("%s of %s: %s", kind.plural, namespace, error)
+            _log.warning("watch of %s in namespace %s failed: %s", kind.plural, namespace, error)
         if loop.time() - began > _RETRY.maximum:
-            # It went well for a while, also where nothing happened to tell of.
+            # The watch worked for a while, even if there was no event.
             failures = 0
         failures += 1
         await asyncio.sleep(_RETRY.delay(failures))

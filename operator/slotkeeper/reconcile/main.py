@@ -18,7 +18,7 @@ from slotkeeper import logs
 from slotkeeper.api.compute_capability import normalise
 from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.flags import address
-from slotkeeper.kube.client import SILENCE_SECONDS, ApiCluster
+from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
@@ -78,9 +78,9 @@ async def _run(flags: argparse.Namespace) -> None:
     metrics = Metrics(REGISTRY, lambda: len(queue))
     ref = LeaseRef(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
     async with (
-        await ApiCluster.connect(silence=flags.api_idle_timeout) as cluster,
+        await ApiCluster.connect(idle_timeout=flags.api_idle_timeout) as cluster,
         # Renewals need connections of their own: those of other requests may all be dead.
-        await ApiCluster.connect(silence=flags.api_idle_timeout) as lease_cluster,
+        await ApiCluster.connect(idle_timeout=flags.api_idle_timeout) as lease_cluster,
         open_client() as fetch,
     ):
         store = Store()
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--api-idle-timeout",
         type=_seconds,
-        default=SILENCE_SECONDS,
+        default=IDLE_TIMEOUT,
         metavar="SECONDS",
         help="renew a watch that shows nothing for this long; also the longest timeout of a "
         "request (default: %(default)g)",

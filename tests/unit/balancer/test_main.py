@@ -148,7 +148,7 @@ async def test_without_an_api_server_it_says_so_is_not_ready_and_ends_when_told_
         *("--identity", "a", "--advertise", "127.0.0.1"),
         KUBECONFIG=str(config),
     ) as balancer:
-        assert "127.0.0.1" in (await balancer.says("endpointslices of ns"))["message"]
+        assert "127.0.0.1" in (await balancer.says("endpointslices in namespace ns"))["message"]
         assert await balancer.ready() == 503
         balancer.process.send_signal(number)
         balancer.process.send_signal(number)

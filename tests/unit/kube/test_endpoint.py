@@ -1,4 +1,4 @@
-"""Where the API server is: read from a pod's environment and ServiceAccount, or a kubeconfig."""
+"""The API server's endpoint, from a pod's environment and ServiceAccount, or a kubeconfig."""
 
 import asyncio
 import subprocess
@@ -34,20 +34,20 @@ def account(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def authorization(found: endpoint.Endpoint) -> str | None:
-    assert found.authorization is not None
-    return await found.authorization()
+async def authorization(server: endpoint.Endpoint) -> str | None:
+    assert server.authorization is not None
+    return await server.authorization()
 
 
 @pytest.mark.parametrize(
     ("host", "url"),
     [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")],
 )
-async def test_a_pod_finds_its_own_cluster(account: Path, host: str, url: str) -> None:
-    found = endpoint.in_cluster(POD | {"KUBERNETES_SERVICE_HOST": host}, account)
+async def test_a_pod_uses_its_own_cluster(account: Path, host: str, url: str) -> None:
+    server = endpoint.in_cluster(POD | {"KUBERNETES_SERVICE_HOST": host}, account)
 
-    assert found.url == url
-    assert await authorization(found) == "Bearer first"
+    assert server.url == url
+    assert await authorization(server) == "Bearer first"
 
 
 async def test_a_token_is_read_again_after_a_minute_and_not_before(
@@ -56,23 +56,23 @@ async def test_a_token_is_read_again_after_a_minute_and_not_before(
     loop = asyncio.get_running_loop()
     now = loop.time()
     monkeypatch.setattr(loop, "time", lambda: now)
-    found = endpoint.in_cluster(POD, account)
-    await authorization(found)
+    server = endpoint.in_cluster(POD, account)
+    await authorization(server)
     (account / "token").write_text("second")
 
     now += 59
-    kept = await authorization(found)
+    before = await authorization(server)
     now += 2
-    fresh = await authorization(found)
+    after = await authorization(server)
 
-    assert (kept, fresh) == ("Bearer first", "Bearer second")
+    assert (before, after) == ("Bearer first", "Bearer second")
 
 
-async def test_a_token_that_is_missing_for_a_moment_leaves_the_last_one(account: Path) -> None:
-    found = endpoint.in_cluster(POD, account)
+async def test_the_last_token_is_used_while_its_file_is_unreadable(account: Path) -> None:
+    server = endpoint.in_cluster(POD, account)
     (account / "token").write_text("")
 
-    assert await authorization(found) == "Bearer first"
+    assert await authorization(server) == "Bearer first"
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ async def test_a_token_that_is_missing_for_a_moment_leaves_the_last_one(account:
         pytest.param(POD, "token", None, "token", id="no token"),
         pytest.param(POD, "token", " ", "is empty", id="an empty token"),
         pytest.param(POD, "ca.crt", None, "cannot read", id="no authority"),
-        pytest.param(POD, "ca.crt", "x", "cannot read", id="an authority that is none"),
+        pytest.param(POD, "ca.crt", "x", "cannot read", id="an invalid authority"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_the_error_names_what_is_missing(
     account: Path, environ: dict[str, str], file: str | None, content: str | None, message: str
 ) -> None:
     if file:
@@ -107,21 +107,21 @@ users: [{name: me, user: {token: abc}}]
 """
 
 
-async def test_a_kubeconfig_wins_over_the_pod_s_own_cluster(tmp_path: Path) -> None:
+async def test_a_kubeconfig_takes_precedence_over_the_pods_cluster(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(KUBECONFIG)
 
-    found = await endpoint.connect(POD | {"KUBECONFIG": str(path)})
+    server = await endpoint.connect(POD | {"KUBECONFIG": str(path)})
 
-    assert (found.url, found.tls_server_name) == ("https://192.0.2.10:6443", "kubernetes")
-    assert await authorization(found) == "Bearer abc"
+    assert (server.url, server.tls_server_name) == ("https://192.0.2.10:6443", "kubernetes")
+    assert await authorization(server) == "Bearer abc"
 
 
-def test_what_a_balancer_loads_has_no_pydantic_and_no_kubernetes_client() -> None:
-    loads = "import sys, slotkeeper.balancer.main, slotkeeper.kube.client; print(*sys.modules)"
+def test_a_balancer_imports_neither_pydantic_nor_the_kubernetes_client() -> None:
+    program = "import sys, slotkeeper.balancer.main, slotkeeper.kube.client; print(*sys.modules)"
 
     loaded = subprocess.run(
-        [sys.executable, "-c", loads], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
 
     assert "slotkeeper.kube.client" in loaded

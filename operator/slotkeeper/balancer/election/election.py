@@ -26,7 +26,7 @@ from slotkeeper.balancer.election.leader_probe import ElectionTimeouts, LeaderPr
 from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict
 from slotkeeper.kube.kinds import LEASES
-from slotkeeper.kube.watch import follow
+from slotkeeper.kube.watch import list_and_watch
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class LeaderElection:
 
     async def _follow(self) -> None:
         namespace, name = self._place
-        async for leases in follow(self._cluster, LEASES, namespace, name=name):
+        async for leases in list_and_watch(self._cluster, LEASES, namespace, name=name):
             lease = leases.get(name)
             held = LeaseRecord.read(lease) if lease else None
             known = self.lease

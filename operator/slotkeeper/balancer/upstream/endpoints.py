@@ -5,7 +5,7 @@ from typing import Any
 
 from slotkeeper.kube.cluster import Cluster
 from slotkeeper.kube.kinds import ENDPOINT_SLICES
-from slotkeeper.kube.watch import follow
+from slotkeeper.kube.watch import list_and_watch
 
 _PORT = "http"
 
@@ -41,5 +41,5 @@ async def replicas_of(
     While the API server does not answer the last ones stay: serving goes on without it.
     """
     labels = {"kubernetes.io/service-name": service}
-    async for slices in follow(cluster, ENDPOINT_SLICES, namespace, labels):
+    async for slices in list_and_watch(cluster, ENDPOINT_SLICES, namespace, labels):
         yield replicas_in(slices.values())

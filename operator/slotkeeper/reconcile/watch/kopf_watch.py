@@ -6,7 +6,7 @@ from typing import Any
 
 import kopf
 
-from slotkeeper.kube.client import LONGEST_REQUEST
+from slotkeeper.kube.client import REQUEST_TIMEOUT
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.leader_election import LEASE_NAME
@@ -54,7 +54,7 @@ def settings(idle_timeout: float = MAX_IDLE_TIMEOUT) -> kopf.OperatorSettings:
     chosen.watching.server_timeout = 600
     chosen.watching.inactivity_timeout = min(idle_timeout, MAX_IDLE_TIMEOUT)
     chosen.watching.connect_timeout = 10
-    chosen.networking.request_timeout = min(idle_timeout, LONGEST_REQUEST)
+    chosen.networking.request_timeout = min(idle_timeout, REQUEST_TIMEOUT)
     chosen.networking.connect_timeout = 10
     # Each object that changes has a worker, which lives on for this long.
     chosen.queueing.idle_timeout = 1
