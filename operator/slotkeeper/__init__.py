@@ -1,3 +1,3 @@
-"""Slotkeeper runs llama.cpp on Kubernetes and thinks in slots."""
+"""Slotkeeper: a Kubernetes operator for llama.cpp that routes and scales by slots."""
 
 __version__ = "0.1.0"

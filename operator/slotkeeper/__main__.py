@@ -1,4 +1,4 @@
-"""The `slotkeeper` command: one name in front of every process that the project runs."""
+"""The `slotkeeper` command, with a subcommand for every process of the project."""
 
 import sys
 from collections.abc import Sequence
@@ -7,28 +7,34 @@ from importlib import import_module
 COMMANDS = {
     "operator": (
         "slotkeeper.reconcile.main",
-        "watch LlamaServers and keep the cluster as they say",
+        "run the operator: reconcile LlamaServers",
     ),
-    "balancer": ("slotkeeper.balancer.main", "hand requests to free slots of llama-servers"),
-    "download": ("slotkeeper.download.main", "download a model, check it and put it in place"),
-    "trace": ("slotkeeper.simulation.trace_main", "write a request trace for what-if"),
-    "what-if": ("slotkeeper.simulation.main", "simulate a server's autoscaling on a request trace"),
+    "balancer": (
+        "slotkeeper.balancer.main",
+        "run a balancer: dispatch requests to free slots of llama-servers",
+    ),
+    "download": ("slotkeeper.download.main", "download a model and verify it"),
+    "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
+    "what-if": (
+        "slotkeeper.simulation.main",
+        "simulate a server's autoscaling on a trace of requests",
+    ),
 }
-"""Command -> (module with `main(argv) -> exit status`, one line of help). Imported only when
-asked for: each image installs no more than its own command needs."""
+"""Command -> (module with `main(argv) -> exit status`, one line of help). A module is imported only
+when its command runs: each image installs only the dependencies of its own command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command named first on the command line; 2 where there is none of that name."""
+    """Run the command that the first argument names. Return its exit status, 2 if unknown."""
     command, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     if command not in COMMANDS:
-        lines = [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
-        asked_for_help = command in {"-h", "--help"}
+        lines = [f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items()]
+        help_requested = command in {"-h", "--help"}
         print(
             "\n".join(["usage: slotkeeper COMMAND …", "", *lines]),
-            file=sys.stdout if asked_for_help else sys.stderr,
+            file=sys.stdout if help_requested else sys.stderr,
         )
-        return 0 if asked_for_help else 2
+        return 0 if help_requested else 2
     module, _ = COMMANDS[command]
     status: int = import_module(module).main(rest[:-1])
     return status

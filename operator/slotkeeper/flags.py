@@ -1,4 +1,4 @@
-"""Flags of the commands that the operator starts, spelled once, and what flags' values may be."""
+"""Command-line flags, each spelled once, and parsers for their values."""
 
 import argparse
 import math
@@ -8,7 +8,7 @@ Address = tuple[str, int]
 
 
 class BalancerFlags:
-    """Of `slotkeeper balancer`."""
+    """Flags of `slotkeeper balancer`."""
 
     LISTEN = "--listen"
     METRICS = "--metrics"
@@ -39,7 +39,7 @@ class BalancerFlags:
 
 
 class DownloadFlags:
-    """Of `slotkeeper download`."""
+    """Flags of `slotkeeper download`."""
 
     MODEL = "--model"
     MMPROJ = "--mmproj"
@@ -52,14 +52,14 @@ class DownloadFlags:
 
 
 class LogFlags:
-    """Of all commands."""
+    """Flags of all commands."""
 
     FORMAT = "--log-format"
     LEVEL = "--log-level"
 
 
 def address(text: str) -> Address:
-    """HOST:PORT or [HOST]:PORT, without a host all addresses. Raises ArgumentTypeError."""
+    """Parse HOST:PORT or [HOST]:PORT; without a host: all addresses. Raises ArgumentTypeError."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
@@ -67,14 +67,14 @@ def address(text: str) -> Address:
 
 
 def count(text: str) -> int:
-    """A whole number, 0 or more. Raises ArgumentTypeError."""
+    """Parse a whole number, 0 or more. Raises ArgumentTypeError."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """A whole number, 1 or more. Raises ArgumentTypeError."""
+    """Parse a whole number, 1 or more. Raises ArgumentTypeError."""
     number = count(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
@@ -82,7 +82,7 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A finite number, 0 or more. Raises ArgumentTypeError."""
+    """Parse a finite number, 0 or more. Raises ArgumentTypeError."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How all commands log: text for people or JSON for collectors, one record a line."""
+"""Logging of all commands: text for people or JSON for collectors, one record per line."""
 
 import argparse
 import json
@@ -27,22 +27,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default="info",
         type=str.lower,
         choices=LEVELS,
-        help="lowest level that is logged (default: %(default)s)",
+        help="minimum level of logged records (default: %(default)s)",
     )
 
 
 def configure(form: str, level: str, *, stream: TextIO | None = None) -> None:
-    """Log to `stream` (default: standard error) from now on, in a format of FORMATS.
+    """Log to `stream` (default: standard error) in a format of FORMATS, at a level of LEVELS.
 
-    Libraries log warnings and errors only: httpx, for one, logs whole URLs, which may hold tokens,
-    at level info.
+    Libraries log warnings and errors only: httpx, for example, logs whole URLs, which may contain
+    tokens, at level info.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
-    for before in root.handlers[:]:
-        if isinstance(before.formatter, TextFormatter | JsonFormatter):
-            root.removeHandler(before)
+    for previous in root.handlers[:]:
+        if isinstance(previous.formatter, TextFormatter | JsonFormatter):
+            root.removeHandler(previous)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     own = logging.getLevelNamesMapping()[level.upper()]
@@ -58,8 +58,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC)
         time = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-        # A message may hold what a server sent: it must not look like a record of its own.
-        message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.getMessage())
+        # A message may contain text from a server, which must not look like a separate record.
+        message = _CONTROL.sub(lambda match: repr(match[0])[1:-1], record.getMessage())
         line = f"{time} {record.levelname} {record.name}: {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

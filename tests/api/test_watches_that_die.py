@@ -21,7 +21,7 @@ from operator_process import (
     rights,
 )
 from slotkeeper.kube.kinds import CHILDREN
-from wire_clients import Wire, wire
+from tcp_proxy import TcpProxy, tcp_proxy
 
 SILENCE = 3
 """Seconds that the operator is told to bear; a minute and a bit by default."""
@@ -41,7 +41,7 @@ class OnAWire:
     """An operator and its way to the API server."""
 
     operator: OperatorProcess
-    wire: Wire
+    wire: TcpProxy
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def on_a_wire(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
     kubeconfig = as_the_operator(api, folder)
     config = yaml.safe_load(kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
-    with wire(urlsplit(cluster["server"]).port or 0) as to_api:
+    with tcp_proxy(urlsplit(cluster["server"]).port or 0) as to_api:
         cluster["server"] = f"https://127.0.0.1:{to_api.port}"
         kubeconfig.write_text(yaml.safe_dump(config))
         silence = ("--api-idle-timeout", str(SILENCE))
@@ -76,15 +76,15 @@ def servers(api: ApiServer, on_a_wire: OnAWire) -> Iterator[None]:
 
 
 CUTS = [
-    pytest.param(Wire.silence, id="without a word"),
-    pytest.param(Wire.reset, id="by a reset"),
+    pytest.param(TcpProxy.stall, id="without a word"),
+    pytest.param(TcpProxy.reset, id="by a reset"),
 ]
 
 
 @pytest.mark.usefixtures("servers")
 @pytest.mark.parametrize("cut", CUTS)
 def test_what_happens_while_watches_are_dead_is_seen(
-    api: ApiServer, on_a_wire: OnAWire, cut: Callable[[Wire], int]
+    api: ApiServer, on_a_wire: OnAWire, cut: Callable[[TcpProxy], int]
 ) -> None:
     assert cut(on_a_wire.wire) >= WATCHES
     create(api, raw_server(COMES, gpu={"count": 0}))

@@ -7,5 +7,5 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Each test runs on the loop that production has and on Python's own."""
+    """Run each test on the event loop that production uses and on Python's own."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -1,4 +1,4 @@
-"""A client that sends exactly the bytes it is told and keeps exactly those that come back."""
+"""An HTTP client that sends given bytes unchanged and keeps the received ones unchanged."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Response:
-    """One response: `raw` is all of it as it came, `body` without chunk framing."""
+    """One response: `raw` is all of it as received, `body` is without chunk framing."""
 
     status: int
     headers: dict[str, str]
@@ -20,7 +20,7 @@ class Response:
 
     @property
     def error_code(self) -> str:
-        """The word for programs in an error's body."""
+        """The code in the body of an error response."""
         code: str = json.loads(self.body)["error"]["code"]
         return code
 
@@ -51,7 +51,7 @@ class RawClient:
         await self.writer.drain()
 
     async def response(self, *, to_head: bool = False) -> Response:
-        """The next response; IncompleteReadError where it is cut."""
+        """Read the next response. Raises IncompleteReadError if it is incomplete."""
         raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw[:-4].decode().split("\r\n")
         status = int(first.split(" ")[1])
@@ -74,14 +74,14 @@ class RawClient:
         return await self.response()
 
     async def at_end(self) -> bool:
-        """The server has closed the connection, with nothing more to read."""
+        """Whether the server has closed the connection, with nothing more to read."""
         try:
             return await self.reader.read(1) == b""
         except ConnectionResetError:
             return True
 
     def reset(self) -> None:
-        """Vanish with a reset."""
+        """Close the connection with a TCP reset."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()

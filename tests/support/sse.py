@@ -1,4 +1,4 @@
-"""Reads server-sent events as the HTML standard says; official clients read them the same way."""
+"""Parse server-sent events as specified by the HTML standard, as official clients do."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ class Event(NamedTuple):
 
 
 def events(body: bytes) -> list[Event]:
-    """The events of a complete body. Comments, unknown fields and an event cut off give none."""
-    found = []
+    """Return the events of a body. Comments, unknown fields and a truncated event are ignored."""
+    complete = []
     name = ""
     data = list[str]()
     for line in body.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"):
@@ -22,7 +22,7 @@ def events(body: bytes) -> list[Event]:
             data.append(value)
         elif not line:
             if data:
-                found.append(Event(name, "\n".join(data)))
+                complete.append(Event(name, "\n".join(data)))
             name = ""
             data = []
-    return found
+    return complete

@@ -15,7 +15,7 @@ def test_a_delay_doubles_up_to_the_maximum(failures: int, seconds: float) -> Non
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
-def test_chance_shortens_a_delay_by_half_at_most(failures: int, chance: float) -> None:
+def test_jitter_shortens_a_delay_by_half_at_most(failures: int, random: float) -> None:
     whole = BACKOFF.delay(failures)
 
-    assert whole / 2 <= BACKOFF.jittered(failures, chance) <= whole
+    assert whole / 2 <= BACKOFF.jittered(failures, random) <= whole

@@ -8,15 +8,15 @@ import pytest
 from slotkeeper import logs
 
 
-def written(form: str, level: str = "info") -> io.StringIO:
-    """Where all that is logged from now on goes."""
+def configured(form: str, level: str = "info") -> io.StringIO:
+    """The stream to which everything is logged from now on."""
     stream = io.StringIO()
     logs.configure(form, level, stream=stream)
     return stream
 
 
-def test_text_is_a_line_that_begins_with_time_level_and_name() -> None:
-    stream = written("text")
+def test_text_is_a_line_with_time_level_name_and_message() -> None:
+    stream = configured("text")
 
     logging.getLogger("slotkeeper.a").info("replica %s ejected", "b")
 
@@ -26,17 +26,19 @@ def test_text_is_a_line_that_begins_with_time_level_and_name() -> None:
     )
 
 
-def test_a_message_cannot_look_like_a_record_of_its_own() -> None:
-    stream = written("text")
+def test_a_message_cannot_look_like_a_separate_record() -> None:
+    stream = configured("text")
 
-    logging.getLogger("slotkeeper.a").info("it says %s", "x\n2026-11-28T12:00:00Z INFO b: \x1b[2Jy")
+    logging.getLogger("slotkeeper.a").info(
+        "received %s", "x\n2026-11-28T12:00:00Z INFO b: \x1b[2Jy"
+    )
 
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b" not in stream.getvalue()
 
 
-def test_json_is_one_object_a_line() -> None:
-    stream = written("json")
+def test_json_is_one_object_per_line() -> None:
+    stream = configured("json")
 
     logging.getLogger("slotkeeper.a").warning("a\nb")
 
@@ -47,20 +49,20 @@ def test_json_is_one_object_a_line() -> None:
 
 @pytest.mark.parametrize("form", logs.FORMATS)
 def test_an_exception_is_logged_with_its_traceback(form: str) -> None:
-    stream = written(form)
+    stream = configured(form)
 
     try:
-        raise ValueError("why")
+        raise ValueError("reason")
     except ValueError:
         logging.getLogger("slotkeeper.a").exception("failed")
 
     assert "Traceback (most recent call last)" in stream.getvalue()
-    assert "ValueError: why" in stream.getvalue()
+    assert "ValueError: reason" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 3), ("info", 2), ("error", 0)])
-def test_what_is_below_the_level_is_left_out(level: str, count: int) -> None:
-    stream = written("json", level)
+def test_records_below_the_level_are_not_logged(level: str, count: int) -> None:
+    stream = configured("json", level)
     log = logging.getLogger("slotkeeper.a")
 
     log.debug("a")
@@ -71,7 +73,7 @@ def test_what_is_below_the_level_is_left_out(level: str, count: int) -> None:
 
 
 def test_libraries_log_warnings_only_since_urls_may_hold_tokens() -> None:
-    stream = written("json", "debug")
+    stream = configured("json", "debug")
 
     logging.getLogger("httpx").info("GET https://a/?token=b")
 
