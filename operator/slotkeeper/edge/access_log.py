@@ -69,7 +69,7 @@ def exchange_fields(exchange: Exchange, key: str | None) -> dict[str, object]:
 
 
 def request_fields(peer: str, key: str | None, request: Request | None) -> dict[str, object]:
-    """Return the fields of a request; None for those that its missing head would contain.
+    """Return the fields that describe a request; if its head is incomplete (None), most are None.
 
     `peer` is the client's address, `key` the name of its API key.
     """

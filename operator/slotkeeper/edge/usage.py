@@ -142,7 +142,7 @@ def _from_usage(usage: Object | None) -> Tokens | None:
         generated = usage.get("output_tokens")
         cached = _detail(usage, "input_tokens_details")
     else:
-        # Anthropic's input_tokens do not.
+        # Anthropic's input_tokens exclude the cached ones.
         read = usage.get("cache_read_input_tokens", 0)
         return _tokens(usage.get("input_tokens", 0), read, usage.get("output_tokens"))
     if _tokens(prompt, cached, generated) is None:

@@ -82,7 +82,7 @@ class DownstreamConnection(sockets.Pausable):
 
     @override
     def eof_received(self) -> bool | None:
-        """Treat a half-closed connection as closed: an LLM's client that hangs up has given up."""
+        """Handle a half-closed connection as closed: its client does not wait for the response."""
         self._client_disconnected()
         return None
 

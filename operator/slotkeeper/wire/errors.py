@@ -10,8 +10,8 @@ class HttpError(Exception):
     """Rejects a request with an error response.
 
     `status` is the HTTP status, `code` a stable identifier for programs, `message` a sentence for
-    people, `retry_after` the Retry-After header in seconds (None: no such header), `headers` what
-    else HTTP requires with this status.
+    people, `retry_after` the Retry-After header in seconds (None: no such header), `headers` other
+    headers that HTTP requires with this status.
     """
 
     def __init__(

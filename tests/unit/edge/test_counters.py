@@ -28,7 +28,7 @@ def test_a_histogram_exposes_the_same_as_prometheus_clients_own(values: list[flo
     ]
 
 
-def test_a_counter_counts() -> None:
+def test_a_counter_exposes_the_number_of_increments() -> None:
     counter = counters.Counter("name", "Help.")
     counter.inc()
     counter.inc()

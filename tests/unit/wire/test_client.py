@@ -186,7 +186,7 @@ async def test_bytes_after_a_response_are_discarded() -> None:
         ),
     ],
 )
-async def test_a_response_that_ends_early_or_is_invalid_is_lost_with_whether_it_began(
+async def test_an_incomplete_or_invalid_response_reports_whether_it_began(
     began: bool, pieces: list[bytes]
 ) -> None:
     async with replica_sending(*pieces) as pool:
