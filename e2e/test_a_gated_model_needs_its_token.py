@@ -7,7 +7,7 @@ TOKEN = "open-sesame"
 
 
 def gated() -> Spec:
-    return spec() | {"model": {"url": GATED, "secretRef": {"name": "gate"}}}
+    return spec() | {"model": {"url": GATED, "tokenSecretRef": {"name": "gate"}}}
 
 
 def test_without_a_token_it_is_forbidden_and_says_what_to_name(server: Server) -> None:
@@ -17,7 +17,7 @@ def test_without_a_token_it_is_forbidden_and_says_what_to_name(server: Server) -
 
     assert GATED in message
     assert "401" in message
-    assert "secretRef" in message
+    assert "tokenSecretRef" in message
 
 
 def test_a_secret_that_comes_late_is_used_and_its_token_shown_nowhere(server: Server) -> None:

@@ -153,7 +153,7 @@ def test_a_policy_that_refuses_the_replica_is_named(policy: Policy, server: Serv
 
 def test_a_secret_that_is_not_there_is_named_when_the_time_is_over(server: Server) -> None:
     short = {"coldStartTimeoutSeconds": 15}
-    gated = {"url": QUICK, "secretRef": {"name": "gate"}}
+    gated = {"url": QUICK, "tokenSecretRef": {"name": "gate"}}
     server.apply(spec(autoscaling=TO_ZERO, balancer=short) | {"model": gated})
     server.wait("condition=BalancerReady")
 

@@ -34,7 +34,7 @@ SERVERS: dict[str, dict[str, Any]] = {
         "balancer": {"apiKeys": {"secretName": "keys"}},
         "model": {
             "url": "https://example.com/private.gguf",
-            "secretRef": {"name": "token", "key": "token"},
+            "tokenSecretRef": {"name": "token", "key": "token"},
         },
     },
 }

@@ -37,7 +37,7 @@ SPECS = [
     pytest.param(
         {
             "workers": {"count": 2, "resources": {"limits": {"memory": "8Gi"}}},
-            "gpu": {"count": 1, "memory": "15Gi"},
+            "gpu": {"count": 1, "minMemory": "15Gi"},
             "replicas": 2,
         },
         id="groups",
@@ -110,7 +110,7 @@ async def test_the_status_is_taken_as_it_is_said(api: ApiServer, cluster: ApiClu
     conditions = {found["type"]: found for found in server["status"]["conditions"]}
     assert set(conditions) == set(ConditionType)
     assert conditions["Ready"]["status"] == "False"
-    assert server["status"]["endpoint"] == "http://chat.default.svc:80"
+    assert server["status"]["url"] == "http://chat.default.svc:80"
     listed = api.kubectl("get", "llama", KEY.name)
     assert listed.returncode == 0, listed.stderr
     assert "0/0" in listed.stdout

@@ -128,7 +128,11 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"chatTemplate": "llama3"}, "spec", "chatTemplate must be a Jinja template, or chatml"),
     ({"reasoning": {"format": "openai"}}, "spec.reasoning.format", 'value: "openai"'),
     ({"reasoning": {"enabled": "auto"}}, "spec.reasoning.enabled", "must be of type boolean"),
-    ({"reasoning": {"budget": -2}}, "spec.reasoning.budget", "greater than or equal to -1"),
+    (
+        {"reasoning": {"budgetTokens": -2}},
+        "spec.reasoning.budgetTokens",
+        "greater than or equal to -1",
+    ),
     ({"embeddings": {"pooling": "max"}}, "spec.embeddings.pooling", 'value: "max"'),
     (
         {"embeddings": {}, "extraArgs": ["--ubatch_size", "512"]},
@@ -172,17 +176,17 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
         "tensorSplit must give some GPU a share above 0",
     ),
     ({"gpu": {"tensorSplit": [-1]}}, "spec.gpu.tensorSplit[0]", "greater than or equal to 0"),
-    ({"gpu": {"memory": "16 GB"}}, "spec.gpu.memory", "must be a quantity such as"),
-    ({"gpu": {"memory": 16}}, "spec.gpu.memory", "must be from 1Mi to 1Ti"),
+    ({"gpu": {"minMemory": "16 GB"}}, "spec.gpu.minMemory", "must be a quantity such as"),
+    ({"gpu": {"minMemory": 16}}, "spec.gpu.minMemory", "must be from 1Mi to 1Ti"),
     (
-        {"gpu": {"memory": "16Gi", "resource": "amd.com/gpu"}},
+        {"gpu": {"minMemory": "16Gi", "resourceName": "amd.com/gpu"}},
         "spec.gpu",
-        "memory needs a resource of nvidia.com",
+        "minMemory needs a resourceName of nvidia.com",
     ),
     (
         {"gpu": {"count": 0, "layers": 10}},
         "spec.gpu",
-        "count is 0, a CPU server: layers and memory need at least one GPU",
+        "count is 0, a CPU server: layers and minMemory need at least one GPU",
     ),
     ({"extraArgs": "--top-k 20"}, "spec.extraArgs", "must be of type array"),
     ({"extraArgs": ["--top-k", 20]}, "spec.extraArgs[1]", "must be of type string"),
@@ -203,14 +207,18 @@ BAD_SERVINGS: list[tuple[dict[str, Any], str, str]] = [
 BAD_MODELS: list[tuple[dict[str, Any], str, str]] = [
     ({"model": {"url": URL, **spec}}, f"spec.model.{field}", sentence)
     for spec, field, sentence in (
-        ({"secretRef": {}}, "secretRef.name", "Required value"),
-        ({"secretRef": {"name": "Hugging Face"}}, "secretRef.name", "must be an object's name"),
+        ({"tokenSecretRef": {}}, "tokenSecretRef.name", "Required value"),
         (
-            {"secretRef": {"name": "a", "key": "a/b"}},
-            "secretRef.key",
+            {"tokenSecretRef": {"name": "Hugging Face"}},
+            "tokenSecretRef.name",
+            "must be an object's name",
+        ),
+        (
+            {"tokenSecretRef": {"name": "a", "key": "a/b"}},
+            "tokenSecretRef.key",
             "must name an entry of the Secret",
         ),
-        ({"secretRef": {"name": "a", "key": ""}}, "secretRef.key", "must name an entry"),
+        ({"tokenSecretRef": {"name": "a", "key": ""}}, "tokenSecretRef.key", "must name an entry"),
         ({"alias": "a,b"}, "alias", "must start with a letter or digit, and hold only those"),
         ({"alias": "$(HOME)"}, "alias", "must start with a letter or digit"),
         ({"alias": ""}, "alias", "must start with a letter or digit"),
@@ -256,7 +264,11 @@ BAD_PODS: list[tuple[dict[str, Any], str, str]] = [
         "spec.update",
         "are for the strategy RollingUpdate",
     ),
-    ({"update": {"drainSeconds": 0}}, "spec.update.drainSeconds", "greater than or equal to 1"),
+    (
+        {"update": {"drainTimeoutSeconds": 0}},
+        "spec.update.drainTimeoutSeconds",
+        "greater than or equal to 1",
+    ),
     ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
     (
         {"imagePullSecrets": ["registry"]},
@@ -536,8 +548,8 @@ BAD_SERVINGS += [
         ),
         ({"gpu": {"count": -1}}, "spec.gpu.count", "should be greater than or equal to 0"),
         (
-            {"gpu": {"resource": "gpu"}},
-            "spec.gpu.resource",
+            {"gpu": {"resourceName": "gpu"}},
+            "spec.gpu.resourceName",
             "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
         ),
         ({"gpu": {"computeArch": "ampere"}}, "spec.gpu.computeArch", "should match '^([1-9]"),
@@ -578,7 +590,7 @@ BAD_SERVINGS += [
             "resources.limits must not name the GPU: say how many in gpu.count",
         ),
         (
-            {"gpu": {"resource": "amd.com/gpu"}, "resources": {"requests": {"amd.com/gpu": 1}}},
+            {"gpu": {"resourceName": "amd.com/gpu"}, "resources": {"requests": {"amd.com/gpu": 1}}},
             "spec",
             "resources.requests must not name the GPU: say how many in gpu.count",
         ),
@@ -689,7 +701,7 @@ specs = st.fixed_dictionaries(
             optional={
                 "sha256": mostly(st.just("0aF9" * 16), st.text("0aFg", min_size=63, max_size=65)),
                 "alias": mostly(st.just("org/a:7b"), st.text("aZ0-./:_@+, $\n", max_size=6)),
-                "secretRef": st.fixed_dictionaries(
+                "tokenSecretRef": st.fixed_dictionaries(
                     {"name": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))},
                     optional={"key": mostly(st.just("HF_TOKEN"), st.text("aA.-_/ ", max_size=4))},
                 ),
@@ -724,7 +736,7 @@ specs = st.fixed_dictionaries(
             {},
             optional={
                 "count": mostly(st.integers(0, 128), st.integers(-1, 130)),
-                "resource": mostly(
+                "resourceName": mostly(
                     st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"]),
                     st.text("a.-/_A", max_size=6),
                 ),
@@ -735,7 +747,7 @@ specs = st.fixed_dictionaries(
                         st.integers(0, 1100),
                     ),
                 ),
-                "memory": mostly(
+                "minMemory": mostly(
                     st.sampled_from(["1Mi", "16Gi", "1Ti", 2**24]),
                     st.sampled_from([0, "1023Ki", "2Ti", "x"]),
                 ),
@@ -761,7 +773,9 @@ specs = st.fixed_dictionaries(
             optional={
                 "enabled": st.booleans(),
                 "format": mostly(st.sampled_from(["auto", "deepseek"]), st.just("")),
-                "budget": mostly(st.integers(-1, 1_000_000), st.sampled_from([-2, 1_000_001])),
+                "budgetTokens": mostly(
+                    st.integers(-1, 1_000_000), st.sampled_from([-2, 1_000_001])
+                ),
             },
         ),
         "embeddings": st.fixed_dictionaries(

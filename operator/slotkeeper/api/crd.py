@@ -77,7 +77,7 @@ COLUMNS: tuple[Mapping[str, Any], ...] = (
     {
         "name": "URL",
         "type": "string",
-        "jsonPath": ".status.endpoint",
+        "jsonPath": ".status.url",
         "description": "Where clients in the cluster find it",
         "priority": 1,
     },

@@ -63,7 +63,7 @@ MANAGED: tuple[Managed, ...] = (
     ),
     _managed(
         "-hft --hf-token",
-        "set model.secretRef; arguments are read by whoever may read the pod",
+        "set model.tokenSecretRef; arguments are read by whoever may read the pod",
     ),
     _managed(
         "--spec-draft-hf -hfd -hfrd --hf-repo-draft",
@@ -87,7 +87,7 @@ MANAGED: tuple[Managed, ...] = (
     _managed("--chat-template --chat-template-file", "set chatTemplate"),
     _managed("-rea --reasoning", "set reasoning.enabled"),
     _managed("--reasoning-format", "set reasoning.format"),
-    _managed("--reasoning-budget", "set reasoning.budget"),
+    _managed("--reasoning-budget", "set reasoning.budgetTokens"),
     _managed("--embedding --embeddings", "set embeddings"),
     _managed("--rerank --reranking", "set embeddings.pooling to rank"),
     _managed("--pooling", "set embeddings.pooling"),

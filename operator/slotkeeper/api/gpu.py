@@ -34,15 +34,15 @@ class Gpu(ApiModel):
             lambda gpu: gpu.tensor_split is None or any(gpu.tensor_split),
         ),
         Rule(
-            "self.count > 0 || (!has(self.layers) && !has(self.memory))",
-            "count is 0, a CPU server: layers and memory need at least one GPU",
-            lambda gpu: gpu.count > 0 or (gpu.layers is None and gpu.memory is None),
+            "self.count > 0 || (!has(self.layers) && !has(self.minMemory))",
+            "count is 0, a CPU server: layers and minMemory need at least one GPU",
+            lambda gpu: gpu.count > 0 or (gpu.layers is None and gpu.min_memory is None),
         ),
         Rule(
-            "!has(self.memory) || self.resource.startsWith('nvidia.com/')",
-            "memory needs a resource of nvidia.com: only NVIDIA's GPU feature discovery labels "
-            "nodes with it; name other nodes by their own labels in placement.nodeSelector",
-            lambda gpu: gpu.memory is None or gpu.resource.startswith("nvidia.com/"),
+            "!has(self.minMemory) || self.resourceName.startsWith('nvidia.com/')",
+            "minMemory needs a resourceName of nvidia.com: only NVIDIA's GPU feature discovery "
+            "labels nodes with it; name other nodes by their own labels in placement.nodeSelector",
+            lambda gpu: gpu.min_memory is None or gpu.resource_name.startswith("nvidia.com/"),
         ),
     )
 
@@ -50,7 +50,7 @@ class Gpu(ApiModel):
     """GPUs of one replica, all on one node, 0 to 128; where workers is set, of each of its pods.
     The model is divided among them. 0 makes a CPU server. Default: 1. Example: 4"""
 
-    resource: Annotated[
+    resource_name: Annotated[
         str,
         Field(max_length=253),
         matches(
@@ -67,7 +67,7 @@ class Gpu(ApiModel):
     (nvidia.com/gpu.compute.major and .minor), since an image built for another one fails with
     "no kernel image is available". Default: any. Example: 7.5"""
 
-    memory: Memory | None = None
+    min_memory: Memory | None = None
     """Least memory of each GPU, a quantity from 1Mi to 1Ti. Replicas go only onto nodes whose label
     nvidia.com/gpu.memory, in MiB by GPU feature discovery, says as much. The label says a little
     less than the card's name: 15360 for a T4 of 16 GB, 24564 for an RTX 4090 of 24 GB. Ask

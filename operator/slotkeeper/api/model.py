@@ -127,7 +127,7 @@ class Model(ApiModel):
     chooses what the server runs. Default: not checked.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
-    secret_ref: TokenSecret | None = None
+    token_secret_ref: TokenSecret | None = None
     """Token for files that not everybody may have, such as one of Hugging Face. It is sent as
     `Authorization: Bearer …` to the hosts of the URLs of the model, mmproj and adapters, and not to
     those that they redirect to. Default: none. Example: {name: huggingface}"""

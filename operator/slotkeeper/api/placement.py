@@ -119,8 +119,8 @@ class Affinity(ApiModel):
     """A pod's affinity, each part as Kubernetes has it."""
 
     node_affinity: JsonObject | None = None
-    """Nodes that replicas need or prefer. What gpu.computeArch and gpu.memory need is added to it.
-    Default: none. Example: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms:
+    """Nodes that replicas need or prefer. What gpu.computeArch and gpu.minMemory need is added to
+    it. Default: none. Example: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms:
     [{matchExpressions: [{key: example.com/pool, operator: In, values: [gpu]}]}]}}"""
 
     pod_affinity: JsonObject | None = None

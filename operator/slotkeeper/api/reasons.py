@@ -84,7 +84,7 @@ TABLE = (
         (MODEL, BALANCER),
         (Reason.WAITING_FOR_SECRET,),
         _IN_PROGRESS,
-        "a pod has no volumes yet: if it lasts, create the Secret that `model.secretRef` or "
+        "a pod has no volumes yet: if it lasts, create the Secret that `model.tokenSecretRef` or "
         "`balancer.apiKeys.secretName` names",
     ),
     ReasonDoc(
@@ -97,7 +97,8 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_DOWNLOAD_REJECTED),
         _TROUBLE,
-        "the message names URL and status: mend `model.url`, or name a token in `model.secretRef`",
+        "the message names URL and status: mend `model.url`, or name a token in "
+        "`model.tokenSecretRef`",
     ),
     ReasonDoc(
         _MODEL,
@@ -127,7 +128,7 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_TOKEN_INVALID,),
         _TROUBLE,
-        "the entry that `model.secretRef` names holds no token, or more than a token",
+        "the entry that `model.tokenSecretRef` names holds no token, or more than a token",
     ),
     ReasonDoc(
         _MODEL,

@@ -48,14 +48,14 @@ class LlamaServerSpec(ApiModel):
 
     rules: ClassVar = (
         Rule(
-            "!(self.gpu.resource in self.?resources.?limits.orValue({}))",
+            "!(self.gpu.resourceName in self.?resources.?limits.orValue({}))",
             "resources.limits must not name the GPU: say how many in gpu.count",
-            lambda spec: spec.gpu.resource not in spec.resources.limits,
+            lambda spec: spec.gpu.resource_name not in spec.resources.limits,
         ),
         Rule(
-            "!(self.gpu.resource in self.?resources.?requests.orValue({}))",
+            "!(self.gpu.resourceName in self.?resources.?requests.orValue({}))",
             "resources.requests must not name the GPU: say how many in gpu.count",
-            lambda spec: spec.gpu.resource not in spec.resources.requests,
+            lambda spec: spec.gpu.resource_name not in spec.resources.requests,
         ),
         *workers.RULES,
         *serving.RULES,
@@ -96,7 +96,7 @@ class LlamaServerSpec(ApiModel):
 
     reasoning: Reasoning = Reasoning()
     """What becomes of the thoughts that a model writes before its answer. Default: as the model's
-    chat format has it, without a bound. Example: {format: deepseek, budget: 2048}"""
+    chat format has it, without a bound. Example: {format: deepseek, budgetTokens: 2048}"""
 
     embeddings: Embeddings | None = None
     """Set for an embedding model, or a reranker: it answers /v1/embeddings or /v1/rerank, and no
@@ -167,7 +167,7 @@ class LlamaServerSpec(ApiModel):
     update: Update = Update()
     """How replicas of an older spec give way to those of a newer one. Default: one after the other;
     with GPUs each ends before its successor starts, since a spare GPU may not exist.
-    Example: {maxSurge: 1, drainSeconds: 1800}"""
+    Example: {maxSurge: 1, drainTimeoutSeconds: 1800}"""
 
     placement: Placement = Placement()
     """The nodes that replicas run on. Default: any that have room.

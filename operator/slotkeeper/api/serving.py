@@ -43,7 +43,9 @@ class Reasoning(ApiModel):
     in reasoning_content alone. deepseek-legacy: in both. auto: as the model's chat format has it.
     Default: auto. Example: deepseek"""
 
-    budget: Annotated[int, Field(ge=-1, le=1_000_000, json_schema_extra={"format": "int32"})] = -1
+    budget_tokens: Annotated[
+        int, Field(ge=-1, le=1_000_000, json_schema_extra={"format": "int32"})
+    ] = -1
     """Tokens that thoughts may take, up to 1000000; then the model is made to answer. 0: none at
     all, -1: as many as the model likes. Default: -1. Example: 2048"""
 

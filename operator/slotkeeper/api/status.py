@@ -21,7 +21,7 @@ class ModelStatus(ApiModel):
     file: Annotated[str, Field(max_length=2048)] = ""
     """File name of the model: the last part of its URL's path."""
 
-    bytes: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
+    size_bytes: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
     """Size of the file."""
 
     sha256: Annotated[str, Field(max_length=64)] | None = None
@@ -42,7 +42,7 @@ class ModelStatus(ApiModel):
     name: Word | None = None
     """What it calls itself. Example: Qwen2.5 7B Instruct"""
 
-    size: Word | None = None
+    size_label: Word | None = None
     """How large it says that it is. Example: 7B"""
 
 
@@ -138,7 +138,7 @@ class LlamaServerStatus(ApiModel):
     queued: Count = 0
     """Requests that wait in the balancer for a slot."""
 
-    endpoint: Annotated[str, Field(max_length=512)] = ""
+    url: Annotated[str, Field(max_length=512)] = ""
     """URL for clients in the cluster: llama-server's HTTP API, with OpenAI's under /v1."""
 
     model: ModelStatus = ModelStatus()

@@ -76,9 +76,9 @@ class Update(ApiModel):
     """Replicas, or a share of them, that a rollout may take away before their successors serve, 0
     to 9999 or 0% to 100%. Default: 1 where maxSurge is 0, else 0. Example: 25%"""
 
-    drain_seconds: Annotated[int, Field(ge=1, le=86_400, json_schema_extra={"format": "int32"})] = (
-        600
-    )
+    drain_timeout_seconds: Annotated[
+        int, Field(ge=1, le=86_400, json_schema_extra={"format": "int32"})
+    ] = 600
     """Seconds that a replica or a balancer which is to go may still work on the requests that it
     has, 1 to 86400; what is not done then is cut. As long as the longest answer takes. Default:
     600. Example: 1800"""

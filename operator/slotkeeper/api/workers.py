@@ -26,7 +26,7 @@ class Workers(ApiModel):
 
 def _named_gpus(spec: Any) -> bool:
     said = spec.workers and spec.workers.resources
-    return bool(said) and spec.gpu.resource in {**said.limits, **said.requests}
+    return bool(said) and spec.gpu.resource_name in {**said.limits, **said.requests}
 
 
 RULES = (
@@ -41,8 +41,8 @@ RULES = (
         ),
     ),
     Rule(
-        "!(self.gpu.resource in self.?workers.?resources.?limits.orValue({})) && "
-        "!(self.gpu.resource in self.?workers.?resources.?requests.orValue({}))",
+        "!(self.gpu.resourceName in self.?workers.?resources.?limits.orValue({})) && "
+        "!(self.gpu.resourceName in self.?workers.?resources.?requests.orValue({}))",
         "workers.resources must not name the GPU: each worker has gpu.count",
         lambda spec: not _named_gpus(spec),
     ),

@@ -158,7 +158,8 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "serviceAccountName": names.balancer(server),
         "automountServiceAccountToken": True,
         **pod_basics(),
-        "terminationGracePeriodSeconds": server.spec.update.drain_seconds + SHUTDOWN_DELAY_SECONDS,
+        "terminationGracePeriodSeconds": server.spec.update.drain_timeout_seconds
+        + SHUTDOWN_DELAY_SECONDS,
         **pull_secrets(server),
         "affinity": _anti_affinity(server),
         "containers": [_container(server, images)],
@@ -237,7 +238,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from (BalancerFlags.MAX_BODY_MIB, str(_mib(spec.max_body_bytes)))
     yield from (BalancerFlags.QUEUE_TIMEOUT, str(spec.queue_timeout_seconds))
     yield from (BalancerFlags.COLD_START_TIMEOUT, str(spec.cold_start_timeout_seconds))
-    yield from (BalancerFlags.DRAIN_SECONDS, str(server.spec.update.drain_seconds))
+    yield from (BalancerFlags.DRAIN_SECONDS, str(server.spec.update.drain_timeout_seconds))
     if spec.prefix_affinity.enabled:
         yield from (
             BalancerFlags.PREFIX_AFFINITY,

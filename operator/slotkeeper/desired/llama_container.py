@@ -155,7 +155,7 @@ def _chat(spec: LlamaServerSpec) -> Chat:
         template=spec.chat_template and spec.chat_template.replace("$", "$$"),
         reasoning=_switch(reasoning),
         reasoning_format=reasoning.format,
-        reasoning_budget=reasoning.budget,
+        reasoning_budget=reasoning.budget_tokens,
     )
 
 
@@ -194,7 +194,7 @@ def cache_ram_mib(spec: LlamaServerSpec) -> int:
 
 def resources(said: Resources, gpu: Gpu) -> Manifest:
     """Resources of a container that computes, its GPUs among them."""
-    gpus = {gpu.resource: gpu.count} if gpu.count else {}
+    gpus = {gpu.resource_name: gpu.count} if gpu.count else {}
     wanted = {
         "requests": {**said.requests, **gpus},
         "limits": {**said.limits, **gpus},

@@ -57,7 +57,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "terminationMessagePolicy": "File",
         "volumeMounts": [
             {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER},
-            *(token if server.spec.model.secret_ref else []),
+            *(token if server.spec.model.token_secret_ref else []),
         ],
     }
 
@@ -70,7 +70,7 @@ def volumes(model: Model) -> list[Manifest]:
 def _command(model: Model) -> Iterator[str]:
     found = paths(model)
     yield from ("slotkeeper", "download")
-    if model.secret_ref:
+    if model.token_secret_ref:
         yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
     yield from _file(DownloadFlags.MODEL, model, found.model)
     if model.mmproj and found.mmproj:
@@ -105,11 +105,11 @@ def _storage(model: Model) -> Manifest:
 
 
 def _token(model: Model) -> list[Manifest]:
-    if model.secret_ref is None:
+    if model.token_secret_ref is None:
         return []
     secret = {
-        "secretName": model.secret_ref.name,
-        "items": [{"key": model.secret_ref.key, "path": TOKEN_FILE}],
+        "secretName": model.token_secret_ref.name,
+        "items": [{"key": model.token_secret_ref.key, "path": TOKEN_FILE}],
         # Readable for the group, which fsGroup makes the container's own.
         "defaultMode": 0o440,
         "optional": False,

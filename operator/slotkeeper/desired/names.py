@@ -103,7 +103,7 @@ def clients(server: LlamaServer) -> str:
     return server.name
 
 
-def endpoint(server: LlamaServer) -> str:
+def client_url(server: LlamaServer) -> str:
     """URL that clients in the cluster use."""
     return f"http://{clients(server)}.{server.namespace}.svc:{CLIENT_PORT}"
 

@@ -61,9 +61,9 @@ def _of_nodes(gpu: Gpu) -> list[Manifest]:
             {"key": names.GPU_MAJOR_LABEL, "operator": "In", "values": [major]},
             {"key": names.GPU_MINOR_LABEL, "operator": "In", "values": [minor]},
         ]
-    if gpu.memory is not None:
-        mib = ceil(quantity.parse(gpu.memory) / 1024**2)
-        key = names.gpu_memory_label(gpu.resource)
+    if gpu.min_memory is not None:
+        mib = ceil(quantity.parse(gpu.min_memory) / 1024**2)
+        key = names.gpu_memory_label(gpu.resource_name)
         # There is no operator for "at least".
         demands.append({"key": key, "operator": "Gt", "values": [str(mib - 1)]})
     return demands

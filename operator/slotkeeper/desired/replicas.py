@@ -19,7 +19,7 @@ def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
             "replicas": replicas,
             "revisionHistoryLimit": 2,
             # Longer than loading may take, or a slow start would be called a failed rollout.
-            "progressDeadlineSeconds": LOADING_SECONDS + server.spec.update.drain_seconds,
+            "progressDeadlineSeconds": LOADING_SECONDS + server.spec.update.drain_timeout_seconds,
             "strategy": _strategy(server.spec),
             "selector": {"matchLabels": names.identity(server, Component.REPLICA)},
             "template": _template(server, images),
@@ -72,7 +72,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
     return {
         "automountServiceAccountToken": False,
         **pod_basics(),
-        "terminationGracePeriodSeconds": server.spec.update.drain_seconds,
+        "terminationGracePeriodSeconds": server.spec.update.drain_timeout_seconds,
         **pull_secrets(server),
         **placement(server),
         "initContainers": [model_container.container(server, images)],

@@ -135,7 +135,8 @@ def _workers(server: LlamaServer, workers: Workers, deployment: Manifest, number
             "spec": {
                 **{field: value for field, value in pod.items() if field not in _LEADERS_ONLY},
                 # It may be the first to go, and then stays while the group before it is replaced.
-                "terminationGracePeriodSeconds": LOADING_SECONDS + server.spec.update.drain_seconds,
+                "terminationGracePeriodSeconds": LOADING_SECONDS
+                + server.spec.update.drain_timeout_seconds,
                 "containers": [_rpc_server(server, workers, _llama_server(pod))],
                 "volumes": [volume for volume in pod["volumes"] if volume["name"] == "tmp"],
             },

@@ -21,10 +21,10 @@ Words = Mapping[str, str | int]
 
 def success(receipt: FileRecord, path: Path) -> Words:
     """What the model at `path` is, as far as it says so itself."""
-    found = _facts(path)
-    known = {name: value for name, value in asdict(found).items() if value is not None}
+    metadata = asdict(_facts(path))
+    known = {_camel_case(name): value for name, value in metadata.items() if value is not None}
     log.info("the model says of itself: %s", known or "nothing")
-    return {"bytes": receipt.size, "sha256": receipt.sha256, **known}
+    return {"sizeBytes": receipt.size, "sha256": receipt.sha256, **known}
 
 
 def failure(error: DownloadError) -> Words:
@@ -42,6 +42,11 @@ def write_termination_message(path: Path, words: Words) -> None:
             file.write(text + "\n")
     except OSError:
         log.info("no termination log at %s", path)
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _line(words: Words) -> str:

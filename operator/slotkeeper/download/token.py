@@ -27,7 +27,7 @@ def read_token(path: Path) -> str:
     if not re.fullmatch("[!-~]+", text) or len(text) > LONGEST:
         raise DownloadError(
             Reason.MODEL_TOKEN_INVALID,
-            "the Secret's entry (model.secretRef) is no token: it must be one line of printable "
-            "ASCII without blanks",
+            "the Secret's entry (model.tokenSecretRef) is no token: it must be one line of "
+            "printable ASCII without blanks",
         )
     return text

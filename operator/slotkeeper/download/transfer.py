@@ -105,8 +105,8 @@ def _advice(response: httpx.Response) -> str:
         return ""
     first = response.history[0] if response.history else response
     if "authorization" in first.request.headers:
-        return ": the token in spec.model.secretRef is not let in"
-    return ": name a Secret with a token in spec.model.secretRef"
+        return ": the token in spec.model.tokenSecretRef is not let in"
+    return ": name a Secret with a token in spec.model.tokenSecretRef"
 
 
 def _reason(status: int) -> Reason:

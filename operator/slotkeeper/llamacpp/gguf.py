@@ -63,7 +63,7 @@ class GgufMetadata:
     quantization: str | None = None
     """Such as Q4_K_M."""
     name: str | None = None
-    size: str | None = None
+    size_label: str | None = None
     """How large it is, in words such as 7B."""
 
 
@@ -78,7 +78,7 @@ def read_metadata(head: bytes) -> GgufMetadata:
         layers=_number(values.get(f"{architecture}.block_count")) or None,
         quantization=None if file_type is None else QUANTISATIONS.get(file_type),
         name=_text(values.get("general.name")),
-        size=_text(values.get("general.size_label")),
+        size_label=_text(values.get("general.size_label")),
     )
 
 

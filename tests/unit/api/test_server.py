@@ -19,7 +19,7 @@ def test_a_server_says_only_its_model_and_the_rest_has_defaults() -> None:
         model=Model(url="https://models.example.com/model.gguf", sha256=None),
         slots=4,
         context_per_slot=4096,
-        gpu=Gpu(count=1, resource="nvidia.com/gpu", compute_arch=None),
+        gpu=Gpu(count=1, resource_name="nvidia.com/gpu", compute_arch=None),
         resources=Resources(requests={}, limits={}),
         image=None,
         replicas=1,
@@ -33,7 +33,7 @@ def test_a_server_says_everything() -> None:
             model={"url": "http://models.svc/a.gguf?v=2", "sha256": "aB" * 32},
             slots=8,
             contextPerSlot=8192,
-            gpu={"count": 2, "resource": "nvidia.com/mig-3g.20gb", "computeArch": "sm_80"},
+            gpu={"count": 2, "resourceName": "nvidia.com/mig-3g.20gb", "computeArch": "sm_80"},
             resources={"requests": {"cpu": "500m"}, "limits": {"cpu": 1, "example.com/card": 1}},
             image="example.com/llama-server:1",
             replicas=0,
@@ -45,7 +45,7 @@ def test_a_server_says_everything() -> None:
         model=Model(url="http://models.svc/a.gguf?v=2", sha256="aB" * 32),
         slots=8,
         context_per_slot=8192,
-        gpu=Gpu(count=2, resource="nvidia.com/mig-3g.20gb", compute_arch="8.0"),
+        gpu=Gpu(count=2, resource_name="nvidia.com/mig-3g.20gb", compute_arch="8.0"),
         resources=Resources(requests={"cpu": "500m"}, limits={"cpu": 1, "example.com/card": 1}),
         image="example.com/llama-server:1",
         replicas=0,
@@ -61,7 +61,7 @@ def test_a_server_that_is_deleted_says_so() -> None:
 
 
 def test_a_field_of_a_newer_schema_is_passed_over() -> None:
-    assert parsed(raw_server(drainSeconds=5)).spec == parsed(raw_server()).spec
+    assert parsed(raw_server(drainTimeoutSeconds=5)).spec == parsed(raw_server()).spec
 
 
 @pytest.mark.parametrize(

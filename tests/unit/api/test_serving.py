@@ -12,7 +12,7 @@ def test_a_server_that_says_nothing_writes_text_as_its_model_does() -> None:
 
     assert (spec.kv_cache_type, spec.flash_attention, spec.jinja) == ("f16", "auto", True)
     assert (spec.chat_template, spec.embeddings, spec.extra_args) == (None, None, [])
-    assert spec.reasoning == Reasoning(enabled=None, format="auto", budget=-1)
+    assert spec.reasoning == Reasoning(enabled=None, format="auto", budget_tokens=-1)
 
 
 def test_an_empty_embeddings_makes_an_embedding_server() -> None:

@@ -20,7 +20,7 @@ def test_a_status_is_a_tree_with_what_is_known() -> None:
         selector="a=b",
         slots=SlotsStatus(total=4, busy=3),
         queued=5,
-        endpoint="http://chat.default.svc:80",
+        url="http://chat.default.svc:80",
         model=ModelStatus(source="https://a/model.gguf", file="model.gguf"),
     )
 
@@ -43,6 +43,6 @@ def test_a_status_is_a_tree_with_what_is_known() -> None:
         "slots": {"total": 4, "busy": 3},
         "slotsInUse": "3/4",
         "queued": 5,
-        "endpoint": "http://chat.default.svc:80",
+        "url": "http://chat.default.svc:80",
         "model": {"source": "https://a/model.gguf", "file": "model.gguf"},
     }

@@ -33,7 +33,7 @@ def value(flag: str, **spec: Any) -> str:
         ({"reasoning": {"enabled": True}}, "--reasoning", "on"),
         ({"reasoning": {"enabled": False}}, "--reasoning", "off"),
         ({"reasoning": {"format": "deepseek"}}, "--reasoning-format", "deepseek"),
-        ({"reasoning": {"budget": 2048}}, "--reasoning-budget", "2048"),
+        ({"reasoning": {"budgetTokens": 2048}}, "--reasoning-budget", "2048"),
         ({"embeddings": {"pooling": "cls"}}, "--pooling", "cls"),
         ({"embeddings": {}, "contextPerSlot": 8192}, "--ubatch-size", "8192"),
         ({}, "--n-gpu-layers", "999"),

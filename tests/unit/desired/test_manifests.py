@@ -93,7 +93,7 @@ specs = st.fixed_dictionaries(
         "image": st.just("example.com/llama-server:1"),
         "kvCacheType": st.sampled_from(["f16", "q8_0"]),
         "chatTemplate": st.just("chatml"),
-        "reasoning": st.just({"budget": 0}),
+        "reasoning": st.just({"budgetTokens": 0}),
         "embeddings": st.sampled_from([{}, {"pooling": "rank"}]),
         "extraArgs": st.just(["--top-k", "20"]),
     },
@@ -176,7 +176,7 @@ def test_a_rollout_on_the_cpu_never_serves_with_fewer() -> None:
 def test_gpus_are_requested_and_limited_beside_the_rest() -> None:
     resources = container(
         server(
-            gpu={"count": 2, "resource": "amd.com/gpu"},
+            gpu={"count": 2, "resourceName": "amd.com/gpu"},
             resources={"requests": {"cpu": 2}, "limits": {"memory": "8Gi"}},
         )
     )["resources"]
@@ -210,10 +210,14 @@ def test_a_compute_arch_picks_its_nodes() -> None:
 @pytest.mark.parametrize(
     ("gpu", "label", "above"),
     [
-        pytest.param({"memory": "15Gi"}, "nvidia.com/gpu.memory", "15359", id="a T4 has as much"),
-        pytest.param({"memory": "16G"}, "nvidia.com/gpu.memory", "15258", id="rounded up to MiB"),
         pytest.param(
-            {"memory": "20000Mi", "resource": "nvidia.com/mig-3g.20gb"},
+            {"minMemory": "15Gi"}, "nvidia.com/gpu.memory", "15359", id="a T4 has as much"
+        ),
+        pytest.param(
+            {"minMemory": "16G"}, "nvidia.com/gpu.memory", "15258", id="rounded up to MiB"
+        ),
+        pytest.param(
+            {"minMemory": "20000Mi", "resourceName": "nvidia.com/mig-3g.20gb"},
             "nvidia.com/mig-3g.20gb.memory",
             "19999",
             id="of a slice",
@@ -227,7 +231,7 @@ def test_the_gpus_memory_picks_their_nodes(gpu: dict[str, Any], label: str, abov
 
 
 def test_a_node_must_have_both_the_compute_arch_and_the_memory() -> None:
-    (term,) = node_terms(server(gpu={"computeArch": 8.9, "memory": "20Gi"}))
+    (term,) = node_terms(server(gpu={"computeArch": 8.9, "minMemory": "20Gi"}))
 
     assert [demand["key"].rpartition(".")[2] for demand in term["matchExpressions"]] == [
         "major",

@@ -16,7 +16,7 @@ SHA256 = "AB" * 32
 ALL = {
     "url": URL,
     "sha256": SHA256,
-    "secretRef": {"name": "huggingface", "key": "HF_TOKEN"},
+    "tokenSecretRef": {"name": "huggingface", "key": "HF_TOKEN"},
     "alias": "org/model:7b",
     "mmproj": {"url": f"{URL}?mmproj", "sha256": "cd" * 32},
     "adapters": [{"url": f"{URL}?0"}, {"url": f"{URL}?1", "scale": 0.5}],
@@ -129,7 +129,9 @@ def test_only_the_init_container_sees_the_token() -> None:
 def test_without_a_secret_there_is_no_token() -> None:
     assert fetched().token_file is None
     assert set(volumes()) == {"models", "tmp"}
-    assert volumes(secretRef={"name": "a"})["model-token"]["secret"]["items"][0]["key"] == "token"
+    assert (
+        volumes(tokenSecretRef={"name": "a"})["model-token"]["secret"]["items"][0]["key"] == "token"
+    )
 
 
 def test_workers_see_neither_models_nor_token() -> None:

@@ -43,7 +43,7 @@ def test_recreate_ends_all_replicas_first() -> None:
 
 
 def test_replicas_and_balancers_have_as_long_as_is_said_to_finish() -> None:
-    patient = server(update={"drainSeconds": 1800})
+    patient = server(update={"drainTimeoutSeconds": 1800})
 
     replica = replicas.deployment(patient, 1, IMAGES)["spec"]
     balancers = balancer.deployment(patient, IMAGES)["spec"]["template"]["spec"]
@@ -55,7 +55,9 @@ def test_replicas_and_balancers_have_as_long_as_is_said_to_finish() -> None:
 
 
 def test_a_slow_start_and_a_slow_end_are_no_failed_rollout() -> None:
-    assert deployment(update={"drainSeconds": 7200})["progressDeadlineSeconds"] == 3600 + 7200
+    assert (
+        deployment(update={"drainTimeoutSeconds": 7200})["progressDeadlineSeconds"] == 3600 + 7200
+    )
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_a_worker_downloads_no_model() -> None:
 
 
 def test_workers_go_onto_the_same_nodes_as_leaders() -> None:
-    spec = {**TWO, "gpu": {"computeArch": 9.0, "memory": "70Gi"}}
+    spec = {**TWO, "gpu": {"computeArch": 9.0, "minMemory": "70Gi"}}
     pods = [of["spec"]["template"]["spec"] for of in (leaders(**spec), workers(**spec))]
 
     assert pods[0]["affinity"] == pods[1]["affinity"]

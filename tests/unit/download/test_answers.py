@@ -5,7 +5,7 @@ from model_host import GGUF, SHA256, ModelHost, content, redirect, status
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import RetryPolicy
 
-NAME_A_TOKEN = "name a Secret with a token in spec.model.secretRef"
+NAME_A_TOKEN = "name a Secret with a token in spec.model.tokenSecretRef"
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
     write_termination_message(log, success(RECEIPT, path))
 
     assert json.loads(log.read_text()) == {
-        "bytes": 1234,
+        "sizeBytes": 1234,
         "sha256": "ab" * 32,
         "architecture": "qwen2",
-        "context_length": 32768,
+        "contextLength": 32768,
         "layers": 28,
         "quantization": "Q4_K_M",
     }
@@ -44,7 +44,7 @@ def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
 def test_a_file_that_says_nothing_is_told_without(tmp_path: Path, log: Path) -> None:
     write_termination_message(log, success(RECEIPT, tmp_path / "gone.gguf"))
 
-    assert json.loads(log.read_text()) == {"bytes": 1234, "sha256": "ab" * 32}
+    assert json.loads(log.read_text()) == {"sizeBytes": 1234, "sha256": "ab" * 32}
 
 
 @pytest.mark.parametrize("letter", ["a", "é", '"', "\U0001f999"])

@@ -105,4 +105,4 @@ def test_the_report_is_of_the_model(host: ModelHost, tmp_path: Path) -> None:
     )
 
     assert code == 0
-    assert json.loads(log.read_text()) == {"bytes": len(GGUF), "sha256": SHA256}
+    assert json.loads(log.read_text()) == {"sizeBytes": len(GGUF), "sha256": SHA256}

@@ -56,7 +56,7 @@ def test_white_space_around_a_token_is_no_part_of_it(file: Path, text: str) -> N
 def test_what_no_header_can_hold_is_refused_and_not_quoted(file: Path, text: str) -> None:
     file.write_text(text)
 
-    with pytest.raises(DownloadError, match=r"model\.secretRef\) is no token") as caught:
+    with pytest.raises(DownloadError, match=r"model\.tokenSecretRef\) is no token") as caught:
         read_token(file)
 
     assert caught.value.reason is Reason.MODEL_TOKEN_INVALID
@@ -102,7 +102,7 @@ def test_a_token_that_is_not_let_in_is_said(host: ModelHost, tmp_path: Path, fil
     main(_argv(tmp_path, file, log, host.url))
 
     message = json.loads(log.read_text())["message"]
-    assert message.endswith("403 Forbidden: the token in spec.model.secretRef is not let in")
+    assert message.endswith("403 Forbidden: the token in spec.model.tokenSecretRef is not let in")
 
 
 def _argv(folder: Path, token: Path, log: Path, url: str) -> list[str]:

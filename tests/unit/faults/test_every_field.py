@@ -31,7 +31,7 @@ from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
 RESTARTS_NOTHING = ("replicas", "suspend", "autoscaling", "balancer", "update")
-RESTARTS_ALL_THE_SAME = {"update", "update.drainSeconds"}
+RESTARTS_ALL_THE_SAME = {"update", "update.drainTimeoutSeconds"}
 """It is the grace period of the pods themselves."""
 
 LEAVES = [

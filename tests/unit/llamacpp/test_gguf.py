@@ -19,7 +19,7 @@ LLAMA = GgufMetadata(
     layers=32,
     quantization="Q4_K_M",
     name="Llama 3 8B Instruct",
-    size="8B",
+    size_label="8B",
 )
 
 
@@ -143,7 +143,7 @@ def test_what_is_no_header_says_nothing(head: bytes) -> None:
         (1, text("general.name", "x" * 129), {"name": None}),
         (1, text("general.name", "x" * 99_999), {"name": None}),
         (1, text("general.name", ""), {"name": None}),
-        (2, array("general.size_label", 8, 1, string("8B")), {"size": None}),
+        (2, array("general.size_label", 8, 1, string("8B")), {"size_label": None}),
         (3, u32("llama.context_length", 0), {"context_length": None}),
         (3, u32("llama.context_length", 2**32 - 1), {"context_length": None}),
         (3, pair("llama.context_length", 11, struct.pack("<q", -1)), {"context_length": None}),

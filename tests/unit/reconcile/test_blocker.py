@@ -23,7 +23,7 @@ from slotkeeper.kube.cluster import ApiError, Conflict, Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LEASES, PODS, STATEFUL_SETS
 from slotkeeper.reconcile.workqueue import RetryError
 
-GATED = {"model": {"url": "https://example.com/a.gguf", "secretRef": {"name": "gate"}}}
+GATED = {"model": {"url": "https://example.com/a.gguf", "tokenSecretRef": {"name": "gate"}}}
 NOT_FOUND = {"reason": "ModelNotFound", "message": "GET https://example.com/a answered 404"}
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 
@@ -398,7 +398,7 @@ async def test_a_secret_that_the_model_needs_and_that_is_not_there_is_said(
     assert found is not None
     assert (found.reason, found.permanent) == ("WaitingForSecret", permanent)
     assert "Secret gate" in found.message
-    assert "model.secretRef" in found.message
+    assert "model.tokenSecretRef" in found.message
 
 
 async def test_a_secret_that_comes_is_waited_for_no_longer(

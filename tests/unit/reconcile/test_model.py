@@ -24,14 +24,14 @@ URL = "https://models.example.com/dir/a%20model.gguf"
 SHA256 = "ab" * 32
 
 REPORT = {
-    "bytes": 4_920_739_232,
+    "sizeBytes": 4_920_739_232,
     "sha256": SHA256,
     "architecture": "llama",
     "contextLength": 8192,
     "layers": 32,
     "quantization": "Q4_K_M",
     "name": "Llama 3 8B",
-    "size": "8B",
+    "sizeLabel": "8B",
 }
 FROM_SPEC = {"source": URL, "file": "a model.gguf"}
 
@@ -102,7 +102,7 @@ async def test_any_url_has_a_source_and_a_file(
         pytest.param("{", id="no JSON"),
         pytest.param("[]", id="no object"),
         pytest.param("{}", id="no size"),
-        pytest.param(json.dumps(REPORT | {"bytes": "4 GB"}), id="no number"),
+        pytest.param(json.dumps(REPORT | {"sizeBytes": "4 GB"}), id="no number"),
         pytest.param(json.dumps(REPORT | {"contextLength": -1}), id="less than none"),
         pytest.param(json.dumps(REPORT | {"name": "x" * 129}), id="too long"),
     ],
@@ -119,7 +119,7 @@ async def test_what_makes_no_sense_is_passed_over(
 async def test_a_file_that_says_nothing_of_itself_has_its_size_and_checksum(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    known = {"bytes": 7, "sha256": SHA256}
+    known = {"sizeBytes": 7, "sha256": SHA256}
 
     await served(cluster, operator, json.dumps(known | {"of a later tool": 1}))
 
@@ -218,7 +218,7 @@ NO_VOLUMES = {"conditions": [{"type": "PodReadyToStartContainers", "status": "Fa
 
 @pytest.mark.parametrize(
     ("secret", "reason"),
-    [({}, "Pending"), ({"secretRef": {"name": "huggingface"}}, "WaitingForSecret")],
+    [({}, "Pending"), ({"tokenSecretRef": {"name": "huggingface"}}, "WaitingForSecret")],
 )
 async def test_a_replica_whose_volumes_are_not_there_waits_for_its_secret(
     cluster: FakeCluster, operator: Operator, secret: dict[str, Any], reason: str
@@ -234,11 +234,11 @@ async def test_a_replica_whose_volumes_are_not_there_waits_for_its_secret(
     found = condition(cluster, "ModelReady")
     assert (found["status"], found["reason"]) == ("False", reason)
     assert ("Secret huggingface" in found["message"]) is bool(secret)
-    assert ("the entry token (model.secretRef)" in found["message"]) is bool(secret)
+    assert ("the entry token (model.tokenSecretRef)" in found["message"]) is bool(secret)
 
 
 async def test_a_token_that_is_none_is_said(cluster: FakeCluster, operator: Operator) -> None:
-    stored(cluster, model={"url": URL, "secretRef": {"name": "huggingface"}})
+    stored(cluster, model={"url": URL, "tokenSecretRef": {"name": "huggingface"}})
     await operator.reconcile()
     roll_out(cluster, ready=False)
     failure = {"reason": "ModelTokenInvalid", "message": "the Secret's entry is no token"}
