@@ -51,8 +51,13 @@ format: $(INSTALLED) ## Put the sources into shape
 	@$(BIN)/ruff check --fix .
 
 .PHONY: crds
-crds: $(INSTALLED) ## Write the CRDs that the API's models describe
+crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 	@$(BIN)/python -m slotkeeper.api.crd
+	@$(BIN)/python -m slotkeeper.api.reference
+
+.PHONY: goldens
+goldens: $(INSTALLED) ## Generate the manifests of tests/golden
+	@$(BIN)/python tests/support/llamaservers.py
 
 .PHONY: lock
 lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows

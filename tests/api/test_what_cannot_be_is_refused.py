@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from apiserver import ApiServer
 from llamaservers import parsed, raw_server
-from slotkeeper.api.extra_args import MANAGED
+from slotkeeper.api.extra_args import REJECTED
 from slotkeeper.api.server import InvalidSpec
 
 PATH = "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamaservers"
@@ -493,9 +493,9 @@ BAD_SCALINGS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 BAD_SERVINGS += [
-    ({"extraArgs": [flag]}, "spec.extraArgs[0]", managed.rule.message)
-    for managed in MANAGED
-    for flag in managed.flags
+    ({"extraArgs": [flag]}, "spec.extraArgs[0]", rejected.rule.message)
+    for rejected in REJECTED
+    for flag in rejected.flags
 ]
 
 
@@ -602,7 +602,7 @@ BAD_SERVINGS += [
         *BAD_SCHEDULES,
     ],
 )
-def test_a_bad_spec_is_refused_by_both_with_a_sentence(
+def test_an_invalid_spec_is_rejected_by_both_with_a_message(
     api: ApiServer, spec: dict[str, Any], field: str, sentence: str
 ) -> None:
     raw = raw_server(**spec)
@@ -625,7 +625,7 @@ def test_a_bad_spec_is_refused_by_both_with_a_sentence(
         ("chat-workers", "must not end with '-replicas' or '-workers'"),
     ],
 )
-def test_a_name_that_no_service_can_have_is_refused_by_both(
+def test_a_name_that_no_service_can_have_is_rejected_by_both(
     api: ApiServer, name: str, sentence: str
 ) -> None:
     said = refusal(api, raw_server(name))
@@ -636,7 +636,7 @@ def test_a_name_that_no_service_can_have_is_refused_by_both(
 
 
 @pytest.mark.parametrize("field", ["slot", "gpus", "maxReplicas"])
-def test_a_field_that_does_not_exist_is_refused_by_name(api: ApiServer, field: str) -> None:
+def test_an_unknown_field_is_rejected_by_name(api: ApiServer, field: str) -> None:
     unknown: dict[str, Any] = {field: 1}
 
     said = refusal(api, raw_server(**unknown))
@@ -654,7 +654,7 @@ def test_a_field_that_does_not_exist_is_refused_by_name(api: ApiServer, field: s
         pytest.param([7.5], id="a list"),
     ],
 )
-def test_what_the_schema_cannot_say_of_a_compute_arch_the_operator_refuses(
+def test_the_operator_rejects_compute_archs_that_the_schema_cannot_exclude(
     api: ApiServer, arch: Any
 ) -> None:
     # The price of taking 7.5 without quotes: a CRD has no type for "number or string".
@@ -870,7 +870,7 @@ specs = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specs)
-def test_what_one_takes_the_other_takes(api: ApiServer, spec: dict[str, Any]) -> None:
+def test_both_accept_the_same_specs(api: ApiServer, spec: dict[str, Any]) -> None:
     raw = raw_server(**spec)
 
     assert (refusal(api, raw) is None) == is_taken_by_the_operator(raw)

@@ -12,7 +12,7 @@ def test_a_server_gives_its_golden_manifests(case: Path) -> None:
     assert golden_text(case) == (case / "manifests.yaml").read_text()
 
 
-def test_each_example_is_golden() -> None:
+def test_each_example_has_a_golden() -> None:
     golden = {(case / "server.yaml").resolve() for case in golden_cases()}
 
     assert set(EXAMPLES.glob("*.yaml")) <= golden

@@ -1,7 +1,7 @@
-"""Values for each field of a LlamaServer's spec, good and bad, from the CRD's own schema.
+"""Valid and invalid values for each field of a LlamaServer's spec, derived from the CRD's schema.
 
-What is generated from them tries a new field without a new test: its documented example, the
-members of its enum and its bounds are the values, and whatever its schema forbids the bad ones.
+Tests that use them cover a new field automatically. Valid values are the documented example, the
+members of the enum and the bounds; invalid values are those that the schema forbids.
 """
 
 import copy
@@ -25,7 +25,7 @@ VALUE = "{}"
 """Steps of a path: an item of a list, a value of a map."""
 
 ABSENT = object()
-"""In place of a value: the field is not there."""
+"""Stands for a value of a field that is not set."""
 
 BASES: Mapping[str, Mapping[str, Json]] = {
     "gpu": {"gpu": {"count": 2}, "replicas": 2},
@@ -33,15 +33,15 @@ BASES: Mapping[str, Mapping[str, Json]] = {
     "group": {"gpu": {"count": 1}, "workers": {"count": 2}},
     "scaled": {"autoscaling": {"maxReplicas": 1000}},
 }
-"""Specs that differ in what they are made of: each field means something in one of them."""
+"""Specs of different kinds: each field has an effect in at least one of them."""
 
-_TWO = [
+_TWO_POLICIES = [
     {"type": "Pods", "value": 1, "periodSeconds": 60},
     {"type": "Pods", "value": 3, "periodSeconds": 60},
 ]
 
 NEEDS: Mapping[str, Mapping[str, Json]] = {
-    # A rule has it so.
+    # Required by a rule.
     "gpu.tensorSplit": {"gpu.count": 2},
     "autoscaling.idleSeconds": {"autoscaling.minReplicas": 0},
     "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
@@ -55,12 +55,14 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
         "placement.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule"
     },
     "podTemplate.env[].valueFrom": {"podTemplate.env[].value": ABSENT},
-    # It chooses among several.
-    "autoscaling.behavior.scaleUp.selectPolicy": {"autoscaling.behavior.scaleUp.policies": _TWO},
-    "autoscaling.behavior.scaleDown.selectPolicy": {
-        "autoscaling.behavior.scaleDown.policies": _TWO
+    # It selects one of several.
+    "autoscaling.behavior.scaleUp.selectPolicy": {
+        "autoscaling.behavior.scaleUp.policies": _TWO_POLICIES
     },
-    # It names one of them.
+    "autoscaling.behavior.scaleDown.selectPolicy": {
+        "autoscaling.behavior.scaleDown.policies": _TWO_POLICIES
+    },
+    # It refers to one of them.
     "podTemplate.volumeMounts": {
         "podTemplate.volumes": [
             {"name": "certificates", "configMap": {"name": "certificates"}},
@@ -68,10 +70,10 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
         ]
     },
 }
-"""What a field, or what it is a part of, needs beside it. A new row needs a reason."""
+"""Other fields that a field, or the fields in it, requires. A new row needs a reason."""
 
 OTHERS: Mapping[str, Json] = {"autoscaling.schedules[].cron": "0 9 * * *"}
-"""Another value, where the example with one more letter is none."""
+"""Second values of fields whose example with an appended letter is invalid."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ class Field:
 
     @cached_property
     def own_example(self) -> Json:
-        """What its description gives as an example; ABSENT where it gives none."""
+        """The example in its description; ABSENT if there is none."""
         _, found, text = self.schema.get("description", "").partition("Example: ")
         return yaml.safe_load(text) if found else ABSENT
 
     @cached_property
     def example(self) -> Json:
-        """Its own example, or the part of its parent's that is about it."""
+        """Its own example, or its part of the parent's example."""
         own = self.own_example
         if own is not ABSENT or self.path[-1] not in {ITEM, VALUE}:
             return own
@@ -113,7 +115,7 @@ def by_path() -> Mapping[Path, Field]:
 
 
 def fields() -> list[Field]:
-    """Each field of the spec, from its beginning to its end."""
+    """Each field of the spec, in order."""
     return list(by_path().values())
 
 
@@ -128,14 +130,14 @@ def _below(schema: Mapping[str, Json], path: Path) -> Iterator[Field]:
 
 
 def path_of(name: str) -> Path:
-    """The path of a field by its name."""
+    """Parse the name of a field into its path."""
     return tuple(name.replace(ITEM, f".{ITEM}").replace(VALUE, f".{VALUE}").split("."))
 
 
 def placed(spec: Mapping[str, Json], path: Path, value: Json) -> dict[str, Json]:
-    """The spec with this value at that path, or without the field for ABSENT.
+    """Return the spec with this value at the path, or without the field for ABSENT.
 
-    What the field stands in is as it is in the spec; where it is not there, as its example has it.
+    Parents of the field that are not in the spec are set to their examples.
     """
     result = copy.deepcopy(dict(spec))
     place: Json = result
@@ -148,16 +150,16 @@ def placed(spec: Mapping[str, Json], path: Path, value: Json) -> dict[str, Json]
             example = by_path()[path[:depth]].example
             place = place.setdefault(step, {} if example is ABSENT else copy.deepcopy(example))
     step = path[-1]
-    where = 0 if step == ITEM else next(iter(place)) if step == VALUE else step
+    key = 0 if step == ITEM else next(iter(place)) if step == VALUE else step
     if value is not ABSENT:
-        place[where] = copy.deepcopy(value)
-    elif step == ITEM or where in place:
-        del place[where]
+        place[key] = copy.deepcopy(value)
+    elif step == ITEM or key in place:
+        del place[key]
     return result
 
 
 def with_needs(spec: Mapping[str, Json], field: Field) -> dict[str, Json]:
-    """The spec with what the field needs beside it, and with what it stands in."""
+    """Return the spec with the fields that a field requires."""
     result = copy.deepcopy(dict(spec))
     for name, needs in NEEDS.items():
         if field.path[: len(path_of(name))] == path_of(name):
@@ -167,13 +169,13 @@ def with_needs(spec: Mapping[str, Json], field: Field) -> dict[str, Json]:
 
 
 def base(name: str) -> dict[str, Json]:
-    """One of BASES as a whole spec."""
+    """Return one of BASES as a complete spec."""
     spec: dict[str, Json] = raw_server(**BASES[name])["spec"]
     return spec
 
 
 def valid(spec: Mapping[str, Json]) -> LlamaServer | None:
-    """A server of that spec; None where it is refused."""
+    """Parse a spec; None if it is invalid."""
     try:
         return parsed({**raw_server(), "spec": spec})
     except InvalidSpec:
@@ -181,7 +183,7 @@ def valid(spec: Mapping[str, Json]) -> LlamaServer | None:
 
 
 def bounds(field: Field) -> list[Json]:
-    """The values that its schema names: of an enum, a bound, a switch."""
+    """Members of the enum, bounds, and both values of a boolean, according to the schema."""
     schema = field.schema
     limits = [schema[limit] for limit in ("minimum", "maximum") if limit in schema]
     switch = [False, True] if schema.get("type") == "boolean" else []
@@ -189,16 +191,16 @@ def bounds(field: Field) -> list[Json]:
 
 
 def values(field: Field) -> list[Json]:
-    """What may be tried as a value: ABSENT, its example, what its schema names, and one beside."""
-    tried = [ABSENT, field.example, *bounds(field)]
+    """Candidates for valid values: ABSENT, the example, the bounds, and a second text."""
+    candidates = [ABSENT, field.example, *bounds(field)]
     if isinstance(field.example, str):
-        tried.append(OTHERS.get(field.name, f"{field.example}x"))
-    return _unlike(tried)
+        candidates.append(OTHERS.get(field.name, f"{field.example}x"))
+    return _distinct(candidates)
 
 
 def bad_values(field: Field) -> list[Json]:
-    """What its schema forbids: of another type, beyond a bound, and none of an enum."""
-    return _unlike(
+    """Values that the schema forbids: another type, beyond a bound, not in the enum."""
+    return _distinct(
         [
             *_OF_OTHER_TYPES.get(_type(field.schema), ()),
             *(["nonsense"] if field.schema.keys() & {"enum", "pattern"} else []),
@@ -223,17 +225,17 @@ def _beyond(schema: Mapping[str, Json]) -> Iterator[Json]:
 
 
 def _too_many(field: Field) -> Iterator[Json]:
-    if most := field.schema.get("maxItems"):
-        yield [field.example[0]] * (most + 1)
-    if most := field.schema.get("maxProperties"):
-        some = next(iter(field.example.values()))
-        yield {f"example.com/a{number}": some for number in range(most + 1)}
+    if maximum := field.schema.get("maxItems"):
+        yield [field.example[0]] * (maximum + 1)
+    if maximum := field.schema.get("maxProperties"):
+        value = next(iter(field.example.values()))
+        yield {f"example.com/a{number}": value for number in range(maximum + 1)}
 
 
 def _incomplete(field: Field) -> Iterator[Json]:
-    for one in field.schema.get("required", []):
+    for required in field.schema.get("required", []):
         if isinstance(field.example, dict):
-            yield {name: value for name, value in field.example.items() if name != one}
+            yield {name: value for name, value in field.example.items() if name != required}
 
 
 _OF_OTHER_TYPES: Mapping[str, tuple[Json, ...]] = {
@@ -251,11 +253,11 @@ _OF_OTHER_TYPES: Mapping[str, tuple[Json, ...]] = {
 def _type(schema: Mapping[str, Json]) -> str:
     if schema.get("x-kubernetes-int-or-string"):
         return "int-or-string"
-    found: str = schema.get("type", "any")
-    return found
+    name: str = schema.get("type", "any")
+    return name
 
 
-def _unlike(found: list[Json]) -> list[Json]:
-    """Without what is there twice; True is not 1 here, as it is to Python."""
-    by_text = {"ABSENT" if one is ABSENT else json.dumps(one): one for one in found}
+def _distinct(values: list[Json]) -> list[Json]:
+    """Remove duplicates. Unlike in Python, True and 1 are distinct."""
+    by_text = {"ABSENT" if value is ABSENT else json.dumps(value): value for value in values}
     return list(by_text.values())

@@ -28,7 +28,7 @@ def example(name: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", ["keda.yaml", "horizontal-pod-autoscaler.yaml"])
-def test_the_scaler_is_the_only_one_that_says_how_many_replicas(name: str) -> None:
+def test_only_the_scaler_sets_the_number_of_replicas(name: str) -> None:
     server, scaler = example(name)
 
     assert server.spec.autoscaling is None
@@ -40,7 +40,7 @@ def test_the_scaler_is_the_only_one_that_says_how_many_replicas(name: str) -> No
     }
 
 
-async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> None:
+async def test_keda_polls_an_integer_that_the_servers_service_reports() -> None:
     server, scaler = example("keda.yaml")
     [trigger] = scaler["spec"]["triggers"]
     asked = trigger["metadata"]
@@ -48,7 +48,7 @@ async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> Non
     async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
         said = json.loads((await client.ask(get(demand_report.PATH))).body)
 
-    host = f"{names.clients(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
+    host = f"{names.client_service(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
     assert asked["url"] == f"http://{host}{demand_report.PATH}"
     assert isinstance(said[asked["valueLocation"]], int)
     assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
@@ -56,7 +56,7 @@ async def test_keda_asks_the_server_s_service_for_a_number_that_it_says() -> Non
     assert scaler["spec"]["pollingInterval"] <= PEAK_WINDOW_SECONDS
 
 
-def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:
+def test_the_adapters_rule_sums_the_series_of_the_demand() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
     text = Metrics(dispatcher).text().decode()
     series = set(re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE))
@@ -70,7 +70,7 @@ def test_the_adapter_s_rule_names_the_series_of_the_demand() -> None:
     assert rule["seriesQuery"].partition("{")[0] in summed
 
 
-def test_the_adapter_s_metric_is_the_one_that_the_autoscaler_goes_by() -> None:
+def test_the_autoscaler_uses_the_adapters_metric() -> None:
     server, scaler = example("horizontal-pod-autoscaler.yaml")
     [metric] = scaler["spec"]["metrics"]
     [rule] = RULES["externalRules"]
@@ -86,7 +86,7 @@ def test_the_adapter_s_metric_is_the_one_that_the_autoscaler_goes_by() -> None:
     assert metric["external"]["target"]["averageValue"] == f"{800 * server.spec.slots}m"
 
 
-def test_balancers_are_scraped_by_labels_and_a_port_that_they_have() -> None:
+def test_the_pod_monitor_selects_balancers_and_their_port() -> None:
     server, _ = example("horizontal-pod-autoscaler.yaml")
     labels = names.labels(server, Component.BALANCER)
 

@@ -1,1 +1,1 @@
-"""The nouns: what a LlamaServer is, and the CRD that says so to the API server."""
+"""The Kubernetes API: spec and status of a LlamaServer, their validation, and the generated CRD."""

@@ -1,4 +1,4 @@
-"""The balancer, as a user sets it in `spec.balancer`."""
+"""The balancer: `spec.balancer`."""
 
 from typing import Annotated, ClassVar
 
@@ -10,8 +10,8 @@ from slotkeeper.api.validation import ApiModel, Rule, matches
 
 _INT32 = {"format": "int32"}
 
-HEADROOM = "128Mi"
-"""What a balancer needs beside the bodies of the requests that wait."""
+MEMORY_HEADROOM = "128Mi"
+"""Memory of a balancer beside the bodies of queued requests."""
 
 Seconds = Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)]
 Priority = Annotated[int, Field(ge=0, le=1000, json_schema_extra=_INT32)]
@@ -33,7 +33,7 @@ def _is_proxied(path: str) -> str:
     return path
 
 
-# Not a Literal, which cannot be made of a table.
+# Not a Literal: its members cannot come from a table.
 AllowedPath = Annotated[
     str,
     AfterValidator(_is_proxied),
@@ -42,60 +42,63 @@ AllowedPath = Annotated[
 
 
 class PrefixAffinity(ApiModel):
-    """Sends prompts to replicas whose cache knows how they begin, so that less is computed."""
+    """Prefix-cache affinity: sends a prompt to a replica that has its beginning in the cache, so
+    that less is computed."""
 
     enabled: bool = True
-    """Whether prompts are looked at. false: strictly first in, first out. Default: true.
-    Example: false"""
+    """Whether prompts are compared with those in the replicas' caches. false: strictly first in,
+    first out. Default: true. Example: false"""
 
     max_wait_seconds: Annotated[int, Field(ge=0, le=300, json_schema_extra=_INT32)] = 5
-    """Seconds that a request waits for a replica that knows its prompt while another may have a
-    free slot, 0 to 300. Longer than computing a long prompt anew takes is of no use. Default: 5.
-    Example: 2"""
+    """Maximum time in seconds that a request is queued for the replica with a prefix cache hit
+    while another replica may have a free slot, 0 to 300. Longer than the computation of a long
+    prompt is of no use. Default: 5. Example: 2"""
 
     cached_prompts: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] | None = None
-    """Prompts that the cache of one replica holds beside those in its slots, 0 to 100000. Too many
-    cost waits for prompts that the cache has lost, too few forget prompts that it has. Default:
-    estimated from the replica's prompt cache and contextPerSlot, for an 8B model. Example: 16"""
+    """Number of prompts in the cache of one replica beside those in its slots, 0 to 100000. If it
+    is too high, requests are queued for prompts that the cache has evicted; if it is too low, cache
+    hits are missed. Default: estimated from the replica's prompt cache and contextPerSlot, for an
+    8B model. Example: 16"""
 
 
 class ApiKeys(ApiModel):
-    """The API keys that requests need."""
+    """API keys that clients must send."""
 
     secret_name: Annotated[
         str,
         Field(max_length=253),
         matches(
             r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-            "must be a Secret's name: lower-case letters, digits, '-' and '.', such as chat-keys",
+            "must be the name of a Secret: lower-case letters, digits, '-' and '.', such as "
+            "chat-keys",
         ),
     ]
-    """Secret in the server's namespace: each entry is a key, its name who the key belongs to. A
-    changed Secret counts within about a minute, without a restart. Without the Secret no balancer
-    starts. Example: chat-keys"""
+    """Name of a Secret in the server's namespace. Each entry is an API key, named after its owner.
+    Changes take effect within about a minute, without a restart. No balancer starts without the
+    Secret. Example: chat-keys"""
 
     max_priorities: Annotated[
         dict[str, Priority],
         Field(max_length=64),
         Rule(
             "self.all(name, name.matches(r'^[-._a-zA-Z0-9]{1,253}$'))",
-            "must name entries of the Secret: letters, digits, '-', '_' and '.'",
+            "must have names of entries of the Secret: letters, digits, '-', '_' and '.'",
             lambda priorities: all(map(_is_entry, priorities)),
         ),
     ] = Field(default_factory=dict)
-    """maxPriority by key, for the keys that have one of their own, 0 to 1000. The other keys have
-    maxPriority. Default: none has its own. Example: {alice: 10, batch: 0}"""
+    """maxPriority of single keys, by the name of the entry, 0 to 1000, up to 64 keys. maxPriority
+    applies to all others. Default: none. Example: {alice: 10, batch: 0}"""
 
 
 class Balancer(ApiModel):
-    """How requests wait, who may send them, and what hands them out."""
+    """Queue, access and deployment of the balancers, which dispatch requests to slots."""
 
     rules: ClassVar = (
         Rule(
             "quantity(string(self.maxBodyBytes))"
             ".compareTo(quantity(string(self.maxQueuedBytes))) <= 0",
-            "maxBodyBytes (default 32Mi) must not be above maxQueuedBytes: so large a request "
-            "could never wait",
+            "maxBodyBytes (default 32Mi) must be at most maxQueuedBytes: a larger request could "
+            "never be queued",
             lambda balancer: (
                 quantity.parse(balancer.max_body_bytes) <= quantity.parse(balancer.max_queued_bytes)
             ),
@@ -104,54 +107,57 @@ class Balancer(ApiModel):
             "!has(self.resources) || !has(self.resources.limits) || "
             "!('memory' in self.resources.limits) || "
             "quantity(string(self.resources.limits['memory'])).compareTo("
-            f"quantity(string(self.maxQueuedBytes)).add(quantity('{HEADROOM}'))) >= 0",
-            f"resources.limits.memory must be at least maxQueuedBytes (default 128Mi) and "
-            f"{HEADROOM}: a full queue would have the balancer killed",
-            lambda balancer: balancer.has_room(),
+            f"quantity(string(self.maxQueuedBytes)).add(quantity('{MEMORY_HEADROOM}'))) >= 0",
+            f"resources.limits.memory must be at least maxQueuedBytes (default 128Mi) plus "
+            f"{MEMORY_HEADROOM}: a full queue would get the balancer OOM-killed",
+            lambda balancer: balancer.fits_memory_limit(),
         ),
     )
 
     replicas: Annotated[int, Field(ge=1, le=5, json_schema_extra=_INT32)] = 2
-    """Balancers, 1 to 5. One hands out the slots, by a Lease; the others stand by and pass
-    requests on to it. With 1, a balancer that is killed is missed for the seconds that it takes to
-    restart. Default: 2. Example: 3"""
+    """Number of balancers, 1 to 5. One is elected leader by a Lease and dispatches requests; the
+    standbys forward requests to it. With 1, requests fail for the seconds that a killed balancer
+    takes to restart. Default: 2. Example: 3"""
 
     max_queued_requests: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] = 1000
-    """Requests that wait for a slot, 0 to 100000. One more is answered with 429, which clients
-    understand sooner than a long wait. 0: nobody waits. Default: 1000. Example: 200"""
+    """Maximum number of requests that wait for a slot, 0 to 100000. Further requests are rejected
+    with status 429, which clients handle better than a long wait. 0 disables the queue.
+    Default: 1000. Example: 200"""
 
     max_queued_bytes: Size = "128Mi"
-    """Bytes of the bodies of all requests that wait, a quantity from 1Mi to 64Gi, rounded down to
-    MiB. It bounds the balancer's memory: one request more is answered with 429. Default: 128Mi.
-    Example: 512Mi"""
+    """Maximum size of the bodies of all queued requests, a quantity from 1Mi to 64Gi, rounded down
+    to MiB. Bounds the balancer's memory. Further requests are rejected with status 429.
+    Default: 128Mi. Example: 512Mi"""
 
     max_body_bytes: Size = "32Mi"
-    """Bytes of one request's body, a quantity from 1Mi up to maxQueuedBytes, rounded down to MiB.
-    A larger one is answered with 413. Pictures need some. Default: 32Mi. Example: 64Mi"""
+    """Maximum size of the body of one request, a quantity from 1Mi to maxQueuedBytes, rounded down
+    to MiB. Larger requests are rejected with status 413. Images need large bodies. Default: 32Mi.
+    Example: 64Mi"""
 
     queue_timeout_seconds: Seconds = 60
-    """Seconds that a request waits for a slot, 1 to 86400; then it is answered with 503. Best below
-    the clients' own time limit. Default: 60. Example: 300"""
+    """Maximum time in seconds that a request waits for a slot, 1 to 86400. It is then rejected with
+    status 503. Keep it below the timeout of the clients. Default: 60. Example: 300"""
 
     cold_start_timeout_seconds: Seconds = 570
-    """Seconds that a request waits while there is no replica at all, 1 to 86400. Long, since
-    loading a model takes minutes, and best below the clients' own time limit, or they never hear
-    why: OpenAI's give up after 600. Where no replica can start, as without its model, 10 seconds
-    are enough to say so. Default: 570. Example: 1800"""
+    """Maximum time in seconds that a request waits while no replica is ready, 1 to 86400. Long,
+    because loading a model takes minutes. Keep it below the timeout of the clients, or they never
+    receive the reason: OpenAI's clients time out after 600 seconds. If no replica can start, for
+    example because the model is not found, requests are rejected after 10 seconds. Default: 570.
+    Example: 1800"""
 
     prefix_affinity: PrefixAffinity = PrefixAffinity()
-    """Sends prompts to replicas whose cache knows how they begin. Default: enabled.
-    Example: {maxWaitSeconds: 2}"""
+    """Prefix-cache affinity: sends a prompt to a replica that has its beginning in the cache.
+    Default: enabled. Example: {maxWaitSeconds: 2}"""
 
     max_priority: Priority = 0
-    """Highest priority that a request may ask for in the header X-Priority, 0 to 1000; -N is the
-    lowest. 0: the header is ignored, since whoever may ask asks for the highest. Default: 0.
-    Example: 10"""
+    """Highest priority that a request may set in the header X-Priority, 0 to 1000. The lowest is
+    its negative. With 0 the header is ignored, because every client that may set it sets the
+    highest. Default: 0. Example: 10"""
 
     heartbeat_seconds: Annotated[int, Field(ge=1, le=300, json_schema_extra=_INT32)] | None = None
-    """Seconds between signs of life on a stream that waits for its slot, 1 to 300, so that proxies
-    do not take it for dead. Its status is then 200 before there is an answer. Default: none.
-    Example: 15"""
+    """Seconds between SSE keep-alive comments on the response to a queued streaming request, 1 to
+    300, so that proxies do not close it as idle. The response's status is then 200 before the
+    outcome is known. Default: no keep-alive comments. Example: 15"""
 
     allowed_paths: (
         Annotated[
@@ -159,29 +165,30 @@ class Balancer(ApiModel):
             Field(min_length=1, max_length=32),
             Rule(
                 "self.all(path, self.exists_one(other, other == path))",
-                "must not name a path twice",
-                lambda routes: len(set(routes)) == len(routes),
+                "must not contain a path twice",
+                lambda allowed: len(set(allowed)) == len(allowed),
             ),
         ]
         | None
     ) = None
-    """Paths of llama-server that are passed on, at least one; the others are answered with 404.
-    /health, /slots, /props and /v1/models are always answered. Default: all.
+    """Paths of llama-server that are forwarded, 1 to 32. Others are rejected with status 404.
+    /health, /slots, /props and /v1/models are always served. Default: all.
     Example: [/v1/chat/completions, /v1/embeddings]"""
 
     api_keys: ApiKeys | None = None
-    """API keys that requests need. Default: none is needed. Example: {secretName: chat-keys}"""
+    """API keys that clients must send. Default: no API key is required.
+    Example: {secretName: chat-keys}"""
 
     resources: Resources | None = None
-    """CPU and memory of one balancer, as a container's resources. Where it is set, nothing is
-    added to it. A memory limit must be at least maxQueuedBytes and 128Mi. Default: requests of
-    cpu 50m and memory 96Mi, and a memory limit of 256Mi and twice maxQueuedBytes, 512Mi unless
-    that is set. Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
+    """CPU and memory of one balancer, as the resources of a container. If set, they are used
+    unchanged. A memory limit must be at least maxQueuedBytes plus 128Mi. Default: requests of
+    cpu 50m and memory 96Mi, and a memory limit of 256Mi plus twice maxQueuedBytes, which is 512Mi
+    by default. Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
 
-    def has_room(self) -> bool:
-        """Whether a full queue fits into the memory limit, if there is one."""
+    def fits_memory_limit(self) -> bool:
+        """Whether a full queue fits into the memory limit; True without a limit."""
         limit = self.resources.limits.get("memory") if self.resources else None
-        needed = quantity.parse(self.max_queued_bytes) + quantity.parse(HEADROOM)
+        needed = quantity.parse(self.max_queued_bytes) + quantity.parse(MEMORY_HEADROOM)
         return limit is None or quantity.parse(limit) >= needed
 
 

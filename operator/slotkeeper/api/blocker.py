@@ -1,41 +1,41 @@
-"""What keeps all replicas from starting: the operator knows it, and its balancers tell clients.
+"""What blocks all replicas from starting: found by the operator, reported to clients by balancers.
 
-It stands on the Lease that a server's balancers watch anyway. So they need no further right, it
-outlives all of them, and nothing is written while nothing is new. No pydantic here: balancers have
-none.
+Stored as an annotation of the Lease that the balancers watch anyway: they need no further
+permission, it outlives every balancer, and nothing is written unless it changes. No pydantic: the
+balancer's image has none.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
-_LONGEST = 1000
-"""Characters of a message: the scheduler's grows with the cluster."""
+_MAX_CHARACTERS = 1000
+"""Of a message: the scheduler's grows with the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartBlocker:
-    """Why no replica is ready, and none will be as things stand."""
+    """Why no replica is ready or will become ready."""
 
     reason: str
-    """As in a condition."""
+    """Reason of a condition."""
     message: str
-    """For people: clients get it in their answers."""
+    """For people: part of error responses to clients."""
     permanent: bool
-    """Somebody has to mend something: it is of no use to wait."""
+    """Whether waiting is useless: a user has to fix something first."""
 
     def to_annotation(self) -> str:
-        """As an annotation's value."""
+        """Return the annotation's value."""
         message = self.message
-        if len(message) > _LONGEST:
-            message = f"{message[: _LONGEST - 1]}…"
+        if len(message) > _MAX_CHARACTERS:
+            message = f"{message[: _MAX_CHARACTERS - 1]}…"
         return json.dumps({**asdict(self), "message": message}, sort_keys=True)
 
     @classmethod
     def from_annotation(cls, text: str | None) -> Self | None:
-        """What an annotation says; None where it says nothing that could be understood."""
+        """Parse an annotation's value; None if it is missing or malformed."""
         try:
-            said = json.loads(text or "null")
-            return cls(str(said["reason"]), str(said["message"]), said["permanent"] is True)
+            tree = json.loads(text or "null")
+            return cls(str(tree["reason"]), str(tree["message"]), tree["permanent"] is True)
         except (ValueError, TypeError, KeyError):
             return None

@@ -1,4 +1,4 @@
-"""CUDA compute capabilities, in the spellings that people use."""
+"""CUDA compute capabilities in all common spellings."""
 
 import re
 from typing import Annotated, Any
@@ -10,11 +10,11 @@ PATTERN = r"[1-9][0-9]?\.[0-9]|(sm_|compute_)?[1-9][0-9]{1,2}"
 _MESSAGE = "must be a compute capability such as 7.5, 75, sm_75 or compute_75"
 
 
-def normalise(arch: Any) -> str:
-    """`7.5` for 7.5, 75, "7.5", "75", "sm_75" and "compute_75".
+def normalize(arch: Any) -> str:
+    """Return `7.5` for 7.5, 75, "7.5", "75", "sm_75" and "compute_75".
 
-    A whole number below 20 is the major version alone: YAML reads an unquoted 8.0 as 8, and no
-    compute capability 1.x is left in use. Raises ValueError for all else.
+    An integer below 20 is the major version alone: YAML parses an unquoted 8.0 as 8, and no
+    compute capability 1.x is left in use. Raises ValueError for everything else.
     """
     if isinstance(arch, bool) or not isinstance(arch, int | float | str):
         raise ValueError(_MESSAGE)
@@ -31,9 +31,9 @@ def normalise(arch: Any) -> str:
 
 ComputeArch = Annotated[
     str,
-    BeforeValidator(normalise),
-    # No type: an unquoted 7.5 is a number, and a CRD has no union of number and string. A pattern
-    # says nothing of numbers, and the bounds say nothing of strings.
+    BeforeValidator(normalize),
+    # No type: an unquoted 7.5 is a number, and a CRD has no union of number and string. Patterns
+    # do not apply to numbers, and bounds do not apply to strings.
     WithJsonSchema(
         {
             "x-kubernetes-preserve-unknown-fields": True,
@@ -43,4 +43,4 @@ ComputeArch = Annotated[
         }
     ),
 ]
-"""Always of the form `7.5`, whichever way it was written."""
+"""Normalized: always of the form `7.5`."""

@@ -1,4 +1,4 @@
-"""Conditions, as every Kubernetes API has them."""
+"""Conditions in the shape of Kubernetes' metav1.Condition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,83 +10,83 @@ from pydantic import Field
 
 from slotkeeper.api.validation import ApiModel
 
-Verdict = Literal["True", "False", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class ConditionType(StrEnum):
-    """What a LlamaServer's conditions speak of."""
+    """Types of a LlamaServer's conditions."""
 
     READY = "Ready"
-    """The sum of ModelReady, ReplicasReady and BalancerReady: the spec as it is now is served."""
+    """Summary of ModelReady, ReplicasReady and BalancerReady: the current spec is served."""
     MODEL_READY = "ModelReady"
-    """The model is downloaded and checked."""
+    """The model is downloaded and verified."""
     REPLICAS_READY = "ReplicasReady"
-    """As many replicas serve as are wanted."""
+    """The desired number of replicas is ready."""
     BALANCER_READY = "BalancerReady"
-    """The balancer takes requests."""
+    """The balancer accepts requests."""
     SCALING_ACTIVE = "ScalingActive"
-    """Demand says how many replicas run."""
+    """Demand determines the number of replicas."""
     DEGRADED = "Degraded"
-    """Something is wrong that somebody has to mend, whether requests are served or not."""
+    """A problem needs attention, whether requests are served or not."""
 
 
 @dataclass(frozen=True)
 class ConditionValue:
-    """What is known of one condition now; when it began is not its business."""
+    """A condition as observed now, without the time of its last transition."""
 
     type: ConditionType
-    status: Verdict
+    status: ConditionStatus
     reason: str
-    """One CamelCase word for programs, such as ModelNotFound."""
+    """CamelCase, such as ModelNotFound."""
     message: str
-    """A sentence for people."""
+    """For people."""
 
 
 class Condition(ApiModel):
-    """One condition, in the shape of Kubernetes' own metav1.Condition."""
+    """One condition, in the shape of metav1.Condition."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """What the condition speaks of: Ready, ModelReady, ReplicasReady, BalancerReady,
-    ScalingActive or Degraded."""
-    status: Verdict
-    """Whether it holds: True, False, or Unknown where it could not be found out."""
+    """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive or
+    Degraded."""
+    status: ConditionStatus
+    """Status of the condition: True, False, or Unknown if it could not be determined."""
     reason: Annotated[
         str,
         Field(min_length=1, max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
     ]
-    """Why, as one CamelCase word for programs, such as ModelNotFound."""
+    """Reason for the status, one CamelCase word for programs. Example: ModelNotFound"""
     message: Annotated[str, Field(max_length=32768)]
-    """Why, as a sentence for people."""
+    """Details of the status, for people."""
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    """Since when the status has been what it is, in RFC 3339."""
+    """Time of the last change of the status, in RFC 3339."""
     observed_generation: Annotated[
         int, Field(default=0, ge=0, json_schema_extra={"format": "int64"})
     ]
-    """The metadata.generation of the spec that the condition was found for."""
+    """metadata.generation of the spec that the condition was determined for."""
 
 
 def conditions(
-    findings: Sequence[ConditionValue],
+    values: Sequence[ConditionValue],
     previous: Sequence[Mapping[str, Any]],
     *,
     generation: int,
     now: datetime,
 ) -> list[Condition]:
-    """Findings as conditions: the time of one moves only when its status does.
+    """Return the conditions with their transition times, which change only with the status.
 
-    `previous` is the resource's `status.conditions` as it was read; `now` must know its zone.
+    `previous` is the resource's `status.conditions` as it was read; `now` must have a time zone.
     """
     before = {condition["type"]: condition for condition in previous}
     return [
         Condition(
-            type=finding.type,
-            status=finding.status,
-            reason=finding.reason,
-            message=finding.message,
-            last_transition_time=_since(finding, before.get(finding.type), now),
+            type=value.type,
+            status=value.status,
+            reason=value.reason,
+            message=value.message,
+            last_transition_time=_last_transition(value, before.get(value.type), now),
             observed_generation=generation,
         )
-        for finding in findings
+        for value in values
     ]
 
 
@@ -101,6 +101,6 @@ def _since(finding: ConditionValue, before: Mapping[str, Any] | None, now: datet
     return rfc3339(now)
 
 
-def rfc3339(moment: datetime) -> str:
-    """A moment as Kubernetes writes it: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(time: datetime) -> str:
+    """Format a time as Kubernetes does: UTC, whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

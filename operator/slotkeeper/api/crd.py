@@ -1,7 +1,7 @@
-"""The CRD, from the models of the API: `python -m slotkeeper.api.crd` writes it.
+"""Generates the CRD from the models of the API: `python -m slotkeeper.api.crd` writes it.
 
-pydantic describes the models in JSON Schema; a CRD's schema is a stricter dialect of that
-("structural"), which `structural` turns it into.
+pydantic emits JSON Schema; a CRD needs a "structural schema", a stricter dialect, to which
+`structural` converts it.
 """
 
 from collections.abc import Mapping
@@ -25,33 +25,33 @@ ROOT = Path(__file__).parents[3]
 FILES = tuple(
     ROOT / folder / f"{GROUP}_{PLURAL}.yaml" for folder in ("crds", "charts/slotkeeper/files/crds")
 )
-"""Where the CRD is kept: for `kubectl apply`, and for the chart, which cannot reach outside of
-itself."""
+"""Files with the CRD: one for `kubectl apply`, and one for the chart, which cannot read files
+outside of itself."""
 
 COLUMNS: tuple[Mapping[str, Any], ...] = (
     {
         "name": "Ready",
         "type": "string",
         "jsonPath": '.status.conditions[?(@.type=="Ready")].status',
-        "description": "Whether requests are served",
+        "description": "Whether the server serves requests",
     },
     {
         "name": "Replicas",
         "type": "string",
         "jsonPath": ".status.replicasReady",
-        "description": "Ready and existing replicas",
+        "description": "Ready replicas / all replicas",
     },
     {
         "name": "Slots",
         "type": "string",
         "jsonPath": ".status.slotsInUse",
-        "description": "Busy and existing slots",
+        "description": "Busy slots / all slots",
     },
     {
         "name": "Queued",
         "type": "integer",
         "jsonPath": ".status.queued",
-        "description": "Requests that wait for a slot",
+        "description": "Requests queued for a slot",
     },
     {
         "name": "Model",
@@ -64,21 +64,21 @@ COLUMNS: tuple[Mapping[str, Any], ...] = (
         "name": "Reason",
         "type": "string",
         "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
-        "description": "Why it is ready or not",
+        "description": "Reason of the condition Ready",
         "priority": 1,
     },
     {
         "name": "GPUs",
         "type": "integer",
         "jsonPath": ".spec.gpu.count",
-        "description": "GPUs of one replica",
+        "description": "GPUs of each replica",
         "priority": 1,
     },
     {
         "name": "URL",
         "type": "string",
         "jsonPath": ".status.url",
-        "description": "Where clients in the cluster find it",
+        "description": "URL for clients in the cluster",
         "priority": 1,
     },
 )
@@ -93,14 +93,14 @@ def main() -> None:
 
 
 def render(manifest: Mapping[str, Any]) -> str:
-    """A manifest as a YAML file: the same text for the same manifest."""
+    """Return a manifest as the text of a YAML file. Deterministic."""
     return HEADER + yaml.dump(
         manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
 
 
 def crd() -> Schema:
-    """The CustomResourceDefinition of LlamaServer."""
+    """Return the CustomResourceDefinition of LlamaServer."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -139,8 +139,8 @@ def crd() -> Schema:
 
 def _resource() -> Schema:
     return {
-        "description": "A model served by llama.cpp: its slots, what a replica of it needs, and "
-        "how many replicas there are.",
+        "description": "A model served by llama.cpp: its slots, the resources of a replica, and "
+        "the number of replicas.",
         "type": "object",
         "required": ["spec"],
         "properties": {
@@ -162,17 +162,17 @@ def _resource() -> Schema:
 
 
 def _status() -> Schema:
-    # A default would be written where the operator had said nothing, and a required field would
-    # refuse what an older operator says.
+    # The API server would write defaults into a partial status, and reject a status from an older
+    # operator that lacks a required field.
     status = structural(LlamaServerStatus, "serialization")
     del status["required"]
     return _without_defaults(status)
 
 
 def structural(model: type[ApiModel], mode: JsonSchemaMode) -> Schema:
-    """The structural schema of a model: inline, without nulls and without titles."""
-    described = model.model_json_schema(by_alias=True, mode=mode)
-    return _converted(described, described.get("$defs", {}))
+    """Return the structural schema of a model: references inlined, without nulls and titles."""
+    schema = model.model_json_schema(by_alias=True, mode=mode)
+    return _converted(schema, schema.get("$defs", {}))
 
 
 def _converted(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Schema:
@@ -202,27 +202,27 @@ _LAST = ("required", RULES_KEY, "properties", "items", "additionalProperties")
 
 
 def _rank(key: str) -> int:
-    """People read a schema from its description down to its parts."""
+    """Sort key: the description first and the nested schemas last, for readability."""
     if key in _FIRST:
         return _FIRST.index(key)
     return len(_FIRST) + 1 + _LAST.index(key) if key in _LAST else len(_FIRST)
 
 
 def _dereferenced(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Schema:
-    """The schema with what it refers to in it; what stands beside the reference goes first."""
+    """Inline the reference; keys next to it override those of the referenced schema."""
     if "$ref" not in schema:
         return dict(schema)
-    beside = {key: value for key, value in schema.items() if key != "$ref"}
-    return _dereferenced(definitions[schema["$ref"].rpartition("/")[2]], definitions) | beside
+    overrides = {key: value for key, value in schema.items() if key != "$ref"}
+    return _dereferenced(definitions[schema["$ref"].rpartition("/")[2]], definitions) | overrides
 
 
 def _without_null(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """`T | None = None` as plain `T`: a field that is not required need not be null."""
+    """Turn `T | None = None` into `T`: an optional field is absent rather than null."""
     options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
     if len(options) != 1:
         return schema
-    beside = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
-    return _dereferenced(options[0], definitions) | beside
+    overrides = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    return _dereferenced(options[0], definitions) | overrides
 
 
 def _without_nulls(default: Mapping[str, Any]) -> Schema:
@@ -242,7 +242,7 @@ def _without_defaults(schema: Schema) -> Schema:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a tree that occurs twice in full twice: anchors are not for people."""
+    """Writes repeated values in full instead of as YAML anchors, which are hard to read."""
 
     @override
     def ignore_aliases(self, data: Any) -> bool:

@@ -11,43 +11,43 @@ from typing import Any, Self
 
 PATH = "/autoscaling"
 LOCAL = "scope=local"
-"""Query for the report of the very balancer that is asked. Without it a standby forwards the
-leader's report; with it no query goes round in circles."""
+"""Query string for the report of the balancer that receives the request. Without it a standby
+forwards the leader's report; with it requests between balancers cannot loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemandReport:
-    """What one balancer reports of its server at one moment. Times are in seconds."""
+    """Demand as measured by one balancer at one time. Times are in seconds."""
 
     leader: bool
-    """Whether this balancer dispatches requests. A standby reports only what it holds itself."""
+    """Whether this balancer is the leader. A standby reports only its own requests."""
     total_slots: int
     """Slots of ready replicas, and busy slots of replicas that are leaving."""
     busy_slots: int
     queued: int
     """Requests without a slot."""
     oldest_queued_seconds: float
-    """Age of the oldest queued request; 0 where none is queued."""
+    """Age of the oldest queued request; 0 if none is queued."""
     peak_demand: int
-    """Highest demand (busy slots and queued requests) of the last five seconds."""
+    """Highest demand (busy slots plus queued requests) of the last five seconds."""
     replicas: int = 0
     """Ready replicas."""
     busy_by_replica: Mapping[str, int] | None = None
-    """Busy slots by replica (HOST:PORT), without idle replicas; None where it is not reported."""
+    """Busy slots by replica (HOST:PORT), without idle replicas; None if not reported."""
     mean_demand: float | None = None
     """Mean demand of the last ten minutes."""
     arrivals_per_second: float = 0.0
-    """Of the last minute."""
+    """Mean of the last minute."""
     mean_service_seconds: float | None = None
     """Mean time that a request occupies its slot; None before six requests have completed."""
 
     @property
     def demand(self) -> int:
-        """Busy slots and queued requests."""
+        """Busy slots plus queued requests."""
         return self.busy_slots + self.queued
 
     def to_json(self) -> dict[str, object]:
-        """The report as the JSON tree that `from_json` reads."""
+        """Return the report as a JSON tree that `from_json` parses."""
         service = self.mean_service_seconds
         mean = self.mean_demand
         busy = self.busy_by_replica
@@ -67,7 +67,7 @@ class DemandReport:
 
     @classmethod
     def from_json(cls, body: bytes | str) -> Self:
-        """Parse a report. Raises ValueError where it is not one, or a number is not finite."""
+        """Parse a report. Raises ValueError if it is malformed or a number is not finite."""
         try:
             tree = json.loads(body)
         except RecursionError:

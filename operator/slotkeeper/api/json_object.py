@@ -1,4 +1,4 @@
-"""Objects of Kubernetes' own that are passed on as they are written."""
+"""Kubernetes objects that are passed through unchanged."""
 
 from typing import Annotated, Any
 
@@ -8,5 +8,5 @@ JsonObject = Annotated[
     dict[str, Any],
     WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
-"""What Kubernetes understands better than we do. It is checked when the child that it becomes a
-part of is applied: a child that is refused is said in the conditions."""
+"""Validated only by the API server, when the child object that contains it is applied. A rejection
+is reported in the conditions."""

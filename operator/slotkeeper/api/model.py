@@ -1,4 +1,4 @@
-"""The model, as a user names it in `spec.model`."""
+"""The model: `spec.model`."""
 
 from typing import Annotated, ClassVar
 
@@ -24,10 +24,10 @@ Url = Annotated[
         "https?://[^/?#].*",
         "must start with http:// or https:// and a host, such as https://example.com/model.gguf",
     ),
-    matches("[!-~]*", "must be printable ASCII without blanks: write a blank as %20"),
+    matches("[!-~]*", "must be printable ASCII without spaces: encode a space as %20"),
     Rule(
         "!self.matches(r'^https?://[^/?#]*@')",
-        "must not hold a user name or password: whoever may read the resource would see it",
+        "must not contain a user name or password: they are visible in the resource",
         lambda url: "@" not in _authority(url),
     ),
 ]
@@ -35,68 +35,70 @@ Url = Annotated[
 Sha256 = Annotated[
     str,
     Field(max_length=64),
-    matches("[0-9a-fA-F]{64}", "must be 64 hexadecimal digits, as `sha256sum FILE` prints them"),
+    matches("[0-9a-fA-F]{64}", "must be 64 hexadecimal digits, as printed by `sha256sum FILE`"),
 ]
 
 
 class TokenSecret(ApiModel):
-    """A Secret with a token for the hosts that files are downloaded from."""
+    """Entry of a Secret with a bearer token for downloads."""
 
     name: Name
-    """Name of the Secret, in the server's namespace. Example: huggingface"""
+    """Name of the Secret in the server's namespace. Example: huggingface"""
 
     key: Annotated[
         str,
         Field(max_length=253),
         matches(
-            "[-._a-zA-Z0-9]+", "must name an entry of the Secret: letters, digits, '-', '_' and '.'"
+            "[-._a-zA-Z0-9]+",
+            "must be the name of an entry of the Secret: letters, digits, '-', '_' and '.'",
         ),
     ] = "token"
-    """Its entry that holds the token and nothing else. Default: token. Example: HF_TOKEN"""
+    """Entry of the Secret that contains the token and nothing else. Default: token.
+    Example: HF_TOKEN"""
 
 
 class Projector(ApiModel):
-    """What lets a model see or hear: a GGUF file beside the model's own."""
+    """Multimodal projector of a model that sees or hears: a GGUF file next to the model's."""
 
     url: Url
-    """URL of the GGUF file, as model.url. Example: https://example.com/mmproj.gguf"""
+    """URL of the GGUF file, http:// or https://. Example: https://example.com/mmproj.gguf"""
 
     sha256: Sha256 | None = None
-    """SHA-256 of the file, as model.sha256. Default: not checked.
+    """SHA-256 of the file, 64 hexadecimal digits. Default: not verified.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
 
 class Adapter(ApiModel):
-    """A LoRA adapter: a GGUF file that changes the model a little."""
+    """LoRA adapter: a GGUF file that fine-tunes the model."""
 
     url: Url
-    """URL of the GGUF file, as model.url. Example: https://example.com/legal-lora.gguf"""
+    """URL of the GGUF file, http:// or https://. Example: https://example.com/legal-lora.gguf"""
 
     sha256: Sha256 | None = None
-    """SHA-256 of the file, as model.sha256. Default: not checked.
+    """SHA-256 of the file, 64 hexadecimal digits. Default: not verified.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
     scale: Annotated[float, Field(ge=-100, le=100)] = 1.0
-    """How strongly it changes the model, -100 to 100. With 0 it is loaded, and used by requests
-    that ask for it. Default: 1. Example: 0.5"""
+    """Weight of the adapter, -100 to 100. With 0 it is loaded, but applies only to requests that
+    set their own weight. Default: 1. Example: 0.5"""
 
 
 class Cache(ApiModel):
-    """Where downloaded files are kept."""
+    """Storage of downloaded files."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.claimName) || !has(self.sizeLimit)",
-            "sizeLimit is for files that go with their pod: a claim has a size of its own",
+            "sizeLimit must not be set with claimName: a claim has its own size",
             lambda cache: cache.claim_name is None or cache.size_limit is None,
         ),
     )
 
     claim_name: Name | None = None
-    """PersistentVolumeClaim in the server's namespace, where files stay when pods go, and which all
-    replicas and other servers may share: each file is downloaded once. Replicas on several nodes
-    need one of access mode ReadWriteMany. Nothing in it is ever removed. Default: each pod has its
-    own files, and they go with it. Example: models"""
+    """Name of a PersistentVolumeClaim in the server's namespace. Files in it outlive pods, and are
+    shared by all replicas and by other servers: each file is downloaded once. Replicas on several
+    nodes need the access mode ReadWriteMany. Files are never removed. Default: each pod has its own
+    files, which are deleted with it. Example: models"""
 
     size_limit: (
         Annotated[
@@ -110,27 +112,27 @@ class Cache(ApiModel):
         ]
         | None
     ) = None
-    """Bytes that the files of one pod may take of its node's disk, 1Mi to 16Ti; Kubernetes evicts a
-    pod that takes more. Default: no limit. Example: 40Gi"""
+    """Maximum size of the files of one pod on its node's disk, a quantity from 1Mi to 16Ti.
+    Kubernetes evicts a pod with larger files. Default: no limit. Example: 40Gi"""
 
 
 class Model(ApiModel):
-    """Where the model comes from, and what is loaded with it. Each replica has all files downloaded
-    and checked before it starts."""
+    """The model, and the files that are loaded with it. All files are downloaded and verified
+    before a replica starts."""
 
     url: Url
-    """URL of the GGUF file: http:// or https://. Example: https://example.com/model.gguf"""
+    """URL of the GGUF file, http:// or https://. Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None
-    """SHA-256 of the file, 64 hexadecimal digits as `sha256sum` prints them. A file that does not
-    match is not served. Worth setting: without it, whoever can change what the URL answers
-    chooses what the server runs. Default: not checked.
+    """SHA-256 of the file, 64 hexadecimal digits as printed by `sha256sum`. A file that does not
+    match is not served. Recommended: without it, the owner of the URL can replace the model at any
+    time. Default: not verified.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
     token_secret_ref: TokenSecret | None = None
-    """Token for files that not everybody may have, such as one of Hugging Face. It is sent as
-    `Authorization: Bearer …` to the hosts of the URLs of the model, mmproj and adapters, and not to
-    those that they redirect to. Default: none. Example: {name: huggingface}"""
+    """Bearer token for files with restricted access, such as a token of Hugging Face. It is sent
+    as `Authorization: Bearer …` to the hosts in the URLs of the model, mmproj and adapters, but not
+    to hosts that these redirect to. Default: none. Example: {name: huggingface}"""
 
     alias: (
         Annotated[
@@ -138,24 +140,24 @@ class Model(ApiModel):
             Field(max_length=128),
             matches(
                 "[a-zA-Z0-9][-._:/@+a-zA-Z0-9]*",
-                "must start with a letter or digit, and hold only those and '-', '.', '_', ':', "
-                "'/', '@' and '+'",
+                "must start with a letter or digit, and contain only letters, digits, '-', '.', "
+                "'_', ':', '/', '@' and '+'",
             ),
         ]
         | None
     ) = None
-    """Name of the model in answers and in /v1/models, up to 128 characters. A change replaces
+    """Name of the model in responses and in /v1/models, up to 128 characters. A change restarts
     replicas and balancers. Default: the server's name. Example: qwen2.5-7b-instruct"""
 
     mmproj: Projector | None = None
-    """Projector that lets a model see images or hear, made for this very model. Default: none.
+    """Multimodal projector for images or audio, made for exactly this model. Default: none.
     Example: {url: "https://example.com/mmproj.gguf"}"""
 
     adapters: Annotated[list[Adapter], Field(max_length=16)] = Field(default_factory=list)
-    """LoRA adapters made for this model, up to 16. A request may weigh them anew by their place in
-    this list, from 0. Default: none. Example: [{url: "https://example.com/lora.gguf", scale: 0.5}]
-    """
+    """LoRA adapters made for this model, up to 16. A request may set other weights, by the index in
+    this list, which begins at 0. Default: none.
+    Example: [{url: "https://example.com/lora.gguf", scale: 0.5}]"""
 
     cache: Cache = Cache()
-    """Where downloaded files are kept. Default: on the node's disk, for as long as the pod is
-    there. Example: {claimName: models}"""
+    """Storage of downloaded files. Default: on the node's disk, deleted with the pod.
+    Example: {claimName: models}"""

@@ -1,4 +1,4 @@
-"""llama-server's paths that clients may use, and what a request on each of them costs.
+"""llama-server's paths that are open to clients, and the cost of a request to each.
 
 No pydantic: the API's models, the balancer and a gateway all read this table.
 """
@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 
 class Cost(Enum):
-    """What a request takes in llama-server."""
+    """What a request occupies in llama-server."""
 
-    GENERATION = "a slot, for as long as it generates; its prompt stays in the slot's cache"
-    COMPUTATION = "a slot; its prompt does not stay in a cache"
+    GENERATION = "a slot until the response ends; the prompt stays in the slot's cache"
+    COMPUTATION = "a slot until the response ends; the prompt is not cached"
     NONE = "no slot"
 
 
@@ -45,4 +45,4 @@ PROXIED = MappingProxyType(
         "/v1/responses/input_tokens": Cost.NONE,
     }
 )
-"""Paths that take a POST and are forwarded to a replica. No administrative path is among them."""
+"""Paths of POST requests that are forwarded to a replica. Administrative paths are excluded."""

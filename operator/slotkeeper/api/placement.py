@@ -1,4 +1,4 @@
-"""Where replicas run, as a user sets it in `spec.placement`."""
+"""Scheduling of replicas: `spec.placement`."""
 
 import re
 from typing import Annotated, ClassVar, Literal
@@ -14,19 +14,19 @@ LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 LabelKey = Annotated[
     str,
     Field(max_length=317),
-    matches(LABEL_KEY, "must be a label's name, such as nvidia.com/gpu.product"),
+    matches(LABEL_KEY, "must be a label key, such as nvidia.com/gpu.product"),
 ]
 LabelValue = Annotated[
     str,
     Field(max_length=63),
-    matches(LABEL_VALUE, "must be a label's value: up to 63 letters, digits, '-', '_' and '.'"),
+    matches(LABEL_VALUE, "must be a label value: up to 63 letters, digits, '-', '_' and '.'"),
 ]
 Name = Annotated[
     str,
     Field(min_length=1, max_length=253),
     matches(
         r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-        "must be an object's name: lower-case letters, digits, '-' and '.'",
+        "must be the name of an object: lower-case letters, digits, '-' and '.'",
     ),
 ]
 
@@ -41,22 +41,22 @@ Unsatisfiable = Annotated[
 
 
 class Toleration(ApiModel):
-    """A taint in spite of which replicas may run on a node, as in a pod's tolerations."""
+    """Toleration of a taint, as in the tolerations of a pod."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
-            "value is for the operator Equal: Exists goes by the key alone",
+            "value must not be set if operator is Exists, which matches every value",
             lambda toleration: toleration.operator != "Exists" or toleration.value is None,
         ),
         Rule(
             "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
-            "key must be set, but for the operator Exists, which then tolerates every taint",
+            "key must be set unless operator is Exists, which matches every taint without a key",
             lambda toleration: toleration.key is not None or toleration.operator == "Exists",
         ),
         Rule(
             "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-            "tolerationSeconds is for the effect NoExecute",
+            "tolerationSeconds must not be set unless effect is NoExecute",
             lambda toleration: (
                 toleration.toleration_seconds is None or toleration.effect == "NoExecute"
             ),
@@ -64,11 +64,11 @@ class Toleration(ApiModel):
     )
 
     key: LabelKey | None = None
-    """Key of the taint. Default: any, with the operator Exists. Example: nvidia.com/gpu"""
+    """Key of the taint. Default: any key; operator must then be Exists. Example: nvidia.com/gpu"""
 
     operator: TaintOperator | None = None
-    """Whether the taint's value must be value (Equal) or may be anything (Exists). Default: Equal.
-    Example: Exists"""
+    """Comparison of the taint's value. Equal: it must equal value. Exists: it may be any.
+    Default: Equal. Example: Exists"""
 
     value: LabelValue | None = None
     """Value of the taint. Default: empty. Example: present"""
@@ -79,52 +79,55 @@ class Toleration(ApiModel):
     toleration_seconds: (
         Annotated[int, Field(ge=0, le=2**31 - 1, json_schema_extra={"format": "int64"})] | None
     ) = None
-    """Seconds that a replica stays on a node that gets such a taint, at least 0. Default: for ever.
-    Example: 300"""
+    """Seconds that a replica stays on a node after the taint is added, at least 0. Default:
+    forever. Example: 300"""
 
 
-class TopologySpread(ApiModel):
-    """How evenly a server's replicas spread, as in a pod's topologySpreadConstraints."""
+class TopologySpreadConstraint(ApiModel):
+    """Spread of a server's replicas over domains, as in the topologySpreadConstraints of a pod."""
 
     topology_key: LabelKey
-    """Label of the nodes by whose values replicas are spread. Example: topology.kubernetes.io/zone
-    """
+    """Label of nodes. Nodes with the same value form one domain.
+    Example: topology.kubernetes.io/zone"""
 
     max_skew: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] = 1
-    """Replicas by which one value may be ahead of another, 1 to 1000. Default: 1. Example: 2"""
+    """Maximum difference between the numbers of replicas in two domains, 1 to 1000. Default: 1.
+    Example: 2"""
 
     when_unsatisfiable: Unsatisfiable = "ScheduleAnyway"
-    """Whether a replica that would upset the balance waits or runs all the same. Default:
-    ScheduleAnyway. Example: DoNotSchedule"""
+    """Treatment of a replica that would exceed maxSkew. DoNotSchedule: it stays pending.
+    ScheduleAnyway: it is scheduled where the skew is smallest. Default: ScheduleAnyway.
+    Example: DoNotSchedule"""
 
     min_domains: (
         Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None
     ) = None
-    """Values of the label that count at least, 1 to 1000; only with DoNotSchedule. Default: those
-    that there are. Example: 3"""
+    """Minimum number of domains, 1 to 1000, only with DoNotSchedule. Default: the number of domains
+    that exist. Example: 3"""
 
     rules: ClassVar = (
         Rule(
             "!has(self.minDomains) || "
             "(has(self.whenUnsatisfiable) && self.whenUnsatisfiable == 'DoNotSchedule')",
-            "minDomains is for whenUnsatisfiable: DoNotSchedule",
-            lambda spread: (
-                spread.min_domains is None or spread.when_unsatisfiable == "DoNotSchedule"
+            "minDomains must not be set unless whenUnsatisfiable is DoNotSchedule",
+            lambda constraint: (
+                constraint.min_domains is None or constraint.when_unsatisfiable == "DoNotSchedule"
             ),
         ),
     )
 
 
 class Affinity(ApiModel):
-    """A pod's affinity, each part as Kubernetes has it."""
+    """Affinity of replicas, as in the affinity of a pod."""
 
     node_affinity: JsonObject | None = None
-    """Nodes that replicas need or prefer. What gpu.computeArch and gpu.minMemory need is added to
-    it. Default: none. Example: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms:
+    """Nodes that replicas require or prefer. The requirements of gpu.computeArch and gpu.minMemory
+    are added. Default: none.
+    Example: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms:
     [{matchExpressions: [{key: example.com/pool, operator: In, values: [gpu]}]}]}}"""
 
     pod_affinity: JsonObject | None = None
-    """Pods that replicas need or prefer near them. Default: none.
+    """Pods that replicas must or should be close to. Default: none.
     Example: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname,
     labelSelector: {matchLabels: {app: cache}}}]}"""
 
@@ -135,42 +138,43 @@ class Affinity(ApiModel):
 
 
 class Placement(ApiModel):
-    """The nodes that replicas run on."""
+    """Scheduling of replicas to nodes."""
 
     node_selector: Annotated[
         dict[str, LabelValue],
         Field(max_length=32),
         Rule(
             f"self.all(name, name.matches(r'^(?:{LABEL_KEY})$'))",
-            "must name labels, such as nvidia.com/gpu.product",
+            "must have label keys, such as nvidia.com/gpu.product",
             lambda labels: all(re.fullmatch(LABEL_KEY, name, re.ASCII) for name in labels),
         ),
     ] = Field(default_factory=dict)
-    """Labels that a replica's node must have, up to 32. Default: none.
+    """Labels that the node of a replica must have, up to 32. Default: none.
     Example: {nvidia.com/gpu.product: Tesla-T4}"""
 
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
-    """Taints in spite of which replicas may run on a node, up to 32. Default: none.
+    """Taints of nodes that replicas tolerate, up to 32. Default: none.
     Example: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]"""
 
     affinity: Affinity = Affinity()
-    """Nodes and pods that replicas are drawn to or kept from, as in a pod's affinity. Default:
-    none. Example: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1,
+    """Affinity and anti-affinity to nodes and pods, as in the affinity of a pod. Default: none.
+    Example: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1,
     preference: {matchExpressions: [{key: example.com/spot, operator: DoesNotExist}]}}]}}"""
 
-    topology_spread_constraints: Annotated[list[TopologySpread], Field(max_length=8)] = Field(
-        default_factory=list
+    topology_spread_constraints: Annotated[list[TopologySpreadConstraint], Field(max_length=8)] = (
+        Field(default_factory=list)
     )
-    """How evenly a server's replicas spread over zones or nodes, up to 8. It counts this server's
-    replicas of the same spec. Default: as the scheduler has it.
+    """Spread of replicas over zones or nodes, up to 8 constraints. The replicas of this server with
+    the same pod template are counted. Default: the scheduler's defaults.
     Example: [{topologyKey: topology.kubernetes.io/zone}]"""
 
     priority_class_name: Name | None = None
-    """Priority class of replicas. Default: the cluster's. Example: inference"""
+    """Name of the PriorityClass of replicas. Default: the cluster's default. Example: inference"""
 
     runtime_class_name: Name | None = None
-    """Runtime class of replicas. Some clusters need one for GPUs. Default: the cluster's.
-    Example: nvidia"""
+    """Name of the RuntimeClass of replicas. Some clusters require one for GPUs.
+    Default: the cluster's default. Example: nvidia"""
 
     scheduler_name: Name | None = None
-    """Scheduler that places replicas. Default: the cluster's own. Example: volcano"""
+    """Name of the scheduler of replicas. Default: the cluster's default scheduler.
+    Example: volcano"""

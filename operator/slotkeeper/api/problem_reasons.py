@@ -1,19 +1,19 @@
-"""Reasons of conditions, as one enum. No pydantic: the init container that downloads has none."""
+"""Reasons of conditions. No pydantic: the image of the download container has none."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The reasons, in the words of a condition's `reason`."""
+    """Values of a condition's `reason`."""
 
-    # It serves.
+    # As specified.
     SERVING = "Serving"
     DOWNLOADED = "Downloaded"
     MINIMUM_REPLICAS_AVAILABLE = "MinimumReplicasAvailable"
     BALANCER_AVAILABLE = "BalancerAvailable"
     VALID_METRIC_FOUND = "ValidMetricFound"
     AS_EXPECTED = "AsExpected"
-    # It is on its way, or is not wanted.
+    # In progress, or switched off.
     PENDING = "Pending"
     DOWNLOADING = "Downloading"
     STARTING = "Starting"
@@ -24,7 +24,7 @@ class Reason(StrEnum):
     SCALED_TO_ZERO = "ScaledToZero"
     SUSPENDED = "Suspended"
     SCALING_DISABLED = "ScalingDisabled"
-    # The model cannot be had.
+    # The model cannot be downloaded.
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FORBIDDEN = "ModelForbidden"
     MODEL_DOWNLOAD_REJECTED = "ModelDownloadRejected"
@@ -40,14 +40,14 @@ class Reason(StrEnum):
     INSUFFICIENT_STORAGE = "InsufficientStorage"
     STORAGE_ERROR = "StorageError"
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
-    # Pods cannot run.
+    # Pods do not run.
     NO_MATCHING_NODE = "NoMatchingNode"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
     CREATE_CONTAINER_ERROR = "CreateContainerError"
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     FAILED_CREATE = "FailedCreate"
-    # The rest.
+    # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"
@@ -73,4 +73,4 @@ DOWNLOAD_REASONS = frozenset(
         Reason.STORAGE_ERROR,
     }
 )
-"""Reasons that a download may report in its container's termination message."""
+"""Reasons that the download container may report in its termination message."""

@@ -1,10 +1,10 @@
-"""Kubernetes' quantities, such as `500m`, `2` and `4Gi`, as exact numbers."""
+"""Parses Kubernetes quantities, such as `500m`, `2` and `4Gi`, into exact numbers."""
 
 import re
 from fractions import Fraction
 
 PATTERN = r"[0-9]+(\.[0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?"
-"""The quantities that a resource can have: none is negative."""
+"""Of non-negative quantities: amounts of resources are never negative."""
 
 _SUFFIXES = {
     "": Fraction(1),
@@ -15,9 +15,9 @@ _SUFFIXES = {
 
 
 def parse(quantity: int | str) -> Fraction:
-    """The number that a quantity stands for, exactly.
+    """Return the exact value of a quantity.
 
-    Raises ValueError where it is no quantity or is below zero.
+    Raises ValueError if it is malformed or negative.
     """
     text = str(quantity)
     if not re.fullmatch(PATTERN, text, re.ASCII):

@@ -1,6 +1,5 @@
-"""Every reason that a condition may have: the one table that code, tests and documents go by."""
+"""Every reason that a condition may have: one table for the code, the tests and the reference."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,67 +15,79 @@ DEGRADED = ConditionType.DEGRADED
 
 
 class Severity(Enum):
-    """What a reason asks of people."""
+    """Severity of a reason, as in the reference."""
 
-    GOOD = "nothing: so it should be"
-    IN_PROGRESS = "nothing but time, or it is as somebody wants it"
-    PROBLEM = "something has to be mended"
+    GOOD = "ok"
+    IN_PROGRESS = "in progress"
+    """Or as requested by the spec, such as a suspended server."""
+    PROBLEM = "problem"
+    """Needs attention."""
 
 
 @dataclass(frozen=True)
 class ReasonDoc:
-    """What is to be known of some reasons."""
+    """Documentation of one or several reasons."""
 
     conditions: tuple[ConditionType, ...]
-    """Those that may have them. Ready, and Degraded for troubles, may have them as well."""
+    """Types that may have them, apart from Ready, and apart from Degraded for problems."""
     reasons: tuple[Reason, ...]
     severity: Severity
     meaning: str
-    """What it means and what helps, for people."""
+    """Meaning and remedy, for users, in Markdown."""
 
 
 _GOOD = Severity.GOOD
 _IN_PROGRESS = Severity.IN_PROGRESS
-_TROUBLE = Severity.PROBLEM
+_PROBLEM = Severity.PROBLEM
 _PODS = (REPLICAS, BALANCER)
-# A replica without its model does not serve either.
+# A replica without its model is not ready either.
 _MODEL = (MODEL, REPLICAS)
 
 TABLE = (
-    ReasonDoc((READY,), (Reason.SERVING,), _GOOD, "requests are served, by replicas as specified"),
-    ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and checked"),
+    ReasonDoc(
+        (READY,), (Reason.SERVING,), _GOOD, "requests are served by replicas of the current spec"
+    ),
+    ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and verified"),
     ReasonDoc(
         (REPLICAS,),
         (Reason.MINIMUM_REPLICAS_AVAILABLE,),
         _GOOD,
-        "as many replicas serve as are wanted",
+        "the desired number of replicas is ready; with `autoscaling`, at least `minReplicas`",
     ),
     ReasonDoc(
-        (BALANCER,), (Reason.BALANCER_AVAILABLE,), _GOOD, "a balancer takes requests; one is enough"
+        (BALANCER,),
+        (Reason.BALANCER_AVAILABLE,),
+        _GOOD,
+        "at least one balancer accepts requests, which is enough",
     ),
-    ReasonDoc((SCALING,), (Reason.VALID_METRIC_FOUND,), _GOOD, "demand says how many replicas run"),
-    ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "nothing is wrong"),
-    ReasonDoc((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "nothing has begun yet"),
-    ReasonDoc((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica downloads the model"),
+    ReasonDoc(
+        (SCALING,),
+        (Reason.VALID_METRIC_FOUND,),
+        _GOOD,
+        "demand determines the number of replicas",
+    ),
+    ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "no problems detected"),
+    ReasonDoc((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
+    ReasonDoc((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica is downloading the model"),
     ReasonDoc(
         (*_PODS, SCALING),
         (Reason.STARTING,),
         _IN_PROGRESS,
-        "pods are being started; the balancer's first numbers are awaited",
+        "pods are starting; for `ScalingActive`, there are no metrics from a balancer yet",
     ),
     ReasonDoc((REPLICAS,), (Reason.LOADING_MODEL,), _IN_PROGRESS, "llama-server loads the model"),
     ReasonDoc(
         (REPLICAS,),
         (Reason.ROLLING_OUT,),
         _IN_PROGRESS,
-        "replicas give way to those of the new spec",
+        "replicas are being replaced by replicas of the current spec",
     ),
     ReasonDoc(
         (MODEL, REPLICAS),
         (Reason.SCALED_TO_ZERO,),
         _IN_PROGRESS,
-        "no replica is wanted; with `autoscaling` Ready is True, since the first request starts "
-        "one",
+        "the desired number of replicas is 0. With `autoscaling`, Ready is True: the next request "
+        "starts a replica",
     ),
     ReasonDoc((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
     ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
@@ -84,118 +95,131 @@ TABLE = (
         (MODEL, BALANCER),
         (Reason.WAITING_FOR_SECRET,),
         _IN_PROGRESS,
-        "a pod has no volumes yet: if it lasts, create the Secret that `model.tokenSecretRef` or "
-        "`balancer.apiKeys.secretName` names",
+        "the volumes of a pod are not mounted yet. If this persists, create the Secret in "
+        "`model.tokenSecretRef` or `balancer.apiKeys.secretName`",
     ),
     ReasonDoc(
         (READY,),
         (Reason.WAITING_FOR_DELETION,),
         _IN_PROGRESS,
-        "children of a deleted server of the same name have yet to go",
+        "objects of a deleted server with the same name are still terminating",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN, Reason.MODEL_DOWNLOAD_REJECTED),
-        _TROUBLE,
-        "the message names URL and status: mend `model.url`, or name a token in "
+        _PROBLEM,
+        "the message contains the URL and the HTTP status: correct `model.url`, or set "
         "`model.tokenSecretRef`",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_CHECKSUM_MISMATCH,),
-        _TROUBLE,
-        "the file is another one than `sha256` says; it is not served",
+        _PROBLEM,
+        "the file's SHA-256 is not `sha256`; the file is not served",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_NOT_GGUF,),
-        _TROUBLE,
-        "the URL answers with something else, often a web page",
+        _PROBLEM,
+        "the file at the URL is not a GGUF file, often a web page",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR, Reason.MODEL_DOWNLOAD_INCOMPLETE),
-        _TROUBLE,
-        "tried again, ever more slowly, up to every five minutes",
+        _PROBLEM,
+        "the download is retried with exponential back-off, up to five minutes apart",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_URL_NOT_ALLOWED, Reason.MODEL_TOO_MANY_REDIRECTS, Reason.MODEL_SIZE_UNKNOWN),
-        _TROUBLE,
-        "the address, or what it answers, is not one to download from",
+        _PROBLEM,
+        "the URL, or the response to it, is not suitable for a download",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_TOKEN_INVALID,),
-        _TROUBLE,
-        "the entry that `model.tokenSecretRef` names holds no token, or more than a token",
+        _PROBLEM,
+        "the Secret's entry in `model.tokenSecretRef` contains no token, or more than a token",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR),
-        _TROUBLE,
-        "the node's disk, or volume",
+        _PROBLEM,
+        "the node's disk, or the volume of `model.cache.claimName`, is full or fails",
     ),
     ReasonDoc(
-        _MODEL, (Reason.MODEL_DOWNLOAD_FAILED,), _TROUBLE, "the download ended without saying why"
+        _MODEL,
+        (Reason.MODEL_DOWNLOAD_FAILED,),
+        _PROBLEM,
+        "the download container terminated without a reason",
     ),
     ReasonDoc(
         (REPLICAS,),
         (Reason.NO_MATCHING_NODE,),
-        _TROUBLE,
-        "no node has GPUs of `gpu.computeArch`; the message names those that there are",
+        _PROBLEM,
+        "no node has GPUs of `gpu.computeArch`; the message lists those in the cluster",
     ),
     ReasonDoc(
         _PODS,
         (Reason.UNSCHEDULABLE,),
-        _TROUBLE,
-        "no node fits; with GPUs: `waiting for 1 nvidia.com/gpu`",
+        _PROBLEM,
+        "no node fits; for GPUs, for example `waiting for 1 nvidia.com/gpu`",
     ),
     ReasonDoc(
         (MODEL, *_PODS),
         (Reason.IMAGE_PULL_BACK_OFF,),
-        _TROUBLE,
-        "the message names the image: mend `image`, or the chart's `images`",
+        _PROBLEM,
+        "the message contains the image: correct `image`, or the chart's `images`",
     ),
     ReasonDoc(
         (MODEL, *_PODS),
         (Reason.CREATE_CONTAINER_ERROR,),
-        _TROUBLE,
-        "what `podTemplate` asks for is not there; the message names it",
+        _PROBLEM,
+        "an object in `podTemplate` does not exist; the message contains its name",
     ),
     ReasonDoc(
-        _PODS, (Reason.CRASH_LOOP_BACK_OFF,), _TROUBLE, "the program's exit code and its last line"
+        _PODS,
+        (Reason.CRASH_LOOP_BACK_OFF,),
+        _PROBLEM,
+        "the message contains the program's exit code and the last line of its log",
     ),
     ReasonDoc(
-        (REPLICAS,), (Reason.FAILED_CREATE,), _TROUBLE, "a quota or a policy refuses the pods"
+        (REPLICAS,),
+        (Reason.FAILED_CREATE,),
+        _PROBLEM,
+        "a quota or an admission policy rejects the pods",
     ),
     ReasonDoc(
         (SCALING,),
         (Reason.METRICS_UNAVAILABLE,),
-        _TROUBLE,
-        "no balancer has told its numbers since `lastTransitionTime`: replicas stay as they are",
+        _PROBLEM,
+        "no metrics from any balancer since `lastTransitionTime`: the number of replicas is kept",
     ),
     ReasonDoc(
         (READY, MODEL, *_PODS, SCALING),
         (Reason.INVALID_SPEC,),
-        _TROUBLE,
-        "the spec breaks a rule; the message names the field and what is allowed",
+        _PROBLEM,
+        "the spec breaks a rule; the message contains the field and what is allowed",
     ),
     ReasonDoc(
-        (READY,), (Reason.NAME_CONFLICT,), _TROUBLE, "a child's name belongs to something else"
+        (READY,),
+        (Reason.NAME_CONFLICT,),
+        _PROBLEM,
+        "an object with the name of a child exists, and is not owned by this server",
     ),
     ReasonDoc(
         (READY,),
         (Reason.APPLY_REJECTED,),
-        _TROUBLE,
-        "the API server refuses a child, or a policy or webhook that it asks; the message says why",
+        _PROBLEM,
+        "the API server, an admission policy or a webhook rejects a child; the message contains "
+        "the reason",
     ),
     ReasonDoc(
         (DEGRADED,),
         (Reason.FIELD_CONFLICT,),
-        _TROUBLE,
-        "somebody else, whom the message names, sets a child's field again and again: end one of "
-        "the two. It is put right ever more slowly, up to every five minutes",
+        _PROBLEM,
+        "another field manager, which the message names, repeatedly sets a field of a child: stop "
+        "one of the two. Corrections back off, up to five minutes apart",
     ),
 )
 
@@ -216,18 +240,18 @@ PERMANENT = frozenset(
         Reason.APPLY_REJECTED,
     }
 )
-"""Time does not mend these. The other troubles may pass: a GPU comes free, a cluster autoscaler
-adds a node (also one of a kind that there is none of yet), a model's host comes back."""
+"""Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler
+adds a node (even of a kind that does not exist yet), the host of a model is available again."""
 
 PERMANENT_WHEN_LOOPING = frozenset({Reason.CRASH_LOOP_BACK_OFF, Reason.MODEL_DOWNLOAD_FAILED})
-"""Nor these, once it has been tried again: what ended once may run the next time."""
+"""Permanent only after a retry: a container that failed once may succeed the next time."""
 
-_SORTS = {reason: row.severity for row in TABLE for reason in row.reasons}
+_SEVERITIES = {reason: row.severity for row in TABLE for reason in row.reasons}
 
 
 def severity(reason: Reason) -> Severity:
-    """What this reason asks of people."""
-    return _SORTS[reason]
+    """Return the severity of a reason."""
+    return _SEVERITIES[reason]
 
 
 def is_allowed(condition: str, reason: str) -> bool:
@@ -235,18 +259,10 @@ def is_allowed(condition: str, reason: str) -> bool:
     rows = [row for row in TABLE if reason in row.reasons]
     if any(condition in row.conditions for row in rows):
         return True
-    # Ready has the reason of what it lacks, Degraded that of what is wrong.
+    # Ready takes its reason from a condition that is not True, Degraded from any problem.
     if condition == DEGRADED:
         return any(row.severity is Severity.PROBLEM for row in rows)
     parts = {MODEL, REPLICAS, BALANCER}
     return condition == READY and any(
         row.severity is not Severity.GOOD and parts & {*row.conditions} for row in rows
     )
-
-
-def markdown() -> Iterator[str]:
-    """The rows of the documentation's table."""
-    for row in TABLE:
-        conditions = ", ".join(f"`{condition}`" for condition in row.conditions)
-        reasons = ", ".join(f"`{reason}`" for reason in row.reasons)
-        yield f"| {conditions} | {reasons} | {row.meaning} |"

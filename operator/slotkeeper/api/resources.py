@@ -1,4 +1,4 @@
-"""CPU, memory and the like, as a container asks for them."""
+"""Resource requests and limits, as those of a container."""
 
 import re
 from typing import Annotated, ClassVar
@@ -27,29 +27,29 @@ Quantity = Annotated[
     ),
 ]
 
-_KNOWN = "cpu|memory|ephemeral-storage|hugepages-.+|[^/]+/[^/]+"
+_RESOURCE_NAME = "cpu|memory|ephemeral-storage|hugepages-.+|[^/]+/[^/]+"
 
 Quantities = Annotated[
     dict[str, Quantity],
     Field(max_length=16),
     Rule(
-        f"self.all(name, name.matches(r'^(?:{_KNOWN})$'))",
-        "must name only cpu, memory, ephemeral-storage, hugepages-SIZE or resources with a domain, "
-        "such as example.com/card",
-        lambda quantities: all(re.fullmatch(_KNOWN, name) for name in quantities),
+        f"self.all(name, name.matches(r'^(?:{_RESOURCE_NAME})$'))",
+        "must have only cpu, memory, ephemeral-storage, hugepages-SIZE and resources with a "
+        "domain, such as example.com/card",
+        lambda quantities: all(re.fullmatch(_RESOURCE_NAME, name) for name in quantities),
     ),
 ]
 
 
 class Resources(ApiModel):
-    """What one replica is promised and what it may take."""
+    """Resource requests and limits, as those of a container."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
             "!(name in self.limits) || quantity(string(self.requests[name]))"
             ".compareTo(quantity(string(self.limits[name]))) <= 0)",
-            "requests must not be above limits",
+            "requests must be at most limits",
             lambda resources: all(
                 quantity.parse(request) <= quantity.parse(resources.limits[name])
                 for name, request in resources.requests.items()
@@ -59,7 +59,7 @@ class Resources(ApiModel):
     )
 
     requests: Quantities = Field(default_factory=dict)
-    """What the node must have free for a replica, by resource. Example: {cpu: 2, memory: 8Gi}"""
+    """Amount of each resource that is reserved on the node. Example: {cpu: 2, memory: 8Gi}"""
 
     limits: Quantities = Field(default_factory=dict)
-    """What a replica may take at most, by resource. Example: {memory: 16Gi}"""
+    """Maximum amount of each resource. Example: {memory: 16Gi}"""

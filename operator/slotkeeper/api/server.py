@@ -1,4 +1,4 @@
-"""The LlamaServer: what a user writes."""
+"""The resource LlamaServer and its spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,37 +24,38 @@ NAME_RULES = (
     matches(
         "[a-z]([-a-z0-9]{0,61}[a-z0-9])?",
         "must be 1 to 63 lower-case letters, digits and '-', start with a letter and not end "
-        "with '-': it names the Service that clients use",
+        "with '-': it is the name of the Service for clients",
     ),
     Rule(
         "!self.endsWith('-replicas') && !self.endsWith('-workers')",
-        "must not end with '-replicas' or '-workers': the Service of another server's replicas may "
-        "have that name",
+        "must not end with '-replicas' or '-workers': Services of another server may have that "
+        "name",
         lambda name: not name.endswith(("-replicas", "-workers")),
     ),
 )
-"""What must hold of `metadata.name`."""
+"""Rules of `metadata.name`."""
 
 
 class PullSecret(ApiModel):
-    """A Secret with the credentials of a registry."""
+    """Secret with the credentials of an image registry."""
 
     name: Name
-    """Its name, in the server's namespace. Example: registry"""
+    """Name of the Secret in the server's namespace. Example: registry"""
 
 
 class LlamaServerSpec(ApiModel):
-    """What is wanted: a model, its slots, and what one replica needs."""
+    """Desired state: the model, its slots, the resources of a replica, and the number of
+    replicas."""
 
     rules: ClassVar = (
         Rule(
             "!(self.gpu.resourceName in self.?resources.?limits.orValue({}))",
-            "resources.limits must not name the GPU: say how many in gpu.count",
+            "resources.limits must not contain gpu.resourceName: set gpu.count",
             lambda spec: spec.gpu.resource_name not in spec.resources.limits,
         ),
         Rule(
             "!(self.gpu.resourceName in self.?resources.?requests.orValue({}))",
-            "resources.requests must not name the GPU: say how many in gpu.count",
+            "resources.requests must not contain gpu.resourceName: set gpu.count",
             lambda spec: spec.gpu.resource_name not in spec.resources.requests,
         ),
         *workers.RULES,
@@ -62,76 +63,78 @@ class LlamaServerSpec(ApiModel):
     )
 
     model: Model
-    """Where the model comes from."""
+    """The model, and the files that are loaded with it.
+    Example: {url: "https://example.com/model.gguf"}"""
 
     slots: Annotated[int, Field(ge=1, le=256, json_schema_extra={"format": "int32"})] = 4
-    """Requests that one replica works on at the same time, at least 1. Further ones wait in the
-    balancer. More slots raise the throughput, slow each request down and take memory for
-    contextPerSlot tokens each. Default: 4. Example: 8"""
+    """Number of requests that one replica processes concurrently, 1 to 256. Further requests are
+    queued in the balancer. More slots increase the throughput, but slow down each request and need
+    memory for contextPerSlot tokens each. Default: 4. Example: 8"""
 
     context_per_slot: Annotated[
         int, Field(ge=256, le=16_777_216, json_schema_extra={"format": "int32"})
     ] = 4096
-    """Tokens, prompt and answer together, that each slot has room for, at least 256. A slot's room
-    is its own: a long request never takes another's. Default: 4096. Example: 32768"""
+    """Context of each slot in tokens, for prompt and response together, 256 to 16777216. It is
+    reserved: a long request never uses the context of another slot. Default: 4096. Example: 32768
+    """
 
     kv_cache_type: KvCacheType = "f16"
-    """Type that the KV cache is kept in: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
-    q8_0 takes half of what f16 takes and is hard to tell from it; q4_0 takes a quarter and is not.
-    The quantised ones need flash attention. Default: f16. Example: q8_0"""
+    """Data type of the KV cache. q8_0 takes half of the memory of f16, with hardly any loss of
+    quality; q4_0 takes a quarter, with a noticeable loss. Quantized types need flash attention.
+    Default: f16. Example: q8_0"""
 
     flash_attention: FlashAttention = "auto"
-    """Whether attention is computed with less memory and mostly faster: enabled, disabled, or auto
-    for wherever the GPU can. Default: auto. Example: enabled"""
+    """Flash attention, which needs less memory and is mostly faster: enabled, disabled, or auto,
+    which enables it if the GPU supports it. Default: auto. Example: enabled"""
 
     jinja: bool = True
-    """Whether chat templates are Jinja, as models bring them. Tool calls need it. false: one of
-    llama.cpp's own templates, for a model whose Jinja template it cannot read. Default: true.
-    Example: false"""
+    """Whether chat templates are Jinja templates, as in most models. Required for tool calls.
+    false: a built-in template of llama.cpp, for a model with a Jinja template that llama.cpp cannot
+    parse. Default: true. Example: false"""
 
     chat_template: ChatTemplate | None = None
-    """Template that makes a prompt of a chat's messages: a Jinja text of up to 32767 characters, or
-    chatml; with jinja: false the name of one of llama.cpp's built-in templates, such as llama3.
-    Default: the model's own. Example: chatml"""
+    """Template that turns chat messages into a prompt: a Jinja template of up to 32767 characters,
+    or chatml. With jinja: false, the name of a built-in template of llama.cpp, such as llama3.
+    Default: the model's template. Example: chatml"""
 
     reasoning: Reasoning = Reasoning()
-    """What becomes of the thoughts that a model writes before its answer. Default: as the model's
-    chat format has it, without a bound. Example: {format: deepseek, budgetTokens: 2048}"""
+    """Reasoning (thinking) of the model before its answer. Default: according to the model's chat
+    format, without a limit. Example: {format: deepseek, budgetTokens: 2048}"""
 
     embeddings: Embeddings | None = None
-    """Set for an embedding model, or a reranker: it answers /v1/embeddings or /v1/rerank, and no
+    """Set for an embedding model or a reranker, which serves /v1/embeddings or /v1/rerank, but no
     chats. An input of up to contextPerSlot tokens is computed in one batch, which takes GPU memory:
-    keep contextPerSlot as small as inputs are. Default: a model that writes text.
+    set contextPerSlot to the length of the longest input. Default: a text generation model.
     Example: {pooling: mean}"""
 
     extra_args: ExtraArgs = Field(default_factory=list)
-    """Further arguments for llama-server, a flag and its value as two items, up to 64 of up to 4096
-    characters; as in a container's args, $(NAME) stands for a variable and $$ for $. Flags that the
-    operator sets are refused, each with the field to use instead. A flag that the image's
-    llama-server does not know stops it. Default: none. Example: ["--top-k", "20"]"""
+    """Additional arguments of llama-server, up to 64 of up to 4096 characters each. A flag and its
+    value are two items. As in the args of a container, `$(NAME)` is replaced by a variable and `$$`
+    by `$`. Flags that the operator sets are rejected with the field to set instead. A flag that the
+    image's llama-server does not support stops it. Default: none. Example: ["--top-k", "20"]"""
 
     gpu: Gpu = Gpu()
-    """The GPUs that one replica needs. Default: one nvidia.com/gpu of any kind.
+    """GPUs of one replica. Default: one nvidia.com/gpu of any kind.
     Example: {count: 2, computeArch: 8.6}"""
 
     workers: Workers | None = None
-    """Set for a model that fits the GPUs of no node: each replica is then a group of pods, which
-    is started, gated, scaled and replaced as one. The leader, a llama-server, computes with its
-    workers' GPUs over llama.cpp's RPC, which its image has to be built with: ggml-rpc-server must
-    be on its PATH or in /app. Only leaders may reach workers, where the cluster enforces
-    NetworkPolicies. Setting or removing it replaces all replicas at once. Default: a replica is
-    one pod. Example: {count: 3}"""
+    """Set for a model that is too large for the GPUs of one node. Each replica is then a group of
+    pods, which are started, scaled and replaced together. The leader, a llama-server, computes on
+    the GPUs of its workers over llama.cpp's RPC. Its image must be built with RPC, and have
+    ggml-rpc-server on its PATH or in /app. Only leaders can connect to workers if the cluster
+    enforces NetworkPolicies. Setting or removing workers replaces all replicas at once.
+    Default: a replica is one pod. Example: {count: 3}"""
 
     resources: Resources = Field(default_factory=Resources)
-    """CPU and memory of one replica, as a container's resources. The memory limit also bounds
-    llama-server's prompt cache (a quarter of it, at most 2 GiB), and the CPU limit its threads.
-    GPUs are asked for in gpu. Default: nothing requested, nothing limited.
+    """CPU and memory of one replica, as the resources of a container. The memory limit also bounds
+    llama-server's prompt cache (a quarter of the limit, at most 2 GiB), and the CPU limit its
+    threads. GPUs are requested by gpu. Default: no requests and no limits.
     Example: {requests: {cpu: 2, memory: 8Gi}, limits: {memory: 16Gi}}"""
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    """Image to run instead of the operator's own. Its entrypoint must be llama-server, as that of
-    llama.cpp's own images is; with sh and curl in it a replica ends its running requests before
-    it goes. Default: the image that the operator was installed with.
+    """Image of llama-server, up to 1024 characters. Its entrypoint must be llama-server, as in
+    llama.cpp's own images. With sh and curl in the image, a replica completes its requests before
+    it terminates. Default: the image that the operator was installed with.
     Example: ghcr.io/ggml-org/llama.cpp:server-cuda"""
 
     image_pull_secrets: Annotated[
@@ -139,79 +142,78 @@ class LlamaServerSpec(ApiModel):
         Field(max_length=16),
         Rule(
             "self.all(one, self.exists_one(other, other.name == one.name))",
-            "must not name a Secret twice",
+            "must not contain a name twice",
             lambda secrets: len({secret.name for secret in secrets}) == len(secrets),
         ),
     ] = Field(default_factory=list)
-    """Secrets that nodes pull the images of replicas and balancers with, up to 16. They must be in
-    the server's namespace. Default: none. Example: [{name: registry}]"""
+    """Secrets for pulling the images of replicas and balancers, in the server's namespace, up to
+    16. Default: none. Example: [{name: registry}]"""
 
     replicas: Replicas = 1
-    """Replicas that run while autoscaling is not set; then it says how many. `kubectl scale` sets
-    it. Default: 1. Example: 3"""
+    """Number of replicas, 0 to 1000. Ignored if autoscaling is set. `kubectl scale` sets it.
+    Default: 1. Example: 3"""
 
     suspend: bool = False
-    """true: nothing of the server runs, no replica and no balancer, whatever else is said; clients
-    are refused. What it was made of stays, and false brings it back. Default: false. Example: true
+    """true: no replica and no balancer runs, whatever other fields are set to, and clients cannot
+    connect. All other objects are kept; false starts the pods again. Default: false. Example: true
     """
 
     autoscaling: Autoscaling | None = None
-    """Set to let demand say how many replicas run. Default: as many as replicas says.
+    """Set to scale the number of replicas with demand. Default: a fixed number, replicas.
     Example: {minReplicas: 0, maxReplicas: 4}"""
 
     balancer: Balancer = Balancer()
-    """How requests wait for slots, who may send them, and how many balancers there are. A change
-    restarts balancers, one after the other, and no replica. Default: two balancers that take all
-    requests. Example: {maxQueuedRequests: 200}"""
+    """Queue, access and deployment of the balancers. A change restarts the balancers one after the
+    other, and no replica. Default: two balancers that forward all requests.
+    Example: {maxQueuedRequests: 200}"""
 
     update: Update = Update()
-    """How replicas of an older spec give way to those of a newer one. Default: one after the other;
-    with GPUs each ends before its successor starts, since a spare GPU may not exist.
+    """Replacement of replicas when their spec changes. Default: one at a time. With GPUs a replica
+    terminates before its successor starts, because there may be no spare GPU.
     Example: {maxSurge: 1, drainTimeoutSeconds: 1800}"""
 
     placement: Placement = Placement()
-    """The nodes that replicas run on. Default: any that have room.
+    """Scheduling of replicas to nodes. Default: any node with sufficient resources.
     Example: {tolerations: [{key: nvidia.com/gpu, operator: Exists}]}"""
 
     pod_template: PodTemplate = PodTemplate()
-    """What the replicas' pods have beside what the operator gives them. Default: nothing.
-    Example: {labels: {team: search}}"""
+    """Additions to the pods of replicas. Default: none. Example: {labels: {team: search}}"""
 
     @property
     def pods_per_replica(self) -> int:
-        """The llama-server, and its workers if it has any."""
+        """The llama-server plus its workers, if any."""
         return 1 + (self.workers.count if self.workers else 0)
 
 
-class InvalidSpec(ValueError):  # noqa: N818 (a condition's reason, and read as one)
-    """A LlamaServer that says what cannot be. Its message names the field and what is allowed."""
+class InvalidSpec(ValueError):  # noqa: N818 (the name of a condition's reason)
+    """A LlamaServer breaks a rule. The message contains the field and what is allowed."""
 
 
 @dataclass(frozen=True)
 class LlamaServer:
-    """One LlamaServer as it was read from the cluster."""
+    """A LlamaServer as read from the cluster."""
 
     name: str
     namespace: str
     uid: str
     generation: int
     deleting: bool
-    """It has been deleted and is only waiting for its finalizers."""
+    """Whether it has a deletionTimestamp: only its finalizers are left."""
     spec: LlamaServerSpec
     status: Mapping[str, Any]
-    """The status as it was read; empty where none was written yet."""
+    """The status as read; empty if none has been written."""
 
     @property
     def model_name(self) -> str:
-        """What the model is called in answers and in /v1/models."""
+        """Name of the model in responses and in /v1/models."""
         return self.spec.model.alias or self.name
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "LlamaServer":
-        """Read a LlamaServer from its JSON tree.
+        """Parse a LlamaServer from its JSON tree.
 
-        Raises InvalidSpec where the spec or the name breaks a rule. The API server refuses those;
-        but one stored under an older schema may still come along.
+        Raises InvalidSpec if the spec or the name breaks a rule. The API server rejects such a
+        server, but may still store one that was created under an older schema.
         """
         metadata = raw["metadata"]
         try:
@@ -222,7 +224,7 @@ class LlamaServer:
         try:
             spec = LlamaServerSpec.model_validate(raw.get("spec") or {})
         except ValidationError as error:
-            raise InvalidSpec(_sentence(error)) from None
+            raise InvalidSpec(_message(error)) from None
         return cls(
             name=metadata["name"],
             namespace=metadata["namespace"],
@@ -234,7 +236,7 @@ class LlamaServer:
         )
 
 
-def _sentence(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     problems = (
         (".".join(str(part) for part in ("spec", *problem["loc"])), problem["msg"])
         for problem in error.errors(include_url=False, include_context=False, include_input=False)

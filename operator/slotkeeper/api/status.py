@@ -1,4 +1,4 @@
-"""The status of a LlamaServer: what the operator says of it."""
+"""The status of a LlamaServer, written by the operator."""
 
 from typing import Annotated, Any
 
@@ -8,86 +8,90 @@ from slotkeeper.api.conditions import Condition
 from slotkeeper.api.validation import ApiModel
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
-Word = Annotated[str, Field(max_length=128)]
+ShortText = Annotated[str, Field(max_length=128)]
 Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 
 
 class ModelStatus(ApiModel):
-    """The model that is served."""
+    """The model. source and file come from the spec, the other fields from the downloaded file."""
 
     source: Annotated[str, Field(max_length=2049)] = ""
-    """URL that it is downloaded from, without its query, which may hold secrets."""
+    """URL of the download without its query, which may contain credentials.
+    Example: https://example.com/model.gguf"""
 
     file: Annotated[str, Field(max_length=2048)] = ""
-    """File name of the model: the last part of its URL's path."""
+    """File name of the model, the last segment of the URL's path. Example: model.gguf"""
 
     size_bytes: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
-    """Size of the file."""
+    """Size of the file in bytes. Example: 4683073184"""
 
     sha256: Annotated[str, Field(max_length=64)] | None = None
-    """SHA-256 of the file, as model.sha256 takes it."""
+    """SHA-256 of the file, 64 hexadecimal digits as in spec.model.sha256.
+    Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
-    architecture: Word | None = None
-    """What kind of model it says that it is. Example: qwen2"""
+    architecture: ShortText | None = None
+    """Architecture of the model, from the file's header. Example: qwen2"""
 
     context_length: Count | None = None
-    """Tokens that it says that it was trained for."""
+    """Context in tokens that the model was trained with, from the file's header. Example: 32768"""
 
     layers: Count | None = None
-    """Layers that it says that it has: what gpu.layers counts, less one for its output."""
+    """Number of layers (blocks), from the file's header. spec.gpu.layers also counts the output
+    layer. Example: 28"""
 
-    quantization: Word | None = None
-    """What most of its tensors are. Example: Q4_K_M"""
+    quantization: ShortText | None = None
+    """Quantization of most tensors, from the file's header. Example: Q4_K_M"""
 
-    name: Word | None = None
-    """What it calls itself. Example: Qwen2.5 7B Instruct"""
+    name: ShortText | None = None
+    """Name of the model, from the file's header. Example: Qwen2.5 7B Instruct"""
 
-    size_label: Word | None = None
-    """How large it says that it is. Example: 7B"""
+    size_label: ShortText | None = None
+    """Parameter count of the model as text, from the file's header. Example: 7B"""
 
 
 class SlotsStatus(ApiModel):
     """The slots of all ready replicas."""
 
     total: Count = 0
-    """Slots that there are."""
+    """Number of slots. Example: 8"""
 
     busy: Count = 0
-    """Slots that work on a request."""
+    """Number of slots that process a request. Example: 3"""
 
 
 class ScalingEvent(ApiModel):
-    """A change of the number of replicas."""
+    """One change of the desired number of replicas."""
 
     time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    """When it was decided, in RFC 3339."""
+    """Time of the decision, in RFC 3339."""
 
     from_: Annotated[Count, Field(alias="from")]
-    """Replicas before it."""
+    """Desired number of replicas before the change. Example: 2"""
 
     to: Count
-    """Replicas after it."""
+    """Desired number of replicas after the change. Example: 3"""
 
     reason: Annotated[str, Field(max_length=64)]
-    """Why, as one word."""
+    """Reason for the change, as in scaling.reason. Example: QueueWaitAboveTarget"""
 
     message: Annotated[str, Field(max_length=1024)]
-    """Why, in slots."""
+    """Details of the change, as in scaling.message."""
 
 
 class ScalingStatus(ApiModel):
-    """The last decision on the number of replicas."""
+    """The last decision on the number of replicas, and recent changes."""
 
     current_replicas: Count = 0
-    """Replicas that there are, ready or not."""
+    """Number of existing replicas, ready or not. Example: 2"""
 
     desired_replicas: Count
-    """Replicas that are wanted."""
+    """Desired number of replicas. Example: 3"""
 
     reason: Annotated[str, Field(max_length=64)]
-    """Why, as one word: DemandAboveCapacity, QueueWaitAboveTarget, DemandBelowTarget, Idle,
-    DesiredWithinRange, Stabilizing, RateLimited, AtMaxReplicas, OutOfBounds or MetricsUnavailable;
-    Manual where autoscaling is not set, Suspended while suspend is true."""
+    """Reason for the desired number: DemandAboveCapacity, QueueWaitAboveTarget, DemandBelowTarget,
+    Idle, DesiredWithinRange, Stabilizing, RateLimited, AtMaxReplicas, OutOfBounds or
+    MetricsUnavailable. Manual if autoscaling is not set, Suspended if suspend is true.
+    Example: QueueWaitAboveTarget"""
 
     message: Annotated[str, Field(max_length=1024)]
     """Why, in slots. Example: "busy 4/4, queued 5, oldest 3.2 s: 2 -> 3"."""
@@ -95,21 +99,21 @@ class ScalingStatus(ApiModel):
     last_transition_time: (
         Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None
     ) = None
-    """Since when this number is wanted for this reason, in RFC 3339."""
+    """Time of the last change of desiredReplicas or reason, in RFC 3339."""
 
     history: Annotated[list[ScalingEvent], Field(max_length=10)] = Field(default_factory=list)
-    """The last ten changes of the number of replicas, the newest first."""
+    """The last ten changes of the desired number of replicas, newest first."""
 
     last_scale_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
-    """When the number of replicas last changed, in RFC 3339."""
+    """Time of the last change of the desired number of replicas, in RFC 3339."""
 
 
 class LlamaServerStatus(ApiModel):
-    """What there is, as the operator last saw it."""
+    """Observed state of the LlamaServer."""
 
     observed_generation: Generation = 0
-    """The metadata.generation of the spec that this status was found for. Where it is behind, the
-    operator has not acted on the newest spec yet."""
+    """metadata.generation of the spec that this status was determined for. If it is lower than
+    metadata.generation, the operator has not processed the latest spec."""
 
     conditions: list[Condition] = Field(
         default_factory=list,
@@ -119,44 +123,46 @@ class LlamaServerStatus(ApiModel):
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
-    """What holds and what does not: Ready sums up ModelReady, ReplicasReady and BalancerReady.
-    `kubectl wait --for=condition=Ready llamaserver/NAME` waits for all of them. ScalingActive says
-    whether demand sets the number of replicas, Degraded whether something has to be mended."""
+    """Conditions of the LlamaServer. Ready summarizes ModelReady, ReplicasReady and BalancerReady;
+    `kubectl wait --for=condition=Ready llamaserver/NAME` waits for it. ScalingActive: demand
+    determines the number of replicas. Degraded: a problem needs attention."""
 
     replicas: Count = 0
-    """Replicas that there are, ready or not."""
+    """Number of existing replicas, ready or not. Example: 2"""
 
     ready_replicas: Count = 0
-    """Replicas that take requests."""
+    """Number of replicas that accept requests. Example: 2"""
 
     selector: Annotated[str, Field(max_length=512)] = ""
-    """Label selector of the replicas' pods, in text, for the scale subresource."""
+    """Label selector of the replicas' pods as text, for the scale subresource.
+    Example: slotkeeper.dev/server=chat,slotkeeper.dev/component=replica"""
 
     slots: SlotsStatus = SlotsStatus()
     """The slots of all ready replicas."""
 
     queued: Count = 0
-    """Requests that wait in the balancer for a slot."""
+    """Number of requests in the balancer's queue. Example: 5"""
 
     url: Annotated[str, Field(max_length=512)] = ""
-    """URL for clients in the cluster: llama-server's HTTP API, with OpenAI's under /v1."""
+    """URL for clients in the cluster: llama-server's HTTP API, with OpenAI's API below /v1.
+    Example: http://chat.default.svc:80"""
 
     model: ModelStatus = ModelStatus()
-    """The model that is served."""
+    """The model of the current spec."""
 
     scaling: ScalingStatus | None = None
-    """The last decision on the number of replicas."""
+    """The last decision on the number of replicas, and recent changes."""
 
     @computed_field
     def replicas_ready(self) -> str:
-        """Ready and existing replicas as "1/2", for `kubectl get`."""
+        """Ready replicas / all replicas, for the column of `kubectl get`. Example: 1/2"""
         return f"{self.ready_replicas}/{self.replicas}"
 
     @computed_field
     def slots_in_use(self) -> str:
-        """Busy and existing slots as "3/4", for `kubectl get`."""
+        """Busy slots / all slots, for the column of `kubectl get`. Example: 3/8"""
         return f"{self.slots.busy}/{self.slots.total}"
 
     def tree(self) -> dict[str, Any]:
-        """The status as its JSON tree, without what is not known."""
+        """Return the status as a JSON tree without unknown values."""
         return self.model_dump(by_alias=True, exclude_none=True)

@@ -1,4 +1,4 @@
-"""How replicas are replaced, as a user sets it in `spec.update`."""
+"""Rolling updates of replicas: `spec.update`."""
 
 import re
 from typing import Annotated, ClassVar, Literal
@@ -21,7 +21,7 @@ IntOrPercent = Annotated[
     Rule(
         "type(self) == int ? self >= 0 && self <= 9999 : "
         f"type(self) == string && self.matches(r'^(?:{_PERCENT})$')",
-        "must be a number of replicas, 0 to 9999, or a share of them, such as 25%",
+        "must be a number of replicas from 0 to 9999, or a percentage such as 25%",
         lambda value: (
             re.fullmatch(_PERCENT, value, re.ASCII) is not None
             if isinstance(value, str)
@@ -34,18 +34,18 @@ Strategy = Annotated[
     Literal["RollingUpdate", "Recreate"], Field(json_schema_extra={"maxLength": 13})
 ]
 
-_NONE = {"0", "0%"}
+_ZERO = {"0", "0%"}
 
 
 class Update(ApiModel):
-    """How replicas of an older spec give way to those of a newer one."""
+    """Replacement of replicas when their spec changes."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.strategy) || self.strategy != 'Recreate' || "
             "(!has(self.maxSurge) && !has(self.maxUnavailable))",
-            "maxSurge and maxUnavailable are for the strategy RollingUpdate: Recreate ends all "
-            "replicas before it starts the first new one",
+            "maxSurge and maxUnavailable must not be set if strategy is Recreate, which terminates "
+            "all replicas first",
             lambda update: (
                 update.strategy != "Recreate"
                 or (update.max_surge is None and update.max_unavailable is None)
@@ -57,41 +57,45 @@ class Update(ApiModel):
             "!(string(self.maxUnavailable) in ['0', '0%'])",
             "maxSurge and maxUnavailable must not both be 0: no replica could ever be replaced",
             lambda update: (
-                str(update.max_surge) not in _NONE or str(update.max_unavailable) not in _NONE
+                str(update.max_surge) not in _ZERO or str(update.max_unavailable) not in _ZERO
             ),
         ),
     )
 
     strategy: Strategy = "RollingUpdate"
-    """RollingUpdate replaces a few replicas at a time, as maxSurge and maxUnavailable say. Recreate
-    ends all of them first, and requests wait until the first new one is loaded. Default:
-    RollingUpdate. Example: Recreate"""
+    """Strategy of the rollout. RollingUpdate: a few replicas at a time, within maxSurge and
+    maxUnavailable. Recreate: all replicas are terminated first, and requests are queued until the
+    first new replica is ready. Default: RollingUpdate. Example: Recreate"""
 
     max_surge: IntOrPercent | None = None
-    """Replicas, or a share of them, that a rollout may add to those that are wanted, 0 to 9999 or
-    0% to 100%. Each needs its GPUs: where none is free, the rollout waits for ever. Default: 1
-    where maxUnavailable is 0; where neither is set, 0 with GPUs and 1 without. Example: 1"""
+    """Maximum number or percentage of replicas above the desired number during a rollout, 0 to 9999
+    or 0% to 100%. Each needs its own GPUs: if none are free, the rollout does not progress.
+    Default: 1 if maxUnavailable is 0. If neither is set: 0 with GPUs, 1 without. Example: 1"""
 
     max_unavailable: IntOrPercent | None = None
-    """Replicas, or a share of them, that a rollout may take away before their successors serve, 0
-    to 9999 or 0% to 100%. Default: 1 where maxSurge is 0, else 0. Example: 25%"""
+    """Maximum number or percentage of replicas that are unavailable during a rollout, 0 to 9999 or
+    0% to 100%. Default: 1 if maxSurge is 0, otherwise 0. If neither is set: 1 with GPUs, 0
+    without. Example: 25%"""
 
     drain_timeout_seconds: Annotated[
         int, Field(ge=1, le=86_400, json_schema_extra={"format": "int32"})
     ] = 600
-    """Seconds that a replica or a balancer which is to go may still work on the requests that it
-    has, 1 to 86400; what is not done then is cut. As long as the longest answer takes. Default:
-    600. Example: 1800"""
+    """Maximum time in seconds that a terminating replica or balancer takes to complete its
+    requests, 1 to 86400. The remaining ones are aborted. Set it to the duration of the longest
+    response. Default: 600. Example: 1800"""
 
     @property
     def surge_and_unavailable(self) -> tuple[int | str, int | str] | None:
-        """Both bounds where at least one of them is said: the other is then 0, or 1 beside a 0."""
+        """maxSurge and maxUnavailable, or None if neither is set.
+
+        If only one is set, the other is 1 if the first is 0, and 0 otherwise.
+        """
         surge = self.max_surge
         unavailable = self.max_unavailable
         if surge is None and unavailable is None:
             return None
         if surge is None:
-            surge = int(str(unavailable) in _NONE)
+            surge = int(str(unavailable) in _ZERO)
         if unavailable is None:
-            unavailable = int(str(surge) in _NONE)
+            unavailable = int(str(surge) in _ZERO)
         return surge, unavailable

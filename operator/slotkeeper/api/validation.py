@@ -1,4 +1,4 @@
-"""Rules that the API server and the operator both hold a resource to, written once."""
+"""Validation rules, each written once for the API server (CEL) and for the operator (Python)."""
 
 import re
 from collections.abc import Callable
@@ -17,21 +17,21 @@ RULES_KEY = "x-kubernetes-validations"
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold of a value: as CEL for the CRD, as Python for the operator.
+    """A validation rule.
 
-    As an annotation, `Annotated[str, Rule(…)]`, it rules one field; in a Struct's `rules`, the
-    whole object.
+    As an annotation, `Annotated[str, Rule(…)]`, it applies to one field; in an ApiModel's `rules`,
+    to the whole object.
     """
 
     cel: str
     """The rule in CEL, with the value as `self`."""
     message: str
-    """A sentence that says what is allowed. It follows the field's path."""
+    """What is allowed, and why. It follows the field's path in error messages."""
     holds: Callable[[Any], bool]
-    """The same rule for a Python value."""
+    """The same rule in Python."""
 
     def check(self, value: Any) -> Any:
-        """Give the value back where the rule holds; raise ValueError with the message if not."""
+        """Return the value if the rule holds. Raises ValueError with the message otherwise."""
         if not self.holds(value):
             raise ValueError(self.message)
         return value
@@ -54,7 +54,7 @@ class Rule:
 
 
 def matches(pattern: str, message: str) -> Rule:
-    """A rule for strings: the whole of it matches a pattern that RE2 and `re` both understand."""
+    """Return the rule that a whole string matches a pattern, in a syntax of both RE2 and `re`."""
     return Rule(
         cel=f"self.matches(r'^(?:{pattern})$')",
         message=message,
@@ -63,10 +63,10 @@ def matches(pattern: str, message: str) -> Rule:
 
 
 class ApiModel(BaseModel):
-    """An object of the API: camelCase outside, snake_case inside; never changed once made.
+    """Base class of the API's objects: camelCase in JSON, snake_case in Python; immutable.
 
-    Types are strict, as the API server's are. Unknown fields are passed over: the API server
-    has pruned those that it does not know, and a newer one may know more than this operator.
+    Types are strict, as in the API server. Unknown fields are ignored: the API server has pruned
+    those that are not in its CRD, which may be newer than this operator.
     """
 
     model_config = ConfigDict(
@@ -80,7 +80,7 @@ class ApiModel(BaseModel):
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
-    """What must hold between the fields."""
+    """Rules across fields."""
 
     @validator(mode="after")
     def _rules_hold(self) -> "ApiModel":

@@ -1,4 +1,4 @@
-"""Workers of a replica, as a user asks for them in `spec.workers`."""
+"""The workers of a replica: `spec.workers`."""
 
 from typing import Annotated, Any
 
@@ -8,33 +8,34 @@ from slotkeeper.api.resources import Resources
 from slotkeeper.api.validation import ApiModel, Rule
 
 MAX_WORKERS = 16
-"""As many as llama.cpp's RPC backend reaches."""
+"""The limit of llama.cpp's RPC backend."""
 
 
 class Workers(ApiModel):
-    """Makes a replica a group of pods: a llama-server, and workers that lend it their GPUs."""
+    """Workers of each replica: pods with an rpc-server, whose GPUs the replica's llama-server
+    uses."""
 
     count: Annotated[int, Field(ge=1, le=MAX_WORKERS, json_schema_extra={"format": "int32"})]
-    """Workers of one replica, 1 to 16, each a pod with gpu.count GPUs of its own. With those of the
-    leader, a replica has (1 + count) times gpu.count GPUs. Example: 3"""
+    """Number of workers of one replica, 1 to 16. Each is a pod with gpu.count GPUs. Together with
+    those of the leader, a replica has (1 + count) * gpu.count GPUs. Example: 3"""
 
     resources: Resources | None = None
-    """CPU and memory of one worker, as a container's resources. A worker on GPUs needs little main
-    memory. Default: as the replica's resources.
+    """CPU and memory of one worker, as the resources of a container. A worker with GPUs needs
+    little main memory. Default: the resources of the replica.
     Example: {requests: {cpu: 2, memory: 4Gi}, limits: {memory: 8Gi}}"""
 
 
-def _named_gpus(spec: Any) -> bool:
-    said = spec.workers and spec.workers.resources
-    return bool(said) and spec.gpu.resource_name in {**said.limits, **said.requests}
+def _requests_gpus(spec: Any) -> bool:
+    resources = spec.workers and spec.workers.resources
+    return bool(resources) and spec.gpu.resource_name in {**resources.limits, **resources.requests}
 
 
 RULES = (
     Rule(
         "!has(self.gpu.tensorSplit) || size(self.gpu.tensorSplit) == "
         "self.gpu.count * (1 + (has(self.workers) ? self.workers.count : 0))",
-        "gpu.tensorSplit must have one number for each GPU of a replica: gpu.count of them, and "
-        "as many again for each of its workers",
+        "gpu.tensorSplit must have one number for each GPU of a replica: gpu.count numbers, and "
+        "gpu.count more for each of its workers",
         lambda spec: (
             spec.gpu.tensor_split is None
             or len(spec.gpu.tensor_split) == spec.gpu.count * spec.pods_per_replica
@@ -43,13 +44,13 @@ RULES = (
     Rule(
         "!(self.gpu.resourceName in self.?workers.?resources.?limits.orValue({})) && "
         "!(self.gpu.resourceName in self.?workers.?resources.?requests.orValue({}))",
-        "workers.resources must not name the GPU: each worker has gpu.count",
-        lambda spec: not _named_gpus(spec),
+        "workers.resources must not contain gpu.resourceName: each worker has gpu.count GPUs",
+        lambda spec: not _requests_gpus(spec),
     ),
     Rule(
         "!has(self.workers) || (self.update.strategy == 'RollingUpdate' && "
         "!has(self.update.maxSurge) && !has(self.update.maxUnavailable))",
-        "update must not set strategy, maxSurge or maxUnavailable beside workers: groups are "
+        "update must not set strategy, maxSurge or maxUnavailable with workers: groups are always "
         "replaced one after the other",
         lambda spec: (
             spec.workers is None
@@ -60,4 +61,4 @@ RULES = (
         ),
     ),
 )
-"""What must hold between the fields of a LlamaServer's spec."""
+"""Rules across fields of LlamaServerSpec."""

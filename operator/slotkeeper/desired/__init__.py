@@ -1,1 +1,1 @@
-"""From a LlamaServer to the manifests of its children. Pure."""
+"""Builds the manifests of a LlamaServer's child objects. Pure."""

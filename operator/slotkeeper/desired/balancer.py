@@ -1,8 +1,8 @@
-"""The balancers: their Deployment, what they may do, and the Service that clients use.
+"""Manifests of the balancers: Deployment, RBAC, Lease, and the Service for clients.
 
-Nothing here follows from slots or replicas: a balancer reads those from the replicas themselves,
-so that changing them restarts none. Only the estimate of cached prompts follows from a replica's
-memory and context, while `cachedPrompts` is not set.
+None of them depends on slots or replicas, so that a change of these restarts no balancer: balancers
+read them from the replicas. Only the estimate of cached prompts depends on a replica's memory and
+context, unless `cachedPrompts` is set.
 """
 
 from collections.abc import Iterator
@@ -26,21 +26,21 @@ from slotkeeper.flags import BalancerFlags, LogFlags
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 
 SHUTDOWN_DELAY_SECONDS = 30
-"""More than the time for which a balancer that ends still takes requests, before it drains."""
+"""Longer than a terminating balancer still accepts requests before it drains."""
 
 KEYS_FOLDER = "/etc/slotkeeper/api-keys"
 KEYS_VOLUME = "api-keys"
 
 MIB = 1024**2
 KIB_PER_TOKEN = 128
-"""What a token takes in llama-server's cache with an 8B model: 32 layers of keys and values of
-8 heads of 128 numbers, 16 bits each."""
+"""KV cache of one token of an 8B model: keys and values of 32 layers, with 8 heads of 128 numbers
+of 16 bits each."""
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def deployment(server: LlamaServer, images: Images) -> Manifest:
-    """The balancers: one hands out the slots, the others pass requests on to it."""
+    """Return the Deployment of the balancers: a leader, and standbys that forward requests."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -48,12 +48,12 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
         "spec": {
             "replicas": 0 if server.spec.suspend else server.spec.balancer.replicas,
             "revisionHistoryLimit": 2,
-            # The old one works on what it has while the new one takes requests.
+            # The old pod completes its requests while the new one accepts requests.
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
             },
-            "selector": {"matchLabels": names.identity(server, Component.BALANCER)},
+            "selector": {"matchLabels": names.match_labels(server, Component.BALANCER)},
             "template": {
                 "metadata": {"labels": names.labels(server, Component.BALANCER)},
                 "spec": _pod(server, images),
@@ -63,14 +63,15 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
 
 
 def service(server: LlamaServer) -> Manifest:
-    """What clients use: named as the server. Its second port is for whoever measures and scales."""
+    """Return the Service for clients, with the server's name. Metrics and other scalers use its
+    second port."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(server, names.clients(server), Component.BALANCER),
+        "metadata": metadata(server, names.client_service(server), Component.BALANCER),
         "spec": {
             "type": "ClusterIP",
-            "selector": names.identity(server, Component.BALANCER),
+            "selector": names.match_labels(server, Component.BALANCER),
             "ports": [
                 _port(names.HTTP, names.CLIENT_PORT),
                 _port(names.METRICS, names.METRICS_PORT),
@@ -80,7 +81,7 @@ def service(server: LlamaServer) -> Manifest:
 
 
 def service_account(server: LlamaServer) -> Manifest:
-    """Who the balancer is."""
+    """Return the ServiceAccount of the balancers."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -89,17 +90,19 @@ def service_account(server: LlamaServer) -> Manifest:
     }
 
 
-def lease(server: LlamaServer, obstacle: StartBlocker | None = None) -> Manifest:
-    """Says which balancer hands out the slots, which is the balancers' to write, and to them what
-    keeps all replicas from starting."""
-    about = metadata(server, names.balancer(server), Component.BALANCER)
-    if obstacle:
-        about["annotations"] = {START_BLOCKER_ANNOTATION: obstacle.to_annotation()}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": about}
+def lease(server: LlamaServer, blocker: StartBlocker | None = None) -> Manifest:
+    """Return the Lease of the balancers' leader election, annotated with the start blocker.
+
+    Its spec belongs to the balancers.
+    """
+    lease_metadata = metadata(server, names.balancer(server), Component.BALANCER)
+    if blocker:
+        lease_metadata["annotations"] = {START_BLOCKER_ANNOTATION: blocker.to_annotation()}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": lease_metadata}
 
 
 def role(server: LlamaServer) -> Manifest:
-    """What the balancers may: see which replicas are ready, and hold their Lease."""
+    """Return the Role of the balancers: watch EndpointSlices, and hold their Lease."""
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": "Role",
@@ -121,7 +124,7 @@ def role(server: LlamaServer) -> Manifest:
 
 
 def role_binding(server: LlamaServer) -> Manifest:
-    """Gives the balancer its role."""
+    """Return the RoleBinding of the balancers' ServiceAccount."""
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": "RoleBinding",
@@ -138,16 +141,16 @@ def role_binding(server: LlamaServer) -> Manifest:
 
 
 def cached_prompts(server: LlamaServer) -> int:
-    """How many prompts a replica's cache holds beside those in its slots.
+    """Return the number of prompts in a replica's cache beside those in its slots.
 
-    Where it is not said: prompts that fill half their slot, at a token's KIB_PER_TOKEN or what
-    another type than f16 makes of it. Conversations are
-    seldom longer on average, and 8B is a usual size. A smaller model's cache holds more, a larger
-    one's fewer; then `cachedPrompts` says it better.
+    The estimate assumes prompts that fill half of their slot, because conversations are seldom
+    longer on average, and KIB_PER_TOKEN (scaled to the KV cache's type), because 8B is a usual
+    size. For other sizes `cachedPrompts` should be set: the cache has room for more prompts of a
+    smaller model, and for fewer of a larger one.
     """
-    said = server.spec.balancer.prefix_affinity.cached_prompts
-    if said is not None:
-        return said
+    cached = server.spec.balancer.prefix_affinity.cached_prompts
+    if cached is not None:
+        return cached
     spec = server.spec
     token_kib = KIB_PER_TOKEN * BITS_PER_VALUE[spec.kv_cache_type] / BITS_PER_VALUE["f16"]
     return int(cache_ram_mib(spec) * 1024 / (spec.context_per_slot * token_kib / 2))
@@ -165,7 +168,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "containers": [_container(server, images)],
     }
     if keys := server.spec.balancer.api_keys:
-        # Readable for the group, which fsGroup makes the container's own.
+        # Readable by the group, which fsGroup sets to the container's.
         secret = {"secretName": keys.secret_name, "defaultMode": 0o440, "optional": False}
         pod["volumes"] = [{"name": KEYS_VOLUME, "secret": secret}]
     return pod
@@ -176,7 +179,7 @@ def _port(name: str, number: int) -> Manifest:
 
 
 def _anti_affinity(server: LlamaServer) -> Manifest:
-    # Preferred only: a cluster may have a single node.
+    # Preferred, not required: a cluster may have a single node.
     return {
         "podAntiAffinity": {
             "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -185,7 +188,7 @@ def _anti_affinity(server: LlamaServer) -> Manifest:
                     "podAffinityTerm": {
                         "topologyKey": "kubernetes.io/hostname",
                         "labelSelector": {
-                            "matchLabels": names.identity(server, Component.BALANCER)
+                            "matchLabels": names.match_labels(server, Component.BALANCER)
                         },
                     },
                 }
@@ -200,7 +203,7 @@ def _container(server: LlamaServer, images: Images) -> Manifest:
         "image": images.balancer,
         "imagePullPolicy": images.pull_policy,
         "command": list(_command(server)),
-        "env": [_from_pod("POD_NAME", "metadata.name"), _from_pod("POD_IP", "status.podIP")],
+        "env": [_pod_field("POD_NAME", "metadata.name"), _pod_field("POD_IP", "status.podIP")],
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.BALANCER_PORT},
             {"name": names.METRICS, "protocol": "TCP", "containerPort": names.METRICS_PORT},
@@ -223,14 +226,14 @@ def _container(server: LlamaServer, images: Images) -> Manifest:
 
 
 def _command(server: LlamaServer) -> Iterator[str]:
-    """All is said: no default of the balancer's is relied on."""
+    """All flags are set explicitly: none relies on a default of the balancer."""
     spec = server.spec.balancer
     yield from ("slotkeeper", "balancer")
     yield from (BalancerFlags.LISTEN, f"0.0.0.0:{names.BALANCER_PORT}")
     yield from (BalancerFlags.METRICS, f"0.0.0.0:{names.METRICS_PORT}")
     yield from (BalancerFlags.ENDPOINTS, f"{server.namespace}/{names.replicas(server)}")
     yield from (BalancerFlags.MODEL, server.model_name)
-    # A single one has it too: while it is replaced there are two.
+    # Also with a single replica: during a rollout there are two.
     yield from (BalancerFlags.LEASE, f"{server.namespace}/{names.balancer(server)}")
     yield from (BalancerFlags.IDENTITY, "$(POD_NAME)", BalancerFlags.ADVERTISE, "$(POD_IP)")
     yield from (BalancerFlags.MAX_QUEUED, str(spec.max_queued_requests))
@@ -248,7 +251,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
         yield from (BalancerFlags.MAX_AFFINITY_WAIT, str(spec.prefix_affinity.max_wait_seconds))
     else:
         yield BalancerFlags.NO_PREFIX_AFFINITY
-    # The access log is JSON, on the same stream.
+    # The access log is JSON and goes to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))
     yield from (BalancerFlags.HEARTBEAT_SECONDS, str(spec.heartbeat_seconds or 0))
@@ -257,23 +260,23 @@ def _command(server: LlamaServer) -> Iterator[str]:
     if spec.api_keys:
         yield from (BalancerFlags.API_KEYS, KEYS_FOLDER)
         for name, priority in sorted(spec.api_keys.max_priorities.items()):
-            # One argument: a key's name may begin with a hyphen.
+            # A single argument, because a key's name may begin with a hyphen.
             yield f"{BalancerFlags.KEY_MAX_PRIORITY}={name}={priority}"
 
 
-def _from_pod(name: str, field: str) -> Manifest:
+def _pod_field(name: str, field: str) -> Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}
 
 
 def _resources(server: LlamaServer) -> Manifest:
     spec = server.spec.balancer
     if spec.resources is None:
-        # Bodies that wait, as many again on their way in and out, and the process itself.
+        # Bodies of queued requests, as much again in transit, and the process itself.
         return {
             "requests": {"cpu": "50m", "memory": "96Mi"},
             "limits": {"memory": f"{256 + 2 * _mib(spec.max_queued_bytes)}Mi"},
         }
-    # As text, as the API server gives them back.
+    # As strings, which is how the API server returns them.
     return {
         kind: {name: str(amount) for name, amount in amounts.items()}
         for kind, amounts in (

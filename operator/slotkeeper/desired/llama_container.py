@@ -1,4 +1,4 @@
-"""The container of a replica that serves: its llama-server."""
+"""The container of a replica that runs llama-server."""
 
 from math import ceil
 from typing import Literal
@@ -15,19 +15,19 @@ from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
 
 LOADING_SECONDS = 3600
-"""How long a model may take to load before its container is started anew."""
+"""Maximum time in seconds for loading a model, before the container is restarted."""
 
-CACHE_RAM_MIB_AT_MOST = 2048
-CACHE_RAM_MIB_UNBOUNDED = 512
-"""Prompt cache of a replica that says nothing of memory. It then grows on what the node has left
-for all its pods, so that it has to be little; none at all would make each turn of a conversation
-that lost its slot cost its whole prompt again."""
+MAX_CACHE_RAM_MIB = 2048
+DEFAULT_CACHE_RAM_MIB = 512
+"""Prompt cache of a replica without a memory limit or request. Small, because it takes memory that
+all pods of the node share. Not zero, because each turn of a conversation that lost its slot would
+then process its whole prompt again."""
 
-REPLICA = "SLOTKEEPER_REPLICA"
-"""Variable with the number of a replica that has workers."""
+REPLICA_VARIABLE = "SLOTKEEPER_REPLICA"
+"""Environment variable with the index of a replica that has workers."""
 
 ENDPOINT_PROPAGATION_SECONDS = 2
-"""How long it takes, generously, until the balancer has heard that a replica goes."""
+"""Upper estimate of the time until the balancer is notified that a replica terminates."""
 
 _SLOTS_URL = f"http://127.0.0.1:{names.LLAMA_SERVER_PORT}/slots"
 DRAIN_SCRIPT = f"""\
@@ -39,12 +39,12 @@ while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; 
   esac
 done
 """
-"""Ends when no slot is busy any more. A late answer, curl's status 28, is a busy llama-server; any
-other failure, curl missing too, ends the wait."""
+"""Waits until no slot is busy. A timeout, curl's status 28, means that llama-server is busy; any
+other failure ends the wait, even if curl is missing."""
 
 
 def container(server: LlamaServer, images: Images) -> Manifest:
-    """Serves the model once its init container has brought it."""
+    """Return the container, which serves the model that the init container has downloaded."""
     spec = server.spec
     env = [
         variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.pod_template.env
@@ -53,7 +53,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "name": names.LLAMA_SERVER_CONTAINER,
         "image": spec.image or images.llama_server_for(spec.gpu),
         "imagePullPolicy": images.pull_policy,
-        # No command: an image's entrypoint knows where its llama-server is.
+        # No command: the path of llama-server differs between images; it is their entrypoint.
         "args": argv(_serving(server)),
         **({"env": env} if env else {}),
         "ports": [
@@ -86,16 +86,16 @@ def container(server: LlamaServer, images: Images) -> Manifest:
             "timeoutSeconds": 10,
             "failureThreshold": 6,
         },
-        # No livenessProbe: /health can stall for as long as a long prompt takes, and a restart
-        # would cut every stream and load the model again.
+        # No livenessProbe: /health can stall while a long prompt is processed, and a restart would
+        # abort all requests and load the model again.
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", DRAIN_SCRIPT]}}},
     }
 
 
 def worker_hosts(server: LlamaServer) -> list[str]:
-    """Names of a replica's workers; $(REPLICA) in them is the pod's number, as its variable."""
+    """Return the host names of a replica's workers, with $(REPLICA_VARIABLE) for its index."""
     count = server.spec.pods_per_replica - 1
-    return [names.worker_host(server, number, f"$({REPLICA})") for number in range(count)]
+    return [names.worker_host(server, number, f"$({REPLICA_VARIABLE})") for number in range(count)]
 
 
 def _health() -> Manifest:
@@ -137,7 +137,7 @@ _FLASH_ATTENTION: dict[FlashAttention, Literal["on", "off", "auto"]] = {
 
 def _gpus(spec: LlamaServerSpec) -> Gpus | None:
     gpu = spec.gpu
-    # Workers on the CPU are devices as well.
+    # Workers without GPUs are devices too.
     if not gpu.count and not spec.workers:
         return None
     return Gpus(
@@ -151,15 +151,15 @@ def _chat(spec: LlamaServerSpec) -> Chat:
     reasoning = spec.reasoning
     return Chat(
         jinja=spec.jinja,
-        # Kubernetes would take $(NAME) in a template for a variable, and $$ for one $.
+        # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
         template=spec.chat_template and spec.chat_template.replace("$", "$$"),
-        reasoning=_switch(reasoning),
+        reasoning=_on_off_auto(reasoning),
         reasoning_format=reasoning.format,
         reasoning_budget=reasoning.budget_tokens,
     )
 
 
-def _switch(reasoning: Reasoning) -> Literal["on", "off", "auto"]:
+def _on_off_auto(reasoning: Reasoning) -> Literal["on", "off", "auto"]:
     if reasoning.enabled is None:
         return "auto"
     return "on" if reasoning.enabled else "off"
@@ -171,37 +171,37 @@ def _threads(spec: LlamaServerSpec) -> int | None:
     return threads(spec.resources)
 
 
-def threads(said: Resources) -> int | None:
-    """Threads for the CPU limit, if there is one."""
-    cpus = said.limits.get("cpu")
-    # A thread for each of the node's cores would only have the limit throttle them all.
+def threads(limited: Resources) -> int | None:
+    """Return the number of threads for the CPU limit; None without a limit."""
+    cpus = limited.limits.get("cpu")
+    # With one thread per core of the node, the kernel would throttle all of them.
     return None if cpus is None else max(1, ceil(quantity.parse(cpus)))
 
 
 def cache_ram_mib(spec: LlamaServerSpec) -> int:
-    """MiB for the prompt cache: a quarter of the memory limit, or of the request without one.
+    """Return the MiB of the prompt cache: a quarter of the memory limit, or else of the request.
 
-    None where there are no conversations whose beginnings come again.
+    0 for embeddings, which have no conversations with recurring prefixes.
     """
     if spec.embeddings:
         return 0
-    said = spec.resources
-    memory = said.limits.get("memory", said.requests.get("memory"))
+    requests, limits = spec.resources.requests, spec.resources.limits
+    memory = limits.get("memory", requests.get("memory"))
     if memory is None:
-        return CACHE_RAM_MIB_UNBOUNDED
-    return min(CACHE_RAM_MIB_AT_MOST, int(quantity.parse(memory) / 4 / 1024**2))
+        return DEFAULT_CACHE_RAM_MIB
+    return min(MAX_CACHE_RAM_MIB, int(quantity.parse(memory) / 4 / 1024**2))
 
 
-def resources(said: Resources, gpu: Gpu) -> Manifest:
-    """Resources of a container that computes, its GPUs among them."""
+def resources(spec: Resources, gpu: Gpu) -> Manifest:
+    """Return the resources of a container that computes, including its GPUs."""
     gpus = {gpu.resource_name: gpu.count} if gpu.count else {}
-    wanted = {
-        "requests": {**said.requests, **gpus},
-        "limits": {**said.limits, **gpus},
+    combined = {
+        "requests": {**spec.requests, **gpus},
+        "limits": {**spec.limits, **gpus},
     }
-    # As text, as the API server gives them back.
+    # As strings, which is how the API server returns them.
     return {
         kind: {name: str(amount) for name, amount in amounts.items()}
-        for kind, amounts in wanted.items()
+        for kind, amounts in combined.items()
         if amounts
     }

@@ -1,4 +1,4 @@
-"""server -> the manifests of all its children."""
+"""Manifests of all child objects of a server."""
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.server import LlamaServer
@@ -9,19 +9,18 @@ from slotkeeper.desired.metadata import Manifest
 
 
 def manifests(
-    server: LlamaServer, replicas: int, images: Images, obstacle: StartBlocker | None = None
+    server: LlamaServer, replicas: int, images: Images, blocker: StartBlocker | None = None
 ) -> list[Manifest]:
-    """All that a server needs in the cluster, in the order in which it should be applied.
+    """Return the manifests of all child objects, in the order in which they should be applied.
 
-    `replicas` is how many the decider wants, `obstacle` what keeps all of them from starting,
-    where something is known to. Each call returns fresh trees; the same arguments
-    give the same trees.
+    `replicas` is the desired number of replicas; `blocker` blocks all of them from starting. Each
+    call returns new trees, and equal trees for equal arguments.
     """
     return [
         balancer.service_account(server),
         balancer.role(server),
         balancer.role_binding(server),
-        balancer.lease(server, obstacle),
+        balancer.lease(server, blocker),
         balancer.service(server),
         llama_servers.service(server),
         network_and_pdb.network_policy(server),

@@ -1,4 +1,4 @@
-"""What the manifests of all children have in common."""
+"""Parts that the manifests of all child objects share."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.names import Component, labels
 
 Manifest = dict[str, Any]
-"""A Kubernetes object as its JSON tree."""
+"""A Kubernetes object as a JSON tree."""
 
 USER = 65532
-"""User and group of every container, whatever its image says: distroless images' "nonroot"."""
+"""User and group of every container, whatever its image sets: "nonroot" of distroless images."""
 
 
 def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
-    """Metadata of a child: owned by the server, so that it goes when the server goes."""
+    """Return the metadata of a child object, which is garbage-collected with the server."""
     return {
         "name": name,
         "namespace": server.namespace,
@@ -33,19 +33,19 @@ def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
 
 
 def pull_secrets(server: LlamaServer) -> Manifest:
-    """The field of a pod that says which Secrets its images are pulled with; none without any."""
+    """Return the pod's field imagePullSecrets; empty without any."""
     secrets = [{"name": secret.name} for secret in server.spec.image_pull_secrets]
     return {"imagePullSecrets": secrets} if secrets else {}
 
 
 def pod_basics() -> Manifest:
-    """What Pod Security `restricted` asks of a pod, and what keeps its processes to themselves."""
+    """Return the fields of a pod that Pod Security `restricted` requires, and its isolation."""
     return {
-        # A Service called llama-arg-… would set variables that llama-server reads as arguments.
+        # A Service named llama-arg-… would set variables that llama-server reads as arguments.
         "enableServiceLinks": False,
-        # The first process of a process namespace is deaf to signals that it does not handle yet:
-        # one that is told to end while it starts, or loads, would hold its pod, and its GPU, for
-        # all of the grace period.
+        # The kernel ignores signals to the first process of a PID namespace unless it has installed
+        # a handler. During startup or loading it would ignore SIGTERM, and keep its pod and GPU
+        # for the whole grace period.
         "shareProcessNamespace": True,
         "securityContext": {
             "runAsNonRoot": True,
@@ -58,7 +58,7 @@ def pod_basics() -> Manifest:
 
 
 def container_security_context() -> Manifest:
-    """What Pod Security `restricted` asks of a container, and a root filesystem that stays."""
+    """Return what Pod Security `restricted` requires of a container, and a read-only root."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

@@ -1,4 +1,4 @@
-"""The init container of a replica: it downloads and checks the model and what belongs to it."""
+"""The init container of a replica, which downloads and verifies the model's files."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ MODELS_FOLDER = "/models"
 MODELS_VOLUME = "models"
 
 TOKEN_FOLDER = "/etc/slotkeeper/model-token"  # noqa: S105 (a folder)
-TOKEN_FILE = "token"  # noqa: S105 (a file's name)
+TOKEN_FILE = "token"  # noqa: S105 (a file name)
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a server's files are in its replicas' pods."""
+    """Paths of a server's files in the pods of its replicas."""
 
     model: str
     mmproj: str | None
@@ -28,7 +28,7 @@ class Paths:
 
 
 def paths(model: Model) -> Paths:
-    """Where the files of a model are to be."""
+    """Return the paths of a model's files."""
     return Paths(
         model=_path(model, model, "model"),
         mmproj=_path(model, model.mmproj, "mmproj") if model.mmproj else None,
@@ -40,20 +40,23 @@ def paths(model: Model) -> Paths:
 
 
 def container(server: LlamaServer, images: Images) -> Manifest:
-    """Ends well when all files are downloaded and checked, or else says why in its last words."""
+    """Return the container, which succeeds once all files are downloaded and verified.
+
+    Its termination message contains the model's metadata, or the reason of the failure.
+    """
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
         "imagePullPolicy": images.pull_policy,
         "command": list(_command(server.spec.model)),
-        # Not a pod's worth of cost: a pod asks for the greater of its init container and the rest.
+        # Costs nothing: a pod requests the maximum of its init containers and its containers.
         "resources": {
             "requests": {"cpu": "50m", "memory": "64Mi"},
             "limits": {"memory": "256Mi"},
         },
         "securityContext": container_security_context(),
-        # It writes there itself what the model is, or why it failed, for the server's status.
+        # The program writes the message itself, for the server's status.
         "terminationMessagePolicy": "File",
         "volumeMounts": [
             {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER},
@@ -63,24 +66,24 @@ def container(server: LlamaServer, images: Images) -> Manifest:
 
 
 def volumes(model: Model) -> list[Manifest]:
-    """The volumes of a pod that downloads this model."""
+    """Return the volumes of a pod that downloads this model."""
     return [{"name": MODELS_VOLUME, **_storage(model)}, *_token(model)]
 
 
 def _command(model: Model) -> Iterator[str]:
-    found = paths(model)
+    targets = paths(model)
     yield from ("slotkeeper", "download")
     if model.token_secret_ref:
         yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
-    yield from _file(DownloadFlags.MODEL, model, found.model)
-    if model.mmproj and found.mmproj:
-        yield from _file(DownloadFlags.MMPROJ, model.mmproj, found.mmproj)
-    for adapter, path in zip(model.adapters, found.adapters, strict=True):
+    yield from _file(DownloadFlags.MODEL, model, targets.model)
+    if model.mmproj and targets.mmproj:
+        yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
+    for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
 
 
 def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[str]:
-    # Kubernetes would take $(NAME) in a URL for a variable, and $$ for one $.
+    # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
     yield from (flag, file.url.replace("$", "$$"))
     if file.sha256:
         yield from (DownloadFlags.SHA256, file.sha256.lower())
@@ -90,7 +93,7 @@ def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[s
 def _path(model: Model, file: Model | Projector | Adapter, name: str) -> str:
     if model.cache.claim_name is None:
         return f"{MODELS_FOLDER}/{name}.gguf"
-    # What others keep in the claim has other names: the content's where it is known.
+    # In a shared claim the name identifies the content, or else the URL.
     address = hashlib.sha256(file.url.encode()).hexdigest()
     content = f"sha256-{file.sha256.lower()}" if file.sha256 else f"url-{address}"
     return f"{MODELS_FOLDER}/{content}.gguf"
@@ -100,7 +103,7 @@ def _storage(model: Model) -> Manifest:
     cache = model.cache
     if cache.claim_name is not None:
         return {"persistentVolumeClaim": {"claimName": cache.claim_name}}
-    # As text, as the API server gives it back.
+    # As a string, which is how the API server returns it.
     return {"emptyDir": {} if cache.size_limit is None else {"sizeLimit": str(cache.size_limit)}}
 
 
@@ -110,7 +113,7 @@ def _token(model: Model) -> list[Manifest]:
     secret = {
         "secretName": model.token_secret_ref.name,
         "items": [{"key": model.token_secret_ref.key, "path": TOKEN_FILE}],
-        # Readable for the group, which fsGroup makes the container's own.
+        # Readable by the group, which fsGroup sets to the container's.
         "defaultMode": 0o440,
         "optional": False,
     }

@@ -1,4 +1,4 @@
-"""Every name, label, annotation and port of a server's children, spelled here and nowhere else."""
+"""Names, labels, annotations and ports of a server's child objects, each spelled only here."""
 
 import hashlib
 from enum import StrEnum
@@ -11,10 +11,10 @@ BALANCER_PORT = 8080
 CLIENT_PORT = 80
 METRICS_PORT = 9090
 RPC_PORT = 50052
-"""Of a worker, for its leader alone."""
+"""Of a worker, for its leader only."""
 
 HTTP = "http"
-"""Name of the port that requests come in by, at replicas and balancer alike."""
+"""Name of the port for requests, of replicas and balancers."""
 RPC = "rpc"
 """Name of a worker's port."""
 METRICS = "metrics"
@@ -26,42 +26,42 @@ BALANCER_CONTAINER = "balancer"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
 
-TOKEN_VOLUME = "model-token"  # noqa: S105 (a volume's name)
-"""With the Secret that models are downloaded with."""
+TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
+"""Volume with the token for downloads."""
 
 SERVER_LABEL = f"{GROUP}/server"
 COMPONENT_LABEL = f"{GROUP}/component"
 WORKER_LABEL = f"{GROUP}/worker"
-"""Which of its replica's workers a pod is, counted from 0."""
+"""Index of a worker pod within its replica, from 0."""
 DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
-"""Which of its StatefulSet's pods a pod is, as Kubernetes writes it."""
+"""Index of a pod within its StatefulSet, set by Kubernetes."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-"""On all that the operator makes, its own Lease too."""
+"""On all objects that the operator creates, including its own Lease."""
 
 APPLIED_HASH_ANNOTATION = f"{GROUP}/applied-hash"
-"""On each child: hash of the manifest that was last applied, so that a field that is no longer
-wanted is noticed."""
+"""On each child: hash of the manifest that was applied last, to detect fields that have been
+removed from it."""
 
 WORKERS_HASH_ANNOTATION = f"{GROUP}/workers-hash"
-"""On a leader's pod: hash of its workers' manifests, so that it is replaced when they are."""
+"""On a leader's pod: hash of its workers' manifests, so that it is replaced with them."""
 
 GPU = "nvidia.com/gpu"
 MIG = "nvidia.com/mig-"
-"""What the resources of NVIDIA's GPUs, whole and in slices, are called."""
+"""Resource name of NVIDIA's GPUs, and its prefix for MIG slices."""
 
 GPU_MAJOR_LABEL = f"{GPU}.compute.major"
 GPU_MINOR_LABEL = f"{GPU}.compute.minor"
-"""What GPU feature discovery writes on a node: its GPUs' compute capability."""
+"""Labels of a node with the compute capability of its GPUs, set by GPU feature discovery."""
 
-_LONGEST = 63
-_LONGEST_STATEFUL_SET = 52
-"""Its pods' labels hold its name with eleven characters more."""
+_MAX_LENGTH = 63
+_MAX_STATEFUL_SET_LENGTH = 52
+"""Labels of its pods contain its name and eleven more characters."""
 
 
 class Component(StrEnum):
-    """What a child is a part of: the value of COMPONENT_LABEL."""
+    """Component that a child object belongs to: the value of COMPONENT_LABEL."""
 
     REPLICA = "replica"
     BALANCER = "balancer"
@@ -69,53 +69,53 @@ class Component(StrEnum):
 
 
 def replicas(server: LlamaServer) -> str:
-    """Deployment of the llama-servers, and their headless Service."""
+    """Return the name of the replicas' Deployment and headless Service."""
     return child_name(server.name, "replicas")
 
 
 def leaders(server: LlamaServer) -> str:
-    """StatefulSet of the llama-servers whose replicas have workers."""
-    return child_name(server.name, "replicas", _LONGEST_STATEFUL_SET)
+    """Return the name of the StatefulSet of llama-servers that have workers."""
+    return child_name(server.name, "replicas", _MAX_STATEFUL_SET_LENGTH)
 
 
 def workers(server: LlamaServer) -> str:
-    """Headless Service of all workers, and the NetworkPolicy that guards them."""
+    """Return the name of the workers' headless Service, NetworkPolicy and PodDisruptionBudget."""
     return child_name(server.name, "workers")
 
 
 def worker(server: LlamaServer, number: int) -> str:
-    """StatefulSet of the workers of this number, one for each replica."""
-    return child_name(server.name, f"worker-{number}", _LONGEST_STATEFUL_SET)
+    """Return the name of the StatefulSet with one worker, of this index, for each replica."""
+    return child_name(server.name, f"worker-{number}", _MAX_STATEFUL_SET_LENGTH)
 
 
 def worker_host(server: LlamaServer, number: int, replica: str) -> str:
-    """Name by which a replica's leader finds its worker of this number."""
+    """Return the host name of a replica's worker of this index."""
     return f"{worker(server, number)}-{replica}.{workers(server)}"
 
 
 def balancer(server: LlamaServer) -> str:
-    """Deployment of the balancer, with its ServiceAccount, Role, RoleBinding and Lease."""
+    """Return the name of the balancers' Deployment, ServiceAccount, Role, RoleBinding and Lease."""
     return child_name(server.name, "balancer")
 
 
-def clients(server: LlamaServer) -> str:
-    """Service that clients use."""
+def client_service(server: LlamaServer) -> str:
+    """Return the name of the Service for clients."""
     return server.name
 
 
 def client_url(server: LlamaServer) -> str:
-    """URL that clients in the cluster use."""
-    return f"http://{clients(server)}.{server.namespace}.svc:{CLIENT_PORT}"
+    """Return the URL for clients in the cluster."""
+    return f"http://{client_service(server)}.{server.namespace}.svc:{CLIENT_PORT}"
 
 
-def identity(server: LlamaServer, component: Component) -> dict[str, str]:
-    """The labels that selectors go by. They never change, as a selector may not."""
+def match_labels(server: LlamaServer, component: Component) -> dict[str, str]:
+    """Return the labels for selectors. They never change, because selectors are immutable."""
     return {SERVER_LABEL: server.name, COMPONENT_LABEL: component.value}
 
 
 def labels(server: LlamaServer, component: Component) -> dict[str, str]:
-    """All labels of a child: its identity, and what the usual tools look for."""
-    return identity(server, component) | {
+    """Return all labels of a child: those for selectors, and the recommended ones."""
+    return match_labels(server, component) | {
         "app.kubernetes.io/name": "llamaserver",
         "app.kubernetes.io/instance": server.name,
         "app.kubernetes.io/component": component.value,
@@ -124,22 +124,22 @@ def labels(server: LlamaServer, component: Component) -> dict[str, str]:
 
 
 def selector(server: LlamaServer, component: Component) -> str:
-    """The identity as a label selector in text, as the API's queries and /scale take it."""
-    return ",".join(f"{key}={value}" for key, value in identity(server, component).items())
+    """Return the label selector as text, for queries to the API and for /scale."""
+    return ",".join(f"{key}={value}" for key, value in match_labels(server, component).items())
 
 
 def gpu_memory_label(resource: str) -> str:
-    """What GPU feature discovery writes on a node: the MiB of each of its GPUs.
+    """Return the label of a node with the MiB of each GPU, set by GPU feature discovery.
 
-    GPUs that are cut into slices of different sizes have a label for each size.
+    With MIG slices of different sizes, each size has its own label.
     """
     return f"{resource}.memory" if resource.startswith(MIG) else f"{GPU}.memory"
 
 
-def child_name(owner: str, suffix: str, longest: int = _LONGEST) -> str:
-    """`OWNER-SUFFIX`, with the owner cut and hashed where it is longer than `longest`."""
+def child_name(owner: str, suffix: str, max_length: int = _MAX_LENGTH) -> str:
+    """Return `OWNER-SUFFIX`; longer than `max_length`, the owner is truncated and hashed."""
     name = f"{owner}-{suffix}"
-    if len(name) <= longest:
+    if len(name) <= max_length:
         return name
     tail = f"-{hashlib.sha256(owner.encode()).hexdigest()[:8]}-{suffix}"
-    return owner[: longest - len(tail)].rstrip("-") + tail
+    return owner[: max_length - len(tail)].rstrip("-") + tail

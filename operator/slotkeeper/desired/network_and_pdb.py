@@ -1,4 +1,4 @@
-"""What guards a server's pods: from other pods, and from being evicted all at once."""
+"""NetworkPolicy and PodDisruptionBudgets of a server's pods."""
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
@@ -7,22 +7,26 @@ from slotkeeper.desired.names import Component
 
 
 def network_policy(server: LlamaServer) -> Manifest:
-    """Only the server's own balancers reach its replicas.
+    """Return the NetworkPolicy that lets only the server's balancers connect to its replicas.
 
-    llama-server knows no API keys here, and what does not come through the balancer takes slots
-    that it does not know of. What replicas may reach is left open: they download their model.
+    llama-server checks no API keys here, and requests that bypass the balancer occupy slots without
+    being counted. Egress is not restricted: replicas download their model.
     """
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(server, names.replicas(server), Component.REPLICA),
         "spec": {
-            "podSelector": {"matchLabels": names.identity(server, Component.REPLICA)},
+            "podSelector": {"matchLabels": names.match_labels(server, Component.REPLICA)},
             "policyTypes": ["Ingress"],
             "ingress": [
                 {
                     "from": [
-                        {"podSelector": {"matchLabels": names.identity(server, Component.BALANCER)}}
+                        {
+                            "podSelector": {
+                                "matchLabels": names.match_labels(server, Component.BALANCER)
+                            }
+                        }
                     ],
                     "ports": [{"protocol": "TCP", "port": names.LLAMA_SERVER_PORT}],
                 }
@@ -32,17 +36,17 @@ def network_policy(server: LlamaServer) -> Manifest:
 
 
 def replica_budget(server: LlamaServer) -> Manifest:
-    """Node drains take one replica at a time."""
+    """Return the PodDisruptionBudget for evicting one replica at a time."""
     return _budget(server, names.replicas(server), Component.REPLICA)
 
 
 def balancer_budget(server: LlamaServer) -> Manifest:
-    """Node drains take one balancer at a time."""
+    """Return the PodDisruptionBudget for evicting one balancer at a time."""
     return _budget(server, names.balancer(server), Component.BALANCER)
 
 
 def worker_budget(server: LlamaServer) -> Manifest:
-    """Node drains take one worker at a time: each is a replica's loss."""
+    """Return the PodDisruptionBudget for evicting one worker, and thus one replica, at a time."""
     return _budget(server, names.workers(server), Component.WORKER)
 
 
@@ -52,10 +56,10 @@ def _budget(server: LlamaServer, name: str, component: Component) -> Manifest:
         "kind": "PodDisruptionBudget",
         "metadata": metadata(server, name, component),
         "spec": {
-            # One is always let go, also where there is one only: a node can always be drained.
+            # Not minAvailable: with a single replica a node could never be drained.
             "maxUnavailable": 1,
-            # Pods that do not serve are no loss, and would otherwise be in the way for ever.
+            # Pods that are not ready would otherwise block a drain forever.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": names.identity(server, component)},
+            "selector": {"matchLabels": names.match_labels(server, component)},
         },
     }

@@ -1,4 +1,4 @@
-"""The llama-servers: their Deployment, and the headless Service that the balancer watches."""
+"""Manifests of the replicas: Deployment, and the headless Service that the balancer watches."""
 
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.desired import llama_container, model_container, names
@@ -10,7 +10,7 @@ from slotkeeper.desired.placement import placement
 
 
 def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
-    """As many llama-servers as `replicas`, each with its model downloaded and checked first."""
+    """Return the Deployment, whose pods download and verify the model before they serve it."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -18,17 +18,17 @@ def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 2,
-            # Longer than loading may take, or a slow start would be called a failed rollout.
+            # Longer than loading may take: a slow start must not count as a failed rollout.
             "progressDeadlineSeconds": LOADING_SECONDS + server.spec.update.drain_timeout_seconds,
             "strategy": _strategy(server.spec),
-            "selector": {"matchLabels": names.identity(server, Component.REPLICA)},
+            "selector": {"matchLabels": names.match_labels(server, Component.REPLICA)},
             "template": _template(server, images),
         },
     }
 
 
 def service(server: LlamaServer) -> Manifest:
-    """Headless: its EndpointSlices tell the balancer which replicas are ready."""
+    """Return the headless Service, whose EndpointSlices list the ready replicas."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -36,7 +36,7 @@ def service(server: LlamaServer) -> Manifest:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": False,
-            "selector": names.identity(server, Component.REPLICA),
+            "selector": names.match_labels(server, Component.REPLICA),
             "ports": [
                 {
                     "name": names.HTTP,
@@ -52,9 +52,9 @@ def service(server: LlamaServer) -> Manifest:
 def _strategy(spec: LlamaServerSpec) -> Manifest:
     if spec.update.strategy == "Recreate":
         return {"type": "Recreate"}
-    # There may be no spare GPU: a replica more than wanted would wait for one for ever.
-    usual = (0, 1) if spec.gpu.count else (1, 0)
-    surge, unavailable = spec.update.surge_and_unavailable or usual
+    # There may be no spare GPU: a surge replica would stay pending forever.
+    default = (0, 1) if spec.gpu.count else (1, 0)
+    surge, unavailable = spec.update.surge_and_unavailable or default
     return {
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
@@ -62,9 +62,9 @@ def _strategy(spec: LlamaServerSpec) -> Manifest:
 
 
 def _template(server: LlamaServer, images: Images) -> Manifest:
-    said = server.spec.pod_template
-    labels = {**said.labels, **names.labels(server, Component.REPLICA)}
-    annotations = {"annotations": dict(said.annotations)} if said.annotations else {}
+    template = server.spec.pod_template
+    labels = {**template.labels, **names.labels(server, Component.REPLICA)}
+    annotations = {"annotations": dict(template.annotations)} if template.annotations else {}
     return {"metadata": {"labels": labels, **annotations}, "spec": _pod(server, images)}
 
 

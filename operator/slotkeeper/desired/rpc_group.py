@@ -1,12 +1,13 @@
-"""Replicas of several pods: leaders, and the workers whose GPUs they compute with.
+"""Replicas of several pods: a leader, and the workers whose GPUs it uses.
 
-Leader i of the leaders' StatefulSet computes with pod i of each worker's StatefulSet. All are
-scaled to the same number and roll from the highest pod down, so that a group comes and goes as one:
+Leader i of the leaders' StatefulSet uses pod i of each worker's StatefulSet. All StatefulSets have
+the same number of replicas and roll from the highest index down, so that a group is created and
+replaced as one:
 
-- a leader waits, before it starts, until each of its workers has a name, which it has when ready;
-- a worker that is to go stays until its leader has let go of it, as it does when it is drained;
-- a leader is replaced whenever its workers are, since its pods carry the hash of theirs;
-- a leader whose worker is lost ends, and starts anew when there is another.
+- a leader starts once the host names of all its workers resolve, which they do when ready;
+- a terminating worker stays until its leader disconnects, which it does after it has drained;
+- a leader is replaced with its workers, because its pods are annotated with the hash of theirs;
+- a leader that loses a worker exits, and restarts when the worker is back.
 """
 
 import copy
@@ -18,7 +19,7 @@ from slotkeeper.api.workers import Workers
 from slotkeeper.desired import names, network_and_pdb
 from slotkeeper.desired.llama_container import (
     LOADING_SECONDS,
-    REPLICA,
+    REPLICA_VARIABLE,
     resources,
     threads,
     worker_hosts,
@@ -42,10 +43,10 @@ done
 echo "the image has no ggml-rpc-server on its PATH or in /app" >&2
 exit 127
 """
-"""Older builds call it rpc-server."""
+"""The program is called rpc-server in older builds."""
 
-# The kernel's table of connections: an rpc-server talks to one client at a time, and would take a
-# probe's connection for its leader.
+# From the kernel's table of connections: an rpc-server serves one client at a time, and would treat
+# the connection of a probe as its leader.
 _PORT = f":{names.RPC_PORT:04X}"
 LISTENS_SCRIPT = f"grep -qs '{_PORT} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6"
 LEAVE_SCRIPT = f"""\
@@ -54,11 +55,12 @@ while grep -qs '{_PORT} [0-9A-F]*:[0-9A-F]* 01 ' /proc/net/tcp /proc/net/tcp6; d
 
 
 _LEADERS_ONLY = {"initContainers", "topologySpreadConstraints"}
-"""What of a leader's pod is no worker's: it has no model, and whoever spreads counts replicas."""
+"""Fields of a leader's pod that a worker does not have: it needs no model, and replicas, not
+workers, are spread."""
 
 
 def manifests(server: LlamaServer, workers: Workers, deployment: Manifest) -> list[Manifest]:
-    """What stands in for the replicas' Deployment where they have workers."""
+    """Return the manifests that replace the replicas' Deployment if replicas have workers."""
     sets = [_workers(server, workers, deployment, number) for number in range(workers.count)]
     return [
         _service(server),
@@ -72,37 +74,38 @@ def manifests(server: LlamaServer, workers: Workers, deployment: Manifest) -> li
 def _leaders(server: LlamaServer, deployment: Manifest, workers: list[Manifest]) -> Manifest:
     template = deployment["spec"]["template"]
     pod = template["spec"]
-    about = template["metadata"]
-    text = json.dumps([each["spec"]["template"] for each in workers], sort_keys=True)
-    marks = {names.WORKERS_HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
+    pod_metadata = template["metadata"]
+    text = json.dumps([worker["spec"]["template"] for worker in workers], sort_keys=True)
+    workers_hash = {names.WORKERS_HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]}
     return _stateful_set(
         deployment["metadata"] | {"name": names.leaders(server)},
         replicas=deployment["spec"]["replicas"],
         selector=deployment["spec"]["selector"]["matchLabels"],
         service=names.replicas(server),
         template={
-            "metadata": about | {"annotations": {**about.get("annotations", {}), **marks}},
+            "metadata": pod_metadata
+            | {"annotations": {**pod_metadata.get("annotations", {}), **workers_hash}},
             "spec": pod
             | {
                 "initContainers": [*pod["initContainers"], _wait(server, pod)],
-                "containers": [_numbered(container) for container in pod["containers"]],
+                "containers": [_with_index(container) for container in pod["containers"]],
             },
         },
     )
 
 
-def _numbered(container: Manifest) -> Manifest:
-    number = {
-        "name": REPLICA,
+def _with_index(container: Manifest) -> Manifest:
+    index = {
+        "name": REPLICA_VARIABLE,
         "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{names.POD_INDEX_LABEL}']"}},
     }
-    # First: Kubernetes puts a variable into what comes after it.
-    return container | {"env": [number, *container.get("env", [])]}
+    # First: a variable can be used only in variables after it.
+    return container | {"env": [index, *container.get("env", [])]}
 
 
 def _wait(server: LlamaServer, pod: Manifest) -> Manifest:
     llama_server = _llama_server(pod)
-    return _numbered(
+    return _with_index(
         {
             "name": names.WAIT_CONTAINER,
             "image": llama_server["image"],
@@ -122,19 +125,19 @@ def _workers(server: LlamaServer, workers: Workers, deployment: Manifest, number
     pod = template["spec"]
     labels = template["metadata"]["labels"]
     label = {names.WORKER_LABEL: str(number)}
-    about = metadata(server, names.worker(server, number), Component.WORKER)
-    about["labels"] |= label
+    set_metadata = metadata(server, names.worker(server, number), Component.WORKER)
+    set_metadata["labels"] |= label
     return _stateful_set(
-        about,
+        set_metadata,
         replicas=deployment["spec"]["replicas"],
-        selector=names.identity(server, Component.WORKER) | label,
+        selector=names.match_labels(server, Component.WORKER) | label,
         service=names.workers(server),
         template={
             "metadata": template["metadata"]
             | {"labels": {**labels, **names.labels(server, Component.WORKER), **label}},
             "spec": {
                 **{field: value for field, value in pod.items() if field not in _LEADERS_ONLY},
-                # It may be the first to go, and then stays while the group before it is replaced.
+                # It may be terminated first, and then waits until the group before it is replaced.
                 "terminationGracePeriodSeconds": LOADING_SECONDS
                 + server.spec.update.drain_timeout_seconds,
                 "containers": [_rpc_server(server, workers, _llama_server(pod))],
@@ -145,17 +148,17 @@ def _workers(server: LlamaServer, workers: Workers, deployment: Manifest, number
 
 
 def _rpc_server(server: LlamaServer, workers: Workers, llama_server: Manifest) -> Manifest:
-    said = workers.resources or server.spec.resources
-    cpus = threads(said)
-    bound = [] if cpus is None else ["--threads", str(cpus)]
+    worker_resources = workers.resources or server.spec.resources
+    thread_count = threads(worker_resources)
+    thread_flag = [] if thread_count is None else ["--threads", str(thread_count)]
     address = ["--host", "0.0.0.0", "--port", str(names.RPC_PORT)]
     return {
         "name": names.WORKER_CONTAINER,
         "image": llama_server["image"],
         "imagePullPolicy": llama_server["imagePullPolicy"],
-        "command": ["/bin/sh", "-c", WORK_SCRIPT, "rpc-server", *address, *bound],
+        "command": ["/bin/sh", "-c", WORK_SCRIPT, "rpc-server", *address, *thread_flag],
         "ports": [{"name": names.RPC, "protocol": "TCP", "containerPort": names.RPC_PORT}],
-        "resources": resources(said, server.spec.gpu),
+        "resources": resources(worker_resources, server.spec.gpu),
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **({"env": llama_server["env"]} if "env" in llama_server else {}),
@@ -179,17 +182,18 @@ def _llama_server(pod: Manifest) -> Manifest:
 
 
 def _stateful_set(
-    about: Manifest, *, replicas: int, selector: Manifest, service: str, template: Manifest
+    set_metadata: Manifest, *, replicas: int, selector: Manifest, service: str, template: Manifest
 ) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": about,
+        "metadata": set_metadata,
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 2,
             "serviceName": service,
-            # One group's trouble is not another's, and a template that never was ready can be left.
+            # Groups start independently, and a rollout can replace a template that never became
+            # ready.
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "selector": {"matchLabels": selector},
@@ -206,7 +210,7 @@ def _service(server: LlamaServer) -> Manifest:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": False,
-            "selector": names.identity(server, Component.WORKER),
+            "selector": names.match_labels(server, Component.WORKER),
             "ports": [
                 {
                     "name": names.RPC,
@@ -220,14 +224,14 @@ def _service(server: LlamaServer) -> Manifest:
 
 
 def _policy(server: LlamaServer) -> Manifest:
-    """Lets only leaders in: an rpc-server does for everybody who reaches it whatever they ask."""
-    leaders = {"podSelector": {"matchLabels": names.identity(server, Component.REPLICA)}}
+    """Return the NetworkPolicy for leaders only: an rpc-server has no access control."""
+    leaders = {"podSelector": {"matchLabels": names.match_labels(server, Component.REPLICA)}}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(server, names.workers(server), Component.WORKER),
         "spec": {
-            "podSelector": {"matchLabels": names.identity(server, Component.WORKER)},
+            "podSelector": {"matchLabels": names.match_labels(server, Component.WORKER)},
             "policyTypes": ["Ingress"],
             "ingress": [
                 {"from": [leaders], "ports": [{"protocol": "TCP", "port": names.RPC_PORT}]}

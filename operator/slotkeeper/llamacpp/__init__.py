@@ -1,1 +1,1 @@
-"""What a llama-server is: its command line and what it says of itself. No Kubernetes."""
+"""llama.cpp without Kubernetes: command line, GGUF files, the response of /slots."""

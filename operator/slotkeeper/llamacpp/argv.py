@@ -1,7 +1,7 @@
-"""The command line of a llama-server, with nothing left to its defaults.
+"""The command line of llama-server, which does not rely on its defaults.
 
-llama.cpp's defaults move between builds (the port, the slots, what shares the KV cache), so each
-one that a server stands on is said.
+llama.cpp's defaults change between builds (the port, the number of slots, the sharing of the KV
+cache), so each flag that matters is set explicitly.
 """
 
 from collections.abc import Iterator
@@ -9,34 +9,34 @@ from dataclasses import dataclass
 from typing import Literal
 
 ALL_LAYERS = 999
-"""For `Gpus.layers`: more than any model has, which llama-server takes as all of them."""
+"""For `Gpus.layers`: more than any model has; llama-server then uses all of them."""
 
 BATCH_TOKENS = 512
-"""Tokens that are computed at once where an input may be divided: llama-server's usual number."""
+"""Tokens per batch if an input may be split: llama-server's default."""
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """How a model is divided among GPUs and the CPU."""
+    """Split of a model across GPUs and the CPU."""
 
     layers: int = ALL_LAYERS
-    """Layers on the GPUs; the others are the CPU's."""
+    """Layers on the GPUs; the CPU computes the others."""
     split_mode: str = "layer"
     tensor_split: tuple[float, ...] = ()
-    """Each GPU's share, in proportion; empty for as much as each has free."""
+    """Proportion of each GPU; empty to split by free memory."""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """How messages become a prompt, and the answer's text a message."""
+    """Conversion of messages into a prompt, and of the output into a message."""
 
     jinja: bool = True
     template: str | None = None
-    """A template's text or the name of a built-in one; None for the model's own."""
+    """Text of a template or the name of a built-in one; None for the model's template."""
     reasoning: Literal["on", "off", "auto"] = "auto"
     reasoning_format: str = "auto"
     reasoning_budget: int = -1
-    """Tokens; -1 for no bound."""
+    """Tokens; -1 for no limit."""
 
 
 @dataclass(frozen=True)
@@ -44,43 +44,43 @@ class Embeddings:
     """Vectors instead of text."""
 
     pooling: str | None = None
-    """None for the model's own; "rank" makes a reranker."""
+    """None for the model's default; "rank" for a reranker."""
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What one llama-server serves, and with what."""
+    """Configuration of one llama-server."""
 
     model_path: str
     alias: str
-    """Name of the model in its answers and in /v1/models."""
+    """Name of the model in responses and in /v1/models."""
     slots: int
     context_per_slot: int
-    """Tokens that each slot has room for."""
+    """Tokens."""
     cache_ram_mib: int
-    """Bound of the cache of prompts that have left their slot, in MiB of main memory."""
+    """Maximum size of the cache of prompts that have left their slot, in MiB of main memory."""
     port: int
     kv_cache_type: str = "f16"
     flash_attention: Literal["on", "off", "auto"] = "auto"
     gpus: Gpus | None = None
-    """None for the CPU alone."""
+    """None for the CPU only."""
     chat: Chat = Chat()
     embeddings: Embeddings | None = None
-    """None for a model that writes text."""
+    """None for text generation."""
     mmproj: str | None = None
-    """Path of the projector that lets the model see or hear."""
+    """Path of the multimodal projector."""
     adapters: tuple[tuple[str, float], ...] = ()
-    """Path and scale of each LoRA adapter; no path has ',' or ':' in it."""
+    """Path and scale of each LoRA adapter. Paths must not contain ',' or ':'."""
     workers: tuple[str, ...] = ()
-    """HOST:PORT of each rpc-server that lends its devices."""
+    """HOST:PORT of each rpc-server whose devices are used."""
     threads: int | None = None
-    """Threads that compute; None for as many as the node has cores."""
+    """Compute threads; None for the number of the node's cores."""
     extra: tuple[str, ...] = ()
-    """Further arguments. They come last: of a flag that is there twice the last one counts."""
+    """Additional arguments. They come last, because the last occurrence of a flag applies."""
 
 
 def argv(serving: Serving) -> list[str]:
-    """The arguments that follow the program's name."""
+    """Return the arguments without the program's name."""
     return list(_arguments(serving))
 
 
@@ -94,34 +94,35 @@ def _arguments(serving: Serving) -> Iterator[str]:
         yield from ("--lora-scaled", ",".join(scaled))
     yield from ("--host", "0.0.0.0")
     yield from ("--port", str(serving.port))
-    yield from _room(serving)
-    yield from _computing(serving)
+    yield from _slots(serving)
+    yield from _compute(serving)
     yield from _chat(serving.chat)
     if serving.embeddings:
-        yield from _vectors(serving.embeddings, serving.context_per_slot)
+        yield from _embeddings(serving.embeddings, serving.context_per_slot)
     yield "--metrics"
     yield "--slots"
-    # Pages that the balancer would not pass on.
+    # The balancer does not forward web pages.
     yield "--no-webui"
     yield from serving.extra
 
 
-def _room(serving: Serving) -> Iterator[str]:
+def _slots(serving: Serving) -> Iterator[str]:
     yield from ("--parallel", str(serving.slots))
     yield "--cont-batching"
-    # llama-server divides --ctx-size among its slots.
+    # llama-server divides --ctx-size by the number of slots.
     yield from ("--ctx-size", str(serving.context_per_slot * serving.slots))
-    # With one cache for all slots, a long request aborts the others when it fills up.
+    # If all slots share one cache, a long request aborts the others once it is full.
     yield "--no-kv-unified"
     yield from ("--cache-type-k", serving.kv_cache_type)
     yield from ("--cache-type-v", serving.kv_cache_type)
-    # The default is 8 GiB whatever the container may take.
+    # The default is 8 GiB, regardless of the container's memory limit.
     yield from ("--cache-ram", str(serving.cache_ram_mib))
 
 
-def _computing(serving: Serving) -> Iterator[str]:
+def _compute(serving: Serving) -> Iterator[str]:
     yield from ("--flash-attn", serving.flash_attention)
-    # Fitting would quietly move layers to the CPU, or shrink the context, until it loads.
+    # Otherwise llama-server silently moves layers to the CPU, or reduces the context, until the
+    # model fits.
     yield from ("--fit", "off")
     gpus = serving.gpus or Gpus(layers=0)
     yield from ("--n-gpu-layers", str(gpus.layers))
@@ -140,7 +141,7 @@ def _number(value: float) -> str:
 
 
 def _chat(chat: Chat) -> Iterator[str]:
-    # First, since it says how llama-server reads the template.
+    # First, because it determines how llama-server parses the template.
     yield "--jinja" if chat.jinja else "--no-jinja"
     if chat.template is not None:
         yield from ("--chat-template", chat.template)
@@ -149,12 +150,12 @@ def _chat(chat: Chat) -> Iterator[str]:
     yield from ("--reasoning-budget", str(chat.reasoning_budget))
 
 
-def _vectors(embeddings: Embeddings, context: int) -> Iterator[str]:
+def _embeddings(embeddings: Embeddings, context: int) -> Iterator[str]:
     yield "--reranking" if embeddings.pooling == "rank" else "--embeddings"
     if embeddings.pooling is not None:
         yield from ("--pooling", embeddings.pooling)
-    # An input whose tokens see all of it has to fit into one batch, or it is refused. Only where
-    # the last token speaks for the others may it be divided.
+    # With bidirectional attention an input has to fit into one batch, or it is rejected. Only with
+    # pooling of the last token may it be split.
     batch = min(BATCH_TOKENS, context) if embeddings.pooling == "last" else context
     yield from ("--batch-size", str(batch))
     yield from ("--ubatch-size", str(batch))

@@ -1,11 +1,11 @@
-"""What a GGUF file says of itself in its header.
+"""Parser of the metadata in the header of a GGUF file.
 
-Layout (little-endian): "GGUF", version u32, tensors u64, pairs u64, and then the pairs: a key, the
-type of its value as u32, the value. A string is its length as u64 and that many bytes; an array is
-the type of its items as u32, their number as u64, and they.
+Layout (little-endian): "GGUF", version u32, tensor count u64, pair count u64, and then the pairs: a
+key, the type of the value as u32, the value. A string is its length as u64 and that many bytes; an
+array is the type of its items as u32, their number as u64, and the items.
 
-The header is somebody else's: what is read is bounded by the bytes that are given, and whatever is
-out of order ends the reading with what is known by then.
+The header is untrusted input: the work is bounded by the size of the input, and malformed data ends
+the parsing; the metadata up to there is returned.
 """
 
 import re
@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 HEAD_BYTES = 32 * 1024**2
-"""Bytes at a file's begin in which its header ends: the largest vocabularies take half of it."""
+"""Size of the beginning of a file that contains its header: the largest vocabularies take half."""
 
 VERSIONS = (2, 3)
 
-LONGEST_TEXT = 128
-"""Characters of a value that is passed on."""
+MAX_CHARACTERS = 128
+"""Of a text value; longer ones are dropped."""
 
-MOST_PAIRS = 4096
+MAX_PAIRS = 4096
 
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -47,28 +47,28 @@ IQ2_XXS IQ2_XS Q2_K_S IQ3_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ3_M IQ2_S IQ2_M IQ4_XS
 TQ1_0 TQ2_0 MXFP4_MOE NVFP4 Q1_0
 """
 
-QUANTISATIONS = {number: name for number, name in enumerate(_FILE_TYPES.split()) if name != "-"}
-"""llama.cpp's numbers for what most of a file's tensors are."""
+QUANTIZATIONS = {number: name for number, name in enumerate(_FILE_TYPES.split()) if name != "-"}
+"""llama.cpp's file types: the quantization of most tensors."""
 
 
 @dataclass(frozen=True)
 class GgufMetadata:
-    """What a model says of itself; None where it does not."""
+    """Metadata of a model; None if missing or invalid."""
 
     architecture: str | None = None
     """Such as llama or qwen2."""
     context_length: int | None = None
-    """Tokens that it was trained for."""
+    """Tokens that the model was trained with."""
     layers: int | None = None
     quantization: str | None = None
     """Such as Q4_K_M."""
     name: str | None = None
     size_label: str | None = None
-    """How large it is, in words such as 7B."""
+    """Parameter count as text, such as 7B."""
 
 
 def read_metadata(head: bytes) -> GgufMetadata:
-    """Read the header at the begin of a file. Never raises: what cannot be read is not known."""
+    """Parse the header at the beginning of a file. Never raises."""
     values = _values(head)
     architecture = _text(values.get("general.architecture"))
     file_type = _number(values.get("general.file_type"))
@@ -76,7 +76,7 @@ def read_metadata(head: bytes) -> GgufMetadata:
         architecture=architecture,
         context_length=_number(values.get(f"{architecture}.context_length")) or None,
         layers=_number(values.get(f"{architecture}.block_count")) or None,
-        quantization=None if file_type is None else QUANTISATIONS.get(file_type),
+        quantization=None if file_type is None else QUANTIZATIONS.get(file_type),
         name=_text(values.get("general.name")),
         size_label=_text(values.get("general.size_label")),
     )
@@ -84,7 +84,7 @@ def read_metadata(head: bytes) -> GgufMetadata:
 
 Value = int | float | str
 
-_WANTED = re.compile(
+_SELECTED_KEYS = re.compile(
     r"general\.(?:architecture|file_type|name|size_label)|[^.]+\.(?:context_length|block_count)"
 )
 
@@ -100,27 +100,27 @@ def _values(head: bytes) -> dict[str, Value]:
     return values
 
 
-class _Unreadable(Exception):  # noqa: N818 (a way out, and no error of ours)
-    """The header ends, or is no header, from here on."""
+class _Unreadable(Exception):  # noqa: N818 (control flow within this module)
+    """The header is truncated or malformed."""
 
 
 class _Header:
-    """A place in a header, which moves on with all that is read."""
+    """Cursor over a header."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
-        self._at = 0
+        self._position = 0
 
     def pairs(self) -> Iterator[tuple[str, Value | None]]:
-        """The keys that are wanted, with their values; None for one that is no plain value."""
+        """Yield the selected keys with their values; None for arrays and unsuitable strings."""
         if self._bytes(4) != b"GGUF" or self._scalar(_U32) not in VERSIONS:
             raise _Unreadable
         _tensors = self._scalar(_U64)
         pairs = self._scalar(_U64)
-        for _ in range(min(int(pairs), MOST_PAIRS)):
+        for _ in range(min(int(pairs), MAX_PAIRS)):
             key = self._string()
             kind = int(self._scalar(_U32))
-            if key is not None and _WANTED.fullmatch(key):
+            if key is not None and _SELECTED_KEYS.fullmatch(key):
                 yield key, self._value(kind)
             else:
                 self._value(kind)
@@ -129,72 +129,73 @@ class _Header:
         if kind == _STRING:
             return self._string()
         if kind == _ARRAY:
-            self._pass_array()
+            self._skip_array()
             return None
         if kind not in _SCALARS:
             raise _Unreadable
         return self._scalar(_SCALARS[kind])
 
     def _string(self) -> str | None:
-        """A string; None for one that is too long to be of interest, or no text."""
+        """Return a string; None if it is too long or not UTF-8."""
         size = int(self._scalar(_U64))
-        if size > 4 * LONGEST_TEXT:
-            self._pass(size)
+        # A character has up to four bytes.
+        if size > 4 * MAX_CHARACTERS:
+            self._skip(size)
             return None
         try:
             return self._bytes(size).decode()
         except UnicodeDecodeError:
             return None
 
-    def _pass_array(self) -> None:
+    def _skip_array(self) -> None:
         kind = int(self._scalar(_U32))
         count = int(self._scalar(_U64))
         if kind in _SCALARS:
-            self._pass(count * _SCALARS[kind].size)
+            self._skip(count * _SCALARS[kind].size)
         elif kind == _STRING:
-            self._pass_strings(count)
+            self._skip_strings(count)
         else:
             # Arrays of arrays, which llama.cpp does not read either.
             raise _Unreadable
 
-    def _pass_strings(self, count: int) -> None:
-        # Vocabularies: hundreds of thousands, so that each costs little. Each takes eight bytes at
-        # least, which bounds them however many there are said to be.
+    def _skip_strings(self, count: int) -> None:
+        # A tight loop, because vocabularies have hundreds of thousands of strings. Each takes at
+        # least eight bytes, which bounds the loop whatever count is.
         head = self._head
-        at = self._at
+        position = self._position
         last = len(self._head) - _U64.size
         read = _U64.unpack_from
         for _ in range(min(count, len(head))):
-            if at > last:
+            if position > last:
                 raise _Unreadable
-            at += _U64.size + read(head, at)[0]
-        if at > len(head) or count > len(head):
+            position += _U64.size + read(head, position)[0]
+        if position > len(head) or count > len(head):
             raise _Unreadable
-        self._at = at
+        self._position = position
 
     def _scalar(self, kind: struct.Struct) -> int | float:
         number: int | float = kind.unpack(self._bytes(kind.size))[0]
         return number
 
     def _bytes(self, size: int) -> bytes:
-        at = self._at
-        self._pass(size)
-        return self._head[at : self._at]
+        start = self._position
+        self._skip(size)
+        return self._head[start : self._position]
 
-    def _pass(self, size: int) -> None:
-        if size > len(self._head) - self._at:
+    def _skip(self, size: int) -> None:
+        if size > len(self._head) - self._position:
             raise _Unreadable
-        self._at += size
+        self._position += size
 
 
 def _text(value: Value | None) -> str | None:
     if not isinstance(value, str) or not value.isprintable():
         return None
-    return value if 0 < len(value) <= LONGEST_TEXT else None
+    return value if 0 < len(value) <= MAX_CHARACTERS else None
 
 
 def _number(value: Value | None) -> int | None:
-    """A count of something: whole, and not beyond what 32 bits hold."""
+    """Return the value if it is an integer from 0 to 2^31 - 1; None otherwise."""
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if 0 <= value < 2**31 else None

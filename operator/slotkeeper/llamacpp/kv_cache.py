@@ -1,4 +1,4 @@
-"""The types that llama.cpp can keep its KV cache in."""
+"""Data types of llama.cpp's KV cache."""
 
 BITS_PER_VALUE = {
     "f32": 32.0,
@@ -11,4 +11,4 @@ BITS_PER_VALUE = {
     "q4_0": 4.5,
     "iq4_nl": 4.5,
 }
-"""Bits that one number of the cache takes, its share of the block's scale included."""
+"""Bits per number, including its share of the block's scale."""

@@ -1,4 +1,4 @@
-"""What a llama-server's `GET /slots` says."""
+"""Parser of the response of llama-server's `GET /slots`."""
 
 import json
 from collections.abc import Iterable
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 class SlotsParseError(ValueError):
-    """The answer is no list of slots."""
+    """The response is not a list of slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot: its number, whether it works on a request, its context in tokens (0: unsaid)."""
+    """One slot: its number, whether it processes a request, its context in tokens (0: unknown)."""
 
     id: int
     is_processing: bool
@@ -19,37 +19,37 @@ class Slot:
 
 
 def parse_slots(body: bytes | str) -> tuple[Slot, ...]:
-    """The slots in the body of `GET /slots`, which must be at least one. Raises NotSlots.
+    """Parse the body of the response, which must have at least one slot.
 
-    Only `id` and `is_processing` must be there, with ids that differ; what else a version of
-    llama-server adds or leaves out does not matter.
+    Only `id`, which must be unique, and `is_processing` are required: other fields differ between
+    versions of llama-server. Raises SlotsParseError.
     """
     try:
         tree = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise SlotsParseError(f"no JSON: {error}") from None
+        raise SlotsParseError(f"invalid JSON: {error}") from None
     if not isinstance(tree, list) or not tree:
-        raise SlotsParseError("no list of slots")
+        raise SlotsParseError("not a list of slots")
     slots = tuple(_slot(item) for item in tree)
     if len({slot.id for slot in slots}) != len(slots):
-        raise SlotsParseError("two slots with one id")
+        raise SlotsParseError("two slots with the same id")
     return slots
 
 
 def processing(slots: Iterable[Slot]) -> int:
-    """How many of `slots` work on a request."""
+    """Return the number of slots that process a request."""
     return sum(slot.is_processing for slot in slots)
 
 
 def _slot(item: object) -> Slot:
     if not isinstance(item, dict):
-        raise SlotsParseError("a slot that is no object")
+        raise SlotsParseError("a slot is not an object")
     number = item.get("id")
     busy = item.get("is_processing")
     context = item.get("n_ctx", 0)
     if not isinstance(number, int) or isinstance(number, bool):
-        raise SlotsParseError("a slot without an id")
+        raise SlotsParseError("a slot has no integer id")
     if not isinstance(busy, bool):
-        raise SlotsParseError(f"slot {number} does not say whether it is processing")
-    said = isinstance(context, int) and not isinstance(context, bool) and context > 0
-    return Slot(number, busy, context if said else 0)
+        raise SlotsParseError(f"slot {number} has no boolean is_processing")
+    known = isinstance(context, int) and not isinstance(context, bool) and context > 0
+    return Slot(number, busy, context if known else 0)

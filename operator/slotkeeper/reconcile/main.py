@@ -15,7 +15,7 @@ from random import SystemRandom
 from prometheus_client import REGISTRY, start_http_server
 
 from slotkeeper import logs
-from slotkeeper.api.compute_capability import normalise
+from slotkeeper.api.compute_capability import normalize
 from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.flags import address
 from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
@@ -177,7 +177,7 @@ def _image_for(text: str) -> tuple[str, str]:
     if not image:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form ARCH=IMAGE")
     try:
-        return arch if arch == ANY_ARCH else normalise(arch), image
+        return arch if arch == ANY_ARCH else normalize(arch), image
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{arch!r} {error}, or {ANY_ARCH}") from None
 

@@ -6,20 +6,20 @@ from slotkeeper.api.blocker import StartBlocker
 
 
 @pytest.mark.parametrize("permanent", [True, False])
-def test_what_was_written_is_read(permanent: bool) -> None:
-    obstacle = StartBlocker(
-        "ModelNotFound", "GET https://example.com/é.gguf answered 404", permanent
+def test_a_blocker_survives_a_round_trip(permanent: bool) -> None:
+    blocker = StartBlocker(
+        "ModelNotFound", "GET https://example.com/é.gguf returned 404", permanent
     )
 
-    assert StartBlocker.from_annotation(obstacle.to_annotation()) == obstacle
+    assert StartBlocker.from_annotation(blocker.to_annotation()) == blocker
 
 
-def test_a_message_without_end_is_cut() -> None:
-    obstacle = StartBlocker(
+def test_a_long_message_is_truncated() -> None:
+    blocker = StartBlocker(
         "Unschedulable", "0/5000 nodes are available: " + "taint, " * 1000, False
     )
 
-    read = StartBlocker.from_annotation(obstacle.to_annotation())
+    read = StartBlocker.from_annotation(blocker.to_annotation())
 
     assert read is not None
     assert len(read.message) == 1000
@@ -29,7 +29,7 @@ def test_a_message_without_end_is_cut() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(None, id="nothing"),
+        pytest.param(None, id="missing"),
         pytest.param("", id="empty"),
         pytest.param("{", id="no JSON"),
         pytest.param("[]", id="no object"),
@@ -37,11 +37,11 @@ def test_a_message_without_end_is_cut() -> None:
         pytest.param('{"reason": "ModelNotFound", "permanent": true}', id="no message"),
     ],
 )
-def test_nonsense_is_no_obstacle(text: str | None) -> None:
+def test_a_malformed_annotation_is_no_blocker(text: str | None) -> None:
     assert StartBlocker.from_annotation(text) is None
 
 
-def test_only_what_is_said_to_last_does() -> None:
+def test_only_the_value_true_is_permanent() -> None:
     read = StartBlocker.from_annotation(
         json.dumps({"reason": "A", "message": "b", "permanent": "no"})
     )

@@ -4,30 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.api.compute_capability import normalise
+from slotkeeper.api.compute_capability import normalize
 
 
 @pytest.mark.parametrize("arch", [7.5, 75, "7.5", "75", "sm_75", "compute_75"])
 def test_the_spellings_of_one_compute_capability_mean_the_same(arch: Any) -> None:
-    assert normalise(arch) == "7.5"
+    assert normalize(arch) == "7.5"
 
 
 @pytest.mark.parametrize(
-    ("arch", "meaning"),
+    ("arch", "normalized"),
     [(8, "8.0"), (8.0, "8.0"), (12, "12.0"), (12.1, "12.1"), ("120", "12.0"), ("sm_103", "10.3")],
 )
 def test_a_version_that_yaml_reads_as_a_whole_number_is_a_major_version(
-    arch: Any, meaning: str
+    arch: Any, normalized: str
 ) -> None:
-    assert normalise(arch) == meaning
+    assert normalize(arch) == normalized
 
 
 @pytest.mark.parametrize(
     "arch", ["", "7", "ampere", "sm_7.5", "sm75", "7.55", 7.55, -7.5, 0, True, None, ["7.5"], {}]
 )
-def test_what_is_no_compute_capability_is_refused(arch: Any) -> None:
+def test_other_values_are_rejected(arch: Any) -> None:
     with pytest.raises(ValueError, match="must be a compute capability such as"):
-        normalise(arch)
+        normalize(arch)
 
 
 @given(st.integers(2, 99), st.integers(0, 9))
@@ -41,4 +41,4 @@ def test_all_spellings_agree(major: int, minor: int) -> None:
         float(f"{major}.{minor}") if minor or major < 20 else f"{major}.0",
     ]
 
-    assert {normalise(spelling) for spelling in spellings} == {f"{major}.{minor}"}
+    assert {normalize(spelling) for spelling in spellings} == {f"{major}.{minor}"}

@@ -4,12 +4,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.api.conditions import ConditionType, ConditionValue, Verdict, conditions, rfc3339
+from slotkeeper.api.conditions import (
+    ConditionStatus,
+    ConditionType,
+    ConditionValue,
+    conditions,
+    rfc3339,
+)
 
 THEN = "2026-11-22T10:00:00Z"
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
 
-VERDICTS: list[Verdict] = ["True", "False", "Unknown"]
+STATUSES: list[ConditionStatus] = ["True", "False", "Unknown"]
 
 
 def before(status: str) -> list[dict[str, Any]]:
@@ -24,10 +30,10 @@ def before(status: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_condition_that_turns_carries_the_time_of_it() -> None:
-    finding = ConditionValue(ConditionType.READY, "True", "Serving", "1 of 1 replicas serves")
+def test_a_condition_whose_status_changes_has_the_time_of_the_change() -> None:
+    value = ConditionValue(ConditionType.READY, "True", "Serving", "1 of 1 replicas serves")
 
-    (condition,) = conditions([finding], before("False"), generation=3, now=NOW)
+    (condition,) = conditions([value], before("False"), generation=3, now=NOW)
 
     assert condition.model_dump(by_alias=True) == {
         "type": "Ready",
@@ -39,19 +45,19 @@ def test_a_condition_that_turns_carries_the_time_of_it() -> None:
     }
 
 
-def test_a_condition_that_is_new_begins_now() -> None:
-    finding = ConditionValue(ConditionType.MODEL_READY, "Unknown", "NotSeen", "")
+def test_a_new_condition_has_the_current_time() -> None:
+    value = ConditionValue(ConditionType.MODEL_READY, "Unknown", "Unknown", "")
 
-    (condition,) = conditions([finding], before("True"), generation=1, now=NOW)
+    (condition,) = conditions([value], before("True"), generation=1, now=NOW)
 
     assert condition.last_transition_time == rfc3339(NOW)
 
 
-@given(st.sampled_from(VERDICTS), st.sampled_from(VERDICTS))
-def test_the_time_moves_only_when_the_status_does(old: Verdict, new: Verdict) -> None:
-    finding = ConditionValue(ConditionType.READY, new, "After", "for another reason")
+@given(st.sampled_from(STATUSES), st.sampled_from(STATUSES))
+def test_the_time_changes_only_with_the_status(old: ConditionStatus, new: ConditionStatus) -> None:
+    value = ConditionValue(ConditionType.READY, new, "After", "another message")
 
-    (condition,) = conditions([finding], before(old), generation=2, now=NOW)
+    (condition,) = conditions([value], before(old), generation=2, now=NOW)
 
     assert (condition.last_transition_time == THEN) == (old == new)
 

@@ -9,7 +9,7 @@ from slotkeeper.api.validation import RULES_KEY, ApiModel, Rule, matches
 
 
 def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """A schema and all that it is made of, each with its path."""
+    """A schema and all schemas in it, each with its path."""
     yield path, schema
     for name, property_ in schema.get("properties", {}).items():
         yield from schemas(property_, f"{path}.{name}")
@@ -18,27 +18,27 @@ def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
             yield from schemas(schema[key], f"{path}[]")
 
 
-def of_crd() -> list[tuple[str, dict[str, Any]]]:
+def all_schemas() -> list[tuple[str, dict[str, Any]]]:
     (version,) = crd()["spec"]["versions"]
     return list(schemas(version["schema"]["openAPIV3Schema"]))
 
 
-def test_each_kept_crd_is_the_one_that_the_models_describe() -> None:
+def test_each_crd_file_is_generated_from_the_models() -> None:
     for file in FILES:
         assert file.read_text() == render(crd()), "run `make crds`"
 
 
-def test_a_crd_is_written_as_yaml_that_says_where_it_comes_from() -> None:
+def test_a_crd_file_is_yaml_with_a_header() -> None:
     text = render(crd())
 
     assert text.startswith(HEADER)
     assert yaml.safe_load(text) == crd()
 
 
-def test_each_field_that_people_write_or_read_is_described() -> None:
+def test_each_field_has_a_description() -> None:
     described = [
         (path, schema)
-        for path, schema in of_crd()
+        for path, schema in all_schemas()
         if path.startswith((".spec", ".status")) and not path.endswith("[]")
     ]
 
@@ -46,14 +46,14 @@ def test_each_field_that_people_write_or_read_is_described() -> None:
     assert [path for path, schema in described if not schema.get("description")] == []
 
 
-def test_each_field_says_its_default_in_words_too() -> None:
-    for path, schema in of_crd():
+def test_each_default_is_in_the_description() -> None:
+    for path, schema in all_schemas():
         if "default" in schema:
             assert "Default: " in schema["description"], path
 
 
-def test_what_a_rule_reads_is_bounded_so_that_the_api_server_takes_the_rule() -> None:
-    for path, schema in of_crd():
+def test_each_field_is_bounded_to_keep_rules_within_the_cost_budget() -> None:
+    for path, schema in all_schemas():
         if not path.startswith(".spec"):
             continue
         bounds = {"string": "maxLength", "array": "maxItems"}
@@ -63,8 +63,8 @@ def test_what_a_rule_reads_is_bounded_so_that_the_api_server_takes_the_rule() ->
             assert "maxProperties" in schema, path
 
 
-def test_a_status_has_no_defaults_and_asks_for_nothing() -> None:
-    status = [schema for path, schema in of_crd() if path.startswith(".status")]
+def test_a_status_has_no_defaults_and_no_required_fields() -> None:
+    status = [schema for path, schema in all_schemas() if path.startswith(".status")]
 
     assert all("default" not in schema for schema in status)
     assert "required" not in status[0]
@@ -86,7 +86,7 @@ class Outer(ApiModel):
     """An outer object."""
 
     inner_one: Inner = Inner(high=2)
-    """The one beside the reference."""
+    """The description next to the reference."""
     inners: list[Inner] = Field(max_length=3)
     """Many."""
     by_name: dict[str, Inner] = Field(default_factory=dict, max_length=2)
@@ -117,7 +117,7 @@ def test_pydantic_s_schema_becomes_structural() -> None:
         "properties": {
             "innerOne": {
                 **inner,
-                "description": "The one beside the reference.",
+                "description": "The description next to the reference.",
                 "default": {"low": 0, "high": 2},
             },
             "inners": {"description": "Many.", "type": "array", "maxItems": 3, "items": inner},

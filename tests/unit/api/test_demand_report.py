@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slotkeeper.api.demand_report import DemandReport
 
-WHOLE: dict[str, Any] = {
+COMPLETE: dict[str, Any] = {
     "leader": True,
     "slots": {"total": 4, "busy": 3},
     "queued": 5,
@@ -40,31 +40,31 @@ reports = st.builds(
 
 
 @given(reports)
-def test_a_report_reads_back_as_it_was_written(report: DemandReport) -> None:
+def test_a_report_survives_a_round_trip(report: DemandReport) -> None:
     assert DemandReport.from_json(json.dumps(report.to_json())) == report
 
 
 def test_a_report_has_the_documented_form() -> None:
-    assert DemandReport.from_json(json.dumps(WHOLE)).to_json() == WHOLE
+    assert DemandReport.from_json(json.dumps(COMPLETE)).to_json() == COMPLETE
 
 
-def test_what_a_balancer_does_not_measure_may_be_absent() -> None:
-    needed = {"leader", "slots", "queued", "oldestQueuedSeconds", "peakDemand"}
-    least = {name: value for name, value in WHOLE.items() if name in needed}
+def test_optional_measurements_may_be_absent() -> None:
+    required = {"leader", "slots", "queued", "oldestQueuedSeconds", "peakDemand"}
+    minimal = {name: value for name, value in COMPLETE.items() if name in required}
 
-    report = DemandReport.from_json(json.dumps(least))
+    report = DemandReport.from_json(json.dumps(minimal))
 
     assert (report.demand, report.mean_demand, report.busy_by_replica) == (8, None, None)
 
 
 CHANGES: dict[str, dict[str, Any]] = {
     "no slots": {"slots": None},
-    "slots are a number": {"slots": 4},
-    "words for a count": {"queued": "many"},
-    "a fraction of a request": {"queued": 1.5},
-    "fewer than none": {"queued": -1},
-    "a truth value": {"queued": True},
-    "words for seconds": {"meanServiceSeconds": "long"},
+    "slots is a number": {"slots": 4},
+    "text for a count": {"queued": "many"},
+    "a fractional count": {"queued": 1.5},
+    "a negative count": {"queued": -1},
+    "a boolean": {"queued": True},
+    "text for seconds": {"meanServiceSeconds": "long"},
     "infinity": {"oldestQueuedSeconds": float("inf")},
     "not a number": {"meanDemand": float("nan")},
     "more than a float holds": {"peakDemand": 10**400},
@@ -75,14 +75,14 @@ CHANGES: dict[str, dict[str, Any]] = {
 NOT_REPORTS = [
     pytest.param("", id="empty"),
     pytest.param("[]", id="a list"),
-    pytest.param("{}", id="nothing in it"),
+    pytest.param("{}", id="an empty object"),
     pytest.param("[" * 100_000, id="nested deeply"),
-    *(pytest.param(json.dumps(WHOLE | change), id=name) for name, change in CHANGES.items()),
-    pytest.param(json.dumps(WHOLE).replace("3.2", "1e400"), id="a float that overflows"),
+    *(pytest.param(json.dumps(COMPLETE | change), id=name) for name, change in CHANGES.items()),
+    pytest.param(json.dumps(COMPLETE).replace("3.2", "1e400"), id="a float that overflows"),
 ]
 
 
 @pytest.mark.parametrize("body", NOT_REPORTS)
-def test_what_is_not_a_report_is_a_value_error(body: str) -> None:
+def test_a_malformed_report_raises_value_error(body: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         DemandReport.from_json(body)

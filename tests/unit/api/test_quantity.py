@@ -34,7 +34,7 @@ def test_a_quantity_is_an_exact_number(quantity: int | str, number: Fraction) ->
 @pytest.mark.parametrize(
     "text", ["", "-1", "+1", "1 Gi", "1gi", "Gi", "1.2.3", "1e", "0x1", "1Gi\n"]
 )
-def test_what_is_no_quantity_is_refused(text: str) -> None:
+def test_a_malformed_quantity_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity such as 500m, 2 or 4Gi"):
         parse(text)
 

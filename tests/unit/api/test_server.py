@@ -10,7 +10,7 @@ from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import InvalidSpec, LlamaServerSpec
 
 
-def test_a_server_says_only_its_model_and_the_rest_has_defaults() -> None:
+def test_all_fields_except_the_model_have_defaults() -> None:
     server = parsed(raw_server("chat"))
 
     assert (server.name, server.namespace, server.generation) == ("chat", "default", 1)
@@ -27,7 +27,7 @@ def test_a_server_says_only_its_model_and_the_rest_has_defaults() -> None:
     )
 
 
-def test_a_server_says_everything() -> None:
+def test_all_fields_are_parsed() -> None:
     spec = parsed(
         raw_server(
             model={"url": "http://models.svc/a.gguf?v=2", "sha256": "aB" * 32},
@@ -53,14 +53,14 @@ def test_a_server_says_everything() -> None:
     )
 
 
-def test_a_server_that_is_deleted_says_so() -> None:
+def test_a_deleted_server_is_recognized() -> None:
     raw = raw_server()
     raw["metadata"]["deletionTimestamp"] = "2026-11-22T10:00:00Z"
 
     assert parsed(raw).deleting
 
 
-def test_a_field_of_a_newer_schema_is_passed_over() -> None:
+def test_a_field_of_a_newer_schema_is_ignored() -> None:
     assert parsed(raw_server(drainTimeoutSeconds=5)).spec == parsed(raw_server()).spec
 
 
@@ -97,16 +97,16 @@ def test_a_field_of_a_newer_schema_is_passed_over() -> None:
         ),
     ],
 )
-def test_a_bad_spec_is_refused_with_its_field_and_what_is_allowed(
+def test_an_invalid_spec_is_rejected_with_its_field_and_what_is_allowed(
     spec: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InvalidSpec) as refused:
+    with pytest.raises(InvalidSpec) as caught:
         parsed(raw_server(**spec))
 
-    assert str(refused.value) == message
+    assert str(caught.value) == message
 
 
-def test_a_spec_that_is_missing_is_refused() -> None:
+def test_a_missing_spec_is_rejected() -> None:
     with pytest.raises(InvalidSpec, match=r"^spec\.model: Field required$"):
         parsed({"metadata": {"name": "chat"}})
 
@@ -121,6 +121,6 @@ def test_a_spec_that_is_missing_is_refused() -> None:
         ("chat-workers", "metadata.name: must not end with '-replicas' or '-workers'"),
     ],
 )
-def test_a_name_that_no_service_can_have_is_refused(name: str, message: str) -> None:
+def test_a_name_that_no_service_can_have_is_rejected(name: str, message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
         parsed(raw_server(name))

@@ -2,7 +2,7 @@ from slotkeeper.api.conditions import Condition
 from slotkeeper.api.status import LlamaServerStatus, ModelStatus, SlotsStatus
 
 
-def test_a_status_is_a_tree_with_what_is_known() -> None:
+def test_a_status_is_a_tree_without_unknown_values() -> None:
     status = LlamaServerStatus(
         observed_generation=2,
         conditions=[

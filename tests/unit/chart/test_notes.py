@@ -6,7 +6,7 @@ from chart import CHART
 from slotkeeper.api.server import LlamaServer
 
 
-def test_the_first_server_in_the_notes_is_a_valid_one() -> None:
+def test_the_server_in_the_notes_is_valid() -> None:
     notes = (CHART / "templates/NOTES.txt").read_text()
     manifest = re.search(r"<<'EOF'\n(.*?)\n +EOF\n", notes, re.DOTALL)
     assert manifest is not None

@@ -14,7 +14,7 @@ FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "escalate", "bind", "imp
 
 
 @pytest.mark.parametrize("name", ["watched", "own", "nodes"])
-def test_no_rule_is_a_wildcard_or_reaches_for_secrets(name: str) -> None:
+def test_no_rule_contains_a_wildcard_or_secrets(name: str) -> None:
     named = {word for rule in rules(name) for words in rule.values() for word in words}
 
     assert named & FORBIDDEN == set()
@@ -29,7 +29,7 @@ def test_there_are_no_other_rules_for_the_operator() -> None:
 
 
 @pytest.mark.parametrize("kind", kinds.CHILDREN, ids=lambda kind: kind.plural)
-def test_the_operator_may_do_with_children_what_it_does(kind: Kind) -> None:
+def test_the_operator_may_manage_its_children(kind: Kind) -> None:
     assert _granted(rules("watched"), kind.group, kind.plural) == OWN_A_CHILD
 
 
@@ -42,7 +42,7 @@ def test_the_operator_may_do_with_children_what_it_does(kind: Kind) -> None:
         ("", "events", {"create"}),
     ],
 )
-def test_the_operator_may_do_no_more_with_what_is_not_its_own(
+def test_the_operator_has_minimal_permissions_for_other_objects(
     group: str, resource: str, verbs: set[str]
 ) -> None:
     assert _granted(rules("watched"), group, resource) == verbs
@@ -59,7 +59,7 @@ def test_the_operator_may_lead_and_watch_its_own_lease() -> None:
     assert verbs == READ | {"create", "patch"}
 
 
-def test_the_operator_may_itself_do_all_that_it_grants_to_a_balancer() -> None:
+def test_the_operator_has_all_permissions_that_it_grants_to_a_balancer() -> None:
     # Else the API server refuses the Role.
     for granted in balancer.role(server())["rules"]:
         for group in granted["apiGroups"]:

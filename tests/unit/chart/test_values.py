@@ -23,11 +23,11 @@ def test_the_readme_has_the_values_their_defaults_and_descriptions() -> None:
     assert rows == [value.row for value in described_values()]
 
 
-def test_the_schema_knows_each_value_and_no_other() -> None:
+def test_the_schema_has_exactly_the_values() -> None:
     assert set(_known(load("values.schema.json"))) == set(_leaves(values()))
 
 
-def test_a_misspelled_value_is_refused_wherever_the_fields_are_known() -> None:
+def test_unknown_fields_are_rejected_wherever_the_fields_are_listed() -> None:
     schema = load("values.schema.json")
 
     closed = [node.get("additionalProperties") for node in _nodes(schema) if "properties" in node]

@@ -1,4 +1,4 @@
-"""What `spec.balancer` makes of the balancers."""
+"""Effect of `spec.balancer` on the balancers."""
 
 from pathlib import Path
 from typing import Any
@@ -30,128 +30,131 @@ ALL = {
 
 
 def deployment(**spec: Any) -> Any:
-    """The balancers' Deployment of a server with this spec."""
+    """The Deployment of the balancers of a server with this spec."""
     return balancer.deployment(server(**spec), IMAGES)
 
 
 def pod(**spec: Any) -> Any:
-    """Its pods' spec."""
+    """The spec of its pods."""
     return deployment(**spec)["spec"]["template"]["spec"]
 
 
 def container(**spec: Any) -> Any:
-    """Its pods' container."""
-    (found,) = pod(**spec)["containers"]
-    return found
+    """The container of its pods."""
+    (balancer_container,) = pod(**spec)["containers"]
+    return balancer_container
 
 
 def options(**spec: Any) -> Options:
-    """What the balancer makes of its command line."""
-    program, what, *arguments = container(**spec)["command"]
-    assert (program, what) == ("slotkeeper", "balancer")
+    """The balancer's options, parsed from its command line."""
+    program, command, *arguments = container(**spec)["command"]
+    assert (program, command) == ("slotkeeper", "balancer")
     return parse(arguments)
 
 
-def after(flag: str, **spec: Any) -> str:
-    """What follows a flag."""
+def value_of(flag: str, **spec: Any) -> str:
+    """The value of a flag."""
     command: list[str] = container(**spec)["command"]
     return command[command.index(flag) + 1]
 
 
-def test_the_balancer_understands_its_command_line_with_everything_said() -> None:
-    told = options(balancer=ALL)
+def test_the_balancer_parses_its_command_line_with_all_fields_set() -> None:
+    parsed = options(balancer=ALL)
 
-    assert told.lease == ("default", "chat-balancer")
-    assert (told.queue_limits.max_queued, told.queue_limits.max_queued_bytes) == (7, 286 * 1024**2)
-    assert (told.queue_limits.queue_timeout, told.queue_limits.cold_start_timeout) == (8, 9)
-    assert told.limits.max_body == 2 * 1024**2
-    assert told.affinity is not None
-    assert (told.affinity.cached_prompts, told.affinity.max_affinity_wait) == (6, 1)
-    own = {"web": 10, "-b.c_": 0}
-    routes = frozenset((b"/v1/chat/completions", b"/infill"))
-    assert told.rules == AccessRules(4, own, routes)
-    assert told.api_keys == Path("/etc/slotkeeper/api-keys")
+    assert parsed.lease == ("default", "chat-balancer")
+    assert (parsed.queue_limits.max_queued, parsed.queue_limits.max_queued_bytes) == (
+        7,
+        286 * 1024**2,
+    )
+    assert (parsed.queue_limits.queue_timeout, parsed.queue_limits.cold_start_timeout) == (8, 9)
+    assert parsed.limits.max_body == 2 * 1024**2
+    assert parsed.affinity is not None
+    assert (parsed.affinity.cached_prompts, parsed.affinity.max_affinity_wait) == (6, 1)
+    priorities = {"web": 10, "-b.c_": 0}
+    paths = frozenset((b"/v1/chat/completions", b"/infill"))
+    assert parsed.rules == AccessRules(4, priorities, paths)
+    assert parsed.api_keys == Path("/etc/slotkeeper/api-keys")
 
 
-def test_the_balancer_understands_its_command_line_with_nothing_said() -> None:
-    told = options()
+def test_the_balancer_parses_its_command_line_with_defaults() -> None:
+    parsed = options()
 
-    assert (told.queue_limits.max_queued, told.queue_limits.max_queued_bytes) == (
+    assert (parsed.queue_limits.max_queued, parsed.queue_limits.max_queued_bytes) == (
         1000,
         128 * 1024**2,
     )
-    assert (told.queue_limits.queue_timeout, told.queue_limits.cold_start_timeout) == (60, 570)
-    assert told.limits.max_body == 32 * 1024**2
-    assert (told.rules, told.api_keys) == (AccessRules(0, {}, PROXIED), None)
+    assert (parsed.queue_limits.queue_timeout, parsed.queue_limits.cold_start_timeout) == (60, 570)
+    assert parsed.limits.max_body == 32 * 1024**2
+    assert (parsed.rules, parsed.api_keys) == (AccessRules(0, {}, PROXIED), None)
 
 
-def test_without_affinity_a_prompt_is_not_looked_at() -> None:
+def test_without_affinity_no_affinity_flag_is_passed() -> None:
     command = container(balancer={"prefixAffinity": {"enabled": False}})["command"]
 
     assert "--no-prefix-affinity" in command
     assert not {"--prefix-affinity", "--cached-prompts", "--max-affinity-wait"} & set(command)
 
 
-def test_the_paths_that_may_be_named_are_those_that_the_balancer_passes_on() -> None:
+def test_allowed_paths_are_the_paths_that_the_balancer_forwards() -> None:
     schema = TypeAdapter(AllowedPath).json_schema()
 
     assert {path.encode() for path in schema["enum"]} == PROXIED
 
 
-def test_heartbeats_routes_and_keys_are_passed_on() -> None:
+def test_heartbeats_paths_and_keys_become_flags() -> None:
     command = container(balancer=ALL)["command"]
 
-    assert after("--heartbeat-seconds", balancer=ALL) == "15"
+    assert value_of("--heartbeat-seconds", balancer=ALL) == "15"
     assert [command[i + 1] for i, word in enumerate(command) if word == "--allowed-path"] == [
         "/v1/chat/completions",
         "/infill",
     ]
-    assert after("--api-keys", balancer=ALL) == "/etc/slotkeeper/api-keys"
+    assert value_of("--api-keys", balancer=ALL) == "/etc/slotkeeper/api-keys"
     assert {"--key-max-priority=web=10", "--key-max-priority=-b.c_=0"} <= set(command)
 
 
-def test_unless_they_are_set_there_are_no_heartbeats_and_no_keys_and_all_routes() -> None:
+def test_by_default_there_are_no_heartbeats_no_keys_and_all_paths() -> None:
     command = container()["command"]
 
-    assert after("--heartbeat-seconds") == "0"
+    assert value_of("--heartbeat-seconds") == "0"
     assert not {"--allowed-path", "--api-keys"} & set(command)
     assert "volumes" not in pod()
 
 
 def test_keys_are_mounted_read_only_and_readable_for_the_pod_s_group_alone() -> None:
-    found = pod(balancer=ALL)
+    pod_spec = pod(balancer=ALL)
 
     secret = {"secretName": "chat-keys", "defaultMode": 0o440, "optional": False}
-    assert found["volumes"] == [{"name": "api-keys", "secret": secret}]
-    (mount,) = found["containers"][0]["volumeMounts"]
+    assert pod_spec["volumes"] == [{"name": "api-keys", "secret": secret}]
+    (mount,) = pod_spec["containers"][0]["volumeMounts"]
     assert mount == {
         "name": "api-keys",
         "mountPath": "/etc/slotkeeper/api-keys",
         "readOnly": True,
     }
-    assert found["securityContext"]["fsGroup"]
+    assert pod_spec["securityContext"]["fsGroup"]
 
 
-def test_there_are_two_balancers_apart_from_one_another_where_that_is_possible() -> None:
-    found = deployment()["spec"]
+def test_there_are_two_balancers_preferably_on_different_nodes() -> None:
+    spec = deployment()["spec"]
 
-    assert found["replicas"] == 2
-    affinity = found["template"]["spec"]["affinity"]["podAntiAffinity"]
+    assert spec["replicas"] == 2
+    affinity = spec["template"]["spec"]["affinity"]["podAntiAffinity"]
     (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
     term = preferred["podAffinityTerm"]
     assert term["topologyKey"] == "kubernetes.io/hostname"
-    assert term["labelSelector"] == found["selector"]
+    assert term["labelSelector"] == spec["selector"]
     assert deployment(balancer={"replicas": 1})["spec"]["replicas"] == 1
 
 
-def test_each_balancer_is_called_as_its_pod_and_reached_at_its_address() -> None:
-    assert (after("--identity"), after("--advertise")) == ("$(POD_NAME)", "$(POD_IP)")
+def test_each_balancer_has_the_name_and_address_of_its_pod() -> None:
+    assert (value_of("--identity"), value_of("--advertise")) == ("$(POD_NAME)", "$(POD_IP)")
     assert {
         each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"] for each in container()["env"]
     } == {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
 
 
-def test_the_lease_says_nothing_that_the_balancers_write() -> None:
+def test_the_lease_has_no_field_that_balancers_write() -> None:
     assert set(balancer.lease(server())) == {"apiVersion", "kind", "metadata"}
     assert "annotations" not in balancer.lease(server())["metadata"]
 
@@ -168,7 +171,7 @@ def test_the_lease_says_nothing_that_the_balancers_write() -> None:
         ({"resources": {}}, {}),
     ],
 )
-def test_memory_follows_what_may_wait_unless_resources_are_said(
+def test_memory_follows_the_queue_size_unless_resources_are_set(
     settings: dict[str, Any], resources: dict[str, Any]
 ) -> None:
     assert container(balancer=settings)["resources"] == resources
@@ -181,15 +184,15 @@ def test_memory_follows_what_may_wait_unless_resources_are_said(
         pytest.param(
             {"resources": {"limits": {"memory": "8Gi"}}, "contextPerSlot": 8192}, 4, id="2 GiB"
         ),
-        pytest.param({"contextPerSlot": 1_000_000}, 0, id="none fits"),
-        pytest.param({"kvCacheType": "q8_0"}, 3, id="68 KiB a token in another type"),
-        pytest.param({"embeddings": {}}, 0, id="none of a server without conversations"),
+        pytest.param({"contextPerSlot": 1_000_000}, 0, id="0 if none fits"),
+        pytest.param({"kvCacheType": "q8_0"}, 3, id="68 KiB per token in another type"),
+        pytest.param({"embeddings": {}}, 0, id="0 without conversations"),
     ],
 )
 def test_cached_prompts_are_estimated_from_the_replicas_cache(
     spec: dict[str, Any], prompts: int
 ) -> None:
-    assert after("--cached-prompts", **spec) == str(prompts)
+    assert value_of("--cached-prompts", **spec) == str(prompts)
 
 
 def test_no_change_of_the_balancer_restarts_a_replica() -> None:

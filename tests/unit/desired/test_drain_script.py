@@ -1,4 +1,4 @@
-"""The script runs in a real shell, with a curl and a sleep that are scripts too."""
+"""The script runs in a real shell; curl and sleep are replaced by scripts."""
 
 import subprocess
 from pathlib import Path
@@ -11,13 +11,13 @@ BUSY = '[{"id":0,"is_processing":false},{"id":1,"is_processing":true}]'
 IDLE = '[{"id":0,"is_processing":false},{"id":1,"is_processing":false}]'
 
 
-def drain(folder: Path, *answers: tuple[str, int]) -> list[str]:
-    """Run the script against these answers (text, status of curl) and tell what it called."""
-    for number, (text, status) in enumerate(answers, start=1):
-        (folder / f"answer-{number}").write_text(f"printf '%s' '{text}'; exit {status}\n")
+def drain(folder: Path, *responses: tuple[str, int]) -> list[str]:
+    """Run the script with these results of curl (text, exit status); return its calls."""
+    for number, (text, status) in enumerate(responses, start=1):
+        (folder / f"response-{number}").write_text(f"printf '%s' '{text}'; exit {status}\n")
     (folder / "calls").touch()
-    if answers:
-        program(folder / "curl", 'echo curl >>calls; . "./answer-$(grep -c curl calls)"')
+    if responses:
+        program(folder / "curl", 'echo curl >>calls; . "./response-$(grep -c curl calls)"')
     program(folder / "sleep", 'echo "sleep $1" >>calls')
     program(folder / "grep", 'exec /usr/bin/env -i PATH=/usr/bin:/bin grep "$@"')
     subprocess.run(
@@ -42,16 +42,16 @@ def test_it_ends_once_no_slot_is_busy(tmp_path: Path) -> None:
     assert calls == ["sleep 2", "curl", "sleep 1", "curl", "sleep 1", "curl"]
 
 
-def test_a_late_answer_is_a_busy_server(tmp_path: Path) -> None:
+def test_a_timeout_means_a_busy_server(tmp_path: Path) -> None:
     calls = drain(tmp_path, ("", 28), (IDLE, 0))
 
     assert calls == ["sleep 2", "curl", "sleep 1", "curl"]
 
 
 @pytest.mark.parametrize(
-    "status", [pytest.param(7, id="refused"), pytest.param(22, id="answered with an error")]
+    "status", [pytest.param(7, id="connection refused"), pytest.param(22, id="HTTP error")]
 )
-def test_a_server_that_cannot_say_is_not_waited_for(tmp_path: Path, status: int) -> None:
+def test_any_other_failure_ends_the_wait(tmp_path: Path, status: int) -> None:
     assert drain(tmp_path, ("", status)) == ["sleep 2", "curl"]
 
 
@@ -59,7 +59,7 @@ def test_without_curl_there_is_no_wait(tmp_path: Path) -> None:
     assert drain(tmp_path) == ["sleep 2"]
 
 
-def test_blanks_in_the_answer_make_no_difference(tmp_path: Path) -> None:
+def test_spaces_in_the_response_make_no_difference(tmp_path: Path) -> None:
     calls = drain(tmp_path, ('[{"id": 0, "is_processing": true}]', 0), ("[]", 0))
 
     assert calls == ["sleep 2", "curl", "sleep 1", "curl"]

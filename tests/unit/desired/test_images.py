@@ -1,4 +1,4 @@
-"""Which llama-server a replica runs."""
+"""Selection of the image of llama-server."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,12 +14,12 @@ TABLE = {"7.5": "llama-server:turing", "default": "llama-server:cuda"}
 def image(table: dict[str, str], **spec: Any) -> str:
     images = replace(IMAGES, by_compute_arch=table)
     pod = replicas.deployment(server(**spec), 1, images)["spec"]["template"]["spec"]
-    found: str = pod["containers"][0]["image"]
-    return found
+    reference: str = pod["containers"][0]["image"]
+    return reference
 
 
 @pytest.mark.parametrize(
-    ("table", "spec", "chosen"),
+    ("table", "spec", "selected"),
     [
         (TABLE, {"gpu": {"computeArch": "sm_75"}}, "llama-server:turing"),
         (TABLE, {"gpu": {"computeArch": "8.0"}}, "llama-server:cuda"),
@@ -32,6 +32,6 @@ def image(table: dict[str, str], **spec: Any) -> str:
     ],
 )
 def test_a_replica_runs_the_image_built_for_its_gpus(
-    table: dict[str, str], spec: dict[str, Any], chosen: str
+    table: dict[str, str], spec: dict[str, Any], selected: str
 ) -> None:
-    assert image(table, **spec) == chosen
+    assert image(table, **spec) == selected

@@ -13,13 +13,13 @@ def args(**spec: Any) -> list[str]:
 
 
 def value(flag: str, **spec: Any) -> str:
-    """What follows a flag."""
+    """The value of a flag."""
     arguments = args(**spec)
     return arguments[arguments.index(flag) + 1]
 
 
 @pytest.mark.parametrize(
-    ("spec", "flag", "said"),
+    ("spec", "flag", "expected"),
     [
         ({"slots": 8}, "--parallel", "8"),
         ({"slots": 2, "contextPerSlot": 512}, "--ctx-size", "1024"),
@@ -44,16 +44,16 @@ def value(flag: str, **spec: Any) -> str:
         ({"extraArgs": ["--top-k", "20"]}, "--top-k", "20"),
     ],
 )
-def test_a_field_reaches_llama_server(spec: dict[str, Any], flag: str, said: str) -> None:
-    assert value(flag, **spec) == said
+def test_a_field_reaches_llama_server(spec: dict[str, Any], flag: str, expected: str) -> None:
+    assert value(flag, **spec) == expected
 
 
 def test_a_template_reaches_llama_server_as_it_was_written() -> None:
-    # Kubernetes makes one $ of two, and a variable's value of $(NAME).
+    # Kubernetes replaces $$ by $, and $(NAME) by the value of a variable.
     assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"
 
 
-def test_templates_that_are_not_jinja_are_asked_for_first() -> None:
+def test_the_jinja_flag_precedes_the_template() -> None:
     arguments = args(jinja=False, chatTemplate="llama3")
 
     assert arguments.index("--no-jinja") < arguments.index("--chat-template")
@@ -65,11 +65,11 @@ def test_a_reranker_is_one() -> None:
     )
 
 
-def test_an_embedding_server_keeps_no_prompts() -> None:
+def test_an_embedding_server_has_no_prompt_cache() -> None:
     assert value("--cache-ram", embeddings={}, resources={"limits": {"memory": "4Gi"}}) == "0"
 
 
-def test_threads_that_a_user_sets_are_said_once() -> None:
+def test_threads_in_extra_args_replace_the_operators() -> None:
     limited = {"limits": {"cpu": 4}}
 
     assert args(resources=limited, extraArgs=["-t", "2"])[-2:] == ["-t", "2"]

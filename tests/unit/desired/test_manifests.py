@@ -34,18 +34,18 @@ def balancer(of: LlamaServer) -> Any:
 
 def container(of: LlamaServer) -> Any:
     """The container llama-server."""
-    (found,) = llama_servers(of)["spec"]["template"]["spec"]["containers"]
-    return found
+    (llama_server,) = llama_servers(of)["spec"]["template"]["spec"]["containers"]
+    return llama_server
 
 
 def node_terms(of: LlamaServer) -> Any:
-    """What a replica's node must be like."""
+    """The node selector terms of a replica's pod."""
     affinity = llama_servers(of)["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     return affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
 
 
 def argument(of: LlamaServer, flag: str) -> str:
-    """What follows a flag of llama-server."""
+    """The value of a flag of llama-server."""
     arguments = container(of)["args"]
     value: str = arguments[arguments.index(flag) + 1]
     return value
@@ -102,7 +102,7 @@ scalings = st.fixed_dictionaries(
     {},
     optional={
         "replicas": st.integers(0, 9),
-        "autoscaling": st.integers(1, 9).map(lambda most: {"maxReplicas": most}),
+        "autoscaling": st.integers(1, 9).map(lambda maximum: {"maxReplicas": maximum}),
     },
 )
 
@@ -122,31 +122,31 @@ def test_scaling_alone_restarts_no_pod(
 def test_no_change_of_the_replicas_restarts_the_balancer(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    said = {"prefixAffinity": {"cachedPrompts": 8}}
-    assert balancer(server(**one, balancer=said)) == balancer(server(**other, balancer=said))
+    spec = {"prefixAffinity": {"cachedPrompts": 8}}
+    assert balancer(server(**one, balancer=spec)) == balancer(server(**other, balancer=spec))
 
 
 @given(specs)
-def test_each_call_gives_the_same_trees_and_none_is_shared(spec: dict[str, Any]) -> None:
-    given_server = server(**spec)
-    first = manifests(given_server, 1, IMAGES)
-    kept = copy.deepcopy(first)
+def test_each_call_returns_equal_trees_and_shares_none(spec: dict[str, Any]) -> None:
+    fuzzed = server(**spec)
+    first = manifests(fuzzed, 1, IMAGES)
+    expected = copy.deepcopy(first)
 
     for manifest in first:
-        spoil(manifest)
+        clear(manifest)
 
-    assert manifests(given_server, 1, IMAGES) == kept
+    assert manifests(fuzzed, 1, IMAGES) == expected
 
 
-def spoil(tree: Any) -> None:
-    """Change all that can be changed in a tree."""
+def clear(tree: Any) -> None:
+    """Empty a tree and all trees in it."""
     for part in tree.values() if isinstance(tree, dict) else tree:
         if isinstance(part, dict | list):
-            spoil(part)
+            clear(part)
     tree.clear()
 
 
-def test_selectors_hold_only_what_never_changes() -> None:
+def test_selectors_contain_only_immutable_labels() -> None:
     for (kind, _), manifest in children(server("chat")).items():
         if kind == "Deployment":
             selector = manifest["spec"]["selector"]["matchLabels"]
@@ -157,7 +157,7 @@ def test_selectors_hold_only_what_never_changes() -> None:
         assert set(selector) == {"slotkeeper.dev/server", "slotkeeper.dev/component"}
 
 
-def test_the_deployment_has_the_replicas_that_the_decider_wants() -> None:
+def test_the_deployment_has_the_desired_number_of_replicas() -> None:
     assert llama_servers(server(replicas=1), 5)["spec"]["replicas"] == 5
 
 
@@ -173,7 +173,7 @@ def test_a_rollout_on_the_cpu_never_serves_with_fewer() -> None:
     assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_gpus_are_requested_and_limited_beside_the_rest() -> None:
+def test_gpus_are_added_to_requests_and_limits() -> None:
     resources = container(
         server(
             gpu={"count": 2, "resourceName": "amd.com/gpu"},
@@ -187,7 +187,7 @@ def test_gpus_are_requested_and_limited_beside_the_rest() -> None:
     }
 
 
-def test_a_cpu_server_asks_for_no_gpu() -> None:
+def test_a_cpu_server_requests_no_gpu() -> None:
     cpu = server(gpu={"count": 0})
 
     assert container(cpu)["resources"] == {}
@@ -198,7 +198,7 @@ def test_a_gpu_server_puts_all_layers_on_its_gpus() -> None:
     assert argument(server(), "--n-gpu-layers") == "999"
 
 
-def test_a_compute_arch_picks_its_nodes() -> None:
+def test_a_compute_arch_selects_nodes() -> None:
     (term,) = node_terms(server(gpu={"computeArch": "sm_120"}))
 
     assert term["matchExpressions"] == [
@@ -210,9 +210,7 @@ def test_a_compute_arch_picks_its_nodes() -> None:
 @pytest.mark.parametrize(
     ("gpu", "label", "above"),
     [
-        pytest.param(
-            {"minMemory": "15Gi"}, "nvidia.com/gpu.memory", "15359", id="a T4 has as much"
-        ),
+        pytest.param({"minMemory": "15Gi"}, "nvidia.com/gpu.memory", "15359", id="matches a T4"),
         pytest.param(
             {"minMemory": "16G"}, "nvidia.com/gpu.memory", "15258", id="rounded up to MiB"
         ),
@@ -220,11 +218,11 @@ def test_a_compute_arch_picks_its_nodes() -> None:
             {"minMemory": "20000Mi", "resourceName": "nvidia.com/mig-3g.20gb"},
             "nvidia.com/mig-3g.20gb.memory",
             "19999",
-            id="of a slice",
+            id="of a MIG slice",
         ),
     ],
 )
-def test_the_gpus_memory_picks_their_nodes(gpu: dict[str, Any], label: str, above: str) -> None:
+def test_the_minimum_gpu_memory_selects_nodes(gpu: dict[str, Any], label: str, above: str) -> None:
     (term,) = node_terms(server(gpu=gpu))
 
     assert term["matchExpressions"] == [{"key": label, "operator": "Gt", "values": [above]}]
@@ -233,28 +231,30 @@ def test_the_gpus_memory_picks_their_nodes(gpu: dict[str, Any], label: str, abov
 def test_a_node_must_have_both_the_compute_arch_and_the_memory() -> None:
     (term,) = node_terms(server(gpu={"computeArch": 8.9, "minMemory": "20Gi"}))
 
-    assert [demand["key"].rpartition(".")[2] for demand in term["matchExpressions"]] == [
+    assert [each["key"].rpartition(".")[2] for each in term["matchExpressions"]] == [
         "major",
         "minor",
         "memory",
     ]
 
 
-def test_where_nothing_is_asked_of_the_gpus_any_node_will_do() -> None:
+def test_without_gpu_requirements_any_node_matches() -> None:
     assert "affinity" not in llama_servers(server())["spec"]["template"]["spec"]
 
 
 @pytest.mark.parametrize(
     ("resources", "mib"),
     [
-        pytest.param({}, 512, id="little where nothing is said"),
+        pytest.param({}, 512, id="default without resources"),
         pytest.param({"limits": {"memory": "1Gi"}}, 256, id="a quarter of the limit"),
-        pytest.param({"limits": {"memory": "64Gi"}}, 2048, id="2 GiB at most"),
+        pytest.param({"limits": {"memory": "64Gi"}}, 2048, id="at most 2 GiB"),
         pytest.param({"requests": {"memory": "4G"}}, 953, id="a quarter of the request"),
         pytest.param(
-            {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}, 512, id="the limit first"
+            {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+            512,
+            id="the limit takes precedence",
         ),
-        pytest.param({"limits": {"memory": 1}}, 0, id="none of next to nothing"),
+        pytest.param({"limits": {"memory": 1}}, 0, id="0 for a tiny limit"),
     ],
 )
 def test_the_prompt_cache_follows_the_memory(resources: dict[str, Any], mib: int) -> None:
@@ -266,11 +266,11 @@ def test_threads_follow_the_cpu_limit(cpu: int | str, threads: str) -> None:
     assert argument(server(resources={"limits": {"cpu": cpu}}), "--threads") == threads
 
 
-def test_without_a_cpu_limit_llama_server_counts_the_cores() -> None:
+def test_without_a_cpu_limit_no_threads_are_set() -> None:
     assert "--threads" not in container(server(resources={"requests": {"cpu": 2}}))["args"]
 
 
-def test_a_checksum_is_checked_in_lower_case() -> None:
+def test_a_checksum_is_passed_in_lower_case() -> None:
     model = {"url": "http://models.example.com/a.gguf", "sha256": "AB" * 32}
     pod = llama_servers(server(model=model))["spec"]["template"]["spec"]
 
@@ -280,16 +280,16 @@ def test_a_checksum_is_checked_in_lower_case() -> None:
     ]
 
 
-def test_a_server_s_own_image_replaces_only_the_llama_server_s() -> None:
-    own = server(image="example.com/llama-server:1")
-    pod = llama_servers(own)["spec"]["template"]["spec"]
+def test_spec_image_replaces_only_the_image_of_llama_server() -> None:
+    custom = server(image="example.com/llama-server:1")
+    pod = llama_servers(custom)["spec"]["template"]["spec"]
 
-    assert container(own)["image"] == "example.com/llama-server:1"
+    assert container(custom)["image"] == "example.com/llama-server:1"
     assert pod["initContainers"][0]["image"] == IMAGES.download
     assert container(server())["image"] == IMAGES.llama_server
 
 
-def test_all_images_are_pulled_as_the_operator_was_told() -> None:
+def test_all_images_have_the_operators_pull_policy() -> None:
     for manifest in manifests(server(), 1, replace(IMAGES, pull_policy="Never")):
         if manifest["kind"] == "Deployment":
             pod = manifest["spec"]["template"]["spec"]
@@ -303,7 +303,7 @@ def test_replicas_have_no_service_account_token() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_the_balancer_may_read_endpoint_slices_hold_its_lease_and_nothing_else() -> None:
+def test_the_balancer_may_only_read_endpoint_slices_and_hold_its_lease() -> None:
     assert children(server("chat"))["Role", "chat-balancer"]["rules"] == [
         {
             "apiGroups": ["discovery.k8s.io"],
@@ -320,10 +320,10 @@ def test_the_balancer_may_read_endpoint_slices_hold_its_lease_and_nothing_else()
 
 
 def test_clients_reach_the_balancer_and_the_balancer_the_replicas() -> None:
-    found = children(server("chat"))
-    clients, replicas = found["Service", "chat"], found["Service", "chat-replicas"]
+    chat = children(server("chat"))
+    clients, replicas = chat["Service", "chat"], chat["Service", "chat-replicas"]
     pods = {
-        kind: found["Deployment", f"chat-{kind}"]["spec"]["template"]["metadata"]["labels"]
+        kind: chat["Deployment", f"chat-{kind}"]["spec"]["template"]["metadata"]["labels"]
         for kind in ("balancer", "replicas")
     }
 
@@ -332,17 +332,20 @@ def test_clients_reach_the_balancer_and_the_balancer_the_replicas() -> None:
     assert not clients["spec"]["selector"].items() <= pods["replicas"].items()
 
 
-def test_whoever_scales_reaches_the_balancer_s_numbers_by_the_name_of_the_server() -> None:
-    found = children(server("chat"))
-    [container] = found["Deployment", "chat-balancer"]["spec"]["template"]["spec"]["containers"]
-    listens = {port["name"]: port["containerPort"] for port in container["ports"]}
+def test_other_scalers_reach_the_balancers_metrics_by_the_servers_name() -> None:
+    chat = children(server("chat"))
+    [container] = chat["Deployment", "chat-balancer"]["spec"]["template"]["spec"]["containers"]
+    container_ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
-    ports = {port["port"]: port["targetPort"] for port in found["Service", "chat"]["spec"]["ports"]}
+    ports = {port["port"]: port["targetPort"] for port in chat["Service", "chat"]["spec"]["ports"]}
 
-    assert {port: listens[target] for port, target in ports.items()} == {80: 8080, 9090: 9090}
+    assert {port: container_ports[target] for port, target in ports.items()} == {
+        80: 8080,
+        9090: 9090,
+    }
 
 
-def test_one_server_s_selectors_take_no_pod_of_another() -> None:
+def test_a_servers_selectors_select_no_pod_of_another() -> None:
     one, other = server("chat"), server("chat-2")
     labels = llama_servers(other)["spec"]["template"]["metadata"]["labels"]
 

@@ -1,4 +1,4 @@
-"""What `spec.model` makes of a replica's init container, and of the llama-server after it."""
+"""Effect of `spec.model` on a replica's init container and on its llama-server."""
 
 from pathlib import Path
 from typing import Any
@@ -25,30 +25,30 @@ ALL = {
 
 
 def pod(**model: Any) -> Any:
-    """A replica's pod, with this said of its model."""
-    found = replicas.deployment(server(model={"url": URL} | model), 1, IMAGES)
-    return found["spec"]["template"]["spec"]
+    """The pod of a replica with these fields of `spec.model`."""
+    deployment = replicas.deployment(server(model={"url": URL} | model), 1, IMAGES)
+    return deployment["spec"]["template"]["spec"]
 
 
 def volumes(**model: Any) -> dict[str, Manifest]:
     return {volume["name"]: volume for volume in pod(**model)["volumes"]}
 
 
-def fetched(**model: Any) -> Options:
-    """What the init container's command says to the tool, once Kubernetes has read it."""
+def download_options(**model: Any) -> Options:
+    """The parsed command of the init container, after Kubernetes has expanded variables."""
     slotkeeper, verb, *argv = pod(**model)["initContainers"][0]["command"]
     assert (slotkeeper, verb) == ("slotkeeper", "download")
     return parse([argument.replace("$$", "$") for argument in argv])
 
 
 def argument(flag: str, **model: Any) -> str | None:
-    """What follows a flag of llama-server; None where it is not there."""
+    """The value of a flag of llama-server; None without the flag."""
     args = pod(**model)["containers"][0]["args"]
     return args[args.index(flag) + 1] if flag in args else None
 
 
-def test_all_files_are_fetched_to_where_llama_server_reads_them() -> None:
-    files = fetched(**ALL).files
+def test_all_files_are_downloaded_to_the_paths_of_llama_server() -> None:
+    files = download_options(**ALL).files
     model, mmproj, *adapters = (str(file.path) for file in files)
 
     assert [file.url for file in files] == [URL, f"{URL}?mmproj", f"{URL}?0", f"{URL}?1"]
@@ -59,28 +59,31 @@ def test_all_files_are_fetched_to_where_llama_server_reads_them() -> None:
 
 
 def test_a_model_alone_has_neither_projector_nor_adapters() -> None:
-    assert [str(file.path) for file in fetched().files] == ["/models/model.gguf"]
+    assert [str(file.path) for file in download_options().files] == ["/models/model.gguf"]
     assert argument("--mmproj") is None
     assert argument("--lora-scaled") is None
 
 
-def test_a_url_is_no_place_for_variables() -> None:
+def test_a_url_is_not_expanded_as_a_variable() -> None:
     url = f"{URL}?a=$(HOME)&b=$$"
 
-    assert fetched(url=url).files[0].url == url
+    assert download_options(url=url).files[0].url == url
 
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        pytest.param({}, {}, True, id="of one url"),
-        pytest.param({}, {"url": f"{URL}?v=2"}, False, id="of two urls"),
-        pytest.param({"sha256": SHA256}, {"sha256": SHA256.lower()}, True, id="of one content"),
+        pytest.param({}, {}, True, id="same URL"),
+        pytest.param({}, {"url": f"{URL}?v=2"}, False, id="different URLs"),
+        pytest.param({"sha256": SHA256}, {"sha256": SHA256.lower()}, True, id="same content"),
         pytest.param(
-            {"sha256": SHA256}, {"sha256": SHA256, "url": f"{URL}?v=2"}, True, id="from elsewhere"
+            {"sha256": SHA256},
+            {"sha256": SHA256, "url": f"{URL}?v=2"},
+            True,
+            id="same content from another URL",
         ),
-        pytest.param({"sha256": SHA256}, {}, False, id="checked or not"),
-        pytest.param({"sha256": SHA256}, {"sha256": "cd" * 32}, False, id="of two contents"),
+        pytest.param({"sha256": SHA256}, {}, False, id="with and without a checksum"),
+        pytest.param({"sha256": SHA256}, {"sha256": "cd" * 32}, False, id="different content"),
     ],
 )
 def test_servers_that_share_a_claim_share_the_files_that_are_the_same(
@@ -88,13 +91,13 @@ def test_servers_that_share_a_claim_share_the_files_that_are_the_same(
 ) -> None:
     cache = {"cache": {"claimName": "models"}}
 
-    paths = [str(fetched(**model, **cache).files[0].path) for model in (one, other)]
+    paths = [str(download_options(**model, **cache).files[0].path) for model in (one, other)]
 
     assert (paths[0] == paths[1]) is same
     assert all(path.startswith("/models/") for path in paths)
 
 
-def test_files_are_kept_where_they_are_said_to_be() -> None:
+def test_files_are_stored_in_the_configured_volume() -> None:
     assert volumes()["models"] == {"name": "models", "emptyDir": {}}
     assert volumes(cache={"sizeLimit": "40Gi"})["models"]["emptyDir"] == {"sizeLimit": "40Gi"}
     assert volumes(cache={"sizeLimit": 2**30})["models"]["emptyDir"] == {"sizeLimit": str(2**30)}
@@ -105,19 +108,20 @@ def test_files_are_kept_where_they_are_said_to_be() -> None:
 
 
 def test_only_the_init_container_sees_the_token() -> None:
-    found = pod(**ALL)
-    fetches, serves = found["initContainers"][0], found["containers"][0]
+    replica = pod(**ALL)
+    download, llama_server = replica["initContainers"][0], replica["containers"][0]
 
     assert (
-        fetched(**ALL).token_file == Path(model_container.TOKEN_FOLDER) / model_container.TOKEN_FILE
+        download_options(**ALL).token_file
+        == Path(model_container.TOKEN_FOLDER) / model_container.TOKEN_FILE
     )
     assert {
         "name": "model-token",
         "mountPath": model_container.TOKEN_FOLDER,
         "readOnly": True,
-    } in fetches["volumeMounts"]
-    assert "model-token" not in {mount["name"] for mount in serves["volumeMounts"]}
-    assert "env" not in fetches
+    } in download["volumeMounts"]
+    assert "model-token" not in {mount["name"] for mount in llama_server["volumeMounts"]}
+    assert "env" not in download
     assert volumes(**ALL)["model-token"]["secret"] == {
         "secretName": "huggingface",
         "items": [{"key": "HF_TOKEN", "path": "token"}],
@@ -127,7 +131,7 @@ def test_only_the_init_container_sees_the_token() -> None:
 
 
 def test_without_a_secret_there_is_no_token() -> None:
-    assert fetched().token_file is None
+    assert download_options().token_file is None
     assert set(volumes()) == {"models", "tmp"}
     assert (
         volumes(tokenSecretRef={"name": "a"})["model-token"]["secret"]["items"][0]["key"] == "token"
@@ -135,10 +139,10 @@ def test_without_a_secret_there_is_no_token() -> None:
 
 
 def test_workers_see_neither_models_nor_token() -> None:
-    asked = server(model=ALL, workers={"count": 1})
-    assert asked.spec.workers is not None
+    group = server(model=ALL, workers={"count": 1})
+    assert group.spec.workers is not None
 
-    made = rpc_group.manifests(asked, asked.spec.workers, replicas.deployment(asked, 1, IMAGES))
+    made = rpc_group.manifests(group, group.spec.workers, replicas.deployment(group, 1, IMAGES))
 
     [worker] = [
         each
@@ -148,10 +152,10 @@ def test_workers_see_neither_models_nor_token() -> None:
     assert worker["spec"]["template"]["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {}}]
 
 
-@pytest.mark.parametrize(("said", "name"), [({}, "chat"), ({"alias": "org/a:7b"}, "org/a:7b")])
-def test_the_model_has_one_name_in_replicas_and_balancer(said: dict[str, str], name: str) -> None:
-    deployment = balancer.deployment(server(model={"url": URL, **said}), IMAGES)
+@pytest.mark.parametrize(("model", "name"), [({}, "chat"), ({"alias": "org/a:7b"}, "org/a:7b")])
+def test_the_model_has_one_name_in_replicas_and_balancer(model: dict[str, str], name: str) -> None:
+    deployment = balancer.deployment(server(model={"url": URL, **model}), IMAGES)
     command = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
 
-    assert argument("--alias", **said) == name
+    assert argument("--alias", **model) == name
     assert command[command.index("--model") + 1] == name

@@ -14,7 +14,7 @@ suffixes = st.sampled_from(["replicas", "balancer"])
 def test_children_are_named_after_their_server() -> None:
     chat = server("chat")
 
-    assert names.clients(chat) == "chat"
+    assert names.client_service(chat) == "chat"
     assert names.replicas(chat) == "chat-replicas"
     assert names.balancer(chat) == "chat-balancer"
     assert names.client_url(chat) == "http://chat.default.svc:80"
@@ -26,7 +26,7 @@ def test_a_child_s_name_is_a_dns_label(owner: str, suffix: str) -> None:
 
 
 @given(dns_labels, suffixes)
-def test_a_child_s_name_ends_in_what_it_is(owner: str, suffix: str) -> None:
+def test_a_child_s_name_ends_with_its_suffix(owner: str, suffix: str) -> None:
     assert child_name(owner, suffix).endswith(f"-{suffix}")
 
 
@@ -37,18 +37,18 @@ def test_long_names_that_differ_only_at_their_end_stay_apart() -> None:
     assert len(child_name(one, "replicas")) == 63
 
 
-def test_a_cut_name_has_no_two_dashes_at_the_cut() -> None:
+def test_a_truncated_name_has_no_double_dash() -> None:
     owner = "a" * 44 + "-" + "b" * 18
 
     assert "--" not in child_name(owner, "replicas")
 
 
-def test_a_selector_holds_the_identity_and_nothing_that_may_change() -> None:
+def test_a_selector_contains_only_immutable_labels() -> None:
     chat = server("chat")
 
     assert names.selector(chat, Component.REPLICA) == (
         "slotkeeper.dev/server=chat,slotkeeper.dev/component=replica"
     )
-    assert names.identity(chat, Component.BALANCER).items() <= (
+    assert names.match_labels(chat, Component.BALANCER).items() <= (
         names.labels(chat, Component.BALANCER).items()
     )

@@ -1,4 +1,4 @@
-"""Who may reach a replica, and how many pods a node drain may take."""
+"""NetworkPolicy of replicas, and PodDisruptionBudgets."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def labels(deployment: Manifest) -> set[tuple[str, str]]:
     return set(deployment["spec"]["template"]["metadata"]["labels"].items())
 
 
-def chosen(selector: Manifest) -> set[tuple[str, str]]:
+def selected(selector: Manifest) -> set[tuple[str, str]]:
     return set(selector["matchLabels"].items())
 
 
@@ -20,9 +20,9 @@ def test_only_the_servers_own_balancers_reach_its_replicas() -> None:
 
     [rule] = spec["ingress"]
     [source] = rule["from"]
-    assert chosen(spec["podSelector"]) <= labels(replicas.deployment(server(), 1, IMAGES))
-    assert chosen(source["podSelector"]) <= labels(balancer.deployment(server(), IMAGES))
-    assert not chosen(source["podSelector"]) <= labels(balancer.deployment(server("b"), IMAGES))
+    assert selected(spec["podSelector"]) <= labels(replicas.deployment(server(), 1, IMAGES))
+    assert selected(source["podSelector"]) <= labels(balancer.deployment(server(), IMAGES))
+    assert not selected(source["podSelector"]) <= labels(balancer.deployment(server("b"), IMAGES))
     assert "namespaceSelector" not in source
     assert rule["ports"] == [{"protocol": "TCP", "port": 8080}]
     assert spec["policyTypes"] == ["Ingress"]
@@ -36,9 +36,9 @@ def test_only_the_servers_own_balancers_reach_its_replicas() -> None:
     ],
     ids=["replicas", "balancers"],
 )
-def test_a_drain_takes_one_pod_at_a_time_and_is_never_in_vain(
+def test_a_drain_evicts_one_pod_at_a_time_and_is_never_blocked(
     budget: Manifest, deployment: Manifest
 ) -> None:
-    assert chosen(budget["spec"]["selector"]) <= labels(deployment)
+    assert selected(budget["spec"]["selector"]) <= labels(deployment)
     assert budget["spec"]["maxUnavailable"] == 1
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"

@@ -1,4 +1,4 @@
-"""The nodes that replicas run on, and what else a user adds to their pods."""
+"""Scheduling of replicas, and additions to their pods."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def pod(**spec: Any) -> Any:
     return template(**spec)["spec"]
 
 
-def test_what_is_not_said_is_not_set() -> None:
+def test_fields_without_a_value_are_omitted() -> None:
     fields = {"nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"}
     classes = {"priorityClassName", "runtimeClassName", "schedulerName", "imagePullSecrets"}
 
@@ -32,8 +32,8 @@ def test_what_is_not_said_is_not_set() -> None:
     assert "annotations" not in template()["metadata"]
 
 
-def test_replicas_go_where_they_are_told() -> None:
-    placed = pod(
+def test_placement_becomes_fields_of_the_pod() -> None:
+    scheduled = pod(
         placement={
             "nodeSelector": {"nvidia.com/gpu.product": "Tesla-T4"},
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
@@ -43,11 +43,11 @@ def test_replicas_go_where_they_are_told() -> None:
         }
     )
 
-    assert placed["nodeSelector"] == {"nvidia.com/gpu.product": "Tesla-T4"}
-    assert placed["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    assert placed["priorityClassName"] == "inference"
-    assert placed["runtimeClassName"] == "nvidia"
-    assert placed["schedulerName"] == "volcano"
+    assert scheduled["nodeSelector"] == {"nvidia.com/gpu.product": "Tesla-T4"}
+    assert scheduled["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert scheduled["priorityClassName"] == "inference"
+    assert scheduled["runtimeClassName"] == "nvidia"
+    assert scheduled["schedulerName"] == "volcano"
 
 
 def test_replicas_of_one_spec_spread_among_themselves() -> None:
@@ -69,8 +69,8 @@ def test_replicas_of_one_spec_spread_among_themselves() -> None:
     }
 
 
-def test_each_of_the_users_terms_demands_the_compute_arch_too() -> None:
-    # A node has to meet one of the terms only.
+def test_each_node_selector_term_also_requires_the_compute_arch() -> None:
+    # A node has to match only one of the terms.
     terms = [{"matchExpressions": [POOL]}, {"matchExpressions": [NOT_SPOT]}]
     preferred: Any = {"preferredDuringSchedulingIgnoredDuringExecution": []}
 
@@ -92,7 +92,7 @@ def test_each_of_the_users_terms_demands_the_compute_arch_too() -> None:
     }
 
 
-def test_affinity_to_pods_stands_beside_the_compute_arch() -> None:
+def test_affinity_to_pods_is_kept_with_a_compute_arch() -> None:
     apart = {REQUIRED: [{"topologyKey": "kubernetes.io/hostname"}]}
 
     affinity = pod(gpu={"computeArch": "7.5"}, placement={"affinity": {"podAntiAffinity": apart}})[
@@ -105,8 +105,8 @@ def test_affinity_to_pods_stands_beside_the_compute_arch() -> None:
     }
 
 
-def test_what_a_user_adds_stands_beside_what_is_there() -> None:
-    made = template(
+def test_the_pod_template_is_merged_into_the_pod() -> None:
+    customized = template(
         podTemplate={
             "labels": {"team": "search"},
             "annotations": {"example.com/scrape": "false"},
@@ -119,14 +119,17 @@ def test_what_a_user_adds_stands_beside_what_is_there() -> None:
         }
     )
 
-    [container] = made["spec"]["containers"]
-    assert made["metadata"]["labels"] == template()["metadata"]["labels"] | {"team": "search"}
-    assert made["metadata"]["annotations"] == {"example.com/scrape": "false"}
+    [container] = customized["spec"]["containers"]
+    assert customized["metadata"]["labels"] == template()["metadata"]["labels"] | {"team": "search"}
+    assert customized["metadata"]["annotations"] == {"example.com/scrape": "false"}
     assert container["env"] == [
         {"name": "CUDA_DEVICE_ORDER", "value": "PCI_BUS_ID"},
         {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}},
     ]
-    assert made["spec"]["volumes"][-1] == {"name": "certificates", "configMap": {"name": "ca"}}
+    assert customized["spec"]["volumes"][-1] == {
+        "name": "certificates",
+        "configMap": {"name": "ca"},
+    }
     assert container["volumeMounts"][-1] == {
         "name": "certificates",
         "mountPath": "/etc/certificates",
@@ -141,5 +144,5 @@ def test_replicas_and_balancers_are_pulled_with_the_same_secrets() -> None:
         replicas.deployment(private, 1, IMAGES),
         balancer.deployment(private, IMAGES),
     ):
-        found = deployment["spec"]["template"]["spec"]["imagePullSecrets"]
-        assert found == [{"name": "registry"}]
+        secrets = deployment["spec"]["template"]["spec"]["imagePullSecrets"]
+        assert secrets == [{"name": "registry"}]

@@ -1,4 +1,4 @@
-"""How replicas of an older spec give way to those of a newer one."""
+"""Replacement of replicas when their spec changes."""
 
 from typing import Any
 
@@ -15,25 +15,27 @@ def deployment(**spec: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "said", "surge_and_unavailable"),
+    ("gpus", "update", "surge_and_unavailable"),
     [
-        pytest.param(1, {}, (0, 1), id="a spare GPU may not exist"),
-        pytest.param(0, {}, (1, 0), id="a CPU server has its successor first"),
-        pytest.param(1, {"maxSurge": 1}, (1, 0), id="who has a spare GPU loses no replica"),
-        pytest.param(0, {"maxSurge": 0}, (0, 1), id="no surge takes one away"),
-        pytest.param(0, {"maxSurge": "0%"}, ("0%", 1), id="nor does none in percent"),
+        pytest.param(1, {}, (0, 1), id="there may be no spare GPU"),
+        pytest.param(0, {}, (1, 0), id="a CPU server starts the successor first"),
+        pytest.param(1, {"maxSurge": 1}, (1, 0), id="a spare GPU keeps all replicas"),
+        pytest.param(0, {"maxSurge": 0}, (0, 1), id="without surge one is unavailable"),
+        pytest.param(0, {"maxSurge": "0%"}, ("0%", 1), id="without surge, in percent"),
         pytest.param(1, {"maxUnavailable": 2}, (0, 2), id="two at a time"),
-        pytest.param(1, {"maxUnavailable": 0}, (1, 0), id="none may be missing"),
-        pytest.param(1, {"maxUnavailable": "0%"}, (1, "0%"), id="none in percent"),
+        pytest.param(1, {"maxUnavailable": 0}, (1, 0), id="none may be unavailable"),
         pytest.param(
-            1, {"maxSurge": "25%", "maxUnavailable": "50%"}, ("25%", "50%"), id="both are said"
+            1, {"maxUnavailable": "0%"}, (1, "0%"), id="none may be unavailable, in percent"
+        ),
+        pytest.param(
+            1, {"maxSurge": "25%", "maxUnavailable": "50%"}, ("25%", "50%"), id="both are set"
         ),
     ],
 )
-def test_a_rollout_adds_and_takes_away_as_it_is_told(
-    gpus: int, said: dict[str, Any], surge_and_unavailable: RollingUpdate
+def test_a_rollout_follows_max_surge_and_max_unavailable(
+    gpus: int, update: dict[str, Any], surge_and_unavailable: RollingUpdate
 ) -> None:
-    rolling = deployment(gpu={"count": gpus}, update=said)["strategy"]["rollingUpdate"]
+    rolling = deployment(gpu={"count": gpus}, update=update)["strategy"]["rollingUpdate"]
 
     assert (rolling["maxSurge"], rolling["maxUnavailable"]) == surge_and_unavailable
 
@@ -42,11 +44,11 @@ def test_recreate_ends_all_replicas_first() -> None:
     assert deployment(update={"strategy": "Recreate"})["strategy"] == {"type": "Recreate"}
 
 
-def test_replicas_and_balancers_have_as_long_as_is_said_to_finish() -> None:
-    patient = server(update={"drainTimeoutSeconds": 1800})
+def test_the_drain_timeout_applies_to_replicas_and_balancers() -> None:
+    chat = server(update={"drainTimeoutSeconds": 1800})
 
-    replica = replicas.deployment(patient, 1, IMAGES)["spec"]
-    balancers = balancer.deployment(patient, IMAGES)["spec"]["template"]["spec"]
+    replica = replicas.deployment(chat, 1, IMAGES)["spec"]
+    balancers = balancer.deployment(chat, IMAGES)["spec"]["template"]["spec"]
 
     assert replica["template"]["spec"]["terminationGracePeriodSeconds"] == 1800
     command = balancers["containers"][0]["command"]
@@ -72,5 +74,5 @@ def test_a_slow_start_and_a_slow_end_are_no_failed_rollout() -> None:
     ],
     ids=str,
 )
-def test_what_says_nothing_of_a_replica_restarts_none(change: dict[str, Any]) -> None:
+def test_a_field_that_is_not_about_replicas_restarts_none(change: dict[str, Any]) -> None:
     assert deployment(**change)["template"] == deployment()["template"]

@@ -12,7 +12,7 @@ from slotkeeper.desired.rpc_group import LEAVE_SCRIPT, LISTENS_SCRIPT, WAIT_SCRI
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
 LISTENING = "   0: 00000000:C384 00000000:0000 0A 00000000:00000000 00:00000000 00000000 65532\n"
-TALKING = "   1: 0A00F40A:C384 0B00F40A:9C40 01 00000000:00000000 00:00000000 00000000 65532\n"
+CONNECTED = "   1: 0A00F40A:C384 0B00F40A:9C40 01 00000000:00000000 00:00000000 00000000 65532\n"
 CLOSING = "   1: 0A00F40A:C384 0B00F40A:9C40 06 00000000:00000000 00:00000000 00000000 65532\n"
 ELSEWHERE = "   2: 0A00F40A:9C40 0B00F40A:C384 01 00000000:00000000 00:00000000 00000000 65532\n"
 
@@ -36,9 +36,9 @@ def workers(**spec: Any) -> Any:
 
 
 def container(of: Any) -> Any:
-    """The only container of a set's pods."""
-    (found,) = of["spec"]["template"]["spec"]["containers"]
-    return found
+    """The only container of the pods of a StatefulSet."""
+    (only,) = of["spec"]["template"]["spec"]["containers"]
+    return only
 
 
 TWO: dict[str, Any] = {"workers": {"count": 2}}
@@ -63,7 +63,9 @@ def test_a_group_has_a_leader_and_its_workers_instead_of_a_deployment() -> None:
 
 def test_there_are_as_many_workers_of_each_number_as_leaders() -> None:
     sets = [
-        found for (kind, _), found in children(server(**TWO), 5).items() if kind == "StatefulSet"
+        manifest
+        for (kind, _), manifest in children(server(**TWO), 5).items()
+        if kind == "StatefulSet"
     ]
 
     assert [each["spec"]["replicas"] for each in sets] == [5, 5, 5]
@@ -157,8 +159,8 @@ def test_even_without_gpus_the_workers_have_the_layers() -> None:
 
 
 def test_only_leaders_reach_workers() -> None:
-    found = children(server(**TWO))
-    policy = found["NetworkPolicy", "chat-workers"]["spec"]
+    group = children(server(**TWO))
+    policy = group["NetworkPolicy", "chat-workers"]["spec"]
     (rule,) = policy["ingress"]
 
     worker = workers(**TWO)["spec"]["template"]["metadata"]["labels"]
@@ -169,15 +171,17 @@ def test_only_leaders_reach_workers() -> None:
 
 
 def test_no_client_reaches_a_worker_through_the_replicas_service() -> None:
-    found = children(server(**TWO))
+    group = children(server(**TWO))
     worker = workers(**TWO)["spec"]["template"]["metadata"]["labels"]
 
-    selector = found["Service", "chat-replicas"]["spec"]["selector"]
+    selector = group["Service", "chat-replicas"]["spec"]["selector"]
     assert not selector.items() <= worker.items()
 
 
 def test_each_set_selects_its_own_pods_alone() -> None:
-    sets = [found for (kind, _), found in children(server(**TWO)).items() if kind == "StatefulSet"]
+    sets = [
+        manifest for (kind, _), manifest in children(server(**TWO)).items() if kind == "StatefulSet"
+    ]
 
     for each in sets:
         selector = each["spec"]["selector"]["matchLabels"].items()
@@ -192,7 +196,7 @@ def test_each_set_selects_its_own_pods_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "replaced"),
     [
-        pytest.param({"workers": {"count": 3}}, True, id="another worker"),
+        pytest.param({"workers": {"count": 3}}, True, id="one more worker"),
         pytest.param(
             {"workers": {"count": 2, "resources": {"limits": {"memory": "9Gi"}}}},
             True,
@@ -212,35 +216,37 @@ def test_what_concerns_the_leader_alone_replaces_no_worker() -> None:
 
 
 def test_the_longest_name_leaves_room_for_the_numbers_of_pods() -> None:
-    for (kind, name), found in children(server("a" * 63, **TWO)).items():
+    for (kind, name), manifest in children(server("a" * 63, **TWO)).items():
         if kind == "StatefulSet":
             assert len(name) <= 52
             assert len(f"{name}-999") <= 63
-            assert len(found["spec"]["serviceName"]) <= 63
+            assert len(manifest["spec"]["serviceName"]) <= 63
 
 
 @pytest.mark.parametrize(
     ("connections", "listens"),
-    [(LISTENING, True), (TALKING, False), (ELSEWHERE, False), ("", False)],
+    [(LISTENING, True), (CONNECTED, False), (ELSEWHERE, False), ("", False)],
 )
 def test_a_worker_is_ready_when_it_listens(tmp_path: Path, connections: str, listens: bool) -> None:
     assert (run(LISTENS_SCRIPT, tmp_path, connections).returncode == 0) is listens
 
 
 @pytest.mark.parametrize("connections", ["", LISTENING, LISTENING + CLOSING, ELSEWHERE])
-def test_a_worker_without_a_leader_goes_at_once(tmp_path: Path, connections: str) -> None:
+def test_a_worker_without_a_leader_terminates_at_once(tmp_path: Path, connections: str) -> None:
     assert run(LEAVE_SCRIPT, tmp_path, connections).returncode == 0
 
 
-def test_a_worker_stays_while_its_leader_talks_to_it(tmp_path: Path) -> None:
-    # Stands in for the kernel: the leader lets go while the script waits.
-    lets_go = LEAVE_SCRIPT.replace("sleep 1", f"printf '{LISTENING}' > {tmp_path}/tcp; echo waited")
+def test_a_worker_stays_while_its_leader_is_connected(tmp_path: Path) -> None:
+    # Simulates the kernel: the leader disconnects while the script waits.
+    disconnects = LEAVE_SCRIPT.replace(
+        "sleep 1", f"printf '{LISTENING}' > {tmp_path}/tcp; echo waited"
+    )
 
-    assert run(lets_go, tmp_path, TALKING).stdout == "waited\n"
+    assert run(disconnects, tmp_path, CONNECTED).stdout == "waited\n"
 
 
 def run(script: str, folder: Path, connections: str) -> subprocess.CompletedProcess[str]:
-    """The script with this table of connections; there is none of IPv6."""
+    """Run the script with this table of IPv4 connections, and without one of IPv6."""
     (folder / "tcp").write_text(HEADER + connections)
     script = script.replace("/proc/net", str(folder))
     command = ["sh", "-c", script]
@@ -248,7 +254,7 @@ def run(script: str, folder: Path, connections: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize("name", ["ggml-rpc-server", "rpc-server"])
-def test_a_worker_ends_when_it_is_told_to(tmp_path: Path, name: str) -> None:
+def test_a_worker_ends_on_sigterm(tmp_path: Path, name: str) -> None:
     program = tmp_path / name
     program.write_text('#!/bin/sh\necho "$@"\nexec tail -f /dev/null\n')
     program.chmod(0o755)
@@ -260,12 +266,12 @@ def test_a_worker_ends_when_it_is_told_to(tmp_path: Path, name: str) -> None:
         assert worker.stdout.readline() == "--port 1\n"
         worker.terminate()
 
-        # Nobody holds the pipe's other end any more: rpc-server has ended too.
+        # The pipe is closed: rpc-server has exited too.
         assert worker.stdout.read() == ""
         assert worker.wait(10) != 0
 
 
-def test_a_worker_that_fails_says_how(tmp_path: Path) -> None:
+def test_a_worker_exits_with_the_status_of_its_program(tmp_path: Path) -> None:
     program = tmp_path / "rpc-server"
     program.write_text("#!/bin/sh\nexit 7\n")
     program.chmod(0o755)
@@ -274,7 +280,7 @@ def test_a_worker_that_fails_says_how(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", script, "rpc-server"], check=False).returncode == 7
 
 
-def test_a_worker_without_the_program_says_so(tmp_path: Path) -> None:
+def test_a_worker_without_the_program_reports_it(tmp_path: Path) -> None:
     script = WORK_SCRIPT.replace("/app", str(tmp_path))
 
     done = subprocess.run(["sh", "-c", script], check=False, capture_output=True, text=True)
@@ -285,18 +291,20 @@ def test_a_worker_without_the_program_says_so(tmp_path: Path) -> None:
 
 def test_a_leader_starts_once_its_workers_have_names(tmp_path: Path) -> None:
     program = tmp_path / "getent"
-    program.write_text(f'#!/bin/sh\necho "$2" >> {tmp_path}/asked\ngrep -q b {tmp_path}/asked\n')
+    program.write_text(f'#!/bin/sh\necho "$2" >> {tmp_path}/calls\ngrep -q b {tmp_path}/calls\n')
     program.chmod(0o755)
-    script = f"PATH={tmp_path}:$PATH\nsleep() {{ echo b >> {tmp_path}/asked; }}\n" + WAIT_SCRIPT
+    script = f"PATH={tmp_path}:$PATH\nsleep() {{ echo b >> {tmp_path}/calls; }}\n" + WAIT_SCRIPT
 
     done = subprocess.run(["sh", "-c", script, "sh", "one", "two"], check=False, timeout=10)
 
     assert done.returncode == 0
-    assert (tmp_path / "asked").read_text().split() == ["one", "b", "one", "two"]
+    assert (tmp_path / "calls").read_text().split() == ["one", "b", "one", "two"]
 
 
 def test_no_two_sets_share_a_part() -> None:
-    sets = [found for (kind, _), found in children(server(**TWO)).items() if kind == "StatefulSet"]
+    sets = [
+        manifest for (kind, _), manifest in children(server(**TWO)).items() if kind == "StatefulSet"
+    ]
     parts = [id(part) for each in sets for part in trees(each)]
 
     assert len(parts) == len(set(parts))

@@ -11,7 +11,7 @@ from model_host import GGUF, OTHER, SHA256, ModelHost, chunked, content, endless
 from slotkeeper.api.problem_reasons import Reason
 
 
-def test_a_wrong_checksum_is_refused_at_once_and_leaves_nothing(
+def test_a_wrong_checksum_is_rejected_at_once_and_leaves_no_file(
     host: ModelHost, world: World
 ) -> None:
     host.answers(content(OTHER))
@@ -27,7 +27,7 @@ def test_a_wrong_checksum_is_refused_at_once_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("body", [b"", b"GGU", b"<html>Please log in</html>", b"PK\x03\x04" * 9])
-def test_what_is_no_gguf_is_refused_and_leaves_nothing(
+def test_a_file_that_is_not_gguf_is_rejected_and_leaves_no_file(
     host: ModelHost, world: World, body: bytes
 ) -> None:
     host.answers(content(body))
@@ -39,13 +39,15 @@ def test_what_is_no_gguf_is_refused_and_leaves_nothing(
     assert world.left == set()
 
 
-def test_what_is_no_gguf_is_refused_at_its_first_bytes(host: ModelHost, world: World) -> None:
+def test_a_file_that_is_not_gguf_is_rejected_at_its_first_bytes(
+    host: ModelHost, world: World
+) -> None:
     host.answers(content(b"<html>" + bytes(10_000), cut=6))
 
     assert world.fails(host.url).reason is Reason.MODEL_NOT_GGUF
 
 
-def test_a_file_that_always_breaks_off_is_never_taken_for_good(
+def test_a_download_that_is_always_interrupted_is_never_complete(
     host: ModelHost, world: World
 ) -> None:
     host.answers(content(cut=99), content(cut=0))
@@ -57,7 +59,9 @@ def test_a_file_that_always_breaks_off_is_never_taken_for_good(
     assert world.left == RESUMABLE
 
 
-def test_a_chunked_answer_is_whole_only_with_its_last_chunk(host: ModelHost, world: World) -> None:
+def test_a_chunked_response_is_complete_only_with_its_last_chunk(
+    host: ModelHost, world: World
+) -> None:
     host.answers(chunked(finished=False))
     assert world.fails(host.url).reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
 
@@ -67,7 +71,7 @@ def test_a_chunked_answer_is_whole_only_with_its_last_chunk(host: ModelHost, wor
     assert world.path.read_bytes() == GGUF
 
 
-def test_an_answer_that_never_says_where_it_ends_is_refused(host: ModelHost, world: World) -> None:
+def test_a_response_without_an_end_marker_is_rejected(host: ModelHost, world: World) -> None:
     host.answers(endless())
 
     error = world.fails(host.url)
@@ -96,7 +100,7 @@ class FullDisk(io.BytesIO):
         (errno.EIO, Reason.STORAGE_ERROR),
     ],
 )
-def test_a_volume_that_takes_no_more_is_told_as_such(
+def test_a_failed_write_is_reported_with_its_reason(
     host: ModelHost, world: World, code: int, reason: Reason
 ) -> None:
     host.answers(content())

@@ -22,7 +22,7 @@ class Waiting(logging.Handler):
         self.seen.set()
 
 
-def test_of_two_at_once_one_downloads_and_the_other_waits_and_reuses(
+def test_of_two_concurrent_downloads_one_waits_and_reuses_the_file(
     host: ModelHost, client: httpx.Client, path: Path
 ) -> None:
     host.answers(content())

@@ -42,7 +42,7 @@ def test_a_model_in_place_is_exit_0(
     assert SHA256 in caplog.text
 
 
-def test_a_refusal_is_exit_1_and_one_line_of_json(
+def test_a_permanent_error_is_exit_1_and_one_line_of_json(
     host: ModelHost, path: Path, termination_log: Path
 ) -> None:
     termination_log.write_text("an older and much longer message " * 20)
@@ -58,9 +58,7 @@ def test_a_refusal_is_exit_1_and_one_line_of_json(
     }
 
 
-def test_trouble_that_may_pass_is_exit_75(
-    host: ModelHost, path: Path, termination_log: Path
-) -> None:
+def test_a_transient_error_is_exit_75(host: ModelHost, path: Path, termination_log: Path) -> None:
     host.answers(status(503))
 
     code = main(_argv(host.url, path, termination_log, "--tries", "1"))
@@ -78,7 +76,7 @@ def test_trouble_that_may_pass_is_exit_75(
         ["--unknown"],
     ],
 )
-def test_a_wrong_command_line_is_exit_2(path: Path, wrong: list[str]) -> None:
+def test_an_invalid_command_line_is_exit_2(path: Path, wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--model", "http://127.0.0.1/", "--to", str(path), *wrong])
 
@@ -110,7 +108,7 @@ def test_a_missing_termination_log_changes_nothing(host: ModelHost, path: Path) 
     assert not (path.parent / "no-such-file").exists()
 
 
-def test_no_credential_of_a_url_is_told_or_kept(
+def test_no_credential_in_a_url_is_logged_or_stored(
     host: ModelHost, path: Path, termination_log: Path
 ) -> None:
     secret = host.url.replace("//", "//user:CANARY@") + "?token=CANARY#CANARY"

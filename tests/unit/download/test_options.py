@@ -8,7 +8,7 @@ from slotkeeper.download.options import parse
 MODEL = ("--model", "https://a/m.gguf", "--to", "/models/model.gguf")
 
 
-def test_each_url_is_followed_by_what_is_said_of_its_file() -> None:
+def test_each_url_is_followed_by_the_options_of_its_file() -> None:
     options = parse(
         [
             *("--token-file", "/token", *MODEL, "--sha256", "AB" * 32),
@@ -45,7 +45,7 @@ def test_no_file_is_shared_between_two_command_lines() -> None:
         ([*MODEL, "--mmp", "u"], "unrecognized arguments"),
     ],
 )
-def test_a_wrong_command_line_says_what_is_missing(
+def test_an_invalid_command_line_reports_what_is_missing(
     wrong: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:

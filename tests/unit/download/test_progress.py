@@ -7,7 +7,7 @@ from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 
 
-def test_a_line_comes_every_ten_seconds_with_bytes_total_and_speed(
+def test_a_line_with_bytes_total_and_speed_is_logged_every_ten_seconds(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -28,9 +28,7 @@ def test_a_line_comes_every_ten_seconds_with_bytes_total_and_speed(
     ]
 
 
-def test_a_total_that_nobody_knows_is_not_made_up(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_total_is_omitted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with PartialFile(tmp_path / "model.part", "source") as part:
         part.restart(validator=None, total=None)

@@ -19,7 +19,7 @@ def log(tmp_path: Path) -> Path:
     return log
 
 
-def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
+def test_the_metadata_of_a_model_is_reported(tmp_path: Path, log: Path) -> None:
     path = tmp_path / "model.gguf"
     writer = GGUFWriter(path, "qwen2")
     writer.add_context_length(32768)
@@ -41,14 +41,14 @@ def test_a_model_s_own_words_are_told(tmp_path: Path, log: Path) -> None:
     }
 
 
-def test_a_file_that_says_nothing_is_told_without(tmp_path: Path, log: Path) -> None:
+def test_a_file_without_metadata_is_reported_without_it(tmp_path: Path, log: Path) -> None:
     write_termination_message(log, success(RECEIPT, tmp_path / "gone.gguf"))
 
     assert json.loads(log.read_text()) == {"sizeBytes": 1234, "sha256": "ab" * 32}
 
 
 @pytest.mark.parametrize("letter", ["a", "é", '"', "\U0001f999"])
-def test_a_message_of_any_length_fits_what_the_kubelet_takes(log: Path, letter: str) -> None:
+def test_a_message_of_any_length_fits_the_kubelets_limit(log: Path, letter: str) -> None:
     write_termination_message(
         log,
         failure(

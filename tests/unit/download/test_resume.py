@@ -9,7 +9,7 @@ ETAG_LATER = '"v2"'
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 4096, len(GGUF) - 1])
-def test_a_download_cut_anywhere_is_resumed_to_the_same_bytes(
+def test_a_download_interrupted_anywhere_is_resumed_to_the_same_bytes(
     host: ModelHost, world: World, cut: int
 ) -> None:
     host.answers(content(cut=cut), content())
@@ -22,9 +22,7 @@ def test_a_download_cut_anywhere_is_resumed_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("cut", [1, 4096, len(GGUF) - 1])
-def test_a_later_start_goes_on_where_an_earlier_one_ended(
-    host: ModelHost, world: World, cut: int
-) -> None:
+def test_a_later_start_resumes_an_earlier_one(host: ModelHost, world: World, cut: int) -> None:
     host.answers(content(cut=cut), status(404))
     world.fails(host.url)
     assert world.left == RESUMABLE
@@ -54,7 +52,7 @@ def test_a_resume_by_last_modified_works_as_one_by_etag(host: ModelHost, world: 
         pytest.param(chunked(GGUF[:99], finished=False), id="no length"),
     ],
 )
-def test_what_cannot_be_resumed_safely_starts_again(
+def test_a_download_that_cannot_be_resumed_safely_restarts(
     host: ModelHost, world: World, first: Reply
 ) -> None:
     host.answers(first, content())
@@ -75,7 +73,7 @@ def test_what_cannot_be_resumed_safely_starts_again(
         pytest.param([status(416), content()], id="416"),
     ],
 )
-def test_a_resume_that_is_not_granted_starts_from_the_first_byte(
+def test_a_rejected_resume_restarts_from_the_first_byte(
     host: ModelHost, world: World, second: list[Reply]
 ) -> None:
     host.answers(content(OTHER, cut=99), *second)
@@ -121,7 +119,7 @@ def test_a_record_never_outlives_the_bytes_that_it_describes(host: ModelHost, wo
     assert host.asked[0]["Range"] is None
 
 
-def test_a_part_of_another_url_is_never_reused(host: ModelHost, world: World) -> None:
+def test_a_partial_file_of_another_url_is_never_reused(host: ModelHost, world: World) -> None:
     host.answers(content(OTHER, cut=99), status(404))
     world.fails(host.url + "?version=1")
 
@@ -133,7 +131,7 @@ def test_a_part_of_another_url_is_never_reused(host: ModelHost, world: World) ->
 
 
 @pytest.mark.parametrize("record", [None, "", "{", "[]", '{"source": 1}'])
-def test_a_part_without_a_sound_record_is_never_reused(
+def test_a_partial_file_without_a_valid_record_is_never_reused(
     host: ModelHost, world: World, record: str | None
 ) -> None:
     world.path.parent.mkdir()
@@ -148,7 +146,7 @@ def test_a_part_without_a_sound_record_is_never_reused(
     assert world.path.read_bytes() == GGUF
 
 
-def test_a_part_that_was_whole_when_its_process_died_needs_no_request(
+def test_a_complete_partial_file_of_a_killed_process_needs_no_request(
     host: ModelHost, world: World
 ) -> None:
     host.answers(content(cut=len(GGUF) - 1), status(404))
@@ -163,7 +161,7 @@ def test_a_part_that_was_whole_when_its_process_died_needs_no_request(
     assert world.path.read_bytes() == GGUF
 
 
-def test_a_range_shorter_than_said_is_completed(host: ModelHost, world: World) -> None:
+def test_a_range_shorter_than_announced_is_completed(host: ModelHost, world: World) -> None:
     short = other_range(99, len(GGUF), GGUF[99:200])
     host.answers(content(cut=99), short, content())
 

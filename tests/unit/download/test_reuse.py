@@ -10,7 +10,7 @@ from download_world import FINISHED, World
 from model_host import GGUF, OTHER, SHA256, ModelHost, content, status
 
 
-def test_a_model_is_put_in_place_with_a_receipt(host: ModelHost, world: World) -> None:
+def test_a_model_is_put_in_place_with_a_record(host: ModelHost, world: World) -> None:
     host.answers(content())
 
     receipt = world.fetch(host.url, SHA256)
@@ -21,7 +21,7 @@ def test_a_model_is_put_in_place_with_a_receipt(host: ModelHost, world: World) -
     assert host.asked[0]["Accept-Encoding"] == "identity"
 
 
-def test_a_finished_model_is_not_fetched_again(host: ModelHost, world: World) -> None:
+def test_a_complete_model_is_not_downloaded_again(host: ModelHost, world: World) -> None:
     host.answers(content())
     first = world.fetch(host.url)
 
@@ -44,7 +44,7 @@ def test_a_finished_model_is_not_fetched_again(host: ModelHost, world: World) ->
         ),
     ],
 )
-def test_a_finished_model_that_does_not_verify_is_fetched_anew(
+def test_a_complete_model_that_fails_verification_is_downloaded_again(
     host: ModelHost, world: World, spoil: Callable[[Path], object]
 ) -> None:
     host.answers(content())
@@ -57,7 +57,7 @@ def test_a_finished_model_that_does_not_verify_is_fetched_anew(
     assert world.path.read_bytes() == GGUF
 
 
-def test_a_finished_model_of_another_size_is_not_trusted_without_a_checksum_either(
+def test_a_complete_model_of_another_size_is_downloaded_again_even_without_a_checksum(
     host: ModelHost, world: World
 ) -> None:
     host.answers(content())
@@ -69,7 +69,7 @@ def test_a_finished_model_of_another_size_is_not_trusted_without_a_checksum_eith
     assert world.path.read_bytes() == GGUF
 
 
-def test_a_model_that_is_no_longer_wanted_does_not_stay_when_the_new_one_fails(
+def test_an_obsolete_model_is_removed_even_if_the_new_one_fails(
     host: ModelHost, world: World
 ) -> None:
     host.answers(content(OTHER), status(404))
@@ -90,9 +90,7 @@ def test_a_model_of_another_url_is_replaced(host: ModelHost, world: World) -> No
     assert world.left == FINISHED
 
 
-def test_a_file_that_was_written_since_is_read_again_and_once_only(
-    host: ModelHost, world: World
-) -> None:
+def test_a_modified_file_is_verified_again_once(host: ModelHost, world: World) -> None:
     host.answers(content())
     first = world.fetch(host.url, SHA256)
     _write_later(world.path, GGUF)
@@ -104,7 +102,7 @@ def test_a_file_that_was_written_since_is_read_again_and_once_only(
     assert json.loads(world.path.with_name("model.gguf.json").read_text()) == asdict(again)
 
 
-def test_the_same_content_from_another_url_is_not_fetched_again(
+def test_the_same_content_from_another_url_is_not_downloaded_again(
     host: ModelHost, world: World
 ) -> None:
     host.answers(content())

@@ -45,7 +45,7 @@ def test_all_files_are_put_in_place(host: ModelHost, outside: Environment, tmp_p
         ([content(), content(), status(404)], "model.adapters[0]: "),
     ],
 )
-def test_a_failure_says_of_which_file_it_is(
+def test_a_failure_names_the_field_of_its_file(
     host: ModelHost, outside: Environment, tmp_path: Path, answers: list[Reply], of: str
 ) -> None:
     host.answers(*answers)
@@ -57,7 +57,7 @@ def test_a_failure_says_of_which_file_it_is(
     assert caught.value.message == f"{of}GET {host.url} answered 404 Not Found"
 
 
-def test_what_is_in_place_is_not_fetched_again_when_another_file_failed(
+def test_a_file_in_place_is_not_downloaded_again_after_another_failed(
     host: ModelHost, outside: Environment, tmp_path: Path
 ) -> None:
     host.answers(content(), status(404))
@@ -91,7 +91,7 @@ def test_two_pods_that_share_a_cache_download_each_file_once(
     assert (tmp_path / "model.gguf").read_bytes() == GGUF
 
 
-def test_the_report_is_of_the_model(host: ModelHost, tmp_path: Path) -> None:
+def test_the_termination_message_describes_the_model(host: ModelHost, tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     log.touch()
     host.answers(content(), content(OTHER))

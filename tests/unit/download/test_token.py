@@ -43,7 +43,7 @@ def test_the_token_is_not_sent_to_a_host_that_is_redirected_to(host: ModelHost, 
 
 
 @pytest.mark.parametrize("text", ["hf_a", "hf_a\n", "  hf_a \r\n"])
-def test_white_space_around_a_token_is_no_part_of_it(file: Path, text: str) -> None:
+def test_white_space_around_a_token_is_removed(file: Path, text: str) -> None:
     file.write_text(text)
 
     assert read_token(file) == "hf_a"
@@ -53,7 +53,7 @@ def test_white_space_around_a_token_is_no_part_of_it(file: Path, text: str) -> N
     "text",
     ["", " \n", f"{CANARY}\nX-More: 1", f"a {CANARY}", f"{CANARY}é", f"{CANARY}\x00", "a" * 16_385],
 )
-def test_what_no_header_can_hold_is_refused_and_not_quoted(file: Path, text: str) -> None:
+def test_an_invalid_token_is_rejected_and_not_quoted(file: Path, text: str) -> None:
     file.write_text(text)
 
     with pytest.raises(DownloadError, match=r"model\.tokenSecretRef\) is no token") as caught:
@@ -63,7 +63,7 @@ def test_what_no_header_can_hold_is_refused_and_not_quoted(file: Path, text: str
     assert "CANARY" not in str(caught.value)
 
 
-def test_a_token_that_cannot_be_read_is_said(tmp_path: Path, file: Path) -> None:
+def test_an_unreadable_token_is_reported(tmp_path: Path, file: Path) -> None:
     log = tmp_path / "termination-log"
     log.touch()
 
@@ -77,7 +77,7 @@ def test_a_token_that_cannot_be_read_is_said(tmp_path: Path, file: Path) -> None
 
 
 @pytest.mark.parametrize("code", [200, 403, 503])
-def test_no_token_is_told_or_kept(
+def test_no_token_is_logged_or_stored(
     host: ModelHost, tmp_path: Path, file: Path, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     file.write_text(CANARY)
@@ -93,7 +93,7 @@ def test_no_token_is_told_or_kept(
     assert [each for each in kept if CANARY.encode() in each.read_bytes()] == []
 
 
-def test_a_token_that_is_not_let_in_is_said(host: ModelHost, tmp_path: Path, file: Path) -> None:
+def test_a_rejected_token_is_reported(host: ModelHost, tmp_path: Path, file: Path) -> None:
     file.write_text(CANARY)
     log = tmp_path / "termination-log"
     log.touch()

@@ -1,4 +1,4 @@
-"""What the schema forbids is refused by name, hurts no other server, and leaves nothing behind."""
+"""Invalid values are rejected with their path, affect no other server, and leave no trace."""
 
 import asyncio
 import re
@@ -17,37 +17,37 @@ from slotkeeper.kube.objects import Key
 
 OTHER = Key("default", "other")
 
-REFUSED = [field for field in fields() if bad_values(field)]
+WITH_BAD_VALUES = [field for field in fields() if bad_values(field)]
 
 
 def spec_with(field: Field, value: Any) -> dict[str, Any]:
-    """A spec that is good but for this value."""
+    """A spec that is valid except for this value."""
     specs = (with_needs(base(name), field) for name in BASES)
-    good = next(spec for spec in specs if valid(spec))
-    return placed(good, field.path, value)
+    valid_spec = next(spec for spec in specs if valid(spec))
+    return placed(valid_spec, field.path, value)
 
 
-def where(field: Field) -> str:
-    """The field as a message names it, such as `spec.model.adapters.0.url`."""
+def path_pattern(field: Field) -> str:
+    """Pattern of the field's path in a message, such as `spec.model.adapters.0.url`."""
     steps = ["spec", *field.path]
     return r"\.".join({"[]": "0", "{}": "[^;]+"}.get(step, re.escape(step)) for step in steps)
 
 
-def test_nearly_every_field_forbids_something() -> None:
-    lax = [field.name for field in fields() if not bad_values(field)]
+def test_every_field_has_an_invalid_value() -> None:
+    unchecked = [field.name for field in fields() if not bad_values(field)]
 
-    assert lax == []
+    assert unchecked == []
 
 
-@pytest.mark.parametrize("field", REFUSED, ids=lambda field: field.name)
-def test_a_bad_value_is_refused_with_the_fields_path(field: Field) -> None:
+@pytest.mark.parametrize("field", WITH_BAD_VALUES, ids=lambda field: field.name)
+def test_an_invalid_value_is_rejected_with_the_fields_path(field: Field) -> None:
     for value in bad_values(field):
-        with pytest.raises(InvalidSpec, match=where(field)):
+        with pytest.raises(InvalidSpec, match=path_pattern(field)):
             parsed({**raw_server(), "spec": spec_with(field, value)})
 
 
 def children(cluster: FakeCluster) -> dict[Any, Any]:
-    """All that the server owns, to the last byte."""
+    """All objects that the server owns, complete."""
     return {
         place: item
         for place, item in cluster.objects.items()
@@ -56,7 +56,7 @@ def children(cluster: FakeCluster) -> dict[Any, Any]:
 
 
 async def settle(cluster: FakeCluster) -> FakeCluster:
-    """Two servers that run."""
+    """A cluster with two running servers."""
     operator = Operator(cluster)
     stored(cluster)
     stored(cluster, "other")
@@ -72,35 +72,35 @@ async def settle(cluster: FakeCluster) -> FakeCluster:
 SETTLED = asyncio.run(settle(FakeCluster()))
 
 
-@pytest.mark.parametrize("field", REFUSED, ids=lambda field: field.name)
-async def test_from_good_to_bad_to_good_nothing_is_lost_and_no_other_server_notices(
+@pytest.mark.parametrize("field", WITH_BAD_VALUES, ids=lambda field: field.name)
+async def test_from_valid_to_invalid_to_valid_nothing_is_lost_and_no_other_server_is_affected(
     field: Field,
 ) -> None:
     cluster = SETTLED.copy()
     operator = Operator(cluster)
-    bad = spec_with(field, bad_values(field)[0])
+    invalid = spec_with(field, bad_values(field)[0])
 
-    change_spec(cluster, lambda spec: spec.update(bad))
+    change_spec(cluster, lambda spec: spec.update(invalid))
     change_spec(cluster, lambda spec: spec.update(replicas=3), OTHER)
     await operator.reconcile()
     await operator.reconcile(OTHER)
 
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
-    assert re.search(where(field), ready["message"])
+    assert re.search(path_pattern(field), ready["message"])
     assert cluster.named(DEPLOYMENTS)["other-replicas"]["spec"]["replicas"] == 3
 
-    good = SETTLED.named(LLAMA_SERVERS)["chat"]["spec"]
-    cluster.edit(LLAMA_SERVERS, "default", "chat", lambda raw: raw.update(spec=good))
+    before = SETTLED.named(LLAMA_SERVERS)["chat"]["spec"]
+    cluster.edit(LLAMA_SERVERS, "default", "chat", lambda raw: raw.update(spec=before))
     await operator.reconcile()
 
     assert children(cluster) == children(SETTLED)
-    assert _undated(server_status(cluster)) == _undated(server_status(SETTLED))
+    assert _without_times(server_status(cluster)) == _without_times(server_status(SETTLED))
 
 
-def _undated(status: dict[str, Any]) -> dict[str, Any]:
-    found = [
+def _without_times(status: dict[str, Any]) -> dict[str, Any]:
+    conditions = [
         {name: each[name] for name in ("type", "status", "reason", "message")}
         for each in status["conditions"]
     ]
-    return {**status, "conditions": found, "observedGeneration": 0}
+    return {**status, "conditions": conditions, "observedGeneration": 0}

@@ -1,4 +1,4 @@
-"""Each field of the spec is documented by an example, has an effect, and restarts what it must."""
+"""Each field of the spec has an example, has an effect, and restarts only what it has to."""
 
 import json
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
 
-RESTARTS_NOTHING = ("replicas", "suspend", "autoscaling", "balancer", "update")
-RESTARTS_ALL_THE_SAME = {"update", "update.drainTimeoutSeconds"}
-"""It is the grace period of the pods themselves."""
+NOT_ABOUT_REPLICAS = ("replicas", "suspend", "autoscaling", "balancer", "update")
+RESTARTS_NEVERTHELESS = {"update", "update.drainTimeoutSeconds"}
+"""It is the grace period of the pods."""
 
 LEAVES = [
     field
@@ -40,19 +40,19 @@ LEAVES = [
     if not field.schema.keys() & {"properties", "items", "additionalProperties"}
     or "x-kubernetes-preserve-unknown-fields" in field.schema
 ]
-"""The others are what these are."""
+"""The other fields consist of these."""
 
 
-def named(found: list[Field]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("field", found, ids=lambda field: field.name)
+def for_each(selected: list[Field]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("field", selected, ids=lambda field: field.name)
 
 
-def servers(field: Field, tried: list[Any]) -> Iterator[dict[str, LlamaServer]]:
+def servers(field: Field, candidates: list[Any]) -> Iterator[dict[str, LlamaServer]]:
     """For each base, the valid servers with one of these values, by the value."""
     for name in BASES:
         spec = with_needs(base(name), field)
-        found = {text(value): valid(placed(spec, field.path, value)) for value in tried}
-        yield {value: server for value, server in found.items() if server}
+        parsed = {text(value): valid(placed(spec, field.path, value)) for value in candidates}
+        yield {value: server for value, server in parsed.items() if server}
 
 
 def text(value: Any) -> str:
@@ -60,51 +60,53 @@ def text(value: Any) -> str:
 
 
 def read(server: LlamaServer, field: Field) -> Any:
-    """What a server's spec says of a field, as JSON."""
-    found: Any = server.spec.model_dump(by_alias=True)
+    """The value of a field in a server's spec, as JSON."""
+    value: Any = server.spec.model_dump(by_alias=True)
     for step in field.path:
         match step:
             case "[]":
-                found = found[0]
+                value = value[0]
             case "{}":
-                found = next(iter(found.values()))
+                value = next(iter(value.values()))
             case _:
-                found = found[step]
-    return found
+                value = value[step]
+    return value
 
 
-def says(found: Any, value: Any) -> bool:
-    """Whether all of a value was understood. A compute capability may have been a number."""
+def contains(parsed: Any, value: Any) -> bool:
+    """Whether a value was parsed completely. A compute capability may have been a number."""
     if isinstance(value, dict):
-        return all(name in found and says(found[name], part) for name, part in value.items())
+        return all(name in parsed and contains(parsed[name], part) for name, part in value.items())
     if isinstance(value, list):
-        return len(found) == len(value) and all(map(says, found, value))
-    return bool(found == value) or found == str(value)
+        return len(parsed) == len(value) and all(map(contains, parsed, value))
+    return bool(parsed == value) or parsed == str(value)
 
 
-def test_each_field_that_has_a_name_gives_an_example() -> None:
-    silent = [
+def test_each_named_field_has_an_example() -> None:
+    without_example = [
         field.name
         for field in fields()
         if field.path[-1] not in {"[]", "{}"} and field.own_example is ABSENT
     ]
 
-    assert silent == ["model"], "say `Example: …` in the field's docstring"
+    assert without_example == [], "add `Example: …` to the field's docstring"
 
 
-@named([field for field in fields() if field.example is not ABSENT])
-def test_an_example_is_valid_and_means_what_it_says(field: Field) -> None:
-    taken = [server for by_value in servers(field, [field.example]) for server in by_value.values()]
+@for_each([field for field in fields() if field.example is not ABSENT])
+def test_an_example_is_valid_and_parsed_completely(field: Field) -> None:
+    accepted = [
+        server for by_value in servers(field, [field.example]) for server in by_value.values()
+    ]
 
-    assert taken, f"{field.example!r} is refused"
-    assert all(says(read(server, field), field.example) for server in taken)
+    assert accepted, f"{field.example!r} is rejected"
+    assert all(contains(read(server, field), field.example) for server in accepted)
 
 
-@named([field for field in fields() if bounds(field)])
-def test_what_a_schema_names_is_valid(field: Field) -> None:
-    taken = set[str]().union(*servers(field, bounds(field)))
+@for_each([field for field in fields() if bounds(field)])
+def test_enum_members_and_bounds_are_valid(field: Field) -> None:
+    accepted = set[str]().union(*servers(field, bounds(field)))
 
-    assert {text(value) for value in bounds(field)} - taken == set()
+    assert {text(value) for value in bounds(field)} - accepted == set()
 
 
 def replicas_of(server: LlamaServer) -> int:
@@ -115,7 +117,7 @@ MONDAY = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 
 
 def demand() -> Iterator[tuple[int, float, float | None]]:
-    """Requests at once, now and on average, and how long each lasts: every five seconds."""
+    """Concurrent requests, their mean, and the service time, at intervals of five seconds."""
     return chain(
         repeat((3, 3.0, None), 30),  # more than 70 % of four slots
         repeat((4, 4.0, None), 30),
@@ -129,42 +131,42 @@ def demand() -> Iterator[tuple[int, float, float | None]]:
 
 
 def decisions(server: LlamaServer) -> list[tuple[int, str]]:
-    """What the scaler makes of an hour; nothing where it is not asked."""
+    """The scaler's decisions for an hour of demand; none without autoscaling."""
     first = policy_of(server, MONDAY)
     if first is None:
         return []
-    known, current = ScalingInput(), first.spec.min_replicas
-    made = list[tuple[int, str]]()
-    for look, (busy, mean, seconds) in enumerate(demand()):
-        now = look * PEAK_WINDOW_SECONDS
+    scaling, current = ScalingInput(), first.spec.min_replicas
+    results = list[tuple[int, str]]()
+    for poll, (busy, mean, seconds) in enumerate(demand()):
+        now = poll * PEAK_WINDOW_SECONDS
         policy = policy_of(server, MONDAY + timedelta(seconds=now))
         assert policy
         sample = Sample(now, busy, 0, 0, busy, 4 * current, mean, seconds)
-        asked = policy.required_replicas(sample)
-        history = known.history.record(now, asked, keep=policy.history_seconds)
-        known = ScalingInput(sample, history, known.changes)
-        decision = decide(policy, known, current=current, now=now)
+        required = policy.required_replicas(sample)
+        history = scaling.history.record(now, required, keep=policy.history_seconds)
+        scaling = ScalingInput(sample, history, scaling.changes)
+        decision = decide(policy, scaling, current=current, now=now)
         change = Change(now, decision.replicas - current)
-        known = ScalingInput(sample, history, (*known.changes, change))
+        scaling = ScalingInput(sample, history, (*scaling.changes, change))
         current = decision.replicas
-        made.append((current, decision.reason))
-    return made
+        results.append((current, decision.reason))
+    return results
 
 
 def effect(server: LlamaServer) -> str:
-    """All that a spec decides: the children, and how many replicas demand gets."""
+    """Everything that a spec determines: the children, and the scaler's decisions."""
     return json.dumps([manifests(server, replicas_of(server), IMAGES), decisions(server)])
 
 
-@named(LEAVES)
+@for_each(LEAVES)
 def test_a_field_has_an_effect(field: Field) -> None:
     assert any(
         len(set(map(effect, by_value.values()))) > 1 for by_value in servers(field, values(field))
     )
 
 
-@named([field for field in fields() if "enum" in field.schema])
-def test_no_two_members_of_an_enum_mean_the_same(field: Field) -> None:
+@for_each([field for field in fields() if "enum" in field.schema])
+def test_no_two_members_of_an_enum_have_the_same_effect(field: Field) -> None:
     members = field.schema["enum"]
 
     assert any(
@@ -174,25 +176,25 @@ def test_no_two_members_of_an_enum_mean_the_same(field: Field) -> None:
 
 
 def pods(server: LlamaServer) -> str:
-    """What replicas and their workers are made of: a difference restarts them."""
-    made = [
+    """The pod templates of replicas and workers: a difference restarts them."""
+    templates = [
         manifest["spec"]["template"]
         for manifest in manifests(server, replicas_of(server), IMAGES)
         if manifest["kind"] in {"Deployment", "StatefulSet"}
         and manifest["metadata"]["labels"][names.COMPONENT_LABEL] in {"replica", "worker"}
     ]
-    assert made
-    return json.dumps(made)
+    assert templates
+    return json.dumps(templates)
 
 
-@named(
+@for_each(
     [
         field
         for field in fields()
-        if field.path[0] in RESTARTS_NOTHING and field.name not in RESTARTS_ALL_THE_SAME
+        if field.path[0] in NOT_ABOUT_REPLICAS and field.name not in RESTARTS_NEVERTHELESS
     ]
 )
 def test_a_field_that_is_not_about_llama_server_restarts_none(field: Field) -> None:
-    made = [set(map(pods, by_value.values())) for by_value in servers(field, values(field))]
+    distinct = [set(map(pods, by_value.values())) for by_value in servers(field, values(field))]
 
-    assert max(map(len, made)) == 1
+    assert max(map(len, distinct)) == 1

@@ -1,4 +1,4 @@
-"""A GGUF header is read as far as it goes, and never costs more than its bytes."""
+"""A GGUF header is parsed as far as possible, with work bounded by its size."""
 
 import struct
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from gguf import GGUFWriter, LlamaFileType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.llamacpp.gguf import QUANTISATIONS, GgufMetadata, read_metadata
+from slotkeeper.llamacpp.gguf import QUANTIZATIONS, GgufMetadata, read_metadata
 
 LLAMA = GgufMetadata(
     architecture="llama",
@@ -45,8 +45,8 @@ def array(key: str, kind: int, count: int, items: bytes) -> bytes:
 
 
 def header(*pairs: bytes, version: int = 3, count: int | None = None) -> bytes:
-    said = len(pairs) if count is None else count
-    return b"GGUF" + struct.pack("<IQQ", version, 0, said) + b"".join(pairs)
+    pair_count = len(pairs) if count is None else count
+    return b"GGUF" + struct.pack("<IQQ", version, 0, pair_count) + b"".join(pairs)
 
 
 PAIRS = (
@@ -60,16 +60,16 @@ PAIRS = (
     text("tokenizer.chat_template", "{{ messages }}" * 500),
     u32("general.file_type", 15),
 )
-WHOLE = header(*PAIRS)
+COMPLETE = header(*PAIRS)
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., bytes]:
-    """A file as llama.cpp's own library writes it, to be told more before it is read."""
+    """Writes a file with llama.cpp's own library; the argument adds metadata."""
 
-    def write(tell: Callable[[GGUFWriter], object]) -> bytes:
+    def write(add_metadata: Callable[[GGUFWriter], object]) -> bytes:
         writer = GGUFWriter(tmp_path / "model.gguf", "gemma3")
-        tell(writer)
+        add_metadata(writer)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.close()
@@ -79,7 +79,7 @@ def written(tmp_path: Path) -> Callable[..., bytes]:
 
 
 def test_a_real_file_is_described(written: Callable[..., bytes]) -> None:
-    def tell(writer: GGUFWriter) -> None:
+    def add_metadata(writer: GGUFWriter) -> None:
         writer.add_name("Gemma 3 4B")
         writer.add_size_label("4B")
         writer.add_context_length(131072)
@@ -89,20 +89,20 @@ def test_a_real_file_is_described(written: Callable[..., bytes]) -> None:
         writer.add_token_types([1] * 50_000)
         writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
 
-    assert read_metadata(written(tell)) == GgufMetadata(
+    assert read_metadata(written(add_metadata)) == GgufMetadata(
         "gemma3", 131072, 34, "Q8_0", "Gemma 3 4B", "4B"
     )
 
 
-def test_what_a_real_file_does_not_say_is_not_known(written: Callable[..., bytes]) -> None:
+def test_missing_keys_of_a_real_file_are_none(written: Callable[..., bytes]) -> None:
     assert read_metadata(written(lambda _: None)) == GgufMetadata(architecture="gemma3")
 
 
-def test_quantisations_are_called_as_llama_cpp_calls_them() -> None:
+def test_quantizations_have_the_names_of_llama_cpp() -> None:
     names = {int(kind): kind.name.removeprefix("MOSTLY_") for kind in LlamaFileType}
     del names[LlamaFileType.GUESSED]
 
-    assert names == {**QUANTISATIONS, 0: "ALL_F32"}
+    assert names == {**QUANTIZATIONS, 0: "ALL_F32"}
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -113,23 +113,23 @@ def test_both_versions_are_read(version: int) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"GGUF", id="the magic alone"),
-        pytest.param(b"GGML" + WHOLE[4:], id="another magic"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"GGUF", id="only the magic"),
+        pytest.param(b"GGML" + COMPLETE[4:], id="another magic"),
         pytest.param(header(*PAIRS, version=1), id="version 1"),
-        pytest.param(b"GGUF" + struct.pack(">I", 3) + WHOLE[8:], id="big-endian"),
+        pytest.param(b"GGUF" + struct.pack(">I", 3) + COMPLETE[8:], id="big-endian"),
         pytest.param(header(*PAIRS, count=0), id="no pairs"),
         pytest.param(header(struct.pack("<Q", 2**64 - 1)), id="an endless key"),
         pytest.param(header(array("a", 8, 2**64 - 1, b""), *PAIRS), id="endless strings"),
         pytest.param(header(array("a", 0, 2**64 - 1, b""), *PAIRS), id="endless bytes"),
         pytest.param(header(array("a", 8, 2**20, bytes(2**22)), *PAIRS), id="too many strings"),
-        pytest.param(header(array("a", 8, 1, string("")[:-1])), id="half a string"),
+        pytest.param(header(array("a", 8, 1, string("")[:-1])), id="a truncated string"),
         pytest.param(header(array("a", 9, 1, bytes(99)), *PAIRS), id="an array of arrays"),
         pytest.param(header(pair("a", 13, bytes(8)), *PAIRS), id="an unknown type"),
         pytest.param(header(*[u32("a", 1)] * 5000, *PAIRS), id="too many pairs"),
     ],
 )
-def test_what_is_no_header_says_nothing(head: bytes) -> None:
+def test_a_malformed_header_has_no_metadata(head: bytes) -> None:
     assert read_metadata(head) == GgufMetadata()
 
 
@@ -156,36 +156,34 @@ def test_what_is_no_header_says_nothing(head: bytes) -> None:
         (8, u32("general.file_type", 0), {"quantization": "F32"}),
     ],
 )
-def test_a_value_that_makes_no_sense_is_not_passed_on(
-    replaced: int, by: bytes, changes: dict[str, Any]
-) -> None:
+def test_an_invalid_value_is_dropped(replaced: int, by: bytes, changes: dict[str, Any]) -> None:
     pairs = list(PAIRS)
     pairs[replaced] = by
 
-    found = read_metadata(header(*pairs))
+    metadata = read_metadata(header(*pairs))
 
     if "architecture" in changes:
         changes = changes | {"context_length": None, "layers": None}
-    assert found == replace(LLAMA, **changes)
+    assert metadata == replace(LLAMA, **changes)
 
 
-@given(st.integers(0, len(WHOLE)))
-def test_a_header_that_breaks_off_is_known_so_far(size: int) -> None:
-    found = read_metadata(WHOLE[:size])
+@given(st.integers(0, len(COMPLETE)))
+def test_a_truncated_header_is_parsed_up_to_its_end(size: int) -> None:
+    metadata = read_metadata(COMPLETE[:size])
 
-    for value, whole in zip(astuple(found), astuple(LLAMA), strict=True):
-        assert value in {None, whole}
+    for value, complete in zip(astuple(metadata), astuple(LLAMA), strict=True):
+        assert value in {None, complete}
 
 
 @given(st.binary(max_size=400), st.booleans())
 def test_no_bytes_make_it_fail(noise: bytes, framed: bool) -> None:
-    found = read_metadata(b"GGUF" + struct.pack("<IQQ", 3, 0, 9) + noise if framed else noise)
+    metadata = read_metadata(b"GGUF" + struct.pack("<IQQ", 3, 0, 9) + noise if framed else noise)
 
-    assert isinstance(found, GgufMetadata)
+    assert isinstance(metadata, GgufMetadata)
 
 
-@given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8))
+@given(st.integers(0, len(COMPLETE) - 1), st.binary(min_size=1, max_size=8))
 def test_no_damage_makes_it_fail(at: int, noise: bytes) -> None:
-    found = read_metadata(WHOLE[:at] + noise + WHOLE[at + len(noise) :])
+    metadata = read_metadata(COMPLETE[:at] + noise + COMPLETE[at + len(noise) :])
 
-    assert isinstance(found, GgufMetadata)
+    assert isinstance(metadata, GgufMetadata)

@@ -22,14 +22,14 @@ json_trees = st.recursive(
 )
 
 
-def test_what_llama_server_says_is_understood() -> None:
+def test_a_real_response_is_parsed() -> None:
     slots = parse_slots(REAL)
 
     assert slots == (Slot(0, is_processing=False, n_ctx=1024), Slot(1, True, 1024))
     assert processing(slots) == 1
 
 
-def test_only_number_and_work_must_be_there() -> None:
+def test_only_id_and_is_processing_are_required() -> None:
     assert parse_slots('[{"id": 3, "is_processing": true}]') == (Slot(3, True, 0),)
 
 
@@ -50,13 +50,13 @@ def test_only_number_and_work_must_be_there() -> None:
         b"[" * 100_000,
     ],
 )
-def test_anything_else_is_no_slots(body: bytes) -> None:
+def test_a_malformed_response_is_rejected(body: bytes) -> None:
     with pytest.raises(SlotsParseError):
         parse_slots(body)
 
 
 @given(json_trees)
-def test_no_json_makes_it_fail_otherwise(tree: object) -> None:
+def test_no_json_raises_another_error(tree: object) -> None:
     try:
         slots = parse_slots(json.dumps(tree))
     except SlotsParseError:

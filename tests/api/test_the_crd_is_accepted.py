@@ -54,7 +54,7 @@ def applied(api: ApiServer, name: str, **spec: Any) -> dict[str, Any]:
     return found
 
 
-def test_the_api_server_takes_the_crd_without_a_warning(api: ApiServer) -> None:
+def test_the_api_server_accepts_the_crd_without_a_warning(api: ApiServer) -> None:
     crd = yaml.safe_load((ROOT / "crds" / "slotkeeper.dev_llamaservers.yaml").read_text())
 
     answer = api.client.patch(
@@ -105,7 +105,7 @@ def explained(text: str) -> list[str]:
     return paths
 
 
-def test_kubectl_get_shows_what_people_look_for(api: ApiServer) -> None:
+def test_kubectl_get_prints_the_columns(api: ApiServer) -> None:
     applied(api, "seen")
     patched = api.client.patch(
         f"{PATH}/seen/status",
@@ -140,7 +140,7 @@ def test_kubectl_scale_sets_replicas(api: ApiServer) -> None:
     assert api.client.get(f"{PATH}/scaled").json()["spec"]["replicas"] == 3
 
 
-def test_scale_tells_an_autoscaler_how_many_replicas_there_are_and_which(api: ApiServer) -> None:
+def test_scale_reports_the_number_of_replicas_and_their_selector(api: ApiServer) -> None:
     applied(api, "measured", replicas=2)
     api.client.patch(
         f"{PATH}/measured/status",
@@ -154,7 +154,7 @@ def test_scale_tells_an_autoscaler_how_many_replicas_there_are_and_which(api: Ap
     assert scale["status"] == {"replicas": 2, "selector": STATUS["selector"]}
 
 
-def test_a_status_that_an_older_operator_wrote_in_part_is_taken(api: ApiServer) -> None:
+def test_a_partial_status_of_an_older_operator_is_accepted(api: ApiServer) -> None:
     applied(api, "partly")
 
     patched = api.client.patch(

@@ -16,10 +16,10 @@ from slotkeeper.download.download import RetryPolicy
         pytest.param(60, 0.0, 30, id="stays capped"),
     ],
 )
-def test_the_wait_before_the_next_try(failures: int, chance: float, seconds: float) -> None:
+def test_the_delay_before_the_next_try(failures: int, chance: float, seconds: float) -> None:
     assert RetryPolicy().backoff.jittered(failures, chance) == seconds
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
-def test_no_wait_is_long_or_none_at_all(failures: int, chance: float) -> None:
+def test_no_delay_is_zero_or_longer_than_the_maximum(failures: int, chance: float) -> None:
     assert 0.5 <= RetryPolicy().backoff.jittered(failures, chance) <= 30

@@ -20,7 +20,7 @@ NAME_A_TOKEN = "name a Secret with a token in spec.model.tokenSecretRef"
         (416, Reason.MODEL_DOWNLOAD_REJECTED, "416 Requested Range Not Satisfiable"),
     ],
 )
-def test_a_refusal_is_told_once_with_url_and_status(
+def test_a_permanent_error_is_reported_once_with_url_and_status(
     host: ModelHost, world: World, code: int, reason: Reason, words: str
 ) -> None:
     host.answers(status(code))
@@ -33,9 +33,7 @@ def test_a_refusal_is_told_once_with_url_and_status(
 
 
 @pytest.mark.parametrize("code", [500, 503, 429, 408])
-def test_a_server_in_trouble_is_asked_again_later_each_time(
-    host: ModelHost, world: World, code: int
-) -> None:
+def test_a_server_error_is_retried_with_back_off(host: ModelHost, world: World, code: int) -> None:
     host.answers(status(code))
 
     error = world.fails(host.url)
@@ -45,7 +43,7 @@ def test_a_server_in_trouble_is_asked_again_later_each_time(
     assert world.waits == [1, 2, 4, 8, 16]
 
 
-def test_a_server_that_recovers_is_forgiven(host: ModelHost, world: World) -> None:
+def test_a_server_that_recovers_serves_the_model(host: ModelHost, world: World) -> None:
     host.answers(status(503), status(503), content())
 
     world.fetch(host.url, SHA256)
@@ -53,7 +51,7 @@ def test_a_server_that_recovers_is_forgiven(host: ModelHost, world: World) -> No
     assert world.path.read_bytes() == GGUF
 
 
-def test_each_new_byte_renews_the_patience(host: ModelHost, world: World) -> None:
+def test_each_new_byte_resets_the_number_of_failures(host: ModelHost, world: World) -> None:
     host.answers(*[content(cut=1)] * 20, content())
 
     world.fetch(host.url, SHA256)
@@ -61,14 +59,14 @@ def test_each_new_byte_renews_the_patience(host: ModelHost, world: World) -> Non
     assert world.waits == [1.0] * 20
 
 
-def test_starting_again_and_again_is_no_progress(host: ModelHost, world: World) -> None:
+def test_restarts_from_the_first_byte_are_no_progress(host: ModelHost, world: World) -> None:
     host.answers(content(etag=None, cut=99))
 
     assert world.fails(host.url).reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
     assert len(host.asked) == RetryPolicy().tries
 
 
-def test_a_server_that_is_not_there_is_asked_again(world: World) -> None:
+def test_an_unreachable_server_is_retried(world: World) -> None:
     error = world.fails("http://127.0.0.1:1/model.gguf")
 
     assert error.reason is Reason.MODEL_UNREACHABLE
@@ -76,7 +74,7 @@ def test_a_server_that_is_not_there_is_asked_again(world: World) -> None:
     assert len(world.waits) == RetryPolicy().tries - 1
 
 
-def test_a_redirect_is_followed_and_named_when_it_leads_nowhere(
+def test_a_redirect_is_followed_and_reported_if_its_target_fails(
     host: ModelHost, world: World
 ) -> None:
     host.answers(redirect("/elsewhere.gguf"), content())
@@ -102,7 +100,7 @@ def test_a_redirect_loop_ends(host: ModelHost, world: World) -> None:
 @pytest.mark.parametrize(
     "location", ["file:///etc/passwd", "ftp://127.0.0.1/model.gguf", "gopher://127.0.0.1/x"]
 )
-def test_a_redirect_to_another_scheme_is_refused(
+def test_a_redirect_to_another_scheme_is_rejected(
     host: ModelHost, world: World, location: str
 ) -> None:
     host.answers(redirect(location))
@@ -116,7 +114,7 @@ def test_a_redirect_to_another_scheme_is_refused(
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "model.gguf", "http:///model", "http://a:b/", "http://[::/"]
 )
-def test_a_url_that_is_no_web_address_is_refused(world: World, url: str) -> None:
+def test_a_url_that_is_not_http_is_rejected(world: World, url: str) -> None:
     assert world.fails(url).reason is Reason.MODEL_URL_NOT_ALLOWED
 
 
