@@ -1,3 +1,5 @@
+"""The API server accepts the CRD, and kubectl works with it."""
+
 import json
 from typing import Any
 
@@ -16,7 +18,7 @@ STATUS = {
             "type": "Ready",
             "status": "True",
             "reason": "Serving",
-            "message": "2 of 2 replicas serve",
+            "message": "2/2 replicas available",
             "lastTransitionTime": "2026-11-22T10:00:00Z",
             "observedGeneration": 1,
         }
@@ -46,18 +48,18 @@ STATUS = {
 
 
 def applied(api: ApiServer, name: str, **spec: Any) -> dict[str, Any]:
-    """A LlamaServer that is in the API server, as it came back."""
+    """Apply a LlamaServer and return it as stored."""
     body = json.dumps(raw_server(name, **spec))
     done = api.kubectl("apply", "--server-side", "--filename=-", "--output=json", stdin=body)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    stored: dict[str, Any] = json.loads(done.stdout)
+    return stored
 
 
 def test_the_api_server_accepts_the_crd_without_a_warning(api: ApiServer) -> None:
     crd = yaml.safe_load((ROOT / "crds" / "slotkeeper.dev_llamaservers.yaml").read_text())
 
-    answer = api.client.patch(
+    response = api.client.patch(
         f"{CRD_PATH}/{crd['metadata']['name']}",
         params={
             "fieldManager": "test",
@@ -68,11 +70,11 @@ def test_the_api_server_accepts_the_crd_without_a_warning(api: ApiServer) -> Non
         content=yaml.safe_dump(crd),
     )
 
-    assert answer.status_code == 200, answer.text
-    assert "Warning" not in answer.headers
-    conditions = {each["type"]: each["status"] for each in answer.json()["status"]["conditions"]}
+    assert response.status_code == 200, response.text
+    assert "Warning" not in response.headers
+    conditions = {each["type"]: each["status"] for each in response.json()["status"]["conditions"]}
     assert conditions["Established"] == "True"
-    # Absent too, where the schema is structural.
+    # The condition is absent if the schema is structural.
     assert "NonStructuralSchema" not in conditions
 
 
@@ -83,25 +85,25 @@ def test_kubectl_explains_each_field(api: ApiServer) -> None:
     assert {"model.url", "gpu.computeArch", "autoscaling.maxReplicas"} <= set(paths)
 
     for path in paths:
-        about = api.kubectl("explain", f"llamaserver.spec.{path}").stdout
-        _, _, description = about.partition("DESCRIPTION:")
+        text = api.kubectl("explain", f"llamaserver.spec.{path}").stdout
+        _, _, description = text.partition("DESCRIPTION:")
         assert description.strip(), path
         assert "<empty>" not in description, path
 
 
 def explained(text: str) -> list[str]:
-    """Paths of the fields that `kubectl explain --recursive` lists, two blanks a level.
+    """Paths of the fields in the output of `kubectl explain --recursive`, indented by two spaces.
 
-    What a field may be stands below it in a line of its own, as if it were its part.
+    The enum of a field is on its own line below it, indented like a nested field.
     """
     paths: list[str] = []
-    above: list[str] = []
+    parents: list[str] = []
     _, _, fields = text.partition("FIELDS:\n")
     for line in fields.splitlines():
         if (name := line.strip().split("\t")[0]) and not name.startswith("enum:"):
             level = (len(line) - len(line.lstrip())) // 2 - 1
-            above = [*above[:level], name]
-            paths.append(".".join(above))
+            parents = [*parents[:level], name]
+            paths.append(".".join(parents))
     return paths
 
 

@@ -1,0 +1,76 @@
+"""Values of spec.gpu and spec.workers that are rejected."""
+
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from rejections import assert_rejected
+
+ROWS: list[tuple[dict[str, Any], str, str]] = [
+    ({"gpu": {"layers": -1}}, "spec.gpu.layers", "greater than or equal to 0"),
+    ({"gpu": {"layers": "all"}}, "spec.gpu.layers", "must be of type integer"),
+    ({"gpu": {"splitMode": "column"}}, "spec.gpu.splitMode", 'Unsupported value: "column"'),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [1, 1, 1]}},
+        "spec",
+        "gpu.tensorSplit must have one number for each GPU of a replica",
+    ),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [1, 1]}, "workers": {"count": 1}},
+        "spec",
+        "gpu.count numbers, and gpu.count more for each of its workers",
+    ),
+    ({"workers": {}}, "spec.workers.count", "Required value"),
+    (
+        {"workers": {"count": 1}, "update": {"strategy": "Recreate"}},
+        "spec",
+        "update must not set strategy, maxSurge or maxUnavailable with workers",
+    ),
+    (
+        {"workers": {"count": 1}, "update": {"maxUnavailable": 1}},
+        "spec",
+        "groups are always replaced one after the other",
+    ),
+    ({"workers": {"count": 0}}, "spec.workers.count", "greater than or equal to 1"),
+    ({"workers": {"count": 17}}, "spec.workers.count", "less than or equal to 16"),
+    (
+        {"workers": {"count": 1, "resources": {"limits": {"nvidia.com/gpu": 1}}}},
+        "spec",
+        "workers.resources must not contain gpu.resourceName: each worker has gpu.count",
+    ),
+    (
+        {"gpu": {"count": 2, "tensorSplit": [0, 0.0]}},
+        "spec.gpu",
+        "tensorSplit must have at least one share above 0",
+    ),
+    ({"gpu": {"tensorSplit": [-1]}}, "spec.gpu.tensorSplit[0]", "greater than or equal to 0"),
+    ({"gpu": {"minMemory": "16 GB"}}, "spec.gpu.minMemory", "must be a quantity such as"),
+    ({"gpu": {"minMemory": 16}}, "spec.gpu.minMemory", "must be from 1Mi to 1Ti"),
+    (
+        {"gpu": {"minMemory": "16Gi", "resourceName": "amd.com/gpu"}},
+        "spec.gpu",
+        "minMemory must not be set unless resourceName is in nvidia.com",
+    ),
+    (
+        {"gpu": {"count": 0, "layers": 10}},
+        "spec.gpu",
+        "layers and minMemory must not be set if count is 0: they require a GPU",
+    ),
+    ({"gpu": {"count": -1}}, "spec.gpu.count", "should be greater than or equal to 0"),
+    (
+        {"gpu": {"resourceName": "gpu"}},
+        "spec.gpu.resourceName",
+        "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
+    ),
+    ({"gpu": {"computeArch": "ampere"}}, "spec.gpu.computeArch", "should match '^([1-9]"),
+    ({"gpu": {"computeArch": "sm_7.5"}}, "spec.gpu.computeArch", "sm_|compute_"),
+    ({"gpu": {"computeArch": 0}}, "spec.gpu.computeArch", "greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("spec", "field", "message"), ROWS)
+def test_an_invalid_gpu_or_worker_is_rejected(
+    api: ApiServer, spec: dict[str, Any], field: str, message: str
+) -> None:
+    assert_rejected(api, spec, field, message)

@@ -1,0 +1,76 @@
+"""Values of spec.model that are rejected."""
+
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from rejections import assert_rejected
+
+URL = "https://models.example.com/model.gguf"
+
+ROWS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"url": "ftp://models.example.com/model.gguf"},
+        "url",
+        "must start with http:// or https:// and a host, such as https://example.com/model.gguf",
+    ),
+    ({"url": "model.gguf"}, "url", "must start with http:// or https://"),
+    ({"url": ""}, "url", "must start with http:// or https://"),
+    ({"url": "https:///a"}, "url", "and a host"),
+    ({"url": "https://h/a b"}, "url", "encode a space as %20"),
+    ({"url": "https://h/a\n"}, "url", "must be printable ASCII"),
+    ({"url": "https://hé/a"}, "url", "must be printable ASCII"),
+    ({"url": "https://me:secret@h/a"}, "url", "must not contain a user name or password"),
+    ({"url": f"https://h/{'a' * 2048}"}, "url", "may not be more than 2048"),
+    ({"sha256": "abc"}, "sha256", "must be 64 hexadecimal digits, as printed by `sha256sum FILE`"),
+    ({"sha256": "g" * 64}, "sha256", "must be 64 hexadecimal digits"),
+    ({"tokenSecretRef": {}}, "tokenSecretRef.name", "Required value"),
+    (
+        {"tokenSecretRef": {"name": "Hugging Face"}},
+        "tokenSecretRef.name",
+        "must be the name of an object",
+    ),
+    (
+        {"tokenSecretRef": {"name": "a", "key": "a/b"}},
+        "tokenSecretRef.key",
+        "must be the name of an entry of the Secret",
+    ),
+    (
+        {"tokenSecretRef": {"name": "a", "key": ""}},
+        "tokenSecretRef.key",
+        "must be the name of an entry",
+    ),
+    (
+        {"alias": "a,b"},
+        "alias",
+        "must start with a letter or digit, and contain only letters, digits",
+    ),
+    ({"alias": "$(HOME)"}, "alias", "must start with a letter or digit"),
+    ({"alias": ""}, "alias", "must start with a letter or digit"),
+    ({"alias": "a" * 129}, "alias", "may not be more than 128"),
+    ({"mmproj": {}}, "mmproj.url", "Required value"),
+    ({"mmproj": {"url": "s3://a/b"}}, "mmproj.url", "must start with http:// or https://"),
+    ({"mmproj": {"url": URL, "sha256": "a"}}, "mmproj.sha256", "must be 64 hexadecimal"),
+    ({"adapters": URL}, "adapters", "must be of type array"),
+    ({"adapters": [{"url": URL}] * 17}, "adapters", "must have at most 16 items"),
+    ({"adapters": [{"scale": 1}]}, "adapters[0].url", "Required value"),
+    (
+        {"adapters": [{"url": URL}, {"url": "https://a:b@h/"}]},
+        "adapters[1].url",
+        "must not contain a user name or password",
+    ),
+    ({"adapters": [{"url": URL, "scale": 101}]}, "adapters[0].scale", "equal to 100"),
+    ({"adapters": [{"url": URL, "scale": "1"}]}, "adapters[0].scale", "of type number"),
+    ({"cache": {"claimName": "My Models"}}, "cache.claimName", "must be the name of an object"),
+    ({"cache": {"sizeLimit": "40 GB"}}, "cache.sizeLimit", "must be a quantity such as"),
+    ({"cache": {"sizeLimit": "1Ki"}}, "cache.sizeLimit", "must be from 1Mi to 16Ti"),
+    ({"cache": {"claimName": "models", "sizeLimit": "40Gi"}}, "cache", "a claim has its own size"),
+]
+
+
+@pytest.mark.parametrize(("spec", "field", "message"), ROWS)
+def test_an_invalid_model_is_rejected(
+    api: ApiServer, spec: dict[str, Any], field: str, message: str
+) -> None:
+    assert_rejected(api, {"model": {"url": URL, **spec}}, f"spec.model.{field}", message)

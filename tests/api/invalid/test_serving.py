@@ -1,0 +1,74 @@
+"""Values of the fields about serving and extraArgs that are rejected."""
+
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from rejections import assert_rejected
+from slotkeeper.api.extra_args import REJECTED
+
+ROWS: list[tuple[dict[str, Any], str, str]] = [
+    ({"kvCacheType": "q6_K"}, "spec.kvCacheType", 'Unsupported value: "q6_K"'),
+    ({"flashAttention": True}, "spec.flashAttention", "must be of type string"),
+    (
+        {"kvCacheType": "q8_0", "flashAttention": "disabled"},
+        "spec",
+        "flashAttention must not be disabled with a quantized kvCacheType",
+    ),
+    ({"jinja": "no"}, "spec.jinja", "must be of type boolean"),
+    ({"chatTemplate": ""}, "spec.chatTemplate", "should be at least 1 chars long"),
+    (
+        {"chatTemplate": "{{ messages }}" + " " * 32_754},
+        "spec.chatTemplate",
+        "may not be more than 32767",
+    ),
+    ({"chatTemplate": "llama3"}, "spec", "chatTemplate must be a Jinja template, or chatml"),
+    ({"reasoning": {"format": "openai"}}, "spec.reasoning.format", 'value: "openai"'),
+    ({"reasoning": {"enabled": "auto"}}, "spec.reasoning.enabled", "must be of type boolean"),
+    (
+        {"reasoning": {"budgetTokens": -2}},
+        "spec.reasoning.budgetTokens",
+        "greater than or equal to -1",
+    ),
+    ({"embeddings": {"pooling": "max"}}, "spec.embeddings.pooling", 'value: "max"'),
+    (
+        {"embeddings": {}, "extraArgs": ["--ubatch_size", "512"]},
+        "spec",
+        "extraArgs must not set batch sizes with embeddings: they follow contextPerSlot",
+    ),
+    ({"extraArgs": "--top-k 20"}, "spec.extraArgs", "must be of type array"),
+    ({"extraArgs": ["--top-k", 20]}, "spec.extraArgs[1]", "must be of type string"),
+    ({"extraArgs": ["--verbose"] * 65}, "spec.extraArgs", "must have at most 64 items"),
+    ({"extraArgs": ["a" * 4097]}, "spec.extraArgs[0]", "may not be more than 4096"),
+    (
+        {"extraArgs": ["--top-k", "20", "--min-p 0.1"]},
+        "spec.extraArgs[2]",
+        "must not contain both a flag and its value, which llama-server does not split",
+    ),
+    (
+        {"extraArgs": ["--port", "80"]},
+        "spec.extraArgs[0]",
+        "the operator sets the address of llama-server",
+    ),
+    (
+        {"extraArgs": ["-v", "--ctx_size=9"]},
+        "spec.extraArgs[1]",
+        "must not be -c, --ctx-size or --kv-unified-per-slot: set contextPerSlot",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "field", "message"), ROWS)
+def test_an_invalid_serving_field_is_rejected(
+    api: ApiServer, spec: dict[str, Any], field: str, message: str
+) -> None:
+    assert_rejected(api, spec, field, message)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [(flag, rejected.rule.message) for rejected in REJECTED for flag in rejected.flags],
+)
+def test_a_flag_of_the_operator_is_rejected(api: ApiServer, flag: str, message: str) -> None:
+    assert_rejected(api, {"extraArgs": [flag]}, "spec.extraArgs[0]", message)
