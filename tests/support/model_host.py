@@ -1,4 +1,4 @@
-"""A web server on loopback that answers each request for a model as its script says."""
+"""A web server on loopback that responds to each request for a model according to a script."""
 
 import hashlib
 import re
@@ -12,12 +12,12 @@ from typing import Any
 from typing_extensions import override
 
 GGUF = b"GGUF" + bytes(range(256)) * 40
-"""A small model: right at its head, and no two places of 256 bytes alike in offset."""
+"""A small model with a valid magic; a shift of its bytes is detectable."""
 
 SHA256 = hashlib.sha256(GGUF).hexdigest()
 
 OTHER = b"GGUF" + b"other" * 100
-"""Another model, and a shorter one."""
+"""Another, shorter model."""
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
@@ -30,7 +30,7 @@ def content(
     cut: int | None = None,
     ranges: bool = True,
 ) -> Reply:
-    """Serve `body` as a good web server does, or break off after `cut` bytes of the answer."""
+    """Serve `body` with support for ranges, or close after `cut` bytes of the response."""
 
     def reply(request: BaseHTTPRequestHandler) -> None:
         start = _start(request, etag or modified) if ranges else 0
@@ -50,7 +50,7 @@ def content(
 
 
 def other_range(start: int, total: int, body: bytes = b"") -> Reply:
-    """Answer 206 with a range of one's own, whatever was asked for."""
+    """Respond with 206 and this range, whatever was requested."""
 
     def reply(request: BaseHTTPRequestHandler) -> None:
         request.send_response(206)
@@ -61,7 +61,7 @@ def other_range(start: int, total: int, body: bytes = b"") -> Reply:
 
 
 def chunked(body: bytes = GGUF, *, finished: bool = True) -> Reply:
-    """Serve `body` in one chunk, without saying how long it is; `finished` ends it properly."""
+    """Serve `body` in one chunk without its length; `finished` adds the last chunk."""
 
     def reply(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -74,7 +74,7 @@ def chunked(body: bytes = GGUF, *, finished: bool = True) -> Reply:
 
 
 def endless(body: bytes = GGUF) -> Reply:
-    """Serve `body` as HTTP/1.0 did: its end is where the connection ends."""
+    """Serve `body` as in HTTP/1.0, where the end of the connection ends the body."""
 
     def reply(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -86,7 +86,7 @@ def endless(body: bytes = GGUF) -> Reply:
 
 
 def status(code: int, **headers: str) -> Reply:
-    """Answer with a status and no content."""
+    """Respond with a status and an empty body."""
 
     def reply(request: BaseHTTPRequestHandler) -> None:
         request.send_response(code)
@@ -98,28 +98,28 @@ def status(code: int, **headers: str) -> Reply:
 
 
 def redirect(location: str) -> Reply:
-    """Send the client elsewhere."""
+    """Redirect to a location."""
     return status(302, Location=location)
 
 
 class ModelHost:
-    """What was asked, and what is answered next; the last reply of the script repeats."""
+    """Records requests, and responds from a script, whose last reply repeats."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/model.gguf"
-        self.asked: list[Message] = []
+        self.requests: list[Message] = []
         """The headers of each request."""
         self._script: Sequence[Reply] = [status(500)]
 
-    def answers(self, *script: Reply) -> None:
-        """Answer the next requests with these, one each."""
+    def respond_with(self, *script: Reply) -> None:
+        """Respond to the next requests with these replies, in order."""
         self._script = script
-        self.asked.clear()
+        self.requests.clear()
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Take one request."""
-        self.asked.append(request.headers)
-        self._script[min(len(self.asked), len(self._script)) - 1](request)
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        """Respond to one request."""
+        self.requests.append(request.headers)
+        self._script[min(len(self.requests), len(self._script)) - 1](request)
 
 
 @contextmanager
@@ -130,12 +130,12 @@ def model_host() -> Iterator[ModelHost]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            """Answer from the script."""
-            host.answer(self)
+            """Respond from the script."""
+            host.handle(self)
 
         @override
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: what was asked is in `asked`."""
+            """Log nothing: requests are recorded."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     host = ModelHost(server.server_port)
@@ -150,10 +150,10 @@ def model_host() -> Iterator[ModelHost]:
 
 
 def _start(request: BaseHTTPRequestHandler, validator: str | None) -> int:
-    asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-    if asked is None or request.headers.get("If-Range", validator) != validator:
+    requested = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+    if requested is None or request.headers.get("If-Range", validator) != validator:
         return 0
-    return int(asked[1])
+    return int(requested[1])
 
 
 def _send(request: BaseHTTPRequestHandler, body: bytes, cut: int | None = None) -> None:

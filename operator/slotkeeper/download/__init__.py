@@ -1,1 +1,1 @@
-"""The model downloader: files are resumed after breaks, checked, and only then put in place."""
+"""The model downloader: resumes interrupted downloads, verifies files, puts them in place."""

@@ -1,4 +1,4 @@
-"""Model URLs: which are allowed, and how they are shown without their secrets."""
+"""URLs of models: validation, and redaction of credentials."""
 
 import hashlib
 from urllib.parse import urlsplit, urlunsplit
@@ -10,29 +10,29 @@ SCHEMES = ("http", "https")
 
 
 def require_allowed(url: str) -> None:
-    """Raise FetchError (URL_REFUSED) unless `url` is http:// or https:// with a host."""
+    """Raise DownloadError (ModelURLNotAllowed) unless `url` is http:// or https:// with a host."""
     try:
         parts = urlsplit(url)
         allowed = parts.scheme in SCHEMES and bool(parts.hostname)
-        _ = parts.port  # raises where it is no number from 0 to 65535
+        _ = parts.port  # raises ValueError unless it is a number from 0 to 65535
     except ValueError:
         raise DownloadError(
-            Reason.MODEL_URL_NOT_ALLOWED, "the model's URL cannot be parsed"
+            Reason.MODEL_URL_NOT_ALLOWED, "cannot parse the URL of the model"
         ) from None
     if not allowed:
         raise DownloadError(
             Reason.MODEL_URL_NOT_ALLOWED,
-            f"{redact(url)} is refused: a model's URL is http://HOST/PATH or https://HOST/PATH, "
-            "also after a redirect",
+            f"{redact(url)} is not allowed: the URL of a model, even after a redirect, must be "
+            "http://HOST/PATH or https://HOST/PATH",
         )
 
 
 def redact(url: str) -> str:
-    """`url`, an allowed one, without userinfo, query and fragment: all three carry credentials."""
+    """Return `url` without userinfo, query and fragment, which may contain credentials."""
     scheme, netloc, path, _, _ = urlsplit(url)
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 
 def source_id(url: str) -> str:
-    """Tell one URL from another without keeping what is secret in it: sha256 in hex."""
+    """Return the SHA-256 of a URL in hex, which identifies it without its credentials."""
     return hashlib.sha256(url.encode()).hexdigest()

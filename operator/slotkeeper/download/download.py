@@ -1,4 +1,4 @@
-"""From URLs to checked files: reuse, lock, attempts, checks, rename."""
+"""From URLs to verified files: reuse, lock, retries, verification, rename."""
 
 import errno
 import hashlib
@@ -26,155 +26,155 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class File:
-    """What is wanted, and where."""
+    """A file to download, and its target."""
 
     url: str
     path: Path
     sha256: str | None = None
-    """64 lower-case hex digits, or None where any content is taken."""
+    """64 lower-case hex digits; None to accept any content."""
     role: str = "model"
-    """The field that names it."""
+    """Field of the spec that names the file."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often to try again after a transient error, and how long to wait before (seconds)."""
+    """Number and delays (in seconds) of the retries after transient errors."""
 
     tries: int = 6
-    """In a row without a new byte; a try that got further starts the count again."""
+    """Consecutive tries without a new byte. A try with new bytes resets the count."""
     backoff: Backoff = Backoff(1.0, 30.0)  # noqa: RUF009 (frozen)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a download needs of the world; tests bring their own."""
+    """Effects of a download on the outside, which tests replace."""
 
     client: httpx.Client
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     chance: Callable[[], float]
-    """A number from 0 to 1."""
+    """Returns a random number from 0 to 1."""
     opener: Open = open_file
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
-def download_all(files: Sequence[File], outside: Environment) -> list[FileRecord]:
-    """Put each file in place. Raises FetchError, which then says of which field it is."""
-    return [_download_as(file, outside) for file in files]
+def download_all(files: Sequence[File], environment: Environment) -> list[FileRecord]:
+    """Put each file in place. Raises DownloadError, whose message names the file's field."""
+    return [_download_as(file, environment) for file in files]
 
 
-def _download_as(file: File, outside: Environment) -> FileRecord:
+def _download_as(file: File, environment: Environment) -> FileRecord:
     try:
-        return download(file, outside)
+        return download(file, environment)
     except DownloadError as error:
         if file.role == File.role:
             raise
         raise DownloadError(error.reason, f"{file.role}: {error.message}") from error
 
 
-def download(file: File, outside: Environment) -> FileRecord:
-    """Put one file at its path, or find that it is there already.
+def download(file: File, environment: Environment) -> FileRecord:
+    """Put one file at its path, unless it is there already.
 
-    Beside it lie `.json` (the receipt), `.lock` and, while unfinished, `.part` and `.part.json`.
-    Raises FetchError; the path then holds no file that was not checked.
+    Next to it are `.json` (its record), `.lock` and, until it is complete, `.part` and
+    `.part.json`. Raises DownloadError; the path then contains no unverified file.
     """
     require_allowed(file.url)
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(_beside(file.path, ".lock")):
-            return _find(file) or _download_anew(file, outside)
+        with file_lock(_sibling(file.path, ".lock")):
+            return _find(file) or _download_anew(file, environment)
 
 
 def _find(file: File) -> FileRecord | None:
-    """Return the receipt of the file that is there, if it is what is wanted."""
-    receipt = FileRecord.read(_beside(file.path, ".json"))
-    if receipt is None or not file.path.exists():
+    """Return the record of the existing file if it is the requested one."""
+    record = FileRecord.read(_sibling(file.path, ".json"))
+    if record is None or not file.path.exists():
         return None
-    found = _checked(file, receipt)
-    if found is None:
-        log.info("%s is there, but is not what is wanted", file.path)
+    verified = _verify(file, record)
+    if verified is None:
+        log.info("existing file is not the requested one: %s", file.path)
         return None
-    if found != receipt:
-        write(_beside(file.path, ".json"), found)
-    log.info("already in place: %s, %d bytes", found.url, found.size)
-    return found
+    if verified != record:
+        write(_sibling(file.path, ".json"), verified)
+    log.info("already in place: %s, %d bytes", verified.url, verified.size)
+    return verified
 
 
-def _checked(file: File, receipt: FileRecord) -> FileRecord | None:
-    """The receipt, if it is of what lies there and that is what is wanted.
+def _verify(file: File, record: FileRecord) -> FileRecord | None:
+    """Return the record, updated, if it describes the existing file and that is the requested one.
 
-    Where a sha256 is wanted, nothing but the content counts: the same file may have come from
-    another URL. It is read again only if it was written since it was checked: of 40 GB, that is
-    minutes, and replicas that share a volume would read them one after the other.
+    If a SHA-256 is requested, only the content counts: the same file may come from another URL. It
+    is hashed again only if it has been modified since, because that takes minutes for 40 GB, and
+    replicas that share a volume would do it one after the other.
     """
-    there = file.path.stat()
-    if there.st_size != receipt.size:
+    stat = file.path.stat()
+    if stat.st_size != record.size:
         return None
     if file.sha256 is None:
-        return receipt if receipt.source == source_id(file.url) else None
-    if receipt.modified != there.st_mtime_ns:
+        return record if record.source == source_id(file.url) else None
+    if record.modified != stat.st_mtime_ns:
         with file.path.open("rb", buffering=0) as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        receipt = replace(receipt, sha256=digest, modified=there.st_mtime_ns)
-    return receipt if receipt.sha256 == file.sha256 else None
+        record = replace(record, sha256=digest, modified=stat.st_mtime_ns)
+    return record if record.sha256 == file.sha256 else None
 
 
-def _download_anew(file: File, outside: Environment) -> FileRecord:
-    # What lies at the path is not what is wanted. It goes first: there may be no room for two,
-    # and a receipt must never lie beside a file that it does not describe.
-    _beside(file.path, ".json").unlink(missing_ok=True)
+def _download_anew(file: File, environment: Environment) -> FileRecord:
+    # Delete the obsolete file first: there may be no space for both, and a record must never be
+    # next to a file that it does not describe.
+    _sibling(file.path, ".json").unlink(missing_ok=True)
     file.path.unlink(missing_ok=True)
-    began = outside.clock()
-    with PartialFile(_beside(file.path, ".part"), source_id(file.url), outside.opener) as part:
-        already = part.size
-        _transfer_with_retries(file.url, part, outside)
+    start = environment.clock()
+    with PartialFile(_sibling(file.path, ".part"), source_id(file.url), environment.opener) as part:
+        resumed = part.size
+        _transfer_with_retries(file.url, part, environment)
         require_content(file.url, part, file.sha256)
         part.place(file.path)
     modified = file.path.stat().st_mtime_ns
-    receipt = FileRecord(redact(file.url), part.source, part.sha256, part.size, modified)
-    write(_beside(file.path, ".json"), receipt)
-    seconds = max(outside.clock() - began, 1e-3)
+    record = FileRecord(redact(file.url), part.source, part.sha256, part.size, modified)
+    write(_sibling(file.path, ".json"), record)
+    seconds = max(environment.clock() - start, 1e-3)
     log.info(
-        "in place: %s, %d bytes in %.1f s, %.1f MB/s, sha256 %s%s",
-        *(receipt.url, receipt.size, seconds, (part.size - already) / seconds / 1e6),
-        *(receipt.sha256, "" if file.sha256 else " (not checked: none was given)"),
+        "in place: %s, %d bytes in %.1f s, %.1f MB/s, SHA-256 %s%s",
+        *(record.url, record.size, seconds, (part.size - resumed) / seconds / 1e6),
+        *(record.sha256, "" if file.sha256 else " (not verified: no sha256 is set)"),
     )
-    return receipt
+    return record
 
 
-def _transfer_with_retries(url: str, part: PartialFile, outside: Environment) -> None:
-    progress = Progress(outside.clock)
-    patience = outside.patience
+def _transfer_with_retries(url: str, part: PartialFile, environment: Environment) -> None:
+    progress = Progress(environment.clock)
+    retry = environment.retry
     failures = 0
     furthest = part.size
     while not part.complete:
         try:
-            transfer(outside.client, url, part, progress)
+            transfer(environment.client, url, part, progress)
         except DownloadError as error:
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
-            if not error.transient or failures >= patience.tries:
+            if not error.transient or failures >= retry.tries:
                 raise
-            wait = patience.backoff.jittered(failures, outside.chance())
-            log.warning("%s; next try in %.1f s", error.message, wait)
-            outside.sleep(wait)
+            delay = retry.backoff.jittered(failures, environment.chance())
+            log.warning("%s; retrying in %.1f s", error.message, delay)
+            environment.sleep(delay)
         else:
             return
 
 
 @contextmanager
 def _storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the volume refuses into a FetchError."""
+    """Convert errors of the volume into DownloadError."""
     try:
         yield
     except OSError as error:
-        what = error.strerror or str(error)
+        details = error.strerror or str(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DownloadError(
-                Reason.INSUFFICIENT_STORAGE, f"no room for {path}: {what}"
+                Reason.INSUFFICIENT_STORAGE, f"insufficient storage for {path}: {details}"
             ) from error
-        raise DownloadError(Reason.STORAGE_ERROR, f"cannot write {path}: {what}") from error
+        raise DownloadError(Reason.STORAGE_ERROR, f"cannot write {path}: {details}") from error
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)

@@ -1,18 +1,18 @@
-"""Why a model is not in place: a reason for machines and a sentence for people."""
+"""Errors of downloads: a reason for programs and a message for people."""
 
 from slotkeeper.api.problem_reasons import Reason
 
 TRANSIENT = frozenset(
     {Reason.MODEL_DOWNLOAD_INCOMPLETE, Reason.MODEL_UNREACHABLE, Reason.MODEL_SERVER_ERROR}
 )
-"""The same request may succeed a little later."""
+"""Reasons for which a retry may succeed."""
 
 
 class DownloadError(Exception):
-    """The model is not in place.
+    """A file could not be put in place.
 
-    `message` is shown to users in the server's status: it names the URL without userinfo and
-    query, and the HTTP status where there was one.
+    `message` is part of the server's status: it contains the URL without userinfo and query, and
+    the HTTP status, if any.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:

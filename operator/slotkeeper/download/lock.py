@@ -1,4 +1,4 @@
-"""One download at a time of one file, also between pods that share a volume."""
+"""Lock for one download of a file at a time, across pods that share a volume."""
 
 import fcntl
 import logging
@@ -11,15 +11,15 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for as long as another process holds it.
+    """Lock the file `path`, waiting while another process holds the lock.
 
-    The lock ends with its holder, however it ends. The file stays: removing it would let a
-    newcomer lock a new file while another still waits for the old one.
+    The kernel releases the lock when its holder exits. The file is kept: after a deletion one
+    process could lock a new file while another waits for the old one.
     """
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("another process is downloading this model: waiting for it")
+            log.info("waiting for another process that downloads this file")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""`slotkeeper download`: the init container that puts a model in place."""
+"""`slotkeeper download`: the init container that downloads a model."""
 
 import logging
 import random
@@ -15,43 +15,43 @@ from slotkeeper.download.report import failure, success, write_termination_messa
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_TRY_AGAIN = 75
+EXIT_SUCCESS = 0
+EXIT_FAILURE = 1
+EXIT_RETRY = 75
 EXIT_STOPPED = 143
 
 
 def main(argv: Sequence[str]) -> int:
-    """Download, check and place all files; the exit status is explained by --help."""
+    """Download and verify all files. --help describes the exit status."""
     options = parse(argv)
     logs.configure(options.log_format, options.log_level)
-    before = signal.signal(signal.SIGTERM, _stop)
+    previous = signal.signal(signal.SIGTERM, _stop)
     try:
         _run(options)
     except DownloadError as error:
         logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
         write_termination_message(options.termination_log, failure(error))
-        return EXIT_TRY_AGAIN if error.transient else EXIT_FAILED
+        return EXIT_RETRY if error.transient else EXIT_FAILURE
     finally:
-        signal.signal(signal.SIGTERM, before)
-    return EXIT_DONE
+        signal.signal(signal.SIGTERM, previous)
+    return EXIT_SUCCESS
 
 
 def _run(options: Options) -> None:
     token = read_token(options.token_file) if options.token_file else None
     with new_client(token) as client:
-        outside = Environment(
+        environment = Environment(
             client=client,
-            clock=time.monotonic,  # noqa: TID251 (this is where the clock comes in)
+            clock=time.monotonic,  # noqa: TID251 (the only clock of this program)
             sleep=time.sleep,
-            chance=random.random,  # noqa: TID251 (and chance)
-            patience=RetryPolicy(tries=options.tries),
+            chance=random.random,  # noqa: TID251 (the only source of randomness)
+            retry=RetryPolicy(tries=options.tries),
         )
-        model, *_ = download_all(options.files, outside)
+        model, *_ = download_all(options.files, environment)
     write_termination_message(options.termination_log, success(model, options.files[0].path))
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    # The first process of a container has no default for SIGTERM: without this it would go on
-    # until it is killed.
+    # The first process of a PID namespace has no default action for SIGTERM: without a handler it
+    # would run until SIGKILL.
     raise SystemExit(EXIT_STOPPED)

@@ -1,4 +1,4 @@
-"""The command line of `slotkeeper download`: which files, and where to."""
+"""The command line of `slotkeeper download`."""
 
 import argparse
 import re
@@ -15,20 +15,20 @@ from slotkeeper.flags import DownloadFlags
 
 EXIT_CODES = """\
 exit status:
-  0    all files are in place and checked
-  1    one cannot be had like this: not found, forbidden, wrong checksum, no GGUF, no room, …
-  2    the command line is wrong
-  75   the network or the server failed too often; a later start goes on where this one ended
-  143  stopped by SIGTERM; a later start goes on where this one ended
+  0    all files are in place and verified
+  1    permanent error: not found, forbidden, wrong checksum, not GGUF, insufficient storage, …
+  2    invalid command line
+  75   too many failures of the network or the server; the next start resumes the download
+  143  stopped by SIGTERM; the next start resumes the download
 """
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """Options of the command line."""
 
     files: Sequence[File]
-    """The model first."""
+    """The model is the first."""
     token_file: Path | None
     tries: int
     termination_log: Path
@@ -37,30 +37,30 @@ class Options:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Read the command line; one that is wrong ends the process with status 2."""
+    """Parse the command line. Exits with status 2 if it is invalid."""
     parser = _parser()
-    said = parser.parse_args(argv)
-    files: list[dict[str, Any]] = said.files
+    arguments = parser.parse_args(argv)
+    files: list[dict[str, Any]] = arguments.files
     roles = [file["role"] for file in files]
     if roles.count("model") != 1 or roles[0] != "model":
-        parser.error("there must be one --model, before all other files")
+        parser.error("exactly one --model is required, before all other files")
     if roles.count("model.mmproj") > 1:
-        parser.error("there must not be more than one --mmproj")
+        parser.error("at most one --mmproj is allowed")
     for file in files:
         if "path" not in file:
-            parser.error(f"{file['role']} must have a --to")
+            parser.error(f"{file['role']} requires --to")
     return Options(
         files=[File(**file) for file in files],
-        token_file=said.token_file,
-        tries=said.tries,
-        termination_log=said.termination_log,
-        log_format=said.log_format,
-        log_level=said.log_level,
+        token_file=arguments.token_file,
+        tries=arguments.tries,
+        termination_log=arguments.termination_log,
+        log_format=arguments.log_format,
+        log_level=arguments.log_level,
     )
 
 
-class _Begin(argparse.Action):
-    """A URL begins a file; what follows, up to the next URL, is about this one."""
+class _AddFile(argparse.Action):
+    """Adds a file; the options up to the next URL apply to it."""
 
     @override
     def __call__(
@@ -76,8 +76,8 @@ class _Begin(argparse.Action):
         namespace.files.append({"role": role, "url": values})
 
 
-class _OfFile(argparse.Action):
-    """Says something of the file that began last."""
+class _SetOfFile(argparse.Action):
+    """Sets an option of the last file."""
 
     @override
     def __call__(
@@ -88,39 +88,39 @@ class _OfFile(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if not namespace.files or self.dest in namespace.files[-1]:
-            parser.error(f"{option_string} must follow the URL that it is for, once")
+            parser.error(f"{option_string} must follow the URL of its file, at most once")
         namespace.files[-1][self.dest] = values
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "slotkeeper download",
-        description="Download a GGUF model and what belongs to it, resuming after breaks; check "
-        "each file; put it in place; say what the model is.",
+        description="Download a GGUF model with its projector and adapters. Resumes interrupted "
+        "downloads, verifies each file, renames it into place, and reports the model's metadata.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(files=[])
-    url: dict[str, Any] = {"action": _Begin, "metavar": "URL", "default": argparse.SUPPRESS}
+    url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(DownloadFlags.MODEL, **url, help="http:// or https:// URL of the model")
-    parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its projector")
+    parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")
-    about: dict[str, Any] = {"action": _OfFile, "default": argparse.SUPPRESS}
+    of_file: dict[str, Any] = {"action": _SetOfFile, "default": argparse.SUPPRESS}
     parser.add_argument(
         DownloadFlags.SHA256,
-        **about,
+        **of_file,
         type=_sha256,
         metavar="HEX",
-        help="what the sha256 of the file before must be",
+        help="expected SHA-256 of the preceding file",
     )
     parser.add_argument(
         DownloadFlags.TO,
-        **about,
+        **of_file,
         dest="path",
         type=Path,
         metavar="PATH",
-        help="where the file before is to be",
+        help="target path of the preceding file",
     )
     parser.add_argument(
         DownloadFlags.TOKEN_FILE,
@@ -133,15 +133,16 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         default=RetryPolicy.tries,
-        help="tries in a row without a new byte before giving up (default: %(default)s)",
+        help="consecutive tries without a new byte before the download fails (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         DownloadFlags.TERMINATION_LOG,
         type=Path,
         metavar="PATH",
         default=Path("/dev/termination-log"),
-        help="existing file that gets as JSON what the model is, or the reason of a failure "
-        "(default: %(default)s)",
+        help="existing file for the result as JSON: the model's metadata, or the reason of the "
+        "failure (default: %(default)s)",
     )
     logs.add_flags(parser)
     return parser

@@ -1,4 +1,4 @@
-"""How far a download is, in one log line every few seconds."""
+"""Logs the progress of a download every few seconds."""
 
 import logging
 from collections.abc import Callable
@@ -7,33 +7,33 @@ from slotkeeper.download.partial_file import PartialFile
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 10.0
+LOG_INTERVAL_SECONDS = 10.0
 
 
 class Progress:
-    """Says how far a part has grown, and how quickly since the last line."""
+    """Logs the size of a partial file, and its speed since the last line."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds from any fixed point."""
+        """`clock` returns seconds since any fixed time."""
         self._clock = clock
-        self._said_at = clock()
-        self._said_size = 0
+        self._logged_at = clock()
+        self._logged_size = 0
 
-    def begins(self, part: PartialFile) -> None:
-        """Say where an answer's bytes begin: speed counts from here."""
-        self._say(part, "downloading")
+    def started(self, part: PartialFile) -> None:
+        """Log the start of a response, from which the speed is measured."""
+        self._log(part, "downloading")
 
-    def grew(self, part: PartialFile) -> None:
-        """Say something if it is time to."""
-        if self._clock() - self._said_at >= SECONDS_BETWEEN_LINES:
-            self._say(part, "downloaded")
+    def received(self, part: PartialFile) -> None:
+        """Log the progress if the interval has passed."""
+        if self._clock() - self._logged_at >= LOG_INTERVAL_SECONDS:
+            self._log(part, "downloaded")
 
-    def _say(self, part: PartialFile, what: str) -> None:
+    def _log(self, part: PartialFile, action: str) -> None:
         now = self._clock()
-        seconds = now - self._said_at
-        grown = part.size - self._said_size
-        of = f" of {part.total}" if part.total is not None else ""
-        at = f", {grown / seconds / 1e6:.1f} MB/s" if what == "downloaded" else ""
-        log.info("%s: %d%s bytes%s", what, part.size, of, at)
-        self._said_at = now
-        self._said_size = part.size
+        seconds = now - self._logged_at
+        received = part.size - self._logged_size
+        total = f" of {part.total}" if part.total is not None else ""
+        speed = f", {received / seconds / 1e6:.1f} MB/s" if action == "downloaded" else ""
+        log.info("%s: %d%s bytes%s", action, part.size, total, speed)
+        self._logged_at = now
+        self._logged_size = part.size

@@ -1,4 +1,4 @@
-"""Small JSON files that say what a big file beside them is."""
+"""JSON files that describe a partial or complete file next to them."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PartialRecord:
-    """Where the bytes of an unfinished download are from; kept as `MODEL.part.json`."""
+    """Origin of the bytes of a partial file; stored as `MODEL.part.json`."""
 
     source: str
-    """The URL's `source_id`."""
+    """`source_id` of the URL."""
     validator: str
-    """Strong ETag or Last-Modified: what If-Range sends, so that two versions never mix."""
+    """Strong ETag or Last-Modified: the value of If-Range, so that two versions never mix."""
     total: int
-    """Bytes of the whole file."""
+    """Size of the complete file in bytes."""
 
     @classmethod
     def read(cls, path: Path) -> "PartialRecord | None":
-        """None where the record is missing, torn, or not a record of this kind."""
+        """Read a record; None if it is missing, truncated or malformed."""
         match _read(path):
             case {"source": str(source), "validator": str(validator), "total": int(total)}:
                 return cls(source, validator, total)
@@ -30,20 +30,20 @@ class PartialRecord:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a finished file is; kept as `MODEL.json`."""
+    """Description of a complete file; stored as `MODEL.json`."""
 
     url: str
-    """As shown to people: without userinfo and query."""
+    """Redacted: without userinfo and query."""
     source: str
-    """The URL's `source_id`."""
+    """`source_id` of the URL."""
     sha256: str
     size: int
     modified: int
-    """When the file was last written, in nanoseconds: until then it is what was checked."""
+    """Modification time in nanoseconds: a file that was modified later is not verified."""
 
     @classmethod
     def read(cls, path: Path) -> "FileRecord | None":
-        """None where the record is missing, torn, or not a record of this kind."""
+        """Read a record; None if it is missing, truncated or malformed."""
         match _read(path):
             case {
                 "url": str(url),
@@ -58,7 +58,7 @@ class FileRecord:
 
 
 def write(path: Path, record: PartialRecord | FileRecord) -> None:
-    """Write `record` so that it is on the disk when this returns."""
+    """Write a record and sync it to the disk."""
     with path.open("w", encoding="utf-8") as file:
         json.dump(asdict(record), file)
         file.flush()
@@ -67,7 +67,7 @@ def write(path: Path, record: PartialRecord | FileRecord) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put renames and removals within `folder` on the disk."""
+    """Sync renames and deletions within `folder` to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a fetch has to say in the end, as the kubelet passes it on: a line of JSON."""
+"""The result of a download as the container's termination message: one line of JSON."""
 
 import json
 import logging
@@ -11,37 +11,37 @@ from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.records import FileRecord
 from slotkeeper.llamacpp.gguf import HEAD_BYTES, GgufMetadata, read_metadata
 
-AT_MOST_BYTES = 4096
-"""What the kubelet takes of a termination message."""
+MAX_BYTES = 4096
+"""The kubelet's limit for a termination message."""
 
 log = logging.getLogger(__name__)
 
-Words = Mapping[str, str | int]
+Message = Mapping[str, str | int]
 
 
-def success(receipt: FileRecord, path: Path) -> Words:
-    """What the model at `path` is, as far as it says so itself."""
-    metadata = asdict(_facts(path))
+def success(record: FileRecord, path: Path) -> Message:
+    """Return the size, the checksum and the metadata of the model at `path`."""
+    metadata = asdict(_metadata(path))
     known = {_camel_case(name): value for name, value in metadata.items() if value is not None}
-    log.info("the model says of itself: %s", known or "nothing")
-    return {"sizeBytes": receipt.size, "sha256": receipt.sha256, **known}
+    log.info("model metadata: %s", known or "none")
+    return {"sizeBytes": record.size, "sha256": record.sha256, **known}
 
 
-def failure(error: DownloadError) -> Words:
-    """Why a file is not in place."""
+def failure(error: DownloadError) -> Message:
+    """Return the reason and the message of an error."""
     return {"reason": error.reason, "message": error.message}
 
 
-def write_termination_message(path: Path, words: Words) -> None:
-    """Tell the kubelet; only a log line where there is no kubelet."""
-    text = _line(words)
+def write_termination_message(path: Path, message: Message) -> None:
+    """Write the message to the kubelet's file; if it does not exist, log that only."""
+    text = _line(message)
     try:
-        # Not created where it is missing: outside of a pod, /dev is no place for our files.
+        # The file is not created: outside of a pod, nothing should be written to /dev.
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text + "\n")
     except OSError:
-        log.info("no termination log at %s", path)
+        log.info("no termination log: %s", path)
 
 
 def _camel_case(name: str) -> str:
@@ -49,22 +49,22 @@ def _camel_case(name: str) -> str:
     return first + "".join(map(str.capitalize, others))
 
 
-def _line(words: Words) -> str:
-    """The words as JSON that fits: two long URLs in a message would not."""
-    text = json.dumps(words)
-    while len(text) + 1 > AT_MOST_BYTES:
-        longest = max(words, key=lambda name: len(str(words[name])))
-        kept = str(words[longest])
-        words = {**words, longest: kept[: len(kept) * 9 // 10] + "…"}
-        text = json.dumps(words)
+def _line(message: Message) -> str:
+    """Return JSON within MAX_BYTES: texts are truncated, since two long URLs would exceed it."""
+    text = json.dumps(message)
+    while len(text) + 1 > MAX_BYTES:
+        longest = max(message, key=lambda name: len(str(message[name])))
+        value = str(message[longest])
+        message = {**message, longest: value[: len(value) * 9 // 10] + "…"}
+        text = json.dumps(message)
     return text
 
 
-def _facts(path: Path) -> GgufMetadata:
+def _metadata(path: Path) -> GgufMetadata:
     try:
         with path.open("rb") as file:
             return read_metadata(file.read(HEAD_BYTES))
     except OSError as error:
-        # It has been checked already: what it says of itself is not worth an outage.
+        # The file has been verified already: missing metadata must not prevent serving.
         log.warning("cannot read %s: %s", path, error)
         return GgufMetadata()

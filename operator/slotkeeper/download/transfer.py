@@ -1,4 +1,4 @@
-"""One HTTP request for a model's bytes, or for those that are still missing."""
+"""One HTTP request for the bytes of a file, or for its missing bytes."""
 
 import re
 from http import HTTPStatus
@@ -14,16 +14,16 @@ from slotkeeper.download.progress import Progress
 
 MAX_REDIRECTS = 5
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds. The read timeout is between two chunks: a download as such may last for hours."""
+"""Seconds. The read timeout applies between two chunks: a whole download may take hours."""
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 def new_client(token: str | None = None) -> httpx.Client:
-    """Build the client that downloads: redirects are followed, each checked before it is asked.
+    """Return an HTTP client that follows redirects, and checks the URL of each request.
 
-    `token` is sent to the host of each URL that is asked for. httpx itself drops Authorization
-    where a redirect leads to another host.
+    `token` is sent to the host of each requested URL. httpx drops Authorization when a redirect
+    leads to another host.
     """
     return httpx.Client(
         follow_redirects=True,
@@ -35,37 +35,37 @@ def new_client(token: str | None = None) -> httpx.Client:
 
 
 def transfer(client: httpx.Client, url: str, part: PartialFile, progress: Progress) -> None:
-    """Bring `part` to its end with one GET, resuming where the server and the part allow it.
+    """Complete `part` with one GET, resuming it if the server and the partial file support it.
 
-    Raises FetchError. What arrived before a break stays in the part.
+    Raises DownloadError. Bytes that were received before an interruption are kept.
     """
-    answered = False
+    responded = False
     try:
         with client.stream("GET", url, headers=_headers(part)) as response:
-            answered = True
+            responded = True
             _prepare(response, url, part)
-            progress.begins(part)
-            # Raw: what is counted, hashed and resumed are the bytes as they were sent.
+            progress.started(part)
+            # Raw: the bytes as sent are counted, hashed and resumed.
             for chunk in response.iter_raw():
                 part.append(chunk)
                 require_gguf_so_far(url, part)
-                progress.grew(part)
+                progress.received(part)
     except httpx.TooManyRedirects:
         raise DownloadError(
             Reason.MODEL_TOO_MANY_REDIRECTS,
-            f"GET {redact(url)} led through more than {MAX_REDIRECTS} redirects",
+            f"GET {redact(url)} exceeded {MAX_REDIRECTS} redirects",
         ) from None
     except (httpx.RequestError, httpx.InvalidURL) as error:
-        raise _broken(url, part, error, answered=answered) from error
+        raise _interrupted(url, part, error, responded=responded) from error
     if part.total is not None and not part.complete:
         raise DownloadError(
             Reason.MODEL_DOWNLOAD_INCOMPLETE,
-            f"GET {redact(url)} gave {part.size} of {part.total} bytes",
+            f"GET {redact(url)} returned {part.size} of {part.total} bytes",
         )
 
 
 def _headers(part: PartialFile) -> dict[str, str]:
-    # A compressed answer has another length, and no ranges.
+    # A compressed response has another length, and does not support ranges.
     headers = {"Accept-Encoding": "identity"}
     if part.size and part.validator:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
@@ -73,15 +73,15 @@ def _headers(part: PartialFile) -> dict[str, str]:
 
 
 def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
-    """Make `part` ready for the bytes of `response`; FetchError where it brings none."""
+    """Prepare `part` for the bytes of `response`. Raises DownloadError if it has none."""
     match response.status_code:
         case HTTPStatus.OK:
             part.restart(validator=_validator(response), total=_content_length(response))
             if part.total is None and "transfer-encoding" not in response.headers:
                 raise DownloadError(
                     Reason.MODEL_SIZE_UNKNOWN,
-                    f"GET {redact(url)} gave no Content-Length: "
-                    "a broken download would look like a whole one",
+                    f"GET {redact(url)} returned no Content-Length: an interrupted download would "
+                    "look complete",
                 )
         case HTTPStatus.PARTIAL_CONTENT if _continues(response, part):
             pass
@@ -89,24 +89,24 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
             part.restart(validator=None, total=None)
             raise DownloadError(
                 Reason.MODEL_DOWNLOAD_INCOMPLETE,
-                f"GET {redact(url)} answered {_status(response)} with another range than asked: "
-                "starting again from the first byte",
+                f"GET {redact(url)} returned {_status(response)} with a range that was not "
+                "requested: restarting from the first byte",
             )
         case _:
             raise DownloadError(
                 _reason(response.status_code),
-                f"GET {_shown_with_redirect(url, response)} answered {_status(response)}"
-                + _advice(response),
+                f"GET {_redact_with_redirect(url, response)} returned {_status(response)}"
+                + _remedy(response),
             )
 
 
-def _advice(response: httpx.Response) -> str:
+def _remedy(response: httpx.Response) -> str:
     if _reason(response.status_code) is not Reason.MODEL_FORBIDDEN:
         return ""
     first = response.history[0] if response.history else response
     if "authorization" in first.request.headers:
-        return ": the token in spec.model.tokenSecretRef is not let in"
-    return ": name a Secret with a token in spec.model.tokenSecretRef"
+        return ": the token in spec.model.tokenSecretRef is not accepted"
+    return ": set spec.model.tokenSecretRef to a Secret with a token"
 
 
 def _reason(status: int) -> Reason:
@@ -124,11 +124,11 @@ def _reason(status: int) -> Reason:
 
 
 def _continues(response: httpx.Response, part: PartialFile) -> bool:
-    """Whether a 206 brings exactly the bytes that are missing, of the same version."""
-    given = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    """Whether a 206 has exactly the missing bytes of the same version."""
+    content_range = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     return (
-        given is not None
-        and (int(given[1]), int(given[2])) == (part.size, part.total)
+        content_range is not None
+        and (int(content_range[1]), int(content_range[2])) == (part.size, part.total)
         and _validator(response) in {None, part.validator}
     )
 
@@ -146,14 +146,16 @@ def _content_length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _broken(url: str, part: PartialFile, error: Exception, *, answered: bool) -> DownloadError:
-    what = str(error) or type(error).__name__
-    if not answered:
-        return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} got no answer: {what}")
-    of = f" of {part.total}" if part.total is not None else ""
+def _interrupted(
+    url: str, part: PartialFile, error: Exception, *, responded: bool
+) -> DownloadError:
+    details = str(error) or type(error).__name__
+    if not responded:
+        return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} failed: {details}")
+    total = f" of {part.total}" if part.total is not None else ""
     return DownloadError(
         Reason.MODEL_DOWNLOAD_INCOMPLETE,
-        f"GET {redact(url)} broke off after {part.size}{of} bytes: {what}",
+        f"GET {redact(url)} was interrupted after {part.size}{total} bytes: {details}",
     )
 
 
@@ -161,6 +163,6 @@ def _status(response: httpx.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}".strip()
 
 
-def _shown_with_redirect(url: str, response: httpx.Response) -> str:
+def _redact_with_redirect(url: str, response: httpx.Response) -> str:
     redirected = f" (redirected to {redact(str(response.url))})" if response.history else ""
     return redact(url) + redirected

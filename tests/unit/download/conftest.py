@@ -4,7 +4,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from download_world import World
+from download_harness import DownloadHarness
 from model_host import ModelHost, model_host
 from slotkeeper.download.transfer import new_client
 
@@ -27,5 +27,5 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def world(client: httpx.Client, path: Path) -> World:
-    return World(client, path)
+def harness(client: httpx.Client, path: Path) -> DownloadHarness:
+    return DownloadHarness(client, path)

@@ -6,82 +6,84 @@ from typing import BinaryIO, cast
 import pytest
 from typing_extensions import override
 
-from download_world import RESUMABLE, World
+from download_harness import RESUMABLE, DownloadHarness
 from model_host import GGUF, OTHER, SHA256, ModelHost, chunked, content, endless
 from slotkeeper.api.problem_reasons import Reason
 
 
 def test_a_wrong_checksum_is_rejected_at_once_and_leaves_no_file(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
-    host.answers(content(OTHER))
+    host.respond_with(content(OTHER))
 
-    error = world.fails(host.url, SHA256)
+    error = harness.download_error(host.url, SHA256)
 
     assert error.reason is Reason.MODEL_CHECKSUM_MISMATCH
     assert host.url in error.message
     assert SHA256 in error.message
     assert hashlib.sha256(OTHER).hexdigest() in error.message
-    assert world.left == set()
-    assert len(host.asked) == 1
+    assert harness.files == set()
+    assert len(host.requests) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"GGU", b"<html>Please log in</html>", b"PK\x03\x04" * 9])
 def test_a_file_that_is_not_gguf_is_rejected_and_leaves_no_file(
-    host: ModelHost, world: World, body: bytes
+    host: ModelHost, harness: DownloadHarness, body: bytes
 ) -> None:
-    host.answers(content(body))
+    host.respond_with(content(body))
 
-    error = world.fails(host.url)
+    error = harness.download_error(host.url)
 
     assert error.reason is Reason.MODEL_NOT_GGUF
     assert host.url in error.message
-    assert world.left == set()
+    assert harness.files == set()
 
 
 def test_a_file_that_is_not_gguf_is_rejected_at_its_first_bytes(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
-    host.answers(content(b"<html>" + bytes(10_000), cut=6))
+    host.respond_with(content(b"<html>" + bytes(10_000), cut=6))
 
-    assert world.fails(host.url).reason is Reason.MODEL_NOT_GGUF
+    assert harness.download_error(host.url).reason is Reason.MODEL_NOT_GGUF
 
 
 def test_a_download_that_is_always_interrupted_is_never_complete(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
-    host.answers(content(cut=99), content(cut=0))
+    host.respond_with(content(cut=99), content(cut=0))
 
-    error = world.fails(host.url)
+    error = harness.download_error(host.url)
 
     assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
-    assert f"broke off after 99 of {len(GGUF)} bytes" in error.message
-    assert world.left == RESUMABLE
+    assert f"was interrupted after 99 of {len(GGUF)} bytes" in error.message
+    assert harness.files == RESUMABLE
 
 
 def test_a_chunked_response_is_complete_only_with_its_last_chunk(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
-    host.answers(chunked(finished=False))
-    assert world.fails(host.url).reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
+    host.respond_with(chunked(finished=False))
+    assert harness.download_error(host.url).reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
 
-    host.answers(chunked())
-    world.fetch(host.url)
+    host.respond_with(chunked())
+    harness.download(host.url)
 
-    assert world.path.read_bytes() == GGUF
+    assert harness.path.read_bytes() == GGUF
 
 
-def test_a_response_without_an_end_marker_is_rejected(host: ModelHost, world: World) -> None:
-    host.answers(endless())
+def test_a_response_without_an_end_marker_is_rejected(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(endless())
 
-    error = world.fails(host.url)
+    error = harness.download_error(host.url)
 
     assert error.reason is Reason.MODEL_SIZE_UNKNOWN
-    assert not world.path.exists()
+    assert not harness.path.exists()
 
 
 class FullDisk(io.BytesIO):
-    """Takes nothing, as a volume does that is full."""
+    """Rejects every write, like a full volume."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class FullDisk(io.BytesIO):
 
     @override
     def write(self, _: object) -> int:
-        raise OSError(self._code, "it said no")
+        raise OSError(self._code, "no space")
 
 
 @pytest.mark.parametrize(
@@ -101,14 +103,16 @@ class FullDisk(io.BytesIO):
     ],
 )
 def test_a_failed_write_is_reported_with_its_reason(
-    host: ModelHost, world: World, code: int, reason: Reason
+    host: ModelHost, harness: DownloadHarness, code: int, reason: Reason
 ) -> None:
-    host.answers(content())
+    host.respond_with(content())
 
-    error = world.fails(host.url, opener=lambda _path, _mode: cast("BinaryIO", FullDisk(code)))
+    error = harness.download_error(
+        host.url, opener=lambda _path, _mode: cast("BinaryIO", FullDisk(code))
+    )
 
     assert error.reason is reason
-    assert str(world.path) in error.message
-    assert "it said no" in error.message
-    assert not world.path.exists()
-    assert len(host.asked) == 1
+    assert str(harness.path) in error.message
+    assert "no space" in error.message
+    assert not harness.path.exists()
+    assert len(host.requests) == 1

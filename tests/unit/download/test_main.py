@@ -17,7 +17,7 @@ from slotkeeper.download.main import main
 @pytest.fixture
 def termination_log(tmp_path: Path) -> Path:
     log = tmp_path / "termination-log"
-    log.touch()  # as the kubelet does
+    log.touch()  # created by the kubelet
     return log
 
 
@@ -31,7 +31,7 @@ def log_level() -> Iterator[None]:
 def test_a_model_in_place_is_exit_0(
     host: ModelHost, path: Path, termination_log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    host.answers(content())
+    host.respond_with(content())
 
     code = main(_argv(host.url, path, termination_log, "--sha256", SHA256.upper()))
 
@@ -45,8 +45,8 @@ def test_a_model_in_place_is_exit_0(
 def test_a_permanent_error_is_exit_1_and_one_line_of_json(
     host: ModelHost, path: Path, termination_log: Path
 ) -> None:
-    termination_log.write_text("an older and much longer message " * 20)
-    host.answers(status(404))
+    termination_log.write_text("an older and longer message " * 20)
+    host.respond_with(status(404))
 
     code = main(_argv(host.url, path, termination_log))
 
@@ -54,12 +54,12 @@ def test_a_permanent_error_is_exit_1_and_one_line_of_json(
     assert termination_log.read_text().count("\n") == 1
     assert json.loads(termination_log.read_text()) == {
         "reason": "ModelNotFound",
-        "message": f"GET {host.url} answered 404 Not Found",
+        "message": f"GET {host.url} returned 404 Not Found",
     }
 
 
 def test_a_transient_error_is_exit_75(host: ModelHost, path: Path, termination_log: Path) -> None:
-    host.answers(status(503))
+    host.respond_with(status(503))
 
     code = main(_argv(host.url, path, termination_log, "--tries", "1"))
 
@@ -68,7 +68,7 @@ def test_a_transient_error_is_exit_75(host: ModelHost, path: Path, termination_l
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         ["--sha256", "abc"],
         ["--sha256", "g" * 64],
@@ -76,9 +76,9 @@ def test_a_transient_error_is_exit_75(host: ModelHost, path: Path, termination_l
         ["--unknown"],
     ],
 )
-def test_an_invalid_command_line_is_exit_2(path: Path, wrong: list[str]) -> None:
+def test_an_invalid_command_line_is_exit_2(path: Path, invalid: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["--model", "http://127.0.0.1/", "--to", str(path), *wrong])
+        main(["--model", "http://127.0.0.1/", "--to", str(path), *invalid])
 
     assert caught.value.code == 2
 
@@ -88,7 +88,7 @@ def test_sigterm_is_exit_143(host: ModelHost, path: Path, termination_log: Path)
         os.kill(os.getpid(), signal.SIGTERM)
         content(cut=99)(request)
 
-    host.answers(stopped_in_the_middle)
+    host.respond_with(stopped_in_the_middle)
     handler = signal.getsignal(signal.SIGTERM)
 
     with pytest.raises(SystemExit) as caught:
@@ -100,7 +100,7 @@ def test_sigterm_is_exit_143(host: ModelHost, path: Path, termination_log: Path)
 
 
 def test_a_missing_termination_log_changes_nothing(host: ModelHost, path: Path) -> None:
-    host.answers(status(404))
+    host.respond_with(status(404))
 
     code = main(_argv(host.url, path, path.parent / "no-such-file"))
 
@@ -113,19 +113,19 @@ def test_no_credential_in_a_url_is_logged_or_stored(
 ) -> None:
     secret = host.url.replace("//", "//user:CANARY@") + "?token=CANARY#CANARY"
 
-    host.answers(redirect("/there?token=CANARY"), content(cut=99))
-    broken = _run(secret, path, termination_log, "--tries", "1")
-    host.answers(redirect("/?CANARY"), status(403))
-    refused = _run(secret, path, termination_log)
-    host.answers(content())
+    host.respond_with(redirect("/there?token=CANARY"), content(cut=99))
+    interrupted = _run(secret, path, termination_log, "--tries", "1")
+    host.respond_with(redirect("/?CANARY"), status(403))
+    rejected = _run(secret, path, termination_log)
+    host.respond_with(content())
     done = _run(secret, path, termination_log)
 
-    told = [broken, refused, done]
-    kept = [file.read_text(errors="replace") for file in path.parent.iterdir()]
-    assert "broke off after 99" in broken
-    assert "403" in refused
+    logged = [interrupted, rejected, done]
+    stored = [file.read_text(errors="replace") for file in path.parent.iterdir()]
+    assert "was interrupted after 99" in interrupted
+    assert "403" in rejected
     assert "in place: http://127.0.0.1" in done
-    assert [text for text in told + kept if "CANARY" in text] == []
+    assert [text for text in logged + stored if "CANARY" in text] == []
 
 
 def test_the_help_explains_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +141,7 @@ def _argv(url: str, path: Path, termination_log: Path, *more: str) -> list[str]:
 
 
 def _run(url: str, path: Path, termination_log: Path, *more: str) -> str:
-    """Run the command as a process of its own; all that it says, the termination log too."""
+    """Run the command as a process; return its output and its termination log."""
     argv = _argv(url, path, termination_log, *more)
     process = subprocess.run(
         [sys.executable, "-m", "slotkeeper", "download", *argv],

@@ -32,24 +32,27 @@ def test_no_file_is_shared_between_two_command_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "sentence"),
+    ("arguments", "message"),
     [
-        ([], "there must be one --model"),
+        ([], "exactly one --model is required"),
         (["--mmproj", "http://a/", "--to", "p", *MODEL], "before all other files"),
-        ([*MODEL, *MODEL], "there must be one --model"),
-        (["--model", "http://a/"], "model must have a --to"),
-        ([*MODEL, "--adapter", "http://a/"], "model.adapters[0] must have a --to"),
-        ([*MODEL, "--to", "b"], "--to must follow the URL that it is for, once"),
-        (["--sha256", "ab" * 32, *MODEL], "--sha256 must follow the URL that it is for, once"),
-        ([*MODEL, "--mmproj", "u", "--to", "p", "--mmproj", "u", "--to", "p"], "than one --mmproj"),
+        ([*MODEL, *MODEL], "exactly one --model is required"),
+        (["--model", "http://a/"], "model requires --to"),
+        ([*MODEL, "--adapter", "http://a/"], "model.adapters[0] requires --to"),
+        ([*MODEL, "--to", "b"], "--to must follow the URL of its file, at most once"),
+        (["--sha256", "ab" * 32, *MODEL], "--sha256 must follow the URL of its file, at most once"),
+        (
+            [*MODEL, "--mmproj", "u", "--to", "p", "--mmproj", "u", "--to", "p"],
+            "at most one --mmproj is allowed",
+        ),
         ([*MODEL, "--mmp", "u"], "unrecognized arguments"),
     ],
 )
 def test_an_invalid_command_line_reports_what_is_missing(
-    wrong: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse(wrong)
+        parse(arguments)
 
     assert caught.value.code == 2
-    assert sentence in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -15,11 +15,11 @@ def test_a_line_with_bytes_total_and_speed_is_logged_every_ten_seconds(
     with PartialFile(tmp_path / "model.part", "source") as part:
         progress = Progress(lambda: now)
         part.restart(validator=None, total=50_000_000)
-        progress.begins(part)
+        progress.started(part)
         for _ in range(4):
             now += 5
             part.append(bytes(10_000_000))
-            progress.grew(part)
+            progress.received(part)
 
     assert caplog.messages == [
         "downloading: 0 of 50000000 bytes",
@@ -33,6 +33,6 @@ def test_an_unknown_total_is_omitted(tmp_path: Path, caplog: pytest.LogCaptureFi
     with PartialFile(tmp_path / "model.part", "source") as part:
         part.restart(validator=None, total=None)
         part.append(b"GGUF")
-        Progress(lambda: 0.0).begins(part)
+        Progress(lambda: 0.0).started(part)
 
     assert caplog.messages == ["downloading: 4 bytes"]

@@ -9,7 +9,7 @@ from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.records import FileRecord
 from slotkeeper.download.report import failure, success, write_termination_message
 
-RECEIPT = FileRecord("https://a/m.gguf", "source", "ab" * 32, 1234, 0)
+RECORD = FileRecord("https://a/m.gguf", "source", "ab" * 32, 1234, 0)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_the_metadata_of_a_model_is_reported(tmp_path: Path, log: Path) -> None:
     writer.write_kv_data_to_file()
     writer.close()
 
-    write_termination_message(log, success(RECEIPT, path))
+    write_termination_message(log, success(RECORD, path))
 
     assert json.loads(log.read_text()) == {
         "sizeBytes": 1234,
@@ -42,7 +42,7 @@ def test_the_metadata_of_a_model_is_reported(tmp_path: Path, log: Path) -> None:
 
 
 def test_a_file_without_metadata_is_reported_without_it(tmp_path: Path, log: Path) -> None:
-    write_termination_message(log, success(RECEIPT, tmp_path / "gone.gguf"))
+    write_termination_message(log, success(RECORD, tmp_path / "missing.gguf"))
 
     assert json.loads(log.read_text()) == {"sizeBytes": 1234, "sha256": "ab" * 32}
 
@@ -52,7 +52,7 @@ def test_a_message_of_any_length_fits_the_kubelets_limit(log: Path, letter: str)
     write_termination_message(
         log,
         failure(
-            DownloadError(Reason.MODEL_NOT_FOUND, f"GET https://a/{letter * 5000} answered 404")
+            DownloadError(Reason.MODEL_NOT_FOUND, f"GET https://a/{letter * 5000} returned 404")
         ),
     )
 

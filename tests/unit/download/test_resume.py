@@ -2,46 +2,50 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from download_world import FINISHED, RESUMABLE, World
+from download_harness import COMPLETE, RESUMABLE, DownloadHarness
 from model_host import GGUF, OTHER, SHA256, ModelHost, Reply, chunked, content, other_range, status
 
-ETAG_LATER = '"v2"'
+NEW_ETAG = '"v2"'
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 4096, len(GGUF) - 1])
 def test_a_download_interrupted_anywhere_is_resumed_to_the_same_bytes(
-    host: ModelHost, world: World, cut: int
+    host: ModelHost, harness: DownloadHarness, cut: int
 ) -> None:
-    host.answers(content(cut=cut), content())
+    host.respond_with(content(cut=cut), content())
 
-    world.fetch(host.url, SHA256)
+    harness.download(host.url, SHA256)
 
-    assert world.path.read_bytes() == GGUF
-    assert host.asked[1]["Range"] == (f"bytes={cut}-" if cut else None)
-    assert host.asked[1]["If-Range"] == ('"v1"' if cut else None)
+    assert harness.path.read_bytes() == GGUF
+    assert host.requests[1]["Range"] == (f"bytes={cut}-" if cut else None)
+    assert host.requests[1]["If-Range"] == ('"v1"' if cut else None)
 
 
 @pytest.mark.parametrize("cut", [1, 4096, len(GGUF) - 1])
-def test_a_later_start_resumes_an_earlier_one(host: ModelHost, world: World, cut: int) -> None:
-    host.answers(content(cut=cut), status(404))
-    world.fails(host.url)
-    assert world.left == RESUMABLE
+def test_a_later_start_resumes_an_earlier_one(
+    host: ModelHost, harness: DownloadHarness, cut: int
+) -> None:
+    host.respond_with(content(cut=cut), status(404))
+    harness.download_error(host.url)
+    assert harness.files == RESUMABLE
 
-    host.answers(content())
-    world.fetch(host.url, SHA256)
+    host.respond_with(content())
+    harness.download(host.url, SHA256)
 
-    assert host.asked[0]["Range"] == f"bytes={cut}-"
-    assert world.path.read_bytes() == GGUF
-    assert world.left == FINISHED
+    assert host.requests[0]["Range"] == f"bytes={cut}-"
+    assert harness.path.read_bytes() == GGUF
+    assert harness.files == COMPLETE
 
 
-def test_a_resume_by_last_modified_works_as_one_by_etag(host: ModelHost, world: World) -> None:
+def test_a_resume_by_last_modified_works_as_one_by_etag(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
     date = "Sat, 01 Aug 2026 10:00:00 GMT"
-    host.answers(content(etag=None, modified=date, cut=99), content(etag=None, modified=date))
+    host.respond_with(content(etag=None, modified=date, cut=99), content(etag=None, modified=date))
 
-    world.fetch(host.url, SHA256)
+    harness.download(host.url, SHA256)
 
-    assert host.asked[1]["If-Range"] == date
+    assert host.requests[1]["If-Range"] == date
 
 
 @pytest.mark.parametrize(
@@ -53,118 +57,126 @@ def test_a_resume_by_last_modified_works_as_one_by_etag(host: ModelHost, world: 
     ],
 )
 def test_a_download_that_cannot_be_resumed_safely_restarts(
-    host: ModelHost, world: World, first: Reply
+    host: ModelHost, harness: DownloadHarness, first: Reply
 ) -> None:
-    host.answers(first, content())
+    host.respond_with(first, content())
 
-    world.fetch(host.url, SHA256)
+    harness.download(host.url, SHA256)
 
-    assert host.asked[1]["Range"] is None
-    assert world.path.read_bytes() == GGUF
+    assert host.requests[1]["Range"] is None
+    assert harness.path.read_bytes() == GGUF
 
 
 @pytest.mark.parametrize(
     "second",
     [
-        pytest.param([content(ranges=False)], id="the server knows no ranges: 200"),
-        pytest.param([content(GGUF, etag=ETAG_LATER)], id="the file changed: 200"),
-        pytest.param([other_range(7, len(GGUF)), content()], id="206 from elsewhere"),
-        pytest.param([other_range(99, len(GGUF) + 1), content()], id="206 of another length"),
+        pytest.param([content(ranges=False)], id="200: no support for ranges"),
+        pytest.param([content(GGUF, etag=NEW_ETAG)], id="200: the file changed"),
+        pytest.param([other_range(7, len(GGUF)), content()], id="206 of another range"),
+        pytest.param(
+            [other_range(99, len(GGUF) + 1), content()], id="206 of a file of another length"
+        ),
         pytest.param([status(416), content()], id="416"),
     ],
 )
 def test_a_rejected_resume_restarts_from_the_first_byte(
-    host: ModelHost, world: World, second: list[Reply]
+    host: ModelHost, harness: DownloadHarness, second: list[Reply]
 ) -> None:
-    host.answers(content(OTHER, cut=99), *second)
+    host.respond_with(content(OTHER, cut=99), *second)
 
-    world.fetch(host.url, SHA256)
+    harness.download(host.url, SHA256)
 
-    assert host.asked[1]["Range"] == "bytes=99-"
-    assert world.path.read_bytes() == GGUF
+    assert host.requests[1]["Range"] == "bytes=99-"
+    assert harness.path.read_bytes() == GGUF
 
 
 def test_bytes_of_another_version_never_mix_though_the_server_ignores_if_range(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
     def ignores_if_range(request: BaseHTTPRequestHandler) -> None:
         del request.headers["If-Range"]
-        content(GGUF, etag=ETAG_LATER)(request)
+        content(GGUF, etag=NEW_ETAG)(request)
 
     same_length = b"GGUF" + bytes(len(GGUF) - 4)
-    host.answers(content(same_length, cut=99), ignores_if_range, content(GGUF, etag=ETAG_LATER))
+    host.respond_with(content(same_length, cut=99), ignores_if_range, content(GGUF, etag=NEW_ETAG))
 
-    world.fetch(host.url, SHA256)
+    harness.download(host.url, SHA256)
 
-    assert world.path.read_bytes() == GGUF
+    assert harness.path.read_bytes() == GGUF
 
 
 def test_a_file_that_became_shorter_keeps_nothing_of_the_longer_one(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
-    host.answers(content(GGUF, cut=len(OTHER) + 99), content(OTHER, etag=ETAG_LATER))
+    host.respond_with(content(GGUF, cut=len(OTHER) + 99), content(OTHER, etag=NEW_ETAG))
 
-    world.fetch(host.url)
+    harness.download(host.url)
 
-    assert world.path.read_bytes() == OTHER
-
-
-def test_a_record_never_outlives_the_bytes_that_it_describes(host: ModelHost, world: World) -> None:
-    host.answers(content(OTHER, cut=99), content(GGUF, etag=None, cut=50), status(404))
-    world.fails(host.url)
-
-    host.answers(content())
-    world.fetch(host.url, SHA256)
-
-    assert host.asked[0]["Range"] is None
+    assert harness.path.read_bytes() == OTHER
 
 
-def test_a_partial_file_of_another_url_is_never_reused(host: ModelHost, world: World) -> None:
-    host.answers(content(OTHER, cut=99), status(404))
-    world.fails(host.url + "?version=1")
+def test_a_record_never_outlives_the_bytes_that_it_describes(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(OTHER, cut=99), content(GGUF, etag=None, cut=50), status(404))
+    harness.download_error(host.url)
 
-    host.answers(content())
-    world.fetch(host.url + "?version=2", SHA256)
+    host.respond_with(content())
+    harness.download(host.url, SHA256)
 
-    assert host.asked[0]["Range"] is None
-    assert world.path.read_bytes() == GGUF
+    assert host.requests[0]["Range"] is None
+
+
+def test_a_partial_file_of_another_url_is_never_reused(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(OTHER, cut=99), status(404))
+    harness.download_error(host.url + "?version=1")
+
+    host.respond_with(content())
+    harness.download(host.url + "?version=2", SHA256)
+
+    assert host.requests[0]["Range"] is None
+    assert harness.path.read_bytes() == GGUF
 
 
 @pytest.mark.parametrize("record", [None, "", "{", "[]", '{"source": 1}'])
 def test_a_partial_file_without_a_valid_record_is_never_reused(
-    host: ModelHost, world: World, record: str | None
+    host: ModelHost, harness: DownloadHarness, record: str | None
 ) -> None:
-    world.path.parent.mkdir()
-    world.path.with_name("model.gguf.part").write_bytes(OTHER)
+    harness.path.parent.mkdir()
+    harness.path.with_name("model.gguf.part").write_bytes(OTHER)
     if record is not None:
-        world.path.with_name("model.gguf.part.json").write_text(record)
-    host.answers(content())
+        harness.path.with_name("model.gguf.part.json").write_text(record)
+    host.respond_with(content())
 
-    world.fetch(host.url)
+    harness.download(host.url)
 
-    assert host.asked[0]["Range"] is None
-    assert world.path.read_bytes() == GGUF
+    assert host.requests[0]["Range"] is None
+    assert harness.path.read_bytes() == GGUF
 
 
 def test_a_complete_partial_file_of_a_killed_process_needs_no_request(
-    host: ModelHost, world: World
+    host: ModelHost, harness: DownloadHarness
 ) -> None:
-    host.answers(content(cut=len(GGUF) - 1), status(404))
-    world.fails(host.url)
-    with world.path.with_name("model.gguf.part").open("ab") as part:
+    host.respond_with(content(cut=len(GGUF) - 1), status(404))
+    harness.download_error(host.url)
+    with harness.path.with_name("model.gguf.part").open("ab") as part:
         part.write(GGUF[-1:])
 
-    host.answers(status(404))
-    world.fetch(host.url, SHA256)
+    host.respond_with(status(404))
+    harness.download(host.url, SHA256)
 
-    assert host.asked == []
-    assert world.path.read_bytes() == GGUF
+    assert host.requests == []
+    assert harness.path.read_bytes() == GGUF
 
 
-def test_a_range_shorter_than_announced_is_completed(host: ModelHost, world: World) -> None:
+def test_a_range_shorter_than_announced_is_completed(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
     short = other_range(99, len(GGUF), GGUF[99:200])
-    host.answers(content(cut=99), short, content())
+    host.respond_with(content(cut=99), short, content())
 
-    world.fetch(host.url, SHA256)
+    harness.download(host.url, SHA256)
 
-    assert host.asked[2]["Range"] == "bytes=200-"
+    assert host.requests[2]["Range"] == "bytes=200-"

@@ -8,10 +8,10 @@ from slotkeeper.download.download import RetryPolicy
 @pytest.mark.parametrize(
     ("failures", "chance", "seconds"),
     [
-        pytest.param(1, 0.0, 1, id="begins with the first wait"),
+        pytest.param(1, 0.0, 1, id="the first delay"),
         pytest.param(2, 0.0, 2, id="doubles"),
         pytest.param(3, 0.0, 4, id="doubles again"),
-        pytest.param(3, 1.0, 2, id="chance shortens it by up to half"),
+        pytest.param(3, 1.0, 2, id="jitter shortens it by up to half"),
         pytest.param(6, 0.0, 30, id="is capped"),
         pytest.param(60, 0.0, 30, id="stays capped"),
     ],

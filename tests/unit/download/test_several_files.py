@@ -1,4 +1,4 @@
-"""A model, its projector and its adapters, in one run."""
+"""Download of a model with its projector and adapters."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from slotkeeper.download.main import main
 
 
 @pytest.fixture
-def outside(client: httpx.Client) -> Environment:
+def environment(client: httpx.Client) -> Environment:
     return Environment(client, clock=lambda: 0.0, sleep=lambda _: None, chance=lambda: 0.0)
 
 
@@ -27,18 +27,20 @@ def files(host: ModelHost, folder: Path) -> list[File]:
     ]
 
 
-def test_all_files_are_put_in_place(host: ModelHost, outside: Environment, tmp_path: Path) -> None:
-    host.answers(content(), content(OTHER), content(GGUF[:999]))
+def test_all_files_are_put_in_place(
+    host: ModelHost, environment: Environment, tmp_path: Path
+) -> None:
+    host.respond_with(content(), content(OTHER), content(GGUF[:999]))
 
-    receipts = download_all(files(host, tmp_path), outside)
+    records = download_all(files(host, tmp_path), environment)
 
-    assert [receipt.size for receipt in receipts] == [len(GGUF), len(OTHER), 999]
+    assert [record.size for record in records] == [len(GGUF), len(OTHER), 999]
     assert (tmp_path / "mmproj.gguf").read_bytes() == OTHER
     assert (tmp_path / "adapter-0.gguf").read_bytes() == GGUF[:999]
 
 
 @pytest.mark.parametrize(
-    ("answers", "of"),
+    ("responses", "prefix"),
     [
         ([status(404)], ""),
         ([content(), status(404)], "model.mmproj: "),
@@ -46,39 +48,39 @@ def test_all_files_are_put_in_place(host: ModelHost, outside: Environment, tmp_p
     ],
 )
 def test_a_failure_names_the_field_of_its_file(
-    host: ModelHost, outside: Environment, tmp_path: Path, answers: list[Reply], of: str
+    host: ModelHost, environment: Environment, tmp_path: Path, responses: list[Reply], prefix: str
 ) -> None:
-    host.answers(*answers)
+    host.respond_with(*responses)
 
     with pytest.raises(DownloadError) as caught:
-        download_all(files(host, tmp_path), outside)
+        download_all(files(host, tmp_path), environment)
 
     assert caught.value.reason is Reason.MODEL_NOT_FOUND
-    assert caught.value.message == f"{of}GET {host.url} answered 404 Not Found"
+    assert caught.value.message == f"{prefix}GET {host.url} returned 404 Not Found"
 
 
 def test_a_file_in_place_is_not_downloaded_again_after_another_failed(
-    host: ModelHost, outside: Environment, tmp_path: Path
+    host: ModelHost, environment: Environment, tmp_path: Path
 ) -> None:
-    host.answers(content(), status(404))
+    host.respond_with(content(), status(404))
     with pytest.raises(DownloadError):
-        download_all(files(host, tmp_path), outside)
+        download_all(files(host, tmp_path), environment)
 
-    host.answers(content())
-    download_all(files(host, tmp_path), outside)
+    host.respond_with(content())
+    download_all(files(host, tmp_path), environment)
 
-    assert len(host.asked) == 2
+    assert len(host.requests) == 2
 
 
 def test_two_pods_that_share_a_cache_download_each_file_once(
-    host: ModelHost, outside: Environment, tmp_path: Path
+    host: ModelHost, environment: Environment, tmp_path: Path
 ) -> None:
-    host.answers(content())
+    host.respond_with(content())
     ready = Barrier(2)
 
     def pod() -> None:
         ready.wait(10)
-        download_all(files(host, tmp_path), outside)
+        download_all(files(host, tmp_path), environment)
 
     pods = [Thread(target=pod), Thread(target=pod)]
     for thread in pods:
@@ -87,14 +89,14 @@ def test_two_pods_that_share_a_cache_download_each_file_once(
         thread.join(10)
 
     assert not any(thread.is_alive() for thread in pods)
-    assert len(host.asked) == 3
+    assert len(host.requests) == 3
     assert (tmp_path / "model.gguf").read_bytes() == GGUF
 
 
 def test_the_termination_message_describes_the_model(host: ModelHost, tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     log.touch()
-    host.answers(content(), content(OTHER))
+    host.respond_with(content(), content(OTHER))
 
     code = main(
         [

@@ -1,0 +1,45 @@
+"""Runs downloads into one folder, with simulated time."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from slotkeeper.download.download import Environment, File, download
+from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.partial_file import Open, open_file
+from slotkeeper.download.records import FileRecord
+
+COMPLETE = {"model.gguf", "model.gguf.json"}
+RESUMABLE = {"model.gguf.part", "model.gguf.part.json"}
+
+
+class DownloadHarness:
+    """Downloads to one path. Delays take no time and are recorded."""
+
+    def __init__(self, client: httpx.Client, path: Path) -> None:
+        self.path = path
+        self.delays: list[float] = []
+        self._client = client
+
+    def download(self, url: str, sha256: str | None = None, opener: Open = open_file) -> FileRecord:
+        environment = Environment(
+            client=self._client,
+            clock=lambda: sum(self.delays),
+            sleep=self.delays.append,
+            chance=lambda: 0.0,
+            opener=opener,
+        )
+        return download(File(url, self.path, sha256), environment)
+
+    def download_error(
+        self, url: str, sha256: str | None = None, opener: Open = open_file
+    ) -> DownloadError:
+        with pytest.raises(DownloadError) as caught:
+            self.download(url, sha256, opener)
+        return caught.value
+
+    @property
+    def files(self) -> set[str]:
+        """Names of the files in the folder, without the lock."""
+        return {file.name for file in self.path.parent.iterdir()} - {"model.gguf.lock"}
