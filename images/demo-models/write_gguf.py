@@ -1,11 +1,11 @@
-"""Write a GGUF model of random weights: real enough for llama-server, as slow as one asks.
+"""Write a GGUF model with random weights, valid for llama-server and with a selectable speed.
 
     python write_gguf.py tiny.gguf --layers 2 --width 64 --context 4096
     python write_gguf.py lora.gguf --layers 2 --width 64 --lora-rank 4
 
-The model is a `llama` whose vocabulary is the 256 bytes (and three control tokens), so every
-text is a prompt and every answer is noise. The time per token grows with
-`layers * width * width`, which is how a test chooses how long a request lasts.
+The model is a `llama` with a vocabulary of 256 bytes (and three control tokens), so that every text
+is a prompt and every response is noise. The time per token is proportional to
+`layers * width * width`, by which a test selects the duration of a request.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gguf import GGUFWriter, TokenType
 
 HEAD_WIDTH = 32
-"""Width of one attention head: `--width` is a multiple of it."""
+"""Width of one attention head; `--width` must be a multiple of it."""
 
 CONTROL_TOKENS = ("<unk>", "<s>", "</s>")
 
@@ -29,8 +29,7 @@ CHAT_TEMPLATE = (
 def write(path: Path, *, layers: int, width: int, context: int, seed: int) -> None:
     """Write the model to `path`. `width` is in channels and `context` in tokens.
 
-    The same arguments give the same bytes. Raises ValueError where `width` is no multiple of
-    a head's.
+    Deterministic. Raises ValueError if `width` is not a multiple of HEAD_WIDTH.
     """
     if width % HEAD_WIDTH:
         message = f"--width must be a multiple of {HEAD_WIDTH}, not {width}"
@@ -54,7 +53,7 @@ def write(path: Path, *, layers: int, width: int, context: int, seed: int) -> No
 
 
 def write_adapter(path: Path, *, layers: int, width: int, rank: int, seed: int) -> None:
-    """Write a LoRA adapter for the model of these `layers` and this `width`, both as in `write`."""
+    """Write a LoRA adapter for a model with these `layers` and this `width`, as in `write`."""
     rng = np.random.default_rng(seed)
     writer = GGUFWriter(path, "llama")
     writer.add_type("adapter")
@@ -109,19 +108,19 @@ def _add_weights(
 
 
 def main() -> None:
-    """Read the command line and write the model."""
+    """Parse the command line and write the model."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("path", type=Path, help="the .gguf file to write")
-    parser.add_argument("--layers", type=int, default=2, help="transformer blocks (2)")
-    parser.add_argument("--width", type=int, default=64, help="channels, a multiple of 32 (64)")
-    parser.add_argument("--context", type=int, default=8192, help="tokens trained for (8192)")
+    parser.add_argument("path", type=Path, help="path of the .gguf file")
+    parser.add_argument("--layers", type=int, default=2, help="transformer blocks (default: 2)")
+    parser.add_argument("--width", type=int, default=64, help="channels, a multiple of 32 (default: 64)")
+    parser.add_argument("--context", type=int, default=8192, help="context length in tokens (default: 8192)")
     parser.add_argument(
         "--lora-rank",
         type=int,
         default=0,
-        help="write a LoRA adapter of this rank for such a model",
+        help="write a LoRA adapter of this rank instead of a model",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights (default: 0)")
     arguments = parser.parse_args()
     size = {name: getattr(arguments, name) for name in ("layers", "width", "seed")}
     if arguments.lora_rank:

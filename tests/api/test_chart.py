@@ -260,7 +260,7 @@ def test_the_operator_may(
 def test_the_notes_name_the_namespace_that_is_looked_after(helm: Helm) -> None:
     told = helm.install("told", "--dry-run=server", "--set", f"watchNamespace={WATCHED}")
 
-    assert f"Slotkeeper 0.1.0 looks after LlamaServers in {WATCHED}." in told
+    assert f"Slotkeeper 0.1.0 manages LlamaServers in {WATCHED}." in told
     assert f"kubectl apply --namespace {WATCHED} -f -" in told
 
 

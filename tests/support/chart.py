@@ -1,4 +1,4 @@
-"""The Helm chart as files: its values, what they say of themselves, and its rules."""
+"""The files of the Helm chart: values with their descriptions, and RBAC rules."""
 
 import json
 import re
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Value:
-    """One described value of values.yaml."""
+    """One value of values.yaml with a description."""
 
     path: str
     default: Any
@@ -24,7 +24,7 @@ class Value:
 
     @property
     def row(self) -> str:
-        """Its row in the README's table."""
+        """The row in the table of README.md."""
         default = json.dumps(self.default).replace("|", "\\|")
         return f"| `{self.path}` | `{default}` | {self.description} |"
 
@@ -36,21 +36,21 @@ def values() -> Json:
 
 
 def described_values() -> Iterator[Value]:
-    """Every value that has a `# --` comment, in the file's order."""
+    """All values with a `# --` comment, in the order of the file."""
     tree = values()
     for path, description in _descriptions((CHART / "values.yaml").read_text()).items():
         yield Value(path, _at(tree, path), description)
 
 
 def undescribed_values() -> Iterator[str]:
-    """Paths of values that neither a comment of their own nor one above them describes."""
+    """Paths of values without a description of themselves or of a parent."""
     yield from _undescribed(values(), "", {value.path for value in described_values()})
 
 
 def rules(name: str) -> list[Json]:
     """The RBAC rules in files/rbac/NAME.yaml."""
-    found: list[Json] = load(f"files/rbac/{name}.yaml")
-    return found
+    loaded: list[Json] = load(f"files/rbac/{name}.yaml")
+    return loaded
 
 
 def load(path: str) -> Any:
@@ -58,9 +58,9 @@ def load(path: str) -> Any:
     return yaml.safe_load((CHART / path).read_text())
 
 
-def _undescribed(tree: Json, above: str, described: set[str]) -> Iterator[str]:
+def _undescribed(tree: Json, prefix: str, described: set[str]) -> Iterator[str]:
     for key, value in tree.items():
-        path = f"{above}{key}"
+        path = f"{prefix}{key}"
         if path in described:
             continue
         if isinstance(value, dict) and value:
@@ -70,20 +70,20 @@ def _undescribed(tree: Json, above: str, described: set[str]) -> Iterator[str]:
 
 
 def _descriptions(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    above: list[tuple[int, str]] = []
+    descriptions: dict[str, str] = {}
+    parents: list[tuple[int, str]] = []
     description = ""
     for line in text.splitlines():
         if comment := re.fullmatch(r"\s*# -- (.*)", line):
             description = comment[1]
         elif key := re.match(r"( *)(\w+):", line):
             indent = len(key[1])
-            above = [(depth, name) for depth, name in above if depth < indent]
-            above.append((indent, key[2]))
+            parents = [(depth, name) for depth, name in parents if depth < indent]
+            parents.append((indent, key[2]))
             if description:
-                found[".".join(name for _, name in above)] = description
+                descriptions[".".join(name for _, name in parents)] = description
             description = ""
-    return found
+    return descriptions
 
 
 def _at(tree: Any, path: str) -> Any:

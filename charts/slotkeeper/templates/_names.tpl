@@ -13,7 +13,7 @@
 {{- .Values.serviceAccount.name | default $own }}
 {{- end }}
 
-{{/* What selectors select by: never more than this, since a Deployment's selector cannot change. */}}
+{{/* Labels for selectors. They must never change, because the selector of a Deployment is immutable. */}}
 {{- define "slotkeeper.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "slotkeeper.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

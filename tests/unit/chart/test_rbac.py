@@ -7,17 +7,17 @@ from slotkeeper.kube import kinds
 from slotkeeper.kube.cluster import Kind
 
 READ = {"get", "list", "watch"}
-OWN_A_CHILD = READ | {"create", "patch", "delete"}
+MANAGE = READ | {"create", "patch", "delete"}
 
 FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "escalate", "bind", "impersonate"}
-"""What no rule may name. Tokens and prompts are none of the operator's business."""
+"""Words that no rule may contain. The operator needs no access to credentials or prompts."""
 
 
 @pytest.mark.parametrize("name", ["watched", "own", "nodes"])
 def test_no_rule_contains_a_wildcard_or_secrets(name: str) -> None:
-    named = {word for rule in rules(name) for words in rule.values() for word in words}
+    used = {word for rule in rules(name) for words in rule.values() for word in words}
 
-    assert named & FORBIDDEN == set()
+    assert used & FORBIDDEN == set()
 
 
 def test_there_are_no_other_rules_for_the_operator() -> None:
@@ -30,7 +30,7 @@ def test_there_are_no_other_rules_for_the_operator() -> None:
 
 @pytest.mark.parametrize("kind", kinds.CHILDREN, ids=lambda kind: kind.plural)
 def test_the_operator_may_manage_its_children(kind: Kind) -> None:
-    assert _granted(rules("watched"), kind.group, kind.plural) == OWN_A_CHILD
+    assert _granted(rules("watched"), kind.group, kind.plural) == MANAGE
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_the_operator_may_lead_and_watch_its_own_lease() -> None:
 
 
 def test_the_operator_has_all_permissions_that_it_grants_to_a_balancer() -> None:
-    # Else the API server refuses the Role.
+    # Otherwise the API server rejects the Role.
     for granted in balancer.role(server())["rules"]:
         for group in granted["apiGroups"]:
             for resource in granted["resources"]:
                 assert set(granted["verbs"]) <= _granted(rules("watched"), group, resource)
 
 
-def _granted(given: list[Json], group: str, resource: str) -> set[str]:
+def _granted(rbac_rules: list[Json], group: str, resource: str) -> set[str]:
     return {
         verb
-        for rule in given
+        for rule in rbac_rules
         if group in rule["apiGroups"] and resource in rule["resources"]
         for verb in rule["verbs"]
     }

@@ -7,7 +7,7 @@ import pytest
 import slotkeeper
 from chart import CHART, Json, described_values, load, undescribed_values, values
 
-PUT_THERE_BY_HELM = "global"
+SET_BY_HELM = "global"
 TEMPLATES = sorted(path for path in (CHART / "templates").rglob("*") if path.is_file())
 
 
@@ -24,7 +24,7 @@ def test_the_readme_has_the_values_their_defaults_and_descriptions() -> None:
 
 
 def test_the_schema_has_exactly_the_values() -> None:
-    assert set(_known(load("values.schema.json"))) == set(_leaves(values()))
+    assert set(_schema_leaves(load("values.schema.json"))) == set(_leaves(values()))
 
 
 def test_unknown_fields_are_rejected_wherever_the_fields_are_listed() -> None:
@@ -50,25 +50,25 @@ def test_every_value_that_a_template_reads_exists(template: Path) -> None:
             tree = tree[key]
 
 
-def _leaves(tree: Json, above: str = "") -> Iterator[str]:
-    """Paths down to where the schema stops knowing the fields."""
+def _leaves(tree: Json, prefix: str = "") -> Iterator[str]:
+    """Paths of the values, down to objects whose fields the schema does not list."""
     schema = load("values.schema.json")
     for key, value in tree.items():
-        path = f"{above}{key}"
+        path = f"{prefix}{key}"
         if isinstance(value, dict) and "properties" in _schema_at(schema, path):
             yield from _leaves(value, f"{path}.")
         else:
             yield path
 
 
-def _known(schema: Json, root: Json | None = None, above: str = "") -> Iterator[str]:
+def _schema_leaves(schema: Json, root: Json | None = None, prefix: str = "") -> Iterator[str]:
     root = root or schema
     for key, node in schema["properties"].items():
-        found = _resolve(node, root)
-        if "properties" in found:
-            yield from _known(found, root, f"{above}{key}.")
-        elif key != PUT_THERE_BY_HELM:
-            yield f"{above}{key}"
+        resolved = _resolve(node, root)
+        if "properties" in resolved:
+            yield from _schema_leaves(resolved, root, f"{prefix}{key}.")
+        elif key != SET_BY_HELM:
+            yield f"{prefix}{key}"
 
 
 def _schema_at(schema: Json, path: str) -> Json:
