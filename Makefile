@@ -56,8 +56,8 @@ crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 	@$(BIN)/python -m slotkeeper.api.reference
 
 .PHONY: goldens
-goldens: $(INSTALLED) ## Generate the manifests of tests/golden
-	@$(BIN)/python tests/support/llamaservers.py
+goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden
+	@$(BIN)/python tests/support/goldens.py
 
 .PHONY: lock
 lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows

@@ -112,15 +112,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("path", type=Path, help="path of the .gguf file")
     parser.add_argument("--layers", type=int, default=2, help="transformer blocks (default: 2)")
-    parser.add_argument("--width", type=int, default=64, help="channels, a multiple of 32 (default: 64)")
-    parser.add_argument("--context", type=int, default=8192, help="context length in tokens (default: 8192)")
+    parser.add_argument(
+        "--width", type=int, default=64, help="channels, a multiple of 32 (default: 64)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=8192, help="context length in tokens (default: 8192)"
+    )
     parser.add_argument(
         "--lora-rank",
         type=int,
         default=0,
         help="write a LoRA adapter of this rank instead of a model",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random weights (default: 0)"
+    )
     arguments = parser.parse_args()
     size = {name: getattr(arguments, name) for name in ("layers", "width", "seed")}
     if arguments.lora_rank:

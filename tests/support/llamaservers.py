@@ -1,16 +1,14 @@
-"""LlamaServers for tests: as raw trees, as parsed, and the golden ones."""
+"""LlamaServers for tests: raw, parsed, and the golden cases."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from typing_extensions import override
 
 from slotkeeper.api.group import API_VERSION, KIND
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.images import Images
-from slotkeeper.desired.manifests import manifests
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -26,7 +24,7 @@ IMAGES = Images(
 
 
 def raw_server(name: str = "chat", **spec: Any) -> dict[str, Any]:
-    """A LlamaServer as a user writes it: a model, and what `spec` adds in the API's own words."""
+    """A LlamaServer as written by a user: a model and the given fields of the spec."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -36,7 +34,7 @@ def raw_server(name: str = "chat", **spec: Any) -> dict[str, Any]:
 
 
 def parsed(raw: Mapping[str, Any]) -> LlamaServer:
-    """The same once the API server has it: with a namespace, a uid and a generation."""
+    """Parse it as returned by the API server: with a namespace, a uid and a generation."""
     metadata = {"namespace": "default", "uid": UID, "generation": 1, **raw["metadata"]}
     return LlamaServer.parse({**raw, "metadata": metadata})
 
@@ -47,43 +45,11 @@ def server(name: str = "chat", **spec: Any) -> LlamaServer:
 
 
 def golden_cases() -> list[Path]:
-    """The folders that hold a server and the manifests that it has to give."""
+    """The folders of the golden cases, each with a server and its golden file."""
     return sorted(file.parent for file in GOLDEN.glob("*/server.yaml"))
 
 
 def only_server(file: Path) -> dict[str, Any]:
-    """The LlamaServer in a YAML file, which may hold other resources that belong to it."""
-    [found] = [raw for raw in yaml.safe_load_all(file.read_text()) if raw["kind"] == KIND]
-    return dict(found)
-
-
-def golden_text(case: Path) -> str:
-    """The manifests of a golden server as one YAML file."""
-    golden = parsed(only_server(case / "server.yaml"))
-    scaling = golden.spec.autoscaling
-    replicas = golden.spec.replicas if scaling is None else scaling.min_replicas
-    return yaml.dump_all(
-        manifests(golden, replicas, IMAGES), Dumper=_Dumper, sort_keys=False, width=100
-    )
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes scripts line by line."""
-
-    @override
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in data else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-
-
-def write_goldens() -> None:
-    """Write each golden's manifests as they are now, for `git diff` to show."""
-    for case in golden_cases():
-        (case / "manifests.yaml").write_text(golden_text(case))
-
-
-if __name__ == "__main__":
-    write_goldens()
+    """The only LlamaServer in a YAML file, which may contain other resources."""
+    [server] = [raw for raw in yaml.safe_load_all(file.read_text()) if raw["kind"] == KIND]
+    return dict(server)
