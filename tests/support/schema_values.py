@@ -1,7 +1,7 @@
 """Valid and invalid values for each field of a LlamaServer's spec, derived from the CRD's schema.
 
 Tests that use them cover a new field automatically. Valid values are the documented example, the
-members of the enum and the bounds; invalid values are those that the schema forbids.
+members of the enum and the bounds; invalid values are forbidden by the schema.
 """
 
 import copy

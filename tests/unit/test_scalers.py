@@ -1,4 +1,4 @@
-"""What other scalers ask for in docs/scalers.md and the examples is what balancers say."""
+"""Other scalers in docs/scalers.md and the examples use metrics that balancers report."""
 
 import json
 import re
@@ -22,7 +22,7 @@ MONITOR, RULES = map(yaml.safe_load, BLOCKS)
 
 
 def example(name: str) -> tuple[Any, Any]:
-    """The server of an example, and what scales it."""
+    """The server of an example, and its scaler."""
     server, scaler = yaml.safe_load_all((EXAMPLES / name).read_text())
     return parsed(server), scaler
 
@@ -43,16 +43,16 @@ def test_only_the_scaler_sets_the_number_of_replicas(name: str) -> None:
 async def test_keda_polls_an_integer_that_the_servers_service_reports() -> None:
     server, scaler = example("keda.yaml")
     [trigger] = scaler["spec"]["triggers"]
-    asked = trigger["metadata"]
+    metadata = trigger["metadata"]
 
     async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
-        said = json.loads((await client.ask(get(demand_report.PATH))).body)
+        report = json.loads((await client.ask(get(demand_report.PATH))).body)
 
     host = f"{names.client_service(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
-    assert asked["url"] == f"http://{host}{demand_report.PATH}"
-    assert isinstance(said[asked["valueLocation"]], int)
-    assert float(asked["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
-    # No peak may be over before it is seen.
+    assert metadata["url"] == f"http://{host}{demand_report.PATH}"
+    assert isinstance(report[metadata["valueLocation"]], int)
+    assert float(metadata["targetValue"]) == pytest.approx(0.8 * server.spec.slots)
+    # Otherwise a peak could end between two polls.
     assert scaler["spec"]["pollingInterval"] <= PEAK_WINDOW_SECONDS
 
 
@@ -76,13 +76,13 @@ def test_the_autoscaler_uses_the_adapters_metric() -> None:
     [rule] = RULES["externalRules"]
     [label] = MONITOR["spec"]["podTargetLabels"]
 
-    asked = metric["external"]["metric"]
+    external = metric["external"]["metric"]
 
-    assert asked["name"] == rule["name"]["as"]
-    # As Prometheus spells a pod's label.
-    spelled = re.sub(r"\W", "_", label)
-    assert asked["selector"]["matchLabels"] == {spelled: server.name}
-    assert spelled in rule["seriesQuery"]
+    assert external["name"] == rule["name"]["as"]
+    # Prometheus replaces other characters in labels.
+    label_name = re.sub(r"\W", "_", label)
+    assert external["selector"]["matchLabels"] == {label_name: server.name}
+    assert label_name in rule["seriesQuery"]
     assert metric["external"]["target"]["averageValue"] == f"{800 * server.spec.slots}m"
 
 

@@ -16,7 +16,7 @@ Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS, json_schema_extra=_INT32)
 
 IDLE_SECONDS = 300
 """Default of spec.autoscaling.idleSeconds. Not a default of the schema: the API server would also
-write it beside minReplicas 1, where it has no meaning."""
+write it next to minReplicas 1, where it has no meaning."""
 
 SelectPolicy = Annotated[
     Literal["Max", "Min", "Disabled"], Field(json_schema_extra={"maxLength": 8})
@@ -54,8 +54,8 @@ class ScaleUp(ApiModel):
 
     stabilization_window_seconds: Window = 0
     """Seconds for which demand must have required more replicas, 0 to 3600. The smallest number
-    required within this time is used. 0 scales up at once, because loading a model is slow as it
-    is. Default: 0. Example: 30"""
+    required within this time is used. 0 scales up at once, because loading a model takes
+    minutes anyway. Default: 0. Example: 30"""
 
     select_policy: SelectPolicy = "Max"
     """Policy that applies if there are several. Max: the one that allows the largest change. Min:

@@ -11,7 +11,7 @@ from slotkeeper.api.validation import ApiModel, Rule, matches
 _INT32 = {"format": "int32"}
 
 MEMORY_HEADROOM = "128Mi"
-"""Memory of a balancer beside the bodies of queued requests."""
+"""Memory of a balancer in addition to the bodies of queued requests."""
 
 Seconds = Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)]
 Priority = Annotated[int, Field(ge=0, le=1000, json_schema_extra=_INT32)]
@@ -55,7 +55,7 @@ class PrefixAffinity(ApiModel):
     prompt is of no use. Default: 5. Example: 2"""
 
     cached_prompts: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] | None = None
-    """Number of prompts in the cache of one replica beside those in its slots, 0 to 100000. If it
+    """Number of prompts in the cache of one replica, without those in its slots, 0 to 100000. If it
     is too high, requests are queued for prompts that the cache has evicted; if it is too low, cache
     hits are missed. Default: estimated from the replica's prompt cache and contextPerSlot, for an
     8B model. Example: 16"""

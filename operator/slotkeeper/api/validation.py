@@ -66,7 +66,7 @@ class ApiModel(BaseModel):
     """Base class of the API's objects: camelCase in JSON, snake_case in Python; immutable.
 
     Types are strict, as in the API server. Unknown fields are ignored: the API server has pruned
-    those that are not in its CRD, which may be newer than this operator.
+    fields that are not in its CRD, which may be newer than this operator.
     """
 
     model_config = ConfigDict(

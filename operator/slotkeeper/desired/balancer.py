@@ -141,7 +141,7 @@ def role_binding(server: LlamaServer) -> Manifest:
 
 
 def cached_prompts(server: LlamaServer) -> int:
-    """Return the number of prompts in a replica's cache beside those in its slots.
+    """Return the number of prompts in a replica's cache, without those in its slots.
 
     The estimate assumes prompts that fill half of their slot, because conversations are seldom
     longer on average, and KIB_PER_TOKEN (scaled to the KV cache's type), because 8B is a usual
@@ -251,7 +251,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
         yield from (BalancerFlags.MAX_AFFINITY_WAIT, str(spec.prefix_affinity.max_wait_seconds))
     else:
         yield BalancerFlags.NO_PREFIX_AFFINITY
-    # The access log is JSON and goes to the same stream.
+    # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))
     yield from (BalancerFlags.HEARTBEAT_SECONDS, str(spec.heartbeat_seconds or 0))
