@@ -95,8 +95,8 @@ def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, An
     return next((found for found in status.get("conditions", []) if found["type"] == kind), {})
 
 
-def _since(finding: ConditionValue, before: Mapping[str, Any] | None, now: datetime) -> str:
-    if before is not None and before["status"] == finding.status:
+def _last_transition(value: ConditionValue, before: Mapping[str, Any] | None, now: datetime) -> str:
+    if before is not None and before["status"] == value.status:
         return str(before["lastTransitionTime"])
     return rfc3339(now)
 

@@ -94,7 +94,8 @@ class ScalingStatus(ApiModel):
     Example: QueueWaitAboveTarget"""
 
     message: Annotated[str, Field(max_length=1024)]
-    """Why, in slots. Example: "busy 4/4, queued 5, oldest 3.2 s: 2 -> 3"."""
+    """Details of the decision, with its input in slots and requests.
+    Example: "busy 4/4, queued 5, oldest 3.2 s: 2 -> 3\""""
 
     last_transition_time: (
         Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None

@@ -50,7 +50,7 @@ def start_blocker(
     found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in _replicas(observed):
         problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-        problem = problem or missing_token(pods, server.spec.model.secret_ref)
+        problem = problem or missing_token(pods, server.spec.model.token_secret_ref)
         if problem is None:
             return None
         found.append((problem, pods))
@@ -71,7 +71,7 @@ def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker |
 def permanent_in(server: LlamaServer, observed: Observed, wall: datetime) -> float | None:
     """Seconds until a Secret that a pod lacks counts as missing; None where none is lacking, or it
     counts as missing already."""
-    if server.spec.model.secret_ref is None:
+    if server.spec.model.token_secret_ref is None:
         return None
     since = filter(None, map(lacks_volumes_since, observed.replica_pods))
     left = [(each + VOLUMES_TIMEOUT - wall).total_seconds() for each in since]

@@ -45,7 +45,7 @@ def _source(url: str) -> str:
 
 
 def _parse(report: Mapping[str, Any] | None) -> ModelStatus | None:
-    if not report or "bytes" not in report:
+    if not report or "sizeBytes" not in report:
         return None
     try:
         return ModelStatus.model_validate(report)

@@ -83,14 +83,14 @@ def missing_secret(pods: Iterable[Manifest]) -> Problem | None:
 
 
 def missing_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Problem | None:
-    """The Secret of `model.secretRef` if a replica may be waiting for it."""
+    """The Secret of `model.tokenSecretRef` if a replica may be waiting for it."""
     waiting = (pod for pod in pods if lacks_volumes(pod))
     if secret is None or not any(secret.name in secrets(pod) for pod in waiting):
         return None
     return Problem(
         Reason.WAITING_FOR_SECRET,
         f"replica is waiting for Secret {secret.name}: create it in the server's namespace with "
-        f"the entry {secret.key} (model.secretRef)",
+        f"the entry {secret.key} (model.tokenSecretRef)",
     )
 
 
@@ -122,8 +122,8 @@ def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:
     if not is_unschedulable(pod):
         return None
     message = condition(pod, "PodScheduled").get("message", "")
-    if gpu.count and f"Insufficient {gpu.resource}" in message:
-        message = f"waiting for {gpu.count} {gpu.resource}: {message}"
+    if gpu.count and f"Insufficient {gpu.resource_name}" in message:
+        message = f"waiting for {gpu.count} {gpu.resource_name}: {message}"
     return Problem(Reason.UNSCHEDULABLE, message)
 
 

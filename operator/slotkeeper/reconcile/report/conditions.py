@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slotkeeper.api.conditions import ConditionType, ConditionValue, Verdict, condition
+from slotkeeper.api.conditions import ConditionStatus, ConditionType, ConditionValue, condition
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import Severity, severity
@@ -67,7 +67,7 @@ def condition_values(
 
 def invalid(message: str) -> list[ConditionValue]:
     """All conditions of a server whose spec breaks a rule."""
-    verdicts: dict[ConditionType, Verdict] = {
+    verdicts: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: "False",
         ConditionType.DEGRADED: "True",
     }
@@ -109,10 +109,10 @@ def _ready(
     if worst:
         return _value(kind, "False", Reason(worst.reason), worst.message)
     if zero:
-        endpoint = names.endpoint(server)
+        endpoint = names.client_url(server)
         message = f"scaled to zero; the next request to {endpoint} starts a replica"
         return _value(kind, "True", Reason.SCALED_TO_ZERO, message)
-    return _value(kind, "True", Reason.SERVING, f"serving at {names.endpoint(server)}")
+    return _value(kind, "True", Reason.SERVING, f"serving at {names.client_url(server)}")
 
 
 def _degraded(problems: Iterable[Problem | None]) -> ConditionValue:
@@ -136,7 +136,7 @@ def _model(server: LlamaServer, observed: Observed) -> ConditionResult:
     if any(map(is_downloading, pods)):
         message = "downloading the model"
         return ConditionResult(_value(kind, "False", Reason.DOWNLOADING, message))
-    if missing := missing_token(pods, server.spec.model.secret_ref):
+    if missing := missing_token(pods, server.spec.model.token_secret_ref):
         return ConditionResult(_false(kind, missing))
     if observed.current == 0:
         message = "no replica runs to download the model"
@@ -244,5 +244,7 @@ def _kept(kind: ConditionType, before: Mapping[str, Any]) -> ConditionValue:
     return ConditionValue(kind, before["status"], before["reason"], before["message"])
 
 
-def _value(kind: ConditionType, status: Verdict, reason: Reason, message: str) -> ConditionValue:
+def _value(
+    kind: ConditionType, status: ConditionStatus, reason: Reason, message: str
+) -> ConditionValue:
     return ConditionValue(kind, status, reason.value, message)

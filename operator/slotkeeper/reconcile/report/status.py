@@ -53,7 +53,7 @@ def status(
         selector=names.selector(server, Component.REPLICA),
         slots=slots,
         queued=queued,
-        endpoint=names.endpoint(server),
+        url=names.client_url(server),
         model=model_status(server, observed),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
     ).tree()
