@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.edge.counters import Counter, Counters, Histogram
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.scheduling import Dispatcher
@@ -26,7 +27,7 @@ class Metrics:
         self.replica_requests: dict[str, int] = {}
         """Requests that are over, by the replica that had them last."""
         self._tallies: list[Counter | Counters | Histogram] = []
-        self._ends: dict[tuple[str, int], int] = {}
+        self._ends: dict[tuple[Outcome, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
         self._registry.register(_Tallied(self._ends, self._tallies))
@@ -75,7 +76,7 @@ class Metrics:
             "slot_release_timeouts", "Slots taken for free though llama-server did not say so."
         )
 
-    def finished(self, outcome: str, status: int, replica: str = "") -> None:
+    def finished(self, outcome: Outcome, status: int, replica: str = "") -> None:
         """A request is over: how, with which status (0: the client got none), and on which replica.
 
         A refused one was on none.
@@ -109,7 +110,9 @@ class Metrics:
 
 class _Tallied(Collector):
     def __init__(
-        self, ends: Mapping[tuple[str, int], int], tallies: Iterable[Counter | Counters | Histogram]
+        self,
+        ends: Mapping[tuple[Outcome, int], int],
+        tallies: Iterable[Counter | Counters | Histogram],
     ) -> None:
         self._ends = ends
         self._tallies = tallies

@@ -23,13 +23,13 @@ class Admin:
         self.ready = self.ending = False
         self.election: LeaderElection | None = None
         self._proxy = proxy
-        self._long_poll = LongPoll(proxy.autoscaling)
+        self._long_poll = LongPoll(self._demand)
         proxy.on_demand = self._long_poll.release_all
         self._pages: dict[bytes, Callable[[], Response]] = {
             b"/metrics": self._metrics,
             b"/ready": self._readiness,
             b"/healthz": lambda: json_response(200, {"status": "ok"}),
-            DEMAND_PATH: proxy.autoscaling,
+            DEMAND_PATH: self._demand,
             b"/debug/queue": self._queue,
         }
 
@@ -67,6 +67,9 @@ class Admin:
 
     def _metrics(self) -> Response:
         return Response(200, self._proxy.metrics.text(), PROMETHEUS)
+
+    def _demand(self) -> Response:
+        return json_response(200, self._proxy.demand_report().to_json())
 
     def _queue(self) -> Response:
         return queue_page.queue(self._proxy.dispatcher, self._proxy.now())

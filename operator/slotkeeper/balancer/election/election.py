@@ -42,10 +42,10 @@ class LeaderCallbacks(Protocol):
     @property
     def has_queued(self) -> bool: ...  # noqa: D102
     def become_leader(self) -> None: ...  # noqa: D102
-    def become_standby(self, peer: str | None) -> None: ...  # noqa: D102
+    def become_standby(self, leader: str | None) -> None: ...  # noqa: D102
     def pause(self, paused: bool) -> None: ...  # noqa: D102
-    def peer_lost(self, peer: str) -> None: ...  # noqa: D102
-    def set_blocked(self, obstacle: StartBlocker | None) -> None: ...  # noqa: D102
+    def peer_lost(self, address: str) -> None: ...  # noqa: D102
+    def set_blocked(self, blocker: StartBlocker | None) -> None: ...  # noqa: D102
 
 
 class LeaderElection:

@@ -1,4 +1,4 @@
-"""What clients are asked and told before their requests are whole."""
+"""Access control before a request's body is read."""
 
 from typing_extensions import override
 
@@ -11,20 +11,20 @@ from slotkeeper.wire.message import Request, Response
 
 
 class BodyAdmission(BodyFilter):
-    """Lets nobody without an API key fill the memory, and leaves a trace of each refusal."""
+    """Keeps clients without an API key from filling the memory, and logs what is rejected."""
 
-    def __init__(self, callers: RequestAccess, accounts: RequestLog) -> None:
-        self._callers = callers
-        self._accounts = accounts
+    def __init__(self, access: RequestAccess, request_log: RequestLog) -> None:
+        self._access = access
+        self._request_log = request_log
 
     @override
     def check(self, request: Request) -> None:
-        self._callers.authenticate(request)
+        self._access.authenticate(request)
 
     @override
     def on_rejected(self, peer: str, refusal: HttpError, request: Request | None) -> Response:
-        self._accounts.rejected_incomplete(peer, refusal, request)
-        answer = refusal.response()
+        self._request_log.rejected_incomplete(peer, refusal, request)
+        response = refusal.response()
         if request:
-            answer.headers += cors.allow_origin_headers(request)
-        return answer
+            response.headers += cors.allow_origin_headers(request)
+        return response

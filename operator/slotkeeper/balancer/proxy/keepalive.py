@@ -1,54 +1,55 @@
-"""Signs of life for clients that wait for a stream."""
+"""SSE keep-alive: comments to clients whose streaming requests are queued."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.edge.early_response import EarlySseResponse
+from slotkeeper.edge.routes import STREAMABLE
 from slotkeeper.edge.stream_request import SMALL, wants_stream, wants_stream_large
 
-if TYPE_CHECKING:
-    from slotkeeper.balancer.proxy.request import ProxiedRequest
-
 _MAX_BURST_SECONDS = 0.002
-"""Seconds that the timer may take before all else gets its turn."""
+"""Seconds of one run of the timer, before other events get their turn."""
 
 
 class SseKeepalive:
-    """One timer for all that wait: each is due some seconds after it came, and again and again.
+    """One timer for all queued requests, each due `seconds` after it was queued, and repeatedly.
 
-    Whether a request asks for a stream is looked at when it is first due: most have a slot by
-    then. `spawn` runs something beside, `position` says the place of a request.
+    A body is searched for `"stream": true` only when its request is first due: most have a slot by
+    then. `spawn` starts a task; `position` returns a request's place in the queue.
     """
 
     def __init__(
         self,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
-        position: Callable[["ProxiedRequest"], int],
+        position: Callable[[ProxiedRequest], int],
     ) -> None:
-        self._position = position
         self.seconds = 0.0
-        """Between two signs; 0: nobody gets any."""
+        """Between two comments; 0: none are sent."""
+        self._position = position
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
-        self._due: OrderedDict[ProxiedRequest, float] = OrderedDict()  # the next one first
+        self._due: OrderedDict[ProxiedRequest, float] = OrderedDict()  # the earliest first
         self._inspecting: set[ProxiedRequest] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, forward: "ProxiedRequest") -> None:
-        """It waits from now on."""
-        if self.seconds:
-            self._due[forward] = self._loop.time() + self.seconds
+    def add(self, request: ProxiedRequest) -> None:
+        """Send comments for a request that is queued, if its response may be a stream."""
+        message = request.exchange.request
+        # HTTP/1.0 has no chunks.
+        if self.seconds and message.http11 and message.path in STREAMABLE:
+            self._due[request] = self._loop.time() + self.seconds
             self._arm_timer()
 
-    def discard(self, forward: "ProxiedRequest") -> None:
-        """It waits no more."""
-        self._due.pop(forward, None)
-        self._inspecting.discard(forward)
+    def discard(self, request: ProxiedRequest) -> None:
+        """Send no more comments for a request: it is no longer queued."""
+        self._due.pop(request, None)
+        self._inspecting.discard(request)
 
     def close(self) -> None:
-        """Nobody gets any more."""
+        """Stop the timer."""
         if self._timer:
             self._timer.cancel()
 
@@ -60,33 +61,33 @@ class SseKeepalive:
         self._timer = None
         began = now = self._loop.time()
         while self._due and now - began < _MAX_BURST_SECONDS:
-            forward, due = next(iter(self._due.items()))
+            request, due = next(iter(self._due.items()))
             if due > now:
                 break
-            del self._due[forward]
-            self._is_due(forward)
+            del self._due[request]
+            self._on_due(request)
             now = self._loop.time()
         self._arm_timer()
 
-    def _is_due(self, forward: "ProxiedRequest") -> None:
-        body = forward.exchange.request.body
-        if forward.early is None and len(body) > SMALL:
-            self._inspecting.add(forward)
-            self._spawn(self._inspect_large(forward, body))
-        elif forward.early or wants_stream(body):
-            self._send(forward)
+    def _on_due(self, request: ProxiedRequest) -> None:
+        body = request.exchange.request.body
+        if request.early is None and len(body) > SMALL:
+            self._inspecting.add(request)
+            self._spawn(self._inspect_large(request, body))
+        elif request.early or wants_stream(body):
+            self._send(request)
 
-    async def _inspect_large(self, forward: "ProxiedRequest", body: bytes) -> None:
-        asks = await wants_stream_large(body)
-        if forward in self._inspecting:
-            self._inspecting.remove(forward)
-            if asks:
-                self._send(forward)
+    async def _inspect_large(self, request: ProxiedRequest, body: bytes) -> None:
+        streams = await wants_stream_large(body)
+        if request in self._inspecting:
+            self._inspecting.remove(request)
+            if streams:
+                self._send(request)
                 self._arm_timer()
 
-    def _send(self, forward: "ProxiedRequest") -> None:
-        if not forward.exchange.paused:
-            if forward.early is None:
-                forward.early = EarlySseResponse(forward.exchange, forward.stats.queue_position)
-            forward.early.send_keepalive(self._position(forward))
-        self._due[forward] = self._loop.time() + self.seconds
+    def _send(self, request: ProxiedRequest) -> None:
+        if not request.exchange.paused:
+            if request.early is None:
+                request.early = EarlySseResponse(request.exchange, request.stats.queue_position)
+            request.early.send_keepalive(self._position(request))
+        self._due[request] = self._loop.time() + self.seconds

@@ -1,4 +1,4 @@
-"""Clients on one side, the dispatcher in the middle, replicas on the other."""
+"""The proxy: clients on one side, the dispatcher in the middle, replicas on the other side."""
 
 import asyncio
 import logging
@@ -8,47 +8,54 @@ from contextlib import suppress
 from typing import Any
 
 from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.proxy import relay
+from slotkeeper.balancer.outcome import Outcome
+from slotkeeper.balancer.proxy import relay, retry
 from slotkeeper.balancer.proxy.body_admission import BodyAdmission
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
-from slotkeeper.balancer.proxy.request import STRIPPED_HEADERS, ProxiedRequest
+from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.proxy.request_log import RequestLog
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
 from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
-from slotkeeper.edge.routes import LOCAL, PREFIX_CACHED, STREAMABLE, Route
+from slotkeeper.edge.routes import LOCAL, PREFIX_CACHED, Route
 from slotkeeper.scheduling import (
     SCANNED_BYTES,
     DemandStatistics,
     Dispatcher,
     PrefixHashes,
     QueueFull,
+    RecentDemand,
+    SlotReservation,
     prefix_hashes,
 )
-from slotkeeper.wire.client import Pool
+from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Request, Response, json_response
+from slotkeeper.wire.message import Request, Response, encode_request_head
 from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
-_IDLE_RELAYS = 64
+
+_STRIPPED_HEADERS = relay.OWN_HEADERS | {b"x-conversation-id"}
+"""Headers that are never sent to llama-server. With a conversation's id it would continue decoding
+after the client has disconnected, and end another client's request with the same id."""
 
 
 class Proxy:
-    """Handles every request of the clients' side. All of it happens in the event loop.
+    """Handles every request of the clients' port. Everything happens in the event loop.
 
-    `slots`: how many each replica has, or None to ask its /slots.
+    `slots`: of each replica, or None to read its /slots.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher[ProxiedRequest],
-        callers: RequestAccess,
+        access: RequestAccess,
         log: AccessLog,
         model: responses.Model,
         *,
@@ -62,26 +69,25 @@ class Proxy:
             dispatcher, metrics, self.dispatch, slots=slots, timeouts=timeouts
         )
         self.keepalive = SseKeepalive(
-            self.spawn, lambda forward: dispatcher.queue.position(forward.queued)
+            self.spawn, lambda request: dispatcher.queue.position(request.queued)
         )
         self.draining = False
         self.is_leader = True
-        """Slots are handed out here; else what comes in is relayed to the balancer that does."""
+        """It dispatches requests to replicas; a standby relays them to the leader."""
         self.lease_valid_until = math.inf
-        """Until when that is known for sure: after it, nothing is handed out."""
+        """No request is dispatched later than this: another balancer may be the leader then."""
         self.active: set[ProxiedRequest] = set()
-        """Requests that are waiting or running."""
+        """Requests that are queued or assigned to an upstream."""
         self.on_demand: Callable[[], None] = lambda: None
-        """Called when a request has come and waits."""
-        self._replicas: dict[str, bool] = {}
-        self._paused = False
-        self._relay: tuple[str, Pool] | None = None
+        """Called when a request is queued."""
         self.stall_monitor = StallMonitor(self.replicas, self.active, timeouts or ReplicaTimeouts())
-        self.stripped_headers = STRIPPED_HEADERS | callers.stripped_headers
-        """Headers that are not for llama-server."""
-        self._access = callers
+        self._targets: dict[str, bool] = {}
+        self._paused = False
+        self._leader: relay.Leader | None = None
+        self._stripped_headers = _STRIPPED_HEADERS | access.stripped_headers
+        self._access = access
         self._request_log = RequestLog(metrics, log)
-        self.body_admission = BodyAdmission(callers, self._request_log)
+        self.body_admission = BodyAdmission(access, self._request_log)
         self._model = model
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,211 +95,96 @@ class Proxy:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def now(self) -> float:
-        """The loop's clock: the time of all that is decided here."""
-        return self._loop.time()
+    # Clients.
 
     def handle(self, exchange: Exchange) -> None:
-        """A request has come in whole."""
-        request = exchange.request
-        name = None
+        """Queue a complete request, or respond to it."""
+        message = exchange.request
+        key_name = None
         try:
-            name = self._access.authenticate(request)
-            way = self._access.route(request)
-            if way is Route.PREFLIGHT:
-                cors.respond(exchange, cors.preflight(request))
+            key_name = self._access.authenticate(message)
+            route = self._access.route(message)
+            if route is Route.PREFLIGHT:
+                cors.respond(exchange, cors.preflight(message))
                 return
-            if way in LOCAL and self._relay is None:
-                cors.respond(exchange, self.local_response(way))
+            if route in LOCAL and self._leader is None:
+                cors.respond(exchange, self.local_response(route))
                 return
-            # One that another balancer passes on has nowhere else to go until that one leads.
-            if self.draining and self.is_leader and not relay.hop_count(request):
+            # A standby that relayed the request has no other leader yet.
+            if self.draining and self.is_leader and not relay.hop_count(message):
                 raise responses.draining()
-            relay.check(request)
-            standing = self._access.flow_key(request, name)
+            relay.check_hops(message)
+            flow_key = self._access.flow_key(message, key_name)
             now = self.now()
-            forward = ProxiedRequest(self, exchange, needs_slot=way is Route.INFERENCE, arrived=now)
-            forward.key = name
-            forward.own = way if way in LOCAL else None
+            request = ProxiedRequest(self, exchange, route, key_name=key_name, arrived=now)
             try:
-                forward.queued = self.dispatcher.enqueue(
-                    forward,
-                    request.size,
+                request.queued = self.dispatcher.enqueue(
+                    request,
+                    message.size,
                     now,
-                    prefixes=self._prompt(request),
-                    flow_key=standing,
-                    bounded=self._relay is None,
+                    prompt=self._prompt(message),
+                    standing=flow_key,
+                    bounded=self._leader is None,
                 )
             except QueueFull as full:
                 raise responses.queue_full(str(full), self.dispatcher.retry_after(now)) from None
-        except HttpError as refusal:
-            cors.respond_with_error(exchange, refusal)
-            self._request_log.rejected(exchange, refusal, name)
+        except HttpError as error:
+            cors.respond_with_error(exchange, error)
+            self._request_log.rejected(exchange, error, key_name)
             return
-        exchange.on_disconnect = forward.on_client_disconnect
-        self.active.add(forward)
+        exchange.on_disconnect = request.on_client_disconnect
+        self.active.add(request)
         self._idle.clear()
         self._dispatch(now)
-        forward.stats.queue_position = self.dispatcher.queue.position(forward.queued)
-        if forward.stats.queue_position:
-            self.on_queued(forward)
+        request.stats.queue_position = self.dispatcher.queue.position(request.queued)
+        if request.stats.queue_position:
+            self.keepalive.add(request)
             self.on_demand()
 
-    def on_queued(self, forward: ProxiedRequest) -> None:
-        """A request waits: give it signs of life if it may be answered with a stream."""
-        request = forward.exchange.request
-        # An HTTP/1.0 client knows no chunks.
-        if request.http11 and request.path in STREAMABLE:
-            self.keepalive.add(forward)
+    def local_response(self, route: Route) -> Response:
+        """Return the response of all replicas together on one of the routes LOCAL."""
+        contexts = self.replicas.contexts
+        tokens = self.metrics.tokens
+        return responses.local_response(route, self.dispatcher, self._model, contexts, tokens)
 
-    # Which balancer hands out the slots.
+    # Slots.
 
-    def set_replicas(self, wanted: dict[str, bool]) -> None:
-        """These replicas there are; True: it may get new requests."""
-        self._replicas = wanted
+    def dispatch(self) -> None:
+        """Dispatch queued requests to free slots. To be called after whatever may free one."""
+        self._dispatch(self.now())
+
+    def set_replicas(self, targets: dict[str, bool]) -> None:
+        """Set the replicas by `host:port`; False: it gets no new requests."""
+        self._targets = targets
         if self.is_leader:
-            self.replicas.set_targets(wanted)
+            self.replicas.set_targets(targets)
 
-    def become_leader(self) -> None:
-        """Hand out the slots. What runs on the replicas already is counted first, by /slots."""
-        self.is_leader = True
-        self._paused = False
-        self.metrics.leader.set(1)
-        self.metrics.leadership_acquired.inc()
-        self._close_relay()
-        self.replicas.set_targets(self._replicas)
-
-    def become_standby(self, peer: str | None) -> None:
-        """Hand out no slots: relay what waits and what comes to `peer` (HOST:PORT of its clients'
-        side), or hold it while there is none. What runs goes on."""
-        if self.is_leader:
-            self.is_leader = False
-            self._paused = False
-            self.metrics.leader.set(0)
-            self.demand = DemandStatistics()
-            self.replicas.set_targets({})
-        if peer == (self._relay and self._relay[0]):
-            return
-        self._close_relay()
-        if peer:
-            host, _, port = peer.rpartition(":")
-            self._relay = peer, Pool(host.strip("[]"), int(port), max_idle=_IDLE_RELAYS)
-        self.dispatch()
-
-    def pause(self, paused: bool) -> None:
-        """Hand out no slots for a moment, though nobody else does."""
-        self._paused = paused
-        self.dispatch()
-
-    def set_blocked(self, obstacle: StartBlocker | None) -> None:
-        """This keeps replicas from starting, as the operator knows; None: nothing does."""
-        self.dispatcher.set_blocked(obstacle, self.now())
+    def set_blocked(self, blocker: StartBlocker | None) -> None:
+        """Set what keeps replicas from starting; None: nothing."""
+        self.dispatcher.set_blocked(blocker, self.now())
         self._arm_timer()
-
-    @property
-    def is_relaying(self) -> bool:
-        """What comes in is passed on to another balancer."""
-        return self._relay is not None
-
-    @property
-    def all_visible(self) -> bool:
-        """Whoever asks the replicas' /slots now finds all that was sent from here counted."""
-        now = self.now()
-        return all(forward.is_visible(now) for forward in self.active)
 
     @property
     def has_queued(self) -> bool:
-        """Requests wait here for a slot."""
+        """Whether requests are queued here."""
         return self.dispatcher.queued > 0
 
-    def peer_lost(self, peer: str) -> None:
-        """A balancer is gone without a word: what it was given and did not answer is tried again.
-
-        Its address may be gone with it, and then TCP says nothing for a quarter of an hour.
-        """
-        for forward in list(self.active):
-            if forward.relayed and forward.stats.upstream == peer:
-                forward.peer_lost()
-
-    def relay_failed(self, peer: str, reason: str) -> None:
-        """A relayed request did not get through: hold those to come until it is known where to."""
-        if self._relay and self._relay[0] == peer:
-            _log.warning("balancer %s does not take requests: %s", peer, reason)
-            self._close_relay()
-
-    def dispatch(self) -> None:
-        """Give what is free to those who wait. Called after all that may have freed something."""
-        self._dispatch(self.now())
-
-    def on_finished(self, forward: ProxiedRequest, outcome: str) -> None:
-        """A request is over, with `outcome` answered, gone, cut, failed or expired."""
-        now = self.now()
-        self.active.discard(forward)
-        self.keepalive.discard(forward)
-        self._request_log.finished(forward, outcome, now)
-        if not self.active:
-            self._idle.set()
-        self._dispatch(now)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside, and hold on to it until it is done."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def local_response(self, way: Route) -> Response:
-        """What we say ourselves of all replicas together."""
-        contexts = self.replicas.contexts
-        tokens = self.metrics.tokens
-        return responses.local_response(way, self.dispatcher, self._model, contexts, tokens)
-
-    def autoscaling(self) -> Response:
-        """The demand, for whoever decides on replicas."""
-        now = self.now()
-        report = responses.demand_report(self.dispatcher, self.demand, now, leader=self.is_leader)
-        return json_response(200, report.to_json())
-
-    async def drain(self, seconds: float) -> int:
-        """Take nothing new; how many requests are still not over after `seconds`."""
-        self.draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        return len(self.active)
-
-    async def close(self) -> None:
-        """Cut what is left and let go of everything."""
-        self._paused = True  # a slot that comes free now is not for the next one
-        for forward in list(self.active):
-            forward.abort()
-        self._timer.stop()
-        self.keepalive.close()
-        await self.stall_monitor.close()
-        self._close_relay()
-        await self.replicas.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._request_log.log.flush()
+    def demand_report(self) -> DemandReport:
+        """Return the demand, for autoscalers."""
+        return responses.demand_report(
+            self.dispatcher, self.demand, self.now(), leader=self.is_leader
+        )
 
     def _dispatch(self, now: float) -> None:
-        if self._relay:
-            for ticket in self.dispatcher.take_all():
-                ticket.request.send_to_leader(*self._relay)
+        if self._leader:
+            for queued in self.dispatcher.take_all():
+                self._send_to_leader(queued.request, self._leader)
         elif self.is_leader and not self._paused and now < self.lease_valid_until:
-            claims = self.dispatcher.dispatch(now)
+            reservations = self.dispatcher.dispatch(now)
             self.demand.record(self.dispatcher.busy_slots + self.dispatcher.queued, now)
-            for claim in claims:
-                claim.queued.request.send_to_replica(claim)
+            for reservation in reservations:
+                self._send_to_replica(reservation)
         self._arm_timer()
-
-    def _close_relay(self) -> None:
-        if self._relay:
-            self._relay[1].close()
-            self._relay = None
-
-    def _prompt(self, request: Request) -> PrefixHashes:
-        if self.dispatcher.affinity is None or request.path not in PREFIX_CACHED:
-            return ()
-        return prefix_hashes(request.beginning(SCANNED_BYTES))
 
     def _arm_timer(self) -> None:
         due = self.dispatcher.next_wakeup()
@@ -304,8 +195,228 @@ class Proxy:
 
     def _on_timer(self) -> None:
         now = self.now()
-        for ticket in self.dispatcher.take_expired(now):
-            ticket.request.respond_with_error(
-                responses.queue_timeout(self.dispatcher, now), "timed_out"
-            )
+        for queued in self.dispatcher.expired(now):
+            error = responses.queue_timeout(self.dispatcher, now)
+            queued.request.respond_with_error(error, Outcome.TIMED_OUT)
         self.dispatch()
+
+    def _prompt(self, message: Request) -> PrefixHashes:
+        if self.dispatcher.affinity is None or message.path not in PREFIX_CACHED:
+            return ()
+        return prefix_hashes(message.beginning(SCANNED_BYTES))
+
+    # Upstreams.
+
+    def _send_to_replica(self, reservation: SlotReservation[ProxiedRequest]) -> None:
+        request = reservation.queued.request
+        self.keepalive.discard(request)
+        pool = self.replicas.pool(reservation.replica.name)
+        request.assign_replica(reservation, pool)
+        self._send_over(pool, request)
+
+    def _send_to_leader(self, request: ProxiedRequest, leader: relay.Leader) -> None:
+        self.keepalive.discard(request)
+        request.assign_leader(leader.address, leader.pool)
+        if request.loop_delayed or not relay.is_looping(request.exchange.request):
+            self._send_over(leader.pool, request)
+        else:
+            self.spawn(self._delay_looping(request, leader.pool))
+
+    def _send_over(self, pool: Pool, request: ProxiedRequest) -> None:
+        connection = pool.acquire()
+        if connection:
+            self._send(request, connection)
+        else:
+            self.spawn(self._connect(request, pool))
+
+    def _send(self, request: ProxiedRequest, connection: UpstreamConnection) -> None:
+        message = request.exchange.request
+        if request.relayed:
+            head = relay.encode_relayed_head(message)
+        else:
+            head = encode_request_head(message, self._stripped_headers)
+        request.send(connection, head)
+
+    async def _connect(self, request: ProxiedRequest, pool: Pool) -> None:
+        try:
+            connection = await pool.connect()
+        except OSError as error:
+            if request.pool is pool:
+                reason = str(error) or "connection timed out"
+                self.on_upstream_failure(request, request.failed_attempt(reason, sent=False))
+            return
+        if request.pool is not pool:
+            pool.release(connection)
+        elif request.reservation and not self.is_leader:
+            # The new leader has counted the slots without this one.
+            pool.release(connection)
+            self._detach(request, occupied=False)
+            self._continue(request, retry.Action.REQUEUE)
+        else:
+            self._send(request, connection)
+
+    async def _delay_looping(self, request: ProxiedRequest, pool: Pool) -> None:
+        await asyncio.sleep(relay.LOOP_DELAY_SECONDS)
+        if request.pool is pool:
+            request.loop_delayed = True
+            request.detach()
+            self._continue(request, retry.resume(local=request.local_route is not None))
+
+    def _detach(self, request: ProxiedRequest, *, occupied: bool) -> None:
+        reservation = request.detach()
+        if reservation:
+            self.on_released(reservation, occupied=occupied)
+
+    def _continue(self, request: ProxiedRequest, action: retry.Action, reason: str = "") -> None:
+        if action is retry.Action.REQUEUE:
+            request.return_to_queue()
+            self.dispatcher.requeue(request.queued)
+            self.keepalive.add(request)
+            self.dispatch()
+        elif action is retry.Action.RESPOND_LOCALLY and request.local_route:
+            # Never queued again: a replica's /slots would show prompts.
+            request.return_to_queue()
+            request.respond(self.local_response(request.local_route))
+        elif action is retry.Action.ABORT:
+            request.abort_response()
+        else:
+            request.respond_with_error(responses.replica_failed(reason), Outcome.FAILED)
+
+    # RequestHost.
+
+    def now(self) -> float:
+        """Seconds of the event loop's clock."""
+        return self._loop.time()
+
+    def on_completed(self, reservation: SlotReservation[ProxiedRequest]) -> None:
+        """Free the slot of a request whose response is complete."""
+        self.replicas.completed(reservation.replica.name)
+        self.dispatcher.release(reservation, self.now())
+
+    def on_released(self, reservation: SlotReservation[ProxiedRequest], *, occupied: bool) -> None:
+        """Free the slot of a request that ended early, when llama-server has if it is occupied."""
+        if occupied:
+            self.replicas.abort(reservation)
+        else:
+            self.dispatcher.release(reservation, self.now())
+
+    def on_upstream_failure(self, request: ProxiedRequest, attempt: retry.FailedAttempt) -> None:
+        """Carry out what retry.py decides on a failed attempt."""
+        decision = retry.decide(attempt)
+        if decision.action is retry.Action.RECONNECT and request.pool:
+            self.spawn(self._connect(request, request.pool))
+            return
+        upstream = request.stats.upstream
+        if decision.ejection:
+            self.replicas.eject(upstream, decision.ejection, attempt.reason)
+        self._detach(request, occupied=attempt.sent and request.needs_slot)
+        if decision.stop_relaying:
+            self._stop_relaying(upstream, attempt.reason)
+        if decision.action in retry.RETRIES:
+            self.metrics.retries.inc()
+        self._continue(request, decision.action, attempt.reason)
+
+    def on_finished(self, request: ProxiedRequest, outcome: Outcome) -> None:
+        """Record a finished request, and dispatch others."""
+        now = self.now()
+        if outcome is Outcome.CLIENT_DISCONNECTED:
+            self.dispatcher.cancel(request.queued)
+        self.active.discard(request)
+        self.keepalive.discard(request)
+        self._request_log.finished(request, outcome, now)
+        if not self.active:
+            self._idle.set()
+        self._dispatch(now)
+
+    # LeaderCallbacks: which balancer dispatches.
+
+    def become_leader(self) -> None:
+        """Dispatch to replicas, after /slots of each has shown what runs there already."""
+        self.is_leader = True
+        self._paused = False
+        self.metrics.leader.set(1)
+        self.metrics.leadership_acquired.inc()
+        self._close_relay()
+        self.replicas.set_targets(self._targets)
+
+    def become_standby(self, leader: str | None) -> None:
+        """Relay what is queued or arrives to `leader` (HOST:PORT of its clients' port).
+
+        None: hold it until the leader is known. Running requests continue.
+        """
+        if self.is_leader:
+            self.is_leader = False
+            self._paused = False
+            self.metrics.leader.set(0)
+            self.demand = RecentDemand()
+            self.replicas.set_targets({})
+        if leader == (self._leader and self._leader.address):
+            return
+        self._close_relay()
+        if leader:
+            self._leader = relay.Leader.at(leader)
+        self.dispatch()
+
+    def pause(self, paused: bool) -> None:
+        """Dispatch nothing while the leadership is uncertain."""
+        self._paused = paused
+        self.dispatch()
+
+    def peer_lost(self, address: str) -> None:
+        """Retry what was relayed to a balancer that no longer responds.
+
+        Its address may be gone too, and then TCP reports nothing for a quarter of an hour.
+        """
+        for request in list(self.active):
+            if request.relayed and request.stats.upstream == address:
+                request.on_leader_lost()
+
+    @property
+    def is_relaying(self) -> bool:
+        """Whether requests are relayed to another balancer."""
+        return self._leader is not None
+
+    @property
+    def all_visible(self) -> bool:
+        """Whether the replicas' /slots count everything that was sent from here."""
+        now = self.now()
+        return all(request.is_visible(now) for request in self.active)
+
+    def _stop_relaying(self, address: str, reason: str) -> None:
+        if self._leader and self._leader.address == address:
+            _log.warning("cannot relay to leader %s: %s", address, reason)
+            self._close_relay()
+
+    def _close_relay(self) -> None:
+        if self._leader:
+            self._leader.pool.close()
+            self._leader = None
+
+    # The process.
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task, and keep a reference to it until it is done."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, seconds: float) -> int:
+        """Reject new requests; return how many are still active after at most `seconds`."""
+        self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        return len(self.active)
+
+    async def close(self) -> None:
+        """Abort active requests and close all connections."""
+        self._paused = True  # a slot that becomes free now must not be used
+        for request in list(self.active):
+            request.abort()
+        self._timer.stop()
+        self.keepalive.close()
+        await self.stall_monitor.close()
+        self._close_relay()
+        await self.replicas.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._request_log.log.flush()

@@ -1,6 +1,7 @@
-"""What a request that is over leaves behind: numbers, and a line in the log."""
+"""Metrics and access log of finished requests."""
 
 from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
 from slotkeeper.wire.errors import HttpError
@@ -9,46 +10,53 @@ from slotkeeper.wire.message import Request
 
 
 class RequestLog:
-    """Counts requests and logs them."""
+    """Counts requests and writes them to the access log."""
 
     def __init__(self, metrics: Metrics, log: AccessLog) -> None:
         self._metrics = metrics
         self.log = log
 
-    def rejected(self, exchange: Exchange, refusal: HttpError, key: str | None) -> None:
-        """A request was refused as it came; `key`: the name of its API key."""
-        self._metrics.finished("rejected", refusal.status)
-        self.log.add(
-            {**exchange_fields(exchange, key), "outcome": "rejected", "code": refusal.code}
-        )
-
-    def rejected_incomplete(self, peer: str, refusal: HttpError, request: Request | None) -> None:
-        """A request of `peer` was refused before it was whole; `request`: its head, if known."""
-        self._metrics.finished("rejected", refusal.status)
+    def rejected(self, exchange: Exchange, error: HttpError, key_name: str | None) -> None:
+        """Record a request that was rejected on arrival; `key_name`: of its API key."""
+        self._metrics.finished(Outcome.REJECTED, error.status)
         self.log.add(
             {
-                **request_fields(peer, None, request),
-                "status": refusal.status,
-                "outcome": "rejected",
-                "code": refusal.code,
+                **exchange_fields(exchange, key_name),
+                "outcome": Outcome.REJECTED,
+                "code": error.code,
             }
         )
 
-    def finished(self, forward: ProxiedRequest, outcome: str, now: float) -> None:
-        """A request is over, with `outcome` answered, gone, cut, failed or expired."""
-        exchange = forward.exchange
-        stats = forward.stats
+    def rejected_incomplete(self, peer: str, error: HttpError, request: Request | None) -> None:
+        """Record a request that was rejected before it was complete; `request`: its head, if read.
+
+        `peer`: the client's HOST:PORT.
+        """
+        self._metrics.finished(Outcome.REJECTED, error.status)
+        self.log.add(
+            {
+                **request_fields(peer, None, request),
+                "status": error.status,
+                "outcome": Outcome.REJECTED,
+                "code": error.code,
+            }
+        )
+
+    def finished(self, request: ProxiedRequest, outcome: Outcome, now: float) -> None:
+        """Record a request that was queued, dispatched or relayed."""
+        exchange = request.exchange
+        stats = request.stats
         metrics = self._metrics
         arrived = stats.arrived_at
-        waited = forward.queue_seconds
+        queue_seconds = request.queue_seconds
         first = None if stats.first_byte_at is None else stats.first_byte_at - arrived
         tokens = None
-        if forward.relayed:
-            # All else is counted where it gets its slot.
+        if request.relayed:
+            # The leader counts everything else.
             metrics.relayed.inc()
         else:
             metrics.finished(outcome, exchange.status, stats.upstream)
-            metrics.queue_duration.observe(waited)
+            metrics.queue_duration.observe(queue_seconds)
             metrics.request_duration.observe(now - arrived)
             if stats.prefix_hit is not None:
                 (
@@ -56,27 +64,29 @@ class RequestLog:
                 ).inc()
             if first is not None:
                 metrics.time_to_first_token.observe(first)
-            if outcome == "completed" and (tokens := stats.edges.tokens(exchange.request.path)):
-                metrics.add_tokens(tokens)
+            if outcome is Outcome.COMPLETED:
+                tokens = stats.edges.tokens(exchange.request.path)
+                if tokens:
+                    metrics.add_tokens(tokens)
         if not self.log.enabled:
             return
         self.log.add(
             {
-                **exchange_fields(exchange, forward.key),
+                **exchange_fields(exchange, request.key_name),
                 "outcome": outcome,
                 "replica": stats.upstream or None,
-                "relayed": forward.relayed,
-                "attempts": forward.queued.attempts,
+                "relayed": request.relayed,
+                "attempts": request.queued.attempts,
                 "prefix_hit": stats.prefix_hit,
-                "bypassed": forward.queued.bypassed,
-                "queue_seconds": waited,
+                "bypassed": request.queued.bypassed,
+                "queue_seconds": queue_seconds,
                 "first_byte_seconds": first,
                 "duration_seconds": now - arrived,
                 "bytes_in": stats.received_bytes,
                 "bytes_out": stats.sent_bytes,
                 "prompt_tokens": tokens and tokens.prompt,
                 "cached_tokens": tokens and tokens.cached,
-                "keepalives": forward.early.keepalives_sent if forward.early else 0,
+                "keepalives": request.early.keepalives_sent if request.early else 0,
                 "generated_tokens": tokens and tokens.generated,
             }
         )
