@@ -1,4 +1,4 @@
-"""A whole balancer in this process, in front of fake llama-servers."""
+"""A complete balancer in this process, in front of fake llama-servers."""
 
 import asyncio
 import io
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fake_llama import FakeLlama
-from raw_http import RawClient, Response
+from raw_http import RawClient, Response, get
 from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.access import AccessRules, RequestAccess
 from slotkeeper.balancer.admin.server import Admin
@@ -23,14 +23,15 @@ from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.server import Server
 from wait_until import until
 
-WARM = AffinityLimits()
-QUICK = ReplicaTimeouts(
+DEFAULT_AFFINITY = Affinity()
+FAST_TIMEOUTS = ReplicaTimeouts(
     join=Backoff(0.002, 0.01),
     response=1,
     release_poll=Backoff(0.001, 0.002),
     slot_release=30,
     ejection=Backoff(0.002, 0.02),
 )
+TEST_SECONDS = 20
 
 
 @dataclass
@@ -38,93 +39,103 @@ class Balancer:
     """The parts, the ports, and what was logged."""
 
     proxy: Proxy
-    clients: Server
-    metrics: Server
+    client_server: Server
+    metrics_server: Server
     port: int
     metrics_port: int
     admin: Admin
-    log: io.StringIO
-    opened: list[RawClient] = field(default_factory=list)
+    log_stream: io.StringIO
+    _clients: list[RawClient] = field(default_factory=list)
 
     @property
     def dispatcher(self) -> Dispatcher[Any]:
         return self.proxy.dispatcher
 
-    async def client(self) -> RawClient:
-        self.opened.append(await RawClient.connect(self.port))
-        return self.opened[-1]
+    async def connect(self) -> RawClient:
+        """Connect a client. It is closed with the balancer at the latest."""
+        self._clients.append(await RawClient.connect(self.port))
+        return self._clients[-1]
 
-    async def ask(self, request: bytes) -> Response:
-        """One request on a connection of its own."""
-        async with await self.client() as client:
+    async def request(self, request: bytes) -> Response:
+        """Send one request on a connection of its own."""
+        async with await self.connect() as client:
             return await client.ask(request)
 
-    async def start(self, request: bytes) -> RawClient:
-        """A client whose request is in the balancer: running or waiting."""
+    async def start_request(self, request: bytes) -> RawClient:
+        """Send a request; return its client when the request is queued or dispatched."""
         before = len(self.proxy.active)
-        client = await self.client()
+        client = await self.connect()
         await client.send(request)
         await until(lambda: len(self.proxy.active) > before)
         return client
 
-    async def at_rest(self) -> None:
-        """Nothing is waiting and no slot is held."""
+    async def admin_request(self, path: str) -> Response:
+        """Get a page of the metrics port."""
+        async with await RawClient.connect(self.metrics_port) as client:
+            return await client.ask(get(path))
+
+    async def admin_json(self, path: str) -> Any:
+        return json.loads((await self.admin_request(path)).body)
+
+    async def wait_idle(self) -> None:
+        """Wait until no request is active and no slot is busy."""
         await until(lambda: not self.proxy.active and self.dispatcher.busy_slots == 0)
 
-    def lines(self) -> list[dict[str, Any]]:
-        """The access log."""
+    def access_log(self) -> list[dict[str, Any]]:
         self.proxy._request_log.log.flush()
-        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+        return [json.loads(line) for line in self.log_stream.getvalue().splitlines()]
 
     def metric(self, name: str, **labels: str) -> float:
-        """A sample's value; 0 where there is none."""
+        """Return a sample's value; 0 if there is none."""
         value = self.proxy.metrics._registry.get_sample_value(f"slotkeeper_balancer_{name}", labels)
         return value or 0.0
 
+    async def close(self) -> None:
+        await self.proxy.close()
+        for server in (self.client_server, self.metrics_server):
+            await server.close()
+        for client in self._clients:
+            await client.close()
+
 
 @asynccontextmanager
-async def balancer(
+async def run_balancer(
     *replicas: FakeLlama,
     slots: int | None = None,
-    bounds: QueueLimits | None = None,
-    affinity: AffinityLimits | None = WARM,
+    queue_limits: QueueLimits | None = None,
+    affinity: Affinity | None = DEFAULT_AFFINITY,
     max_priority: int = 0,
     rules: AccessRules | None = None,
     keys: ApiKeys | None = None,
     limits: Limits | None = None,
-    patience: ReplicaTimeouts = QUICK,
+    timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
 ) -> AsyncIterator[Balancer]:
-    """A balancer whose replicas, those that are not loading, have joined."""
+    """Run a balancer. Its replicas are ready, but for those that are loading."""
     loop = asyncio.get_running_loop()
-    log = io.StringIO()
-    dispatcher: Dispatcher[Any] = Dispatcher(bounds or QueueLimits(), affinity)
-    access = AccessLog(log, loop.call_later, lambda: 1_700_000_000.0)
+    log_stream = io.StringIO()
+    dispatcher: Dispatcher[Any] = Dispatcher(queue_limits or QueueLimits(), affinity)
     proxy = Proxy(
         dispatcher,
         RequestAccess(rules or AccessRules(max_priority), b"salt", keys),
-        access,
+        AccessLog(log_stream, loop.call_later, lambda: 1_700_000_000.0),
         Model("tiny", 1_700_000_000),
         slots=slots,
-        timeouts=patience,
+        timeouts=timeouts,
     )
     proxy.keepalive.seconds = heartbeat_seconds
     admin = Admin(proxy)
-    clients = Server(proxy.handle, limits, proxy.body_admission)
-    metrics = Server(admin.handle)
-    _, port = await clients.listen("127.0.0.1", 0)
-    _, metrics_port = await metrics.listen("127.0.0.1", 0)
-    made = Balancer(proxy, clients, metrics, port, metrics_port, admin, log)
+    client_server = Server(proxy.handle, limits, proxy.body_admission)
+    metrics_server = Server(admin.handle)
+    _, port = await client_server.listen("127.0.0.1", 0)
+    _, metrics_port = await metrics_server.listen("127.0.0.1", 0)
+    balancer = Balancer(proxy, client_server, metrics_server, port, metrics_port, admin, log_stream)
     proxy.set_replicas({replica.name: True for replica in replicas})
-    well = sum(not replica.loading for replica in replicas)
+    ready = sum(not replica.loading for replica in replicas)
     try:
-        await until(lambda: sum(1 for _ in dispatcher.ready_replicas()) == well)
-        async with asyncio.timeout(20):
-            yield made
+        await until(lambda: sum(1 for _ in dispatcher.ready_replicas()) == ready)
+        async with asyncio.timeout(TEST_SECONDS):
+            yield balancer
     finally:
-        # Also after a test that failed: uvloop does not end while something listens.
-        await proxy.close()
-        for client in made.opened:
-            await client.close()
-        await clients.close()
-        await metrics.close()
+        # Also after a failed test, whose error would else be lost among those of open sockets.
+        await balancer.close()

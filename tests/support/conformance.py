@@ -1,62 +1,62 @@
-"""Requests as bytes: those that must be refused, and unusual ones that must be served.
+"""Requests as bytes: those that must be rejected, and unusual ones that must be served.
 
-All ask for /completion, so that whatever of them were taken for a request would reach a replica.
+All are for /completion, so that any part of them that is read as a request reaches a replica.
 """
 
 LINE = b"POST /completion HTTP/1.1\r\n"
 HEAD = LINE + b"Host: a\r\n"
 CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-INNER = b"POST /completion HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nno"
-"""What someone would like to see taken for a request of its own."""
+SMUGGLED = b"POST /completion HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nno"
+"""A request that an attacker hides in another one."""
 
 
 def coded(coding: bytes) -> bytes:
-    """Chunks under a Transfer-Encoding header, which is given from its colon on."""
+    """Return chunks under a Transfer-Encoding header; `coding`: the header from its colon on."""
     return HEAD + b"Transfer-Encoding" + coding + b"\r\n\r\n2\r\nhi\r\n" + END
 
 
 def counted(length: bytes) -> bytes:
-    """A body under a Content-Length header, which is given from its colon on."""
+    """Return a body under a Content-Length header; `length`: the header from its colon on."""
     return HEAD + b"Content-Length" + length + b"\r\n\r\nhi"
 
 
 def line(text: bytes) -> bytes:
-    """A request with this first line."""
+    """Return a request with this request line."""
     return text + b"\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def header(text: bytes) -> bytes:
-    """A request with this header line."""
+    """Return a request with this header line."""
     return HEAD + text + b"\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def host(*lines: bytes, version: bytes = b"1.1") -> bytes:
-    """A request with these header lines in the place of its Host."""
+    """Return a request with these header lines in place of its Host header."""
     head = b"".join(each + b"\r\n" for each in lines)
     return b"POST /completion HTTP/%s\r\n%sContent-Length: 2\r\n\r\nhi" % (version, head)
 
 
 def chunk(text: bytes) -> bytes:
-    """A chunked body that begins with this."""
+    """Return a request whose chunked body begins with this."""
     return CHUNKS + text + END
 
 
-REFUSED: dict[str, tuple[int, bytes]] = {
-    # Two lengths: the classic.
+REJECTED: dict[str, tuple[int, bytes]] = {
+    # Two lengths: classic request smuggling.
     "length, then chunks": (
         400,
-        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + END + INNER,
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + END + SMUGGLED,
     ),
     "chunks, then length": (
         400,
-        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n" + END + INNER,
+        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n" + END + SMUGGLED,
     ),
     "one length twice": (400, counted(b": 2\r\nContent-Length: 2")),
-    "two lengths": (400, counted(b": 2\r\nContent-Length: 60") + INNER),
-    "two lengths in a list": (400, counted(b": 2, 60") + INNER),
+    "two lengths": (400, counted(b": 2\r\nContent-Length: 60") + SMUGGLED),
+    "two lengths in a list": (400, counted(b": 2, 60") + SMUGGLED),
     "one length twice in a list": (400, counted(b": 2, 2")),
-    # A length that is none.
+    # Invalid lengths.
     "a length with plus": (400, counted(b": +2")),
     "a length with minus": (400, counted(b": -2")),
     "a length with a space in it": (400, counted(b": 2 2")),
@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "a length and a space before its colon": (400, counted(b" : 2")),
     "a length in a folded line": (400, counted(b":\r\n 2")),
     "the greatest length": (413, counted(b": 18446744073709551615")),
-    # A coding that one may know and another not.
+    # Codings that implementations parse differently.
     "coding identity": (400, coded(b": identity")),
     "coding identity, chunked": (400, coded(b": identity, chunked")),
     "coding chunked, identity": (400, coded(b": chunked, identity")),
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "DEL in a value": (400, header(b"X: a\x7fb")),
     "NUL in a name": (400, header(b"X\x00: a")),
     "DEL in a name": (400, header(b"X\x7f: a")),
-    "a letter beyond ASCII in a name": (400, header(b"X-\xc3\xa9: a")),
+    "a non-ASCII letter in a name": (400, header(b"X-\xc3\xa9: a")),
     "a space in a name": (400, header(b"X Y: a")),
     "a quote in a name": (400, header(b'X"Y: a')),
     "a bracket in a name": (400, header(b"X(Y: a")),
@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "a tab in the target": (400, line(b"POST /completion\tx HTTP/1.1")),
     "a form feed in the target": (400, line(b"POST /completion\x0cx HTTP/1.1")),
     "DEL in the target": (400, line(b"POST /completion\x7f HTTP/1.1")),
-    "a letter beyond ASCII in the target": (400, line(b"POST /completion?\xc3\xa9 HTTP/1.1")),
+    "a non-ASCII letter in the target": (400, line(b"POST /completion?\xc3\xa9 HTTP/1.1")),
     "a space in the target": (400, line(b"POST /completion ?x HTTP/1.1")),
     # Header lines.
     "a space before a colon": (400, header(b"X : a")),
@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "a path in the host": (400, host(b"Host: a/b")),
     "a user in the host": (400, host(b"Host: u@a")),
     "a port that is no number": (400, host(b"Host: a:b")),
-    "a letter beyond ASCII in the host": (400, host(b"Host: \xc3\xa9")),
+    "a non-ASCII letter in the host": (400, host(b"Host: \xc3\xa9")),
     "a host in the target and another in the header": (
         400,
         line(b"POST http://b/completion HTTP/1.1"),
@@ -184,9 +184,9 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "HTTPS for a version": (400, line(b"POST /completion HTTPS/1.1")),
     "HTTP/2's preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00"),
     "TLS": (400, b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(range(64))),
-    "an answer": (400, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-    "CONNECT": (400, b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n" + INNER),
-    "CONNECT to a path": (400, b"CONNECT /completion HTTP/1.1\r\nHost: a\r\n\r\n" + INNER),
+    "a response": (400, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    "CONNECT": (400, b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n" + SMUGGLED),
+    "CONNECT to a path": (400, b"CONNECT /completion HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED),
     # Chunks.
     "a chunk's size with a space": (400, chunk(b"2 \r\nhi\r\n")),
     "a chunk's size with a tab": (400, chunk(b"2\t\r\nhi\r\n")),
@@ -218,50 +218,54 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "trailers too large": (431, CHUNKS + b"0\r\n" + b"X: y\r\n" * 20_000 + b"\r\n"),
     "an extension without an end": (431, CHUNKS + b"2;a=" + b"x" * 400_000),
     # Others.
-    "an Expect that nobody knows": (417, header(b"Expect: tea")),
+    "an unknown Expect": (417, header(b"Expect: tea")),
     "two Expects": (417, header(b"Expect: 100-continue\r\nExpect: tea")),
     "a list of Expects": (417, header(b"Expect: 100-continue, tea")),
 }
-"""Status, and bytes that must get it, be its connection's last, and reach nobody."""
+"""The expected status, and the bytes, which must end their connection and reach no replica."""
 
 SERVED: dict[str, bytes] = {
     "a length": counted(b": 2"),
     "a length after a tab and before spaces": counted(b":\t2  "),
-    "a length with zeros before it": counted(b": 0002"),
+    "a length with leading zeros": counted(b": 0002"),
     "no body": HEAD + b"\r\n",
     "chunks": coded(b": chunked"),
-    "chunks, shouted": coded(b": CHUNKED"),
+    "chunks in upper case": coded(b": CHUNKED"),
     "chunks after a tab and before a space": coded(b":\tchunked "),
-    "a chunk's size with zeros before it": chunk(b"0002\r\nhi\r\n"),
-    "many last zeros": CHUNKS + b"2\r\nhi\r\n000\r\n\r\n",
+    "a chunk's size with leading zeros": chunk(b"0002\r\nhi\r\n"),
+    "a last chunk of several zeros": CHUNKS + b"2\r\nhi\r\n000\r\n\r\n",
     "extensions": chunk(b'2;a=b;c;d="e;f"\r\nhi\r\n'),
     "trailers": CHUNKS + b"2\r\nhi\r\n0\r\nHost: b\r\nX: y\r\nConnection: upgrade\r\n\r\n",
-    "an offer of HTTP/2": header(
+    "an upgrade offer of HTTP/2": header(
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"
     ),
-    "an offer of HTTP/2 with chunks": coded(b": chunked\r\nConnection: upgrade\r\nUpgrade: h2c"),
-    "an offer whose body looks like a request": HEAD
-    + b"Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: %d\r\n\r\n" % len(INNER)
-    + INNER,
-    "an offer that its Connection does not name": header(b"Upgrade: h2c"),
+    "an upgrade offer of HTTP/2 with chunks": coded(
+        b": chunked\r\nConnection: upgrade\r\nUpgrade: h2c"
+    ),
+    "an upgrade offer whose body looks like a request": HEAD
+    + b"Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED)
+    + SMUGGLED,
+    "an upgrade offer that Connection does not name": header(b"Upgrade: h2c"),
     "the host in the target too": line(b"POST http://A/completion HTTP/1.1"),
     "the host in the target of HTTP/1.0": b"POST http://a/completion HTTP/1.0\r\n\r\n",
     "HTTP/1.0 without a host": b"POST /completion HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi",
-    "HTTP/1.0 that stays": b"POST /completion HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "HTTP/1.0 with keep-alive": b"POST /completion HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     "an empty host": host(b"Host:"),
     "a host with a port": host(b"Host: a-b_c.example:8080"),
     "a host by its IPv6 address": host(b"Host: [::1]:8080"),
-    "letters beyond ASCII in a value": header(b"X: \xc3\xa9"),
+    "non-ASCII letters in a value": header(b"X: \xc3\xa9"),
     "a tab in a value": header(b"X: a\tb"),
     "an empty value": header(b"X:"),
-    "a name of all that a name may have": header(b"!#$%&'*+-.^_`|~09aZ: x"),
-    "a header named almost like a length": header(b"Content_Length: 60"),
+    "a name with every character that a name may have": header(b"!#$%&'*+-.^_`|~09aZ: x"),
+    "a header named almost like Content-Length": header(b"Content_Length: 60"),
     "a Connection that names the host": header(b"Connection: Host, X\r\nX: y"),
-    "a query with all that it may have": line(b"POST /completion?a=b&c;d=%20/?:@!$'()*+, HTTP/1.1"),
+    "a query with every character that it may have": line(
+        b"POST /completion?a=b&c;d=%20/?:@!$'()*+, HTTP/1.1"
+    ),
     "Expect": header(b"Expect: 100-continue"),
     "empty lines before": b"\r\n\r\n" + counted(b": 2"),
     "two spaces in the request line": line(b"POST  /completion  HTTP/1.1"),
     "close": header(b"Connection: close"),
     "close and keep-alive": header(b"Connection: keep-alive, close"),
 }
-"""Bytes of one request each, which is passed on."""
+"""Bytes of one request each, which is proxied."""

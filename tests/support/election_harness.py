@@ -1,4 +1,4 @@
-"""Several whole balancers in this process, one of which leads by a Lease in a fake cluster."""
+"""Several complete balancers in this process, with leader election in a fake cluster."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from typing_extensions import override
 
-from balancer_harness import Balancer, balancer
+from balancer_harness import TEST_SECONDS, Balancer, run_balancer
 from fake_cluster import FakeCluster
 from fake_llama import FakeLlama
 from slotkeeper.balancer.election.election import LeaderElection
@@ -19,8 +19,8 @@ from slotkeeper.kube.cluster import Kind, Manifest, Unreachable, WatchEvent
 from slotkeeper.kube.kinds import LEASES
 from wait_until import until
 
-PLACE = ("ns", "tiny-balancer")
-QUICK = ElectionTimeouts(
+LEASE_NAME = ("ns", "tiny-balancer")
+FAST_ELECTION = ElectionTimeouts(
     poll=0.02,
     response=0.4,
     retry=0.01,
@@ -33,14 +33,14 @@ QUICK = ElectionTimeouts(
 
 
 class WatchedCluster(FakeCluster):
-    """A fake cluster whose watches go on until they are cancelled."""
+    """A fake cluster whose watches continue until they are cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.deaf = False
-        """No watch tells of anything any more, as one whose connection died without a word."""
-        self.lost_answers = 0
-        """So many writes from now on are done, and their answers lost."""
+        self.watches_stalled = False
+        """Watches report nothing more, as if their connections had died unnoticed."""
+        self.lose_responses = 0
+        """For how many writes from now on the response is lost."""
         self._stored = asyncio.Event()
 
     @override
@@ -53,92 +53,103 @@ class WatchedCluster(FakeCluster):
         *,
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        seen = resource_version
+        version = resource_version
         while True:
             stored = self._stored
             newest = str(self._version)
-            async for event in super().watch(kind, namespace, labels, seen, name=name):
-                if not self.deaf:
+            async for event in super().watch(kind, namespace, labels, version, name=name):
+                if not self.watches_stalled:
                     yield event
-            seen = newest
+            version = newest
             await stored.wait()
 
     @override
     async def apply(self, manifest: Manifest) -> Manifest:
         applied = await super().apply(manifest)
-        if self.lost_answers:
-            self.lost_answers -= 1
-            raise Unreachable(0, "Unreachable", "the answer is lost")
+        if self.lose_responses:
+            self.lose_responses -= 1
+            raise Unreachable(0, "Unreachable", "the response is lost")
         return applied
 
     @override
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
         super().remove(kind, namespace, name)
-        self._tell()
+        self._notify_watches()
 
     @override
     def _store(self, place: Any, manifest: Manifest) -> None:
         super()._store(place, manifest)
-        self._tell()
+        self._notify_watches()
 
-    def _tell(self) -> None:
+    def _notify_watches(self) -> None:
         stored = self._stored
         self._stored = asyncio.Event()
         stored.set()
 
-    def make_lease(self) -> None:
-        """As the operator makes it."""
+    def create_lease(self) -> None:
+        """Create the Lease as the operator does."""
         self.put(
             {
                 "apiVersion": LEASES.api_version,
                 "kind": LEASES.kind,
-                "metadata": {"name": PLACE[1], "namespace": PLACE[0]},
+                "metadata": {"name": LEASE_NAME[1], "namespace": LEASE_NAME[0]},
                 "spec": {},
             }
         )
 
+    def delete_lease(self) -> None:
+        self.remove(LEASES, *LEASE_NAME)
+
+    def edit_lease(self, change: Callable[[Any], None]) -> None:
+        """Change the Lease in place, as another client does."""
+        self.edit(LEASES, *LEASE_NAME, change)
+
+    @property
+    def lease(self) -> Manifest:
+        return self.objects[(LEASES, *LEASE_NAME)]
+
     @property
     def holder(self) -> str:
-        lease = self.objects.get((LEASES, *PLACE), {})
+        lease = self.objects.get((LEASES, *LEASE_NAME), {})
         return str((lease.get("spec") or {}).get("holderIdentity") or "")
 
 
 @dataclass
 class Member:
-    """A balancer, and what makes it lead or stand by."""
+    """A balancer and its part in the election."""
 
-    made: Balancer
-    succession: LeaderElection
-    running: asyncio.Task[None]
+    balancer: Balancer
+    election: LeaderElection
+    task: asyncio.Task[None]
 
     @property
-    def leads(self) -> bool:
-        return self.made.proxy.is_leader
+    def is_leader(self) -> bool:
+        return self.balancer.proxy.is_leader
 
-    async def finish(self, unused: Callable[[], bool]) -> None:
-        """End as a process does that was told to, once it is `unused`: without a trace."""
-        self.succession.end()
+    async def shut_down(self, unused: Callable[[], bool]) -> None:
+        """Shut down as a process does after SIGTERM, once no client uses it any more."""
+        self.election.shut_down()
         await until(unused)
-        assert await self.made.proxy.drain(10) == 0
-        await self.succession.release()
-        await self.die()
+        assert await self.balancer.proxy.drain(10) == 0
+        await self.election.release()
+        await self.kill()
 
-    async def die(self) -> None:
-        """Be gone as a killed process is: nobody listens, and all connections are reset."""
-        self.running.cancel()
-        self.made.proxy.pause(True)
-        for server in (self.made.clients, self.made.metrics):
+    async def kill(self) -> None:
+        """End as a killed process does: ports are closed, and connections are reset."""
+        self.task.cancel()
+        self.balancer.proxy.pause(True)
+        for server in (self.balancer.client_server, self.balancer.metrics_server):
             await server.close()
-        await self.made.proxy.close()
+        await self.balancer.proxy.close()
 
 
 @dataclass
-class Family:
+class Group:
     """The balancers of one server, by name."""
 
     cluster: WatchedCluster
     replicas: tuple[FakeLlama, ...]
-    patience: ElectionTimeouts
+    timeouts: ElectionTimeouts
     members: dict[str, Member] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -148,45 +159,48 @@ class Family:
 
     async def __aexit__(self, *_: object) -> None:
         for member in self.members.values():
-            member.running.cancel()
+            member.task.cancel()
         await self._stack.aclose()
 
     async def add(self, name: str) -> Member:
-        """A balancer starts."""
-        made = await self._stack.enter_async_context(balancer())
-        sides = (f"127.0.0.1:{made.port}", f"127.0.0.1:{made.metrics_port}")
-        succession = LeaderElection(
-            self.cluster, PLACE, Peer(name, *sides), made.proxy, _wall, self.patience
+        """Start a balancer."""
+        balancer = await self._stack.enter_async_context(run_balancer())
+        addresses = (f"127.0.0.1:{balancer.port}", f"127.0.0.1:{balancer.metrics_port}")
+        me = Peer(name, *addresses)
+        election = LeaderElection(
+            self.cluster, LEASE_NAME, me, balancer.proxy, wall_time, self.timeouts
         )
-        made.admin.election = succession
-        made.proxy.set_replicas({replica.name: True for replica in self.replicas})
-        member = Member(made, succession, asyncio.ensure_future(succession.run()))
+        balancer.admin.election = election
+        balancer.proxy.set_replicas({replica.name: True for replica in self.replicas})
+        member = Member(balancer, election, asyncio.ensure_future(election.run()))
         self.members[name] = member
         return member
 
     async def add_leader(self, name: str) -> Member:
-        """A balancer starts, and leads with all replicas."""
+        """Start a balancer; wait until it is the leader and all replicas are ready."""
         member = await self.add(name)
-        await until(lambda: member.leads)
-        accepting = member.made.dispatcher.ready_replicas
-        await until(lambda: sum(1 for _ in accepting()) == len(self.replicas))
+        await until(lambda: member.is_leader)
+        ready = member.balancer.dispatcher.ready_replicas
+        await until(lambda: sum(1 for _ in ready()) == len(self.replicas))
         return member
 
     async def add_standby(self, name: str) -> Member:
-        """A balancer starts beside one that leads, and relays to it."""
+        """Start a balancer; wait until it relays to the leader."""
         member = await self.add(name)
-        await until(lambda: member.made.proxy.is_relaying)
+        await until(lambda: member.balancer.proxy.is_relaying)
         return member
 
 
-def _wall() -> datetime:
+def wall_time() -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def family(*replicas: FakeLlama, patience: ElectionTimeouts = QUICK) -> AsyncIterator[Family]:
-    """Balancers in front of these replicas, in a cluster with their Lease."""
+async def run_group(
+    *replicas: FakeLlama, timeouts: ElectionTimeouts = FAST_ELECTION
+) -> AsyncIterator[Group]:
+    """Run a group without members, in a cluster with their Lease, in front of these replicas."""
     cluster = WatchedCluster()
-    cluster.make_lease()
-    async with Family(cluster, replicas, patience) as made, asyncio.timeout(20):
-        yield made
+    cluster.create_lease()
+    async with Group(cluster, replicas, timeouts) as group, asyncio.timeout(TEST_SECONDS):
+        yield group

@@ -1,4 +1,4 @@
-"""A llama-server that does what a test says: slots, streams, stalls, resets, loading."""
+"""A fake llama-server with scripted responses: slots, streams, stalls, resets, loading."""
 
 import asyncio
 import json
@@ -11,36 +11,39 @@ from typing import Any, Self
 
 @dataclass(eq=False)
 class Call:
-    """One request that reached the server, and how its answer goes on."""
+    """One request that reached the server, and its response."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
     writer: asyncio.StreamWriter
-    go: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    free: Callable[[], None] = lambda: None
-    """Gives the slot back: before the answer's last bytes are sent, as llama-server does."""
+    proceed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the test, for scripts that wait for it."""
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the client has closed its connection before the end of the response."""
+    free_slot: Callable[[], None] = lambda: None
+    """To be called before the last bytes of the response are sent, as llama-server does."""
 
-    async def head(self, *, chunked: bool = True, length: int = 0, extra: str = "") -> None:
+    async def send_head(self, *, chunked: bool = True, length: int = 0, extra: str = "") -> None:
         framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
         await self.write(
             f"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nKeep-Alive: timeout=5, max=100\r\n"
             f"Content-Type: text/event-stream\r\n{extra}{framing}\r\n\r\n".encode()
         )
 
-    async def event(self, text: str) -> None:
+    async def send_event(self, text: str) -> None:
         data = f"data: {text}\n\n".encode()
         await self.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def end(self) -> None:
-        self.free()
+        self.free_slot()
         await self.write(b"0\r\n\r\n")
 
-    async def whole(self, tree: object, status: str = "200 OK") -> None:
+    async def send_json(self, tree: object, status: str = "200 OK") -> None:
+        """Send a complete response."""
         body = json.dumps(tree).encode()
-        self.free()
+        self.free_slot()
         await self.write(
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
@@ -49,7 +52,7 @@ class Call:
 
     async def write(self, data: bytes) -> None:
         if self.writer.is_closing():
-            raise ConnectionResetError  # uvloop would say it as a RuntimeError
+            raise ConnectionResetError  # uvloop would raise RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -65,38 +68,48 @@ class Call:
 Script = Callable[[Call], Awaitable[None]]
 
 
-async def answer_at_once(call: Call) -> None:
-    await call.whole({"content": "hello", "echo": call.body.decode(errors="replace")})
+async def echo(call: Call) -> None:
+    """Respond at once, with the request's body."""
+    await call.send_json({"content": "hello", "echo": call.body.decode(errors="replace")})
 
 
-async def when_told(call: Call) -> None:
-    """Stream one event, wait to be told, stream another."""
-    await call.head()
-    await call.event("first")
-    await call.go.wait()
-    await call.event("last")
+async def stream_two_events(call: Call) -> None:
+    """Stream "first", wait for `proceed`, stream "last"."""
+    await call.send_head()
+    await call.send_event("first")
+    await call.proceed.wait()
+    await call.send_event("last")
     await call.end()
 
 
+async def never_respond(call: Call) -> None:
+    await call.disconnected.wait()
+
+
+async def send_garbage(call: Call) -> None:
+    await call.write(b"\x00\x01garbage\r\n\r\n")
+
+
 class FakeLlama:
-    """Serves `script` with `slots` slots on a free port of the loopback.
+    """Serves `script` with `slots` slots on a free port of the loopback interface."""
 
-    `over_commits` counts requests that found no slot; `lets_go` unset keeps the slots of requests
-    whose client has gone busy, as a llama-server in the middle of a step does.
-    """
-
-    def __init__(self, slots: int = 1, script: Script = answer_at_once) -> None:
+    def __init__(self, slots: int = 1, script: Script = echo) -> None:
         self.slots = slots
         self.script = script
         self.loading = False
-        self.over_commits = 0
-        self.most_at_once = 0
+        self.overcommitted = 0
+        """Requests that found no free slot."""
         self.busy = 0
+        self.max_busy = 0
         self.connections = 0
-        self.looks = 0
+        self.state_scripts: dict[str, Script] = {}
+        """Scripts for /health and /slots, by path."""
+        self.health_polls = 0
+        self.slots_polls = 0
         self.calls: list[Call] = []
-        self.lets_go = asyncio.Event()
-        self.lets_go.set()
+        self.frees_slots = asyncio.Event()
+        """While unset, slots of disconnected clients stay busy, as in the middle of a step."""
+        self.frees_slots.set()
         self.port = 0
         self._arrived = asyncio.Condition()
         self._server: asyncio.Server | None = None
@@ -115,14 +128,14 @@ class FakeLlama:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Be gone: refuse connections and reset those that there are."""
+        """Refuse connections, and reset the open ones."""
         if self._server:
             self._server.close()
-        # What was accepted just before is told of in the loop's next rounds.
+        # Connections accepted just before are reported in the loop's next rounds.
         for _ in range(3):
             await asyncio.sleep(0)
         for writer in self._writers:
@@ -131,13 +144,18 @@ class FakeLlama:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def called(self, count: int) -> list[Call]:
-        """The calls, once there are `count` of them."""
+    async def wait_calls(self, count: int) -> list[Call]:
+        """Wait for `count` calls; return all of them."""
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.calls) >= count)
         return self.calls
 
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def proceed(self, number: int) -> None:
+        """Let a call continue when it has arrived; `number`: counted from 0."""
+        calls = await self.wait_calls(number + 1)
+        calls[number].proceed.set()
+
+    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         self.connections += 1
         task = asyncio.ensure_future(self._serve(reader, writer))
@@ -146,7 +164,7 @@ class FakeLlama:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await self._one(reader, writer):
+            while await self._serve_request(reader, writer):
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -154,7 +172,10 @@ class FakeLlama:
             self._writers.discard(writer)
             writer.transport.abort()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _serve_request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Serve one request; return whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head[:-4].split("\r\n")
         method, path, _ = first.split(" ")
@@ -162,61 +183,66 @@ class FakeLlama:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         call = Call(method, path, headers, body, writer)
         if method == "GET":
-            await self._about_itself(call)
+            await self._serve_state(call)
         else:
-            await self._decode(call, reader)
+            await self._serve_inference(call, reader)
         return headers.get("connection") != "close"
 
-    async def _about_itself(self, call: Call) -> None:
-        if self.loading:
+    async def _serve_state(self, call: Call) -> None:
+        """Serve /health or /slots."""
+        self.health_polls += call.path == "/health"
+        self.slots_polls += call.path == "/slots"
+        if script := self.state_scripts.get(call.path):
+            await script(call)
+        elif self.loading:
             error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
-            await call.whole({"error": error}, "503 Service Unavailable")
+            await call.send_json({"error": error}, "503 Service Unavailable")
         elif call.path == "/slots":
-            self.looks += 1
             slots = [
                 {"id": number, "n_ctx": 512, "is_processing": number < self.busy}
                 for number in range(self.slots)
             ]
-            await call.whole(slots)
+            await call.send_json(slots)
         else:
-            await call.whole({"status": "ok"})
+            await call.send_json({"status": "ok"})
 
-    async def _decode(self, call: Call, reader: asyncio.StreamReader) -> None:
+    async def _serve_inference(self, call: Call, reader: asyncio.StreamReader) -> None:
         if self.busy >= self.slots:
-            self.over_commits += 1
+            self.overcommitted += 1
         self.busy += 1
-        self.most_at_once = max(self.most_at_once, self.busy)
-        call.free = self._free_once()
+        self.max_busy = max(self.max_busy, self.busy)
+        call.free_slot = self._slot()
         async with self._arrived:
             self.calls.append(call)
             self._arrived.notify_all()
         script = asyncio.ensure_future(self.script(call))
-        hung_up = asyncio.ensure_future(reader.read(1))
+        disconnect = asyncio.ensure_future(reader.read(1))
         try:
-            await asyncio.wait({script, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({script, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if script.done():
-                call.free()
+                call.free_slot()
                 await script
             else:
-                call.gone.set()
-                await self.lets_go.wait()
-                call.free()
+                call.disconnected.set()
+                await self.frees_slots.wait()
+                call.free_slot()
                 raise ConnectionResetError
         finally:
-            await _end(script)
-            await _end(hung_up)
+            await _cancel(script)
+            await _cancel(disconnect)
 
-    def _free_once(self) -> Callable[[], None]:
-        held = [True]
+    def _slot(self) -> Callable[[], None]:
+        """Return a function that frees a slot, once."""
+        occupied = [True]
 
         def free() -> None:
-            if held:
-                held.clear()
+            if occupied:
+                occupied.clear()
                 self.busy -= 1
 
         return free
 
 
-async def _end(future: asyncio.Future[Any]) -> None:
+async def _cancel(future: asyncio.Future[Any]) -> None:
     future.cancel()
     await asyncio.gather(future, return_exceptions=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from balancer_harness import balancer
+from balancer_harness import run_balancer
 from llamaservers import EXAMPLES, ROOT, parsed
 from raw_http import RawClient, get
 from slotkeeper.api import demand_report
@@ -45,8 +45,8 @@ async def test_keda_polls_an_integer_that_the_servers_service_reports() -> None:
     [trigger] = scaler["spec"]["triggers"]
     metadata = trigger["metadata"]
 
-    async with balancer() as made, await RawClient.connect(made.metrics_port) as client:
-        report = json.loads((await client.ask(get(demand_report.PATH))).body)
+    async with run_balancer() as balancer, await RawClient.connect(balancer.metrics_port) as client:
+        said = json.loads((await client.ask(get(demand_report.PATH))).body)
 
     host = f"{names.client_service(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
     assert metadata["url"] == f"http://{host}{demand_report.PATH}"

@@ -1,1 +1,1 @@
-"""Request -> slot: a process of its own in front of one server's replicas."""
+"""The balancer of one server: queues requests and proxies them to free slots of its replicas."""

@@ -1,4 +1,4 @@
-"""Who asks, whether they may, for what, and how urgent it is: read from a request's head."""
+"""Access control: a request's API key, route, priority and flow, read from its head."""
 
 import hashlib
 import re
@@ -18,23 +18,21 @@ _SECRETS = frozenset((b"authorization", b"x-api-key"))
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """What those who ask may ask for.
-
-    `max_priority`: a priority from -max_priority to max_priority, higher goes first; 0: all are
-    alike. `max_priorities`: the same for some API keys by name, which may have more or less.
-    `routes`: which of the paths that can be passed on are.
-    """
+    """What clients may request."""
 
     max_priority: int = 0
+    """X-Priority is accepted from -max_priority to max_priority, higher first; 0: it is ignored."""
     max_priorities: Mapping[str, int] = field(default_factory=dict)
+    """Higher or lower bounds for some API keys, by their names."""
     allowed_paths: frozenset[bytes] = PROXIED
+    """Paths that are proxied, of those that can be."""
 
 
 class RequestAccess:
-    """Tells requests apart by the secret that they carry, and holds them to the rules.
+    """Authenticates requests and applies the rules.
 
-    `salt`: makes the keys worthless to who wants to test guesses of a secret on them. `keys`: the
-    secrets that are taken; None: all are.
+    `salt`: for the hashes of unknown secrets, so that they cannot be used to test guesses.
+    `keys`: the accepted API keys; None: no key is required.
     """
 
     def __init__(
@@ -44,10 +42,13 @@ class RequestAccess:
         self._salt = salt
         self._keys = keys
         self.stripped_headers = _SECRETS if keys is not None else frozenset[bytes]()
-        """Headers that llama-server has no use for, and might log."""
+        """Headers that llama-server does not need, and might log."""
 
     def authenticate(self, request: Request) -> str | None:
-        """The name of the request's API key; None where it needs none. Raises Refusal with 401."""
+        """Return the name of the request's API key, None if it needs none.
+
+        Raises HttpError with status 401.
+        """
         if self._keys is None or is_public(request.method, request.path):
             return None
         secrets = _secrets(request)
@@ -56,31 +57,31 @@ class RequestAccess:
             if name is not None:
                 return name
         if secrets:
-            raise responses.unauthorized("the API key is not known here")
+            raise responses.unauthorized("invalid API key")
         if request.header(b"authorization"):
             raise responses.unauthorized(
-                "Authorization holds no API key: it must be Bearer and a key"
+                "no API key in Authorization: expected 'Bearer' and the key"
             )
         raise responses.unauthorized(
-            "an API key is needed, in the header Authorization (Bearer and the key) or X-Api-Key"
+            "API key required: send 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'"
         )
 
     def route(self, request: Request) -> Route:
-        """What happens with the request. Raises Refusal with 404 or 405."""
+        """Return how the request is served. Raises HttpError with status 404 or 405."""
         return route(request.method, request.path, self._rules.allowed_paths)
 
-    def flow_key(self, request: Request, name: str | None = None) -> FlowKey:
-        """The priority of a request with the API key `name`, and the key whose turns it takes.
+    def flow_key(self, request: Request, key_name: str | None = None) -> FlowKey:
+        """Return the request's priority, and the key under which it takes turns.
 
-        Raises Refusal where the priority is no integer.
+        `key_name`: of its API key. Raises HttpError with status 400 if X-Priority is no integer.
         """
-        return FlowKey(self._priority(request, name), name or self._key(request))
+        return FlowKey(self._priority(request, key_name), key_name or self._secret_hash(request))
 
-    def _priority(self, request: Request, name: str | None) -> int:
-        most = self._rules.max_priority
-        if name is not None:
-            most = self._rules.max_priorities.get(name, most)
-        if not most:
+    def _priority(self, request: Request, key_name: str | None) -> int:
+        maximum = self._rules.max_priority
+        if key_name is not None:
+            maximum = self._rules.max_priorities.get(key_name, maximum)
+        if not maximum:
             return 0
         value = request.header(b"x-priority")
         if value is None:
@@ -89,10 +90,10 @@ class RequestAccess:
             raise HttpError(
                 400, "invalid_priority", "X-Priority must be an integer of up to 9 digits"
             )
-        return max(-most, min(int(value), most))
+        return max(-maximum, min(int(value), maximum))
 
-    def _key(self, request: Request) -> str:
-        # llama-server takes its API key from either.
+    def _secret_hash(self, request: Request) -> str:
+        # llama-server reads its API key from either.
         secret = request.header(b"authorization") or request.header(b"x-api-key")
         if not secret:
             return ""
@@ -101,6 +102,5 @@ class RequestAccess:
 
 def _secrets(request: Request) -> list[bytes]:
     scheme, _, secret = (request.header(b"authorization") or b"").partition(b" ")
-    found = [secret.strip()] if scheme.lower() == b"bearer" else []
-    found.append(request.header(b"x-api-key") or b"")
-    return [each for each in found if each]
+    bearer = secret.strip() if scheme.lower() == b"bearer" else b""
+    return [secret for secret in (bearer, request.header(b"x-api-key") or b"") if secret]

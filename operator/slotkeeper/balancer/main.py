@@ -1,4 +1,4 @@
-"""The `slotkeeper balancer` process: puts the parts together, starts and ends them."""
+"""The `slotkeeper balancer` process: creates the parts, runs them and shuts them down."""
 
 import asyncio
 import gc
@@ -29,39 +29,42 @@ from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.server import Server
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
+SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger("slotkeeper.balancer")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Balance until SIGTERM or SIGINT; 0 after an orderly end, 1 where it could not start."""
+    """Run until SIGTERM or SIGINT. Returns 0 after a shutdown, 1 if it could not start."""
     options = parse(argv)
-    # On the stream of the access log, so that the lines are in order.
+    # To the stream of the access log, so that the lines of both are in order.
     logs.configure(options.log_format, options.log_level, stream=sys.stdout)
     try:
         uvloop.run(balance(options))
     except OSError as error:
         _log.error("cannot start: %s", error)
         return 1
-    # The interpreter ends with the default: whoever tells it twice would make a failure of it.
-    for number in ENDING:
+    # Ignore further signals: during shutdown Python restores the default handlers, and a second
+    # SIGTERM would exit non-zero.
+    for number in SHUTDOWN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     return 0
 
 
 async def balance(options: Options) -> None:
-    """Serve until a signal says to end.
+    """Serve until a shutdown signal.
 
-    Raises OSError where an address cannot be listened on, or the API keys cannot be read.
+    Raises OSError if it cannot listen on an address, or cannot read the API keys.
     """
     loop = asyncio.get_running_loop()
-    ending = _signals(loop)
+    shutdown = _shutdown_signal(loop)
     salt = os.urandom(16)
-    keys = ApiKeys(salt) if options.api_keys else None
-    folder = ApiKeyFolder(options.api_keys, keys) if options.api_keys and keys is not None else None
-    if folder:
-        folder.load()
+    keys: ApiKeys | None = None
+    key_folder: ApiKeyFolder | None = None
+    if options.api_keys:
+        keys = ApiKeys(salt)
+        key_folder = ApiKeyFolder(options.api_keys, keys)
+        key_folder.load()
     dispatcher: Dispatcher[Any] = Dispatcher(options.queue_limits, options.affinity)
     proxy = Proxy(
         dispatcher,
@@ -74,39 +77,30 @@ async def balance(options: Options) -> None:
     admin = Admin(proxy)
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
     metrics = Server(admin.handle)
-    bound = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
-    _log.info("listening on %s:%d, metrics on %s:%d", *bound[0], *bound[1])
-    async with asyncio.TaskGroup() as beside:
-        followers = [beside.create_task(_follow(options, proxy, admin, bound))]
-        if folder:
-            followers.append(beside.create_task(folder.watch()))
-        # What there is now lives as long as the process: no collection looks at it again.
+    addresses = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
+    _log.info("listening on %s:%d, metrics on %s:%d", *addresses[0], *addresses[1])
+    async with asyncio.TaskGroup() as tasks:
+        background = [tasks.create_task(_follow_cluster(options, proxy, admin, addresses))]
+        if key_folder:
+            background.append(tasks.create_task(key_folder.watch()))
+        # Objects from startup live as long as the process: keep the collector from scanning them.
         gc.collect()
         gc.freeze()
-        polite = await ending
-        admin.ending = True
-        _log.info("ending: %d requests in progress", len(proxy.active))
-        if admin.election:
-            admin.election.end()
-        if polite:
-            await asyncio.sleep(options.shutdown_delay_seconds)
-        deadline = loop.time() + options.drain_seconds
-        if admin.election:
-            await admin.election.wait_handover(options.drain_seconds)
-        clients.drain()
-        cut = await proxy.drain(max(0, deadline - loop.time()))
-        if admin.election:
-            await admin.election.release()
-        for follower in followers:
-            follower.cancel()
-    _log.log(logging.WARNING if cut else logging.INFO, "ended: %d requests cut", cut)
+        graceful = await shutdown
+        aborted = await _shut_down(options, proxy, admin, clients, graceful=graceful)
+        for task in background:
+            task.cancel()
+    level = logging.WARNING if aborted else logging.INFO
+    _log.log(level, "shutdown complete: %d requests aborted", aborted)
     await proxy.close()
     await clients.close()
     await metrics.close()
 
 
-async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[Address]) -> None:
-    """Keep the replicas, and who hands out their slots, as they are. `bound`: the two addresses."""
+async def _follow_cluster(
+    options: Options, proxy: Proxy, admin: Admin, addresses: Sequence[Address]
+) -> None:
+    """Keep the proxy's replicas and its role up to date. `addresses`: of the two servers."""
     if options.endpoints is None:
         proxy.set_replicas(dict.fromkeys(options.replicas, True))
         admin.ready = True
@@ -116,19 +110,39 @@ async def _follow(options: Options, proxy: Proxy, admin: Admin, bound: Sequence[
 
     async with (
         await ApiCluster.connect(BALANCER_FIELD_MANAGER) as cluster,
-        asyncio.TaskGroup() as beside,
+        asyncio.TaskGroup() as tasks,
     ):
         if options.lease:
-            clients, metrics = (_join(options.advertise, port) for _, port in bound)
+            clients, metrics = (_join(options.advertise, port) for _, port in addresses)
             me = Peer(options.identity, clients, metrics)
             admin.election = LeaderElection(cluster, options.lease, me, proxy, _wall)
-        known = False
         async for replicas in replicas_of(cluster, *options.endpoints):
             proxy.set_replicas(replicas)
-            if not known:
-                admin.ready = known = True
+            if not admin.ready:
+                admin.ready = True
                 if admin.election:
-                    beside.create_task(admin.election.run())
+                    tasks.create_task(admin.election.run())
+
+
+async def _shut_down(
+    options: Options, proxy: Proxy, admin: Admin, clients: Server, *, graceful: bool
+) -> int:
+    """Hand over and drain; return the number of requests still active after that."""
+    loop = asyncio.get_running_loop()
+    admin.shutting_down = True
+    _log.info("shutting down: %d active requests", len(proxy.active))
+    if admin.election:
+        admin.election.shut_down()
+    if graceful:
+        await asyncio.sleep(options.shutdown_delay_seconds)
+    deadline = loop.time() + options.drain_seconds
+    if admin.election:
+        await admin.election.wait_handover(options.drain_seconds)
+    clients.drain()
+    active = await proxy.drain(max(0, deadline - loop.time()))
+    if admin.election:
+        await admin.election.release()
+    return active
 
 
 def _join(host: str, port: int) -> str:
@@ -139,18 +153,19 @@ def _wall() -> datetime:
     return datetime.now(UTC)
 
 
-def _signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
-    ending: asyncio.Future[bool] = loop.create_future()
+def _shutdown_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+    """Return a future of the first shutdown signal: True for SIGTERM."""
+    shutdown: asyncio.Future[bool] = loop.create_future()
 
-    def end(polite: bool) -> None:
-        if not ending.done():
-            ending.set_result(polite)
+    def set_result(graceful: bool) -> None:
+        if not shutdown.done():
+            shutdown.set_result(graceful)
 
-    def heard(number: int, _: object) -> None:
+    def on_signal(number: int, _: object) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(end, number == signal.SIGTERM)
+            loop.call_soon_threadsafe(set_result, number == signal.SIGTERM)
 
-    # Not through the loop: its handlers go with it.
-    for number in ENDING:
-        signal.signal(number, heard)
-    return ending
+    # Not with loop.add_signal_handler: those handlers are removed with the loop.
+    for number in SHUTDOWN_SIGNALS:
+        signal.signal(number, on_signal)
+    return shutdown

@@ -1,4 +1,4 @@
-"""The balancer's numbers for Prometheus."""
+"""The balancer's metrics for Prometheus."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,116 +19,120 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 
 class Metrics:
-    """Counters and histograms; gauges are read from the dispatcher when they are asked for."""
+    """Counters and histograms; gauges are read from the dispatcher at each scrape."""
 
     def __init__(self, dispatcher: Dispatcher[Any]) -> None:
         self.tokens = Tokens()
-        """Of all answers."""
+        """Of all responses."""
         self.replica_requests: dict[str, int] = {}
-        """Requests that are over, by the replica that had them last."""
-        self._tallies: list[Counter | Counters | Histogram] = []
-        self._ends: dict[tuple[Outcome, int], int] = {}
+        """Finished requests, by the last replica that each was dispatched to."""
+        self._counters: list[Counter | Counters | Histogram] = []
+        self._requests: dict[tuple[Outcome, int], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(dispatcher))
-        self._registry.register(_Tallied(self._ends, self._tallies))
-        self._registry.register(_Counts(self, dispatcher))
-        self.queue_duration = self._histogram("queue_duration_seconds", "From arrival to a slot.")
+        self._registry.register(_Counters(self._requests, self._counters))
+        self._registry.register(_PlainCounters(self, dispatcher))
+        self.queue_duration = self._histogram(
+            "queue_duration_seconds", "Time from a request's arrival until it gets a slot."
+        )
         self.time_to_first_token = self._histogram(
-            "time_to_first_token_seconds", "From arrival to the answer's first byte after its head."
+            "time_to_first_token_seconds",
+            "Time from a request's arrival to the first byte of its response's body.",
         )
         self.request_duration = self._histogram(
-            "request_duration_seconds", "From arrival to the end."
+            "request_duration_seconds", "Time from a request's arrival to its end."
         )
         self.slot_release_duration = self._histogram(
-            "slot_release_duration_seconds", "From a request's abort until its slot was free again."
+            "slot_release_duration_seconds",
+            "Time from the abort of a request until llama-server has freed its slot.",
         )
         self.prefix_cache_hits = self._counter(
-            "prefix_cache_hits",
-            "Requests on a replica whose cache knew the beginning of their prompt.",
+            "prefix_cache_hits", "Requests dispatched to a replica whose cache has their prefix."
         )
         self.prefix_cache_misses = self._counter(
             "prefix_cache_misses",
-            "Requests on a replica that did not; short prompts are in neither.",
+            "Requests dispatched to a replica that does not; short prompts count in neither.",
         )
         self.retries = self._counter(
-            "request_retries", "Requests tried again before their first byte."
+            "request_retries", "Retries of requests whose upstream failed before the response."
         )
         self.leader = Gauge(
             f"{_PREFIX}_leader",
-            "1 where this balancer hands out the slots, 0 where it stands by.",
+            "1 if this balancer is the leader, 0 if it is a standby.",
             registry=self._registry,
         )
         self.leader.set(1)
-        self.relayed = self._counter(
-            "relayed_requests", "Requests passed on to the balancer that hands out the slots."
-        )
+        self.relayed = self._counter("relayed_requests", "Requests relayed to the leader.")
         self.leadership_acquired = self._counter(
-            "leadership_acquired", "Times that this balancer began to hand out the slots."
+            "leadership_acquired", "Times that this balancer became the leader."
         )
         self.ejections = Counters(
             f"{_PREFIX}_replica_ejections",
-            "Replicas that failed, by how.",
+            "Ejections of replicas that failed.",
             "reason",
-            [fault.value for fault in UpstreamFailure],
+            [failure.value for failure in UpstreamFailure],
         )
-        self._tallies.append(self.ejections)
+        self._counters.append(self.ejections)
         self.slot_release_timeouts = self._counter(
-            "slot_release_timeouts", "Slots taken for free though llama-server did not say so."
+            "slot_release_timeouts",
+            "Slots of aborted requests that count as free after a timeout, though llama-server has "
+            "not reported them free.",
         )
 
     def finished(self, outcome: Outcome, status: int, replica: str = "") -> None:
-        """A request is over: how, with which status (0: the client got none), and on which replica.
+        """Count a finished request.
 
-        A refused one was on none.
+        `status`: of the response, 0 if there was none; `replica`: the last one that it was
+        dispatched to, if any.
         """
-        end = outcome, status
-        self._ends[end] = self._ends.get(end, 0) + 1
+        labels = outcome, status
+        self._requests[labels] = self._requests.get(labels, 0) + 1
         if replica:
             self.replica_requests[replica] = self.replica_requests.get(replica, 0) + 1
 
     def add_tokens(self, tokens: Tokens) -> None:
-        """An answer took so many tokens."""
+        """Add the tokens of one response."""
         prompt, cached, generated = self.tokens
         self.tokens = Tokens(
             prompt + tokens.prompt, cached + tokens.cached, generated + tokens.generated
         )
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _histogram(self, name: str, about: str) -> Histogram:
-        histogram = Histogram(f"{_PREFIX}_{name}", about, _SECONDS)
-        self._tallies.append(histogram)
+    def _histogram(self, name: str, help_: str) -> Histogram:
+        histogram = Histogram(f"{_PREFIX}_{name}", help_, _SECONDS)
+        self._counters.append(histogram)
         return histogram
 
-    def _counter(self, name: str, about: str) -> Counter:
-        counter = Counter(f"{_PREFIX}_{name}", about)
-        self._tallies.append(counter)
+    def _counter(self, name: str, help_: str) -> Counter:
+        counter = Counter(f"{_PREFIX}_{name}", help_)
+        self._counters.append(counter)
         return counter
 
 
-class _Tallied(Collector):
+class _Counters(Collector):
     def __init__(
         self,
-        ends: Mapping[tuple[Outcome, int], int],
-        tallies: Iterable[Counter | Counters | Histogram],
+        requests: Mapping[tuple[Outcome, int], int],
+        counters: Iterable[Counter | Counters | Histogram],
     ) -> None:
-        self._ends = ends
-        self._tallies = tallies
+        self._requests = requests
+        self._counters = counters
 
     @override
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             f"{_PREFIX}_requests",
-            "Requests that are over, by how they ended and the status that the client got.",
+            "Finished requests, by outcome and by the status code of the response.",
             labels=["outcome", "code"],
         )
-        for (outcome, status), count in self._ends.items():
+        for (outcome, status), count in self._requests.items():
             requests.add_metric([outcome, str(status or "none")], count)
         yield requests
-        for tally in self._tallies:
-            yield tally.family()
+        for counter in self._counters:
+            yield counter.family()
 
 
 class _Gauges(Collector):
@@ -139,29 +143,29 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         dispatcher = self._dispatcher
         total = GaugeMetricFamily(f"{_PREFIX}_slots", "Slots.", labels=["replica"])
-        busy = GaugeMetricFamily(f"{_PREFIX}_slots_busy", "Slots held.", labels=["replica"])
+        busy = GaugeMetricFamily(f"{_PREFIX}_slots_busy", "Busy slots.", labels=["replica"])
         for replica in dispatcher.replicas.values():
             total.add_metric([replica.name], replica.slots if replica.ready else replica.busy)
             busy.add_metric([replica.name], replica.busy)
         yield total
         yield busy
-        yield _gauge("queued_requests", "Requests without a slot.", dispatcher.queued)
-        yield _gauge("queued_bytes", "Bodies of waiting requests.", dispatcher.queued_bytes)
-        obstacle = GaugeMetricFamily(
+        yield _gauge("queued_requests", "Queued requests.", dispatcher.queued)
+        yield _gauge(
+            "queued_bytes", "Size of the bodies of queued requests.", dispatcher.queued_bytes
+        )
+        blocked = GaugeMetricFamily(
             f"{_PREFIX}_start_blocked",
-            "1 while there is no replica, for what keeps them from starting.",
+            "1 while there is no replica, with the reason why none can start.",
             labels=["reason"],
         )
-        if dispatcher.start_blocker:
-            obstacle.add_metric([dispatcher.start_blocker.reason], 1)
-        yield obstacle
-        yield _gauge(
-            "replicas", "Replicas that take requests.", sum(1 for _ in dispatcher.ready_replicas())
-        )
+        if dispatcher.obstacle:
+            blocked.add_metric([dispatcher.obstacle.reason], 1)
+        yield blocked
+        yield _gauge("replicas", "Ready replicas.", sum(1 for _ in dispatcher.ready_replicas()))
 
 
-class _Counts(Collector):
-    """Numbers that are dearer as Counters, or that must go when their replica does."""
+class _PlainCounters(Collector):
+    """Counts that cost more as a Counter, or that end with their replica."""
 
     def __init__(self, metrics: Metrics, dispatcher: Dispatcher[Any]) -> None:
         self._metrics = metrics
@@ -171,27 +175,27 @@ class _Counts(Collector):
     def collect(self) -> Iterator[Metric]:
         tokens = CounterMetricFamily(
             f"{_PREFIX}_tokens",
-            "Tokens as llama-server says at the end of answers. prompt: of prompts, computed; "
-            "cached: of prompts, found in the cache; generated: of answers. Answers that were cut "
-            "or say nothing count none.",
+            "Tokens reported by llama-server at the end of responses, by kind: prompt (computed), "
+            "cached (of prompts, found in the prefix cache), generated. Aborted responses and "
+            "those without a report count none.",
             labels=["kind"],
         )
         for kind, count in self._metrics.tokens._asdict().items():
             tokens.add_metric([kind], count)
         yield tokens
-        served = self._metrics.replica_requests
-        there = self._dispatcher.replicas
-        for gone in served.keys() - there.keys():
-            del served[gone]
+        counts = self._metrics.replica_requests
+        replicas = self._dispatcher.replicas
+        for removed in counts.keys() - replicas.keys():
+            del counts[removed]
         requests = CounterMetricFamily(
             f"{_PREFIX}_replica_requests",
-            "Requests that are over, by the replica that had them last, of those that there are.",
+            "Finished requests of current replicas, by the last replica of each.",
             labels=["replica"],
         )
-        for name in there:
-            requests.add_metric([name], served.get(name, 0))
+        for name in replicas:
+            requests.add_metric([name], counts.get(name, 0))
         yield requests
 
 
-def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{_PREFIX}_{name}", about, value=value)
+def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", help_, value=value)

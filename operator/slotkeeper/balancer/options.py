@@ -1,4 +1,4 @@
-"""The balancer's command line."""
+"""The balancer's command-line options."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `slotkeeper balancer` was told."""
+    """The options of `slotkeeper balancer`."""
 
     listen: Address
     metrics: Address
@@ -42,63 +42,63 @@ class Options:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Options from a command line. Raises SystemExit with a sentence where it is not valid."""
+    """Parse a command line. Raises SystemExit, with a message on stderr, if it is invalid."""
     parser = _parser()
-    given = parser.parse_args(argv)
-    if given.slots is not None and given.endpoints:
-        parser.error("--slots goes with --replica; with --endpoints each replica's /slots is read")
-    if given.lease and not (given.endpoints and given.identity and given.advertise):
-        parser.error("--lease needs --endpoints, --identity and --advertise")
-    if (given.identity or given.advertise) and not given.lease:
-        parser.error("--identity and --advertise are of no use without --lease")
-    if given.key_max_priority and not given.api_keys:
-        parser.error("--key-max-priority needs --api-keys")
-    bounds = QueueLimits(
-        max_queued=given.max_queued,
-        max_queued_bytes=given.max_queued_mib * MIB,
-        queue_timeout=given.queue_timeout,
-        cold_start_timeout=given.cold_start_timeout,
+    arguments = parser.parse_args(argv)
+    if arguments.slots is not None and arguments.endpoints:
+        parser.error("--slots requires --replica; with --endpoints each replica's /slots is read")
+    if arguments.lease and not (arguments.endpoints and arguments.identity and arguments.advertise):
+        parser.error("--lease requires --endpoints, --identity and --advertise")
+    if (arguments.identity or arguments.advertise) and not arguments.lease:
+        parser.error("--identity and --advertise require --lease")
+    if arguments.key_max_priority and not arguments.api_keys:
+        parser.error("--key-max-priority requires --api-keys")
+    queue_limits = QueueLimits(
+        max_queued=arguments.max_queued,
+        max_queued_bytes=arguments.max_queued_mib * MIB,
+        queue_timeout=arguments.queue_timeout,
+        cold_start_timeout=arguments.cold_start_timeout,
     )
     return Options(
-        listen=given.listen,
-        metrics=given.metrics,
-        replicas=tuple(dict.fromkeys(given.replica or ())),
-        endpoints=given.endpoints,
-        lease=given.lease,
-        identity=given.identity,
-        advertise=given.advertise,
-        slots=given.slots,
-        model=given.model,
-        queue_limits=bounds,
-        affinity=AffinityLimits(given.cached_prompts, given.max_affinity_wait)
-        if given.prefix_affinity
+        listen=arguments.listen,
+        metrics=arguments.metrics,
+        replicas=tuple(dict.fromkeys(arguments.replica or ())),
+        endpoints=arguments.endpoints,
+        lease=arguments.lease,
+        identity=arguments.identity,
+        advertise=arguments.advertise,
+        slots=arguments.slots,
+        model=arguments.model,
+        queue_limits=queue_limits,
+        affinity=Affinity(arguments.cached_prompts, arguments.max_affinity_wait)
+        if arguments.prefix_affinity
         else None,
-        api_keys=given.api_keys,
+        api_keys=arguments.api_keys,
         rules=AccessRules(
-            given.max_priority,
-            dict(given.key_max_priority or ()),
-            frozenset(given.allowed_path or PROXIED),
+            arguments.max_priority,
+            dict(arguments.key_max_priority or ()),
+            frozenset(arguments.allowed_path or PROXIED),
         ),
-        heartbeat_seconds=given.heartbeat_seconds,
-        limits=_limits(given.max_body_mib * MIB, bounds.max_queued_bytes),
-        shutdown_delay_seconds=given.shutdown_delay_seconds,
-        drain_seconds=given.drain_seconds,
-        access_log=given.access_log,
-        log_format=given.log_format,
-        log_level=given.log_level,
+        heartbeat_seconds=arguments.heartbeat_seconds,
+        limits=_limits(arguments.max_body_mib * MIB, queue_limits.max_queued_bytes),
+        shutdown_delay_seconds=arguments.shutdown_delay_seconds,
+        drain_seconds=arguments.drain_seconds,
+        access_log=arguments.access_log,
+        log_format=arguments.log_format,
+        log_level=arguments.log_level,
     )
 
 
 def _limits(max_body: int, max_queued: int) -> Limits:
-    # A queue that is allowed must fit; its bodies are most of what a memory limit allows for.
+    # A full queue must fit: its bodies are most of what the pod's memory limit allows for.
     return Limits(max_body=max_body, max_buffered=max(Limits().max_buffered, max_queued, max_body))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slotkeeper balancer",
-        description="Hands requests to free slots of llama-servers: one queue, first in first out, "
-        "never more requests on a replica than it has slots.",
+        description="Load balancer for llama-servers: queues requests, and dispatches them to free "
+        "slots. A replica never has more requests than slots.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -107,14 +107,14 @@ def _parser() -> argparse.ArgumentParser:
         type=flags.address,
         required=True,
         metavar="HOST:PORT",
-        help="for clients",
+        help="address for clients",
     )
     add(
         BalancerFlags.METRICS,
         type=flags.address,
         required=True,
         metavar="HOST:PORT",
-        help="/metrics, /ready, /healthz, /autoscaling and /debug/queue; not for clients",
+        help="address of /metrics, /ready, /healthz, /autoscaling, /debug/queue; not for clients",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -122,80 +122,80 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=_replica,
         metavar="HOST:PORT",
-        help="a llama-server; may be given several times",
+        help="address of a llama-server; repeatable",
     )
     source.add_argument(
         BalancerFlags.ENDPOINTS,
-        type=_service,
+        type=_namespaced_name,
         metavar="NAMESPACE/SERVICE",
-        help="follow the EndpointSlices of this Kubernetes Service, port name http",
+        help="Kubernetes Service whose endpoints are the replicas; their port is named http",
     )
     add(
         BalancerFlags.LEASE,
-        type=_service,
+        type=_namespaced_name,
         metavar="NAMESPACE/LEASE",
-        help="several balancers: the one that holds this Kubernetes Lease hands out the slots, the "
-        "others pass requests on to it",
+        help="Kubernetes Lease for leader election among several balancers: the leader dispatches "
+        "requests, the others relay theirs to it",
     )
     add(
         BalancerFlags.IDENTITY,
         default="",
         metavar="NAME",
-        help="with --lease: this balancer's own name",
+        help="with --lease: name of this balancer, unique among them",
     )
     add(
         BalancerFlags.ADVERTISE,
         default="",
         metavar="HOST",
-        help="with --lease: where the other balancers reach this one",
+        help="with --lease: host under which the other balancers connect to this one",
     )
     add(
         BalancerFlags.SLOTS,
         type=flags.positive,
         metavar="N",
-        help="slots of a replica; unset: from its /slots",
+        help="slots of each replica; unset: read from its /slots",
     )
-    add(BalancerFlags.MODEL, default="default", metavar="NAME", help="the name in /v1/models")
+    add(BalancerFlags.MODEL, default="default", metavar="NAME", help="model name in /v1/models")
     add(
         BalancerFlags.MAX_QUEUED,
         type=flags.count,
         default=1000,
         metavar="N",
-        help="requests in the queue",
+        help="maximum number of queued requests",
     )
     add(
         BalancerFlags.MAX_QUEUED_MIB,
         type=flags.positive,
         default=128,
         metavar="MIB",
-        help="bodies of the requests in the queue",
+        help="maximum total size of the bodies of queued requests",
     )
     add(
         BalancerFlags.MAX_BODY_MIB,
         type=flags.positive,
         default=32,
         metavar="MIB",
-        help="body of one request",
+        help="maximum size of a request's body",
     )
     add(
         BalancerFlags.QUEUE_TIMEOUT,
         type=flags.seconds,
         default=60.0,
         metavar="SECONDS",
-        help="in the queue",
+        help="maximum time in the queue",
     )
     add(
         BalancerFlags.COLD_START_TIMEOUT,
         type=flags.seconds,
         default=570.0,
         metavar="SECONDS",
-        help="in the queue while there is no replica",
+        help="maximum time in the queue while there is no replica",
     )
     add(
         BalancerFlags.PREFIX_AFFINITY,
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="prefer replicas whose cache knows the beginning of the prompt; else strictly first "
+        help="prefer replicas that have a prefix of the prompt in their cache; without it, first "
         "in first out",
     )
     add(
@@ -203,71 +203,72 @@ def _parser() -> argparse.ArgumentParser:
         type=flags.count,
         default=AffinityLimits().cached_prompts,
         metavar="N",
-        help="prompts in a replica's cache (llama-server's --cache-ram) beside those in its slots",
+        help="prompts in a replica's cache (llama-server's --cache-ram) besides those in its slots",
     )
     add(
         BalancerFlags.MAX_AFFINITY_WAIT,
         type=flags.seconds,
         default=AffinityLimits().max_affinity_wait,
         metavar="SECONDS",
-        help="how long a request waits for a replica that knows its prompt while others are free",
+        help="maximum time that a request is queued for a replica that has its prefix cached "
+        "while others are free",
     )
     add(
         BalancerFlags.MAX_PRIORITY,
         type=flags.count,
         default=0,
         metavar="N",
-        help="take the header X-Priority, from -N to N, higher first; 0: ignore it",
+        help="accept the header X-Priority, from -N to N, higher first; 0: ignore it",
     )
     add(
         BalancerFlags.HEARTBEAT_SECONDS,
         type=flags.seconds,
         default=0.0,
         metavar="SECONDS",
-        help="how often a client that waits for a stream is sent a comment, from when on its "
-        "status is 200 whatever comes; 0: never",
+        help="interval of SSE keep-alive comments to clients whose streaming request is queued; "
+        "from the first one on the status is 200 whatever follows; 0: none",
     )
     add(
         BalancerFlags.API_KEYS,
         type=Path,
         metavar="DIR",
-        help="requests need an API key: the content of one of the files in this folder, whose name "
-        "is the key's; changes are seen within a second or two",
+        help="require an API key: the content of a file in this directory, whose name is the key's "
+        "name; changes take effect within two seconds",
     )
     add(
         BalancerFlags.KEY_MAX_PRIORITY,
         action="append",
         type=_named_count,
         metavar="NAME=N",
-        help="--max-priority for the API key NAME; may be given several times",
+        help="--max-priority of the API key NAME; repeatable",
     )
     add(
         BalancerFlags.ALLOWED_PATH,
         action="append",
-        type=_route,
+        type=_path,
         metavar="PATH",
-        help="pass on only this path, as /v1/chat/completions; may be given several times",
+        help="proxy only this path, such as /v1/chat/completions; repeatable",
     )
     add(
         BalancerFlags.SHUTDOWN_DELAY_SECONDS,
         type=flags.seconds,
         default=2.0,
         metavar="SECONDS",
-        help="after SIGTERM, how long new requests are still taken: not ready any more, but "
-        "clients may not have heard of it",
+        help="time after SIGTERM in which new requests are still accepted: clients may not have "
+        "noticed yet that the balancer is not ready",
     )
     add(
         BalancerFlags.DRAIN_SECONDS,
         type=flags.seconds,
         default=600.0,
         metavar="SECONDS",
-        help="after that, how long requests may take to end",
+        help="time after that in which requests may complete",
     )
     add(
         BalancerFlags.ACCESS_LOG,
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="a line of JSON a request on standard output",
+        help="write a line of JSON for each request to standard output",
     )
     logs.add_flags(parser)
     return parser
@@ -280,10 +281,10 @@ def _replica(text: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _service(text: str) -> tuple[str, str]:
+def _namespaced_name(text: str) -> tuple[str, str]:
     namespace, slash, name = text.partition("/")
     if not (namespace and slash and name) or "/" in name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/SERVICE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")
     return namespace, name
 
 
@@ -294,9 +295,9 @@ def _named_count(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _route(text: str) -> bytes:
+def _path(text: str) -> bytes:
     path = text.encode(errors="replace")
     if path not in PROXIED:
         allowed = ", ".join(sorted(each.decode() for each in PROXIED))
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {allowed}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {allowed}")
     return path

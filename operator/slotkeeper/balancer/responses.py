@@ -1,4 +1,4 @@
-"""What the balancer answers itself, as one big llama-server would."""
+"""Responses of the balancer's own, those of one large llama-server, and its error responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,33 +19,36 @@ PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is served: its name, and since when (seconds since 1970)."""
+    """The served model: its name, and since when (seconds since 1970)."""
 
     name: str
     created: int
 
 
 def local_response(
-    way: Route,
+    route: Route,
     dispatcher: Dispatcher[Any],
     model: Model,
     contexts: Mapping[str, int],
     tokens: Tokens,
 ) -> Response:
-    """What is said of all replicas together on one of the routes OWN."""
-    if way is Route.MODELS:
+    """Return the response on one of the routes LOCAL, for all replicas together.
+
+    `contexts`: tokens of context in a slot, by replica; 0 where unknown.
+    """
+    if route is Route.MODELS:
         return models(model)
-    if way is Route.SLOTS:
+    if route is Route.SLOTS:
         return slots(dispatcher, contexts)
-    if way is Route.PROPS:
+    if route is Route.PROPS:
         return props(dispatcher, contexts, model)
-    if way is Route.METRICS:
+    if route is Route.METRICS:
         return metrics(dispatcher, tokens)
     return health(dispatcher)
 
 
 def health(dispatcher: Dispatcher[Any]) -> Response:
-    """200 where a replica has slots, else llama-server's 503 while it loads."""
+    """Return 200 if a replica has slots, else the 503 of a llama-server that loads its model."""
     if dispatcher.has_replica:
         return json_response(200, {"status": "ok"})
     error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
@@ -53,7 +56,7 @@ def health(dispatcher: Dispatcher[Any]) -> Response:
 
 
 def models(model: Model) -> Response:
-    """The one model, as OpenAI lists it; also with no replica, since it is still served here."""
+    """Return OpenAI's list with the one model, also while there is no replica to serve it."""
     entry = {
         "id": model.name,
         "object": "model",
@@ -64,10 +67,7 @@ def models(model: Model) -> Response:
 
 
 def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Response:
-    """All replicas' slots with ids of their own and without prompts.
-
-    `contexts`: tokens of context in a slot, by replica, where known.
-    """
+    """Return the slots of all replicas, numbered consecutively and without prompts."""
     listed: list[Json] = []
     for replica in dispatcher.replicas.values():
         count = max(replica.slots, replica.busy) if replica.ready else replica.busy
@@ -80,9 +80,9 @@ def slots(dispatcher: Dispatcher[Any], contexts: Mapping[str, int]) -> Response:
 
 
 def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model) -> Response:
-    """The little of llama-server's /props that holds for all replicas together."""
-    known = [context for context in contexts.values() if context]
-    settings: Json = {"n_ctx": min(known)} if known else {}
+    """Return the part of llama-server's /props that applies to all replicas together."""
+    sizes = [context for context in contexts.values() if context]
+    settings: Json = {"n_ctx": min(sizes)} if sizes else {}
     return json_response(
         200,
         {
@@ -94,16 +94,16 @@ def props(dispatcher: Dispatcher[Any], contexts: Mapping[str, int], model: Model
 
 
 def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Response:
-    """What llama-server's /metrics says and is known here exactly, under its names."""
-    known = (
-        ("counter", "prompt_tokens_total", "Tokens of prompts that were computed.", tokens.prompt),
-        ("counter", "tokens_predicted_total", "Tokens that were generated.", tokens.generated),
-        ("gauge", "requests_processing", "Slots with a request on them.", dispatcher.busy_slots),
-        ("gauge", "requests_deferred", "Requests without a slot.", dispatcher.queued),
+    """Return those of llama-server's /metrics that are exact here, under its names."""
+    samples = (
+        ("counter", "prompt_tokens_total", "Prompt tokens computed.", tokens.prompt),
+        ("counter", "tokens_predicted_total", "Tokens generated.", tokens.generated),
+        ("gauge", "requests_processing", "Busy slots.", dispatcher.busy_slots),
+        ("gauge", "requests_deferred", "Queued requests.", dispatcher.queued),
     )
     text = "".join(
-        f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
-        for kind, name, about, value in known
+        f"# HELP llamacpp:{name} {help_}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
+        for kind, name, help_, value in samples
     )
     return Response(200, text.encode(), PROMETHEUS)
 
@@ -111,9 +111,9 @@ def metrics(dispatcher: Dispatcher[Any], tokens: Tokens) -> Response:
 def demand_report(
     dispatcher: Dispatcher[Any], demand: DemandStatistics, now: float, *, leader: bool
 ) -> DemandReport:
-    """The report that autoscalers read.
+    """Return the report for autoscalers.
 
-    What a standby still has on replicas, the leader counts as well.
+    Not in a standby's report: the requests that it still has on replicas, which the leader counts.
     """
     busy = dispatcher.busy_slots if leader else 0
     return DemandReport(
@@ -132,37 +132,37 @@ def demand_report(
 
 
 def queue_full(message: str, retry_after: float) -> HttpError:
-    """429: there is no place in the queue."""
-    told = waiting_headers(0.0, None)
-    return HttpError(429, "queue_full", message, retry_after=retry_after, headers=told)
+    """429: the queue is full."""
+    headers = waiting_headers(0.0, None)
+    return HttpError(429, "queue_full", message, retry_after=retry_after, headers=headers)
 
 
 def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
-    """503: the time in the queue is over, or it is of no use to wait in it."""
-    obstacle = dispatcher.start_blocker
+    """503: the request was queued too long, or no replica can start."""
+    blocker = dispatcher.obstacle
     if dispatcher.has_replica:
         code = "queue_timeout"
-        message = "no slot came free in the time allowed"
-    elif obstacle and obstacle.permanent:
+        message = "no slot became free within the queue timeout"
+    elif blocker and blocker.permanent:
         code = "server_unavailable"
-        message = f"no replica can start: {obstacle.message}"
+        message = f"no replica can start: {blocker.message}"
     else:
         code = "cold_start_timeout"
-        message = "no replica became ready in the time allowed"
-        message += f": {obstacle.message}" if obstacle else ""
+        message = "no replica became ready within the cold start timeout"
+        message += f": {blocker.message}" if blocker else ""
     return HttpError(503, code, message, retry_after=dispatcher.retry_after(now))
 
 
 def draining() -> HttpError:
-    """503: this balancer ends."""
+    """503: the balancer shuts down."""
     return HttpError(503, "shutting_down", "this balancer is shutting down", retry_after=1)
 
 
 def replica_failed(reason: str) -> HttpError:
-    """502: replicas failed the request before they answered, time and again."""
-    return HttpError(502, "replica_failed", f"the replica failed before it answered: {reason}")
+    """502: several replicas failed before a response, or one failed in it."""
+    return HttpError(502, "replica_failed", f"replica failed to respond: {reason}")
 
 
 def unauthorized(message: str) -> HttpError:
-    """401: it must say an API key, and `message` why what it says is none."""
+    """401: no valid API key; `message`: why."""
     return HttpError(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])

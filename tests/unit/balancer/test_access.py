@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from balancer_harness import balancer
-from fake_llama import FakeLlama, when_told
+from balancer_harness import run_balancer
+from fake_llama import FakeLlama, stream_two_events
 from raw_http import post
 from slotkeeper.balancer.access import AccessRules, RequestAccess
 from slotkeeper.wire.errors import HttpError
@@ -15,33 +15,33 @@ def request(**headers: str) -> Request:
     return Request(b"POST", b"/completion", named, http11=True, keep_alive=True)
 
 
-def priority(value: str, *, most: int = 5) -> int:
-    return RequestAccess(AccessRules(most)).flow_key(request(X_Priority=value)).priority
+def priority(value: str, *, maximum: int = 5) -> int:
+    return RequestAccess(AccessRules(maximum)).flow_key(request(X_Priority=value)).priority
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"), [("3", 3), ("+3", 3), ("-3", -3), ("6", 5), ("-99", -5), ("0", 0)]
+    ("value", "expected"), [("3", 3), ("+3", 3), ("-3", -3), ("6", 5), ("-99", -5), ("0", 0)]
 )
-def test_a_priority_is_taken_within_its_bounds(asked: str, given: int) -> None:
-    assert priority(asked) == given
+def test_a_priority_is_clamped_to_its_maximum(value: str, expected: int) -> None:
+    assert priority(value) == expected
 
 
 @pytest.mark.parametrize("value", ["", "high", "1.5", "0x1", "1 2", "1" * 10, "٣"])
-def test_a_priority_that_is_no_integer_is_refused(value: str) -> None:
-    with pytest.raises(HttpError, match="X-Priority") as refused:
+def test_a_priority_that_is_no_integer_is_rejected(value: str) -> None:
+    with pytest.raises(HttpError, match="X-Priority") as error:
         priority(value)
 
-    assert refused.value.status == 400
+    assert error.value.status == 400
 
 
-def test_without_a_bound_the_header_is_not_looked_at() -> None:
-    assert priority("high", most=0) == 0
+def test_without_a_maximum_the_header_is_ignored() -> None:
+    assert priority("high", maximum=0) == 0
 
 
-def test_requests_with_one_secret_have_one_key_which_does_not_show_it() -> None:
-    callers = RequestAccess(salt=b"salt")
+def test_requests_with_the_same_secret_have_the_same_key_which_does_not_reveal_it() -> None:
+    access = RequestAccess(salt=b"salt")
     one, same, other, none = (
-        callers.flow_key(request(**headers)).key
+        access.flow_key(request(**headers)).key
         for headers in (
             {"Authorization": "Bearer a"},
             {"authorization": "Bearer a"},
@@ -55,9 +55,12 @@ def test_requests_with_one_secret_have_one_key_which_does_not_show_it() -> None:
     assert one != RequestAccess(salt=b"else").flow_key(request(Authorization="Bearer a")).key
 
 
-async def test_waiting_requests_go_by_priority_then_by_turns() -> None:
-    async with FakeLlama(1, when_told) as llama, balancer(llama, max_priority=1) as made:
-        asked = [
+async def test_queued_requests_are_dispatched_by_priority_then_in_turns() -> None:
+    async with (
+        FakeLlama(1, stream_two_events) as llama,
+        run_balancer(llama, max_priority=1) as balancer,
+    ):
+        requests = [
             ("running", []),
             ("a1", ["Authorization: a"]),
             ("a2", ["Authorization: a"]),
@@ -65,20 +68,20 @@ async def test_waiting_requests_go_by_priority_then_by_turns() -> None:
             ("urgent", ["Authorization: a", "X-Priority: 1"]),
         ]
         clients = [
-            await made.start(post("/completion", name.encode(), *headers))
-            for name, headers in asked
+            await balancer.start_request(post("/completion", name.encode(), *headers))
+            for name, headers in requests
         ]
-        for number in range(len(asked)):
-            (await llama.called(number + 1))[number].go.set()
+        for number in range(len(requests)):
+            await llama.proceed(number)
         for client in clients:
             assert (await client.response()).status == 200
 
     assert [call.body for call in llama.calls] == [b"running", b"urgent", b"a1", b"b1", b"a2"]
 
 
-async def test_a_malformed_priority_reaches_no_replica() -> None:
-    async with FakeLlama() as llama, balancer(llama, max_priority=1) as made:
-        response = await made.ask(post("/completion", b"{}", "X-Priority: high"))
+async def test_a_request_with_a_malformed_priority_reaches_no_replica() -> None:
+    async with FakeLlama() as llama, run_balancer(llama, max_priority=1) as balancer:
+        response = await balancer.request(post("/completion", b"{}", "X-Priority: high"))
 
         assert (response.status, json.loads(response.body)["error"]["code"]) == (
             400,

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from balancer_harness import Balancer, balancer
-from fake_llama import FakeLlama, when_told
-from raw_http import RawClient, get, post
+from balancer_harness import run_balancer
+from fake_llama import FakeLlama, stream_two_events
+from raw_http import get, post
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 
 
-def known(**secrets: str) -> ApiKeys:
+def api_keys(**secrets: str) -> ApiKeys:
     keys = ApiKeys(b"salt")
     keys.replace({name: secret.encode() for name, secret in secrets.items()})
     return keys
@@ -27,41 +27,41 @@ def known(**secrets: str) -> ApiKeys:
         "x-api-key: one\r\nAuthorization: Bearer dummy",
     ],
 )
-async def test_a_known_key_is_let_in_and_not_passed_on(header: str) -> None:
-    async with FakeLlama() as llama, balancer(llama, keys=known(ann="one")) as made:
-        response = await made.ask(post("/completion", b"{}", header))
+async def test_a_valid_key_is_accepted_and_not_sent_to_the_replica(header: str) -> None:
+    async with FakeLlama() as llama, run_balancer(llama, keys=api_keys(ann="one")) as balancer:
+        response = await balancer.request(post("/completion", b"{}", header))
 
         assert response.status == 200
         assert not {"authorization", "x-api-key"} & set(llama.calls[0].headers)
-        assert made.lines()[0]["key"] == "ann"
+        assert balancer.access_log()[0]["key"] == "ann"
 
 
 @pytest.mark.parametrize(
-    ("header", "why"),
+    ("header", "message"),
     [
-        ("X-Other: one", "an API key is needed"),
-        ("Authorization: Bearer", "Authorization holds no API key"),
-        ("Authorization: one", "Authorization holds no API key"),
-        ("Authorization: Basic one", "Authorization holds no API key"),
-        ("X-Api-Key:", "an API key is needed"),
-        ("Authorization: Bearer two", "is not known"),
-        ("X-Api-Key: on", "is not known"),
-        ("X-Api-Key: Bearer one", "is not known"),
-        ("X-Api-Key: ann", "is not known"),
+        ("X-Other: one", "API key required"),
+        ("Authorization: Bearer", "no API key in Authorization"),
+        ("Authorization: one", "no API key in Authorization"),
+        ("Authorization: Basic one", "no API key in Authorization"),
+        ("X-Api-Key:", "API key required"),
+        ("Authorization: Bearer two", "invalid API key"),
+        ("X-Api-Key: on", "invalid API key"),
+        ("X-Api-Key: Bearer one", "invalid API key"),
+        ("X-Api-Key: ann", "invalid API key"),
     ],
 )
-async def test_without_a_known_key_a_request_reaches_no_replica(header: str, why: str) -> None:
-    async with FakeLlama() as llama, balancer(llama, keys=known(ann="one")) as made:
-        response = await made.ask(post("/completion", b"{}", header))
+async def test_a_request_without_a_valid_key_reaches_no_replica(header: str, message: str) -> None:
+    async with FakeLlama() as llama, run_balancer(llama, keys=api_keys(ann="one")) as balancer:
+        response = await balancer.request(post("/completion", b"{}", header))
 
         assert response.status == 401
         assert response.headers["www-authenticate"] == "Bearer"
         error = json.loads(response.body)["error"]
         assert (error["code"], error["type"]) == ("invalid_api_key", "invalid_request_error")
-        assert why in error["message"]
+        assert message in error["message"]
         assert llama.calls == []
-        assert made.metric("requests_total", outcome="rejected", code="401") == 1
-        (line,) = made.lines()
+        assert balancer.metric("requests_total", outcome="rejected", code="401") == 1
+        (line,) = balancer.access_log()
         assert (line["key"], line["status"], line["code"]) == (None, 401, "invalid_api_key")
 
 
@@ -85,109 +85,117 @@ async def test_without_a_known_key_a_request_reaches_no_replica(header: str, why
 async def test_only_health_models_and_preflights_need_no_key(
     method: str, path: str, status: int
 ) -> None:
-    async with FakeLlama() as llama, balancer(llama, keys=known(ann="one")) as made:
-        async with await made.client() as client:
+    async with FakeLlama() as llama, run_balancer(llama, keys=api_keys(ann="one")) as balancer:
+        async with await balancer.connect() as client:
             await client.send(get(path, method=method))
             assert (await client.response(to_head=method == "HEAD")).status == status
 
         if status == 401:
-            ours = await made.ask(get(path, "X-Api-Key: one", method=method))
-            assert ours.status != 401
+            authorized = await balancer.request(get(path, "X-Api-Key: one", method=method))
+            assert authorized.status != 401
 
 
-async def test_without_keys_everybody_is_let_in_and_llama_server_sees_what_was_sent() -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
+async def test_without_keys_every_request_is_accepted_and_its_headers_reach_llama_server() -> None:
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
         headers = "Authorization: Bearer one", "X-Api-Key: two"
-        assert (await made.ask(post("/completion", b"{}", *headers))).status == 200
+        assert (await balancer.request(post("/completion", b"{}", *headers))).status == 200
 
         sent = llama.calls[0].headers
         assert (sent["authorization"], sent["x-api-key"]) == ("Bearer one", "two")
-        assert made.lines()[0]["key"] is None
+        assert balancer.access_log()[0]["key"] is None
 
 
-async def test_no_request_goes_on_after_its_client_has_gone() -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        await made.ask(post("/v1/chat/completions", b"{}", "X-Conversation-Id: c"))
+async def test_a_conversation_id_does_not_reach_llama_server() -> None:
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        await balancer.request(post("/v1/chat/completions", b"{}", "X-Conversation-Id: c"))
 
         assert "x-conversation-id" not in llama.calls[0].headers
 
 
-async def test_with_no_key_at_all_everybody_is_refused() -> None:
-    async with FakeLlama() as llama, balancer(llama, keys=known()) as made:
+async def test_with_an_empty_key_folder_every_request_is_rejected() -> None:
+    async with FakeLlama() as llama, run_balancer(llama, keys=api_keys()) as balancer:
         for header in ("X-Api-Key: one", "X-Other: x", "Authorization: Bearer "):
-            assert (await made.ask(post("/completion", b"{}", header))).status == 401
+            assert (await balancer.request(post("/completion", b"{}", header))).status == 401
         assert llama.calls == []
 
 
-async def test_a_key_that_goes_cuts_no_request_in_progress(tmp_path: Path) -> None:
+async def test_a_removed_key_aborts_no_request_in_progress(tmp_path: Path) -> None:
     (tmp_path / "ann").write_text("one")
     keys = ApiKeys(b"salt")
     folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
-    async with FakeLlama(1, when_told) as llama, balancer(llama, keys=keys) as made:
-        running, waiting = [
-            await made.start(post("/completion", b"{}", "X-Api-Key: one")) for _ in "12"
+    async with FakeLlama(1, stream_two_events) as llama, run_balancer(llama, keys=keys) as balancer:
+        running, queued = [
+            await balancer.start_request(post("/completion", b"{}", "X-Api-Key: one")) for _ in "12"
         ]
         (tmp_path / "ann").rename(tmp_path / "..ann")
         await folder.check()
-        assert (await made.ask(post("/completion", b"{}", "X-Api-Key: one"))).status == 401
+        assert (await balancer.request(post("/completion", b"{}", "X-Api-Key: one"))).status == 401
 
-        for number, client in enumerate((running, waiting)):
-            (await llama.called(number + 1))[number].go.set()
+        for number, client in enumerate((running, queued)):
+            await llama.proceed(number)
             assert (await client.response()).status == 200
-        assert [line["key"] for line in made.lines()] == [None, "ann", "ann"]
+        assert [line["key"] for line in balancer.access_log()] == [None, "ann", "ann"]
 
 
-async def test_keys_take_turns_however_they_are_sent() -> None:
+async def test_keys_take_turns_in_whichever_header_they_are_sent() -> None:
     async with (
-        FakeLlama(1, when_told) as llama,
-        balancer(llama, keys=known(ann="one", bob="two")) as made,
+        FakeLlama(1, stream_two_events) as llama,
+        run_balancer(llama, keys=api_keys(ann="one", bob="two")) as balancer,
     ):
-        asked = [
+        requests = [
             ("running", "X-Api-Key: one"),
             ("a1", "X-Api-Key: one"),
             ("a2", "Authorization: Bearer one"),
             ("b1", "X-Api-Key: two"),
         ]
         clients = [
-            await made.start(post("/completion", name.encode(), header)) for name, header in asked
+            await balancer.start_request(post("/completion", name.encode(), header))
+            for name, header in requests
         ]
-        queue = await metrics_page(made, "/debug/queue")
-        assert {each["key"] for each in json.loads(queue)["byPriorityAndKey"]} == {"ann", "bob"}
-        for number in range(len(asked)):
-            (await llama.called(number + 1))[number].go.set()
+        page = await balancer.admin_json("/debug/queue")
+        assert {each["key"] for each in page["byPriorityAndKey"]} == {"ann", "bob"}
+        for number in range(len(requests)):
+            await llama.proceed(number)
         for client in clients:
             assert (await client.response()).status == 200
 
     assert [call.body for call in llama.calls] == [b"running", b"a1", b"b1", b"a2"]
 
 
-async def test_a_keys_priority_has_a_bound_of_its_own() -> None:
+async def test_a_key_has_its_own_maximum_priority() -> None:
     rules = AccessRules(1, {"chief": 5, "crawler": 0})
-    keys = known(chief="1", ann="2", crawler="3")
-    async with FakeLlama(1, when_told) as llama, balancer(llama, rules=rules, keys=keys) as made:
-        asked = [("0", "2"), ("crawler", "3"), ("ann", "2"), ("chief", "1")]
+    keys = api_keys(chief="1", ann="2", crawler="3")
+    async with (
+        FakeLlama(1, stream_two_events) as llama,
+        run_balancer(llama, rules=rules, keys=keys) as balancer,
+    ):
+        requests = [("0", "2"), ("crawler", "3"), ("ann", "2"), ("chief", "1")]
         clients = [
-            await made.start(
+            await balancer.start_request(
                 post("/completion", name.encode(), f"X-Api-Key: {secret}", "X-Priority: 9")
             )
-            for name, secret in asked
+            for name, secret in requests
         ]
-        waiting = json.loads(await metrics_page(made, "/debug/queue"))["next"]
-        assert [(each["key"], each["priority"]) for each in waiting] == [
+        queued = (await balancer.admin_json("/debug/queue"))["next"]
+        assert [(each["key"], each["priority"]) for each in queued] == [
             *(("chief", 5), ("ann", 1)),
             ("crawler", 0),
         ]
         ignored = post("/completion", b"{}", "X-Api-Key: 3", "X-Priority: high")
-        await made.start(ignored)
-        refused = await made.ask(post("/completion", b"{}", "X-Api-Key: 2", "X-Priority: high"))
-        assert refused.status == 400
-        assert made.lines()[-1]["key"] == "ann"
+        await balancer.start_request(ignored)
+        rejected = await balancer.request(
+            post("/completion", b"{}", "X-Api-Key: 2", "X-Priority: high")
+        )
+        assert rejected.status == 400
+        assert balancer.access_log()[-1]["key"] == "ann"
         for client in clients:
             client.reset()
 
 
-async def test_no_key_is_told_to_anybody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_key_appears_in_responses_logs_or_upstream_headers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     canary, wrong = "sk-CANARY-good", "sk-CANARY-bad"
     caplog.set_level(logging.DEBUG)
     (tmp_path / "ann").write_text(canary)
@@ -196,13 +204,15 @@ async def test_no_key_is_told_to_anybody(tmp_path: Path, caplog: pytest.LogCaptu
     keys = ApiKeys(b"salt")
     folder = ApiKeyFolder(tmp_path, keys)
     folder.load()
-    seen: list[bytes] = []
+    sent: list[bytes] = []
     async with (
-        FakeLlama(1, when_told) as llama,
-        balancer(llama, rules=AccessRules(1), keys=keys) as made,
+        FakeLlama(1, stream_two_events) as llama,
+        run_balancer(llama, rules=AccessRules(1), keys=keys) as balancer,
     ):
-        running, waiting = [
-            await made.start(post(f"/completion?key={canary}", b"", f"X-Api-Key: {canary}"))
+        running, queued = [
+            await balancer.start_request(
+                post(f"/completion?key={canary}", b"", f"X-Api-Key: {canary}")
+            )
             for _ in "12"
         ]
         for secret in (canary, wrong):
@@ -211,27 +221,24 @@ async def test_no_key_is_told_to_anybody(tmp_path: Path, caplog: pytest.LogCaptu
                 f"Authorization: {secret}",
                 f"X-Api-Key: {secret}",
             ):
-                asked = [get(path, header) for path in ("/slots", "/props", "/nothing", "/models")]
-                asked.append(post("/completion", b"", header, f"X-Priority: {secret}"))
-                seen += [(await made.ask(each)).raw for each in asked]
+                requests = [
+                    get(path, header) for path in ("/slots", "/props", "/nothing", "/models")
+                ]
+                requests.append(post("/completion", b"", header, f"X-Priority: {secret}"))
+                sent += [(await balancer.request(each)).raw for each in requests]
         pages = ("/debug/queue", "/metrics", "/autoscaling", "/nothing")
-        seen += [await metrics_page(made, page) for page in pages]
-        for number, client in enumerate((running, waiting)):
-            (await llama.called(number + 1))[number].go.set()
-            seen.append((await client.response()).raw)
-        await made.at_rest()
-        made.lines()
-        seen.append(made.log.getvalue().encode())
+        sent += [(await balancer.admin_request(page)).raw for page in pages]
+        for number, client in enumerate((running, queued)):
+            await llama.proceed(number)
+            sent.append((await client.response()).raw)
+        await balancer.wait_idle()
+        balancer.access_log()
+        sent.append(balancer.log_stream.getvalue().encode())
         headers = [dict(call.headers) for call in llama.calls]
 
     assert all(
-        part in seen[-1] for part in (b'"key": "ann"', b"invalid_priority", b"invalid_api_key")
+        part in sent[-1] for part in (b'"key": "ann"', b"invalid_priority", b"invalid_api_key")
     )
-    assert "identical; using name ann" in caplog.text
-    for told in (*seen, caplog.text.encode(), repr(headers).encode()):
-        assert b"CANARY" not in told
-
-
-async def metrics_page(made: Balancer, path: str) -> bytes:
-    async with await RawClient.connect(made.metrics_port) as client:
-        return (await client.ask(get(path))).body
+    assert "the same: it counts as ann" in caplog.text
+    for text in (*sent, caplog.text.encode(), repr(headers).encode()):
+        assert b"CANARY" not in text

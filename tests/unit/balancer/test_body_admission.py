@@ -1,15 +1,15 @@
-"""What becomes of requests that are refused before they are whole."""
+"""Requests that are rejected before they are complete."""
 
 import pytest
 
-from balancer_harness import balancer
-from fake_llama import FakeLlama, when_told
+from balancer_harness import run_balancer
+from fake_llama import FakeLlama, stream_two_events
 from raw_http import get, post
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.wire.limits import Limits
 
-PAGE = "Origin: https://page.example"
-QUICK = Limits(
+ORIGIN = "Origin: https://page.example"
+SHORT_TIMEOUTS = Limits(
     lingering_close=0.02,
     head_timeout=0.05,
     body_timeout=0.05,
@@ -18,7 +18,7 @@ QUICK = Limits(
 )
 
 
-def ann() -> ApiKeys:
+def one_key() -> ApiKeys:
     keys = ApiKeys(b"salt")
     keys.replace({"ann": b"one"})
     return keys
@@ -35,28 +35,36 @@ def head(*headers: str, path: str = "/completion") -> bytes:
         "Transfer-Encoding: chunked",
         "Content-Length: 2\r\nExpect: 100-continue",
     ],
-    ids=["long", "of unknown length", "asked for"],
+    ids=["long", "unknown length", "Expect"],
 )
 @pytest.mark.parametrize("key", ["X-Api-Key: two", "X-Other: one"])
-async def test_who_has_no_key_is_refused_before_the_body(framing: str, key: str) -> None:
-    async with FakeLlama() as llama, balancer(llama, keys=ann(), limits=QUICK) as made:
-        async with await made.client() as client:
+async def test_a_request_without_a_valid_key_is_rejected_before_its_body(
+    framing: str, key: str
+) -> None:
+    async with (
+        FakeLlama() as llama,
+        run_balancer(llama, keys=one_key(), limits=SHORT_TIMEOUTS) as balancer,
+    ):
+        async with await balancer.connect() as client:
             await client.send(head(framing, key))
             response = await client.response()
             assert (response.status, response.error_code) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
             assert response.headers["connection"] == "close"
-            assert made.clients.listener.budget.buffered == 0
-            # What it sends all the same is no request.
+            assert balancer.client_server.budget.buffered == 0
+            # What it sends nevertheless is not read as a request.
             await client.send(post("/completion", b"{}", "X-Api-Key: one"))
             assert await client.at_end()
         assert llama.calls == []
 
 
-async def test_who_has_a_key_may_send_a_large_body() -> None:
+async def test_a_request_with_a_valid_key_may_have_a_large_body() -> None:
     body = b"x" * 90_000
-    async with FakeLlama() as llama, balancer(llama, keys=ann(), limits=QUICK) as made:
-        async with await made.client() as client:
+    async with (
+        FakeLlama() as llama,
+        run_balancer(llama, keys=one_key(), limits=SHORT_TIMEOUTS) as balancer,
+    ):
+        async with await balancer.connect() as client:
             await client.send(
                 head("Content-Length: 90000", "Expect: 100-continue", "X-Api-Key: one")
             )
@@ -65,11 +73,11 @@ async def test_who_has_a_key_may_send_a_large_body() -> None:
         assert llama.calls[0].body == body
 
 
-async def test_a_small_request_without_a_key_does_not_cost_its_connection() -> None:
+async def test_a_small_request_without_a_key_keeps_its_connection() -> None:
     async with (
         FakeLlama() as llama,
-        balancer(llama, keys=ann()) as made,
-        await made.client() as client,
+        run_balancer(llama, keys=one_key()) as balancer,
+        await balancer.connect() as client,
     ):
         assert (await client.ask(post("/completion"))).status == 401
         assert (await client.ask(post("/completion", b"{}", "X-Api-Key: one"))).status == 200
@@ -78,21 +86,21 @@ async def test_a_small_request_without_a_key_does_not_cost_its_connection() -> N
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [
-        (head(PAGE, "Content-Length: 100001"), 413, "body_too_large"),
-        (head(PAGE, "Content-Length: 2") + b"x", 408, "request_timeout"),
-        (head(PAGE, "Expect: x"), 417, "expectation_failed"),
-        (head(PAGE, "Host: b"), 400, "bad_request"),
+        (head(ORIGIN, "Content-Length: 100001"), 413, "body_too_large"),
+        (head(ORIGIN, "Content-Length: 2") + b"x", 408, "request_timeout"),
+        (head(ORIGIN, "Expect: x"), 417, "expectation_failed"),
+        (head(ORIGIN, "Host: b"), 400, "bad_request"),
     ],
 )
-async def test_a_refusal_behind_a_whole_head_may_be_read_by_the_page_and_is_logged(
+async def test_a_rejection_after_a_complete_head_has_cors_headers_and_is_logged(
     sent: bytes, status: int, code: str
 ) -> None:
-    async with balancer(limits=QUICK) as made:
-        response = await made.ask(sent)
+    async with run_balancer(limits=SHORT_TIMEOUTS) as balancer:
+        response = await balancer.request(sent)
 
         assert (response.status, response.error_code) == (status, code)
         assert response.headers["access-control-allow-origin"] == "https://page.example"
-        (line,) = made.lines()
+        (line,) = balancer.access_log()
         assert line.pop("client").startswith("127.0.0.1:")
         assert line == {
             "time": 1_700_000_000.0,
@@ -104,20 +112,23 @@ async def test_a_refusal_behind_a_whole_head_may_be_read_by_the_page_and_is_logg
             "outcome": "rejected",
             "code": code,
         }
-        assert made.metric("requests_total", outcome="rejected", code=str(status)) == 1
+        assert balancer.metric("requests_total", outcome="rejected", code=str(status)) == 1
 
 
-@pytest.mark.parametrize("cut", [0, 10], ids=["whole", "in part"])
-async def test_a_page_may_read_that_there_is_no_room(cut: int) -> None:
-    async with FakeLlama(1, when_told) as llama, balancer(llama, limits=QUICK) as made:
-        await made.start(post("/completion"))
-        await made.start(post("/completion", b"x" * 90_000))
-        sent = post("/completion", b"x" * 90_000, PAGE)
-        response = await made.ask(sent[: len(sent) - cut])
+@pytest.mark.parametrize("missing", [0, 10], ids=["complete", "incomplete"])
+async def test_a_buffer_limit_error_has_cors_headers(missing: int) -> None:
+    async with (
+        FakeLlama(1, stream_two_events) as llama,
+        run_balancer(llama, limits=SHORT_TIMEOUTS) as balancer,
+    ):
+        await balancer.start_request(post("/completion"))
+        await balancer.start_request(post("/completion", b"x" * 90_000))
+        sent = post("/completion", b"x" * 90_000, ORIGIN)
+        response = await balancer.request(sent[: len(sent) - missing])
 
         assert (response.status, response.error_code) == (503, "buffer_limit")
         assert response.headers["access-control-allow-origin"] == "https://page.example"
-        assert made.lines()[-1]["path"] == "/completion"
+        assert balancer.access_log()[-1]["path"] == "/completion"
 
 
 @pytest.mark.parametrize(
@@ -128,24 +139,24 @@ async def test_a_page_may_read_that_there_is_no_room(cut: int) -> None:
         (b"GET /half", 408),
     ],
 )
-async def test_of_a_head_that_is_not_whole_nothing_is_told_but_that_it_was_refused(
+async def test_a_rejected_incomplete_head_is_logged_without_method_and_path(
     sent: bytes, status: int
 ) -> None:
-    async with balancer(limits=QUICK) as made:
-        assert (await made.ask(sent)).status == status
+    async with run_balancer(limits=SHORT_TIMEOUTS) as balancer:
+        assert (await balancer.request(sent)).status == status
 
-        (line,) = made.lines()
+        (line,) = balancer.access_log()
         assert (line["status"], line["method"], line["path"]) == (status, None, None)
-        assert made.metric("requests_total", outcome="rejected", code=str(status)) == 1
+        assert balancer.metric("requests_total", outcome="rejected", code=str(status)) == 1
 
 
-async def test_a_refusal_is_told_of_the_request_that_it_is_for() -> None:
-    async with balancer(limits=QUICK) as made:
-        async with await made.client() as client:
-            await client.send(get("/v1/models", PAGE) + b"GET /half")
+async def test_a_rejection_is_attributed_to_the_request_that_it_is_for() -> None:
+    async with run_balancer(limits=SHORT_TIMEOUTS) as balancer:
+        async with await balancer.connect() as client:
+            await client.send(get("/v1/models", ORIGIN) + b"GET /half")
             assert (await client.response()).status == 200
-            late = await client.response()
+            rejection = await client.response()
 
-        assert late.status == 408
-        assert "access-control-allow-origin" not in late.headers
-        assert made.lines()[-1]["path"] is None
+        assert rejection.status == 408
+        assert "access-control-allow-origin" not in rejection.headers
+        assert balancer.access_log()[-1]["path"] is None

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -32,7 +32,7 @@ def endpoint(address: str, **conditions: bool) -> Slice:
         pytest.param({"ready": True, "terminating": True}, False, id="leaving though ready"),
     ],
 )
-def test_a_replica_is_used_when_it_is_ready_and_stays(
+def test_a_replica_is_usable_if_it_is_ready_and_not_terminating(
     conditions: dict[str, bool], usable: bool
 ) -> None:
     assert replicas_in([slice_of("a", endpoint("10.0.0.1", **conditions))]) == {
@@ -58,13 +58,13 @@ def test_only_the_port_named_http_counts() -> None:
     assert replicas_in([{"metadata": {"name": "a"}, "ports": None, "endpoints": None}]) == {}
 
 
-class Script:
-    """A cluster whose lists and watches go as they are told; then it never answers."""
+class ScriptedCluster:
+    """A cluster whose lists and watches return the given steps, and then never respond."""
 
     def __init__(self, *steps: list[Slice] | list[WatchEvent] | ApiError) -> None:
         self.steps = list(steps)
         self.done = asyncio.Event()
-        self.asked: list[tuple[str, str | None, Mapping[str, str] | None]] = []
+        self.lists: list[tuple[str, str | None, Mapping[str, str] | None]] = []
 
     async def list(
         self,
@@ -75,7 +75,7 @@ class Script:
         name: str = "",
     ) -> Listing:
         assert not name
-        self.asked.append((kind.plural, namespace, labels))
+        self.lists.append((kind.plural, namespace, labels))
         step: Any = await self._next()
         return Listing(step, "7")
 
@@ -105,35 +105,35 @@ class Script:
         return step
 
 
-async def followed(*steps: list[Slice] | list[WatchEvent] | ApiError) -> list[dict[str, bool]]:
-    """What is told while the cluster goes through `steps`."""
-    script, told = Script(*steps), list[dict[str, bool]]()
-    cluster: Cluster = script  # type: ignore[assignment]
+async def yielded(*steps: list[Slice] | list[WatchEvent] | ApiError) -> list[dict[str, bool]]:
+    """Return what replicas_of yields while the cluster goes through `steps`."""
+    cluster = ScriptedCluster(*steps)
+    replicas: list[dict[str, bool]] = []
 
-    async def follow() -> None:
-        async for replicas in replicas_of(cluster, "ns", "replicas"):
-            told.append(replicas)
+    async def collect() -> None:
+        async for each in replicas_of(cast("Cluster", cluster), "ns", "replicas"):
+            replicas.append(each)  # noqa: PERF401 (it never ends)
 
-    following = asyncio.ensure_future(follow())
+    collecting = asyncio.ensure_future(collect())
     async with asyncio.timeout(10):
-        await script.done.wait()
-    following.cancel()
-    assert script.asked[0] == (
+        await cluster.done.wait()
+    collecting.cancel()
+    assert cluster.lists[0] == (
         "endpointslices",
         "ns",
         {"kubernetes.io/service-name": "replicas"},
     )
-    return told
+    return replicas
 
 
 ONE = slice_of("a", endpoint("10.0.0.1"))
 TWO = slice_of("b", endpoint("10.0.0.2"))
 
 
-async def test_replicas_are_told_at_once_and_with_each_change() -> None:
+async def test_replicas_are_yielded_at_once_and_after_each_change() -> None:
     leaving = slice_of("a", endpoint("10.0.0.1", ready=False, terminating=True))
 
-    assert await followed(
+    assert await yielded(
         [ONE],
         [
             WatchEvent("ADDED", TWO),
@@ -149,8 +149,8 @@ async def test_replicas_are_told_at_once_and_with_each_change() -> None:
     ]
 
 
-async def test_a_watch_that_ends_is_followed_by_a_list_that_finds_what_was_lost() -> None:
-    assert await followed([ONE, TWO], [], [TWO]) == [
+async def test_a_watch_that_ends_is_followed_by_a_list_that_finds_missed_changes() -> None:
+    assert await yielded([ONE, TWO], [], [TWO]) == [
         {"10.0.0.1:8080": True, "10.0.0.2:8080": True},
         {"10.0.0.2:8080": True},
     ]
@@ -159,10 +159,10 @@ async def test_a_watch_that_ends_is_followed_by_a_list_that_finds_what_was_lost(
 @pytest.mark.parametrize(
     "error", [Gone(410, "Expired", "too old"), Unreachable(0, "Unreachable", "no route")]
 )
-async def test_the_last_replicas_stay_while_the_api_does_not_answer(error: ApiError) -> None:
-    told = await followed([ONE], error, error, [ONE, TWO])
+async def test_the_last_replicas_stay_while_the_api_server_is_unreachable(error: ApiError) -> None:
+    replicas = await yielded([ONE], error, error, [ONE, TWO])
 
-    assert told == [
+    assert replicas == [
         {"10.0.0.1:8080": True},
         {"10.0.0.1:8080": True, "10.0.0.2:8080": True},
     ]

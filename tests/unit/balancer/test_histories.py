@@ -1,4 +1,4 @@
-"""Anything may happen to balancers, replicas and clients: a history is recorded, then judged."""
+"""Random failures of balancers, replicas and clients: the history of all requests is checked."""
 
 import asyncio
 import random
@@ -9,160 +9,171 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from election_harness import Family, Member, family
+from election_harness import Group, Member, run_group
 from fake_llama import Call, FakeLlama
 from raw_http import RawClient, post
 from wait_until import until
 
 REQUESTS = 120
-AT_ONCE = 12
+CONCURRENCY = 12
+COMPLETE = "complete"
+DISCONNECTED = "client disconnected"
+CUT = "cut"
 
 
 @dataclass
 class History:
-    """How every request ended: "answered", "left" by its client's own will, or what else."""
+    """How each request ended: COMPLETE, DISCONNECTED, or CUT or a response with details."""
 
-    endings: dict[int, str] = field(default_factory=dict)
+    ends: dict[int, str] = field(default_factory=dict)
 
     def end(self, number: int, how: str) -> None:
-        assert number not in self.endings, "a request ended twice"
-        self.endings[number] = how
+        assert number not in self.ends, "a request ended twice"
+        self.ends[number] = how
 
 
-async def stream_its_number(call: Call) -> None:
-    chance = random.Random(call.body)
-    await call.head()
-    for _ in range(chance.randrange(4)):
-        await call.event(call.body.decode())
-        await asyncio.sleep(chance.random() / 200)
-    await call.event(call.body.decode())
+async def stream_body(call: Call) -> None:
+    """Send up to four events with the request's body."""
+    rng = random.Random(call.body)
+    await call.send_head()
+    for _ in range(rng.randrange(4)):
+        await call.send_event(call.body.decode())
+        await asyncio.sleep(rng.random() / 200)
+    await call.send_event(call.body.decode())
     await call.end()
 
 
-class Play:
-    """Clients ask, and leave, at any of the balancers that are to be used; things happen."""
+class Scenario:
+    """Clients send requests to any of the open balancers, and may disconnect, while parts fail."""
 
-    def __init__(self, they: Family, llamas: list[FakeLlama], seed: int) -> None:
-        self.they = they
+    def __init__(self, group: Group, llamas: list[FakeLlama], seed: int) -> None:
+        self.group = group
         self.llamas = llamas
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.history = History()
-        self.open: list[Member] = []
         self.names = iter("abcdefghijklmnopqrstuvwxyz")
-        self.asking: Counter[int] = Counter()  # clients, by their member
-        self.ended: list[Member] = []
-        self.finishing: list[asyncio.Future[None]] = []
+        self.open: list[Member] = []
+        """Balancers that clients use."""
+        self.closed: list[Member] = []
+        self.clients: Counter[int] = Counter()
+        """By the id() of the member that they use."""
+        self.shutdowns: list[asyncio.Future[None]] = []
 
-    async def ask(self, number: int) -> None:
-        member = self.chance.choice(self.open)
-        self.asking[id(member)] += 1
-        body = b"%d" % number
-        patience = self.chance.random() / 100 if self.chance.random() < 0.2 else None
-        try:
-            async with (
-                asyncio.timeout(patience),
-                await RawClient.connect(member.made.port) as client,
-            ):
-                answer = await client.ask(post("/completion", body))
-        except TimeoutError:
-            self.history.end(number, "left")
-        except (OSError, asyncio.IncompleteReadError) as error:
-            self.history.end(number, f"cut: {error!r}")
-        else:
-            events = set(answer.body.split(b"\n\n")) - {b""}
-            whole = answer.status == 200 and events == {b"data: " + body}
-            self.history.end(number, "answered" if whole else f"{answer.status}: {answer.body!r}")
+    async def run(self, *failures: Callable[[], Awaitable[None]]) -> None:
+        """Send all requests, and cause these failures in random order until they have ended."""
+        requests = asyncio.ensure_future(self._send_all())
+        while not requests.done() and len(self.closed) < 12:
+            await self.rng.choice(failures)()
+            await asyncio.sleep(self.rng.random() / 50)
+        await asyncio.gather(requests, *self.shutdowns)
 
-        self.asking[id(member)] -= 1
-
-    async def goes_on(self, *happenings: Callable[[], Awaitable[None]]) -> None:
-        """All requests are sent and ended while these happen, in any order."""
-        asking = asyncio.ensure_future(self.all_ask())
-        while not asking.done() and len(self.ended) < 12:
-            await self.chance.choice(happenings)()
-            await asyncio.sleep(self.chance.random() / 50)
-        await asyncio.gather(asking, *self.finishing)
-
-    async def all_ask(self) -> None:
+    async def _send_all(self) -> None:
         numbers = iter(range(REQUESTS))
 
-        async def one_after_the_other() -> None:
+        async def send_one_by_one() -> None:
             for number in numbers:
-                await self.ask(number)
+                await self._send(number)
 
-        await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(send_one_by_one() for _ in range(CONCURRENCY)))
+
+    async def _send(self, number: int) -> None:
+        member = self.rng.choice(self.open)
+        self.clients[id(member)] += 1
+        body = b"%d" % number
+        timeout = self.rng.random() / 100 if self.rng.random() < 0.2 else None
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                await RawClient.connect(member.balancer.port) as client,
+            ):
+                response = await client.ask(post("/completion", body))
+        except TimeoutError:
+            self.history.end(number, DISCONNECTED)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self.history.end(number, f"{CUT}: {error!r}")
+        else:
+            events = set(response.body.split(b"\n\n")) - {b""}
+            complete = response.status == 200 and events == {b"data: " + body}
+            details = f"{response.status}: {response.body!r}"
+            self.history.end(number, COMPLETE if complete else details)
+
+        self.clients[id(member)] -= 1
 
     async def replace_a_balancer(self) -> None:
-        """As a rollout does: a new one starts, an old one is told to end and ends what it has."""
-        self.open.append(await self.they.add(next(self.names)))
-        old = self.open.pop(self.chance.randrange(len(self.open) - 1))
-        self.ended.append(old)
-        self.finishing.append(asyncio.ensure_future(old.finish(lambda: not self.asking[id(old)])))
+        """Start a balancer and shut another one down, as a rollout does."""
+        self.open.append(await self.group.add(next(self.names)))
+        old = self.open.pop(self.rng.randrange(len(self.open) - 1))
+        self.closed.append(old)
+        shutdown = old.shut_down(lambda: not self.clients[id(old)])
+        self.shutdowns.append(asyncio.ensure_future(shutdown))
 
     async def kill_the_leader(self) -> None:
-        """It is gone without a word; another was there, and a new one comes.
+        """Kill the leader beside a standby, and start another balancer.
 
-        Twice and no more: a request that three balancers died of is not tried on a fourth.
+        At most twice: a request is not relayed to any number of leaders.
         """
-        leaders = [member for member in self.open if member.leads]
-        if leaders and len(self.ended) < 2:
+        leaders = [member for member in self.open if member.is_leader]
+        if leaders and len(self.closed) < 2:
             self.open.remove(leaders[0])
-            await leaders[0].die()
-            self.ended.append(leaders[0])
-            self.open.append(await self.they.add(next(self.names)))
+            await leaders[0].kill()
+            self.closed.append(leaders[0])
+            self.open.append(await self.group.add(next(self.names)))
 
     async def replace_a_replica(self) -> None:
-        """One drains, another comes, the drained one is gone."""
-        leaving = self.chance.choice(self.llamas)
-        self.tell({leaving.name: False})
-        await asyncio.sleep(self.chance.random() / 100)
-        self.tell({})
+        """Drain a replica, and use it again."""
+        leaving = self.rng.choice(self.llamas)
+        self._set_replicas({leaving.name: False})
+        await asyncio.sleep(self.rng.random() / 100)
+        self._set_replicas({})
 
-    def tell(self, changed: dict[str, bool]) -> None:
-        wanted = {llama.name: True for llama in self.llamas} | changed
-        for member in self.they.members.values():
-            member.made.proxy.set_replicas(wanted)
+    def _set_replicas(self, changed: dict[str, bool]) -> None:
+        targets = {llama.name: True for llama in self.llamas} | changed
+        for member in self.group.members.values():
+            member.balancer.proxy.set_replicas(targets)
 
 
 @asynccontextmanager
-async def play(seed: int) -> AsyncIterator[Play]:
-    """Two balancers and three replicas; at the end all must be at rest, and one lead."""
+async def run_scenario(seed: int) -> AsyncIterator[Scenario]:
+    """Run two balancers and three replicas; at the end check that all are idle, and one leads."""
     async with (
-        FakeLlama(1, stream_its_number) as one,
-        FakeLlama(2, stream_its_number) as two,
-        FakeLlama(3, stream_its_number) as three,
-        family(one, two, three) as they,
+        FakeLlama(1, stream_body) as one,
+        FakeLlama(2, stream_body) as two,
+        FakeLlama(3, stream_body) as three,
+        run_group(one, two, three) as group,
     ):
-        made = Play(they, [one, two, three], seed)
-        made.open = [await they.add_leader(next(made.names)), await they.add(next(made.names))]
-        yield made
-        assert len(made.history.endings) == REQUESTS
-        assert [llama.over_commits for llama in made.llamas] == [0, 0, 0]
-        alive = [each for each in they.members.values() if not each.running.cancelled()]
-        await until(lambda: sum(member.leads for member in alive) == 1)
+        scenario = Scenario(group, [one, two, three], seed)
+        scenario.open = [
+            await group.add_leader(next(scenario.names)),
+            await group.add(next(scenario.names)),
+        ]
+        yield scenario
+        assert len(scenario.history.ends) == REQUESTS
+        assert [llama.overcommitted for llama in scenario.llamas] == [0, 0, 0]
+        alive = [member for member in group.members.values() if not member.task.cancelled()]
+        await until(lambda: sum(member.is_leader for member in alive) == 1)
         for member in alive:
-            await member.made.at_rest()
+            await member.balancer.wait_idle()
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_nothing_is_lost_or_doubled_while_balancers_and_replicas_are_replaced(
+async def test_no_request_is_lost_or_doubled_while_balancers_and_replicas_are_replaced(
     seed: int,
 ) -> None:
-    async with play(seed) as made:
-        await made.goes_on(made.replace_a_balancer, made.replace_a_replica)
+    async with run_scenario(seed) as scenario:
+        await scenario.run(scenario.replace_a_balancer, scenario.replace_a_replica)
 
-        assert set(made.history.endings.values()) == {"answered", "left"}
+        assert set(scenario.history.ends.values()) == {COMPLETE, DISCONNECTED}
 
 
-# Python 3.11's own loop forgets a connection that it accepts in the very round in which its server
-# closes: Server._attach fails, and the socket is left to the garbage collector, which complains.
+# Python 3.11's own loop loses a connection that it accepts in the very round in which its server
+# closes: Server._attach fails, and the socket is left to the garbage collector, which warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(4))
-async def test_killed_balancers_cost_what_ran_through_them_and_over_commit_nothing(
+async def test_killed_balancers_abort_only_their_own_requests_and_never_overcommit_slots(
     seed: int,
 ) -> None:
-    async with play(seed) as made:
-        await made.goes_on(made.kill_the_leader, made.replace_a_replica)
+    async with run_scenario(seed) as scenario:
+        await scenario.run(scenario.kill_the_leader, scenario.replace_a_replica)
 
-        others = set(made.history.endings.values()) - {"answered", "left"}
-        assert {ending for ending in others if not ending.startswith("cut")} == set()
+        others = set(scenario.history.ends.values()) - {COMPLETE, DISCONNECTED}
+        assert {end for end in others if not end.startswith(CUT)} == set()

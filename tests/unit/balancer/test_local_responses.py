@@ -3,51 +3,45 @@ from typing import Any
 
 import pytest
 
-from balancer_harness import Balancer, balancer
-from fake_llama import FakeLlama, when_told
-from raw_http import RawClient, get, post
+from balancer_harness import Balancer, run_balancer
+from fake_llama import FakeLlama, stream_two_events
+from raw_http import get, post
 from slotkeeper.edge.routes import Route, route
 from slotkeeper.wire.errors import HttpError
 
 
-async def page(made: Balancer, path: str) -> Any:
-    return json.loads((await made.ask(get(path))).body)
+async def get_json(balancer: Balancer, path: str) -> Any:
+    return json.loads((await balancer.request(get(path))).body)
 
 
-async def metrics_page(made: Balancer, path: str) -> tuple[int, bytes]:
-    async with await RawClient.connect(made.metrics_port) as client:
-        response = await client.ask(get(path))
-        return response.status, response.body
-
-
-async def test_health_is_llama_servers_own() -> None:
-    async with FakeLlama() as llama, balancer() as made:
-        loading = await made.ask(get("/health"))
+async def test_health_is_like_llama_servers() -> None:
+    async with FakeLlama() as llama, run_balancer() as balancer:
+        loading = await balancer.request(get("/health"))
         assert loading.status == 503
         assert json.loads(loading.body)["error"]["message"] == "Loading model"
 
-        async with await made.start(post("/completion")) as client:
-            made.proxy.replicas.set_targets({llama.name: True})
+        async with await balancer.start_request(post("/completion")) as client:
+            balancer.proxy.replicas.set_targets({llama.name: True})
             await client.response()
-        assert await page(made, "/health") == {"status": "ok"}
+        assert await get_json(balancer, "/health") == {"status": "ok"}
 
 
-async def test_the_model_is_listed_also_without_a_replica() -> None:
-    async with balancer() as made:
-        listed = await page(made, "/v1/models")
+async def test_the_model_is_listed_without_a_replica_too() -> None:
+    async with run_balancer() as balancer:
+        models = await get_json(balancer, "/v1/models")
 
-    assert listed["object"] == "list"
-    assert listed["data"][0]["id"] == "tiny"
+    assert models["object"] == "list"
+    assert models["data"][0]["id"] == "tiny"
 
 
-async def test_all_slots_are_listed_as_those_of_one_server() -> None:
+async def test_slots_of_all_replicas_are_listed_like_those_of_one_server() -> None:
     async with (
-        FakeLlama(2, when_told) as first,
-        FakeLlama(1, when_told) as second,
-        balancer(first, second) as made,
-        await made.start(post("/completion", b"secret")),
+        FakeLlama(2, stream_two_events) as first,
+        FakeLlama(1, stream_two_events) as second,
+        run_balancer(first, second) as balancer,
+        await balancer.start_request(post("/completion", b"secret")),
     ):
-        slots = await page(made, "/slots")
+        slots = await get_json(balancer, "/slots")
 
         assert [slot["id"] for slot in slots] == [0, 1, 2]
         assert sorted(slot["is_processing"] for slot in slots) == [False, False, True]
@@ -56,22 +50,26 @@ async def test_all_slots_are_listed_as_those_of_one_server() -> None:
 
 
 async def test_props_are_those_of_all_replicas_together() -> None:
-    async with FakeLlama(2) as first, FakeLlama(1) as second, balancer(first, second) as made:
-        assert await page(made, "/props") == {
+    async with (
+        FakeLlama(2) as first,
+        FakeLlama(1) as second,
+        run_balancer(first, second) as balancer,
+    ):
+        assert await get_json(balancer, "/props") == {
             "total_slots": 3,
             "default_generation_settings": {"n_ctx": 512},
             "model_alias": "tiny",
         }
 
 
-async def test_own_answers_take_no_slot_and_no_place() -> None:
+async def test_local_responses_need_no_slot_and_are_not_queued() -> None:
     async with (
-        FakeLlama(1, when_told) as llama,
-        balancer(llama) as made,
-        await made.start(post("/completion")),
+        FakeLlama(1, stream_two_events) as llama,
+        run_balancer(llama) as balancer,
+        await balancer.start_request(post("/completion")),
     ):
-        assert (await made.ask(get("/health"))).status == 200
-        assert (await made.ask(get("/v1/models"))).status == 200
+        assert (await balancer.request(get("/health"))).status == 200
+        assert (await balancer.request(get("/v1/models"))).status == 200
 
 
 @pytest.mark.parametrize(
@@ -91,11 +89,11 @@ async def test_own_answers_take_no_slot_and_no_place() -> None:
         ("POST", "/v1/chat/completions/control", 404),
     ],
 )
-async def test_administration_and_unknown_routes_reach_no_replica(
+async def test_administrative_and_unknown_routes_reach_no_replica(
     method: str, path: str, status: int
 ) -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        response = await made.ask(get(path, "Content-Length: 0", method=method))
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        response = await balancer.request(get(path, "Content-Length: 0", method=method))
 
         assert response.status == status
         assert "error" in json.loads(response.body)
@@ -120,16 +118,16 @@ async def test_administration_and_unknown_routes_reach_no_replica(
         "/v1/rerank",
     ],
 )
-def test_inference_is_passed_on(path: str) -> None:
+def test_inference_is_proxied(path: str) -> None:
     assert route(b"POST", path.encode()) in {Route.INFERENCE, Route.PASSTHROUGH}
     with pytest.raises(HttpError):
         route(b"PUT", path.encode())
 
 
-async def test_demand_is_told_with_its_peak() -> None:
-    async with FakeLlama(2, when_told) as llama, balancer(llama) as made:
-        clients = [await made.start(post("/completion")) for _ in range(3)]
-        busy = json.loads((await metrics_page(made, "/autoscaling"))[1])
+async def test_demand_is_reported_with_its_peak() -> None:
+    async with FakeLlama(2, stream_two_events) as llama, run_balancer(llama) as balancer:
+        clients = [await balancer.start_request(post("/completion")) for _ in range(3)]
+        busy = await balancer.admin_json("/autoscaling")
         assert busy.pop("oldestQueuedSeconds") >= 0
         assert busy.pop("arrivalsPerSecond") == 0.05
         assert 0 < busy.pop("meanDemand") <= 3
@@ -146,29 +144,29 @@ async def test_demand_is_told_with_its_peak() -> None:
 
         for client in clients:
             client.reset()
-        await made.at_rest()
-        quiet = json.loads((await metrics_page(made, "/autoscaling"))[1])
-        assert (quiet["demand"], quiet["peakDemand"]) == (0, 3)
+        await balancer.wait_idle()
+        idle = await balancer.admin_json("/autoscaling")
+        assert (idle["demand"], idle["peakDemand"]) == (0, 3)
 
 
-async def test_it_is_told_how_long_slots_are_kept_once_some_have_been() -> None:
-    async with FakeLlama(2) as llama, balancer(llama) as made:
+async def test_service_time_is_reported_after_six_completions() -> None:
+    async with FakeLlama(2) as llama, run_balancer(llama) as balancer:
         for _ in range(5):
-            await made.ask(post("/completion"))
-        await made.at_rest()
-        few = json.loads((await metrics_page(made, "/autoscaling"))[1])
-        await made.ask(post("/completion"))
-        await made.at_rest()
-        enough = json.loads((await metrics_page(made, "/autoscaling"))[1])
+            await balancer.request(post("/completion"))
+        await balancer.wait_idle()
+        five = await balancer.admin_json("/autoscaling")
+        await balancer.request(post("/completion"))
+        await balancer.wait_idle()
+        six = await balancer.admin_json("/autoscaling")
 
-        assert few["meanServiceSeconds"] is None
-        assert 0 <= enough["meanServiceSeconds"] < 60
+        assert five["meanServiceSeconds"] is None
+        assert 0 <= six["meanServiceSeconds"] < 60
 
 
-async def test_the_metrics_port_says_what_prometheus_and_probes_ask() -> None:
-    async with FakeLlama(2) as llama, balancer(llama) as made:
-        await made.ask(post("/completion"))
-        _, text = await metrics_page(made, "/metrics")
+async def test_the_metrics_port_serves_metrics_and_probes() -> None:
+    async with FakeLlama(2) as llama, run_balancer(llama) as balancer:
+        await balancer.request(post("/completion"))
+        text = (await balancer.admin_request("/metrics")).body
         name = f'{{replica="{llama.name}"}}'.encode()
         for line in (
             b"slotkeeper_balancer_slots" + name + b" 2.0",
@@ -181,10 +179,13 @@ async def test_the_metrics_port_says_what_prometheus_and_probes_ask() -> None:
         ):
             assert line in text.splitlines()
 
-        assert (await metrics_page(made, "/healthz"))[0] == 200
-        assert (await metrics_page(made, "/ready"))[0] == 503
-        made.admin.ready = True
-        assert (await metrics_page(made, "/ready"))[0] == 200
-        made.proxy.draining = True
-        assert (await metrics_page(made, "/ready"))[0] == 503
-        assert (await metrics_page(made, "/completion"))[0] == 404
+        async def status(path: str) -> int:
+            return (await balancer.admin_request(path)).status
+
+        assert await status("/healthz") == 200
+        assert await status("/ready") == 503
+        balancer.admin.ready = True
+        assert await status("/ready") == 200
+        balancer.proxy.draining = True
+        assert await status("/ready") == 503
+        assert await status("/completion") == 404

@@ -9,7 +9,7 @@ from slotkeeper.scheduling import AffinityLimits
 PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
 
 
-def test_replicas_and_their_slots_may_be_named() -> None:
+def test_replicas_and_their_slots_may_be_configured() -> None:
     options = parse([*PORTS, "--replica", "a:1", "--replica", "[::1]:2", "--slots", "4"])
 
     assert options.listen == ("0.0.0.0", 8080)
@@ -22,7 +22,7 @@ def test_replicas_may_come_from_a_service() -> None:
     assert parse([*PORTS, "--endpoints", "ns/name"]).endpoints == ("ns", "name")
 
 
-def test_bounds_are_given_in_the_units_of_their_names() -> None:
+def test_limits_have_the_units_in_their_names() -> None:
     options = parse(
         [
             *PORTS,
@@ -39,20 +39,22 @@ def test_bounds_are_given_in_the_units_of_their_names() -> None:
     assert options.limits.max_body == 1024 * 1024
 
 
-@pytest.mark.parametrize(("waiting", "held"), [("1", 256), ("128", 256), ("1024", 1024)])
-def test_there_is_room_for_the_whole_queue(waiting: str, held: int) -> None:
-    options = parse([*PORTS, "--replica", "a:1", "--max-queued-mib", waiting])
+@pytest.mark.parametrize(
+    ("max_queued_mib", "buffered_mib"), [("1", 256), ("128", 256), ("1024", 1024)]
+)
+def test_the_body_buffer_holds_the_whole_queue(max_queued_mib: str, buffered_mib: int) -> None:
+    options = parse([*PORTS, "--replica", "a:1", "--max-queued-mib", max_queued_mib])
 
-    assert options.limits.max_buffered == held * 1024 * 1024
+    assert options.limits.max_buffered == buffered_mib * 1024 * 1024
 
 
-def test_there_is_room_for_one_body_of_the_largest_size() -> None:
+def test_the_body_buffer_holds_the_largest_body() -> None:
     options = parse([*PORTS, "--replica", "a:1", "--max-body-mib", "512"])
 
     assert options.limits.max_buffered == 512 * 1024 * 1024
 
 
-def test_affinity_has_a_size_and_may_be_switched_off() -> None:
+def test_affinity_has_limits_and_may_be_disabled() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
     assert parse(replica).affinity == AffinityLimits()
@@ -63,14 +65,14 @@ def test_affinity_has_a_size_and_may_be_switched_off() -> None:
     assert parse([*replica, "--no-prefix-affinity"]).affinity is None
 
 
-def test_priorities_are_off_until_they_are_bounded() -> None:
+def test_priorities_are_off_without_a_maximum() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
     assert parse(replica).rules.max_priority == 0
     assert parse([*replica, "--max-priority", "9"]).rules.max_priority == 9
 
 
-def test_keys_and_routes_are_not_bounded_unless_told() -> None:
+def test_keys_and_paths_are_unrestricted_by_default() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
     assert (parse(replica).api_keys, parse(replica).rules) == (None, AccessRules())
@@ -87,7 +89,7 @@ def test_keys_and_routes_are_not_bounded_unless_told() -> None:
     )
 
 
-def test_heartbeats_are_off_until_they_have_a_time() -> None:
+def test_heartbeats_are_off_by_default() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
     assert parse(replica).heartbeat_seconds == 0
@@ -95,15 +97,15 @@ def test_heartbeats_are_off_until_they_have_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "sentence"),
+    ("argv", "message"),
     [
         ([*PORTS], "one of the arguments --replica --endpoints is required"),
         ([*PORTS, "--replica", "a"], "'a' is not HOST:PORT"),
         ([*PORTS, "--replica", ":80"], "':80' is not HOST:PORT"),
         ([*PORTS, "--replica", "a:99999"], "'a:99999' is not HOST:PORT"),
-        ([*PORTS, "--endpoints", "name"], "'name' is not NAMESPACE/SERVICE"),
-        ([*PORTS, "--endpoints", "a/b/c"], "'a/b/c' is not NAMESPACE/SERVICE"),
-        ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots goes with --replica"),
+        ([*PORTS, "--endpoints", "name"], "'name' is not NAMESPACE/NAME"),
+        ([*PORTS, "--endpoints", "a/b/c"], "'a/b/c' is not NAMESPACE/NAME"),
+        ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots requires --replica"),
         ([*PORTS, "--replica", "a:1", "--slots", "0"], "must be 1 or more"),
         ([*PORTS, "--replica", "a:1", "--max-queued", "-1"], "'-1' is not a whole number"),
         ([*PORTS, "--replica", "a:1", "--heartbeat-seconds", "-1"], "'-1' is not a number of seco"),
@@ -111,32 +113,30 @@ def test_heartbeats_are_off_until_they_have_a_time() -> None:
             [*PORTS, "--replica", "a:1", "--queue-timeout", "inf"],
             "'inf' is not a number of seconds",
         ),
-        ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=1"], "needs --api-keys"),
+        ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=1"], "requires --api-keys"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a"], "'a' is not NAME=N"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "=1"], "'=1' is not NAME=N"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=-1"], "'a=-1' is not NAME=N"),
         (
             [*PORTS, "--replica", "a:1", "--allowed-path", "/slots"],
-            "'/slots' is none of /apply-template",
+            "'/slots' is not one of /apply-template",
         ),
-        ([*PORTS, "--replica", "a:1", "--allowed-path", "/infill/"], "'/infill/' is none of"),
-        ([*PORTS, "--replica", "a:1", "--allowed-path", "é"], "'é' is none of"),
+        ([*PORTS, "--replica", "a:1", "--allowed-path", "/infill/"], "'/infill/' is not one of"),
+        ([*PORTS, "--replica", "a:1", "--allowed-path", "é"], "'é' is not one of"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_a_sentence(
-    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_command_line_is_rejected_with_a_message(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         parse(argv)
 
-    assert sentence in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--identity", "--advertise"])
-def test_names_for_other_balancers_need_a_lease(
-    flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_election_options_require_a_lease(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse([*PORTS, "--endpoints", "a/b", flag, "x"])
 
-    assert "of no use without --lease" in capsys.readouterr().err
+    assert "--identity and --advertise require --lease" in capsys.readouterr().err

@@ -1,15 +1,15 @@
 import asyncio
 import json
 
-from balancer_harness import balancer
-from fake_llama import Call, FakeLlama, when_told
+from balancer_harness import run_balancer
+from fake_llama import Call, FakeLlama, stream_two_events
 from raw_http import get, post
 from wait_until import until
 
 
-async def test_a_request_reaches_a_replica_and_its_answer_comes_back() -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        response = await made.ask(post("/v1/chat/completions?x=1", b"hello", "X-Mine: 1"))
+async def test_a_request_reaches_a_replica_and_its_response_the_client() -> None:
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        response = await balancer.request(post("/v1/chat/completions?x=1", b"hello", "X-Mine: 1"))
 
         assert json.loads(response.body)["echo"] == "hello"
         (call,) = llama.calls
@@ -17,20 +17,24 @@ async def test_a_request_reaches_a_replica_and_its_answer_comes_back() -> None:
         assert (call.headers["x-mine"], call.headers["host"]) == ("1", "test")
 
 
-async def test_a_request_split_at_any_byte_gets_the_same_answer() -> None:
+async def test_a_request_split_at_any_byte_gets_the_same_response() -> None:
     request = post("/completion", b"hello")
-    async with FakeLlama() as llama, balancer(llama) as made, await made.client() as client:
-        whole = await client.ask(request)
+    async with (
+        FakeLlama() as llama,
+        run_balancer(llama) as balancer,
+        await balancer.connect() as client,
+    ):
+        expected = await client.ask(request)
         for at in range(1, len(request)):
             await client.send(request[:at])
             await asyncio.sleep(0)
             await client.send(request[at:])
-            assert (await client.response()).raw == whole.raw
+            assert (await client.response()).raw == expected.raw
 
 
 async def test_a_chunked_request_arrives_with_its_length() -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        response = await made.ask(
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        response = await balancer.request(
             b"POST /completion HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
         )
@@ -44,14 +48,14 @@ async def test_a_stream_passes_through_byte_for_byte() -> None:
     body = b"6;ext=1\r\ndata: \r\n" + b"03\r\n\x00\xff\n\r\n" + b"0\r\nX-Trailer: 1\r\n\r\n"
 
     async def stream(call: Call) -> None:
-        await call.head(extra="X-Own: 1\r\n")
+        await call.send_head(extra="X-Own: 1\r\n")
         for byte in body:
             await call.write(bytes([byte]))
 
     async with (
         FakeLlama(script=stream) as llama,
-        balancer(llama) as made,
-        await made.client() as client,
+        run_balancer(llama) as balancer,
+        await balancer.connect() as client,
     ):
         await client.send(post("/completion"))
         raw = await client.reader.readuntil(b"X-Trailer: 1\r\n\r\n")
@@ -63,28 +67,28 @@ async def test_a_stream_passes_through_byte_for_byte() -> None:
     )
 
 
-async def test_each_piece_of_a_stream_is_passed_on_as_it_comes() -> None:
+async def test_each_piece_of_a_stream_is_sent_on_at_once() -> None:
     async with (
-        FakeLlama(script=when_told) as llama,
-        balancer(llama) as made,
-        await made.start(post("/completion")) as client,
+        FakeLlama(script=stream_two_events) as llama,
+        run_balancer(llama) as balancer,
+        await balancer.start_request(post("/completion")) as client,
     ):
         await client.reader.readuntil(b"data: first\n\n\r\n")
-        llama.calls[0].go.set()
+        llama.calls[0].proceed.set()
 
         assert await client.reader.readuntil(b"0\r\n\r\n") == (b"c\r\ndata: last\n\n\r\n0\r\n\r\n")
 
 
-async def test_a_client_of_http_1_0_gets_a_stream_without_chunks() -> None:
+async def test_an_http_1_0_client_gets_a_stream_without_chunks() -> None:
     async with (
-        FakeLlama(script=when_told) as llama,
-        balancer(llama) as made,
-        await made.start(
+        FakeLlama(script=stream_two_events) as llama,
+        run_balancer(llama) as balancer,
+        await balancer.start_request(
             post("/completion", b"{}", "Connection: keep-alive", version="1.0")
         ) as client,
     ):
-        (call,) = await llama.called(1)
-        call.go.set()
+        (call,) = await llama.wait_calls(1)
+        call.proceed.set()
         response = await client.response()
 
     assert response.body == b"data: first\n\ndata: last\n\n"
@@ -92,30 +96,38 @@ async def test_a_client_of_http_1_0_gets_a_stream_without_chunks() -> None:
     assert "transfer-encoding" not in response.headers
 
 
-async def test_a_client_that_does_not_keep_up_holds_its_replica_back() -> None:
+async def test_a_slow_client_causes_backpressure_on_its_replica() -> None:
     size = 60_000_000
     written = asyncio.Event()
 
     async def flood(call: Call) -> None:
-        await call.head(chunked=False, length=size)
+        await call.send_head(chunked=False, length=size)
         await call.write(b"x" * size)
         written.set()
 
     async with (
         FakeLlama(1, flood) as llama,
-        balancer(llama) as made,
-        await made.start(post("/completion")) as client,
+        run_balancer(llama) as balancer,
+        await balancer.start_request(post("/completion")) as client,
     ):
-        connections = made.clients.listener.connections
-        await until(lambda: connections and _behind(connections))
+        await until(
+            lambda: (
+                balancer.client_server.connections
+                and _write_paused(balancer.client_server.connections)
+            )
+        )
         assert not written.is_set()
 
         assert len((await client.response()).body) == size
-        await made.at_rest()
+        await balancer.wait_idle()
 
 
-async def test_one_connection_may_ask_again_and_again() -> None:
-    async with FakeLlama(1) as llama, balancer(llama) as made, await made.client() as client:
+async def test_one_connection_carries_many_requests() -> None:
+    async with (
+        FakeLlama(1) as llama,
+        run_balancer(llama) as balancer,
+        await balancer.connect() as client,
+    ):
         for number in range(20):
             response = await client.ask(post("/completion", b"%d" % number))
             assert json.loads(response.body)["echo"] == str(number)
@@ -123,8 +135,12 @@ async def test_one_connection_may_ask_again_and_again() -> None:
         assert llama.connections <= 3
 
 
-async def test_two_requests_in_one_go_are_answered_in_order_with_one_slot() -> None:
-    async with FakeLlama(1) as llama, balancer(llama) as made, await made.client() as client:
+async def test_pipelined_requests_are_served_in_order_with_one_slot() -> None:
+    async with (
+        FakeLlama(1) as llama,
+        run_balancer(llama) as balancer,
+        await balancer.connect() as client,
+    ):
         await client.send(post("/completion", b"1") + post("/completion", b"2") + get("/health"))
 
         echoes = [json.loads((await client.response()).body)["echo"] for _ in range(2)]
@@ -132,19 +148,19 @@ async def test_two_requests_in_one_go_are_answered_in_order_with_one_slot() -> N
         assert json.loads((await client.response()).body) == {"status": "ok"}
 
 
-async def test_an_error_of_the_replica_is_the_clients_to_see() -> None:
-    async def refuse(call: Call) -> None:
-        await call.whole({"error": {"message": "bad grammar"}}, "400 Bad Request")
+async def test_an_error_response_of_the_replica_reaches_the_client() -> None:
+    async def respond_with_error(call: Call) -> None:
+        await call.send_json({"error": {"message": "bad grammar"}}, "400 Bad Request")
 
-    async with FakeLlama(1, refuse) as llama, balancer(llama) as made:
-        response = await made.ask(post("/completion"))
+    async with FakeLlama(1, respond_with_error) as llama, run_balancer(llama) as balancer:
+        response = await balancer.request(post("/completion"))
 
         assert (response.status, json.loads(response.body)["error"]["message"]) == (
             400,
             "bad grammar",
         )
-        assert made.metric("requests_total", outcome="completed", code="400") == 1
+        assert balancer.metric("requests_total", outcome="completed", code="400") == 1
 
 
-def _behind(connections: object) -> bool:
+def _write_paused(connections: object) -> bool:
     return any(each.write_paused for each in connections)  # type: ignore[attr-defined]

@@ -2,59 +2,65 @@ import asyncio
 
 import pytest
 
-from balancer_harness import balancer
-from fake_llama import Call, FakeLlama, answer_at_once, when_told
+from balancer_harness import run_balancer
+from fake_llama import Call, FakeLlama, echo, stream_two_events
 from raw_http import post
 
 
-async def test_a_failed_connection_is_tried_elsewhere() -> None:
-    async with FakeLlama(1) as first, FakeLlama(1) as second, balancer(first, second) as made:
+async def test_a_failed_connection_is_retried_at_another_replica() -> None:
+    async with (
+        FakeLlama(1) as first,
+        FakeLlama(1) as second,
+        run_balancer(first, second) as balancer,
+    ):
         await first.stop()
-        answers = [await made.ask(post("/completion")) for _ in range(3)]
+        responses = [await balancer.request(post("/completion")) for _ in range(3)]
 
-        assert [each.status for each in answers] == [200] * 3
+        assert [response.status for response in responses] == [200] * 3
         assert len(second.calls) == 3
-        assert made.metric("request_retries_total") == 1
-        assert made.metric("replica_ejections_total", reason="connection_refused") == 1
+        assert balancer.metric("request_retries_total") == 1
+        assert balancer.metric("replica_ejections_total", reason="connection_refused") == 1
 
 
-async def test_a_replica_that_dies_before_its_answer_costs_nobody_anything() -> None:
-    async def die_once(call: Call) -> None:
-        first.script = answer_at_once
+async def test_a_request_is_retried_if_its_replica_dies_before_the_response() -> None:
+    async def crash_once(call: Call) -> None:
+        first.script = echo
         call.reset()
 
-    async with FakeLlama(1, die_once) as first, balancer(first) as made:
-        response = await made.ask(post("/completion", b"again"))
-        await made.at_rest()
+    async with FakeLlama(1, crash_once) as first, run_balancer(first) as balancer:
+        response = await balancer.request(post("/completion", b"again"))
+        await balancer.wait_idle()
 
         assert response.status == 200
         assert [call.body for call in first.calls] == [b"again", b"again"]
-        assert made.lines()[0]["attempts"] == 2
+        assert balancer.access_log()[0]["attempts"] == 2
 
 
-async def test_a_request_that_kills_every_replica_is_given_up() -> None:
-    async def die(call: Call) -> None:
+async def test_a_request_that_crashes_every_replica_fails_after_three_attempts() -> None:
+    async def crash(call: Call) -> None:
         call.reset()
 
-    async with FakeLlama(1, die) as llama, balancer(llama) as made:
-        response = await made.ask(post("/completion"))
+    async with FakeLlama(1, crash) as llama, run_balancer(llama) as balancer:
+        response = await balancer.request(post("/completion"))
 
         assert (response.status, response.error_code) == (502, "replica_failed")
         assert len(llama.calls) == 3
-        await made.at_rest()
+        await balancer.wait_idle()
 
 
-async def test_a_retried_request_goes_before_those_that_came_later() -> None:
-    told = asyncio.Event()
+async def test_a_retried_request_is_dispatched_before_later_ones() -> None:
+    crash = asyncio.Event()
 
-    async def die_when_told(call: Call) -> None:
-        await told.wait()
-        llama.script = answer_at_once
+    async def crash_on_event(call: Call) -> None:
+        await crash.wait()
+        llama.script = echo
         call.reset()
 
-    async with FakeLlama(1, die_when_told) as llama, balancer(llama) as made:
-        clients = [await made.start(post("/completion", name)) for name in (b"1", b"2", b"3")]
-        told.set()
+    async with FakeLlama(1, crash_on_event) as llama, run_balancer(llama) as balancer:
+        clients = [
+            await balancer.start_request(post("/completion", name)) for name in (b"1", b"2", b"3")
+        ]
+        crash.set()
         for client in clients:
             assert (await client.response()).status == 200
             await client.close()
@@ -62,70 +68,73 @@ async def test_a_retried_request_goes_before_those_that_came_later() -> None:
         assert [call.body for call in llama.calls] == [b"1", b"1", b"2", b"3"]
 
 
-async def test_a_stale_connection_is_no_reason_to_set_a_replica_aside() -> None:
-    async def hang_up(call: Call) -> None:
-        llama.script = answer_at_once
+async def test_a_stale_connection_does_not_eject_a_replica() -> None:
+    async def close_connection(call: Call) -> None:
+        llama.script = echo
         call.reset()
 
-    async with FakeLlama(1) as llama, balancer(llama) as made:
-        await made.ask(post("/completion"))
-        llama.script = hang_up
-        response = await made.ask(post("/completion"))
+    async with FakeLlama(1) as llama, run_balancer(llama) as balancer:
+        await balancer.request(post("/completion"))
+        llama.script = close_connection
+        response = await balancer.request(post("/completion"))
 
         assert response.status == 200
-        assert made.metric("replica_ejections_total", reason="connection_reset") == 0
+        assert balancer.metric("replica_ejections_total", reason="connection_reset") == 0
 
 
-async def test_an_answer_that_breaks_off_is_cut_and_not_tried_again() -> None:
+async def test_a_response_broken_off_is_aborted_and_not_retried() -> None:
     async def break_off(call: Call) -> None:
-        await call.head()
-        await call.event("half")
-        await call.go.wait()
+        await call.send_head()
+        await call.send_event("half")
+        await call.proceed.wait()
         call.reset()
 
     async with (
         FakeLlama(1, break_off) as bad,
-        FakeLlama(1, when_told) as good,
-        balancer(bad, good) as made,
+        FakeLlama(1, stream_two_events) as good,
+        run_balancer(bad, good) as balancer,
     ):
-        clients = [await made.start(post("/completion")) for _ in range(2)]
-        await bad.called(1)
-        await good.called(1)
-        bad.calls[0].go.set()
-        good.calls[0].go.set()
-        ends = await asyncio.gather(
+        clients = [await balancer.start_request(post("/completion")) for _ in range(2)]
+        await bad.wait_calls(1)
+        await good.wait_calls(1)
+        await bad.proceed(0)
+        await good.proceed(0)
+        results = await asyncio.gather(
             *(client.response() for client in clients), return_exceptions=True
         )
 
-        assert sorted(type(end).__name__ for end in ends) == ["IncompleteReadError", "Response"]
-        await made.at_rest()
+        assert sorted(type(result).__name__ for result in results) == [
+            "IncompleteReadError",
+            "Response",
+        ]
+        await balancer.wait_idle()
         assert len(bad.calls) == len(good.calls) == 1
-        assert {line["outcome"] for line in made.lines()} == {"aborted", "completed"}
+        assert {line["outcome"] for line in balancer.access_log()} == {"aborted", "completed"}
 
 
-async def test_a_broken_off_answer_without_a_length_ends_in_a_reset() -> None:
+async def test_a_response_without_a_length_broken_off_ends_with_a_reset() -> None:
     async def break_off(call: Call) -> None:
         await call.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-        await call.go.wait()
+        await call.proceed.wait()
         call.reset()
 
     async with (
         FakeLlama(1, break_off) as llama,
-        balancer(llama) as made,
-        await made.start(post("/completion")) as client,
+        run_balancer(llama) as balancer,
+        await balancer.start_request(post("/completion")) as client,
     ):
         await client.reader.readuntil(b"half")
-        llama.calls[0].go.set()
+        await llama.proceed(0)
         with pytest.raises(ConnectionResetError):
             await client.reader.read()
 
 
-async def test_an_answer_that_is_no_http_is_a_502() -> None:
-    async def garble(call: Call) -> None:
+async def test_a_response_that_is_not_http_is_502() -> None:
+    async def send_banner(call: Call) -> None:
         await call.write(b"SSH-2.0-OpenSSH\r\n\r\n")
 
-    async with FakeLlama(1, garble) as llama, balancer(llama) as made:
-        response = await made.ask(post("/completion"))
+    async with FakeLlama(1, send_banner) as llama, run_balancer(llama) as balancer:
+        response = await balancer.request(post("/completion"))
 
         assert (response.status, response.error_code) == (502, "replica_failed")
-        await made.at_rest()
+        await balancer.wait_idle()

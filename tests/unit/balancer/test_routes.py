@@ -3,14 +3,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from balancer_harness import balancer
+from balancer_harness import run_balancer
 from fake_llama import FakeLlama
 from raw_http import get, post
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.edge.routes import PREFIX_CACHED, PROXIED, Route, route
 from slotkeeper.wire.errors import HttpError
 
-ADMINISTRATION = [
+ADMINISTRATIVE = [
     ("POST", "/slots/0"),
     ("POST", "/slots/0?action=erase"),
     ("POST", "/slots/0?action=save"),
@@ -39,7 +39,7 @@ ADMINISTRATION = [
 
 
 def spellings(path: str) -> Iterator[str]:
-    """What some server, though not ours, might take for `path`."""
+    """Yield spellings that some other server may equate with `path`."""
     path, question, query = path.partition("?")
     tail = question + query
     first = path[1:2] or "."
@@ -67,37 +67,37 @@ def spellings(path: str) -> Iterator[str]:
     yield f"{path}#/completion"
 
 
-@pytest.mark.parametrize(("method", "path"), ADMINISTRATION)
-async def test_administration_reaches_no_replica_however_it_is_spelled(
+@pytest.mark.parametrize(("method", "path"), ADMINISTRATIVE)
+async def test_administrative_routes_reach_no_replica_in_any_spelling(
     method: str, path: str
 ) -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        looks = llama.looks
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        looks = llama.slots_polls
         for spelling in spellings(path):
             for each in (method, "POST", "PUT"):
-                response = await made.ask(get(spelling, "Content-Length: 0", method=each))
+                response = await balancer.request(get(spelling, "Content-Length: 0", method=each))
                 assert response.status in {400, 404, 405}, (each, spelling)
                 assert "error" in json.loads(response.body)
-        assert (llama.calls, llama.looks) == ([], looks)
+        assert (llama.calls, llama.slots_polls) == ([], looks)
 
 
 @pytest.mark.parametrize("path", sorted(PROXIED))
-async def test_inference_is_passed_on_only_as_it_is_spelled(path: bytes) -> None:
+async def test_inference_routes_are_proxied_in_one_spelling_only(path: bytes) -> None:
     name = path.decode()
-    async with FakeLlama() as llama, balancer(llama) as made:
-        assert (await made.ask(post(name))).status == 200
-        assert (await made.ask(post(f"http://test{name}?x=1"))).status == 200
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        assert (await balancer.request(post(name))).status == 200
+        assert (await balancer.request(post(f"http://test{name}?x=1"))).status == 200
         assert [call.path for call in llama.calls] == [name, f"{name}?x=1"]
         escaped = f"/%{path[1]:x}{name[2:]}"
         for spelling in (f"{name}/", f"/{name}", name.upper(), escaped):
-            assert (await made.ask(post(spelling))).status == 404
+            assert (await balancer.request(post(spelling))).status == 404
         for method in ("GET", "PUT", "DELETE", "PATCH"):
-            assert (await made.ask(get(name, method=method))).status == 405
+            assert (await balancer.request(get(name, method=method))).status == 405
         assert len(llama.calls) == 2
 
 
 @pytest.mark.parametrize(
-    ("names", "way"),
+    ("names", "expected"),
     [
         ("completion completions v1/completions chat/completions infill", Route.INFERENCE),
         ("v1/chat/completions responses v1/responses v1/messages", Route.INFERENCE),
@@ -109,12 +109,12 @@ async def test_inference_is_passed_on_only_as_it_is_spelled(path: bytes) -> None
         ("responses/input_tokens v1/responses/input_tokens", Route.PASSTHROUGH),
     ],
 )
-def test_every_inference_route_of_llama_server_is_known(names: str, way: Route) -> None:
+def test_every_inference_route_of_llama_server_is_proxied(names: str, expected: Route) -> None:
     for name in names.split():
-        assert route(b"POST", f"/{name}".encode()) is way
+        assert route(b"POST", f"/{name}".encode()) is expected
 
 
-def test_prompts_are_kept_where_text_is_decoded() -> None:
+def test_routes_that_generate_text_use_the_prefix_cache() -> None:
     assert {
         b"/completion",
         b"/v1/chat/completions",
@@ -126,24 +126,26 @@ def test_prompts_are_kept_where_text_is_decoded() -> None:
         assert path not in PREFIX_CACHED
 
 
-async def test_routes_may_be_switched_off() -> None:
+async def test_paths_may_be_disallowed() -> None:
     rules = AccessRules(allowed_paths=frozenset((b"/v1/chat/completions",)))
-    async with FakeLlama() as llama, balancer(llama, rules=rules) as made:
-        assert (await made.ask(post("/v1/chat/completions"))).status == 200
+    async with FakeLlama() as llama, run_balancer(llama, rules=rules) as balancer:
+        assert (await balancer.request(post("/v1/chat/completions"))).status == 200
         for method in ("POST", "GET", "OPTIONS"):
-            off = await made.ask(get("/completion", "Content-Length: 0", method=method))
-            error = json.loads(off.body)["error"]
-            assert (off.status, error["code"]) == (404, "path_not_allowed")
-            assert "/completion is not allowed" in error["message"]
+            response = await balancer.request(
+                get("/completion", "Content-Length: 0", method=method)
+            )
+            error = json.loads(response.body)["error"]
+            assert (response.status, error["code"]) == (404, "path_not_allowed")
+            assert "/completion is switched off" in error["message"]
         for path in ("/health", "/v1/models", "/slots", "/props"):
-            assert (await made.ask(get(path))).status == 200
-        nothing = await made.ask(post("/slots/0"))
-        assert json.loads(nothing.body)["error"]["code"] == "not_found"
+            assert (await balancer.request(get(path))).status == 200
+        unknown = await balancer.request(post("/slots/0"))
+        assert unknown.error_code == "not_found"
         assert len(llama.calls) == 1
 
 
-def test_a_switched_off_route_is_no_other_method_either() -> None:
-    with pytest.raises(HttpError, match="not allowed on this server"):
+def test_a_disallowed_path_is_404_for_every_method() -> None:
+    with pytest.raises(HttpError, match="switched off"):
         route(b"GET", b"/infill", frozenset())
 
 
@@ -154,10 +156,8 @@ def test_a_switched_off_route_is_no_other_method_either() -> None:
         (get("/slots", method="DELETE"), "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_who_takes_the_wrong_method_is_told_the_right_one(
-    request_: bytes, allowed: str
-) -> None:
-    async with balancer() as made:
-        response = await made.ask(request_)
+async def test_a_wrong_method_gets_the_allowed_ones(request_: bytes, allowed: str) -> None:
+    async with run_balancer() as balancer:
+        response = await balancer.request(request_)
 
     assert (response.status, response.headers["allow"]) == (405, allowed)

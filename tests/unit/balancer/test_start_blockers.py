@@ -1,32 +1,38 @@
-"""Where no replica can start, whoever waits for one is told why, and soon."""
+"""If no replica can start, queued requests soon get an error response with the reason."""
 
 import json
 from typing import Any
 
-from balancer_harness import Balancer, balancer
-from election_harness import PLACE, family
-from fake_llama import FakeLlama, answer_at_once
-from raw_http import RawClient, get, post
+from balancer_harness import run_balancer
+from election_harness import run_group
+from fake_llama import FakeLlama, echo
+from raw_http import post
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.kube.kinds import LEASES
 from slotkeeper.scheduling import QueueLimits
 from wait_until import until
 
-NOT_FOUND = StartBlocker("ModelNotFound", "GET http://models/a.gguf answered 404", permanent=True)
+NOT_FOUND = StartBlocker("ModelNotFound", "GET http://models/a.gguf returned 404", permanent=True)
 NO_GPU = StartBlocker("Unschedulable", "waiting for 1 nvidia.com/gpu", permanent=False)
 PROMPT = {"prompt": "hello"}
-SOON = QueueLimits(cold_start_timeout=600, blocked_timeout=0.02)
-LATER = QueueLimits(cold_start_timeout=600, blocked_timeout=600)
+BLOCKED_BRIEFLY = QueueLimits(cold_start_timeout=600, blocked_timeout=0.02)
+BLOCKED_LONG = QueueLimits(cold_start_timeout=600, blocked_timeout=600)
+ANNOTATION = "slotkeeper.dev/start-blocker"
 
 
-async def demand(made: Balancer) -> Any:
-    async with await RawClient.connect(made.metrics_port) as client:
-        return json.loads((await client.ask(get("/autoscaling"))).body)
+def annotate(lease: Any) -> None:
+    lease["metadata"]["annotations"][ANNOTATION] = NOT_FOUND.to_annotation()
 
 
-async def test_who_waits_is_told_the_reason_and_when_to_come_back() -> None:
-    async with balancer(bounds=SOON) as made, await made.start(post("/completion")) as client:
-        made.proxy.set_blocked(NOT_FOUND)
+def remove_annotation(lease: Any) -> None:
+    del lease["metadata"]["annotations"][ANNOTATION]
+
+
+async def test_a_queued_request_gets_the_reason_and_a_retry_time() -> None:
+    async with (
+        run_balancer(queue_limits=BLOCKED_BRIEFLY) as balancer,
+        await balancer.start_request(post("/completion")) as client,
+    ):
+        balancer.proxy.set_blocked(NOT_FOUND)
 
         response = await client.response()
 
@@ -34,107 +40,107 @@ async def test_who_waits_is_told_the_reason_and_when_to_come_back() -> None:
         assert (response.status, error["code"]) == (503, "server_unavailable")
         assert error["message"] == f"no replica can start: {NOT_FOUND.message}"
         assert response.headers["retry-after"] == "30"
-        assert made.metric("start_blocked", reason="ModelNotFound") == 1
+        assert balancer.metric("start_blocked", reason="ModelNotFound") == 1
 
 
-async def test_people_see_what_is_waited_for_in_vain() -> None:
-    async with balancer() as made, await RawClient.connect(made.metrics_port) as people:
-        made.proxy.set_blocked(NO_GPU)
+async def test_the_queue_page_shows_the_start_blocker() -> None:
+    async with run_balancer() as balancer:
+        balancer.proxy.set_blocked(NO_GPU)
 
-        shown = json.loads((await people.ask(get("/debug/queue"))).body)["startBlocker"]
+        page = await balancer.admin_json("/debug/queue")
 
-    assert shown == {"reason": NO_GPU.reason, "message": NO_GPU.message, "permanent": False}
+    assert page["startBlocker"] == {
+        "reason": NO_GPU.reason,
+        "message": NO_GPU.message,
+        "permanent": False,
+    }
 
 
-async def test_who_comes_then_is_told_too_and_is_demand_all_the_same() -> None:
-    async with balancer(bounds=QueueLimits(blocked_timeout=0)) as made:
-        made.proxy.set_blocked(NOT_FOUND)
+async def test_a_later_request_gets_the_reason_too_and_counts_as_demand() -> None:
+    async with run_balancer(queue_limits=QueueLimits(blocked_timeout=0)) as balancer:
+        balancer.proxy.set_blocked(NOT_FOUND)
 
-        response = await made.ask(post("/completion"))
+        response = await balancer.request(post("/completion"))
 
         assert (response.status, response.error_code) == (503, "server_unavailable")
-        assert (await demand(made))["peakDemand"] == 1
+        assert (await balancer.admin_json("/autoscaling"))["peakDemand"] == 1
 
 
-async def test_what_may_pass_is_waited_for_and_named_at_the_end() -> None:
+async def test_a_temporary_blocker_is_named_after_the_cold_start_timeout() -> None:
     async with (
-        balancer(bounds=QueueLimits(cold_start_timeout=0.05, blocked_timeout=0)) as made,
-        await made.start(post("/completion")) as client,
+        run_balancer(
+            queue_limits=QueueLimits(cold_start_timeout=0.05, blocked_timeout=0)
+        ) as balancer,
+        await balancer.start_request(post("/completion")) as client,
     ):
-        made.proxy.set_blocked(NO_GPU)
+        balancer.proxy.set_blocked(NO_GPU)
 
         response = await client.response()
 
         error = json.loads(response.body)["error"]
         assert (response.status, error["code"]) == (503, "cold_start_timeout")
-        assert error["message"].endswith(f"in the time allowed: {NO_GPU.message}")
+        assert error["message"].endswith(f"within the cold start timeout: {NO_GPU.message}")
 
 
-async def test_what_is_mended_in_time_is_answered() -> None:
+async def test_a_request_is_served_if_the_blocker_is_removed_in_time() -> None:
     async with (
-        FakeLlama(1, answer_at_once) as llama,
-        balancer(bounds=LATER) as made,
-        await made.start(post("/completion")) as client,
+        FakeLlama(1, echo) as llama,
+        run_balancer(queue_limits=BLOCKED_LONG) as balancer,
+        await balancer.start_request(post("/completion")) as client,
     ):
-        made.proxy.set_blocked(NOT_FOUND)
-        made.proxy.set_blocked(None)
-        made.proxy.set_replicas({llama.name: True})
+        balancer.proxy.set_blocked(NOT_FOUND)
+        balancer.proxy.set_blocked(None)
+        balancer.proxy.set_replicas({llama.name: True})
 
         assert (await client.response()).status == 200
 
 
-async def test_while_a_replica_serves_nothing_is_in_the_way() -> None:
-    async with FakeLlama(1, answer_at_once) as llama, balancer(llama, bounds=SOON) as made:
-        made.proxy.set_blocked(NOT_FOUND)
+async def test_a_blocker_is_ignored_while_a_replica_is_ready() -> None:
+    async with (
+        FakeLlama(1, echo) as llama,
+        run_balancer(llama, queue_limits=BLOCKED_BRIEFLY) as balancer,
+    ):
+        balancer.proxy.set_blocked(NOT_FOUND)
 
-        assert (await made.ask(post("/completion"))).status == 200
-        assert made.dispatcher.start_blocker is None
-        assert made.metric("start_blocked", reason="ModelNotFound") == 0
+        assert (await balancer.request(post("/completion"))).status == 200
+        assert balancer.dispatcher.obstacle is None
+        assert balancer.metric("start_blocked", reason="ModelNotFound") == 0
 
 
-async def test_a_stream_that_waits_is_told_inside_of_it() -> None:
+async def test_a_stream_that_has_begun_gets_the_reason_as_an_event() -> None:
     body = json.dumps({**PROMPT, "stream": True}).encode()
     async with (
-        balancer(bounds=LATER, heartbeat_seconds=0.005) as made,
-        await made.start(post("/v1/chat/completions", body)) as client,
+        run_balancer(queue_limits=BLOCKED_LONG, heartbeat_seconds=0.005) as balancer,
+        await balancer.start_request(post("/v1/chat/completions", body)) as client,
     ):
-        await client.reader.readuntil(b": queued, position 1")
-        made.dispatcher.limits = SOON
-        made.proxy.set_blocked(NOT_FOUND)
+        await client.reader.readuntil(b": waiting, position 1")
+        balancer.dispatcher.limits = BLOCKED_BRIEFLY
+        balancer.proxy.set_blocked(NOT_FOUND)
 
-        said = await client.reader.readuntil(b"}}")
+        received = await client.reader.readuntil(b"}}")
 
-        assert NOT_FOUND.message.encode() in said
+        assert NOT_FOUND.message.encode() in received
 
 
-async def test_all_balancers_read_it_from_their_lease() -> None:
-    async with family() as they:
-        leader, standby = await they.add_leader("a"), await they.add_standby("b")
-        leader.made.dispatcher.limits = SOON
-        annotations = {"slotkeeper.dev/start-blocker": NOT_FOUND.to_annotation()}
-        they.cluster.edit(
-            LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
-        )
+async def test_all_balancers_read_the_blocker_from_their_lease() -> None:
+    async with run_group() as group:
+        leader, standby = await group.add_leader("a"), await group.add_standby("b")
+        leader.balancer.dispatcher.limits = BLOCKED_BRIEFLY
+        group.cluster.edit_lease(annotate)
 
         for member in (leader, standby):
-            assert (await member.made.ask(post("/completion"))).error_code == "server_unavailable"
-        assert leader.leads
-        assert they.cluster.holder == "a"
+            response = await member.balancer.request(post("/completion"))
+            assert response.error_code == "server_unavailable"
+        assert leader.is_leader
+        assert group.cluster.holder == "a"
 
 
-async def test_a_lease_that_says_it_no_longer_is_believed() -> None:
-    async with family() as they:
-        leader = await they.add_leader("a")
-        annotations = {"slotkeeper.dev/start-blocker": NOT_FOUND.to_annotation()}
-        they.cluster.edit(
-            LEASES, *PLACE, lambda lease: lease["metadata"]["annotations"].update(annotations)
-        )
-        await until(lambda: leader.made.dispatcher.start_blocker)
+async def test_a_blocker_removed_from_the_lease_no_longer_applies() -> None:
+    async with run_group() as group:
+        leader = await group.add_leader("a")
+        group.cluster.edit_lease(annotate)
+        await until(lambda: leader.balancer.dispatcher.obstacle)
 
-        they.cluster.edit(
-            LEASES,
-            *PLACE,
-            lambda lease: lease["metadata"]["annotations"].pop("slotkeeper.dev/start-blocker"),
-        )
+        group.cluster.edit_lease(remove_annotation)
 
-        await until(lambda: leader.made.dispatcher.start_blocker is None)
+        await until(lambda: leader.balancer.dispatcher.obstacle is None)

@@ -1,6 +1,6 @@
 import pytest
 
-from balancer_harness import balancer
+from balancer_harness import run_balancer
 from fake_llama import FakeLlama
 from raw_http import post
 
@@ -13,13 +13,15 @@ FIRST = f"00-{TRACE}-{PARENT}-01"
     "value",
     [FIRST, f"00-{TRACE}-{PARENT}-00", f"01-{TRACE}-{PARENT}-01", f"cc-{TRACE}-{PARENT}-01-x"],
 )
-async def test_a_traceparent_is_forwarded_unchanged_and_logged(value: str) -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        await made.ask(post("/completion", b"{}", f"traceparent: {value}", "tracestate: a=1,b=2"))
+async def test_a_requests_trace_is_passed_on_untouched_and_logged(value: str) -> None:
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        await balancer.request(
+            post("/completion", b"{}", f"traceparent: {value}", "tracestate: a=1,b=2")
+        )
 
         assert llama.calls[0].headers["traceparent"] == value
         assert llama.calls[0].headers["tracestate"] == "a=1,b=2"
-        assert made.lines()[0]["trace"] == TRACE
+        assert balancer.access_log()[0]["trace"] == TRACE
 
 
 @pytest.mark.parametrize(
@@ -37,23 +39,23 @@ async def test_a_traceparent_is_forwarded_unchanged_and_logged(value: str) -> No
         f"01-{TRACE}-{PARENT}-01x",
     ],
 )
-async def test_an_invalid_traceparent_is_forwarded_too_but_not_logged(value: str) -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        await made.ask(post("/completion", b"{}", f"Traceparent: {value}"))
+async def test_what_is_no_trace_is_passed_on_too_but_not_logged(value: str) -> None:
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        await balancer.request(post("/completion", b"{}", f"Traceparent: {value}"))
 
         assert llama.calls[0].headers["traceparent"] == value
-        assert made.lines()[0]["trace"] is None
+        assert balancer.access_log()[0]["trace"] is None
 
 
-async def test_two_traceparents_are_not_logged() -> None:
-    async with FakeLlama() as llama, balancer(llama) as made:
-        await made.ask(post("/completion", b"{}", *[f"traceparent: {FIRST}"] * 2))
+async def test_two_traces_are_none() -> None:
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        await balancer.request(post("/completion", b"{}", *[f"traceparent: {FIRST}"] * 2))
 
-        assert made.lines()[0]["trace"] is None
+        assert balancer.access_log()[0]["trace"] is None
 
 
-async def test_a_rejected_requests_trace_is_logged_too() -> None:
-    async with balancer() as made:
-        await made.ask(post("/nowhere", b"{}", f"traceparent: {FIRST}"))
+async def test_a_refused_requests_trace_is_logged_too() -> None:
+    async with run_balancer() as balancer:
+        await balancer.request(post("/nowhere", b"{}", f"traceparent: {FIRST}"))
 
-        assert made.lines()[0]["trace"] == TRACE
+        assert balancer.access_log()[0]["trace"] == TRACE

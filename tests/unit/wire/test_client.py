@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fake_llama import Call, FakeLlama, answer_at_once, when_told
+from fake_llama import Call, FakeLlama, echo, stream_two_events
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.http_get import get
@@ -74,10 +74,10 @@ async def send_request(pool: Pool) -> tuple[Recorder, UpstreamConnection]:
     return response, connection
 
 
-async def test_a_connection_is_reused() -> None:
-    async with FakeLlama(script=answer_at_once) as llama, pool_to(llama.port) as pool:
-        _, first = await send_request(pool)
-        response, second = await send_request(pool)
+async def test_a_connection_is_used_again() -> None:
+    async with FakeLlama(script=echo) as llama, pool_to(llama.port) as pool:
+        _, first = await ask(pool)
+        seen, second = await ask(pool)
 
         assert first is second
         assert second.reused
@@ -85,17 +85,17 @@ async def test_a_connection_is_reused() -> None:
         assert llama.connections == 1
 
 
-async def test_a_connection_that_the_replica_closed_is_not_reused() -> None:
-    async with FakeLlama(script=answer_at_once) as llama, pool_to(llama.port) as pool:
-        _, first = await send_request(pool)
+async def test_a_connection_that_the_replica_closed_is_not_used_again() -> None:
+    async with FakeLlama(script=echo) as llama, pool_to(llama.port) as pool:
+        _, first = await ask(pool)
         llama.calls[0].reset()
         await until(lambda: not first.usable)
 
         assert pool.acquire() is None
 
 
-async def test_idle_connections_beyond_the_maximum_are_closed() -> None:
-    async with FakeLlama(slots=2, script=answer_at_once) as llama, pool_to(llama.port) as pool:
+async def test_only_so_many_idle_connections_are_kept() -> None:
+    async with FakeLlama(slots=2, script=echo) as llama, pool_to(llama.port) as pool:
         pool.max_idle = 1
         connections = [await pool.connect() for _ in range(2)]
         for connection in connections:
@@ -207,7 +207,7 @@ async def test_a_refused_connection_raises_an_os_error() -> None:
 
 async def test_a_paused_connection_reads_nothing_until_it_is_resumed() -> None:
     async def flood(call: Call) -> None:
-        await call.head(chunked=False, length=30_000_000)
+        await call.send_head(chunked=False, length=30_000_000)
         await call.write(b"x" * 30_000_000)
 
     async with FakeLlama(script=flood) as llama, pool_to(llama.port) as pool:
@@ -224,15 +224,15 @@ async def test_a_paused_connection_reads_nothing_until_it_is_resumed() -> None:
         assert len(response.body) == 30_000_000
 
 
-async def test_an_aborted_request_closes_its_connection_without_a_callback() -> None:
-    async with FakeLlama(script=when_told) as llama, pool_to(llama.port) as pool:
-        response, connection = Recorder(), await pool.connect()
-        connection.send(REQUEST, [b"{}"], response)
-        (call,) = await llama.called(1)
+async def test_an_aborted_request_closes_its_connection_and_tells_nobody() -> None:
+    async with FakeLlama(script=stream_two_events) as llama, pool_to(llama.port) as pool:
+        seen, connection = Seen(), await pool.connect()
+        connection.send(REQUEST, [b"{}"], seen)
+        (call,) = await llama.wait_calls(1)
         connection.abort()
 
-        await call.gone.wait()
-        assert not response.ended.is_set()
+        await call.disconnected.wait()
+        assert not seen.ended.is_set()
 
 
 async def test_a_small_get_returns_status_and_body() -> None:

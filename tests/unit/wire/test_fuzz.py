@@ -8,7 +8,7 @@ import h11
 import pytest
 from hypothesis import settings
 
-from conformance import REFUSED, SERVED
+from conformance import REJECTED, SERVED
 from mutation import cuts, mutants
 from slotkeeper.wire.client import parse_head
 from slotkeeper.wire.errors import HttpError
@@ -23,7 +23,7 @@ ROUNDS = 60 * settings().max_examples
 
 REQUESTS = [
     *SERVED.values(),
-    *(data for _, data in REFUSED.values() if len(data) < 1000),
+    *(data for _, data in REJECTED.values() if len(data) < 1000),
     b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n" * 2,
     b"HEAD /health HTTP/1.1\r\nhost: a\r\nuser-agent: x\r\n\r\n",
 ]

@@ -1,1 +1,1 @@
-"""The metrics port: for Prometheus, probes, the operator and debugging."""
+"""The metrics port: metrics, probes, the demand for autoscalers, and debugging."""

@@ -1,7 +1,7 @@
-"""What is said of the server as a whole, whichever of its balancers is asked.
+"""The demand of the whole server, from whichever balancer it is requested.
 
-Whoever scales by /autoscaling through the Service meets any of them. One that stands by knows of
-next to no demand: its own numbers, taken for the server's, would take replicas away under load.
+Autoscalers that poll /autoscaling through the Service reach any of them. A standby has next to no
+demand of its own: in place of the server's, that would scale it down under load.
 """
 
 from slotkeeper.api.demand_report import LOCAL, PATH, DemandReport
@@ -16,32 +16,32 @@ _SECONDS = 1.0
 
 
 def is_server_wide(request: Request) -> bool:
-    """What is asked for is the server's, and not this balancer's alone."""
-    asked = request.target.partition(b"?")[2].split(b"&")
-    return request.path == PATH.encode() and LOCAL.encode() not in asked
+    """Whether the request is for the server's demand, not for this balancer's alone."""
+    query = request.target.partition(b"?")[2].split(b"&")
+    return request.path == PATH.encode() and LOCAL.encode() not in query
 
 
-async def respond(exchange: Exchange, succession: LeaderElection) -> None:
-    """Answer as the balancer does that hands out the slots; 503 where none says that it does."""
-    gone = False
+async def respond(exchange: Exchange, election: LeaderElection) -> None:
+    """Respond with the leader's report, or with 503 if no balancer reports to be the leader."""
+    disconnected = False
 
-    def leave() -> None:
-        nonlocal gone
-        gone = True
+    def on_disconnect() -> None:
+        nonlocal disconnected
+        disconnected = True
 
-    exchange.on_disconnect = leave
-    held = succession.lease
-    said = await _numbers(held.holder) if held and held.holder else None
-    if gone:
+    exchange.on_disconnect = on_disconnect
+    lease = election.lease
+    report = await _report(lease.holder) if lease and lease.holder else None
+    if disconnected:
         return
-    if said is None:
-        reason = "the balancer that hands out the slots does not answer"
-        exchange.respond_with_error(HttpError(503, "no_leader", reason, retry_after=1))
+    if report is None:
+        message = "no response from the leader"
+        exchange.respond_with_error(HttpError(503, "no_leader", message, retry_after=1))
     else:
-        exchange.respond(Response(200, said))
+        exchange.respond(Response(200, report))
 
 
-async def _numbers(leader: Peer) -> bytes | None:
+async def _report(leader: Peer) -> bytes | None:
     path = f"{PATH}?{LOCAL}"
     try:
         status, body = await get(*host_and_port(leader.metrics), path, seconds=_SECONDS)

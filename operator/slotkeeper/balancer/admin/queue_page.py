@@ -1,4 +1,4 @@
-"""What people are shown of the queue: whose requests wait, how long, for what; and no prompts."""
+"""/debug/queue: the queue and the replicas as JSON, without prompts."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,41 +6,41 @@ from typing import Any
 from slotkeeper.scheduling import Dispatcher, FlowKey, QueuedRequest, Replica
 from slotkeeper.wire.message import Response, json_response
 
-_MOST = 100
-"""Requests that are listed one by one: a look at a long queue must not stop the streams."""
+_MAX_LISTED = 100
+"""Requests listed one by one: to list a long queue would delay the streams."""
 
 
 def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
-    """The queue as a whole, by priority and key, its first requests, and what they wait for."""
-    tickets = list(dispatcher.queue)
-    by_standing: dict[FlowKey, list[QueuedRequest[Any]]] = {}
-    for ticket in tickets:
-        by_standing.setdefault(ticket.flow_key, []).append(ticket)
+    """Return the queue in total, by priority and key, its first requests, and the replicas."""
+    requests = list(dispatcher.queue)
+    by_flow: dict[FlowKey, list[QueuedRequest[Any]]] = {}
+    for queued in requests:
+        by_flow.setdefault(queued.flow_key, []).append(queued)
     return json_response(
         200,
         {
-            "queued": len(tickets),
+            "queued": len(requests),
             "queuedBytes": dispatcher.queued_bytes,
             "oldestQueuedSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
             "byPriorityAndKey": [
                 {
-                    **_standing(standing),
+                    **_flow(flow_key),
                     "queued": len(group),
                     "oldestQueuedSeconds": round(now - min(each.arrived for each in group), 3),
                 }
-                for standing, group in by_standing.items()
+                for flow_key, group in by_flow.items()
             ],
             "next": [
                 {
                     "position": position,
-                    **_standing(ticket.flow_key),
-                    "queuedSeconds": round(now - ticket.arrived, 3),
-                    "bytes": ticket.size,
-                    "affinityReplica": ticket.affinity_replica,
-                    "bypassed": ticket.bypassed,
-                    "attempts": ticket.attempts,
+                    **_flow(queued.flow_key),
+                    "queuedSeconds": round(now - queued.arrived, 3),
+                    "bytes": queued.size,
+                    "affinityReplica": queued.affinity_replica,
+                    "bypassed": queued.bypassed,
+                    "attempts": queued.attempts,
                 }
-                for position, ticket in enumerate(tickets[:_MOST], start=1)
+                for position, queued in enumerate(requests[:_MAX_LISTED], start=1)
             ],
             "startBlocker": asdict(dispatcher.start_blocker) if dispatcher.start_blocker else None,
             "replicas": [_replica(dispatcher, each) for each in dispatcher.replicas.values()],
@@ -48,20 +48,18 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
     )
 
 
-def _standing(standing: FlowKey) -> dict[str, object]:
-    return {"priority": standing.priority, "key": standing.key or None}
+def _flow(flow_key: FlowKey) -> dict[str, object]:
+    return {"priority": flow_key.priority, "key": flow_key.key or None}
 
 
 def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]:
-    line = dispatcher.queue.affinity_queues.get(replica.name)
+    affinity_queue = dispatcher.queue.affinity_queues.get(replica.name)
     return {
         "name": replica.name,
         "ready": replica.ready,
         "slots": replica.slots,
         "busy": replica.busy,
-        "releasing": sum(claim.aborted_at is not None for claim in replica.holds),
-        "affinityQueue": len(line) if line else 0,
-        "cachedPrefixes": dispatcher.affinity_scheduler.prefix_index.prompt_counts.get(
-            replica.name, 0
-        ),
+        "releasing": sum(hold.aborted_at is not None for hold in replica.holds),
+        "affinityQueue": len(affinity_queue) if affinity_queue else 0,
+        "cachedPrefixes": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
     }

@@ -1,4 +1,4 @@
-"""The metrics port: for Prometheus, probes and the operator, never for clients."""
+"""The metrics port: for Prometheus, probes, the operator and other balancers, never for clients."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -17,10 +17,12 @@ DEMAND_PATH = demand_report.PATH.encode()
 
 
 class Admin:
-    """Handles the metrics port's requests. `ready`: clients may be sent here, unless `ending`."""
+    """Handles the requests of the metrics port."""
 
     def __init__(self, proxy: Proxy) -> None:
-        self.ready = self.ending = False
+        self.ready = False
+        """Clients may be sent here, until the balancer shuts down."""
+        self.shutting_down = False
         self.election: LeaderElection | None = None
         self._proxy = proxy
         self._long_poll = LongPoll(self._demand)
@@ -34,36 +36,25 @@ class Admin:
         }
 
     def handle(self, exchange: Exchange) -> None:
-        """A request has come in whole."""
-        if exchange.request.path == b"/peer" and self.election:
-            exchange.respond(_peer(self.election, exchange.request))
+        """Respond to a complete request, or hold it as a long poll."""
+        request = exchange.request
+        if request.path == b"/peer" and self.election:
+            exchange.respond(_peer(self.election, request))
             return
-        page = self._pages.get(exchange.request.path)
+        page = self._pages.get(request.path)
         if page is None:
-            exchange.respond_with_error(
-                HttpError(404, "not_found", "there is no such page on this port")
-            )
-        elif exchange.request.method not in {b"GET", b"HEAD"}:
+            exchange.respond_with_error(HttpError(404, "not_found", "no such page on this port"))
+        elif request.method not in {b"GET", b"HEAD"}:
             allow = [(b"Allow", b"GET, HEAD")]
             exchange.respond_with_error(
-                HttpError(405, "method_not_allowed", "this port is only read from", headers=allow)
+                HttpError(405, "method_not_allowed", "this port is read-only", headers=allow)
             )
-        elif (
-            self.election
-            and not self._proxy.is_leader
-            and leader_demand.is_server_wide(exchange.request)
-        ):
+        elif self.election and not self._proxy.is_leader and leader_demand.is_server_wide(request):
             self._proxy.spawn(leader_demand.respond(exchange, self.election))
-        elif self._has_no_demand and (seconds := _poll_seconds(exchange.request)):
+        elif self._proxy.at_zero and (seconds := _poll_seconds(request)):
             self._long_poll.hold(exchange, seconds)
         else:
             exchange.respond(page())
-
-    @property
-    def _has_no_demand(self) -> bool:
-        """There is no replica here, and nobody who waits for one."""
-        proxy = self._proxy
-        return proxy.is_leader and not (proxy.dispatcher.has_replica or proxy.has_queued)
 
     def _metrics(self) -> Response:
         return Response(200, self._proxy.metrics.text(), PROMETHEUS)
@@ -75,25 +66,25 @@ class Admin:
         return queue_page.queue(self._proxy.dispatcher, self._proxy.now())
 
     def _readiness(self) -> Response:
-        ready = self.ready and not (self.ending or self._proxy.draining)
+        ready = self.ready and not (self.shutting_down or self._proxy.draining)
         return json_response(200 if ready else 503, {"ready": ready})
 
 
 def _poll_seconds(request: Request) -> float:
-    """How many seconds whoever asks for the demand would wait for some: 0 unless it says so."""
+    """Return for how long a request for the demand may be held while there is none; 0: not."""
     if request.path != DEMAND_PATH:
         return 0.0
     try:
         seconds = float(_parameter(request, "timeout"))
     except ValueError:
         return 0.0
-    return seconds if seconds > 0 else 0.0  # also where it is no number
+    return seconds if seconds > 0 else 0.0  # 0 for NaN
 
 
-def _peer(succession: LeaderElection, request: Request) -> Response:
-    """What another balancer asks: whether this one is there and hands out the slots."""
-    leads = succession.on_peer_probe(_parameter(request, "identity"))
-    return json_response(200, {"identity": succession.me.identity, "leader": leads})
+def _peer(election: LeaderElection, request: Request) -> Response:
+    """Respond to another balancer's probe: this balancer's identity, and whether it leads."""
+    leader = election.on_peer_probe(_parameter(request, "identity"))
+    return json_response(200, {"identity": election.me.identity, "leader": leader})
 
 
 def _parameter(request: Request, name: str) -> str:

@@ -1,1 +1,1 @@
-"""Which of a server's balancers is the leader."""
+"""Leader election among the balancers of one server."""

@@ -1,18 +1,17 @@
-"""Several balancers of one server: one hands out the slots, and when it ends another goes on.
+"""Leader election among the balancers of one server.
 
-All of them take requests. The one that holds the Lease leads: it hands out the slots. The others
-relay what they get to it, and ask it each second whether it is there. So a Lease changes hands
+All of them accept requests. The holder of the Lease is the leader, and dispatches requests to
+replicas. The standbys relay theirs to it, and probe it every second. The Lease changes hands
 
-- when its holder gives it back, because it was told to end and another one has asked for it of
-  late: it hands out nothing from then on, waits until /slots counts all that it has sent, and only
-  then lets go;
-- when its holder does not answer: at once where nobody listens any more, else after
-  `Patience.silent`.
+- when its holder releases it: it shuts down, and another balancer has probed it recently. It stops
+  dispatching, waits until /slots counts everything that it has sent, and only then releases;
+- when its holder does not respond: at once if connections are refused, else after
+  `ElectionTimeouts.unresponsive`.
 
-Whoever takes the Lease asks every replica's /slots before it gives it anything, and counts what
-runs there as held. A holder whose process stood still (a stopped container, a stalled host) hands
-out nothing before it has seen that the Lease is still its own. While the API server is away nobody
-can take the Lease, and the holder goes on.
+A new leader requests every replica's /slots before it dispatches to it, and counts what runs there
+as busy. A holder whose process was suspended (a stopped container, a stalled host) dispatches
+nothing before it has read that the Lease is still its own. While the API server is unreachable no
+balancer can acquire the Lease, and the leader continues.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class LeaderCallbacks(Protocol):
-    """What is led: see Proxy."""
+    """What follows the election: see Proxy."""
 
     is_leader: bool
     lease_valid_until: float
@@ -49,12 +48,12 @@ class LeaderCallbacks(Protocol):
 
 
 class LeaderElection:
-    """One balancer among those of its server. `place`: namespace and name of the Lease."""
+    """One balancer's part in the election. `lease_name`: namespace and name of the Lease."""
 
     def __init__(
         self,
         cluster: Cluster,
-        place: tuple[str, str],
+        lease_name: tuple[str, str],
         me: Peer,
         balancer: LeaderCallbacks,
         wall: Callable[[], datetime],
@@ -62,242 +61,248 @@ class LeaderElection:
     ) -> None:
         self.me = me
         self._cluster = cluster
-        self._place = place
+        self._lease_name = lease_name
         self._balancer = balancer
         self._wall = wall
         self._timeouts = timeouts or ElectionTimeouts()
         self._loop = asyncio.get_running_loop()
         self.lease: LeaseRecord | None = None
-        """The Lease as it was last read."""
-        self._last: Peer | None = None  # the last holder that there was
+        """The Lease as last read."""
+        self._last_holder: Peer | None = None
         self._probe = LeaderProbe(me, self._timeouts)
         self._wakeup = asyncio.Event()
-        self._ending = self._released = False
+        self._shutting_down = self._released = False
         self._release_at = float("inf")  # when to try it
-        self._last_probe_at = float("-inf")  # when another last asked, and would take over
-        self._last_leader_at = self._loop.time()  # when somebody was last known to lead
+        self._last_probe_at = float("-inf")  # by a standby that would succeed this balancer
+        self._last_leader_at = self._loop.time()  # when any balancer was last seen to be the leader
         balancer.become_standby(None)
 
     async def run(self) -> None:
-        """Lead or stand by, as the Lease says. Never ends."""
-        async with asyncio.TaskGroup() as beside:
-            beside.create_task(self._follow())
+        """Lead or stand by, as the Lease requires. Never ends."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_lease())
             while True:
-                pause = await self._step()
+                delay = await self._step()
                 self._wakeup.clear()
                 try:
-                    async with asyncio.timeout(pause):
+                    async with asyncio.timeout(delay):
                         await self._wakeup.wait()
                 except TimeoutError:
                     pass
 
-    def end(self) -> None:
-        """This balancer is to end: give the Lease to whoever asks for it."""
-        self._ending = True
+    def shut_down(self) -> None:
+        """Release the Lease as soon as there is a successor."""
+        self._shutting_down = True
         self._release_at = self._loop.time()
         self._wakeup.set()
 
     async def wait_handover(self, seconds: float) -> None:
-        """Wait until another leads, or none asks to: at most for `seconds`.
+        """Wait until another balancer leads or no standby is left, at most for `seconds`.
 
-        Until then the others' requests come here, and must find somebody who takes them.
+        Until then the standbys relay to this balancer, which must accept their requests.
         """
         try:
             async with asyncio.timeout(seconds):
                 while self._balancer.is_leader and self._silent_for < self._timeouts.unresponsive:  # noqa: ASYNC110
                     await asyncio.sleep(self._timeouts.retry)
         except TimeoutError:
-            _log.warning("nobody took the lease over in time")
+            _log.warning("no other balancer acquired the lease in time")
 
     async def release(self) -> None:
-        """Nobody took over: leave the Lease to whoever comes; quiet where that fails."""
+        """Release the Lease without a successor, for one that may come. Ignores API errors."""
         if self._balancer.is_leader and self.lease and self.lease.holder == self.me:
-            self._released = True  # before the watch says that it is free, which is no news then
+            self._released = True  # before the watch shows the free Lease, which is not to be taken
             self._balancer.pause(True)
             await self._write(None, self.lease)
 
-    def on_peer_probe(self, by: str) -> bool:
-        """Another balancer asks, `by` its name where it would take over; whether this one leads."""
-        if by not in {"", self.me.identity}:
+    def on_peer_probe(self, candidate: str) -> bool:
+        """Note another balancer's probe; return whether this one is the leader.
+
+        `candidate`: the other's identity if it would succeed this one, else empty.
+        """
+        if candidate not in {"", self.me.identity}:
             self._last_probe_at = self._loop.time()
-            if self._ending:
+            if self._shutting_down:
                 self._wakeup.set()
         return self._balancer.is_leader
 
     @property
     def _silent_for(self) -> float:
-        """Seconds since another asked that would take over."""
+        """Seconds since the last probe by a standby that would succeed this balancer."""
         return self._loop.time() - self._last_probe_at
 
-    async def _follow(self) -> None:
-        namespace, name = self._place
-        async for leases in list_and_watch(self._cluster, LEASES, namespace, name=name):
-            lease = leases.get(name)
-            held = LeaseRecord.read(lease) if lease else None
-            known = self.lease
-            if held is None:
-                _log.warning("there is no lease %s/%s: nobody can begin to lead", *self._place)
-            # What was read before the last write here comes later than that write's answer.
-            if held is None or known is None or held.is_newer_than(known):
-                self._on_lease(held)
-
     async def _step(self) -> float:
-        """Do what is due; how many seconds until the next look without news."""
+        """Do what is due; return the seconds until the next step if the Lease does not change."""
         if self._balancer.is_leader and not self._released:
             return await self._lead()
         if self.lease and not self._released:
             return await self._stand_by(self.lease)
         return self._timeouts.poll
 
-    # As one that stands by.
+    # As a standby.
 
-    async def _stand_by(self, held: LeaseRecord) -> float:
-        patience = self._timeouts
-        if held.holder and held.holder.identity == self.me.identity:
-            await self._acquire(held, clean=False)
-            return patience.poll
-        # A Lease that is new or was edited says nothing of who leads: whoever did knows.
-        holder = held.holder or (None if held.released else self._last)
+    async def _stand_by(self, lease: LeaseRecord) -> float:
+        timeouts = self._timeouts
+        if lease.holder and lease.holder.identity == self.me.identity:
+            await self._acquire(lease, clean=False)
+            return timeouts.poll
+        # A Lease that is new or was edited does not name the leader: the last holder still is.
+        holder = lease.holder or (None if lease.released else self._last_holder)
         if holder is None or holder == self.me:
-            await self._acquire(held, clean=held.released)
-            return patience.poll
-        answer = await self._probe.probe(holder, would_follow=not self._ending)
-        if self.lease != held:
+            await self._acquire(lease, clean=lease.released)
+            return timeouts.poll
+        result = await self._probe.probe(holder, candidate=not self._shutting_down)
+        if self.lease != lease:
             return 0
-        if answer is ProbeResult.LEADING:
+        if result is ProbeResult.LEADING:
             self._last_leader_at = self._loop.time()
             self._balancer.become_standby(holder.clients)
-            return patience.poll
+            return timeouts.poll
         self._balancer.become_standby(None)
-        if answer is ProbeResult.DEAD:
+        if result is ProbeResult.DEAD:
             self._balancer.peer_lost(holder.clients)
-            await self._acquire(held, clean=False)
-        return patience.retry
+            await self._acquire(lease, clean=False)
+        return timeouts.retry
 
-    async def _acquire(self, held: LeaseRecord, *, clean: bool) -> None:
+    async def _acquire(self, lease: LeaseRecord, *, clean: bool) -> None:
+        """Acquire the Lease and lead. `clean`: /slots counts all that the last holder sent."""
         began = self._loop.time()
-        patience = self._timeouts
-        # One that ends leaves it to the others. If there are none, what waits here must not.
-        left_alone = self._balancer.has_queued and began - self._last_leader_at >= patience.handover
-        if self._ending and not left_alone:
+        timeouts = self._timeouts
+        # One that shuts down leaves the Lease to the others, unless requests are queued here and
+        # there are no others.
+        alone = self._balancer.has_queued and began - self._last_leader_at >= timeouts.handover
+        if self._shutting_down and not alone:
             return
-        if await self._write(self.me, held) is None:
+        if await self._write(self.me, lease) is None:
             return
         if not clean:
-            await asyncio.sleep(patience.settle)
-        if self._loop.time() - began >= patience.lease_validity and not await self._read():
-            return  # this process stood still: another may have taken it meanwhile
+            await asyncio.sleep(timeouts.settle)
+        if self._loop.time() - began >= timeouts.lease_validity and not await self._read():
+            return  # this process was suspended: another may have acquired it meanwhile
         if self.lease is None or self.lease.holder != self.me:
             return
-        before = held.holder.identity if held.holder else "nobody"
-        _log.info("handing out the slots from now on, after %s", before)
-        self._balancer.lease_valid_until = self._loop.time() + patience.lease_validity
+        previous = lease.holder.identity if lease.holder else "none"
+        _log.info("became leader (previous: %s)", previous)
+        self._balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
         self._balancer.become_leader()
 
-    # As the one that leads.
+    # As the leader.
 
     async def _lead(self) -> float:
         balancer = self._balancer
-        patience = self._timeouts
+        timeouts = self._timeouts
         late = self._loop.time() >= balancer.lease_valid_until
-        # Whoever asked and asks no more is gone, or cannot reach this one and takes over.
-        missed = patience.lease_validity <= self._silent_for < 4 * patience.unresponsive
+        # A standby that no longer probes is gone, or cannot reach this leader and takes over.
+        missed = timeouts.lease_validity <= self._silent_for < 4 * timeouts.unresponsive
         if late or missed:
             await self._read()
-        held = self.lease
-        if held and held.holder is None:
-            # Somebody deleted it, and the operator made it anew.
-            await self._write(self.me, held)
-            held = self.lease
-        if held and held.holder != self.me:
-            self._step_down(held)
-            return patience.poll
-        # Where there is no Lease nobody else can lead either.
-        balancer.lease_valid_until = self._loop.time() + patience.lease_validity
+        lease = self.lease
+        if lease and lease.holder is None:
+            # It was deleted, and the operator has created it again.
+            await self._write(self.me, lease)
+            lease = self.lease
+        if lease and lease.holder != self.me:
+            self._step_down(lease)
+            return timeouts.poll
+        # Without a Lease no other balancer can be the leader either.
+        balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
         balancer.pause(False)
         due = self._loop.time() >= self._release_at
-        if held and due and self._silent_for < patience.unresponsive:
-            await self._release()
-        return patience.retry if missed else patience.poll
+        if lease and due and self._silent_for < timeouts.unresponsive:
+            await self._hand_over()
+        return timeouts.retry if missed else timeouts.poll
 
-    async def _release(self) -> None:
-        patience = self._timeouts
+    async def _hand_over(self) -> None:
+        timeouts = self._timeouts
         balancer = self._balancer
         if not await self._read() or not self.lease or self.lease.holder != self.me:
-            return  # the API server is away: not now
+            return  # the API server is unreachable: later
         balancer.pause(True)
-        deadline = self._loop.time() + patience.visibility
+        deadline = self._loop.time() + timeouts.visibility
         while not balancer.all_visible and self._loop.time() < deadline:  # noqa: ASYNC110 (time is)
             await asyncio.sleep(0.01)
         try:
-            async with asyncio.timeout(patience.handover):
-                # It may be written though no answer came: nothing is handed out before that is
-                # known.
-                known = bool(await self._write(None, self.lease))
-                while not (known or await self._read()):  # noqa: ASYNC110 (the API server says)
-                    await asyncio.sleep(patience.retry)
+            async with asyncio.timeout(timeouts.handover):
+                # The write may have succeeded though its response was lost: nothing is dispatched
+                # before that is clear.
+                certain = bool(await self._write(None, self.lease))
+                while not (certain or await self._read()):  # noqa: ASYNC110 (polls the API server)
+                    await asyncio.sleep(timeouts.retry)
                 await self._acquired_by_another()
         except TimeoutError:
-            _log.warning("nobody took the lease: going on")
-            self._release_at = self._loop.time() + 5 * patience.handover
+            _log.warning("no other balancer acquired the lease; continuing as leader")
+            self._release_at = self._loop.time() + 5 * timeouts.handover
             free = self.lease
             if free is not None and free.holder is None:
                 await self._write(self.me, free)
-        held = self.lease
-        if held is None or held.holder == self.me:
-            balancer.lease_valid_until = self._loop.time() + patience.lease_validity
+        lease = self.lease
+        if lease is None or lease.holder == self.me:
+            balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
             balancer.pause(False)
-        elif held.holder:
-            _log.info("gave the lease back")
-            self._step_down(held)
+        elif lease.holder:
+            _log.info("lease handed over")
+            self._step_down(lease)
         else:
-            balancer.lease_valid_until = self._loop.time()  # the next step sees to it
+            balancer.lease_valid_until = self._loop.time()  # the next step acquires it
 
     async def _acquired_by_another(self) -> None:
-        while (held := self.lease) and held.holder is None:
+        while (lease := self.lease) and lease.holder is None:
             self._wakeup.clear()
             await self._wakeup.wait()
 
-    def _step_down(self, held: LeaseRecord) -> None:
-        peer = held.holder
-        _log.info("standing by: balancer %s hands out the slots", peer and peer.identity)
+    def _step_down(self, lease: LeaseRecord) -> None:
+        leader = lease.holder
+        _log.info("standby; leader is %s", leader.identity if leader else "unknown")
         self._last_leader_at = self._loop.time()
-        # A successor that was there to take the Lease is there to take requests.
-        self._balancer.become_standby(peer.clients if peer else None)
+        # A balancer that could acquire the Lease can accept requests.
+        self._balancer.become_standby(leader.clients if leader else None)
 
     # The Lease.
 
-    async def _write(self, holder: Peer | None, over: LeaseRecord) -> LeaseRecord | None:
-        """Make `holder` the holder; None where another was quicker or the API does not answer."""
+    async def _watch_lease(self) -> None:
+        namespace, name = self._lease_name
+        async for leases in follow(self._cluster, LEASES, namespace, name=name):
+            item = leases.get(name)
+            lease = LeaseRecord.read(item) if item else None
+            if lease is None:
+                _log.warning(
+                    "lease %s/%s not found: no balancer can become leader", namespace, name
+                )
+            # The watch may show an older state than the response to the last write.
+            if lease is None or self.lease is None or lease.is_newer_than(self.lease):
+                self._on_lease(lease)
+
+    async def _write(self, holder: Peer | None, replaced: LeaseRecord) -> LeaseRecord | None:
+        """Set the holder. None if another balancer was first, or the API server is unreachable."""
         try:
             async with asyncio.timeout(self._timeouts.api):
-                lease = manifest(*self._place, holder, over, self._wall())
+                lease = manifest(*self._lease_name, holder, replaced, self._wall())
                 written = LeaseRecord.read(await self._cluster.apply(lease))
         except Conflict:
             await self._read()
             return None
         except (ApiError, TimeoutError) as error:
-            _log.warning("the lease: %s", str(error) or "the API server is late")
+            _log.warning("cannot write the lease: %s", str(error) or "API server timed out")
             return None
         self._on_lease(written)
         return written
 
     async def _read(self) -> bool:
-        """Whether the API server said what the Lease is."""
+        """Read the Lease; return whether the API server responded."""
         try:
             async with asyncio.timeout(self._timeouts.api):
-                lease = await self._cluster.get(LEASES, *self._place)
+                lease = await self._cluster.get(LEASES, *self._lease_name)
         except (ApiError, TimeoutError) as error:
-            _log.warning("the lease: %s", str(error) or "the API server is late")
+            _log.warning("cannot read the lease: %s", str(error) or "API server timed out")
             return False
         self._on_lease(LeaseRecord.read(lease) if lease else None)
         return True
 
-    def _on_lease(self, held: LeaseRecord | None) -> None:
-        if held == self.lease:
+    def _on_lease(self, lease: LeaseRecord | None) -> None:
+        if lease == self.lease:
             return
-        self.lease = held
-        self._balancer.set_blocked(held.blocker if held else None)
-        self._last = (held.holder if held else None) or self._last
+        self.lease = lease
+        self._balancer.set_blocked(lease.blocker if lease else None)
+        self._last_holder = (lease.holder if lease else None) or self._last_holder
         self._probe.reset()
         self._wakeup.set()

@@ -1,4 +1,4 @@
-"""Whether the balancer that holds the Lease is there: asked once a second."""
+"""Probing of the Lease's holder by a standby, once a second."""
 
 import asyncio
 import json
@@ -12,40 +12,40 @@ from slotkeeper.wire.http_get import get
 
 @dataclass(frozen=True, slots=True)
 class ElectionTimeouts:
-    """How the balancers deal with one another; seconds."""
+    """Timeouts and intervals of the leader election, in seconds."""
 
     poll: float = 1.0
-    """Between two questions to the holder."""
+    """Between two probes of the holder."""
     response: float = 1.0
-    """For its answer."""
+    """For its response."""
     retry: float = 0.2
-    """After the first time that nobody listened: its process may be starting anew."""
+    """After the first refused connection: the holder's process may be restarting."""
     unresponsive: float = 3.0
-    """A holder that has not answered for so long has lost the Lease."""
+    """A holder that has not responded for this long loses the Lease."""
     lease_validity: float = 2.0
-    """For how long the holder may take it for granted that it is. Less than `silent`, so that one
-    whose process stood still finds out before it hands out anything."""
+    """For how long a holder may assume after a check that it still is. Less than `unresponsive`, so
+    that one whose process was suspended notices before it dispatches anything."""
     settle: float = 0.5
-    """After a holder is gone, for what it has sent to be counted by /slots."""
+    """After a holder has died, for /slots to count what it had sent."""
     handover: float = 3.0
-    """For another to take a Lease that was given back for it."""
+    """For another balancer to acquire a Lease that was released for it."""
     visibility: float = 2.0
-    """The longest wait for /slots to count all that was sent, before the Lease is given back."""
+    """Maximum wait for /slots to count everything that was sent, before the Lease is released."""
     api: float = 1.5
-    """For the API server to answer. One that only drops packets must not keep the holder from
-    handing out slots."""
+    """For a response of the API server. One that only drops packets must not keep the leader from
+    dispatching."""
 
 
 class ProbeResult(Enum):
-    """What is known of the holder after a question."""
+    """The state of the holder after a probe."""
 
-    LEADING = "it hands out the slots"
-    UNRESPONSIVE = "it may come back, or says that it does not hand out slots"
-    DEAD = "its process is gone"
+    LEADING = "it is the leader"
+    UNRESPONSIVE = "it may come back, or reports that it is not the leader"
+    DEAD = "its process has ended"
 
 
 class LeaderProbe:
-    """Asks whoever holds the Lease, and remembers how that went."""
+    """Probes the holder, and keeps the results of earlier probes."""
 
     def __init__(self, me: Peer, timeouts: ElectionTimeouts) -> None:
         self._me = me
@@ -54,31 +54,32 @@ class LeaderProbe:
         self.reset()
 
     def reset(self) -> None:
-        """Another one is the holder, or a new fact is known of it."""
-        self._answered_at = self._loop.time()
+        """Discard earlier results: the Lease has changed."""
+        self._responded_at = self._loop.time()
         self._refused = 0
 
-    async def probe(self, holder: Peer, *, would_follow: bool) -> ProbeResult:
-        """Ask it. `would_follow`: this balancer would take its place."""
-        patience = self._timeouts
+    async def probe(self, holder: Peer, *, candidate: bool) -> ProbeResult:
+        """Probe the holder once. `candidate`: this balancer would succeed it."""
+        timeouts = self._timeouts
         path = "/peer"
-        if would_follow:
+        if candidate:
             path += "?" + urlencode({"identity": self._me.identity})
         now = self._loop.time()
         try:
             host, port = host_and_port(holder.metrics)
-            status, body = await get(host, port, path, seconds=patience.response)
-            said = json.loads(body) if status == 200 else {}
-            refused = said.get("identity", holder.identity) != holder.identity
-            leads = bool(said.get("leader"))
+            status, body = await get(host, port, path, seconds=timeouts.response)
+            response = json.loads(body) if status == 200 else {}
+            # Another balancer may have got the address of one that has ended.
+            refused = response.get("identity", holder.identity) != holder.identity
+            leader = bool(response.get("leader"))
         except ConnectionRefusedError:
             refused = True
-            leads = False
+            leader = False
         except (OSError, ValueError, AttributeError):
-            refused = leads = False
+            refused = leader = False
         self._refused = self._refused + 1 if refused else 0
-        if leads and not refused:
-            self._answered_at = now
+        if leader and not refused:
+            self._responded_at = now
             return ProbeResult.LEADING
-        silent = self._loop.time() - self._answered_at >= patience.unresponsive
+        silent = self._loop.time() - self._responded_at >= timeouts.unresponsive
         return ProbeResult.DEAD if silent or self._refused > 1 else ProbeResult.UNRESPONSIVE

@@ -1,4 +1,4 @@
-"""The Lease that says which of a server's balancers hands out the slots."""
+"""The Lease that names the leader among a server's balancers."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from slotkeeper.kube.kinds import LEASES
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A balancer: its name, and HOST:PORT of its two sides."""
+    """A balancer: its name, and HOST:PORT of its clients' port and of its metrics port."""
 
     identity: str
     clients: str
@@ -24,7 +24,7 @@ class Peer:
 
     @property
     def has_addresses(self) -> bool:
-        """Both addresses are such."""
+        """Whether both addresses are valid."""
         try:
             host_and_port(self.clients), host_and_port(self.metrics)
         except ValueError:
@@ -33,7 +33,7 @@ class Peer:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """The two parts of HOST:PORT or [HOST]:PORT. Raises ValueError."""
+    """Split HOST:PORT or [HOST]:PORT. Raises ValueError."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -43,59 +43,63 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """A Lease as it was read: who holds it (None: nobody), and how often it changed hands."""
+    """A Lease as it was read."""
 
     holder: Peer | None
     transitions: int
+    """How often the holder has changed."""
     version: str
+    """The object's resourceVersion."""
     uid: str = ""
-    """Another one where it was deleted and made anew: its count begins anew too."""
+    """Changes if the Lease is deleted and created again, and then `transitions` restarts."""
     released: bool = False
-    """Its last holder let go of it. Else nobody holds it because it is new, or was edited."""
+    """Its last holder has released it. A Lease without a holder is else new, or was edited."""
     blocker: StartBlocker | None = None
-    """What keeps replicas from starting, as the operator says there."""
+    """What keeps replicas from starting, as the operator has annotated it."""
 
     @classmethod
     def read(cls, lease: Manifest) -> Self:
-        """What a Lease says, whoever wrote it. One without addresses that could be asked is held
-        by nobody."""
+        """Parse a Lease, whoever wrote it. Without valid addresses it has no holder."""
         metadata = lease["metadata"]
         spec = lease.get("spec") or {}
         identity = spec.get("holderIdentity") or ""
-        said = metadata.get("annotations") or {}
+        annotations = metadata.get("annotations") or {}
         holder = Peer(
             identity,
-            said.get(CLIENT_ADDRESS_ANNOTATION, ""),
-            said.get(METRICS_ADDRESS_ANNOTATION, ""),
+            annotations.get(CLIENT_ADDRESS_ANNOTATION, ""),
+            annotations.get(METRICS_ADDRESS_ANNOTATION, ""),
         )
         count = str(spec.get("leaseTransitions") or 0)
         transitions = int(count) if count.isdecimal() else 0
-        given_back = not any((identity, holder.clients, holder.metrics)) and transitions > 0
+        released = not any((identity, holder.clients, holder.metrics)) and transitions > 0
         return cls(
             holder if holder.identity and holder.has_addresses else None,
             transitions,
             metadata["resourceVersion"],
             metadata.get("uid", ""),
-            given_back,
-            StartBlocker.from_annotation(said.get(START_BLOCKER_ANNOTATION)),
+            released,
+            StartBlocker.from_annotation(annotations.get(START_BLOCKER_ANNOTATION)),
         )
 
-    def is_newer_than(self, known: "LeaseRecord") -> bool:
-        """It is not what was there before `known`. The API server's versions of an object are
-        numbers that grow, which all since Kubernetes 1.35 may count on."""
-        if self.uid != known.uid or not (self.version.isdecimal() and known.version.isdecimal()):
-            return self.uid != known.uid or self.transitions >= known.transitions
-        return int(self.version) >= int(known.version)
+    def is_newer_than(self, other: "LeaseRecord") -> bool:
+        """Whether this is not an earlier state of the Lease than `other`.
+
+        Resource versions of one object are increasing numbers, which clients may rely on since
+        Kubernetes 1.35.
+        """
+        if self.uid != other.uid or not (self.version.isdecimal() and other.version.isdecimal()):
+            return self.uid != other.uid or self.transitions >= other.transitions
+        return int(self.version) >= int(other.version)
 
 
 def manifest(
-    namespace: str, name: str, holder: Peer | None, over: LeaseRecord, now: datetime
+    namespace: str, name: str, holder: Peer | None, replaced: LeaseRecord, now: datetime
 ) -> Manifest:
-    """The Lease, held by `holder` from `now` on; only over the very one that was read.
+    """Return the Lease with `holder`, acquired `now`; it applies only on top of `replaced`.
 
-    It has no renewal and no duration. A balancer that is alive answers the others' questions,
-    which is known sooner, goes on while the API server is away, and costs no write a second for
-    each server.
+    It has neither renewTime nor leaseDurationSeconds. A live balancer responds to the others'
+    probes, which shows a failure sooner, works while the API server is unreachable, and costs no
+    write a second for each server.
     """
     annotations = (
         {CLIENT_ADDRESS_ANNOTATION: holder.clients, METRICS_ADDRESS_ANNOTATION: holder.metrics}
@@ -108,12 +112,12 @@ def manifest(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "resourceVersion": over.version,
+            "resourceVersion": replaced.version,
             "annotations": annotations,
         },
         "spec": {
             "holderIdentity": holder.identity if holder else "",
             "acquireTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "leaseTransitions": over.transitions + 1,
+            "leaseTransitions": replaced.transitions + 1,
         },
     }

@@ -1,1 +1,1 @@
-"""Requests on their way from clients to replicas."""
+"""The path of a request: from its client through the queue to a replica, and its response back."""

@@ -169,6 +169,11 @@ class Proxy:
         """Whether requests are queued here."""
         return self.dispatcher.queued > 0
 
+    @property
+    def at_zero(self) -> bool:
+        """Whether this leader has neither a ready replica nor a queued request."""
+        return self.is_leader and not (self.dispatcher.has_replica or self.has_queued)
+
     def demand_report(self) -> DemandReport:
         """Return the demand, for autoscalers."""
         return responses.demand_report(

@@ -225,7 +225,7 @@ class ProxiedRequest:
         connection = self._connection
         if self.pool is None or self._response_started:
             return
-        attempt = self.failed_attempt("it does not respond", sent=connection is not None)
+        attempt = self.failed_attempt("leader does not respond", sent=connection is not None)
         if connection:
             self._connection = None
             connection.abort()

@@ -1,1 +1,1 @@
-"""The replicas: which there are, whether they are healthy, their connections."""
+"""The replicas: discovery, health, ejection and connections."""

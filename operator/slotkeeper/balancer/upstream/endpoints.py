@@ -1,4 +1,4 @@
-"""EndpointSlices -> replicas: who there is, and who may get new requests."""
+"""Discovery of replicas from a Service's EndpointSlices."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ _PORT = "http"
 
 
 def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    """Replicas by `host:port`; True: it may get new requests, else it only ends what it has.
+    """Return the replicas by `host:port`; False: it only completes the requests that it has.
 
-    An endpoint may stand in several slices while it moves between them: one that is ready
-    somewhere is ready. A slice without a port named "http" has none of ours.
+    An endpoint may be in several slices while it moves between them: if it is ready in one, it is
+    ready. Slices without a port named "http" contain no replicas.
     """
     replicas: dict[str, bool] = {}
     for each in slices:
@@ -23,7 +23,7 @@ def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
                 continue
             for endpoint in each.get("endpoints") or ():
                 conditions = endpoint.get("conditions") or {}
-                # Unset means ready, says the API.
+                # The API defines unset as ready.
                 ready = conditions.get("ready") is not False
                 usable = ready and not conditions.get("terminating")
                 for address in endpoint.get("addresses") or ():
@@ -36,9 +36,9 @@ def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
 async def replicas_of(
     cluster: Cluster, namespace: str, service: str
 ) -> AsyncIterator[dict[str, bool]]:
-    """The replicas of a Service, at once and whenever they change. Never ends.
+    """Yield the replicas of a Service, at once and after each change. Never ends.
 
-    While the API server does not answer the last ones stay: serving goes on without it.
+    While the API server is unreachable the last ones stay in use: serving does not depend on it.
     """
     labels = {"kubernetes.io/service-name": service}
     async for slices in list_and_watch(cluster, ENDPOINT_SLICES, namespace, labels):

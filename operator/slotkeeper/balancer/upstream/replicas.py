@@ -1,4 +1,4 @@
-"""The replicas that there are: joined when well, set aside when not, asked what they let go of."""
+"""The replicas of the server: health checks, ejection, and release of aborted requests' slots."""
 
 import asyncio
 import itertools
@@ -20,26 +20,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReplicaTimeouts:
-    """How replicas are asked; seconds."""
+    """Timeouts and intervals for replicas, in seconds."""
 
     join: Backoff = Backoff(0.02, 1.0)  # noqa: RUF009 (frozen)
     """Between two probes of a replica that is not ready yet."""
     response: float = 2.0
-    """For /health and /slots to answer. Late means busy: it is asked again."""
+    """For a response of /health or /slots. A late one means busy: it is requested again."""
     release_poll: Backoff = Backoff(0.005, 0.05)  # noqa: RUF009 (frozen)
     """Between two polls of /slots for the slot of an aborted request: the first is as short as a
     quick decode step."""
     adopted_poll: float = 0.2
-    """Between two looks where only requests are waited for that did not come through here."""
+    """The maximum of that while only requests are polled for that another balancer sent."""
     slot_release: float = 30.0
-    """An abandoned request's slot is taken for free after this, whatever /slots says: some
-    versions of llama-server finish a request that nobody waits for."""
+    """After this an aborted request's slot counts as free, whatever /slots reports: some versions
+    of llama-server complete a request whose client has disconnected."""
     ejection: Backoff = Backoff(0.5, 30.0)  # noqa: RUF009 (frozen)
-    """For how long a replica is ejected that reports health and fails the second time in a row."""
+    """Ejection time of a replica that passes its health check and fails again."""
     stall: float = 30.0
-    """Without a byte on any of its requests a replica is asked whether it is well."""
+    """Without a byte on any of its requests for this long, a replica's /health is requested."""
     stall_check: float = 1.0
-    """Between two looks at whether bytes have come."""
+    """Between two checks for such bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,17 +51,17 @@ class _Upstream:
     desired: bool = True
     context: int = 0
     completed: int = 0
-    consecutive_failures: int = 0  # failures since its last good answer
-    joining: asyncio.Task[None] | None = None
+    consecutive_failures: int = 0  # since its last complete response
+    joining: asyncio.Task[None] | None = None  # not in rotation before it is done
     polling: asyncio.Task[None] | None = None
     aborted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ReplicaSet:
-    """Members by name (`host:port`).
+    """The replicas by name (`host:port`).
 
-    `slots`: how many each has, or None to ask its /slots. `freed` is called whenever a slot may
-    have come free.
+    `slots`: of each replica, or None to read its /slots. `on_freed` is called when a slot may have
+    become free.
     """
 
     def __init__(
@@ -84,207 +84,209 @@ class ReplicaSet:
     @property
     def contexts(self) -> dict[str, int]:
         """Tokens of context in a slot, by replica; 0 where unknown."""
-        return {member.name: member.context for member in self._upstreams.values()}
+        return {upstream.name: upstream.context for upstream in self._upstreams.values()}
 
     def pool(self, name: str) -> Pool:
-        """The connections to a replica."""
+        """Return the connections to a replica."""
         return self._upstreams[name].pool
 
-    def set_targets(self, wanted: Mapping[str, bool]) -> None:
-        """These replicas there are; True: it may get new requests."""
-        for name, usable in wanted.items():
+    def set_targets(self, targets: Mapping[str, bool]) -> None:
+        """Set the replicas; False: it gets no new requests, and completes those that it has."""
+        for name, usable in targets.items():
             self._add(name, usable)
-        for name, member in list(self._upstreams.items()):
-            if name in wanted:
+        for name, upstream in list(self._upstreams.items()):
+            if name in targets:
                 continue
-            if member.desired:
-                self._withdraw(member)
+            if upstream.desired:
+                self._withdraw(upstream)
             self._dispatcher.remove(name, self._loop.time())
             if name not in self._dispatcher.replicas:
                 del self._upstreams[name]
-                member.pool.close()
+                upstream.pool.close()
         self._on_freed()
 
-    def eject(self, name: str, fault: UpstreamFailure, reason: str) -> None:
-        """A replica failed: it gets nothing new until it is well again."""
-        member = self._upstreams.get(name)
-        if member is None or not member.desired or member.joining:
+    def eject(self, name: str, failure: UpstreamFailure, reason: str) -> None:
+        """Send a failed replica no new requests until it passes its health check again."""
+        upstream = self._upstreams.get(name)
+        if upstream is None or not upstream.desired or upstream.joining:
             return
-        _log.warning("replica %s set aside, %s: %s", name, fault.value, reason)
-        self._metrics.ejections.inc(fault.value)
+        _log.warning("replica %s ejected (%s): %s", name, failure.value, reason)
+        self._metrics.ejections.inc(failure.value)
         self._dispatcher.drain(name, self._loop.time())
-        member.pool.drop_idle()
-        member.consecutive_failures += fault.outlasts_health_check
-        member.joining = self._loop.create_task(self._rejoin(member, fault))
+        upstream.pool.drop_idle()
+        upstream.consecutive_failures += failure.outlasts_health_check
+        upstream.joining = self._loop.create_task(self._rejoin(upstream, failure))
 
     def completed(self, name: str) -> None:
-        """A replica gave a whole answer."""
-        if member := self._upstreams.get(name):
-            member.completed += 1
-            member.consecutive_failures = 0
+        """Count a complete response of a replica."""
+        if upstream := self._upstreams.get(name):
+            upstream.completed += 1
+            upstream.consecutive_failures = 0
 
     def completed_count(self, name: str) -> int:
-        """How many whole answers a replica gave."""
+        """Return the number of complete responses of a replica."""
         return self._upstreams[name].completed
 
     def in_rotation(self, name: str) -> bool:
-        """It is one that gets new requests."""
-        member = self._upstreams.get(name)
-        return member is not None and member.desired and member.joining is None
+        """Whether a replica gets new requests."""
+        upstream = self._upstreams.get(name)
+        return upstream is not None and upstream.desired and upstream.joining is None
 
     async def is_healthy(self, name: str) -> bool:
-        """Its /health says so, in time."""
+        """Whether a replica's /health responds in time, with status 200."""
         try:
             status, _ = await self._get(self._upstreams[name], "/health")
         except OSError:
             return False
         return status == 200
 
-    def abort(self, claim: SlotReservation[Any]) -> None:
-        """A request was sent and is over before its end: free its slot when the replica has."""
-        self._dispatcher.abort(claim, self._loop.time())
-        self._start_polling(self._upstreams[claim.replica.name])
+    def abort(self, reservation: SlotReservation[Any]) -> None:
+        """Free the slot of a request that was sent and ended early, when the replica has."""
+        self._dispatcher.abort(reservation, self._loop.time())
+        self._start_polling(self._upstreams[reservation.replica.name])
 
     async def close(self) -> None:
-        """End all tasks and connections."""
+        """Stop all tasks and close all connections."""
         tasks = [
             task
-            for member in self._upstreams.values()
-            for task in (member.joining, member.polling)
+            for upstream in self._upstreams.values()
+            for task in (upstream.joining, upstream.polling)
             if task
         ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for member in self._upstreams.values():
-            member.pool.close()
+        for upstream in self._upstreams.values():
+            upstream.pool.close()
 
-    def _start_polling(self, member: _Upstream) -> None:
-        member.aborted.set()
-        if member.polling is None:
-            member.polling = self._loop.create_task(self._poll_released_slots(member))
+    # Joining and leaving.
 
     def _add(self, name: str, usable: bool) -> None:
-        member = self._upstreams.get(name)
-        if member is None:
+        upstream = self._upstreams.get(name)
+        if upstream is None:
             host, _, port = name.rpartition(":")
             host = host.strip("[]")
-            member = _Upstream(name, host, int(port), Pool(host, int(port)), desired=False)
-            self._upstreams[name] = member
-        if usable and not member.desired:
-            member.desired = True
-            member.joining = self._loop.create_task(self._join(member))
-        elif not usable and member.desired:
-            self._withdraw(member)
+            upstream = _Upstream(name, host, int(port), Pool(host, int(port)), desired=False)
+            self._upstreams[name] = upstream
+        if usable and not upstream.desired:
+            upstream.desired = True
+            upstream.joining = self._loop.create_task(self._join(upstream))
+        elif not usable and upstream.desired:
+            self._withdraw(upstream)
 
-    def _withdraw(self, member: _Upstream) -> None:
-        member.desired = False
-        # It gets nothing new from here, and each idle connection holds one of its HTTP threads.
-        member.pool.max_idle = 0
-        member.pool.drop_idle()
-        if member.joining:
-            member.joining.cancel()
-            member.joining = None
-        self._dispatcher.drain(member.name, self._loop.time())
+    def _withdraw(self, upstream: _Upstream) -> None:
+        upstream.desired = False
+        # It gets no new requests, and each idle connection occupies one of its HTTP threads.
+        upstream.pool.max_idle = 0
+        upstream.pool.drop_idle()
+        if upstream.joining:
+            upstream.joining.cancel()
+            upstream.joining = None
+        self._dispatcher.drain(upstream.name, self._loop.time())
 
-    async def _rejoin(self, member: _Upstream, fault: UpstreamFailure) -> None:
-        if fault.outlasts_health_check:
+    async def _rejoin(self, upstream: _Upstream, failure: UpstreamFailure) -> None:
+        if failure.outlasts_health_check:
             await asyncio.sleep(
-                ejection_seconds(member.consecutive_failures, self._timeouts.ejection)
+                ejection_seconds(upstream.consecutive_failures, self._timeouts.ejection)
             )
-        await self._join(member)
+        await self._join(upstream)
 
-    async def _join(self, member: _Upstream) -> None:
-        told = ""
+    async def _join(self, upstream: _Upstream) -> None:
+        last_reason = ""
         for failures in itertools.count(1):
             try:
-                slots, processing = await self._probe_new(member)
+                slots, busy = await self._probe_new(upstream)
                 break
             except (OSError, SlotsParseError) as error:
-                if str(error) != told:
-                    told = str(error)
-                    _log.info("replica %s is not ready: %s", member.name, told or "no answer")
+                reason = str(error) or "no response in time"
+                if reason != last_reason:
+                    last_reason = reason
+                    _log.info("replica %s not ready: %s", upstream.name, reason)
             await asyncio.sleep(self._timeouts.join.delay(failures))
-        member.joining = None
-        member.pool.max_idle = slots
+        upstream.joining = None
+        upstream.pool.max_idle = slots
         now = self._loop.time()
-        self._dispatcher.add(member.name, slots, now)
-        self._dispatcher.adopt(member.name, processing, now)
-        _log.info(
-            "replica %s joined with %d slots, %d of them at work already",
-            *(member.name, slots, processing),
-        )
-        if processing:
-            self._start_polling(member)
+        self._dispatcher.add(upstream.name, slots, now)
+        self._dispatcher.adopt(upstream.name, busy, now)
+        _log.info("replica %s ready: %d slots, %d busy", upstream.name, slots, busy)
+        if busy:
+            self._start_polling(upstream)
         self._on_freed()
 
-    async def _probe_new(self, member: _Upstream) -> tuple[int, int]:
-        """How many slots, and how many of them work on what did not come through here."""
-        status, _ = await self._get(member, "/health")
+    async def _probe_new(self, upstream: _Upstream) -> tuple[int, int]:
+        """Return the number of slots, and of those with requests that were not sent from here."""
+        status, _ = await self._get(upstream, "/health")
         if status != 200:
-            raise SlotsParseError(f"/health answers {status}")
+            raise SlotsParseError(f"/health returned {status}")
         if self._slots is not None:
             return self._slots, 0
-        known = self._dispatcher.replicas.get(member.name, Replica(member.name, 0))
-        look = SlotProbe(known, self._loop.time())
-        status, body = await self._get(member, "/slots")
+        replica = self._dispatcher.replicas.get(upstream.name, Replica(upstream.name, 0))
+        probe = SlotProbe(replica, self._loop.time())
+        status, body = await self._get(upstream, "/slots")
         if status != 200:
-            raise SlotsParseError(f"/slots answers {status}")
+            raise SlotsParseError(f"/slots returned {status}")
         slots = parse_slots(body)
-        member.context = min(slot.n_ctx for slot in slots)
-        return len(slots), look.foreign(processing(slots))
+        upstream.context = min(slot.n_ctx for slot in slots)
+        return len(slots), probe.foreign(processing(slots))
 
-    async def _poll_released_slots(self, member: _Upstream) -> None:
+    # Release of slots.
+
+    def _start_polling(self, upstream: _Upstream) -> None:
+        upstream.aborted.set()
+        if upstream.polling is None:
+            upstream.polling = self._loop.create_task(self._poll_released_slots(upstream))
+
+    async def _poll_released_slots(self, upstream: _Upstream) -> None:
         polls = 1
-        while member.name in self._dispatcher.replicas:
-            member.aborted.clear()
-            look = SlotProbe(self._dispatcher.replicas[member.name], self._loop.time())
-            if look.is_empty:
+        while upstream.name in self._dispatcher.replicas:
+            upstream.aborted.clear()
+            probe = SlotProbe(self._dispatcher.replicas[upstream.name], self._loop.time())
+            if probe.is_empty:
                 break
-            let_go = await self._released_slots(member, look)
+            released = await self._released_slots(upstream, probe)
             now = self._loop.time()
-            for claim in look.timed_out(now, self._timeouts.slot_release):
-                if claim not in let_go:
-                    _log.warning("replica %s did not let go of a slot in time", member.name)
+            for hold in probe.timed_out(now, self._timeouts.slot_release):
+                if hold not in released:
+                    _log.warning("replica %s: slot release timed out", upstream.name)
                     self._metrics.slot_release_timeouts.inc()
-                    let_go.append(claim)
-            for claim in let_go:
-                self._metrics.slot_release_duration.observe(now - (claim.aborted_at or now))
-                self._dispatcher.release(claim, now)
-            if let_go:
+                    released.append(hold)
+            for hold in released:
+                self._metrics.slot_release_duration.observe(now - (hold.aborted_at or now))
+                self._dispatcher.release(hold, now)
+            if released:
                 self._on_freed()
             try:
-                async with asyncio.timeout(self._poll_delay(look, polls)):
-                    await member.aborted.wait()
+                async with asyncio.timeout(self._poll_delay(probe, polls)):
+                    await upstream.aborted.wait()
                 polls = 1
             except TimeoutError:
                 polls += 1
-        member.polling = None
+        upstream.polling = None
 
-    def _poll_delay(self, look: SlotProbe, polls: int) -> float:
+    def _poll_delay(self, probe: SlotProbe, polls: int) -> float:
         backoff = self._timeouts.release_poll
-        if look.only_adopted:
+        if probe.only_adopted:
             # Those requests may run for minutes.
             backoff = replace(backoff, maximum=self._timeouts.adopted_poll)
         return backoff.delay(polls)
 
-    async def _released_slots(self, member: _Upstream, look: SlotProbe) -> list[SlotHold]:
+    async def _released_slots(self, upstream: _Upstream, probe: SlotProbe) -> list[SlotHold]:
         try:
-            status, body = await self._get(member, "/slots")
+            status, body = await self._get(upstream, "/slots")
             if status in {404, 501} and self._slots is not None:
-                # Without /slots there is nothing to go by but that the connection is closed.
-                count = 0
+                # Without /slots the closed connection is the only sign.
+                busy = 0
             elif status == 200:
-                count = processing(parse_slots(body))
+                busy = processing(parse_slots(body))
             else:
                 return []
         except ConnectionRefusedError as error:
-            # The process is gone, and its slots with it.
-            self.eject(member.name, UpstreamFailure.REFUSED, str(error))
-            count = 0
+            # The process has ended, and its slots with it.
+            self.eject(upstream.name, UpstreamFailure.REFUSED, str(error))
+            busy = 0
         except (OSError, SlotsParseError):
             return []
-        return look.released(count)
+        return probe.released(busy)
 
-    async def _get(self, member: _Upstream, path: str) -> tuple[int, bytes]:
-        return await get(member.host, member.port, path, seconds=self._timeouts.response)
+    async def _get(self, upstream: _Upstream, path: str) -> tuple[int, bytes]:
+        return await get(upstream.host, upstream.port, path, seconds=self._timeouts.response)

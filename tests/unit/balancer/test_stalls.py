@@ -1,0 +1,133 @@
+"""Health checks and ejection of replicas that send no bytes though they have requests."""
+
+from dataclasses import replace
+
+from balancer_harness import FAST_TIMEOUTS, Balancer, run_balancer
+from fake_llama import Call, FakeLlama, echo, never_respond, stream_two_events
+from raw_http import post
+from stepped_loop import SteppedLoop
+from wait_until import until
+
+REQUEST = post("/completion")
+SHORT_STALL = replace(FAST_TIMEOUTS, response=0.03, stall=0.02, stall_check=0.002)
+LONG_STALL = replace(FAST_TIMEOUTS, response=5, stall=4, stall_check=0.1)
+
+
+def stall_ejections(balancer: Balancer) -> float:
+    return balancer.metric("replica_ejections_total", reason="stalled")
+
+
+async def test_a_stalled_replica_is_ejected_until_healthy_and_its_requests_continue() -> None:
+    async with (
+        FakeLlama(2, stream_two_events) as slow,
+        FakeLlama(1) as good,
+        run_balancer(slow, timeouts=SHORT_STALL) as balancer,
+        await balancer.start_request(REQUEST) as client,
+    ):
+        slow.state_scripts["/health"] = never_respond
+        await until(lambda: stall_ejections(balancer) == 1)
+        balancer.proxy.replicas.set_targets({slow.name: True, good.name: True})
+        await until(lambda: balancer.dispatcher.has_replica)
+        assert (await balancer.request(REQUEST)).status == 200
+        assert (len(slow.calls), len(good.calls)) == (1, 1)
+
+        await slow.proceed(0)
+        assert (await client.response()).body == b"data: first\n\ndata: last\n\n"
+        del slow.state_scripts["/health"]
+        await until(lambda: balancer.dispatcher.total_slots == 3)
+        assert stall_ejections(balancer) == 1
+
+
+async def test_a_silent_replica_that_is_healthy_is_not_ejected() -> None:
+    async with (
+        FakeLlama(1, stream_two_events) as slow,
+        run_balancer(slow, timeouts=replace(SHORT_STALL, response=5)) as balancer,
+        await balancer.start_request(REQUEST) as client,
+    ):
+        polls = slow.health_polls
+        await until(lambda: slow.health_polls > polls + 2)
+        await slow.proceed(0)
+
+        assert (await client.response()).status == 200
+        assert stall_ejections(balancer) == 0
+
+
+async def test_a_replica_that_progresses_during_its_health_check_is_not_ejected() -> None:
+    async def progress_once(call: Call) -> None:
+        await call.send_head()
+        await call.proceed.wait()
+        await call.send_event("late")
+        await never_respond(call)
+
+    async with (
+        FakeLlama(1, progress_once) as slow,
+        run_balancer(slow, timeouts=replace(SHORT_STALL, response=0.3)) as balancer,
+        await balancer.start_request(REQUEST),
+    ):
+        slow.state_scripts["/health"] = never_respond
+        polls = slow.health_polls
+        await until(lambda: slow.health_polls == polls + 1)
+        await slow.proceed(0)
+        await until(lambda: slow.health_polls == polls + 2)
+        assert stall_ejections(balancer) == 0
+
+        await until(lambda: stall_ejections(balancer) == 1)
+
+
+async def test_the_health_of_an_idle_replica_is_not_requested(clock: SteppedLoop) -> None:
+    async with FakeLlama(1) as llama, run_balancer(llama, timeouts=LONG_STALL) as balancer:
+        await balancer.request(REQUEST)
+        polls = llama.health_polls
+        await clock.advance(10)
+
+        assert llama.health_polls == polls
+
+
+async def test_after_a_health_check_the_next_one_follows_only_after_another_stall(
+    clock: SteppedLoop,
+) -> None:
+    async with (
+        FakeLlama(1, never_respond) as slow,
+        run_balancer(slow, timeouts=LONG_STALL) as balancer,
+        await balancer.start_request(REQUEST),
+    ):
+        polls = slow.health_polls
+        await clock.advance(3)
+        assert slow.health_polls == polls
+        await clock.advance(1.5)
+        await until(lambda: slow.health_polls == polls + 1)
+
+        await clock.advance(3)
+        assert slow.health_polls == polls + 1
+        await clock.advance(1.5)
+        await until(lambda: slow.health_polls == polls + 2)
+
+
+async def test_a_replica_that_completes_other_requests_is_not_stalled(clock: SteppedLoop) -> None:
+    async with (
+        FakeLlama(2, never_respond) as llama,
+        run_balancer(llama, timeouts=LONG_STALL) as balancer,
+        await balancer.start_request(REQUEST),
+    ):
+        polls = llama.health_polls
+        await clock.advance(3)
+        llama.script = echo
+        await balancer.request(REQUEST)
+        await clock.advance(3)
+        assert llama.health_polls == polls
+
+        await clock.advance(1.5)
+        await until(lambda: llama.health_polls > polls)
+
+
+async def test_the_health_of_a_leaving_replica_is_not_requested(clock: SteppedLoop) -> None:
+    async with (
+        FakeLlama(1, never_respond) as llama,
+        run_balancer(llama, timeouts=LONG_STALL) as balancer,
+        await balancer.start_request(REQUEST),
+    ):
+        balancer.proxy.replicas.set_targets({llama.name: False})
+        polls = llama.health_polls
+        await clock.advance(10)
+
+        assert llama.health_polls == polls
