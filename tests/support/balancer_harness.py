@@ -111,7 +111,7 @@ async def run_balancer(
     timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
 ) -> AsyncIterator[Balancer]:
-    """Run a balancer. Its replicas are ready, but for those that are loading."""
+    """Run a balancer. Its replicas are ready unless they are loading."""
     loop = asyncio.get_running_loop()
     log_stream = io.StringIO()
     dispatcher: Dispatcher[Any] = Dispatcher(queue_limits or QueueLimits(), affinity)

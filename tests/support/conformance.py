@@ -1,4 +1,4 @@
-"""Requests as bytes: those that must be rejected, and unusual ones that must be served.
+"""Requests as bytes: malformed ones to be rejected, and unusual ones to be served.
 
 All are for /completion, so that any part of them that is read as a request reaches a replica.
 """

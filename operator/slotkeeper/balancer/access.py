@@ -25,7 +25,7 @@ class AccessRules:
     max_priorities: Mapping[str, int] = field(default_factory=dict)
     """Higher or lower bounds for some API keys, by their names."""
     allowed_paths: frozenset[bytes] = PROXIED
-    """Paths that are proxied, of those that can be."""
+    """Paths that are proxied, a subset of PROXIED."""
 
 
 class RequestAccess:

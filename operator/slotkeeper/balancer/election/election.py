@@ -78,7 +78,7 @@ class LeaderElection:
         balancer.become_standby(None)
 
     async def run(self) -> None:
-        """Lead or stand by, as the Lease requires. Never ends."""
+        """Follow the Lease, as leader or as standby. Never ends."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_lease())
             while True:
@@ -109,9 +109,9 @@ class LeaderElection:
             _log.warning("no other balancer acquired the lease in time")
 
     async def release(self) -> None:
-        """Release the Lease without a successor, for one that may come. Ignores API errors."""
+        """Release the Lease though there is no successor yet. Ignores API errors."""
         if self._balancer.is_leader and self.lease and self.lease.holder == self.me:
-            self._released = True  # before the watch shows the free Lease, which is not to be taken
+            self._released = True  # or the watch would show a free Lease to acquire
             self._balancer.pause(True)
             await self._write(None, self.lease)
 
@@ -134,19 +134,19 @@ class LeaderElection:
     async def _step(self) -> float:
         """Do what is due; return the seconds until the next step if the Lease does not change."""
         if self._balancer.is_leader and not self._released:
-            return await self._lead()
+            return await self._step_as_leader()
         if self.lease and not self._released:
-            return await self._stand_by(self.lease)
+            return await self._step_as_standby(self.lease)
         return self._timeouts.poll
 
     # As a standby.
 
-    async def _stand_by(self, lease: LeaseRecord) -> float:
+    async def _step_as_standby(self, lease: LeaseRecord) -> float:
         timeouts = self._timeouts
         if lease.holder and lease.holder.identity == self.me.identity:
             await self._acquire(lease, clean=False)
             return timeouts.poll
-        # A Lease that is new or was edited does not name the leader: the last holder still is.
+        # A Lease that is new or was edited names no leader: the last holder still is the leader.
         holder = lease.holder or (None if lease.released else self._last_holder)
         if holder is None or holder == self.me:
             await self._acquire(lease, clean=lease.released)
@@ -188,11 +188,11 @@ class LeaderElection:
 
     # As the leader.
 
-    async def _lead(self) -> float:
+    async def _step_as_leader(self) -> float:
         balancer = self._balancer
         timeouts = self._timeouts
         late = self._loop.time() >= balancer.lease_valid_until
-        # A standby that no longer probes is gone, or cannot reach this leader and takes over.
+        # A standby that no longer probes has ended, or cannot reach this leader and succeeds it.
         missed = timeouts.lease_validity <= self._silent_for < 4 * timeouts.unresponsive
         if late or missed:
             await self._read()

@@ -53,13 +53,13 @@ class LeaseRecord:
     uid: str = ""
     """Changes if the Lease is deleted and created again, and then `transitions` restarts."""
     released: bool = False
-    """Its last holder has released it. A Lease without a holder is else new, or was edited."""
+    """Its last holder has released it. Otherwise, without a holder, it is new or was edited."""
     blocker: StartBlocker | None = None
     """What keeps replicas from starting, as the operator has annotated it."""
 
     @classmethod
     def read(cls, lease: Manifest) -> Self:
-        """Parse a Lease, whoever wrote it. Without valid addresses it has no holder."""
+        """Parse a Lease, which anyone may have edited: without valid addresses it has no holder."""
         metadata = lease["metadata"]
         spec = lease.get("spec") or {}
         identity = spec.get("holderIdentity") or ""

@@ -83,7 +83,7 @@ class Proxy:
         self.stall_monitor = StallMonitor(self.replicas, self.active, timeouts or ReplicaTimeouts())
         self._targets: dict[str, bool] = {}
         self._paused = False
-        self._leader: relay.Leader | None = None
+        self._leader: relay.Leader | None = None  # that requests are relayed to
         self._stripped_headers = _STRIPPED_HEADERS | access.stripped_headers
         self._access = access
         self._request_log = RequestLog(metrics, log)
@@ -110,7 +110,7 @@ class Proxy:
             if route in LOCAL and self._leader is None:
                 cors.respond(exchange, self.local_response(route))
                 return
-            # A standby that relayed the request has no other leader yet.
+            # Requests relayed by a standby are accepted still: they have no other leader yet.
             if self.draining and self.is_leader and not relay.hop_count(message):
                 raise responses.draining()
             relay.check_hops(message)
@@ -142,7 +142,7 @@ class Proxy:
             self.on_demand()
 
     def local_response(self, route: Route) -> Response:
-        """Return the response of all replicas together on one of the routes LOCAL."""
+        """Return the response on one of the routes LOCAL, for all replicas together."""
         contexts = self.replicas.contexts
         tokens = self.metrics.tokens
         return responses.local_response(route, self.dispatcher, self._model, contexts, tokens)
@@ -150,7 +150,7 @@ class Proxy:
     # Slots.
 
     def dispatch(self) -> None:
-        """Dispatch queued requests to free slots. To be called after whatever may free one."""
+        """Dispatch queued requests to free slots. To be called when a slot may have become free."""
         self._dispatch(self.now())
 
     def set_replicas(self, targets: dict[str, bool]) -> None:
@@ -248,7 +248,7 @@ class Proxy:
         except OSError as error:
             if request.pool is pool:
                 reason = str(error) or "connection timed out"
-                self.on_upstream_failure(request, request.failed_attempt(reason, sent=False))
+                self.on_upstream_failure(request, request.record_failure(reason, sent=False))
             return
         if request.pool is not pool:
             pool.release(connection)
@@ -299,7 +299,7 @@ class Proxy:
         self.dispatcher.release(reservation, self.now())
 
     def on_released(self, reservation: SlotReservation[ProxiedRequest], *, occupied: bool) -> None:
-        """Free the slot of a request that ended early, when llama-server has if it is occupied."""
+        """Free the slot of a request that ended early; if it is occupied, when llama-server has."""
         if occupied:
             self.replicas.abort(reservation)
         else:
@@ -347,7 +347,7 @@ class Proxy:
     def become_standby(self, leader: str | None) -> None:
         """Relay what is queued or arrives to `leader` (HOST:PORT of its clients' port).
 
-        None: hold it until the leader is known. Running requests continue.
+        None: hold it until there is a leader. Running requests continue.
         """
         if self.is_leader:
             self.is_leader = False
@@ -370,7 +370,7 @@ class Proxy:
     def peer_lost(self, address: str) -> None:
         """Retry what was relayed to a balancer that no longer responds.
 
-        Its address may be gone too, and then TCP reports nothing for a quarter of an hour.
+        If its address no longer exists, TCP reports nothing for a quarter of an hour.
         """
         for request in list(self.active):
             if request.relayed and request.stats.upstream == address:

@@ -73,8 +73,8 @@ class RequestStats:
 class ProxiedRequest:
     """A request for a replica, and the Receiver of its response.
 
-    It is queued, or assigned to an upstream: first it waits for a connection, then the request is
-    sent over it. `pool` tells these apart.
+    It is either queued or assigned to an upstream. Once assigned, it is sent as soon as there is a
+    connection.
     """
 
     # fmt: off
@@ -188,10 +188,10 @@ class ProxiedRequest:
         self.relayed = False
         self.stats.dispatched_at = None
 
-    def failed_attempt(
+    def record_failure(
         self, reason: str, *, sent: bool, began: bool = False, stale: bool = False
     ) -> FailedAttempt:
-        """Describe a failure of the current attempt."""
+        """Count and describe a failure of the current attempt."""
         if self.relayed and sent and not stale:
             self._failed_relays += 1
         return FailedAttempt(
@@ -225,7 +225,7 @@ class ProxiedRequest:
         connection = self._connection
         if self.pool is None or self._response_started:
             return
-        attempt = self.failed_attempt("leader does not respond", sent=connection is not None)
+        attempt = self.record_failure("leader does not respond", sent=connection is not None)
         if connection:
             self._connection = None
             connection.abort()
@@ -308,7 +308,7 @@ class ProxiedRequest:
         if connection is None:
             return
         stale = connection.reused and not began
-        attempt = self.failed_attempt(reason, sent=True, began=began, stale=stale)
+        attempt = self.record_failure(reason, sent=True, began=began, stale=stale)
         self._connection = None
         self._host.on_upstream_failure(self, attempt)
 

@@ -11,7 +11,7 @@ _PORT = "http"
 
 
 def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    """Return the replicas by `host:port`; False: it only completes the requests that it has.
+    """Return the replicas by `host:port`; False: it only completes its current requests.
 
     An endpoint may be in several slices while it moves between them: if it is ready in one, it is
     ready. Slices without a port named "http" contain no replicas.

@@ -91,7 +91,7 @@ class ReplicaSet:
         return self._upstreams[name].pool
 
     def set_targets(self, targets: Mapping[str, bool]) -> None:
-        """Set the replicas; False: it gets no new requests, and completes those that it has."""
+        """Set the replicas; False: it gets no new requests, and completes its current ones."""
         for name, usable in targets.items():
             self._add(name, usable)
         for name, upstream in list(self._upstreams.items()):
