@@ -10,6 +10,7 @@ import pytest
 
 from election_harness import FAST_ELECTION, LEASE_NAME, Group, run_group, wall_time
 from fake_llama import FakeLlama, stream_two_events
+from queued_stream import COMMENT
 from raw_http import RawClient, get, post
 from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
 from slotkeeper.kube.cluster import Unreachable
@@ -97,7 +98,7 @@ async def test_so_is_one_whose_client_got_comments_before_it_was_relayed() -> No
         proxy.become_standby(None)
         proxy.keepalive.seconds = 0.01
         client = await standby.balancer.start_request(post("/completion", b'{"stream":true}'))
-        await client.reader.readuntil(b": waiting, position 1\n\n")
+        await client.reader.readuntil(COMMENT % 1)
         async with run_unresponsive_leader(group) as leader:
             proxy.become_standby(leader.address)
             await until(lambda: leader.received == 1)

@@ -18,12 +18,12 @@ REQUESTS = 120
 CONCURRENCY = 12
 COMPLETE = "complete"
 DISCONNECTED = "client disconnected"
-CUT = "cut"
+ABORTED = "aborted"
 
 
 @dataclass
 class History:
-    """How each request ended: COMPLETE, DISCONNECTED, or CUT or a response with details."""
+    """How each request ended: COMPLETE, DISCONNECTED, or ABORTED or a response with details."""
 
     ends: dict[int, str] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class Scenario:
         except TimeoutError:
             self.history.end(number, DISCONNECTED)
         except (OSError, asyncio.IncompleteReadError) as error:
-            self.history.end(number, f"{CUT}: {error!r}")
+            self.history.end(number, f"{ABORTED}: {error!r}")
         else:
             events = set(response.body.split(b"\n\n")) - {b""}
             complete = response.status == 200 and events == {b"data: " + body}
@@ -176,4 +176,4 @@ async def test_killed_balancers_abort_only_their_own_requests_and_never_overcomm
         await scenario.run(scenario.kill_the_leader, scenario.replace_a_replica)
 
         others = set(scenario.history.ends.values()) - {COMPLETE, DISCONNECTED}
-        assert {end for end in others if not end.startswith(CUT)} == set()
+        assert {end for end in others if not end.startswith(ABORTED)} == set()

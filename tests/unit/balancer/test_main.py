@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fake_llama import FakeLlama, stream_two_events
+from queued_stream import COMMENT
 from raw_http import RawClient, get, post
 
 
@@ -165,7 +166,7 @@ async def test_queued_streaming_requests_get_keepalive_comments() -> None:
             await client.send(post("/completion", b'{"stream":true}'))
             head = await client.reader.readuntil(b"\r\n\r\n")
             assert b"text/event-stream" in head
-            await client.reader.readuntil(b": queued, position 1\n\n")
+            await client.reader.readuntil(COMMENT % 1)
         balancer.process.send_signal(signal.SIGTERM)
 
 

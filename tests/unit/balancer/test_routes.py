@@ -72,13 +72,13 @@ async def test_administrative_routes_reach_no_replica_in_any_spelling(
     method: str, path: str
 ) -> None:
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
-        looks = llama.slots_polls
+        polls = llama.slots_polls
         for spelling in spellings(path):
             for each in (method, "POST", "PUT"):
                 response = await balancer.request(get(spelling, "Content-Length: 0", method=each))
                 assert response.status in {400, 404, 405}, (each, spelling)
                 assert "error" in json.loads(response.body)
-        assert (llama.calls, llama.slots_polls) == ([], looks)
+        assert (llama.calls, llama.slots_polls) == ([], polls)
 
 
 @pytest.mark.parametrize("path", sorted(PROXIED))

@@ -6,6 +6,7 @@ from typing import Any
 from balancer_harness import run_balancer
 from election_harness import run_group
 from fake_llama import FakeLlama, echo
+from queued_stream import COMMENT
 from raw_http import post
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.scheduling import QueueLimits
@@ -113,7 +114,7 @@ async def test_a_stream_that_has_begun_gets_the_reason_as_an_event() -> None:
         run_balancer(queue_limits=BLOCKED_LONG, heartbeat_seconds=0.005) as balancer,
         await balancer.start_request(post("/v1/chat/completions", body)) as client,
     ):
-        await client.reader.readuntil(b": waiting, position 1")
+        await client.reader.readuntil(COMMENT % 1)
         balancer.dispatcher.limits = BLOCKED_BRIEFLY
         balancer.proxy.set_blocked(NOT_FOUND)
 
