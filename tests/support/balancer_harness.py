@@ -23,7 +23,7 @@ from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.server import Server
 from wait_until import until
 
-DEFAULT_AFFINITY = Affinity()
+DEFAULT_AFFINITY = AffinityLimits()
 FAST_TIMEOUTS = ReplicaTimeouts(
     join=Backoff(0.002, 0.01),
     response=1,
@@ -103,7 +103,7 @@ async def run_balancer(
     *replicas: FakeLlama,
     slots: int | None = None,
     queue_limits: QueueLimits | None = None,
-    affinity: Affinity | None = DEFAULT_AFFINITY,
+    affinity: AffinityLimits | None = DEFAULT_AFFINITY,
     max_priority: int = 0,
     rules: AccessRules | None = None,
     keys: ApiKeys | None = None,

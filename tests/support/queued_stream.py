@@ -12,7 +12,7 @@ from sse import Event, events
 
 HEARTBEAT_SECONDS = 0.005
 STREAM = json.dumps({"prompt": "hello", "stream": True}).encode()
-COMMENT = b": waiting, position %d\n\n"
+COMMENT = b": queued, position %d\n\n"
 TWO_EVENTS = [Event("", "first"), Event("", "last")]
 """What fake_llama.stream_two_events sends."""
 

@@ -158,8 +158,8 @@ class _Gauges(Collector):
             "1 while there is no replica, with the reason why none can start.",
             labels=["reason"],
         )
-        if dispatcher.obstacle:
-            blocked.add_metric([dispatcher.obstacle.reason], 1)
+        if dispatcher.start_blocker:
+            blocked.add_metric([dispatcher.start_blocker.reason], 1)
         yield blocked
         yield _gauge("replicas", "Ready replicas.", sum(1 for _ in dispatcher.ready_replicas()))
 

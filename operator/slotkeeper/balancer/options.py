@@ -70,7 +70,7 @@ def parse(argv: Sequence[str]) -> Options:
         slots=arguments.slots,
         model=arguments.model,
         queue_limits=queue_limits,
-        affinity=Affinity(arguments.cached_prompts, arguments.max_affinity_wait)
+        affinity=AffinityLimits(arguments.cached_prompts, arguments.max_affinity_wait)
         if arguments.prefix_affinity
         else None,
         api_keys=arguments.api_keys,

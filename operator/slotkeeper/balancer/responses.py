@@ -139,7 +139,7 @@ def queue_full(message: str, retry_after: float) -> HttpError:
 
 def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
     """503: the request was queued too long, or no replica can start."""
-    blocker = dispatcher.obstacle
+    blocker = dispatcher.start_blocker
     if dispatcher.has_replica:
         code = "queue_timeout"
         message = "no slot became free within the queue timeout"

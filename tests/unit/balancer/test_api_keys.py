@@ -239,6 +239,6 @@ async def test_no_key_appears_in_responses_logs_or_upstream_headers(
     assert all(
         part in sent[-1] for part in (b'"key": "ann"', b"invalid_priority", b"invalid_api_key")
     )
-    assert "the same: it counts as ann" in caplog.text
+    assert "identical; using name ann" in caplog.text
     for text in (*sent, caplog.text.encode(), repr(headers).encode()):
         assert b"CANARY" not in text

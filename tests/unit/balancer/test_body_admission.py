@@ -51,7 +51,7 @@ async def test_a_request_without_a_valid_key_is_rejected_before_its_body(
             assert (response.status, response.error_code) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
             assert response.headers["connection"] == "close"
-            assert balancer.client_server.budget.buffered == 0
+            assert balancer.client_server.listener.budget.buffered == 0
             # What it sends nevertheless is not read as a request.
             await client.send(post("/completion", b"{}", "X-Api-Key: one"))
             assert await client.at_end()

@@ -93,10 +93,10 @@ async def test_a_response_that_is_no_stream_is_one_event() -> None:
     ("status", "body", "message"),
     [
         ("500 Oops", b"<h1>data: oops\n\ndata: x</h1>", "<h1>data: oops\n\ndata: x</h1>"),
-        ("404 Not Found", b"", "the replica answered 404"),
+        ("404 Not Found", b"", "replica responded with status 404"),
         ("500 Oops", b"[]", "[]"),
         ("500 Oops", b"\xff", "\ufffd"),
-        ("200 OK", b"x" * 5_000_000, "the answer is too large for an event"),
+        ("200 OK", b"x" * 5_000_000, "response is too large for one event"),
     ],
 )
 async def test_any_other_response_is_an_error_event_that_clients_can_parse(

@@ -17,6 +17,7 @@ from queued_stream import (
 )
 from raw_http import post
 from slotkeeper.edge.stream_request import SMALL
+from slotkeeper.wire.connection import DownstreamConnection
 from wait_until import until
 
 
@@ -188,7 +189,8 @@ async def test_a_requeued_request_gets_comments_too() -> None:
 async def test_a_client_that_does_not_read_gets_no_more_comments() -> None:
     async with FakeLlama(1, stream_two_events) as llama, queued_stream(llama) as (balancer, client):
         (request,) = (each for each in balancer.proxy.active if each.early)
-        connection = request.exchange._connection
+        connection = request.exchange._channel
+        assert isinstance(connection, DownstreamConnection)
         connection.pause_writing()
         sent = request.early.keepalives_sent if request.early else 0
         async with await balancer.start_request(post("/completion", STREAM)) as other:

@@ -149,7 +149,7 @@ async def test_without_an_api_server_it_logs_so_is_not_ready_and_shuts_down_on_s
         *("--identity", "a", "--advertise", "127.0.0.1"),
         KUBECONFIG=str(config),
     ) as balancer:
-        assert "127.0.0.1" in (await balancer.wait_log("endpointslices of ns"))["message"]
+        assert "127.0.0.1" in (await balancer.wait_log("endpointslices in namespace ns"))["message"]
         assert await balancer.readiness() == 503
         balancer.process.send_signal(number)
         balancer.process.send_signal(number)
@@ -177,13 +177,13 @@ async def test_a_new_key_is_accepted_without_a_restart(tmp_path: Path) -> None:
             "--replica", llama.name, "--api-keys", str(tmp_path), "--shutdown-delay-seconds", "0"
         ) as balancer,
     ):
-        assert "all requests are refused" in balancer.logged[0]["message"]
+        assert "rejecting all requests" in balancer.logged[0]["message"]
         await balancer.wait_log("ready")
         async with await RawClient.connect(balancer.port) as client:
             request = post("/completion", b"{}", "Authorization: Bearer one")
             assert (await client.ask(request)).status == 401
             (tmp_path / "ann").write_text("one")
-            await balancer.wait_log("API keys: 1")
+            await balancer.wait_log("API keys loaded: 1")
             assert (await client.ask(request)).status == 200
         balancer.process.send_signal(signal.SIGTERM)
         await balancer.wait_log("shutdown complete: 0 requests aborted")
@@ -201,6 +201,6 @@ async def test_a_missing_key_folder_is_logged_as_one_message(tmp_path: Path) -> 
 
     assert started.returncode == 1
     assert json.loads(out)["message"] == (
-        f"cannot start: the API keys in {tmp_path / 'missing'} cannot be read: "
+        f"cannot start: cannot read API keys from {tmp_path / 'missing'}: "
         "No such file or directory"
     )

@@ -112,8 +112,8 @@ async def test_a_slow_client_causes_backpressure_on_its_replica() -> None:
     ):
         await until(
             lambda: (
-                balancer.client_server.connections
-                and _write_paused(balancer.client_server.connections)
+                balancer.client_server.listener.connections
+                and _write_paused(balancer.client_server.listener.connections)
             )
         )
         assert not written.is_set()

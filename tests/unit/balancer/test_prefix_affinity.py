@@ -64,7 +64,7 @@ async def test_a_conversation_gets_any_free_slot_after_the_maximum_affinity_wait
     async with (
         FakeLlama(1, stream_two_events) as first,
         FakeLlama(1, stream_two_events) as second,
-        run_balancer(first, second, affinity=Affinity(max_affinity_wait=0.02)) as balancer,
+        run_balancer(first, second, affinity=AffinityLimits(max_affinity_wait=0.02)) as balancer,
         await balancer.start_request(chat("hello")),
         await balancer.start_request(chat("hello", "again")) as queued,
     ):

@@ -136,7 +136,7 @@ async def test_paths_may_be_disallowed() -> None:
             )
             error = json.loads(response.body)["error"]
             assert (response.status, error["code"]) == (404, "path_not_allowed")
-            assert "/completion is switched off" in error["message"]
+            assert "/completion is not allowed" in error["message"]
         for path in ("/health", "/v1/models", "/slots", "/props"):
             assert (await balancer.request(get(path))).status == 200
         unknown = await balancer.request(post("/slots/0"))
@@ -145,7 +145,7 @@ async def test_paths_may_be_disallowed() -> None:
 
 
 def test_a_disallowed_path_is_404_for_every_method() -> None:
-    with pytest.raises(HttpError, match="switched off"):
+    with pytest.raises(HttpError, match="not allowed"):
         route(b"GET", b"/infill", frozenset())
 
 

@@ -104,7 +104,7 @@ async def test_a_blocker_is_ignored_while_a_replica_is_ready() -> None:
         balancer.proxy.set_blocked(NOT_FOUND)
 
         assert (await balancer.request(post("/completion"))).status == 200
-        assert balancer.dispatcher.obstacle is None
+        assert balancer.dispatcher.start_blocker is None
         assert balancer.metric("start_blocked", reason="ModelNotFound") == 0
 
 
@@ -140,8 +140,8 @@ async def test_a_blocker_removed_from_the_lease_no_longer_applies() -> None:
     async with run_group() as group:
         leader = await group.add_leader("a")
         group.cluster.edit_lease(annotate)
-        await until(lambda: leader.balancer.dispatcher.obstacle)
+        await until(lambda: leader.balancer.dispatcher.start_blocker)
 
         group.cluster.edit_lease(remove_annotation)
 
-        await until(lambda: leader.balancer.dispatcher.obstacle is None)
+        await until(lambda: leader.balancer.dispatcher.start_blocker is None)

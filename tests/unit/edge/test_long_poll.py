@@ -13,8 +13,8 @@ from raw_http import RawClient, get, post
 from wait_until import until
 
 
-async def asks(balancer: Balancer, query: str) -> RawClient:
-    """A client that has asked for the demand."""
+async def poll(balancer: Balancer, query: str) -> RawClient:
+    """A client that has requested the demand report."""
     client = await RawClient.connect(balancer.metrics_port)
     await client.send(get(f"/autoscaling{query}"))
     return client
@@ -26,49 +26,49 @@ async def report(client: RawClient) -> Any:
         return json.loads((await client.response()).body)
 
 
-async def test_the_first_request_is_told_of_at_once() -> None:
+async def test_the_first_request_ends_the_poll_at_once() -> None:
     async with run_balancer() as balancer:
-        onlooker = await asks(balancer, "?timeout=30")
+        client = await poll(balancer, "?timeout=30")
         await until(lambda: len(balancer.admin._long_poll) == 1)
 
         async with await balancer.start_request(post("/completion")):
-            assert (await told(onlooker))["queued"] == 1
+            assert (await report(client))["queued"] == 1
 
 
-async def test_without_a_request_it_is_told_so_when_its_time_is_over() -> None:
+async def test_without_a_request_the_poll_ends_at_its_timeout() -> None:
     async with run_balancer() as balancer:
-        assert (await told(await asks(balancer, "?timeout=0.02")))["demand"] == 0
+        assert (await report(await poll(balancer, "?timeout=0.02")))["demand"] == 0
         assert len(balancer.admin._long_poll) == 0
 
 
 @pytest.mark.parametrize(
     "query", ["", "?timeout=0", "?timeout=-1", "?timeout=nan", "?timeout=long", "?timeout="]
 )
-async def test_who_says_no_time_is_told_at_once(query: str) -> None:
+async def test_without_a_valid_timeout_the_response_is_immediate(query: str) -> None:
     async with run_balancer() as balancer:
-        assert (await told(await asks(balancer, query)))["demand"] == 0
+        assert (await report(await poll(balancer, query)))["demand"] == 0
 
 
-async def test_while_there_is_something_to_tell_nobody_is_held() -> None:
+async def test_with_demand_or_replicas_the_response_is_immediate() -> None:
     async with FakeLlama(1, stream_two_events) as llama, run_balancer() as balancer:
         async with await balancer.start_request(post("/completion")):
-            assert (await told(await asks(balancer, "?timeout=30")))["queued"] == 1
+            assert (await report(await poll(balancer, "?timeout=30")))["queued"] == 1
         balancer.proxy.set_replicas({llama.name: True})
         await until(lambda: balancer.dispatcher.has_replica)
-        assert (await told(await asks(balancer, "?timeout=30")))["replicas"] == 1
+        assert (await report(await poll(balancer, "?timeout=30")))["replicas"] == 1
 
 
-async def test_one_that_stands_by_tells_at_once() -> None:
+async def test_a_standby_responds_at_once() -> None:
     async with run_group() as group:
         await group.add_leader("a")
         standby = await group.add_standby("b")
 
-        assert not (await told(await asks(standby.balancer, "?scope=local&timeout=30")))["leader"]
+        assert not (await report(await poll(standby.balancer, "?scope=local&timeout=30")))["leader"]
 
 
-async def test_one_that_leaves_is_forgotten() -> None:
+async def test_a_client_that_disconnects_is_dropped() -> None:
     async with run_balancer() as balancer:
-        onlooker = await asks(balancer, "?scope=local&timeout=30")
+        client = await poll(balancer, "?scope=local&timeout=30")
         await until(lambda: len(balancer.admin._long_poll) == 1)
 
         await client.close()
@@ -78,7 +78,7 @@ async def test_one_that_leaves_is_forgotten() -> None:
             assert balancer.proxy.has_queued
 
 
-async def test_other_pages_hold_nobody() -> None:
+async def test_other_paths_are_not_held() -> None:
     async with run_balancer() as balancer, await RawClient.connect(balancer.metrics_port) as client:
         response = await client.ask(get("/healthz?timeout=30"))
 

@@ -13,7 +13,7 @@ FIRST = f"00-{TRACE}-{PARENT}-01"
     "value",
     [FIRST, f"00-{TRACE}-{PARENT}-00", f"01-{TRACE}-{PARENT}-01", f"cc-{TRACE}-{PARENT}-01-x"],
 )
-async def test_a_requests_trace_is_passed_on_untouched_and_logged(value: str) -> None:
+async def test_a_traceparent_is_forwarded_unchanged_and_logged(value: str) -> None:
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
         await balancer.request(
             post("/completion", b"{}", f"traceparent: {value}", "tracestate: a=1,b=2")
@@ -39,7 +39,7 @@ async def test_a_requests_trace_is_passed_on_untouched_and_logged(value: str) ->
         f"01-{TRACE}-{PARENT}-01x",
     ],
 )
-async def test_what_is_no_trace_is_passed_on_too_but_not_logged(value: str) -> None:
+async def test_an_invalid_traceparent_is_forwarded_too_but_not_logged(value: str) -> None:
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
         await balancer.request(post("/completion", b"{}", f"Traceparent: {value}"))
 
@@ -47,14 +47,14 @@ async def test_what_is_no_trace_is_passed_on_too_but_not_logged(value: str) -> N
         assert balancer.access_log()[0]["trace"] is None
 
 
-async def test_two_traces_are_none() -> None:
+async def test_two_traceparents_are_not_logged() -> None:
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
         await balancer.request(post("/completion", b"{}", *[f"traceparent: {FIRST}"] * 2))
 
         assert balancer.access_log()[0]["trace"] is None
 
 
-async def test_a_refused_requests_trace_is_logged_too() -> None:
+async def test_a_rejected_requests_trace_is_logged_too() -> None:
     async with run_balancer() as balancer:
         await balancer.request(post("/nowhere", b"{}", f"traceparent: {FIRST}"))
 

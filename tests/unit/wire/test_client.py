@@ -74,10 +74,10 @@ async def send_request(pool: Pool) -> tuple[Recorder, UpstreamConnection]:
     return response, connection
 
 
-async def test_a_connection_is_used_again() -> None:
+async def test_a_connection_is_reused() -> None:
     async with FakeLlama(script=echo) as llama, pool_to(llama.port) as pool:
-        _, first = await ask(pool)
-        seen, second = await ask(pool)
+        _, first = await send_request(pool)
+        response, second = await send_request(pool)
 
         assert first is second
         assert second.reused
@@ -85,16 +85,16 @@ async def test_a_connection_is_used_again() -> None:
         assert llama.connections == 1
 
 
-async def test_a_connection_that_the_replica_closed_is_not_used_again() -> None:
+async def test_a_connection_that_the_replica_closed_is_not_reused() -> None:
     async with FakeLlama(script=echo) as llama, pool_to(llama.port) as pool:
-        _, first = await ask(pool)
+        _, first = await send_request(pool)
         llama.calls[0].reset()
         await until(lambda: not first.usable)
 
         assert pool.acquire() is None
 
 
-async def test_only_so_many_idle_connections_are_kept() -> None:
+async def test_idle_connections_beyond_the_maximum_are_closed() -> None:
     async with FakeLlama(slots=2, script=echo) as llama, pool_to(llama.port) as pool:
         pool.max_idle = 1
         connections = [await pool.connect() for _ in range(2)]
@@ -224,15 +224,15 @@ async def test_a_paused_connection_reads_nothing_until_it_is_resumed() -> None:
         assert len(response.body) == 30_000_000
 
 
-async def test_an_aborted_request_closes_its_connection_and_tells_nobody() -> None:
+async def test_an_aborted_request_closes_its_connection_without_a_callback() -> None:
     async with FakeLlama(script=stream_two_events) as llama, pool_to(llama.port) as pool:
-        seen, connection = Seen(), await pool.connect()
-        connection.send(REQUEST, [b"{}"], seen)
+        response, connection = Recorder(), await pool.connect()
+        connection.send(REQUEST, [b"{}"], response)
         (call,) = await llama.wait_calls(1)
         connection.abort()
 
         await call.disconnected.wait()
-        assert not seen.ended.is_set()
+        assert not response.ended.is_set()
 
 
 async def test_a_small_get_returns_status_and_body() -> None:

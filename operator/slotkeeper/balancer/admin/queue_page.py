@@ -53,6 +53,7 @@ def _flow(flow_key: FlowKey) -> dict[str, object]:
 
 
 def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]:
+    prompt_counts = dispatcher.affinity_scheduler.prefix_index.prompt_counts
     affinity_queue = dispatcher.queue.affinity_queues.get(replica.name)
     return {
         "name": replica.name,
@@ -61,5 +62,5 @@ def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]
         "busy": replica.busy,
         "releasing": sum(hold.aborted_at is not None for hold in replica.holds),
         "affinityQueue": len(affinity_queue) if affinity_queue else 0,
-        "cachedPrefixes": dispatcher.affinity_scheduler.prefixes.remembered.get(replica.name, 0),
+        "cachedPrefixes": prompt_counts.get(replica.name, 0),
     }

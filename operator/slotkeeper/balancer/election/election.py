@@ -261,7 +261,7 @@ class LeaderElection:
 
     async def _watch_lease(self) -> None:
         namespace, name = self._lease_name
-        async for leases in follow(self._cluster, LEASES, namespace, name=name):
+        async for leases in list_and_watch(self._cluster, LEASES, namespace, name=name):
             item = leases.get(name)
             lease = LeaseRecord.read(item) if item else None
             if lease is None:

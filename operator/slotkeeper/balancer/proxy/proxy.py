@@ -29,7 +29,6 @@ from slotkeeper.scheduling import (
     Dispatcher,
     PrefixHashes,
     QueueFull,
-    RecentDemand,
     SlotReservation,
     prefix_hashes,
 )
@@ -122,8 +121,8 @@ class Proxy:
                     request,
                     message.size,
                     now,
-                    prompt=self._prompt(message),
-                    standing=flow_key,
+                    prefixes=self._prefixes(message),
+                    flow_key=flow_key,
                     bounded=self._leader is None,
                 )
             except QueueFull as full:
@@ -200,12 +199,12 @@ class Proxy:
 
     def _on_timer(self) -> None:
         now = self.now()
-        for queued in self.dispatcher.expired(now):
+        for queued in self.dispatcher.take_expired(now):
             error = responses.queue_timeout(self.dispatcher, now)
             queued.request.respond_with_error(error, Outcome.TIMED_OUT)
         self.dispatch()
 
-    def _prompt(self, message: Request) -> PrefixHashes:
+    def _prefixes(self, message: Request) -> PrefixHashes:
         if self.dispatcher.affinity is None or message.path not in PREFIX_CACHED:
             return ()
         return prefix_hashes(message.beginning(SCANNED_BYTES))
@@ -353,7 +352,7 @@ class Proxy:
             self.is_leader = False
             self._paused = False
             self.metrics.leader.set(0)
-            self.demand = RecentDemand()
+            self.demand = DemandStatistics()
             self.replicas.set_targets({})
         if leader == (self._leader and self._leader.address):
             return

@@ -57,10 +57,10 @@ class StallMonitor:
 
     async def _probe(self, name: str, detector: StallDetector) -> None:
         try:
-            since = detector.since
+            last_progress = detector.last_progress
             if await self._replicas.is_healthy(name):
-                detector.since = self._loop.time()
-            elif self._detectors.get(name) is detector and detector.since == since:
+                detector.last_progress = self._loop.time()
+            elif self._detectors.get(name) is detector and detector.last_progress == last_progress:
                 self._replicas.eject(
                     name,
                     UpstreamFailure.STALLED,
