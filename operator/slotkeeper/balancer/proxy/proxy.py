@@ -61,6 +61,9 @@ class Proxy:
         slots: int | None = None,
         timeouts: ReplicaTimeouts | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
+        """The event loop's clock, in seconds."""
         self.dispatcher = dispatcher
         self.metrics = metrics = Metrics(dispatcher)
         self.demand = DemandStatistics()
@@ -88,7 +91,6 @@ class Proxy:
         self._request_log = RequestLog(metrics, log)
         self.body_admission = BodyAdmission(access, self._request_log)
         self._model = model
-        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._loop)
         self._idle = asyncio.Event()
@@ -287,10 +289,6 @@ class Proxy:
             request.respond_with_error(responses.replica_failed(reason), Outcome.FAILED)
 
     # RequestHost.
-
-    def now(self) -> float:
-        """Seconds of the event loop's clock."""
-        return self._loop.time()
 
     def on_completed(self, reservation: SlotReservation[ProxiedRequest]) -> None:
         """Free the slot of a request whose response is complete."""

@@ -1,5 +1,6 @@
 """One request: its attempts at upstreams, and the response that passes through."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,8 +27,9 @@ _TOKENIZED_BYTES_PER_SECOND = 5e6
 class RequestHost(Protocol):
     """What a request reports to. The host keeps the slots and decides what follows a failure."""
 
-    def now(self) -> float:
-        """Seconds of the event loop's clock."""
+    @property
+    def now(self) -> Callable[[], float]:
+        """The event loop's clock, in seconds."""
 
     def on_completed(self, reservation: SlotReservation["ProxiedRequest"]) -> None:
         """Free the slot: the replica has sent its whole response, and frees it in the same step."""
@@ -294,7 +296,8 @@ class ProxiedRequest:
 
     def on_end(self) -> None:
         """End the response."""
-        reservation = self.detach()
+        reservation = self.reservation
+        self.reservation = self.pool = self._connection = None
         if reservation:
             # Before the exchange ends: the next pipelined request may get the slot.
             self._host.on_completed(reservation)
