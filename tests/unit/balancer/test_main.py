@@ -201,6 +201,5 @@ async def test_a_missing_key_folder_is_logged_as_one_message(tmp_path: Path) -> 
 
     assert started.returncode == 1
     assert json.loads(out)["message"] == (
-        f"cannot start: cannot read API keys from {tmp_path / 'missing'}: "
-        "No such file or directory"
+        f"cannot start: cannot read API keys from {tmp_path / 'missing'}: No such file or directory"
     )
