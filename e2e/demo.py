@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 
+from field_watch import FieldWatch
 from stack import Cluster, chat, up
-from watch import Watch
 
 NAME = "demo"
 SERVER = "llamaserver/quickstart"
@@ -51,7 +51,7 @@ def main() -> int:
     address = cluster.get("service", "quickstart")["spec"]["clusterIP"]
     url = f"http://{address}"
 
-    with Watch(cluster, SERVER, "{.status.readyReplicas}", seen=ready) as replicas:
+    with FieldWatch(cluster, SERVER, "{.status.readyReplicas}", seen=ready) as replicas:
         replicas.wait_for(["1"], 30)
         say("one chat completion, streamed")
         endings = chat(cluster, url, "--stream", "--tokens", "200")

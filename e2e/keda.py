@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from provider import builds
-from provider.progress import say
+from provider.progress import print_progress
 from stack import ROOT, Cluster
 
 NAMESPACE = "keda"
@@ -32,7 +32,7 @@ def keda(cluster: Cluster) -> Iterator[None]:
         try:
             # By the server: its largest CRD is too large for the annotation of the other way.
             cluster.kubectl("apply", "--server-side", "--kustomize", folder)
-            say("waiting for KEDA")
+            print_progress("waiting for KEDA")
             for subject in ("deployment/keda-operator", "deployment/keda-metrics-apiserver", _API):
                 wait = ("--for=condition=Available", "--timeout=300s", subject)
                 cluster.kubectl("-n", NAMESPACE, "wait", *wait)

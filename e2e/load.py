@@ -34,7 +34,7 @@ def load(server: Server, *, clients: int, tokens: int) -> Iterator[Load]:
     size = ("--requests", str(clients), "--tokens", str(tokens))
     asking = server.cluster.start("run", *CHAT, server.url, "--stream", "--repeat", *size)
     replicas = f"{server.name}-replicas.{server.namespace}.svc"
-    script = str(ROOT / "e2e/deferred.py")
+    script = str(ROOT / "e2e/deferred_requests.py")
     watching = server.cluster.start("run", sys.executable, script, replicas)
     try:
         yield found

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from field_watch import FieldWatch
 from keda import keda
 from load import load
 from servers import SLOW, Server, spec
 from stack import ROOT, Cluster
-from watch import Watch
 
 SCALED = "scaledobject/by-keda"
 
@@ -52,8 +52,10 @@ def test_keda_scales_a_server_to_three_and_back_and_from_zero(
     namespace = server.namespace
 
     with (
-        Watch(server.cluster, resource, "{.spec.replicas}", namespace=namespace) as wanted,
-        Watch(server.cluster, resource, "{.status.readyReplicas}", namespace=namespace) as ready,
+        FieldWatch(server.cluster, resource, "{.spec.replicas}", namespace=namespace) as wanted,
+        FieldWatch(
+            server.cluster, resource, "{.status.readyReplicas}", namespace=namespace
+        ) as ready,
     ):
         server.cluster.apply(scaled, namespace=namespace)
         assert wanted.comes_to("0", 60), wanted.seen

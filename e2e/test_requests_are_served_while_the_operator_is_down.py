@@ -1,6 +1,6 @@
 """The operator is not on the request path, and one that comes back writes nothing."""
 
-from operators import operators
+from operator_pods import operators
 from servers import ALL_KINDS, Server, spec
 
 

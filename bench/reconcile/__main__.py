@@ -19,7 +19,7 @@ from typing import Any
 from bench.findings import Findings, Gate, Plot, Table, at_most, digits
 from bench.report import as_json, markdown
 from provider import builds
-from provider.places import Place
+from provider.paths import ClusterPaths
 from stack import Cluster
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -71,7 +71,7 @@ def _run(system: str, size: int, *, quick: bool) -> Run:
     kwok = str(builds.program("kwok"))
     kubectl = str(builds.program("kubectl"))
     cluster = Cluster(NAME)
-    place = Place(NAME)
+    paths = ClusterPaths(NAME)
     cluster.call("down")
     cluster.call("up")
     edits, rest = (5, 15.0) if quick else (min(200, size), 120.0)
@@ -80,10 +80,10 @@ def _run(system: str, size: int, *, quick: bool) -> Run:
             *("run", sys.executable, "-m", "bench.reconcile.inside", system),
             *("--servers", str(size), "--edits", str(edits), "--rest", str(rest)),
             *("--kwok", kwok, "--kubectl", kubectl),
-            *("--audit", str(place.logs / "audit.log"), "--logs", str(place.logs)),
+            *("--audit", str(paths.logs / "audit.log"), "--logs", str(paths.logs)),
         )
     except RuntimeError:
-        print(f"the logs stay in {place.logs}", file=sys.stderr)
+        print(f"the logs stay in {paths.logs}", file=sys.stderr)
         raise
     cluster.call("down")
     run: Run = json.loads(said.splitlines()[-1])

@@ -1,7 +1,7 @@
-"""The programs that the clusters are made of, built by Go from the modules under e2e/tools.
+"""Builds the clusters' programs with Go from the modules under e2e/tools.
 
-Each program is built once and kept under the cache by the versions that its go.mod and go.sum pin.
-Where there is no Go but a Docker daemon, Go runs in a container.
+Each program is built once and cached by the versions that its go.mod and go.sum pin. Without Go but
+with a Docker daemon, Go runs in a container.
 """
 
 import hashlib
@@ -16,51 +16,51 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from provider.places import TOOLS, cache, locked
+from provider.paths import TOOLS, cache, locked
 from provider.progress import ClusterError, step
 
 GO_IMAGE = "golang:1.25-trixie"
 LINKER_FLAGS = "-s -w"
 VERSION_PACKAGE = "k8s.io/component-base/version"
-RENAMED = {"server": "etcd", "operator": "keda-operator", "adapter": "keda-adapter"}
-"""Main packages whose folders do not say what they are."""
+PROGRAM_NAMES = {"server": "etcd", "operator": "keda-operator", "adapter": "keda-adapter"}
+"""Program names for main packages whose folder name is too general."""
 MANIFESTS = {"keda": ("github.com/kedacore/keda/v2", "config")}
-"""Manifests that a module's programs are installed with: the package, and the folder in it. They
-are kept beside the programs."""
-LONG_TESTS_ALONE = ("keda",)
-"""Modules that ask for a newer Go than a cluster needs. An older one fetches it, as it does their
-packages."""
-FOR_PEOPLE = ("kubernetes", "helm")
-"""The modules whose programs people and tests call."""
+"""Installation manifests of a module's programs: the package, and the folder in it. They are kept
+beside the programs."""
+LONG_TESTS_ONLY = ("keda",)
+"""Modules that need a newer Go than a cluster does. An older Go downloads the newer toolchain, as
+it downloads their packages."""
+COMMAND_LINE_TOOLS = ("kubernetes", "helm")
+"""Modules whose programs are called by users and tests."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A Go module whose `tool` lines name the programs to build."""
+    """A Go module whose `tool` directives name the programs to build."""
 
     name: str
 
     @property
     def folder(self) -> Path:
-        """Where its go.mod is."""
+        """The folder that contains its go.mod."""
         return TOOLS / self.name
 
     @cached_property
     def text(self) -> str:
-        """Its go.mod."""
+        """The content of its go.mod."""
         return (self.folder / "go.mod").read_text()
 
     @property
     def go(self) -> tuple[int, int]:
-        """The oldest Go that builds it."""
-        found = re.search(r"^go (\d+)\.(\d+)", self.text, re.MULTILINE)
-        if found is None:
-            raise ClusterError(f"{self.folder}/go.mod says no Go version")
-        return int(found[1]), int(found[2])
+        """The oldest Go version that builds it. Raises ClusterError."""
+        match = re.search(r"^go (\d+)\.(\d+)", self.text, re.MULTILINE)
+        if match is None:
+            raise ClusterError(f"{self.folder}/go.mod has no go directive")
+        return int(match[1]), int(match[2])
 
     @property
     def packages(self) -> dict[str, str]:
-        """What it builds: each program's name and its package."""
+        """Map each program's name to its package."""
         block = re.search(r"^tool \(\n(.*?)^\)", self.text, re.MULTILINE | re.DOTALL)
         listed = block[1].split() if block else re.findall(r"^tool (\S+)$", self.text, re.MULTILINE)
         if not listed and (self.folder / "main.go").exists():
@@ -69,20 +69,20 @@ class Module:
 
     @property
     def linker_flags(self) -> str:
-        """How to link. A Kubernetes that was not told its version says one that none parses."""
+        """Linker flags. Without the version flags Kubernetes reports a version that clients cannot
+        parse. Raises ClusterError."""
         if not any(package.startswith("k8s.io/kubernetes/") for package in self.packages.values()):
             return LINKER_FLAGS
         version = re.search(r"\bk8s\.io/kubernetes (v(\d+)\.(\d+)\S*)", self.text)
         if version is None:
-            raise ClusterError(f"{self.folder}/go.mod requires no version of Kubernetes")
-        told = {"gitVersion": version[1], "gitMajor": version[2], "gitMinor": version[3]}
-        return " ".join(
-            (LINKER_FLAGS, *(f"-X {VERSION_PACKAGE}.{key}={value}" for key, value in told.items()))
-        )
+            raise ClusterError(f"{self.folder}/go.mod does not require k8s.io/kubernetes")
+        values = {"gitVersion": version[1], "gitMajor": version[2], "gitMinor": version[3]}
+        flags = (f"-X {VERSION_PACKAGE}.{key}={value}" for key, value in values.items())
+        return " ".join((LINKER_FLAGS, *flags))
 
     @property
     def output(self) -> Path:
-        """Where its programs are kept; another version, another folder."""
+        """Output folder for its programs, one for each version."""
         digest = hashlib.sha256(f"{self.linker_flags}\0{_system()}".encode())
         for file in sorted(self.folder.iterdir()):
             digest.update(file.read_bytes())
@@ -95,29 +95,31 @@ def modules() -> dict[str, Module]:
 
 
 def program(name: str) -> Path:
-    """The path of a program; it is built if it is missing."""
+    """Return the path of a program, building it if it is missing. Raises ClusterError."""
     for module in modules().values():
         if name in module.packages:
             return ensure(module, [name]) / name
-    raise ClusterError(f"no module under e2e/tools builds {name}")
+    raise ClusterError(f"program {name} is not built by any module under e2e/tools")
 
 
 def ensure(module: Module, programs: Iterable[str] | None = None) -> Path:
-    """The folder of the module's programs, with all of these in it."""
-    wanted = list(module.packages if programs is None else programs)
+    """Build the missing ones of these programs (default: all); return the module's output folder.
+
+    Raises ClusterError.
+    """
+    required = list(module.packages if programs is None else programs)
     with locked(f"build-{module.name}"):
-        missing = [name for name in wanted if not (module.output / name).exists()]
+        missing = [name for name in required if not (module.output / name).exists()]
         if missing:
-            what = f"building {', '.join(missing)}"
             key = f"build-{module.name}" if len(missing) > 1 else f"build-{missing[0]}"
-            with step(key, what):
+            with step(key, f"building {', '.join(missing)}"):
                 _build(module, missing)
     return module.output
 
 
-def directory() -> Path:
-    """One folder that holds the programs that people and tests call, as links."""
-    outputs = [ensure(module) for name, module in modules().items() if name in FOR_PEOPLE]
+def tools_directory() -> Path:
+    """Return one folder with links to the programs that users and tests call."""
+    outputs = [ensure(module) for name, module in modules().items() if name in COMMAND_LINE_TOOLS]
     key = hashlib.sha256("\0".join(map(str, outputs)).encode()).hexdigest()[:12]
     folder = cache() / "binaries" / f"all-{key}"
     with locked("build-all"):
@@ -131,60 +133,60 @@ def directory() -> Path:
 
 
 def go_version() -> tuple[int, int] | None:
-    """The version of this machine's Go, None where there is none."""
-    found = go_command()
-    if found is None:
+    """Return the installed Go's version, None if Go is not installed."""
+    go = go_command()
+    if go is None:
         return None
-    said = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False)
-    version = re.match(r"go(\d+)\.(\d+)", said.stdout)
+    result = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    version = re.match(r"go(\d+)\.(\d+)", result.stdout)
     return (int(version[1]), int(version[2])) if version else None
 
 
 def go_command() -> str | None:
-    """This machine's `go`: where root's PATH is short, at its usual place."""
+    """Return the path of `go`: from PATH, or its usual path where root's PATH is too short."""
     return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 
 
-def go_needed() -> tuple[int, int]:
-    """The oldest Go that builds all modules, by itself or with a newer one that it fetches."""
-    return max(module.go for name, module in modules().items() if name not in LONG_TESTS_ALONE)
+def minimum_go_version() -> tuple[int, int]:
+    """Return the oldest Go that builds all modules, directly or with a toolchain it downloads."""
+    return max(module.go for name, module in modules().items() if name not in LONG_TESTS_ONLY)
 
 
 def _build(module: Module, programs: Iterable[str]) -> None:
     module.output.mkdir(parents=True, exist_ok=True)
     packages = [module.packages[name] for name in programs]
-    # Gigabytes that serve one build: kept neither there nor in the caches of the user's own work.
-    # They stay after a build that failed, for the next try.
+    # Go's caches take gigabytes for one build, so they are removed after it and kept out of the
+    # user's own Go caches. After a failed build they stay for the next attempt.
     store = cache() / "go" / module.name
     store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=module.output) as aside:
+    with tempfile.TemporaryDirectory(dir=module.output) as temporary:
         command, environment = _go(module, store)
-        flags = ("-trimpath", "-ldflags", module.linker_flags, "-o", f"{aside}/")
+        flags = ("-trimpath", "-ldflags", module.linker_flags, "-o", f"{temporary}/")
         result = subprocess.run(
             [*command, "build", *flags, *packages], cwd=module.folder, env=environment, check=False
         )
         if result.returncode:
-            raise ClusterError(f"go could not build {', '.join(programs)}")
-        for file in Path(aside).iterdir():
-            file.rename(module.output / RENAMED.get(file.name, file.name))
-    _keep_manifests(module, store)
+            raise ClusterError(f"go build failed: {', '.join(programs)}")
+        for file in Path(temporary).iterdir():
+            file.rename(module.output / PROGRAM_NAMES.get(file.name, file.name))
+    _copy_manifests(module, store)
     shutil.rmtree(store)
 
 
-def _keep_manifests(module: Module, store: Path) -> None:
+def _copy_manifests(module: Module, store: Path) -> None:
     if module.name not in MANIFESTS:
         return
     package, folder = MANIFESTS[module.name]
     version = re.search(rf"^\s*{re.escape(package)} (v\S+)", module.text, re.MULTILINE)
     if version is None:
-        raise ClusterError(f"{module.folder}/go.mod requires no version of {package}")
+        raise ClusterError(f"{module.folder}/go.mod does not require {package}")
     source = store / "modules" / f"{package}@{version[1]}" / folder
     shutil.copytree(source, module.output / folder, dirs_exist_ok=True)
 
 
 def _go(module: Module, store: Path) -> tuple[list[str], Mapping[str, str]]:
     go = go_command()
-    if go and (go_version() or (0, 0)) >= min(module.go, go_needed()):
+    if go and (go_version() or (0, 0)) >= min(module.go, minimum_go_version()):
         return [go], os.environ | _go_settings(store)
     system, machine = _system()
     settings = _go_settings(Path("/go")) | {"GOOS": system, "GOARCH": machine, "HOME": "/go"}
@@ -205,7 +207,7 @@ def _go_settings(store: Path) -> dict[str, str]:
         "GOCACHE": str(store / "build"),
         "GOMODCACHE": str(store / "modules"),
         "XDG_CONFIG_HOME": str(store / "config"),
-        # Go writes modules so that not even their owner can remove them.
+        # By default Go makes the module cache read-only, and it could not be removed.
         "GOFLAGS": "-modcacherw -buildvcs=false",
     }
 
@@ -220,4 +222,4 @@ def _program(module: str, package: str) -> str:
     if package == ".":
         return module
     name = [part for part in package.split("/") if not re.fullmatch(r"v\d+", part)][-1]
-    return RENAMED.get(name, name)
+    return PROGRAM_NAMES.get(name, name)

@@ -1,4 +1,4 @@
-"""The keys and certificates of a cluster, made once by openssl."""
+"""Creates a cluster's keys and certificates with openssl."""
 
 import subprocess
 from collections.abc import Sequence
@@ -7,37 +7,37 @@ from pathlib import Path
 
 DAYS = "3650"
 CONFIG = "[req]\ndistinguished_name = name\n[name]\n"
-"""Nothing of the host's openssl.cnf, which would add extensions of its own."""
+"""Replaces the host's openssl.cnf, which would add its own extensions."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """One certificate: its file's name, who it stands for, and where it is served."""
+    """One certificate: file name, subject, subject alternative names and issuer."""
 
     file: str
     common_name: str
     organization: str = ""
-    served_at: tuple[str, ...] = ()
-    """Alternative names as openssl spells them, as in `IP:192.0.2.10`."""
+    alternative_names: tuple[str, ...] = ()
+    """In openssl's syntax, as in `IP:192.0.2.10`."""
     authority: str = "ca"
 
 
 def issue(folder: Path, certificates: Sequence[Certificate]) -> None:
-    """Fill the folder with NAME.crt and NAME.key of all certificates, authorities included.
+    """Create `folder` with NAME.crt and NAME.key of all certificates and their authorities.
 
-    Does nothing where the folder is complete; it comes to be in one step.
+    Does nothing if the folder exists: it is filled under another name and renamed when complete.
     """
     if folder.exists():
         return
-    aside = folder.with_name(f"{folder.name}.part")
-    aside.mkdir(parents=True, exist_ok=True)
-    aside.chmod(0o700)
-    (aside / "openssl.cnf").write_text(CONFIG)
+    partial = folder.with_name(f"{folder.name}.part")
+    partial.mkdir(parents=True, exist_ok=True)
+    partial.chmod(0o700)
+    (partial / "openssl.cnf").write_text(CONFIG)
     for authority in sorted({certificate.authority for certificate in certificates}):
-        _authority(aside, authority)
+        _authority(partial, authority)
     for certificate in certificates:
-        _certificate(aside, certificate)
-    aside.rename(folder)
+        _certificate(partial, certificate)
+    partial.rename(folder)
 
 
 def _authority(folder: Path, name: str) -> None:
@@ -52,7 +52,7 @@ def _authority(folder: Path, name: str) -> None:
 
 def _certificate(folder: Path, certificate: Certificate) -> None:
     organization = f"/O={certificate.organization}" if certificate.organization else ""
-    names = ",".join(certificate.served_at)
+    names = ",".join(certificate.alternative_names)
     _openssl(
         folder,
         certificate.file,

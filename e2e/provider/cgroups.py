@@ -1,4 +1,4 @@
-"""A cluster's own control groups: everything that it started is in them, pods included."""
+"""A cluster's control groups. All of its processes are in them, pods included."""
 
 import os
 import signal
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
-PATIENCE = 20.0
-"""Seconds that killed processes may take to be gone."""
+KILL_TIMEOUT = 20.0
+"""Seconds until killed processes must have ended."""
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Where one hierarchy of control groups is mounted."""
+    """A mounted cgroup hierarchy."""
 
     mount: Path
     unified: bool
-    """Version 2 rather than 1."""
+    """Whether it is cgroup v2; otherwise v1."""
     controllers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Cgroup:
-    """The control group `path`, in every hierarchy that the machine has."""
+    """The control group `path` in every hierarchy of the machine."""
 
     path: str
 
     def create(self) -> None:
-        """Make it, ready to be limited and counted in."""
+        """Create it with all controllers enabled."""
         for hierarchy in hierarchies():
             folder = hierarchy.mount
             for part in Path(self.path).parts[1:]:
@@ -40,8 +40,8 @@ class Cgroup:
                 if "cpuset" in hierarchy.controllers:
                     _inherit_cpus(folder)
 
-    def joining(self) -> list[str]:
-        """A command line prefix that moves itself in here and then becomes what follows."""
+    def join_command(self) -> list[str]:
+        """Return a command prefix that moves its process into this group, then execs the rest."""
         files = (
             str(hierarchy.mount / self.path[1:] / "cgroup.procs") for hierarchy in hierarchies()
         )
@@ -49,18 +49,18 @@ class Cgroup:
         return ["/bin/sh", "-c", f'{moves}exec "$@"', "sh"]
 
     def processes(self) -> set[int]:
-        """The ids of all processes in it and below it."""
-        found: set[int] = set()
+        """Return the ids of all processes in this group and below."""
+        pids: set[int] = set()
         for folder in self._folders():
             try:
-                found.update(map(int, (folder / "cgroup.procs").read_text().split()))
+                pids.update(map(int, (folder / "cgroup.procs").read_text().split()))
             except OSError:
-                continue  # gone in between
-        return found
+                continue  # removed since it was listed
+        return pids
 
     def kill(self) -> None:
-        """End everything in it and below it at once. Raises TimeoutError if something stays."""
-        deadline = time.monotonic() + PATIENCE
+        """Kill all processes in this group and below. Raises TimeoutError if some do not end."""
+        deadline = time.monotonic() + KILL_TIMEOUT
         while processes := self.processes():
             for pid in processes:
                 try:
@@ -68,11 +68,13 @@ class Cgroup:
                 except ProcessLookupError:
                     continue
             if time.monotonic() > deadline:
-                raise TimeoutError(f"processes {sorted(processes)} do not end")
+                raise TimeoutError(
+                    f"processes {sorted(processes)} still run {KILL_TIMEOUT:.0f} s after SIGKILL"
+                )
             time.sleep(0.02)
 
     def remove(self) -> None:
-        """Remove it and what is below it, and its parents if nothing else is in them."""
+        """Remove this group and those below, and the parents that are empty then."""
         for folder in self._folders():
             _remove_one(folder)
         for hierarchy in hierarchies():
@@ -80,7 +82,8 @@ class Cgroup:
                 _remove_one(hierarchy.mount / str(parent)[1:])
 
     def memory(self) -> int | None:
-        """Bytes of memory in use by all of it, files that can be dropped left out."""
+        """Return the group's memory usage in bytes, without inactive page cache; None if no memory
+        controller is mounted."""
         for hierarchy in hierarchies():
             folder = hierarchy.mount / self.path[1:]
             for usage, inactive in (
@@ -94,34 +97,34 @@ class Cgroup:
         return None
 
     def _folders(self) -> Iterator[Path]:
-        """Its folder and those below it in every hierarchy, the deepest first."""
+        """Yield its folders and those below in every hierarchy, deepest first."""
         for hierarchy in hierarchies():
             for folder, _, _ in os.walk(hierarchy.mount / self.path[1:], topdown=False):
                 yield Path(folder)
 
 
 def hierarchies(mounts: Path = MOUNTS) -> list[Hierarchy]:
-    """The mounted hierarchies: one of version 2, or some of version 1 and perhaps one of 2."""
-    found = {}
+    """Return the mounted hierarchies: one of v2, or several of v1 with at most one of v2."""
+    by_mount = {}
     for line in mounts.read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind in {"cgroup", "cgroup2"}:
             mount = Path(before.split()[4])
-            found[mount] = Hierarchy(mount, kind == "cgroup2", tuple(options.split(",")))
-    return list(found.values())
+            by_mount[mount] = Hierarchy(mount, kind == "cgroup2", tuple(options.split(",")))
+    return list(by_mount.values())
 
 
 def _delegate(folder: Path) -> None:
-    """Let the groups below use all controllers that this one has."""
+    """Enable all of this group's controllers for the groups below."""
     controllers = (folder / "cgroup.controllers").read_text().split()
     if controllers:
-        order = " ".join(f"+{controller}" for controller in controllers)
-        (folder / "cgroup.subtree_control").write_text(order)
+        enable = " ".join(f"+{controller}" for controller in controllers)
+        (folder / "cgroup.subtree_control").write_text(enable)
 
 
 def _inherit_cpus(folder: Path) -> None:
-    """Fill in the processors and memory nodes, without which nothing can join."""
+    """Copy the parent's CPUs and memory nodes: without them no process can join a v1 cpuset."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         file = folder / name
         if file.exists() and not file.read_text().strip():
@@ -134,7 +137,8 @@ def _remove_one(folder: Path) -> None:
         try:
             folder.rmdir()
         except OSError:
-            # Busy for a moment after its last process, or for good with another cluster's groups.
+            # Busy for a moment after its last process ended, or while another cluster's groups are
+            # in it.
             if time.monotonic() > deadline or any(item.is_dir() for item in folder.iterdir()):
                 return
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The end of everything that e2e/cluster ever made on this machine."""
+"""Removes everything that e2e/cluster created on this machine."""
 
 import shutil
 import subprocess
@@ -8,25 +8,27 @@ from provider.images import RUN
 from provider.kind import Kind
 from provider.namespaces import mounted_below
 from provider.native import Native
-from provider.places import RUNNING, Place, cache, states
+from provider.paths import RUN_DIRECTORY, ClusterPaths, cache, state_directory
 from provider.prerequisites import installed
-from provider.progress import say
+from provider.progress import print_progress
 
 
 def clean() -> None:
-    """Take all clusters down, and remove their states, our images and the programs."""
-    names = {folder.name for base in (RUNNING, states()) for folder in _folders(base)}
+    """Take all clusters down and remove their state, the built images and the built programs."""
+    bases = (RUN_DIRECTORY, state_directory())
+    names = {folder.name for base in bases for folder in _folders(base)}
     for name in sorted(names):
-        place = Place(name)
-        kind = Kind(place)
-        say(f"taking {name} down")
+        paths = ClusterPaths(name)
+        kind = Kind(paths)
+        print_progress(f"taking down cluster {name}")
         if kind.exists():
             kind.down()
         else:
-            Native(place).down()
+            Native(paths).down()
     if packages := installed():
-        # Other things on the machine may have begun to stand on them.
-        say(f"Debian packages stay; if nothing needs them: apt-get purge {' '.join(packages)}")
+        # Other software on the machine may depend on them by now.
+        purge = f"apt-get purge {' '.join(packages)}"
+        print_progress(f"keeping installed Debian packages; to remove them: {purge}")
     for folder in (cache(), RUN):
         if folder.exists():
             for mount in reversed(mounted_below(folder)):

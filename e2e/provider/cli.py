@@ -10,56 +10,57 @@ from pathlib import Path
 from provider import builds, clean, prerequisites
 from provider.kind import Kind
 from provider.native import Native
-from provider.places import NAME, Place
-from provider.progress import ClusterError, say
+from provider.paths import NAME, ClusterPaths
+from provider.progress import ClusterError, print_progress
 from provider.status import status
 
 Cluster = Native | Kind
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what the command line says; its exit status."""
+    """Run the command; return its exit status."""
     options = command_line().parse_args(arguments)
     try:
         if not NAME.fullmatch(options.name):
             raise ClusterError(
-                f"--name {options.name}: at most 30 small letters, digits and hyphens"
+                f"invalid --name {options.name}: must be at most 30 lower-case letters, digits and "
+                "hyphens"
             )
         return _dispatch(options)
     except (ClusterError, TimeoutError) as failure:
-        say(str(failure))
+        print_progress(str(failure))
     except subprocess.CalledProcessError as failure:
-        # Nobody expected these to fail: the command itself says the most.
-        say(f"{failure}\n{(failure.stderr or b'').decode(errors='replace')}")
+        # Unexpected, so there is no better message than the command and its output.
+        print_progress(f"{failure}\n{(failure.stderr or b'').decode(errors='replace')}")
     except KeyboardInterrupt:
-        say("interrupted; calling it again goes on from here")
+        print_progress("interrupted; run the same command again to continue")
         return 130
     return 1
 
 
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "binaries":
-        print(builds.directory())
+        print(builds.tools_directory())
         return 0
     if options.command == "clean":
         clean.clean()
         return 0
-    cluster = _cluster(Place(options.name), options.provider)
+    cluster = _cluster(ClusterPaths(options.name), options.provider)
     if options.command == "prerequisites":
         return _prerequisites(cluster, install=options.install)
     if options.command == "status":
         return status(cluster)
     if options.command in {"kubectl", "helm", "run"}:
-        return _become(cluster, options)
-    _act(cluster, options)
+        return _exec(cluster, options)
+    _run(cluster, options)
     return 0
 
 
-def _act(cluster: Cluster, options: argparse.Namespace) -> None:
+def _run(cluster: Cluster, options: argparse.Namespace) -> None:
     match options.command:
         case "up":
             if _prerequisites(cluster, install=False):
-                raise ClusterError("the cluster cannot come up")
+                raise ClusterError("cannot bring the cluster up: prerequisites are missing")
             cluster.up()
         case "down":
             cluster.down()
@@ -69,17 +70,18 @@ def _act(cluster: Cluster, options: argparse.Namespace) -> None:
         case "load":
             cluster.load(options.images)
         case "gpus":
-            cluster.kubectl().play_gpus(options.count, options.compute)
+            cluster.kubectl().set_fake_gpus(options.count, options.compute)
 
 
-def _become(cluster: Cluster, options: argparse.Namespace) -> int:
-    """Turn into the program that was asked for, so that its status and signals are its own."""
+def _exec(cluster: Cluster, options: argparse.Namespace) -> int:
+    """Replace this process by the requested program: exit status and signals are the program's."""
     if not cluster.exists():
-        raise ClusterError(f"there is no cluster {cluster.place.name}: bring it {UP}")
+        name = cluster.paths.name
+        raise ClusterError(f"no cluster {name}: bring it up with `e2e/cluster --name {name} up`")
     if options.command == "run":
         if not options.arguments:
-            raise ClusterError("run what?")
-        argv = [*cluster.inside(Path.cwd()), *options.arguments]
+            raise ClusterError("run: no command given")
+        argv = [*cluster.network_command(Path.cwd()), *options.arguments]
     else:
         argv = [*cluster.command(options.command), *options.arguments]
     sys.stdout.flush()
@@ -87,69 +89,77 @@ def _become(cluster: Cluster, options: argparse.Namespace) -> int:
 
 
 def _prerequisites(cluster: Cluster, *, install: bool) -> int:
-    lacking = prerequisites.missing(cluster.provider)
-    for item in lacking:
-        print(item.sentence, file=sys.stderr)
-    if not lacking and install and cluster.provider == "native":
+    missing = prerequisites.missing(cluster.provider)
+    for prerequisite in missing:
+        print(prerequisite.message, file=sys.stderr)
+    if not missing and install and cluster.provider == "native":
         prerequisites.install()
-    return 1 if lacking else 0
+    return 1 if missing else 0
 
 
-def _cluster(place: Place, provider: str | None) -> Cluster:
-    native = Native(place)
-    kind = Kind(place)
+def _cluster(paths: ClusterPaths, provider: str | None) -> Cluster:
+    native = Native(paths)
+    kind = Kind(paths)
     if provider is None:
         if kind.exists():
             return kind
-        if native.exists() or not prerequisites.docker_answers():
+        if native.exists() or not prerequisites.docker_available():
             return native
         return kind
     return kind if provider == "kind" else native
 
 
-UP = "up with `e2e/cluster up`"
-
-
 def command_line() -> argparse.ArgumentParser:
-    """What e2e/cluster understands."""
+    """Return the argument parser of e2e/cluster."""
     parser = argparse.ArgumentParser(
         prog="e2e/cluster", description="A real one-node Kubernetes cluster.", allow_abbrev=False
     )
-    parser.add_argument("--name", default="slotkeeper", help="which cluster (default: %(default)s)")
+    parser.add_argument(
+        "--name", default="slotkeeper", help="name of the cluster (default: %(default)s)"
+    )
     parser.add_argument(
         "--provider",
         choices=("native", "kind"),
-        help="default: kind where a Docker daemon answers, else native",
+        help="default: kind if a Docker daemon is running, otherwise native",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", help="bring the cluster up, or mend it")
-    commands.add_parser("down", help="end the cluster and remove what it left")
-    commands.add_parser("status", help="say how the cluster is; exit status 1 if it is not running")
-    _passing(commands, "kubectl", "call kubectl on the cluster")
-    _passing(commands, "helm", "call helm on the cluster")
-    _passing(commands, "run", "run a program where pods and Services can be reached")
+    commands.add_parser("up", help="start the cluster, or restart what has stopped")
+    commands.add_parser("down", help="stop the cluster and remove its files")
+    commands.add_parser(
+        "status", help="print the cluster's status; exit status 1 if it is not running"
+    )
+    _add_passthrough(commands, "kubectl", "run kubectl against the cluster")
+    _add_passthrough(commands, "helm", "run helm against the cluster")
+    _add_passthrough(commands, "run", "run a program in the network that reaches pods and Services")
 
     build = commands.add_parser("build", help="build an image")
     build.add_argument("image", metavar="IMAGE")
     build.add_argument("containerfile", metavar="CONTAINERFILE", type=Path)
     build.add_argument("context", metavar="CONTEXT", type=Path, nargs="?")
     build.add_argument("--build-arg", metavar="KEY=VALUE", action="append", default=[])
-    load = commands.add_parser("load", help="put built images on the node")
+    load = commands.add_parser("load", help="load built images onto the node")
     load.add_argument("images", metavar="IMAGE", nargs="+")
-    gpus = commands.add_parser("gpus", help="let the node seem to have GPUs; 0 takes them away")
+    gpus = commands.add_parser("gpus", help="make the node advertise N fake GPUs; 0 removes them")
     gpus.add_argument("count", metavar="N", type=int)
-    gpus.add_argument("--compute", metavar="X.Y", default="7.5", help="default: %(default)s")
+    gpus.add_argument(
+        "--compute",
+        metavar="X.Y",
+        default="7.5",
+        help="compute capability of the fake GPUs (default: %(default)s)",
+    )
 
-    commands.add_parser("binaries", help="build the programs and print the folder they are in")
-    needed = commands.add_parser("prerequisites", help="name what this machine lacks")
-    needed.add_argument("--install", action="store_true", help="install Debian's packages")
-    commands.add_parser("clean", help="end all clusters; remove them, our images and programs")
+    commands.add_parser("binaries", help="build the programs and print the folder with them")
+    needed = commands.add_parser("prerequisites", help="list what this machine lacks")
+    needed.add_argument("--install", action="store_true", help="install missing Debian packages")
+    commands.add_parser(
+        "clean", help="stop all clusters; remove them, the built images and the built programs"
+    )
     return parser
 
 
-def _passing(
+def _add_passthrough(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> None:
-    # No argument looks like an option of ours: all of them are the program's.
+    # With this prefix no argument is taken for an option of e2e/cluster: all are the program's.
     command = commands.add_parser(name, help=text, prefix_chars="\0", add_help=False)
     command.add_argument("arguments", nargs=argparse.REMAINDER)

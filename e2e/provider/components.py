@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provider.certificates import Certificate
-from provider.layout import (
+from provider.constants import (
     ADDRESS,
     API_PORT,
     API_SERVICE,
@@ -23,7 +23,7 @@ SCHEDULER = "kube-scheduler"
 KUBELET = "kubelet"
 PROXY = "kube-proxy"
 USERS = (ADMIN, CONTROLLERS, SCHEDULER, KUBELET, PROXY)
-"""Whoever needs a kubeconfig."""
+"""Users that need a kubeconfig."""
 
 ISSUER = f"https://kubernetes.default.svc.{DOMAIN}"
 
@@ -31,13 +31,13 @@ CERTIFICATES: Sequence[Certificate] = (
     Certificate(
         "apiserver",
         "kube-apiserver",
-        served_at=(
+        alternative_names=(
             *(f"IP:{address}" for address in (ADDRESS, API_SERVICE, "127.0.0.1")),
             *(f"DNS:kubernetes{rest}" for rest in ("", ".default", ".default.svc")),
             f"DNS:kubernetes.default.svc.{DOMAIN}",
         ),
     ),
-    Certificate("kubelet-server", NODE, served_at=(f"IP:{ADDRESS}", f"DNS:{NODE}")),
+    Certificate("kubelet-server", NODE, alternative_names=(f"IP:{ADDRESS}", f"DNS:{NODE}")),
     Certificate("apiserver-to-kubelet", "kube-apiserver-kubelet-client", "system:masters"),
     Certificate("service-accounts", "service-accounts"),
     Certificate("front-proxy", "front-proxy-client", authority="front-proxy-ca"),
@@ -51,7 +51,7 @@ CERTIFICATES: Sequence[Certificate] = (
 
 @dataclass(frozen=True)
 class Component:
-    """A process of the node. `program` is built by us, or the host's where it has no path."""
+    """A process of the node. `program` is one of ours, otherwise one of the host's PATH."""
 
     name: str
     program: str
@@ -60,29 +60,29 @@ class Component:
 
 @dataclass(frozen=True)
 class Node:
-    """The folders that the components' flags point into."""
+    """The node's components, whose flags refer to files below `state`."""
 
     state: Path
 
     def key(self, name: str) -> str:
-        """The path of a file of the cluster's keys and certificates."""
+        """Path of a key or certificate."""
         return str(self.state / "keys" / name)
 
     def config(self, name: str) -> str:
-        """The path of a component's configuration."""
+        """Path of a component's configuration file."""
         return str(self.state / "config" / name)
 
     def kubeconfig(self, user: str) -> str:
-        """The path of a component's kubeconfig."""
+        """Path of a user's kubeconfig."""
         return self.config(f"{user}.kubeconfig")
 
     @property
     def audit_log(self) -> str:
-        """Where the API server writes down each request."""
+        """Path of the API server's audit log."""
         return str(self.state / "logs" / "audit.log")
 
     def base(self) -> tuple[Component, ...]:
-        """What the rest stands on: these start first."""
+        """Components that start first, because all others depend on them."""
         return (
             Component("containerd", "containerd", ("--config", self.config("containerd.toml"))),
             Component("etcd", "etcd", tuple(self._etcd())),
@@ -90,7 +90,7 @@ class Node:
         )
 
     def clients(self) -> tuple[Component, ...]:
-        """What starts once the API server answers."""
+        """Clients of the API server, which start when it is ready."""
         return (
             Component(CONTROLLERS, CONTROLLERS, tuple(self._controllers())),
             Component(SCHEDULER, SCHEDULER, tuple(self._scheduler())),
@@ -106,7 +106,7 @@ class Node:
             f"--listen-peer-urls={ETCD_PEER_URL}",
             f"--initial-advertise-peer-urls={ETCD_PEER_URL}",
             f"--initial-cluster=default={ETCD_PEER_URL}",
-            # A machine that loses power loses a test cluster at worst.
+            # After a power failure a test cluster may be lost, nothing else.
             "--unsafe-no-fsync",
         )
 
@@ -134,7 +134,7 @@ class Node:
 
     def _api_server_to_kubelet(self) -> Sequence[str]:
         return (
-            # By address: `kubectl logs` would look the node's name up in DNS, where it is not.
+            # Otherwise `kubectl logs` resolves the node's name in DNS, which does not contain it.
             "--kubelet-preferred-address-types=InternalIP",
             f"--kubelet-certificate-authority={self.key('ca.crt')}",
             f"--kubelet-client-certificate={self.key('apiserver-to-kubelet.crt')}",
@@ -161,7 +161,7 @@ class Node:
             f"--cluster-cidr={POD_RANGE}",
             f"--flex-volume-plugin-dir={self.state / 'volume-plugins'}",
             "--use-service-account-credentials",
-            # By default 20: then a thousand servers wait a quarter of an hour for their pods.
+            # With the default of 20, the pods of 1,000 servers take 15 minutes to be created.
             "--kube-api-qps=300",
             "--kube-api-burst=600",
             "--leader-elect=false",

@@ -1,11 +1,11 @@
-"""The configuration files of a native node's components, as text. Pure."""
+"""Configuration files of a native node's components, as text. Pure."""
 
 import base64
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from provider.layout import (
+from provider.constants import (
     DNS_SERVICE,
     DOMAIN,
     NODE,
@@ -19,7 +19,10 @@ Tree = dict[str, Any]
 def containerd(
     *, root: str, socket: str, network: str, plugins: str, pause: str, snapshots: str
 ) -> str:
-    """containerd's config: all of its paths its own, images unpacked by the `snapshots` plugin."""
+    """Return containerd's config, with all paths below the cluster's own folders.
+
+    `snapshots` is the name of the snapshotter plugin.
+    """
     return f"""\
 version = 2
 root = "{root}"
@@ -33,7 +36,7 @@ state = "/run/containerd"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
-  # A container's score may only be lowered by who has CAP_SYS_RESOURCE.
+  # Only a process with CAP_SYS_RESOURCE may lower a container's OOM score.
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
 
@@ -54,7 +57,7 @@ state = "/run/containerd"
 
 
 def pod_network() -> str:
-    """The CNI config: each pod on a link of its own, routed by the node."""
+    """Return the CNI config: a point-to-point link for each pod, routed by the node."""
     address_management = {"type": "host-local", "ranges": [[{"subnet": POD_RANGE}]]}
     plugin = {
         "type": "ptp",
@@ -64,7 +67,7 @@ def pod_network() -> str:
 
 
 def kubelet(*, socket: str, cgroup: str, authority: str, certificate: str, key: str) -> str:
-    """The kubelet's config: every limit that concerns the host's own business is off."""
+    """Return the kubelet's config, without limits and reservations that depend on the host."""
     return _text(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -82,7 +85,7 @@ def kubelet(*, socket: str, cgroup: str, authority: str, certificate: str, key: 
             "podLogsDir": "/var/lib/kubelet/pod-logs",
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": "0%"},
-            # Images were put there by hand, and nothing would bring them back.
+            # Images were loaded by hand, and a deleted one could not be pulled again.
             "imageGCHighThresholdPercent": 100,
             "serializeImagePulls": False,
             "tlsCertFile": certificate,
@@ -98,7 +101,7 @@ def kubelet(*, socket: str, cgroup: str, authority: str, certificate: str, key: 
 
 
 def kube_proxy(*, kubeconfig: str) -> str:
-    """kube-proxy's config: quick to follow changes, hands off the host's conntrack limits."""
+    """Return kube-proxy's config: short sync period, no change to the host's conntrack limits."""
     return _text(
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -114,7 +117,7 @@ def kube_proxy(*, kubeconfig: str) -> str:
 
 
 def kubeconfig(files: Mapping[str, bytes], user: str) -> str:
-    """A kubeconfig for the user whose certificate and key are among `files`."""
+    """Return a kubeconfig for the user whose certificate and key are in `files`, by file name."""
     return _text(
         {
             "apiVersion": "v1",
@@ -146,13 +149,13 @@ def kubeconfig(files: Mapping[str, bytes], user: str) -> str:
 
 
 def audit_policy() -> str:
-    """Who did what, without bodies: enough to count API writes."""
+    """Return an audit policy that logs each request's metadata: enough to count API writes."""
     rule = {"level": "Metadata", "omitStages": ["RequestReceived"]}
     return _text({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]})
 
 
 def resolver() -> str:
-    """A resolv.conf with which the cluster's names resolve, as in a pod of `default`."""
+    """Return a resolv.conf like that of a pod in namespace `default`."""
     search = f"default.svc.{DOMAIN} svc.{DOMAIN} {DOMAIN}"
     return f"nameserver {DNS_SERVICE}\nsearch {search}\noptions ndots:5\n"
 

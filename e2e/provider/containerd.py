@@ -1,4 +1,4 @@
-"""The node's containerd: whether it answers, and the images that it holds."""
+"""The node's containerd: whether it is responding, and which images it has."""
 
 import subprocess
 from collections.abc import Sequence
@@ -8,56 +8,56 @@ from pathlib import Path
 from provider import images
 from provider.progress import ClusterError, step
 
-IDENTITY_LABEL = "slotkeeper.dev/image-id"
-"""On an image of the node: the id that it had where it was built."""
+IMAGE_ID_LABEL = "slotkeeper.dev/image-id"
+"""Label of the node's images: the image id in the builder's storage."""
 
 
 @dataclass(frozen=True)
 class Containerd:
-    """The containerd behind a socket; `enter` is what its client's command lines begin with."""
+    """The containerd at `socket`; `enter` is the command prefix for its client."""
 
     socket: Path
     state: Path
     enter: Sequence[str]
 
-    def answers(self) -> bool:
-        """Whether it can be talked to."""
+    def is_responding(self) -> bool:
+        """Whether containerd answers a request."""
         return self._run("version").returncode == 0
 
-    def snapshots(self) -> str:
-        """The plugin that unpacks images: overlays, unless the state lies on one."""
+    def snapshotter(self) -> str:
+        """Return the snapshotter: overlayfs, or native if the state is itself on an overlay."""
         self.state.mkdir(parents=True, exist_ok=True)
-        return "overlayfs" if images.stackable(self.state) else "native"
+        return "overlayfs" if images.supports_overlayfs(self.state) else "native"
 
     def load(self, names: Sequence[str]) -> None:
-        """Bring in built images; those that are there already are left out."""
-        wanted = {}
+        """Import built images that containerd does not have yet. Raises ClusterError."""
+        missing = {}
         for name in names:
-            identity = images.identity(name)
-            if identity is None:
-                raise ClusterError(f"there is no image {name}: build it first")
-            if not self._holds(name, identity):
-                wanted[name] = identity
-        if not wanted:
+            image_id = images.image_id(name)
+            if image_id is None:
+                raise ClusterError(f"no image {name}: build it first with `e2e/cluster build`")
+            if not self._has_image(name, image_id):
+                missing[name] = image_id
+        if not missing:
             return
         with (
-            step(f"load-{len(wanted)}", f"loading {', '.join(wanted)}"),
-            images.archive(list(wanted)) as archive,
+            step(f"load-{len(missing)}", f"loading {', '.join(missing)}"),
+            images.archive(list(missing)) as archive,
         ):
-            self._check("images", "import", "--snapshotter", self.snapshots(), str(archive))
-        for name, identity in wanted.items():
-            self._check("images", "label", images.normalised(name), f"{IDENTITY_LABEL}={identity}")
+            self._check("images", "import", "--snapshotter", self.snapshotter(), str(archive))
+        for name, image_id in missing.items():
+            self._check("images", "label", images.normalize(name), f"{IMAGE_ID_LABEL}={image_id}")
 
-    def _holds(self, image: str, identity: str) -> bool:
-        label = f'labels."{IDENTITY_LABEL}"=={identity}'
-        name = f"name=={images.normalised(image)}"
+    def _has_image(self, image: str, image_id: str) -> bool:
+        label = f'labels."{IMAGE_ID_LABEL}"=={image_id}'
+        name = f"name=={images.normalize(image)}"
         return bool(self._check("images", "ls", "--quiet", f"{name},{label}").strip())
 
     def _check(self, *arguments: str) -> str:
-        done = self._run(*arguments)
-        if done.returncode:
-            raise ClusterError(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        result = self._run(*arguments)
+        if result.returncode:
+            raise ClusterError(f"ctr {' '.join(arguments)}: {result.stderr.strip()}")
+        return result.stdout
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         client = ("ctr", "--address", str(self.socket), "--namespace", "k8s.io")

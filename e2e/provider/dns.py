@@ -1,13 +1,13 @@
-"""CoreDNS as manifests: the names of Services and pods, and none beyond. Pure."""
+"""Manifests of CoreDNS, which resolves Services and pods and no outside names. Pure."""
 
 from typing import Any
 
-from provider.layout import DNS_SERVICE, DOMAIN
+from provider.constants import DNS_SERVICE, DOMAIN
 
 NAMESPACE = "kube-system"
 LABELS = {"k8s-app": "kube-dns"}
 PORT = 1053
-"""CoreDNS's own, since it runs without privileges; the Service's is 53."""
+"""CoreDNS's port: it runs unprivileged and cannot bind port 53, which is the Service's."""
 
 COREFILE = f"""\
 .:{PORT} {{
@@ -23,24 +23,24 @@ COREFILE = f"""\
 
 
 def manifests(image: str) -> dict[str, Any]:
-    """All of it, as one List."""
+    """Return all manifests as one List."""
     items = [*_identity(), _configuration(), _deployment(image), _service()]
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
 def _identity() -> list[dict[str, Any]]:
-    reads = [
+    readable = [
         {"apiGroups": [""], "resources": ["services", "pods", "namespaces"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"]},
     ]
     role = {"kind": "ClusterRole", "name": "system:coredns"}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("coredns")},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata("coredns")},
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": {"name": role["name"]},
-            "rules": [rule | {"verbs": ["list", "watch"]} for rule in reads],
+            "rules": [rule | {"verbs": ["list", "watch"]} for rule in readable],
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -54,7 +54,7 @@ def _identity() -> list[dict[str, Any]]:
 
 def _configuration() -> dict[str, Any]:
     data = {"Corefile": COREFILE}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _named("coredns"), "data": data}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("coredns"), "data": data}
 
 
 def _deployment(image: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _deployment(image: str) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _named("coredns"),
+        "metadata": _metadata("coredns"),
         "spec": {
             "selector": {"matchLabels": dict(LABELS)},
             "template": {"metadata": {"labels": dict(LABELS)}, "spec": pod},
@@ -96,8 +96,8 @@ def _service() -> dict[str, Any]:
         {"name": "dns-tcp", "port": 53, "targetPort": PORT, "protocol": "TCP"},
     ]
     spec = {"selector": dict(LABELS), "clusterIP": DNS_SERVICE, "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": _named("kube-dns"), "spec": spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata("kube-dns"), "spec": spec}
 
 
-def _named(name: str) -> dict[str, Any]:
+def _metadata(name: str) -> dict[str, Any]:
     return {"name": name, "namespace": NAMESPACE, "labels": dict(LABELS)}

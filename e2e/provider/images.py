@@ -1,7 +1,7 @@
-"""Images without Docker: buildah builds and keeps them, in a storage of our own.
+"""Builds images without Docker: with buildah, in a storage of its own.
 
-A Containerfile that says `FROM debian:SUITE-slim` means Docker Hub's image where Docker builds it.
-Here it means a base of the same name that debootstrap makes from the host's own Debian mirror.
+Where Docker builds a Containerfile with `FROM debian:SUITE-slim`, that is Docker Hub's image. Here
+it is a base image of the same name that debootstrap creates from the host's Debian mirror.
 """
 
 import json
@@ -15,20 +15,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provider.places import cache, locked, write
+from provider.paths import cache, locked, write
 from provider.prerequisites import PATH
 from provider.progress import ClusterError, step
 
 BASE = re.compile(r"(?:(?:docker\.io/)?(?:library/)?)?debian:(\w+)-slim")
 CERTIFICATES = "/etc/ssl/certs"
 RUN = Path("/run/slotkeeper-images")
-QUICK = ("--compression-format", "zstd", "--compression-level", "1")
-"""Layers are packed to be read once: in a third of the time that gzip takes."""
+COMPRESSION = ("--compression-format", "zstd", "--compression-level", "1")
+"""A layer is compressed to be read once, so speed counts: this takes a third of gzip's time."""
 REGISTRIES = 'unqualified-search-registries = ["localhost"]\nshort-name-mode = "permissive"\n'
 
 
-def normalised(reference: str) -> str:
-    """An image's full name, as Docker and the kubelet understand a short one."""
+def normalize(reference: str) -> str:
+    """Return an image's full name, completed as Docker and the kubelet do."""
     name, tag = _split(reference)
     first, _, rest = name.partition("/")
     if not rest:
@@ -39,26 +39,26 @@ def normalised(reference: str) -> str:
 
 
 def bases(containerfile: str) -> list[str]:
-    """The Debian suites whose bases the text's FROM lines name, each once."""
+    """Return the Debian suites named by the text's FROM lines, each once."""
     froms = re.findall(
         r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", containerfile, re.MULTILINE | re.IGNORECASE
     )
-    suites = [found[1] for name in froms if (found := BASE.fullmatch(name))]
+    suites = [match[1] for name in froms if (match := BASE.fullmatch(name))]
     return list(dict.fromkeys(suites))
 
 
 def build(image: str, containerfile: Path, context: Path, arguments: Sequence[str] = ()) -> None:
-    """Build an image; what did not change comes from the cache.
+    """Build an image, with unchanged layers from the cache. Raises ClusterError.
 
     `arguments` are KEY=VALUE pairs for the Containerfile's ARG lines.
     """
     for suite in bases(containerfile.read_text()):
         _ensure_base(suite)
-    name = normalised(image)
+    name = normalize(image)
     with locked("images"), step(f"image-{_slug(name)}", f"building the image {image}"):
         _buildah(
             *("bud", "--quiet", "--pull-never", "--layers"),
-            # Downloads in RUN lines trust what the host trusts, and the image keeps nothing of it.
+            # RUN lines download with the host's CA certificates, which do not stay in the image.
             *(
                 ("--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro")
                 if Path(CERTIFICATES).exists()
@@ -69,36 +69,36 @@ def build(image: str, containerfile: Path, context: Path, arguments: Sequence[st
         )
 
 
-def identity(image: str) -> str | None:
-    """The id of a built image, None where there is none of this name."""
-    found = _buildah("images", "--json", "--no-trunc")
-    listed: list[dict[str, object]] = json.loads(found) or []
-    wanted = normalised(image)
-    for entry in listed:
+def image_id(image: str) -> str | None:
+    """Return the id of a built image, None if there is no image of this name."""
+    output = _buildah("images", "--json", "--no-trunc")
+    entries: list[dict[str, object]] = json.loads(output) or []
+    full_name = normalize(image)
+    for entry in entries:
         names = entry.get("names") or []
-        if isinstance(names, list) and wanted in names:
+        if isinstance(names, list) and full_name in names:
             return str(entry["id"])
     return None
 
 
 @contextmanager
 def archive(images: Sequence[str]) -> Iterator[Path]:
-    """A tar file in OCI's layout with all of these images; shared layers are in it once."""
+    """Create a temporary OCI archive of these images, in which shared layers are stored once."""
     with tempfile.TemporaryDirectory(dir=_folder()) as folder:
         layout = Path(folder) / "layout"
         with locked("images"):
             for image in images:
-                name = normalised(image)
-                _buildah("push", "--quiet", *QUICK, name, f"oci:{layout}:{name}")
+                name = normalize(image)
+                _buildah("push", "--quiet", *COMPRESSION, name, f"oci:{layout}:{name}")
         packed = Path(folder) / "images.tar"
         with tarfile.open(packed, "w") as tar:
             tar.add(layout, arcname=".")
         yield packed
 
 
-def single_program(image: str, program: Path) -> None:
-    """Build an image that holds nothing but one static program."""
-    if identity(image) is not None:
+def build_single_program(image: str, program: Path) -> None:
+    """Build an image that contains only one static program, if there is no such image yet."""
+    if image_id(image) is not None:
         return
     with tempfile.TemporaryDirectory(dir=_folder()) as folder:
         context = Path(folder)
@@ -111,9 +111,9 @@ def single_program(image: str, program: Path) -> None:
 def _ensure_base(suite: str) -> None:
     name = f"localhost/debian:{suite}-slim"
     with locked("images"):
-        if identity(name) is not None:
+        if image_id(name) is not None:
             return
-        with step(f"base-{suite}", f"making the base image debian:{suite}-slim by debootstrap"):
+        with step(f"base-{suite}", f"creating the base image debian:{suite}-slim with debootstrap"):
             container = _buildah("from", "scratch").strip()
             try:
                 root = _buildah("mount", container).strip()
@@ -126,15 +126,15 @@ def _ensure_base(suite: str) -> None:
 
 def _debootstrap(suite: str, root: Path) -> None:
     command = ("debootstrap", "--variant=minbase", "--include=ca-certificates", suite)
-    made = subprocess.run(
+    result = subprocess.run(
         [*command, str(root), _mirror()],
         env=_environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode:
-        raise ClusterError(f"debootstrap {suite}: {made.stdout[-2000:]}{made.stderr[-2000:]}")
+    if result.returncode:
+        raise ClusterError(f"debootstrap {suite}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
     for folder in ("var/lib/apt/lists", "var/cache/apt/archives"):
         for file in (root / folder).rglob("*"):
             if file.is_file():
@@ -142,14 +142,14 @@ def _debootstrap(suite: str, root: Path) -> None:
 
 
 def _mirror() -> str:
-    """The Debian mirror that the host's own apt uses."""
-    asked = ("apt-get", "indextargets", "--format", "$(ORIGIN)\t$(COMPONENT)\t$(REPO_URI)")
-    found = subprocess.run(asked, capture_output=True, text=True, check=True)
-    for line in found.stdout.splitlines():
+    """Return the Debian mirror that the host's apt uses. Raises ClusterError."""
+    command = ("apt-get", "indextargets", "--format", "$(ORIGIN)\t$(COMPONENT)\t$(REPO_URI)")
+    targets = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line in targets.stdout.splitlines():
         origin, component, address = line.split("\t")
         if origin == "Debian" and component == "main" and "security" not in address:
             return address
-    raise ClusterError("apt knows no Debian mirror: run apt-get update")
+    raise ClusterError("no Debian mirror in apt's sources: run apt-get update")
 
 
 def _buildah(*arguments: str) -> str:
@@ -157,7 +157,7 @@ def _buildah(*arguments: str) -> str:
     registries = _folder() / "registries.conf"
     if not registries.exists():
         write(registries, REGISTRIES)
-    done = subprocess.run(
+    result = subprocess.run(
         ["buildah", *store, *_storage_driver(), *arguments],
         env=_environment() | {"CONTAINERS_REGISTRIES_CONF": str(registries)},
         stdin=subprocess.DEVNULL,
@@ -165,26 +165,26 @@ def _buildah(*arguments: str) -> str:
         text=True,
         check=False,
     )
-    if done.returncode:
+    if result.returncode:
         raise ClusterError(
-            f"buildah {arguments[0]} failed:\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
+            f"buildah {arguments[0]} failed:\n{result.stdout[-6000:]}{result.stderr[-6000:]}"
         )
-    return done.stdout
+    return result.stdout
 
 
 def _storage_driver() -> Sequence[str]:
-    return ("--storage-driver", "overlay" if stackable(_folder()) else "vfs")
+    return ("--storage-driver", "overlay" if supports_overlayfs(_folder()) else "vfs")
 
 
-def stackable(folder: Path) -> bool:
-    """Whether overlays can be mounted over the folder; not where it is part of one itself."""
-    asked = ("stat", "--file-system", "--format=%T", str(folder))
-    kind = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+def supports_overlayfs(folder: Path) -> bool:
+    """Whether overlayfs can be mounted over the folder: not if the folder is on one itself."""
+    command = ("stat", "--file-system", "--format=%T", str(folder))
+    kind = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return kind not in {"overlayfs", "tmpfs"}
 
 
 def _environment() -> dict[str, str]:
-    # The isolation that needs neither a runtime nor a network of its own.
+    # The isolation that needs neither a container runtime nor a separate network.
     return os.environ | {"BUILDAH_ISOLATION": "chroot", "PATH": f"{PATH}:{os.environ['PATH']}"}
 
 
@@ -195,7 +195,7 @@ def _folder() -> Path:
 
 
 def _split(reference: str) -> tuple[str, str]:
-    """A reference's name and its `:TAG` or `@DIGEST`, which may be empty."""
+    """Split a reference into its name and its `:TAG` or `@DIGEST`, which may be empty."""
     name, at, digest = reference.partition("@")
     if at:
         return name, f"@{digest}"
@@ -205,5 +205,5 @@ def _split(reference: str) -> tuple[str, str]:
 
 
 def _slug(name: str) -> str:
-    # Without the tag, which may change with every source.
+    # Without the tag, which changes with every change of the sources.
     return re.sub(r"\W+", "-", _split(name)[0])

@@ -1,7 +1,8 @@
-"""A one-node cluster in a container, by kind. Thin: all above the kubeconfig is shared.
+"""A one-node cluster in a container, created by kind. It differs from the native one only below the
+kubeconfig.
 
-`run` runs the host's own programs in the node's network, so that it needs a Docker daemon on the
-same Linux machine.
+`run` runs the host's programs in the node's network, so the Docker daemon must be on the same Linux
+machine.
 """
 
 import os
@@ -12,24 +13,24 @@ from pathlib import Path
 
 from provider import builds
 from provider.kubectl import Kubectl
-from provider.places import Place
+from provider.paths import ClusterPaths
 from provider.progress import ClusterError, step
 
-MARK = "kind"
-"""The file by which a cluster of this provider is known."""
+MARKER = "kind"
+"""Name of a file in the cluster's state folder: this cluster was created by kind."""
 
 
 class Kind:
-    """The kind cluster of this place."""
+    """The kind cluster with these paths."""
 
     provider = "kind"
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self._name = f"slotkeeper-{place.name}"
+    def __init__(self, paths: ClusterPaths) -> None:
+        self.paths = paths
+        self._name = f"slotkeeper-{paths.name}"
 
     def up(self) -> None:
-        """Create the cluster, or start its container again, and wait until the node is Ready."""
+        """Create the cluster or restart its container, then wait until the node is Ready."""
         if self._name not in self._kind("get", "clusters").split():
             with step("kind-create", f"creating the kind cluster {self._name}"):
                 self._mark()
@@ -44,28 +45,29 @@ class Kind:
     def down(self) -> None:
         """Delete the cluster."""
         self._kind("delete", "cluster", f"--kubeconfig={self._kubeconfig}")
-        shutil.rmtree(self.place.state, ignore_errors=True)
+        shutil.rmtree(self.paths.state, ignore_errors=True)
 
     def running(self) -> bool:
         """Whether the node's container runs."""
         state = ("inspect", "--format={{.State.Running}}", self._node)
-        found = subprocess.run(["docker", *state], capture_output=True, text=True, check=False)
-        return found.stdout.strip() == "true"
+        result = subprocess.run(["docker", *state], capture_output=True, text=True, check=False)
+        return result.stdout.strip() == "true"
 
     def exists(self) -> bool:
-        """Whether it was brought up and not yet down."""
-        return (self.place.state / MARK).exists()
+        """Whether the cluster was created and not deleted since."""
+        return (self.paths.state / MARKER).exists()
 
     def kubectl(self) -> Kubectl:
-        """kubectl on this cluster."""
+        """Return kubectl for this cluster."""
         return Kubectl(self.command("kubectl"), self.environment())
 
     def command(self, program: str) -> list[str]:
-        """The start of a command line of one of our programs that talks to the cluster."""
+        """Return the command prefix for one of the built programs, as a client of the cluster."""
         return [str(builds.program(program))]
 
-    def inside(self, folder: Path) -> list[str]:
-        """The start of a command line that runs where pods and Services are reached."""
+    def network_command(self, folder: Path) -> list[str]:
+        """Return a command prefix that runs the rest where pods and Services are reachable, in
+        working directory `folder`."""
         image = self._docker("inspect", "--format={{.Image}}", self._node).strip()
         container = ("docker", "run", "--rm", "--interactive", f"--network=container:{self._node}")
         host = ("--volume=/:/host", "--entrypoint=chroot", f"--env=KUBECONFIG={self._kubeconfig}")
@@ -74,23 +76,23 @@ class Kind:
         return [*container, *host, image, user, *enter]
 
     def environment(self) -> Mapping[str, str]:
-        """The environment of whatever talks to the cluster."""
+        """Return the environment for clients of the cluster."""
         return os.environ | {"KUBECONFIG": str(self._kubeconfig)}
 
     def build(
         self, image: str, containerfile: Path, context: Path, arguments: Sequence[str]
     ) -> None:
         """Build an image."""
-        given = (part for argument in arguments for part in ("--build-arg", argument))
+        flags = (part for argument in arguments for part in ("--build-arg", argument))
         file = ("--file", str(containerfile))
-        self._docker("build", "--quiet", *given, *file, "--tag", image, str(context))
+        self._docker("build", "--quiet", *flags, *file, "--tag", image, str(context))
 
     def load(self, names: Sequence[str]) -> None:
-        """Put built images on the node."""
+        """Load built images onto the node."""
         self._kind("load", "docker-image", *names)
 
     def memory(self) -> int | None:
-        """Not known: Docker counts it."""
+        """Return None: Docker accounts for the container's memory."""
         return None
 
     @property
@@ -99,11 +101,11 @@ class Kind:
 
     @property
     def _kubeconfig(self) -> Path:
-        return self.place.kubeconfig
+        return self.paths.kubeconfig
 
     def _mark(self) -> None:
-        self.place.state.mkdir(parents=True, exist_ok=True)
-        (self.place.state / MARK).touch()
+        self.paths.state.mkdir(parents=True, exist_ok=True)
+        (self.paths.state / MARKER).touch()
 
     def _kind(self, *arguments: str) -> str:
         program = shutil.which("kind") or str(builds.program("kind"))
@@ -115,7 +117,7 @@ class Kind:
 
 
 def _checked(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ClusterError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ClusterError(f"{' '.join(command)}: {result.stderr.strip()}")
+    return result.stdout

@@ -1,9 +1,9 @@
-"""A cluster's own network and mounts.
+"""A cluster's network and mount namespaces.
 
-Its network has a loopback and an address for the node, and a default route that leads nowhere, so
-that no traffic gets out and the host's firewall rules stay as they are. Its mounts are the host's
-plus some folders of its own laid over those whose paths Kubernetes and containerd fix, and they
-vanish with it.
+The network has a loopback, the node's address and a default route without a gateway, so that no
+traffic leaves it and the host's firewall rules are not changed. The mounts are the host's, with the
+cluster's own folders mounted over those whose paths are fixed in Kubernetes and containerd. These
+mounts end with the namespace.
 """
 
 import shlex
@@ -17,50 +17,51 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 @dataclass(frozen=True)
 class Namespaces:
-    """The network and mount namespaces that are held open by the files in `folder`."""
+    """The network and mount namespaces kept open by bind mounts in `folder`."""
 
     folder: Path
 
     @property
     def network(self) -> Path:
-        """The file that holds the network open."""
+        """The file that keeps the network namespace open."""
         return self.folder / "net"
 
     @property
     def mounts(self) -> Path:
-        """The file that holds the mounts open."""
+        """The file that keeps the mount namespace open."""
         return self.folder / "mnt"
 
     def exist(self) -> bool:
-        """Whether both are there: after a reboot or a crash only the files may be."""
-        held = mounted_below(self.folder)
-        return str(self.network) in held and str(self.mounts) in held
+        """Whether both namespaces exist: after a reboot or a crash only the files may be left."""
+        mounted = mounted_below(self.folder)
+        return str(self.network) in mounted and str(self.mounts) in mounted
 
     def create(self, address: str, overlays: Mapping[Path, Path]) -> None:
-        """Make them; `overlays` are the paths, inside, that show other files or folders."""
+        """Create both. `overlays` maps mount points to the files or folders mounted there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # A namespace can be held only from a mount that is not propagated into it.
+        # A mount namespace can be bound only to a mount that is not propagated into it.
         _run("mount", "--bind", str(self.folder), str(self.folder))
         _run("mount", "--make-private", str(self.folder))
         self.network.touch()
         self.mounts.touch()
         script = "\n".join((*_network(address), *_overlay(overlays)))
-        hold = (f"--net={self.network}", f"--mount={self.mounts}", "--propagation=slave")
-        _run("unshare", *hold, "/bin/sh", "-euc", script)
+        flags = (f"--net={self.network}", f"--mount={self.mounts}", "--propagation=slave")
+        _run("unshare", *flags, "/bin/sh", "-euc", script)
 
-    def entering(self, *, folder: Path | None = None, mounts: bool = True) -> list[str]:
-        """A command line prefix that becomes what follows, inside; `folder` is where it is then."""
-        inside = (f"--mount={self.mounts}", f"--wdns={folder or '/'}") if mounts else ()
-        return ["nsenter", f"--net={self.network}", *inside, "--"]
+    def enter_command(self, *, folder: Path | None = None, mounts: bool = True) -> list[str]:
+        """Return a command prefix that runs the rest in the network, and with `mounts` also in the
+        mount namespace, with `folder` (default: /) as its working directory there."""
+        enter_mounts = (f"--mount={self.mounts}", f"--wdns={folder or '/'}") if mounts else ()
+        return ["nsenter", f"--net={self.network}", *enter_mounts, "--"]
 
     def remove(self) -> None:
-        """Let go of them; they end with their last process."""
+        """Unmount their files; the kernel removes each with its last process."""
         for mount in reversed(mounted_below(self.folder)):
             _run("umount", "--lazy", mount)
 
 
 def mounted_below(folder: Path) -> list[str]:
-    """The host's mount points at and below the folder, in the order in which they were made."""
+    """Return the host's mount points at and below the folder, in mount order."""
     points = [line.split()[4] for line in MOUNTS.read_text().splitlines()]
     return [point for point in points if Path(point).is_relative_to(folder)]
 
@@ -78,7 +79,7 @@ def _network(address: str) -> Sequence[str]:
 
 def _overlay(overlays: Mapping[Path, Path]) -> Sequence[str]:
     return [
-        shlex.join(("mount", "--bind", str(shown), str(path))) for path, shown in overlays.items()
+        shlex.join(("mount", "--bind", str(source), str(path))) for path, source in overlays.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""A one-node cluster of this machine's own processes, in a network of their own."""
+"""A one-node cluster of processes on this machine, in their own network namespace."""
 
 import os
 import shutil
@@ -7,42 +7,42 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provider import builds, configs, dns, folders, images, layout, prerequisites
+from provider import builds, configs, constants, dns, images, mount_points, prerequisites
 from provider.certificates import issue
 from provider.cgroups import Cgroup
 from provider.components import ADMIN, CERTIFICATES, KUBELET, USERS, Component, Node
 from provider.containerd import Containerd
 from provider.kubectl import Kubectl
 from provider.namespaces import Namespaces, mounted_below
-from provider.places import Place, locked, write
+from provider.paths import ClusterPaths, locked, write
 from provider.processes import Processes
-from provider.progress import ClusterError, say
+from provider.progress import ClusterError, print_progress
 
-PATIENCE = 120.0
-"""Seconds that the API server or containerd may take to answer."""
+START_TIMEOUT = 120.0
+"""Seconds until the API server or containerd must respond."""
 
 
 class Native:
-    """The native cluster of this place."""
+    """The native cluster with these paths."""
 
     provider = "native"
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.cgroup = Cgroup(f"/slotkeeper/{place.name}")
-        self.processes = Processes(place.run / "processes")
-        self._namespaces = Namespaces(place.run / "ns")
-        self._node = Node(place.state)
+    def __init__(self, paths: ClusterPaths) -> None:
+        self.paths = paths
+        self.cgroup = Cgroup(f"/slotkeeper/{paths.name}")
+        self.processes = Processes(paths.run / "processes")
+        self._namespaces = Namespaces(paths.run / "ns")
+        self._node = Node(paths.state)
         self._containerd = Containerd(
-            place.run / "containerd.sock", place.state, self._namespaces.entering()
+            paths.run / "containerd.sock", paths.state, self._namespaces.enter_command()
         )
 
     def up(self) -> None:
-        """Start whatever does not run yet, and wait until pods can run and names resolve."""
+        """Start what does not run yet, then wait until pods can run and names resolve."""
         prerequisites.install()
-        # Before anything starts, so that a build does not slow down what waits for an answer.
+        # Before anything starts: a build would slow it down, and it could miss a timeout.
         programs = {name: builds.ensure(builds.modules()[name]) for name in MODULES}
-        with locked(f"cluster-{self.place.name}"):
+        with locked(f"cluster-{self.paths.name}"):
             self._write_files()
             self._ensure_namespaces()
             self._start_base(programs["kubernetes"])
@@ -50,48 +50,49 @@ class Native:
             self._expect_alive((*self._node.base(), *self._node.clients()))
 
     def down(self) -> None:
-        """End what `up` started, and remove all that it left."""
-        with locked(f"cluster-{self.place.name}"):
+        """Stop what `up` started and remove all of its files."""
+        with locked(f"cluster-{self.paths.name}"):
             self._stop()
-            for folder in (self.place.run, self.place.state):
+            for folder in (self.paths.run, self.paths.state):
                 for mount in reversed(mounted_below(folder)):
                     subprocess.run(["umount", "--lazy", mount], check=True)
                 shutil.rmtree(folder, ignore_errors=True)
-        folders.remove()
+        mount_points.remove()
 
     def running(self) -> bool:
         """Whether all of its processes run."""
-        wanted = {component.name for component in (*self._node.base(), *self._node.clients())}
-        return wanted <= self.processes.running().keys()
+        components = (*self._node.base(), *self._node.clients())
+        return {component.name for component in components} <= self.processes.running().keys()
 
     def exists(self) -> bool:
-        """Whether anything of it is there."""
-        return self.place.state.exists() or self.place.run.exists()
+        """Whether any of its files exist."""
+        return self.paths.state.exists() or self.paths.run.exists()
 
     def kubectl(self) -> Kubectl:
-        """kubectl, where it reaches the API server."""
-        enter = self._namespaces.entering(mounts=False)
+        """Return kubectl in the network where it reaches the API server."""
+        enter = self._namespaces.enter_command(mounts=False)
         return Kubectl([*enter, str(builds.program("kubectl"))], self.environment())
 
     def command(self, program: str) -> list[str]:
-        """The start of a command line of one of our programs that talks to the cluster."""
-        return [*self._namespaces.entering(mounts=False), str(builds.program(program))]
+        """Return the command prefix for one of the built programs, as a client of the cluster."""
+        return [*self._namespaces.enter_command(mounts=False), str(builds.program(program))]
 
-    def inside(self, folder: Path) -> list[str]:
-        """The start of a command line that runs where pods and Services are reached."""
-        return self._namespaces.entering(folder=folder)
+    def network_command(self, folder: Path) -> list[str]:
+        """Return a command prefix that runs the rest where pods and Services are reachable, in
+        working directory `folder`."""
+        return self._namespaces.enter_command(folder=folder)
 
     def environment(self) -> Mapping[str, str]:
-        """The environment of whatever talks to the cluster."""
-        tools = self.place.state / "tools"
+        """Return the environment for clients of the cluster."""
+        tools = self.paths.state / "tools"
         return os.environ | {
-            "KUBECONFIG": str(self.place.kubeconfig),
-            # Clusters share an address: what kubectl learned of one must not be used for another.
+            "KUBECONFIG": str(self.paths.kubeconfig),
+            # All clusters have the same address, so kubectl's discovery cache must be separate.
             "KUBECACHEDIR": str(tools / "kubectl"),
             "HELM_CACHE_HOME": str(tools / "helm/cache"),
             "HELM_CONFIG_HOME": str(tools / "helm/config"),
             "HELM_DATA_HOME": str(tools / "helm/data"),
-            "PATH": f"{builds.directory()}:{os.environ['PATH']}",
+            "PATH": f"{builds.tools_directory()}:{os.environ['PATH']}",
         }
 
     def build(
@@ -102,20 +103,20 @@ class Native:
         images.build(image, containerfile, context, arguments)
 
     def load(self, names: Sequence[str]) -> None:
-        """Put built images on the node; those that are there already are left out."""
+        """Load built images that the node does not have yet."""
         self._containerd.load(names)
 
     def memory(self) -> int | None:
-        """Bytes in use by all of the cluster, pods included."""
+        """Return the memory usage of the whole cluster in bytes, pods included."""
         return self.cgroup.memory()
 
     def _write_files(self) -> None:
-        self.place.run.mkdir(parents=True, exist_ok=True)
-        issue(self.place.state / "keys", CERTIFICATES)
-        keys = {file.name: file.read_bytes() for file in (self.place.state / "keys").iterdir()}
+        self.paths.run.mkdir(parents=True, exist_ok=True)
+        issue(self.paths.state / "keys", CERTIFICATES)
+        keys = {file.name: file.read_bytes() for file in (self.paths.state / "keys").iterdir()}
         for user in USERS:
             write(Path(self._node.kubeconfig(user)), configs.kubeconfig(keys, user), 0o600)
-        write(self.place.kubeconfig, configs.kubeconfig(keys, ADMIN), 0o600)
+        write(self.paths.kubeconfig, configs.kubeconfig(keys, ADMIN), 0o600)
         for name, text in self._configs():
             write(Path(self._node.config(name)), text)
 
@@ -124,12 +125,12 @@ class Native:
         yield (
             "containerd.toml",
             configs.containerd(
-                root=str(self.place.state / "containerd"),
+                root=str(self.paths.state / "containerd"),
                 socket=str(self._containerd.socket),
                 network=self._node.config("cni"),
                 plugins=str(plugins),
                 pause=_system_image("pause"),
-                snapshots=self._containerd.snapshots(),
+                snapshots=self._containerd.snapshotter(),
             ),
         )
         yield "cni/10-pods.conflist", configs.pod_network()
@@ -153,18 +154,18 @@ class Native:
         Cgroup(f"{self.cgroup.path}/node").create()
         if self._namespaces.exist():
             return
-        # Whatever still runs does so in namespaces that nobody can enter any more.
+        # Processes that still run are in old namespaces, which can no longer be entered.
         self._stop()
-        self.place.run.mkdir(parents=True, exist_ok=True)
+        self.paths.run.mkdir(parents=True, exist_ok=True)
         self.cgroup.create()
         Cgroup(f"{self.cgroup.path}/node").create()
         overlays = dict(self._overlays())
-        folders.make(overlays)
-        self._namespaces.create(layout.ADDRESS, overlays)
+        mount_points.create(overlays)
+        self._namespaces.create(constants.ADDRESS, overlays)
 
     def _overlays(self) -> Iterator[tuple[Path, Path]]:
-        for path, shown in OVERLAYS.items():
-            folder = self.place.state / shown if shown != "run" else self.place.run / "containerd"
+        for path, source in OVERLAYS.items():
+            folder = self.paths.state / source if source != "run" else self.paths.run / "containerd"
             folder.mkdir(parents=True, exist_ok=True)
             yield Path(path), folder
         resolver = Path("/etc/resolv.conf")
@@ -175,33 +176,35 @@ class Native:
         components = self._node.base()
         if not self._start(components, programs):
             return
-        self._until(self._containerd.answers, "containerd", components)
+        self._wait_for(self._containerd.is_responding, "containerd", components)
         self._load_system_images()
         kubectl = self.kubectl()
         ready = ("get", "--raw", "/readyz")
-        self._until(lambda: kubectl.succeeds(*ready), "the API server", components)
+        self._wait_for(lambda: kubectl.succeeds(*ready), "the API server", components)
 
     def _start_clients(self, programs: Path) -> None:
         kubectl = self.kubectl()
-        before = kubectl.heartbeat()
+        before = kubectl.node_heartbeat()
         components = self._node.clients()
         started = self._start(components, programs)
         if KUBELET in started:
-            # Until then the node's status is what an earlier kubelet left.
-            self._until(lambda: kubectl.heartbeat() not in {None, before}, KUBELET, components)
+            # Until then the node's status is that of the previous kubelet.
+            self._wait_for(
+                lambda: kubectl.node_heartbeat() not in {None, before}, KUBELET, components
+            )
             kubectl.restore_gpus()
         if started:
             kubectl.apply(dns.manifests(_system_image("coredns")))
         for condition, subject in (
-            ("condition=Ready", (f"node/{layout.NODE}",)),
+            ("condition=Ready", (f"node/{constants.NODE}",)),
             ("condition=Available", ("-n", dns.NAMESPACE, "deployment/coredns")),
             ("create", ("-n", "default", "serviceaccount/default")),
         ):
-            kubectl.check("wait", f"--timeout={PATIENCE:.0f}s", f"--for={condition}", *subject)
+            kubectl.check("wait", f"--timeout={START_TIMEOUT:.0f}s", f"--for={condition}", *subject)
 
     def _start(self, components: Sequence[Component], programs: Path) -> list[str]:
-        join = Cgroup(f"{self.cgroup.path}/node").joining()
-        prefix = [*join, *self._namespaces.entering()]
+        join = Cgroup(f"{self.cgroup.path}/node").join_command()
+        prefix = [*join, *self._namespaces.enter_command()]
         environment = os.environ | {"PATH": f"{prerequisites.PATH}:{os.environ['PATH']}"}
         started = []
         for component in components:
@@ -211,12 +214,12 @@ class Native:
                 component.name,
                 [program, *component.flags],
                 prefix=prefix,
-                log=self.place.logs / f"{component.name}.log",
+                log=self.paths.logs / f"{component.name}.log",
                 environment=environment,
             ):
                 started.append(component.name)
         if started:
-            say(f"started {', '.join(started)}")
+            print_progress(f"started {', '.join(started)}")
         return started
 
     def _stop(self) -> None:
@@ -227,26 +230,29 @@ class Native:
 
     def _load_system_images(self) -> None:
         for name in SYSTEM_PROGRAMS:
-            images.single_program(_system_image(name), builds.program(name))
+            images.build_single_program(_system_image(name), builds.program(name))
         self.load([_system_image(name) for name in SYSTEM_PROGRAMS])
 
-    def _until(self, true: Callable[[], bool], what: str, components: Sequence[Component]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
+    def _wait_for(
+        self, condition: Callable[[], bool], subject: str, components: Sequence[Component]
+    ) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not condition():
             self._expect_alive(components)
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"no answer from {what} within {PATIENCE:.0f} s: {self.place.logs}"
+                    f"no response from {subject} within {START_TIMEOUT:.0f} s; see the logs in "
+                    f"{self.paths.logs}"
                 )
             time.sleep(0.1)
 
     def _expect_alive(self, components: Sequence[Component]) -> None:
-        """Raise ClusterError with the last words of a component that ended."""
+        """Raise ClusterError with the last log lines of a component that has exited."""
         running = self.processes.running()
         for name in (component.name for component in components if component.name not in running):
-            log = self.place.logs / f"{name}.log"
-            words = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            raise ClusterError(f"{name} ended:\n{words}\nAll of it is in {log}")
+            log = self.paths.logs / f"{name}.log"
+            last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise ClusterError(f"{name} exited:\n{last_lines}\nfull log: {log}")
 
 
 MODULES = ("kubernetes", "helm", "coredns", "pause")
@@ -258,7 +264,8 @@ OVERLAYS = {
     "/var/log/containers": "container-links",
     "/run/containerd": "run",
 }
-"""Folders whose paths are fixed in Kubernetes or containerd, and what the cluster sees there."""
+"""Folders whose paths are fixed in Kubernetes or containerd, and what is mounted there: a folder of
+the cluster's state, or `run` for one in its run folder."""
 
 
 def _system_image(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a machine must have, named in the first second with the command that installs it."""
+"""Checks a cluster's prerequisites before anything is built, and installs Debian packages."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from provider.builds import go_needed, go_version
-from provider.places import cache, write
+from provider.builds import go_version, minimum_go_version
+from provider.paths import cache, write
 from provider.progress import ClusterError, step
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,72 +29,76 @@ PACKAGES = {
     "openssl": "openssl",
     "curl": "curl",
 }
-"""Programs that the native provider calls, and the Debian packages that hold them."""
+"""Programs that the native provider and the tests call, and the Debian packages they are in."""
 
 NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 NETWORK_PACKAGE = "containernetworking-plugins"
 SERVICES = ("containerd",)
-"""Services that come with those packages; none of ours, so they must not begin to run."""
+"""System services that these packages bring. They must not be started: clusters run their own
+containerd."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 @dataclass(frozen=True)
-class Missing:
-    """Something that the machine lacks, and how it gets it."""
+class MissingPrerequisite:
+    """Something that the machine lacks, and how to install it."""
 
-    what: str
+    name: str
     remedy: str
 
     @property
-    def sentence(self) -> str:
-        """Both, for people."""
-        return f"missing: {self.what}. {self.remedy}"
+    def message(self) -> str:
+        """Name and remedy in one line."""
+        return f"missing: {self.name}. {self.remedy}"
 
 
-def missing(provider: str) -> list[Missing]:
-    """What only the user can bring."""
+def missing(provider: str) -> list[MissingPrerequisite]:
+    """Return the missing prerequisites that only the user can install."""
     return [*_for_all(), *(_for_native() if provider == "native" else ())]
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages that the native provider lacks, and may install itself."""
-    lacking = {package for name, package in PACKAGES.items() if not shutil.which(name, path=PATH)}
+    """Return the missing Debian packages, which the native provider installs itself."""
+    absent = {package for name, package in PACKAGES.items() if not shutil.which(name, path=PATH)}
     if network_plugins() is None:
-        lacking.add(NETWORK_PACKAGE)
-    return sorted(lacking)
+        absent.add(NETWORK_PACKAGE)
+    return sorted(absent)
 
 
 def install() -> None:
-    """Install the missing Debian packages; the host's own packages and services stay."""
+    """Install the missing Debian packages without changing the host's packages and services.
+
+    Raises ClusterError.
+    """
     packages = missing_packages()
     if not packages:
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # Nothing is ever removed in exchange, such as a containerd from elsewhere.
+    # --no-remove: a conflicting package, such as another vendor's containerd, is never removed.
     command = ("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "--no-remove")
-    with step("packages", f"installing Debian's {', '.join(packages)}"), _services_held_back():
+    with step("packages", f"installing Debian packages {', '.join(packages)}"), _without_services():
         for arguments in (("apt-get", "update", "--quiet"), (*command, *packages)):
-            done = subprocess.run(
+            result = subprocess.run(
                 arguments, env=environment, capture_output=True, text=True, check=False
             )
-            if done.returncode:
-                raise ClusterError(f"{' '.join(arguments)}\n{done.stdout}{done.stderr}")
+            if result.returncode:
+                raise ClusterError(f"{' '.join(arguments)}\n{result.stdout}{result.stderr}")
     write(_installed(), "\n".join(sorted({*installed(), *packages})))
 
 
 def installed() -> list[str]:
-    """The Debian packages that were installed here, and not there before."""
+    """Return the Debian packages that `install` has installed on this machine."""
     return _installed().read_text().split() if _installed().exists() else []
 
 
 def network_plugins() -> Path | None:
-    """The folder of the CNI plugins."""
+    """Return the folder of the CNI plugins, None if they are not installed."""
     return next((folder for folder in NETWORK_PLUGINS if (folder / "ptp").exists()), None)
 
 
-def docker_answers() -> bool:
-    """Whether there is a Docker daemon to be used."""
+def docker_available() -> bool:
+    """Whether a Docker daemon is running and usable."""
     if not shutil.which("docker"):
         return False
     command = ("docker", "version", "--format", "{{.Server.Version}}")
@@ -108,26 +112,26 @@ def _installed() -> Path:
     return cache() / "installed-packages"
 
 
-def _for_all() -> Iterator[Missing]:
+def _for_all() -> Iterator[MissingPrerequisite]:
     for program in ("git", "make"):
         if not shutil.which(program):
-            yield Missing(program, f"Install it with: apt-get install {program}")
+            yield MissingPrerequisite(program, f"Install it with: apt-get install {program}")
 
 
-def _for_native() -> Iterator[Missing]:
-    or_docker = "or start a Docker daemon, with which the cluster runs anywhere"
+def _for_native() -> Iterator[MissingPrerequisite]:
+    or_docker = "or start a Docker daemon, with which the cluster runs on any Linux"
     if not _is_debian():
-        yield Missing("Debian 12 or 13", f"Use one, {or_docker}")
+        yield MissingPrerequisite("Debian 12 or 13", f"Use one of them, {or_docker}")
         return
     if os.geteuid() != 0:
-        yield Missing("root", f"Run it with sudo, {or_docker}")
-    needed = go_needed()
-    found = go_version()
-    if found is None or found < needed:
-        spelled = ".".join(map(str, needed))
-        have = f" (found {'.'.join(map(str, found))})" if found else ""
+        yield MissingPrerequisite("root privileges", f"Run it with sudo, {or_docker}")
+    minimum = minimum_go_version()
+    installed_go = go_version()
+    if installed_go is None or installed_go < minimum:
+        required = f"Go {'.'.join(map(str, minimum))} or newer"
+        found = f" (found {'.'.join(map(str, installed_go))})" if installed_go else ""
         install_it = "Install it with: apt-get install golang-go (Debian 13, or 12 with backports)"
-        yield Missing(f"Go {spelled} or newer{have}", f"{install_it}, {or_docker}")
+        yield MissingPrerequisite(f"{required}{found}", f"{install_it}, {or_docker}")
 
 
 def _is_debian() -> bool:
@@ -139,19 +143,19 @@ def _is_debian() -> bool:
 
 
 @contextmanager
-def _services_held_back() -> Iterator[None]:
-    """Keep a package that brings a service from starting it, now and at the next boot."""
+def _without_services() -> Iterator[None]:
+    """Prevent newly installed services from starting, now and at the next boot."""
     new = [name for name in SERVICES if not shutil.which(name, path=PATH)]
-    # A policy of the host's own is left alone, and so is what it decides.
-    ours = not POLICY.exists()
-    if ours:
+    # An existing policy of the host is kept, and decides instead.
+    without_policy = not POLICY.exists()
+    if without_policy:
         names = "|".join(new) or "none"
         POLICY.write_text(f'#!/bin/sh\ncase "$1" in {names}) exit 101 ;; *) exit 0 ;; esac\n')
         POLICY.chmod(0o755)
     try:
         yield
     finally:
-        if ours:
+        if without_policy:
             POLICY.unlink()
         if Path("/run/systemd/system").exists():
             for name in new:

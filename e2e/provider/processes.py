@@ -1,6 +1,7 @@
-"""Processes that outlive the command that started them, and are found again by id and start time.
+"""Background processes, identified by process id and start time.
 
-An id alone is not enough: the kernel gives it to another process once the first has ended.
+They continue after the command that started them. The id alone is not enough, because the kernel
+reuses it after the process has ended.
 """
 
 import json
@@ -11,26 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provider.places import write
+from provider.paths import write
 
 PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
-class Identity:
-    """One process, told apart from any other that ever had its id."""
+class ProcessIdentity:
+    """Identifies one process, even after the kernel has reused its id."""
 
     pid: int
     started: int
-    """Clock ticks from the machine's start to the process's."""
+    """Start time in clock ticks since boot."""
     boot: str
-    """The kernel's name for this start of the machine."""
+    """The kernel's boot id."""
 
     @classmethod
-    def of(cls, pid: int, proc: Path = PROC) -> "Identity | None":
-        """The process that has this id now; None when there is none, or only its exit status."""
+    def of(cls, pid: int, proc: Path = PROC) -> "ProcessIdentity | None":
+        """Return the process that has this id now, None if there is none or only a zombie."""
         try:
-            # The name, in parentheses, may hold spaces and parentheses of its own.
+            # The name, in parentheses, may itself contain spaces and parentheses.
             fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
             boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
@@ -41,35 +42,35 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Record:
-    """A process that was started, and the command line that it was started with."""
+class ProcessRecord:
+    """A started process and its command line."""
 
-    identity: Identity
+    identity: ProcessIdentity
     argv: tuple[str, ...]
 
     def alive(self, proc: Path = PROC) -> bool:
-        """Whether that very process still runs."""
-        return Identity.of(self.identity.pid, proc) == self.identity
+        """Whether this process still runs."""
+        return ProcessIdentity.of(self.identity.pid, proc) == self.identity
 
 
 class Processes:
-    """The processes recorded in a folder, one file each."""
+    """Processes recorded in a folder, one file each."""
 
     def __init__(self, folder: Path, proc: Path = PROC) -> None:
         self._folder = folder
         self._proc = proc
 
-    def recorded(self) -> dict[str, Record]:
-        """All that were started, by name, whether they still run or not."""
+    def recorded(self) -> dict[str, ProcessRecord]:
+        """Return all recorded processes by name, running or not."""
         if not self._folder.exists():
             return {}
         files = sorted(self._folder.glob("*.json"))
         return {file.stem: record for file in files if (record := _read(file)) is not None}
 
-    def running(self) -> dict[str, Record]:
-        """Those that still run."""
-        found = self.recorded().items()
-        return {name: record for name, record in found if record.alive(self._proc)}
+    def running(self) -> dict[str, ProcessRecord]:
+        """Return the recorded processes that still run, by name."""
+        recorded = self.recorded().items()
+        return {name: record for name, record in recorded if record.alive(self._proc)}
 
     def ensure(
         self,
@@ -80,10 +81,10 @@ class Processes:
         log: Path,
         environment: Mapping[str, str],
     ) -> bool:
-        """Start `argv` behind `prefix`, unless it runs already with this command line.
+        """Start `prefix` + `argv` unless it already runs with this `argv`.
 
-        One that runs with another command line is stopped first. `prefix` must end in the same
-        process that it begins in. Returns whether a process was started.
+        If it runs with another command line, it is stopped first. `prefix` must exec the rest, so
+        that the process id stays the same. Return whether a process was started.
         """
         running = self.running().get(name)
         if running is not None and running.argv == tuple(argv):
@@ -91,7 +92,7 @@ class Processes:
         if running is not None:
             stop(running.identity)
         log.parent.mkdir(parents=True, exist_ok=True)
-        appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         command = [*prefix, *argv]
         pid = os.posix_spawnp(
             command[0],
@@ -99,18 +100,18 @@ class Processes:
             environment,
             file_actions=(
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(log), appended, 0o644),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ),
             setsid=True,
         )
-        identity = Identity.of(pid)
+        identity = ProcessIdentity.of(pid)
         if identity is not None:
-            self.record(name, Record(identity, tuple(argv)))
+            self.record(name, ProcessRecord(identity, tuple(argv)))
         return True
 
-    def record(self, name: str, record: Record) -> None:
-        """Remember a process."""
+    def record(self, name: str, record: ProcessRecord) -> None:
+        """Write the record of a process."""
         text = json.dumps(
             {
                 "pid": record.identity.pid,
@@ -122,43 +123,43 @@ class Processes:
         write(self._folder / f"{name}.json", text)
 
     def stop_all(self) -> None:
-        """End all that still run, and forget them."""
+        """Kill all recorded processes that still run, and delete the records."""
         for record in self.running().values():
             stop(record.identity)
         for file in self._folder.glob("*.json"):
             file.unlink()
 
 
-def stop(identity: Identity, patience: float = 20.0) -> None:
-    """End this very process at once: whatever is started here has to come through that anyway.
+def stop(identity: ProcessIdentity, timeout: float = 20.0) -> None:
+    """Kill this process with SIGKILL: every process started here must survive a crash anyway.
 
-    Raises TimeoutError if it is not gone after `patience` seconds.
+    Raises TimeoutError if it has not ended after `timeout` seconds.
     """
     try:
-        # A descriptor of the process itself: from here on its id cannot pass to another.
+        # A pidfd refers to this process even if its id is reused.
         descriptor = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return
     try:
-        if Identity.of(identity.pid) != identity:
+        if ProcessIdentity.of(identity.pid) != identity:
             return
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except ProcessLookupError:
         return
     finally:
         os.close(descriptor)
-    deadline = time.monotonic() + patience
-    while Identity.of(identity.pid) == identity:
+    deadline = time.monotonic() + timeout
+    while ProcessIdentity.of(identity.pid) == identity:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"process {identity.pid} does not end")
+            raise TimeoutError(f"process {identity.pid} still runs {timeout:.0f} s after SIGKILL")
         time.sleep(0.01)
 
 
-def _read(file: Path) -> Record | None:
+def _read(file: Path) -> ProcessRecord | None:
     try:
-        found = json.loads(file.read_text())
-        identity = Identity(int(found["pid"]), int(found["started"]), str(found["boot"]))
-        return Record(identity, tuple(found["argv"]))
+        tree = json.loads(file.read_text())
+        identity = ProcessIdentity(int(tree["pid"]), int(tree["started"]), str(tree["boot"]))
+        return ProcessRecord(identity, tuple(tree["argv"]))
     except (ValueError, KeyError, TypeError):
-        # Cut off by a crash of the machine: what it named is gone with it.
+        # Truncated by a crash of the machine, which also ended the process.
         return None

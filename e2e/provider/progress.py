@@ -1,4 +1,4 @@
-"""What is going on, on stderr: each long step, its elapsed time, and how long it took last time."""
+"""Progress on stderr: each long step with its elapsed time and its duration last time."""
 
 import sys
 import threading
@@ -6,27 +6,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provider.places import cache, write
+from provider.paths import cache, write
 
 TICK = 20.0
-"""Seconds between two signs of life of a step."""
+"""Seconds between two progress lines of a step."""
 
 
 class ClusterError(Exception):
-    """Something that the user must know, in words; it ends the command."""
+    """An error message for the user; it ends the command."""
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print a line of progress."""
     print(f"cluster: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def step(key: str, text: str) -> Iterator[None]:
-    """Say that a step begins, tick while it lasts, and remember under `key` how long it took."""
-    remembered = cache() / "durations" / key
-    last = float(remembered.read_text()) if remembered.exists() else None
-    say(text if last is None else f"{text} (last time {spoken(last)})")
+    """Print the start, progress and end of a step; store its duration under `key`."""
+    duration_file = cache() / "durations" / key
+    last = float(duration_file.read_text()) if duration_file.exists() else None
+    print_progress(text if last is None else f"{text} (last time {format_duration(last)})")
     began = time.monotonic()
     done = threading.Event()
     ticker = threading.Thread(target=_tick, args=(text, began, done), daemon=True)
@@ -36,19 +36,19 @@ def step(key: str, text: str) -> Iterator[None]:
     finally:
         done.set()
         ticker.join()
-    took = time.monotonic() - began
-    if took >= 1:
-        # Shorter ones found everything in a cache, and say nothing about the next time.
-        write(remembered, f"{took:.1f}\n")
-        say(f"{text}: {spoken(took)}")
+    seconds = time.monotonic() - began
+    if seconds >= 1:
+        # A shorter step found everything cached, so its duration predicts nothing.
+        write(duration_file, f"{seconds:.1f}\n")
+        print_progress(f"{text}: {format_duration(seconds)}")
 
 
-def spoken(seconds: float) -> str:
-    """A duration for people: `4 s`, `6 min 28 s`."""
+def format_duration(seconds: float) -> str:
+    """Format a duration: `4 s`, `6 min 28 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _tick(text: str, began: float, done: threading.Event) -> None:
     while not done.wait(TICK):
-        say(f"{text} … {spoken(time.monotonic() - began)}")
+        print_progress(f"{text} … {format_duration(time.monotonic() - began)}")

@@ -1,4 +1,4 @@
-"""What people want to know of a cluster, in a few lines."""
+"""Prints a cluster's status."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,16 @@ MIB = 1 << 20
 
 
 def status(cluster: Native | Kind) -> int:
-    """Print how the cluster is; 0 if it runs, else 1."""
+    """Print the cluster's status; return 0 if it runs and the node is Ready, otherwise 1."""
     running = cluster.exists() and cluster.running()
-    print(f"cluster     {cluster.place.name} ({cluster.provider})")
+    print(f"cluster     {cluster.paths.name} ({cluster.provider})")
     if not running and not cluster.exists():
-        print("state       not there")
+        print("state       does not exist")
         return 1
-    print(f"kubeconfig  {cluster.place.kubeconfig}")
+    print(f"kubeconfig  {cluster.paths.kubeconfig}")
     ready = running and _print_node(cluster)
     if isinstance(cluster, Native):
-        print(f"logs        {cluster.place.logs}")
+        print(f"logs        {cluster.paths.logs}")
         _print_processes(cluster.processes)
     memory = cluster.memory()
     if memory is not None:
@@ -29,11 +29,11 @@ def status(cluster: Native | Kind) -> int:
 
 
 def _print_node(cluster: Native | Kind) -> bool:
-    answer = cluster.kubectl().run("--request-timeout=5s", "get", "nodes,pods", "-A", "-o", "json")
-    if answer.returncode:
-        print("state       the API server does not answer")
+    result = cluster.kubectl().run("--request-timeout=5s", "get", "nodes,pods", "-A", "-o", "json")
+    if result.returncode:
+        print("state       the API server does not respond")
         return False
-    items = json.loads(answer.stdout)["items"]
+    items = json.loads(result.stdout)["items"]
     nodes = [item for item in items if item["kind"] == "Node"]
     pods = [item for item in items if item["kind"] == "Pod"]
     ready = [
@@ -42,10 +42,11 @@ def _print_node(cluster: Native | Kind) -> bool:
         for condition in node["status"]["conditions"]
         if condition["type"] == "Ready"
     ]
-    up = bool(ready) and all(ready)
-    going = sum(pod["status"].get("phase") == "Running" for pod in pods)
-    print(f"state       node {'Ready' if up else 'not Ready'}, {going} of {len(pods)} pods running")
-    return up
+    is_ready = bool(ready) and all(ready)
+    state = "Ready" if is_ready else "not Ready"
+    running = sum(pod["status"].get("phase") == "Running" for pod in pods)
+    print(f"state       node {state}, {running} of {len(pods)} pods running")
+    return is_ready
 
 
 def _print_processes(processes: Processes) -> None:

@@ -1,6 +1,6 @@
-"""What is built is what the modules under e2e/tools say."""
+"""The programs are built as the modules under e2e/tools specify."""
 
-from provider.builds import LONG_TESTS_ALONE, MANIFESTS, go_needed, modules
+from provider.builds import LONG_TESTS_ONLY, MANIFESTS, minimum_go_version, modules
 from provider.native import MODULES
 
 
@@ -14,7 +14,7 @@ def test_every_program_is_built_by_one_module() -> None:
     assert {"keda-operator", "keda-adapter"} <= set(programs)
 
 
-def test_kubernetes_is_told_its_version() -> None:
+def test_the_version_is_linked_into_kubernetes() -> None:
     flags = modules()["kubernetes"].linker_flags
 
     assert "version.gitVersion=v1.34." in flags
@@ -23,14 +23,14 @@ def test_kubernetes_is_told_its_version() -> None:
     assert modules()["helm"].linker_flags == "-s -w"
 
 
-def test_debian_13s_go_builds_all_of_them() -> None:
-    assert go_needed() <= (1, 24)
+def test_the_go_of_debian_13_builds_all_modules() -> None:
+    assert minimum_go_version() <= (1, 24)
 
 
-def test_no_cluster_needs_what_asks_for_a_newer_go() -> None:
-    assert not set(LONG_TESTS_ALONE) & set(MODULES)
+def test_a_cluster_needs_no_module_that_requires_a_newer_go() -> None:
+    assert not set(LONG_TESTS_ONLY) & set(MODULES)
 
 
-def test_manifests_are_of_a_package_whose_version_is_pinned() -> None:
+def test_manifests_come_from_a_package_with_a_pinned_version() -> None:
     for name, (package, _) in MANIFESTS.items():
         assert f"\t{package} v" in modules()[name].text

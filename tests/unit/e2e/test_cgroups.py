@@ -1,4 +1,4 @@
-"""Control groups are found where the machine mounts them, whatever their version."""
+"""cgroup hierarchies of both versions are read from the machine's mounts."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ def test_version_2_is_one_hierarchy(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(OTHERS + UNIFIED)
 
-    [found] = hierarchies(mounts)
+    [hierarchy] = hierarchies(mounts)
 
-    assert (found.mount, found.unified) == (Path("/sys/fs/cgroup"), True)
+    assert (hierarchy.mount, hierarchy.unified) == (Path("/sys/fs/cgroup"), True)
 
 
-def test_version_1_is_one_for_each_controller(tmp_path: Path) -> None:
+def test_version_1_is_one_hierarchy_for_each_controller(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(OTHERS + CPUSET)
 
-    [found] = hierarchies(mounts)
+    [hierarchy] = hierarchies(mounts)
 
-    assert found == Hierarchy(Path("/sys/fs/cgroup/cpuset"), False, ("rw", "cpuset"))
+    assert hierarchy == Hierarchy(Path("/sys/fs/cgroup/cpuset"), False, ("rw", "cpuset"))

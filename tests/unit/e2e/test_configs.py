@@ -1,11 +1,11 @@
-"""The node's files fit together."""
+"""The node's configuration files are consistent."""
 
 import base64
 import json
 import tomllib
 from pathlib import Path
 
-from provider import configs, dns, layout
+from provider import configs, constants, dns
 from provider.components import CERTIFICATES, USERS, Node
 
 
@@ -20,7 +20,7 @@ def containerd() -> str:
     )
 
 
-def test_containerd_keeps_to_its_own_paths() -> None:
+def test_containerd_uses_only_its_own_paths() -> None:
     parsed = tomllib.loads(containerd())
 
     plugins = parsed["plugins"]
@@ -31,7 +31,7 @@ def test_containerd_keeps_to_its_own_paths() -> None:
     assert plugins["io.containerd.grpc.v1.cri"]["restrict_oom_score_adj"] is True
 
 
-def test_the_kubelet_stays_in_its_cgroup_and_runs_on_either_version_of_them() -> None:
+def test_the_kubelet_stays_in_its_cgroup_and_accepts_both_cgroup_versions() -> None:
     parsed = json.loads(
         configs.kubelet(
             socket="/run/c.sock", cgroup="/slotkeeper/a", authority="ca", certificate="c", key="k"
@@ -40,10 +40,10 @@ def test_the_kubelet_stays_in_its_cgroup_and_runs_on_either_version_of_them() ->
 
     assert parsed["cgroupRoot"] == "/slotkeeper/a"
     assert parsed["failCgroupV1"] is False
-    assert parsed["clusterDNS"] == [layout.DNS_SERVICE]
+    assert parsed["clusterDNS"] == [constants.DNS_SERVICE]
 
 
-def test_a_kubeconfig_holds_its_users_certificate() -> None:
+def test_a_kubeconfig_contains_its_users_certificate() -> None:
     files = {"ca.crt": b"authority", "admin.crt": b"certificate", "admin.key": b"key"}
 
     parsed = json.loads(configs.kubeconfig(files, "admin"))
@@ -58,16 +58,16 @@ def test_every_user_of_the_api_has_a_certificate() -> None:
     assert set(USERS) <= {certificate.file for certificate in CERTIFICATES}
 
 
-def test_components_name_only_keys_that_are_issued() -> None:
+def test_components_refer_only_to_keys_that_are_created() -> None:
     node = Node(Path("/state"))
-    issued = {certificate.file for certificate in CERTIFICATES} | {
+    created = {certificate.file for certificate in CERTIFICATES} | {
         certificate.authority for certificate in CERTIFICATES
     }
 
-    flags = [flag for part in (*node.base(), *node.clients()) for flag in part.flags]
+    flags = [flag for component in (*node.base(), *node.clients()) for flag in component.flags]
     keys = {flag.rpartition("/keys/")[2] for flag in flags if "/keys/" in flag}
 
-    assert {key.rpartition(".")[0] for key in keys} <= issued
+    assert {key.rpartition(".")[0] for key in keys} <= created
 
 
 def test_names_resolve_as_in_a_pod() -> None:
@@ -85,5 +85,5 @@ def test_coredns_listens_where_its_service_points() -> None:
 
     assert {port["targetPort"] for port in service["spec"]["ports"]} == {dns.PORT}
     assert f".:{dns.PORT} " in dns.COREFILE
-    assert service["spec"]["clusterIP"] == layout.DNS_SERVICE
+    assert service["spec"]["clusterIP"] == constants.DNS_SERVICE
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]

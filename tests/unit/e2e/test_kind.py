@@ -1,4 +1,4 @@
-"""The kind provider's command lines, against a `kind`, a `docker` and a `kubectl` that record."""
+"""The kind provider's command lines, with stubs of kind, docker and kubectl that record them."""
 
 import json
 import os
@@ -30,24 +30,24 @@ esac
 
 @dataclass(frozen=True)
 class Stubs:
-    """A machine whose kind, docker and kubectl only write down how they were called."""
+    """A machine whose kind, docker and kubectl only record their command lines."""
 
     folder: Path
     environment: dict[str, str]
 
     def cluster(self, *arguments: str) -> tuple[int, list[str]]:
-        """Run e2e/cluster; its exit status, and the commands that it called."""
+        """Run e2e/cluster; return its exit status and the recorded commands."""
         record = self.folder / "record"
         record.unlink(missing_ok=True)
         command = [str(CLUSTER), "--name", "a", "--provider", "kind", *arguments]
-        done = subprocess.run(
+        result = subprocess.run(
             command, env=self.environment, cwd=self.folder, capture_output=True, check=False
         )
-        return done.returncode, record.read_text().splitlines() if record.exists() else []
+        return result.returncode, record.read_text().splitlines() if record.exists() else []
 
     @property
     def kubeconfig(self) -> Path:
-        """Where the cluster's kubeconfig is kept."""
+        """Path of the cluster's kubeconfig."""
         return self.folder / "state/slotkeeper/a/kubeconfig"
 
 
@@ -70,7 +70,7 @@ def stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stubs:
     return Stubs(tmp_path, environment)
 
 
-def test_up_creates_a_cluster_of_its_own_name(stubs: Stubs) -> None:
+def test_up_creates_a_cluster_with_this_name(stubs: Stubs) -> None:
     status, calls = stubs.cluster("up")
 
     create = f"kind create cluster --wait=120s --kubeconfig={stubs.kubeconfig} --name=slotkeeper-a"
@@ -87,7 +87,7 @@ def test_a_second_up_creates_nothing(stubs: Stubs) -> None:
     assert [call for call in calls if call.startswith("kind create")] == []
 
 
-def test_up_starts_a_stopped_node_again(stubs: Stubs) -> None:
+def test_up_restarts_a_stopped_node(stubs: Stubs) -> None:
     stubs.cluster("up")
     (stubs.folder / "running").write_text("false\n")
 
@@ -105,22 +105,22 @@ def test_down_deletes_the_cluster_and_its_state(stubs: Stubs) -> None:
     assert not stubs.kubeconfig.parent.exists()
 
 
-def test_build_is_dockers(stubs: Stubs) -> None:
+def test_build_calls_docker(stubs: Stubs) -> None:
     arguments = ("--build-arg", "A=1", "--build-arg", "B=2")
 
     _, calls = stubs.cluster("build", "a/b:1", "images/b/Containerfile", ".", *arguments)
 
-    given = "--build-arg A=1 --build-arg B=2 --file images/b/Containerfile --tag a/b:1 ."
-    assert calls == [f"docker build --quiet {given}"]
+    expected = "--build-arg A=1 --build-arg B=2 --file images/b/Containerfile --tag a/b:1 ."
+    assert calls == [f"docker build --quiet {expected}"]
 
 
-def test_load_is_kinds(stubs: Stubs) -> None:
+def test_load_calls_kind(stubs: Stubs) -> None:
     _, calls = stubs.cluster("load", "a/b:1", "a/c:1")
 
     assert calls == ["kind load docker-image a/b:1 a/c:1 --name=slotkeeper-a"]
 
 
-def test_kubectl_gets_its_arguments_as_they_are(stubs: Stubs) -> None:
+def test_arguments_of_kubectl_are_passed_through(stubs: Stubs) -> None:
     stubs.cluster("up")
 
     _, calls = stubs.cluster("kubectl", "-n", "x", "exec", "pod", "--name", "y", "--", "ls", "-l")
@@ -128,7 +128,7 @@ def test_kubectl_gets_its_arguments_as_they_are(stubs: Stubs) -> None:
     assert calls == ["kubectl -n x exec pod --name y -- ls -l"]
 
 
-def test_run_uses_the_nodes_network_and_the_hosts_files(stubs: Stubs) -> None:
+def test_run_uses_the_network_of_the_node_and_the_files_of_the_host(stubs: Stubs) -> None:
     stubs.cluster("up")
 
     status, calls = stubs.cluster("run", "curl", "-sS", "http://10.96.0.1")
@@ -142,7 +142,7 @@ def test_run_uses_the_nodes_network_and_the_hosts_files(stubs: Stubs) -> None:
     )
 
 
-def test_gpus_are_capacity_and_labels_of_the_node(stubs: Stubs) -> None:
+def test_fake_gpus_are_capacity_and_labels_of_the_node(stubs: Stubs) -> None:
     stubs.cluster("up")
 
     _, calls = stubs.cluster("gpus", "4", "--compute", "8.6")
@@ -157,7 +157,7 @@ def test_gpus_are_capacity_and_labels_of_the_node(stubs: Stubs) -> None:
     }
 
 
-def test_gpus_0_takes_them_away(stubs: Stubs) -> None:
+def test_gpus_0_removes_the_fake_gpus(stubs: Stubs) -> None:
     stubs.cluster("up")
 
     _, calls = stubs.cluster("gpus", "0")
@@ -167,7 +167,7 @@ def test_gpus_0_takes_them_away(stubs: Stubs) -> None:
     assert patches[1]["status"]["capacity"] == {"nvidia.com/gpu": None}
 
 
-def test_up_gives_back_the_gpus_that_a_restart_forgot(stubs: Stubs) -> None:
+def test_up_restores_fake_gpus_after_a_restart(stubs: Stubs) -> None:
     labels = {
         "nvidia.com/gpu.count": "2",
         "nvidia.com/gpu.compute.major": "7",
@@ -180,14 +180,14 @@ def test_up_gives_back_the_gpus_that_a_restart_forgot(stubs: Stubs) -> None:
     assert any('"capacity": {"nvidia.com/gpu": "2"}' in call for call in calls)
 
 
-def test_a_name_that_docker_could_not_bear_is_refused(stubs: Stubs) -> None:
+def test_a_name_that_is_invalid_for_docker_is_rejected(stubs: Stubs) -> None:
     status, calls = stubs.cluster("--name", "No_Such", "up")
 
     assert status == 1
     assert calls == []
 
 
-def test_run_without_a_cluster_says_so(stubs: Stubs) -> None:
+def test_run_without_a_cluster_fails(stubs: Stubs) -> None:
     status, calls = stubs.cluster("run", "true")
 
     assert status == 1

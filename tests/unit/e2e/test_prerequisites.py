@@ -1,28 +1,28 @@
-"""What a machine lacks is named together with what to do about it."""
+"""Missing prerequisites are reported with the command that installs them."""
 
 import pytest
 
-from provider.prerequisites import docker_answers, missing, missing_packages
+from provider.prerequisites import docker_available, missing, missing_packages
 
 
-def test_a_bare_machine_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
-    sentences = [lack.sentence for lack in missing("kind")]
+    messages = [prerequisite.message for prerequisite in missing("kind")]
 
-    assert sentences == [
+    assert messages == [
         "missing: git. Install it with: apt-get install git",
         "missing: make. Install it with: apt-get install make",
     ]
 
 
-def test_no_docker_client_means_no_docker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_docker_client_docker_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
-    assert not docker_answers()
+    assert not docker_available()
 
 
-def test_a_package_is_asked_for_once() -> None:
+def test_each_missing_package_is_listed_once() -> None:
     packages = missing_packages()
 
     assert packages == sorted(set(packages))

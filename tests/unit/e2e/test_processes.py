@@ -1,4 +1,4 @@
-"""A process is found again by its id and start time, and nobody else's process is ever ended."""
+"""A process is identified by its id and start time, and no other process is ever killed."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provider.processes import Identity, Processes, Record, stop
+from provider.processes import Processes, ProcessIdentity, ProcessRecord, stop
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -23,7 +23,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 @pytest.fixture
-def bystander() -> Iterator[subprocess.Popen[bytes]]:
+def other_process() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(SLEEP)
     yield process
     process.kill()
@@ -37,11 +37,11 @@ def ensure(processes: Processes, folder: Path, *argv: str) -> bool:
 
 def test_a_running_process_is_not_started_again(processes: Processes, tmp_path: Path) -> None:
     assert ensure(processes, tmp_path)
-    before = processes.running()
+    running = processes.running()
 
     assert not ensure(processes, tmp_path)
 
-    assert processes.running() == before
+    assert processes.running() == running
 
 
 def test_a_killed_process_is_started_again(processes: Processes, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_another_command_line_replaces_the_process(processes: Processes, tmp_pat
     assert len(processes.running()) == 1
 
 
-def test_what_a_process_prints_is_in_its_log(processes: Processes, tmp_path: Path) -> None:
+def test_the_output_of_a_process_is_in_its_log(processes: Processes, tmp_path: Path) -> None:
     ensure(processes, tmp_path, sys.executable, "-c", "print('a word', flush=True)")
     log = tmp_path / "logs/sleeper.log"
 
@@ -77,39 +77,41 @@ def test_what_a_process_prints_is_in_its_log(processes: Processes, tmp_path: Pat
     assert log.read_text() == "a word\n"
 
 
-def test_a_recycled_id_is_not_taken_for_the_process(
-    processes: Processes, bystander: subprocess.Popen[bytes]
+def test_a_reused_process_id_does_not_identify_the_process(
+    processes: Processes, other_process: subprocess.Popen[bytes]
 ) -> None:
-    identity = Identity.of(bystander.pid)
+    identity = ProcessIdentity.of(other_process.pid)
     assert identity is not None
-    processes.record("sleeper", Record(replace(identity, started=identity.started - 1), SLEEP))
+    processes.record(
+        "sleeper", ProcessRecord(replace(identity, started=identity.started - 1), SLEEP)
+    )
 
     assert processes.running() == {}
     processes.stop_all()
 
-    assert bystander.poll() is None
+    assert other_process.poll() is None
 
 
-def test_an_id_from_before_a_reboot_is_not_taken_for_the_process(
-    processes: Processes, bystander: subprocess.Popen[bytes]
+def test_a_process_id_from_before_a_reboot_does_not_identify_the_process(
+    processes: Processes, other_process: subprocess.Popen[bytes]
 ) -> None:
-    identity = Identity.of(bystander.pid)
+    identity = ProcessIdentity.of(other_process.pid)
     assert identity is not None
-    processes.record("sleeper", Record(replace(identity, boot="another"), SLEEP))
+    processes.record("sleeper", ProcessRecord(replace(identity, boot="another"), SLEEP))
 
     stop(replace(identity, boot="another"))
 
     assert processes.running() == {}
-    assert bystander.poll() is None
+    assert other_process.poll() is None
 
 
-def test_a_record_cut_off_by_a_crash_counts_as_none(tmp_path: Path) -> None:
+def test_a_truncated_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "sleeper.json").write_text('{"pid": 12')
 
     assert Processes(tmp_path).recorded() == {}
 
 
-def test_a_process_without_parent_care_counts_as_ended(tmp_path: Path) -> None:
+def test_a_zombie_counts_as_ended(tmp_path: Path) -> None:
     proc = tmp_path / "proc"
     (proc / "7").mkdir(parents=True)
     (proc / "sys/kernel/random").mkdir(parents=True)
@@ -118,6 +120,6 @@ def test_a_process_without_parent_care_counts_as_ended(tmp_path: Path) -> None:
     stat = proc / "7/stat"
 
     stat.write_text(f"7 (a) name) S {fields}\n")
-    assert Identity.of(7, proc) == Identity(7, 22, "boot")
+    assert ProcessIdentity.of(7, proc) == ProcessIdentity(7, 22, "boot")
     stat.write_text(f"7 (a) name) Z {fields}\n")
-    assert Identity.of(7, proc) is None
+    assert ProcessIdentity.of(7, proc) is None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from operators import operators
+from operator_pods import operators
 from servers import Server, spec
 from stack import Cluster, install_operator
 

@@ -1,8 +1,8 @@
-"""The addresses and names of the one node, the same in every native cluster."""
+"""Names and addresses that are the same in every native cluster."""
 
 NODE = "node0"
 ADDRESS = "192.0.2.10"
-"""The node's, of a block that is set aside for documentation."""
+"""The node's address, from a block reserved for documentation (RFC 5737)."""
 API_PORT = 6443
 POD_RANGE = "10.244.0.0/24"
 SERVICE_RANGE = "10.96.0.0/16"

@@ -1,6 +1,6 @@
 """Watch llama-servers for requests beyond their slots until standard input ends; print the most.
 
-    python e2e/deferred.py llama-replicas.e2e-1.svc
+    python e2e/deferred_requests.py llama-replicas.e2e-1.svc
 
 The name resolves to the replicas that are ready. llama-server counts as deferred what waits inside
 of it for a slot: with a balancer in front that must stay 0, whatever happens.

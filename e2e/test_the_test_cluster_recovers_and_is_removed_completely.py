@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from provider.native import Native
-from provider.places import Place
-from provider.prerequisites import docker_answers
+from provider.paths import ClusterPaths
+from provider.prerequisites import docker_available
 from stack import Cluster
 
 NAME = "crash"
@@ -18,7 +18,7 @@ NAME = "crash"
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[Cluster]:
     """A cluster of its own, beside the one of the other tests."""
-    if docker_answers():
+    if docker_available():
         pytest.skip("kind's processes are Docker's to mend")
     cluster = Cluster(NAME)
     cluster.call("up")
@@ -28,7 +28,7 @@ def fragile() -> Iterator[Cluster]:
 
 def test_a_cluster_whose_processes_were_killed_heals(fragile: Cluster) -> None:
     fragile.kubectl("create", "configmap", "kept", "--from-literal=key=value")
-    for record in Native(Place(NAME)).processes.running().values():
+    for record in Native(ClusterPaths(NAME)).processes.running().values():
         os.kill(record.identity.pid, signal.SIGKILL)
 
     status = fragile.attempt("status")
@@ -40,14 +40,14 @@ def test_a_cluster_whose_processes_were_killed_heals(fragile: Cluster) -> None:
 
 
 def test_down_leaves_no_process_mount_or_folder(fragile: Cluster) -> None:
-    started = Native(Place(NAME)).processes.running().values()
+    started = Native(ClusterPaths(NAME)).processes.running().values()
 
     fragile.call("down")
 
-    place = Place(NAME)
+    paths = ClusterPaths(NAME)
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     assert len(started) >= 7
     assert [record for record in started if record.alive()] == []
     assert [line for line in mounts if f"slotkeeper/{NAME}" in line] == []
-    assert not place.state.exists()
-    assert not place.run.exists()
+    assert not paths.state.exists()
+    assert not paths.run.exists()

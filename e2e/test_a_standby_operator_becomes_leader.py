@@ -1,6 +1,6 @@
 """Two operator pods are safe: one works, and when it is killed the other goes on where it was."""
 
-from operators import kill, leader, operators
+from operator_pods import kill, leader, operators
 from servers import Server, spec
 
 # The Lease of one that was killed has to run out first.

@@ -10,7 +10,7 @@ from stack import ROOT
 
 def test_clients_that_vanish_leave_nothing_behind(server: Server) -> None:
     server.ready(spec(SLOW, slots=2, contextPerSlot=8192))
-    script = str(ROOT / "e2e/vanish.py")
+    script = str(ROOT / "e2e/disconnecting_client.py")
 
     stages = server.cluster.read("run", sys.executable, script, server.url).splitlines()
 

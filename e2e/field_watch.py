@@ -8,7 +8,7 @@ from typing import Self
 from stack import Cluster
 
 
-class Watch:
+class FieldWatch:
     """The values that a field of one object goes through, repeats left out.
 
     `path` is kubectl's JSONPath of the field; an absent one reads as an empty string. `seen` is

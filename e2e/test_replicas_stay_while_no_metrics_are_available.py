@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from field_watch import FieldWatch
 from servers import Server, spec
-from watch import Watch
 
 WINDOW = 5
 
@@ -19,7 +19,7 @@ def test_replicas_stay_while_the_balancers_are_silent(server: Server) -> None:
     server.wait("condition=ScalingActive")
     deployment = f"deployment/{server.name}-replicas"
 
-    with Watch(
+    with FieldWatch(
         server.cluster, deployment, "{.spec.replicas}", namespace=server.namespace
     ) as replicas:
         with silent_balancers(server):

@@ -1,6 +1,6 @@
 """Clients that vanish: each sends a part of a request, or reads a part of an answer, and resets.
 
-    python e2e/vanish.py http://10.96.0.7
+    python e2e/disconnecting_client.py http://10.96.0.7
 
 One for each stage that a request goes through; prints the stages.
 """

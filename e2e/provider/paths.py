@@ -1,4 +1,4 @@
-"""Where things lie: the cache that all clusters share, and each cluster's own folders."""
+"""Paths: the cache that all clusters share, and each cluster's own folders."""
 
 import fcntl
 import os
@@ -10,37 +10,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ROOT / "e2e/tools"
-RUNNING = Path("/run/slotkeeper")
+RUN_DIRECTORY = Path("/run/slotkeeper")
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
-"""A cluster's name: short, since it is part of names that Docker and the kernel bound."""
+"""A cluster's name: short, because it is part of names whose length Docker and the kernel limit."""
 
 
 def cache() -> Path:
-    """What is kept between clusters: binaries, images, how long things took."""
+    """Return the folder of what clusters share: binaries, images, durations of earlier steps."""
     return _home("XDG_CACHE_HOME", ".cache") / "slotkeeper"
 
 
-def states() -> Path:
-    """The folder of all clusters' states."""
+def state_directory() -> Path:
+    """Return the parent folder of all clusters' state."""
     return _home("XDG_STATE_HOME", ".local/state") / "slotkeeper"
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folders of the cluster `name`."""
+class ClusterPaths:
+    """Folders and files of the cluster `name`."""
 
     name: str
 
     @property
     def state(self) -> Path:
-        """What outlives a reboot: data, keys, logs."""
-        return states() / self.name
+        """Folder of what stays after a reboot: data, keys, logs."""
+        return state_directory() / self.name
 
     @property
     def run(self) -> Path:
-        """What a reboot ends: namespaces, process records, sockets (whose paths must be short)."""
-        return RUNNING / self.name
+        """Folder of what a reboot removes: namespaces, process records, sockets (whose paths must
+        be short)."""
+        return RUN_DIRECTORY / self.name
 
     @property
     def kubeconfig(self) -> Path:
@@ -49,22 +50,22 @@ class Place:
 
     @property
     def logs(self) -> Path:
-        """One log for each component."""
+        """Folder with one log for each component."""
         return self.state / "logs"
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace the file's text in one step, so that no reader sees half of it."""
+    """Replace the file's text atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.chmod(mode)
-    aside.rename(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.chmod(mode)
+    temporary.rename(path)
 
 
 @contextmanager
 def locked(subject: str) -> Iterator[None]:
-    """Hold the lock of this subject; a second caller, in any process, waits."""
+    """Hold a lock that is exclusive among all processes, named `subject`; wait for it if needed."""
     folder = cache() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / subject).open("w") as file:

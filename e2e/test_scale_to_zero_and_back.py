@@ -7,9 +7,9 @@ from time import monotonic
 
 import pytest
 
+from field_watch import FieldWatch
 from servers import Server, spec
 from stack import CHAT
-from watch import Watch
 
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 1}
 REPLICAS = "llama-replicas"
@@ -67,7 +67,7 @@ def test_a_request_that_comes_while_the_last_replica_goes_is_answered(
             tell.close()
 
     # Watched from before it wakes: a second later it may have gone.
-    with Watch(asleep.cluster, resource, path, namespace=asleep.namespace, seen=ask) as states:
+    with FieldWatch(asleep.cluster, resource, path, namespace=asleep.namespace, seen=ask) as states:
         assert states.begins(30)
         [first] = asleep.chat()
         assert going.wait(90), states.seen
@@ -88,7 +88,7 @@ def _overhead(asleep: Server) -> float:
             seen.setdefault(ready, monotonic())
 
     path = POD + READY
-    with Watch(asleep.cluster, "pods", path, namespace=asleep.namespace, seen=note):
+    with FieldWatch(asleep.cluster, "pods", path, namespace=asleep.namespace, seen=note):
         [ending] = asleep.chat()
         asleep.wait_until_asleep()
     assert ending["answered"], ending

@@ -1,7 +1,7 @@
 """Waiting requests bring a second replica at once; a quiet time takes it away, cutting nobody."""
 
+from field_watch import FieldWatch
 from servers import SLOW, Server, spec
-from watch import Watch
 
 
 def test_a_burst_adds_a_replica_and_quiet_takes_it_away(server: Server) -> None:
@@ -11,7 +11,7 @@ def test_a_burst_adds_a_replica_and_quiet_takes_it_away(server: Server) -> None:
     resource = f"llamaserver/{server.name}"
     path = "{.status.readyReplicas}"
 
-    with Watch(server.cluster, resource, path, namespace=server.namespace) as replicas:
+    with FieldWatch(server.cluster, resource, path, namespace=server.namespace) as replicas:
         endings = server.chat(requests=8, tokens=1000)
         came_back = replicas.wait_for(["1", "2", "1"], 120)
 
