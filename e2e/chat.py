@@ -1,8 +1,8 @@
-"""Send chat completions to a server and say, a line of JSON each, how every one of them ended.
+"""Sends chat completions to a server and prints the result of each request as a line of JSON.
 
     python e2e/chat.py http://10.96.0.7 --requests 8 --tokens 400 --stream
 
-Runs where the server's address can be reached: `e2e/cluster run python e2e/chat.py …`.
+Must run where the server's address is reachable: `e2e/cluster run python e2e/chat.py …`.
 """
 
 import argparse
@@ -17,91 +17,93 @@ import httpx
 
 
 @dataclass
-class Ending:
-    """How one request ended. It was answered when all its tokens came and nothing broke."""
+class RequestResult:
+    """The result of one request. It is completed if all tokens arrived without an error."""
 
     status: int = 0
     tokens: int = 0
     seconds: float = 0.0
     first_token_seconds: float = 0.0
-    answered: bool = False
+    completed: bool = False
     error: str = ""
 
 
-async def chat(client: httpx.AsyncClient, tokens: int, *, stream: bool, prompt: str) -> Ending:
-    """Ask for `tokens` tokens; never raises, a failure is an ending too."""
-    ending = Ending()
+async def chat(
+    client: httpx.AsyncClient, tokens: int, *, stream: bool, prompt: str
+) -> RequestResult:
+    """Request `tokens` tokens. Never raises: an error is part of the result."""
+    result = RequestResult()
     began = time.monotonic()
     body = {
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": tokens,
         "stream": stream,
-        # llama.cpp's own field: without it a random model ends when it pleases.
+        # llama.cpp's own field: otherwise a model with random weights ends at a random length.
         "ignore_eos": True,
     }
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-            ending.status = response.status_code
-            await (_read_stream if stream else _read_whole)(response, ending, began)
+            result.status = response.status_code
+            await (_read_stream if stream else _read_body)(response, result, began)
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        ending.error = f"{type(error).__name__}: {error}"
-    ending.seconds = round(time.monotonic() - began, 3)
-    ending.answered = ending.answered and not ending.error
-    return ending
+        result.error = f"{type(error).__name__}: {error}"
+    result.seconds = round(time.monotonic() - began, 3)
+    result.completed = result.completed and not result.error
+    return result
 
 
-async def _read_stream(response: httpx.Response, ending: Ending, began: float) -> None:
+async def _read_stream(response: httpx.Response, result: RequestResult, began: float) -> None:
     async for line in _lines(response):
         if line == b"data: [DONE]":
-            ending.answered = ending.status == 200
+            result.completed = result.status == 200
         elif line.startswith(b"data: "):
             event = json.loads(line.removeprefix(b"data: "))
             if "timings" in event:
-                ending.tokens = event["timings"]["predicted_n"]
-            if not ending.first_token_seconds:
-                ending.first_token_seconds = round(time.monotonic() - began, 3)
+                result.tokens = event["timings"]["predicted_n"]
+            if not result.first_token_seconds:
+                result.first_token_seconds = round(time.monotonic() - began, 3)
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    # Not aiter_lines: it also splits at U+0085 and U+2028, which JSON leaves as they are.
+    # Not aiter_lines: it also splits at U+0085 and U+2028, which JSON does not escape.
     rest = b""
-    async for piece in response.aiter_bytes():
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
+    async for chunk in response.aiter_bytes():
+        *complete, rest = (rest + chunk).split(b"\n")
+        for line in complete:
             yield line
 
 
-async def _read_whole(response: httpx.Response, ending: Ending, _began: float) -> None:
-    answer = json.loads(await response.aread())
-    if ending.status == 200:
-        ending.tokens = answer["usage"]["completion_tokens"]
-        ending.answered = True
+async def _read_body(response: httpx.Response, result: RequestResult, _began: float) -> None:
+    body = json.loads(await response.aread())
+    if result.status == 200:
+        result.tokens = body["usage"]["completion_tokens"]
+        result.completed = True
     else:
-        ending.error = answer["error"]["message"]
+        result.error = body["error"]["message"]
 
 
-async def repeat(url: str, clients: int, tokens: int, *, stream: bool) -> list[Ending]:
-    """Let `clients` ask again and again until standard input ends; how every request ended."""
-    endings: list[Ending] = []
-    over = asyncio.Event()
+async def repeat(url: str, clients: int, tokens: int, *, stream: bool) -> list[RequestResult]:
+    """Let `clients` clients send one request after the other until standard input ends."""
+    results: list[RequestResult] = []
+    stopped = asyncio.Event()
 
-    async def ask(number: int) -> None:
-        while not over.is_set():
-            # A fresh connection each time: a kept one would stay with the balancer it began with.
+    async def send(number: int) -> None:
+        while not stopped.is_set():
+            # A new connection each time: a kept one would stay with its first balancer.
             async with httpx.AsyncClient(base_url=url, timeout=900) as client:
-                endings.append(await chat(client, tokens, stream=stream, prompt=f"from {number}"))
+                results.append(await chat(client, tokens, stream=stream, prompt=f"from {number}"))
 
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
-            group.create_task(ask(number))
+            group.create_task(send(number))
         await asyncio.to_thread(sys.stdin.read)
-        over.set()
-    return endings
+        stopped.set()
+    return results
 
 
-async def burst(url: str, requests: int, tokens: int, *, stream: bool) -> list[Ending]:
-    """Send all `requests` at once; their endings in the order in which they were sent."""
-    # The balancer bounds the wait: a client with a shorter patience would hide what it does.
+async def burst(url: str, requests: int, tokens: int, *, stream: bool) -> list[RequestResult]:
+    """Send all `requests` at once; return their results in the order of sending."""
+    # The queue's own timeout is under test, so the client's must be longer.
     async with httpx.AsyncClient(base_url=url, timeout=900, limits=httpx.Limits()) as client:
         return await asyncio.gather(
             *(
@@ -112,25 +114,31 @@ async def burst(url: str, requests: int, tokens: int, *, stream: bool) -> list[E
 
 
 def main() -> None:
-    """Read the command line, send the requests, print their endings."""
+    """Parse the command line, send the requests, print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("url", help="the server, as in http://HOST:PORT")
-    parser.add_argument("--requests", type=int, default=1, help="sent at the same time (1)")
-    parser.add_argument("--tokens", type=int, default=16, help="generated for each (16)")
-    parser.add_argument("--stream", action="store_true", help="ask for server-sent events")
-    parser.add_argument("--when-told", action="store_true", help="wait until standard input ends")
+    parser.add_argument("url", help="URL of the server, as in http://HOST:PORT")
     parser.add_argument(
-        "--repeat", action="store_true", help="each asks again until standard input ends"
+        "--requests", type=int, default=1, help="concurrent requests (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=16, help="tokens for each request (default: %(default)s)"
+    )
+    parser.add_argument("--stream", action="store_true", help="request server-sent events")
+    parser.add_argument(
+        "--start-at-eof", action="store_true", help="start when standard input ends"
+    )
+    parser.add_argument(
+        "--repeat", action="store_true", help="repeat the requests until standard input ends"
     )
     options = parser.parse_args()
-    if options.when_told:
+    if options.start_at_eof:
         sys.stdin.read()
     send = repeat if options.repeat else burst
-    endings = asyncio.run(
+    results = asyncio.run(
         send(options.url, options.requests, options.tokens, stream=options.stream)
     )
-    for ending in endings:
-        print(json.dumps(asdict(ending)))
+    for result in results:
+        print(json.dumps(asdict(result)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""One cluster for all files here, and a namespace for each test."""
+"""One cluster for all end-to-end tests, and a namespace for each test."""
 
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -10,10 +11,12 @@ from servers import Server
 from stack import Cluster, up
 
 HERE = Path(__file__).parent
+CLUSTER_NAME = "SLOTKEEPER_TEST_CLUSTER"
+"""Environment variable with the cluster's name; `test` if it is not set."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs the cluster."""
+    """Mark every test in this folder: all of them need the cluster."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.cluster)
@@ -21,9 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Cluster:
-    """The cluster `test`, with the operator on it. `make test` takes it down again."""
-    cluster = Cluster("test")
-    # Building images can take minutes: let it be seen.
+    """The test cluster with the operator installed. It stays up; `make test` takes it down."""
+    cluster = Cluster(os.environ.get(CLUSTER_NAME) or "test")
+    # Building images can take minutes, so its progress is shown.
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         up(cluster)
@@ -32,23 +35,23 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
 
 @pytest.fixture(scope="session")
 def numbers() -> Iterator[int]:
-    """Numbers that tell the namespaces of one run apart."""
+    """Numbers for the names of the namespaces of one run."""
     return count(1)
 
 
 @pytest.fixture
 def namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[str]:
-    """A fresh namespace that admits only pods of Pod Security's `restricted`."""
+    """A new namespace that enforces Pod Security's `restricted` standard."""
     name = f"e2e-{next(numbers)}"
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found")
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
-    # Not waited for: the next test need not stand still while pods end.
+    # Without waiting: the next test can start while the pods terminate.
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
 def server(cluster: Cluster, namespace: str) -> Server:
-    """A server that is yet to be applied."""
+    """A server that is not yet applied."""
     return Server(cluster, namespace, "llama")

@@ -1,10 +1,10 @@
-"""From nothing to a server that answers, scales up under a burst and comes back down.
+"""Demo: creates a cluster and a server that scales up under a burst and down again.
 
     make demo
 
 Brings up the cluster `demo`, installs the operator, applies examples/quickstart.yaml, and leaves
-it all running. Its last line and its exit status say whether every request was answered and
-whether the replicas went 1 -> 2 -> 1.
+all of it running. The last line and the exit status show whether every request was completed and
+whether the replicas changed 1 -> 2 -> 1.
 """
 
 import subprocess
@@ -18,29 +18,30 @@ NAME = "demo"
 SERVER = "llamaserver/quickstart"
 BURST = 8
 BURST_TOKENS = 600
-SCALE_DOWN_PATIENCE = 180.0
-"""Seconds to wait for the way back to one replica: a quiet minute, and a pod's end."""
+SCALE_DOWN_TIMEOUT = 180.0
+"""Seconds until there must be one replica again: a minute of stabilization, and the termination of
+a pod."""
 BEGAN = time.monotonic()
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print a line of progress with the time since the start."""
     minutes, seconds = divmod(int(time.monotonic() - BEGAN), 60)
     print(f"[{minutes:2}:{seconds:02}] {text}", flush=True)
 
 
-def ready(replicas: str) -> None:
-    """Say how many replicas are ready now."""
-    say(f"replicas ready: {replicas}")
+def print_ready(replicas: str) -> None:
+    """Print the number of ready replicas."""
+    print_progress(f"ready replicas: {replicas or 0}")
 
 
 def main() -> int:
-    """Run the demo; 0 if it showed what it should."""
+    """Run the demo; return 0 if all requests completed and the replicas changed as expected."""
     cluster = Cluster(NAME)
-    say("a cluster, our images, the operator and a host of models")
+    print_progress("creating a cluster, the images, the operator and a model server")
     up(cluster)
 
-    say("kubectl apply -f examples/quickstart.yaml")
+    print_progress("kubectl apply -f examples/quickstart.yaml")
     cluster.call("kubectl", "apply", "-f", "examples/quickstart.yaml")
     try:
         cluster.call("kubectl", "wait", "--for=condition=Ready", SERVER, "--timeout=180s")
@@ -51,35 +52,38 @@ def main() -> int:
     address = cluster.get("service", "quickstart")["spec"]["clusterIP"]
     url = f"http://{address}"
 
-    with FieldWatch(cluster, SERVER, "{.status.readyReplicas}", seen=ready) as replicas:
-        replicas.wait_for(["1"], 30)
-        say("one chat completion, streamed")
-        endings = chat(cluster, url, "--stream", "--tokens", "200")
-        say(f"{endings[0]['tokens']} tokens, the first after {endings[0]['first_token_seconds']} s")
-        say(f"a burst of {BURST} requests of several seconds for 2 slots")
+    path = "{.status.readyReplicas}"
+    with FieldWatch(cluster, SERVER, path, on_value=print_ready) as replicas:
+        replicas.wait_for_values(["1"], 30)
+        print_progress("sending one streamed chat completion")
+        results = chat(cluster, url, "--stream", "--tokens", "200")
+        first_token = results[0]["first_token_seconds"]
+        print_progress(f"{results[0]['tokens']} tokens, first token after {first_token} s")
+        print_progress(f"sending a burst of {BURST} requests, which take seconds each, to 2 slots")
         size = ("--requests", str(BURST), "--tokens", str(BURST_TOKENS))
-        endings += chat(cluster, url, "--stream", *size)
-        for number, ending in enumerate(endings[1:], 1):
-            say(
-                f"request {number}: {ending['status']}, {ending['tokens']} tokens in "
-                f"{ending['seconds']:.1f} s {ending['error']}"
+        results += chat(cluster, url, "--stream", *size)
+        for number, result in enumerate(results[1:], 1):
+            print_progress(
+                f"request {number}: {result['status']}, {result['tokens']} tokens in "
+                f"{result['seconds']:.1f} s {result['error']}"
             )
-        say("waiting for a quiet minute to take the second replica away")
-        scaled = replicas.wait_for(["1", "2", "1"], SCALE_DOWN_PATIENCE)
+        print_progress("waiting for scale-down after one minute without load")
+        scaled = replicas.wait_for_values(["1", "2", "1"], SCALE_DOWN_TIMEOUT)
 
     cluster.call("kubectl", "get", "llama,pods")
-    answered = sum(ending["answered"] for ending in endings)
-    lost = len(endings) - answered
-    path = "->".join(replicas.seen)
+    completed = sum(result["completed"] for result in results)
+    failed = len(results) - completed
+    changes = "->".join(replicas.values)
     print(f"""
-The cluster is still up. To look around:
+The cluster is still up. Try:
     ./e2e/cluster --name {NAME} kubectl describe llama quickstart
     ./e2e/cluster --name {NAME} run curl {url}/v1/chat/completions -d \
 '{{"messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 20}}'
     ./e2e/cluster --name {NAME} down
 """)
-    print(f"demo: {len(endings)} requests, {answered} answered, {lost} lost, replicas {path}")
-    return 0 if scaled and not lost else 1
+    counts = f"{len(results)} requests, {completed} completed, {failed} failed"
+    print(f"demo: {counts}, replicas {changes}")
+    return 0 if scaled and not failed else 1
 
 
 if __name__ == "__main__":

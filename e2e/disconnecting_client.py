@@ -1,8 +1,8 @@
-"""Clients that vanish: each sends a part of a request, or reads a part of an answer, and resets.
+"""Clients that send a part of a request, or read a part of a response, and reset the connection.
 
     python e2e/disconnecting_client.py http://10.96.0.7
 
-One for each stage that a request goes through; prints the stages.
+Several clients for each stage of a request; prints the name of each stage.
 """
 
 import asyncio
@@ -19,18 +19,19 @@ HEAD = b"POST /completion HTTP/1.1\r\nHost: llama\r\nContent-Length: %d\r\n\r\n"
 
 STAGES = {
     "connected": (b"", 0),
-    "in the head": (HEAD[:20], 0),
-    "in the body": (HEAD + BODY[:100], 0),
-    "sent": (HEAD + BODY, 0),
-    "at the answer's first byte": (HEAD + BODY, 1),
-    "in mid-stream": (HEAD + BODY, 2000),
+    "in the request head": (HEAD[:20], 0),
+    "in the request body": (HEAD + BODY[:100], 0),
+    "request sent": (HEAD + BODY, 0),
+    "first byte of the response": (HEAD + BODY, 1),
+    "in the response stream": (HEAD + BODY, 2000),
 }
+"""Name of each stage, the bytes to send, and the number of bytes to read before the reset."""
 
 
-async def vanish(host: str, port: int, sent: bytes, read: int) -> None:
-    """Send and read so much, then reset the connection."""
+async def send_and_reset(host: str, port: int, data: bytes, read: int) -> None:
+    """Send `data`, read `read` bytes, then reset the connection."""
     reader, writer = await asyncio.open_connection(host, port)
-    writer.write(sent)
+    writer.write(data)
     await writer.drain()
     if read:
         await reader.readexactly(read)
@@ -40,11 +41,11 @@ async def vanish(host: str, port: int, sent: bytes, read: int) -> None:
 
 
 async def main(url: str) -> None:
-    """Go through the stages, several clients at each."""
+    """Run several clients for each stage, one stage after the other."""
     parts = urlsplit(url)
-    for stage, (sent, read) in STAGES.items():
+    for stage, (data, read) in STAGES.items():
         await asyncio.gather(
-            *(vanish(str(parts.hostname), parts.port or 80, sent, read) for _ in range(3))
+            *(send_and_reset(str(parts.hostname), parts.port or 80, data, read) for _ in range(3))
         )
         print(stage, flush=True)
 

@@ -1,4 +1,4 @@
-"""A value in the cluster as it changes, told by the API server instead of by asking again."""
+"""Watches one field of an object in the cluster."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ from stack import Cluster
 
 
 class FieldWatch:
-    """The values that a field of one object goes through, repeats left out.
+    """The successive values of a field of one object, without repetitions.
 
-    `path` is kubectl's JSONPath of the field; an absent one reads as an empty string. `seen` is
-    called with each new value.
+    `path` is the field's JSONPath for kubectl; an absent field reads as an empty string. `on_value`
+    is called with each new value.
     """
 
     def __init__(
@@ -22,10 +22,10 @@ class FieldWatch:
         path: str,
         *,
         namespace: str = "default",
-        seen: Callable[[str], None] = lambda _value: None,
+        on_value: Callable[[str], None] = lambda _value: None,
     ) -> None:
-        self.seen: list[str] = []
-        self._tell = seen
+        self.values: list[str] = []
+        self._on_value = on_value
         self._changed = threading.Condition()
         output = f"jsonpath={path}{{'\\n'}}"
         self._process = cluster.start(
@@ -50,27 +50,26 @@ class FieldWatch:
             if pipe is not None:
                 pipe.close()
 
-    def wait_for(self, values: Sequence[str], seconds: float) -> bool:
-        """Whether the field has gone through exactly these values within so many seconds."""
+    def wait_for_values(self, values: Sequence[str], seconds: float) -> bool:
+        """Wait until the field has had exactly these values; return whether it did in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.seen == list(values), timeout=seconds)
+            return self._changed.wait_for(lambda: self.values == list(values), timeout=seconds)
 
-    def begins(self, seconds: float) -> bool:
-        """Whether a value has been seen, or is within so many seconds: what is done from then on
-        is not missed."""
+    def wait_for_start(self, seconds: float) -> bool:
+        """Wait for the first value; return whether it arrived. No later change is missed."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self.seen), timeout=seconds)
+            return self._changed.wait_for(lambda: bool(self.values), timeout=seconds)
 
-    def comes_to(self, value: str, seconds: float) -> bool:
-        """Whether the field has this value now, or gets it within so many seconds."""
+    def wait_for_value(self, value: str, seconds: float) -> bool:
+        """Wait until the field has this value; return whether it does."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.seen[-1:] == [value], timeout=seconds)
+            return self._changed.wait_for(lambda: self.values[-1:] == [value], timeout=seconds)
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
             value = line.strip()
-            if not self.seen or self.seen[-1] != value:
-                self._tell(value)
+            if not self.values or self.values[-1] != value:
+                self._on_value(value)
                 with self._changed:
-                    self.seen.append(value)
+                    self.values.append(value)
                     self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The real KEDA, installed with its own manifests while a test needs it."""
+"""Installs the real KEDA, with its own manifests, for the duration of a test."""
 
 import os
 import tempfile
@@ -15,12 +15,12 @@ from stack import ROOT, Cluster
 NAMESPACE = "keda"
 _API = "apiservice/v1beta1.external.metrics.k8s.io"
 _IMAGES = ("ghcr.io/kedacore/keda", "ghcr.io/kedacore/keda-metrics-apiserver")
-"""What its manifests call the two programs' images."""
+"""Names of the two programs' images in KEDA's manifests."""
 
 
 @contextmanager
 def keda(cluster: Cluster) -> Iterator[None]:
-    """KEDA answers for external metrics inside of the `with`; after it nothing of it is left."""
+    """Install KEDA as the external metrics API; remove it completely after the `with`."""
     programs = builds.ensure(builds.modules()["keda"])
     image = f"slotkeeper/{programs.name.replace('-', ':', 1)}"
     cluster.call("build", image, str(ROOT / "images/keda/Containerfile"), str(programs))
@@ -30,7 +30,8 @@ def keda(cluster: Cluster) -> Iterator[None]:
         text = yaml.safe_dump(_overlay(overlay, programs, image))
         (overlay / "kustomization.yaml").write_text(text)
         try:
-            # By the server: its largest CRD is too large for the annotation of the other way.
+            # Server-side: client-side apply stores the manifest in an annotation, and KEDA's
+            # largest CRD exceeds an annotation's limit.
             cluster.kubectl("apply", "--server-side", "--kustomize", folder)
             print_progress("waiting for KEDA")
             for subject in ("deployment/keda-operator", "deployment/keda-metrics-apiserver", _API):
@@ -38,15 +39,15 @@ def keda(cluster: Cluster) -> Iterator[None]:
                 cluster.kubectl("-n", NAMESPACE, "wait", *wait)
             yield
         finally:
-            # First, since no namespace ends while an API of the cluster does not answer.
+            # First: no namespace can be deleted while an aggregated API is unavailable.
             cluster.kubectl("delete", "--ignore-not-found", _API)
             cluster.kubectl("delete", "--ignore-not-found", "--wait", "--kustomize", folder)
 
 
 def _overlay(folder: Path, programs: Path, image: str) -> dict[str, object]:
-    """Its manifests, with our images of its programs."""
+    """Return a kustomization of KEDA's manifests with the image built here."""
     name, _, tag = f"docker.io/{image}".rpartition(":")
-    there = {
+    never_pull = {
         "op": "replace",
         "path": "/spec/template/spec/containers/0/imagePullPolicy",
         "value": "Never",
@@ -56,5 +57,5 @@ def _overlay(folder: Path, programs: Path, image: str) -> dict[str, object]:
         "kind": "Kustomization",
         "resources": [os.path.relpath(programs / "config/minimal", folder.resolve())],
         "images": [{"name": each, "newName": name, "newTag": tag} for each in _IMAGES],
-        "patches": [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([there])}],
+        "patches": [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([never_pull])}],
     }

@@ -1,4 +1,4 @@
-"""Clients that ask again and again while a test does things to their server."""
+"""Clients that send one request after the other while a test changes their server."""
 
 import json
 import sys
@@ -12,37 +12,37 @@ from stack import CHAT, ROOT
 
 
 @dataclass
-class Load:
-    """How it went, once the load is over."""
+class LoadResult:
+    """The results of a load, filled in when it has ended."""
 
-    endings: list[dict[str, Any]] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
     deferred: int = 0
-    """The most requests seen in a llama-server beyond its slots."""
-    looks: int = 0
-    """How often that was looked at."""
+    """Maximum of requests that a llama-server had beyond its slots."""
+    samples: int = 0
+    """How often the deferred requests were polled."""
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """Requests that were not answered to their end."""
-        return [ending for ending in self.endings if not ending["answered"]]
+        """Requests that were not completed."""
+        return [result for result in self.results if not result["completed"]]
 
 
 @contextmanager
-def load(server: Server, *, clients: int, tokens: int) -> Iterator[Load]:
-    """So many clients stream so many tokens, one request after the other, inside of the `with`."""
-    found = Load()
+def load(server: Server, *, clients: int, tokens: int) -> Iterator[LoadResult]:
+    """Run `clients` clients inside of the `with`; each streams `tokens` tokens per request."""
+    outcome = LoadResult()
     size = ("--requests", str(clients), "--tokens", str(tokens))
-    asking = server.cluster.start("run", *CHAT, server.url, "--stream", "--repeat", *size)
+    sending = server.cluster.start("run", *CHAT, server.url, "--stream", "--repeat", *size)
     replicas = f"{server.name}-replicas.{server.namespace}.svc"
     script = str(ROOT / "e2e/deferred_requests.py")
-    watching = server.cluster.start("run", sys.executable, script, replicas)
+    polling = server.cluster.start("run", sys.executable, script, replicas)
     try:
-        yield found
+        yield outcome
     finally:
-        said, _ = asking.communicate()
-        watched, _ = watching.communicate()
-    found.endings = [json.loads(line) for line in said.splitlines()]
-    found.deferred, found.looks = (json.loads(watched)[key] for key in ("deferred", "looks"))
-    # Shown by `pytest -rP`.
-    answered = len(found.endings) - len(found.failed)
-    print(f"{len(found.endings)} requests sent, {answered} answered, {len(found.failed)} not")
+        sent, _ = sending.communicate()
+        polled, _ = polling.communicate()
+    outcome.results = [json.loads(line) for line in sent.splitlines()]
+    outcome.deferred, outcome.samples = (json.loads(polled)[key] for key in ("deferred", "samples"))
+    # `pytest -rP` shows this line.
+    total, failed = len(outcome.results), len(outcome.failed)
+    print(f"{total} requests sent, {total - failed} completed, {failed} failed")

@@ -1,4 +1,4 @@
-"""One LlamaServer of a test: applied, waited for, talked to."""
+"""A LlamaServer in a test: applies it, waits for its status, sends requests."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 from stack import MODELS_NAMESPACE, Cluster, chat
 
 QUICK = f"http://models.{MODELS_NAMESPACE}.svc/quick.gguf"
-"""A model that answers at once."""
+"""A model that generates thousands of tokens a second."""
 
 SLOW = f"http://models.{MODELS_NAMESPACE}.svc/tiny.gguf"
-"""A model with which a thousand tokens last some seconds."""
+"""A model that takes some seconds for a thousand tokens."""
 
 ALL_KINDS = (
     "deployments,statefulsets,services,serviceaccounts,roles,rolebindings,leases,networkpolicies,"
     "poddisruptionbudgets,pods"
 )
-"""What a server may leave behind, as kubectl takes kinds."""
+"""All kinds that a server's resources may have, in kubectl's syntax."""
 
 Spec = dict[str, Any]
 
 
 def spec(model: str = QUICK, **fields: Any) -> Spec:
-    """A server's spec for the CPU, with two slots where `fields` do not say otherwise."""
-    # One core each: more threads than cores spend their time waiting for one another.
+    """Return a spec without GPUs and with two slots; `fields` override it."""
+    # One core each: with more threads than cores, threads wait for one another.
     cpu = {"requests": {"cpu": "50m"}, "limits": {"cpu": 1}}
     return {"model": {"url": model}, "slots": 2, "gpu": {"count": 0}, "resources": cpu, **fields}
 
@@ -52,44 +52,45 @@ class Server:
         self.apply(spec)
         self.wait("condition=Ready")
 
-    def wait(self, wanted: str, seconds: int = 90) -> None:
-        """Wait as `kubectl wait --for=WANTED` does. Raises RuntimeError when it takes longer."""
-        self.kubectl("wait", f"--for={wanted}", f"llamaserver/{self.name}", f"--timeout={seconds}s")
+    def wait(self, condition: str, seconds: int = 90) -> None:
+        """Run `kubectl wait --for=CONDITION`. Raises RuntimeError after `seconds`."""
+        server = f"llamaserver/{self.name}"
+        self.kubectl("wait", f"--for={condition}", server, f"--timeout={seconds}s")
 
     def wait_for_reason(self, condition: str, reason: str, seconds: int = 90) -> str:
-        """Wait until a condition has this reason; its message."""
+        """Wait until a condition has this reason; return its message."""
         path = f'{{.status.conditions[?(@.type=="{condition}")].reason}}'
         self.wait(f"jsonpath={path}={reason}", seconds)
         return self.condition(condition)["message"]
 
-    def wait_until_gone(self) -> None:
-        """Wait until no child is left."""
+    def wait_until_deleted(self) -> None:
+        """Wait until all of its resources are deleted."""
         selector = ("-l", f"slotkeeper.dev/server={self.name}")
         self.kubectl("wait", "--for=delete", ALL_KINDS, *selector, "--timeout=60s")
 
-    def wait_until_asleep(self) -> None:
-        """Wait until it has no replica any more."""
+    def wait_until_scaled_to_zero(self) -> None:
+        """Wait until all replica pods are deleted."""
         replicas = f"slotkeeper.dev/server={self.name},slotkeeper.dev/component=replica"
         self.kubectl("wait", "--for=delete", "pods", "-l", replicas, "--timeout=90s")
 
     def condition(self, kind: str) -> dict[str, str]:
-        """The condition of this type."""
+        """Return the condition of this type."""
         conditions: list[dict[str, str]] = self.get()["status"]["conditions"]
         return next(condition for condition in conditions if condition["type"] == kind)
 
     def get(self) -> dict[str, Any]:
-        """The whole resource."""
+        """Return the whole resource."""
         return self.cluster.get("llamaserver", self.name, namespace=self.namespace)
 
     def children(self, kinds: str) -> list[dict[str, Any]]:
-        """The server's children of these kinds, separated by commas as for kubectl."""
+        """Return the server's resources of these kinds, which are separated by commas."""
         selector = ("-l", f"slotkeeper.dev/server={self.name}")
-        found = self.cluster.get(kinds, *selector, namespace=self.namespace)
-        items: list[dict[str, Any]] = found["items"]
+        listing = self.cluster.get(kinds, *selector, namespace=self.namespace)
+        items: list[dict[str, Any]] = listing["items"]
         return items
 
     def replica_addresses(self) -> list[str]:
-        """HOST:PORT of each replica that is there and stays."""
+        """Return HOST:PORT of each replica whose pod is not being deleted."""
         pods = self.children("pods")
         return [
             f"{pod['status']['podIP']}:8080"
@@ -99,16 +100,16 @@ class Server:
         ]
 
     def kubectl(self, *arguments: str) -> str:
-        """What kubectl prints in the server's namespace."""
+        """Run kubectl in the server's namespace; return its output. Raises RuntimeError."""
         return self.cluster.kubectl("-n", self.namespace, *arguments)
 
     @property
     def url(self) -> str:
-        """The address that clients use, as an IP: names are for pods."""
+        """URL of the server's Service, by IP address: outside of pods its name does not resolve."""
         service = self.cluster.get("service", self.name, namespace=self.namespace)
         return f"http://{service['spec']['clusterIP']}"
 
     def chat(self, *, requests: int = 1, tokens: int = 16) -> list[dict[str, Any]]:
-        """Send streamed chat completions at the same time; how each of them ended."""
+        """Send streamed chat completions at once; return each one's result (see e2e/chat.py)."""
         size = ("--requests", str(requests), "--tokens", str(tokens))
         return chat(self.cluster, self.url, "--stream", *size)

@@ -1,8 +1,8 @@
-"""Everything that a demo or a test stands on: a cluster, our images, the operator, models.
+"""Brings up everything that the demo and the tests need: a cluster, images, the operator, models.
 
     python e2e/stack.py --name test
 
-Every step is quick when it has nothing to do, so that calling it again costs seconds.
+Steps without changes are skipped, so a second run takes seconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MODELS_NAMESPACE = "slotkeeper-demo"
 
 @dataclass(frozen=True)
 class Image:
-    """One of our images: `sources` are the paths, from the root, that it is made of."""
+    """One of our images; `sources` are the paths it is built from, relative to the root."""
 
     name: str
     sources: tuple[str, ...]
@@ -31,12 +31,12 @@ class Image:
 
     @property
     def containerfile(self) -> str:
-        """Its build instructions, from the root."""
+        """Path of its Containerfile, relative to the root."""
         return f"images/{self.name}/Containerfile"
 
     @cached_property
     def reference(self) -> str:
-        """Its name and a tag that changes with its sources, so that a rollout sees every change."""
+        """Name and tag. The tag is a hash of the sources, so that each change causes a rollout."""
         digest = hashlib.sha256()
         for file in _files((self.containerfile, *self.sources)):
             digest.update(f"{file.relative_to(ROOT)}\0".encode())
@@ -55,33 +55,34 @@ IMAGES = (
 MODELS_IMAGE = Image("demo-models", ("images/demo-models", "build/models"))
 
 MODELS = {
-    # 0.7 MB, thousands of tokens a second: for tests that want answers, not time.
+    # 0.7 MB, thousands of tokens a second: for tests that need short requests.
     "quick.gguf": ("--layers", "2", "--width", "64"),
     "quick-lora.gguf": ("--layers", "2", "--width", "64", "--lora-rank", "4"),
-    # 29 MB, some hundreds of tokens a second on one core: requests that last seconds.
+    # 29 MB, some hundreds of tokens a second on one core: for requests that take seconds.
     "tiny.gguf": ("--layers", "4", "--width", "384"),
 }
 
 
 class Cluster:
-    """The cluster called `name`, by way of `e2e/cluster`."""
+    """The cluster `name`, controlled with `e2e/cluster`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._command = (str(ROOT / "e2e/cluster"), "--name", name)
 
     def call(self, *arguments: str) -> None:
-        """Run `e2e/cluster ARGUMENTS`, its output on ours. Raises CalledProcessError."""
+        """Run `e2e/cluster ARGUMENTS` without capturing output. Raises CalledProcessError."""
         subprocess.run([*self._command, *arguments], check=True, cwd=ROOT)
 
     def read(self, *arguments: str, stdin: str | None = None) -> str:
-        """What `e2e/cluster ARGUMENTS` prints. Raises CalledProcessError, its stderr inside."""
+        """Run `e2e/cluster ARGUMENTS`; return its output. Raises RuntimeError with its stderr."""
         return self.attempt(*arguments, stdin=stdin, check=True).stdout
 
     def attempt(
         self, *arguments: str, stdin: str | None = None, check: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run `e2e/cluster ARGUMENTS` and say how it went."""
+        """Run `e2e/cluster ARGUMENTS`; return the completed process. With `check`, raises
+        RuntimeError if it fails."""
         result = subprocess.run(
             [*self._command, *arguments],
             check=False,
@@ -96,7 +97,7 @@ class Cluster:
         return result
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `e2e/cluster ARGUMENTS`; the caller reads its output and ends it."""
+        """Start `e2e/cluster ARGUMENTS`; the caller reads its output and terminates it."""
         return subprocess.Popen(
             [*self._command, *arguments],
             stdin=subprocess.PIPE,
@@ -106,7 +107,7 @@ class Cluster:
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """What `kubectl ARGUMENTS` prints. Raises RuntimeError with what kubectl complained of."""
+        """Run `kubectl ARGUMENTS`; return its output. Raises RuntimeError with its stderr."""
         return self.read("kubectl", *arguments, stdin=stdin)
 
     def apply(self, *manifests: dict[str, Any], namespace: str = "default") -> None:
@@ -115,51 +116,51 @@ class Cluster:
         self.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(listed))
 
     def get(self, *arguments: str, namespace: str = "default") -> dict[str, Any]:
-        """The JSON of `kubectl get ARGUMENTS`."""
-        found: dict[str, Any] = json.loads(
+        """Return the JSON of `kubectl get ARGUMENTS`."""
+        tree: dict[str, Any] = json.loads(
             self.kubectl("-n", namespace, "get", *arguments, "-o", "json")
         )
-        return found
+        return tree
 
 
 def up(cluster: Cluster, values: Path | None = None) -> None:
-    """Bring up the cluster and put our images, the operator and the model host on it."""
+    """Bring up the cluster; install our images, the operator and the model server on it."""
     cluster.call("up")
     _write_models()
     for image in (*IMAGES, MODELS_IMAGE):
         cluster.call("build", image.reference, image.containerfile, ".")
     cluster.call("load", *(image.reference for image in (*IMAGES, MODELS_IMAGE)))
-    chosen = ("--values", str(values)) if values else ()
-    install_operator(cluster, "slotkeeper", SYSTEM_NAMESPACE, *chosen)
+    flags = ("--values", str(values)) if values else ()
+    install_operator(cluster, "slotkeeper", SYSTEM_NAMESPACE, *flags)
     _serve_models(cluster)
 
 
-def install_operator(cluster: Cluster, release: str, namespace: str, *values: str) -> None:
-    """Install the chart, or upgrade it, with our images and these further flags for Helm."""
+def install_operator(cluster: Cluster, release: str, namespace: str, *flags: str) -> None:
+    """Install or upgrade the chart with our images and these additional Helm flags."""
     cluster.call(
         *("helm", "upgrade", "--install", release, "charts/slotkeeper"),
         *("--namespace", namespace, "--create-namespace", "--wait", "--timeout", "3m"),
-        *values,
+        *flags,
         *_image_values(),
     )
 
 
 CHAT = (sys.executable, str(ROOT / "e2e/chat.py"))
-"""The client, to be run where a server's address can be reached."""
+"""The client's command line, to be run where a server's address is reachable."""
 
 
 def image_for_7_5() -> str:
-    """The image of replicas for GPUs of compute capability 7.5."""
+    """Return the image of replicas for GPUs of compute capability 7.5."""
     return f"docker.io/{LLAMA_SERVER.reference}"
 
 
 def chat(cluster: Cluster, url: str, *arguments: str) -> list[dict[str, Any]]:
-    """Run e2e/chat.py; how each request ended."""
+    """Run e2e/chat.py; return the result of each request."""
     return [json.loads(line) for line in cluster.read("run", *CHAT, url, *arguments).splitlines()]
 
 
 def _write_models() -> None:
-    # The generator's own text is part of the name's key: a new generator writes new models.
+    # The script's own text is part of the recipe: a changed script writes the models again.
     script = ROOT / "images/demo-models/write_gguf.py"
     folder = ROOT / "build/models"
     recipe = json.dumps(MODELS) + hashlib.sha256(script.read_bytes()).hexdigest()
@@ -177,7 +178,7 @@ def _image_values() -> Iterator[str]:
         repository, _, tag = image.reference.partition(":")
         yield from ("--set", f"images.{image.chart_value}.repository={repository}")
         yield from ("--set-string", f"images.{image.chart_value}.tag={tag}")
-    # The same image under its longer name, by which it is told apart.
+    # The same image under its longer name, so that tests can distinguish the two.
     yield from ("--set", f"images.llamaServerByComputeArch.sm_75={image_for_7_5()}")
 
 
@@ -250,10 +251,10 @@ def _files(sources: Iterable[str]) -> Iterator[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and bring everything up."""
+    """Parse the command line and bring everything up."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--name", required=True, help="the cluster's name")
-    parser.add_argument("--values", type=Path, help="values for the chart")
+    parser.add_argument("--name", required=True, help="name of the cluster")
+    parser.add_argument("--values", type=Path, help="values file for the chart")
     options = parser.parse_args(arguments)
     up(Cluster(options.name), options.values)
 

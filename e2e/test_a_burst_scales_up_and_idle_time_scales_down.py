@@ -1,30 +1,30 @@
-"""Waiting requests bring a second replica at once; a quiet time takes it away, cutting nobody."""
+"""Queued requests add a second replica at once; idle time removes it without failing a request."""
 
 from field_watch import FieldWatch
 from servers import SLOW, Server, spec
 
 
-def test_a_burst_adds_a_replica_and_quiet_takes_it_away(server: Server) -> None:
-    quick = {"scaleDown": {"stabilizationWindowSeconds": 10}}
-    scaling = {"minReplicas": 1, "maxReplicas": 2, "behavior": quick}
+def test_a_burst_scales_up_and_idle_time_scales_down(server: Server) -> None:
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 10}}
+    scaling = {"minReplicas": 1, "maxReplicas": 2, "behavior": behavior}
     server.ready(spec(SLOW, autoscaling=scaling))
     resource = f"llamaserver/{server.name}"
     path = "{.status.readyReplicas}"
 
     with FieldWatch(server.cluster, resource, path, namespace=server.namespace) as replicas:
-        endings = server.chat(requests=8, tokens=1000)
-        came_back = replicas.wait_for(["1", "2", "1"], 120)
+        results = server.chat(requests=8, tokens=1000)
+        scaled_down = replicas.wait_for_values(["1", "2", "1"], 120)
 
-    assert [ending for ending in endings if not ending["answered"]] == []
-    assert came_back, replicas.seen
+    assert [result for result in results if not result["completed"]] == []
+    assert scaled_down, replicas.values
 
 
-def test_the_reason_for_more_replicas_is_an_event_in_slots(server: Server) -> None:
+def test_scaling_up_records_one_event_with_the_replica_counts(server: Server) -> None:
     server.ready(spec(SLOW, slots=1, autoscaling={"minReplicas": 1, "maxReplicas": 2}))
 
     server.chat(requests=4, tokens=500)
 
     events = server.kubectl("get", "events", "--field-selector", "reason=ScaledUp", "-o", "name")
-    said = server.kubectl("describe", "llama", server.name)
+    description = server.kubectl("describe", "llama", server.name)
     assert len(events.splitlines()) == 1
-    assert ": 1 -> 2" in said
+    assert ": 1 -> 2" in description

@@ -1,4 +1,4 @@
-"""A request that wakes a server in vain is told why, in time; when that is mended, it is served."""
+"""After a failed cold start the error response states the reason; a correction makes it succeed."""
 
 import json
 from collections.abc import Iterator
@@ -18,27 +18,27 @@ T4 = {"count": 1, "computeArch": 7.5}
 
 
 @pytest.fixture
-def holder(cluster: Cluster, namespace: str) -> Iterator[Server]:
-    """A server that holds the only GPU of the cluster."""
+def gpu_user(cluster: Cluster, namespace: str) -> Iterator[Server]:
+    """A server that uses the only GPU of the cluster."""
     cluster.call("gpus", "1", "--compute", "7.5")
-    holder = Server(cluster, namespace, "holder")
-    holder.ready(spec(gpu=T4))
-    yield holder
+    gpu_user = Server(cluster, namespace, "gpu-user")
+    gpu_user.ready(spec(gpu=T4))
+    yield gpu_user
     cluster.call("gpus", "0")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """An admission policy by which no server of a namespace may have a replica."""
+    """An admission policy that denies replicas to all servers of a namespace."""
 
     cluster: Cluster
     namespace: str
     message = "no replicas before Monday"
 
-    def put(self) -> None:
-        """Have the API server enforce it."""
+    def create(self) -> None:
+        """Create the policy and its binding."""
         group = "admissionregistration.k8s.io/v1"
-        where = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
+        selector = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
         deployments = {
             "apiGroups": ["apps"],
             "apiVersions": ["v1"],
@@ -63,13 +63,13 @@ class Policy:
                 "spec": {
                     "policyName": self.namespace,
                     "validationActions": ["Deny"],
-                    "matchResources": {"namespaceSelector": where},
+                    "matchResources": {"namespaceSelector": selector},
                 },
             },
         )
 
-    def withdraw(self) -> None:
-        """Have it enforced no longer."""
+    def delete(self) -> None:
+        """Delete the policy and its binding."""
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
             self.cluster.kubectl("delete", kind, self.namespace, "--ignore-not-found")
 
@@ -77,16 +77,16 @@ class Policy:
 @pytest.fixture
 def policy(cluster: Cluster, namespace: str) -> Iterator[Policy]:
     policy = Policy(cluster, namespace)
-    policy.put()
+    policy.create()
     yield policy
-    policy.withdraw()
+    policy.delete()
 
 
-def test_a_model_that_cannot_be_had_is_named_within_half_a_minute(server: Server) -> None:
+def test_a_missing_model_is_reported_within_half_a_minute(server: Server) -> None:
     server.apply(spec(MISSING, autoscaling=TO_ZERO))
     server.wait("condition=BalancerReady")
 
-    status, headers, error = _asked(server, seconds=45)
+    status, headers, error = _request(server, seconds=45)
 
     assert (status, error["code"]) == (503, "server_unavailable")
     assert MISSING in error["message"]
@@ -94,83 +94,89 @@ def test_a_model_that_cannot_be_had_is_named_within_half_a_minute(server: Server
     assert int(headers["retry-after"]) > 0
 
     server.apply(spec(autoscaling=TO_ZERO))
-    [ending] = server.chat()
+    [result] = server.chat()
 
-    assert ending["answered"], ending
+    assert result["completed"], result
 
 
-def test_a_wake_that_failed_is_tried_anew(server: Server) -> None:
+def test_a_failed_cold_start_is_retried(server: Server) -> None:
     server.apply(spec(MISSING, autoscaling=TO_ZERO))
     server.wait("condition=BalancerReady")
     codes = []
     for _ in range(2):
-        _, _, error = _asked(server, seconds=45)
+        _, _, error = _request(server, seconds=45)
         codes.append(error["code"])
-        server.wait_until_asleep()
+        server.wait_until_scaled_to_zero()
 
-    ups = [made for made in server.get()["status"]["scaling"]["history"] if made["to"] == 1]
+    history = server.get()["status"]["scaling"]["history"]
+    scale_ups = [entry for entry in history if entry["to"] == 1]
 
     assert codes == ["server_unavailable"] * 2
-    assert len(ups) == 2
+    assert len(scale_ups) == 2
 
 
-def test_a_gpu_that_does_not_come_free_is_named_when_the_time_is_over(
-    holder: Server, server: Server
+def test_a_missing_free_gpu_is_reported_after_the_cold_start_timeout(
+    gpu_user: Server, server: Server
 ) -> None:
     short = {"coldStartTimeoutSeconds": 15}
     server.apply(spec(gpu=T4, autoscaling=TO_ZERO, balancer=short))
     server.wait("condition=BalancerReady")
 
-    status, headers, error = _asked(server, seconds=45)
+    status, headers, error = _request(server, seconds=45)
 
     assert (status, error["code"]) == (503, "cold_start_timeout")
     assert "waiting for 1 nvidia.com/gpu" in error["message"]
     assert int(headers["retry-after"]) > 0
 
-    holder.kubectl("delete", "llamaserver", holder.name)
-    [ending] = server.chat()
+    gpu_user.kubectl("delete", "llamaserver", gpu_user.name)
+    [result] = server.chat()
 
-    assert ending["answered"], ending
+    assert result["completed"], result
 
 
-def test_a_policy_that_refuses_the_replica_is_named(policy: Policy, server: Server) -> None:
+def test_an_admission_policy_that_denies_the_replica_is_reported(
+    policy: Policy, server: Server
+) -> None:
     server.apply(spec(autoscaling=TO_ZERO))
     server.wait("condition=BalancerReady")
 
-    status, headers, error = _asked(server, seconds=45)
+    status, headers, error = _request(server, seconds=45)
 
     assert (status, error["code"]) == (503, "server_unavailable")
     assert policy.message in error["message"]
     assert int(headers["retry-after"]) > 0
 
-    policy.withdraw()
-    # What was refused is tried ever more rarely, and forgotten when nobody asks.
+    policy.delete()
+    # A denied write is retried with increasing delays, and given up once no request is queued.
     server.wait_for_reason("Ready", "ScaledToZero")
-    [ending] = server.chat()
+    [result] = server.chat()
 
-    assert ending["answered"], ending
+    assert result["completed"], result
 
 
-def test_a_secret_that_is_not_there_is_named_when_the_time_is_over(server: Server) -> None:
+def test_a_missing_secret_is_reported_after_the_cold_start_timeout(server: Server) -> None:
     short = {"coldStartTimeoutSeconds": 15}
     gated = {"url": QUICK, "tokenSecretRef": {"name": "gate"}}
     server.apply(spec(autoscaling=TO_ZERO, balancer=short) | {"model": gated})
     server.wait("condition=BalancerReady")
 
-    status, headers, error = _asked(server, seconds=45)
+    status, headers, error = _request(server, seconds=45)
 
     assert (status, error["code"]) == (503, "cold_start_timeout")
     assert "Secret gate" in error["message"]
     assert int(headers["retry-after"]) > 0
 
 
-def _asked(server: Server, *, seconds: int) -> tuple[int, dict[str, str], dict[str, Any]]:
-    """The status, the headers and the error of an answer that comes within so many seconds."""
-    told = server.cluster.read(
+def _request(server: Server, *, seconds: int) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """Send a request; return the status, headers and error of the response.
+
+    Fails if the response takes longer than `seconds`.
+    """
+    response = server.cluster.read(
         *("run", "curl", "--silent", "--show-error", "--include", "--max-time", str(seconds)),
         *("--data", json.dumps({"prompt": "hello"}), f"{server.url}/completion"),
     )
-    head, _, body = told.replace("\r\n", "\n").partition("\n\n")
+    head, _, body = response.replace("\r\n", "\n").partition("\n\n")
     first, *lines = head.splitlines()
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     return int(first.split()[1]), headers, json.loads(body)["error"]

@@ -1,4 +1,4 @@
-"""A model that answers 404 or fails its checksum is named in the status; a better spec heals it."""
+"""A model with status 404 or a wrong checksum is reported; a corrected spec makes it Ready."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ from servers import QUICK, Server, spec
 from stack import ROOT
 
 
-def test_a_missing_model_is_named_with_url_and_status_and_heals(server: Server) -> None:
+def test_a_missing_model_is_reported_with_url_and_status(server: Server) -> None:
     missing = QUICK.replace("quick", "missing")
     server.apply(spec(missing))
 
@@ -18,7 +18,7 @@ def test_a_missing_model_is_named_with_url_and_status_and_heals(server: Server) 
     server.ready(spec())
 
 
-def test_a_model_with_another_checksum_is_never_served(server: Server) -> None:
+def test_a_model_with_a_wrong_checksum_is_never_served(server: Server) -> None:
     server.apply(spec(model=QUICK) | {"model": {"url": QUICK, "sha256": "0" * 64}})
 
     message = server.wait_for_reason("Ready", "ModelChecksumMismatch")

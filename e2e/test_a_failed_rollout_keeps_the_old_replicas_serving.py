@@ -1,4 +1,4 @@
-"""A change that cannot be carried out says why, and the replicas that were there go on serving."""
+"""A rollout that cannot finish is reported with its reason; the old replicas continue to serve."""
 
 from collections.abc import Iterator
 
@@ -10,41 +10,41 @@ from stack import Cluster
 
 @pytest.fixture
 def one_gpu(cluster: Cluster) -> Iterator[None]:
-    """A node that seems to have a single GPU."""
+    """A node that advertises one fake GPU."""
     cluster.call("gpus", "1", "--compute", "7.5")
     yield
     cluster.call("gpus", "0")
 
 
-def test_an_image_that_is_not_there(server: Server) -> None:
-    message = stuck(server, spec(), spec(image="example.invalid/none:1"), "ImagePullBackOff")
+def test_an_image_that_does_not_exist(server: Server) -> None:
+    message = fail_rollout(server, spec(), spec(image="example.invalid/none:1"), "ImagePullBackOff")
 
     assert "example.invalid/none:1" in message
 
 
-def test_a_model_that_is_not_there(server: Server) -> None:
+def test_a_model_that_does_not_exist(server: Server) -> None:
     missing = QUICK.replace("quick", "missing")
 
-    message = stuck(server, spec(), spec(missing), "ModelNotFound")
+    message = fail_rollout(server, spec(), spec(missing), "ModelNotFound")
 
     assert missing in message
 
 
 @pytest.mark.usefixtures("one_gpu")
 def test_a_gpu_that_is_not_free(server: Server) -> None:
-    # By default a replica with GPUs goes before its successor comes; here it must not.
+    # By default a GPU replica is deleted before its replacement is created; here it must not be.
     surge = {"maxSurge": 1, "maxUnavailable": 0}
     before = spec(gpu={"count": 1}, update=surge)
 
-    message = stuck(server, before, {**before, "contextPerSlot": 2048}, "Unschedulable")
+    message = fail_rollout(server, before, {**before, "contextPerSlot": 2048}, "Unschedulable")
 
     assert "waiting for 1 nvidia.com/gpu" in message
 
 
-def stuck(server: Server, before: Spec, after: Spec, reason: str) -> str:
-    """Change a server that serves into one that cannot be; what is said of it.
+def fail_rollout(server: Server, before: Spec, after: Spec, reason: str) -> str:
+    """Change a serving server to a spec that cannot be rolled out; return Degraded's message.
 
-    Meanwhile it must serve from the pod that it had, and with its old spec it is well again.
+    Meanwhile the old pod must serve, and with the old spec the server must recover.
     """
     server.ready(before)
     pods = server.replica_addresses()
@@ -52,7 +52,7 @@ def stuck(server: Server, before: Spec, after: Spec, reason: str) -> str:
     server.apply(after)
     message = server.wait_for_reason("Degraded", reason)
 
-    assert server.chat()[0]["answered"]
+    assert server.chat()[0]["completed"]
     server.apply(before)
     server.wait("condition=Degraded=false")
     server.wait("condition=ReplicasReady")

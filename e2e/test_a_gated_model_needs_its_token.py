@@ -1,4 +1,4 @@
-"""A model that asks for a token: the Secret is waited for, used, and shown nowhere."""
+"""A model that requires a token: replicas wait for its Secret, and the token appears nowhere."""
 
 from servers import QUICK, Server, Spec, spec
 
@@ -10,7 +10,7 @@ def gated() -> Spec:
     return spec() | {"model": {"url": GATED, "tokenSecretRef": {"name": "gate"}}}
 
 
-def test_without_a_token_it_is_forbidden_and_says_what_to_name(server: Server) -> None:
+def test_without_a_token_the_message_names_secret_ref(server: Server) -> None:
     server.apply(spec(GATED))
 
     message = server.wait_for_reason("Ready", "ModelForbidden")
@@ -20,12 +20,12 @@ def test_without_a_token_it_is_forbidden_and_says_what_to_name(server: Server) -
     assert "tokenSecretRef" in message
 
 
-def test_a_secret_that_comes_late_is_used_and_its_token_shown_nowhere(server: Server) -> None:
+def test_a_secret_created_later_is_used_and_its_token_appears_nowhere(server: Server) -> None:
     server.apply(gated())
     assert "gate" in server.wait_for_reason("Ready", "WaitingForSecret")
 
     server.kubectl("create", "secret", "generic", "gate", f"--from-literal=token={TOKEN}")
-    # The kubelet looks for what it lacks more and more seldom.
+    # The kubelet retries a missing Secret with increasing delays.
     server.wait("condition=Ready", 180)
 
     pods = server.children("pods")
@@ -33,5 +33,5 @@ def test_a_secret_that_comes_late_is_used_and_its_token_shown_nowhere(server: Se
     logs = server.kubectl("logs", replica["metadata"]["name"], "--all-containers", "--tail=-1")
     assert "quick.gguf" in logs
     assert TOKEN not in f"{logs}{pods}{server.get()}"
-    [ending] = server.chat()
-    assert ending["answered"], ending
+    [result] = server.chat()
+    assert result["completed"], result

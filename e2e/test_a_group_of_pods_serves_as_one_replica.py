@@ -1,4 +1,4 @@
-"""A model divided among pods by llama.cpp's RPC answers, scales and goes as one replica."""
+"""Pods that share a model through llama.cpp's RPC serve, scale and are deleted as one replica."""
 
 from servers import SLOW, Server, spec
 
@@ -8,19 +8,19 @@ def test_a_group_of_pods_serves_as_one_replica(server: Server) -> None:
     server.apply(group)
     server.wait("condition=Ready", 180)
 
-    [ending] = server.chat(tokens=50)
+    [result] = server.chat(tokens=50)
 
-    assert ending["answered"], ending
-    assert ending["tokens"] == 50
+    assert result["completed"], result
+    assert result["tokens"] == 50
     assert server.get()["status"]["readyReplicas"] == 1
     assert server.get()["status"]["slots"]["total"] == 2
     assert len(server.children("pods")) == 3 + 2  # with two balancers
-    # As a single pod it serves again, and nothing of the group is left.
+    # Without workers a single pod serves, and the group is deleted.
     server.apply(spec(SLOW))
-    server.kubectl("wait", "--for=delete", "statefulsets", "-l", _of(server), "--timeout=90s")
+    server.kubectl("wait", "--for=delete", "statefulsets", "-l", _selector(server), "--timeout=90s")
     server.wait("condition=Ready", 120)
-    assert server.chat()[0]["answered"]
+    assert server.chat()[0]["completed"]
 
 
-def _of(server: Server) -> str:
+def _selector(server: Server) -> str:
     return f"slotkeeper.dev/server={server.name}"

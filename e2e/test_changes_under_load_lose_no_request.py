@@ -1,32 +1,32 @@
-"""Whatever is rolled, added or taken away: every request is answered, and none beyond the slots."""
+"""Rollouts and scaling under load: each request is completed, none is sent beyond the slots."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from load import Load, load
+from load import LoadResult, load
 from servers import SLOW, Server, Spec, spec
 
-# Two clients more than slots, so that some always wait; answers of about a second.
+# Two clients more than slots, so that requests are always queued; a request takes about a second.
 CLIENTS = 6
 TOKENS = 200
 
 
 @pytest.fixture
-def busy(server: Server) -> Iterator[Load]:
-    """Two replicas with two slots each, and more clients than that until the test is over.
+def busy(server: Server) -> Iterator[LoadResult]:
+    """Two replicas with two slots each, under load from more clients until the test ends.
 
-    Then each request must have been answered, and none seen beyond a replica's slots.
+    Then each request must have been completed, and none deferred by a replica.
     """
     server.ready(spec(SLOW, replicas=2))
-    with load(server, clients=CLIENTS, tokens=TOKENS) as found:
+    with load(server, clients=CLIENTS, tokens=TOKENS) as outcome:
         server.wait("jsonpath={.status.slots.busy}=4", 30)
-        yield found
-    assert found.failed == []
-    assert len(found.endings) > CLIENTS
-    assert found.deferred == 0
-    # All along, though there may be a while without a replica to look at.
-    assert found.looks > 50
+        yield outcome
+    assert outcome.failed == []
+    assert len(outcome.results) > CLIENTS
+    assert outcome.deferred == 0
+    # Polled all the time, except while there is no replica.
+    assert outcome.samples > 50
 
 
 @pytest.mark.usefixtures("busy")
@@ -41,7 +41,7 @@ def test_restarting_the_balancers(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-def test_adding_a_replica_and_taking_one_away(server: Server) -> None:
+def test_adding_and_removing_replicas(server: Server) -> None:
     for replicas in (3, 1):
         server.kubectl("scale", f"llamaserver/{server.name}", f"--replicas={replicas}")
         server.wait(f"jsonpath={{.status.readyReplicas}}={replicas}", 90)
@@ -51,13 +51,13 @@ def test_adding_a_replica_and_taking_one_away(server: Server) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"contextPerSlot": 2048}, id="its arguments"),
-        pytest.param({"model": {"url": SLOW, "alias": "other"}}, id="its model"),
+        pytest.param({"contextPerSlot": 2048}, id="arguments"),
+        pytest.param({"model": {"url": SLOW, "alias": "other"}}, id="model"),
         pytest.param({"update": {"maxSurge": 0, "maxUnavailable": 1}, "slots": 3}, id="no surge"),
-        pytest.param({"update": {"strategy": "Recreate"}, "slots": 1}, id="all at once"),
+        pytest.param({"update": {"strategy": "Recreate"}, "slots": 1}, id="recreate"),
     ],
 )
-def test_replacing_the_replicas_changes(server: Server, change: Spec) -> None:
+def test_replacing_the_replicas(server: Server, change: Spec) -> None:
     before = set(server.replica_addresses())
 
     server.apply({**spec(SLOW, replicas=2), **change})

@@ -1,9 +1,9 @@
-"""What somebody changes or deletes by hand comes back within seconds."""
+"""Resources that are changed or deleted by hand are restored within seconds."""
 
 from servers import Server, spec
 
 
-def test_a_deleted_service_comes_back(server: Server) -> None:
+def test_a_deleted_service_is_recreated(server: Server) -> None:
     server.ready(spec())
     before = server.cluster.get("service", server.name, namespace=server.namespace)
 
@@ -15,7 +15,7 @@ def test_a_deleted_service_comes_back(server: Server) -> None:
     assert after["spec"]["selector"] == before["spec"]["selector"]
 
 
-def test_a_changed_replica_count_is_put_right(server: Server) -> None:
+def test_a_changed_replica_count_is_corrected(server: Server) -> None:
     server.ready(spec())
     deployment = "deployment/llama-replicas"
 
@@ -24,7 +24,7 @@ def test_a_changed_replica_count_is_put_right(server: Server) -> None:
     server.kubectl("wait", "--for=jsonpath={.spec.replicas}=1", deployment, "--timeout=10s")
 
 
-def test_an_edited_selector_of_the_service_is_put_right(server: Server) -> None:
+def test_a_changed_selector_of_the_service_is_corrected(server: Server) -> None:
     server.ready(spec())
     patch = '{"spec": {"selector": {"slotkeeper.dev/component": "nothing"}}}'
 

@@ -1,4 +1,4 @@
-"""With API keys from a Secret only those who have one are served, and a changed Secret is seen."""
+"""With API keys only requests with a key of the Secret are served; a changed Secret is reloaded."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from servers import Server, spec
 PATH = "/v1/completions"
 
 
-def test_only_known_keys_are_served(server: Server) -> None:
+def test_only_requests_with_a_valid_api_key_are_served(server: Server) -> None:
     server.apply(spec(balancer={"apiKeys": {"secretName": "keys"}}))
     message = server.wait_for_reason("BalancerReady", "WaitingForSecret")
     assert "keys" in message
@@ -23,9 +23,9 @@ def test_only_known_keys_are_served(server: Server) -> None:
 
     changed = {"data": {"team-a": base64.b64encode(b"second").decode()}}
     server.kubectl("patch", "secret", "keys", "-p", json.dumps(changed))
-    # The kubelet looks at a pod's Secrets when the pod changes, else once in a minute or so.
+    # The kubelet updates a pod's Secrets when the pod changes, otherwise about once a minute.
     balancers = ("-l", "slotkeeper.dev/component=balancer")
-    server.kubectl("annotate", "pods", *balancers, "e2e=look-at-the-secret-now")
+    server.kubectl("annotate", "pods", *balancers, "e2e=reload-the-secret-now")
     deadline = time.monotonic() + 30
     while (_status(server, "first"), _status(server, "second")) != (401, 200):
         assert time.monotonic() < deadline
@@ -35,10 +35,10 @@ def test_only_known_keys_are_served(server: Server) -> None:
 
 
 def _status(server: Server, key: str | None) -> int:
-    secret = ("-H", f"Authorization: Bearer {key}") if key else ()
+    authorization = ("-H", f"Authorization: Bearer {key}") if key else ()
     body = json.dumps({"prompt": "x", "max_tokens": 1})
-    shown = ("-o", "/dev/null", "-w", "%{http_code}")
-    said = server.cluster.read(
-        *("run", "curl", "-sS", *shown, *secret, f"{server.url}{PATH}", "-d", body)
+    output = ("-o", "/dev/null", "-w", "%{http_code}")
+    status = server.cluster.read(
+        *("run", "curl", "-sS", *output, *authorization, f"{server.url}{PATH}", "-d", body)
     )
-    return int(said)
+    return int(status)

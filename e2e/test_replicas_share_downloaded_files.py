@@ -1,4 +1,4 @@
-"""On a claim each file is downloaded once, whatever replicas come and go."""
+"""With a PersistentVolumeClaim each file is downloaded once for all replicas."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +11,8 @@ from stack import MODELS_NAMESPACE
 
 @pytest.fixture
 def claim(server: Server, tmp_path: Path) -> Iterator[str]:
-    """A volume that all pods of the node may share, and the claim to it."""
-    # Kubernetes sets no owner on the folders of a node.
+    """Name of a claim to a volume that all pods of the node can share."""
+    # Kubernetes does not change the owner of a hostPath folder.
     tmp_path.chmod(0o777)
     volume = f"models-of-{server.namespace}"
     server.cluster.apply(
@@ -48,7 +48,7 @@ def claim(server: Server, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_file_on_a_claim_is_downloaded_once(server: Server, claim: str) -> None:
-    # A name in the access log that no other test asks for.
+    # A URL that no other test requests, to be found in the access log.
     url = f"{QUICK}?for={server.namespace}"
     shared: Spec = spec(replicas=2) | {"model": {"url": url, "cache": {"claimName": claim}}}
 
@@ -59,5 +59,5 @@ def test_a_file_on_a_claim_is_downloaded_once(server: Server, claim: str) -> Non
 
     log = server.cluster.kubectl("-n", MODELS_NAMESPACE, "logs", "deployment/models", "--tail=-1")
     assert log.count(f"GET /quick.gguf?for={server.namespace} ") == 1
-    [ending] = server.chat()
-    assert ending["answered"], ending
+    [result] = server.chat()
+    assert result["completed"], result

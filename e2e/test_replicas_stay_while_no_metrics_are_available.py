@@ -1,4 +1,4 @@
-"""While nobody can say what the demand is, replicas stay, and the server says so and since when."""
+"""Without metrics of the demand the replica count does not change, and the status reports it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from servers import Server, spec
 WINDOW = 5
 
 
-def scaling(least: int) -> dict[str, object]:
+def scaling(minimum: int) -> dict[str, object]:
     behavior = {"scaleDown": {"stabilizationWindowSeconds": WINDOW}}
-    return {"minReplicas": least, "maxReplicas": 2, "behavior": behavior}
+    return {"minReplicas": minimum, "maxReplicas": 2, "behavior": behavior}
 
 
-def test_replicas_stay_while_the_balancers_are_silent(server: Server) -> None:
+def test_replicas_stay_while_no_balancer_responds(server: Server) -> None:
     server.ready(spec(autoscaling=scaling(2)))
     server.wait("condition=ScalingActive")
     deployment = f"deployment/{server.name}-replicas"
@@ -22,26 +22,26 @@ def test_replicas_stay_while_the_balancers_are_silent(server: Server) -> None:
     with FieldWatch(
         server.cluster, deployment, "{.spec.replicas}", namespace=server.namespace
     ) as replicas:
-        with silent_balancers(server):
+        with stopped_balancers(server):
             message = server.wait_for_reason("ScalingActive", "MetricsUnavailable", 30)
-            began = server.condition("ScalingActive")
-            # Nothing asks for two of them any more.
+            first = server.condition("ScalingActive")
+            # From here on one replica is enough.
             server.apply(spec(autoscaling=scaling(1)))
-            fewer = replicas.wait_for(["2", "1"], 3 * WINDOW)
-            still = server.condition("ScalingActive")
+            scaled_without_metrics = replicas.wait_for_values(["2", "1"], 3 * WINDOW)
+            last = server.condition("ScalingActive")
         server.wait("condition=ScalingActive", 30)
-        went = replicas.wait_for(["2", "1"], 30)
+        scaled_down = replicas.wait_for_values(["2", "1"], 30)
 
     assert "no balancer tells its numbers" in message
-    assert not fewer
-    assert still == began | {"observedGeneration": still["observedGeneration"]}
-    assert still["status"] == "False"
-    assert went, replicas.seen
+    assert not scaled_without_metrics
+    assert last == first | {"observedGeneration": last["observedGeneration"]}
+    assert last["status"] == "False"
+    assert scaled_down, replicas.values
 
 
 @contextmanager
-def silent_balancers(server: Server) -> Iterator[None]:
-    """All processes of the server's balancers stand still inside of the `with`."""
+def stopped_balancers(server: Server) -> Iterator[None]:
+    """Stop all processes of the server's balancers (SIGSTOP) inside of the `with`."""
     pods = [
         pod["metadata"]["name"]
         for pod in server.children("pods")
@@ -57,5 +57,5 @@ def silent_balancers(server: Server) -> Iterator[None]:
 
 
 def _signal(server: Server, signal: str, pod: str) -> None:
-    # The brackets keep the pattern from matching the command that carries it.
+    # With the brackets the pattern does not match pkill's own command line.
     server.cluster.read("run", "pkill", f"-{signal}", "-f", f"[-]-identity {pod}")

@@ -1,4 +1,4 @@
-"""The operator is not on the request path, and one that comes back writes nothing."""
+"""The operator is not on the request path, and a restarted operator writes nothing."""
 
 from operator_pods import operators
 from servers import ALL_KINDS, Server, spec
@@ -8,31 +8,31 @@ def test_requests_are_served_while_the_operator_is_down(server: Server) -> None:
     server.ready(spec())
 
     with operators(server.cluster, 0):
-        endings = server.chat(requests=4)
+        results = server.chat(requests=4)
 
-    assert [ending for ending in endings if not ending["answered"]] == []
+    assert [result for result in results if not result["completed"]] == []
 
 
-def test_an_operator_that_comes_back_writes_nothing(server: Server) -> None:
+def test_a_restarted_operator_writes_nothing(server: Server) -> None:
     server.ready(spec())
     server.wait("jsonpath={.status.slots.total}=2")
     before = _versions(server)
 
     with operators(server.cluster, 0):
         pass
-    # The newcomer has been through all servers once it has seen a new one to the end.
+    # When a newer server is Ready, the new operator has reconciled all earlier ones.
     other = Server(server.cluster, server.namespace, "other")
     other.ready(spec())
 
     assert _versions(server) == before
 
 
-def test_a_server_deleted_meanwhile_leaves_nothing(server: Server) -> None:
+def test_a_server_deleted_while_the_operator_is_down_leaves_no_resources(server: Server) -> None:
     server.ready(spec())
 
     with operators(server.cluster, 0):
         server.kubectl("delete", "llamaserver", server.name, "--timeout=30s")
-        server.wait_until_gone()
+        server.wait_until_deleted()
 
     assert server.children(ALL_KINDS) == []
 
@@ -41,6 +41,6 @@ def _versions(server: Server) -> dict[str, str]:
     kinds = ALL_KINDS.removesuffix(",pods")
     objects = [*server.children(kinds), server.get()]
     return {
-        f"{found['kind']}/{found['metadata']['name']}": found["metadata"]["resourceVersion"]
-        for found in objects
+        f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["resourceVersion"]
+        for each in objects
     }

@@ -1,17 +1,17 @@
-"""`kubectl apply` of a LlamaServer makes a real llama-server answer through a balancer."""
+"""After `kubectl apply` of a LlamaServer, a real llama-server responds through its balancer."""
 
 import json
 
 from servers import Server, spec
 
 
-def test_a_server_answers_through_its_balancer(server: Server) -> None:
+def test_requests_reach_llama_server_through_the_balancer(server: Server) -> None:
     server.ready(spec())
 
-    [ending] = server.chat(tokens=50)
+    [result] = server.chat(tokens=50)
 
-    assert ending["answered"], ending
-    assert ending["tokens"] == 50
+    assert result["completed"], result
+    assert result["tokens"] == 50
 
 
 def test_kubectl_get_shows_slots_and_replicas(server: Server) -> None:
@@ -25,7 +25,7 @@ def test_kubectl_get_shows_slots_and_replicas(server: Server) -> None:
     assert row.split()[:6] == ["llama", "True", "2/2", "0/4", "0", "quick.gguf"]
 
 
-def test_the_balancer_lists_the_server_as_its_model(server: Server) -> None:
+def test_the_balancer_lists_the_server_name_as_its_model(server: Server) -> None:
     server.ready(spec())
 
     models = json.loads(server.cluster.read("run", "curl", "-sS", f"{server.url}/v1/models"))

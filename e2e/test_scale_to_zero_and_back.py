@@ -1,4 +1,4 @@
-"""Without requests the last replica goes; one that comes wakes the server, whenever it comes."""
+"""A server without requests scales to zero; a request at any time starts a replica."""
 
 import json
 from statistics import median
@@ -13,85 +13,92 @@ from stack import CHAT
 
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 1}
 REPLICAS = "llama-replicas"
-"""The Deployment, and what its pods' names begin with."""
+"""Name of the Deployment, and prefix of its pods' names."""
 
 POD = "{.metadata.name} {.metadata.deletionTimestamp} "
 READY = '{.status.conditions[?(@.type=="Ready")].status}'
-WAKES = 5
+COLD_STARTS = 5
 
 
 @pytest.fixture
-def asleep(server: Server) -> Server:
-    """A server at zero that has downloaded and loaded its model before."""
-    # Ready though it has no replica: the first request starts one.
+def idle_server(server: Server) -> Server:
+    """A server scaled to zero, which has downloaded and loaded its model before."""
+    # It is Ready without replicas: the first request starts one.
     server.ready(spec(autoscaling=TO_ZERO))
-    [ending] = server.chat()
-    assert ending["answered"], ending
-    server.wait_until_asleep()
+    [result] = server.chat()
+    assert result["completed"], result
+    server.wait_until_scaled_to_zero()
     return server
 
 
-def test_waking_costs_little_more_than_the_pod_takes(asleep: Server) -> None:
-    overheads = [_overhead(asleep) for _ in range(WAKES)]
+def test_a_cold_start_takes_little_longer_than_the_pod(idle_server: Server) -> None:
+    overheads = [_overhead(idle_server) for _ in range(COLD_STARTS)]
 
-    print(f"wake-up overhead: {', '.join(f'{each * 1000:.0f}' for each in overheads)} ms")
-    print(f"median {median(overheads) * 1000:.0f} ms, best {min(overheads) * 1000:.0f} ms")
-    # The best of them: a machine that is busy makes it longer, and nothing makes it shorter.
+    print(f"cold start overhead: {', '.join(f'{each * 1000:.0f}' for each in overheads)} ms")
+    print(f"median {median(overheads) * 1000:.0f} ms, minimum {min(overheads) * 1000:.0f} ms")
+    # The minimum: other load on the machine can only add to it.
     assert min(overheads) <= 0.5
 
 
 @pytest.mark.parametrize(
-    ("resource", "path", "goes"),
+    ("resource", "path", "terminating"),
     [
-        pytest.param(f"deployment/{REPLICAS}", "{.spec.replicas}", "0", id="it was decided"),
-        pytest.param("pods", POD, f"{REPLICAS}- Z", id="its pod is told to end"),
-        pytest.param("pods", POD + READY, f"{REPLICAS}- Z False", id="its llama-server has ended"),
+        pytest.param(f"deployment/{REPLICAS}", "{.spec.replicas}", "0", id="scaled to zero"),
+        pytest.param("pods", POD, f"{REPLICAS}- Z", id="pod terminating"),
+        pytest.param("pods", POD + READY, f"{REPLICAS}- Z False", id="llama-server exited"),
     ],
 )
-def test_a_request_that_comes_while_the_last_replica_goes_is_answered(
-    asleep: Server, resource: str, path: str, goes: str
+def test_a_request_is_served_while_the_last_replica_terminates(
+    idle_server: Server, resource: str, path: str, terminating: str
 ) -> None:
-    asker = asleep.cluster.start("run", *CHAT, asleep.url, "--stream", "--when-told")
-    tell = asker.stdin
-    answer = asker.stdout
-    assert tell
-    assert answer
-    awake = Event()
-    going = Event()
+    client = idle_server.cluster.start("run", *CHAT, idle_server.url, "--stream", "--start-at-eof")
+    client_input = client.stdin
+    client_output = client.stdout
+    assert client_input
+    assert client_output
+    started = Event()
+    sent = Event()
 
-    def ask(value: str) -> None:
-        if not all(part in value for part in goes.split()):
-            awake.set()
-        elif awake.is_set() and not going.is_set():
-            going.set()
-            tell.close()
+    def send_when_terminating(value: str) -> None:
+        if not all(part in value for part in terminating.split()):
+            started.set()
+        elif started.is_set() and not sent.is_set():
+            sent.set()
+            client_input.close()
 
-    # Watched from before it wakes: a second later it may have gone.
-    with FieldWatch(asleep.cluster, resource, path, namespace=asleep.namespace, seen=ask) as states:
-        assert states.begins(30)
-        [first] = asleep.chat()
-        assert going.wait(90), states.seen
-        with asker:
-            second = json.loads(answer.readline())
+    # The watch starts before the replica does: a second later it may be deleted again.
+    with FieldWatch(
+        idle_server.cluster,
+        resource,
+        path,
+        namespace=idle_server.namespace,
+        on_value=send_when_terminating,
+    ) as watch:
+        assert watch.wait_for_start(30)
+        [first] = idle_server.chat()
+        assert sent.wait(90), watch.values
+        with client:
+            second = json.loads(client_output.readline())
 
-    assert first["answered"], first
-    assert second["answered"], second
+    assert first["completed"], first
+    assert second["completed"], second
 
 
-def _overhead(asleep: Server) -> float:
-    """Seconds from a request to its answer, less what its pod took from its creation to ready."""
-    seen: dict[str, float] = {}
+def _overhead(idle_server: Server) -> float:
+    """Seconds from a request to its first token, less those from its pod's creation to Ready."""
+    first_seen: dict[str, float] = {}
 
-    def note(value: str) -> None:
+    def record(value: str) -> None:
         name, deleted, ready, *_ = [*value.split(" "), "", ""]
         if name.startswith(REPLICAS) and not deleted:
-            seen.setdefault(ready, monotonic())
+            first_seen.setdefault(ready, monotonic())
 
     path = POD + READY
-    with FieldWatch(asleep.cluster, "pods", path, namespace=asleep.namespace, seen=note):
-        [ending] = asleep.chat()
-        asleep.wait_until_asleep()
-    assert ending["answered"], ending
-    took = seen["True"] - min(seen.values())
-    print(f"answered after {ending['first_token_seconds']:.3f} s, the pod took {took:.3f} s")
-    return float(ending["first_token_seconds"]) - took
+    namespace = idle_server.namespace
+    with FieldWatch(idle_server.cluster, "pods", path, namespace=namespace, on_value=record):
+        [result] = idle_server.chat()
+        idle_server.wait_until_scaled_to_zero()
+    assert result["completed"], result
+    pod_seconds = first_seen["True"] - min(first_seen.values())
+    print(f"first token after {result['first_token_seconds']} s, pod Ready in {pod_seconds:.3f} s")
+    return float(result["first_token_seconds"]) - pod_seconds

@@ -1,4 +1,4 @@
-"""The test cluster itself: `up` mends one whose processes died, `down` leaves nothing of it."""
+"""The test cluster itself: `up` restarts killed processes, `down` removes everything."""
 
 import os
 import signal
@@ -16,33 +16,33 @@ NAME = "crash"
 
 
 @pytest.fixture(scope="module")
-def fragile() -> Iterator[Cluster]:
-    """A cluster of its own, beside the one of the other tests."""
+def own_cluster() -> Iterator[Cluster]:
+    """A second cluster, for this file only."""
     if docker_available():
-        pytest.skip("kind's processes are Docker's to mend")
+        pytest.skip("with kind, Docker restarts the processes")
     cluster = Cluster(NAME)
     cluster.call("up")
     yield cluster
     cluster.call("down")
 
 
-def test_a_cluster_whose_processes_were_killed_heals(fragile: Cluster) -> None:
-    fragile.kubectl("create", "configmap", "kept", "--from-literal=key=value")
+def test_a_cluster_recovers_after_its_processes_were_killed(own_cluster: Cluster) -> None:
+    own_cluster.kubectl("create", "configmap", "kept", "--from-literal=key=value")
     for record in Native(ClusterPaths(NAME)).processes.running().values():
         os.kill(record.identity.pid, signal.SIGKILL)
 
-    status = fragile.attempt("status")
-    fragile.call("up")
+    status = own_cluster.attempt("status")
+    own_cluster.call("up")
 
     assert status.returncode == 1
-    assert fragile.get("configmap", "kept")["data"] == {"key": "value"}
-    fragile.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+    assert own_cluster.get("configmap", "kept")["data"] == {"key": "value"}
+    own_cluster.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 
 
-def test_down_leaves_no_process_mount_or_folder(fragile: Cluster) -> None:
+def test_down_leaves_no_process_mount_or_folder(own_cluster: Cluster) -> None:
     started = Native(ClusterPaths(NAME)).processes.running().values()
 
-    fragile.call("down")
+    own_cluster.call("down")
 
     paths = ClusterPaths(NAME)
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
