@@ -1,1 +1,1 @@
-"""Measured ratios, each with its peers in one run."""
+"""Benchmarks. Each compares several systems in one run."""

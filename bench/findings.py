@@ -1,4 +1,4 @@
-"""What a measure has found: tables, gates and plots as values."""
+"""Results of a measurement: tables, gates and plots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`rows` of cells as they are printed; the first column names the system."""
+    """A table of formatted cells. The first column is the name of the system."""
 
     title: str
     columns: tuple[str, ...]
@@ -17,7 +17,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A bound that must hold; `met` is None where this run did not measure it."""
+    """A target for a measured number; `met` is None if this run did not measure it."""
 
     name: str
     bound: str
@@ -27,7 +27,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Bars by system: `series` maps a system to its values by group."""
+    """A bar chart; `series` maps each system to its values by group."""
 
     name: str
     title: str
@@ -38,29 +38,29 @@ class Plot:
 
 @dataclass(slots=True)
 class Findings:
-    """All of one measure."""
+    """All results of one measurement."""
 
     name: str
     tables: list[Table] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
-    """Every piece's numbers, for whoever wants to look closer."""
+    """The numbers of every sample."""
 
 
 def at_most(name: str, figure: float, bound: float, unit: str = "") -> Gate:
-    """A gate that holds where `figure` does not exceed `bound`."""
+    """Return a gate that is met if `figure` does not exceed `bound`."""
     tail = f" {unit}" if unit else ""
     return Gate(name, f"<= {bound:g}{tail}", f"{digits(figure)}{tail}", figure <= bound)
 
 
 def at_least(name: str, figure: float, bound: float) -> Gate:
-    """A gate that holds where `figure` reaches `bound`."""
+    """Return a gate that is met if `figure` is at least `bound`."""
     return Gate(name, f">= {bound:g}", digits(figure), figure >= bound)
 
 
 def digits(value: float) -> str:
-    """A number with three digits, and all of those before the point."""
+    """Format a number with three significant digits, and all digits before the point."""
     if value == 0 or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Plots as PNG files."""
+"""Draws plots as PNG files."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 
 from bench.findings import Plot
 
-_COLOURS = {
+_COLORS = {
     "slotkeeper": "#d62728",
     "slotkeeper, access log": "#ff9896",
     "HAProxy": "#1f77b4",
@@ -19,18 +19,18 @@ _COLOURS = {
 
 
 def draw(plot: Plot, folder: Path) -> Path:
-    """Write one plot into `folder`; the file's path."""
+    """Draw one plot into `folder`; return the file's path."""
     groups = list(next(iter(plot.series.values())))
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     width = 0.8 / len(plot.series)
     for number, (name, values) in enumerate(plot.series.items()):
-        places = [at + (number - (len(plot.series) - 1) / 2) * width for at in range(len(groups))]
+        offset = (number - (len(plot.series) - 1) / 2) * width
         bars = axes.bar(
-            places,
+            [index + offset for index in range(len(groups))],
             [values[group] for group in groups],
             width,
             label=name,
-            color=_COLOURS.get(name),
+            color=_COLORS.get(name),
         )
         axes.bar_label(
             bars, fmt="%.3g", fontsize=7, rotation=90 if len(groups) > 2 else 0, padding=2

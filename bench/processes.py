@@ -1,4 +1,4 @@
-"""What a process has used, from /proc."""
+"""CPU time and memory of a process, from /proc."""
 
 import resource
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of all threads so far, user and system, in seconds to the nanosecond.
+    """Return the CPU time of all threads so far, user and system, in seconds.
 
-    The kernel's own accounting where it keeps it; else ticks of 10 ms.
+    From the scheduler's statistics, with nanosecond resolution; on kernels without them, in ticks
+    of 10 ms.
     """
     try:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
     except FileNotFoundError:
-        # The command's name stands in brackets and may hold blanks.
+        # The command's name is in parentheses and may contain spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
@@ -27,7 +28,7 @@ class Memory(NamedTuple):
 
 
 def memory(pid: int) -> Memory:
-    """The memory of a process."""
+    """Return the memory usage of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     now, highest = (int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
@@ -35,6 +36,6 @@ def memory(pid: int) -> Memory:
 
 
 def allow_many_files() -> None:
-    """As many open files as may be, for this process and those it starts."""
+    """Raise the limit of open files to its maximum, for this process and its children."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

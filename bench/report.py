@@ -1,4 +1,4 @@
-"""Findings as Markdown and JSON."""
+"""Renders findings as Markdown and JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,22 +9,22 @@ from bench.findings import Findings, Gate, Table
 _VERDICTS = {True: "met", False: "**missed**", None: "not measured"}
 
 
-def markdown(title: str, findings: Sequence[Findings], about: Mapping[str, str]) -> str:
-    """All tables under this title, then the gates."""
+def markdown(title: str, findings: Sequence[Findings], environment: Mapping[str, str]) -> str:
+    """Return a document with this title, the environment, all tables, then the gates."""
     lines = [f"# {title}", ""]
-    lines += [f"- {name}: {value}" for name, value in about.items()]
+    lines += [f"- {name}: {value}" for name, value in environment.items()]
     for each in findings:
         for table in each.tables:
             lines += ["", f"## {table.title}", "", *_table(table)]
     if gates := [gate for each in findings for gate in each.gates]:
-        columns = ("gate", "bound", "figure", "")
+        columns = ("gate", "target", "measured", "")
         lines += ["", "## Gates", "", *_rows(columns, map(_verdict, gates))]
     return "\n".join(lines) + "\n"
 
 
-def as_json(findings: Sequence[Findings], about: Mapping[str, str]) -> dict[str, Any]:
-    """All that is in the Markdown, and every piece's numbers."""
-    return {"about": dict(about), "measures": [asdict(each) for each in findings]}
+def as_json(findings: Sequence[Findings], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of the Markdown document and the numbers of every sample."""
+    return {"environment": dict(environment), "measures": [asdict(each) for each in findings]}
 
 
 def _verdict(gate: Gate) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""The balancer beside its peers: what it costs, how long requests wait, what it holds."""
+"""Compares the balancer with other proxies: CPU, latency, queueing time and memory."""

@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m bench.balancer`, from the root of the repository."""
+"""Runs the benchmark: `python -m bench.balancer`, from the root of the repository."""
 
 import argparse
 import asyncio
@@ -16,10 +16,10 @@ from bench.balancer import (
     measure_bodies,
     measure_changes,
     measure_memory,
+    measure_prefix_cache,
     measure_queue,
     measure_requests,
     measure_streams,
-    measure_warm,
 )
 from bench.balancer.rounds import FULL, QUICK, Scale
 from bench.findings import Findings
@@ -32,7 +32,7 @@ MEASURES: dict[str, Callable[[Scale], Awaitable[Findings]]] = {
     "requests": measure_requests.measure,
     "streams": measure_streams.measure,
     "queue": measure_queue.measure,
-    "warm": measure_warm.measure,
+    "prefix-cache": measure_prefix_cache.measure,
     "changes": measure_changes.measure,
     "bodies": measure_bodies.measure,
     "memory": measure_memory.measure,
@@ -40,8 +40,8 @@ MEASURES: dict[str, Callable[[Scale], Awaitable[Findings]]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure and report; 0 where all was measured, whether or not the gates are met."""
-    given = _parser().parse_args(argv)
+    """Measure and report; return 0 if all was measured, whether or not the gates are met."""
+    options = _parser().parse_args(argv)
     missing = [name for name in ("nginx", "haproxy") if not shutil.which(name)]
     if missing:
         print(
@@ -51,34 +51,34 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     allow_many_files()
-    print(asyncio.run(_measure(given)))
-    print(f"written to {given.to}")
+    print(asyncio.run(_measure(options)))
+    print(f"written to {options.to}")
     return 0
 
 
-async def _measure(given: argparse.Namespace) -> str:
-    """Measure, and write what there is after each measure: the next one may fail."""
+async def _measure(options: argparse.Namespace) -> str:
+    """Run the measurements; write the results after each one, since the next one can fail."""
     began = time.monotonic()
-    about = _about()
+    environment = _environment()
     findings: list[Findings] = []
     text = ""
-    for name in given.only or MEASURES:
-        findings.append(await MEASURES[name](QUICK if given.quick else FULL))
-        about["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
-        print(f"{name} is measured, {about['took']}", file=sys.stderr, flush=True)
-        text = _write(findings, about, given.to, plots=given.plots)
+    for name in options.only or MEASURES:
+        findings.append(await MEASURES[name](QUICK if options.quick else FULL))
+        environment["duration"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
+        print(f"{name}: done after {environment['duration']}", file=sys.stderr, flush=True)
+        text = _write(findings, environment, options.to, plots=options.plots)
     return text
 
 
 def _write(
-    findings: Sequence[Findings], about: Mapping[str, str], folder: Path, *, plots: bool
+    findings: Sequence[Findings], environment: Mapping[str, str], folder: Path, *, plots: bool
 ) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    text = markdown("The balancer beside its peers", findings, about)
+    text = markdown("The balancer compared with other proxies", findings, environment)
     (folder / "balancer.md").write_text(text)
-    (folder / "balancer.json").write_text(json.dumps(as_json(findings, about), indent=1))
+    (folder / "balancer.json").write_text(json.dumps(as_json(findings, environment), indent=1))
     if plots:
-        # Slow to import, and only needed here.
+        # matplotlib takes long to import and is needed only here.
         from bench.plots import draw  # noqa: PLC0415
 
         for plot in findings[-1].plots:
@@ -86,35 +86,37 @@ def _write(
     return text
 
 
-def _about() -> dict[str, str]:
-    nginx = _said("nginx", "-v").rpartition("/")[2]
-    haproxy = _said("haproxy", "-v").split()[2]
+def _environment() -> dict[str, str]:
+    nginx = _first_line("nginx", "-v").rpartition("/")[2]
+    haproxy = _first_line("haproxy", "-v").split()[2]
     return {
         "command": " ".join(["python -m bench.balancer", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, loopback, "
-        f"load {os.getloadavg()[0]:.1f} before",
-        "peers": f"nginx {nginx}, HAProxy {haproxy}, Python {platform.python_version()}",
-        "commit": _said("git", "describe", "--always", "--dirty"),
+        f"load average {os.getloadavg()[0]:.1f} at the start",
+        "versions": f"nginx {nginx}, HAProxy {haproxy}, Python {platform.python_version()}",
+        "commit": _first_line("git", "describe", "--always", "--dirty"),
     }
 
 
-def _said(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return (done.stdout or done.stderr).splitlines()[0].strip()
+def _first_line(*command: str) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return (result.stdout or result.stderr).splitlines()[0].strip()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.balancer",
-        description="Measures the balancer beside nginx, HAProxy, random and round robin choice "
-        "and direct connections: all in each round, medians of what each round says.",
-    )
-    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures say nothing")
-    parser.add_argument(
-        "--only", action="append", choices=MEASURES, help="may be given several times"
+        description="Compare the balancer with nginx, HAProxy, random and round-robin choice, and "
+        "direct connections. Each round measures all of them; results are medians over the rounds.",
     )
     parser.add_argument(
-        "--to", type=Path, default=RESULTS, metavar="FOLDER", help="for the results"
+        "--quick", action="store_true", help="short smoke test, whose numbers are meaningless"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=MEASURES, help="run this measurement only (repeatable)"
+    )
+    parser.add_argument(
+        "--to", type=Path, default=RESULTS, metavar="FOLDER", help="output folder (bench/results)"
     )
     parser.add_argument(
         "--plots", action=argparse.BooleanOptionalAction, default=True, help="draw PNG files"

@@ -1,4 +1,4 @@
-"""The load generator's side of a connection: as little work as a client can do."""
+"""The load generator's HTTP client, which does as little work as possible."""
 
 import asyncio
 import time
@@ -12,74 +12,77 @@ now_ns = time.monotonic_ns
 _END = b"0\r\n\r\n"
 
 
-class Asker(Protocol):
-    """Who asked: gets the answer's bytes as they come, then its end."""
+class ResponseHandler(Protocol):
+    """Callbacks for one response."""
 
     def on_data(self, data: bytes, now: int) -> None:
-        """Bytes of the answer, its head and chunk framing among them, at `now` in nanoseconds."""
+        """Bytes of the response, with head and chunk framing, received at `now` (nanoseconds)."""
 
     def on_end(self, status: int, body: bytes) -> None:
-        """The answer is complete; status 0: the connection broke. Streams leave `body` empty."""
+        """The response is complete, or the connection was lost (status 0).
+
+        `body` is empty for a chunked response.
+        """
 
 
 class Client(asyncio.Protocol):
-    """One connection, one request at a time."""
+    """One connection with one request at a time."""
 
     def __init__(self) -> None:
-        self._asker: Asker | None = None
+        self._handler: ResponseHandler | None = None
         self._head = b""
         self._body = b""
-        self._need = 0
+        self._length = 0
         self._chunked = False
         self._transport: asyncio.Transport
 
     @property
     def usable(self) -> bool:
-        """It can carry a request."""
+        """Whether the connection is open."""
         return not self._transport.is_closing()
 
-    def ask(self, request: bytes, asker: Asker) -> int:
-        """Send a request; when, in nanoseconds."""
-        self._asker = asker
+    def send(self, request: bytes, handler: ResponseHandler) -> int:
+        """Send a request; return the time in nanoseconds."""
+        self._handler = handler
         self._head = self._body = b""
         sent = now_ns()
         self._transport.write(request)
         return sent
 
     def abort(self) -> None:
-        """Be gone, in the middle of an answer too."""
-        self._asker = None
+        """Close the connection, also in the middle of a response, without calling the handler."""
+        self._handler = None
         self._transport.abort()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands."""
+        """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is no more."""
-        asker = self._asker
-        self._asker = None
-        if asker:
-            asker.on_end(0, b"")
+        """See asyncio.Protocol."""
+        handler = self._handler
+        self._handler = None
+        if handler:
+            handler.on_end(0, b"")
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """See asyncio.Protocol."""
         now = now_ns()
-        asker = self._asker
-        if asker is None:
+        handler = self._handler
+        if handler is None:
             return
-        asker.on_data(data, now)
-        if self._chunked and self._need:
-            # The last bytes are enough to know the end by: no event ends as the last chunk does.
+        handler.on_data(data, now)
+        if self._chunked and self._length:
+            # The last bytes are enough to detect the end: no event ends like the last chunk.
             self._body = (self._body + data)[-len(_END) :]
             if self._body == _END:
-                self._end(asker)
+                self._end(handler)
             return
         self._body += data
-        if not self._need:
+        if not self._length:
             end = self._body.find(b"\r\n\r\n") + 4
             if end < 4:
                 return
@@ -87,71 +90,71 @@ class Client(asyncio.Protocol):
             self._body = self._body[end:]
             length = header_in(self._head, b"content-length")
             self._chunked = length is None
-            self._need = 1 if length is None else int(length)
+            self._length = 1 if length is None else int(length)
             if self._chunked:
                 self._body = self._body[-len(_END) :]
-        if (self._body == _END) if self._chunked else (len(self._body) >= self._need):
-            self._end(asker)
+        if (self._body == _END) if self._chunked else (len(self._body) >= self._length):
+            self._end(handler)
 
-    def _end(self, asker: Asker) -> None:
+    def _end(self, handler: ResponseHandler) -> None:
         body = b"" if self._chunked else self._body
         status = int(self._head[9:12])
         if b"\r\nconnection: close" in self._head:
             self._transport.close()
-        self._asker = None
-        self._need = 0
+        self._handler = None
+        self._length = 0
         self._chunked = False
-        asker.on_end(status, body)
+        handler.on_end(status, body)
 
 
-class Clients:
-    """Connections to one port; those at rest are used again, the last used first."""
+class ConnectionPool:
+    """Connections to one port. The most recently used idle connection is reused first."""
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._resting: list[Client] = []
+        self._idle: list[Client] = []
 
-    async def take(self) -> Client:
-        """A connection. Raises OSError."""
-        while self._resting:
-            client = self._resting.pop()
+    async def acquire(self) -> Client:
+        """Return an idle connection, or open one. Raises OSError."""
+        while self._idle:
+            client = self._idle.pop()
             if client.usable:
                 return client
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(Client, "127.0.0.1", self._port)
         return client
 
-    def give_back(self, client: Client) -> None:
-        """It may carry another request."""
-        self._resting.append(client)
+    def release(self, client: Client) -> None:
+        """Return a connection to the pool."""
+        self._idle.append(client)
 
     def close(self) -> None:
-        """Close those at rest."""
-        for client in self._resting:
+        """Close the idle connections."""
+        for client in self._idle:
             client.abort()
-        self._resting.clear()
+        self._idle.clear()
 
 
-class Answer:
-    """An Asker that waits for one whole answer."""
+class PendingResponse:
+    """A ResponseHandler for waiting until the response begins or ends."""
 
     def __init__(self) -> None:
         self.first = 0
-        """When its first bytes came, in nanoseconds."""
+        """Time of the first bytes, in nanoseconds; 0 before."""
         self.began = asyncio.Event()
         self._ended: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
-    async def whole(self) -> tuple[int, bytes]:
-        """Status and body."""
+    async def complete(self) -> tuple[int, bytes]:
+        """Wait for the end; return status and body."""
         return await self._ended
 
-    def on_data(self, data: bytes, now: int) -> None:  # noqa: ARG002 (only when, not what)
-        """See Asker."""
+    def on_data(self, data: bytes, now: int) -> None:  # noqa: ARG002 (the time counts, not the data)
+        """See ResponseHandler."""
         if not self.first:
             self.first = now
             self.began.set()
 
     def on_end(self, status: int, body: bytes) -> None:
-        """See Asker."""
+        """See ResponseHandler."""
         if not self._ended.done():
             self._ended.set_result((status, body))

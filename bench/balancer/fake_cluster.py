@@ -1,4 +1,4 @@
-"""A Kubernetes API server that knows one EndpointSlice: enough for a balancer to follow it."""
+"""A fake Kubernetes API server with one EndpointSlice, which a balancer can list and watch."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ class FakeCluster:
 
     @property
     def kubeconfig(self) -> str:
-        """A configuration that leads here."""
+        """A kubeconfig for this server."""
         return json.dumps(
             {
                 "apiVersion": "v1",
@@ -35,7 +35,7 @@ class FakeCluster:
         )
 
     def change(self, ports: Sequence[int]) -> None:
-        """These are the ready endpoints now; whoever watches is told at once."""
+        """Set the ready endpoints and send an event to all watches."""
         self._ports = list(ports)
         self._version += 1
         event = json.dumps({"type": "MODIFIED", "object": self._slice()}) + "\n"
@@ -43,7 +43,7 @@ class FakeCluster:
             writer.write(f"{len(event):x}\r\n{event}\r\n".encode())
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 if b"watch=true" in head.split(b"\r\n")[0]:
@@ -65,8 +65,8 @@ class FakeCluster:
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {"name": "bench", "resourceVersion": str(self._version)},
-            # Each fake has a port of its own, so one slice cannot hold two of them: the port is
-            # the slice's. One port after another names the same address with each.
+            # All fakes have the same address and differ by port, and a slice's ports apply to all
+            # of its endpoints: so one endpoint with several ports stands for several replicas.
             "ports": [{"name": "http", "port": port} for port in self._ports],
             "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
         }
@@ -74,9 +74,9 @@ class FakeCluster:
 
 @asynccontextmanager
 async def fake_cluster(ports: Sequence[int]) -> AsyncIterator[FakeCluster]:
-    """A FakeCluster that listens on the loopback, with these endpoints at first."""
-    made = FakeCluster(ports)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
+    """Start a FakeCluster on the loopback interface with these endpoints."""
+    cluster = FakeCluster(ports)
+    server = await asyncio.start_server(cluster.serve, "127.0.0.1", 0)
+    cluster.port = server.sockets[0].getsockname()[1]
+    yield cluster
     server.close()

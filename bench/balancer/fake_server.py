@@ -1,7 +1,7 @@
-"""Fast fake llama-servers: slots, a line of their own behind them, /slots, /health, streams.
+"""Fast fake llama-servers with slots, deferred requests, /slots, /health and streams.
 
-All of them live in this one process, so that the starts of requests have one order and one clock
-(CLOCK_MONOTONIC in nanoseconds, which the load generator reads too).
+All replicas run in this one process, so that the starts of requests have one order and one clock:
+CLOCK_MONOTONIC in nanoseconds, which the load generator also uses.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _STREAM = (
     b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
-# As long as an event of /v1/chat/completions is; the time has always 19 digits.
+# As long as an event of /v1/chat/completions. The time always has 19 digits.
 _EVENT = (
     b'data: {"t":%019d,"choices":[{"finish_reason":null,"index":0,"delta":{"content":" token"}}],'
     b'"created":1790000000,"id":"chatcmpl-0123456789abcdefghijklmnopqrstuv","model":"fake",'
@@ -37,12 +37,12 @@ _LOADING = b'{"error":{"code":503,"message":"Loading model","type":"unavailable_
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What the fakes are like.
+class ReplicaOptions:
+    """Properties of a fake replica.
 
-    `step_us`: a request whose client left keeps its slot to the end of its decode step of so long.
-    `cache`: prompts that a replica remembers, the last used ones; one that it does not have costs
-    `miss_us` more on the slot. 0: no cache, nothing costs more.
+    `step_us`: length of a decode step. After a client disconnect the slot stays busy to its end.
+    `cache`: number of prompts in the LRU prompt cache; a miss costs `miss_us` more on the slot.
+    0: no cache, and no extra cost.
     """
 
     slots: int
@@ -52,172 +52,172 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Record:
-    """What happened at all replicas since the last reset."""
+class Counters:
+    """Events at all replicas since the last reset."""
 
-    over_commits: int = 0
-    """Requests that came to a replica without a free slot."""
-    most_at_once: int = 0
+    overcommitted: int = 0
+    """Requests that arrived at a replica without a free slot."""
+    max_concurrent: int = 0
     started: int = 0
-    let_go: list[int] = field(default_factory=list)
-    """When slots of requests whose client had left came free, in nanoseconds."""
+    released: list[int] = field(default_factory=list)
+    """When slots were released after a client disconnect, in nanoseconds."""
 
 
 class Replica:
-    """One llama-server: at most `slots` requests run, the others stand in its own line."""
+    """One llama-server: at most `slots` requests run, the others are deferred."""
 
-    def __init__(self, kind: Kind, record: Record) -> None:
-        self.kind = kind
-        self.record = record
+    def __init__(self, options: ReplicaOptions, counters: Counters) -> None:
+        self.options = options
+        self.counters = counters
         self.loading = False
         self.busy = 0
-        self._line: deque[Running] = deque()
+        self._deferred: deque[RunningRequest] = deque()
         self._prompts: OrderedDict[int, None] = OrderedDict()
 
-    def arrive(self, running: "Running") -> None:
-        """Start it, or let it wait here."""
-        if self.busy < self.kind.slots:
-            self._start(running)
+    def accept(self, request: "RunningRequest") -> None:
+        """Start the request, or defer it if no slot is free."""
+        if self.busy < self.options.slots:
+            self._start(request)
         else:
-            self.record.over_commits += 1
-            self._line.append(running)
+            self.counters.overcommitted += 1
+            self._deferred.append(request)
 
-    def free(self) -> None:
-        """A slot is free."""
+    def release_slot(self) -> None:
+        """Release a slot and start a deferred request."""
         self.busy -= 1
-        if self._line:
-            self._start(self._line.popleft())
+        if self._deferred:
+            self._start(self._deferred.popleft())
 
-    def leave(self, running: "Running") -> None:
-        """Its client has left."""
-        if running in self._line:
-            self._line.remove(running)
-        elif running.start:
-            step = self.kind.step_us * 1000
-            rest = step - (time.monotonic_ns() - running.start) % step
-            asyncio.get_running_loop().call_later(rest / 1e9, self._let_go)
+    def abort(self, request: "RunningRequest") -> None:
+        """Abort a request whose client has disconnected."""
+        if request in self._deferred:
+            self._deferred.remove(request)
+        elif request.start:
+            step = self.options.step_us * 1000
+            remaining = step - (time.monotonic_ns() - request.start) % step
+            asyncio.get_running_loop().call_later(remaining / 1e9, self._release_aborted)
 
     def slots(self) -> bytes:
-        """The body of /slots."""
-        listed = [
+        """Return the body of /slots."""
+        slots = [
             {"id": number, "n_ctx": 4096, "is_processing": number < self.busy}
-            for number in range(self.kind.slots)
+            for number in range(self.options.slots)
         ]
-        return json.dumps(listed).encode()
+        return json.dumps(slots).encode()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Empty the prompt cache."""
         self._prompts.clear()
 
-    def _let_go(self) -> None:
-        self.record.let_go.append(time.monotonic_ns())
-        self.free()
+    def _release_aborted(self) -> None:
+        self.counters.released.append(time.monotonic_ns())
+        self.release_slot()
 
-    def _start(self, running: "Running") -> None:
+    def _start(self, request: "RunningRequest") -> None:
         self.busy += 1
-        self.record.started += 1
-        self.record.most_at_once = max(self.record.most_at_once, self.busy)
-        running.begin(self._remembers(running.job.session))
+        self.counters.started += 1
+        self.counters.max_concurrent = max(self.counters.max_concurrent, self.busy)
+        request.begin(self._look_up(request.job.session))
 
-    def _remembers(self, session: int) -> bool:
-        if session < 0 or not self.kind.cache:
+    def _look_up(self, session: int) -> bool:
+        if session < 0 or not self.options.cache:
             return True
         hit = session in self._prompts
         self._prompts[session] = None
         self._prompts.move_to_end(session)
-        if len(self._prompts) > self.kind.cache:
+        if len(self._prompts) > self.options.cache:
             self._prompts.popitem(last=False)
         return hit
 
 
-class Running:
-    """One request at a replica, from its arrival to its end."""
+class RunningRequest:
+    """A request at a replica, from its arrival to its end."""
 
-    __slots__ = ("_hit", "_left", "_replica", "_timer", "_transport", "job", "start")
+    __slots__ = ("_hit", "_remaining", "_replica", "_timer", "_transport", "job", "start")
 
     def __init__(self, job: Job, replica: Replica, transport: asyncio.Transport) -> None:
         self.job = job
         self.start = 0
-        """When it got its slot, in nanoseconds; 0: not yet."""
+        """When it started on a slot, in nanoseconds; 0 before."""
         self._replica = replica
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
-        self._left = job.tokens
+        self._remaining = job.tokens
         self._hit = True
 
     def begin(self, hit: bool) -> None:
-        """It has a slot; `hit`: its prompt is in the cache."""
+        """Start on a slot; `hit`: whether its prompt is in the cache."""
         self.start = time.monotonic_ns()
         self._hit = hit
-        service = self.job.service_us + (0 if hit else self._replica.kind.miss_us)
-        self._after(service, self._first if self.job.tokens else self._whole)
+        service = self.job.service_us + (0 if hit else self._replica.options.miss_us)
+        self._call_after(service, self._send_first_token if self.job.tokens else self._send_json)
 
-    def leave(self) -> None:
-        """Its client has left."""
+    def disconnect(self) -> None:
+        """The client has disconnected."""
         if self._timer:
             self._timer.cancel()
-        self._replica.leave(self)
+        self._replica.abort(self)
 
-    def over(self) -> bool:
-        """Its answer is complete."""
-        return self._left < 0
+    def completed(self) -> bool:
+        """Whether the response is complete."""
+        return self._remaining < 0
 
-    def _after(self, delay_us: int, then: Callable[[], None]) -> None:
+    def _call_after(self, delay_us: int, callback: Callable[[], None]) -> None:
         if delay_us:
-            self._timer = asyncio.get_running_loop().call_later(delay_us / 1e6, then)
+            self._timer = asyncio.get_running_loop().call_later(delay_us / 1e6, callback)
         else:
-            then()
+            callback()
 
-    def _whole(self) -> None:
-        self._left = -1
-        self._replica.free()
-        said = {"start": self.start, "end": time.monotonic_ns(), "hit": self._hit}
-        body = json.dumps(said).encode()
+    def _send_json(self) -> None:
+        self._remaining = -1
+        self._replica.release_slot()
+        report = {"start": self.start, "end": time.monotonic_ns(), "hit": self._hit}
+        body = json.dumps(report).encode()
         self._transport.write(_HEAD % (b"200 OK", len(body)) + body)
 
-    def _first(self) -> None:
+    def _send_first_token(self) -> None:
         self._transport.write(_STREAM + _CHUNK % time.monotonic_ns())
-        self._next()
+        self._schedule_next()
 
-    def _token(self) -> None:
+    def _send_token(self) -> None:
         self._transport.write(_CHUNK % time.monotonic_ns())
-        self._next()
+        self._schedule_next()
 
-    def _next(self) -> None:
-        self._left -= 1
-        if self._left:
-            self._after(self.job.interval_us, self._token)
+    def _schedule_next(self) -> None:
+        self._remaining -= 1
+        if self._remaining:
+            self._call_after(self.job.interval_us, self._send_token)
         else:
-            self._left = -1
-            self._replica.free()
+            self._remaining = -1
+            self._replica.release_slot()
             self._transport.write(b"0\r\n\r\n")
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a replica: a request, its answer, the next request."""
+    """One connection to a replica, with one request after the other."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._buffer = b""
         self._body = 0
         self._head = b""
-        self._running: Running | None = None
+        self._running: RunningRequest | None = None
         self._transport: asyncio.Transport
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands."""
+        """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever asked has left."""
-        if self._running and not self._running.over():
-            self._running.leave()
+        """See asyncio.Protocol."""
+        if self._running and not self._running.completed():
+            self._running.disconnect()
 
     @override
     def data_received(self, data: bytes) -> None:
-        """A piece of a request; of bodies only the length counts."""
+        """See asyncio.Protocol. Bodies are counted and ignored."""
         if not self._head:
             data = self._buffer + data
             end = data.find(b"\r\n\r\n") + 4
@@ -231,42 +231,44 @@ class Connection(asyncio.Protocol):
         if self._body <= 0:
             head = self._head
             self._head = b""
-            self._answer(head)
+            self._handle(head)
 
-    def _answer(self, head: bytes) -> None:
+    def _handle(self, head: bytes) -> None:
         if self._replica.loading:
-            self._say(b"503 Service Unavailable", _LOADING)
+            self._respond(b"503 Service Unavailable", _LOADING)
         elif head.startswith(b"get /slots"):
-            self._say(b"200 OK", self._replica.slots())
+            self._respond(b"200 OK", self._replica.slots())
         elif head.startswith(b"get "):
-            self._say(b"200 OK", b'{"status":"ok"}')
+            self._respond(b"200 OK", b'{"status":"ok"}')
         else:
-            self._running = Running(job_in(head), self._replica, self._transport)
-            self._replica.arrive(self._running)
+            self._running = RunningRequest(job_in(head), self._replica, self._transport)
+            self._replica.accept(self._running)
 
-    def _say(self, status: bytes, body: bytes) -> None:
+    def _respond(self, status: bytes, body: bytes) -> None:
         self._transport.write(_HEAD % (status, len(body)) + body)
 
 
 class Fakes:
-    """The verbs of this process."""
+    """The commands of this process."""
 
     def __init__(self) -> None:
-        self.record = Record()
+        self.counters = Counters()
         self._replicas: list[Replica] = []
         self._servers: list[asyncio.Server] = []
 
     @property
     def busy(self) -> int:
-        """Slots that are taken."""
+        """Number of busy slots."""
         return sum(each.busy for each in self._replicas)
 
-    async def serve(self, replicas: int, **kind: int) -> list[int]:
-        """So many replicas of this Kind, instead of those that there were; their ports."""
+    async def serve(self, replicas: int, **options: int) -> list[int]:
+        """Replace all replicas by new ones with these ReplicaOptions; return their ports."""
         for server in self._servers:
             server.close()
-        self.record = Record()
-        self._replicas = [Replica(Kind(**kind), self.record) for _ in range(replicas)]
+        self.counters = Counters()
+        self._replicas = [
+            Replica(ReplicaOptions(**options), self.counters) for _ in range(replicas)
+        ]
         loop = asyncio.get_running_loop()
         self._servers = [
             await loop.create_server(partial(Connection, each), "127.0.0.1", 0)
@@ -275,19 +277,19 @@ class Fakes:
         return [server.sockets[0].getsockname()[1] for server in self._servers]
 
     async def loading(self, replica: int, flag: bool) -> None:
-        """From now on this replica answers 503, or does not any more."""
+        """Set whether this replica responds with status 503, as while it loads its model."""
         self._replicas[replica].loading = flag
 
     async def reset(self) -> None:
-        """Forget what happened, and all prompts."""
-        self.record = Record()
+        """Reset the counters and empty the prompt caches."""
+        self.counters = Counters()
         for replica in self._replicas:
-            replica.record = self.record
-            replica.forget()
+            replica.counters = self.counters
+            replica.clear_cache()
 
     async def stats(self) -> dict[str, object]:
-        """The Record."""
-        return asdict(self.record)
+        """Return the Counters."""
+        return asdict(self.counters)
 
 
 if __name__ == "__main__":

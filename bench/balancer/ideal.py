@@ -1,13 +1,13 @@
-"""What cannot be beaten: one first-in-first-out line in front of all slots, with no time lost."""
+"""The theoretical optimum: one FIFO queue for all slots, without any overhead."""
 
 import heapq
 from collections.abc import Sequence
 
 
 def fifo_waits(arrivals: Sequence[float], services: Sequence[float], slots: int) -> list[float]:
-    """How long each request waits, in the order of `arrivals`, which must not fall.
+    """Return each request's wait. `arrivals` must be sorted; all times have the same unit.
 
-    All in one unit of time. A request takes the slot that comes free first.
+    A request starts on the slot that is free first.
     """
     free = [float("-inf")] * slots
     waits: list[float] = []
@@ -18,17 +18,17 @@ def fifo_waits(arrivals: Sequence[float], services: Sequence[float], slots: int)
     return waits
 
 
-def overtaken(arrivals: Sequence[float], starts: Sequence[float], tolerance: float) -> int:
-    """How many requests saw a later one start before them.
+def bypassed(arrivals: Sequence[float], starts: Sequence[float], tolerance: float) -> int:
+    """Return how many requests were bypassed: a later request started before them.
 
-    Later and before by more than `tolerance` each: two requests on two connections that are sent
-    at nearly the same time reach a server in any order.
+    Both differences must exceed `tolerance`: requests that are sent on two connections at nearly
+    the same time reach a server in any order.
     """
     ordered = sorted(zip(arrivals, starts, strict=True))
     earliest = float("inf")
     later = len(ordered)
     count = 0
-    # From the last to the first: `earliest` is the first start of those that came later.
+    # From the last request to the first: `earliest` is the earliest start of all later requests.
     for at, start in reversed(ordered):
         while later and ordered[later - 1][0] > at + tolerance:
             later -= 1

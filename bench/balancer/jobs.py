@@ -1,4 +1,4 @@
-"""What a request tells the fake llama-server to do: one header that no proxy changes."""
+"""Instructions to the fake llama-server, in a request header that no proxy changes."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ HEADER = b"x-job"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How a request is answered.
+    """How the fake serves a request.
 
-    First `service_us` on the slot; then, with `tokens`, that many events `interval_us` apart, else
-    one JSON answer. `session` is whose prompt it has (-1: nobody's).
+    It uses the slot for `service_us`, then sends `tokens` events with `interval_us` between them,
+    or one JSON response if `tokens` is 0. `session` identifies the prompt (-1: a unique prompt).
     """
 
     number: int = 0
@@ -21,7 +21,7 @@ class Job:
 
 
 def request(job: Job, body: bytes = b'{"prompt": "hello"}') -> bytes:
-    """The bytes of a request."""
+    """Encode a request."""
     return (
         b"POST /completion HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
         b"X-Job: %d %d %d %d %d\r\nContent-Length: %d\r\n\r\n"
@@ -37,7 +37,7 @@ def request(job: Job, body: bytes = b'{"prompt": "hello"}') -> bytes:
 
 
 def header_in(head: bytes, name: bytes) -> bytes | None:
-    """The value of the header `name` in `head`, both in lower case; None where it is not there."""
+    """Return the value of header `name` in `head`, None if it is absent; both in lower case."""
     at = head.find(b"\r\n" + name + b":")
     if at < 0:
         return None
@@ -46,6 +46,6 @@ def header_in(head: bytes, name: bytes) -> bytes | None:
 
 
 def job_in(head: bytes) -> Job:
-    """The job in a request's head in lower case; where there is none, one that does nothing."""
+    """Parse the job of a request's head, which is in lower case; default: an empty job."""
     value = header_in(head, HEADER)
     return Job(*map(int, value.split())) if value else Job()

@@ -1,26 +1,29 @@
-"""The load generator's process: its verbs."""
+"""The load generator's process and its commands."""
 
 import asyncio
 import json
 import random
 
-from bench.balancer.client import Answer, Client, Clients, now_ns
+from bench.balancer.client import Client, ConnectionPool, PendingResponse, now_ns
 from bench.balancer.jobs import Job, request
-from bench.balancer.load_closed import closed
-from bench.balancer.load_open import trace
+from bench.balancer.load_closed_loop import closed_loop
+from bench.balancer.load_open_loop import open_loop
 from bench.balancer.load_streams import streams
 from bench.balancer.worker import run
 
-_held: list[Client] = []
+_open: list[Client] = []
+"""Connections of `hold`."""
 
 
-async def ask(port: int, service_us: int = 0, size: int = 20) -> dict[str, int]:
-    """One request with a body of `size` bytes; when it started and ended at the fake, in ns."""
-    clients = Clients(port)
-    client = await clients.take()
-    answer = Answer()
-    sent = client.ask(request(Job(service_us=service_us), b"x" * size), answer)
-    status, body = await answer.whole()
+async def send_one(port: int, service_us: int = 0, size: int = 20) -> dict[str, int]:
+    """Send one request with a body of `size` bytes.
+
+    Returns its status, the sending time and the fake's start and end times, in ns.
+    """
+    client = await ConnectionPool(port).acquire()
+    response = PendingResponse()
+    sent = client.send(request(Job(service_us=service_us), b"x" * size), response)
+    status, body = await response.complete()
     client.abort()
     if status != 200:
         return {"status": status, "sent": sent}
@@ -28,84 +31,93 @@ async def ask(port: int, service_us: int = 0, size: int = 20) -> dict[str, int]:
 
 
 async def bodies(port: int, size: int, per_second: float, seconds: float) -> int:
-    """Requests with bodies of `size` bytes at an even pace, on one connection; how many."""
-    clients = Clients(port)
-    client = await clients.take()
+    """Send bodies of `size` bytes at a constant rate on one connection; return their number."""
+    client = await ConnectionPool(port).acquire()
     data = request(Job(), b"x" * size)
     began = now_ns()
     count = 0
-    while (late := (now_ns() - began) / 1e9) < seconds:
-        await asyncio.sleep(max(0, count / per_second - late))
-        answer = Answer()
-        client.ask(data, answer)
-        status, _ = await answer.whole()
+    while (elapsed := (now_ns() - began) / 1e9) < seconds:
+        await asyncio.sleep(max(0, count / per_second - elapsed))
+        response = PendingResponse()
+        client.send(data, response)
+        status, _ = await response.complete()
         if status != 200:
-            raise RuntimeError(f"a body of {size} bytes is answered with {status}")
+            raise RuntimeError(f"request with a body of {size} bytes: status {status}")
         count += 1
     client.abort()
     return count
 
 
 async def aborts(port: int, count: int, seed: int) -> list[tuple[int, int]]:
-    """Take the one slot, let another wait for it, leave; when left and when the other started.
+    """Use the only slot, queue a second request, disconnect the first client; repeat.
 
-    In nanoseconds. The one who leaves has a stream of a token each 10 ms.
+    Returns the times in ns of each disconnect and of the second request's start. The first request
+    is a stream with a token every 10 ms.
     """
     rng = random.Random(seed)
-    clients = Clients(port)
-    found = []
+    pool = ConnectionPool(port)
+    times = []
     for _ in range(count):
-        client = await clients.take()
-        first = Answer()
-        client.ask(request(Job(tokens=10_000, interval_us=10_000)), first)
+        client = await pool.acquire()
+        first = PendingResponse()
+        client.send(request(Job(tokens=10_000, interval_us=10_000)), first)
         await first.began.wait()
-        next_client = await clients.take()
-        second = Answer()
-        next_client.ask(request(Job()), second)
+        second_client = await pool.acquire()
+        second = PendingResponse()
+        second_client.send(request(Job()), second)
         await asyncio.sleep(rng.uniform(0.02, 0.04))
-        left = now_ns()
+        disconnected = now_ns()
         client.abort()
-        status, body = await second.whole()
+        status, body = await second.complete()
         if status != 200:
-            raise RuntimeError(f"who waited is answered with {status}")
-        found.append((left, json.loads(body)["start"]))
-        clients.give_back(next_client)
-    clients.close()
-    return found
+            raise RuntimeError(f"queued request: status {status}")
+        times.append((disconnected, json.loads(body)["start"]))
+        pool.release(second_client)
+    pool.close()
+    return times
 
 
 async def hold(port: int, count: int, size: int, tokens: int) -> int:
-    """Open `count` requests and keep them; with `tokens`, until each has its first one.
+    """Open `count` requests and keep them; with `tokens`, wait for each one's first token.
 
-    How many have got an answer's first bytes by then.
+    Returns the number of requests whose response has begun.
     """
-    clients = Clients(port)
+    pool = ConnectionPool(port)
     job = Job(tokens=tokens, interval_us=1_000_000) if tokens else Job(service_us=600_000_000)
     data = request(job, b"x" * size)
-    answers = []
+    responses = []
     for number in range(count):
-        client = await clients.take()
-        answer = Answer()
-        client.ask(data, answer)
-        _held.append(client)
-        answers.append(answer)
+        client = await pool.acquire()
+        response = PendingResponse()
+        client.send(data, response)
+        _open.append(client)
+        responses.append(response)
         if number % 20 == 19:
             await asyncio.sleep(0.01)
     if tokens:
-        await asyncio.gather(*(answer.began.wait() for answer in answers))
-    return sum(answer.first > 0 for answer in answers)
+        await asyncio.gather(*(response.began.wait() for response in responses))
+    return sum(response.first > 0 for response in responses)
 
 
 async def release() -> None:
-    """Leave with all that is held."""
-    while _held:
-        _held.pop().abort()
+    """Close the connections of `hold`."""
+    while _open:
+        _open.pop().abort()
 
 
 if __name__ == "__main__":
     run(
         {
-            verb.__name__: verb
-            for verb in (closed, streams, trace, ask, bodies, aborts, hold, release)
+            command.__name__: command
+            for command in (
+                closed_loop,
+                streams,
+                open_loop,
+                send_one,
+                bodies,
+                aborts,
+                hold,
+                release,
+            )
         }
     )

@@ -1,16 +1,16 @@
-"""How long requests wait at 0.9 load, beside the ideal line on the same trace."""
+"""Measures queueing time at a load of 0.9, compared with an ideal queue on the same workload."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from bench.balancer.bed import Running, bed
-from bench.balancer.fake_server import Kind
-from bench.balancer.rounds import Pieces, Scale, interleave
+from bench.balancer.fake_server import ReplicaOptions
+from bench.balancer.rounds import Samples, Scale, interleave
 from bench.balancer.stats import median_of
 from bench.balancer.systems import HAPROXY, NGINX, RANDOM, ROUND_ROBIN, SLOTKEEPER
-from bench.balancer.trace import Shape
+from bench.balancer.testbed import RunningSystem, testbed
+from bench.balancer.workload import Workload
 from bench.findings import Findings, Gate, Plot, Table, at_most, digits
 
 _REPLICAS = 8
@@ -21,108 +21,110 @@ _COUNT = 4000
 
 
 async def measure(scale: Scale) -> Findings:
-    """8 replicas with 8 slots; each round has a trace of its own, the same for all systems."""
+    """Use 8 replicas with 8 slots; each round has its own workload, the same for all systems."""
     systems = (RANDOM, ROUND_ROBIN, NGINX, HAPROXY, SLOTKEEPER)
-    async with bed(_REPLICAS, Kind(slots=_SLOTS), systems) as made:
+    async with testbed(_REPLICAS, ReplicaOptions(slots=_SLOTS), systems) as bed:
 
-        async def piece(system: Running, number: int) -> dict[str, Any]:
-            await made.fakes.call("reset")
-            shape = Shape(
+        async def sample(system: RunningSystem, number: int) -> dict[str, Any]:
+            await bed.fakes.call("reset")
+            workload = Workload(
                 seed=number,
                 count=round(_COUNT * scale.length),
                 slots=_REPLICAS * _SLOTS,
                 load=_LOAD,
                 mean_service=_MEAN_SERVICE,
             )
-            found: dict[str, Any] = await made.load.call(
-                "trace", ports=system.ports, pick=system.pick, shape=asdict(shape)
+            measured: dict[str, Any] = await bed.load.call(
+                "open_loop", ports=system.ports, pick=system.pick, workload=asdict(workload)
             )
-            stats = await made.fakes.call("stats")
-            return {**found, "over_commits": stats["over_commits"]}
+            stats = await bed.fakes.call("stats")
+            return {**measured, "overcommitted": stats["overcommitted"]}
 
-        for system in made.running:
-            # Its connections to the replicas are there before anything is measured.
-            await made.load.call("closed", ports=system.ports, connections=64, seconds=0.2)
-        pieces = await interleave(made.running, scale.rounds, piece)
-    ours = pieces["slotkeeper"]
+        for system in bed.running:
+            # Opens its connections to the replicas before anything is measured.
+            await bed.load.call("closed_loop", ports=system.ports, connections=64, seconds=0.2)
+        samples = await interleave(bed.running, scale.rounds, sample)
+    ours = samples["slotkeeper"]
     return Findings(
         "queue",
-        tables=[_table(pieces)],
+        tables=[_table(samples)],
         gates=[
-            _none("requests beyond a replica's slots", ours, "over_commits"),
-            _none("requests overtaken by a later one", ours, "overtaken"),
-            _none("requests lost", ours, "lost"),
-            at_most(f"mean wait beyond the ideal at {_LOAD} load", median(_beyond(ours)), 5, "ms"),
+            _none("overcommitted requests", ours, "overcommitted"),
+            _none("bypassed requests", ours, "bypassed"),
+            _none("failed requests", ours, "failed"),
+            at_most(f"mean wait above the ideal at load {_LOAD}", median(_excess(ours)), 5, "ms"),
         ],
         plots=[
             Plot(
                 "queue_wait",
-                f"Wait for a slot at {_LOAD} load, {_REPLICAS}×{_SLOTS} slots",
+                f"Queueing time at load {_LOAD}, {_REPLICAS}×{_SLOTS} slots",
                 "ms",
                 {
                     "ideal": _waits(ours, "ideal_ms"),
-                    **{name: _waits(found, "wait_ms") for name, found in pieces.items()},
+                    **{name: _waits(results, "wait_ms") for name, results in samples.items()},
                 },
                 log=True,
             )
         ],
-        raw=dict(pieces),
+        raw=dict(samples),
     )
 
 
-def _none(name: str, found: Sequence[dict[str, Any]], field: str) -> Gate:
-    count = sum(piece[field] for piece in found)
-    of = sum(piece["requests"] for piece in found)
-    return Gate(name, "0", f"{count} of {of}", count == 0)
+def _none(name: str, samples: Sequence[dict[str, Any]], field: str) -> Gate:
+    count = sum(sample[field] for sample in samples)
+    total = sum(sample["requests"] for sample in samples)
+    return Gate(name, "0", f"{count} of {total}", count == 0)
 
 
-def _beyond(found: Sequence[dict[str, Any]]) -> list[float]:
-    return [piece["wait_ms"]["mean"] - piece["ideal_ms"]["mean"] for piece in found]
+def _excess(samples: Sequence[dict[str, Any]]) -> list[float]:
+    return [sample["wait_ms"]["mean"] - sample["ideal_ms"]["mean"] for sample in samples]
 
 
-def _waits(found: Sequence[dict[str, Any]], group: str) -> dict[str, float]:
-    return {name: median_of(found, group, name) for name in ("mean", "p99")}
+def _waits(samples: Sequence[dict[str, Any]], group: str) -> dict[str, float]:
+    return {name: median_of(samples, group, name) for name in ("mean", "p99")}
 
 
-def _table(pieces: Pieces) -> Table:
+def _table(samples: Samples) -> Table:
     rows = []
-    for name, found in pieces.items():
-        waits = _waits(found, "wait_ms")
-        ideal = _waits(found, "ideal_ms")
-        requests = sum(piece["requests"] for piece in found)
-        over = sum(piece["over_commits"] for piece in found)
+    for name, results in samples.items():
+        waits = _waits(results, "wait_ms")
+        ideal = _waits(results, "ideal_ms")
+        requests = sum(sample["requests"] for sample in results)
+        overcommitted = sum(sample["overcommitted"] for sample in results)
         rows.append(
             (
                 name,
                 digits(waits["mean"]),
                 digits(ideal["mean"]),
-                f"{median(_beyond(found)):+.2f}",
+                f"{median(_excess(results)):+.2f}",
                 digits(waits["p99"]),
                 digits(ideal["p99"]),
-                f"{over} ({over / requests:.1%})",
-                str(sum(piece["overtaken"] for piece in found)),
-                str(sum(piece["lost"] for piece in found)),
-                digits(median_of(found, "load")),
+                f"{overcommitted} ({overcommitted / requests:.1%})",
+                str(sum(sample["bypassed"] for sample in results)),
+                str(sum(sample["failed"] for sample in results)),
+                digits(median_of(results, "load")),
             )
         )
     return Table(
-        f"Waiting for a slot at {_LOAD} load",
+        f"Queueing time at load {_LOAD}",
         (
             "system",
             "mean ms",
             "ideal",
-            "beyond it",
+            "difference",
             "p99 ms",
             "ideal",
-            "beyond the slots",
-            "overtaken",
-            "lost",
-            "load as it was",
+            "overcommitted",
+            "bypassed",
+            "failed",
+            "actual load",
         ),
         rows,
-        f"{_REPLICAS} replicas with {_SLOTS} slots, Poisson arrivals, lognormal service (mean "
-        f"{_MEAN_SERVICE * 1000:.0f} ms, squared coefficient of variation 8). Wait: from sending a "
-        "request to its start on a slot. Ideal: one line before all slots, on the same trace as "
-        "it came to pass. Random and round robin choose anew for each request, which is better "
-        "than a Kubernetes Service does with connections that are kept.",
+        f"{_REPLICAS} replicas with {_SLOTS} slots, Poisson arrivals, lognormal service times "
+        f"(mean {_MEAN_SERVICE * 1000:.0f} ms, squared coefficient of variation 8). Queueing time: "
+        "from sending a request to its start on a slot. Ideal: one FIFO queue for all slots, "
+        "computed from the same workload as it was executed. Overcommitted: sent to a replica "
+        "without a free slot. Bypassed: a later request started first. Random and round robin "
+        "choose a replica for each request, which is better than a Kubernetes Service with "
+        "persistent connections.",
     )

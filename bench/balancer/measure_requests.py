@@ -1,36 +1,39 @@
-"""What a request costs: CPU of the proxy at full speed, latency on one connection."""
+"""Measures the cost of a request: the proxy's CPU at full load, latency on one connection."""
 
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from bench.balancer.bed import Bed, Running, bed
-from bench.balancer.fake_server import Kind
-from bench.balancer.rounds import Pieces, Scale, interleave
+from bench.balancer.fake_server import ReplicaOptions
+from bench.balancer.rounds import Samples, Scale, interleave
 from bench.balancer.stats import median_difference, median_ratio
 from bench.balancer.systems import DIRECT, PROXIES, SLOTKEEPER_LOGGING
+from bench.balancer.testbed import RunningSystem, Testbed, testbed
 from bench.findings import Findings, Plot, Table, at_most, digits
 
 _CONNECTIONS = 32
 
 
 async def measure(scale: Scale) -> Findings:
-    """Requests that need no time on a slot: 32 connections, then one."""
-    async with bed(8, Kind(slots=8), (DIRECT, *PROXIES, SLOTKEEPER_LOGGING)) as made:
-        proxies = [each for each in made.running if each.pid]
-        await _busy(made, proxies, 1, 0.2)
-        cpu = await _busy(made, proxies, scale.rounds, 1.2 * scale.length)
-        alone = await _alone(made, scale.rounds, 0.8 * scale.length)
+    """Send requests that take no time on a slot, on 32 connections and then on one."""
+    async with testbed(8, ReplicaOptions(slots=8), (DIRECT, *PROXIES, SLOTKEEPER_LOGGING)) as bed:
+        proxies = [each for each in bed.running if each.pid]
+        await _full_load(bed, proxies, 1, 0.2)
+        cpu = await _full_load(bed, proxies, scale.rounds, 1.2 * scale.length)
+        single = await _single_connection(bed, scale.rounds, 0.8 * scale.length)
     per_request = {
-        name: [piece["cpu_seconds"] / piece["requests"] * 1e6 for piece in pieces]
-        for name, pieces in cpu.items()
+        name: [sample["cpu_seconds"] / sample["requests"] * 1e6 for sample in samples]
+        for name, samples in cpu.items()
     }
-    p50 = {name: [piece["latency_ms"]["p50"] for piece in pieces] for name, pieces in alone.items()}
+    p50 = {
+        name: [sample["latency_ms"]["p50"] for sample in samples]
+        for name, samples in single.items()
+    }
     added = median_ratio(p50["slotkeeper"], p50["direct"]) - 1
     return Findings(
         "requests",
         tables=[_table(per_request, p50)],
-        gates=[at_most("added p50 on one connection, times direct", added, 2.5)],
+        gates=[at_most("added p50 latency on one connection, × direct", added, 2.5)],
         plots=[
             Plot(
                 "request_cpu",
@@ -39,32 +42,34 @@ async def measure(scale: Scale) -> Findings:
                 {name: {"request": median(values)} for name, values in per_request.items()},
             )
         ],
-        raw={"busy": cpu, "alone": alone},
+        raw={"full_load": cpu, "single_connection": single},
     )
 
 
-async def _busy(made: Bed, running: Sequence[Running], rounds: int, seconds: float) -> Pieces:
-    async def piece(system: Running, _: int) -> dict[str, Any]:
-        found: dict[str, Any] = await made.load.call(
-            "closed",
+async def _full_load(
+    bed: Testbed, running: Sequence[RunningSystem], rounds: int, seconds: float
+) -> Samples:
+    async def sample(system: RunningSystem, _: int) -> dict[str, Any]:
+        measured: dict[str, Any] = await bed.load.call(
+            "closed_loop",
             ports=system.ports,
             connections=_CONNECTIONS,
             seconds=seconds,
             pid=system.pid,
         )
-        return found
+        return measured
 
-    return await interleave(running, rounds, piece)
+    return await interleave(running, rounds, sample)
 
 
-async def _alone(made: Bed, rounds: int, seconds: float) -> Pieces:
-    async def piece(system: Running, _: int) -> dict[str, Any]:
-        found: dict[str, Any] = await made.load.call(
-            "closed", ports=system.ports[:1], connections=1, seconds=seconds
+async def _single_connection(bed: Testbed, rounds: int, seconds: float) -> Samples:
+    async def sample(system: RunningSystem, _: int) -> dict[str, Any]:
+        measured: dict[str, Any] = await bed.load.call(
+            "closed_loop", ports=system.ports[:1], connections=1, seconds=seconds
         )
-        return found
+        return measured
 
-    return await interleave(made.running, rounds, piece)
+    return await interleave(bed.running, rounds, sample)
 
 
 def _table(cpu: dict[str, list[float]], p50: dict[str, list[float]]) -> Table:
@@ -82,10 +87,10 @@ def _table(cpu: dict[str, list[float]], p50: dict[str, list[float]]) -> Table:
         ]
         rows.append(tuple(row))
     return Table(
-        "A request",
+        "Cost of a request",
         ("system", "CPU µs", "× nginx", "p50 ms", "added ms", "added, × direct"),
         rows,
-        f"CPU of the proxy at {_CONNECTIONS} connections that ask again at once; latency on one "
-        "connection. Requests need no time on a slot. Added and ratios are medians of those "
-        "within each round.",
+        f"CPU of the proxy with {_CONNECTIONS} connections in a closed loop; latency with one "
+        "connection. Requests take no time on a slot. Differences and ratios are computed within "
+        "each round; the table has their medians.",
     )

@@ -1,81 +1,81 @@
-"""What a token costs, and how late it comes, with 500 streams at a time."""
+"""Measures the cost and the delay of a token with 500 concurrent streams."""
 
 from statistics import median
 from typing import Any
 
-from bench.balancer.bed import Running, bed
-from bench.balancer.fake_server import Kind
-from bench.balancer.rounds import Pieces, Scale, interleave
+from bench.balancer.fake_server import ReplicaOptions
+from bench.balancer.rounds import Samples, Scale, interleave
 from bench.balancer.stats import column, median_difference, median_of, median_ratio
 from bench.balancer.systems import DIRECT, PROXIES
+from bench.balancer.testbed import RunningSystem, testbed
 from bench.findings import Findings, Plot, Table, at_most, digits
 
-_SEATS = 500
+_STREAMS = 500
 
 
 async def measure(scale: Scale) -> Findings:
-    """500 streams of 20 tokens a second each, on 8 replicas with 64 slots."""
-    async with bed(8, Kind(slots=64), (DIRECT, *PROXIES)) as made:
+    """Run 500 streams of 20 tokens a second each, on 8 replicas with 64 slots."""
+    async with testbed(8, ReplicaOptions(slots=64), (DIRECT, *PROXIES)) as bed:
 
-        async def piece(system: Running, number: int) -> dict[str, Any]:
-            found: dict[str, Any] = await made.load.call(
+        async def sample(system: RunningSystem, number: int) -> dict[str, Any]:
+            measured: dict[str, Any] = await bed.load.call(
                 "streams",
                 ports=system.ports,
-                seats=_SEATS,
+                concurrency=_STREAMS,
                 seconds=2.5 * scale.length,
                 seed=number,
                 pid=system.pid,
             )
-            return found
+            return measured
 
-        pieces = await interleave(made.running, scale.rounds, piece)
+        samples = await interleave(bed.running, scale.rounds, sample)
     cpu = {
-        name: [piece["cpu_seconds"] / piece["tokens"] * 1e6 for piece in found]
-        for name, found in pieces.items()
+        name: [sample["cpu_seconds"] / sample["tokens"] * 1e6 for sample in results]
+        for name, results in samples.items()
         if name != "direct"
     }
     ours = cpu["slotkeeper"]
     return Findings(
         "streams",
-        tables=[_table(pieces, cpu)],
+        tables=[_table(samples, cpu)],
         gates=[
-            at_most("CPU a token, times nginx", median_ratio(ours, cpu["nginx"]), 1.3),
-            at_most("CPU a token, times HAProxy", median_ratio(ours, cpu["HAProxy"]), 1.0),
+            at_most("CPU per token, × nginx", median_ratio(ours, cpu["nginx"]), 1.3),
+            at_most("CPU per token, × HAProxy", median_ratio(ours, cpu["HAProxy"]), 1.0),
         ],
         plots=[
             Plot(
                 "token_delay",
-                f"Delay of a token, {_SEATS} streams",
+                f"Delay of a token, {_STREAMS} streams",
                 "ms",
                 {
                     name: {
-                        each: median_of(found, "delay_ms", each) for each in ("p50", "p90", "p99")
+                        each: median_of(results, "delay_ms", each) for each in ("p50", "p90", "p99")
                     }
-                    for name, found in pieces.items()
+                    for name, results in samples.items()
                 },
             ),
             Plot(
                 "token_cpu",
-                f"CPU of the proxy for one token, {_SEATS} streams",
+                f"CPU of the proxy for one token, {_STREAMS} streams",
                 "µs",
                 {name: {"token": median(values)} for name, values in cpu.items()},
             ),
         ],
-        raw=dict(pieces),
+        raw=dict(samples),
     )
 
 
-def _table(pieces: Pieces, cpu: dict[str, list[float]]) -> Table:
+def _table(samples: Samples, cpu: dict[str, list[float]]) -> Table:
     rows = []
-    for name, found in pieces.items():
+    for name, results in samples.items():
         row = [name]
         for group in ("first_ms", "delay_ms"):
             for each in ("p50", "p99"):
                 added = median_difference(
-                    column(found, group, each), column(pieces["direct"], group, each)
+                    column(results, group, each), column(samples["direct"], group, each)
                 )
-                shown = digits(median_of(found, group, each))
-                row.append(shown if name == "direct" else f"{shown} ({added:+.2f})")
+                value = digits(median_of(results, group, each))
+                row.append(value if name == "direct" else f"{value} ({added:+.2f})")
         if name in cpu:
             row += [
                 digits(median(cpu[name])),
@@ -86,7 +86,7 @@ def _table(pieces: Pieces, cpu: dict[str, list[float]]) -> Table:
             row += ["–"] * 3
         rows.append(tuple(row))
     return Table(
-        f"{_SEATS} streams",
+        f"{_STREAMS} streams",
         (
             "system",
             "first token p50 ms",
@@ -98,7 +98,7 @@ def _table(pieces: Pieces, cpu: dict[str, list[float]]) -> Table:
             "× HAProxy",
         ),
         rows,
-        "A first token is timed from its request, each token from when the fake sent it. In "
-        "brackets: beside direct, the median within rounds. CPU includes the requests that begin "
-        "the streams, one for every 20 tokens.",
+        "The first token is measured from the sending of its request, every token from when the "
+        "fake sent it. In parentheses: difference to direct, median over the rounds. CPU includes "
+        "the requests that start the streams, one for every 20 tokens.",
     )

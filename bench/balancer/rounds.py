@@ -1,17 +1,17 @@
-"""All systems in each round, each round in another order."""
+"""Measurement rounds: each measures all systems, each in a different order."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.balancer.bed import Running
+from bench.balancer.testbed import RunningSystem
 
-Pieces = dict[str, list[dict[str, Any]]]
+Samples = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: `rounds`, and how long their pieces are beside the usual."""
+    """Size of a measurement: the number of rounds, and a factor for the length of each sample."""
 
     rounds: int
     length: float
@@ -22,17 +22,17 @@ QUICK = Scale(rounds=2, length=0.15)
 
 
 async def interleave(
-    running: Sequence[Running],
+    running: Sequence[RunningSystem],
     rounds: int,
-    piece: Callable[[Running, int], Awaitable[dict[str, Any]]],
-) -> Pieces:
-    """The results of `piece(system, round)` by system, in the order of rounds.
+    sample: Callable[[RunningSystem, int], Awaitable[dict[str, Any]]],
+) -> Samples:
+    """Return the results of `sample(system, round)` by system, in the order of rounds.
 
-    Each round begins with another system, so that none always follows the same one.
+    Each round begins with another system, so that no system always follows the same one.
     """
-    pieces: Pieces = {each.name: [] for each in running}
+    samples: Samples = {each.name: [] for each in running}
     for number in range(rounds):
         first = number % len(running)
         for each in (*running[first:], *running[:first]):
-            pieces[each.name].append(await piece(each, number))
-    return pieces
+            samples[each.name].append(await sample(each, number))
+    return samples

@@ -1,4 +1,4 @@
-"""The peers: how each is started, and its configuration in full."""
+"""The compared systems: how each is started, and its complete configuration."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ Pick = Literal["random", "round robin"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a proxy stands: on `port`, before `replicas` (ports) with `slots` slots each."""
+class ProxySetup:
+    """Parameters of a proxy on `port`, in front of `replicas` (ports) with `slots` slots each."""
 
     port: int
     metrics_port: int
@@ -22,27 +22,28 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One way from clients to replicas.
+    """A way to distribute requests to replicas.
 
-    Without a `command` there is nothing between: clients `pick` a replica for each request.
+    Without a `command` there is no proxy: clients `pick` a replica for each request.
     """
 
     name: str
-    command: Callable[[Place], list[str]] | None = None
-    files: Callable[[Place], Mapping[str, str]] = field(default=lambda _: {})
+    command: Callable[[ProxySetup], list[str]] | None = None
+    files: Callable[[ProxySetup], Mapping[str, str]] = field(default=lambda _: {})
     pick: Pick = "round robin"
     counts_replicas: bool = False
-    """Its metrics port says how many replicas it has joined; else it is ready when it listens."""
+    """Whether its metrics port reports the number of ready replicas; otherwise it is ready as soon
+    as it listens."""
 
 
-def nginx_config(place: Place) -> str:
-    """Least connections, no limit and no queue: nginx' free version has none."""
-    servers = "\n".join(f"        server 127.0.0.1:{port};" for port in place.replicas)
+def nginx_config(setup: ProxySetup) -> str:
+    """Return nginx's config: least connections, without limit and queue, which free nginx lacks."""
+    servers = "\n".join(f"        server 127.0.0.1:{port};" for port in setup.replicas)
     return f"""\
 daemon off;
 master_process off;
-pid {place.folder}/nginx.pid;
-error_log {place.folder}/error.log;
+pid {setup.folder}/nginx.pid;
+error_log {setup.folder}/error.log;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 16384; }}
 http {{
@@ -50,19 +51,19 @@ http {{
     keepalive_requests 100000000;
     client_max_body_size 64m;
     client_body_buffer_size 8m;
-    client_body_temp_path {place.folder}/body;
-    proxy_temp_path {place.folder}/proxy;
-    fastcgi_temp_path {place.folder}/fastcgi;
-    uwsgi_temp_path {place.folder}/uwsgi;
-    scgi_temp_path {place.folder}/scgi;
+    client_body_temp_path {setup.folder}/body;
+    proxy_temp_path {setup.folder}/proxy;
+    fastcgi_temp_path {setup.folder}/fastcgi;
+    uwsgi_temp_path {setup.folder}/uwsgi;
+    scgi_temp_path {setup.folder}/scgi;
     upstream replicas {{
         least_conn;
 {servers}
-        keepalive {len(place.replicas) * place.slots};
+        keepalive {len(setup.replicas) * setup.slots};
         keepalive_requests 100000000;
     }}
     server {{
-        listen 127.0.0.1:{place.port} backlog=4096;
+        listen 127.0.0.1:{setup.port} backlog=4096;
         location / {{
             proxy_pass http://replicas;
             proxy_http_version 1.1;
@@ -75,11 +76,11 @@ http {{
 """
 
 
-def haproxy_config(place: Place) -> str:
-    """One queue, and as many requests on a replica as it has slots."""
+def haproxy_config(setup: ProxySetup) -> str:
+    """Return HAProxy's config: one queue, and as many requests on a replica as it has slots."""
     servers = "\n".join(
-        f"    server r{number} 127.0.0.1:{port} maxconn {place.slots}"
-        for number, port in enumerate(place.replicas)
+        f"    server r{number} 127.0.0.1:{port} maxconn {setup.slots}"
+        for number, port in enumerate(setup.replicas)
     )
     return f"""\
 global
@@ -95,7 +96,7 @@ defaults
     timeout server 600s
     timeout queue 600s
 frontend clients
-    bind 127.0.0.1:{place.port} backlog 4096
+    bind 127.0.0.1:{setup.port} backlog 4096
     default_backend replicas
 backend replicas
     balance leastconn
@@ -103,22 +104,22 @@ backend replicas
 """
 
 
-def slotkeeper_command(place: Place, *more: str) -> list[str]:
-    """Our balancer in front of a fixed list of replicas."""
-    replicas = [part for port in place.replicas for part in ("--replica", f"127.0.0.1:{port}")]
-    return _slotkeeper(place, *replicas, *more)
+def slotkeeper_command(setup: ProxySetup, *more: str) -> list[str]:
+    """Return the command line of our balancer with a fixed list of replicas."""
+    replicas = [part for port in setup.replicas for part in ("--replica", f"127.0.0.1:{port}")]
+    return _slotkeeper(setup, *replicas, *more)
 
 
-def slotkeeper_following(place: Place) -> list[str]:
-    """Our balancer as it runs in a cluster, following EndpointSlices."""
-    return _slotkeeper(place, "--endpoints", "bench/replicas", "--no-access-log")
+def slotkeeper_watching(setup: ProxySetup) -> list[str]:
+    """Return the command line of our balancer as in a cluster, where it watches EndpointSlices."""
+    return _slotkeeper(setup, "--endpoints", "bench/replicas", "--no-access-log")
 
 
-def _slotkeeper(place: Place, *more: str) -> list[str]:
-    # The bounds are so wide that no trace meets them.
+def _slotkeeper(setup: ProxySetup, *more: str) -> list[str]:
+    # The limits are so high that no workload reaches them.
     return [
         *(sys.executable, "-m", "slotkeeper", "balancer"),
-        *("--listen", f"127.0.0.1:{place.port}", "--metrics", f"127.0.0.1:{place.metrics_port}"),
+        *("--listen", f"127.0.0.1:{setup.port}", "--metrics", f"127.0.0.1:{setup.metrics_port}"),
         *("--max-queued", "20000", "--max-queued-mib", "1024", "--queue-timeout", "600"),
         *more,
     ]
@@ -129,28 +130,28 @@ RANDOM = System("random", pick="random")
 ROUND_ROBIN = System("round robin")
 NGINX = System(
     "nginx",
-    lambda place: [
+    lambda setup: [
         "nginx",
         "-e",
-        str(place.folder / "error.log"),
+        str(setup.folder / "error.log"),
         "-c",
-        str(place.folder / "nginx.conf"),
+        str(setup.folder / "nginx.conf"),
     ],
-    lambda place: {"nginx.conf": nginx_config(place)},
+    lambda setup: {"nginx.conf": nginx_config(setup)},
 )
 HAPROXY = System(
     "HAProxy",
-    lambda place: ["haproxy", "-db", "-f", str(place.folder / "haproxy.cfg")],
-    lambda place: {"haproxy.cfg": haproxy_config(place)},
+    lambda setup: ["haproxy", "-db", "-f", str(setup.folder / "haproxy.cfg")],
+    lambda setup: {"haproxy.cfg": haproxy_config(setup)},
 )
-# The peers write no log either.
+# Without the access log, since the other systems write none.
 SLOTKEEPER = System(
     "slotkeeper",
-    lambda place: slotkeeper_command(place, "--no-access-log"),
+    lambda setup: slotkeeper_command(setup, "--no-access-log"),
     counts_replicas=True,
 )
 SLOTKEEPER_LOGGING = System("slotkeeper, access log", slotkeeper_command, counts_replicas=True)
-SLOTKEEPER_FOLLOWING = System(
-    "slotkeeper, EndpointSlices", slotkeeper_following, counts_replicas=True
+SLOTKEEPER_WATCHING = System(
+    "slotkeeper, EndpointSlices", slotkeeper_watching, counts_replicas=True
 )
 PROXIES = (NGINX, HAPROXY, SLOTKEEPER)

@@ -1,4 +1,4 @@
-"""A process of its own that does what it is told: one JSON line a call, one a result."""
+"""Remote procedure calls to a worker process: one JSON line for each call and for each result."""
 
 import asyncio
 import gc
@@ -11,16 +11,16 @@ from typing import Any, Self
 
 import uvloop
 
-Verbs = Mapping[str, Callable[..., Awaitable[Any]]]
+Commands = Mapping[str, Callable[..., Awaitable[Any]]]
 _LIMIT = 1 << 24
 
 
 class WorkerError(Exception):
-    """A call failed in the worker, or the worker ended."""
+    """A call raised an exception in the worker, or the worker exited."""
 
 
 class Worker:
-    """The side that tells. Calls may overlap. Use it in `async with`."""
+    """The calling side. Calls can be concurrent. Use it with `async with`."""
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -43,46 +43,46 @@ class Worker:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._process.stdin
-        # The end of its input is the worker's end.
+        # The worker exits at the end of its input.
         self._process.stdin.close()
         await self._process.wait()
         await self._reading
 
-    async def call(self, verb: str, **arguments: Any) -> Any:
-        """What `verb` returns. Raises WorkerError."""
+    async def call(self, command: str, **arguments: Any) -> Any:
+        """Run a command in the worker; return its result. Raises WorkerError."""
         assert self._process.stdin
         number = next(self._numbers)
         self._pending[number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"number": number, "verb": verb, "arguments": arguments})
+        line = json.dumps({"number": number, "command": command, "arguments": arguments})
         self._process.stdin.write(line.encode() + b"\n")
         return await self._pending[number]
 
     async def _read(self) -> None:
         assert self._process.stdout
         async for line in self._process.stdout:
-            said = json.loads(line)
-            future = self._pending.pop(said["number"])
+            reply = json.loads(line)
+            future = self._pending.pop(reply["number"])
             if future.done():
                 continue
-            if "error" in said:
-                future.set_exception(WorkerError(f"{self.module}: {said['error']}"))
+            if "error" in reply:
+                future.set_exception(WorkerError(f"{self.module}: {reply['error']}"))
             else:
-                future.set_result(said["result"])
+                future.set_result(reply["result"])
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(WorkerError(f"{self.module} ended"))
+                future.set_exception(WorkerError(f"{self.module} exited"))
 
 
-def run(verbs: Verbs) -> None:
-    """The side that is told: until its input ends."""
-    uvloop.run(_serve(verbs))
+def run(commands: Commands) -> None:
+    """The worker's side: run commands until standard input ends."""
+    uvloop.run(_serve(commands))
 
 
-async def _serve(verbs: Verbs) -> None:
+async def _serve(commands: Commands) -> None:
     reader = asyncio.StreamReader(limit=_LIMIT)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    # A collection in the middle of a piece would be measured as somebody's delay.
+    # A garbage collection during a sample would add to the measured delays.
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -90,16 +90,16 @@ async def _serve(verbs: Verbs) -> None:
     async for line in reader:
         if not tasks:
             gc.collect()
-        task = loop.create_task(_do(verbs, json.loads(line)))
+        task = loop.create_task(_execute(commands, json.loads(line)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     for task in tasks:
         task.cancel()
 
 
-async def _do(verbs: Verbs, told: Mapping[str, Any]) -> None:
+async def _execute(commands: Commands, call: Mapping[str, Any]) -> None:
     try:
-        result = {"result": await verbs[told["verb"]](**told["arguments"])}
+        result = {"result": await commands[call["command"]](**call["arguments"])}
     except Exception:
         result = {"error": traceback.format_exc()}
-    print(json.dumps({"number": told["number"], **result}), flush=True)
+    print(json.dumps({"number": call["number"], **result}), flush=True)

@@ -1,1 +1,1 @@
-"""The operator beside a plain client that applies the very same manifests, up to 1,000 servers."""
+"""Compares the operator with a plain client that applies the same manifests."""

@@ -1,7 +1,7 @@
-"""Run the benchmark: `make bench-reconcile`, from the root of the repository.
+"""Runs the benchmark: `make bench-reconcile`, from the root of the repository.
 
-Each run has a cluster of its own, `bench`: a real etcd, kube-apiserver, controller manager and
-scheduler, and nodes that kwok plays.
+Each run has its own cluster `bench`: a real etcd, kube-apiserver, controller manager and scheduler,
+and nodes simulated by kwok.
 """
 
 import argparse
@@ -23,41 +23,45 @@ from provider.paths import ClusterPaths
 from stack import Cluster
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-TITLE = "The operator beside a plain client"
+TITLE = "The operator compared with a plain client"
 NAME = "bench"
 
 Run = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure and report; 0 where all was measured, whether or not the gates are met."""
-    given = _parser().parse_args(argv)
-    sizes = given.sizes or ([10, 20] if given.quick else [100, 300, 1000])
+    """Measure and report; return 0 if all was measured, whether or not the gates are met."""
+    options = _parser().parse_args(argv)
+    sizes = options.sizes or ([10, 20] if options.quick else [100, 300, 1000])
     began = time.monotonic()
-    floors: dict[int, list[Run]] = {size: [] for size in sizes}
-    found: dict[int, list[Run]] = {size: [] for size in sizes}
+    baseline: dict[int, list[Run]] = {size: [] for size in sizes}
+    operator: dict[int, list[Run]] = {size: [] for size in sizes}
+    systems = {"baseline": baseline, "operator": operator}
     for size in sizes:
-        rounds = given.rounds if size == sizes[-1] else 1
+        rounds = options.rounds if size == sizes[-1] else 1
         for number in range(rounds):
-            # Whichever comes first finds the machine cooler: they take turns.
-            for system in ("floor", "ours") if number % 2 == 0 else ("ours", "floor"):
-                run = _run(system, size, quick=given.quick)
-                (floors if system == "floor" else found)[size].append(run)
+            # The first one runs on a cooler machine, so the order alternates.
+            for system in systems if number % 2 == 0 else reversed(systems):
+                systems[system][size].append(_run(system, size, quick=options.quick))
                 minutes = (time.monotonic() - began) / 60
-                print(f"{system} {size}: {minutes:.1f} minutes", file=sys.stderr, flush=True)
-    findings = [_findings(floors, found)]
-    about = {
+                print(
+                    f"{system}, {size} servers: done after {minutes:.1f} minutes",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    findings = [_findings(baseline, operator)]
+    environment = {
         "command": " ".join(["python -m bench.reconcile", *argv]),
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}; the API "
-        "server, etcd, controllers, scheduler and kwok run on them too",
-        "commit": _said("git", "describe", "--always", "--dirty"),
-        "took": f"{(time.monotonic() - began) / 60:.1f} minutes",
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, shared with "
+        "the API server, etcd, controllers, scheduler and kwok",
+        "commit": _output("git", "describe", "--always", "--dirty"),
+        "duration": f"{(time.monotonic() - began) / 60:.1f} minutes",
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = markdown(TITLE, findings, about)
+    text = markdown(TITLE, findings, environment)
     (RESULTS / "reconcile.md").write_text(text)
-    (RESULTS / "reconcile.json").write_text(json.dumps(as_json(findings, about), indent=1))
-    # Slow to import, and only needed here.
+    (RESULTS / "reconcile.json").write_text(json.dumps(as_json(findings, environment), indent=1))
+    # matplotlib takes long to import and is needed only here.
     from bench.plots import draw  # noqa: PLC0415
 
     for plot in findings[0].plots:
@@ -67,135 +71,151 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(system: str, size: int, *, quick: bool) -> Run:
-    """One run on a cluster of its own."""
+    """Measure one system with `size` servers on a new cluster."""
     kwok = str(builds.program("kwok"))
     kubectl = str(builds.program("kubectl"))
     cluster = Cluster(NAME)
     paths = ClusterPaths(NAME)
     cluster.call("down")
     cluster.call("up")
-    edits, rest = (5, 15.0) if quick else (min(200, size), 120.0)
+    edits, idle = (5, 15.0) if quick else (min(200, size), 120.0)
     try:
-        said = cluster.read(
-            *("run", sys.executable, "-m", "bench.reconcile.inside", system),
-            *("--servers", str(size), "--edits", str(edits), "--rest", str(rest)),
+        output = cluster.read(
+            *("run", sys.executable, "-m", "bench.reconcile.run_in_cluster", system),
+            *("--servers", str(size), "--edits", str(edits), "--idle-seconds", str(idle)),
             *("--kwok", kwok, "--kubectl", kubectl),
-            *("--audit", str(paths.logs / "audit.log"), "--logs", str(paths.logs)),
+            *("--audit-log", str(paths.logs / "audit.log"), "--logs", str(paths.logs)),
         )
     except RuntimeError:
-        print(f"the logs stay in {paths.logs}", file=sys.stderr)
+        print(f"logs are kept in {paths.logs}", file=sys.stderr)
         raise
     cluster.call("down")
-    run: Run = json.loads(said.splitlines()[-1])
+    run: Run = json.loads(output.splitlines()[-1])
     return run
 
 
-def _findings(floors: dict[int, list[Run]], found: dict[int, list[Run]]) -> Findings:
-    largest = max(found)
+def _findings(baseline: dict[int, list[Run]], operator: dict[int, list[Run]]) -> Findings:
+    largest = max(operator)
     ratios = {
         size: [
-            ours["seconds"] / floor["seconds"]
-            for ours, floor in zip(found[size], floors[size], strict=True)
+            run["seconds"] / base["seconds"]
+            for run, base in zip(operator[size], baseline[size], strict=True)
         ]
-        for size in found
+        for size in operator
     }
-    most = found[largest]
-    edits = [_p99(run["edits"]) for run in most]
+    runs = operator[largest]
+    edits = [_p99(run["edits"]) for run in runs]
     return Findings(
         "reconcile",
-        tables=[_times(floors, found), _costs(found), _rest(found)],
+        tables=[_times(baseline, operator), _costs(operator), _idle(operator)],
         gates=[
-            at_most(f"children of {largest}, x a plain client", median(ratios[largest]), 1.3),
-            at_most(f"memory at {largest}", max(run["megabytes"] for run in most), 150, "MB"),
-            at_most(f"p99 of an edit at {largest}", max(edits), 1.0, "s"),
-            _none("writes at rest", [run["writes_at_rest"] for run in most]),
-            _none("writes after a restart", [run["writes_after_restart"] for run in most]),
+            at_most(f"children of {largest} servers, × client", median(ratios[largest]), 1.3),
+            at_most(f"memory, {largest} servers", max(run["megabytes"] for run in runs), 150, "MB"),
+            at_most(f"p99 of an edit, {largest} servers", max(edits), 1.0, "s"),
+            _none("writes when idle", [run["writes_when_idle"] for run in runs]),
+            _none("writes after a restart", [run["writes_after_restart"] for run in runs]),
         ],
         plots=[
             Plot(
                 "reconcile-seconds",
-                "Until all children are there",
+                "Time until all children exist",
                 "seconds",
                 {
-                    "slotkeeper": _by_size(found, "seconds"),
-                    "plain client": _by_size(floors, "seconds"),
+                    "slotkeeper": _by_size(operator, "seconds"),
+                    "plain client": _by_size(baseline, "seconds"),
                 },
             ),
             Plot(
                 "reconcile-memory",
-                "The operator's memory",
+                "Memory of the operator",
                 "MB",
-                {"slotkeeper": _by_size(found, "megabytes")},
+                {"slotkeeper": _by_size(operator, "megabytes")},
             ),
         ],
-        raw={"floor": floors, "ours": found},
+        raw={"baseline": baseline, "operator": operator},
     )
 
 
-def _times(floors: dict[int, list[Run]], found: dict[int, list[Run]]) -> Table:
+def _times(baseline: dict[int, list[Run]], operator: dict[int, list[Run]]) -> Table:
     rows = [
         (
             str(size),
-            str(floor["manifests"]),
-            f"{digits(floor['seconds'])} s",
-            f"{digits(ours['applying'])} s",
-            f"{digits(ours['seconds'])} s",
-            digits(ours["seconds"] / floor["seconds"]),
-            digits((ours["applying"] + ours["seconds"]) / floor["seconds"]),
+            str(base["manifests"]),
+            f"{digits(base['seconds'])} s",
+            f"{digits(run['apply_seconds'])} s",
+            f"{digits(run['seconds'])} s",
+            digits(run["seconds"] / base["seconds"]),
+            digits((run["apply_seconds"] + run["seconds"]) / base["seconds"]),
         )
-        for size in found
-        for floor, ours in zip(floors[size], found[size], strict=True)
+        for size in operator
+        for base, run in zip(baseline[size], operator[size], strict=True)
     ]
     return Table(
-        "From the last server to the last child",
-        ("servers", "children", "plain client", "applying", "operator", "ratio", "ratio, all"),
+        "Time until all children exist",
+        (
+            "servers",
+            "children",
+            "plain client",
+            "applying servers",
+            "operator",
+            "ratio",
+            "ratio from first server",
+        ),
         rows,
-        "The plain client applies the operator's manifests for servers that are there already, as "
-        "many at the same time as the operator has workers. *Operator* begins when the last server "
-        "is applied; *ratio, all* counts from the first one.",
+        "The plain client applies the operator's manifests for existing servers, with as many "
+        "concurrent requests as the operator has workers. *operator* is measured from when the "
+        "last server was applied, *ratio from first server* from when the first one was.",
     )
 
 
-def _costs(found: dict[int, list[Run]]) -> Table:
+def _costs(operator: dict[int, list[Run]]) -> Table:
     rows = [
         (
             str(size),
             f"{digits(run['megabytes_empty'])} MB",
             f"{digits(run['megabytes'])} MB",
-            f"{digits(run['megabytes_highest'])} MB",
+            f"{digits(run['megabytes_peak'])} MB",
             f"{digits(run['cpu_seconds'])} s",
             f"{digits(median(run['edits']))} s",
             f"{digits(_p99(run['edits']))} s",
         )
-        for size in found
-        for run in found[size]
+        for size in operator
+        for run in operator[size]
     ]
     return Table(
         "Memory, CPU, edits",
-        ("servers", "empty", "at rest", "highest", "CPU until rest", "edit p50", "edit p99"),
+        (
+            "servers",
+            "memory without servers",
+            "idle",
+            "peak",
+            "CPU until idle",
+            "edit p50",
+            "edit p99",
+        ),
         rows,
-        "An edit changes contextPerSlot of one server; two a second, each of another server.",
+        "An edit changes contextPerSlot of one server; two edits a second, of different servers.",
     )
 
 
-def _rest(found: dict[int, list[Run]]) -> Table:
+def _idle(operator: dict[int, list[Run]]) -> Table:
     rows = [
         (
             str(size),
-            _counted(run["writes_at_rest"]),
-            _counted(run["writes_after_restart"]),
-            digits(sum(run["requests_at_rest"].values())),
-            ", ".join(f"{what} {digits(many)}" for what, many in run["requests_at_rest"].items()),
-            f"{100 * run['cpu_at_rest']:.0f} %",
+            _counts(run["writes_when_idle"]),
+            _counts(run["writes_after_restart"]),
+            digits(sum(run["requests_when_idle"].values())),
+            ", ".join(f"{kind} {digits(rate)}" for kind, rate in run["requests_when_idle"].items()),
+            f"{100 * run['cpu_when_idle']:.0f} %",
         )
-        for size in found
-        for run in found[size]
+        for size in operator
+        for run in operator[size]
     ]
     return Table(
-        "At rest",
-        ("servers", "writes", "writes after a restart", "requests a minute", "of them", "CPU"),
+        "Idle",
+        ("servers", "writes", "writes after a restart", "requests a minute", "by kind", "CPU"),
         rows,
-        "From the API server's audit log; the operator's own Lease is not among the writes.",
+        "From the API server's audit log, without writes to the operator's own Lease.",
     )
 
 
@@ -204,8 +224,8 @@ def _none(name: str, counts: list[dict[str, int]]) -> Gate:
     return Gate(name, "0", str(total), total == 0)
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{what} {many}" for what, many in counts.items()) or "0"
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "0"
 
 
 def _by_size(runs: dict[int, list[Run]], field: str) -> dict[str, float]:
@@ -216,15 +236,19 @@ def _p99(values: list[float]) -> float:
     return quantiles(values, n=100, method="inclusive")[-1]
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.reconcile", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures say nothing")
-    parser.add_argument("--sizes", type=int, nargs="+", help="servers in each run")
-    parser.add_argument("--rounds", type=int, default=1, help="of the largest size")
+    parser.add_argument(
+        "--quick", action="store_true", help="short smoke test, whose numbers are meaningless"
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of servers, one run for each")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="runs of the largest size (default: %(default)s)"
+    )
     return parser
 
 

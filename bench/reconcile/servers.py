@@ -1,4 +1,4 @@
-"""The LlamaServers of a run: a mix of what users write, the same ones in each run."""
+"""The LlamaServers of a run: a mix of typical specs, the same in each run."""
 
 from slotkeeper.api.group import API_VERSION, KIND
 from slotkeeper.kube.cluster import Manifest
@@ -13,11 +13,12 @@ MIX: tuple[Manifest, ...] = (
     {"gpu": {"count": 1}, "autoscaling": {"minReplicas": 1, "maxReplicas": 4}},
     {"gpu": {"count": 2}, "kvCacheType": "q8_0", "balancer": {"maxQueuedRequests": 200}},
 )
-"""Specs beside the model: one replica, two balancers, and the four slots that those tell of."""
+"""Specs without the model. Each has one replica, two balancers, and four slots, the number that the
+fake balancers report."""
 
 
 def servers(count: int) -> list[Manifest]:
-    """So many servers, spread over NAMESPACES namespaces."""
+    """Return `count` servers, distributed over NAMESPACES namespaces."""
     return [
         {
             "apiVersion": API_VERSION,
@@ -30,5 +31,5 @@ def servers(count: int) -> list[Manifest]:
 
 
 def namespace(index: int) -> str:
-    """The namespace of the server with this number."""
+    """Return the namespace of the server with this number."""
     return f"bench-{index % NAMESPACES:02}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apiserver import ApiServer
-from bench.reconcile import audit
+from bench.reconcile import audit_log
 from llamaservers import raw_server
 from operator_process import (
     NAMESPACE,
@@ -72,7 +72,7 @@ def began() -> datetime:
 
 def written(api: ApiServer, since: datetime) -> Counter[str]:
     """The operator's writes since then, its Lease's renewal aside."""
-    return audit.writes(audit.requests(api.audit_log, since))
+    return audit_log.writes(audit_log.requests(api.audit_log, since))
 
 
 def looked_at_all(operator: OperatorProcess, times: int = 1) -> None:
@@ -124,7 +124,7 @@ def test_what_is_read_at_rest_is_little(api: ApiServer, kubeconfig: Path, tmp_pa
 
     read = Counter(
         f"{request.verb} {request.resource}"
-        for request in audit.requests(api.audit_log, rests)
+        for request in audit_log.requests(api.audit_log, rests)
         if request.is_operators and not request.is_write and request.verb != "watch"
     )
     # A look at a server reads what the watches have shown, and nothing else.

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from apiserver import ApiServer
-from bench.reconcile import audit
+from bench.reconcile import audit_log
 from llamaservers import raw_server
 from operator_process import (
     NAMESPACE as OWN_NAMESPACE,
@@ -55,7 +55,7 @@ def granted() -> set[Right]:
 @pytest.fixture(scope="module", params=["all namespaces", "one namespace"])
 def asked(
     request: pytest.FixtureRequest, api: ApiServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[audit.Request]]:
+) -> Iterator[list[audit_log.Request]]:
     """What an operator has asked for that had to do all that it can."""
     began, folder = datetime.now(UTC), tmp_path_factory.mktemp("operator")
     alone = request.param == "one namespace"
@@ -67,7 +67,7 @@ def asked(
     with operator_process(as_the_operator(api, folder), folder / "log", *arguments):
         eventually(lambda: holder(api))
         keep_busy(api)
-    yield list(audit.requests(api.audit_log, began))
+    yield list(audit_log.requests(api.audit_log, began))
     api.kubectl("delete", "llama", "--all", "-n", NAMESPACE)
     api.kubectl("delete", KINDS, "-l", names.SERVER_LABEL, "-n", NAMESPACE)
     for manifest in given[2:]:
@@ -149,14 +149,14 @@ def is_alone(request: pytest.FixtureRequest) -> bool:
     return "one namespace" in request.node.name
 
 
-def test_each_right_is_used(asked: list[audit.Request]) -> None:
+def test_each_right_is_used(asked: list[audit_log.Request]) -> None:
     used = {(each.resource, each.verb) for each in asked if each.is_operators}
 
     assert granted() - used == UNSEEN.keys()
 
 
 def test_nothing_is_asked_for_that_is_forbidden(
-    asked: list[audit.Request], request: pytest.FixtureRequest
+    asked: list[audit_log.Request], request: pytest.FixtureRequest
 ) -> None:
     refused = {
         f"{each.verb} {each.resource}" for each in asked if each.is_operators and each.status == 403

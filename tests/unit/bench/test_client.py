@@ -1,4 +1,4 @@
-"""Whatever pieces an answer comes in, the load generator sees its end once, and there."""
+"""The load generator's client detects the end of a response however it is split."""
 
 import asyncio
 from typing import cast
@@ -7,15 +7,15 @@ import pytest
 
 from bench.balancer.client import Client
 
-WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+JSON = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 STREAM = (
     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     b"9\r\ndata: 1\n\n\r\n9\r\ndata: 0\n\n\r\n0\r\n\r\n"
 )
 
 
-class Ends:
-    """An Asker that remembers what it was told."""
+class RecordingHandler:
+    """A ResponseHandler that records its calls."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -29,37 +29,37 @@ class Ends:
 
 
 class NoTransport:
-    """Takes what is written."""
+    """Discards what is written."""
 
     def write(self, data: bytes) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("answer", "body"),
-    [pytest.param(WHOLE, b"hello", id="whole"), pytest.param(STREAM, b"", id="stream")],
+    ("response", "body"),
+    [pytest.param(JSON, b"hello", id="json"), pytest.param(STREAM, b"", id="stream")],
 )
-def test_an_answer_ends_once_wherever_it_is_split(answer: bytes, body: bytes) -> None:
+def test_a_response_ends_once_wherever_it_is_split(response: bytes, body: bytes) -> None:
     client = _client()
-    for at in range(1, len(answer)):
-        asker = Ends()
-        client.ask(b"", asker)
+    for at in range(1, len(response)):
+        handler = RecordingHandler()
+        client.send(b"", handler)
 
-        client.data_received(answer[:at])
-        assert not asker.ends
-        client.data_received(answer[at:])
+        client.data_received(response[:at])
+        assert not handler.ends
+        client.data_received(response[at:])
 
-        assert asker.ends == [(200, body)]
-        assert asker.data == answer
+        assert handler.ends == [(200, body)]
+        assert handler.data == response
 
 
-def test_a_broken_connection_is_status_0() -> None:
-    client, asker = _client(), Ends()
-    client.ask(b"", asker)
+def test_a_lost_connection_is_status_0() -> None:
+    client, handler = _client(), RecordingHandler()
+    client.send(b"", handler)
 
-    client.data_received(WHOLE[:-1])
+    client.data_received(JSON[:-1])
     client.connection_lost(None)
 
-    assert asker.ends == [(0, b"")]
+    assert handler.ends == [(0, b"")]
 
 
 def _client() -> Client:

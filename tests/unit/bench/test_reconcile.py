@@ -1,4 +1,4 @@
-"""The pure parts of the operator's bench."""
+"""The pure parts of the operator's benchmark."""
 
 import json
 from collections import Counter
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.reconcile import audit
-from bench.reconcile.floor import children
+from bench.reconcile import audit_log
+from bench.reconcile.measure_baseline import children
 from bench.reconcile.servers import MIX, NAMESPACES, servers
 from slotkeeper.api.server import LlamaServer
 
@@ -43,25 +43,25 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_the_operators_writes_are_counted_without_its_own_lease(log: Path) -> None:
-    counted = audit.writes(audit.requests(log, NOON))
+    counts = audit_log.writes(audit_log.requests(log, NOON))
 
-    assert counted == Counter({"patch services": 1, "patch leases": 1, "delete roles": 1})
-
-
-def test_what_was_asked_before_is_left_out_and_kopf_is_the_operator(log: Path) -> None:
-    asked = list(audit.requests(log, NOON))
-
-    assert len(asked) == 7
-    assert [request.verb for request in asked if request.agent.startswith("kopf")] == ["watch"]
-    assert asked[-1].is_operators
+    assert counts == Counter({"patch services": 1, "patch leases": 1, "delete roles": 1})
 
 
-def test_the_servers_are_valid_spread_and_each_run_has_the_same() -> None:
-    made = servers(2 * NAMESPACES)
+def test_earlier_requests_are_ignored_and_those_of_kopf_are_the_operators(log: Path) -> None:
+    requests = list(audit_log.requests(log, NOON))
 
-    assert made == servers(2 * NAMESPACES)
-    assert len({raw["metadata"]["namespace"] for raw in made}) == NAMESPACES
-    for raw in made[: len(MIX)]:
+    assert len(requests) == 7
+    assert [request.verb for request in requests if request.agent.startswith("kopf")] == ["watch"]
+    assert requests[-1].is_operators
+
+
+def test_the_servers_are_valid_distributed_and_the_same_in_each_run() -> None:
+    raw_servers = servers(2 * NAMESPACES)
+
+    assert raw_servers == servers(2 * NAMESPACES)
+    assert len({raw["metadata"]["namespace"] for raw in raw_servers}) == NAMESPACES
+    for raw in raw_servers[: len(MIX)]:
         stored = {**raw, "metadata": {**raw["metadata"], "uid": "1"}}
         assert LlamaServer.parse(stored).spec.slots == 4
         assert len(children(stored)) == 11

@@ -6,22 +6,22 @@ from bench.balancer.stats import median_difference, median_of, median_ratio, per
 
 
 @given(st.lists(st.integers(), min_size=1), st.sampled_from([0.5, 0.9, 0.99, 0.999]))
-def test_a_percentile_is_the_least_value_that_the_share_does_not_exceed(
+def test_a_percentile_is_the_smallest_value_that_the_share_does_not_exceed(
     values: list[int], share: float
 ) -> None:
-    found = percentile(sorted(values), share)
+    result = percentile(sorted(values), share)
 
-    assert sum(value <= found for value in values) >= share * len(values) - 1e-6
-    assert sum(value < found for value in values) < share * len(values)
+    assert sum(value <= result for value in values) >= share * len(values) - 1e-6
+    assert sum(value < result for value in values) < share * len(values)
 
 
 def test_a_summary_is_scaled() -> None:
-    found = summary([1_000_000, 3_000_000], 1e-6)
+    result = summary([1_000_000, 3_000_000], 1e-6)
 
-    assert (found["mean"], found["p50"], found["max"]) == pytest.approx((2, 1, 3))
+    assert (result["mean"], result["p50"], result["max"]) == pytest.approx((2, 1, 3))
 
 
-def test_nothing_has_no_summary() -> None:
+def test_without_values_the_summary_is_empty() -> None:
     assert summary([]) == {}
 
 
@@ -29,11 +29,11 @@ def test_a_slow_round_does_not_change_the_ratio() -> None:
     assert median_ratio([2, 20, 2], [1, 10, 1]) == 2
 
 
-def test_a_difference_is_taken_within_each_round() -> None:
+def test_differences_are_computed_within_each_round() -> None:
     assert median_difference([3, 13, 4], [1, 11, 1]) == 2
 
 
-def test_a_median_is_found_along_a_path() -> None:
-    pieces = [{"wait": {"p99": value}} for value in (3, 1, 2)]
+def test_a_median_can_be_nested() -> None:
+    samples = [{"wait": {"p99": value}} for value in (3, 1, 2)]
 
-    assert median_of(pieces, "wait", "p99") == 2
+    assert median_of(samples, "wait", "p99") == 2

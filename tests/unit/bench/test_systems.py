@@ -5,15 +5,17 @@ import pytest
 from bench.balancer.systems import (
     DIRECT,
     PROXIES,
-    Place,
+    ProxySetup,
     haproxy_config,
     nginx_config,
     slotkeeper_command,
-    slotkeeper_following,
+    slotkeeper_watching,
 )
 from slotkeeper.balancer.options import parse
 
-PLACE = Place(port=8000, metrics_port=9000, replicas=(8001, 8002), slots=4, folder=Path("/there"))
+SETUP = ProxySetup(
+    port=8000, metrics_port=9000, replicas=(8001, 8002), slots=4, folder=Path("/folder")
+)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +29,8 @@ PLACE = Place(port=8000, metrics_port=9000, replicas=(8001, 8002), slots=4, fold
         "bind 127.0.0.1:8000 backlog 4096",
     ],
 )
-def test_haproxy_holds_to_the_slots_and_sends_at_once(line: str) -> None:
-    assert line in _lines(haproxy_config(PLACE))
+def test_haproxy_is_limited_to_the_slots_and_sends_without_delay(line: str) -> None:
+    assert line in _lines(haproxy_config(SETUP))
 
 
 @pytest.mark.parametrize(
@@ -43,37 +45,37 @@ def test_haproxy_holds_to_the_slots_and_sends_at_once(line: str) -> None:
         "listen 127.0.0.1:8000 backlog=4096;",
     ],
 )
-def test_nginx_chooses_the_least_busy_and_sends_at_once(line: str) -> None:
-    assert line in _lines(nginx_config(PLACE))
+def test_nginx_chooses_the_least_busy_and_sends_without_delay(line: str) -> None:
+    assert line in _lines(nginx_config(SETUP))
 
 
 def test_nginx_writes_only_into_its_folder() -> None:
-    places = [line.split()[-1] for line in _lines(nginx_config(PLACE)) if "/" in line]
+    paths = [line.split()[-1] for line in _lines(nginx_config(SETUP)) if "/" in line]
 
-    assert all(place.startswith(("/there/", "http://", "{")) for place in places)
+    assert all(path.startswith(("/folder/", "http://", "{")) for path in paths)
 
 
 def test_our_command_lines_are_valid() -> None:
-    fixed = parse(slotkeeper_command(PLACE, "--no-access-log")[4:])
-    following = parse(slotkeeper_following(PLACE)[4:])
+    fixed = parse(slotkeeper_command(SETUP, "--no-access-log")[4:])
+    watching = parse(slotkeeper_watching(SETUP)[4:])
 
     assert fixed.replicas == ("127.0.0.1:8001", "127.0.0.1:8002")
-    assert following.endpoints == ("bench", "replicas")
+    assert watching.endpoints == ("bench", "replicas")
     assert fixed.listen == ("127.0.0.1", 8000)
 
 
-def test_our_slots_are_read_from_the_replicas() -> None:
-    assert "--slots" not in slotkeeper_command(PLACE)
+def test_our_balancer_reads_the_slots_from_the_replicas() -> None:
+    assert "--slots" not in slotkeeper_command(SETUP)
 
 
-def test_each_proxy_is_told_where_its_configuration_is() -> None:
+def test_each_command_line_contains_the_path_of_its_configuration() -> None:
     for system in PROXIES:
         assert system.command
-        for name in system.files(PLACE):
-            assert str(PLACE.folder / name) in system.command(PLACE)
+        for name in system.files(SETUP):
+            assert str(SETUP.folder / name) in system.command(SETUP)
 
 
-def test_direct_has_nothing_between() -> None:
+def test_direct_has_no_proxy() -> None:
     assert DIRECT.command is None
 
 

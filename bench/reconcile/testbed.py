@@ -1,4 +1,4 @@
-"""What a run stands on, inside of the cluster's network: fake nodes, balancers, CRD, namespaces."""
+"""The testbed in the cluster's network: fake nodes, fake balancers, the CRD and namespaces."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ PODS_RANGE = "10.250.0.0/16"
 OPERATOR_NAMESPACE = "slotkeeper-system"
 
 _FAKE = "kwok.x-k8s.io/node"
-_ROOM = {"cpu": "512", "memory": "4Ti", "pods": "1000", "nvidia.com/gpu": "512"}
+_CAPACITY = {"cpu": "512", "memory": "4Ti", "pods": "1000", "nvidia.com/gpu": "512"}
 _GPU_LABELS = {"nvidia.com/gpu.compute.major": "7", "nvidia.com/gpu.compute.minor": "5"}
 
 NODE_KIND = Kind("", "v1", "nodes", "Node")
@@ -28,11 +28,13 @@ NAMESPACE_KIND = Kind("", "v1", "namespaces", "Namespace")
 
 @contextmanager
 def running(logs: Path, kwok: str, kubeconfig: str) -> Iterator[None]:
-    """kwok, and the fake pods' balancers, inside of the `with`."""
-    # Every address of a fake pod is this machine's own: there, the balancers answer.
+    """Run kwok and the fake balancers inside of the `with`."""
+    # Makes each fake pod's address a local one, on which the fake balancers listen.
     subprocess.run(["ip", "route", "replace", "local", PODS_RANGE, "dev", "lo"], check=True)
     with ExitStack() as stack:
-        stack.enter_context(process(logs / "balancers.log", *python("bench.reconcile.balancers")))
+        stack.enter_context(
+            process(logs / "balancers.log", *python("bench.reconcile.fake_balancers"))
+        )
         stack.enter_context(
             process(
                 logs / "kwok.log",
@@ -40,8 +42,8 @@ def running(logs: Path, kwok: str, kubeconfig: str) -> Iterator[None]:
                 f"--kubeconfig={kubeconfig}",
                 f"--manage-nodes-with-annotation-selector={_FAKE}=fake",
                 f"--cidr={PODS_RANGE}",
-                # Without Leases its nodes' signs of life come up to 45 s apart, and later while the
-                # machine is busy: after 50 s all of a node's pods count as not ready.
+                # Without Leases, kwok's node heartbeats are up to 45 s apart, and more on a busy
+                # machine; after 50 s without one, all pods of a node are marked not ready.
                 "--node-lease-duration-seconds=40",
             )
         )
@@ -49,13 +51,13 @@ def running(logs: Path, kwok: str, kubeconfig: str) -> Iterator[None]:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of a Python module."""
+    """Return the command line that runs a Python module."""
     return [sys.executable, "-m", module, *arguments]
 
 
 @contextmanager
 def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that writes to `log`; ended with the `with`."""
+    """Run a process inside of the `with`, with its output in `log`."""
     with log.open("ab") as output:
         started = subprocess.Popen(command, stdout=output, stderr=output)
         try:
@@ -70,7 +72,7 @@ def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def prepare(kubectl: str) -> None:
-    """The CRD, the namespaces and the fake nodes; the real node takes no pods."""
+    """Create the CRD, the namespaces and the fake nodes; cordon the real node."""
     manifests = [crd(), *map(_namespace, (*_namespaces(), OPERATOR_NAMESPACE))]
     manifests += [_node(index) for index in range(NODES)]
     await _kubectl(kubectl, "apply", "--server-side", "-f", "-", stdin=manifests)
@@ -106,23 +108,25 @@ def _node(index: int) -> Manifest:
             "annotations": {_FAKE: "fake", "node.alpha.kubernetes.io/ttl": "0"},
             "labels": {"kubernetes.io/hostname": f"fake-{index:02}", "type": "kwok", **_GPU_LABELS},
         },
-        "status": {"allocatable": _ROOM, "capacity": _ROOM},
+        "status": {"allocatable": _CAPACITY, "capacity": _CAPACITY},
     }
 
 
-async def apply_all(cluster: ApiCluster, manifests: list[Manifest], at_once: int) -> list[Manifest]:
-    """Apply these, so many at the same time; what the API server has of them then."""
-    room = asyncio.Semaphore(at_once)
+async def apply_all(
+    cluster: ApiCluster, manifests: list[Manifest], concurrency: int
+) -> list[Manifest]:
+    """Apply manifests with at most `concurrency` requests at once; return the stored objects."""
+    semaphore = asyncio.Semaphore(concurrency)
 
     async def apply(manifest: Manifest) -> Manifest:
-        async with room:
+        async with semaphore:
             return await cluster.apply(manifest)
 
     return list(await asyncio.gather(*map(apply, manifests)))
 
 
-async def until_taken(cluster: ApiCluster, manifest: Manifest) -> None:
-    """Wait until the API server takes such a manifest: a new CRD's path comes a moment late."""
+async def wait_until_accepted(cluster: ApiCluster, manifest: Manifest) -> None:
+    """Wait until the API server accepts the manifest: a new CRD is served with a small delay."""
     while True:
         try:
             applied = await cluster.apply(manifest)

@@ -1,6 +1,6 @@
-"""Every balancer of every server, idle: `python -m bench.reconcile.balancers`.
+"""Fake of all balancers of all servers, idle: `python -m bench.reconcile.fake_balancers`.
 
-Listens where all of the fake pods are, and says what a balancer without requests says.
+Listens on the addresses of all fake pods and returns the metrics of a balancer without requests.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 PORT = 9090
 
-_SAID = json.dumps(
+_DEMAND = json.dumps(
     {
         "leader": True,
         "slots": {"total": 4, "busy": 0},
@@ -21,16 +21,16 @@ _SAID = json.dumps(
         "peakDemand": 0,
     }
 ).encode()
-_ANSWER = (
+_RESPONSE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
-    + str(len(_SAID)).encode()
+    + str(len(_DEMAND)).encode()
     + b"\r\n\r\n"
-    + _SAID
+    + _DEMAND
 )
 
 
 class Balancer(asyncio.Protocol):
-    """One connection: each request gets the same answer."""
+    """One connection; each request gets the same response."""
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -40,7 +40,7 @@ class Balancer(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         for _ in range(data.count(b"\r\n\r\n")):
-            self._transport.write(_ANSWER)
+            self._transport.write(_RESPONSE)
 
 
 async def main() -> None:

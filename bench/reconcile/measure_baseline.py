@@ -1,10 +1,10 @@
-"""The floor: a plain client that applies the very manifests that the operator would apply."""
+"""Measures the baseline: a plain client that applies the manifests that the operator applies."""
 
 import time
 from dataclasses import dataclass
 
-from bench.reconcile.bed import apply_all
 from bench.reconcile.servers import servers
+from bench.reconcile.testbed import apply_all
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
@@ -16,27 +16,27 @@ IMAGES = Images(llama_server="llama-server:1", balancer="balancer:1", download="
 
 
 @dataclass(frozen=True)
-class Floor:
-    """How long the plain client took."""
+class BaselineResult:
+    """Duration and number of manifests of the plain client."""
 
     seconds: float
     manifests: int
 
 
-async def measure(cluster: ApiCluster, count: int) -> Floor:
-    """Apply the children of so many servers, which are there already; nobody else looks after them.
+async def measure(cluster: ApiCluster, count: int) -> BaselineResult:
+    """Apply the children of `count` existing servers, without an operator running.
 
-    As many requests at the same time as the operator has workers.
+    The number of concurrent requests is that of the operator's workers.
     """
     applied = await apply_all(cluster, servers(count), WORKERS)
-    wanted = [child for server in applied for child in children(server)]
+    desired = [child for server in applied for child in children(server)]
     began = time.monotonic()
-    await apply_all(cluster, wanted, WORKERS)
-    return Floor(time.monotonic() - began, len(wanted))
+    await apply_all(cluster, desired, WORKERS)
+    return BaselineResult(time.monotonic() - began, len(desired))
 
 
 def children(raw: Manifest) -> list[Manifest]:
-    """What the operator makes of a server."""
+    """Return the manifests that the operator applies for a server."""
     server = LlamaServer.parse(raw)
     scaling = server.spec.autoscaling
     replicas = scaling.min_replicas if scaling else server.spec.replicas

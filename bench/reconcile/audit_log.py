@@ -1,4 +1,4 @@
-"""The API server's audit log: who asked what, and when."""
+"""Reads the API server's audit log."""
 
 import json
 from collections import Counter
@@ -9,12 +9,12 @@ from pathlib import Path
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 OPERATOR = ("slotkeeper", "kopf/")
-"""How the operator's clients name themselves: its own, and kopf's."""
+"""User agents of the operator's clients: its own, and kopf's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that the API server has answered."""
+    """A request to which the API server has responded."""
 
     at: datetime
     agent: str
@@ -22,7 +22,7 @@ class Request:
     resource: str
     name: str
     status: int
-    """Of the answer, as in HTTP."""
+    """HTTP status of the response."""
 
     @property
     def is_operators(self) -> bool:
@@ -31,17 +31,17 @@ class Request:
 
     @property
     def is_write(self) -> bool:
-        """Whether it asked for a change."""
+        """Whether its verb is a write."""
         return self.verb in WRITES
 
     @property
     def is_own_lease(self) -> bool:
-        """Whether it is about the Lease by which one operator of several works."""
+        """Whether its object is the Lease of the operator's leader election."""
         return (self.resource, self.name) == ("leases", "slotkeeper-operator")
 
 
 def requests(log: Path, since: datetime) -> Iterator[Request]:
-    """What was asked since then. The log may have been rotated meanwhile."""
+    """Yield the requests received at `since` or later, from rotated logs too."""
     for file in sorted(log.parent.glob(f"{log.stem}*{log.suffix}")):
         with file.open() as lines:
             for line in lines:
@@ -50,11 +50,11 @@ def requests(log: Path, since: datetime) -> Iterator[Request]:
                     yield request
 
 
-def writes(found: Iterator[Request]) -> Counter[str]:
-    """The operator's writes, its own Lease aside, by verb and resource."""
+def writes(entries: Iterator[Request]) -> Counter[str]:
+    """Count the operator's writes by verb and resource, without those to its own Lease."""
     return Counter(
         f"{request.verb} {request.resource}"
-        for request in found
+        for request in entries
         if request.is_operators and request.is_write and not request.is_own_lease
     )
 
@@ -63,14 +63,14 @@ def _request(line: str) -> Request | None:
     try:
         event = json.loads(line)
     except ValueError:
-        return None  # the last line, half written
-    about = event.get("objectRef") or {}
-    resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource", ""))))
+        return None  # the last line, not yet complete
+    target = event.get("objectRef") or {}
+    resource = "/".join(filter(None, (target.get("resource", ""), target.get("subresource", ""))))
     return Request(
         at=datetime.fromisoformat(event["requestReceivedTimestamp"]),
         agent=event.get("userAgent", ""),
         verb=event["verb"],
         resource=resource,
-        name=about.get("name", ""),
+        name=target.get("name", ""),
         status=event.get("responseStatus", {}).get("code", 0),
     )

@@ -1,4 +1,4 @@
-"""Fakes, a load generator and proxies between them, all up at once."""
+"""The testbed: fake replicas, a load generator, and all proxies between them at the same time."""
 
 import asyncio
 import json
@@ -12,43 +12,47 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.balancer.fake_server import Kind
-from bench.balancer.systems import Pick, Place, System
+from bench.balancer.fake_server import ReplicaOptions
+from bench.balancer.systems import Pick, ProxySetup, System
 from bench.balancer.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A system in its place: where clients go, and which process is the proxy, if there is one."""
+class RunningSystem:
+    """A started system: the ports for clients, and the proxy's process id, None without a proxy."""
 
     name: str
     ports: list[int]
     pick: Pick
     pid: int | None
-    place: Place
+    setup: ProxySetup
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
-    """What a measure has to work with."""
+class Testbed:
+    """The processes that a measurement uses."""
 
     fakes: Worker
     load: Worker
-    running: list[Running]
+    running: list[RunningSystem]
     replicas: list[int]
+    """Ports."""
 
 
 @asynccontextmanager
-async def bed(replicas: int, kind: Kind, systems: Sequence[System]) -> AsyncIterator[Bed]:
-    """So many fakes of this kind with all `systems` in front of them."""
+async def testbed(
+    replicas: int, options: ReplicaOptions, systems: Sequence[System]
+) -> AsyncIterator[Testbed]:
+    """Start this number of fake replicas with all `systems` in front of them."""
     async with AsyncExitStack() as stack:
         fakes = await stack.enter_async_context(Worker("bench.balancer.fake_server"))
         load = await stack.enter_async_context(Worker("bench.balancer.load"))
-        ports = await fakes.call("serve", replicas=replicas, **asdict(kind))
+        ports = await fakes.call("serve", replicas=replicas, **asdict(options))
         running = [
-            await stack.enter_async_context(start(system, ports, kind.slots)) for system in systems
+            await stack.enter_async_context(start(system, ports, options.slots))
+            for system in systems
         ]
-        yield Bed(fakes, load, running, ports)
+        yield Testbed(fakes, load, running, ports)
 
 
 @asynccontextmanager
@@ -59,30 +63,31 @@ async def start(
     *,
     environment: Mapping[str, str] | None = None,
     joined: int | None = None,
-) -> AsyncIterator[Running]:
-    """A system in front of `replicas` (ports), ready; what it says goes to a file of its own.
+) -> AsyncIterator[RunningSystem]:
+    """Start a system in front of `replicas` (ports) and wait until it is ready.
 
-    One that counts replicas is ready when `joined` of them have; unset: all.
+    Its output is written to a file. A system that counts replicas is ready when it has `joined` of
+    them (default: all).
     """
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    place = Place(free_port(), free_port(), tuple(replicas), slots, folder)
+    setup = ProxySetup(free_port(), free_port(), tuple(replicas), slots, folder)
     try:
         if system.command is None:
-            yield Running(system.name, replicas, system.pick, None, place)
+            yield RunningSystem(system.name, replicas, system.pick, None, setup)
             return
-        for name, text in system.files(place).items():
+        for name, text in system.files(setup).items():
             (folder / name).write_text(text)
         with (folder / "output").open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *system.command(place),
+                *system.command(setup),
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **(environment or {})},
             )
         try:
             expected = len(replicas) if joined is None else joined
-            await _ready(system, place, process, expected)
-            yield Running(system.name, [place.port], system.pick, process.pid, place)
+            await _wait_until_ready(system, setup, process, expected)
+            yield RunningSystem(system.name, [setup.port], system.pick, process.pid, setup)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -92,7 +97,7 @@ async def start(
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return an unused port of the loopback interface."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -100,27 +105,27 @@ def free_port() -> int:
 
 
 async def get_json(port: int, path: str) -> Any:
-    """What `GET path` on a port of the loopback answers. Raises OSError."""
+    """Send `GET path` to a port of the loopback interface; return the JSON. Raises OSError."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
-    return json.loads(answer.partition(b"\r\n\r\n")[2])
+    return json.loads(response.partition(b"\r\n\r\n")[2])
 
 
-async def _ready(
-    system: System, place: Place, process: asyncio.subprocess.Process, joined: int
+async def _wait_until_ready(
+    system: System, setup: ProxySetup, process: asyncio.subprocess.Process, joined: int
 ) -> None:
     for _ in range(1000):
         if process.returncode is not None:
-            raise RuntimeError(f"{system.name} ended: {(place.folder / 'output').read_text()}")
+            raise RuntimeError(f"{system.name} exited: {(setup.folder / 'output').read_text()}")
         try:
             if not system.counts_replicas:
-                _, writer = await asyncio.open_connection("127.0.0.1", place.port)
+                _, writer = await asyncio.open_connection("127.0.0.1", setup.port)
                 writer.close()
                 return
-            said = await get_json(place.metrics_port, "/autoscaling")
-            if said["replicas"] == joined:
+            demand = await get_json(setup.metrics_port, "/autoscaling")
+            if demand["replicas"] == joined:
                 return
         except OSError:
             pass
