@@ -1,4 +1,4 @@
-"""The chart, installed with a real Helm on a real API server that enforces RBAC."""
+"""The chart, installed by a real Helm on a real API server with RBAC."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,8 +14,8 @@ from slotkeeper.desired.manifests import manifests
 
 WATCHED = "team-a"
 OTHER = "team-b"
-# Only one release of a cluster may bring what belongs to the cluster.
-BESIDE_ANOTHER = ("--set", "crds.enabled=false,rbac.aggregate=false")
+# Only one release in a cluster can own its cluster-scoped objects.
+SECOND_RELEASE = ("--set", "crds.enabled=false,rbac.aggregate=false")
 EVERYTHING = {
     "replicaCount": 2,
     "images": {
@@ -60,7 +60,7 @@ def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 
 @pytest.fixture(scope="module")
 def operator(helm: Helm) -> Iterator[str]:
-    """User name of an operator that looks after all namespaces."""
+    """User name of an operator of all namespaces."""
     helm.install("slotkeeper")
     yield f"system:serviceaccount:{NAMESPACE}:slotkeeper"
     helm.run("uninstall", "slotkeeper", "--namespace", NAMESPACE)
@@ -68,13 +68,13 @@ def operator(helm: Helm) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def namespaced_operator(helm: Helm) -> Iterator[str]:
-    """User name of an operator that looks after one namespace."""
-    helm.install("one", "--set", f"watchNamespace={WATCHED}", *BESIDE_ANOTHER)
+    """User name of an operator of one namespace."""
+    helm.install("one", "--set", f"watchNamespace={WATCHED}", *SECOND_RELEASE)
     yield f"system:serviceaccount:{NAMESPACE}:one-slotkeeper"
     helm.run("uninstall", "one", "--namespace", NAMESPACE)
 
 
-def test_the_chart_is_without_fault_to_helms_linter(helm: Helm) -> None:
+def test_helm_lint_accepts_the_chart(helm: Helm) -> None:
     helm.run("lint", "--strict", "--kube-version", "1.34.0", str(CHART))
 
 
@@ -91,11 +91,11 @@ def test_the_chart_is_without_fault_to_helms_linter(helm: Helm) -> None:
                 "serviceAccount": {"create": False},
                 "service": {"enabled": False},
             },
-            id="the least",
+            id="minimal",
         ),
     ],
 )
-def test_what_the_chart_renders_is_what_the_api_knows(
+def test_the_api_server_accepts_the_rendered_manifests(
     helm: Helm, values: Mapping[str, Any]
 ) -> None:
     rendered = helm.rendered(values)
@@ -108,13 +108,13 @@ def test_what_the_chart_renders_is_what_the_api_knows(
     )
 
 
-def test_each_value_reaches_what_is_rendered(helm: Helm) -> None:
+def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
     rendered = helm.rendered(EVERYTHING)
 
     kinds = [manifest["kind"] for manifest in yaml.safe_load_all(rendered)]
     assert "PodDisruptionBudget" in kinds
     assert kinds.count("ConfigMap") == 2
-    for written in [
+    for text in [
         "replicas: 2",
         f"image: slotkeeper/operator@sha256:{'0' * 64}",
         "--balancer-image=slotkeeper/balancer:9",
@@ -135,11 +135,11 @@ def test_each_value_reaches_what_is_rendered(helm: Helm) -> None:
         "name: slotkeeper-e",
         "name: f",
     ]:
-        assert written in rendered
+        assert text in rendered
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    ("values", "name"),
     [
         ({"replicaCounts": 2}, "replicaCounts"),
         ({"images": {"operator": {"name": "x"}}}, "name"),
@@ -150,25 +150,25 @@ def test_each_value_reaches_what_is_rendered(helm: Helm) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_value_that_means_nothing_is_refused_by_name(
-    helm: Helm, wrong: Mapping[str, Any], named: str
+def test_an_invalid_value_is_rejected_by_name(
+    helm: Helm, values: Mapping[str, Any], name: str
 ) -> None:
-    refused = helm.attempt("template", str(CHART), "--kube-version", "1.34.0", values=wrong)
+    result = helm.attempt("template", str(CHART), "--kube-version", "1.34.0", values=values)
 
-    assert refused.returncode != 0
-    assert named in refused.stderr
+    assert result.returncode != 0
+    assert name in result.stderr
 
 
-def test_the_pods_are_admitted_where_pod_security_is_restricted(helm: Helm) -> None:
+def test_the_pods_comply_with_the_restricted_pod_security_standard(helm: Helm) -> None:
     rendered = list(yaml.safe_load_all(helm.rendered()))
     template = _only(rendered, "Deployment")["spec"]["template"]
     operator = {"apiVersion": "v1", "kind": "Pod", **template}
     operator["metadata"] = {**template["metadata"], "name": "operator"}
 
     for pod in (operator, _only(rendered, "Pod")):
-        answer = helm.api.post(f"/api/v1/namespaces/{NAMESPACE}/pods", pod, dry_run=True)
-        assert answer.status_code == 201, answer.text
-        assert "warning" not in answer.headers
+        response = helm.api.post(f"/api/v1/namespaces/{NAMESPACE}/pods", pod, dry_run=True)
+        assert response.status_code == 201, response.text
+        assert "warning" not in response.headers
 
 
 def test_the_crd_is_the_one_in_the_chart_and_is_kept(helm: Helm) -> None:
@@ -185,12 +185,12 @@ def test_the_crd_is_the_one_in_the_chart_and_is_kept(helm: Helm) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_a_second_install_changes_nothing(helm: Helm) -> None:
-    made = ("deployment/slotkeeper", "crd/llamaservers.slotkeeper.dev", "clusterrole/slotkeeper")
-    before = [_version(helm.api, name) for name in made]
+    objects = ("deployment/slotkeeper", "crd/llamaservers.slotkeeper.dev", "clusterrole/slotkeeper")
+    before = [_version(helm.api, name) for name in objects]
 
     helm.install("slotkeeper")
 
-    assert [_version(helm.api, name) for name in made] == before
+    assert [_version(helm.api, name) for name in objects] == before
 
 
 def test_the_crd_survives_an_uninstall(helm: Helm) -> None:
@@ -201,7 +201,7 @@ def test_the_crd_survives_an_uninstall(helm: Helm) -> None:
     _kubectl(helm.api, "get", "crd", "llamaservers.slotkeeper.dev")
 
 
-def test_the_operator_may_make_every_child_of_a_server_under_the_charts_rights(
+def test_the_permissions_of_the_chart_allow_every_child_of_a_server(
     helm: Helm, operator: str
 ) -> None:
     children = _children(WATCHED)
@@ -211,22 +211,22 @@ def test_the_operator_may_make_every_child_of_a_server_under_the_charts_rights(
     _as(helm, operator, "delete", stdin=children)
 
 
-def test_the_operator_of_one_namespace_may_make_children_there_only(
+def test_the_operator_of_one_namespace_can_create_children_only_there(
     helm: Helm, namespaced_operator: str
 ) -> None:
     apply, elsewhere = ("apply", "--server-side"), _children(OTHER)
 
     _as(helm, namespaced_operator, *apply, stdin=_children(WATCHED))
     _as(helm, namespaced_operator, "delete", stdin=_children(WATCHED))
-    refused = helm.api.kubectl(
+    denied = helm.api.kubectl(
         f"--as={namespaced_operator}", *apply, "--filename=-", stdin=elsewhere
     )
 
-    assert refused.stderr.count("forbidden") == len(list(yaml.safe_load_all(elsewhere)))
+    assert denied.stderr.count("forbidden") == len(list(yaml.safe_load_all(elsewhere)))
 
 
 @pytest.mark.parametrize(
-    ("verb", "what", "where", "answer"),
+    ("verb", "resource", "namespace", "allowed"),
     [
         ("watch", "llamaservers.slotkeeper.dev", OTHER, "yes"),
         ("patch", "llamaservers.slotkeeper.dev/status", OTHER, "yes"),
@@ -245,23 +245,23 @@ def test_the_operator_of_one_namespace_may_make_children_there_only(
         ("list", "namespaces", "", "no"),
     ],
 )
-def test_the_operator_may(
-    helm: Helm, operator: str, verb: str, what: str, where: str, answer: str
+def test_the_operators_permissions(
+    helm: Helm, operator: str, verb: str, resource: str, namespace: str, allowed: str
 ) -> None:
-    resource, _, sub = what.partition("/")
-    asked = helm.api.kubectl(
-        *("auth", "can-i", verb, resource, f"--as={operator}", f"--namespace={where}"),
-        *((f"--subresource={sub}",) if sub else ()),
+    name, _, subresource = resource.partition("/")
+    result = helm.api.kubectl(
+        *("auth", "can-i", verb, name, f"--as={operator}", f"--namespace={namespace}"),
+        *((f"--subresource={subresource}",) if subresource else ()),
     )
 
-    assert asked.stdout.strip() == answer
+    assert result.stdout.strip() == allowed
 
 
-def test_the_notes_name_the_namespace_that_is_looked_after(helm: Helm) -> None:
-    told = helm.install("told", "--dry-run=server", "--set", f"watchNamespace={WATCHED}")
+def test_the_notes_name_the_watched_namespace(helm: Helm) -> None:
+    notes = helm.install("notes", "--dry-run=server", "--set", f"watchNamespace={WATCHED}")
 
-    assert f"Slotkeeper 0.1.0 manages LlamaServers in {WATCHED}." in told
-    assert f"kubectl apply --namespace {WATCHED} -f -" in told
+    assert f"Slotkeeper 0.1.0 manages LlamaServers in {WATCHED}." in notes
+    assert f"kubectl apply --namespace {WATCHED} -f -" in notes
 
 
 def _children(namespace: str) -> str:
@@ -275,9 +275,9 @@ def _as(helm: Helm, user: str, *arguments: str, stdin: str) -> None:
 
 
 def _kubectl(api: ApiServer, *arguments: str, stdin: str = "") -> str:
-    done = api.kubectl(*arguments, stdin=stdin)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    result = api.kubectl(*arguments, stdin=stdin)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def _version(api: ApiServer, name: str) -> str:
@@ -286,5 +286,5 @@ def _version(api: ApiServer, name: str) -> str:
 
 
 def _only(manifests: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
-    return found
+    (only,) = [manifest for manifest in manifests if manifest["kind"] == kind]
+    return only

@@ -1,4 +1,4 @@
-"""Servers come and go while operators are killed: nothing is orphaned, nothing is stuck."""
+"""Servers are created and deleted while operators are killed: nothing is orphaned or stuck."""
 
 import signal
 import time
@@ -17,55 +17,55 @@ from operator_process import (
 )
 from operator_process import (
     OperatorProcess,
-    as_the_operator,
     create,
     eventually,
     get,
+    operator_kubeconfig,
     operator_process,
-    rights,
+    rbac_manifests,
 )
 from slotkeeper.desired import names
 from slotkeeper.kube.kinds import CHILDREN
 
-NAMESPACE = "comings-and-goings"
+NAMESPACE = "orphans"
 SERVERS = f"/apis/slotkeeper.dev/v1alpha1/namespaces/{NAMESPACE}/llamaservers"
-LIVES = 50
-"""Servers that are made, and deleted."""
-AT_ONCE = 8
-"""Names for them: each is soon that of another one."""
+SERVER_COUNT = 50
+"""Number of servers that are created and deleted."""
+NAME_COUNT = 8
+"""Number of names for them, so that names are soon reused."""
 KINDS = ",".join(kind.plural for kind in CHILDREN)
 
 
 class Operators:
-    """One operator after the other."""
+    """A sequence of operator processes, one at a time."""
 
     def __init__(self, api: ApiServer, folder: Path) -> None:
         self._api, self._folder = api, folder
-        self._kubeconfig = as_the_operator(api, folder)
+        self._kubeconfig = operator_kubeconfig(api, folder)
         self._running = ExitStack()
         self.killed = -1
         self.replace()
 
     def replace(self) -> None:
-        """Kill the operator, wherever it is, and start the next one."""
+        """Kill the operator at whatever point it has reached, and start the next one."""
         if self.killed >= 0:
-            self.current.end(signal.SIGKILL)
+            self.current.stop(signal.SIGKILL)
         self._running.close()
-        # Instead of waiting until it has run out.
+        # Instead of waiting until it expires.
         self._api.kubectl("delete", "lease", "slotkeeper-operator", "-n", OWN_NAMESPACE)
         started = operator_process(self._kubeconfig, self._folder / "log")
         self.current: OperatorProcess = self._running.enter_context(started)
         self.killed += 1
 
     def close(self) -> None:
-        """End the last one."""
+        """Stop the last operator."""
         self._running.close()
 
 
 @pytest.fixture
 def operators(api: ApiServer, tmp_path: Path) -> Iterator[Operators]:
     create(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    create(api, *rights())
+    create(api, *rbac_manifests())
     with garbage_collector(api, tmp_path / "kube-controller-manager.log"):
         operators = Operators(api, tmp_path)
         yield operators
@@ -79,32 +79,32 @@ def server(name: str, rng: Random) -> dict[str, Any]:
     return raw_server(name, replicas=rng.randint(1, 3), **spec)
 
 
-def here(api: ApiServer, kinds: str, *selector: str) -> list[Any]:
-    found = get(api, kinds, "-n", NAMESPACE, *selector)
-    return list(found["items"]) if found else []
+def listed(api: ApiServer, kinds: str, *selector: str) -> list[Any]:
+    listing = get(api, kinds, "-n", NAMESPACE, *selector)
+    return list(listing["items"]) if listing else []
 
 
 def test_nothing_is_orphaned_and_nothing_is_stuck(api: ApiServer, operators: Operators) -> None:
-    rng, there = Random(5), set[str]()
-    made = 0
-    while made < LIVES or there:
-        name = f"server-{rng.randrange(AT_ONCE)}"
-        if name in there:
+    rng, existing = Random(5), set[str]()
+    created = 0
+    while created < SERVER_COUNT or existing:
+        name = f"server-{rng.randrange(NAME_COUNT)}"
+        if name in existing:
             assert api.client.delete(f"{SERVERS}/{name}").status_code == 200
-            there.remove(name)
-        elif made < LIVES:
+            existing.remove(name)
+        elif created < SERVER_COUNT:
             assert api.post(SERVERS, server(name, rng)).status_code == 201
-            there.add(name)
-            made += 1
-        # Wherever the operator is by then, it is interrupted there.
+            existing.add(name)
+            created += 1
+        # So that the operator is killed at a random point.
         time.sleep(rng.uniform(0, 0.3))
         if rng.random() < 0.1:
             operators.replace()
 
-    eventually(lambda: not here(api, "llamaservers"))
-    eventually(lambda: not here(api, KINDS, "-l", names.SERVER_LABEL), 60)
+    eventually(lambda: not listed(api, "llamaservers"))
+    eventually(lambda: not listed(api, KINDS, "-l", names.SERVER_LABEL), 60)
     assert operators.killed >= 5
-    # The last one is none the worse for it.
+    # The last operator still works.
     assert api.post(SERVERS, server("server-0", rng)).status_code == 201
-    eventually(lambda: here(api, "deployments,statefulsets", "-l", names.SERVER_LABEL))
-    eventually(lambda: "conditions" in here(api, "llamaservers")[0].get("status", {}))
+    eventually(lambda: listed(api, "deployments,statefulsets", "-l", names.SERVER_LABEL))
+    eventually(lambda: "conditions" in listed(api, "llamaservers")[0].get("status", {}))

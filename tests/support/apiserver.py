@@ -1,4 +1,4 @@
-"""A real kube-apiserver on an etcd of its own, on loopback, for as long as a test session."""
+"""A real kube-apiserver with its own etcd on the loopback interface, for a test session."""
 
 import os
 import socket
@@ -27,19 +27,19 @@ AUDIT_POLICY = {
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A running kube-apiserver, for programs and for kubectl."""
+    """A running kube-apiserver."""
 
     client: httpx.Client
-    """Speaks to it as an administrator."""
+    """Authenticated as an administrator."""
     binaries: Path
     kubeconfig: Path
     audit_log: Path
-    """Who asked for what, a line of JSON for each request that was answered."""
+    """A line of JSON for each request with a response."""
 
     def kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """What kubectl says to `arguments`, whether it succeeds or not."""
-        # A cache of its own for each call: kubectl's knows changes only by the second, and tests
-        # change the API's schema faster than that.
+        """Run kubectl; return the completed process, whatever its exit status."""
+        # Each call has its own discovery cache: kubectl's is valid for a second and more, and
+        # tests change the API's schema more often.
         with TemporaryDirectory() as cache:
             return subprocess.run(
                 [self.binaries / "kubectl", *arguments],
@@ -52,18 +52,18 @@ class ApiServer:
             )
 
     def post(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> httpx.Response:
-        """The answer to a POST of a manifest; unknown fields are refused, as kubectl does."""
+        """POST a manifest; return the response. Unknown fields are rejected, as with kubectl."""
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         return self.client.post(path, params=query, json=body)
 
 
 def binaries() -> Path:
-    """Folder of kube-apiserver, etcd and kubectl, built where they are missing.
+    """Return the folder of kube-apiserver, etcd and kubectl, which are built if missing.
 
-    SLOTKEEPER_BINARIES names a folder that has them already.
+    The environment variable SLOTKEEPER_BINARIES can name a folder with existing ones.
     """
-    if given := os.environ.get("SLOTKEEPER_BINARIES"):
-        return Path(given)
+    if folder := os.environ.get("SLOTKEEPER_BINARIES"):
+        return Path(folder)
     printed = subprocess.run(
         [ROOT / "e2e/cluster", "binaries"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
@@ -72,7 +72,7 @@ def binaries() -> Path:
 
 @contextmanager
 def apiserver(folder: Path) -> Iterator[ApiServer]:
-    """Start etcd and kube-apiserver, with all that they write in `folder`; end both."""
+    """Run etcd and kube-apiserver inside of the `with`, with all of their files in `folder`."""
     programs = binaries()
     etcd_url = f"http://127.0.0.1:{free_port()}"
     peer_url = f"http://127.0.0.1:{free_port()}"
@@ -107,12 +107,12 @@ def apiserver(folder: Path) -> Iterator[ApiServer]:
                 "--service-cluster-ip-range=10.96.0.0/24",
                 "--endpoint-reconciler-type=none",
                 "--service-account-issuer=https://kubernetes.default.svc",
-                # The key of the certificate that it makes for itself, before it reads these.
+                # The key of its self-signed certificate, which it creates before it reads these.
                 f"--service-account-key-file={folder / 'apiserver.key'}",
                 f"--service-account-signing-key-file={folder / 'apiserver.key'}",
-                # No controller makes the accounts that this plugin would ask for.
+                # No controller creates the ServiceAccounts that this plugin requires.
                 "--disable-admission-plugins=ServiceAccount",
-                # OpenShift has it on.
+                # Enabled in OpenShift.
                 "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             )
         )
@@ -121,9 +121,9 @@ def apiserver(folder: Path) -> Iterator[ApiServer]:
 
 @contextmanager
 def garbage_collector(api: ApiServer, log: Path) -> Iterator[None]:
-    """Start a kube-controller-manager that takes what has lost its owner; end it.
+    """Run a kube-controller-manager inside of the `with`, which deletes objects without owner.
 
-    It knows the kinds that there are when it starts.
+    It handles only the kinds that exist when it starts.
     """
     with _process(
         log,
@@ -200,7 +200,7 @@ def _process(log: Path, program: Path, *arguments: str) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
+    """Return an unused port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Helm and our chart, on a test's API server."""
+"""Runs Helm with our chart on a test's API server."""
 
 import json
 import os
@@ -12,26 +12,26 @@ from apiserver import ApiServer
 from chart import CHART
 
 NAMESPACE = "slotkeeper-system"
-"""Where releases go."""
+"""Namespace of the releases."""
 
 
 @dataclass(frozen=True)
 class Helm:
-    """Helm on the test's API server, with folders of its own."""
+    """Helm for the test's API server, with its own home folder."""
 
     api: ApiServer
     home: Path
 
     def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        """What helm says. Raises AssertionError with its complaint."""
-        done = self.attempt(*arguments, values=values)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Run helm; return its output. Raises AssertionError with its stderr."""
+        result = self.attempt(*arguments, values=values)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def attempt(
         self, *arguments: str, values: Mapping[str, Any] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run helm and say how it went; `values` are given as a values file."""
+        """Run helm, with `values` as a values file; return the completed process."""
         return subprocess.run(
             [self.api.binaries / "helm", *arguments, *(("--values", "-") if values else ())],
             env={**os.environ, "KUBECONFIG": str(self.api.kubeconfig), "HOME": str(self.home)},
@@ -43,15 +43,15 @@ class Helm:
         )
 
     def install(self, release: str, *arguments: str) -> str:
-        """Install or upgrade a release; takes over a CRD that is there already."""
+        """Install or upgrade a release, which adopts an existing CRD; return helm's output."""
         return self.run(
             *("upgrade", "--install", release, str(CHART), "--namespace", NAMESPACE),
             *("--take-ownership", *arguments),
         )
 
     def rendered(self, values: Mapping[str, Any] | None = None) -> str:
-        """The chart's manifests with these values, without asking the API server."""
-        # A Helm built from source knows no Kubernetes version to assume.
+        """Return the chart's manifests with these values, rendered without the API server."""
+        # A Helm built from source has no default Kubernetes version.
         return self.run(
             *("template", "slotkeeper", str(CHART), "--namespace", NAMESPACE),
             *("--kube-version", "1.34.0"),

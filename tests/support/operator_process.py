@@ -1,4 +1,4 @@
-"""The operator as it is run: its process, with kopf, and with the rights that the chart gives."""
+"""The operator as its own process, with kopf and the permissions that the chart grants."""
 
 import json
 import os
@@ -29,34 +29,38 @@ GROUP = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class OperatorProcess:
-    """One life of the operator."""
+    """A running operator."""
 
     process: subprocess.Popen[bytes]
     log: Path
     metrics_port: int
 
-    def said(self) -> str:
-        """All that it has logged."""
+    def log_text(self) -> str:
+        """Return its whole log."""
         return self.log.read_text()
 
+    def metrics_text(self) -> str:
+        """Return its /metrics. Raises httpx.TransportError while they are not served."""
+        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+
     def reconciles(self) -> int:
-        """How many reconciles it has done, as its metrics say; 0 while they cannot be read."""
+        """Return the number of successful reconciles from its metrics, 0 without metrics."""
         try:
-            text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+            text = self.metrics_text()
         except httpx.TransportError:
             return 0
-        found = _RECONCILES.search(text)
-        return int(float(found[1])) if found else 0
+        match = _RECONCILES.search(text)
+        return int(float(match[1])) if match else 0
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end, or kill it; its exit status. It may have ended already."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait; return the exit status. The process may have exited before."""
         self.process.send_signal(number)
         return self.process.wait(timeout=20)
 
 
 @contextmanager
 def operator_process(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[OperatorProcess]:
-    """Start the operator with these arguments beside those that it must have; end it."""
+    """Run the operator inside of the `with`, with the required arguments and these."""
     metrics_port = free_port()
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -74,17 +78,17 @@ def operator_process(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[O
     try:
         yield started
     finally:
-        started.end()
+        started.stop()
 
 
-def rights(*, namespace: str = "") -> list[dict[str, Any]]:
-    """What the chart creates for an operator of all namespaces, or of one, from its own files."""
+def rbac_manifests(*, namespace: str = "") -> list[dict[str, Any]]:
+    """Return the chart's RBAC objects for an operator of one namespace, or (default) of all."""
     metadata = {"name": "operator"}
     if namespace:
-        watched = _granted("Role", {**metadata, "namespace": namespace}, "watched.yaml")
+        watched = _role("Role", {**metadata, "namespace": namespace}, "watched.yaml")
     else:
-        watched = _granted("ClusterRole", metadata, "watched.yaml", "nodes.yaml")
-    own = _granted("Role", {"name": "operator-own", "namespace": NAMESPACE}, "own.yaml")
+        watched = _role("ClusterRole", metadata, "watched.yaml", "nodes.yaml")
+    own = _role("Role", {"name": "operator-own", "namespace": NAMESPACE}, "own.yaml")
     account = {**metadata, "namespace": NAMESPACE}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
@@ -94,24 +98,25 @@ def rights(*, namespace: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def _granted(kind: str, metadata: dict[str, str], *files: str) -> list[dict[str, Any]]:
+def _role(kind: str, metadata: dict[str, str], *files: str) -> list[dict[str, Any]]:
+    """Return a role with the rules of these files, and its binding to the operator."""
     rules = [rule for file in files for rule in yaml.safe_load((RBAC / file).read_text())]
-    about = {"apiVersion": f"{GROUP}/v1", "metadata": metadata}
+    common = {"apiVersion": f"{GROUP}/v1", "metadata": metadata}
     ref = {"apiGroup": GROUP, "kind": kind, "name": metadata["name"]}
     return [
-        {**about, "kind": kind, "rules": rules},
-        {**about, "kind": f"{kind}Binding", "roleRef": ref, "subjects": [ACCOUNT]},
+        {**common, "kind": kind, "rules": rules},
+        {**common, "kind": f"{kind}Binding", "roleRef": ref, "subjects": [ACCOUNT]},
     ]
 
 
 def create(api: ApiServer, *manifests: dict[str, Any]) -> None:
-    """Apply these as an administrator."""
+    """Apply the manifests as an administrator."""
     applied = api.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
     assert applied.returncode == 0, applied.stderr
 
 
-def as_the_operator(api: ApiServer, folder: Path) -> Path:
-    """A kubeconfig of the operator's service account, in this folder."""
+def operator_kubeconfig(api: ApiServer, folder: Path) -> Path:
+    """Write a kubeconfig of the operator's ServiceAccount into `folder`; return its path."""
     token = api.kubectl("create", "token", "operator", "-n", NAMESPACE)
     assert token.returncode == 0, token.stderr
     config = yaml.safe_load(api.kubeconfig.read_text())
@@ -121,21 +126,21 @@ def as_the_operator(api: ApiServer, folder: Path) -> Path:
     return kubeconfig
 
 
-def eventually(true: Callable[[], object], seconds: float = 15) -> None:
-    """Wait until it is true. Raises AssertionError when it takes longer."""
+def eventually(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until the condition is true. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
+    while not condition():
+        assert time.monotonic() < deadline, f"condition still false after {seconds:g} s"
         time.sleep(0.05)
 
 
 def get(api: ApiServer, *arguments: str) -> Any:
-    """What `kubectl get` finds, as JSON; None where there is no such object."""
-    answer = api.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
-    return json.loads(answer.stdout or "null")
+    """Return the JSON of `kubectl get`, None if there is no such object."""
+    result = api.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
+    return json.loads(result.stdout or "null")
 
 
-def holder(api: ApiServer) -> str:
-    """Which operator works; empty where none does."""
+def lease_holder(api: ApiServer) -> str:
+    """Return the identity of the leading operator, "" if there is none."""
     lease = get(api, "lease", "slotkeeper-operator", f"--namespace={NAMESPACE}")
     return str(lease["spec"].get("holderIdentity", "")) if lease else ""

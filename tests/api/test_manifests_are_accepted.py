@@ -1,4 +1,4 @@
-"""Every golden server, the examples among them, and all that the operator would make of it."""
+"""The API server accepts all golden servers, all examples, and all manifests made from them."""
 
 import json
 from collections.abc import Iterator
@@ -42,19 +42,19 @@ CLASSES: dict[str, dict[str, Any]] = {
         "handler": "nvidia",
     },
 }
-"""What pods of the golden servers name, and a cluster must have."""
+"""Cluster-scoped objects that pods of the golden servers refer to."""
 
-OF_OTHERS = {"ScaledObject"}
-"""Kinds that are installed with what else an example needs: KEDA's own test applies them."""
+THIRD_PARTY_KINDS = {"ScaledObject"}
+"""Kinds of other projects, whose CRDs are not installed here: the test of KEDA applies them."""
 
 each_golden = pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
 
 
 @pytest.fixture(scope="module")
 def restricted(api: ApiServer) -> str:
-    """A namespace that refuses every pod that is not as `restricted` wants it."""
+    """A namespace that enforces Pod Security's `restricted` standard."""
     level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    made = api.post(
+    created = api.post(
         "/api/v1/namespaces",
         {
             "apiVersion": "v1",
@@ -62,21 +62,21 @@ def restricted(api: ApiServer) -> str:
             "metadata": {"name": NAMESPACE, "labels": level},
         },
     )
-    assert made.status_code == 201, made.text
+    assert created.status_code == 201, created.text
     for path, kind in CLASSES.items():
-        answer = api.post(path, kind)
-        assert answer.status_code == 201, answer.text
+        response = api.post(path, kind)
+        assert response.status_code == 201, response.text
     return NAMESPACE
 
 
 def read(case: Path) -> dict[str, Any]:
-    """A golden server, to be put into the restricted namespace."""
+    """Return a golden server with the restricted namespace."""
     raw = only_server(case / "server.yaml")
     return {**raw, "metadata": {**raw["metadata"], "namespace": NAMESPACE}}
 
 
 def pods(case: Path) -> Iterator[dict[str, Any]]:
-    """The pods that a server's Deployments and StatefulSets would make."""
+    """Yield the pods that a server's Deployments and StatefulSets would create."""
     for manifest in manifests(parsed(read(case)), 1, IMAGES):
         if manifest["kind"] in {"Deployment", "StatefulSet"}:
             template = manifest["spec"]["template"]
@@ -91,19 +91,19 @@ def pods(case: Path) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
 def test_an_example_applies(api: ApiServer, example: Path) -> None:
     resources = [*yaml.safe_load_all(example.read_text())]
-    known = [resource for resource in resources if resource["kind"] not in OF_OTHERS]
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": known})
-    for namespace in {resource["metadata"].get("namespace", "default") for resource in known}:
+    items = [resource for resource in resources if resource["kind"] not in THIRD_PARTY_KINDS]
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    for namespace in {resource["metadata"].get("namespace", "default") for resource in items}:
         api.kubectl("create", "namespace", namespace)
 
-    done = api.kubectl("apply", "--dry-run=server", "--filename", "-", stdin=listed)
+    result = api.kubectl("apply", "--dry-run=server", "--filename", "-", stdin=manifest)
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "LlamaServer" in {resource["kind"] for resource in known}
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "LlamaServer" in {resource["kind"] for resource in items}
 
 
 @each_golden
-def test_the_api_server_and_the_operator_give_a_server_the_same_defaults(
+def test_the_api_server_and_the_operator_set_the_same_defaults(
     api: ApiServer, restricted: str, case: Path
 ) -> None:
     raw = read(case)
@@ -114,12 +114,12 @@ def test_the_api_server_and_the_operator_give_a_server_the_same_defaults(
 
 
 @each_golden
-def test_the_children_of_a_server_are_taken_without_a_warning(
+def test_the_children_of_a_server_are_accepted_without_a_warning(
     api: ApiServer, restricted: str, case: Path
 ) -> None:
     for manifest in manifests(parsed(read(case)), 1, IMAGES):
         name = manifest["metadata"]["name"]
-        answer = api.client.patch(
+        response = api.client.patch(
             f"{PATHS[manifest['kind']].format(restricted)}/{name}",
             params={
                 "dryRun": "All",
@@ -130,8 +130,8 @@ def test_the_children_of_a_server_are_taken_without_a_warning(
             headers={"Content-Type": "application/apply-patch+yaml"},
             content=json.dumps(manifest),
         )
-        assert answer.status_code == 201, answer.text
-        assert "Warning" not in answer.headers, answer.headers["Warning"]
+        assert response.status_code == 201, response.text
+        assert "Warning" not in response.headers, response.headers["Warning"]
 
 
 @each_golden
@@ -139,18 +139,18 @@ def test_the_pods_of_a_server_pass_pod_security_restricted(
     api: ApiServer, restricted: str, case: Path
 ) -> None:
     for pod in pods(case):
-        answer = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
-        assert answer.status_code == 201, answer.text
-        assert "Warning" not in answer.headers, answer.headers["Warning"]
+        response = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
+        assert response.status_code == 201, response.text
+        assert "Warning" not in response.headers, response.headers["Warning"]
 
 
-def test_the_namespace_refuses_a_pod_that_is_not_restricted(
+def test_the_namespace_rejects_a_pod_that_is_not_restricted(
     api: ApiServer, restricted: str
 ) -> None:
     pod = next(pods(golden_cases()[0]))
     del pod["spec"]["securityContext"]
 
-    answer = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
+    response = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
 
-    assert answer.status_code == 403
-    assert "violates PodSecurity" in answer.json()["message"]
+    assert response.status_code == 403
+    assert "violates PodSecurity" in response.json()["message"]

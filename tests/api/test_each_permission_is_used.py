@@ -1,4 +1,4 @@
-"""The operator needs each right that the chart gives it, and no other."""
+"""The operator needs each permission that the chart grants, and no other."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,66 +16,69 @@ from operator_process import (
 )
 from operator_process import (
     RBAC,
-    as_the_operator,
     create,
     eventually,
     get,
-    holder,
+    lease_holder,
+    operator_kubeconfig,
     operator_process,
-    rights,
+    rbac_manifests,
 )
 from slotkeeper.desired import names
 from slotkeeper.kube.kinds import CHILDREN, LEASES
 
-Right = tuple[str, str]
+Permission = tuple[str, str]
 """A resource and a verb."""
 
-NAMESPACE = "rights"
+NAMESPACE = "permissions"
 KINDS = ",".join(kind.plural for kind in CHILDREN)
 
-UNSEEN: Mapping[Right, str] = {
+NOT_IN_AUDIT_LOG: Mapping[Permission, str] = {
     **{
-        (kind.plural, "create"): "an apply is a patch in the audit, and makes what is not there"
+        (kind.plural, "create"): "in the audit log an apply that creates an object is a patch"
         for kind in CHILDREN
-        if kind != LEASES  # the operator's own is made by a create
+        if kind != LEASES  # the operator's own Lease is created with a create
     },
-    ("pods", "patch"): "with a scale-down, by what a balancer tells of each replica",
-    ("llamaservers/finalizers", "update"): "asked for by OwnerReferencesPermissionEnforcement",
-    **{("endpointslices", verb): "handed on to the balancers" for verb in ("get", "list", "watch")},
+    ("pods", "patch"): "used for a scale-down, with metrics of balancers, which do not run here",
+    ("llamaservers/finalizers", "update"): "required by OwnerReferencesPermissionEnforcement",
+    **{
+        ("endpointslices", verb): "granted to the balancers by their Role"
+        for verb in ("get", "list", "watch")
+    },
 }
-"""What is needed though no request of the operator's says so, and why."""
+"""Permissions that are needed without a request of the operator, and the reason."""
 
 
-def granted() -> set[Right]:
-    """All that the chart's files say."""
+def granted() -> set[Permission]:
+    """Return all permissions in the chart's files."""
     rules = [rule for file in RBAC.glob("*.yaml") for rule in yaml.safe_load(file.read_text())]
     return {right for rule in rules for right in product(rule["resources"], rule["verbs"])}
 
 
 @pytest.fixture(scope="module", params=["all namespaces", "one namespace"])
-def asked(
+def requests(
     request: pytest.FixtureRequest, api: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[audit_log.Request]]:
-    """What an operator has asked for that had to do all that it can."""
+    """All API requests while an operator used every permission that it can use."""
     began, folder = datetime.now(UTC), tmp_path_factory.mktemp("operator")
-    alone = request.param == "one namespace"
+    one_namespace = request.param == "one namespace"
     create(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    given = rights(namespace=NAMESPACE if alone else "")
-    create(api, *given)
+    manifests = rbac_manifests(namespace=NAMESPACE if one_namespace else "")
+    create(api, *manifests)
     api.kubectl("delete", "lease", "--all", "-n", OWN_NAMESPACE)
-    arguments = ("--namespace", NAMESPACE) if alone else ()
-    with operator_process(as_the_operator(api, folder), folder / "log", *arguments):
-        eventually(lambda: holder(api))
-        keep_busy(api)
+    arguments = ("--namespace", NAMESPACE) if one_namespace else ()
+    with operator_process(operator_kubeconfig(api, folder), folder / "log", *arguments):
+        eventually(lambda: lease_holder(api))
+        use_all_permissions(api)
     yield list(audit_log.requests(api.audit_log, began))
     api.kubectl("delete", "llama", "--all", "-n", NAMESPACE)
     api.kubectl("delete", KINDS, "-l", names.SERVER_LABEL, "-n", NAMESPACE)
-    for manifest in given[2:]:
+    for manifest in manifests[2:]:
         api.kubectl("delete", "-f", "-", stdin=yaml.safe_dump(manifest))
 
 
-def keep_busy(api: ApiServer) -> None:
-    """Have the operator make children, find hidden ones, delete some, and ask for nodes."""
+def use_all_permissions(api: ApiServer) -> None:
+    """Make the operator create children, find unlabelled ones, delete some, and list nodes."""
     gpu = {"count": 1, "computeArch": "9.0"}
     create(api, server("plain", gpu=gpu), server("group", gpu=gpu, workers={"count": 1}))
     eventually(lambda: "conditions" in one(api, "llama", "group").get("status", {}))
@@ -83,15 +86,17 @@ def keep_busy(api: ApiServer) -> None:
     children = labelled(api)
     assert {child["kind"] for child in children} == {kind.kind for kind in CHILDREN}
 
-    hidden = api.kubectl(
+    unlabelled = api.kubectl(
         "label", KINDS, "-l", names.SERVER_LABEL, f"{names.SERVER_LABEL}-", "-n", NAMESPACE
     )
-    assert hidden.returncode == 0, hidden.stderr
+    assert unlabelled.returncode == 0, unlabelled.stderr
     eventually(lambda: len(labelled(api)) == len(children), 30)
 
-    unwanted = [stray(child) for child in {each["kind"]: each for each in children}.values()]
-    create(api, *unwanted)
-    eventually(lambda: not [each for each in unwanted if one(api, each["kind"], "stray")])
+    obsolete = [
+        obsolete_child(child) for child in {each["kind"]: each for each in children}.values()
+    ]
+    create(api, *obsolete)
+    eventually(lambda: not [each for each in obsolete if one(api, each["kind"], "obsolete")])
 
     pod = unschedulable(one(api, "deployment", "plain-replicas"))
     create(api, pod)
@@ -99,10 +104,10 @@ def keep_busy(api: ApiServer) -> None:
         *("patch", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--subresource=status"),
         *("--type=merge", "-p", yaml.safe_dump({"status": pod["status"]})),
     )
-    eventually(lambda: "no node has" in said(api) or "0/1 nodes" in said(api))
+    eventually(lambda: "no node has" in conditions(api) or "0/1 nodes" in conditions(api))
 
 
-def said(api: ApiServer) -> str:
+def conditions(api: ApiServer) -> str:
     return str(one(api, "llama", "plain")["status"]["conditions"])
 
 
@@ -116,17 +121,17 @@ def one(api: ApiServer, kind: str, name: str) -> Any:
 
 
 def labelled(api: ApiServer) -> list[Any]:
-    found = get(api, KINDS, "-l", names.SERVER_LABEL, "-n", NAMESPACE)
-    return list(found["items"]) if found else []
+    listing = get(api, KINDS, "-l", names.SERVER_LABEL, "-n", NAMESPACE)
+    return list(listing["items"]) if listing else []
 
 
-def stray(child: Any) -> dict[str, Any]:
-    """A child that no version of the operator wants any more."""
-    kept = {key: child[key] for key in child.keys() - {"status", "metadata"}}
-    if kept["kind"] == "Service":
-        kept["spec"] = {"ports": [{"port": 80}]}
-    about = {key: child["metadata"][key] for key in ("namespace", "labels", "ownerReferences")}
-    return {**kept, "metadata": {**about, "name": "stray"}}
+def obsolete_child(child: Any) -> dict[str, Any]:
+    """Return a child under a name that is not desired, as an older operator could have left it."""
+    copy = {key: child[key] for key in child.keys() - {"status", "metadata"}}
+    if copy["kind"] == "Service":
+        copy["spec"] = {"ports": [{"port": 80}]}
+    metadata = {key: child["metadata"][key] for key in ("namespace", "labels", "ownerReferences")}
+    return {**copy, "metadata": {**metadata, "name": "obsolete"}}
 
 
 def unschedulable(deployment: Any) -> dict[str, Any]:
@@ -145,22 +150,20 @@ def unschedulable(deployment: Any) -> dict[str, Any]:
     }
 
 
-def is_alone(request: pytest.FixtureRequest) -> bool:
-    return "one namespace" in request.node.name
+def test_each_permission_is_used(requests: list[audit_log.Request]) -> None:
+    used = {(each.resource, each.verb) for each in requests if each.is_operators}
+
+    assert granted() - used == NOT_IN_AUDIT_LOG.keys()
 
 
-def test_each_right_is_used(asked: list[audit_log.Request]) -> None:
-    used = {(each.resource, each.verb) for each in asked if each.is_operators}
-
-    assert granted() - used == UNSEEN.keys()
-
-
-def test_nothing_is_asked_for_that_is_forbidden(
-    asked: list[audit_log.Request], request: pytest.FixtureRequest
+def test_no_request_is_forbidden(
+    requests: list[audit_log.Request], request: pytest.FixtureRequest
 ) -> None:
-    refused = {
-        f"{each.verb} {each.resource}" for each in asked if each.is_operators and each.status == 403
+    forbidden = {
+        f"{each.verb} {each.resource}"
+        for each in requests
+        if each.is_operators and each.status == 403
     }
 
-    # Nodes belong to the cluster: asked for all the same, for somebody may have granted it.
-    assert refused == ({"list nodes"} if is_alone(request) else set())
+    # Nodes are cluster-scoped. They are listed nevertheless, since it may be allowed separately.
+    assert forbidden == ({"list nodes"} if "one namespace" in request.node.name else set())

@@ -1,0 +1,168 @@
+"""The operator's reconcile on a real API server, with its defaults and managed fields."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from apiserver import ApiServer
+from operator_harness import KEY, Operator
+from real_api_harness import CountingCluster, create_server
+from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.group import BALANCER_FIELD_MANAGER
+from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
+from slotkeeper.kube.client import ApiCluster
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, LLAMA_SERVERS
+
+SPECS = [
+    pytest.param({"gpu": {"count": 0}}, id="cpu"),
+    pytest.param({"gpu": {"count": 2, "computeArch": "sm_75"}, "replicas": 3}, id="gpu"),
+    pytest.param(
+        {
+            "gpu": {"count": 0},
+            "resources": {
+                "requests": {"cpu": "1000m", "memory": "0.5Gi"},
+                "limits": {"cpu": 2, "memory": "2048Mi", "ephemeral-storage": "1e9"},
+            },
+            "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+        },
+        id="odd-quantities",
+    ),
+    pytest.param(
+        {
+            "workers": {"count": 2, "resources": {"limits": {"memory": "8Gi"}}},
+            "gpu": {"count": 1, "minMemory": "15Gi"},
+            "replicas": 2,
+        },
+        id="groups",
+    ),
+    pytest.param(
+        {
+            "gpu": {"count": 2, "tensorSplit": [0.9, 1]},
+            "chatTemplate": "{{ messages }} $(HOME) $$",
+            "extraArgs": ["--top-k", "20", "--override-kv", "a=int:1"],
+        },
+        id="arguments",
+    ),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+async def test_a_second_reconcile_writes_nothing_despite_the_api_servers_defaults(
+    api: ApiServer, cluster: ApiCluster, spec: dict[str, Any]
+) -> None:
+    create_server(api, **spec)
+    await Operator(cluster).reconcile()
+    await Operator(cluster).reconcile()
+    requests = CountingCluster(cluster)
+
+    await Operator(requests).reconcile()
+
+    assert requests.writes == []
+
+
+async def test_the_api_server_stores_the_status(api: ApiServer, cluster: ApiCluster) -> None:
+    create_server(api, gpu={"count": 0})
+
+    await Operator(cluster).reconcile()
+
+    server = await cluster.get(LLAMA_SERVERS, *KEY)
+    assert server is not None
+    conditions = {each["type"]: each for each in server["status"]["conditions"]}
+    assert set(conditions) == set(ConditionType)
+    assert conditions["Ready"]["status"] == "False"
+    assert server["status"]["url"] == "http://chat.default.svc:80"
+    listed = api.kubectl("get", "llama", KEY.name)
+    assert listed.returncode == 0, listed.stderr
+    assert "0/0" in listed.stdout
+    waited = api.kubectl("wait", "--for=condition=Ready=false", "llama/chat", "--timeout=5s")
+    assert waited.returncode == 0, waited.stderr
+
+
+async def test_a_field_that_is_no_longer_desired_is_removed(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    create_server(api, gpu={"count": 1, "computeArch": "7.5"})
+    await Operator(cluster).reconcile()
+    patched = api.kubectl(
+        "patch", "llama", "chat", "--type=merge", "-p", '{"spec":{"gpu":{"computeArch":null}}}'
+    )
+    assert patched.returncode == 0, patched.stderr
+
+    await Operator(cluster).reconcile()
+
+    deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
+    assert deployment is not None
+    assert "affinity" not in deployment["spec"]["template"]["spec"]
+
+
+async def test_fields_that_balancers_write_to_their_lease_are_kept(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    create_server(api, gpu={"count": 0})
+    await Operator(cluster).reconcile()
+    created = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
+    assert created is not None
+    record = LeaseRecord.read(created)
+    me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
+    async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as balancer:
+        await balancer.apply(
+            manifest(KEY.namespace, "chat-balancer", me, record, datetime.now(UTC))
+        )
+    requests = CountingCluster(cluster)
+
+    await Operator(requests).reconcile()
+    assert requests.writes == []
+    # They are also kept when the operator corrects drift of its own fields.
+    api.kubectl("label", "lease", "chat-balancer", "app.kubernetes.io/name=other", "--overwrite")
+    await Operator(requests).reconcile()
+
+    assert "apply" in requests.writes
+    lease = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
+    assert lease is not None
+    assert LeaseRecord.read(lease).holder == me
+    assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
+
+
+async def test_the_start_blocker_is_kept_when_the_leader_changes(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    create_server(api, gpu={"count": 0})
+    operator = Operator(cluster)
+    await operator.reconcile()
+    set_conditions(api, {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"})
+    await operator.reconcile()
+    blocked = await lease(cluster)
+    me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
+    async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as balancer:
+        await balancer.apply(
+            manifest(KEY.namespace, "chat-balancer", me, blocked, datetime.now(UTC))
+        )
+    acquired = await lease(cluster)
+    set_conditions(api)
+    await operator.reconcile()
+    unblocked = await lease(cluster)
+
+    assert blocked.blocker == StartBlocker("FailedCreate", "exceeded quota", permanent=False)
+    assert (acquired.holder, acquired.blocker) == (me, blocked.blocker)
+    assert (unblocked.holder, unblocked.blocker) == (me, None)
+
+
+def set_conditions(api: ApiServer, *conditions: Manifest) -> None:
+    """Set conditions of the replicas' Deployment, as the controller manager does."""
+    status = json.dumps({"status": {"conditions": conditions}})
+    patched = api.kubectl(
+        *("patch", "deployment", "chat-replicas", "--subresource=status"),
+        *("--type=merge", "--patch", status),
+    )
+    assert patched.returncode == 0, patched.stderr
+
+
+async def lease(cluster: ApiCluster) -> LeaseRecord:
+    """Return the Lease as the balancers read it."""
+    stored = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
+    assert stored is not None
+    return LeaseRecord.read(stored)
