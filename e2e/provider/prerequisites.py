@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,15 @@ PACKAGES = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     "curl": "curl",
+    "promtool": "prometheus",
 }
 """Programs that the native provider and the tests call, and the Debian packages they are in."""
 
 NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 NETWORK_PACKAGE = "containernetworking-plugins"
-SERVICES = ("containerd",)
-"""System services that these packages bring. They must not be started: clusters run their own
-containerd."""
+SERVICES = ("containerd", "prometheus")
+"""System services that these packages bring, which must not be started: clusters run their own
+containerd, and of prometheus only promtool is used."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -108,6 +109,13 @@ def docker_available() -> bool:
         return False
 
 
+def service_policy(services: Sequence[str]) -> str:
+    """Return a policy-rc.d script that denies starting these services, and allows all others."""
+    # invoke-rc.d passes a service's name, deb-systemd-invoke its unit.
+    names = [pattern for name in services for pattern in (name, f"{name}.service")]
+    return f'#!/bin/sh\ncase "$1" in {"|".join(names) or "none"}) exit 101 ;; *) exit 0 ;; esac\n'
+
+
 def _installed() -> Path:
     return cache() / "installed-packages"
 
@@ -149,8 +157,7 @@ def _without_services() -> Iterator[None]:
     # An existing policy of the host is kept, and decides instead.
     without_policy = not POLICY.exists()
     if without_policy:
-        names = "|".join(new) or "none"
-        POLICY.write_text(f'#!/bin/sh\ncase "$1" in {names}) exit 101 ;; *) exit 0 ;; esac\n')
+        POLICY.write_text(service_policy(new))
         POLICY.chmod(0o755)
     try:
         yield

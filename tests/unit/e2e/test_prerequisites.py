@@ -1,8 +1,11 @@
 """Missing prerequisites are reported with the command that installs them."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from provider.prerequisites import docker_available, missing, missing_packages
+from provider.prerequisites import docker_available, missing, missing_packages, service_policy
 
 
 def test_missing_programs_are_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +23,19 @@ def test_without_a_docker_client_docker_is_not_available(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "")
 
     assert not docker_available()
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("prometheus", 101), ("prometheus.service", 101), ("nginx", 0), ("nginx.service", 0)],
+)
+def test_the_policy_denies_only_new_services(name: str, status: int, tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text(service_policy(["containerd", "prometheus"]))
+
+    result = subprocess.run(["/bin/sh", policy, name, "start"], check=False)
+
+    assert result.returncode == status
 
 
 def test_each_missing_package_is_listed_once() -> None:
