@@ -1,4 +1,4 @@
-# `make help` lists what there is to do.
+# `make help` lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,43 +10,61 @@ INSTALLED := .venv/.installed
 BENCH := .venv/.bench
 EXTRAS := operator balancer download dev bench
 
+CLUSTER ?= test
+export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
+# pytest arguments for the value of T: a path (with ::TEST), otherwise an expression for -k.
+SELECTION = $(if $(wildcard $(firstword $(subst ::, ,$(T)))),"$$T",tests e2e -k "$$T")
+
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: prerequisites $(INSTALLED) ## From nothing to a server that answers, scales up and comes back down
+demo: prerequisites $(INSTALLED) ## Create a cluster and a server that responds, scales up and scales down again
 	@$(BIN)/python e2e/demo.py
 
+.PHONY: run
+run: $(INSTALLED) ## Run the operator from the checkout with the current kubeconfig; ARGS=operator flags
+	@$(BIN)/python e2e/run_operator.py $(ARGS)
+
 .PHONY: test
-test: prerequisites unit ## Everything: checks, unit tests, API tests, end-to-end tests on a cluster of their own
-	@trap './e2e/cluster --name test down' EXIT; \
-	./e2e/cluster --name test up; \
+test: prerequisites unit ## Run everything: checks, unit tests, API tests, end-to-end tests on a new cluster
+	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
+	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest tests/api e2e
 
 .PHONY: unit
-unit: check ## The quick part of `make test`: checks and unit tests
+unit: check ## Run the checks and the unit tests (the fast part of `make test`)
 	@$(BIN)/pytest tests/unit tests/golden
 
+.PHONY: test-one
+test-one: $(INSTALLED) ## Run selected tests: T=PATH, T=PATH::TEST or T=EXPRESSION; a cluster is left up
+	@test -n "$(T)" || { echo 'usage: make test-one T=tests/unit/wire/test_parse.py, or T="affinity and not queue"' >&2; exit 2; }
+	@$(BIN)/pytest $(SELECTION) || status=$$?; \
+	if ./e2e/cluster --name $(CLUSTER) status >/dev/null 2>&1; then \
+		echo "cluster $(CLUSTER) is up; to remove it: ./e2e/cluster --name $(CLUSTER) down"; \
+	fi; \
+	exit $${status:-0}
+
 .PHONY: test-long
-test-long: $(INSTALLED) ## The unit tests with fifty times as many random inputs (ten minutes)
+test-long: $(INSTALLED) ## Run the unit tests with fifty times as many random inputs (ten minutes)
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: e2e-long
-e2e-long: prerequisites $(INSTALLED) ## End-to-end tests that take long: real KEDA, and 200 times fewer replicas under load
-	@trap './e2e/cluster --name test down' EXIT; \
-	./e2e/cluster --name test up; \
+e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, 200 scale-downs under load
+	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
+	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest -m long e2e
 
 .PHONY: check
-check: $(INSTALLED) ## Formatter, linter, types and import contracts
+check: $(INSTALLED) ## Run formatter, linter, type checker and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
 .PHONY: format
-format: $(INSTALLED) ## Put the sources into shape
+format: $(INSTALLED) ## Format the sources and fix what the linter can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -68,24 +86,24 @@ lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
 LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: bench-balancer
-bench-balancer: $(BENCH) ## The balancer beside nginx and HAProxy: tables and plots in bench/results
+bench-balancer: $(BENCH) ## Compare the balancer with nginx and HAProxy; tables and plots in bench/results
 	@$(BIN)/python -m bench.balancer
 
 .PHONY: bench-reconcile
-bench-reconcile: prerequisites $(BENCH) ## The operator beside a plain client, up to 1,000 servers on nodes that kwok plays
+bench-reconcile: prerequisites $(BENCH) ## Compare the operator with a plain client, up to 1,000 servers on fake nodes
 	@PYTHONPATH=e2e $(BIN)/python -m bench.reconcile
 
 .PHONY: bench-autoscale
-bench-autoscale: $(BENCH) ## The autoscaler and other policies, in simulated time: tables and plots in bench/results
+bench-autoscale: $(BENCH) ## Compare the autoscaler with other policies in simulated time; tables and plots in bench/results
 	@$(BIN)/python -m bench.autoscale
 
 .PHONY: clean
-clean: ## Remove the clusters, the caches and all else that was made here
+clean: ## Remove all clusters, caches and build outputs
 	@./e2e/cluster clean
 	@rm -rf .venv build bench/results .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Named in the first second, before anything is built.
+# Checked before anything is built, so that a missing program is reported at once.
 .PHONY: prerequisites
 prerequisites: python
 	@./e2e/cluster prerequisites
@@ -96,9 +114,9 @@ python:
 		echo "missing: Python 3.11 or newer with venv. Install it with: apt-get install python3 python3-venv" >&2; \
 		exit 1; }
 
-# Without a cache, so that nothing stays outside the checkout. The locks name all that is needed: left
-# to look for dependencies itself, an older pip takes the newest release for `coverage[toml]` beside
-# the pinned `coverage`, and then misses its hash.
+# --no-cache-dir: nothing is left outside of the checkout. --no-deps: the lock files are complete, and
+# an older pip would resolve `coverage[toml]` to the newest release instead of the pinned `coverage`,
+# and then miss its hash.
 PIP_FLAGS := --quiet --disable-pip-version-check --no-cache-dir
 $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@echo "installing the Python packages of requirements/dev.txt into .venv"
