@@ -65,7 +65,7 @@ def main() -> int:
         for number, result in enumerate(results[1:], 1):
             print_progress(
                 f"request {number}: {result['status']}, {result['tokens']} tokens in "
-                f"{result['seconds']:.1f} s {result['error']}"
+                f"{result['seconds']:.1f} s {result['error']}".rstrip()
             )
         print_progress("waiting for scale-down after one minute without load")
         scaled = replicas.wait_for_values(["1", "2", "1"], SCALE_DOWN_TIMEOUT)

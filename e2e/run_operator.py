@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
+from urllib3.exceptions import HTTPError
 
 from slotkeeper.api.crd import crd
 
@@ -41,8 +42,13 @@ class InstalledOperator:
 def main(argv: Sequence[str]) -> int:
     """Prepare the cluster, print what is done, then replace this process by the operator."""
     _load_config()
-    _ensure_crd()
-    installed = _installed_operator()
+    try:
+        _ensure_crd()
+        installed = _installed_operator()
+    except ApiException as error:
+        raise SystemExit(f"run: {error.status} {error.reason}: {error.body}") from error
+    except HTTPError as error:
+        raise SystemExit(f"run: cannot reach the API server: {error}") from error
     arguments = [*operator_arguments(installed), *LOCAL_ADDRESSES, *argv]
     if installed:
         name = f"{installed.namespace}/{installed.name}"
@@ -72,7 +78,7 @@ def operator_arguments(installed: InstalledOperator | None) -> list[str]:
     if installed is None:
         return [*chart_arguments(), "--lease-namespace=default"]
     own = [each for each in installed.arguments if not each.startswith(("--health=", "--metrics="))]
-    # The Lease of an operator of one namespace is there, otherwise in the operator's namespace.
+    # An operator of one namespace has its Lease there, otherwise it is in the operator's own one.
     if any(each.startswith(("--namespace=", "--lease-namespace=")) for each in own):
         return own
     return [*own, f"--lease-namespace={installed.namespace}"]

@@ -25,8 +25,8 @@ VERSION_PACKAGE = "k8s.io/component-base/version"
 PROGRAM_NAMES = {"server": "etcd", "operator": "keda-operator", "adapter": "keda-adapter"}
 """Program names for main packages whose folder name is too general."""
 MANIFESTS = {"keda": ("github.com/kedacore/keda/v2", "config")}
-"""Installation manifests of a module's programs: the package, and the folder in it. They are kept
-beside the programs."""
+"""Installation manifests of a module's programs: the package, and the folder in it. They are stored
+next to the programs."""
 LONG_TESTS_ONLY = ("keda",)
 """Modules that need a newer Go than a cluster does. An older Go downloads the newer toolchain, as
 it downloads their packages."""

@@ -36,17 +36,17 @@ KEPT, DELETED, CHANGED, CREATED = "kept", "deleted", "changed", "created"
 
 
 @dataclass(frozen=True)
-class WiredOperator:
+class ProxiedOperator:
     """An operator and its breakable connection to the API server."""
 
     operator: OperatorProcess
-    wire: TcpProxy
+    proxy: TcpProxy
 
 
 @pytest.fixture(scope="module")
-def wired_operator(
+def proxied_operator(
     api: ApiServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WiredOperator]:
+) -> Iterator[ProxiedOperator]:
     folder = tmp_path_factory.mktemp("operator")
     create(api, *rbac_manifests())
     kubeconfig = operator_kubeconfig(api, folder)
@@ -58,13 +58,13 @@ def wired_operator(
         flags = ("--api-idle-timeout", str(IDLE_TIMEOUT))
         with operator_process(kubeconfig, folder / "log", *flags) as operator:
             eventually(lambda: lease_holder(api))
-            yield WiredOperator(operator, to_api)
+            yield ProxiedOperator(operator, to_api)
 
 
 @pytest.fixture
-def servers(api: ApiServer, wired_operator: WiredOperator) -> Iterator[None]:
+def servers(api: ApiServer, proxied_operator: ProxiedOperator) -> Iterator[None]:
     """Three servers that the operator has reconciled."""
-    assert wired_operator.operator.process.poll() is None, wired_operator.operator.log_text()
+    assert proxied_operator.operator.process.poll() is None, proxied_operator.operator.log_text()
     names = (KEPT, DELETED, CHANGED)
     create(api, *(raw_server(name, gpu={"count": 0}) for name in names))
     for name in names:
@@ -85,9 +85,9 @@ FAILURES = [
 @pytest.mark.usefixtures("servers")
 @pytest.mark.parametrize("fail", FAILURES)
 def test_changes_made_while_watches_are_broken_are_reconciled(
-    api: ApiServer, wired_operator: WiredOperator, fail: Callable[[TcpProxy], int]
+    api: ApiServer, proxied_operator: ProxiedOperator, fail: Callable[[TcpProxy], int]
 ) -> None:
-    assert fail(wired_operator.wire) >= WATCHES
+    assert fail(proxied_operator.proxy) >= WATCHES
     create(api, raw_server(CREATED, gpu={"count": 0}))
     for spec in ('{"spec":{"replicas":2}}', '{"spec":{"replicas":3}}'):
         kubectl(api, "patch", "llama", CHANGED, "--type=merge", "-p", spec)
@@ -102,7 +102,7 @@ def test_changes_made_while_watches_are_broken_are_reconciled(
     eventually(lambda: is_reconciled(api, CREATED), seconds=5)
 
     assert get(api, "service", DELETED) is None
-    assert wired_operator.operator.process.poll() is None, wired_operator.operator.log_text()
+    assert proxied_operator.operator.process.poll() is None, proxied_operator.operator.log_text()
 
 
 def is_reconciled(api: ApiServer, name: str) -> bool:

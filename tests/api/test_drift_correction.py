@@ -27,7 +27,7 @@ DRIFTS = [
         "deployment",
         "chat-balancer",
         '{"spec":{"template":{"spec":{"automountServiceAccountToken":null}}}}',
-        id="a-field-taken-out",
+        id="removed-field",
     ),
     pytest.param(
         "deployment",
