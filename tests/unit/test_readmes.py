@@ -3,7 +3,9 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +13,8 @@ import yaml
 from bench.balancer import __main__ as bench_balancer
 from bench.reconcile import __main__ as bench_reconcile
 from provider import cli
+from slotkeeper.api.crd import crd
+from slotkeeper.api.problem_reasons import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [
@@ -89,6 +93,34 @@ def test_the_table_lists_the_whole_folder(folder: str, entries: set[str]) -> Non
     text = (ROOT / folder / "README.md").read_text()
 
     assert set(re.findall(r"^\| (?:\[|`)([\w.-]+)(?:\]|`)", text, re.MULTILINE)) == entries
+
+
+def test_the_new_fields_in_the_changelog_exist() -> None:
+    [version] = crd()["spec"]["versions"]
+
+    assert new_names("Fields of LlamaServer") <= set(fields(version["schema"]["openAPIV3Schema"]))
+
+
+def test_the_new_reasons_in_the_changelog_exist() -> None:
+    assert new_names("Reasons of conditions") <= set(Reason)
+
+
+def new_names(section: str) -> set[str]:
+    """The names in the second column of a table of the unreleased changes."""
+    unreleased = (ROOT / "CHANGELOG.md").read_text().partition("## Unreleased")[2]
+    table = unreleased.partition(f"#### {section}")[2].partition("\n#")[0]
+    names = set(re.findall(r"^\| `[^|]*\| `([^`]+)`", table, re.MULTILINE))
+    assert names, f"no table {section}"
+    return names
+
+
+def fields(schema: Any, path: str = "") -> Iterator[str]:
+    """All paths of fields in a schema."""
+    for name, child in schema.get("properties", {}).items():
+        yield f"{path}{name}"
+        yield from fields(child, f"{path}{name}.")
+    if "items" in schema:
+        yield from fields(schema["items"], f"{path.removesuffix('.')}[].")
 
 
 def test_pre_commit_runs_programs_of_the_virtual_environment() -> None:
