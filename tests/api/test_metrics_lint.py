@@ -20,7 +20,6 @@ from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
-from slotkeeper.reconcile.write.conflicts import FieldConflicts
 
 PROMTOOL = shutil.which("promtool")
 
@@ -42,13 +41,12 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)  # as in the default registry, which the operator serves
     metrics = Metrics(registry, lambda: 1)
-    conflicts = FieldConflicts(lambda: 0.0)
-    conflicts.corrections["Deployment"] += 1
     key = Key("default", "chat")
     snapshot = ScalingSnapshot(1, "Idle", 0, bounds=ReplicaBounds(0, 1, active=True))
-    metrics.register(conflicts, lambda: [(key, snapshot)])
+    metrics.register(lambda: 1, lambda: [(key, snapshot)])
     metrics.count_reconcile(0.1, failed=False)
-    metrics.count_decision(key, snapshot)
+    metrics.count_correction("Deployment")
+    metrics.count_decision(key, None, snapshot)
 
     assert_accepted(generate_latest(registry).decode())
 
