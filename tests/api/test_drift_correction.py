@@ -88,7 +88,7 @@ async def test_a_deleted_child_is_recreated(api: ApiServer, cluster: ApiCluster)
 CHANGES = [
     pytest.param(
         ("scale", "deployment/chat-replicas", "--replicas=7"),
-        "Deployment chat-replicas: spec.replicas changed by kubectl, and put right",
+        "Deployment chat-replicas: spec.replicas changed by kubectl; corrected",
         id="scale",
     ),
     pytest.param(
@@ -97,16 +97,16 @@ CHANGES = [
             '{"spec":{"template":{"spec":{"containers":[{"name":"llama-server","image":"a"}]}}}}',
         ),
         "Deployment chat-replicas: spec.template.spec.containers[llama-server].image changed by "
-        "mirror, and put right",
+        "mirror; corrected",
         id="image",
     ),
     pytest.param(
         ("label", "service", "chat", "slotkeeper.dev/server-"),
-        "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed, and put right",
+        "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed; corrected",
         id="label",
     ),
     pytest.param(
-        ("delete", "service", "chat"), "Service chat was deleted, and is made again", id="deleted"
+        ("delete", "service", "chat"), "Service chat was deleted; created again", id="deleted"
     ),
 ]
 
@@ -155,7 +155,7 @@ async def test_corrections_back_off_in_a_field_conflict(
     assert deployment["spec"]["replicas"] == 7
     events = dict(await events_of(cluster, server))
     assert set(events) == {"DriftCorrected", "FieldConflict"}
-    assert "argocd-controller changes spec.replicas again and again" in events["FieldConflict"]
+    assert "argocd-controller repeatedly changes spec.replicas" in events["FieldConflict"]
     operator.time.passed += RETRY.first
     assert operator.reconciler.due() == [KEY]
     await operator.reconcile()

@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from balancer_harness import Balancer, balancer
+from balancer_harness import Balancer, run_balancer
 from fake_llama import FakeLlama
 from raw_http import RawClient, get, post
 from slotkeeper.api.blocker import StartBlocker
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 
 async def test_promtool_accepts_the_metrics_of_the_balancer() -> None:
-    async with FakeLlama() as llama, balancer(llama) as serving, balancer() as blocked:
+    async with FakeLlama() as llama, run_balancer(llama) as serving, run_balancer() as blocked:
         await serving.ask(post("/completion"))
         blocked.proxy.set_blocked(StartBlocker("Unschedulable", "no GPU", permanent=False))
 
