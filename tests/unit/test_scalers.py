@@ -1,4 +1,4 @@
-"""Other scalers in docs/scalers.md and the examples use metrics that balancers report."""
+"""Other scalers in docs/external-scalers.md and the examples use metrics that balancers report."""
 
 import json
 import re
@@ -17,7 +17,9 @@ from slotkeeper.desired.names import Component
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS
 from slotkeeper.scheduling import Dispatcher, QueueLimits
 
-BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scalers.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(
+    r"```yaml\n(.*?)```", (ROOT / "docs/external-scalers.md").read_text(), re.DOTALL
+)
 MONITOR, RULES = map(yaml.safe_load, BLOCKS)
 
 
