@@ -1,0 +1,381 @@
+"""The tables in the documents are those of the code: reasons, metrics, errors, flags, paths."""
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+from chart import described_values
+from documents import DOCS, DOCUMENTS, codes, inline_code, section, table, tables
+from slotkeeper.__main__ import COMMANDS
+from slotkeeper.api import demand_report, paths
+from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.crd import crd
+from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.paths import Cost
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.balancer import options, responses
+from slotkeeper.balancer.admin import queue_page
+from slotkeeper.balancer.admin import server as admin
+from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.proxy import request_log
+from slotkeeper.edge import access_log, routes, wait_headers
+from slotkeeper.edge.usage import Tokens
+from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile import main as operator
+from slotkeeper.reconcile import metrics as operator_metrics
+from slotkeeper.reconcile.decide.replicas import MANUAL, SUSPENDED
+from slotkeeper.reconcile.report import events
+from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
+from slotkeeper.scaling.decide import ScalingReason
+from slotkeeper.scheduling import Dispatcher, QueueLimits
+from slotkeeper.scheduling.ejection import UpstreamFailure
+
+PACKAGE = Path(inspect.getfile(admin)).parents[2]
+COMMAND_LINE = (DOCS / "reference/command-line.md").read_text()
+ERRORS = (DOCS / "reference/errors.md").read_text()
+HTTP = (DOCS / "reference/http-api.md").read_text()
+METRICS = (DOCS / "reference/metrics.md").read_text()
+
+
+def first_codes(rows: list[list[str]]) -> list[str]:
+    """Return the inline code in the first cells."""
+    return [code for row in rows for code in codes(row[0])]
+
+
+# Reasons.
+
+
+def test_the_reasons_of_decisions_are_complete() -> None:
+    rows = table((DOCS / "concepts/scaling.md").read_text(), "reason", "meaning")
+
+    assert first_codes(rows) == [*ScalingReason, MANUAL, SUSPENDED]
+
+
+def test_the_conditions_are_complete() -> None:
+    rows = table((DOCS / "concepts/status.md").read_text(), "condition", "True means")
+
+    assert first_codes(rows) == list(ConditionType)
+
+
+def test_the_events_are_complete() -> None:
+    rows = table((DOCS / "concepts/status.md").read_text(), "reason", "type", "when")
+    source = inspect.getsource(events)
+    own = {*re.findall(r'EventContent\("\w+", "(\w+)"', source), "ScaledUp", "ScaledDown"}
+
+    assert all(f'"{reason}"' in source for reason in own)
+    assert set(first_codes(rows)) == own
+
+
+def test_each_reason_that_a_guide_names_exists() -> None:
+    # Values of the API and of Kubernetes that are written like a reason.
+    values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", "Ready"}
+    existing = {*Reason, *ScalingReason, *ConditionType, MANUAL, SUSPENDED, *values, "LlamaServer"}
+    named = {
+        code
+        for document in (*(DOCS / "concepts").glob("*.md"), DOCS / "operating.md")
+        for code in inline_code(document.read_text())
+        if re.fullmatch(r"([A-Z][a-z]+){2,}|([A-Z][a-z]+)+(URL|GGUF)\w*", code)
+    }
+
+    assert len(named) > 30
+    assert named <= existing
+
+
+def test_the_reasons_of_ejections_are_complete() -> None:
+    rows = table((DOCS / "concepts/high-availability.md").read_text(), "reason", "the replica")
+
+    assert first_codes(rows) == [failure.value for failure in UpstreamFailure]
+
+
+# Metrics.
+
+
+def described(metrics: list[Metric]) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return type and labels by name. Families without samples know their labels themselves."""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for metric in metrics:
+        suffix = "_total" if metric.type == "counter" else ""
+        labels = {label for sample in metric.samples for label in sample.labels}
+        labels |= {*getattr(metric, "_labelnames", ())}
+        found[metric.name + suffix] = (metric.type, frozenset(labels - {"le"}))
+    return found
+
+
+def documented(heading: str) -> dict[str, tuple[str, frozenset[str]]]:
+    rows = table(section(METRICS, heading), "metric", "type", "labels", "meaning")
+    return {codes(row[0])[0]: (row[1], frozenset(codes(row[2]))) for row in rows}
+
+
+def test_the_balancers_metrics_are_complete() -> None:
+    dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
+    registry = Metrics(dispatcher)._registry
+
+    assert documented("## Balancer") == described(list(registry.collect()))
+
+
+def test_the_operators_metrics_are_complete() -> None:
+    registry = CollectorRegistry()
+    metrics = operator_metrics.Metrics(registry, lambda: 0)
+    snapshot = ScalingSnapshot(1, "Manual", 0, bounds=ReplicaBounds(1, 2, active=True))
+    metrics.register(lambda: 0, lambda: [(Key("default", "chat"), snapshot)])
+    metrics.count_reconcile(0.1, failed=False)
+    metrics.count_correction("Service")
+    metrics.count_decision(Key("default", "chat"), None, snapshot)
+
+    assert documented("## Operator") == described(list(registry.collect()))
+
+
+def test_each_metric_that_a_document_names_exists() -> None:
+    existing = {*documented("## Balancer"), *documented("## Operator")}
+    # prometheus-adapter's name for the sum.
+    existing.add("slotkeeper_demand")
+    named = {
+        word
+        for document in DOCUMENTS
+        for code in inline_code(document.read_text())
+        for word in re.findall(r"\bslotkeeper_[a-z_]+", code)
+    }
+
+    assert len(named) > 25
+    assert named <= existing
+
+
+def test_the_outcomes_are_complete() -> None:
+    outcome: type[Enum] = importlib.import_module("slotkeeper.balancer.outcome").Outcome
+    rows = table(METRICS, "outcome", "meaning")
+
+    assert first_codes(rows) == [each.value for each in outcome]
+
+
+def test_the_metrics_of_llama_server_are_complete() -> None:
+    dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
+    text = responses.metrics(dispatcher, Tokens()).body.decode()
+    rows = table(section(HTTP, "## Local paths"), "path", "response")
+    [row] = [row for row in rows if codes(row[0]) == ["/metrics"]]
+
+    assert set(codes(row[1])) == set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+# Errors.
+
+
+def errors(module: Path) -> Iterator[tuple[str, str]]:
+    """Yield status and code of each HttpError that a module creates."""
+    for function in ast.walk(ast.parse(module.read_text())):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        assigned: dict[str, list[str]] = {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                for target in node.targets:
+                    if isinstance(target, ast.Name):
+                        assigned.setdefault(target.id, []).append(str(node.value.value))
+        for node in ast.walk(function):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HttpError"):
+                continue
+            status, code, *_ = node.args
+            assert isinstance(status, ast.Constant), module
+            if isinstance(code, ast.Constant):
+                yield str(status.value), str(code.value)
+            else:
+                assert isinstance(code, ast.Name), module
+                yield from ((str(status.value), each) for each in assigned[code.id])
+
+
+def test_the_errors_are_complete() -> None:
+    rows = table(ERRORS, "status", "code", "meaning", "what to do")
+    created = {
+        error
+        for folder in ("balancer", "edge", "wire")
+        for module in (PACKAGE / folder).rglob("*.py")
+        for error in errors(module)
+    }
+
+    assert len(created) > 15
+    assert {(row[0], code) for row in rows for code in codes(row[1])} == created
+
+
+# The command line.
+
+
+def flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return a command's flags without those of all commands."""
+    shared = {"-h", "--log-format", "--log-level"}
+    return [each for each in parser._actions if not shared & {*each.option_strings}]
+
+
+def test_the_balancers_flags_are_complete() -> None:
+    rows = table(COMMAND_LINE, "flag", "field", "default", "meaning")
+    actions = flags(options._parser())
+
+    assert [code.split(" ")[0] for code in first_codes(rows)] == [
+        flag for action in actions for flag in action.option_strings
+    ]
+    for code in first_codes(rows):
+        flag, _, metavar = code.partition(" ")
+        [action] = [each for each in actions if flag in each.option_strings]
+        assert metavar == (action.metavar or "")
+
+
+def test_the_balancers_defaults_are_those_of_its_flags() -> None:
+    actions = {flag: each for each in flags(options._parser()) for flag in each.option_strings}
+    compared = 0
+    for row in table(COMMAND_LINE, "flag", "field", "default", "meaning"):
+        action = actions[codes(row[0])[0].split(" ")[0]]
+        if isinstance(action.default, bool):
+            assert row[2] == ("on" if action.default else "off")
+        elif isinstance(action.default, int | float):
+            assert re.match(r"[0-9]+", row[2]), row
+            assert float(re.split(r"[:;]", row[2])[0]) == action.default
+        elif action.required:
+            assert row[2] == "required"
+        else:
+            continue
+        compared += 1
+    assert compared > 10
+
+
+def test_the_operators_flags_are_complete() -> None:
+    rows = table(section(COMMAND_LINE, "## Operator"), "flag", "default", "chart value")
+    actions = flags(operator._parser())
+
+    assert [code.split(" ")[0] for code in first_codes(rows)] == [
+        flag for action in actions for flag in action.option_strings
+    ]
+    for row, action in zip(rows, actions, strict=True):
+        if action.required:
+            assert row[1] == "required"
+        elif action.default:
+            default = action.default
+            assert row[1].strip("`") == (f"{default:g}" if isinstance(default, float) else default)
+
+
+def test_the_commands_are_complete() -> None:
+    rows = table(COMMAND_LINE, "command", "process")
+
+    assert first_codes(rows) == [f"slotkeeper {command}" for command in COMMANDS]
+
+
+def test_each_field_of_a_flag_exists() -> None:
+    (version,) = crd()["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    named = [
+        code
+        for row in table(COMMAND_LINE, "flag", "field", "default", "meaning")
+        for code in codes(row[1])
+    ]
+
+    assert len(named) > 10
+    for code in named:
+        for start in (spec["balancer"]["properties"], spec):
+            tree: Any = {"properties": start}
+            for step in code.split("."):
+                tree = tree.get("properties", {}).get(step, {})
+            if tree:
+                break
+        assert tree, code
+
+
+def test_each_value_of_the_chart_exists() -> None:
+    existing = {value.path for value in described_values()}
+    named = [
+        code
+        for page, header in (
+            ("install.md", ("value", "default", "set it to")),
+            ("reference/command-line.md", ("flag", "default", "chart value")),
+        )
+        for row in table((DOCS / page).read_text(), *header)
+        for code in codes(row[0] if header[0] == "value" else row[2])
+        if not code.startswith(".")
+    ]
+
+    assert len(named) > 10
+    for code in named:
+        pattern = re.escape(code).replace(r"\*", r"\w+")
+        assert any(re.match(rf"{pattern}($|\.)", value) for value in existing), code
+
+
+# HTTP.
+
+
+def test_the_proxied_paths_are_complete() -> None:
+    shown = {
+        Cost.GENERATION: "a slot; prefix cache",
+        Cost.COMPUTATION: "a slot",
+        Cost.NONE: "no slot",
+    }
+    rows = table(HTTP, "path", "in llama-server")
+
+    assert {path: row[1] for row in rows for path in codes(row[0])} == {
+        path: shown[cost] for path, cost in paths.PROXIED.items()
+    }
+
+
+def test_the_local_paths_are_complete() -> None:
+    rows = table(section(HTTP, "## Local paths"), "path", "response")
+
+    assert set(first_codes(rows)) == {path.decode() for path in routes._GET}
+
+
+def test_the_pages_of_the_metrics_port_are_complete() -> None:
+    [first, *_] = tables(section(HTTP, "## Metrics port"))
+    pages = set(re.findall(r'b"(/[a-z/]+)"', inspect.getsource(admin)))
+
+    assert set(first_codes(first[1:])) == {*pages, demand_report.PATH}
+
+
+def test_the_demand_report_is_complete() -> None:
+    text = section(HTTP, "### Demand report")
+    [example] = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    report = DemandReport(
+        leader=True,
+        total_slots=4,
+        busy_slots=3,
+        queued=5,
+        oldest_queued_seconds=3.2,
+        peak_demand=9,
+        busy_by_replica={},
+    )
+
+    assert list(json.loads(example)) == list(report.to_json())
+    assert DemandReport.from_json(example).peak_demand == 9
+    assert first_codes(table(text, "field", "meaning")) == list(report.to_json())
+
+
+def test_the_queue_page_is_complete() -> None:
+    dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
+    dispatcher.add("10.0.0.7:8080", 0, 0.0)
+    dispatcher.enqueue("request", 1, 0.0)
+    page = json.loads(queue_page.queue(dispatcher, 1.0).body)
+    text = section(HTTP, "### Queue page")
+
+    assert set(first_codes(table(text, "field", "meaning"))) == set(page)
+    for part in ("byPriorityAndKey", "next", "replicas"):
+        assert set(page[part][0]) <= set(codes(text)), part
+
+
+def test_the_access_log_is_complete() -> None:
+    sources = inspect.getsource(request_log) + inspect.getsource(access_log)
+    logged = set(re.findall(r'"(\w+)":', sources))
+    rows = [row for rows in tables(section(HTTP, "## Access log")) for row in rows[1:]]
+
+    assert len(logged) > 15
+    assert set(first_codes(rows)) == logged
+
+
+@pytest.mark.parametrize(
+    "header", [wait_headers.QUEUE_POSITION.decode(), wait_headers.WAIT_SECONDS.decode()]
+)
+def test_the_response_headers_are_documented(header: str) -> None:
+    assert header in first_codes(table(HTTP, "header", "in", "value"))
