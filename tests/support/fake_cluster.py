@@ -1,8 +1,8 @@
-"""A Kubernetes API in memory: what the operator counts on of a real one, and no more.
+"""A Kubernetes API in memory, with the behavior of a real one that the operator depends on.
 
-Server-side apply merges lists by name, drops what its manager no longer says, and changes neither
-version nor generation where nothing changes. Nothing is defaulted: tests against a real API server
-show that defaults make no difference.
+Server-side apply merges lists by name, removes fields that its manager no longer specifies, and
+leaves version and generation as they are where nothing changes. Nothing is defaulted: tests against
+a real API server show that defaults make no difference.
 """
 
 import json
@@ -13,20 +13,23 @@ from typing import Any, TypeVar
 from slotkeeper.api.reasons import is_allowed
 from slotkeeper.kube.cluster import Conflict, Kind, Listing, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import EVENTS, kind_of
+from slotkeeper.kube.objects import without_preconditions
 
 Place = tuple[Kind, str, str]
+"""Kind, namespace and name: unique at any one time."""
 Json = TypeVar("Json")
 
 PAGE = 3
+"""Objects in a page of a listing."""
 
 
 class KilledError(BaseException):
-    """The process under test ends here: nothing but the cluster outlives it."""
+    """Kills the process under test: only the cluster is left."""
 
 
 @dataclass(frozen=True)
 class Write:
-    """One write that changed something."""
+    """One accepted write."""
 
     verb: str
     kind: str
@@ -35,14 +38,14 @@ class Write:
 
 @dataclass(frozen=True)
 class Change:
-    """An object before and after; None where there was, or is, none."""
+    """An object before and after a change; None where it did not exist, or does not any more."""
 
     version: int
     before: Manifest | None
     after: Manifest | None
 
     def event(self, labels: Mapping[str, str] | None) -> WatchEvent | None:
-        """What a watch of objects with these labels shows of it: that one without them is gone."""
+        """The event of a watch of objects with these labels. An object that lost one is DELETED."""
         before = self.before if self.before and _matches(self.before, labels) else None
         after = self.after if self.after and _matches(self.after, labels) else None
         shown = _copied(after or before)
@@ -59,19 +62,23 @@ class FakeCluster:
     def __init__(self) -> None:
         self.objects: dict[Place, Manifest] = {}
         self.writes: list[Write] = []
-        """Every write since the last `clear`, events aside, whether it changed anything or not."""
+        """Every write since the last `clear` except events, whether it changed anything or not."""
         self.reads = 0
-        self.after_write: Mapping[int, BaseException] = {}
-        """What to raise once so many writes are done, instead of an answer."""
-        self.refuse: Callable[[str, Manifest], Exception | None] = lambda *_: None
-        """What to raise instead of writing or listing: (verb, manifest) -> error."""
+        self.requests: list[tuple[str, str]] = []
+        """Verb and kind of each attempted write and listing."""
+        self.raise_after_write: Mapping[int, BaseException] = {}
+        """By number of writes: what to raise after the write was done, instead of a response."""
+        self.inject_error: Callable[[str, Manifest], Exception | None] = lambda *_: None
+        """(verb, manifest) -> what to raise instead of a write or listing. See `fail`."""
         self.webhook: Callable[[Any], None] = lambda _: None
-        """Changes in place, as a mutating webhook does, what an apply is about to store."""
+        """Changes an applied object in place before it is stored, as a mutating webhook does."""
         self._applied: dict[Place, Manifest] = {}
         # As in etcd: no object has version 1.
         self._version = 1
         self.history: list[Change] = []
-        """Every change of an object, whoever made it."""
+        """Every change of an object, by any writer."""
+
+    # The Cluster protocol.
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self.reads += 1
@@ -89,10 +96,10 @@ class FakeCluster:
         self.reads += 1
         items = [
             _copied(item)
-            for (its_kind, its_namespace, its_name), item in self.objects.items()
-            if its_kind == kind
-            and namespace in {None, its_namespace}
-            and name in {"", its_name}
+            for (item_kind, item_namespace, item_name), item in self.objects.items()
+            if item_kind == kind
+            and namespace in {None, item_namespace}
+            and name in {"", item_name}
             and _matches(item, labels)
         ]
         return Listing(items, str(self._version))
@@ -111,21 +118,21 @@ class FakeCluster:
         if place in self.objects:
             raise Conflict(409, "AlreadyExists", f"{place[2]} already exists")
         self._store(place, _copied(manifest))
-        self._count("create", manifest)
+        self._record_write("create", manifest)
         return _copied(self.objects[place])
 
     async def apply(self, manifest: Manifest) -> Manifest:
         place = _place(manifest)
         self._admit("apply", manifest)
         found = self.objects.get(place)
-        _check(manifest, found)
-        manifest = _unguarded(manifest)
-        merged = _without(found or {}, self._applied.get(place, {}), manifest)
+        _check_preconditions(manifest, found)
+        manifest = without_preconditions(manifest)
+        kept = _without_dropped(found or {}, self._applied.get(place, {}), manifest)
         self._applied[place] = _copied(manifest)
-        stored = _merge(merged, manifest)
-        self.webhook(stored)
-        self._store(place, stored)
-        self._count("apply", manifest)
+        merged = _merge(kept, manifest)
+        self.webhook(merged)
+        self._store(place, merged)
+        self._record_write("apply", manifest)
         return _copied(self.objects[place])
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None = None) -> None:
@@ -137,7 +144,7 @@ class FakeCluster:
         if uid is not None and uid != found["metadata"]["uid"]:
             raise Conflict(409, "Conflict", f"{name} has another uid")
         self.remove(kind, namespace, name)
-        self._count("delete", found)
+        self._record_write("delete", found)
 
     async def patch_status(self, manifest: Manifest) -> Manifest:
         place = _place(manifest)
@@ -145,12 +152,12 @@ class FakeCluster:
         if place not in self.objects:
             raise NotFound(404, "NotFound", f"{place[2]} not found")
         _check_reasons(manifest["status"])
-        guards = {"resourceVersion"} & set(manifest["metadata"])
-        _check(
-            {"metadata": {key: manifest["metadata"][key] for key in guards}}, self.objects[place]
-        )
+        version = {
+            key: value for key, value in manifest["metadata"].items() if key == "resourceVersion"
+        }
+        _check_preconditions({"metadata": version}, self.objects[place])
         self._store(place, self.objects[place] | {"status": _copied(manifest["status"])})
-        self._count("patch_status", manifest)
+        self._record_write("patch_status", manifest)
         return _copied(self.objects[place])
 
     async def watch(
@@ -162,37 +169,59 @@ class FakeCluster:
         *,
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """What has happened since that version; then the stream ends."""
+        """Yield the events since that version; then the stream ends."""
         since = int(resource_version or 0)
         for change in [change for change in self.history if change.version > since]:
             place = _place(change.after or change.before or {})
-            asked_for = (
+            is_watched = (
                 place[0] == kind and namespace in {None, place[1]} and name in {"", place[2]}
             )
-            if asked_for and (event := change.event(labels)):
+            if is_watched and (event := change.event(labels)):
                 yield event
 
+    # Faults.
+
+    def fail(self, error: Exception, verb: str = "", kind: Kind | None = None) -> None:
+        """Raise this error instead of each write and listing of a verb and kind; by default of all.
+
+        It replaces the error of an earlier call.
+        """
+
+        def inject(attempted: str, manifest: Manifest) -> Exception | None:
+            is_affected = verb in {"", attempted} and (not kind or manifest["kind"] == kind.kind)
+            return error if is_affected else None
+
+        self.inject_error = inject
+
+    def recover(self) -> None:
+        """End `fail`."""
+        self.inject_error = lambda *_: None
+
+    # Other clients.
+
     def put(self, manifest: Manifest) -> Manifest:
-        """Somebody else stores this object, whole."""
+        """Store a whole object as another client."""
         place = _place(manifest)
         self._store(place, _copied(manifest))
         return _copied(self.objects[place])
 
     def edit(self, kind: Kind, namespace: str, name: str, change: Callable[[Any], None]) -> None:
-        """Somebody else changes an object in place."""
+        """Change an object in place as another client."""
         edited = _copied(self.objects[kind, namespace, name])
         change(edited)
         self._store((kind, namespace, name), edited)
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
-        """The object goes."""
+        """Delete an object as another client."""
         self._version += 1
         self._applied.pop((kind, namespace, name), None)
-        gone = self.objects.pop((kind, namespace, name))
-        self.history.append(Change(self._version, _copied(gone), None))
+        removed = self.objects.pop((kind, namespace, name))
+        self.history.append(Change(self._version, _copied(removed), None))
+
+    # Tests.
 
     def copy(self) -> "FakeCluster":
-        """Another cluster, in which all is as it is in this one, and nothing was written."""
+        """Another cluster in the same state, with no recorded writes and no faults."""
         other = FakeCluster()
         other.objects = {place: _copied(item) for place, item in self.objects.items()}
         other._applied = {place: _copied(item) for place, item in self._applied.items()}
@@ -200,24 +229,25 @@ class FakeCluster:
         other.history = list(self.history)
         return other
 
-    def named(self, kind: Kind) -> dict[str, Manifest]:
+    def by_name(self, kind: Kind) -> dict[str, Manifest]:
         """All objects of a kind, in all namespaces, by name."""
         return {place[2]: item for place, item in self.objects.items() if place[0] == kind}
 
     def _admit(self, verb: str, manifest: Manifest) -> None:
-        if error := self.refuse(verb, manifest):
+        self.requests.append((verb, manifest["kind"]))
+        if error := self.inject_error(verb, manifest):
             raise error
 
-    def _count(self, verb: str, manifest: Manifest) -> None:
+    def _record_write(self, verb: str, manifest: Manifest) -> None:
         if manifest["kind"] == EVENTS.kind:
             return
         self.writes.append(Write(verb, manifest["kind"], manifest["metadata"]["name"]))
-        if fault := self.after_write.get(len(self.writes)):
+        if fault := self.raise_after_write.get(len(self.writes)):
             raise fault
 
     def _store(self, place: Place, manifest: Manifest) -> None:
         before = self.objects.get(place)
-        was = _copied(before)
+        before_copy = _copied(before)
         metadata = manifest["metadata"]
         if before is None:
             metadata |= {"uid": f"uid-{self._version + 1}", "generation": 1}
@@ -230,11 +260,11 @@ class FakeCluster:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self.objects[place] = manifest
-        self.history.append(Change(self._version, was, _copied(manifest)))
+        self.history.append(Change(self._version, before_copy, _copied(manifest)))
 
 
 def _copied(tree: Json) -> Json:
-    """As a tree is after a way through the network."""
+    """A copy, as after serialization."""
     copied: Json = json.loads(json.dumps(tree))
     return copied
 
@@ -248,14 +278,14 @@ def _matches(item: Manifest, labels: Mapping[str, str] | None) -> bool:
     return all(key in found and value in {"", found[key]} for key, value in (labels or {}).items())
 
 
-def _check(manifest: Manifest, found: Manifest | None) -> None:
+def _check_preconditions(manifest: Manifest, found: Manifest | None) -> None:
     metadata = manifest["metadata"]
-    there = (found or {"metadata": {}})["metadata"]
-    if "uid" in metadata and metadata["uid"] != there.get("uid"):
+    current = (found or {"metadata": {}})["metadata"]
+    if "uid" in metadata and metadata["uid"] != current.get("uid"):
         raise Conflict(409, "Conflict", "uid mismatch")
     version = metadata.get("resourceVersion")
-    # An apply creates what is not there, whatever version it names.
-    if found is not None and version is not None and version != there["resourceVersion"]:
+    # An apply creates a missing object, whatever version it specifies.
+    if found is not None and version is not None and version != current["resourceVersion"]:
         raise Conflict(409, "Conflict", "the object has been modified")
 
 
@@ -266,37 +296,33 @@ def _check_reasons(status: Manifest) -> None:
         assert is_allowed(kind, reason), f"{kind} must not have the reason {reason}"
 
 
-def _unguarded(manifest: Manifest) -> Manifest:
-    guards = {"uid", "resourceVersion"}
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in guards}
-    return {**manifest, "metadata": metadata}
-
-
-def _without(found: Any, said: Any, says: Any) -> Any:
-    """What is left of `found` without what a manager `said` and no longer `says`."""
-    trees = (found, said, says)
-    if all(isinstance(tree, list) and _named(tree) for tree in trees):
-        left = _without(*({item["name"]: item for item in tree} for tree in trees))
+def _without_dropped(found: Any, last: Any, applied: Any) -> Any:
+    """`found` without the fields that its manager specified in `last` and not in `applied`."""
+    trees = (found, last, applied)
+    if all(isinstance(tree, list) and _has_names(tree) for tree in trees):
+        left = _without_dropped(*({item["name"]: item for item in tree} for tree in trees))
         return list(left.values())
     if not all(isinstance(tree, dict) for tree in trees):
         return _copied(found)
     return {
-        key: _without(value, said.get(key), says.get(key))
+        key: _without_dropped(value, last.get(key), applied.get(key))
         for key, value in found.items()
-        if not (key in said and key not in says)
+        if not (key in last and key not in applied)
     }
 
 
-def _merge(found: Any, says: Any) -> Any:
-    if isinstance(found, dict) and isinstance(says, dict):
-        merged = {key: _merge(found.get(key), value) for key, value in says.items()}
+def _merge(found: Any, applied: Any) -> Any:
+    if isinstance(found, dict) and isinstance(applied, dict):
+        merged = {key: _merge(found.get(key), value) for key, value in applied.items()}
         return {**_copied(found), **merged}
-    if isinstance(found, list) and isinstance(says, list) and _named(found) and _named(says):
+    lists = isinstance(found, list) and isinstance(applied, list)
+    if lists and _has_names(found) and _has_names(applied):
         by_name = {item["name"]: item for item in found}
-        others = [item for item in found if item["name"] not in {item["name"] for item in says}]
-        return [_merge(by_name.get(item["name"]), item) for item in says] + _copied(others)
-    return _copied(says)
+        names = {item["name"] for item in applied}
+        others = [item for item in found if item["name"] not in names]
+        return [_merge(by_name.get(item["name"]), item) for item in applied] + _copied(others)
+    return _copied(applied)
 
 
-def _named(items: list[Any]) -> bool:
+def _has_names(items: list[Any]) -> bool:
     return all(isinstance(item, dict) and "name" in item for item in items)

@@ -1,4 +1,8 @@
-"""The operator without kopf: its runtime on a cluster, with balancers and clock in hand."""
+"""The operator without kopf: its real runtime on a cluster, with fake balancers, watches and time.
+
+Further helpers do what users do (`apply_server`, `update_spec`) and what Kubernetes does
+(`roll_out`, `set_pod_status`), and read the results (`condition`, `event_messages`).
+"""
 
 import asyncio
 import json
@@ -12,10 +16,20 @@ from prometheus_client import CollectorRegistry
 
 from fake_cluster import FakeCluster
 from llamaservers import IMAGES, raw_server
+from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
+from slotkeeper.kube.kinds import (
+    CHILDREN,
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    LLAMA_SERVERS,
+    PODS,
+    STATEFUL_SETS,
+)
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.poller import DemandPoller
@@ -29,48 +43,53 @@ from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import DEBOUNCE_SECONDS, WorkQueue
 
 MAX_PASSES = 100
-"""More than any test needs before nothing is due."""
+"""More than any test needs until nothing is due: more are a hot loop."""
 
 KEY = Key("default", "chat")
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
+BALANCER_HOST = "10.0.0.1"
+"""Address of the first balancer's pod, as `roll_out` sets it."""
+
 
 @dataclass
-class Time:
-    """Moves only by being added to."""
+class FakeTime:
+    """Time that only tests move."""
 
-    passed: float = 0.0
-    set_by: float = 0.0
-    """How far somebody has set the wall's clock forward, or back."""
+    elapsed: float = 0.0
+    """Seconds since START."""
+    wall_offset: float = 0.0
+    """Seconds by which the wall clock was set forward (negative: back)."""
 
     @property
     def clock(self) -> Clock:
         return Clock(
-            lambda: self.passed, lambda: START + timedelta(seconds=self.passed + self.set_by)
+            lambda: self.elapsed,
+            lambda: START + timedelta(seconds=self.elapsed + self.wall_offset),
         )
 
 
 @dataclass
-class Balancers:
-    """The report of each balancer, by host; one that is not in here is unreachable."""
+class FakeBalancers:
+    """The demand report of each balancer by host. A balancer without a report is unreachable."""
 
-    says: dict[str, Any] = field(default_factory=dict)
-    slow: dict[str, asyncio.Event] = field(default_factory=dict)
-    """Those that respond when their event is set."""
+    reports: dict[str, Any] = field(default_factory=dict)
+    delayed: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Balancers that respond only after their event is set."""
     polls: int = 0
 
     async def fetch(self, address: str, *, keep_alive: bool) -> DemandReport:  # noqa: ARG002
         self.polls += 1
         host, _, _ = address.rpartition(":")
-        if host in self.slow:
-            await self.slow[host].wait()
-        if host not in self.says:
+        if host in self.delayed:
+            await self.delayed[host].wait()
+        if host not in self.reports:
             raise ConnectionRefusedError(address)
-        return DemandReport.from_json(json.dumps(self.says[host]))
+        return DemandReport.from_json(json.dumps(self.reports[host]))
 
 
-def numbers(*, busy: int = 0, queued: int = 0, total: int = 4, oldest: float = 0.0) -> Any:
-    """A balancer's report."""
+def demand_report(*, busy: int = 0, queued: int = 0, total: int = 4, oldest: float = 0.0) -> Any:
+    """The leader's report: busy slots and queued requests, `oldest` in seconds."""
     demand = busy + queued
     return {
         "leader": True,
@@ -85,18 +104,20 @@ def numbers(*, busy: int = 0, queued: int = 0, total: int = 4, oldest: float = 0
 
 @dataclass
 class Operator:
-    """One life of the operator's process: its real runtime, with its clock and watches in hand."""
+    """One process of the operator. Another instance on the same cluster is a restart."""
 
     cluster: Cluster
-    time: Time = field(default_factory=Time)
-    balancers: Balancers = field(default_factory=Balancers)
+    time: FakeTime = field(default_factory=FakeTime)
+    balancers: FakeBalancers = field(default_factory=FakeBalancers)
     store: Store = field(default_factory=Store)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
         clock = self.time.clock
-        self.alarms: list[tuple[float, Callable[[], None]]] = []
-        """What is scheduled, and when."""
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        """Scheduled actions, with the time when each is due."""
+        self.passes: list[Key] = []
+        """The server of every pass, in order."""
         self.states = States(clock.monotonic)
         self.queue = WorkQueue(self.states, Random(1), later=self._later)
         self.poller = DemandPoller(self.balancers.fetch, clock.monotonic)
@@ -117,82 +138,86 @@ class Operator:
             self.metrics,
             clock.monotonic,
         )
-        self._versions: dict[Kind, str] = {}
-        """Up to which version the watches have shown each kind."""
+        self._watched_versions: dict[Kind, str] = {}
+        """The version of each kind up to which its watch has delivered events."""
 
     @property
     def state(self) -> ServerState:
-        """What is remembered of the server KEY."""
+        """The record of the server KEY."""
         return self.states[KEY]
 
     async def reconcile(self, key: Key = KEY) -> None:
-        """Let the watches show everything, then work on this server until nothing is due.
+        """Deliver all watch events, then run passes until nothing is due.
 
-        Raises what its last pass raised.
+        Raises the error of the last pass.
         """
-        await self.deliver()
-        await self.act(key)
+        await self.deliver_events()
+        await self.run_passes(key)
 
-    async def act(self, key: Key = KEY) -> None:
-        """Work on this server until nothing is due, by what the watches have shown so far.
+    async def run_passes(self, key: Key = KEY) -> None:
+        """Enqueue this server and run passes until nothing is due, without new watch events.
 
-        Raises what its last pass raised.
+        Raises the error of the last pass.
         """
         self.queue.add(key)
-        if error := await self._work_on_all():
+        if error := await self._run_due_passes():
             raise error
 
-    async def deliver(self, shows: Callable[[WatchEvent], bool] = lambda _: True) -> set[Key]:
-        """Let the watches show what is new, except for events that are lost: the servers that
-        changed.
+    async def deliver_events(
+        self, is_delivered: Callable[[WatchEvent], bool] = lambda _: True
+    ) -> set[Key]:
+        """Deliver new watch events; those that `is_delivered` excludes are lost.
 
-        The first time, and always where the cluster is a real one, everything is listed instead.
+        Returns the servers that changed. The first delivery is a listing, and with a real API
+        server every delivery is.
         """
         changed = set[Key]()
         for kind in (LLAMA_SERVERS, *CHILDREN, PODS):
-            found = await self._deliver(kind, shows)
+            found = await self._deliver(kind, is_delivered)
             for key in found:
                 (self.queue.add if kind == LLAMA_SERVERS else self.queue.add_debounced)(key)
             changed |= found
         return changed
 
-    def due(self) -> list[Key]:
-        """The servers that are due now."""
-        self._ring()
+    def due_keys(self) -> list[Key]:
+        """The servers that are due for a pass."""
+        self._run_due_timers()
         return [*self.queue._due, *self.queue._debounced]
 
-    def lists_anew(self) -> None:
-        """The next delivery is a listing, as after a watch that broke or every ten minutes."""
-        self._versions.clear()
+    def relist(self) -> None:
+        """Make the next delivery a listing, as after a broken watch and every ten minutes."""
+        self._watched_versions.clear()
 
-    async def pass_time(self, seconds: int) -> None:
-        """Let seconds pass: in each the balancers are polled, and what is due is worked on."""
+    async def run_for(self, seconds: int) -> None:
+        """Run for some seconds: in each one poll, watch events, and passes until nothing is due."""
         for _ in range(seconds):
-            self.time.passed += 1
+            self.time.elapsed += 1
             await self.runtime.poll_demand()
-            await self.deliver()
-            await self._work_on_all()
+            await self.deliver_events()
+            await self._run_due_passes()
 
-    async def _deliver(self, kind: Kind, shows: Callable[[WatchEvent], bool]) -> set[Key]:
-        if not isinstance(self.cluster, FakeCluster) or kind not in self._versions:
-            self._versions[kind], changed = await list_into(self.store, self.cluster, kind, None)
+    async def _deliver(self, kind: Kind, is_delivered: Callable[[WatchEvent], bool]) -> set[Key]:
+        if not isinstance(self.cluster, FakeCluster) or kind not in self._watched_versions:
+            version, changed = await list_into(self.store, self.cluster, kind, None)
+            self._watched_versions[kind] = version
             return changed
         changed = set[Key]()
         labels = None if kind == LLAMA_SERVERS else {names.SERVER_LABEL: ""}
-        async for event in self.cluster.watch(kind, None, labels, self._versions[kind]):
-            self._versions[kind] = event.object["metadata"]["resourceVersion"]
-            if shows(event):
+        async for event in self.cluster.watch(kind, None, labels, self._watched_versions[kind]):
+            self._watched_versions[kind] = event.object["metadata"]["resourceVersion"]
+            if is_delivered(event):
                 changed |= self.store.apply_event(event)
         return changed
 
-    async def _work_on_all(self) -> Exception | None:
-        """Work on all that is due, as the runtime's workers do; the error of the last pass."""
+    async def _run_due_passes(self) -> Exception | None:
+        """Run passes as the runtime's workers do; return the error of the last one."""
         error: Exception | None = None
         for _ in range(MAX_PASSES):
-            self._ring()
+            self._run_due_timers()
             key = self.queue.take()
             if key is None:
                 return error
+            self.passes.append(key)
             error = None
             try:
                 await self.runtime.work(key)
@@ -203,66 +228,77 @@ class Operator:
                 self.queue.succeeded(key)
             finally:
                 self.queue.done(key)
-        raise AssertionError("it never comes to rest")
+        raise AssertionError(f"hot loop: a server is still due after {MAX_PASSES} passes")
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
-        # Debounced changes are due with the next thing that happens.
-        at_once = seconds == DEBOUNCE_SECONDS
-        self.alarms.append((self.time.passed + (0 if at_once else seconds), action))
+        # Nothing else happens during a debounce: its end is due at once.
+        delay = 0 if seconds == DEBOUNCE_SECONDS else seconds
+        self.timers.append((self.time.elapsed + delay, action))
 
-    def _ring(self) -> None:
-        due = [action for at, action in self.alarms if at <= self.time.passed]
-        self.alarms = [alarm for alarm in self.alarms if alarm[0] > self.time.passed]
+    def _run_due_timers(self) -> None:
+        due = [action for at, action in self.timers if at <= self.time.elapsed]
+        self.timers = [timer for timer in self.timers if timer[0] > self.time.elapsed]
         for action in due:
             action()
 
 
-def stored(cluster: FakeCluster, name: str = "chat", **spec: Any) -> Manifest:
-    """A LlamaServer that a user has applied: with one balancer, unless `spec` says more."""
+async def deploy(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
+    """Apply the server KEY and reconcile until it is rolled out and its status reports so.
+
+    The recorded writes are cleared.
+    """
+    apply_server(cluster, **spec)
+    await operator.reconcile()
+    roll_out(cluster)
+    await operator.reconcile()
+    cluster.writes.clear()
+
+
+# Users.
+
+
+def apply_server(cluster: FakeCluster, name: str = KEY.name, **spec: Any) -> Manifest:
+    """Create a LlamaServer as a user does: with one balancer unless `spec` sets more."""
     raw = raw_server(name, **{"balancer": {"replicas": 1}, **spec})
-    raw["metadata"]["namespace"] = "default"
+    raw["metadata"]["namespace"] = KEY.namespace
     return cluster.put(raw)
 
 
-def change_spec(cluster: FakeCluster, change: Callable[[Any], None], key: Key = KEY) -> None:
-    """A user edits a server's spec."""
+def update_spec(cluster: FakeCluster, key: Key = KEY, **fields: Any) -> None:
+    """Set fields of a server's spec."""
+    edit_spec(cluster, lambda spec: spec.update(fields), key)
+
+
+def edit_spec(cluster: FakeCluster, change: Callable[[Any], None], key: Key = KEY) -> None:
+    """Change a server's spec in place."""
     cluster.edit(LLAMA_SERVERS, key.namespace, key.name, lambda raw: change(raw["spec"]))
 
 
-def server_status(cluster: FakeCluster, name: str = "chat") -> Any:
-    """A server's status as it is stored."""
-    return cluster.named(LLAMA_SERVERS)[name].get("status", {})
-
-
-def condition(cluster: FakeCluster, kind: str, name: str = "chat") -> Any:
-    """One condition of a server's."""
-    return next(
-        found for found in server_status(cluster, name)["conditions"] if found["type"] == kind
-    )
+# Kubernetes.
 
 
 def roll_out(cluster: FakeCluster, *, ready: bool = True) -> None:
-    """Kubernetes brings each Deployment and StatefulSet to where it should be, with its pods."""
-    sets = {**cluster.named(DEPLOYMENTS), **cluster.named(STATEFUL_SETS)}
-    for name, deployment in sets.items():
-        wanted = deployment["spec"]["replicas"]
-        for pod in list(cluster.named(PODS)):
+    """Create the pods of all Deployments and StatefulSets, and set their status accordingly."""
+    sets = {**cluster.by_name(DEPLOYMENTS), **cluster.by_name(STATEFUL_SETS)}
+    for name, owner in sets.items():
+        replicas = owner["spec"]["replicas"]
+        for pod in list(cluster.by_name(PODS)):
             if pod.rpartition("-")[0] == name:
-                cluster.remove(PODS, "default", pod)
-        for index in range(wanted):
-            cluster.put(pod_of(deployment, index, ready=ready))
+                cluster.remove(PODS, KEY.namespace, pod)
+        for index in range(replicas):
+            cluster.put(pod_of(owner, index, ready=ready))
         status = {
-            "observedGeneration": deployment["metadata"]["generation"],
-            "replicas": wanted,
-            "updatedReplicas": wanted,
-            "readyReplicas": wanted if ready else 0,
+            "observedGeneration": owner["metadata"]["generation"],
+            "replicas": replicas,
+            "updatedReplicas": replicas,
+            "readyReplicas": replicas if ready else 0,
         }
-        cluster.put({**deployment, "status": status})
+        cluster.put({**owner, "status": status})
 
 
-def pod_of(deployment: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
-    """A pod as the Deployment's template says; its status that of a pod that serves, or starts."""
-    template = deployment["spec"]["template"]
+def pod_of(owner: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
+    """A pod of a Deployment's or StatefulSet's template, ready or starting."""
+    template = owner["spec"]["template"]
     status: Any = {
         "conditions": [{"type": "Ready", "status": str(ready)}],
         "containerStatuses": [
@@ -284,10 +320,55 @@ def pod_of(deployment: Manifest, index: int = 0, *, ready: bool = True) -> Manif
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"{deployment['metadata']['name']}-{index}",
-            "namespace": deployment["metadata"]["namespace"],
+            "name": f"{owner['metadata']['name']}-{index}",
+            "namespace": owner["metadata"]["namespace"],
             "labels": template["metadata"]["labels"],
         },
         "spec": template["spec"],
         "status": status,
     }
+
+
+def set_pod_status(cluster: FakeCluster, status: Manifest, index: int = 0) -> None:
+    """Give a replica's pod this status; it is created anew, as of the Deployment's template."""
+    pod = pod_of(cluster.by_name(DEPLOYMENTS)["chat-replicas"], index, ready=False)
+    cluster.put(pod | {"status": status})
+
+
+# Results.
+
+
+def server_status(cluster: FakeCluster, name: str = KEY.name) -> Any:
+    """A server's status as it is stored."""
+    return cluster.by_name(LLAMA_SERVERS)[name].get("status", {})
+
+
+def condition(cluster: FakeCluster, kind: str, name: str = KEY.name) -> Any:
+    """The condition of this type of a server."""
+    return next(
+        found for found in server_status(cluster, name)["conditions"] if found["type"] == kind
+    )
+
+
+def replica_count(cluster: FakeCluster, name: str = KEY.name) -> int:
+    """The replicas that a server's Deployment specifies."""
+    deployment = cluster.by_name(DEPLOYMENTS)[f"{name}-replicas"]
+    return int(deployment["spec"]["replicas"])
+
+
+def published_blocker(cluster: FakeCluster) -> StartBlocker | None:
+    """The start blocker on the balancers' Lease."""
+    metadata = cluster.by_name(LEASES)["chat-balancer"]["metadata"]
+    return StartBlocker.from_annotation(metadata["annotations"].get(START_BLOCKER_ANNOTATION))
+
+
+def event_messages(cluster: FakeCluster, reason: str) -> list[str]:
+    """The messages of all events with this reason."""
+    events = cluster.by_name(EVENTS).values()
+    return [event["message"] for event in events if event["reason"] == reason]
+
+
+def event_reasons(cluster: FakeCluster, kind: str = "") -> list[str]:
+    """The reasons of all events, or of those of one type (Normal, Warning)."""
+    events = cluster.by_name(EVENTS).values()
+    return [event["reason"] for event in events if kind in {"", event["type"]}]

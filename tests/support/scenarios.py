@@ -1,11 +1,11 @@
-"""What users and Kubernetes do to a server, step by step."""
+"""Scenarios: what users and Kubernetes do to a server, step by step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from fake_cluster import FakeCluster
-from operator_harness import KEY, Operator, change_spec, roll_out, stored
+from operator_harness import KEY, Operator, apply_server, edit_spec, roll_out, update_spec
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, SERVICES
@@ -14,141 +14,144 @@ from slotkeeper.reconcile.workqueue import RetryError
 Step = Callable[[FakeCluster], object]
 
 
-def applied(**spec: Any) -> Step:
-    """A user makes the server, or says more in its spec."""
+def apply_spec(**spec: Any) -> Step:
+    """A user creates the server, or sets these fields of its spec."""
 
     def step(cluster: FakeCluster) -> None:
-        if KEY.name in cluster.named(LLAMA_SERVERS):
-            change_spec(cluster, lambda said: said.update(spec))
+        if KEY.name in cluster.by_name(LLAMA_SERVERS):
+            update_spec(cluster, **spec)
         else:
-            stored(cluster, **spec)
+            apply_server(cluster, **spec)
 
     return step
 
 
-def without(*fields: str) -> Step:
-    """A user takes fields out of the spec."""
+def remove_fields(*fields: str) -> Step:
+    """A user removes fields from the spec."""
 
-    def drop(spec: dict[str, Any]) -> None:
+    def remove(spec: dict[str, Any]) -> None:
         for field in fields:
             del spec[field]
 
-    return lambda cluster: change_spec(cluster, drop)
+    return lambda cluster: edit_spec(cluster, remove)
 
 
-def server_removed(cluster: FakeCluster) -> None:
-    """A user deletes the server; the garbage collector is not there yet."""
+def delete_server(cluster: FakeCluster) -> None:
+    """A user deletes the server; its children are not garbage-collected yet."""
     cluster.remove(LLAMA_SERVERS, KEY.namespace, KEY.name)
 
 
-def collected(cluster: FakeCluster) -> None:
-    """The garbage collector takes children without an owner, and pods without theirs."""
-    there = {item["metadata"]["uid"] for item in cluster.named(LLAMA_SERVERS).values()}
+def collect_garbage(cluster: FakeCluster) -> None:
+    """The garbage collector deletes children whose owner is deleted, and then their pods."""
+    uids = {item["metadata"]["uid"] for item in cluster.by_name(LLAMA_SERVERS).values()}
     for kind in CHILDREN:
-        for name, item in list(cluster.named(kind).items()):
-            if not {owner["uid"] for owner in item["metadata"]["ownerReferences"]} & there:
+        for name, item in list(cluster.by_name(kind).items()):
+            if not {owner["uid"] for owner in item["metadata"]["ownerReferences"]} & uids:
                 cluster.remove(kind, KEY.namespace, name)
-    if not cluster.named(DEPLOYMENTS):
-        for name in list(cluster.named(PODS)):
+    if not cluster.by_name(DEPLOYMENTS):
+        for name in list(cluster.by_name(PODS)):
             cluster.remove(PODS, KEY.namespace, name)
 
 
-def drifted(cluster: FakeCluster) -> None:
-    """Somebody scales the replicas by hand and deletes the clients' Service."""
-    if "chat-replicas" in cluster.named(DEPLOYMENTS):
+def cause_drift(cluster: FakeCluster) -> None:
+    """A user scales the replicas' Deployment and deletes the clients' Service."""
+    if "chat-replicas" in cluster.by_name(DEPLOYMENTS):
         cluster.edit(
             DEPLOYMENTS, KEY.namespace, "chat-replicas", lambda raw: raw["spec"].update(replicas=7)
         )
-    if "chat" in cluster.named(SERVICES):
+    if "chat" in cluster.by_name(SERVICES):
         cluster.remove(SERVICES, KEY.namespace, "chat")
 
 
 SCENARIOS: Mapping[str, Sequence[Step]] = {
     "edited": [
-        applied(replicas=2),
+        apply_spec(replicas=2),
         roll_out,
-        applied(slots=0),
-        applied(slots=8, replicas=3),
+        apply_spec(slots=0),
+        apply_spec(slots=8, replicas=3),
         roll_out,
-        applied(model={"url": "https://example.com/other.gguf"}, balancer={"replicas": 2}),
+        apply_spec(model={"url": "https://example.com/other.gguf"}, balancer={"replicas": 2}),
         roll_out,
     ],
     "scaled": [
-        applied(replicas=1),
+        apply_spec(replicas=1),
         roll_out,
-        applied(replicas=5),
+        apply_spec(replicas=5),
         roll_out,
-        applied(autoscaling={"minReplicas": 2, "maxReplicas": 3}),
+        apply_spec(autoscaling={"minReplicas": 2, "maxReplicas": 3}),
         roll_out,
-        without("autoscaling"),
-        applied(suspend=True),
+        remove_fields("autoscaling"),
+        apply_spec(suspend=True),
         roll_out,
-        applied(suspend=False, replicas=1),
-        roll_out,
-    ],
-    "of other kinds": [
-        applied(gpu={"count": 1}, replicas=2),
-        roll_out,
-        applied(workers={"count": 2}),
-        roll_out,
-        applied(workers={"count": 1}),
-        roll_out,
-        without("workers"),
+        apply_spec(suspend=False, replicas=1),
         roll_out,
     ],
-    "drifted": [applied(replicas=2), roll_out, drifted, roll_out],
-    "made anew": [
-        applied(replicas=2),
+    "workers": [
+        apply_spec(gpu={"count": 1}, replicas=2),
         roll_out,
-        server_removed,
-        applied(replicas=1, slots=2),
-        collected,
+        apply_spec(workers={"count": 2}),
+        roll_out,
+        apply_spec(workers={"count": 1}),
+        roll_out,
+        remove_fields("workers"),
         roll_out,
     ],
-    "deleted": [applied(), roll_out, applied(slots=8), server_removed, collected],
+    "drifted": [apply_spec(replicas=2), roll_out, cause_drift, roll_out],
+    "recreated": [
+        apply_spec(replicas=2),
+        roll_out,
+        delete_server,
+        apply_spec(replicas=1, slots=2),
+        collect_garbage,
+        roll_out,
+    ],
+    "deleted": [apply_spec(), roll_out, apply_spec(slots=8), delete_server, collect_garbage],
 }
-"""Each ends where the operator has nothing left to do."""
+"""Each ends in a state in which nothing is left for the operator to do."""
 
 
-async def tried(operator: Operator, *, sees: bool = True) -> None:
-    """Reconcile once, by default with all that there is in sight; what it cannot do yet is left."""
+async def try_reconcile(operator: Operator, *, deliver_events: bool = True) -> None:
+    """Reconcile once; ignore that it is not finished.
+
+    Without `deliver_events` it is one single pass.
+    """
     with suppress(ApiError, RetryError):
-        await (operator.reconcile() if sees else operator.reconciler.reconcile(KEY))
+        await (operator.reconcile() if deliver_events else operator.reconciler.reconcile(KEY))
 
 
-async def settled(operator: Operator, cluster: FakeCluster) -> None:
-    """Reconcile until nothing is left to be written."""
+async def reconcile_until_stable(operator: Operator, cluster: FakeCluster) -> None:
+    """Reconcile until it writes nothing more."""
     for _ in range(5):
         written = len(cluster.writes)
-        await tried(operator)
+        await try_reconcile(operator)
         if len(cluster.writes) == written:
             return
-    raise AssertionError(f"it goes on writing: {cluster.writes}")
+    raise AssertionError(f"the operator does not stop writing: {cluster.writes}")
 
 
-def outcome(cluster: FakeCluster) -> dict[Any, Any]:
-    """The server with its status, and the children as the operator wants them.
+def final_state(cluster: FakeCluster) -> dict[Any, Any]:
+    """The server with its status, and its children as the operator specifies them.
 
-    Without what tells of the way there: who dies before it can write down a change of the replicas
-    leaves no line of it.
+    Without anything that depends on the steps that led there: an operator that is killed before it
+    writes a change of the replicas to the status leaves no line in the history.
     """
     found = {
         place: {
             "labels": item["metadata"]["labels"],
-            # The mark covers the uid of the owner, which is another each time.
-            "annotations": _unmarked(item["metadata"]["annotations"]),
+            # The hash covers the owner's uid, which differs each time.
+            "annotations": _without_hash(item["metadata"]["annotations"]),
             **{name: item[name] for name in item.keys() - {"metadata", "status"}},
         }
         for place, item in cluster.objects.items()
         if place[0] in CHILDREN
     }
-    for name, server in cluster.named(LLAMA_SERVERS).items():
-        wanted = server["status"].get("scaling", {}).get("desiredReplicas")
-        found[LLAMA_SERVERS, KEY.namespace, name] = {**server["status"], "scaling": wanted}
+    for name, server in cluster.by_name(LLAMA_SERVERS).items():
+        desired = server["status"].get("scaling", {}).get("desiredReplicas")
+        found[LLAMA_SERVERS, KEY.namespace, name] = {**server["status"], "scaling": desired}
     return found
 
 
-def _unmarked(annotations: Mapping[str, str]) -> dict[str, str]:
+def _without_hash(annotations: Mapping[str, str]) -> dict[str, str]:
     return {
         name: text for name, text in annotations.items() if name != names.APPLIED_HASH_ANNOTATION
     }

@@ -1,4 +1,4 @@
-"""Invalid values are rejected with their path, affect no other server, and leave no trace."""
+"""Values that the schema forbids are rejected with their path and affect nothing else."""
 
 import asyncio
 import re
@@ -8,16 +8,25 @@ import pytest
 
 from fake_cluster import FakeCluster
 from llamaservers import parsed, raw_server
-from operator_harness import KEY, Operator, change_spec, condition, roll_out, server_status, stored
+from operator_harness import (
+    KEY,
+    Operator,
+    apply_server,
+    condition,
+    replica_count,
+    roll_out,
+    server_status,
+    update_spec,
+)
 from schema_values import BASES, Field, bad_values, base, fields, placed, valid, with_needs
 from slotkeeper.api.server import InvalidSpec
 from slotkeeper.desired import names
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS
+from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 
 OTHER = Key("default", "other")
 
-WITH_BAD_VALUES = [field for field in fields() if bad_values(field)]
+RESTRICTED = [field for field in fields() if bad_values(field)]
 
 
 def spec_with(field: Field, value: Any) -> dict[str, Any]:
@@ -28,38 +37,38 @@ def spec_with(field: Field, value: Any) -> dict[str, Any]:
 
 
 def path_pattern(field: Field) -> str:
-    """Pattern of the field's path in a message, such as `spec.model.adapters.0.url`."""
+    """A pattern of the field's path in a message, such as `spec.model.adapters.0.url`."""
     steps = ["spec", *field.path]
     return r"\.".join({"[]": "0", "{}": "[^;]+"}.get(step, re.escape(step)) for step in steps)
 
 
-def test_every_field_has_an_invalid_value() -> None:
-    unchecked = [field.name for field in fields() if not bad_values(field)]
+def test_every_field_forbids_some_value() -> None:
+    unrestricted = [field.name for field in fields() if not bad_values(field)]
 
-    assert unchecked == []
+    assert unrestricted == []
 
 
-@pytest.mark.parametrize("field", WITH_BAD_VALUES, ids=lambda field: field.name)
-def test_an_invalid_value_is_rejected_with_the_fields_path(field: Field) -> None:
+@pytest.mark.parametrize("field", RESTRICTED, ids=lambda field: field.name)
+def test_a_bad_value_is_rejected_with_the_fields_path(field: Field) -> None:
     for value in bad_values(field):
         with pytest.raises(InvalidSpec, match=path_pattern(field)):
             parsed({**raw_server(), "spec": spec_with(field, value)})
 
 
 def children(cluster: FakeCluster) -> dict[Any, Any]:
-    """All objects that the server owns, complete."""
+    """All objects of the server KEY, complete."""
     return {
         place: item
         for place, item in cluster.objects.items()
-        if place[0] in CHILDREN and item["metadata"]["labels"][names.SERVER_LABEL] == "chat"
+        if place[0] in CHILDREN and item["metadata"]["labels"][names.SERVER_LABEL] == KEY.name
     }
 
 
-async def settle(cluster: FakeCluster) -> FakeCluster:
-    """A cluster with two running servers."""
+async def deploy_two(cluster: FakeCluster) -> FakeCluster:
+    """Deploy two servers."""
     operator = Operator(cluster)
-    stored(cluster)
-    stored(cluster, "other")
+    apply_server(cluster)
+    apply_server(cluster, OTHER.name)
     for _ in range(2):
         for key in (KEY, OTHER):
             await operator.reconcile(key)
@@ -69,37 +78,37 @@ async def settle(cluster: FakeCluster) -> FakeCluster:
     return cluster
 
 
-SETTLED = asyncio.run(settle(FakeCluster()))
+DEPLOYED = asyncio.run(deploy_two(FakeCluster()))
 
 
-@pytest.mark.parametrize("field", WITH_BAD_VALUES, ids=lambda field: field.name)
-async def test_from_valid_to_invalid_to_valid_nothing_is_lost_and_no_other_server_is_affected(
+@pytest.mark.parametrize("field", RESTRICTED, ids=lambda field: field.name)
+async def test_a_bad_value_changes_no_child_and_no_other_server_and_can_be_corrected(
     field: Field,
 ) -> None:
-    cluster = SETTLED.copy()
+    cluster = DEPLOYED.copy()
     operator = Operator(cluster)
     invalid = spec_with(field, bad_values(field)[0])
 
-    change_spec(cluster, lambda spec: spec.update(invalid))
-    change_spec(cluster, lambda spec: spec.update(replicas=3), OTHER)
+    update_spec(cluster, **bad)
+    update_spec(cluster, OTHER, replicas=3)
     await operator.reconcile()
     await operator.reconcile(OTHER)
 
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
     assert re.search(path_pattern(field), ready["message"])
-    assert cluster.named(DEPLOYMENTS)["other-replicas"]["spec"]["replicas"] == 3
+    assert replica_count(cluster, OTHER.name) == 3
 
-    before = SETTLED.named(LLAMA_SERVERS)["chat"]["spec"]
-    cluster.edit(LLAMA_SERVERS, "default", "chat", lambda raw: raw.update(spec=before))
+    good = DEPLOYED.by_name(LLAMA_SERVERS)["chat"]["spec"]
+    cluster.edit(LLAMA_SERVERS, "default", "chat", lambda raw: raw.update(spec=good))
     await operator.reconcile()
 
-    assert children(cluster) == children(SETTLED)
-    assert _without_times(server_status(cluster)) == _without_times(server_status(SETTLED))
+    assert children(cluster) == children(DEPLOYED)
+    assert _without_times(server_status(cluster)) == _without_times(server_status(DEPLOYED))
 
 
 def _without_times(status: dict[str, Any]) -> dict[str, Any]:
-    conditions = [
+    found = [
         {name: each[name] for name in ("type", "status", "reason", "message")}
         for each in status["conditions"]
     ]

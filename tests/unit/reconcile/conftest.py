@@ -1,4 +1,4 @@
-"""A cluster in memory and an operator on it."""
+"""A fake cluster and an operator on it."""
 
 import pytest
 

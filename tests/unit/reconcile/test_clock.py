@@ -1,4 +1,4 @@
-"""Clocks that are set, and processes that stand still: neither changes how many replicas run."""
+"""A changed wall clock and a stopped process do not change the number of replicas."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,16 +7,25 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operator_harness import KEY, Operator, Time, numbers, roll_out, server_status, stored
-from slotkeeper.kube.kinds import DEPLOYMENTS
+from operator_harness import (
+    BALANCER_HOST,
+    KEY,
+    FakeTime,
+    Operator,
+    apply_server,
+    demand_report,
+    replica_count,
+    roll_out,
+    server_status,
+)
 from slotkeeper.reconcile.clock import ScheduleClock
 from wait_until import until
 
 HOUR = 3600.0
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
-DAY = [(0, 4, 2), (90, 3, 0), (200, 8, 9), (260, 1, 0), (620, 0, 0)]
-"""From a second on, busy slots and waiting requests: up, down again, up once more, to zero."""
+DEMAND = [(0, 4, 2), (90, 3, 0), (200, 8, 9), (260, 1, 0), (620, 0, 0)]
+"""From a second on, busy slots and queued requests: it rises, falls, rises again and ends."""
 
 TO_ZERO = {
     "minReplicas": 0,
@@ -29,54 +38,49 @@ TO_ZERO = {
 }
 
 
-def replicas(cluster: FakeCluster) -> int:
-    wanted: int = cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"]
-    return wanted
-
-
-async def serving(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
-    """A server whose balancer has told for ten seconds that there is nothing to do."""
-    stored(cluster, **spec)
+async def deploy_idle(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
+    """Deploy a server whose balancer has reported for ten seconds that it is idle."""
+    apply_server(cluster, **spec)
     await operator.reconcile()
     roll_out(cluster)
-    operator.balancers.says["10.0.0.1"] = numbers()
+    operator.balancers.reports[BALANCER_HOST] = demand_report()
     await operator.reconcile()
-    await operator.pass_time(10)
+    await operator.run_for(10)
 
 
-async def a_day(set_at: int, set_by: float) -> list[int]:
-    """How many replicas there were in each second of DAY, the clock set once."""
-    cluster, seen = FakeCluster(), list[int]()
+async def replicas_over_time(changed_at: int, offset: float) -> list[int]:
+    """The number of replicas in each second of DEMAND, with the wall clock changed once."""
+    cluster, counts = FakeCluster(), list[int]()
     operator = Operator(cluster)
-    await serving(cluster, operator, slots=4, autoscaling=TO_ZERO)
-    demand = {second: numbers(busy=busy, queued=waiting) for second, busy, waiting in DAY}
+    await deploy_idle(cluster, operator, slots=4, autoscaling=TO_ZERO)
+    demand = {second: demand_report(busy=busy, queued=queued) for second, busy, queued in DEMAND}
     for second in range(700):
-        says = operator.balancers.says
-        says["10.0.0.1"] = demand.get(second, says["10.0.0.1"])
-        if second == set_at:
-            operator.time.set_by = set_by
-        await operator.pass_time(1)
-        seen.append(replicas(cluster))
-    return seen
+        reports = operator.balancers.reports
+        reports[BALANCER_HOST] = demand.get(second, reports[BALANCER_HOST])
+        if second == changed_at:
+            operator.time.wall_offset = offset
+        await operator.run_for(1)
+        counts.append(replica_count(cluster))
+    return counts
 
 
 @pytest.fixture(scope="module")
 def undisturbed() -> list[int]:
-    return asyncio.run(a_day(-1, 0))
+    return asyncio.run(replicas_over_time(-1, 0))
 
 
-@pytest.mark.parametrize("set_by", [HOUR, -HOUR])
-@pytest.mark.parametrize("set_at", [1, 120, 205, 300, 650])
-async def test_a_clock_that_is_set_changes_no_decision(
-    undisturbed: list[int], set_at: int, set_by: float
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+@pytest.mark.parametrize("changed_at", [1, 120, 205, 300, 650])
+async def test_a_changed_wall_clock_changes_no_decision(
+    undisturbed: list[int], changed_at: int, offset: float
 ) -> None:
-    seen = await a_day(set_at, set_by)
+    counts = await replicas_over_time(changed_at, offset)
 
-    assert seen == undisturbed
-    assert {0, 1, 2, 3} <= set(seen)
+    assert counts == undisturbed
+    assert {0, 1, 2, 3} <= set(counts)
 
 
-MORNING = {
+SCHEDULED = {
     "maxReplicas": 4,
     "schedules": [
         {"cron": "0 6 * * *", "minReplicas": 1},
@@ -85,106 +89,109 @@ MORNING = {
 }
 
 
-async def before_the_minute(cluster: FakeCluster, operator: Operator) -> None:
-    """A server without demand for its whole window, one second before a schedule begins."""
-    operator.time.set_by = -341.0
-    await serving(cluster, operator, autoscaling=MORNING)
-    await operator.pass_time(390)
-    assert replicas(cluster) == 1
+async def run_until_schedule(cluster: FakeCluster, operator: Operator) -> None:
+    """Run a server without demand until one second before a schedule starts."""
+    operator.time.wall_offset = -341.0
+    await deploy_idle(cluster, operator, autoscaling=SCHEDULED)
+    await operator.run_for(390)
+    assert replica_count(cluster) == 1
 
 
-async def test_a_clock_that_trembles_at_a_schedules_minute_changes_replicas_once(
+async def test_a_wall_clock_that_steps_back_and_forth_starts_a_schedule_once(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await before_the_minute(cluster, operator)
-    seen = list[int]()
+    await run_until_schedule(cluster, operator)
+    counts = list[int]()
 
     for step in range(60):
-        # One second forth, one second back.
-        operator.time.set_by = 59 - operator.time.passed - step % 2
-        await operator.pass_time(1)
-        seen.append(replicas(cluster))
+        # One second forward, one second back.
+        operator.time.wall_offset = 59 - operator.time.elapsed - step % 2
+        await operator.run_for(1)
+        counts.append(replica_count(cluster))
 
-    assert seen == [3] * 60
+    assert counts == [3] * 60
     assert len(server_status(cluster)["scaling"]["history"]) == 1
 
 
-async def test_a_clock_that_was_an_hour_ahead_undoes_what_was_too_early(
+async def test_a_schedule_that_started_an_hour_early_is_undone(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    operator.time.set_by = 70.0
-    await serving(cluster, operator, autoscaling=MORNING)
-    early = replicas(cluster)
+    operator.time.wall_offset = 70.0
+    await deploy_idle(cluster, operator, autoscaling=SCHEDULED)
+    early = replica_count(cluster)
 
-    operator.time.set_by = 70.0 - HOUR
-    await operator.pass_time(320)
+    operator.time.wall_offset = 70.0 - HOUR
+    await operator.run_for(320)
 
     assert early == 3
-    assert replicas(cluster) == 1
+    assert replica_count(cluster) == 1
 
 
-def test_a_day_goes_on_where_its_clock_was_put_right() -> None:
-    time = Time()
-    calendar = ScheduleClock(time.clock)
-    seen = []
+def test_the_schedule_clock_does_not_follow_a_small_step_back() -> None:
+    time = FakeTime()
+    schedule_clock = ScheduleClock(time.clock)
+    shown = []
 
-    for passed in (0, 10, 9, 8, 10, 11, 11 - 299, 12, 12 - 300, 11):
-        time.passed = passed
-        seen.append((calendar.now().scheduled - NOON) / timedelta(seconds=1))
+    for elapsed in (0, 10, 9, 8, 10, 11, 11 - 299, 12, 12 - 300, 11):
+        time.elapsed = elapsed
+        shown.append((schedule_clock.now().scheduled - NOON) / timedelta(seconds=1))
 
-    assert seen == [0, 10, 10, 10, 10, 11, 11, 12, -288, 11]
+    assert shown == [0, 10, 10, 10, 10, 11, 11, 12, -288, 11]
 
 
-async def test_an_operator_that_stood_still_takes_nothing_away_before_a_new_window(
+async def test_a_process_that_was_stopped_scales_down_only_after_a_new_window(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(cluster, operator, slots=4, autoscaling={"maxReplicas": 4})
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=4)
-    await operator.pass_time(5)
-    operator.balancers.says["10.0.0.1"] = numbers(total=12)
-    await operator.pass_time(290)
-    before = replicas(cluster)
+    await deploy_idle(cluster, operator, slots=4, autoscaling={"maxReplicas": 4})
+    operator.balancers.reports[BALANCER_HOST] = demand_report(busy=4, queued=4)
+    await operator.run_for(5)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=12)
+    await operator.run_for(290)
+    before = replica_count(cluster)
 
-    operator.time.passed += 600
+    operator.time.elapsed += 600
     await operator.reconcile()
-    unseen = replicas(cluster)
-    await operator.pass_time(300)
-    held = replicas(cluster)
-    await operator.pass_time(2)
+    after_stop = replica_count(cluster)
+    await operator.run_for(300)
+    within_window = replica_count(cluster)
+    await operator.run_for(2)
 
-    assert (before, unseen, held) == (3, 3, 3)
-    assert replicas(cluster) == 1
+    assert (before, after_stop, within_window) == (3, 3, 3)
+    assert replica_count(cluster) == 1
 
 
-async def test_an_operator_that_stood_still_lets_no_last_replica_go_at_once(
+async def test_a_process_that_was_stopped_scales_to_zero_only_after_new_idle_time(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(
+    await deploy_idle(
         cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 60}
     )
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
-    await operator.pass_time(2)
-    operator.balancers.says["10.0.0.1"] = numbers()
-    await operator.pass_time(30)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0, queued=1)
+    await operator.run_for(2)
+    operator.balancers.reports[BALANCER_HOST] = demand_report()
+    await operator.run_for(30)
 
-    operator.time.passed += 600
-    await operator.pass_time(60)
-    held = replicas(cluster)
-    await operator.pass_time(2)
+    operator.time.elapsed += 600
+    await operator.run_for(60)
+    before = replica_count(cluster)
+    await operator.run_for(2)
 
-    assert (held, replicas(cluster)) == (1, 0)
+    assert (before, replica_count(cluster)) == (1, 0)
 
 
-async def test_an_answer_from_before_the_process_stood_still_is_none(operator: Operator) -> None:
-    balancers, answers = operator.balancers, asyncio.Event()
-    balancers.says["10.0.0.1"], balancers.slow["10.0.0.1"] = numbers(busy=1), answers
+async def test_a_report_that_arrived_before_the_process_was_stopped_is_ignored(
+    operator: Operator,
+) -> None:
+    balancers, responds = operator.balancers, asyncio.Event()
+    balancers.reports[BALANCER_HOST] = demand_report(busy=1)
+    balancers.delayed[BALANCER_HOST] = responds
     demand = operator.state.demand
-    demand.track(["10.0.0.1:9090"], None)
+    demand.track([f"{BALANCER_HOST}:9090"], None)
 
-    look = asyncio.create_task(operator.poller.poll([(KEY, demand)]))
+    poll = asyncio.create_task(operator.poller.poll([(KEY, demand)]))
     await until(lambda: balancers.polls)
-    operator.time.passed += 600
-    answers.set()
-    await look
+    operator.time.elapsed += 600
+    responds.set()
+    await poll
 
     assert demand.scaling_input().sample is None

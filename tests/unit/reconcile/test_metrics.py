@@ -1,4 +1,4 @@
-"""What Prometheus reads of decisions."""
+"""Prometheus metrics of scaling decisions."""
 
 from typing import Any
 
@@ -6,7 +6,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from fake_cluster import FakeCluster
-from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
+from operator_harness import (
+    BALANCER_HOST,
+    KEY,
+    Operator,
+    demand_report,
+    deploy,
+    update_spec,
+)
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.metrics import Metrics
@@ -49,9 +56,7 @@ def test_a_decision_is_counted_when_it_differs(
     assert value(registry, "decisions_total", reason="DemandAboveCapacity") == 2
 
 
-def test_a_server_that_is_gone_leaves_no_series(
-    registry: CollectorRegistry, metrics: Metrics
-) -> None:
+def test_a_deleted_server_leaves_no_series(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics.count_decision(KEY, None, ScalingSnapshot(1, "DesiredWithinRange", 2))
     metrics.count_decision(OTHER, None, ScalingSnapshot(1, "DesiredWithinRange", 2))
 
@@ -68,73 +73,69 @@ GAUGES = [
 ]
 
 
-def shown(registry: CollectorRegistry) -> list[float | None]:
+def gauges(registry: CollectorRegistry) -> list[float | None]:
     return [value(registry, name) for name in GAUGES]
 
 
-async def served(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
-    """A server with one replica, of which the balancer tells that six requests are there."""
-    stored(cluster, slots=4, **spec)
-    await operator.reconcile()
-    roll_out(cluster)
-    await operator.reconcile()
-    operator.balancers.says["10.0.0.1"] = numbers(busy=4, queued=2)
-    await operator.pass_time(2)
+async def deploy_busy(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
+    """Deploy a server with one replica, four busy slots and two queued requests."""
+    await deploy(cluster, operator, slots=4, **spec)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(busy=4, queued=2)
+    await operator.run_for(2)
 
 
-async def test_what_is_decided_is_shown_with_its_bounds(
+async def test_a_decision_is_exported_with_the_range_of_replicas(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator, autoscaling={"minReplicas": 1, "maxReplicas": 3})
+    await deploy_busy(cluster, operator, autoscaling={"minReplicas": 1, "maxReplicas": 3})
 
-    assert shown(operator.registry) == [2, 1, 1, 6, 1, 3, 1]
+    assert gauges(operator.registry) == [2, 1, 1, 6, 1, 3, 1]
 
 
-async def test_bounds_are_those_of_the_hour_though_nothing_is_decided(
+async def test_the_range_follows_schedules_without_a_new_decision(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     morning = {"cron": "0 6 * * *", "maxReplicas": 4}
     evening = {"cron": "0 18 * * *", "minReplicas": 0, "maxReplicas": 3}
-    await served(cluster, operator, autoscaling={"maxReplicas": 2, "schedules": [morning, evening]})
-    before = shown(operator.registry)[4:6]
+    autoscaling = {"maxReplicas": 2, "schedules": [morning, evening]}
+    await deploy_busy(cluster, operator, autoscaling=autoscaling)
+    before = gauges(operator.registry)[4:6]
 
-    operator.time.passed += 6 * 3600
+    operator.time.elapsed += 6 * 3600
 
     assert before == [1, 4]
-    assert shown(operator.registry)[4:6] == [0, 3]
+    assert gauges(operator.registry)[4:6] == [0, 3]
 
 
-async def test_a_server_that_is_not_scaled_has_no_bounds(
+async def test_a_server_without_autoscaling_has_no_range(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator, replicas=1)
+    await deploy_busy(cluster, operator, replicas=1)
 
-    assert shown(operator.registry) == [1, 1, 1, 6, None, None, None]
+    assert gauges(operator.registry) == [1, 1, 1, 6, None, None, None]
 
 
-async def test_demand_that_nobody_tells_is_shown_as_inactive(
+async def test_autoscaling_without_reports_is_exported_as_inactive(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator, autoscaling={"maxReplicas": 3})
+    await deploy_busy(cluster, operator, autoscaling={"maxReplicas": 3})
 
-    operator.balancers.says.clear()
-    await operator.pass_time(30)
+    operator.balancers.reports.clear()
+    await operator.run_for(30)
 
-    assert shown(operator.registry) == [2, 1, 1, 0, 1, 3, 0]
+    assert gauges(operator.registry) == [2, 1, 1, 0, 1, 3, 0]
 
 
-@pytest.mark.parametrize("spec", [None, {"slots": 0}])
-async def test_a_server_that_is_gone_or_invalid_is_not_shown(
-    cluster: FakeCluster,
-    operator: Operator,
-    spec: dict[str, int] | None,
+@pytest.mark.parametrize("change", [None, {"slots": 0}], ids=["deleted", "invalid"])
+async def test_a_deleted_or_invalid_server_is_not_exported(
+    cluster: FakeCluster, operator: Operator, change: dict[str, Any] | None
 ) -> None:
-    await served(cluster, operator, autoscaling={"maxReplicas": 3})
+    await deploy_busy(cluster, operator, autoscaling={"maxReplicas": 3})
 
-    if spec:
-        change_spec(cluster, lambda found: found.update(spec))
+    if change:
+        update_spec(cluster, **change)
     else:
         cluster.remove(LLAMA_SERVERS, "default", "chat")
     await operator.reconcile()
 
-    assert shown(operator.registry) == [None] * 7
+    assert gauges(operator.registry) == [None] * 7

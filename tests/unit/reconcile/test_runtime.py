@@ -1,4 +1,4 @@
-"""What makes a server due."""
+"""What makes a server due for a pass."""
 
 import asyncio
 import itertools
@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster, Write
-from operator_harness import KEY, Operator, change_spec, numbers, roll_out, stored
+from operator_harness import (
+    BALANCER_HOST,
+    KEY,
+    Operator,
+    apply_server,
+    demand_report,
+    deploy,
+    update_spec,
+)
 from slotkeeper.kube.cluster import ApiError, NotFound, WatchEvent
-from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.runtime import RESYNC_SHARDS
 from slotkeeper.reconcile.workqueue import RetryError
@@ -18,141 +26,137 @@ from wait_until import until
 OTHER = Key("default", "other")
 
 
-async def serving(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
-    """A server that runs, with nothing due."""
-    stored(cluster, **spec)
-    await operator.reconcile()
-    roll_out(cluster)
-    await operator.reconcile()
-    assert operator.due() == []
+async def deploy_idle(cluster: FakeCluster, operator: Operator, **spec: Any) -> None:
+    """Deploy a server; afterwards nothing is due."""
+    await deploy(cluster, operator, **spec)
+    assert operator.due_keys() == []
 
 
 async def test_a_change_of_a_child_makes_its_server_due(operator: Operator) -> None:
     operator.runtime.enqueue({KEY})
 
-    assert operator.due() == [KEY]
+    assert operator.due_keys() == [KEY]
 
 
-async def test_the_event_of_a_status_just_written_makes_nothing_due(
+async def test_the_event_of_a_written_status_makes_nothing_due(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(cluster, operator)
+    await deploy_idle(cluster, operator)
 
-    operator.runtime.on_server_event(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
+    operator.runtime.on_server_event(WatchEvent("MODIFIED", cluster.by_name(LLAMA_SERVERS)["chat"]))
 
-    assert operator.due() == []
-
-
-async def test_an_edited_server_is_due(cluster: FakeCluster, operator: Operator) -> None:
-    await serving(cluster, operator)
-    change_spec(cluster, lambda spec: spec.update(replicas=2))
-
-    operator.runtime.on_server_event(WatchEvent("MODIFIED", cluster.named(LLAMA_SERVERS)["chat"]))
-
-    assert operator.due() == [KEY]
+    assert operator.due_keys() == []
 
 
-async def test_new_numbers_make_a_server_due_and_the_same_ones_do_not(
+async def test_a_changed_spec_makes_its_server_due(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(cluster, operator)
-    operator.balancers.says["10.0.0.1"] = numbers(busy=2)
+    await deploy_idle(cluster, operator)
+    update_spec(cluster, replicas=2)
+
+    operator.runtime.on_server_event(WatchEvent("MODIFIED", cluster.by_name(LLAMA_SERVERS)["chat"]))
+
+    assert operator.due_keys() == [KEY]
+
+
+async def test_changed_demand_makes_a_server_due_and_the_same_demand_does_not(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_idle(cluster, operator)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(busy=2)
 
     await operator.runtime.poll_demand()
-    first = operator.due()
-    await operator.act()
+    first = operator.due_keys()
+    await operator.run_passes()
     await operator.runtime.poll_demand()
 
-    assert (first, operator.due()) == ([KEY], [])
+    assert (first, operator.due_keys()) == ([KEY], [])
 
 
 @pytest.mark.parametrize("queued", [0, 1])
-async def test_a_rejected_wake_ends_when_nothing_is_queued_and_is_not_repeated_by_demand(
+async def test_a_rejected_wake_from_zero_is_not_repeated_by_demand_and_ends_without_it(
     cluster: FakeCluster, operator: Operator, queued: int
 ) -> None:
-    await serving(cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1})
-    rejection = ApiError(403, "Forbidden", "denied by policy")
-    cluster.refuse = lambda verb, item: (
-        rejection if (verb, item["kind"]) == ("apply", "Deployment") else None
-    )
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
-    await operator.pass_time(1)
+    await deploy_idle(cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    cluster.fail(ApiError(403, "Forbidden", "denied by policy"), "apply", DEPLOYMENTS)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0, queued=1)
+    await operator.run_for(1)
 
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=queued)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0, queued=queued)
     await operator.runtime.poll_demand()
 
     assert operator.queue.is_failing(KEY)
-    assert operator.due() == [KEY] * (1 - queued)
+    assert operator.due_keys() == [KEY] * (1 - queued)
 
 
-async def test_an_operator_that_was_stopped_writes_nothing_before_it_has_renewed_its_lease(
+async def test_a_process_that_was_stopped_writes_nothing_until_it_has_renewed_its_lease(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await operator.lease.try_acquire()
-    await serving(cluster, operator)
-    change_spec(cluster, lambda spec: spec.update(replicas=2))
-    await operator.deliver()
+    await deploy_idle(cluster, operator)
+    update_spec(cluster, replicas=2)
+    await operator.deliver_events()
     cluster.writes.clear()
 
-    operator.time.passed += 600
+    operator.time.elapsed += 600
     with pytest.raises(RetryError):
-        await operator.act()
+        await operator.run_passes()
     written = list(cluster.writes)
     await operator.lease.renew()
-    await operator.act()
+    await operator.run_passes()
 
     assert written == []
     assert Write("apply", "Deployment", "chat-replicas") in cluster.writes
 
 
-async def test_a_server_is_due_before_other_balancers_have_responded(
+async def test_a_server_is_due_before_the_balancers_of_others_have_responded(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1})
-    stored(cluster, "other", autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    await deploy_idle(cluster, operator, autoscaling={"minReplicas": 0, "maxReplicas": 1})
+    apply_server(cluster, "other", autoscaling={"minReplicas": 0, "maxReplicas": 1})
     await operator.reconcile(OTHER)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
-    operator.balancers.slow["10.0.0.2"] = responds = asyncio.Event()
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0, queued=1)
+    operator.balancers.delayed["10.0.0.2"] = responds = asyncio.Event()
     operator.states[OTHER].demand.track(["10.0.0.2:9090"], None)
 
     poll = asyncio.ensure_future(operator.runtime.poll_demand())
-    await until(lambda: operator.due() == [KEY])
-    waiting = not poll.done()
+    await until(lambda: operator.due_keys() == [KEY])
+    is_polling = not poll.done()
     responds.set()
     await poll
 
-    assert waiting
+    assert is_polling
 
 
 async def test_a_resync_finds_what_no_watch_has_shown(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(cluster, operator)
+    await deploy_idle(cluster, operator)
     cluster.remove(LLAMA_SERVERS, "default", "chat")
-    stored(cluster, "other")
+    apply_server(cluster, "other")
 
     await operator.runtime.resync(None)
 
-    assert {*operator.due()} == {KEY, OTHER}
+    assert {*operator.due_keys()} == {KEY, OTHER}
     assert operator.store.servers == [OTHER]
 
 
-async def test_a_resync_that_finds_no_change_makes_nothing_due(
+async def test_a_resync_without_changes_makes_nothing_due(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await serving(cluster, operator)
+    await deploy_idle(cluster, operator)
 
     await operator.runtime.resync(None)
 
-    assert operator.due() == []
+    assert operator.due_keys() == []
 
 
 async def test_every_server_is_in_one_shard_and_no_shard_has_a_third_of_them(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     for index in range(20):
-        stored(cluster, f"chat-{index}")
-    await operator.deliver()
+        apply_server(cluster, f"chat-{index}")
+    await operator.deliver_events()
 
     shards = [operator.runtime.resync_shard(index) for index in range(RESYNC_SHARDS)]
 
@@ -163,22 +167,20 @@ async def test_every_server_is_in_one_shard_and_no_shard_has_a_third_of_them(
 async def test_a_resync_without_the_crd_ends_the_operator(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    error = NotFound(404, "NotFound", "page not found")
-    cluster.refuse = lambda verb, _: error if verb == "list" else None
+    cluster.fail(NotFound(404, "NotFound", "page not found"), "list")
 
     with pytest.raises(NotFound):
         await operator.runtime.resync(None)
 
 
-async def test_a_resync_that_fails_is_left_to_the_next_one(
+async def test_a_failed_resync_is_left_to_the_next_one(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    error = ApiError(500, "InternalError", "etcd")
-    cluster.refuse = lambda verb, _: error if verb == "list" else None
+    cluster.fail(ApiError(500, "InternalError", "etcd"), "list")
 
     await operator.runtime.resync(None)
 
-    assert operator.due() == []
+    assert operator.due_keys() == []
 
 
 async def test_passes_and_decisions_are_counted(cluster: FakeCluster, operator: Operator) -> None:
@@ -187,7 +189,7 @@ async def test_passes_and_decisions_are_counted(cluster: FakeCluster, operator: 
 
     manual = {"namespace": "default", "name": "chat", "reason": "Manual"}
     success = {"result": "success"}
-    await serving(cluster, operator)
+    await deploy_idle(cluster, operator)
     before = counted("slotkeeper_operator_reconcile_total", **success)
     decisions = counted("slotkeeper_autoscaler_decisions_total", **manual)
 

@@ -1,4 +1,4 @@
-"""The queue: each key once, one at a time, failing ones apart."""
+"""The work queue: each key once and by one worker at a time, failing keys with a back-off."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,18 +23,30 @@ A, B = Key("default", "a"), Key("default", "b")
 
 
 @dataclass
-class Alarms:
-    """Timers that go off when a test says so."""
+class Timers:
+    """Timers that a test fires itself, in the order in which they were set."""
 
-    set_for: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+    """Of all timers that were set, in seconds."""
     actions: list[Callable[[], None]] = field(default_factory=list)
+    """Of the timers that have not fired."""
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        self.set_for.append(seconds)
+        self.delays.append(seconds)
         self.actions.append(action)
 
-    def ring(self) -> None:
+    def fire(self) -> None:
         self.actions.pop(0)()
+
+
+@pytest.fixture
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def queue(timers: Timers) -> WorkQueue:
+    return WorkQueue(States(lambda: 0.0), Random(1), timers.later)
 
 
 @asynccontextmanager
@@ -49,8 +61,8 @@ async def working(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_key_added_twice_is_worked_on_once() -> None:
-    queue, done = WorkQueue(States(lambda: 0.0), Random(1)), list[Key]()
+async def test_a_key_added_twice_is_worked_on_once(queue: WorkQueue) -> None:
+    done = list[Key]()
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -65,14 +77,16 @@ async def test_a_key_added_twice_is_worked_on_once() -> None:
     assert done == [A, B]
 
 
-async def test_a_key_added_while_it_is_worked_on_is_next_never_beside() -> None:
-    queue, running, most = WorkQueue(States(lambda: 0.0), Random(1)), 0, 0
+async def test_a_key_added_while_it_is_worked_on_is_due_once_more_afterwards(
+    queue: WorkQueue,
+) -> None:
+    running, maximum = 0, 0
     started = list[asyncio.Event]()
 
     async def work(_: Key) -> None:
-        nonlocal running, most
+        nonlocal running, maximum
         running += 1
-        most = max(most, running)
+        maximum = max(maximum, running)
         started.append(release := asyncio.Event())
         await release.wait()
         running -= 1
@@ -87,12 +101,11 @@ async def test_a_key_added_while_it_is_worked_on_is_next_never_beside() -> None:
         started[1].set()
         await until(lambda: running == 0)
 
-    assert (len(started), most) == (2, 1)
+    assert (len(started), maximum) == (2, 1)
 
 
-async def test_one_servers_trouble_stalls_no_other() -> None:
-    alarms = Alarms()
-    queue, done = WorkQueue(States(lambda: 0.0), Random(1), alarms.later), list[Key]()
+async def test_work_that_does_not_end_stalls_no_other_key(queue: WorkQueue) -> None:
+    done = list[Key]()
 
     async def work(key: Key) -> None:
         if key == A:
@@ -109,9 +122,8 @@ async def test_one_servers_trouble_stalls_no_other() -> None:
     assert set(done) == {B}
 
 
-async def test_what_settles_is_worked_on_once_however_much_news_comes() -> None:
-    alarms, done = Alarms(), list[Key]()
-    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
+async def test_debounced_changes_are_worked_on_once(queue: WorkQueue, timers: Timers) -> None:
+    done = list[Key]()
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -121,15 +133,16 @@ async def test_what_settles_is_worked_on_once_however_much_news_comes() -> None:
             queue.add_debounced(A)
         await asyncio.sleep(0)
         early = list(done)
-        alarms.ring()
+        timers.fire()
         await until(lambda: bool(done))
 
-    assert (early, done, alarms.set_for) == ([], [A], [DEBOUNCE_SECONDS])
+    assert (early, done, timers.delays) == ([], [A], [DEBOUNCE_SECONDS])
 
 
-async def test_what_is_added_waits_for_nothing_to_settle() -> None:
-    alarms, done = Alarms(), list[Key]()
-    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
+async def test_an_added_key_does_not_wait_for_its_debounce(
+    queue: WorkQueue, timers: Timers
+) -> None:
+    done = list[Key]()
 
     async def work(key: Key) -> None:
         done.append(key)
@@ -138,36 +151,38 @@ async def test_what_is_added_waits_for_nothing_to_settle() -> None:
         queue.add_debounced(A)
         queue.add(A)
         await until(lambda: bool(done))
-        alarms.ring()
+        timers.fire()
         await asyncio.sleep(0)
 
     assert done == [A]
 
 
-async def test_what_was_added_comes_first_and_what_has_settled_is_not_left_out() -> None:
-    alarms, done = Alarms(), list[Key]()
-    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
-    users = [Key("default", f"new-{index}") for index in range(3 * LOW_PRIORITY_TURN)]
+async def test_added_keys_come_before_debounced_ones_except_at_every_eighth_turn(
+    queue: WorkQueue, timers: Timers
+) -> None:
+    done = list[Key]()
+    added = [Key("default", f"new-{index}") for index in range(3 * LOW_PRIORITY_TURN)]
 
     async def work(key: Key) -> None:
         done.append(key)
 
     for key in (A, B):
         queue.add_debounced(key)
-        alarms.ring()
-    for key in users:
+        timers.fire()
+    for key in added:
         queue.add(key)
     async with working(queue, work, workers=1):
-        await until(lambda: len(done) == len(users) + 2)
+        await until(lambda: len(done) == len(added) + 2)
 
     turns = [done.index(key) for key in (A, B)]
     assert turns == [0, LOW_PRIORITY_TURN]
 
 
 @pytest.mark.parametrize("error", [RetryError("not yet"), RuntimeError("a bug")])
-async def test_what_fails_is_tried_again_further_and_further_apart(error: Exception) -> None:
-    alarms, tries = Alarms(), 0
-    queue = WorkQueue(States(lambda: 0.0), Random(1), alarms.later)
+async def test_failing_work_is_retried_with_exponential_back_off(
+    queue: WorkQueue, timers: Timers, error: Exception
+) -> None:
+    tries = 0
 
     async def work(_: Key) -> None:
         nonlocal tries
@@ -178,10 +193,10 @@ async def test_what_fails_is_tried_again_further_and_further_apart(error: Except
     async with working(queue, work):
         queue.add(A)
         for _ in range(3):
-            await until(lambda: alarms.actions)
+            await until(lambda: timers.actions)
             assert queue.is_failing(A)
-            alarms.ring()
+            timers.fire()
         await until(lambda: tries == 4)
         await until(lambda: not queue.is_failing(A))
 
-    assert 1 <= alarms.set_for[0] <= 2 <= alarms.set_for[1] <= 4 <= alarms.set_for[2] <= 8
+    assert 1 <= timers.delays[0] <= 2 <= timers.delays[1] <= 4 <= timers.delays[2] <= 8

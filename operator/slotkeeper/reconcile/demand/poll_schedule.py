@@ -28,9 +28,9 @@ class PollSchedule:
     failures: int = 0
     """Polls without a response in a row."""
 
-    def polled(self, now: float, *, answered: bool) -> None:
+    def polled(self, now: float, *, responded: bool) -> None:
         """Record a poll at `now`. After a response the next round is due."""
-        self.failures = 0 if answered else self.failures + 1
+        self.failures = 0 if responded else self.failures + 1
         backoff = URGENT_RETRY if self.urgent else RETRY
         self.due = now + backoff.delay(self.failures) if self.failures else now
 

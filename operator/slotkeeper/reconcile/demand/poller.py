@@ -64,7 +64,7 @@ class DemandPoller:
         on_update: Callable[[Key, TrackedDemand], object],
     ) -> None:
         reports = await self._fetch_all(demand, keep_alive=demand.schedule.urgent)
-        demand.schedule.polled(now, answered=bool(reports))
+        demand.schedule.polled(now, responded=bool(reports))
         if found := merge(reports, self._now()):
             demand.update(found)
             on_update(key, demand)

@@ -1,188 +1,167 @@
-"""What keeps all replicas from starting stands on the Lease that the balancers watch."""
+"""Start blockers: pods that keep every replica from starting, published on the balancers' Lease."""
 
-import json
 from typing import Any
 
 import pytest
 
 from fake_cluster import FakeCluster
 from operator_harness import (
+    BALANCER_HOST,
     Operator,
-    change_spec,
-    condition,
-    numbers,
+    apply_server,
+    demand_report,
+    deploy,
     pod_of,
+    published_blocker,
+    replica_count,
     roll_out,
     server_status,
-    stored,
+    set_pod_status,
+)
+from pod_statuses import (
+    CRASH_LOOP,
+    IMAGE_NOT_FOUND,
+    RUNNING,
+    download,
+    download_error,
+    llama_server,
+    terminated,
+    unschedulable,
+    volumes_not_mounted,
 )
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Severity, severity
-from slotkeeper.kube.cluster import ApiError, Conflict, Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LEASES, PODS, STATEFUL_SETS
-from slotkeeper.reconcile.workqueue import RetryError
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, PODS, STATEFUL_SETS
 
-GATED = {"model": {"url": "https://example.com/a.gguf", "tokenSecretRef": {"name": "gate"}}}
-NOT_FOUND = {"reason": "ModelNotFound", "message": "GET https://example.com/a answered 404"}
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+UNSCHEDULABLE = unschedulable(NO_GPU)
+MODEL_NOT_FOUND = download(
+    state=download_error("ModelNotFound", "GET https://example.com/a answered 404")
+)
+CRASHED = terminated("error: no kernel image")
 
 
-def container(name: str, **status: Any) -> Manifest:
-    return {"name": name, "image": "slotkeeper/image:1", "ready": False, **status}
+def ran_for(minutes: int) -> Manifest:
+    """The state of a llama-server that crashed after that time."""
+    return terminated(
+        "error: no kernel image",
+        startedAt="2026-11-01T12:00:00Z",
+        finishedAt=f"2026-11-01T12:{minutes:02}:00Z",
+    )
 
-
-def init(**status: Any) -> Manifest:
-    return {"initContainerStatuses": [container("download", **status)]}
-
-
-def main(**status: Any) -> Manifest:
-    fetched = container("download", state={"terminated": {"exitCode": 0}})
-    return {
-        "initContainerStatuses": [fetched],
-        "containerStatuses": [container("llama-server", **status)],
-    }
-
-
-def ended(**said: Any) -> Manifest:
-    return {"terminated": {"exitCode": 1, "message": "error: no kernel image", **said}}
-
-
-def ran(minutes: int) -> Manifest:
-    return ended(startedAt="2026-11-01T12:00:00Z", finishedAt=f"2026-11-01T12:{minutes:02}:00Z")
-
-
-NOT_THERE = init(state=ended(message=json.dumps(NOT_FOUND)))
-UNSCHEDULABLE = {
-    "conditions": [
-        {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": NO_GPU,
-        }
-    ]
-}
-AGAIN = {"waiting": {"reason": "CrashLoopBackOff"}}
-RUNNING: Manifest = {"running": {}}
 
 ROWS = [
-    pytest.param(NOT_THERE, "ModelNotFound", True, id="a model that is not there"),
+    pytest.param(MODEL_NOT_FOUND, "ModelNotFound", True, id="missing model"),
     pytest.param(
-        init(state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
+        download(state=IMAGE_NOT_FOUND),
         "ImagePullBackOff",
         True,
-        id="an image that is not there",
+        id="missing image",
     ),
-    pytest.param(UNSCHEDULABLE, "Unschedulable", False, id="no GPU free"),
+    pytest.param(UNSCHEDULABLE, "Unschedulable", False, id="no free GPU"),
     pytest.param(
-        init(state=ended(message=json.dumps({"reason": "ModelUnreachable", "message": "refused"}))),
+        download(state=download_error("ModelUnreachable", "refused")),
         "ModelUnreachable",
         False,
-        id="a host that is away",
+        id="unreachable host",
     ),
-    pytest.param(main(state=ended()), "CrashLoopBackOff", False, id="it ended for the first time"),
+    pytest.param(llama_server(state=CRASHED), "CrashLoopBackOff", False, id="first crash"),
     pytest.param(
-        main(state=RUNNING, lastState=ended(), restartCount=1),
+        llama_server(state=RUNNING, lastState=CRASHED, restartCount=1),
         "CrashLoopBackOff",
         False,
-        id="it is tried once more",
+        id="first restart",
     ),
     pytest.param(
-        main(state=AGAIN, lastState=ended(), restartCount=1),
+        llama_server(state=CRASH_LOOP, lastState=CRASHED, restartCount=1),
         "CrashLoopBackOff",
         True,
-        id="it ended again",
+        id="crash loop",
     ),
     pytest.param(
-        main(state=RUNNING, lastState=ran(2), restartCount=2),
+        llama_server(state=RUNNING, lastState=ran_for(2), restartCount=2),
         "CrashLoopBackOff",
         True,
-        id="it ended again, after loading for two minutes",
+        id="crash loop with two minutes of loading",
     ),
     pytest.param(
-        main(state=RUNNING, lastState=ran(10), restartCount=7),
+        llama_server(state=RUNNING, lastState=ran_for(10), restartCount=7),
         "CrashLoopBackOff",
         False,
-        id="it ended after a good time",
+        id="crash after ten minutes",
     ),
     pytest.param(
-        init(state=AGAIN, lastState=ended(message=""), restartCount=1),
+        download(state=CRASH_LOOP, lastState=terminated(), restartCount=1),
         "ModelDownloadFailed",
         True,
-        id="a download that ends again and again",
+        id="download in a crash loop",
     ),
 ]
 
 
-def obstacle(cluster: FakeCluster) -> StartBlocker | None:
-    """What the Lease says."""
-    metadata = cluster.named(LEASES)["chat-balancer"]["metadata"]
-    return StartBlocker.from_annotation(metadata["annotations"].get(START_BLOCKER_ANNOTATION))
-
-
-async def failing(
+async def deploy_failing(
     cluster: FakeCluster, operator: Operator, *statuses: Manifest, **spec: Any
 ) -> None:
-    """A server whose replicas' pods have these statuses."""
-    stored(cluster, replicas=len(statuses), **spec)
+    """Deploy a server with a replica for each of these pod statuses."""
+    apply_server(cluster, replicas=len(statuses), **spec)
     await operator.reconcile()
     roll_out(cluster, ready=False)
     for index, status in enumerate(statuses):
-        pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], index, ready=False)
-        cluster.put(pod | {"status": status})
+        set_pod_status(cluster, status, index)
     await operator.reconcile()
 
 
 @pytest.mark.parametrize(("status", "reason", "permanent"), ROWS)
-async def test_what_keeps_the_only_replica_is_said(
+async def test_the_problem_of_the_only_replica_is_the_start_blocker(
     cluster: FakeCluster, operator: Operator, status: Manifest, reason: str, permanent: bool
 ) -> None:
-    await failing(cluster, operator, status)
+    await deploy_failing(cluster, operator, status)
 
-    found = obstacle(cluster)
+    blocker = published_blocker(cluster)
 
-    assert found is not None
-    assert (found.reason, found.permanent) == (reason, permanent)
+    assert blocker is not None
+    assert (blocker.reason, blocker.permanent) == (reason, permanent)
 
 
-async def test_clients_are_told_how_many_gpus_are_waited_for(
+async def test_the_message_contains_the_number_of_missing_gpus(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await failing(cluster, operator, UNSCHEDULABLE)
+    await deploy_failing(cluster, operator, UNSCHEDULABLE)
 
-    found = obstacle(cluster)
+    blocker = published_blocker(cluster)
 
-    assert found is not None
-    assert found.message == f"waiting for 1 nvidia.com/gpu: {NO_GPU}"
+    assert blocker is not None
+    assert blocker.message == f"waiting for 1 nvidia.com/gpu: {NO_GPU}"
 
 
-async def test_nothing_is_in_the_way_of_a_replica_that_starts(
+async def test_a_starting_replica_means_no_start_blocker(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await failing(cluster, operator, NOT_THERE, main(state=RUNNING))
+    await deploy_failing(cluster, operator, MODEL_NOT_FOUND, llama_server(state=RUNNING))
 
-    assert obstacle(cluster) is None
+    assert published_blocker(cluster) is None
 
 
-async def test_two_in_different_trouble_may_come_while_one_of_them_may(
+async def test_a_start_blocker_is_not_permanent_while_one_replica_may_still_start(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await failing(cluster, operator, NOT_THERE, UNSCHEDULABLE)
+    await deploy_failing(cluster, operator, MODEL_NOT_FOUND, UNSCHEDULABLE)
 
-    found = obstacle(cluster)
+    blocker = published_blocker(cluster)
 
-    assert found is not None
-    assert not found.permanent
+    assert blocker is not None
+    assert not blocker.permanent
 
 
-async def test_a_group_cannot_start_without_its_worker(
+async def test_the_problem_of_a_worker_blocks_its_whole_group(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster, workers={"count": 1})
+    apply_server(cluster, workers={"count": 1})
     await operator.reconcile()
     roll_out(cluster, ready=False)
-    worker = pod_of(cluster.named(STATEFUL_SETS)["chat-worker-0"], ready=False)
+    worker = pod_of(cluster.by_name(STATEFUL_SETS)["chat-worker-0"], ready=False)
     cluster.put(worker | {"status": UNSCHEDULABLE})
     for name in ("chat-replicas-0", "chat-worker-0-0"):
         cluster.edit(
@@ -196,249 +175,89 @@ async def test_a_group_cannot_start_without_its_worker(
 
     await operator.reconcile()
 
-    found = obstacle(cluster)
-    assert found is not None
-    assert found.reason == "Unschedulable"
+    blocker = published_blocker(cluster)
+    assert blocker is not None
+    assert blocker.reason == "Unschedulable"
 
 
-async def test_a_quota_that_refuses_all_pods_is_said(
+async def test_a_quota_that_rejects_all_pods_is_a_start_blocker(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster)
+    apply_server(cluster)
     await operator.reconcile()
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
-    deployment = cluster.named(DEPLOYMENTS)["chat-replicas"]
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
     cluster.put(deployment | {"status": {"observedGeneration": 1, "conditions": [failure]}})
 
     await operator.reconcile()
 
-    assert obstacle(cluster) == StartBlocker("FailedCreate", "exceeded quota", permanent=False)
+    expected = StartBlocker("FailedCreate", "exceeded quota", permanent=False)
+    assert published_blocker(cluster) == expected
 
 
-POLICY = ApiError(403, "Forbidden", "denied by policy `no-gpus`: ask for it")
-
-
-def refuse(cluster: FakeCluster, kind: str, error: ApiError = POLICY) -> None:
-    """Writes of this kind are refused from now on."""
-    cluster.refuse = lambda verb, item: error if (verb, item["kind"]) == ("apply", kind) else None
-
-
-async def wake(cluster: FakeCluster, operator: Operator) -> None:
-    """A server at zero for which a request has come, and a reconcile that is refused."""
-    stored(cluster, autoscaling={"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 30})
-    await operator.reconcile()
-    roll_out(cluster)
-    await operator.reconcile()
-    refuse(cluster, "Deployment")
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
-    await operator.pass_time(1)
-
-
-async def test_a_wake_that_the_api_server_refuses_is_said(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    await wake(cluster, operator)
-
-    assert obstacle(cluster) == StartBlocker("ApplyRejected", POLICY.message, permanent=True)
-    assert condition(cluster, "Ready")["message"] == POLICY.message
-
-
-async def test_a_refusal_is_tried_again_and_said_once(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    await wake(cluster, operator)
-    before, events = server_status(cluster), len(cluster.named(EVENTS))
-    cluster.writes.clear()
-
-    for _ in range(3):
-        operator.time.passed += 20
-        await operator.runtime.poll_demand()
-        with pytest.raises(ApiError):
-            await operator.reconcile()
-
-    assert cluster.writes == []
-    assert server_status(cluster) == before
-    assert len(cluster.named(EVENTS)) == events
-    [decision] = before["scaling"]["history"]
-    assert (decision["from"], decision["to"]) == (0, 1)
-
-
-async def test_a_refusal_that_is_mended_is_said_no_longer(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    await wake(cluster, operator)
-    cluster.refuse = lambda *_: None
-
-    await operator.reconcile()
-
-    assert obstacle(cluster) is None
-    assert cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 1
-
-
-async def test_a_refusal_that_nobody_asks_for_any_more_is_said_no_longer(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    await wake(cluster, operator)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0)
-    await operator.pass_time(1)
-
-    await operator.reconcile()
-
-    assert obstacle(cluster) is None
-
-
-async def test_a_webhook_that_is_away_is_said(cluster: FakeCluster, operator: Operator) -> None:
-    stored(cluster)
-    said = 'Internal error occurred: failed calling webhook "policy.example.com": refused'
-    refuse(cluster, "Deployment", ApiError(500, "InternalError", said))
-
-    with pytest.raises(ApiError):
-        await operator.reconcile()
-
-    assert obstacle(cluster) == StartBlocker("ApplyRejected", said, permanent=True)
-
-
-async def test_an_api_server_in_trouble_is_no_refusal(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    stored(cluster)
-    refuse(cluster, "Deployment", ApiError(500, "InternalError", "etcdserver: leader changed"))
-
-    with pytest.raises(ApiError):
-        await operator.reconcile()
-
-    assert obstacle(cluster) is None
-
-
-async def test_a_first_replica_that_is_refused_is_said(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    stored(cluster, workers={"count": 1})
-    refuse(cluster, "StatefulSet")
-
-    with pytest.raises(ApiError):
-        await operator.reconcile()
-
-    found = obstacle(cluster)
-    assert found is not None
-    assert (found.reason, found.permanent) == ("ApplyRejected", True)
-
-
-async def test_a_lease_that_is_refused_as_well_keeps_nothing_from_the_status(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    stored(cluster)
-    cluster.refuse = lambda verb, _: POLICY if verb == "apply" else None
-
-    with pytest.raises(ApiError):
-        await operator.reconcile()
-
-    assert condition(cluster, "Ready")["reason"] == "ApplyRejected"
-
-
-async def test_a_name_that_is_taken_is_said(cluster: FakeCluster, operator: Operator) -> None:
-    cluster.put(
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "chat-replicas", "namespace": "default"},
-            "spec": {"replicas": 1},
-        }
-    )
-    stored(cluster)
-
-    for _ in range(2):
-        with pytest.raises((Conflict, RetryError)):
-            await operator.reconcile()
-
-    found = obstacle(cluster)
-    assert found is not None
-    assert (found.reason, found.permanent) == ("NameConflict", True)
-
-
-async def test_a_refused_change_is_no_news_where_a_replica_serves(
-    cluster: FakeCluster, operator: Operator
-) -> None:
-    stored(cluster)
-    await operator.reconcile()
-    roll_out(cluster)
-    refuse(cluster, "Deployment")
-    change_spec(cluster, lambda spec: spec.update(slots=8))
-
-    with pytest.raises(ApiError):
-        await operator.reconcile()
-
-    assert obstacle(cluster) is None
-
-
-def no_volumes(**said: str) -> Manifest:
-    lacking = {"type": "PodReadyToStartContainers", "status": "False", **said}
-    return {"conditions": [lacking]}
-
-
+WITH_TOKEN = {"model": {"url": "https://example.com/a.gguf", "secretRef": {"name": "gate"}}}
 SINCE_START = {"lastTransitionTime": "2026-11-01T12:00:00Z"}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said", "permanent"),
+    ("seconds", "since", "permanent"),
     [
-        pytest.param(59, SINCE_START, False, id="it may be a disk that is attached"),
+        pytest.param(59, SINCE_START, False, id="a disk may be attached"),
         pytest.param(60, SINCE_START, True, id="nothing else takes so long"),
-        pytest.param(600, {}, False, id="a kubelet that does not say since when"),
+        pytest.param(600, {}, False, id="a kubelet that reports no time"),
     ],
 )
-async def test_a_secret_that_the_model_needs_and_that_is_not_there_is_said(
-    cluster: FakeCluster, operator: Operator, seconds: int, said: dict[str, str], permanent: bool
+async def test_a_missing_secret_of_the_model_is_a_start_blocker(
+    cluster: FakeCluster, operator: Operator, seconds: int, since: dict[str, str], permanent: bool
 ) -> None:
-    await failing(cluster, operator, no_volumes(**said), **GATED)
-    await operator.pass_time(seconds)
+    await deploy_failing(cluster, operator, volumes_not_mounted(**since), **WITH_TOKEN)
+    await operator.run_for(seconds)
 
-    found = obstacle(cluster)
+    blocker = published_blocker(cluster)
 
-    assert found is not None
-    assert (found.reason, found.permanent) == ("WaitingForSecret", permanent)
-    assert "Secret gate" in found.message
-    assert "model.tokenSecretRef" in found.message
+    assert blocker is not None
+    assert (blocker.reason, blocker.permanent) == ("WaitingForSecret", permanent)
+    assert "Secret gate" in blocker.message
+    assert "model.secretRef" in blocker.message
 
 
-async def test_a_secret_that_comes_is_waited_for_no_longer(
+async def test_the_start_blocker_is_withdrawn_when_the_secret_is_mounted(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await failing(cluster, operator, no_volumes(**SINCE_START), **GATED)
-    await operator.pass_time(60)
-    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-    cluster.put(pod | {"status": main(state=RUNNING)})
+    await deploy_failing(cluster, operator, volumes_not_mounted(**SINCE_START), **WITH_TOKEN)
+    await operator.run_for(60)
+    set_pod_status(cluster, llama_server(state=RUNNING))
 
     await operator.reconcile()
     cluster.writes.clear()
-    await operator.pass_time(60)
+    await operator.run_for(60)
 
-    assert obstacle(cluster) is None
+    assert published_blocker(cluster) is None
     assert cluster.writes == []
 
 
-async def test_a_pod_without_volumes_waits_for_no_secret_where_none_is_named(
+async def test_a_pod_without_volumes_waits_for_no_secret_where_the_spec_names_none(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await failing(cluster, operator, no_volumes(**SINCE_START))
-    await operator.pass_time(60)
+    await deploy_failing(cluster, operator, volumes_not_mounted(**SINCE_START))
+    await operator.run_for(60)
 
-    assert obstacle(cluster) is None
+    assert published_blocker(cluster) is None
 
 
-async def test_it_is_forgotten_when_a_replica_serves(
+async def test_the_start_blocker_is_withdrawn_when_a_replica_is_ready(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await failing(cluster, operator, NOT_THERE)
+    await deploy_failing(cluster, operator, MODEL_NOT_FOUND)
     roll_out(cluster)
 
     await operator.reconcile()
 
-    assert obstacle(cluster) is None
+    assert published_blocker(cluster) is None
 
 
-async def test_it_is_written_once(cluster: FakeCluster, operator: Operator) -> None:
-    await failing(cluster, operator, NOT_THERE)
+async def test_the_start_blocker_is_written_once(cluster: FakeCluster, operator: Operator) -> None:
+    await deploy_failing(cluster, operator, MODEL_NOT_FOUND)
     cluster.writes.clear()
 
     await operator.reconcile()
@@ -446,8 +265,10 @@ async def test_it_is_written_once(cluster: FakeCluster, operator: Operator) -> N
     assert cluster.writes == []
 
 
-async def test_whoever_takes_it_away_is_put_right(cluster: FakeCluster, operator: Operator) -> None:
-    await failing(cluster, operator, NOT_THERE)
+async def test_a_start_blocker_that_others_remove_is_restored(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_failing(cluster, operator, MODEL_NOT_FOUND)
     cluster.edit(
         LEASES,
         "default",
@@ -457,42 +278,38 @@ async def test_whoever_takes_it_away_is_put_right(cluster: FakeCluster, operator
 
     await operator.reconcile()
 
-    assert obstacle(cluster) is not None
+    assert published_blocker(cluster) is not None
 
 
-async def test_a_wake_that_failed_is_tried_anew_by_who_asks_later(
+async def test_a_failed_wake_from_zero_is_given_up_when_idle_and_tried_anew_by_a_request(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     to_zero = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 30}
-    stored(cluster, autoscaling=to_zero)
+    await deploy(cluster, operator, autoscaling=to_zero)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0, queued=1)
+    await operator.run_for(1)
+    set_pod_status(cluster, MODEL_NOT_FOUND)
     await operator.reconcile()
-    roll_out(cluster)
-    await operator.reconcile()
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
-    await operator.pass_time(1)
-    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-    cluster.put(pod | {"status": NOT_THERE})
-    await operator.reconcile()
-    told = obstacle(cluster)
+    published = published_blocker(cluster)
 
-    # Refused, and counted all the same: as long as somebody asks, it is tried.
-    operator.balancers.says["10.0.0.1"] = numbers(total=0) | {"peakDemand": 1}
-    await operator.pass_time(60)
-    tried = cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"]
-    operator.balancers.says["10.0.0.1"] = numbers(total=0)
-    await operator.pass_time(32)
-    given_up = cluster.named(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"]
+    # Requests are rejected, and count as demand all the same: the replica is kept.
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0) | {"peakDemand": 1}
+    await operator.run_for(60)
+    with_requests = replica_count(cluster)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0)
+    await operator.run_for(32)
+    when_idle = replica_count(cluster)
     cluster.remove(PODS, "default", "chat-replicas-0")
     await operator.reconcile()
-    forgotten = obstacle(cluster)
-    operator.balancers.says["10.0.0.1"] = numbers(total=0, queued=1)
-    await operator.pass_time(1)
+    at_zero = published_blocker(cluster)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(total=0, queued=1)
+    await operator.run_for(1)
 
-    assert told is not None
-    assert forgotten is None
-    assert (tried, given_up) == (1, 0)
+    assert published is not None
+    assert at_zero is None
+    assert (with_requests, when_idle) == (1, 0)
     assert server_status(cluster)["scaling"]["message"].endswith("0 -> 1")
 
 
-def test_only_troubles_last() -> None:
+def test_only_problems_are_permanent() -> None:
     assert {severity(reason) for reason in PERMANENT | PERMANENT_WHEN_LOOPING} == {Severity.PROBLEM}

@@ -1,4 +1,4 @@
-"""Balancers are asked over HTTP; whatever is no answer is an error that a look expects."""
+"""Demand reports over HTTP: anything but a report is an error that the poller handles."""
 
 import asyncio
 import json
@@ -7,17 +7,18 @@ from typing import Self
 
 import pytest
 
-from operator_harness import numbers
+from operator_harness import demand_report
 from slotkeeper.reconcile.demand.client import open_client
 
 
-class Balancer:
-    """One that gives these answers, one for each request, and then no more."""
+class BalancerServer:
+    """Sends these responses, one for each request; afterwards it closes connections."""
 
-    def __init__(self, *answers: bytes) -> None:
-        self._answers = list(answers)
+    def __init__(self, *responses: bytes) -> None:
+        self._responses = list(responses)
         self.connections = 0
-        self.asked: list[bytes] = []
+        self.paths: list[bytes] = []
+        """Of the requests."""
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -31,72 +32,73 @@ class Balancer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         with suppress(asyncio.IncompleteReadError):
-            while self._answers:
+            while self._responses:
                 head = await reader.readuntil(b"\r\n\r\n")
-                self.asked.append(head.split()[1])
-                writer.write(self._answers.pop(0))
+                self.paths.append(head.split()[1])
+                writer.write(self._responses.pop(0))
                 await writer.drain()
         writer.close()
 
 
-def said(body: bytes, status: str = "200 OK", content_type: str = "application/json") -> bytes:
+def response(body: bytes, status: str = "200 OK", content_type: str = "application/json") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 
 def report(queued: int) -> bytes:
-    return json.dumps(numbers(queued=queued)).encode()
+    return json.dumps(demand_report(queued=queued)).encode()
 
 
-async def test_what_a_balancer_says_is_read() -> None:
-    async with Balancer(said(report(3))) as balancer, open_client() as ask:
-        assert (await ask(balancer.address, keep_alive=True)).queued == 3
+async def test_a_report_is_fetched_and_parsed() -> None:
+    async with BalancerServer(response(report(3))) as balancer, open_client() as fetch:
+        assert (await fetch(balancer.address, keep_alive=True)).queued == 3
 
 
 @pytest.mark.parametrize(("keep_alive", "connections"), [(True, 1), (False, 2)])
-async def test_a_connection_is_kept_for_who_is_asked_again(
+async def test_a_connection_is_reused_with_keep_alive_only(
     keep_alive: bool, connections: int
 ) -> None:
-    async with Balancer(said(report(1)), said(report(2))) as balancer, open_client() as ask:
-        answers = [(await ask(balancer.address, keep_alive=keep_alive)).queued for _ in range(2)]
+    responses = response(report(1)), response(report(2))
+    async with BalancerServer(*responses) as balancer, open_client() as fetch:
+        queued = [(await fetch(balancer.address, keep_alive=keep_alive)).queued for _ in range(2)]
 
-        assert (answers, balancer.connections) == ([1, 2], connections)
+        assert (queued, balancer.connections) == ([1, 2], connections)
 
 
 @pytest.mark.parametrize(
-    ("keep_alive", "asked"),
+    ("keep_alive", "path"),
     [(True, b"/autoscaling?scope=local&timeout=0.75"), (False, b"/autoscaling?scope=local")],
 )
-async def test_all_are_asked_for_their_own_numbers_and_who_is_asked_again_may_wait_for_a_request(
-    keep_alive: bool, asked: bytes
+async def test_the_balancers_own_report_is_requested_and_with_keep_alive_long_polled(
+    keep_alive: bool, path: bytes
 ) -> None:
-    async with Balancer(said(report(1))) as balancer, open_client() as ask:
-        await ask(balancer.address, keep_alive=keep_alive)
+    async with BalancerServer(response(report(1))) as balancer, open_client() as fetch:
+        await fetch(balancer.address, keep_alive=keep_alive)
 
-        assert balancer.asked == [asked]
+        assert balancer.paths == [path]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "raw",
     [
-        pytest.param(said(b"{}", status="503 Service Unavailable"), id="an error"),
-        pytest.param(said(b"{", status="200 OK"), id="half of a JSON"),
-        pytest.param(said(b"<p>", content_type="text/html"), id="a page"),
+        pytest.param(response(b"{}", status="503 Service Unavailable"), id="error response"),
+        pytest.param(response(b"{", status="200 OK"), id="truncated JSON"),
+        pytest.param(response(b"<p>", content_type="text/html"), id="HTML"),
         pytest.param(b"what?\r\n\r\n", id="no HTTP"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", id="cut"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", id="truncated body"),
         pytest.param(b"", id="nothing"),
     ],
 )
-async def test_what_is_no_answer_is_an_error(answer: bytes) -> None:
-    async with Balancer(answer) as balancer, open_client() as ask:
+async def test_anything_but_a_report_is_an_error(raw: bytes) -> None:
+    async with BalancerServer(raw) as balancer, open_client() as fetch:
         with pytest.raises((OSError, ValueError)):
-            await ask(balancer.address, keep_alive=True)
+            await fetch(balancer.address, keep_alive=True)
 
 
-async def test_where_nobody_listens_is_an_error() -> None:
-    async with Balancer() as gone:
+async def test_a_refused_connection_is_an_error() -> None:
+    async with BalancerServer() as closed:
         pass
 
-    async with open_client() as ask:
+    async with open_client() as fetch:
         with pytest.raises(OSError, match="Cannot connect"):
-            await ask(gone.address, keep_alive=True)
+            await fetch(closed.address, keep_alive=True)

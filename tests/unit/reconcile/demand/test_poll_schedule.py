@@ -1,68 +1,70 @@
-"""Whom to ask for numbers now."""
+"""Which balancers are polled now."""
 
 import pytest
 
 from slotkeeper.reconcile.demand.poll_schedule import MAX_IDLE_POLLS, PollSchedule, due_targets
 
 
-def asked(rhythms: list[PollSchedule], now: float) -> list[PollSchedule]:
-    return due_targets(rhythms, lambda rhythm: rhythm, now)
+def due(schedules: list[PollSchedule], now: float) -> list[PollSchedule]:
+    return due_targets(schedules, lambda schedule: schedule, now)
 
 
-def test_who_answers_is_asked_at_each_look() -> None:
-    rhythm = PollSchedule()
+def test_a_balancer_that_responds_is_polled_in_each_round() -> None:
+    schedule = PollSchedule()
 
-    rhythm.polled(5.0, answered=True)
+    schedule.polled(5.0, responded=True)
 
-    assert asked([rhythm], 6.0) == [rhythm]
+    assert due([schedule], 6.0) == [schedule]
 
 
 @pytest.mark.parametrize(
-    ("urgent", "pauses"), [(False, [1, 2, 4, 8, 16, 30, 30]), (True, [1, 2, 4, 4])]
+    ("urgent", "delays"), [(False, [1, 2, 4, 8, 16, 30, 30]), (True, [1, 2, 4, 4])]
 )
-def test_who_does_not_answer_is_asked_ever_more_rarely(urgent: bool, pauses: list[float]) -> None:
-    rhythm, now, found = PollSchedule(urgent=urgent), 0.0, list[float]()
+def test_a_balancer_that_does_not_respond_is_polled_with_a_back_off(
+    urgent: bool, delays: list[float]
+) -> None:
+    schedule, now, found = PollSchedule(urgent=urgent), 0.0, list[float]()
 
-    for _ in pauses:
-        rhythm.polled(now, answered=False)
-        found.append(rhythm.due - now)
-        now = rhythm.due
+    for _ in delays:
+        schedule.polled(now, responded=False)
+        found.append(schedule.due - now)
+        now = schedule.due
 
-    assert found == pauses
-    assert asked([rhythm], now - 0.5) == []
-
-
-def test_years_of_silence_are_no_error() -> None:
-    rhythm = PollSchedule(failures=10_000)
-
-    rhythm.polled(1.0, answered=False)
-
-    assert rhythm.due == 5.0
+    assert found == delays
+    assert due([schedule], now - 0.5) == []
 
 
-def test_one_answer_ends_the_pauses() -> None:
-    rhythm = PollSchedule(failures=7)
+def test_ten_thousand_failures_do_not_overflow_the_back_off() -> None:
+    schedule = PollSchedule(failures=10_000)
 
-    rhythm.polled(3.0, answered=True)
+    schedule.polled(1.0, responded=False)
 
-    assert (rhythm.failures, asked([rhythm], 3.0)) == (0, [rhythm])
+    assert schedule.due == 5.0
 
 
-def test_many_that_are_not_urgent_take_turns_and_none_is_left_out() -> None:
-    rhythms = [PollSchedule(urgent=False) for _ in range(3 * MAX_IDLE_POLLS)]
-    seen = list[int]()
+def test_one_response_ends_the_back_off() -> None:
+    schedule = PollSchedule(failures=7)
+
+    schedule.polled(3.0, responded=True)
+
+    assert (schedule.failures, due([schedule], 3.0)) == (0, [schedule])
+
+
+def test_schedules_that_are_not_urgent_take_turns_and_none_is_left_out() -> None:
+    schedules = [PollSchedule(urgent=False) for _ in range(3 * MAX_IDLE_POLLS)]
+    polled = list[int]()
 
     for now in range(3):
-        turn = asked(rhythms, now)
+        turn = due(schedules, now)
         assert len(turn) == MAX_IDLE_POLLS
-        seen.extend(map(id, turn))
-        for rhythm in turn:
-            rhythm.polled(now + 1.0, answered=True)
+        polled.extend(map(id, turn))
+        for schedule in turn:
+            schedule.polled(now + 1.0, responded=True)
 
-    assert set(seen) == set(map(id, rhythms))
+    assert set(polled) == set(map(id, schedules))
 
 
-def test_urgent_ones_are_all_asked() -> None:
-    rhythms = [PollSchedule() for _ in range(2 * MAX_IDLE_POLLS)]
+def test_all_urgent_schedules_are_due_in_each_round() -> None:
+    schedules = [PollSchedule() for _ in range(2 * MAX_IDLE_POLLS)]
 
-    assert len(asked([*rhythms, PollSchedule(urgent=False)], 0.0)) == 2 * MAX_IDLE_POLLS + 1
+    assert len(due([*schedules, PollSchedule(urgent=False)], 0.0)) == 2 * MAX_IDLE_POLLS + 1

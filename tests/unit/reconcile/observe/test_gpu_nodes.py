@@ -1,17 +1,18 @@
-"""A compute capability that no node has is said, with those that there are."""
+"""Where no node has the compute capability that a replica needs, those of the cluster are named."""
 
 from typing import Any
 
 import pytest
 
 from fake_cluster import FakeCluster
-from operator_harness import Operator, condition, pod_of, roll_out, stored
+from operator_harness import Operator, apply_server, condition, roll_out, set_pod_status
+from pod_statuses import unschedulable
 from slotkeeper.kube.cluster import ApiError, Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS
+from slotkeeper.kube.kinds import NODES
 from slotkeeper.reconcile.observe.gpu_nodes import arches
 
 MAJOR, MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
-WAITS = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+NO_NODE = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
 
 
 def node(name: str, arch: str = "") -> Manifest:
@@ -24,96 +25,75 @@ def node(name: str, arch: str = "") -> Manifest:
     }
 
 
-async def waiting(cluster: FakeCluster, operator: Operator, **gpu: Any) -> Any:
-    """ReplicasReady of a server for whose replica the scheduler finds no node."""
-    stored(cluster, gpu=gpu)
+async def deploy_unschedulable(cluster: FakeCluster, operator: Operator, **gpu: Any) -> Any:
+    """Deploy a server for whose replica the scheduler finds no node; its ReplicasReady."""
+    apply_server(cluster, gpu=gpu)
     await operator.reconcile()
     roll_out(cluster, ready=False)
-    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-    scheduled = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": WAITS,
-    }
-    cluster.put(pod | {"status": {"conditions": [scheduled]}})
+    set_pod_status(cluster, unschedulable(NO_NODE))
     await operator.reconcile()
     return condition(cluster, "ReplicasReady")
 
 
-async def test_what_the_cluster_has_instead_is_named(
+async def test_the_compute_capabilities_of_the_cluster_are_named(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     for name, arch in (("a", "10.0"), ("b", "7.5"), ("c", "7.5"), ("d", "")):
         cluster.put(node(name, arch))
 
-    found = await waiting(cluster, operator, computeArch="sm_90")
+    found = await deploy_unschedulable(cluster, operator, computeArch="sm_90")
 
     assert (found["status"], found["reason"]) == ("False", "NoMatchingNode")
-    assert (
-        "no node has GPUs of compute capability 9.0: the cluster has 7.5, 10.0"
-        in (found["message"])
-    )
+    expected = "no node has GPUs of compute capability 9.0: the cluster has 7.5, 10.0"
+    assert expected in found["message"]
     assert condition(cluster, "Ready")["reason"] == "NoMatchingNode"
     assert condition(cluster, "Degraded")["reason"] == "NoMatchingNode"
 
 
-async def test_a_cluster_without_labels_is_said_to_have_none(
+async def test_a_cluster_without_the_labels_is_reported(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     cluster.put(node("a"))
 
-    found = await waiting(cluster, operator, computeArch="9.0")
+    found = await deploy_unschedulable(cluster, operator, computeArch="9.0")
 
     assert "no node has the label that GPU feature discovery writes" in found["message"]
 
 
-async def test_where_a_node_has_it_the_scheduler_is_quoted(
+async def test_where_a_node_matches_the_scheduler_is_quoted(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     cluster.put(node("a", "9.0"))
 
-    found = await waiting(cluster, operator, computeArch="9.0")
+    found = await deploy_unschedulable(cluster, operator, computeArch="9.0")
 
     assert found["reason"] == "Unschedulable"
-    assert WAITS in found["message"]
+    assert NO_NODE in found["message"]
 
 
-async def test_who_may_not_read_nodes_quotes_the_scheduler(
+async def test_without_the_right_to_list_nodes_the_scheduler_is_quoted(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    def forbid(verb: str, manifest: Manifest) -> Exception | None:
-        is_nodes = verb == "list" and manifest["kind"] == "Node"
-        return ApiError(403, "Forbidden", "nodes is forbidden") if is_nodes else None
+    cluster.fail(ApiError(403, "Forbidden", "nodes is forbidden"), "list", NODES)
 
-    cluster.refuse = forbid
-
-    found = await waiting(cluster, operator, computeArch="9.0")
+    found = await deploy_unschedulable(cluster, operator, computeArch="9.0")
 
     assert found["reason"] == "Unschedulable"
 
 
-async def test_nodes_are_read_only_where_one_is_missing_and_not_each_time(
+async def test_nodes_are_listed_once_in_thirty_seconds(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    lists: list[str] = []
-
-    def count(verb: str, manifest: Manifest) -> None:
-        if verb == "list":
-            lists.append(manifest["kind"])
-
-    cluster.refuse = count
-
-    await waiting(cluster, operator, computeArch="9.0")
+    await deploy_unschedulable(cluster, operator, computeArch="9.0")
     for _ in range(5):
         await operator.reconcile()
-    assert lists.count("Node") == 1
-    operator.time.passed += 31
+    assert cluster.requests.count(("list", "Node")) == 1
+    operator.time.elapsed += 31
     await operator.reconcile()
 
-    assert lists.count("Node") == 2
+    assert cluster.requests.count(("list", "Node")) == 2
 
 
 @pytest.mark.parametrize("labels", [{MAJOR: "9"}, {MAJOR: "9", MINOR: "x"}, {MAJOR: "", MINOR: ""}])
-def test_labels_that_say_nothing_are_passed_over(labels: dict[str, str]) -> None:
+def test_incomplete_labels_are_ignored(labels: dict[str, str]) -> None:
     assert arches([{"metadata": {"labels": labels}}, {"metadata": {}}]) == []

@@ -1,4 +1,4 @@
-"""What a server's status says of its model."""
+"""The model in a server's status: from the spec, and from the report of the download."""
 
 import json
 from typing import Any
@@ -8,13 +8,16 @@ import pytest
 from fake_cluster import FakeCluster
 from operator_harness import (
     Operator,
-    change_spec,
+    apply_server,
     condition,
+    edit_spec,
     pod_of,
     roll_out,
     server_status,
-    stored,
+    set_pod_status,
+    update_spec,
 )
+from pod_statuses import download, download_error, volumes_not_mounted
 from slotkeeper.api import reasons
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.kube.cluster import Manifest
@@ -36,21 +39,22 @@ REPORT = {
 FROM_SPEC = {"source": URL, "file": "a model.gguf"}
 
 
-def tells(pod: Manifest, message: str, created: str = "2026-11-01T12:00:00Z") -> Manifest:
-    """The pod, once its download has ended with these words."""
+def with_report(pod: Manifest, message: str, created: str = "2026-11-01T12:00:00Z") -> Manifest:
+    """The pod after its download has ended with this termination message."""
     pod["metadata"]["creationTimestamp"] = created
     pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["message"] = message
     return pod
 
 
-async def served(
+async def deploy_reported(
     cluster: FakeCluster, operator: Operator, message: str = json.dumps(REPORT), **spec: Any
 ) -> None:
-    """A server of one replica, whose download has told this."""
-    stored(cluster, **{"model": {"url": f"{URL}?signature=CANARY#CANARY"}, **spec})
+    """Deploy a server whose first replica's download has ended with this termination message."""
+    apply_server(cluster, **{"model": {"url": f"{URL}?signature=CANARY#CANARY"}, **spec})
     await operator.reconcile()
     roll_out(cluster)
-    cluster.put(tells(pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"]), message + "\n"))
+    pod = pod_of(cluster.by_name(DEPLOYMENTS)["chat-replicas"])
+    cluster.put(with_report(pod, message + "\n"))
     await operator.reconcile()
 
 
@@ -58,17 +62,19 @@ def model(cluster: FakeCluster) -> Any:
     return server_status(cluster)["model"]
 
 
-async def test_what_a_pod_found_is_said_without_what_is_secret(
+async def test_the_report_of_a_download_is_in_the_status_and_no_secret_of_the_url(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator)
+    await deploy_reported(cluster, operator)
 
     assert model(cluster) == FROM_SPEC | REPORT
     assert "CANARY" not in json.dumps(server_status(cluster))
 
 
-async def test_before_a_pod_tells_the_spec_does(cluster: FakeCluster, operator: Operator) -> None:
-    stored(cluster, model={"url": URL})
+async def test_before_a_report_the_model_is_that_of_the_spec(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster, model={"url": URL})
 
     await operator.reconcile()
 
@@ -88,7 +94,7 @@ async def test_before_a_pod_tells_the_spec_does(cluster: FakeCluster, operator: 
 async def test_any_url_has_a_source_and_a_file(
     cluster: FakeCluster, operator: Operator, url: str, source: str, file: str
 ) -> None:
-    stored(cluster, model={"url": url})
+    apply_server(cluster, model={"url": url})
 
     await operator.reconcile()
 
@@ -102,55 +108,57 @@ async def test_any_url_has_a_source_and_a_file(
         pytest.param("{", id="no JSON"),
         pytest.param("[]", id="no object"),
         pytest.param("{}", id="no size"),
-        pytest.param(json.dumps(REPORT | {"sizeBytes": "4 GB"}), id="no number"),
-        pytest.param(json.dumps(REPORT | {"contextLength": -1}), id="less than none"),
+        pytest.param(json.dumps(REPORT | {"bytes": "4 GB"}), id="text instead of a number"),
+        pytest.param(json.dumps(REPORT | {"contextLength": -1}), id="negative number"),
         pytest.param(json.dumps(REPORT | {"name": "x" * 129}), id="too long"),
     ],
 )
-async def test_what_makes_no_sense_is_passed_over(
+async def test_a_malformed_report_is_ignored(
     cluster: FakeCluster, operator: Operator, message: str
 ) -> None:
-    await served(cluster, operator, message)
+    await deploy_reported(cluster, operator, message)
 
     assert model(cluster) == FROM_SPEC
     assert condition(cluster, "ModelReady")["status"] == "True"
 
 
-async def test_a_file_that_says_nothing_of_itself_has_its_size_and_checksum(
+async def test_a_report_may_lack_metadata_and_have_unknown_fields(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    known = {"sizeBytes": 7, "sha256": SHA256}
+    minimal = {"bytes": 7, "sha256": SHA256}
 
-    await served(cluster, operator, json.dumps(known | {"of a later tool": 1}))
+    await deploy_reported(cluster, operator, json.dumps(minimal | {"unknown field": 1}))
 
-    assert model(cluster) == FROM_SPEC | known
+    assert model(cluster) == FROM_SPEC | minimal
 
 
-async def test_the_newest_pod_is_believed(cluster: FakeCluster, operator: Operator) -> None:
-    await served(cluster, operator, replicas=3)
-    deployment = cluster.named(DEPLOYMENTS)["chat-replicas"]
+async def test_the_report_of_the_newest_pod_is_used(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_reported(cluster, operator, replicas=3)
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
     newer = json.dumps(REPORT | {"name": "newer"})
-    cluster.put(tells(pod_of(deployment, 1), newer, "2026-11-01T12:00:10Z"))
-    silent = pod_of(deployment, 2)
-    silent["metadata"]["creationTimestamp"] = "2026-11-01T12:00:20Z"
-    cluster.put(silent)
+    cluster.put(with_report(pod_of(deployment, 1), newer, "2026-11-01T12:00:10Z"))
+    without_report = pod_of(deployment, 2)
+    without_report["metadata"]["creationTimestamp"] = "2026-11-01T12:00:20Z"
+    cluster.put(without_report)
 
     await operator.reconcile()
 
     assert model(cluster)["name"] == "newer"
 
 
-async def test_what_was_found_stays_while_no_replica_runs(
+async def test_the_last_report_is_kept_while_no_replica_runs(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator)
-    change_spec(cluster, lambda spec: spec.update(replicas=0, contextPerSlot=512))
+    await deploy_reported(cluster, operator)
+    update_spec(cluster, replicas=0, contextPerSlot=512)
     await operator.reconcile()
     roll_out(cluster)
 
     await operator.reconcile()
 
-    assert cluster.named(PODS).keys().isdisjoint({"chat-replicas-0"})
+    assert cluster.by_name(PODS).keys().isdisjoint({"chat-replicas-0"})
     assert model(cluster) == FROM_SPEC | REPORT
 
 
@@ -161,23 +169,23 @@ async def test_what_was_found_stays_while_no_replica_runs(
         pytest.param({"sha256": "cd" * 32}, id="another content"),
     ],
 )
-async def test_what_was_found_of_another_model_goes(
+async def test_the_report_of_another_model_is_dropped(
     cluster: FakeCluster, operator: Operator, other: dict[str, str]
 ) -> None:
-    await served(cluster, operator)
+    await deploy_reported(cluster, operator)
 
-    change_spec(cluster, lambda spec: spec["model"].update(other))
+    edit_spec(cluster, lambda spec: spec["model"].update(other))
     await operator.reconcile()
 
     assert set(model(cluster)) == {"source", "file"}
 
 
-async def test_a_checksum_that_is_added_changes_nothing_that_is_known(
+async def test_the_report_is_kept_when_its_checksum_is_added_to_the_spec(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator)
+    await deploy_reported(cluster, operator)
 
-    change_spec(cluster, lambda spec: spec["model"].update(sha256=SHA256.upper()))
+    edit_spec(cluster, lambda spec: spec["model"].update(sha256=SHA256.upper()))
     await operator.reconcile()
 
     assert model(cluster) == FROM_SPEC | REPORT
@@ -190,10 +198,10 @@ async def test_a_checksum_that_is_added_changes_nothing_that_is_known(
         (8193, "; contextPerSlot is 8193, but the model was trained for 8192 tokens"),
     ],
 )
-async def test_a_context_beyond_what_the_model_was_trained_for_is_said(
+async def test_a_context_longer_than_the_model_was_trained_for_is_reported(
     cluster: FakeCluster, operator: Operator, context: int, rest: str
 ) -> None:
-    await served(cluster, operator, contextPerSlot=context)
+    await deploy_reported(cluster, operator, contextPerSlot=context)
 
     found = condition(cluster, "ModelReady")
 
@@ -201,33 +209,29 @@ async def test_a_context_beyond_what_the_model_was_trained_for_is_said(
     assert found["message"] == f"model downloaded and checked{rest}"
 
 
-async def test_nothing_is_written_where_nothing_is_new(
+async def test_the_same_report_is_not_written_again(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await served(cluster, operator)
+    await deploy_reported(cluster, operator)
     await operator.reconcile()
-    before = cluster.named(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"]
+    before = cluster.by_name(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"]
 
     await operator.reconcile()
 
-    assert cluster.named(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"] == before
-
-
-NO_VOLUMES = {"conditions": [{"type": "PodReadyToStartContainers", "status": "False"}]}
+    assert cluster.by_name(LLAMA_SERVERS)["chat"]["metadata"]["resourceVersion"] == before
 
 
 @pytest.mark.parametrize(
     ("secret", "reason"),
     [({}, "Pending"), ({"tokenSecretRef": {"name": "huggingface"}}, "WaitingForSecret")],
 )
-async def test_a_replica_whose_volumes_are_not_there_waits_for_its_secret(
+async def test_a_replica_without_its_volumes_waits_for_the_secret_of_the_model(
     cluster: FakeCluster, operator: Operator, secret: dict[str, Any], reason: str
 ) -> None:
-    stored(cluster, model={"url": URL, **secret})
+    apply_server(cluster, model={"url": URL, **secret})
     await operator.reconcile()
     roll_out(cluster, ready=False)
-    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-    cluster.put(pod | {"status": NO_VOLUMES})
+    set_pod_status(cluster, volumes_not_mounted())
 
     await operator.reconcile()
 
@@ -237,19 +241,16 @@ async def test_a_replica_whose_volumes_are_not_there_waits_for_its_secret(
     assert ("the entry token (model.tokenSecretRef)" in found["message"]) is bool(secret)
 
 
-async def test_a_token_that_is_none_is_said(cluster: FakeCluster, operator: Operator) -> None:
-    stored(cluster, model={"url": URL, "tokenSecretRef": {"name": "huggingface"}})
+async def test_an_invalid_token_is_reported(cluster: FakeCluster, operator: Operator) -> None:
+    apply_server(cluster, model={"url": URL, "secretRef": {"name": "huggingface"}})
     await operator.reconcile()
     roll_out(cluster, ready=False)
-    failure = {"reason": "ModelTokenInvalid", "message": "the Secret's entry is no token"}
-    ended = {"terminated": {"exitCode": 1, "message": json.dumps(failure)}}
-    status = {"name": "download", "image": "a", "ready": False, "state": ended}
-    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-    cluster.put(pod | {"status": {"initContainerStatuses": [status]}})
+    error = download_error("ModelTokenInvalid", "the Secret's entry is no token")
+    set_pod_status(cluster, download(state=error))
 
     await operator.reconcile()
 
-    assert condition(cluster, "ModelReady")["reason"] == failure["reason"]
+    assert condition(cluster, "ModelReady")["reason"] == "ModelTokenInvalid"
     assert condition(cluster, "Degraded")["status"] == "True"
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a pod becomes a condition's reason and message."""
+"""Conditions: what keeps the model, the replicas or the balancers from being ready."""
 
 import json
 from typing import Any
@@ -6,111 +6,100 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operator_harness import Operator, condition, pod_of, roll_out, stored
+from operator_harness import (
+    Operator,
+    apply_server,
+    condition,
+    deploy,
+    edit_spec,
+    event_reasons,
+    pod_of,
+    roll_out,
+    server_status,
+    set_pod_status,
+)
+from pod_statuses import (
+    CRASH_LOOP,
+    IMAGE_NOT_FOUND,
+    RUNNING,
+    download,
+    llama_server,
+    terminated,
+    unschedulable,
+    volumes_not_mounted,
+)
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, PODS
+from slotkeeper.kube.kinds import DEPLOYMENTS, PODS
 
 NOT_FOUND = {
     "reason": "ModelNotFound",
     "message": "GET https://models.example.com/model.gguf answered 404 Not Found",
 }
-
-
-def init(**state: Any) -> Manifest:
-    status = {"name": "download", "image": "slotkeeper/download:0.1.0", "ready": False, **state}
-    return {"initContainerStatuses": [status]}
-
-
-def main(**state: Any) -> Manifest:
-    fetched = {
-        "name": "download",
-        "image": "slotkeeper/download:0.1.0",
-        "ready": True,
-        "state": {"terminated": {"exitCode": 0}},
-    }
-    status = {"name": "llama-server", "image": "slotkeeper/llama-server:0.1.0", "ready": False}
-    return {"initContainerStatuses": [fetched], "containerStatuses": [status | state]}
-
-
-def ended(code: int, message: str, **more: Any) -> Manifest:
-    return {"terminated": {"exitCode": code, "message": message, **more}}
-
-
-def unschedulable(message: str) -> Manifest:
-    scheduled = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": message,
-    }
-    return {"conditions": [scheduled]}
-
-
-BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+MODEL_NOT_FOUND = terminated(json.dumps(NOT_FOUND))
 
 ROWS = [
     pytest.param(
-        init(state=ended(1, json.dumps(NOT_FOUND))),
+        download(state=MODEL_NOT_FOUND),
         "ModelReady",
         NOT_FOUND["reason"],
         NOT_FOUND["message"],
-        id="a model that is not there",
+        id="missing model",
     ),
     pytest.param(
-        init(state=BACK_OFF, lastState=ended(1, json.dumps(NOT_FOUND))),
+        download(state=CRASH_LOOP, lastState=MODEL_NOT_FOUND),
         "ModelReady",
         NOT_FOUND["reason"],
         NOT_FOUND["message"],
-        id="a model that is not there, between two tries",
+        id="missing model, between two tries",
     ),
     pytest.param(
-        init(state={"running": {}}, lastState=ended(1, json.dumps(NOT_FOUND))),
+        download(state=RUNNING, lastState=MODEL_NOT_FOUND),
         "ModelReady",
         NOT_FOUND["reason"],
         NOT_FOUND["message"],
-        id="a model that is not there, tried again",
+        id="missing model, during the next try",
     ),
     pytest.param(
-        init(state=ended(137, "", reason="OOMKilled")),
+        download(state=terminated(code=137, reason="OOMKilled")),
         "ModelReady",
         "ModelDownloadFailed",
         "the model's download was killed: it used more memory than its limit",
-        id="a download that says nothing itself",
+        id="download without a report",
     ),
     pytest.param(
-        init(state={"running": {}}),
+        download(state=RUNNING),
         "ModelReady",
         "Downloading",
         "downloading the model",
-        id="a download that goes on",
+        id="running download",
     ),
     pytest.param(
-        init(state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
+        download(state=IMAGE_NOT_FOUND),
         "ReplicasReady",
         "ImagePullBackOff",
         "0 of 1 replicas ready; cannot pull image slotkeeper/download:0.1.0: not found",
-        id="an image that is not there",
+        id="missing image",
     ),
     pytest.param(
-        main(state=BACK_OFF, lastState=ended(1, "loading\nerror: no kernel image\n")),
+        llama_server(state=CRASH_LOOP, lastState=terminated("loading\nerror: no kernel image\n")),
         "ReplicasReady",
         "CrashLoopBackOff",
         "0 of 1 replicas ready; llama-server exited with code 1: error: no kernel image",
-        id="a llama-server that ends, with its last line",
+        id="crashed llama-server, with its last line",
     ),
     pytest.param(
-        main(state={"running": {}}, lastState=ended(137, "", reason="OOMKilled")),
+        llama_server(state=RUNNING, lastState=terminated(code=137, reason="OOMKilled")),
         "ReplicasReady",
         "CrashLoopBackOff",
         "0 of 1 replicas ready; llama-server was killed: it used more memory than its limit",
-        id="a llama-server out of memory",
+        id="llama-server out of memory",
     ),
     pytest.param(
-        main(state={"running": {}}),
+        llama_server(state=RUNNING),
         "ReplicasReady",
         "LoadingModel",
         "0 of 1 replicas ready; loading the model",
-        id="a llama-server that loads",
+        id="loading llama-server",
     ),
     pytest.param(
         unschedulable("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
@@ -118,30 +107,31 @@ ROWS = [
         "Unschedulable",
         "0 of 1 replicas ready; waiting for 1 nvidia.com/gpu: "
         "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
-        id="no GPU free",
+        id="no free GPU",
     ),
     pytest.param(
         unschedulable("0/1 nodes are available: 1 Insufficient cpu."),
         "ReplicasReady",
         "Unschedulable",
         "0 of 1 replicas ready; 0/1 nodes are available: 1 Insufficient cpu.",
-        id="no CPU free",
+        id="no free CPU",
     ),
 ]
 
 
-async def with_pod(cluster: FakeCluster, operator: Operator, status: Manifest) -> None:
-    """A server whose only replica has this pod status."""
-    stored(cluster)
+async def deploy_with_pod_status(
+    cluster: FakeCluster, operator: Operator, status: Manifest
+) -> None:
+    """Deploy a server whose only replica has this pod status."""
+    apply_server(cluster)
     await operator.reconcile()
     roll_out(cluster, ready=False)
-    pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-    cluster.put(pod | {"status": status})
+    set_pod_status(cluster, status)
     await operator.reconcile()
 
 
 @pytest.mark.parametrize(("pod_status", "kind", "reason", "message"), ROWS)
-async def test_what_keeps_a_replica_from_serving_is_said(
+async def test_what_keeps_a_replica_from_being_ready_is_a_condition(
     cluster: FakeCluster,
     operator: Operator,
     pod_status: Manifest,
@@ -149,34 +139,32 @@ async def test_what_keeps_a_replica_from_serving_is_said(
     reason: str,
     message: str,
 ) -> None:
-    await with_pod(cluster, operator, pod_status)
+    await deploy_with_pod_status(cluster, operator, pod_status)
 
     found = condition(cluster, kind)
 
     assert (found["status"], found["reason"], found["message"]) == ("False", reason, message)
-    # The sum says the same: a trouble, not what waits for it.
+    # Ready has the same reason: the problem's, not that of a part which waits for it.
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", reason)
     assert message.endswith(ready["message"])
 
 
-async def test_a_trouble_that_comes_and_goes_with_each_try_is_one_event(
+async def test_a_problem_that_alternates_with_tries_is_one_event(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await with_pod(cluster, operator, init(state=ended(1, json.dumps(NOT_FOUND))))
-    states: list[Manifest] = [BACK_OFF, {"running": {}}, BACK_OFF]
-    for state in states:
-        pod = pod_of(cluster.named(DEPLOYMENTS)["chat-replicas"], ready=False)
-        cluster.put(pod | {"status": init(state=state, lastState=ended(1, json.dumps(NOT_FOUND)))})
+    await deploy_with_pod_status(cluster, operator, download(state=MODEL_NOT_FOUND))
+    for state in (CRASH_LOOP, RUNNING, CRASH_LOOP):
+        set_pod_status(cluster, download(state=state, lastState=MODEL_NOT_FOUND))
         await operator.reconcile()
 
-    assert [event["reason"] for event in cluster.named(EVENTS).values()] == ["ModelNotFound"]
+    assert event_reasons(cluster) == ["ModelNotFound"]
 
 
-async def test_the_failure_of_an_older_spec_says_nothing_of_the_new_one(
+async def test_the_failed_download_of_an_older_spec_is_not_reported(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    await with_pod(cluster, operator, init(state=ended(1, json.dumps(NOT_FOUND))))
+    await deploy_with_pod_status(cluster, operator, download(state=MODEL_NOT_FOUND))
     cluster.edit(
         PODS,
         "default",
@@ -189,13 +177,13 @@ async def test_the_failure_of_an_older_spec_says_nothing_of_the_new_one(
     assert condition(cluster, "ModelReady")["reason"] == "Pending"
 
 
-async def test_pods_that_the_cluster_refuses_are_said(
+async def test_pods_that_a_quota_rejects_are_reported(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster)
+    apply_server(cluster)
     await operator.reconcile()
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
-    deployment = cluster.named(DEPLOYMENTS)["chat-replicas"]
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
     cluster.put(deployment | {"status": {"observedGeneration": 1, "conditions": [failure]}})
 
     await operator.reconcile()
@@ -204,13 +192,13 @@ async def test_pods_that_the_cluster_refuses_are_said(
     assert "exceeded quota" in condition(cluster, "ReplicasReady")["message"]
 
 
-async def test_an_old_replica_that_still_serves_makes_a_rollout_no_success(
+async def test_a_rollout_is_not_finished_while_only_an_old_replica_is_ready(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster)
+    apply_server(cluster)
     await operator.reconcile()
     roll_out(cluster)
-    deployment = cluster.named(DEPLOYMENTS)["chat-replicas"]
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
     surge = deployment["status"] | {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}
     cluster.put(deployment | {"status": surge})
 
@@ -219,10 +207,10 @@ async def test_an_old_replica_that_still_serves_makes_a_rollout_no_success(
     assert condition(cluster, "ReplicasReady")["reason"] == "RollingOut"
 
 
-async def test_a_replica_beyond_the_least_is_no_condition_of_being_ready(
+async def test_replicas_above_the_minimum_need_not_be_ready(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster, autoscaling={"minReplicas": 1, "maxReplicas": 2})
+    apply_server(cluster, autoscaling={"minReplicas": 1, "maxReplicas": 2})
     await operator.reconcile()
     roll_out(cluster)
     cluster.edit(
@@ -232,10 +220,10 @@ async def test_a_replica_beyond_the_least_is_no_condition_of_being_ready(
         lambda found: found["spec"].update(replicas=2),
     )
     roll_out(cluster)
-    deployment = cluster.named(DEPLOYMENTS)["chat-replicas"]
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
     cluster.put(deployment | {"status": deployment["status"] | {"readyReplicas": 1}})
-    lonely = pod_of(deployment, 1, ready=False)
-    cluster.put(lonely | {"status": unschedulable("1 Insufficient nvidia.com/gpu.")})
+    second = pod_of(deployment, 1, ready=False)
+    cluster.put(second | {"status": unschedulable("1 Insufficient nvidia.com/gpu.")})
 
     await operator.reconcile()
 
@@ -244,10 +232,10 @@ async def test_a_replica_beyond_the_least_is_no_condition_of_being_ready(
     assert found["message"].startswith("1 of 2 replicas ready; waiting for 1 nvidia.com/gpu")
 
 
-async def test_no_replicas_are_wanted_and_none_is_ready(
+async def test_a_server_with_zero_replicas_in_its_spec_is_not_ready(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster, replicas=0)
+    apply_server(cluster, replicas=0)
     await operator.reconcile()
     roll_out(cluster)
 
@@ -258,13 +246,30 @@ async def test_no_replicas_are_wanted_and_none_is_ready(
     assert condition(cluster, "Ready")["status"] == "False"
 
 
-async def with_balancers(
+async def test_the_transition_time_changes_with_the_status_of_a_condition_only(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+    before = condition(cluster, "Ready")["lastTransitionTime"]
+    operator.time.elapsed += 100
+    edit_spec(cluster, lambda spec: spec["model"].update(url="https://example.com/other.gguf"))
+
+    await operator.reconcile()
+
+    after = {found["type"]: found for found in server_status(cluster)["conditions"]}
+    assert after["Ready"]["status"] == "False"
+    assert after["Ready"]["lastTransitionTime"] > before
+    assert after["BalancerReady"]["lastTransitionTime"] == before
+    assert {found["observedGeneration"] for found in after.values()} == {2}
+
+
+async def deploy_balancers(
     cluster: FakeCluster, operator: Operator, *ready: bool, status: Manifest, **spec: Any
 ) -> Any:
-    """BalancerReady where each of these balancers is ready or not, the others with this status."""
-    stored(cluster, balancer=spec)
+    """Deploy balancers, ready or with this pod status; return the condition BalancerReady."""
+    apply_server(cluster, balancer=spec)
     await operator.reconcile()
-    deployment = cluster.named(DEPLOYMENTS)["chat-balancer"]
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-balancer"]
     for index, is_ready in enumerate(ready):
         pod = pod_of(deployment, index, ready=is_ready)
         cluster.put(pod if is_ready else pod | {"status": status})
@@ -272,26 +277,25 @@ async def with_balancers(
     return condition(cluster, "BalancerReady")
 
 
-NO_VOLUMES = {"conditions": [{"type": "PodReadyToStartContainers", "status": "False"}]}
 KEYS = {"apiKeys": {"secretName": "chat-keys"}}
 
 
 @pytest.mark.parametrize("ready", [(True, True), (True, False)])
-async def test_one_of_several_balancers_takes_all_requests(
+async def test_one_available_balancer_is_enough(
     cluster: FakeCluster, operator: Operator, ready: tuple[bool, ...]
 ) -> None:
-    found = await with_balancers(cluster, operator, *ready, status={})
+    found = await deploy_balancers(cluster, operator, *ready, status={})
 
     assert (found["status"], found["reason"]) == ("True", "BalancerAvailable")
     assert found["message"] == f"{sum(ready)}/2 balancers available"
 
 
-async def test_what_keeps_one_of_two_balancers_from_starting_is_said_beside(
+async def test_the_problem_of_a_second_balancer_is_in_the_message(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     full = unschedulable("0/1 nodes are available: 1 Insufficient cpu.")
 
-    found = await with_balancers(cluster, operator, True, False, status=full)
+    found = await deploy_balancers(cluster, operator, True, False, status=full)
 
     assert found["status"] == "True"
     assert found["message"] == (
@@ -299,29 +303,29 @@ async def test_what_keeps_one_of_two_balancers_from_starting_is_said_beside(
     )
 
 
-async def test_a_balancer_whose_volumes_are_not_there_waits_for_its_secret(
+async def test_a_balancer_without_its_volumes_waits_for_its_secret(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    found = await with_balancers(cluster, operator, False, status=NO_VOLUMES, **KEYS)
+    found = await deploy_balancers(cluster, operator, False, status=volumes_not_mounted(), **KEYS)
 
     assert (found["status"], found["reason"]) == ("False", "WaitingForSecret")
     assert "is waiting for Secret chat-keys" in found["message"]
     assert "balancer.apiKeys.secretName" in found["message"]
 
 
-async def test_a_balancer_without_keys_waits_for_no_secret(
+async def test_a_balancer_without_api_keys_waits_for_no_secret(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    found = await with_balancers(cluster, operator, False, status=NO_VOLUMES)
+    found = await deploy_balancers(cluster, operator, False, status=volumes_not_mounted())
 
     assert found["reason"] == "Starting"
 
 
-async def test_a_balancer_that_pulls_its_image_has_its_secret(
+async def test_a_balancer_with_its_volumes_waits_for_no_secret(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    started = {"conditions": [{"type": "PodReadyToStartContainers", "status": "True"}]}
+    mounted = {"conditions": [{"type": "PodReadyToStartContainers", "status": "True"}]}
 
-    found = await with_balancers(cluster, operator, False, status=started, **KEYS)
+    found = await deploy_balancers(cluster, operator, False, status=mounted, **KEYS)
 
     assert found["reason"] == "Starting"

@@ -1,4 +1,4 @@
-"""How the store is fed: listings, watches, and what happens when they break."""
+"""Informers list and watch into the store, and recover when a watch or a listing breaks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -26,142 +26,141 @@ def service(name: str, server: str = "a") -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
 
 
-class Streams(FakeCluster):
-    """Watches stay open, and break when a test says so."""
+class StreamingCluster(FakeCluster):
+    """Its watches stay open until they are broken."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.breaks: list[ApiError] = []
-        self.watched_from: list[str] = []
-        self.deaf = False
-        """The watches say nothing any more, in peace."""
+        self.errors: list[ApiError] = []
+        """Each ends one watch."""
+        self.silent = False
+        """Watches stay open and deliver no events."""
 
     @override
     async def watch(self, *arguments: Any, **named: Any) -> AsyncIterator[WatchEvent]:
         kind, namespace, labels, version = arguments
-        self.watched_from.append(version)
         while True:
-            if self.breaks:
-                raise self.breaks.pop()
+            if self.errors:
+                raise self.errors.pop()
             async for event in super().watch(kind, namespace, labels, version, **named):
                 version = event.object["metadata"]["resourceVersion"]
-                if not self.deaf:
+                if not self.silent:
                     yield event
             await asyncio.sleep(0)
 
 
 @pytest.fixture
-def streams() -> Streams:
-    return Streams()
+def streaming() -> StreamingCluster:
+    return StreamingCluster()
 
 
 @asynccontextmanager
-async def fed(
+async def synced_informer(
     cluster: FakeCluster, first_relist: float = 600
 ) -> AsyncIterator[tuple[Informer, Any]]:
-    woken = list[Key]()
+    """A running informer after its first listing, and the keys that it reports as changed."""
+    changed = list[Key]()
 
-    def wake(keys: Iterable[Key]) -> None:
-        woken.extend(keys)
+    def on_change(keys: Iterable[Key]) -> None:
+        changed.extend(keys)
 
-    feed = Informer(cluster, Store(), SERVICES, None, wake)
-    task = asyncio.create_task(feed.run(first_relist))
+    informer = Informer(cluster, Store(), SERVICES, None, on_change)
+    task = asyncio.create_task(informer.run(first_relist))
     try:
-        await feed.synced.wait()
-        yield feed, woken
+        await informer.synced.wait()
+        yield informer, changed
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
 
 
-def names(feed: Informer) -> set[str]:
-    return {name for _, name in feed.store.children(A)}
+def stored_names(informer: Informer) -> set[str]:
+    return {name for _, name in informer.store.children(A)}
 
 
-async def test_all_pages_of_a_listing_are_in_the_store(streams: Streams) -> None:
+async def test_all_pages_of_a_listing_are_stored(streaming: StreamingCluster) -> None:
     for index in range(10):
-        streams.put(service(f"s{index}"))
+        streaming.put(service(f"s{index}"))
 
-    async with fed(streams) as (feed, woken):
-        assert len(names(feed)) == 10
-        assert woken == [A]
+    async with synced_informer(streaming) as (informer, changed):
+        assert len(stored_names(informer)) == 10
+        assert changed == [A]
 
 
-async def test_what_happens_after_the_listing_comes_by_the_watch(streams: Streams) -> None:
-    streams.put(service("old"))
+async def test_changes_after_the_listing_are_watched(streaming: StreamingCluster) -> None:
+    streaming.put(service("old"))
 
-    async with fed(streams) as (feed, woken):
-        woken.clear()
-        streams.put(service("new"))
-        streams.remove(SERVICES, "default", "old")
-        await until(lambda: names(feed) == {"new"})
+    async with synced_informer(streaming) as (informer, changed):
+        changed.clear()
+        streaming.put(service("new"))
+        streaming.remove(SERVICES, "default", "old")
+        await until(lambda: stored_names(informer) == {"new"})
 
-    assert woken == [A, A]
+    assert changed == [A, A]
 
 
 @pytest.mark.parametrize("error", [Gone(410, "Expired", "too old"), Unreachable(0, "", "cut")])
-async def test_what_went_while_a_watch_was_broken_is_found_by_listing_again(
-    streams: Streams, error: ApiError
+async def test_changes_during_a_broken_watch_are_found_by_listing_again(
+    streaming: StreamingCluster, error: ApiError
 ) -> None:
-    streams.put(service("gone"))
+    streaming.put(service("deleted"))
 
-    async with fed(streams) as (feed, woken):
-        woken.clear()
-        streams.deaf = True
-        streams.remove(SERVICES, "default", "gone")
-        streams.put(service("come"))
-        streams.breaks.append(error)
-        await until(lambda: names(feed) == {"come"})
+    async with synced_informer(streaming) as (informer, changed):
+        changed.clear()
+        streaming.silent = True
+        streaming.remove(SERVICES, "default", "deleted")
+        streaming.put(service("created"))
+        streaming.errors.append(error)
+        await until(lambda: stored_names(informer) == {"created"})
 
-    assert set(woken) == {A}
+    assert set(changed) == {A}
 
 
-async def test_a_watch_that_says_nothing_any_more_is_not_trusted_for_ever(
-    streams: Streams,
+async def test_a_periodic_listing_finds_what_a_silent_watch_missed(
+    streaming: StreamingCluster,
 ) -> None:
-    streams.deaf = True
+    streaming.silent = True
 
-    async with fed(streams, first_relist=0.05) as (feed, woken):
-        streams.put(service("unheard"))
-        await until(lambda: names(feed) == {"unheard"})
+    async with synced_informer(streaming, first_relist=0.05) as (informer, changed):
+        streaming.put(service("missed"))
+        await until(lambda: stored_names(informer) == {"missed"})
 
-    assert woken == [A]
+    assert changed == [A]
 
 
-async def test_a_stream_that_ends_in_peace_costs_no_listing() -> None:
+async def test_a_watch_that_ends_without_an_error_is_renewed_without_a_listing() -> None:
     cluster = FakeCluster()
 
-    async with fed(cluster) as (feed, _):
+    async with synced_informer(cluster) as (informer, _):
         reads = cluster.reads
         cluster.put(service("late"))
-        await until(lambda: names(feed) == {"late"})
+        await until(lambda: stored_names(informer) == {"late"})
 
     assert cluster.reads == reads
 
 
-async def test_without_an_api_server_nothing_is_complete(streams: Streams) -> None:
-    refused = Unreachable(0, "", "refused")
-    streams.refuse = lambda verb, _: refused if verb == "list" else None
-    feed = Informer(streams, Store(), SERVICES, None, lambda _: None)
-    task = asyncio.create_task(feed.run())
+async def test_an_informer_is_not_synced_before_it_has_listed(streaming: StreamingCluster) -> None:
+    streaming.fail(Unreachable(0, "", "refused"), "list")
+    informer = Informer(streaming, Store(), SERVICES, None, lambda _: None)
+    task = asyncio.create_task(informer.run())
 
     for _ in range(5):
         await asyncio.sleep(0)
-    early = feed.synced.is_set()
-    streams.refuse = lambda *_: None
-    await until(feed.synced.is_set)
+    early = informer.synced.is_set()
+    streaming.recover()
+    await until(informer.synced.is_set)
 
     assert early is False
     task.cancel()
 
 
-async def test_a_listing_that_breaks_off_makes_nothing_go() -> None:
-    cluster, store = Torn(), Store()
+async def test_a_listing_that_breaks_off_deletes_nothing_from_the_store() -> None:
+    cluster, store = BrokenListings(), Store()
     for index in range(6):
         cluster.put(service(f"s{index}"))
     await list_into(store, cluster, SERVICES, None)
-    cluster.tears = True
+    cluster.broken = True
 
     with pytest.raises(Gone):
         await list_into(store, cluster, SERVICES, None)
@@ -169,22 +168,23 @@ async def test_a_listing_that_breaks_off_makes_nothing_go() -> None:
     assert len(store.children(A)) == 6
 
 
-class Torn(FakeCluster):
-    """Its listings end after the first page."""
+class BrokenListings(FakeCluster):
+    """Its listings end after the first page while `broken`."""
 
-    tears = False
+    broken = False
 
     @override
     async def pages(self, *arguments: Any) -> AsyncIterator[Listing]:
         async for page in super().pages(*arguments):
             yield page
-            if self.tears:
+            if self.broken:
                 raise Gone(410, "Expired", "the continue parameter is too old")
 
 
-async def test_there_is_a_feed_for_whatever_a_server_may_own_but_not_for_servers() -> None:
+async def test_all_kinds_of_children_have_an_informer_and_servers_have_none() -> None:
     kinds = {
-        feed.kind.kind for feed in informers.informers(FakeCluster(), Store(), None, lambda _: None)
+        informer.kind.kind
+        for informer in informers.informers(FakeCluster(), Store(), None, lambda _: None)
     }
 
     assert {"Deployment", "Service", "Lease", "Pod"} < kinds

@@ -1,4 +1,4 @@
-"""What kopf is asked to do, and not to do."""
+"""kopf's configuration: it only watches, and writes nothing."""
 
 import kopf
 import pytest
@@ -14,11 +14,11 @@ def registry() -> kopf.OperatorRegistry:
 
 
 def test_kopf_only_watches_so_that_it_writes_nothing_to_users_resources() -> None:
-    handling = registry()
+    handlers = registry()
 
-    assert not handling._changing.get_all_handlers()
-    assert not handling._spawning.get_all_handlers()
-    watched = {handler.selector for handler in handling._watching.get_all_handlers()}
+    assert not handlers._changing.get_all_handlers()
+    assert not handlers._spawning.get_all_handlers()
+    watched = {handler.selector for handler in handlers._watching.get_all_handlers()}
     kinds = (LLAMA_SERVERS, LEASES)
     assert watched == {Selector(kind.group, kind.version, kind.plural) for kind in kinds}
 
@@ -30,7 +30,7 @@ def test_kopf_posts_no_events_and_joins_no_peers() -> None:
     assert settings.peering.standalone is True
 
 
-def test_of_all_leases_kopf_is_shown_the_operators_own() -> None:
+def test_kopf_watches_only_the_operators_own_lease() -> None:
     watching = kopf_watch.settings().watching
 
     selected = watching.field_selectors[LEASES.group, LEASES.version, LEASES.plural]
@@ -38,12 +38,12 @@ def test_of_all_leases_kopf_is_shown_the_operators_own() -> None:
     assert not watching.label_selectors
 
 
-@pytest.mark.parametrize("silence", [3.0, 70.0, 600.0])
-def test_kopf_goes_on_with_a_new_stream_before_a_silent_one_ends_the_operator(
-    silence: float,
+@pytest.mark.parametrize("idle_timeout", [3.0, 70.0, 600.0])
+def test_kopf_renews_an_idle_watch_before_the_operator_takes_it_as_stalled(
+    idle_timeout: float,
 ) -> None:
-    bound = kopf_watch.settings(silence).watching.inactivity_timeout
+    limit = kopf_watch.settings(idle_timeout).watching.inactivity_timeout
 
-    assert bound is not None
-    assert bound <= silence
-    assert bound + 2 * RETRY_SECONDS < WATCHED_WITHIN_SECONDS
+    assert limit is not None
+    assert limit <= idle_timeout
+    assert limit + 2 * RETRY_SECONDS < WATCHED_WITHIN_SECONDS

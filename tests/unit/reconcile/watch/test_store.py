@@ -1,4 +1,4 @@
-"""What the store makes of what watches, listings and the operator's own writes tell it."""
+"""The store: objects as watches, listings and the operator's own writes showed them last."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fake_cluster import FakeCluster
 from llamaservers import raw_server
-from operator_harness import Operator, pod_of, roll_out, stored
+from operator_harness import Operator, apply_server, deploy, pod_of
 from slotkeeper.kube.cluster import Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, SERVICES
 from slotkeeper.kube.objects import Key
@@ -21,6 +21,7 @@ A, B = Key("default", "a"), Key("default", "b")
 
 
 def service(version: int, *, uid: str = "u", server: str = "a", **spec: Any) -> Manifest:
+    """A Service at this version, with the label of a server unless that is empty."""
     metadata: Manifest = {"name": "s", "namespace": "default", "uid": uid}
     if server:
         metadata["labels"] = {"slotkeeper.dev/server": server}
@@ -28,32 +29,34 @@ def service(version: int, *, uid: str = "u", server: str = "a", **spec: Any) -> 
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def shown(store: Store, kind: str, manifest: Manifest) -> set[Key]:
+def apply_event(store: Store, kind: str, manifest: Manifest) -> set[Key]:
+    """Apply a watch event of this type; return the servers that changed."""
     return store.apply_event(WatchEvent(kind, copy.deepcopy(manifest)))
 
 
 def versions(store: Store, key: Key = A) -> list[str]:
+    """The versions of a server's stored children."""
     return [item["metadata"]["resourceVersion"] for item in store.children(key).values()]
 
 
-def test_what_is_shown_is_there_as_it_was() -> None:
+def test_an_added_object_is_stored_unchanged() -> None:
     store = Store()
 
-    news = shown(store, "ADDED", service(5, port=80))
+    changed = apply_event(store, "ADDED", service(5, port=80))
 
-    assert news == {A}
+    assert changed == {A}
     assert store.children(A) == {(SERVICES, "s"): service(5, port=80)}
 
 
-def test_a_server_its_children_and_its_pods_are_told_apart() -> None:
+def test_a_server_its_children_and_its_pods_are_read_separately() -> None:
     cluster, store = FakeCluster(), Store()
-    raw = stored(cluster, "a")
+    raw = apply_server(cluster, "a")
     pod = pod_of({"metadata": {"name": "a-x", "namespace": "default"}, "spec": TEMPLATE})
     pod["metadata"] |= {"uid": "p", "resourceVersion": "9"}
 
-    news = [store.put(item) for item in (raw, service(5), pod)]
+    changed = [store.put(item) for item in (raw, service(5), pod)]
 
-    assert news == [{A}, {A}, {A}]
+    assert changed == [{A}, {A}, {A}]
     assert store.server(A) == raw
     assert store.servers == [A]
     assert list(store.children(A)) == [(SERVICES, "s")]
@@ -72,52 +75,54 @@ LATE = [
     pytest.param(
         [("ADDED", service(5)), ("DELETED", service(6)), ("MODIFIED", service(4))],
         [],
-        id="a version of what is gone",
+        id="a version of a deleted object",
     ),
     pytest.param(
-        [("ADDED", service(7, uid="new")), ("DELETED", service(6))], ["7"], id="an end before last"
+        [("ADDED", service(7, uid="new")), ("DELETED", service(6))],
+        ["7"],
+        id="the deletion of its predecessor",
     ),
     pytest.param(
         [("ADDED", service(5)), ("DELETED", service(6)), ("ADDED", service(7))],
         ["7"],
-        id="its label came back",
+        id="not late: its label was restored",
     ),
 ]
 
 
-@pytest.mark.parametrize(("events", "left"), LATE)
-def test_what_comes_late_changes_nothing(events: list[tuple[str, Manifest]], left: Any) -> None:
+@pytest.mark.parametrize(("events", "expected"), LATE)
+def test_a_late_event_changes_nothing(events: list[tuple[str, Manifest]], expected: Any) -> None:
     store = Store()
 
     for kind, manifest in events:
-        shown(store, kind, manifest)
+        apply_event(store, kind, manifest)
 
-    assert versions(store) == left
+    assert versions(store) == expected
 
 
-def test_what_was_written_here_is_no_news_when_the_watch_tells_of_it() -> None:
+def test_the_event_of_an_own_write_is_no_change() -> None:
     store = Store()
     store.put(service(5))
 
-    news = shown(store, "ADDED", service(5))
+    changed = apply_event(store, "ADDED", service(5))
 
-    assert news == set()
+    assert changed == set()
 
 
-def test_what_was_deleted_here_stays_away_until_the_watch_tells_of_it() -> None:
+def test_late_events_of_an_object_that_the_operator_deleted_are_ignored() -> None:
     store = Store()
     store.put(service(5))
     store.confirm_deleted(service(5))
 
-    between = shown(store, "MODIFIED", service(6, port=80))
-    at_last = shown(store, "DELETED", service(7))
-    shown(store, "ADDED", service(8, uid="new"))
+    late = apply_event(store, "MODIFIED", service(6, port=80))
+    deleted = apply_event(store, "DELETED", service(7))
+    apply_event(store, "ADDED", service(8, uid="new"))
 
-    assert (between, at_last) == (set(), set())
+    assert (late, deleted) == (set(), set())
     assert versions(store) == ["8"]
 
 
-def test_only_its_own_uid_is_deleted() -> None:
+def test_a_confirmed_deletion_applies_to_its_own_uid_only() -> None:
     store = Store()
     store.put(service(5, uid="new"))
 
@@ -126,17 +131,17 @@ def test_only_its_own_uid_is_deleted() -> None:
     assert versions(store) == ["5"]
 
 
-def test_a_child_whose_label_now_names_another_server_is_news_for_both() -> None:
+def test_a_child_whose_label_changes_is_a_change_for_both_servers() -> None:
     store = Store()
     store.put(service(5))
 
-    news = store.put(service(6, server="b"))
+    changed = store.put(service(6, server="b"))
 
-    assert news == {A, B}
+    assert changed == {A, B}
     assert (versions(store, A), versions(store, B)) == ([], ["6"])
 
 
-def test_what_has_no_label_is_nobodys() -> None:
+def test_an_object_that_loses_its_label_is_dropped() -> None:
     store = Store()
     store.put(service(5))
 
@@ -144,7 +149,7 @@ def test_what_has_no_label_is_nobodys() -> None:
     assert versions(store) == []
 
 
-def test_a_balancer_that_renews_its_lease_is_no_news() -> None:
+def test_a_lease_renewal_of_a_balancer_is_no_change() -> None:
     store, lease = Store(), service(5, holderIdentity="me")
     lease |= {"apiVersion": LEASES.api_version, "kind": "Lease"}
     store.put(lease)
@@ -156,33 +161,33 @@ def test_a_balancer_that_renews_its_lease_is_no_news() -> None:
     assert versions(store) == ["6"]
 
 
-def test_what_a_listing_lacks_is_gone_but_for_what_is_newer() -> None:
+def test_objects_that_a_listing_lacks_are_deleted_unless_they_are_newer() -> None:
     store = Store()
     store.put(service(5))
     other = service(9)
     other["metadata"] |= {"name": "t", "uid": "t"}
     store.put(other)
 
-    news = store.replace_all(SERVICES, {}, "8")
+    changed = store.replace_all(SERVICES, {}, "8")
 
-    assert news == {A}
+    assert changed == {A}
     assert versions(store) == ["9"]
 
 
-def test_a_listing_of_before_brings_nothing_back() -> None:
+def test_an_outdated_listing_restores_no_deleted_object() -> None:
     store = Store()
     store.put(service(5))
-    shown(store, "DELETED", service(9))
+    apply_event(store, "DELETED", service(9))
 
     store.put(service(5))
-    news = store.replace_all(SERVICES, uids_of([service(5)]), "8")
+    changed = store.replace_all(SERVICES, uids_of([service(5)]), "8")
 
-    assert news == set()
+    assert changed == set()
     assert versions(store) == []
     assert store.put(service(5)) == set()
 
 
-def test_a_listing_without_news_wakes_nobody() -> None:
+def test_a_listing_without_differences_is_no_change() -> None:
     store = Store()
     store.put(service(5))
 
@@ -190,26 +195,27 @@ def test_a_listing_without_news_wakes_nobody() -> None:
     assert store.replace_all(SERVICES, uids_of([service(5)]), "8") == set()
 
 
-def test_what_nobody_looks_at_is_not_kept() -> None:
+def test_fields_that_nothing_reads_are_not_stored() -> None:
     store, raw = Store(), raw_server("a")
-    note = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "example.com/note": "mine"}
+    annotations = {
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "example.com/note": "mine",
+    }
     raw["metadata"] |= {"namespace": "default", "uid": "u", "resourceVersion": "5"}
-    raw["metadata"] |= {"managedFields": [{"manager": "kubectl"}], "annotations": note}
+    raw["metadata"] |= {"managedFields": [{"manager": "kubectl"}], "annotations": annotations}
 
     store.put(raw)
 
-    kept = store.server(A)
-    assert kept is not None
-    assert "managedFields" not in kept["metadata"]
-    assert kept["metadata"]["annotations"] == {"example.com/note": "mine"}
+    found = store.server(A)
+    assert found is not None
+    assert "managedFields" not in found["metadata"]
+    assert found["metadata"]["annotations"] == {"example.com/note": "mine"}
 
 
-async def test_a_thousand_servers_fit() -> None:
-    cluster = FakeCluster()
-    stored(cluster, "chat")
-    await Operator(cluster).reconcile()
-    roll_out(cluster)
-    await Operator(cluster).reconcile()
+async def test_a_server_takes_less_than_35_kilobytes(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
     text = json.dumps([item for item in cluster.objects.values() if item["kind"] != "Event"])
     store = Store()
     tracemalloc.start()
@@ -218,12 +224,12 @@ async def test_a_thousand_servers_fit() -> None:
             for item in json.loads(text.replace("chat", f"chat-{index}")):
                 store.put(item)
         item = None
-        taken, _ = tracemalloc.get_traced_memory()
+        used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
     assert len(store.servers) == 100
-    assert taken < 100 * 35_000
+    assert used < 100 * 35_000
 
 
 objects = st.builds(
@@ -236,7 +242,7 @@ objects = st.builds(
 
 
 @given(st.lists(objects, unique_by=lambda item: item["metadata"]["resourceVersion"]), st.data())
-def test_whatever_is_shown_twice_or_late_the_newest_version_stays(
+def test_repeated_and_late_events_leave_the_newest_version(
     history: list[Manifest], data: st.DataObject
 ) -> None:
     store = Store()

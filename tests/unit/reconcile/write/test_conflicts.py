@@ -1,4 +1,4 @@
-"""What others do to children is put right, said, and slowed down where they go on with it."""
+"""Drift is reported; drift that others cause repeatedly is a field conflict, with a back-off."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,20 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operator_harness import KEY, Operator, change_spec, condition, numbers, roll_out, stored
+from operator_harness import (
+    BALANCER_HOST,
+    KEY,
+    Operator,
+    apply_server,
+    condition,
+    demand_report,
+    deploy,
+    edit_spec,
+    event_messages,
+    replica_count,
+    roll_out,
+    update_spec,
+)
 from slotkeeper.kube.kinds import DEPLOYMENTS, EVENTS, LLAMA_SERVERS, SERVICES
 from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, QUIET_SECONDS, RETRY
 
@@ -14,16 +27,15 @@ REPLICAS = "chat-replicas"
 
 
 @pytest.fixture
-async def serving(cluster: FakeCluster, operator: Operator) -> Operator:
-    stored(cluster)
-    await operator.reconcile()
-    roll_out(cluster)
-    await operator.reconcile()
-    cluster.writes.clear()
+async def deployed(cluster: FakeCluster, operator: Operator) -> Operator:
+    """An operator with a server that is rolled out."""
+    await deploy(cluster, operator)
     return operator
 
 
-def sets_replicas(cluster: FakeCluster, replicas: int = 7, manager: str = "hpa") -> None:
+def set_replicas(cluster: FakeCluster, replicas: int = 7, manager: str = "hpa") -> None:
+    """Scale the replicas' Deployment as another field manager."""
+
     def change(deployment: Any) -> None:
         deployment["spec"]["replicas"] = replicas
         entry = {
@@ -36,116 +48,103 @@ def sets_replicas(cluster: FakeCluster, replicas: int = 7, manager: str = "hpa")
     cluster.edit(DEPLOYMENTS, "default", REPLICAS, change)
 
 
-def replicas(cluster: FakeCluster) -> int:
-    found: int = cluster.named(DEPLOYMENTS)[REPLICAS]["spec"]["replicas"]
-    return found
-
-
-def events(cluster: FakeCluster, reason: str) -> list[str]:
-    found = cluster.named(EVENTS).values()
-    return [event["message"] for event in found if event["reason"] == reason]
-
-
-async def rounds(
+async def repeat(
     cluster: FakeCluster, operator: Operator, times: int, change: Callable[[FakeCluster], None]
 ) -> None:
+    """Let others make a change, and the operator correct it, some times in a row."""
     for _ in range(times):
         change(cluster)
-        operator.time.passed += 15
+        operator.time.elapsed += 15
         await operator.reconcile()
 
 
-async def test_who_changed_which_field_is_said_once(
-    cluster: FakeCluster, serving: Operator
+async def test_one_event_names_the_manager_and_the_field_of_a_drift(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    await rounds(cluster, serving, 2, sets_replicas)
+    await repeat(cluster, deployed, 2, set_replicas)
 
-    assert replicas(cluster) == 1
-    assert events(cluster, "DriftCorrected") == [
+    assert replica_count(cluster) == 1
+    assert event_messages(cluster, "DriftCorrected") == [
         "Deployment chat-replicas: spec.replicas changed by hpa; corrected"
     ]
-    assert events(cluster, "ScaledDown") == []
+    assert event_messages(cluster, "ScaledDown") == []
     assert condition(cluster, "Degraded")["status"] == "False"
 
 
-async def test_a_field_that_somebody_took_away_is_said(
-    cluster: FakeCluster, serving: Operator
-) -> None:
+async def test_a_removed_field_is_reported(cluster: FakeCluster, deployed: Operator) -> None:
     cluster.edit(SERVICES, "default", "chat", lambda found: found["spec"].pop("selector"))
 
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert events(cluster, "DriftCorrected") == [
+    assert event_messages(cluster, "DriftCorrected") == [
         "Service chat: spec.selector changed or removed; corrected"
     ]
 
 
-async def test_a_child_that_somebody_deleted_is_said(
-    cluster: FakeCluster, serving: Operator
-) -> None:
+async def test_a_deleted_child_is_reported(cluster: FakeCluster, deployed: Operator) -> None:
     cluster.remove(SERVICES, "default", "chat")
 
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert "chat" in cluster.named(SERVICES)
-    assert events(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
+    assert "chat" in cluster.by_name(SERVICES)
+    assert event_messages(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
 
 
-async def test_a_deletion_that_no_watch_has_shown_is_said(
-    cluster: FakeCluster, serving: Operator
+async def test_a_deletion_that_only_a_listing_shows_is_reported(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
     cluster.remove(SERVICES, "default", "chat")
-    serving.lists_anew()
+    deployed.relist()
 
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert events(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
+    assert event_messages(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
 
 
-async def test_a_label_that_somebody_took_away_is_said(
-    cluster: FakeCluster, serving: Operator
-) -> None:
+async def test_a_removed_label_is_reported(cluster: FakeCluster, deployed: Operator) -> None:
     label = "slotkeeper.dev/server"
     cluster.edit(SERVICES, "default", "chat", lambda found: found["metadata"]["labels"].pop(label))
 
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert events(cluster, "DriftCorrected") == [
+    assert event_messages(cluster, "DriftCorrected") == [
         "Service chat: metadata.labels[slotkeeper.dev/server] changed or removed; corrected"
     ]
 
 
-async def test_what_the_operator_does_itself_is_no_drift(
-    cluster: FakeCluster, serving: Operator
+async def test_the_operators_own_changes_are_no_drift(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    change_spec(cluster, lambda spec: spec.update(replicas=3))
-    await serving.reconcile()
-    change_spec(cluster, lambda spec: spec.update(suspend=True))
-    await serving.reconcile()
-    change_spec(cluster, lambda spec: spec.pop("suspend"))
-    await serving.reconcile()
+    update_spec(cluster, replicas=3)
+    await deployed.reconcile()
+    update_spec(cluster, suspend=True)
+    await deployed.reconcile()
+    edit_spec(cluster, lambda spec: spec.pop("suspend"))
+    await deployed.reconcile()
 
-    assert replicas(cluster) == 3
-    assert events(cluster, "DriftCorrected") == []
+    assert replica_count(cluster) == 3
+    assert event_messages(cluster, "DriftCorrected") == []
 
 
-async def test_a_server_that_takes_the_place_of_a_deleted_one_has_lost_nothing(
-    cluster: FakeCluster, serving: Operator
+async def test_a_recreated_server_reports_no_drift_of_its_predecessor(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
     cluster.remove(LLAMA_SERVERS, *KEY)
     for kind, namespace, name in list(cluster.objects):
         if kind != EVENTS:
             cluster.remove(kind, namespace, name)
-    stored(cluster)
+    apply_server(cluster)
 
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert REPLICAS in cluster.named(DEPLOYMENTS)
-    assert events(cluster, "DriftCorrected") == []
+    assert REPLICAS in cluster.by_name(DEPLOYMENTS)
+    assert event_messages(cluster, "DriftCorrected") == []
 
 
-async def test_the_same_again_and_again_is_a_fight(cluster: FakeCluster, serving: Operator) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
+async def test_repeated_drift_of_the_same_field_is_a_field_conflict(
+    cluster: FakeCluster, deployed: Operator
+) -> None:
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
 
     found = condition(cluster, "Degraded")
     assert (found["status"], found["reason"]) == ("True", "FieldConflict")
@@ -154,111 +153,113 @@ async def test_the_same_again_and_again_is_a_fight(cluster: FakeCluster, serving
     )
     assert "HorizontalPodAutoscaler" in found["message"]
     assert condition(cluster, "Ready")["status"] == "True"
-    assert events(cluster, "FieldConflict") == [found["message"]]
+    assert event_messages(cluster, "FieldConflict") == [found["message"]]
 
 
-async def test_a_fight_takes_ever_longer_pauses_and_never_too_long_ones(
-    cluster: FakeCluster, serving: Operator
+async def test_corrections_of_a_field_conflict_back_off_up_to_a_maximum(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
-    pauses = []
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
+    delays = []
 
     for _ in range(8):
-        sets_replicas(cluster)
-        began = serving.time.passed
-        await serving.reconcile()
-        assert replicas(cluster) == 7
-        while replicas(cluster) == 7:
-            await serving.pass_time(1)
-        pauses.append(serving.time.passed - began)
+        set_replicas(cluster)
+        changed_at = deployed.time.elapsed
+        await deployed.reconcile()
+        assert replica_count(cluster) == 7
+        while replica_count(cluster) == 7:
+            await deployed.run_for(1)
+        delays.append(deployed.time.elapsed - changed_at)
 
-    assert pauses == [10, 20, 40, 80, 160, *[RETRY.maximum] * 3]
-    assert len(events(cluster, "FieldConflict")) == 1
-    assert len(events(cluster, "DriftCorrected")) == 1
+    assert delays == [10, 20, 40, 80, 160, *[RETRY.maximum] * 3]
+    assert len(event_messages(cluster, "FieldConflict")) == 1
+    assert len(event_messages(cluster, "DriftCorrected")) == 1
 
 
-async def test_nothing_is_written_while_a_fight_pauses(
-    cluster: FakeCluster, serving: Operator
+async def test_nothing_is_written_during_the_back_off(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
-    sets_replicas(cluster)
-    await serving.reconcile()
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
+    set_replicas(cluster)
+    await deployed.reconcile()
     cluster.writes.clear()
 
     for _ in range(9):
-        await serving.pass_time(1)
-        await serving.reconcile()
+        await deployed.run_for(1)
+        await deployed.reconcile()
 
     assert cluster.writes == []
 
 
-async def test_a_fight_that_has_been_quiet_is_over(cluster: FakeCluster, serving: Operator) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
+async def test_a_field_conflict_is_over_after_a_quiet_time(
+    cluster: FakeCluster, deployed: Operator
+) -> None:
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
 
-    await serving.pass_time(int(QUIET_SECONDS) - 1)
+    await deployed.run_for(int(QUIET_SECONDS) - 1)
     before = condition(cluster, "Degraded")["status"]
-    await serving.pass_time(1)
+    await deployed.run_for(1)
 
     assert (before, condition(cluster, "Degraded")["status"]) == ("True", "False")
-    assert serving.reconciler.due() == []
-    sets_replicas(cluster)
-    await serving.reconcile()
-    assert replicas(cluster) == 1
+    assert deployed.reconciler.due() == []
+    set_replicas(cluster)
+    await deployed.reconcile()
+    assert replica_count(cluster) == 1
 
 
-async def test_a_new_spec_does_not_wait_for_a_fight(
-    cluster: FakeCluster, serving: Operator
+async def test_a_new_spec_is_applied_during_the_back_off(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
-    sets_replicas(cluster)
-    change_spec(cluster, lambda spec: spec.update(replicas=2))
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
+    set_replicas(cluster)
+    update_spec(cluster, replicas=2)
 
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert replicas(cluster) == 2
+    assert replica_count(cluster) == 2
 
 
-async def test_other_fields_and_other_children_do_not_wait_for_a_fight(
-    cluster: FakeCluster, serving: Operator
+async def test_other_fields_and_children_are_corrected_during_the_back_off(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
-    sets_replicas(cluster)
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
+    set_replicas(cluster)
     cluster.remove(SERVICES, "default", "chat")
-    await serving.reconcile()
-    assert "chat" in cluster.named(SERVICES)
-    assert replicas(cluster) == 7
+    await deployed.reconcile()
+    assert "chat" in cluster.by_name(SERVICES)
+    assert replica_count(cluster) == 7
 
     cluster.remove(DEPLOYMENTS, "default", REPLICAS)
-    await serving.reconcile()
+    await deployed.reconcile()
 
-    assert replicas(cluster) == 1
+    assert replica_count(cluster) == 1
 
 
-async def test_a_child_that_is_deleted_again_and_again_comes_back_more_slowly(
-    cluster: FakeCluster, serving: Operator
+async def test_a_child_that_is_deleted_repeatedly_is_created_again_with_a_back_off(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    def deletes(cluster: FakeCluster) -> None:
+    def delete_service(cluster: FakeCluster) -> None:
         cluster.remove(SERVICES, "default", "chat")
 
-    await rounds(cluster, serving, CONFLICT_AFTER, deletes)
-    deletes(cluster)
-    await serving.reconcile()
+    await repeat(cluster, deployed, CONFLICT_AFTER, delete_service)
+    delete_service(cluster)
+    await deployed.reconcile()
 
-    assert "chat" not in cluster.named(SERVICES)
+    assert "chat" not in cluster.by_name(SERVICES)
     assert "Service chat is deleted repeatedly" in condition(cluster, "Degraded")["message"]
-    await serving.pass_time(10)
-    assert "chat" in cluster.named(SERVICES)
+    await deployed.run_for(10)
+    assert "chat" in cluster.by_name(SERVICES)
 
 
-async def test_a_webhook_that_changes_what_is_applied_is_a_fight_at_once(
+async def test_a_webhook_that_changes_an_applied_field_is_a_field_conflict_at_once(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    def mirrors(found: Any) -> None:
+    def replace_image(found: Any) -> None:
         if (found["kind"], found["metadata"]["name"]) == ("Deployment", REPLICAS):
             found["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror/llama"
 
-    cluster.webhook = mirrors
-    stored(cluster)
+    cluster.webhook = replace_image
+    apply_server(cluster)
     await operator.reconcile()
 
     found = condition(cluster, "Degraded")
@@ -266,15 +267,15 @@ async def test_a_webhook_that_changes_what_is_applied_is_a_fight_at_once(
     assert "comes back changed from each write, as by a mutating webhook" in found["message"]
     assert "containers[llama-server].image" in found["message"]
     cluster.writes.clear()
-    await operator.pass_time(9)
+    await operator.run_for(9)
     assert cluster.writes == []
 
 
-async def test_a_webhook_that_adds_fields_of_its_own_is_no_fight(
+async def test_a_webhook_that_adds_fields_is_no_field_conflict(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     cluster.webhook = lambda found: found["metadata"]["labels"].update(team="ml")
-    stored(cluster)
+    apply_server(cluster)
     await operator.reconcile()
     await operator.reconcile()
     cluster.writes.clear()
@@ -285,36 +286,38 @@ async def test_a_webhook_that_adds_fields_of_its_own_is_no_fight(
     assert condition(cluster, "Degraded")["reason"] != "FieldConflict"
 
 
-async def test_a_fight_over_replicas_is_no_scaling(
+async def test_corrections_of_a_field_conflict_are_not_reported_as_scaling(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    stored(cluster, autoscaling={"minReplicas": 1, "maxReplicas": 4})
+    apply_server(cluster, autoscaling={"minReplicas": 1, "maxReplicas": 4})
     await operator.reconcile()
     roll_out(cluster)
-    operator.balancers.says["10.0.0.1"] = numbers()
-    await operator.pass_time(3)
+    operator.balancers.reports[BALANCER_HOST] = demand_report()
+    await operator.run_for(3)
 
-    await rounds(cluster, operator, CONFLICT_AFTER + 2, lambda fake: sets_replicas(fake, 9))
+    await repeat(cluster, operator, CONFLICT_AFTER + 2, lambda fake: set_replicas(fake, 9))
 
-    assert len(events(cluster, "ScaledDown")) <= 1
+    assert len(event_messages(cluster, "ScaledDown")) <= 1
 
 
-async def test_a_fight_over_a_suspended_server_is_said(
-    cluster: FakeCluster, serving: Operator
+async def test_a_field_conflict_of_a_suspended_server_is_reported(
+    cluster: FakeCluster, deployed: Operator
 ) -> None:
-    change_spec(cluster, lambda spec: spec.update(suspend=True))
-    await serving.reconcile()
+    update_spec(cluster, suspend=True)
+    await deployed.reconcile()
 
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
 
     assert condition(cluster, "Degraded")["reason"] == "FieldConflict"
     assert condition(cluster, "Ready")["reason"] == "Suspended"
 
 
-async def test_drift_and_fights_are_counted(cluster: FakeCluster, serving: Operator) -> None:
-    await rounds(cluster, serving, CONFLICT_AFTER, sets_replicas)
+async def test_corrections_and_field_conflicts_are_counted(
+    cluster: FakeCluster, deployed: Operator
+) -> None:
+    await repeat(cluster, deployed, CONFLICT_AFTER, set_replicas)
 
-    put_right = "slotkeeper_operator_drift_corrections_total"
-    sample = serving.registry.get_sample_value
-    assert sample(put_right, {"kind": "Deployment"}) == CONFLICT_AFTER
+    corrections = "slotkeeper_operator_drift_corrections_total"
+    sample = deployed.registry.get_sample_value
+    assert sample(corrections, {"kind": "Deployment"}) == CONFLICT_AFTER
     assert sample("slotkeeper_operator_field_conflicts") == 1

@@ -1,4 +1,4 @@
-"""Whose doing a changed field is."""
+"""Which field manager changed a field."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ CONTAINER: Any = {
 
 
 def managed(*entries: tuple[str, str, Any]) -> Any:
+    """An object with these entries: manager, time and fields."""
     return {
         "metadata": {
             "managedFields": [
@@ -38,10 +39,10 @@ def image_of(name: str) -> Path:
 ROWS: list[Any] = [
     pytest.param(("spec", "replicas"), {"f:spec": {"f:replicas": {}}}, True, id="the field"),
     pytest.param(("spec", "paused"), {"f:spec": {"f:replicas": {}}}, False, id="another field"),
-    pytest.param(("spec",), {"f:spec": {"f:replicas": {}}}, True, id="a part of it"),
-    pytest.param(("spec", "args", "x"), {"f:spec": {"f:args": {}}}, True, id="more than it"),
-    pytest.param(image_of("llama-server"), {"f:spec": CONTAINER}, True, id="an item"),
-    pytest.param(image_of("other"), {"f:spec": CONTAINER}, False, id="another item's field"),
+    pytest.param(("spec",), {"f:spec": {"f:replicas": {}}}, True, id="a field of the object"),
+    pytest.param(("spec", "args", "x"), {"f:spec": {"f:args": {}}}, True, id="the whole field"),
+    pytest.param(image_of("llama-server"), {"f:spec": CONTAINER}, True, id="an item's field"),
+    pytest.param(image_of("other"), {"f:spec": CONTAINER}, False, id="another field of an item"),
     pytest.param(image_of("none"), {"f:spec": CONTAINER}, False, id="no such item"),
     pytest.param(
         ("ports", Item("name", {"name": "http", "port": 80}), "port"),
@@ -49,18 +50,20 @@ ROWS: list[Any] = [
         True,
         id="a key with a default",
     ),
-    pytest.param((), {"f:spec": {}}, False, id="no field at all"),
+    pytest.param((), {"f:spec": {}}, False, id="no field"),
 ]
 
 
-@pytest.mark.parametrize(("path", "fields", "verdict"), ROWS)
-def test_a_manager_has_a_field_or_has_not(path: Path, fields: Any, verdict: bool) -> None:
+@pytest.mark.parametrize(("path", "fields", "is_managed"), ROWS)
+def test_a_manager_is_found_by_the_fields_that_it_set(
+    path: Path, fields: Any, is_managed: bool
+) -> None:
     found = last_manager(managed(("hpa", "2026-11-01T12:00:00Z", fields)), [path])
 
-    assert found == ("hpa" if verdict else "")
+    assert found == ("hpa" if is_managed else "")
 
 
-def test_the_last_one_is_the_culprit_and_the_operator_itself_never_is() -> None:
+def test_of_several_managers_the_last_is_named_and_never_the_operator_itself() -> None:
     fields: Any = {"f:spec": {"f:replicas": {}}}
     item = managed(
         ("kubectl", "2026-11-01T12:00:00Z", fields),

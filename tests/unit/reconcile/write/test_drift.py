@@ -1,0 +1,90 @@
+"""Drift: fields that others change are corrected, fields that others add stay."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fake_cluster import FakeCluster
+from operator_harness import Operator, deploy
+from slotkeeper.kube.cluster import Kind
+from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICE_ACCOUNTS, SERVICES
+
+DRIFTS: list[Any] = [
+    pytest.param(
+        DEPLOYMENTS, "chat-replicas", lambda found: found["spec"].update(replicas=7), id="replicas"
+    ),
+    pytest.param(
+        SERVICES, "chat", lambda found: found["spec"]["selector"].clear(), id="selector emptied"
+    ),
+    pytest.param(
+        SERVICE_ACCOUNTS,
+        "chat-balancer",
+        lambda found: found["metadata"]["labels"].clear(),
+        id="labels removed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "change"), DRIFTS)
+async def test_drift_is_corrected(
+    cluster: FakeCluster, operator: Operator, kind: Kind, name: str, change: Callable[[Any], None]
+) -> None:
+    await deploy(cluster, operator)
+    before = copy.deepcopy(cluster.by_name(kind)[name])
+    cluster.edit(kind, "default", name, change)
+
+    await operator.reconcile()
+
+    after = cluster.by_name(kind)[name]
+    assert after["metadata"]["labels"] == before["metadata"]["labels"]
+    assert after.get("spec") == before.get("spec")
+
+
+async def test_fields_that_others_add_are_left_alone(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+
+    def annotate(found: Any) -> None:
+        found["metadata"]["annotations"]["example.com/note"] = "mine"
+        found["spec"]["template"]["spec"]["containers"].append({"name": "sidecar"})
+
+    cluster.edit(DEPLOYMENTS, "default", "chat-balancer", annotate)
+
+    await operator.reconcile()
+
+    assert cluster.writes == []
+
+
+async def test_an_obsolete_child_is_deleted_and_an_object_without_owner_is_not(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+    obsolete = copy.deepcopy(cluster.by_name(SERVICES)["chat"])
+    obsolete["metadata"]["name"] = "chat-of-an-older-release"
+    cluster.put(obsolete)
+    foreign = copy.deepcopy(obsolete)
+    foreign["metadata"] |= {"name": "foreign", "ownerReferences": []}
+    cluster.put(foreign)
+
+    await operator.reconcile()
+
+    assert set(cluster.by_name(SERVICES)) == {"chat", "chat-replicas", "foreign"}
+
+
+async def test_a_child_that_lost_its_label_is_found_and_corrected(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+    uid = cluster.by_name(SERVICES)["chat"]["metadata"]["uid"]
+    cluster.edit(
+        SERVICES, "default", "chat", lambda found: found["metadata"].update(labels={}, note="kept")
+    )
+
+    await operator.reconcile()
+
+    after = cluster.by_name(SERVICES)["chat"]["metadata"]
+    assert (after["uid"], after["note"]) == (uid, "kept")
+    assert after["labels"]["slotkeeper.dev/server"] == "chat"
