@@ -1,6 +1,5 @@
 """What keeps pods from running. Pure."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -16,12 +15,16 @@ from slotkeeper.reconcile.observe.pods import (
     is_ready,
     is_unschedulable,
     lacks_volumes,
+    parse_termination_message,
     secrets,
 )
 from slotkeeper.reconcile.observe.problem import Problem
 
 RESTART_RESET = timedelta(minutes=10)
 """A container that ran for longer can start: the kubelet resets its back-off, too."""
+
+MAX_TEXT = 1024
+"""Characters of a container's own text that a message contains. The kubelet allows 4096 bytes."""
 
 _IMAGE_REASONS = {
     "ErrImagePull",
@@ -163,18 +166,21 @@ def _container_problem(status: Manifest) -> Problem | None:
 
 def _download_failure(terminated: Manifest) -> Problem:
     unexplained = Problem(Reason.MODEL_DOWNLOAD_FAILED, f"the model's download {_exit(terminated)}")
-    try:
-        report = json.loads(terminated.get("message", ""))
-        problem = Problem(Reason(report["reason"]), str(report["message"]))
-    except (ValueError, KeyError, TypeError):
+    # The image may be anybody's: only the reasons of a download are accepted.
+    report = parse_termination_message(terminated) or {}
+    reason, message = str(report.get("reason")), report.get("message")
+    if reason not in DOWNLOAD_REASONS or message is None:
         return unexplained
-    # The image may be anybody's: only what a download can report is accepted.
-    return problem if problem.reason in DOWNLOAD_REASONS else unexplained
+    return Problem(Reason(reason), _text(str(message)))
 
 
 def _exit(terminated: Manifest) -> str:
     if terminated.get("reason") == "OOMKilled":
         return "was killed: it used more memory than its limit"
     lines = terminated.get("message", "").strip().splitlines()
-    last = f": {lines[-1].strip()}" if lines else ""
+    last = f": {_text(lines[-1].strip())}" if lines else ""
     return f"exited with code {terminated.get('exitCode')}{last}"
+
+
+def _text(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

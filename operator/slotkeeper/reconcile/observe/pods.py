@@ -59,9 +59,16 @@ def download_report(pod: Manifest) -> dict[str, Any] | None:
     """The model as the download reported it; None before its end, or without a report."""
     if not model_downloaded(pod):
         return None
+    return parse_termination_message(download_status(pod)["state"]["terminated"])
+
+
+def parse_termination_message(terminated: Manifest) -> dict[str, Any] | None:
+    """The JSON object in a container's termination message; None where it is anything else."""
     try:
-        report = json.loads(download_status(pod)["state"]["terminated"].get("message", ""))
-    except ValueError:
+        report = json.loads(terminated.get("message", ""))
+        # JSON may escape lone surrogates, which are not valid in UTF-8, nor in a condition.
+        json.dumps(report, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) else None
 

@@ -24,6 +24,9 @@ from slotkeeper.reconcile.observe.pod_problems import (
 from slotkeeper.reconcile.observe.pods import is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.problem import Problem
 
+MAX_MESSAGE = 32768
+"""Characters; the CRD's schema rejects a longer message, as an admission webhook may write one."""
+
 
 @dataclass(frozen=True)
 class WriteProblems:
@@ -244,7 +247,5 @@ def _kept(kind: ConditionType, before: Mapping[str, Any]) -> ConditionValue:
     return ConditionValue(kind, before["status"], before["reason"], before["message"])
 
 
-def _value(
-    kind: ConditionType, status: ConditionStatus, reason: Reason, message: str
-) -> ConditionValue:
-    return ConditionValue(kind, status, reason.value, message)
+def _value(kind: ConditionType, status: Verdict, reason: Reason, message: str) -> ConditionValue:
+    return ConditionValue(kind, status, reason.value, message[:MAX_MESSAGE])

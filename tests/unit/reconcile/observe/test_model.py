@@ -108,6 +108,8 @@ async def test_any_url_has_a_source_and_a_file(
         pytest.param("{", id="no JSON"),
         pytest.param("[]", id="no object"),
         pytest.param("{}", id="no size"),
+        pytest.param("[" * 4096, id="deeply nested"),
+        pytest.param(json.dumps(REPORT | {"name": "\ud800"}), id="lone surrogate"),
         pytest.param(json.dumps(REPORT | {"bytes": "4 GB"}), id="text instead of a number"),
         pytest.param(json.dumps(REPORT | {"contextLength": -1}), id="negative number"),
         pytest.param(json.dumps(REPORT | {"name": "x" * 129}), id="too long"),
