@@ -13,7 +13,12 @@ from slotkeeper.kube.objects import Child, Key, child
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.blocker import permanent_in
 from slotkeeper.reconcile.decide.decision import Decision, decide
-from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, desired_replicas, policy_of
+from slotkeeper.reconcile.decide.replicas import (
+    NOT_AUTOSCALED,
+    Scaling,
+    desired_replicas,
+    policy_of,
+)
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.name_conflict import name_conflict, not_owned
@@ -101,7 +106,10 @@ class Reconciler:
             self.enqueue(key)
             return
         result = await self._apply(plan, snapshot, decision, state)
-        if self._advance(state, decision, result, moment):
+        self._record_writes(state, snapshot, decision, result, moment)
+        if result.error and not result.rejected:
+            raise result.error
+        if self._advance(state, decision, result):
             self.enqueue(key)
             return
         await self._report(state, snapshot, decision, moment)
@@ -257,41 +265,42 @@ class Reconciler:
             await set_deletion_costs(self._cluster, self._store, pods, demand)
         return await apply(plan, self._cluster, self._store)
 
-    def _advance(
+    def _record_writes(
         self,
         state: ServerState,
+        snapshot: Snapshot,
         decision: Decision,
         result: Result,
         moment: Moment,
-    ) -> bool:
-        """Remember what was written; whether the next pass is due at once."""
+    ) -> None:
+        """Remember what was written, also where the plan failed later."""
         now = moment.monotonic
         announced = state.conflicts.record(result.corrected, result.changed_on_write, now)
         state.events += map(drift_corrected, announced)
         for drift in result.corrected:
             self.on_corrected(drift.child[0].kind)
         state.unlabelled |= result.unlabelled
-        scaling = decision.scaling
-        if result.written and not result.error and scaling.scaled:
+        scaling, replicas = decision.scaling, snapshot.observed.replicas
+        if scaling.scaled and replicas and child(replicas) in result.applied:
             state.demand.scaled(scaling.change, now)
             state.events.append(scaled(scaling))
             before = state.unreported.before if state.unreported else scaling.before
             state.unreported = replace(scaling, before=before)
+
+    def _advance(self, state: ServerState, decision: Decision, result: Result) -> bool:
+        """Remember the outcome of a plan; whether the next pass is due at once."""
         rejected = result.rejected
         # By the reason: a message may contain a time or an id, and would never be the same.
         news = (rejected and rejected.reason) != (state.rejected and state.rejected.reason)
         withdraw = decision.keeps_blocker and not state.attempted
         state.rejected = rejected
         state.attempted = True
-        return result.written or news or withdraw
+        return result.outdates_snapshot or news or withdraw
 
     async def _report(
         self, state: ServerState, snapshot: Snapshot, decision: Decision, moment: Moment
     ) -> None:
-        scaling = state.unreported or decision.scaling
-        if state.unapplied:
-            # It was not carried out, however often it is tried.
-            scaling = decision.unscaled().scaling
+        scaling = _reported_scaling(state, decision)
         problems = WriteProblems(state.unapplied, state.conflicts.problem(moment.monotonic))
         demand = state.demand.latest(moment.monotonic)
         status, events = report(snapshot, scaling, problems, demand, state.events, moment.wall)
@@ -310,6 +319,14 @@ class Reconciler:
         moment = self._schedule_clock.now()
         demand = state.demand.latest(moment.monotonic)
         return scaling_snapshot(state.server, demand, moment.scheduled)
+
+
+def _reported_scaling(state: ServerState, decision: Decision) -> Scaling:
+    unreported = state.unreported
+    if unreported and unreported.desired.replicas == decision.scaling.desired.replicas:
+        return unreported
+    # A decision that cannot be written is no change, however often it is tried.
+    return (decision.unscaled() if state.unapplied else decision).scaling
 
 
 def _replicas_drifted(plan: Plan, observed: Observed) -> bool:

@@ -19,8 +19,8 @@ from slotkeeper.reconcile.write.plan import Plan
 class Result:
     """The outcome of a plan."""
 
-    written: bool = False
-    """Whether anything was written, or found to exist unseen: the observation is out of date."""
+    applied: set[Child] = field(default_factory=set)
+    deleted: set[Child] = field(default_factory=set)
     unlabelled: set[Child] = field(default_factory=set)
     """Children that the plan took for missing and that exist: they are left as they are."""
     corrected: list[Drift] = field(default_factory=list)
@@ -28,19 +28,26 @@ class Result:
     changed_on_write: list[Drift] = field(default_factory=list)
     """Children that came back from the write with other values."""
     error: ApiError | None = None
-    """The permanent rejection that ended the plan."""
+    """The failure that ended the plan."""
+
+    @property
+    def outdates_snapshot(self) -> bool:
+        """Whether anything was written, or found to exist though the snapshot lacks it."""
+        return bool(self.applied or self.deleted or self.unlabelled)
 
     @property
     def rejected(self) -> Problem | None:
-        """The rejection as a problem."""
-        return Problem(Reason.APPLY_REJECTED, self.error.message) if self.error else None
+        """The failure, if it is a permanent rejection."""
+        if self.error is None or not is_permanent(self.error):
+            return None
+        return Problem(Reason.APPLY_REJECTED, self.error.message)
 
 
 async def apply(plan: Plan, cluster: Cluster, store: Store) -> Result:
     """Write the plan in its order, and record each write in the store.
 
-    A permanent rejection ends it: see `Result.error`. Raises ApiError at any other failure. Stopped
-    anywhere, the next pass continues from what it observes.
+    A failure ends it, with the writes before it in the result. Stopped anywhere, the next pass
+    continues from what it observes.
     """
     result = Result()
     try:
@@ -52,10 +59,8 @@ async def apply(plan: Plan, cluster: Cluster, store: Store) -> Result:
                 kind_of(manifest), metadata["namespace"], metadata["name"], metadata["uid"]
             )
             store.confirm_deleted(manifest)
-            result.written = True
+            result.deleted.add(child(manifest))
     except ApiError as error:
-        if not is_permanent(error):
-            raise
         result.error = error
     return result
 
@@ -72,10 +77,9 @@ async def _apply(
         if "uid" in manifest["metadata"]:
             raise
         result.unlabelled.add(one)
-        result.written = True
         return
     store.put(written)
-    result.written = True
+    result.applied.add(one)
     if not satisfies(specified, written):
         result.changed_on_write.append(Drift.of(one, differences(specified, written)))
     elif drift:
