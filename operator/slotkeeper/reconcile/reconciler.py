@@ -31,7 +31,7 @@ from slotkeeper.reconcile.report.report import invalid_report, report
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
 from slotkeeper.reconcile.report.status import is_stale
 from slotkeeper.reconcile.report.writer import StatusWriter
-from slotkeeper.reconcile.state import ServerState, States
+from slotkeeper.reconcile.state import Rejection, ServerState, States
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import RetryError
 from slotkeeper.reconcile.write.apply import Result, apply
@@ -109,7 +109,7 @@ class Reconciler:
         self._record_writes(state, snapshot, decision, result, moment)
         if result.error and not result.rejected:
             raise result.error
-        if self._advance(state, decision, result):
+        if self._advance(state, snapshot, decision, result):
             self.enqueue(key)
             return
         await self._report(state, snapshot, decision, moment)
@@ -287,15 +287,21 @@ class Reconciler:
             before = state.unreported.before if state.unreported else scaling.before
             state.unreported = replace(scaling, before=before)
 
-    def _advance(self, state: ServerState, decision: Decision, result: Result) -> bool:
+    def _advance(
+        self, state: ServerState, snapshot: Snapshot, decision: Decision, result: Result
+    ) -> bool:
         """Remember the outcome of a plan; whether the next pass is due at once."""
-        rejected = result.rejected
-        # By the reason: a message may contain a time or an id, and would never be the same.
-        news = (rejected and rejected.reason) != (state.rejected and state.rejected.reason)
-        withdraw = decision.keeps_blocker and not state.attempted
-        state.rejected = rejected
+        generation = snapshot.server.generation
+        before = state.rejection
+        now = Rejection(result.rejected, generation) if result.rejected else None
+        withdraws = decision.keeps_blocker and not state.attempted
+        state.rejection = before if before and now and now.is_same(before) else now
         state.attempted = True
-        return result.outdates_snapshot or news or withdraw
+        if now and before and before.generation == generation:
+            # Only the back-off brings the next pass, though a new message may have been written to
+            # the Lease: it may be another one at each try.
+            return False
+        return result.outdates_snapshot or now != before or withdraws
 
     async def _report(
         self, state: ServerState, snapshot: Snapshot, decision: Decision, moment: Moment

@@ -13,6 +13,20 @@ from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """Why the API server rejected the plan for a spec."""
+
+    problem: Problem
+    generation: int
+
+    def is_same(self, other: "Rejection") -> bool:
+        """Whether the messages differ by no more than times, counts or ids, for the same spec."""
+        return self.generation == other.generation and (
+            _constant_words(self.problem.message) == _constant_words(other.problem.message)
+        )
+
+
 @dataclass
 class ServerState:
     """One server's record. Small, since there may be thousands; lost with the process."""
@@ -27,8 +41,8 @@ class ServerState:
     """Objects with a child's name and without the server's label: no watch shows them."""
     attempted: bool = False
     """Whether a pass has carried out its plan since the process started."""
-    rejected: Problem | None = None
-    """Why the API server rejected the last plan."""
+    rejection: Rejection | None = None
+    """Why the API server rejected the last plan. Its message stays while the same is rejected."""
     name_conflict: Problem | None = None
     """The object that has a child's name, as of the last pass."""
     due_at: float | None = None
@@ -45,7 +59,7 @@ class ServerState:
     @property
     def unapplied(self) -> Problem | None:
         """Why the server's children cannot be written as desired; None where they can."""
-        return self.rejected or self.name_conflict
+        return self.rejection.problem if self.rejection else self.name_conflict
 
 
 class States:
@@ -98,3 +112,8 @@ class States:
         state.failures = 0
         if state.server is None:
             del self._states[key]
+
+
+def _constant_words(message: str) -> list[str]:
+    # A word with a digit may be a time, a count or a request id.
+    return [word for word in message.split() if not any(map(str.isdigit, word))]
