@@ -29,7 +29,7 @@ from slotkeeper.reconcile.report.conditions import WriteProblems
 from slotkeeper.reconcile.report.events import drift_corrected, scaled
 from slotkeeper.reconcile.report.report import invalid_report, report
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
-from slotkeeper.reconcile.report.status import is_stale
+from slotkeeper.reconcile.report.status import is_reported, is_stale
 from slotkeeper.reconcile.report.writer import StatusWriter
 from slotkeeper.reconcile.state import Rejection, ServerState, States
 from slotkeeper.reconcile.watch.store import Store
@@ -84,7 +84,8 @@ class Reconciler:
         if isinstance(snapshot, Invalid):
             self._forget(key)
             status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
-            await self._writer.write(snapshot.raw, status, events)
+            await self._writer.create_events(snapshot.raw, events)
+            await self._writer.write_status(snapshot.raw, status)
             return
         moment = self._schedule_clock.now()
         state = self._states[key]
@@ -221,6 +222,9 @@ class Reconciler:
         state.server = server
         state.current = observed.current
         state.unlabelled = set(observed.unlabelled)
+        if state.unreported and is_reported(server, state.unreported):
+            # The status was written, and the response to it lost.
+            state.unreported = None
         state.name_conflict = self._name_conflict(server, observed)
         seconds = permanent_in(server, observed, moment.wall)
         state.due_at = None if seconds is None else moment.monotonic + seconds
@@ -310,7 +314,10 @@ class Reconciler:
         problems = WriteProblems(state.unapplied, state.conflicts.problem(moment.monotonic))
         demand = state.demand.latest(moment.monotonic)
         status, events = report(snapshot, scaling, problems, demand, state.events, moment.wall)
-        raw = await self._writer.write(snapshot.raw, status, events)
+        failed = await self._writer.create_events(snapshot.raw, events)
+        # An event is created once, also where the status has to be written again.
+        state.events = [event for event in state.events if event in failed]
+        raw = await self._writer.write_status(snapshot.raw, status)
         state.events.clear()
         state.unreported = None
         state.server = replace(snapshot.server, status=raw.get("status") or {})

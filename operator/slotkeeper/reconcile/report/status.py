@@ -69,6 +69,14 @@ def invalid(raw: Mapping[str, Any], values: Sequence[ConditionValue], *, now: da
     )
 
 
+def is_reported(server: LlamaServer, scaling: Scaling) -> bool:
+    """Whether the last change in the status' history is this one."""
+    history = (server.status.get("scaling") or {}).get("history") or [{}]
+    desired = scaling.desired
+    change = (scaling.before, desired.replicas, desired.reason, desired.message)
+    return tuple(history[0].get(name) for name in ("from", "to", "reason", "message")) == change
+
+
 def is_stale(server: LlamaServer, demand: ServerDemand | None) -> bool:
     """Whether the status shows other numbers than the last report."""
     if demand is None:

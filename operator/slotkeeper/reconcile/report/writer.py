@@ -21,15 +21,17 @@ class StatusWriter:
     store: Store
     now: Callable[[], datetime]
 
-    async def write(
-        self, raw: Manifest, status: Status, events: Iterable[EventContent]
-    ) -> Manifest:
-        """Create the events of the server `raw`, and write its status if it differs.
+    async def create_events(
+        self, raw: Manifest, events: Iterable[EventContent]
+    ) -> list[EventContent]:
+        """Create events of the server `raw`. Returns those that could not be created."""
+        return [content for content in events if not await self._create(content, raw)]
 
-        Returns the server as it is then. Raises ApiError where the status could not be written.
+    async def write_status(self, raw: Manifest, status: Status) -> Manifest:
+        """Write the status of the server `raw` if it differs.
+
+        Returns the server as it is then. Raises ApiError.
         """
-        for content in events:
-            await self._create(content, raw)
         if status == raw.get("status"):
             return raw
         try:
@@ -40,7 +42,7 @@ class StatusWriter:
         self.store.put(written)
         return written
 
-    async def _create(self, content: EventContent, raw: Manifest) -> None:
+    async def _create(self, content: EventContent, raw: Manifest) -> bool:
         metadata = raw["metadata"]
         name = f"{metadata['namespace']}/{metadata['name']}"
         log.info("server %s: %s: %s", name, content.reason, content.message)
@@ -51,3 +53,5 @@ class StatusWriter:
         except ApiError as error:
             # The status that follows matters more.
             log.warning("server %s: cannot create event %s: %s", name, content.reason, error)
+            return False
+        return True
