@@ -81,6 +81,7 @@ class Reconciler:
             # Deleted: the garbage collector deletes the children, which are owned.
             self._forget(key)
             return
+        self._forget_previous(key, snapshot.raw)
         if isinstance(snapshot, Invalid):
             self._forget(key)
             status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
@@ -325,6 +326,12 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._states.forget(key)
         self._store.forget(key)
+
+    def _forget_previous(self, key: Key, raw: Manifest) -> None:
+        state = self._states.find(key)
+        if state and state.server and state.server.uid != raw["metadata"]["uid"]:
+            # Deleted and created again between two passes.
+            self._states.forget(key)
 
     def _scaling_snapshot(self, state: ServerState) -> ScalingSnapshot | None:
         if state.server is None:
