@@ -319,6 +319,10 @@ class Reconciler:
         # An event is created once, also where the status has to be written again.
         state.events = [event for event in state.events if event in failed]
         raw = await self._writer.write_status(snapshot.raw, status)
+        if raw is None:
+            # No watch event follows: the store has dropped the server already.
+            self.enqueue(Key(snapshot.server.namespace, snapshot.server.name))
+            return
         state.events.clear()
         state.unreported = None
         state.server = replace(snapshot.server, status=raw.get("status") or {})

@@ -27,10 +27,10 @@ class StatusWriter:
         """Create events of the server `raw`. Returns those that could not be created."""
         return [content for content in events if not await self._create(content, raw)]
 
-    async def write_status(self, raw: Manifest, status: Status) -> Manifest:
+    async def write_status(self, raw: Manifest, status: Status) -> Manifest | None:
         """Write the status of the server `raw` if it differs.
 
-        Returns the server as it is then. Raises ApiError.
+        Returns the server as it is then; None where it is deleted. Raises ApiError.
         """
         if status == raw.get("status"):
             return raw
@@ -38,7 +38,7 @@ class StatusWriter:
             written = await self.cluster.patch_status({**raw, "status": status})
         except NotFound:
             self.store.confirm_deleted(raw)
-            return raw
+            return None
         self.store.put(written)
         return written
 
