@@ -104,7 +104,7 @@ class Reconciler:
             # The decision is the last one: what others set is no scaling.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
-        if plan.creates and snapshot.is_reported and not await self._exists(snapshot.raw):
+        if plan.creates and snapshot.is_reported and not await self._is_current(snapshot.raw):
             self.enqueue(key)
             return
         result = await self._apply(plan, snapshot, decision, state)
@@ -244,16 +244,17 @@ class Reconciler:
         desired = manifests(server, replicas, self._images, decision.blocker)
         return plan_changes(desired, observed.children, server.uid, observed.deleted_by_others)
 
-    async def _exists(self, raw: Manifest) -> bool:
-        """Whether the server in the store still exists; if not, the store is brought up to date.
+    async def _is_current(self, raw: Manifest) -> bool:
+        """Whether the server is as the store shows it; if not, the store is brought up to date.
 
-        The garbage collector deletes the children of a deleted server, while the watch that would
-        show the deletion may be broken: all of them would be created, and deleted again.
+        The garbage collector deletes the children of a server that is deleted or being deleted,
+        while the watch that would show it may be broken: all of them would be created, and deleted
+        again.
         """
         metadata = raw["metadata"]
         found = await self._cluster.get(LLAMA_SERVERS, metadata["namespace"], metadata["name"])
         if found and found["metadata"]["uid"] == metadata["uid"]:
-            return True
+            return not self._store.put(found)
         self._store.confirm_deleted(raw)
         if found:
             self._store.put(found)

@@ -1,5 +1,9 @@
 """Passes over one server: what they create, when they write nothing, and what ends them."""
 
+from collections.abc import Callable
+
+import pytest
+
 from fake_cluster import FakeCluster, Write
 from operator_harness import (
     BALANCER_HOST,
@@ -133,12 +137,7 @@ async def test_a_deleted_server_is_left_to_the_garbage_collector(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await deploy(cluster, operator)
-    cluster.edit(
-        LLAMA_SERVERS,
-        "default",
-        "chat",
-        lambda raw: raw["metadata"].update(deletionTimestamp="2026-11-01T12:00:00Z"),
-    )
+    delete_in_foreground(cluster)
 
     await operator.reconcile()
     await operator.run_for(2)
@@ -168,11 +167,22 @@ async def test_nothing_is_written_twice_before_a_watch_shows_it(
     assert cluster.writes == []
 
 
+def delete(cluster: FakeCluster) -> None:
+    cluster.remove(LLAMA_SERVERS, "default", "chat")
+
+
+def delete_in_foreground(cluster: FakeCluster) -> None:
+    """Delete the server after its children, as `kubectl delete --cascade=foreground` does."""
+    deletion = {"deletionTimestamp": "2026-11-01T12:00:00Z"}
+    cluster.edit(LLAMA_SERVERS, "default", "chat", lambda raw: raw["metadata"].update(deletion))
+
+
+@pytest.mark.parametrize("delete_server", [delete, delete_in_foreground])
 async def test_the_children_of_a_server_whose_deletion_no_watch_showed_are_not_created_again(
-    cluster: FakeCluster, operator: Operator
+    cluster: FakeCluster, operator: Operator, delete_server: Callable[[FakeCluster], None]
 ) -> None:
     await deploy(cluster, operator)
-    cluster.remove(LLAMA_SERVERS, "default", "chat")
+    delete_server(cluster)
     for kind in CHILDREN:
         for name in list(cluster.by_name(kind)):
             cluster.remove(kind, "default", name)
@@ -182,3 +192,17 @@ async def test_the_children_of_a_server_whose_deletion_no_watch_showed_are_not_c
 
     assert cluster.writes == []
     assert operator.states.servers() == []
+
+
+async def test_an_edit_that_no_watch_showed_is_applied_with_the_children_that_are_created(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+    update_spec(cluster, slots=8)
+    cluster.remove(DEPLOYMENTS, "default", "chat-replicas")
+    await operator.deliver_events(lambda event: event.object["kind"] != "LlamaServer")
+
+    await operator.run_passes()
+
+    assert cluster.writes.count(Write("apply", "Deployment", "chat-replicas")) == 1
+    assert server_status(cluster)["observedGeneration"] == 2
