@@ -83,10 +83,7 @@ class Reconciler:
             return
         self._forget_previous(key, snapshot.raw)
         if isinstance(snapshot, Invalid):
-            self._forget(key)
-            status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
-            await self._writer.create_events(snapshot.raw, events)
-            await self._writer.write_status(snapshot.raw, status)
+            await self._report_invalid(key, snapshot)
             return
         moment = self._schedule_clock.now()
         state = self._states[key]
@@ -327,6 +324,14 @@ class Reconciler:
         state.events.clear()
         state.unreported = None
         state.server = replace(snapshot.server, status=raw.get("status") or {})
+
+    async def _report_invalid(self, key: Key, snapshot: Invalid) -> None:
+        state = self._states.find(key)
+        pending = state.events if state else []
+        self._forget(key)
+        status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
+        await self._writer.create_events(snapshot.raw, [*pending, *events])
+        await self._writer.write_status(snapshot.raw, status)
 
     def _forget(self, key: Key) -> None:
         self._states.forget(key)

@@ -14,6 +14,7 @@ from operator_harness import (
     event_messages,
     replica_count,
     server_status,
+    update_spec,
 )
 from slotkeeper.kube.cluster import ApiError, Unreachable
 from slotkeeper.kube.kinds import LLAMA_SERVERS
@@ -146,3 +147,21 @@ async def test_a_scale_up_after_a_lost_response_has_its_own_line(
 
     assert len(event_messages(cluster, "ScaledUp")) == 2
     assert history(cluster) == [(2, 3), (1, 2)]
+
+
+async def test_a_scale_up_is_reported_though_the_spec_is_invalid_before_the_next_pass(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_autoscaled(cluster, operator)
+    operator.balancers.reports[BALANCER_HOST] = demand_report(busy=4, queued=1)
+    operator.time.elapsed += 1
+    await operator.runtime.poll_demand()
+    await operator.reconciler.reconcile(KEY)
+    update_spec(cluster, slots=0)
+
+    await operator.reconcile()
+    update_spec(cluster, slots=4)
+    await operator.reconcile()
+
+    assert len(event_messages(cluster, "ScaledUp")) == 1
+    assert history(cluster) == [(1, 2)]
