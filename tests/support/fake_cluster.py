@@ -143,7 +143,11 @@ class FakeCluster:
         self._admit("delete", found)
         if uid is not None and uid != found["metadata"]["uid"]:
             raise Conflict(409, "Conflict", f"{name} has another uid")
-        self.remove(kind, namespace, name)
+        if found["metadata"].get("finalizers"):
+            deletion = {"deletionTimestamp": "2026-11-01T12:00:00Z"}
+            self.edit(kind, namespace, name, lambda item: item["metadata"].update(deletion))
+        else:
+            self.remove(kind, namespace, name)
         self._record_write("delete", found)
 
     async def patch_status(self, manifest: Manifest) -> Manifest:

@@ -201,7 +201,10 @@ class Reconciler:
         return Snapshot(raw, server, observed)
 
     async def _unlabelled(self, key: Key) -> dict[Child, Manifest]:
-        """The children that no watch shows, read from the API server."""
+        """The children that no watch shows, read from the API server.
+
+        Raises RetryError for a child that the operator has deleted and that still exists.
+        """
         state = self._states.find(key)
         found = {}
         for kind, name in state.unlabelled if state else ():
@@ -210,6 +213,8 @@ class Reconciler:
                 continue
             if (item["metadata"].get("labels") or {}).get(names.SERVER_LABEL) == key.name:
                 self._store.put(item)
+                if (kind, name) not in self._store.children(key):
+                    raise RetryError(f"{kind.kind} {name} is still terminating")
             else:
                 found[kind, name] = item
         return found

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from operator_harness import Operator, deploy
+from operator_harness import KEY, Operator, deploy, edit_spec, update_spec
 from slotkeeper.kube.cluster import Kind
-from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICE_ACCOUNTS, SERVICES
+from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS
+from slotkeeper.reconcile.workqueue import RetryError
 
 DRIFTS: list[Any] = [
     pytest.param(
@@ -88,3 +89,22 @@ async def test_a_child_that_lost_its_label_is_found_and_corrected(
     after = cluster.by_name(SERVICES)["chat"]["metadata"]
     assert (after["uid"], after["note"]) == (uid, "kept")
     assert after["labels"]["slotkeeper.dev/server"] == "chat"
+
+
+async def test_a_child_that_is_still_terminating_is_created_again_after_a_back_off(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, workers={"count": 1})
+    worker = (STATEFUL_SETS, "default", "chat-worker-0")
+    cluster.edit(*worker, lambda found: found["metadata"].update(finalizers=["example.com/wait"]))
+    edit_spec(cluster, lambda spec: spec.pop("workers"))
+    await operator.reconcile()
+    update_spec(cluster, workers={"count": 1})
+
+    with pytest.raises(RetryError, match="StatefulSet chat-worker-0 is still terminating"):
+        await operator.reconcile()
+    cluster.remove(*worker)
+    await operator.run_for(10)
+
+    assert "chat-worker-0" in cluster.by_name(STATEFUL_SETS)
+    assert not operator.queue.is_failing(KEY)
