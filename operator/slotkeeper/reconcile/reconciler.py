@@ -111,7 +111,11 @@ class Reconciler:
         if self._advance(state, snapshot, decision, result):
             self.enqueue(key)
             return
-        await self._report(state, snapshot, decision, moment)
+        if decision.keeps_blocker:
+            # Neither reported nor withdrawn before the first report: see after the next poll.
+            state.due_at = moment.monotonic
+        else:
+            await self._report(state, snapshot, decision, moment)
         if result.error:
             raise result.error
         if state.unapplied:
@@ -302,9 +306,10 @@ class Reconciler:
         generation = snapshot.server.generation
         before = state.rejection
         now = Rejection(result.rejected, generation) if result.rejected else None
-        withdraws = decision.keeps_blocker and not state.attempted
+        attempted = state.attempted or not decision.scaling.awaits_report
+        withdraws = decision.keeps_blocker and attempted
         state.rejection = before if before and now and now.is_same(before) else now
-        state.attempted = True
+        state.attempted = attempted
         if now and before and before.generation == generation:
             # Only the back-off brings the next pass, though a new message may have been written to
             # the Lease: it may be another one at each try.

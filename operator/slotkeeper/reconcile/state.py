@@ -40,13 +40,14 @@ class ServerState:
     unlabelled: set[Child] = field(default_factory=set)
     """Objects with a child's name and without the server's label: no watch shows them."""
     attempted: bool = False
-    """Whether a pass has carried out its plan since the process started."""
+    """Whether a pass has carried out its plan, with the replicas that demand requires, since the
+    process started."""
     rejection: Rejection | None = None
     """Why the API server rejected the last plan. Its message stays while the same is rejected."""
     name_conflict: Problem | None = None
     """The object that has a child's name, as of the last pass."""
     due_at: float | None = None
-    """When time alone turns a problem into a permanent one."""
+    """When a pass is due though nothing changed."""
     unreported: Scaling | None = None
     """A change of replicas that was written and is not in the status yet."""
     events: list[EventContent] = field(default_factory=list)

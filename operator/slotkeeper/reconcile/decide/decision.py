@@ -18,7 +18,7 @@ class Decision:
     scaling: Scaling
     blocker: StartBlocker | None
     keeps_blocker: bool = False
-    """The blocker is only the published one, which a first pass does not withdraw."""
+    """The blocker is only the published one: whether it persists is not known yet."""
 
     def unscaled(self) -> "Decision":
         """The same decision where it does not count as a change of the number of replicas."""
@@ -38,7 +38,7 @@ def decide(
     """Decide on one server.
 
     `rejected` is why the last plan could not be carried out; it is not known before a pass has
-    `attempted` one.
+    `attempted` one with the replicas that demand requires.
     """
     server, observed = snapshot.server, snapshot.observed
     desired = desired_replicas(server, observed.current, demand, moment)

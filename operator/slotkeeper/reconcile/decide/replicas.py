@@ -49,6 +49,12 @@ class Scaling:
         """Whether the decision changes the number of replicas."""
         return self.change != 0
 
+    @property
+    def awaits_report(self) -> bool:
+        """Whether only the first report will show if a replica is desired: demand may wake one."""
+        at_zero = self.desired.replicas == 0 and self.desired.reason not in NOT_AUTOSCALED
+        return at_zero and self.warming_up
+
 
 def policy_of(server: LlamaServer, scheduled: datetime) -> Policy | None:
     """The scaling policy at this time; None where demand does not set the number of replicas."""
