@@ -71,6 +71,8 @@ class WorkQueue:
         self._due: dict[Key, None] = {}
         self._debouncing: set[Key] = set()
         self._debounced: dict[Key, None] = {}
+        self._retries: dict[Key, object] = {}
+        """The last retry of each failing key, which alone will make it due."""
         self._turns = itertools.cycle(range(LOW_PRIORITY_TURN))
         self._active: set[Key] = set()
         self._added = asyncio.Event()
@@ -123,12 +125,14 @@ class WorkQueue:
 
     def succeeded(self, key: Key) -> None:
         """The work on a key succeeded."""
+        self._retries.pop(key, None)
         self._failures.reset_failures(key)
 
     def retry(self, key: Key) -> float:
         """The work on a key failed: make it due again after a back-off, in the returned seconds."""
         delay = RETRY.jittered(self._failures.add_failure(key), self._rng.random())
-        self._later(delay, lambda: self.add(key))
+        retry = self._retries[key] = object()
+        self._later(delay, lambda: self._end_back_off(key, retry))
         return delay
 
     async def _worker(self, work: Work) -> None:
@@ -158,6 +162,12 @@ class WorkQueue:
             )
         else:
             self.succeeded(key)
+
+    def _end_back_off(self, key: Key, retry: object) -> None:
+        # Changes bring further tries, which may fail too: each would go on by itself.
+        if self._retries.get(key) is retry:
+            del self._retries[key]
+            self.add(key)
 
     def _end_debounce(self, key: Key) -> None:
         if key in self._debouncing:

@@ -141,6 +141,7 @@ def assert_nothing_remains(operator: Operator) -> None:
     assert not queue._debounced
     assert not queue._debouncing
     assert not queue._active
+    assert not queue._retries
     assert operator.timers == []
     labels = [sample.labels for each in operator.registry.collect() for sample in each.samples]
     assert [each for each in labels if "name" in each] == []

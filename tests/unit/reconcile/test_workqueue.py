@@ -200,3 +200,32 @@ async def test_failing_work_is_retried_with_exponential_back_off(
         await until(lambda: not queue.is_failing(A))
 
     assert 1 <= timers.delays[0] <= 2 <= timers.delays[1] <= 4 <= timers.delays[2] <= 8
+
+
+def fail(queue: WorkQueue, key: Key) -> None:
+    """Work on a key once, in vain."""
+    queue.add(key)
+    assert queue.take() == key
+    queue.retry(key)
+    queue.done(key)
+
+
+def test_only_the_last_failure_of_a_key_is_retried(queue: WorkQueue, timers: Timers) -> None:
+    for _ in range(5):
+        fail(queue, A)
+
+    for _ in range(4):
+        timers.fire()
+    superseded = queue.take()
+    timers.fire()
+
+    assert (superseded, queue.take()) == (None, A)
+
+
+def test_a_success_cancels_the_retry(queue: WorkQueue, timers: Timers) -> None:
+    fail(queue, A)
+
+    queue.succeeded(A)
+    timers.fire()
+
+    assert queue.take() is None
