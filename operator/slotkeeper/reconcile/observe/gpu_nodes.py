@@ -1,5 +1,6 @@
 """The compute capabilities of the cluster's GPUs, from the labels of its nodes."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,16 +20,19 @@ class GpuNodes:
     def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:
         self._cluster = cluster
         self._now = now
+        self._lock = asyncio.Lock()
         self._listed_at: float | None = None
         self._arches: Sequence[str] | None = None
 
     async def compute_arches(self) -> Sequence[str] | None:
         """The compute capabilities of all nodes, such as `7.5`, sorted; None without the right to
         list nodes."""
-        if self._listed_at is None or self._now() - self._listed_at > CACHE_SECONDS:
-            self._listed_at = self._now()
-            self._arches = await self._list()
-        return self._arches
+        # Passes of other servers wait for a listing that is under way, and use it.
+        async with self._lock:
+            if self._listed_at is None or self._now() - self._listed_at > CACHE_SECONDS:
+                self._arches = await self._list()
+                self._listed_at = self._now()
+            return self._arches
 
     async def _list(self) -> Sequence[str] | None:
         try:

@@ -1,15 +1,17 @@
 """Where no node has the compute capability that a replica needs, those of the cluster are named."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from fake_cluster import FakeCluster
 from operator_harness import Operator, apply_server, condition, roll_out, set_pod_status
 from pod_statuses import unschedulable
-from slotkeeper.kube.cluster import ApiError, Manifest
+from slotkeeper.kube.cluster import ApiError, Listing, Manifest
 from slotkeeper.kube.kinds import NODES
-from slotkeeper.reconcile.observe.gpu_nodes import arches
+from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes, arches
 
 MAJOR, MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 NO_NODE = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
@@ -92,6 +94,26 @@ async def test_nodes_are_listed_once_in_thirty_seconds(
     await operator.reconcile()
 
     assert cluster.requests.count(("list", "Node")) == 2
+
+
+async def test_a_second_server_waits_for_the_listing_of_the_first() -> None:
+    cluster = SlowListings()
+    cluster.put(node("a", "7.5"))
+    nodes = GpuNodes(cluster, lambda: 0.0)
+
+    first, second = await asyncio.gather(nodes.compute_arches(), nodes.compute_arches())
+
+    assert (first, second) == (["7.5"], ["7.5"])
+    assert cluster.requests == [("list", "Node")]
+
+
+class SlowListings(FakeCluster):
+    """Other tasks run during its listings."""
+
+    @override
+    async def list(self, *arguments: Any, **named: Any) -> Listing:
+        await asyncio.sleep(0)
+        return await super().list(*arguments, **named)
 
 
 @pytest.mark.parametrize("labels", [{MAJOR: "9"}, {MAJOR: "9", MINOR: "x"}, {MAJOR: "", MINOR: ""}])
