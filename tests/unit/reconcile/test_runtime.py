@@ -14,9 +14,10 @@ from operator_harness import (
     apply_server,
     demand_report,
     deploy,
+    server_status,
     update_spec,
 )
-from slotkeeper.kube.cluster import ApiError, NotFound, WatchEvent
+from slotkeeper.kube.cluster import ApiError, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.runtime import RESYNC_SHARDS
@@ -200,3 +201,35 @@ async def test_passes_and_decisions_are_counted(cluster: FakeCluster, operator: 
     assert counted("slotkeeper_operator_reconcile_total", **success) == before + 1
     assert decisions == 1
     assert counted("slotkeeper_autoscaler_decisions_total", **manual) is None
+
+
+async def test_a_server_that_always_fails_does_not_affect_the_passes_of_another(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    autoscaling = {"maxReplicas": 3}
+    await deploy_idle(cluster, operator, slots=4, autoscaling=autoscaling)
+    alone = FakeCluster()
+    alone_operator = Operator(alone)
+    await deploy_idle(alone, alone_operator, slots=4, autoscaling=autoscaling)
+
+    def inject(_: str, manifest: Manifest) -> ApiError | None:
+        is_others = manifest.get("metadata", {}).get("name", "").startswith(OTHER.name)
+        return ApiError(500, "InternalError", "etcd") if is_others else None
+
+    apply_server(cluster, OTHER.name)
+    cluster.inject_error = inject
+    for run in (operator, alone_operator):
+        run.passes.clear()
+        run.balancers.reports[BALANCER_HOST] = demand_report(busy=4, queued=1)
+        await run.run_for(30)
+    update_spec(cluster, slots=8)
+    update_spec(alone, slots=8)
+    await operator.run_for(30)
+    await alone_operator.run_for(30)
+
+    assert operator.queue.is_failing(OTHER)
+    assert 3 <= operator.passes.count(OTHER) <= 7
+    assert [key for key in operator.passes if key == KEY] == alone_operator.passes
+    written = [write for write in cluster.writes if not write.name.startswith(OTHER.name)]
+    assert written == alone.writes
+    assert server_status(cluster) == server_status(alone)

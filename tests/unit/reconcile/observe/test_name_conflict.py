@@ -4,17 +4,25 @@ import copy
 
 import pytest
 
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, Write
 from operator_harness import (
+    KEY,
     Operator,
     apply_server,
     condition,
     deploy,
     event_reasons,
+    published_blocker,
+    replica_count,
+    roll_out,
+    set_pod_status,
     update_spec,
 )
+from pod_statuses import download, download_error
+from scenarios import collect_garbage, delete_server
+from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.kube.cluster import Conflict, Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, SERVICES
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS, SERVICES
 from slotkeeper.reconcile.workqueue import RetryError
 
 FOREIGN: Manifest = {
@@ -92,3 +100,80 @@ async def test_a_name_conflict_is_checked_by_reading_and_ends_with_the_foreign_o
     assert attempted == []
     assert "chat" in cluster.by_name(SERVICES)
     assert condition(cluster, "Ready")["reason"] != "NameConflict"
+
+
+LEASE = Write("apply", "Lease", "chat-balancer")
+
+
+async def test_a_resolved_conflict_withdraws_its_start_blocker_with_one_write(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    foreign = copy.deepcopy(FOREIGN) | {"apiVersion": "apps/v1", "kind": "Deployment"}
+    foreign["metadata"]["name"] = "chat-replicas"
+    cluster.put(foreign)
+    apply_server(cluster)
+    await operator.run_for(60)
+    blocker = published_blocker(cluster)
+    before = cluster.writes.count(LEASE)
+
+    cluster.remove(DEPLOYMENTS, "default", "chat-replicas")
+    await operator.run_for(300)
+
+    assert blocker is not None
+    assert blocker.reason == "NameConflict"
+    # Created, and the start blocker added.
+    assert before == 2
+    assert published_blocker(cluster) is None
+    assert cluster.writes.count(LEASE) == before + 1
+    assert replica_count(cluster) == 1
+    assert not operator.queue.is_failing(KEY)
+
+
+async def test_a_conflict_of_another_child_writes_the_lease_once(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.put(FOREIGN)
+    apply_server(cluster)
+    await operator.run_for(60)
+    cluster.remove(SERVICES, "default", "chat")
+    await operator.run_for(300)
+
+    assert "chat" in cluster.by_name(SERVICES)
+    assert cluster.writes.count(LEASE) == 1
+    assert all(
+        START_BLOCKER_ANNOTATION not in change.after["metadata"]["annotations"]
+        for change in cluster.history
+        if change.after and change.after["kind"] == "Lease"
+    )
+
+
+async def test_the_start_blocker_of_the_previous_server_is_not_published_for_the_new_one(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster)
+    await operator.reconcile()
+    roll_out(cluster, ready=False)
+    set_pod_status(cluster, download(state=download_error("ModelNotFound", "404")))
+    await operator.reconcile()
+    published = published_blocker(cluster)
+
+    delete_server(cluster)
+    apply_server(cluster)
+    restarted = Operator(cluster)
+    await restarted.run_for(1)
+    waiting = condition(cluster, "Ready")["reason"]
+    cluster.remove(PODS, "default", "chat-replicas-0")
+    collect_garbage(cluster)
+    await restarted.run_for(300)
+
+    assert published is not None
+    assert waiting == "WaitingForDeletion"
+    assert published_blocker(cluster) is None
+    uid = cluster.by_name(LLAMA_SERVERS)["chat"]["metadata"]["uid"]
+    leases = [
+        change.after["metadata"]
+        for change in cluster.history
+        if change.after and change.after["kind"] == "Lease"
+    ]
+    owned = [each for each in leases if each["ownerReferences"][0]["uid"] == uid]
+    assert [START_BLOCKER_ANNOTATION in each["annotations"] for each in owned] == [False]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, Write
 from operator_harness import (
     BALANCER_HOST,
     KEY,
@@ -321,3 +321,37 @@ async def test_corrections_and_field_conflicts_are_counted(
     sample = deployed.registry.get_sample_value
     assert sample(corrections, {"kind": "Deployment"}) == CONFLICT_AFTER
     assert sample("slotkeeper_operator_field_conflicts") == 1
+
+
+async def test_demand_scales_a_server_during_a_field_conflict_on_its_replicas(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, slots=4, autoscaling={"minReplicas": 1, "maxReplicas": 4})
+    operator.balancers.reports[BALANCER_HOST] = demand_report()
+    await operator.run_for(3)
+    await repeat(cluster, operator, CONFLICT_AFTER + 1, lambda fake: set_replicas(fake, 0))
+    set_replicas(cluster, 0)
+    await operator.run_for(1)
+    in_conflict = condition(cluster, "Degraded")["reason"], replica_count(cluster)
+    corrected = event_messages(cluster, "DriftCorrected")
+    cluster.writes.clear()
+
+    operator.balancers.reports[BALANCER_HOST] = demand_report(busy=4, queued=1)
+    await operator.run_for(1)
+    scaled = replica_count(cluster)
+    await operator.run_for(60)
+    # The conflict goes on.
+    set_replicas(cluster, 0)
+    changed_at = operator.time.elapsed
+    while replica_count(cluster) == 0:
+        await operator.run_for(1)
+
+    assert in_conflict == ("FieldConflict", 0)
+    assert (scaled, replica_count(cluster)) == (2, 2)
+    assert operator.time.elapsed - changed_at <= RETRY.maximum
+    # The scale-up and the correction.
+    assert cluster.writes.count(Write("apply", "Deployment", REPLICAS)) == 2
+    [message] = event_messages(cluster, "ScaledUp")
+    assert message.endswith(": 0 -> 2")
+    assert event_messages(cluster, "DriftCorrected") == corrected
+    assert condition(cluster, "Degraded")["reason"] == "FieldConflict"
