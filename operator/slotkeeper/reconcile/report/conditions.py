@@ -224,15 +224,16 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
         message = "the number of replicas follows the balancer's metrics"
         return ConditionResult(_value(kind, "True", Reason.VALID_METRIC_FOUND, message))
     had_metrics = before.get("reason") in {Reason.VALID_METRIC_FOUND, Reason.METRICS_UNAVAILABLE}
+    unavailable = Problem(
+        Reason.METRICS_UNAVAILABLE, "no metrics from any balancer; keeping the replica count"
+    )
     if scaling.warming_up and had_metrics:
-        return ConditionResult(_kept(kind, before))
+        was_unavailable = before["reason"] == unavailable.reason
+        return ConditionResult(_kept(kind, before), unavailable if was_unavailable else None)
     if scaling.warming_up or not (had_metrics or server.status.get("readyReplicas")):
         message = "waiting for the balancer's first metrics"
         return ConditionResult(_value(kind, "Unknown", Reason.STARTING, message))
-    problem = Problem(
-        Reason.METRICS_UNAVAILABLE, "no metrics from any balancer; keeping the replica count"
-    )
-    return ConditionResult(_false(kind, problem), problem)
+    return ConditionResult(_false(kind, unavailable), unavailable)
 
 
 def _is_problem(reason: str) -> bool:

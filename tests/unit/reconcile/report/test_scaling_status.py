@@ -141,20 +141,22 @@ async def test_new_metrics_make_scaling_active_and_start_a_new_window(
     assert replica_count(cluster) == 1
 
 
+@pytest.mark.parametrize("kind", ["ScalingActive", "Degraded"])
 @pytest.mark.parametrize("seconds", [1, 60], ids=["warming up", "warmed up"])
-async def test_a_restarted_operator_keeps_the_condition_while_metrics_are_absent(
-    cluster: FakeCluster, operator: Operator, seconds: int
+async def test_a_restarted_operator_keeps_the_conditions_while_metrics_are_absent(
+    cluster: FakeCluster, operator: Operator, seconds: int, kind: str
 ) -> None:
     await deploy_scaled(cluster, operator)
     operator.balancers.reports.clear()
     await operator.run_for(30)
-    before = condition(cluster, "ScalingActive")
+    before = condition(cluster, kind)
+    assert before["reason"] == "MetricsUnavailable"
 
     restarted = Operator(cluster, time=operator.time, balancers=operator.balancers)
     await restarted.reconcile()
     await restarted.run_for(seconds)
 
-    assert condition(cluster, "ScalingActive") == before
+    assert condition(cluster, kind) == before
 
 
 async def test_absent_metrics_are_reported_for_a_server_at_zero(
