@@ -74,7 +74,9 @@ async def _apply(
     try:
         written = await cluster.apply(manifest)
     except Conflict:
-        if "uid" in manifest["metadata"]:
+        namespace = specified["metadata"]["namespace"]
+        # Without an object that exists, it is a conflict of something else, such as of a quota.
+        if "uid" in manifest["metadata"] or not await cluster.get(one[0], namespace, one[1]):
             raise
         result.unlabelled.add(one)
         return

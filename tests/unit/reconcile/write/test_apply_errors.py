@@ -19,7 +19,7 @@ from operator_harness import (
     server_status,
     update_spec,
 )
-from slotkeeper.kube.cluster import ApiError, Manifest, Unreachable
+from slotkeeper.kube.cluster import ApiError, Conflict, Manifest, Unreachable
 from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICES, STATEFUL_SETS
 from slotkeeper.reconcile.report.conditions import MAX_MESSAGE
 
@@ -105,6 +105,22 @@ async def test_a_corrected_drift_is_reported_though_a_later_write_of_the_same_pl
     assert event_messages(cluster, "DriftCorrected") == ["Service chat was deleted; created again"]
     corrections = "slotkeeper_operator_drift_corrections_total"
     assert operator.registry.get_sample_value(corrections, {"kind": "Service"}) == 1
+
+
+async def test_a_conflict_without_an_existing_object_is_retried_with_back_off(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster)
+    message = 'Operation cannot be fulfilled on resourcequotas "gpus"'
+    cluster.fail(Conflict(409, "Conflict", message), "apply", SERVICES)
+
+    with pytest.raises(Conflict):
+        await operator.reconcile()
+    cluster.recover()
+    await operator.run_for(10)
+
+    assert len(operator.passes) <= 4
+    assert "chat" in cluster.by_name(SERVICES)
 
 
 VARYING = [
