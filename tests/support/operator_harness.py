@@ -330,7 +330,7 @@ def pod_of(owner: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
 
 
 def set_pod_status(cluster: FakeCluster, status: Manifest, index: int = 0) -> None:
-    """Give a replica's pod this status; it is created anew, as of the Deployment's template."""
+    """Replace a replica's pod by a new one of the Deployment's template, with this status."""
     pod = pod_of(cluster.by_name(DEPLOYMENTS)["chat-replicas"], index, ready=False)
     cluster.put(pod | {"status": status})
 

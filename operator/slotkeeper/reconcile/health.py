@@ -19,7 +19,7 @@ async def serve_health(address: tuple[str, int], is_healthy: Callable[[], bool])
                 writer.write(_response(healthy=is_healthy()))
                 await writer.drain()
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
-            # The client is gone, or its request is not HTTP.
+            # The client has disconnected, or its request is not HTTP.
             pass
         finally:
             writer.close()

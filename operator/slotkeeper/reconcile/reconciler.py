@@ -71,10 +71,10 @@ class Reconciler:
         """Called with the kind of each child whose drift was corrected."""
 
     async def reconcile(self, key: Key) -> None:
-        """Make one pass: bring the server to where it should be, or a step nearer.
+        """Make one pass: bring the server to its desired state, or one step nearer.
 
-        Raises ApiError and RetryError where the next pass has to wait. Otherwise every further
-        pass is brought by `enqueue` or by a change that a watch shows.
+        Raises ApiError and RetryError where the next pass has to wait. Otherwise the next pass is
+        caused by `enqueue` or by a change that a watch shows.
         """
         snapshot = await self._observe(key)
         if snapshot is None:
@@ -98,7 +98,7 @@ class Reconciler:
         )
         plan = self._plan(snapshot, decision)
         if _replicas_drifted(plan, snapshot.observed):
-            # The decision is the last one: what others set is no scaling.
+            # A correction of what others set is no scaling.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
         if plan.creates and snapshot.is_reported and not await self._is_current(snapshot.raw):
@@ -112,7 +112,7 @@ class Reconciler:
             self.enqueue(key)
             return
         if decision.keeps_blocker:
-            # Neither reported nor withdrawn before the first report: see after the next poll.
+            # Neither withdrawn nor reported before the balancers' first report: poll again.
             state.due_at = moment.monotonic
         else:
             await self._report(state, snapshot, decision, moment)
@@ -126,7 +126,7 @@ class Reconciler:
     def due(self, checked: Container[Key] = ()) -> list[Key]:
         """Servers that need a pass because of the time, or of a new decision on their replicas.
 
-        `checked`: servers whose decision is known to be the last one.
+        `checked`: servers whose decision was compared with the last one already.
         """
         now = self._clock.monotonic()
         return [
@@ -174,7 +174,7 @@ class Reconciler:
         ]
 
     def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
-        """The last decision on a server's replicas; None for a server that is not known."""
+        """The last decision on a server's replicas; None without a record of the server."""
         state = self._states.find(key)
         return self._scaling_snapshot(state) if state else None
 

@@ -104,7 +104,7 @@ class Runtime:
         failed = True
         try:
             if not self.lease.is_valid():
-                # What this process knows of the cluster is as old as its Lease.
+                # The store is as old as the Lease.
                 raise RetryError("the lease was not renewed in time; another operator may lead")
             await self.reconciler.reconcile(key)
             failed = False
@@ -182,7 +182,7 @@ class Runtime:
 
     async def _reconcile(self, running: Iterable[Informer]) -> None:
         async def work(key: Key) -> None:
-            # Before all kinds are listed, existing objects would be taken for missing.
+            # Before all kinds are listed, existing objects would seem to be missing.
             for informer in running:
                 await informer.synced.wait()
             await self.work(key)

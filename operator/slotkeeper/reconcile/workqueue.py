@@ -1,6 +1,6 @@
 """Which server to reconcile next: each by one worker at a time, failing ones with a back-off.
 
-As client-go's work queue, with a second, debounced lane for changes that come in numbers.
+As client-go's work queue, with a second, debounced lane for frequent changes.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ RETRY = Backoff(2.0, 300.0)
 """Between two passes of a server whose passes fail."""
 
 DEBOUNCE_SECONDS = 0.5
-"""How long changes of children and pods are gathered: they come by the dozen while a server starts,
-and each pass may write a status."""
+"""How long changes of children and pods are collected: there are dozens while a server starts, and
+each pass may write a status."""
 
 LOW_PRIORITY_TURN = 8
-"""One of so many turns goes to the debounced lane first, however many keys were added meanwhile."""
+"""One turn in this many takes from the debounced lane first, however many keys were added."""
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,15 @@ class Failures(Protocol):
     """Counts failures in a row by key."""
 
     def failures(self, key: Key) -> int:
-        """How many there are."""
+        """Return the count."""
         ...
 
     def add_failure(self, key: Key) -> int:
-        """Count one more; how many there are."""
+        """Add one failure and return the count."""
         ...
 
     def reset_failures(self, key: Key) -> None:
-        """The last one is over."""
+        """Set the count to zero."""
         ...
 
 
@@ -164,7 +164,7 @@ class WorkQueue:
             self.succeeded(key)
 
     def _end_back_off(self, key: Key, retry: object) -> None:
-        # Changes bring further tries, which may fail too: each would go on by itself.
+        # Changes bring further passes, which may fail too; each retry of its own would never end.
         if self._retries.get(key) is retry:
             del self._retries[key]
             self.add(key)

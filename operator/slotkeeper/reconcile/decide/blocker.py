@@ -1,4 +1,4 @@
-"""What blocks all of a server's replicas from starting, as its clients are told. Pure."""
+"""What blocks all of a server's replicas from starting, for its clients' error responses. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -37,8 +37,8 @@ def start_blocker(
 ) -> StartBlocker | None:
     """What blocks every replica from starting, where `desired` replicas should run.
 
-    None where one is ready, one may still become so, or none is desired. So each wake from zero
-    tries afresh: what blocked the last replica is forgotten when its pod is deleted.
+    None where one is ready, one may still become so, or none is desired. So each wake from zero is
+    a new try: the blocker of the last replica ends with its pod.
     """
     if not observed.current:
         # The Deployment itself could not be written.

@@ -1,1 +1,1 @@
-"""What there is of one server: its children, pods, model and nodes."""
+"""What exists for one server: its children, pods, model and nodes."""

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class GpuNodes:
-    """The cluster's nodes with GPUs. Listed only when asked for; `now` is in seconds."""
+    """The cluster's nodes with GPUs. Listed only when needed; `now` is in seconds."""
 
     def __init__(self, cluster: Cluster, now: Callable[[], float]) -> None:
         self._cluster = cluster

@@ -166,7 +166,7 @@ def _container_problem(status: Manifest) -> Problem | None:
 
 def _download_failure(terminated: Manifest) -> Problem:
     unexplained = Problem(Reason.MODEL_DOWNLOAD_FAILED, f"the model's download {_exit(terminated)}")
-    # The image may be anybody's: only the reasons of a download are accepted.
+    # Any image may have written it: only the reasons of a download are accepted.
     report = parse_termination_message(terminated) or {}
     reason, message = str(report.get("reason")), report.get("message")
     if reason not in DOWNLOAD_REASONS or message is None:

@@ -44,7 +44,7 @@ class ConditionResult:
 
     value: ConditionValue
     problem: Problem | None = None
-    """What somebody has to fix. The condition may be True all the same."""
+    """A problem to fix, though the condition may be True."""
 
 
 def condition_values(

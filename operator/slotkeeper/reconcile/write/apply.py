@@ -89,7 +89,7 @@ async def _apply(
 
 
 async def _drift(specified: Manifest, cluster: Cluster) -> Drift:
-    """What others changed in a child, and their field manager. Read anew: the store keeps no
+    """What others changed in a child, and their field manager. From the API: the store keeps no
     managedFields."""
     one = child(specified)
     found = await cluster.get(one[0], specified["metadata"]["namespace"], one[1])

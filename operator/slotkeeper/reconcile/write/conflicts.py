@@ -24,8 +24,8 @@ from slotkeeper.reconcile.write.diff import Path, field_path
 from slotkeeper.reconcile.write.plan import Plan
 
 CONFLICT_AFTER = 4
-"""Corrections of the same fields in a row that make a conflict. Once or twice is somebody who
-tries something."""
+"""Corrections of the same fields in a row that make a conflict. One or two may be a user's
+experiment."""
 
 RETRY = Backoff(10.0, 300.0)
 """Between two corrections of a child in conflict."""
@@ -151,7 +151,7 @@ class FieldConflicts:
         return announced
 
     def problem(self, now: float) -> Problem | None:
-        """The longest conflict, which somebody has to end; None without one."""
+        """The longest conflict, which a user has to end; None without one."""
         self._expire(now)
         conflicts = (each for each in self._by_child.values() if each.is_conflict)
         worst = max(conflicts, key=lambda each: each.rounds, default=None)

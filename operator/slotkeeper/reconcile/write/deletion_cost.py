@@ -31,7 +31,7 @@ async def set_deletion_costs(
 
 
 def costs(pods: Iterable[Manifest], busy: Mapping[str, int]) -> Iterator[Manifest]:
-    """The manifests to apply to the ready pods, without those that have this cost already.
+    """The manifests to apply to the ready pods, without the pods that have this cost already.
 
     `busy`: busy slots by HOST:PORT, without idle replicas.
     """

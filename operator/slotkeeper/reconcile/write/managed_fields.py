@@ -16,7 +16,7 @@ def last_manager(item: Manifest, paths: Sequence[Path]) -> str:
     """The other field manager that last set one of these fields; "" where it is not recorded.
 
     It is not recorded for a field that was removed, nor for one that an admission webhook changed
-    during somebody else's write.
+    during another client's write.
     """
     entries = [
         entry

@@ -281,7 +281,7 @@ async def test_a_start_blocker_that_others_remove_is_restored(
     assert published_blocker(cluster) is not None
 
 
-async def test_a_failed_wake_from_zero_is_given_up_when_idle_and_tried_anew_by_a_request(
+async def test_a_failed_wake_from_zero_ends_when_idle_and_a_request_wakes_again(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     to_zero = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 30}

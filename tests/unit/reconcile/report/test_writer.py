@@ -104,7 +104,8 @@ async def test_a_scale_up_is_reported_once_though_its_status_cannot_be_written(
     await recover(cluster, operator)
 
     assert replica_count(cluster) == 2
-    assert event_messages(cluster, "ScaledUp") == ["busy 4/4, waiting 1, oldest 0.0 s: 1 -> 2"]
+    [message] = event_messages(cluster, "ScaledUp")
+    assert message.endswith(": 1 -> 2")
     [line] = server_status(cluster)["scaling"]["history"]
     assert (line["from"], line["to"], line["reason"]) == (1, 2, "DemandAboveCapacity")
     assert not operator.state.events

@@ -340,7 +340,7 @@ async def test_demand_scales_a_server_during_a_field_conflict_on_its_replicas(
     await operator.run_for(1)
     scaled = replica_count(cluster)
     await operator.run_for(60)
-    # The conflict goes on.
+    # The conflict continues.
     set_replicas(cluster, 0)
     changed_at = operator.time.elapsed
     while replica_count(cluster) == 0:

@@ -1,0 +1,214 @@
+"""Random faults, changes by users and others, and restarts, at any time: nothing is left of them.
+
+Afterwards the server is as one that was created with its last spec, and the operator writes nothing
+more. At no time does a server cause passes in a loop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+
+from fake_cluster import FakeCluster, Place
+from operator_harness import (
+    BALANCER_HOST,
+    KEY,
+    FakeBalancers,
+    FakeTime,
+    Operator,
+    apply_server,
+    demand_report,
+    roll_out,
+    update_spec,
+)
+from scenarios import collect_garbage, delete_server, final_state, reconcile_until_stable
+from slotkeeper.kube.cluster import ApiError, Conflict, Unreachable
+from slotkeeper.kube.kinds import (
+    CHILDREN,
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    LLAMA_SERVERS,
+    SERVICES,
+    STATEFUL_SETS,
+)
+
+SEEDS = range(30)
+STEPS = 20
+MAX_SECONDS = 20
+"""That a step takes."""
+
+ERRORS = [
+    ApiError(403, "Forbidden", "denied at 12:00:01"),
+    ApiError(422, "Invalid", "not a valid value"),
+    ApiError(429, "TooManyRequests", "retry later"),
+    ApiError(500, "InternalError", "etcdserver: leader changed"),
+    Conflict(409, "Conflict", "the object has been modified"),
+    Unreachable(0, "Unreachable", "connection reset"),
+]
+VERBS = ["apply", "create", "delete", "patch_status"]
+KINDS = [None, DEPLOYMENTS, STATEFUL_SETS, SERVICES, LEASES, LLAMA_SERVERS, EVENTS]
+
+SPECS: list[dict[str, Any]] = [
+    *({"replicas": replicas} for replicas in (0, 1, 3)),
+    *({"slots": slots} for slots in (0, 2, 4)),
+    *({"suspend": suspend} for suspend in (False, True)),
+    *({"workers": workers} for workers in (None, {"count": 1}, {"count": 2})),
+    {"autoscaling": None},
+    {"autoscaling": {"maxReplicas": 3}},
+    {"autoscaling": {"minReplicas": 0, "maxReplicas": 2, "idleSeconds": 30}},
+]
+
+
+@dataclass
+class Disturbance:
+    """A cluster with one server and its operator, and what may happen to them."""
+
+    rng: Random
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    time: FakeTime = field(default_factory=FakeTime)
+    balancers: FakeBalancers = field(default_factory=FakeBalancers)
+
+    def __post_init__(self) -> None:
+        self.operator = Operator(self.cluster, self.time, self.balancers)
+        apply_server(self.cluster)
+
+    @property
+    def steps(self) -> list[Callable[[], object]]:
+        return [
+            *(self.change_spec, self.change_spec, self.recreate_server, self.change_demand),
+            *(self.cause_drift, self.delete_child, self.take_name, self.change_pods),
+            *(self.inject_error, self.inject_error, self.lose_response, self.recover),
+            *(self.restart, self.relist, self.collect_garbage),
+        ]
+
+    def change_spec(self) -> None:
+        if KEY.name in self.cluster.by_name(LLAMA_SERVERS):
+            update_spec(self.cluster, **self.rng.choice(SPECS))
+
+    def recreate_server(self) -> None:
+        if KEY.name in self.cluster.by_name(LLAMA_SERVERS):
+            delete_server(self.cluster)
+        if self.rng.random() < 0.5:
+            apply_server(self.cluster)
+
+    def change_demand(self) -> None:
+        self.balancers.reports.clear()
+        if self.rng.random() < 0.8:
+            report = demand_report(busy=self.rng.randint(0, 8), queued=self.rng.choice([0, 0, 3]))
+            self.balancers.reports[BALANCER_HOST] = report
+
+    def cause_drift(self) -> None:
+        replicas = self.rng.randint(0, 5)
+
+        def change(item: Any) -> None:
+            if item["kind"] in {"Deployment", "StatefulSet"}:
+                item["spec"]["replicas"] = replicas
+            else:
+                item["metadata"]["labels"] = {}
+
+        if child := self._any_child():
+            self.cluster.edit(*child, change)
+
+    def delete_child(self) -> None:
+        if child := self._any_child():
+            self.cluster.remove(*child)
+
+    def take_name(self) -> None:
+        """Replace the clients' Service by one that the server does not own."""
+        service = (SERVICES, KEY.namespace, KEY.name)
+        if service in self.cluster.objects:
+            self.cluster.remove(*service)
+        metadata = {"name": KEY.name, "namespace": KEY.namespace, "ownerReferences": []}
+        self.cluster.put({"apiVersion": "v1", "kind": "Service", "metadata": metadata})
+
+    def change_pods(self) -> None:
+        roll_out(self.cluster, ready=self.rng.random() < 0.7)
+
+    def inject_error(self) -> None:
+        choice = self.rng.choice
+        self.cluster.fail(choice(ERRORS), choice(VERBS), choice(KINDS))
+
+    def lose_response(self) -> None:
+        number = len(self.cluster.writes) + self.rng.randint(1, 4)
+        self.cluster.raise_after_write = {number: ERRORS[-1]}
+
+    def recover(self) -> None:
+        self.cluster.recover()
+        self.cluster.raise_after_write = {}
+
+    def restart(self) -> None:
+        self.operator = Operator(self.cluster, self.time, self.balancers)
+
+    def relist(self) -> None:
+        self.operator.relist()
+
+    def collect_garbage(self) -> None:
+        self._free_name()
+        collect_garbage(self.cluster)
+
+    async def finish(self) -> None:
+        """End all faults, and run Kubernetes and the operator until nothing changes."""
+        self.recover()
+        self.balancers.reports.clear()
+        for _ in range(3):
+            self.collect_garbage()
+            roll_out(self.cluster)
+            self.operator.relist()
+            # Longer than the maximum of each back-off.
+            await self.operator.run_for(310)
+
+    def _free_name(self) -> None:
+        service = (SERVICES, KEY.namespace, KEY.name)
+        found = self.cluster.objects.get(service)
+        if found and not found["metadata"]["ownerReferences"]:
+            self.cluster.remove(*service)
+
+    def _any_child(self) -> Place | None:
+        children = [place for place in self.cluster.objects if place[0] in CHILDREN]
+        return self.rng.choice(children) if children else None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_nothing_is_left_of_random_faults(seed: int) -> None:
+    rng = Random(seed)
+    world = Disturbance(rng)
+
+    for _ in range(STEPS):
+        rng.choice(world.steps)()
+        seconds, before = rng.randint(1, MAX_SECONDS), len(world.operator.passes)
+        await world.operator.run_for(seconds)
+        assert len(world.operator.passes) - before <= 40 + 12 * seconds
+    await world.finish()
+    world.cluster.writes.clear()
+    await world.operator.run_for(100)
+
+    assert world.cluster.writes == []
+    assert not world.operator.queue.is_failing(KEY)
+    if KEY.name not in world.cluster.by_name(LLAMA_SERVERS):
+        assert world.operator.states._states == {}
+    elif state := world.operator.states.find(KEY):
+        assert (state.events, state.unreported, state.unapplied) == ([], None, None)
+        assert children(world.cluster) == children(await created_anew(world.cluster))
+
+
+async def created_anew(cluster: FakeCluster) -> FakeCluster:
+    """Another cluster, in which the server was created with the spec that it has in this one."""
+    spec = cluster.by_name(LLAMA_SERVERS)[KEY.name]["spec"]
+    other = FakeCluster()
+    apply_server(other)
+    other.edit(LLAMA_SERVERS, *KEY, lambda raw: raw.update(spec=spec))
+    await reconcile_until_stable(Operator(other), other)
+    return other
+
+
+def children(cluster: FakeCluster) -> dict[Any, Any]:
+    spec = cluster.by_name(LLAMA_SERVERS)[KEY.name]["spec"]
+    found = {place: item for place, item in final_state(cluster).items() if place[0] in CHILDREN}
+    for item in found.values() if spec.get("autoscaling") else ():
+        # Their number depends on the earlier number, and on demand.
+        if "replicas" in item.get("spec", {}):
+            item["spec"] = {**item["spec"], "replicas": ...}
+    return found
