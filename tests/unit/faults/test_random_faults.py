@@ -4,7 +4,8 @@ Afterwards the server is as one that was created with its last spec, and the ope
 more. At no time does a server cause passes in a loop.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -24,7 +25,7 @@ from operator_harness import (
     update_spec,
 )
 from scenarios import collect_garbage, delete_server, final_state, reconcile_until_stable
-from slotkeeper.kube.cluster import ApiError, Conflict, Unreachable
+from slotkeeper.kube.cluster import ApiError, Conflict, Manifest, Unreachable
 from slotkeeper.kube.kinds import (
     CHILDREN,
     DEPLOYMENTS,
@@ -35,19 +36,20 @@ from slotkeeper.kube.kinds import (
     STATEFUL_SETS,
 )
 
-SEEDS = range(30)
+SEEDS = range(60)
 STEPS = 20
 MAX_SECONDS = 20
-"""That a step takes."""
+"""Of a step."""
 
 ERRORS = [
-    ApiError(403, "Forbidden", "denied at 12:00:01"),
-    ApiError(422, "Invalid", "not a valid value"),
-    ApiError(429, "TooManyRequests", "retry later"),
-    ApiError(500, "InternalError", "etcdserver: leader changed"),
-    Conflict(409, "Conflict", "the object has been modified"),
-    Unreachable(0, "Unreachable", "connection reset"),
+    ApiError(403, "Forbidden", ""),
+    ApiError(422, "Invalid", ""),
+    ApiError(429, "TooManyRequests", ""),
+    ApiError(500, "InternalError", ""),
+    Conflict(409, "Conflict", ""),
+    Unreachable(0, "Unreachable", ""),
 ]
+"""Their messages contain a request id."""
 VERBS = ["apply", "create", "delete", "patch_status"]
 KINDS = [None, DEPLOYMENTS, STATEFUL_SETS, SERVICES, LEASES, LLAMA_SERVERS, EVENTS]
 
@@ -70,6 +72,7 @@ class Disturbance:
     cluster: FakeCluster = field(default_factory=FakeCluster)
     time: FakeTime = field(default_factory=FakeTime)
     balancers: FakeBalancers = field(default_factory=FakeBalancers)
+    request_ids: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.operator = Operator(self.cluster, self.time, self.balancers)
@@ -130,6 +133,15 @@ class Disturbance:
     def inject_error(self) -> None:
         choice = self.rng.choice
         self.cluster.fail(choice(ERRORS), choice(VERBS), choice(KINDS))
+        inject = self.cluster.inject_error
+
+        def with_request_id(verb: str, manifest: Manifest) -> Exception | None:
+            error = inject(verb, manifest)
+            if isinstance(error, ApiError):
+                error.message = f"request {next(self.request_ids)}"
+            return error
+
+        self.cluster.inject_error = with_request_id
 
     def lose_response(self) -> None:
         number = len(self.cluster.writes) + self.rng.randint(1, 4)
