@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 async def test_promtool_accepts_the_metrics_of_the_balancer() -> None:
     async with FakeLlama() as llama, run_balancer(llama) as serving, run_balancer() as blocked:
-        await serving.ask(post("/completion"))
+        await serving.request(post("/completion"))
         blocked.proxy.set_blocked(StartBlocker("Unschedulable", "no GPU", permanent=False))
 
         assert_accepted(await scrape(serving), await scrape(blocked))
