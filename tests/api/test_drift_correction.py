@@ -147,7 +147,7 @@ async def test_corrections_back_off_in_a_field_conflict(
     for _ in range(CONFLICT_AFTER + 1):
         changed = api.kubectl(*patch, '{"spec":{"replicas":7}}')
         assert changed.returncode == 0, changed.stderr
-        operator.time.passed += 1
+        operator.time.elapsed += 1
         await operator.reconcile()
 
     deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
@@ -156,7 +156,7 @@ async def test_corrections_back_off_in_a_field_conflict(
     events = dict(await events_of(cluster, server))
     assert set(events) == {"DriftCorrected", "FieldConflict"}
     assert "argocd-controller repeatedly changes spec.replicas" in events["FieldConflict"]
-    operator.time.passed += RETRY.first
+    operator.time.elapsed += RETRY.first
     assert operator.reconciler.due() == [KEY]
     await operator.reconcile()
     deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")

@@ -36,12 +36,12 @@ async def test_the_local_scope_is_the_balancers_own_demand() -> None:
         assert (await leader.balancer.admin_json(path))["demand"] == 1
 
 
-async def test_no_number_is_said_while_nobody_leads() -> None:
-    async with FakeLlama(1) as llama, family(llama) as they:
-        leader = await they.add_leader("a")
-        standby = await they.add_standby("b")
-        they.cluster.fail(Unreachable(0, "Unreachable", "no route"))
-        await leader.die()
+async def test_without_a_leader_there_is_no_report() -> None:
+    async with FakeLlama(1) as llama, run_group(llama) as group:
+        leader = await group.add_leader("a")
+        standby = await group.add_standby("b")
+        group.cluster.fail(Unreachable(0, "Unreachable", "no route"))
+        await leader.kill()
 
         response = await standby.balancer.admin_request("/autoscaling")
 

@@ -89,7 +89,7 @@ async def test_a_bad_value_changes_no_child_and_no_other_server_and_can_be_corre
     operator = Operator(cluster)
     invalid = spec_with(field, bad_values(field)[0])
 
-    update_spec(cluster, **bad)
+    update_spec(cluster, **invalid)
     update_spec(cluster, OTHER, replicas=3)
     await operator.reconcile()
     await operator.reconcile(OTHER)
@@ -108,7 +108,7 @@ async def test_a_bad_value_changes_no_child_and_no_other_server_and_can_be_corre
 
 
 def _without_times(status: dict[str, Any]) -> dict[str, Any]:
-    found = [
+    conditions = [
         {name: each[name] for name in ("type", "status", "reason", "message")}
         for each in status["conditions"]
     ]

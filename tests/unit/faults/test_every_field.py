@@ -63,7 +63,7 @@ def text(value: Any) -> str:
 
 def read(server: LlamaServer, field: Field) -> Any:
     """The value of a field in a server's spec, as JSON."""
-    found: Any = server.spec.model_dump(by_alias=True)
+    value: Any = server.spec.model_dump(by_alias=True)
     for step in field.path:
         match step:
             case "[]":
@@ -138,7 +138,7 @@ def decisions(server: LlamaServer) -> list[tuple[int, str]]:
     if first is None:
         return []
     scaling_input, current = ScalingInput(), first.spec.min_replicas
-    made = list[tuple[int, str]]()
+    results = list[tuple[int, str]]()
     for number, (busy, mean, seconds) in enumerate(demand()):
         now = number * PEAK_WINDOW_SECONDS
         policy = policy_of(server, MONDAY + timedelta(seconds=now))

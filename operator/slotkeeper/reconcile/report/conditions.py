@@ -248,5 +248,7 @@ def _kept(kind: ConditionType, before: Mapping[str, Any]) -> ConditionValue:
     return ConditionValue(kind, before["status"], before["reason"], before["message"])
 
 
-def _value(kind: ConditionType, status: Verdict, reason: Reason, message: str) -> ConditionValue:
+def _value(
+    kind: ConditionType, status: ConditionStatus, reason: Reason, message: str
+) -> ConditionValue:
     return ConditionValue(kind, status, reason.value, message[:MAX_MESSAGE])
