@@ -26,7 +26,7 @@ async def test_demand_adds_a_replica_at_once_with_one_event(
     await operator.run_for(3)
 
     assert replica_count(cluster) == 2
-    assert event_messages(cluster, "ScaledUp") == ["busy 4/4, waiting 1, oldest 3.2 s: 1 -> 2"]
+    assert event_messages(cluster, "ScaledUp") == ["busy 4/4, queued 1, oldest 3.2 s: 1 -> 2"]
     assert server_status(cluster)["scaling"]["desiredReplicas"] == 2
 
 

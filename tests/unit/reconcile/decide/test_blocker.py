@@ -195,7 +195,7 @@ async def test_a_quota_that_rejects_all_pods_is_a_start_blocker(
     assert published_blocker(cluster) == expected
 
 
-WITH_TOKEN = {"model": {"url": "https://example.com/a.gguf", "secretRef": {"name": "gate"}}}
+WITH_TOKEN = {"model": {"url": "https://example.com/a.gguf", "tokenSecretRef": {"name": "gate"}}}
 SINCE_START = {"lastTransitionTime": "2026-11-01T12:00:00Z"}
 
 
@@ -218,7 +218,7 @@ async def test_a_missing_secret_of_the_model_is_a_start_blocker(
     assert blocker is not None
     assert (blocker.reason, blocker.permanent) == ("WaitingForSecret", permanent)
     assert "Secret gate" in blocker.message
-    assert "model.secretRef" in blocker.message
+    assert "model.tokenSecretRef" in blocker.message
 
 
 async def test_the_start_blocker_is_withdrawn_when_the_secret_is_mounted(

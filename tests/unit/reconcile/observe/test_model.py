@@ -110,7 +110,7 @@ async def test_any_url_has_a_source_and_a_file(
         pytest.param("{}", id="no size"),
         pytest.param("[" * 4096, id="deeply nested"),
         pytest.param(json.dumps(REPORT | {"name": "\ud800"}), id="lone surrogate"),
-        pytest.param(json.dumps(REPORT | {"bytes": "4 GB"}), id="text instead of a number"),
+        pytest.param(json.dumps(REPORT | {"sizeBytes": "4 GB"}), id="text instead of a number"),
         pytest.param(json.dumps(REPORT | {"contextLength": -1}), id="negative number"),
         pytest.param(json.dumps(REPORT | {"name": "x" * 129}), id="too long"),
     ],
@@ -127,7 +127,7 @@ async def test_a_malformed_report_is_ignored(
 async def test_a_report_may_lack_metadata_and_have_unknown_fields(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    minimal = {"bytes": 7, "sha256": SHA256}
+    minimal = {"sizeBytes": 7, "sha256": SHA256}
 
     await deploy_reported(cluster, operator, json.dumps(minimal | {"unknown field": 1}))
 
@@ -244,7 +244,7 @@ async def test_a_replica_without_its_volumes_waits_for_the_secret_of_the_model(
 
 
 async def test_an_invalid_token_is_reported(cluster: FakeCluster, operator: Operator) -> None:
-    apply_server(cluster, model={"url": URL, "secretRef": {"name": "huggingface"}})
+    apply_server(cluster, model={"url": URL, "tokenSecretRef": {"name": "huggingface"}})
     await operator.reconcile()
     roll_out(cluster, ready=False)
     error = download_error("ModelTokenInvalid", "the Secret's entry is no token")
