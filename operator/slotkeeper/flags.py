@@ -34,7 +34,7 @@ class BalancerFlags:
     KEY_MAX_PRIORITY = "--key-max-priority"
     ALLOWED_PATH = "--allowed-path"
     SHUTDOWN_DELAY_SECONDS = "--shutdown-delay-seconds"
-    DRAIN_SECONDS = "--drain-seconds"
+    DRAIN_TIMEOUT = "--drain-timeout"
     ACCESS_LOG = "--access-log"
 
 

@@ -53,7 +53,7 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
 
 async def scrape(made: Balancer) -> str:
     async with await RawClient.connect(made.metrics_port) as client:
-        return (await client.ask(get("/metrics"))).body.decode()
+        return (await client.request(get("/metrics"))).body.decode()
 
 
 def assert_accepted(*texts: str) -> None:

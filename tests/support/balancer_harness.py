@@ -59,7 +59,7 @@ class Balancer:
     async def request(self, request: bytes) -> Response:
         """Send one request on a connection of its own."""
         async with await self.connect() as client:
-            return await client.ask(request)
+            return await client.request(request)
 
     async def start_request(self, request: bytes) -> RawClient:
         """Send a request; return its client when the request is queued or dispatched."""
@@ -72,7 +72,7 @@ class Balancer:
     async def admin_request(self, path: str) -> Response:
         """Get a page of the metrics port."""
         async with await RawClient.connect(self.metrics_port) as client:
-            return await client.ask(get(path))
+            return await client.request(get(path))
 
     async def admin_json(self, path: str) -> Any:
         return json.loads((await self.admin_request(path)).body)

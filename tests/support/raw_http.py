@@ -69,7 +69,7 @@ class RawClient:
             raw += body
         return Response(status, headers, body, raw)
 
-    async def ask(self, data: bytes) -> Response:
+    async def request(self, data: bytes) -> Response:
         await self.send(data)
         return await self.response()
 

@@ -48,7 +48,7 @@ async def test_keda_polls_an_integer_that_the_servers_service_reports() -> None:
     metadata = trigger["metadata"]
 
     async with run_balancer() as balancer, await RawClient.connect(balancer.metrics_port) as client:
-        report = json.loads((await client.ask(get(demand_report.PATH))).body)
+        report = json.loads((await client.request(get(demand_report.PATH))).body)
 
     host = f"{names.client_service(server)}.{server.namespace}.svc:{names.METRICS_PORT}"
     assert metadata["url"] == f"http://{host}{demand_report.PATH}"

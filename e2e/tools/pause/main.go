@@ -1,4 +1,4 @@
-// pause holds a pod's namespaces open until it is told to end.
+// pause holds a pod's namespaces open until it receives SIGTERM or SIGINT.
 package main
 
 import (

@@ -135,9 +135,9 @@ async def _shut_down(
         admin.election.shut_down()
     if graceful:
         await asyncio.sleep(options.shutdown_delay_seconds)
-    deadline = loop.time() + options.drain_seconds
+    deadline = loop.time() + options.drain_timeout
     if admin.election:
-        await admin.election.wait_handover(options.drain_seconds)
+        await admin.election.wait_handover(options.drain_timeout)
     clients.drain()
     active = await proxy.drain(max(0, deadline - loop.time()))
     if admin.election:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slotkeeper import flags, logs
 from slotkeeper.balancer.access import AccessRules
+from slotkeeper.balancer.election.lease import host_and_port
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
 from slotkeeper.scheduling import AffinityLimits, QueueLimits
@@ -35,7 +36,7 @@ class Options:
     heartbeat_seconds: float
     limits: Limits
     shutdown_delay_seconds: float
-    drain_seconds: float
+    drain_timeout: float
     access_log: bool
     log_format: str
     log_level: str
@@ -82,7 +83,7 @@ def parse(argv: Sequence[str]) -> Options:
         heartbeat_seconds=arguments.heartbeat_seconds,
         limits=_limits(arguments.max_body_mib * MIB, queue_limits.max_queued_bytes),
         shutdown_delay_seconds=arguments.shutdown_delay_seconds,
-        drain_seconds=arguments.drain_seconds,
+        drain_timeout=arguments.drain_timeout,
         access_log=arguments.access_log,
         log_format=arguments.log_format,
         log_level=arguments.log_level,
@@ -258,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
         "noticed yet that the balancer is not ready",
     )
     add(
-        BalancerFlags.DRAIN_SECONDS,
+        BalancerFlags.DRAIN_TIMEOUT,
         type=flags.seconds,
         default=600.0,
         metavar="SECONDS",
@@ -275,9 +276,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _replica(text: str) -> str:
-    host, port = flags.address(text)
-    if not text.rpartition(":")[0] or port == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    try:
+        host, port = host_and_port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

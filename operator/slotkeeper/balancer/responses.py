@@ -7,7 +7,7 @@ from typing import Any
 from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.edge.routes import Route
 from slotkeeper.edge.usage import Tokens
-from slotkeeper.edge.wait_headers import waiting_headers
+from slotkeeper.edge.wait_headers import wait_headers
 from slotkeeper.scheduling import DemandStatistics, Dispatcher
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Response, json_response
@@ -133,7 +133,7 @@ def demand_report(
 
 def queue_full(message: str, retry_after: float) -> HttpError:
     """429: the queue is full."""
-    headers = waiting_headers(0.0, None)
+    headers = wait_headers(0.0, None)
     return HttpError(429, "queue_full", message, retry_after=retry_after, headers=headers)
 
 

@@ -241,7 +241,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from (BalancerFlags.MAX_BODY_MIB, str(_mib(spec.max_body_bytes)))
     yield from (BalancerFlags.QUEUE_TIMEOUT, str(spec.queue_timeout_seconds))
     yield from (BalancerFlags.COLD_START_TIMEOUT, str(spec.cold_start_timeout_seconds))
-    yield from (BalancerFlags.DRAIN_SECONDS, str(server.spec.update.drain_timeout_seconds))
+    yield from (BalancerFlags.DRAIN_TIMEOUT, str(server.spec.update.drain_timeout_seconds))
     if spec.prefix_affinity.enabled:
         yield from (
             BalancerFlags.PREFIX_AFFINITY,

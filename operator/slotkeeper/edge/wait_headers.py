@@ -6,7 +6,7 @@ QUEUE_POSITION = b"X-Slotkeeper-Queue-Position"
 WAIT_SECONDS = b"X-Slotkeeper-Wait-Seconds"
 
 
-def waiting_headers(seconds: float, position: int | None) -> Headers:
+def wait_headers(seconds: float, position: int | None) -> Headers:
     """Return the headers for a request that was queued for `seconds`.
 
     `position` is its queue position on arrival; None if the queue was full.

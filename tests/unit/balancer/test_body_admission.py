@@ -69,7 +69,7 @@ async def test_a_request_with_a_valid_key_may_have_a_large_body() -> None:
                 head("Content-Length: 90000", "Expect: 100-continue", "X-Api-Key: one")
             )
             assert (await client.response()).status == 100
-            assert (await client.ask(body)).status == 200
+            assert (await client.request(body)).status == 200
         assert llama.calls[0].body == body
 
 
@@ -79,8 +79,8 @@ async def test_a_small_request_without_a_key_keeps_its_connection() -> None:
         run_balancer(llama, keys=one_key()) as balancer,
         await balancer.connect() as client,
     ):
-        assert (await client.ask(post("/completion"))).status == 401
-        assert (await client.ask(post("/completion", b"{}", "X-Api-Key: one"))).status == 200
+        assert (await client.request(post("/completion"))).status == 401
+        assert (await client.request(post("/completion", b"{}", "X-Api-Key: one"))).status == 200
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ async def test_a_balancer_reports_its_identity_and_whether_it_leads(page: str) -
     async with FakeLlama(1) as llama, run_group(llama) as group:
         leader = await group.add_leader("a")
         async with await RawClient.connect(leader.balancer.metrics_port) as client:
-            status = json.loads((await client.ask(get(page))).body)
+            status = json.loads((await client.request(get(page))).body)
 
         assert status == {"identity": "a", "leader": True}
 

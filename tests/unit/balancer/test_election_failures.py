@@ -313,7 +313,7 @@ async def test_a_balancer_that_shuts_down_is_never_ready() -> None:
         balancer = (await group.add_leader("a")).balancer
         balancer.admin.shutting_down = balancer.admin.ready = True
         async with await RawClient.connect(balancer.metrics_port) as client:
-            assert (await client.ask(get("/ready"))).status == 503
+            assert (await client.request(get("/ready"))).status == 503
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

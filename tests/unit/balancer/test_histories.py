@@ -86,7 +86,7 @@ class Scenario:
                 asyncio.timeout(timeout),
                 await RawClient.connect(member.balancer.port) as client,
             ):
-                response = await client.ask(post("/completion", body))
+                response = await client.request(post("/completion", body))
         except TimeoutError:
             self.history.end(number, DISCONNECTED)
         except (OSError, asyncio.IncompleteReadError) as error:

@@ -33,7 +33,7 @@ async def test_a_queued_streaming_request_gets_a_head_and_comments_until_it_has_
         await read_comments(client, 2)
         events = await serve(llama, client)
         llama.script = echo
-        second_response = await client.ask(post("/completion"))
+        second_response = await client.request(post("/completion"))
         await balancer.wait_idle()
         lines = balancer.access_log()
 

@@ -35,7 +35,7 @@ class Process:
 
     async def readiness(self) -> int:
         async with await RawClient.connect(self.metrics_port) as client:
-            return (await client.ask(get("/ready"))).status
+            return (await client.request(get("/ready"))).status
 
 
 @asynccontextmanager
@@ -75,14 +75,14 @@ async def test_it_serves_and_on_sigterm_completes_active_requests() -> None:
             await llama.wait_calls(1)
             await queued.send(post("/completion", b"2"))
             # A response on another connection shows that the request before it has been read.
-            while json.loads((await idle.ask(get("/v1/models"))).body)["object"] != "list":
+            while json.loads((await idle.request(get("/v1/models"))).body)["object"] != "list":
                 pass
             balancer.process.send_signal(signal.SIGTERM)
             await balancer.wait_log("shutting down: 2 active requests")
             assert await balancer.readiness() == 503
             assert await idle.at_end()
             async with await RawClient.connect(balancer.port) as new:
-                rejected = await new.ask(post("/completion"))
+                rejected = await new.request(post("/completion"))
                 assert (rejected.status, rejected.headers["connection"]) == (503, "close")
 
             for number, client in enumerate((running, queued)):
@@ -102,7 +102,7 @@ async def test_after_sigterm_requests_are_accepted_for_the_shutdown_delay() -> N
         await balancer.wait_log("shutting down")
         assert await balancer.readiness() == 503
         async with await RawClient.connect(balancer.port) as client:
-            assert (await client.ask(post("/completion"))).status == 200
+            assert (await client.request(post("/completion"))).status == 200
     assert balancer.process.returncode == 0
 
 
@@ -110,7 +110,7 @@ async def test_a_drain_that_takes_too_long_aborts_requests() -> None:
     async with (
         FakeLlama(1, stream_two_events) as llama,
         run_process(
-            "--replica", llama.name, "--shutdown-delay-seconds", "0", "--drain-seconds", "0.05"
+            "--replica", llama.name, "--shutdown-delay-seconds", "0", "--drain-timeout", "0.05"
         ) as balancer,
         await RawClient.connect(balancer.port) as client,
     ):
@@ -181,10 +181,10 @@ async def test_a_new_key_is_accepted_without_a_restart(tmp_path: Path) -> None:
         await balancer.wait_log("ready")
         async with await RawClient.connect(balancer.port) as client:
             request = post("/completion", b"{}", "Authorization: Bearer one")
-            assert (await client.ask(request)).status == 401
+            assert (await client.request(request)).status == 401
             (tmp_path / "ann").write_text("one")
             await balancer.wait_log("API keys loaded: 1")
-            assert (await client.ask(request)).status == 200
+            assert (await client.request(request)).status == 200
         balancer.process.send_signal(signal.SIGTERM)
         await balancer.wait_log("shutdown complete: 0 requests aborted")
     assert balancer.process.returncode == 0

@@ -24,7 +24,7 @@ async def test_a_request_split_at_any_byte_gets_the_same_response() -> None:
         run_balancer(llama) as balancer,
         await balancer.connect() as client,
     ):
-        expected = await client.ask(request)
+        expected = await client.request(request)
         for at in range(1, len(request)):
             await client.send(request[:at])
             await asyncio.sleep(0)
@@ -129,7 +129,7 @@ async def test_one_connection_carries_many_requests() -> None:
         await balancer.connect() as client,
     ):
         for number in range(20):
-            response = await client.ask(post("/completion", b"%d" % number))
+            response = await client.request(post("/completion", b"%d" % number))
             assert json.loads(response.body)["echo"] == str(number)
 
         assert llama.connections <= 3

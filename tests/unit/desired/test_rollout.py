@@ -52,7 +52,7 @@ def test_the_drain_timeout_applies_to_replicas_and_balancers() -> None:
 
     assert replica["template"]["spec"]["terminationGracePeriodSeconds"] == 1800
     command = balancers["containers"][0]["command"]
-    assert command[command.index("--drain-seconds") + 1] == "1800"
+    assert command[command.index("--drain-timeout") + 1] == "1800"
     assert balancers["terminationGracePeriodSeconds"] == 1830
 
 

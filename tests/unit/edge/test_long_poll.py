@@ -80,6 +80,6 @@ async def test_a_client_that_disconnects_is_dropped() -> None:
 
 async def test_other_paths_are_not_held() -> None:
     async with run_balancer() as balancer, await RawClient.connect(balancer.metrics_port) as client:
-        response = await client.ask(get("/healthz?timeout=30"))
+        response = await client.request(get("/healthz?timeout=30"))
 
         assert response.status == 200

@@ -55,7 +55,7 @@ def error_code(body: bytes) -> str:
 async def test_other_tasks_run_between_the_pieces_of_a_large_body() -> None:
     body, loop, rounds = b"x" * 8_000_000, asyncio.get_running_loop(), 0
     async with running_server(echo) as (server, client):
-        await client.ask(post("/"))
+        await client.request(post("/"))
         # Sent without the loop: the system's buffers are full before the server reads.
         sent = _send_what_fits(client, post("/", body))
         received = sent - len(post("/", body)) + len(body)
@@ -76,7 +76,7 @@ async def test_other_tasks_run_between_the_pieces_of_a_large_body() -> None:
         assert rounds >= sent / 300_000
         await client.send(post("/", body)[sent:])
         assert (await client.response()).body == b"/ " + body
-        assert (await client.ask(post("/next"))).body == b"/next {}"
+        assert (await client.request(post("/next"))).body == b"/next {}"
 
 
 def _send_what_fits(client: RawClient, data: bytes) -> int:
@@ -93,7 +93,7 @@ def _send_what_fits(client: RawClient, data: bytes) -> int:
 async def test_requests_on_one_connection_are_served_one_after_the_other() -> None:
     async with running_server(echo) as (_, client):
         for number in range(3):
-            response = await client.ask(post(f"/{number}", b"body"))
+            response = await client.request(post(f"/{number}", b"body"))
 
             assert response.body == b"/%d body" % number
 
@@ -143,15 +143,15 @@ async def test_garbage_after_a_request_is_rejected_after_its_response() -> None:
 async def test_a_client_that_expects_100_continue_gets_it() -> None:
     async with running_server(echo) as (_, client):
         head, body = post("/x", b"body", "Expect: 100-continue").split(b"\r\n\r\n")
-        assert (await client.ask(head + b"\r\n\r\n")).status == 100
+        assert (await client.request(head + b"\r\n\r\n")).status == 100
 
-        assert (await client.ask(body)).body == b"/x body"
+        assert (await client.request(body)).body == b"/x body"
 
 
 async def test_a_body_too_large_is_rejected_without_100_continue() -> None:
     async with running_server(echo, Limits(max_body=10)) as (_, client):
         head = post("/x", b"x" * 11, "Expect: 100-continue").split(b"\r\n\r\n")[0]
-        response = await client.ask(head + b"\r\n\r\n")
+        response = await client.request(head + b"\r\n\r\n")
 
         assert (response.status, error_code(response.body)) == (413, "body_too_large")
 
@@ -165,7 +165,7 @@ async def test_a_client_that_is_still_sending_can_read_the_error_response() -> N
 
 async def test_headers_too_large_are_rejected() -> None:
     async with running_server(echo) as (_, client):
-        response = await client.ask(get("/", "X: " + "x" * 40_000))
+        response = await client.request(get("/", "X: " + "x" * 40_000))
 
         assert (response.status, error_code(response.body)) == (431, "headers_too_large")
         assert await client.at_end()
@@ -174,7 +174,7 @@ async def test_headers_too_large_are_rejected() -> None:
 @pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\nHo", post("/", b"xx")[:-1]])
 async def test_a_request_that_stalls_is_rejected(start: bytes) -> None:
     async with running_server(echo, Limits(head_timeout=0.02, body_timeout=0.02)) as (_, client):
-        response = await client.ask(start)
+        response = await client.request(start)
 
         assert (response.status, response.headers["connection"]) == (408, "close")
 
@@ -203,7 +203,7 @@ async def test_bodies_beyond_the_body_budget_are_rejected() -> None:
         await client.send(post("/", b"x" * 80))
         first = (await handler.received(1))[0]
         async with await RawClient.connect(client.port) as second:
-            response = await second.ask(post("/", b"x" * 80)[:-10])
+            response = await second.request(post("/", b"x" * 80)[:-10])
             assert (response.status, error_code(response.body)) == (503, "buffer_limit")
 
         first.release_body()
@@ -252,7 +252,7 @@ async def test_a_head_request_gets_no_body() -> None:
 
 async def test_connection_close_closes_the_connection_after_the_response() -> None:
     async with running_server(echo) as (_, client):
-        response = await client.ask(get("/", "Connection: close"))
+        response = await client.request(get("/", "Connection: close"))
 
         assert response.headers["connection"] == "close"
         assert await client.at_end()
@@ -260,10 +260,10 @@ async def test_connection_close_closes_the_connection_after_the_response() -> No
 
 async def test_an_http_1_0_client_keeps_its_connection_with_keep_alive() -> None:
     async with running_server(echo) as (_, client):
-        response = await client.ask(get("/", "Connection: keep-alive", version="1.0"))
+        response = await client.request(get("/", "Connection: keep-alive", version="1.0"))
         assert response.headers["connection"] == "keep-alive"
 
-        await client.ask(get("/", version="1.0"))
+        await client.request(get("/", version="1.0"))
         assert await client.at_end()
 
 
@@ -320,9 +320,9 @@ async def test_a_handler_that_fails_affects_only_its_own_request() -> None:
         exchange.respond(json_response(200, {}))
 
     async with running_server(fail) as (_, client):
-        assert (await client.ask(get("/bad"))).status == 500
+        assert (await client.request(get("/bad"))).status == 500
         async with await RawClient.connect(client.port) as other:
-            assert (await other.ask(get("/good"))).status == 200
+            assert (await other.request(get("/good"))).status == 200
 
 
 async def test_each_write_is_sent_at_once() -> None:

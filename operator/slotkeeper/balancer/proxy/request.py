@@ -10,7 +10,7 @@ from slotkeeper.edge import cors
 from slotkeeper.edge.early_response import EarlySseResponse
 from slotkeeper.edge.routes import LOCAL, Route
 from slotkeeper.edge.usage import BodyEdges
-from slotkeeper.edge.wait_headers import waiting_headers
+from slotkeeper.edge.wait_headers import wait_headers
 from slotkeeper.scheduling import QueuedRequest, SlotReservation
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
@@ -243,7 +243,7 @@ class ProxiedRequest:
         if self.early:
             self.early.end_with_error(error)
         else:
-            waited = waiting_headers(self.queue_seconds, self.stats.queue_position)
+            waited = wait_headers(self.queue_seconds, self.stats.queue_position)
             error.headers = (*error.headers, *waited)
             cors.respond_with_error(self.exchange, error)
         self._finish(outcome)
@@ -319,7 +319,7 @@ class ProxiedRequest:
         return self.early.body(payload) if self.early else payload
 
     def _queue_headers(self) -> Headers:
-        waited = waiting_headers(self.queue_seconds, self.stats.queue_position)
+        waited = wait_headers(self.queue_seconds, self.stats.queue_position)
         return [*waited, *cors.expose_headers(self.exchange.request)]
 
     def _write(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ class Observed:
     """The objects of one server."""
 
     children: Mapping[Child, Manifest]
-    """All objects with the server's label or a child's name, whoever owns them."""
+    """All objects with the server's label or a child's name, whatever their owner."""
     replica_pods: list[Manifest]
     balancer_pods: list[Manifest]
     worker_pods: list[Manifest]

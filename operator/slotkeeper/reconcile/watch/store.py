@@ -58,7 +58,7 @@ class Store:
         return None if entry is None else self._load(LLAMA_SERVERS, entry)
 
     def children(self, key: Key) -> dict[Child, Manifest]:
-        """All objects with the server's label, whoever owns them, except pods."""
+        """All objects with the server's label, whatever their owner, except pods."""
         return {
             child: self._load(child[0], entry)
             for child, entry in self._entries.get(key, {}).items()
