@@ -77,6 +77,23 @@ crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden
 	@$(BIN)/python tests/support/goldens.py
 
+REGISTRY ?=
+CONTAINER_TOOL ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
+VERSION := $(shell sed -n 's/^appVersion: //p' charts/slotkeeper/Chart.yaml)
+IMAGES := operator:$(VERSION) balancer:$(VERSION) download:$(VERSION) llama-server:$(VERSION)-cpu
+
+.PHONY: images
+images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or buildah); PUSH=1 pushes them
+	@test -n "$(REGISTRY)" || { echo 'usage: make images REGISTRY=registry.example.com/team [PUSH=1]' >&2; exit 2; }
+	@test -n "$(CONTAINER_TOOL)" || { echo 'missing: docker, podman or buildah. Install one of them.' >&2; exit 1; }
+	@for image in $(IMAGES); do \
+		name="$(REGISTRY)/slotkeeper/$$image"; \
+		echo "building $$name"; \
+		$(CONTAINER_TOOL) build --quiet --file "images/$${image%%:*}/Containerfile" --tag "$$name" .; \
+		if [ -n "$(PUSH)" ]; then echo "pushing $$name"; $(CONTAINER_TOOL) push --quiet "$$name"; fi; \
+	done
+	@echo "to install: helm install slotkeeper charts/slotkeeper --set images.registry=$(REGISTRY)"
+
 .PHONY: lock
 lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
 	@$(BIN)/pip install --quiet uv

@@ -4,10 +4,11 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from provider import builds, clean, prerequisites
+from provider import builds, clean, images, prerequisites
 from provider.kind import Kind
 from provider.native import Native
 from provider.paths import NAME, ClusterPaths
@@ -39,12 +40,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    if options.command == "binaries":
-        print(builds.tools_directory())
-        return 0
-    if options.command == "clean":
-        clean.clean()
-        return 0
+    match options.command:
+        case "binaries":
+            print(builds.tools_directory())
+        case "clean":
+            clean.clean()
+        case "buildah":
+            argv = [*images.buildah_command(), *options.arguments]
+            _replace_process(argv, images.buildah_environment())
+        case _:
+            return _dispatch_for_cluster(options)
+    return 0
+
+
+def _dispatch_for_cluster(options: argparse.Namespace) -> int:
     cluster = _cluster(ClusterPaths(options.name), options.provider)
     if options.command == "prerequisites":
         return _prerequisites(cluster, install=options.install)
@@ -84,8 +93,12 @@ def _exec(cluster: Cluster, options: argparse.Namespace) -> int:
         argv = [*cluster.network_command(Path.cwd()), *options.arguments]
     else:
         argv = [*cluster.command(options.command), *options.arguments]
+    return _replace_process(argv, cluster.environment())
+
+
+def _replace_process(argv: list[str], environment: Mapping[str, str]) -> NoReturn:
     sys.stdout.flush()
-    os.execvpe(argv[0], argv, dict(cluster.environment()))
+    os.execvpe(argv[0], argv, dict(environment))
 
 
 def _prerequisites(cluster: Cluster, *, install: bool) -> int:
@@ -131,6 +144,8 @@ def command_line() -> argparse.ArgumentParser:
     _add_passthrough(commands, "kubectl", "run kubectl against the cluster")
     _add_passthrough(commands, "helm", "run helm against the cluster")
     _add_passthrough(commands, "run", "run a program in the network that reaches pods and Services")
+
+    _add_passthrough(commands, "buildah", "run buildah on the images of the native provider")
 
     build = commands.add_parser("build", help="build an image")
     build.add_argument("image", metavar="IMAGE")

@@ -12,3 +12,6 @@ DOMAIN = "cluster.local"
 SERVER = f"https://{ADDRESS}:{API_PORT}"
 COREDNS_IMAGE = "docker.io/slotkeeper/coredns"
 PAUSE_IMAGE = "docker.io/slotkeeper/pause"
+REGISTRY = "localhost:5000"
+"""Address of the tests' registry, which runs in the node's network. Container tools and containerd
+use plain HTTP for localhost."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from provider.constants import REGISTRY
 from provider.paths import cache, locked, write
 from provider.prerequisites import PATH
 from provider.progress import ClusterError, step
@@ -24,7 +25,15 @@ CERTIFICATES = "/etc/ssl/certs"
 RUN = Path("/run/slotkeeper-images")
 COMPRESSION = ("--compression-format", "zstd", "--compression-level", "1")
 """A layer is compressed to be read once, so speed counts: this takes a third of gzip's time."""
-REGISTRIES = 'unqualified-search-registries = ["localhost"]\nshort-name-mode = "permissive"\n'
+REGISTRIES = f"""\
+unqualified-search-registries = ["localhost"]
+short-name-mode = "permissive"
+
+# The registry of the tests.
+[[registry]]
+location = "{REGISTRY}"
+insecure = true
+"""
 
 
 def normalize(reference: str) -> str:
@@ -152,14 +161,28 @@ def _mirror() -> str:
     raise ClusterError("no Debian mirror in apt's sources: run apt-get update")
 
 
-def _buildah(*arguments: str) -> str:
+def buildah_command() -> list[str]:
+    """Return buildah's command line for the storage of these images."""
     store = ("--root", str(_folder() / "store"), "--runroot", str(RUN))
+    driver = "overlay" if supports_overlayfs(_folder()) else "vfs"
+    return ["buildah", *store, "--storage-driver", driver]
+
+
+def buildah_environment() -> dict[str, str]:
+    """Return buildah's environment: `build` keeps its layers, as with Docker."""
     registries = _folder() / "registries.conf"
-    if not registries.exists():
+    if not registries.exists() or registries.read_text() != REGISTRIES:
         write(registries, REGISTRIES)
+    return _environment() | {
+        "CONTAINERS_REGISTRIES_CONF": str(registries),
+        "BUILDAH_LAYERS": "true",
+    }
+
+
+def _buildah(*arguments: str) -> str:
     result = subprocess.run(
-        ["buildah", *store, *_storage_driver(), *arguments],
-        env=_environment() | {"CONTAINERS_REGISTRIES_CONF": str(registries)},
+        [*buildah_command(), *arguments],
+        env=buildah_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -170,10 +193,6 @@ def _buildah(*arguments: str) -> str:
             f"buildah {arguments[0]} failed:\n{result.stdout[-6000:]}{result.stderr[-6000:]}"
         )
     return result.stdout
-
-
-def _storage_driver() -> Sequence[str]:
-    return ("--storage-driver", "overlay" if supports_overlayfs(_folder()) else "vfs")
 
 
 def supports_overlayfs(folder: Path) -> bool:

@@ -29,14 +29,15 @@ PACKAGES = {
     "openssl": "openssl",
     "curl": "curl",
     "promtool": "prometheus",
+    "docker-registry": "docker-registry",
 }
 """Programs that the native provider and the tests call, and the Debian packages they are in."""
 
 NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 NETWORK_PACKAGE = "containernetworking-plugins"
-SERVICES = ("containerd", "prometheus")
-"""System services that these packages bring, which must not be started: clusters run their own
-containerd, and of prometheus only promtool is used."""
+SERVICES = ("containerd", "prometheus", "docker-registry")
+"""System services that these packages bring, which must not be started: clusters and tests run
+their own containerd and registry, and of prometheus only promtool is used."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 

@@ -31,12 +31,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* An image reference: (list IMAGE DEFAULT_TAG). */}}
+{{/* An image reference: (list REGISTRY IMAGE DEFAULT_TAG). */}}
 {{- define "slotkeeper.image" -}}
-{{- $image := index . 0 }}
+{{- $image := index . 1 }}
+{{- with index . 0 }}{{ . }}/{{ end }}
 {{- if $image.digest -}}
 {{ $image.repository }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ $image.tag | default (index . 1) }}
+{{ $image.repository }}:{{ $image.tag | default (index . 2) }}
 {{- end }}
 {{- end }}

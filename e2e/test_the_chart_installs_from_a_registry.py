@@ -1,0 +1,80 @@
+"""Images that `make images` pushes to a registry are pulled by the pods of a chart's release."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from operator_pods import operators
+from provider.constants import REGISTRY
+from provider.prerequisites import docker_available
+from servers import Server, spec
+from stack import ROOT, Cluster
+
+pytestmark = pytest.mark.skipif(
+    docker_available(), reason="a Docker daemon cannot push to a registry in the node's network"
+)
+
+CONFIG = f"""\
+version: 0.1
+log: {{level: error}}
+storage:
+  filesystem: {{rootdirectory: FOLDER}}
+http: {{addr: "{REGISTRY}"}}
+"""
+
+
+@pytest.fixture
+def registry(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty registry in the node's network."""
+    config = tmp_path / "registry.yml"
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    with cluster.start("run", "docker-registry", "serve", str(config)) as process:
+        deadline = time.monotonic() + 20
+        while cluster.attempt("run", "curl", "-fsS", f"http://{REGISTRY}/v2/").returncode:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+        yield REGISTRY
+        process.terminate()
+
+
+@pytest.fixture
+def images(cluster: Cluster, registry: str) -> str:
+    """The registry, with our images: built outside of the node's network, and pushed in it."""
+    tool = f"CONTAINER_TOOL={ROOT}/e2e/cluster buildah"
+    command = ("make", "images", f"REGISTRY={registry}", tool)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+    cluster.call("run", *command, "PUSH=1")
+    return registry
+
+
+@pytest.fixture
+def release(cluster: Cluster, images: str, namespace: str) -> Iterator[str]:
+    """An operator of this namespace that is installed from the registry; the other has no pods."""
+    name = "from-registry"
+    with operators(cluster, 0):
+        cluster.call(
+            *("helm", "install", name, "charts/slotkeeper", "--namespace", namespace, "--wait"),
+            *("--timeout", "3m", "--set", f"images.registry={images}"),
+            *("--set", "images.pullPolicy=Always", "--set", f"watchNamespace={namespace}"),
+            *("--set", "crds.enabled=false", "--set", "rbac.aggregate=false"),
+        )
+        yield name
+        cluster.call("helm", "uninstall", name, "--namespace", namespace, "--wait")
+
+
+@pytest.mark.usefixtures("release")
+def test_the_chart_installs_from_a_registry(server: Server) -> None:
+    server.ready(spec())
+
+    assert server.chat()[0]["completed"]
+    pods = server.cluster.get("pods", namespace=server.namespace)["items"]
+    images = {
+        container["image"].removeprefix(f"{REGISTRY}/slotkeeper/").partition(":")[0]
+        for pod in pods
+        for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+    }
+    assert images == {"operator", "balancer", "download", "llama-server"}
