@@ -40,6 +40,7 @@ unit: check ## Run the checks and the unit tests (the fast part of `make test`)
 .PHONY: test-one
 test-one: $(INSTALLED) ## Run selected tests: T=PATH, T=PATH::TEST or T=EXPRESSION; a cluster is left up
 	@test -n "$(T)" || { echo 'usage: make test-one T=tests/unit/wire/test_parse.py, or T="affinity and not queue"' >&2; exit 2; }
+	@case "$(T)" in */*) test -e "$(firstword $(subst ::, ,$(T)))" || { echo "test-one: no file or folder $(T)" >&2; exit 2; };; esac
 	@$(BIN)/pytest $(SELECTION) || status=$$?; \
 	if ./e2e/cluster --name $(CLUSTER) status >/dev/null 2>&1; then \
 		echo "cluster $(CLUSTER) is up; to remove it: ./e2e/cluster --name $(CLUSTER) down"; \

@@ -42,7 +42,7 @@ _FIXED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 30, 40)
 MIN_REPLICAS = {"burst": (8, 10, 12, 14, 16)}
 """Further values of minReplicas for all systems, on traces where 1 is too few with any setting."""
 _BURST_MINUTES = {"burst": (19, 39, 59)}
-"""Minutes of the hour at which bursts begin, on traces where they begin by the clock."""
+"""Minutes of the hour at which bursts begin, on traces where they have a schedule."""
 _BURST_LENGTH_MINUTES = 1
 
 

@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         lines = [f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items()]
         help_requested = command in {"-h", "--help"}
+        if command and not help_requested:
+            print(f"slotkeeper: no command {command}", file=sys.stderr)
         print(
             "\n".join(["usage: slotkeeper COMMAND …", "", *lines]),
             file=sys.stdout if help_requested else sys.stderr,

@@ -74,7 +74,7 @@ async def test_the_api_server_stores_the_status(api: ApiServer, cluster: ApiClus
     conditions = {each["type"]: each for each in server["status"]["conditions"]}
     assert set(conditions) == set(ConditionType)
     assert conditions["Ready"]["status"] == "False"
-    assert server["status"]["url"] == "http://chat.default.svc:80"
+    assert server["status"]["url"] == "http://chat.default.svc"
     listed = api.kubectl("get", "llama", KEY.name)
     assert listed.returncode == 0, listed.stderr
     assert "0/0" in listed.stdout

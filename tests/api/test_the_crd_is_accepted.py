@@ -30,7 +30,7 @@ STATUS = {
     "slots": {"total": 8, "busy": 3},
     "slotsInUse": "3/8",
     "queued": 5,
-    "url": "http://seen.default.svc:80",
+    "url": "http://seen.default.svc",
     "model": {
         "source": "https://models.example.com/model.gguf",
         "file": "model.gguf",
@@ -124,7 +124,7 @@ def test_kubectl_get_prints_the_columns(api: ApiServer) -> None:
     assert header.split() == ["NAME", "READY", "REPLICAS", "SLOTS", "QUEUED", "MODEL", "AGE"]
     assert row.split()[:6] == ["seen", "True", "1/2", "3/8", "5", "model.gguf"]
     assert wide[0].split()[7:] == ["REASON", "GPUS", "URL"]
-    assert wide[1].split()[7:] == ["Serving", "1", "http://seen.default.svc:80"]
+    assert wide[1].split()[7:] == ["Serving", "1", "http://seen.default.svc"]
 
 
 def test_kubectl_get_all_shows_servers(api: ApiServer) -> None:

@@ -195,10 +195,10 @@ class Autoscaling(ApiModel):
     """Longest acceptable time in the queue in seconds, 1 to 3600. Replicas are added at once when a
     queued request has waited longer, or is predicted to by recent service times, or when all slots
     are busy and the next request is predicted to. A request that is served within this time needs
-    no GPU that takes minutes to load. Replicas are also added when requests wait longer on average
-    at the mean demand of ten minutes. Until six requests have completed, each queued request counts
-    as waiting too long. Default: 5, because users turn away after ten seconds, and the response is
-    still to be generated. Example: 2"""
+    no GPU that takes minutes to load. Replicas are also added when the mean queue wait is longer at
+    the mean demand of ten minutes. Until six requests have completed, each queued request counts
+    as queued for too long. Default: 5, because few users wait for more than ten seconds, and the
+    response has yet to be generated. Example: 2"""
 
     idle_seconds: Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)] | None = None
     """Seconds without any request after which all replicas are removed if minReplicas is 0, 1 to

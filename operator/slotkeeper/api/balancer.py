@@ -51,8 +51,8 @@ class PrefixAffinity(ApiModel):
 
     max_wait_seconds: Annotated[int, Field(ge=0, le=300, json_schema_extra=_INT32)] = 5
     """Maximum time in seconds that a request is queued for the replica with a prefix cache hit
-    while another replica may have a free slot, 0 to 300. Longer than the computation of a long
-    prompt is of no use. Default: 5. Example: 2"""
+    while another replica may have a free slot, 0 to 300. A value above the time in which a
+    replica computes a long prompt has no benefit. Default: 5. Example: 2"""
 
     cached_prompts: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] | None = None
     """Number of prompts in the cache of one replica, without those in its slots, 0 to 100000. If it
@@ -120,7 +120,7 @@ class Balancer(ApiModel):
     takes to restart. Default: 2. Example: 3"""
 
     max_queued_requests: Annotated[int, Field(ge=0, le=100_000, json_schema_extra=_INT32)] = 1000
-    """Maximum number of requests that wait for a slot, 0 to 100000. Further requests are rejected
+    """Maximum number of queued requests, 0 to 100000. Further requests are rejected
     with status 429, which clients handle better than a long wait. 0 disables the queue.
     Default: 1000. Example: 200"""
 
@@ -135,11 +135,11 @@ class Balancer(ApiModel):
     Example: 64Mi"""
 
     queue_timeout_seconds: Seconds = 60
-    """Maximum time in seconds that a request waits for a slot, 1 to 86400. It is then rejected with
+    """Maximum time in seconds that a request is queued, 1 to 86400. It is then rejected with
     status 503. Keep it below the timeout of the clients. Default: 60. Example: 300"""
 
     cold_start_timeout_seconds: Seconds = 570
-    """Maximum time in seconds that a request waits while no replica is ready, 1 to 86400. Long,
+    """Maximum time in seconds that a request is queued while no replica is ready, 1 to 86400. Long,
     because loading a model takes minutes. Keep it below the timeout of the clients, or they never
     receive the reason: OpenAI's clients time out after 600 seconds. If no replica can start, for
     example because the model is not found, requests are rejected after 10 seconds. Default: 570.

@@ -182,8 +182,11 @@ def _converted(schema: Mapping[str, Any], definitions: Mapping[str, Schema]) -> 
         result["description"] = " ".join(result["description"].split())
     if "const" in result:
         result["enum"] = [result.pop("const")]
-    if isinstance(result.get("default"), dict):
-        result["default"] = _without_nulls(result["default"])
+    if "default" in result:
+        result["default"] = _without_empty(result["default"])
+        if _is_empty(result["default"]):
+            # It would only fill `kubectl describe` with empty headings.
+            del result["default"]
     if "properties" in result:
         result["properties"] = {
             name: _converted(property_, definitions)
@@ -225,12 +228,16 @@ def _without_null(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     return _dereferenced(options[0], definitions) | overrides
 
 
-def _without_nulls(default: Mapping[str, Any]) -> Schema:
-    return {
-        key: _without_nulls(value) if isinstance(value, dict) else value
-        for key, value in default.items()
-        if value is not None
-    }
+def _without_empty(default: Any) -> Any:
+    """Remove what is null, or an empty list or object, from an object."""
+    if not isinstance(default, dict):
+        return default
+    stripped = {key: _without_empty(value) for key, value in default.items()}
+    return {key: value for key, value in stripped.items() if not _is_empty(value)}
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ([], {})
 
 
 def _without_defaults(schema: Schema) -> Schema:

@@ -146,7 +146,7 @@ class LlamaServerStatus(ApiModel):
 
     url: Annotated[str, Field(max_length=512)] = ""
     """URL for clients in the cluster: llama-server's HTTP API, with OpenAI's API below /v1.
-    Example: http://chat.default.svc:80"""
+    Example: http://chat.default.svc"""
 
     model: ModelStatus = ModelStatus()
     """The model of the current spec."""

@@ -104,8 +104,8 @@ def client_service(server: LlamaServer) -> str:
 
 
 def client_url(server: LlamaServer) -> str:
-    """Return the URL for clients in the cluster."""
-    return f"http://{client_service(server)}.{server.namespace}.svc:{CLIENT_PORT}"
+    """Return the URL for clients in the cluster. CLIENT_PORT is the default port of HTTP."""
+    return f"http://{client_service(server)}.{server.namespace}.svc"
 
 
 def match_labels(server: LlamaServer, component: Component) -> dict[str, str]:

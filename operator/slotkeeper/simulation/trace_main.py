@@ -10,7 +10,7 @@ from slotkeeper.simulation.trace import TraceError, from_access_log, write
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write a trace to standard output; return 0, or 2 if the access log is of no use."""
+    """Write a trace to standard output; return 0, or 2 if the access log cannot be read."""
     arguments = _parser().parse_args(argv)
     try:
         requests = (

@@ -81,7 +81,7 @@ def test_a_field_has_its_type_bounds_description_default_and_example() -> None:
         '- <a id="specbalancerqueuetimeoutseconds"></a>**queueTimeoutSeconds** '
         "(integer, 1 to 86400)\n"
         "\n"
-        "  Maximum time in seconds that a request waits for a slot, 1 to 86400. It is then "
+        "  Maximum time in seconds that a request is queued, 1 to 86400. It is then "
         "rejected with status 503. Keep it below the timeout of the clients.\n"
         "\n"
         "  Default: `60`. Example: `300`"

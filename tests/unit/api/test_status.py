@@ -20,7 +20,7 @@ def test_a_status_is_a_tree_without_unknown_values() -> None:
         selector="a=b",
         slots=SlotsStatus(total=4, busy=3),
         queued=5,
-        url="http://chat.default.svc:80",
+        url="http://chat.default.svc",
         model=ModelStatus(source="https://a/model.gguf", file="model.gguf"),
     )
 
@@ -43,6 +43,6 @@ def test_a_status_is_a_tree_without_unknown_values() -> None:
         "slots": {"total": 4, "busy": 3},
         "slotsInUse": "3/4",
         "queued": 5,
-        "url": "http://chat.default.svc:80",
+        "url": "http://chat.default.svc",
         "model": {"source": "https://a/model.gguf", "file": "model.gguf"},
     }

@@ -17,7 +17,7 @@ def test_children_are_named_after_their_server() -> None:
     assert names.client_service(chat) == "chat"
     assert names.replicas(chat) == "chat-replicas"
     assert names.balancer(chat) == "chat-balancer"
-    assert names.client_url(chat) == "http://chat.default.svc:80"
+    assert names.client_url(chat) == "http://chat.default.svc"
 
 
 @given(dns_labels, suffixes)

@@ -83,7 +83,7 @@ async def test_a_server_is_ready_when_all_its_parts_are(
     ready = condition(cluster, "Ready")
 
     assert ready["status"] == "True"
-    assert ready["message"] == "serving at http://chat.default.svc:80"
+    assert ready["message"] == "serving at http://chat.default.svc"
     assert server_status(cluster)["readyReplicas"] == 1
     assert event_messages(cluster, "Ready") == [ready["message"]]
 

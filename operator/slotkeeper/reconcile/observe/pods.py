@@ -45,7 +45,7 @@ def lacks_volumes_since(pod: Manifest) -> datetime | None:
 
 
 def model_downloaded(pod: Manifest) -> bool:
-    """Whether this pod has downloaded and checked its model."""
+    """Whether this pod has downloaded and verified its model."""
     terminated = download_status(pod).get("state", {}).get("terminated", {})
     return bool(terminated.get("exitCode", 1) == 0)
 

@@ -132,7 +132,7 @@ def _model(server: LlamaServer, observed: Observed) -> ConditionResult:
     pods = current_pods(observed)
     failure = next(filter(None, map(model_problem, pods)), None)
     if any(map(model_downloaded, pods)):
-        message = "model downloaded and checked" + _context_note(server, observed)
+        message = "model downloaded and verified" + _context_note(server, observed)
         return ConditionResult(_value(kind, "True", Reason.DOWNLOADED, message), failure)
     if failure:
         return ConditionResult(_false(kind, failure), failure)

@@ -45,7 +45,8 @@ class StatusWriter:
     async def _create(self, content: EventContent, raw: Manifest) -> bool:
         metadata = raw["metadata"]
         name = f"{metadata['namespace']}/{metadata['name']}"
-        log.info("server %s: %s: %s", name, content.reason, content.message)
+        level = logging.WARNING if content.type == "Warning" else logging.INFO
+        log.log(level, "server %s: %s: %s", name, content.reason, content.message)
         try:
             await self.cluster.create(event(content, raw, self.now()))
         except Conflict:

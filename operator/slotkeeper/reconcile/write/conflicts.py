@@ -193,7 +193,7 @@ def _message(drift: Drift) -> str:
             f"{names.MANAGED_BY_LABEL}={FIELD_MANAGER}"
         )
     remedy = (
-        "let a HorizontalPodAutoscaler scale the LlamaServer instead, or set spec.autoscaling"
+        "scale the LlamaServer instead of its Deployment, or set spec.autoscaling"
         if "spec.replicas" in drift.fields
         else "stop it from writing this object, or set the value in the LlamaServer's spec"
     )

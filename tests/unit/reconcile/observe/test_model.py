@@ -208,7 +208,7 @@ async def test_a_context_longer_than_the_model_was_trained_for_is_reported(
     found = condition(cluster, "ModelReady")
 
     assert (found["status"], found["reason"]) == ("True", "Downloaded")
-    assert found["message"] == f"model downloaded and checked{rest}"
+    assert found["message"] == f"model downloaded and verified{rest}"
 
 
 async def test_the_same_report_is_not_written_again(

@@ -151,7 +151,7 @@ async def test_repeated_drift_of_the_same_field_is_a_field_conflict(
     assert found["message"].startswith(
         "Deployment chat-replicas: hpa repeatedly changes spec.replicas"
     )
-    assert "HorizontalPodAutoscaler" in found["message"]
+    assert "scale the LlamaServer instead of its Deployment" in found["message"]
     assert condition(cluster, "Ready")["status"] == "True"
     assert event_messages(cluster, "FieldConflict") == [found["message"]]
 
