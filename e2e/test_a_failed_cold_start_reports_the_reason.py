@@ -156,7 +156,7 @@ def test_an_admission_policy_that_denies_the_replica_is_reported(
 
 def test_a_missing_secret_is_reported_after_the_cold_start_timeout(server: Server) -> None:
     short = {"coldStartTimeoutSeconds": 15}
-    gated = {"url": QUICK, "tokenSecretRef": {"name": "gate"}}
+    gated = {"url": QUICK, "tokenSecretRef": {"name": "gate", "allowHttp": True}}
     server.apply(spec(autoscaling=TO_ZERO, balancer=short) | {"model": gated})
     server.wait("condition=BalancerReady")
 

@@ -3,11 +3,13 @@
 from servers import QUICK, Server, Spec, spec
 
 GATED = QUICK.replace("/quick", "/gated/quick")
+HOST = GATED.split("/")[2]
 TOKEN = "open-sesame"
 
 
 def gated() -> Spec:
-    return spec() | {"model": {"url": GATED, "tokenSecretRef": {"name": "gate"}}}
+    secret = {"name": "gate", "allowHttp": True}
+    return spec() | {"model": {"url": GATED, "tokenSecretRef": secret}}
 
 
 def test_without_a_token_the_message_names_secret_ref(server: Server) -> None:
@@ -20,11 +22,21 @@ def test_without_a_token_the_message_names_secret_ref(server: Server) -> None:
     assert "tokenSecretRef" in message
 
 
+def test_a_secret_that_lists_no_hosts_is_never_sent(server: Server) -> None:
+    server.kubectl("create", "secret", "generic", "gate", f"--from-literal=token={TOKEN}")
+    server.apply(gated())
+
+    assert "entries token and hosts" in server.wait_for_reason("Ready", "WaitingForSecret")
+
+
 def test_a_secret_created_later_is_used_and_its_token_appears_nowhere(server: Server) -> None:
     server.apply(gated())
     assert "gate" in server.wait_for_reason("Ready", "WaitingForSecret")
 
-    server.kubectl("create", "secret", "generic", "gate", f"--from-literal=token={TOKEN}")
+    server.kubectl(
+        *("create", "secret", "generic", "gate", f"--from-literal=token={TOKEN}"),
+        f"--from-literal=hosts={HOST}",
+    )
     # The kubelet retries a missing Secret with increasing delays.
     server.wait("condition=Ready", 180)
 

@@ -47,6 +47,11 @@ class DownloadFlags:
     SHA256 = "--sha256"
     TO = "--to"
     TOKEN_FILE = "--token-file"  # noqa: S105 (a flag)
+    TOKEN_HOSTS_FILE = "--token-hosts-file"  # noqa: S105 (a flag)
+    ALLOW_HTTP_TOKEN = "--allow-http-token"  # noqa: S105 (a flag)
+    CA_FILE = "--ca-file"
+    MAX_FILE_BYTES = "--max-file-bytes"
+    ALWAYS_VERIFY = "--always-verify"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"
 

@@ -9,6 +9,7 @@ from slotkeeper.download.download import Environment, File, download
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.partial_file import Open, open_file
 from slotkeeper.download.records import FileRecord
+from slotkeeper.download.storage import StorageLimits
 
 COMPLETE = {"model.gguf", "model.gguf.json"}
 RESUMABLE = {"model.gguf.part", "model.gguf.part.json"}
@@ -19,6 +20,8 @@ class DownloadHarness:
 
     def __init__(self, client: httpx.Client, path: Path) -> None:
         self.path = path
+        self.limits = StorageLimits()
+        self.always_verify = False
         self.delays: list[float] = []
         self._client = client
 
@@ -29,6 +32,8 @@ class DownloadHarness:
             sleep=self.delays.append,
             chance=lambda: 0.0,
             opener=opener,
+            limits=self.limits,
+            always_verify=self.always_verify,
         )
         return download(File(url, self.path, sha256), environment)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
@@ -105,8 +106,8 @@ def redirect(location: str) -> Reply:
 class ModelHost:
     """Records requests, and responds from a script, whose last reply repeats."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/model.gguf"
+    def __init__(self, port: int, scheme: str) -> None:
+        self.url = f"{scheme}://127.0.0.1:{port}/model.gguf"
         self.requests: list[Message] = []
         """The headers of each request."""
         self._script: Sequence[Reply] = [status(500)]
@@ -123,7 +124,7 @@ class ModelHost:
 
 
 @contextmanager
-def model_host() -> Iterator[ModelHost]:
+def model_host(tls: ssl.SSLContext | None = None) -> Iterator[ModelHost]:
     """Run a host on a free port of 127.0.0.1 until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -137,8 +138,15 @@ def model_host() -> Iterator[ModelHost]:
         def log_message(self, format: str, *args: Any) -> None:
             """Log nothing: requests are recorded."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    host = ModelHost(server.server_port)
+    class Server(ThreadingHTTPServer):
+        @override
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Print nothing: clients close connections early."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    host = ModelHost(server.server_port, "https" if tls else "http")
     thread = Thread(target=server.serve_forever, args=(0.005,))
     thread.start()
     try:

@@ -1,10 +1,13 @@
 """The model: `spec.model`."""
 
-from typing import Annotated, ClassVar
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from slotkeeper.api import quantity
+from slotkeeper.api.download import Download
+from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
 from slotkeeper.api.validation import ApiModel, Rule, matches
@@ -16,6 +19,9 @@ def _authority(url: str) -> str:
         rest, _, _ = rest.partition(end)
     return rest
 
+
+_SPLIT = r"-[0-9]{5}-of-[0-9]{5}[.]gguf([?#]|$)"
+_ONLY_PART = r"-00001-of-00001[.]gguf([?#]|$)"
 
 Url = Annotated[
     str,
@@ -30,6 +36,13 @@ Url = Annotated[
         "must not contain a user name or password: they are visible in the resource",
         lambda url: "@" not in _authority(url),
     ),
+    Rule(
+        f"!self.matches(r'{_SPLIT}') || self.matches(r'{_ONLY_PART}')",
+        "must not be one file of a split model, such as model-00001-of-00003.gguf: llama-server "
+        "needs all of them, and only one is downloaded. Merge them with "
+        "`llama-gguf-split --merge`, or use a model in a single file",
+        lambda url: not re.search(_SPLIT, url) or re.search(_ONLY_PART, url) is not None,
+    ),
 ]
 
 Sha256 = Annotated[
@@ -40,7 +53,8 @@ Sha256 = Annotated[
 
 
 class TokenSecret(ApiModel):
-    """Entry of a Secret with a bearer token for downloads."""
+    """Secret with a bearer token for downloads. Its entry `hosts` must list the hosts that may
+    receive the token."""
 
     name: Name
     """Name of the Secret in the server's namespace. Example: huggingface"""
@@ -52,9 +66,19 @@ class TokenSecret(ApiModel):
             "[-._a-zA-Z0-9]+",
             "must be the name of an entry of the Secret: letters, digits, '-', '_' and '.'",
         ),
+        Rule(
+            "self != 'hosts'",
+            "must not be hosts: that entry lists the hosts that may receive the token",
+            lambda key: key != "hosts",
+        ),
     ] = "token"
-    """Entry of the Secret that contains the token and nothing else. Default: token.
-    Example: HF_TOKEN"""
+    """Entry of the Secret that contains the token and nothing else. The entry `hosts` lists the
+    names of the hosts that may receive it, separated by spaces or commas: a Secret without that
+    entry is never sent. Default: token. Example: HF_TOKEN"""
+
+    allow_http: bool = False
+    """Whether the token is also sent by http://, which others can read, to hosts of the cluster:
+    those whose names end with .svc or .svc.cluster.local. Default: false. Example: true"""
 
 
 class Projector(ApiModel):
@@ -83,6 +107,9 @@ class Adapter(ApiModel):
     set their own weight. Default: 1. Example: 0.5"""
 
 
+Verify = Annotated[Literal["Changed", "Always"], Field(json_schema_extra={"maxLength": 7})]
+
+
 class Cache(ApiModel):
     """Storage of downloaded files."""
 
@@ -100,6 +127,12 @@ class Cache(ApiModel):
     nodes need the access mode ReadWriteMany. Files are never removed. Default: each pod has its own
     files, which are deleted with it. Example: models"""
 
+    verify: Verify = "Changed"
+    """When an existing file is read again to verify its SHA-256. Changed: if it was written since
+    the last time, according to its times and size. Always: whenever a replica starts, which takes
+    minutes for a large model. For a claim that others can write to: they can also write what is
+    remembered of a file. Default: Changed. Example: Always"""
+
     size_limit: (
         Annotated[
             Quantity,
@@ -116,9 +149,41 @@ class Cache(ApiModel):
     Kubernetes evicts a pod with larger files. Default: no limit. Example: 40Gi"""
 
 
+def _safe_for_token(url: str) -> str:
+    return (
+        f"({url}.startsWith('https://') || "
+        f"self.tokenSecretRef.allowHttp && {url}.matches(r'^(?:{HTTP_URL})$'))"
+    )
+
+
+def _is_safe_for_token(model: Any) -> bool:
+    if model.token_secret_ref is None:
+        return True
+    projectors = [model.mmproj] if model.mmproj else []
+    urls = [file.url for file in (model, *projectors, *model.adapters)]
+    return all(
+        url.startswith("https://")
+        or (model.token_secret_ref.allow_http and re.fullmatch(HTTP_URL, url) is not None)
+        for url in urls
+    )
+
+
 class Model(ApiModel):
     """The model, and the files that are loaded with it. All files are downloaded and verified
     before a replica starts."""
+
+    rules: ClassVar = (
+        Rule(
+            f"!has(self.tokenSecretRef) || {_safe_for_token('self.url')} && "
+            f"(!has(self.mmproj) || {_safe_for_token('self.mmproj.url')}) && "
+            "(!has(self.adapters) || self.adapters.all(adapter, "
+            f"{_safe_for_token('adapter.url')}))",
+            "must have only https:// URLs with tokenSecretRef, because others can read a token in "
+            "http://. For hosts of the cluster, which end with .svc or .svc.cluster.local, set "
+            "tokenSecretRef.allowHttp",
+            _is_safe_for_token,
+        ),
+    )
 
     url: Url
     """URL of the GGUF file, http:// or https://. Example: https://example.com/model.gguf"""
@@ -132,7 +197,8 @@ class Model(ApiModel):
     token_secret_ref: TokenSecret | None = None
     """Bearer token for files with restricted access, such as a token of Hugging Face. It is sent
     as `Authorization: Bearer …` to the hosts in the URLs of the model, mmproj and adapters, but not
-    to hosts that these redirect to. Default: none. Example: {name: huggingface}"""
+    to hosts that these redirect to. The Secret's entry `hosts` must contain these hosts.
+    Default: none. Example: {name: huggingface}"""
 
     alias: (
         Annotated[
@@ -161,3 +227,7 @@ class Model(ApiModel):
     cache: Cache = Cache()
     """Storage of downloaded files. Default: on the node's disk, deleted with the pod.
     Example: {claimName: models}"""
+
+    download: Download = Download()
+    """How files are downloaded: the maximum size, proxies, and private certificate authorities.
+    Default: up to 100Gi, without a proxy. Example: {httpsProxy: "http://proxy.example.com:3128"}"""

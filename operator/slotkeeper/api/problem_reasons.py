@@ -35,8 +35,12 @@ class Reason(StrEnum):
     MODEL_DOWNLOAD_INCOMPLETE = "ModelDownloadIncomplete"
     MODEL_URL_NOT_ALLOWED = "ModelURLNotAllowed"
     MODEL_TOKEN_INVALID = "ModelTokenInvalid"  # noqa: S105 (a reason)
+    MODEL_TOKEN_NOT_ALLOWED = "ModelTokenNotAllowed"  # noqa: S105 (a reason)
+    MODEL_CA_INVALID = "ModelCAInvalid"
     MODEL_TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
     MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
+    MODEL_TOO_LARGE = "ModelTooLarge"
+    MODEL_SPLIT = "ModelSplit"
     INSUFFICIENT_STORAGE = "InsufficientStorage"
     STORAGE_ERROR = "StorageError"
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
@@ -67,8 +71,12 @@ DOWNLOAD_REASONS = frozenset(
         Reason.MODEL_DOWNLOAD_INCOMPLETE,
         Reason.MODEL_URL_NOT_ALLOWED,
         Reason.MODEL_TOKEN_INVALID,
+        Reason.MODEL_TOKEN_NOT_ALLOWED,
+        Reason.MODEL_CA_INVALID,
         Reason.MODEL_TOO_MANY_REDIRECTS,
         Reason.MODEL_SIZE_UNKNOWN,
+        Reason.MODEL_TOO_LARGE,
+        Reason.MODEL_SPLIT,
         Reason.INSUFFICIENT_STORAGE,
         Reason.STORAGE_ERROR,
     }

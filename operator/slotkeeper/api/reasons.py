@@ -143,6 +143,33 @@ TABLE = (
     ),
     ReasonDoc(
         _MODEL,
+        (Reason.MODEL_TOKEN_NOT_ALLOWED,),
+        _PROBLEM,
+        "the host of a URL is not in the entry `hosts` of the Secret in `model.tokenSecretRef`, or "
+        "the URL is http:// outside of the cluster: the token is not sent",
+    ),
+    ReasonDoc(
+        _MODEL,
+        (Reason.MODEL_CA_INVALID,),
+        _PROBLEM,
+        "the ConfigMap in `model.download.caConfigMapRef`, or its entry, is missing or contains no "
+        "certificate in PEM format",
+    ),
+    ReasonDoc(
+        _MODEL,
+        (Reason.MODEL_TOO_LARGE,),
+        _PROBLEM,
+        "a file is larger than `model.download.maxFileSize`",
+    ),
+    ReasonDoc(
+        _MODEL,
+        (Reason.MODEL_SPLIT,),
+        _PROBLEM,
+        "the model consists of several GGUF files, which is not supported: merge them with "
+        "`llama-gguf-split --merge`",
+    ),
+    ReasonDoc(
+        _MODEL,
         (Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR),
         _PROBLEM,
         "the node's disk, or the volume of `model.cache.claimName`, is full or fails",
@@ -232,8 +259,12 @@ PERMANENT = frozenset(
         Reason.MODEL_NOT_GGUF,
         Reason.MODEL_URL_NOT_ALLOWED,
         Reason.MODEL_TOKEN_INVALID,
+        Reason.MODEL_TOKEN_NOT_ALLOWED,
+        Reason.MODEL_CA_INVALID,
         Reason.MODEL_TOO_MANY_REDIRECTS,
         Reason.MODEL_SIZE_UNKNOWN,
+        Reason.MODEL_TOO_LARGE,
+        Reason.MODEL_SPLIT,
         Reason.IMAGE_PULL_BACK_OFF,
         Reason.CREATE_CONTAINER_ERROR,
         Reason.NAME_CONFLICT,

@@ -109,9 +109,9 @@ class LlamaServerSpec(ApiModel):
 
     extra_args: ExtraArgs = Field(default_factory=list)
     """Additional arguments of llama-server, up to 64 of up to 4096 characters each. A flag and its
-    value are two items. As in the args of a container, `$(NAME)` is replaced by a variable and `$$`
-    by `$`. Flags that the operator sets are rejected with the field to set instead. A flag that the
-    image's llama-server does not support stops it. Default: none. Example: ["--top-k", "20"]"""
+    value are two items. They are passed as they are written; variables, `$(NAME)`, are rejected.
+    Flags that the operator sets are rejected with the field to set instead. A flag that the image's
+    llama-server does not support stops it. Default: none. Example: ["--top-k", "20"]"""
 
     gpu: Gpu = Gpu()
     """GPUs of one replica. Default: one nvidia.com/gpu of any kind.

@@ -124,7 +124,8 @@ def _serving(server: LlamaServer) -> Serving:
             (path, adapter.scale)
             for path, adapter in zip(paths.adapters, spec.model.adapters, strict=True)
         ),
-        extra=tuple(spec.extra_args),
+        # Kubernetes replaces $$ by $.
+        extra=tuple(argument.replace("$", "$$") for argument in spec.extra_args),
     )
 
 

@@ -52,6 +52,9 @@ def pod_basics() -> Manifest:
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
+            # Otherwise the kubelet changes each file of a claim whenever a pod mounts it, which
+            # takes long, and looks to the download as if the files had been written.
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }

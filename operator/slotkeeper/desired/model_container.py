@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from slotkeeper.api import quantity
+from slotkeeper.api.download import Download
 from slotkeeper.api.model import Adapter, Model, Projector
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
@@ -16,6 +18,16 @@ MODELS_VOLUME = "models"
 
 TOKEN_FOLDER = "/etc/slotkeeper/model-token"  # noqa: S105 (a folder)
 TOKEN_FILE = "token"  # noqa: S105 (a file name)
+TOKEN_HOSTS = "hosts"  # noqa: S105 (an entry, and a file name)
+"""Entry of the token's Secret, and name of its file. The kubelet mounts no Secret without it: so a
+Secret that was not made for downloads cannot be sent anywhere."""
+
+
+CA_FOLDER = "/etc/slotkeeper/model-ca"
+CA_FILE = "ca.crt"
+
+CLUSTER_DOMAINS = ("localhost", ".svc", ".svc.cluster.local")
+"""Never reached by a proxy, which would see a token that is sent by http://."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +56,16 @@ def container(server: LlamaServer, images: Images) -> Manifest:
 
     Its termination message contains the model's metadata, or the reason of the failure.
     """
+    model = server.spec.model
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
+    authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
+    env = _proxies(model.download)
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
         "imagePullPolicy": images.pull_policy,
-        "command": list(_command(server.spec.model)),
+        "command": list(_command(model)),
+        **({"env": env} if env else {}),
         # Costs nothing: a pod requests the maximum of its init containers and its containers.
         "resources": {
             "requests": {"cpu": "50m", "memory": "64Mi"},
@@ -60,14 +76,15 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "terminationMessagePolicy": "File",
         "volumeMounts": [
             {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER},
-            *(token if server.spec.model.token_secret_ref else []),
+            *(token if model.token_secret_ref else []),
+            *(authorities if model.download.ca_config_map_ref else []),
         ],
     }
 
 
 def volumes(model: Model) -> list[Manifest]:
     """Return the volumes of a pod that downloads this model."""
-    return [{"name": MODELS_VOLUME, **_storage(model)}, *_token(model)]
+    return [{"name": MODELS_VOLUME, **_storage(model)}, *_token(model), *_authorities(model)]
 
 
 def _command(model: Model) -> Iterator[str]:
@@ -75,11 +92,28 @@ def _command(model: Model) -> Iterator[str]:
     yield from ("slotkeeper", "download")
     if model.token_secret_ref:
         yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
+        yield from (DownloadFlags.TOKEN_HOSTS_FILE, f"{TOKEN_FOLDER}/{TOKEN_HOSTS}")
+        if model.token_secret_ref.allow_http:
+            yield DownloadFlags.ALLOW_HTTP_TOKEN
+    if model.cache.verify == "Always":
+        yield DownloadFlags.ALWAYS_VERIFY
+    if model.download.ca_config_map_ref:
+        yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
+    size = int(quantity.parse(model.download.max_file_size))
+    yield from (DownloadFlags.MAX_FILE_BYTES, str(size))
     yield from _file(DownloadFlags.MODEL, model, targets.model)
     if model.mmproj and targets.mmproj:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
     for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
+
+
+def _proxies(download: Download) -> list[Manifest]:
+    proxies = {"HTTP_PROXY": download.http_proxy, "HTTPS_PROXY": download.https_proxy}
+    env = [{"name": name, "value": proxy} for name, proxy in proxies.items() if proxy]
+    if not env:
+        return []
+    return [*env, {"name": "NO_PROXY", "value": ",".join((*CLUSTER_DOMAINS, *download.no_proxy))}]
 
 
 def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[str]:
@@ -112,9 +146,27 @@ def _token(model: Model) -> list[Manifest]:
         return []
     secret = {
         "secretName": model.token_secret_ref.name,
-        "items": [{"key": model.token_secret_ref.key, "path": TOKEN_FILE}],
+        "items": [
+            {"key": model.token_secret_ref.key, "path": TOKEN_FILE},
+            {"key": TOKEN_HOSTS, "path": TOKEN_HOSTS},
+        ],
         # Readable by the group, which fsGroup sets to the container's.
         "defaultMode": 0o440,
         "optional": False,
     }
     return [{"name": names.TOKEN_VOLUME, "secret": secret}]
+
+
+def _authorities(model: Model) -> list[Manifest]:
+    reference = model.download.ca_config_map_ref
+    if reference is None:
+        return []
+    config_map = {
+        "name": reference.name,
+        "items": [{"key": reference.key, "path": CA_FILE}],
+        # As the API server sets it.
+        "defaultMode": 0o644,
+        # So that the download starts, and reports what is missing.
+        "optional": True,
+    }
+    return [{"name": names.CA_VOLUME, "configMap": config_map}]

@@ -28,6 +28,8 @@ WAIT_CONTAINER = "wait-for-workers"
 
 TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 """Volume with the token for downloads."""
+CA_VOLUME = "model-ca"
+"""Volume with the certificates of private authorities for downloads."""
 
 SERVER_LABEL = f"{GROUP}/server"
 COMPONENT_LABEL = f"{GROUP}/component"

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ import httpx
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact, require_allowed, source_id
-from slotkeeper.download.checks import require_content
+from slotkeeper.download.checks import has_all_tensors, require_content
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
+from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.transfer import transfer
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,9 @@ class RetryPolicy:
     tries: int = 6
     """Consecutive tries without a new byte. A try with new bytes resets the count."""
     backoff: Backoff = Backoff(1.0, 30.0)  # noqa: RUF009 (frozen)
+    max_retry_after: float = 600.0
+    """Longest Retry-After of a model host that is waited for. After a longer one the container
+    ends with the reason, and is restarted with the kubelet's back-off."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class Environment:
     """Returns a random number from 0 to 1."""
     opener: Open = open_file
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    limits: StorageLimits = field(default_factory=StorageLimits)
+    always_verify: bool = False
+    """Whether existing files are read and verified even if they seem unchanged."""
 
 
 def download_all(files: Sequence[File], environment: Environment) -> list[FileRecord]:
@@ -82,15 +90,16 @@ def download(file: File, environment: Environment) -> FileRecord:
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(_sibling(file.path, ".lock")):
-            return _find(file) or _download_anew(file, environment)
+            existing = _find(file, always_verify=environment.always_verify)
+            return existing or _download_anew(file, environment)
 
 
-def _find(file: File) -> FileRecord | None:
+def _find(file: File, *, always_verify: bool) -> FileRecord | None:
     """Return the record of the existing file if it is the requested one."""
     record = FileRecord.read(_sibling(file.path, ".json"))
     if record is None or not file.path.exists():
         return None
-    verified = _verify(file, record)
+    verified = _verify(file, record, always=always_verify)
     if verified is None:
         log.info("existing file is not the requested one: %s", file.path)
         return None
@@ -100,23 +109,30 @@ def _find(file: File) -> FileRecord | None:
     return verified
 
 
-def _verify(file: File, record: FileRecord) -> FileRecord | None:
+def _verify(file: File, record: FileRecord, *, always: bool) -> FileRecord | None:
     """Return the record, updated, if it describes the existing file and that is the requested one.
 
-    If a SHA-256 is requested, only the content counts: the same file may come from another URL. It
-    is hashed again only if it has been modified since, because that takes minutes for 40 GB, and
-    replicas that share a volume would do it one after the other.
+    If a SHA-256 is requested, only the content counts: the same file may come from another URL.
+    Otherwise it is the content that was downloaded from this URL. Unless `always`, it is hashed
+    again only if it has been written since, because that takes minutes for 40 GB, and replicas that
+    share a volume would do it one after the other.
     """
     stat = file.path.stat()
-    if stat.st_size != record.size:
+    if stat.st_size != record.size or not has_all_tensors(file.path):
         return None
-    if file.sha256 is None:
-        return record if record.source == source_id(file.url) else None
-    if record.modified != stat.st_mtime_ns:
+    if file.sha256 is None and record.source != source_id(file.url):
+        return None
+    expected = file.sha256 or record.sha256
+    if always or (record.modified, record.changed) != _times(stat):
         with file.path.open("rb", buffering=0) as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        record = replace(record, sha256=digest, modified=stat.st_mtime_ns)
-    return record if record.sha256 == file.sha256 else None
+        modified, changed = _times(stat)
+        record = replace(record, sha256=digest, modified=modified, changed=changed)
+    return record if record.sha256 == expected else None
+
+
+def _times(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _download_anew(file: File, environment: Environment) -> FileRecord:
@@ -127,11 +143,10 @@ def _download_anew(file: File, environment: Environment) -> FileRecord:
     start = environment.clock()
     with PartialFile(_sibling(file.path, ".part"), source_id(file.url), environment.opener) as part:
         resumed = part.size
-        _transfer_with_retries(file.url, part, environment)
-        require_content(file.url, part, file.sha256)
+        _transfer_with_retries(file, part, environment)
         part.place(file.path)
-    modified = file.path.stat().st_mtime_ns
-    record = FileRecord(redact(file.url), part.source, part.sha256, part.size, modified)
+    times = _times(file.path.stat())
+    record = FileRecord(redact(file.url), part.source, part.sha256, part.size, *times)
     write(_sibling(file.path, ".json"), record)
     seconds = max(environment.clock() - start, 1e-3)
     log.info(
@@ -142,20 +157,25 @@ def _download_anew(file: File, environment: Environment) -> FileRecord:
     return record
 
 
-def _transfer_with_retries(url: str, part: PartialFile, environment: Environment) -> None:
+def _transfer_with_retries(file: File, part: PartialFile, environment: Environment) -> None:
+    """Complete `part` with verified content."""
     progress = Progress(environment.clock)
     retry = environment.retry
     failures = 0
     furthest = part.size
-    while not part.complete:
+    while True:
         try:
-            transfer(environment.client, url, part, progress)
+            if not part.complete:
+                transfer(environment.client, file.url, part, progress, environment.limits)
+            require_content(file.url, part, file.sha256)
         except DownloadError as error:
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
-            if not error.transient or failures >= retry.tries:
+            postponed = error.retry_after > retry.max_retry_after
+            if not error.transient or failures >= retry.tries or postponed:
                 raise
-            delay = retry.backoff.jittered(failures, environment.chance())
+            # The jitter is added to Retry-After, not to have all replicas try at the same time.
+            delay = retry.backoff.jittered(failures, environment.chance()) + error.retry_after
             log.warning("%s; retrying in %.1f s", error.message, delay)
             environment.sleep(delay)
         else:

@@ -12,6 +12,7 @@ from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.options import Options, parse
 from slotkeeper.download.report import failure, success, write_termination_message
+from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
 
@@ -38,14 +39,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> None:
-    token = read_token(options.token_file) if options.token_file else None
-    with new_client(token) as client:
+    token = None
+    if options.token_file and options.token_hosts_file:
+        token = read_token(
+            options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
+        )
+    with new_client(token, options.ca_file) as client:
         environment = Environment(
             client=client,
             clock=time.monotonic,  # noqa: TID251 (the only clock of this program)
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
+            limits=StorageLimits(options.max_file_bytes),
+            always_verify=options.always_verify,
         )
         model, *_ = download_all(options.files, environment)
     write_termination_message(options.termination_log, success(model, options.files[0].path))

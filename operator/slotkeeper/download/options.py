@@ -9,8 +9,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from slotkeeper import logs
+from slotkeeper import flags, logs
 from slotkeeper.download.download import File, RetryPolicy
+from slotkeeper.download.storage import MAX_FILE_BYTES
 from slotkeeper.flags import DownloadFlags
 
 EXIT_CODES = """\
@@ -30,6 +31,11 @@ class Options:
     files: Sequence[File]
     """The model is the first."""
     token_file: Path | None
+    token_hosts_file: Path | None
+    allow_http_token: bool
+    ca_file: Path | None
+    max_file_bytes: int
+    always_verify: bool
     tries: int
     termination_log: Path
     log_format: str
@@ -49,9 +55,16 @@ def parse(argv: Sequence[str]) -> Options:
     for file in files:
         if "path" not in file:
             parser.error(f"{file['role']} requires --to")
+    if (arguments.token_file is None) != (arguments.token_hosts_file is None):
+        parser.error("--token-file and --token-hosts-file require each other")
     return Options(
         files=[File(**file) for file in files],
         token_file=arguments.token_file,
+        token_hosts_file=arguments.token_hosts_file,
+        allow_http_token=arguments.allow_http_token,
+        ca_file=arguments.ca_file,
+        max_file_bytes=arguments.max_file_bytes,
+        always_verify=arguments.always_verify,
         tries=arguments.tries,
         termination_log=arguments.termination_log,
         log_format=arguments.log_format,
@@ -127,6 +140,36 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="file with a bearer token for the hosts of all URLs",
+    )
+    parser.add_argument(
+        DownloadFlags.TOKEN_HOSTS_FILE,
+        type=Path,
+        metavar="PATH",
+        help="file with the names of the hosts that may receive the token, separated by spaces, "
+        "commas or new lines",
+    )
+    parser.add_argument(
+        DownloadFlags.ALLOW_HTTP_TOKEN,
+        action="store_true",
+        help="send the token by http:// too, to hosts that end with .svc or .svc.cluster.local",
+    )
+    parser.add_argument(
+        DownloadFlags.CA_FILE,
+        type=Path,
+        metavar="PATH",
+        help="file with certificates of private authorities in PEM format",
+    )
+    parser.add_argument(
+        DownloadFlags.MAX_FILE_BYTES,
+        type=flags.positive,
+        metavar="BYTES",
+        default=MAX_FILE_BYTES,
+        help="maximum size of each file (default: %(default)s)",
+    )
+    parser.add_argument(
+        DownloadFlags.ALWAYS_VERIFY,
+        action="store_true",
+        help="read and verify existing files even if they seem unchanged",
     )
     parser.add_argument(
         DownloadFlags.TRIES,

@@ -39,6 +39,8 @@ class PartialFile:
         self.size = 0
         self.head = b""
         """The first 4 bytes, or fewer if the file is shorter."""
+        self.header_checked = False
+        """For the checks of the content: whether the GGUF header was checked already."""
         self._record_path = path.with_name(path.name + ".json")
         self._digest = hashlib.sha256()
         record = PartialRecord.read(self._record_path)
@@ -68,6 +70,7 @@ class PartialFile:
         self._file.truncate()
         self.size = 0
         self.head = b""
+        self.header_checked = False
         self._digest = hashlib.sha256()
         self.validator = None
         self.total = total
@@ -79,6 +82,12 @@ class PartialFile:
         """Append bytes."""
         self._file.write(chunk)
         self._count(chunk)
+
+    def read_head(self, size: int) -> bytes:
+        """Return the first `size` bytes, or all if the file is shorter."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            return file.read(size)
 
     def place(self, path: Path) -> None:
         """Sync the bytes to the disk, then rename the file to `path`."""

@@ -39,7 +39,9 @@ class FileRecord:
     sha256: str
     size: int
     modified: int
-    """Modification time in nanoseconds: a file that was modified later is not verified."""
+    """Modification time in nanoseconds. A file that was written since must be verified again."""
+    changed: int = 0
+    """Inode change time in nanoseconds. Unlike the modification time it cannot be set back."""
 
     @classmethod
     def read(cls, path: Path) -> "FileRecord | None":
@@ -51,8 +53,12 @@ class FileRecord:
                 "sha256": str(sha256),
                 "size": int(size),
                 "modified": int(modified),
+                **others,
             }:
-                return cls(url, source, sha256, size, modified)
+                # 0 in records of earlier versions: the file is then verified once.
+                changed = others.get("changed")
+                times = (modified, changed if isinstance(changed, int) else 0)
+                return cls(url, source, sha256, size, *times)
             case _:
                 return None
 

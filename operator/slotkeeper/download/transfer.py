@@ -1,7 +1,12 @@
 """One HTTP request for the bytes of a file, or for its missing bytes."""
 
 import re
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 
@@ -11,6 +16,9 @@ from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
+from slotkeeper.download.signature import expiry, is_signed
+from slotkeeper.download.storage import StorageLimits
+from slotkeeper.download.token import Token
 
 MAX_REDIRECTS = 5
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -19,22 +27,48 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
-def new_client(token: str | None = None) -> httpx.Client:
+def new_client(token: Token | None = None, ca_file: Path | None = None) -> httpx.Client:
     """Return an HTTP client that follows redirects, and checks the URL of each request.
 
-    `token` is sent to the host of each requested URL. httpx drops Authorization when a redirect
-    leads to another host.
+    `token` is sent to the host of each requested URL, if it may be. httpx drops Authorization when
+    a redirect leads to another host. `ca_file` has certificate authorities to trust, in addition
+    to the public ones. Proxies are those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+
+    Raises DownloadError (ModelCAInvalid).
     """
+    checks: list[Callable[[httpx.Request], None]] = [
+        lambda request: require_allowed(str(request.url))
+    ]
+    if token:
+        checks.append(token.require_allowed)
     return httpx.Client(
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         timeout=TIMEOUT,
-        headers={"Authorization": f"Bearer {token}"} if token else None,
-        event_hooks={"request": [lambda request: require_allowed(str(request.url))]},
+        verify=_with_authorities(ca_file) if ca_file else True,
+        headers={"Authorization": f"Bearer {token.value}"} if token else None,
+        event_hooks={"request": checks},
     )
 
 
-def transfer(client: httpx.Client, url: str, part: PartialFile, progress: Progress) -> None:
+def _with_authorities(ca_file: Path) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise DownloadError(
+            Reason.MODEL_CA_INVALID,
+            "cannot read certificates in PEM format from the ConfigMap "
+            f"(model.download.caConfigMapRef): {error.strerror or error}",
+        ) from None
+    # Certificates of private authorities often lack extensions that RFC 5280 requires.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def transfer(
+    client: httpx.Client, url: str, part: PartialFile, progress: Progress, limits: StorageLimits
+) -> None:
     """Complete `part` with one GET, resuming it if the server and the partial file support it.
 
     Raises DownloadError. Bytes that were received before an interruption are kept.
@@ -44,9 +78,11 @@ def transfer(client: httpx.Client, url: str, part: PartialFile, progress: Progre
         with client.stream("GET", url, headers=_headers(part)) as response:
             responded = True
             _prepare(response, url, part)
+            limits.require_announced(url, part)
             progress.started(part)
             # Raw: the bytes as sent are counted, hashed and resumed.
             for chunk in response.iter_raw():
+                limits.require_room(url, part, len(chunk))
                 part.append(chunk)
                 require_gguf_so_far(url, part)
                 progress.received(part)
@@ -94,25 +130,65 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
             )
         case _:
             raise DownloadError(
-                _reason(response.status_code),
+                _reason(response),
                 f"GET {_redact_with_redirect(url, response)} returned {_status(response)}"
                 + _remedy(response),
+                retry_after=_retry_after(response),
             )
 
 
 def _remedy(response: httpx.Response) -> str:
-    if _reason(response.status_code) is not Reason.MODEL_FORBIDDEN:
-        return ""
     first = response.history[0] if response.history else response
-    if "authorization" in first.request.headers:
-        return ": the token in spec.model.tokenSecretRef is not accepted"
-    return ": set spec.model.tokenSecretRef to a Secret with a token"
+    has_token = "authorization" in first.request.headers
+    signed = is_signed(str(response.request.url))
+    match response.status_code:
+        case HTTPStatus.FORBIDDEN if signed:
+            return _remedy_of_signed_url(response)
+        case HTTPStatus.BAD_REQUEST if signed and "authorization" in response.request.headers:
+            return ": a signed URL needs no token: remove spec.model.tokenSecretRef"
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if has_token:
+            return ": the token in spec.model.tokenSecretRef is not accepted"
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return ": set spec.model.tokenSecretRef to a Secret with a token"
+        case _:
+            return ""
 
 
-def _reason(status: int) -> Reason:
+def _remedy_of_signed_url(response: httpx.Response) -> str:
+    expires = expiry(str(response.request.url))
+    now = _date(response.headers.get("date"))
+    remedy = "" if response.history else ", sign the URL again, or use one that does not expire"
+    if expires and now and expires < now:
+        return f": the signed URL expired at {expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}{remedy}"
+    return f": the signature in the URL is not accepted{remedy}"
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Return the seconds of the header Retry-After; 0 without a valid one."""
+    value = response.headers.get("retry-after", "")
+    if re.fullmatch("[0-9]{1,9}", value):
+        return float(value)
+    # A date is compared with the host's own clock.
+    until, now = _date(value), _date(response.headers.get("date"))
+    return max(0.0, (until - now).total_seconds()) if until and now else 0.0
+
+
+def _date(value: str | None) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value or "")
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _reason(response: httpx.Response) -> Reason:
+    status = response.status_code
     match status:
         case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
             return Reason.MODEL_NOT_FOUND
+        case HTTPStatus.FORBIDDEN if response.history and is_signed(str(response.request.url)):
+            # The next try is redirected to a URL with a new signature.
+            return Reason.MODEL_SERVER_ERROR
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return Reason.MODEL_FORBIDDEN
         case HTTPStatus.REQUEST_TIMEOUT | HTTPStatus.TOO_MANY_REQUESTS:
@@ -150,6 +226,8 @@ def _interrupted(
     url: str, part: PartialFile, error: Exception, *, responded: bool
 ) -> DownloadError:
     details = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        details += "; set spec.model.download.caConfigMapRef if its authority is private"
     if not responded:
         return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} failed: {details}")
     total = f" of {part.total}" if part.total is not None else ""

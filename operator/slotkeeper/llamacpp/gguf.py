@@ -2,7 +2,8 @@
 
 Layout (little-endian): "GGUF", version u32, tensor count u64, pair count u64, and then the pairs: a
 key, the type of the value as u32, the value. A string is its length as u64 and that many bytes; an
-array is the type of its items as u32, their number as u64, and the items.
+array is the type of its items as u32, their number as u64, and the items. Then the tensors: a name,
+the number of dimensions as u32, each dimension as u64, the data type as u32, the offset as u64.
 
 The header is untrusted input: the work is bounded by the size of the input, and malformed data ends
 the parsing; the metadata up to there is returned.
@@ -12,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 HEAD_BYTES = 32 * 1024**2
 """Size of the beginning of a file that contains its header: the largest vocabularies take half."""
@@ -22,6 +24,8 @@ MAX_CHARACTERS = 128
 """Of a text value; longer ones are dropped."""
 
 MAX_PAIRS = 4096
+MAX_TENSORS = 65_536
+MAX_DIMENSIONS = 4
 
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -85,45 +89,82 @@ def read_metadata(head: bytes) -> GgufMetadata:
 Value = int | float | str
 
 _SELECTED_KEYS = re.compile(
-    r"general\.(?:architecture|file_type|name|size_label)|[^.]+\.(?:context_length|block_count)"
+    r"general\.(?:alignment|architecture|file_type|name|size_label)|split\.count"
+    r"|[^.]+\.(?:context_length|block_count)"
 )
 
 
 def _values(head: bytes) -> dict[str, Value]:
     values: dict[str, Value] = {}
     try:
-        for key, value in _Header(head).pairs():
+        for key, value in Header(head).pairs():
             if value is not None:
                 values.setdefault(key, value)
-    except _Unreadable:
+    except Unreadable:
         pass
     return values
 
 
-class _Unreadable(Exception):  # noqa: N818 (control flow within this module)
+class Unreadable(Exception):  # noqa: N818 (control flow)
     """The header is truncated or malformed."""
 
 
-class _Header:
-    """Cursor over a header."""
+class Truncated(Unreadable):
+    """The header is longer than its file, or than HEAD_BYTES."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """The description of a tensor in the header."""
+
+    type: int
+    """Number of its data type in ggml."""
+    elements: int
+    offset: int
+    """Bytes from the beginning of the data of all tensors."""
+
+
+class Header:
+    """Cursor over a header: first its pairs, then its tensors."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
         self._position = 0
+        self._tensors = 0
+
+    @property
+    def position(self) -> int:
+        """The number of bytes that have been read."""
+        return self._position
 
     def pairs(self) -> Iterator[tuple[str, Value | None]]:
         """Yield the selected keys with their values; None for arrays and unsuitable strings."""
         if self._bytes(4) != b"GGUF" or self._scalar(_U32) not in VERSIONS:
-            raise _Unreadable
-        _tensors = self._scalar(_U64)
-        pairs = self._scalar(_U64)
-        for _ in range(min(int(pairs), MAX_PAIRS)):
+            raise Unreadable
+        self._tensors = int(self._scalar(_U64))
+        pairs = int(self._scalar(_U64))
+        for _ in range(min(pairs, MAX_PAIRS)):
             key = self._string()
             kind = int(self._scalar(_U32))
             if key is not None and _SELECTED_KEYS.fullmatch(key):
                 yield key, self._value(kind)
             else:
                 self._value(kind)
+        if pairs > MAX_PAIRS:
+            raise Unreadable
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors, after all pairs."""
+        if self._tensors > MAX_TENSORS:
+            raise Unreadable
+        for _ in range(self._tensors):
+            self._string()
+            dimensions = int(self._scalar(_U32))
+            if dimensions > MAX_DIMENSIONS:
+                raise Unreadable
+            elements = prod(int(self._scalar(_U64)) for _ in range(dimensions))
+            kind = int(self._scalar(_U32))
+            yield Tensor(kind, elements, offset=int(self._scalar(_U64)))
 
     def _value(self, kind: int) -> Value | None:
         if kind == _STRING:
@@ -132,7 +173,7 @@ class _Header:
             self._skip_array()
             return None
         if kind not in _SCALARS:
-            raise _Unreadable
+            raise Unreadable
         return self._scalar(_SCALARS[kind])
 
     def _string(self) -> str | None:
@@ -156,7 +197,7 @@ class _Header:
             self._skip_strings(count)
         else:
             # Arrays of arrays, which llama.cpp does not read either.
-            raise _Unreadable
+            raise Unreadable
 
     def _skip_strings(self, count: int) -> None:
         # A tight loop, because vocabularies have hundreds of thousands of strings. Each takes at
@@ -167,10 +208,10 @@ class _Header:
         read = _U64.unpack_from
         for _ in range(min(count, len(head))):
             if position > last:
-                raise _Unreadable
+                raise Truncated
             position += _U64.size + read(head, position)[0]
         if position > len(head) or count > len(head):
-            raise _Unreadable
+            raise Truncated
         self._position = position
 
     def _scalar(self, kind: struct.Struct) -> int | float:
@@ -184,7 +225,7 @@ class _Header:
 
     def _skip(self, size: int) -> None:
         if size > len(self._head) - self._position:
-            raise _Unreadable
+            raise Truncated
         self._position += size
 
 

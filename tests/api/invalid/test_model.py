@@ -41,6 +41,50 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "tokenSecretRef.key",
         "must be the name of an entry",
     ),
+    ({"tokenSecretRef": {"name": "a", "key": "hosts"}}, "tokenSecretRef.key", "must not be hosts"),
+    (
+        {"url": "https://h/m-00001-of-00003.gguf?download=true"},
+        "url",
+        "must not be one file of a split model",
+    ),
+    (
+        {"adapters": [{"url": "https://h/m-00002-of-00002.gguf"}]},
+        "adapters[0].url",
+        "must not be one file of a split model",
+    ),
+    *(
+        (files | {"tokenSecretRef": {"name": "a"} | allowed}, "", "must have only https:// URLs")
+        for files in (
+            {"url": "http://h.example/m.gguf"},
+            {"mmproj": {"url": "http://h.example/m.gguf"}},
+            {"adapters": [{"url": URL}, {"url": "http://h.example/m.gguf"}]},
+            {"url": "http://models/m.gguf"},
+            {"url": "http://models.default/m.gguf"},
+            {"url": "http://a.svc.example/m.gguf"},
+            {"url": "http://a.example?.svc"},
+            {"url": "http://10.0.0.1/m.gguf"},
+        )
+        for allowed in ({}, {"allowHttp": True})
+    ),
+    (
+        {"url": "http://models.default.svc/m.gguf", "tokenSecretRef": {"name": "a"}},
+        "",
+        "set tokenSecretRef.allowHttp",
+    ),
+    ({"cache": {"verify": "Never"}}, "cache.verify", "Unsupported value"),
+    ({"download": {"maxFileSize": "1Ki"}}, "download.maxFileSize", "must be from 1Mi to 16Ti"),
+    (
+        {"download": {"httpsProxy": "http://me:secret@proxy:3128"}},
+        "download.httpsProxy",
+        "must be the URL of a proxy without user name and password",
+    ),
+    ({"download": {"httpProxy": "proxy:3128"}}, "download.httpProxy", "must be the URL of a proxy"),
+    ({"download": {"noProxy": ["10.0.0.0/8"]}}, "download.noProxy[0]", "must be a host name"),
+    (
+        {"download": {"caConfigMapRef": {"name": "a", "key": "a/b"}}},
+        "download.caConfigMapRef.key",
+        "must be the name of an entry of the ConfigMap",
+    ),
     (
         {"alias": "a,b"},
         "alias",
@@ -73,4 +117,6 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
 def test_an_invalid_model_is_rejected(
     api: ApiServer, spec: dict[str, Any], field: str, message: str
 ) -> None:
-    assert_rejected(api, {"model": {"url": URL, **spec}}, f"spec.model.{field}", message)
+    assert_rejected(
+        api, {"model": {"url": URL, **spec}}, f"spec.model.{field}".rstrip("."), message
+    )

@@ -29,6 +29,14 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec.update.drainTimeoutSeconds",
         "greater than or equal to 1",
     ),
+    *(
+        (
+            {"podTemplate": {"volumeMounts": [{"name": "v", "mountPath": path}]}},
+            "spec.podTemplate.volumeMounts[0].mountPath",
+            "must not contain '//', '/./' or '/../'",
+        )
+        for path in ("/./models", "/etc//models", "/x/../models", "/x/..", "/.", "/../tmp")
+    ),
     ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
     ({"imagePullSecrets": ["registry"]}, "spec.imagePullSecrets[0]", "must be of type object"),
     (
@@ -104,7 +112,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"podTemplate": {"volumes": [{"name": "models", "emptyDir": {}}]}},
         "spec.podTemplate.volumes[0].name",
-        "must not be models, tmp or model-token",
+        "must not be models, tmp, model-token, model-ca",
     ),
     (
         {"podTemplate": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}},

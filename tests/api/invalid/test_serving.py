@@ -46,6 +46,8 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec.extraArgs[2]",
         "must not contain both a flag and its value, which llama-server does not split",
     ),
+    ({"extraArgs": ["--top-k", "$(A)"]}, "spec.extraArgs[1]", "must not contain $("),
+    ({"extraArgs": ["a$$(A)"]}, "spec.extraArgs[0]", "Kubernetes would replace $(NAME)"),
     (
         {"extraArgs": ["--port", "80"]},
         "spec.extraArgs[0]",

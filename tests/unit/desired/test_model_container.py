@@ -124,10 +124,70 @@ def test_only_the_init_container_sees_the_token() -> None:
     assert "env" not in download
     assert volumes(**ALL)["model-token"]["secret"] == {
         "secretName": "huggingface",
-        "items": [{"key": "HF_TOKEN", "path": "token"}],
+        "items": [{"key": "HF_TOKEN", "path": "token"}, {"key": "hosts", "path": "hosts"}],
         "defaultMode": 0o440,
         "optional": False,
     }
+
+
+def test_no_secret_without_a_list_of_hosts_is_mounted() -> None:
+    secret = volumes(tokenSecretRef={"name": "database", "key": "password"})["model-token"][
+        "secret"
+    ]
+
+    assert {"key": "hosts", "path": "hosts"} in secret["items"]
+    assert secret["optional"] is False
+    assert download_options(**ALL).token_hosts_file == Path(model_container.TOKEN_FOLDER, "hosts")
+
+
+def test_http_with_a_token_is_allowed_by_the_field_only() -> None:
+    url = "http://models.default.svc/model.gguf"
+    secret = {"name": "huggingface", "allowHttp": True}
+
+    assert download_options(url=url, tokenSecretRef=secret).allow_http_token is True
+    assert download_options(**ALL).allow_http_token is False
+
+
+def test_the_maximum_size_of_a_file_is_passed_on() -> None:
+    assert download_options().max_file_bytes == 100 * 1024**3
+    assert download_options(download={"maxFileSize": "1.5Gi"}).max_file_bytes == 1536 * 1024**2
+
+
+@pytest.mark.parametrize(("verify", "always"), [("Changed", False), ("Always", True)])
+def test_files_are_always_verified_if_the_field_is_set(verify: str, always: bool) -> None:
+    assert download_options(cache={"verify": verify}).always_verify is always
+
+
+def test_proxies_are_for_hosts_beyond_the_cluster() -> None:
+    download = {
+        "httpProxy": "http://proxy.example.com:3128",
+        "httpsProxy": "http://[fd00::1]:3129",
+        "noProxy": [".example.com", "10.0.0.1"],
+    }
+
+    assert pod(download=download)["initContainers"][0]["env"] == [
+        {"name": "HTTP_PROXY", "value": "http://proxy.example.com:3128"},
+        {"name": "HTTPS_PROXY", "value": "http://[fd00::1]:3129"},
+        {"name": "NO_PROXY", "value": "localhost,.svc,.svc.cluster.local,.example.com,10.0.0.1"},
+    ]
+    assert "env" not in pod(download={"noProxy": ["10.0.0.1"]})["initContainers"][0]
+
+
+def test_private_authorities_are_mounted_into_the_init_container_only() -> None:
+    reference = {"caConfigMapRef": {"name": "company-ca", "key": "bundle.pem"}}
+    replica = pod(download=reference)
+
+    assert download_options(download=reference).ca_file == Path("/etc/slotkeeper/model-ca/ca.crt")
+    assert download_options().ca_file is None
+    assert volumes(download=reference)["model-ca"]["configMap"] == {
+        "name": "company-ca",
+        "items": [{"key": "bundle.pem", "path": "ca.crt"}],
+        "defaultMode": 0o644,
+        # The download reports what is missing.
+        "optional": True,
+    }
+    assert "model-ca" in {mount["name"] for mount in replica["initContainers"][0]["volumeMounts"]}
+    assert "model-ca" not in {mount["name"] for mount in replica["containers"][0]["volumeMounts"]}
 
 
 def test_without_a_secret_there_is_no_token() -> None:

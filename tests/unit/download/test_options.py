@@ -11,14 +11,15 @@ MODEL = ("--model", "https://a/m.gguf", "--to", "/models/model.gguf")
 def test_each_url_is_followed_by_the_options_of_its_file() -> None:
     options = parse(
         [
-            *("--token-file", "/token", *MODEL, "--sha256", "AB" * 32),
+            *("--token-file", "/token", "--token-hosts-file", "/hosts"),
+            *(*MODEL, "--sha256", "AB" * 32),
             *("--mmproj", "https://a/p.gguf", "--to", "/models/mmproj.gguf"),
             *("--adapter", "https://a/0.gguf", "--sha256", "cd" * 32, "--to", "/models/0.gguf"),
             *("--adapter", "https://a/1.gguf", "--to", "/models/1.gguf"),
         ]
     )
 
-    assert options.token_file == Path("/token")
+    assert (options.token_file, options.token_hosts_file) == (Path("/token"), Path("/hosts"))
     assert options.files == [
         File("https://a/m.gguf", Path("/models/model.gguf"), "ab" * 32, "model"),
         File("https://a/p.gguf", Path("/models/mmproj.gguf"), None, "model.mmproj"),
@@ -46,6 +47,8 @@ def test_no_file_is_shared_between_two_command_lines() -> None:
             "at most one --mmproj is allowed",
         ),
         ([*MODEL, "--mmp", "u"], "unrecognized arguments"),
+        ([*MODEL, "--token-file", "t"], "--token-file and --token-hosts-file require each other"),
+        ([*MODEL, "--max-file-bytes", "0"], "must be 1 or more"),
     ],
 )
 def test_an_invalid_command_line_reports_what_is_missing(

@@ -1,9 +1,13 @@
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
 import pytest
 
 from download_harness import DownloadHarness
-from model_host import GGUF, SHA256, ModelHost, content, redirect, status
+from model_host import GGUF, SHA256, ModelHost, Reply, content, redirect, status
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import RetryPolicy
+from slotkeeper.download.transfer import new_client
 
 SET_A_TOKEN = "set spec.model.tokenSecretRef to a Secret with a token"
 
@@ -32,6 +36,105 @@ def test_a_permanent_error_is_reported_once_with_url_and_status(
     assert harness.delays == []
 
 
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "60"},
+        {
+            "Retry-After": "Sun, 29 Nov 2026 12:01:00 GMT",
+            "Date": "Sun, 29 Nov 2026 12:00:00 GMT",
+        },
+    ],
+    ids=["seconds", "date"],
+)
+def test_retry_after_is_added_to_the_back_off(
+    host: ModelHost, harness: DownloadHarness, code: int, headers: dict[str, str]
+) -> None:
+    host.respond_with(dated(code, headers), dated(code, headers), content())
+
+    harness.download(host.url, SHA256)
+
+    assert harness.delays == [61, 62]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "-1", "1.5", "soon", "9" * 30, "Sun, 29 Nov 2026 11:59:00 GMT", "¹"]
+)
+def test_an_invalid_or_past_retry_after_is_ignored(
+    host: ModelHost, harness: DownloadHarness, value: str
+) -> None:
+    date = "Sun, 29 Nov 2026 12:00:00 GMT"
+    host.respond_with(dated(429, {"Retry-After": value, "Date": date}), content())
+
+    harness.download(host.url, SHA256)
+
+    assert harness.delays == [1]
+
+
+def test_a_retry_after_of_hours_ends_the_container_with_its_reason(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(status(429, **{"Retry-After": "86400"}))
+
+    error = harness.download_error(host.url)
+
+    assert (error.reason, error.retry_after) == (Reason.MODEL_SERVER_ERROR, 86400)
+    assert harness.delays == []
+
+
+SIGNED = "?X-Amz-Signature=SECRET&X-Amz-Date=20261129T100000Z&X-Amz-Expires=3600"
+SIGN_AGAIN = ", sign the URL again, or use one that does not expire"
+
+
+@pytest.mark.parametrize(
+    ("query", "advice"),
+    [
+        (SIGNED, f": the signed URL expired at 2026-11-29T11:00:00Z{SIGN_AGAIN}"),
+        (
+            "?X-Goog-Signature=SECRET&X-Goog-Date=20261129T100000Z&X-Goog-Expires=60",
+            f": the signed URL expired at 2026-11-29T10:01:00Z{SIGN_AGAIN}",
+        ),
+        (
+            "?sv=2024&se=2026-11-29T09%3A00%3A00Z&sig=SECRET",
+            f": the signed URL expired at 2026-11-29T09:00:00Z{SIGN_AGAIN}",
+        ),
+        (
+            "?Expires=1795946400&Signature=SECRET&Key-Pair-Id=K",
+            f": the signed URL expired at 2026-11-29T10:00:00Z{SIGN_AGAIN}",
+        ),
+        (
+            SIGNED.replace("3600", "36000"),
+            f": the signature in the URL is not accepted{SIGN_AGAIN}",
+        ),
+        (
+            SIGNED.replace("3600", "soon"),
+            f": the signature in the URL is not accepted{SIGN_AGAIN}",
+        ),
+        ("?download=true", f": {SET_A_TOKEN}"),
+    ],
+)
+def test_a_403_for_a_signed_url_gets_advice_that_fits(
+    host: ModelHost, harness: DownloadHarness, query: str, advice: str
+) -> None:
+    host.respond_with(dated(403, {"Date": "Sun, 29 Nov 2026 12:00:00 GMT"}))
+
+    error = harness.download_error(host.url + query)
+
+    assert error.reason is Reason.MODEL_FORBIDDEN
+    assert error.message == f"GET {host.url} returned 403 Forbidden{advice}"
+
+
+def test_a_redirect_to_an_expired_signature_is_tried_again_for_a_new_one(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(redirect(f"/cdn.gguf{SIGNED}"), status(403), content())
+
+    harness.download(host.url, SHA256)
+
+    assert harness.delays == [1]
+
+
 @pytest.mark.parametrize("code", [500, 503, 429, 408])
 def test_a_server_error_is_retried_with_back_off(
     host: ModelHost, harness: DownloadHarness, code: int
@@ -43,6 +146,31 @@ def test_a_server_error_is_retried_with_back_off(
     assert error.reason is Reason.MODEL_SERVER_ERROR
     assert str(code) in error.message
     assert harness.delays == [1, 2, 4, 8, 16]
+
+
+def test_a_signed_url_with_a_token_gets_advice_that_fits(host: ModelHost, path: Path) -> None:
+    host.respond_with(status(400))
+    signed = host.url.replace("//", "//user:SECRET@") + SIGNED
+
+    with new_client() as client:
+        error = DownloadHarness(client, path).download_error(signed)
+
+    assert error.message.endswith(
+        "400 Bad Request: a signed URL needs no token: remove spec.model.tokenSecretRef"
+    )
+
+
+def dated(code: int, headers: dict[str, str]) -> Reply:
+    """Respond with a status and these headers, without a Date of its own."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        request.send_response_only(code)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return reply
 
 
 def test_a_server_that_recovers_serves_the_model(host: ModelHost, harness: DownloadHarness) -> None:

@@ -100,8 +100,65 @@ def test_a_modified_file_is_verified_again_once(host: ModelHost, harness: Downlo
     again = harness.download(host.url, SHA256)
 
     assert len(host.requests) == 1
-    assert again == replace(first, modified=harness.path.stat().st_mtime_ns)
+    stat = harness.path.stat()
+    assert again == replace(first, modified=stat.st_mtime_ns, changed=stat.st_ctime_ns)
     assert json.loads(harness.path.with_name("model.gguf.json").read_text()) == asdict(again)
+
+
+def test_a_file_with_its_old_size_and_modification_time_is_verified_again(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content())
+    harness.download(host.url, SHA256)
+    stat = harness.path.stat()
+    harness.path.write_bytes(GGUF[:-1] + b"!")
+    os.utime(harness.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    harness.download(host.url, SHA256)
+
+    assert harness.path.read_bytes() == GGUF
+    assert len(host.requests) == 2
+
+
+@pytest.mark.parametrize(("always", "content_is_read"), [(False, False), (True, True)])
+def test_a_forged_record_is_believed_unless_files_are_always_verified(
+    host: ModelHost, harness: DownloadHarness, always: bool, content_is_read: bool
+) -> None:
+    host.respond_with(content())
+    record = harness.download(host.url, SHA256)
+    harness.path.write_bytes(GGUF[:-1] + b"!")
+    stat = harness.path.stat()
+    forged = replace(record, modified=stat.st_mtime_ns, changed=stat.st_ctime_ns)
+    harness.path.with_name("model.gguf.json").write_text(json.dumps(asdict(forged)))
+    harness.always_verify = always
+
+    harness.download(host.url, SHA256)
+
+    assert (harness.path.read_bytes() == GGUF) is content_is_read
+
+
+def test_a_record_of_an_earlier_version_causes_a_verification_but_no_download(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content())
+    record = harness.download(host.url, SHA256)
+    old = {name: value for name, value in asdict(record).items() if name != "changed"}
+    harness.path.with_name("model.gguf.json").write_text(json.dumps(old))
+
+    assert harness.download(host.url, SHA256) == record
+    assert len(host.requests) == 1
+
+
+def test_a_file_without_a_checksum_that_was_written_since_is_downloaded_again(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content())
+    harness.download(host.url)
+    _write_later(harness.path, GGUF[:-1] + b"!")
+
+    harness.download(host.url)
+
+    assert harness.path.read_bytes() == GGUF
 
 
 def test_the_same_content_from_another_url_is_not_downloaded_again(

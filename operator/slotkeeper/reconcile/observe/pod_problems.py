@@ -93,7 +93,8 @@ def missing_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Probl
     return Problem(
         Reason.WAITING_FOR_SECRET,
         f"replica is waiting for Secret {secret.name}: create it in the server's namespace with "
-        f"the entry {secret.key} (model.tokenSecretRef)",
+        f"the entries {secret.key} and hosts, the hosts that may receive the token "
+        "(model.tokenSecretRef)",
     )
 
 

@@ -1,0 +1,79 @@
+"""How a model's files are downloaded: `spec.model.download`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from slotkeeper.api import quantity
+from slotkeeper.api.placement import Name
+from slotkeeper.api.resources import Quantity
+from slotkeeper.api.validation import ApiModel, Rule, matches
+
+Proxy = Annotated[
+    str,
+    Field(max_length=1024),
+    matches(
+        "https?://[-.:a-zA-Z0-9_\\[\\]]+/?",
+        "must be the URL of a proxy without user name and password, such as "
+        "http://proxy.example.com:3128",
+    ),
+]
+
+DirectHost = Annotated[
+    str,
+    Field(max_length=253),
+    matches(
+        "[-.:a-zA-Z0-9_]+",
+        "must be a host name, a domain such as .example.com, or an IP address",
+    ),
+]
+
+
+class CaConfigMap(ApiModel):
+    """Entry of a ConfigMap with certificates of private authorities."""
+
+    name: Name
+    """Name of the ConfigMap in the server's namespace. Example: company-ca"""
+
+    key: Annotated[
+        str,
+        Field(max_length=253),
+        matches(
+            "[-._a-zA-Z0-9]+",
+            "must be the name of an entry of the ConfigMap: letters, digits, '-', '_' and '.'",
+        ),
+    ] = "ca.crt"
+    """Entry of the ConfigMap with the certificates in PEM format. Default: ca.crt.
+    Example: bundle.pem"""
+
+
+class Download(ApiModel):
+    """How files are downloaded."""
+
+    max_file_size: Annotated[
+        Quantity,
+        Rule(
+            "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
+            "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
+            "must be from 1Mi to 16Ti",
+            lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
+        ),
+    ] = "100Gi"
+    """Maximum size of each file, a quantity from 1Mi to 16Ti. It bounds what a model host can write
+    to a node's disk or to a claim. Default: 100Gi. Example: 400Gi"""
+
+    http_proxy: Proxy | None = None
+    """Proxy for http:// URLs. Default: none. Example: http://proxy.example.com:3128"""
+
+    https_proxy: Proxy | None = None
+    """Proxy for https:// URLs. It sees the names of hosts, but no URLs, files and tokens.
+    Default: none. Example: http://proxy.example.com:3128"""
+
+    no_proxy: Annotated[list[DirectHost], Field(max_length=64)] = Field(default_factory=list)
+    """Hosts that are connected to directly: names, domains and IP addresses, but no ranges, up to
+    64. Those of the cluster, which end with .svc or .svc.cluster.local, always are.
+    Default: none. Example: [.example.com]"""
+
+    ca_config_map_ref: CaConfigMap | None = None
+    """Certificates of private authorities to trust, in addition to the public ones. Default: none.
+    Example: {name: company-ca}"""

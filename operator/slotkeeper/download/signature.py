@@ -1,0 +1,37 @@
+"""Signed (presigned) URLs of object stores, which expire."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+_SIGNATURES = {"x-amz-signature", "x-goog-signature", "signature", "sig"}
+"""Parameters of S3, Google Cloud Storage, CloudFront and older S3, and Azure."""
+
+_ISO_8601_BASIC = "%Y%m%dT%H%M%S%z"
+
+
+def is_signed(url: str) -> bool:
+    """Whether a URL contains a signature."""
+    return not _SIGNATURES.isdisjoint(_query(url))
+
+
+def expiry(url: str) -> datetime | None:
+    """Return the time at which a signed URL expires; None if it does not specify it."""
+    query = _query(url)
+    try:
+        for vendor in ("x-amz", "x-goog"):
+            if f"{vendor}-date" in query:
+                signed = datetime.strptime(query[f"{vendor}-date"], _ISO_8601_BASIC)
+                return signed + timedelta(seconds=int(query[f"{vendor}-expires"]))
+        if "se" in query:
+            expires = datetime.fromisoformat(query["se"])
+            return expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+        if "expires" in query:
+            return datetime.fromtimestamp(int(query["expires"]), UTC)
+    except (KeyError, ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _query(url: str) -> dict[str, str]:
+    """The parameters of a URL, by their names in lower case."""
+    return {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}

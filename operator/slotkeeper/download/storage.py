@@ -1,0 +1,53 @@
+"""Limits of the storage that one file may take."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.address import redact
+from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.partial_file import PartialFile
+
+MAX_FILE_BYTES = 100 * 1024**3
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the file system of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+@dataclass(frozen=True)
+class StorageLimits:
+    """Limits of one file, so that a model host cannot fill the disk of a node."""
+
+    max_bytes: int = MAX_FILE_BYTES
+    free_bytes: Callable[[Path], int] = free_bytes
+
+    def require_announced(self, url: str, part: PartialFile) -> None:
+        """Check the announced size of a file, before its bytes. Raises DownloadError."""
+        if part.total is None:
+            return
+        if part.total > self.max_bytes:
+            raise self._too_large(url, part, f"announces {part.total} bytes, more")
+        free = self.free_bytes(part.path.parent)
+        if part.total - part.size > free:
+            raise DownloadError(
+                Reason.INSUFFICIENT_STORAGE,
+                f"insufficient storage for {redact(url)}: {part.total - part.size} more bytes are "
+                f"needed, {free} are free",
+            )
+
+    def require_room(self, url: str, part: PartialFile, more: int) -> None:
+        """Check the size that the file has after `more` bytes. Raises DownloadError."""
+        if part.size + more > self.max_bytes:
+            raise self._too_large(url, part, "returns more")
+
+    def _too_large(self, url: str, part: PartialFile, what: str) -> DownloadError:
+        part.discard()
+        return DownloadError(
+            Reason.MODEL_TOO_LARGE,
+            f"GET {redact(url)} {what} than the {self.max_bytes} bytes of "
+            "model.download.maxFileSize",
+        )

@@ -1,0 +1,82 @@
+"""What a GGUF header says about its file: how long it must be, and whether it is one of several.
+
+A host that has half of a file serves it with a matching length, so that only the header shows it.
+"""
+
+from dataclasses import dataclass
+
+from slotkeeper.llamacpp.gguf import Header, Truncated, Unreadable
+
+DEFAULT_ALIGNMENT = 32
+
+BLOCKS = {
+    0: (1, 4),  # F32
+    1: (1, 2),  # F16
+    2: (32, 18),  # Q4_0
+    3: (32, 20),  # Q4_1
+    6: (32, 22),  # Q5_0
+    7: (32, 24),  # Q5_1
+    8: (32, 34),  # Q8_0
+    10: (256, 84),  # Q2_K
+    11: (256, 110),  # Q3_K
+    12: (256, 144),  # Q4_K
+    13: (256, 176),  # Q5_K
+    14: (256, 210),  # Q6_K
+    15: (256, 292),  # Q8_K
+    16: (256, 66),  # IQ2_XXS
+    17: (256, 74),  # IQ2_XS
+    18: (256, 98),  # IQ3_XXS
+    19: (256, 50),  # IQ1_S
+    20: (32, 18),  # IQ4_NL
+    21: (256, 110),  # IQ3_S
+    22: (256, 82),  # IQ2_S
+    23: (256, 136),  # IQ4_XS
+    24: (1, 1),  # I8
+    25: (1, 2),  # I16
+    26: (1, 4),  # I32
+    27: (1, 8),  # I64
+    28: (1, 8),  # F64
+    29: (256, 56),  # IQ1_M
+    30: (1, 2),  # BF16
+    34: (256, 54),  # TQ1_0
+    35: (256, 66),  # TQ2_0
+    39: (32, 17),  # MXFP4
+    40: (64, 36),  # NVFP4
+}
+"""Elements and bytes of a block of each data type of ggml. A type that is not in the table counts
+as empty, so that a new one is no reason to reject a file."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a header says about its file."""
+
+    size: int
+    """Minimum size of the file in bytes; 0 if the header cannot be read."""
+    parts: int
+    """Number of files of the model: more than 1 if it is split."""
+
+
+def read_layout(head: bytes) -> Layout:
+    """Parse the header in the first HEAD_BYTES of a file, or in all of a shorter one. Never
+    raises."""
+    header = Header(head)
+    alignment = DEFAULT_ALIGNMENT
+    parts = 1
+    data = 0
+    try:
+        for key, value in header.pairs():
+            if key == "split.count" and isinstance(value, int):
+                parts = value
+            elif key == "general.alignment" and isinstance(value, int):
+                alignment = value
+        for tensor in header.tensors():
+            elements, size = BLOCKS.get(tensor.type, (1, 0))
+            data = max(data, tensor.offset + tensor.elements // elements * size)
+    except Truncated:
+        return Layout(len(head) + 1, parts)
+    except Unreadable:
+        return Layout(0, parts)
+    if not data or alignment < 1:
+        return Layout(header.position, parts)
+    return Layout(-(-header.position // alignment) * alignment + data, parts)

@@ -1,0 +1,94 @@
+"""A part of a file, or of a split model, is noticed from its header."""
+
+import pytest
+
+from download_harness import COMPLETE, DownloadHarness
+from gguf_files import gguf
+from model_host import ModelHost, chunked, content
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.address import source_id
+from slotkeeper.download.checks import has_all_tensors
+from slotkeeper.download.records import FileRecord, write
+from slotkeeper.llamacpp import gguf as header
+
+WHOLE = gguf(tensors={"a": 1024, "b": 2048})
+HALF = WHOLE[: len(WHOLE) // 2]
+LARGE = gguf(tensors={"a": header.HEAD_BYTES // 4, "b": header.HEAD_BYTES // 4})
+
+
+@pytest.mark.parametrize("half", [content(HALF), chunked(HALF)])
+def test_a_host_with_half_of_a_file_is_asked_again(
+    host: ModelHost, harness: DownloadHarness, half: object
+) -> None:
+    host.respond_with(half, content(WHOLE))  # type: ignore[arg-type]  # parametrized
+
+    record = harness.download(host.url)
+
+    assert harness.path.read_bytes() == WHOLE
+    assert record.size == len(WHOLE)
+    assert len(host.requests) == 2
+
+
+def test_half_of_a_file_is_never_put_in_place(host: ModelHost, harness: DownloadHarness) -> None:
+    host.respond_with(content(HALF))
+
+    error = harness.download_error(host.url)
+
+    assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
+    assert error.message == (
+        f"GET {host.url} returned a file of {len(HALF)} bytes, but according to its GGUF header it "
+        f"has at least {len(WHOLE)}: the host has only a part of it"
+    )
+    assert not harness.files & COMPLETE
+    # No byte of it is used again.
+    assert not any("Range" in headers for headers in host.requests)
+
+
+def test_half_of_a_large_file_is_noticed_at_its_header(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    # The rest never arrives: without the header, it would be an interrupted download.
+    host.respond_with(content(LARGE[:-1], cut=header.HEAD_BYTES))
+
+    error = harness.download_error(host.url)
+
+    assert f"has at least {len(LARGE)}" in error.message
+
+
+def test_half_of_a_file_that_an_earlier_version_put_in_place_is_downloaded_again(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(WHOLE))
+    harness.path.parent.mkdir()
+    harness.path.write_bytes(HALF)
+    record = FileRecord(host.url, source_id(host.url), "0" * 64, len(HALF), 0)
+    write(harness.path.with_name("model.gguf.json"), record)
+
+    harness.download(host.url)
+
+    assert harness.path.read_bytes() == WHOLE
+    assert has_all_tensors(harness.path)
+
+
+def test_a_part_of_a_split_model_is_rejected_at_once(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(gguf(tensors={"a": 1024}, split_count=3)))
+
+    error = harness.download_error(host.url)
+
+    assert error.reason is Reason.MODEL_SPLIT
+    assert "one of 3 files of a split model" in error.message
+    assert "llama-gguf-split --merge" in error.message
+    assert harness.files == set()
+    assert len(host.requests) == 1
+
+
+def test_a_split_model_in_a_single_file_is_a_model(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(gguf(tensors={"a": 1024}, split_count=1)))
+
+    harness.download(host.url)
+
+    assert harness.files == COMPLETE
