@@ -156,8 +156,19 @@ _SEPARATE = Rule(
     lambda argument: re.match(_FLAG_AND_VALUE, argument) is None,
 )
 
+_NO_VARIABLES = Rule(
+    "!self.contains('$(')",
+    "must not contain $(: Kubernetes would replace $(NAME) by a variable, which may contain a flag "
+    "that the operator sets. Write the value itself",
+    lambda argument: "$(" not in argument,
+)
+
 ExtraArg = Annotated[
-    str, Field(max_length=MAX_CHARACTERS), *(rejected.rule for rejected in REJECTED), _SEPARATE
+    str,
+    Field(max_length=MAX_CHARACTERS),
+    *(rejected.rule for rejected in REJECTED),
+    _SEPARATE,
+    _NO_VARIABLES,
 ]
 ExtraArgs = Annotated[list[ExtraArg], Field(max_length=MAX_ARGUMENTS)]
 

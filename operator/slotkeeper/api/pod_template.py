@@ -37,6 +37,9 @@ def _keys(reserved: str) -> tuple[Rule, Rule]:
     )
 
 
+_RESERVED_VOLUMES = ("models", "tmp", "model-token", "model-ca")
+
+
 class EnvVar(ApiModel):
     """Environment variable of llama-server, as in the env of a container."""
 
@@ -86,13 +89,16 @@ class Volume(ApiModel):
     name: Annotated[
         VolumeName,
         Rule(
-            "!(self in ['models', 'tmp', 'model-token'])",
-            "must not be models, tmp or model-token: the operator uses these names",
-            lambda name: name not in {"models", "tmp", "model-token"},
+            f"!(self in {list(_RESERVED_VOLUMES)})",
+            f"must not be {', '.join(_RESERVED_VOLUMES)}: the operator uses these names",
+            lambda name: name not in _RESERVED_VOLUMES,
         ),
     ]
     """Name of the volume, for volumeMounts. The source of the volume, such as persistentVolumeClaim
     or configMap, is a field next to it. Example: certificates"""
+
+
+_NOT_NORMALIZED = r"//|/[.]{1,2}(/|$)"
 
 
 class VolumeMount(ApiModel):
@@ -110,6 +116,11 @@ class VolumeMount(ApiModel):
             "must not be /, /models, /tmp or below these two: the operator mounts its volumes "
             "there",
             lambda path: not re.fullmatch("/(?:models|tmp)?(?:/.*)?", path),
+        ),
+        Rule(
+            f"!self.matches(r'{_NOT_NORMALIZED}')",
+            "must not contain '//', '/./' or '/../': such a path may be another one than it seems",
+            lambda path: re.search(_NOT_NORMALIZED, path) is None,
         ),
     ]
     """Absolute path in the container. Example: /etc/certificates"""
