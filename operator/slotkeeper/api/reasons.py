@@ -208,7 +208,7 @@ TABLE = (
         _PODS,
         (Reason.CRASH_LOOP_BACK_OFF,),
         _PROBLEM,
-        "the message contains the program's exit code and the last line of its log",
+        "the message contains the program's exit code and the line of its log that states why",
     ),
     ReasonDoc(
         (REPLICAS,),

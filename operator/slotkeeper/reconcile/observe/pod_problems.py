@@ -8,6 +8,7 @@ from slotkeeper.api.model import TokenSecret
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.llamacpp.log import cause
 from slotkeeper.reconcile.observe.pods import (
     condition,
     container_statuses,
@@ -178,9 +179,8 @@ def _download_failure(terminated: Manifest) -> Problem:
 def _exit(terminated: Manifest) -> str:
     if terminated.get("reason") == "OOMKilled":
         return "was killed: it used more memory than its limit"
-    lines = terminated.get("message", "").strip().splitlines()
-    last = f": {_text(lines[-1].strip())}" if lines else ""
-    return f"exited with code {terminated.get('exitCode')}{last}"
+    line = cause(terminated.get("message", ""))
+    return f"exited with code {terminated.get('exitCode')}{f': {_text(line)}' if line else ''}"
 
 
 def _text(text: str) -> str:

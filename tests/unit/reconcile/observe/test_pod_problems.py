@@ -66,7 +66,23 @@ async def test_the_message_of_a_download_is_bounded(
     assert (found["reason"], found["message"]) == ("ModelNotFound", "x" * (MAX_TEXT - 1) + "…")
 
 
-async def test_the_last_line_of_llama_server_is_bounded(
+async def test_the_message_of_a_crash_is_the_line_that_states_its_cause(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    log = (
+        "0.00.01.1 E llama_init_from_model: quantized V cache requires flash_attn to be enabled\n"
+        "0.00.01.2 E srv  llama_server: exiting due to model loading error\n"
+    )
+
+    await deploy_with_pod_status(cluster, operator, llama_server(state=terminated(log)))
+
+    assert condition(cluster, "ReplicasReady")["message"] == (
+        "0 of 1 replicas ready; llama-server exited with code 1: llama_init_from_model: quantized "
+        "V cache requires flash_attn to be enabled"
+    )
+
+
+async def test_the_line_of_llama_server_is_bounded(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await deploy_with_pod_status(cluster, operator, llama_server(state=terminated(LONG)))
