@@ -64,11 +64,14 @@ class LogFlags:
 
 
 def address(text: str) -> Address:
-    """Parse HOST:PORT or [HOST]:PORT; without a host: all addresses. Raises ArgumentTypeError."""
+    """Parse HOST:PORT or [HOST]:PORT; without a host: all IPv4 and IPv6 addresses.
+
+    Raises ArgumentTypeError.
+    """
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]") or "0.0.0.0", int(port)
+    return host.strip("[]") or "::", int(port)
 
 
 def count(text: str) -> int:

@@ -93,7 +93,8 @@ async def send_garbage(call: Call) -> None:
 class FakeLlama:
     """Serves `script` with `slots` slots on a free port of the loopback interface."""
 
-    def __init__(self, slots: int = 1, script: Script = echo) -> None:
+    def __init__(self, slots: int = 1, script: Script = echo, *, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.slots = slots
         self.script = script
         self.loading = False
@@ -118,7 +119,7 @@ class FakeLlama:
 
     @property
     def name(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -128,7 +129,7 @@ class FakeLlama:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._on_connection, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

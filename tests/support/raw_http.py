@@ -32,8 +32,8 @@ class RawClient:
         self.port: int = writer.get_extra_info("peername")[1]
 
     @classmethod
-    async def connect(cls, port: int, *, limit: int = 2**20) -> Self:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=limit))
+    async def connect(cls, port: int, *, host: str = "127.0.0.1", limit: int = 2**20) -> Self:
+        return cls(*await asyncio.open_connection(host, port, limit=limit))
 
     async def __aenter__(self) -> Self:
         return self

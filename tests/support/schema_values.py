@@ -51,6 +51,12 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     "balancer.allowedPaths[]": {"balancer.allowedPaths": ["/tokenize"]},
     "placement.tolerations[].value": {"placement.tolerations[].operator": "Equal"},
     "placement.tolerations[].tolerationSeconds": {"placement.tolerations[].effect": "NoExecute"},
+    "balancer.placement.tolerations[].value": {
+        "balancer.placement.tolerations[].operator": "Equal"
+    },
+    "balancer.placement.tolerations[].tolerationSeconds": {
+        "balancer.placement.tolerations[].effect": "NoExecute"
+    },
     "placement.topologySpreadConstraints[].minDomains": {
         "placement.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule"
     },

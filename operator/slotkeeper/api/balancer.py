@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from slotkeeper.api import paths, quantity
+from slotkeeper.api.placement import BalancerPlacement
 from slotkeeper.api.resources import Quantity, Resources
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
@@ -184,6 +185,10 @@ class Balancer(ApiModel):
     unchanged. A memory limit must be at least maxQueuedBytes plus 128Mi. Default: requests of
     cpu 50m and memory 96Mi, and a memory limit of 256Mi plus twice maxQueuedBytes, which is 512Mi
     by default. Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
+
+    placement: BalancerPlacement = BalancerPlacement()
+    """Scheduling of balancers to nodes. They are spread over nodes if possible. Default: any node
+    without a taint. Example: {nodeSelector: {example.com/pool: services}}"""
 
     def fits_memory_limit(self) -> bool:
         """Whether a full queue fits into the memory limit; True without a limit."""

@@ -79,7 +79,7 @@ class Toleration(ApiModel):
     toleration_seconds: (
         Annotated[int, Field(ge=0, le=2**31 - 1, json_schema_extra={"format": "int64"})] | None
     ) = None
-    """Seconds that a replica stays on a node after the taint is added, at least 0. Default:
+    """Seconds that a pod stays on a node after the taint is added, at least 0. Default:
     forever. Example: 300"""
 
 
@@ -137,22 +137,41 @@ class Affinity(ApiModel):
     labelSelector: {matchLabels: {slotkeeper.dev/component: replica}}}]}"""
 
 
+NodeSelector = Annotated[
+    dict[str, LabelValue],
+    Field(max_length=32),
+    Rule(
+        f"self.all(name, name.matches(r'^(?:{LABEL_KEY})$'))",
+        "must have label keys, such as nvidia.com/gpu.product",
+        lambda labels: all(re.fullmatch(LABEL_KEY, name, re.ASCII) for name in labels),
+    ),
+]
+Tolerations = Annotated[list[Toleration], Field(max_length=32)]
+
+
+class BalancerPlacement(ApiModel):
+    """Scheduling of balancers to nodes."""
+
+    node_selector: NodeSelector = Field(default_factory=dict)
+    """Labels that the node of a balancer must have, up to 32. Default: none.
+    Example: {example.com/pool: services}"""
+
+    tolerations: Tolerations = Field(default_factory=list)
+    """Taints of nodes that balancers tolerate, up to 32. Default: none.
+    Example: [{key: example.com/services, operator: Exists, effect: NoSchedule}]"""
+
+    priority_class_name: Name | None = None
+    """Name of the PriorityClass of balancers. Default: the cluster's default. Example: services"""
+
+
 class Placement(ApiModel):
     """Scheduling of replicas to nodes."""
 
-    node_selector: Annotated[
-        dict[str, LabelValue],
-        Field(max_length=32),
-        Rule(
-            f"self.all(name, name.matches(r'^(?:{LABEL_KEY})$'))",
-            "must have label keys, such as nvidia.com/gpu.product",
-            lambda labels: all(re.fullmatch(LABEL_KEY, name, re.ASCII) for name in labels),
-        ),
-    ] = Field(default_factory=dict)
+    node_selector: NodeSelector = Field(default_factory=dict)
     """Labels that the node of a replica must have, up to 32. Default: none.
     Example: {nvidia.com/gpu.product: Tesla-T4}"""
 
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
+    tolerations: Tolerations = Field(default_factory=list)
     """Taints of nodes that replicas tolerate, up to 32. Default: none.
     Example: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]"""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -34,6 +34,9 @@ NAME_RULES = (
     ),
 )
 """Rules of `metadata.name`."""
+
+
+ListenAddress = Annotated[Literal["::", "0.0.0.0"], Field(json_schema_extra={"maxLength": 7})]
 
 
 class PullSecret(ApiModel):
@@ -130,6 +133,11 @@ class LlamaServerSpec(ApiModel):
     llama-server's prompt cache (a quarter of the limit, at most 2 GiB), and the CPU limit its
     threads. GPUs are requested by gpu. Default: no requests and no limits.
     Example: {requests: {cpu: 2, memory: 8Gi}, limits: {memory: 16Gi}}"""
+
+    listen_address: ListenAddress = "::"
+    """Address that llama-server listens on. "::": all IPv4 and IPv6 addresses. "0.0.0.0": IPv4
+    only, for nodes whose kernel has no IPv6. Default: "::". Example: "0.0.0.0"
+    """
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Image of llama-server, up to 1024 characters. Its entrypoint must be llama-server, as in

@@ -28,6 +28,7 @@ from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.server import Server
+from slotkeeper.wire.sockets import join
 
 SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -78,7 +79,7 @@ async def balance(options: Options) -> None:
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
     metrics = Server(admin.handle)
     addresses = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
-    _log.info("listening on %s:%d, metrics on %s:%d", *addresses[0], *addresses[1])
+    _log.info("listening on %s, metrics on %s", *(join(*address) for address in addresses))
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(_follow_cluster(options, proxy, admin, addresses))]
         if key_folder:
@@ -113,7 +114,7 @@ async def _follow_cluster(
         asyncio.TaskGroup() as tasks,
     ):
         if options.lease:
-            clients, metrics = (_join(options.advertise, port) for _, port in addresses)
+            clients, metrics = (join(options.advertise, port) for _, port in addresses)
             me = Peer(options.identity, clients, metrics)
             admin.election = LeaderElection(cluster, options.lease, me, proxy, _wall)
         async for replicas in replicas_of(cluster, *options.endpoints):
@@ -143,10 +144,6 @@ async def _shut_down(
     if admin.election:
         await admin.election.release()
     return active
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _wall() -> datetime:

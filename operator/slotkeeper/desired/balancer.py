@@ -22,6 +22,7 @@ from slotkeeper.desired.metadata import (
     pull_secrets,
 )
 from slotkeeper.desired.names import Component
+from slotkeeper.desired.placement import balancer_placement
 from slotkeeper.flags import BalancerFlags, LogFlags
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 
@@ -164,6 +165,7 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "terminationGracePeriodSeconds": server.spec.update.drain_timeout_seconds
         + SHUTDOWN_DELAY_SECONDS,
         **pull_secrets(server),
+        **balancer_placement(server),
         "affinity": _anti_affinity(server),
         "containers": [_container(server, images)],
     }
@@ -229,8 +231,8 @@ def _command(server: LlamaServer) -> Iterator[str]:
     """All flags are set explicitly: none relies on a default of the balancer."""
     spec = server.spec.balancer
     yield from ("slotkeeper", "balancer")
-    yield from (BalancerFlags.LISTEN, f"0.0.0.0:{names.BALANCER_PORT}")
-    yield from (BalancerFlags.METRICS, f"0.0.0.0:{names.METRICS_PORT}")
+    yield from (BalancerFlags.LISTEN, f"[::]:{names.BALANCER_PORT}")
+    yield from (BalancerFlags.METRICS, f"[::]:{names.METRICS_PORT}")
     yield from (BalancerFlags.ENDPOINTS, f"{server.namespace}/{names.replicas(server)}")
     yield from (BalancerFlags.MODEL, server.model_name)
     # Also with a single replica: during a rollout there are two.

@@ -111,6 +111,7 @@ def _serving(server: LlamaServer) -> Serving:
         slots=spec.slots,
         context_per_slot=spec.context_per_slot,
         cache_ram_mib=cache_ram_mib(spec),
+        host=spec.listen_address,
         port=names.LLAMA_SERVER_PORT,
         kv_cache_type=spec.kv_cache_type,
         flash_attention=_FLASH_ATTENTION[spec.flash_attention],

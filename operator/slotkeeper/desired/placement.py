@@ -1,11 +1,11 @@
-"""Scheduling of a server's replicas: spec.placement and the requirements of spec.gpu."""
+"""Scheduling of a server's pods: of replicas, with what spec.gpu requires, and of balancers."""
 
 from math import ceil
 from typing import Any
 
 from slotkeeper.api import quantity
 from slotkeeper.api.gpu import Gpu
-from slotkeeper.api.placement import TopologySpreadConstraint
+from slotkeeper.api.placement import BalancerPlacement, Placement, TopologySpreadConstraint
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.metadata import Manifest
@@ -18,20 +18,32 @@ def placement(server: LlamaServer) -> Manifest:
     """Return the scheduling fields of a replica's pod, without empty ones."""
     spec = server.spec.placement
     fields = {
+        **_common(spec),
+        "affinity": _affinity(server),
+        "topologySpreadConstraints": [
+            _spread(server, constraint) for constraint in spec.topology_spread_constraints
+        ],
+        "runtimeClassName": spec.runtime_class_name,
+        "schedulerName": spec.scheduler_name,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def balancer_placement(server: LlamaServer) -> Manifest:
+    """Return the scheduling fields of a balancer's pod, without empty ones."""
+    fields = _common(server.spec.balancer.placement)
+    return {name: value for name, value in fields.items() if value}
+
+
+def _common(spec: Placement | BalancerPlacement) -> Manifest:
+    return {
         "nodeSelector": dict(spec.node_selector),
         "tolerations": [
             toleration.model_dump(by_alias=True, exclude_none=True)
             for toleration in spec.tolerations
         ],
-        "affinity": _affinity(server),
-        "topologySpreadConstraints": [
-            _spread(server, constraint) for constraint in spec.topology_spread_constraints
-        ],
         "priorityClassName": spec.priority_class_name,
-        "runtimeClassName": spec.runtime_class_name,
-        "schedulerName": spec.scheduler_name,
     }
-    return {name: value for name, value in fields.items() if value}
 
 
 def _affinity(server: LlamaServer) -> Manifest:

@@ -60,6 +60,8 @@ class Serving:
     cache_ram_mib: int
     """Maximum size of the cache of prompts that have left their slot, in MiB of main memory."""
     port: int
+    host: str = "::"
+    """Address to listen on; `::` for all IPv6 and IPv4 addresses."""
     kv_cache_type: str = "f16"
     flash_attention: Literal["on", "off", "auto"] = "auto"
     gpus: Gpus | None = None
@@ -92,7 +94,7 @@ def _arguments(serving: Serving) -> Iterator[str]:
     if serving.adapters:
         scaled = (f"{path}:{_number(scale)}" for path, scale in serving.adapters)
         yield from ("--lora-scaled", ",".join(scaled))
-    yield from ("--host", "0.0.0.0")
+    yield from ("--host", serving.host)
     yield from ("--port", str(serving.port))
     yield from _slots(serving)
     yield from _compute(serving)

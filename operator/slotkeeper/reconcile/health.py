@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from slotkeeper.wire.sockets import listen
+
 READ_SECONDS = 5.0
 
 MAX_HEAD = 16 * 1024
@@ -24,7 +26,7 @@ async def serve_health(address: tuple[str, int], is_healthy: Callable[[], bool])
         finally:
             writer.close()
 
-    return await asyncio.start_server(respond, *address, limit=MAX_HEAD)
+    return await asyncio.start_server(respond, sock=listen(*address), limit=MAX_HEAD)
 
 
 def _response(*, healthy: bool) -> bytes:

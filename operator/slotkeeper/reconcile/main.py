@@ -31,6 +31,7 @@ from slotkeeper.reconcile.runtime import Runtime
 from slotkeeper.reconcile.state import States
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import WorkQueue
+from slotkeeper.wire.sockets import available
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -91,7 +92,7 @@ async def _run(flags: argparse.Namespace) -> None:
         runtime = Runtime(
             cluster, store, states, reconciler, poller, queue, lease, metrics, clock.monotonic
         )
-        start_http_server(flags.metrics[1], addr=flags.metrics[0])
+        start_http_server(flags.metrics[1], addr=available(flags.metrics[0]))
         async with await serve_health(flags.health, lease.is_healthy):
             await lease.acquire()
             try:
@@ -147,14 +148,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--health",
         type=address,
-        default="0.0.0.0:8081",
+        default="[::]:8081",
         metavar="HOST:PORT",
         help="address of /healthz (default: %(default)s)",
     )
     add(
         "--metrics",
         type=address,
-        default="0.0.0.0:8080",
+        default="[::]:8080",
         metavar="HOST:PORT",
         help="address of /metrics (default: %(default)s)",
     )

@@ -54,8 +54,7 @@ class DownstreamConnection(sockets.Pausable):
             self._transport.abort()
             return
         sockets.tune(transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
+        self.peer = sockets.peer_name(transport)
         self.draining = self._listener.draining
         self._listener.connections.add(self)
         self._await_request()

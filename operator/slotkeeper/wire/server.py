@@ -2,6 +2,7 @@
 
 import asyncio
 
+from slotkeeper.wire import sockets
 from slotkeeper.wire.body_filter import BodyFilter
 from slotkeeper.wire.connection import DownstreamConnection
 from slotkeeper.wire.exchange import Handler
@@ -23,7 +24,9 @@ class Server:
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Start accepting connections. Return the bound address. Raises OSError."""
         self._server = await self.listener.loop.create_server(
-            lambda: DownstreamConnection(self.listener), host, port, backlog=4096
+            lambda: DownstreamConnection(self.listener),
+            sock=sockets.listen(host, port),
+            backlog=sockets.BACKLOG,
         )
         bound = self._server.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])

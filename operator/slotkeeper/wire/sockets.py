@@ -4,6 +4,44 @@ import asyncio
 import socket
 import struct
 
+BACKLOG = 4096
+
+ALL_ADDRESSES = "::"
+"""All IPv6 and IPv4 addresses."""
+
+
+def available(host: str) -> str:
+    """Return `host`, or `0.0.0.0` for `::` if the kernel has no IPv6."""
+    return "0.0.0.0" if host == ALL_ADDRESSES and not socket.has_dualstack_ipv6() else host
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises OSError.
+
+    `::` accepts IPv4 too, unlike in asyncio. If the kernel has no IPv6, it is `0.0.0.0`.
+    """
+    host = available(host)
+    [(family, *_, address), *_] = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return socket.create_server(
+        address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=host == ALL_ADDRESSES
+    )
+
+
+def join(host: str, port: int) -> str:
+    """Return HOST:PORT, or [HOST]:PORT for IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def peer_name(transport: asyncio.BaseTransport) -> str:
+    """Return the address of the other side; empty if it has none.
+
+    An IPv4 client of a socket for both families has its IPv4 address.
+    """
+    peer = transport.get_extra_info("peername")
+    return join(str(peer[0]).removeprefix("::ffff:"), peer[1]) if peer else ""
+
 
 class Pausable(asyncio.Protocol):
     """A protocol whose reading can be paused and resumed. Repeated calls have no effect."""

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,7 +51,9 @@ async def run_process(*argv: str, **env: str) -> AsyncIterator[Process]:
         async with asyncio.timeout(30):
             balancer = Process(started)
             words = (await balancer.wait_log("listening on"))["message"].replace(",", "").split()
-            balancer.port, balancer.metrics_port = (int(words[at].split(":")[1]) for at in (2, 5))
+            balancer.port, balancer.metrics_port = (
+                int(words[at].rpartition(":")[2]) for at in (2, 5)
+            )
             yield balancer
             await started.wait()
     finally:
@@ -90,6 +93,24 @@ async def test_it_serves_and_on_sigterm_completes_active_requests() -> None:
                 assert (await client.response()).body == b"data: first\n\ndata: last\n\n"
         await balancer.wait_log("shutdown complete: 0 requests aborted")
     assert balancer.process.returncode == 0
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the kernel has no IPv6")
+@pytest.mark.parametrize(
+    ("listen", "host"), [("[::1]:0", "::1"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")]
+)
+async def test_it_serves_ipv6_only_and_dual_stack(listen: str, host: str) -> None:
+    arguments = ("--listen", listen, "--metrics", listen, "--shutdown-delay-seconds", "0")
+    async with (
+        FakeLlama(1, host="::1") as llama,
+        run_process("--replica", llama.name, *arguments) as balancer,
+    ):
+        await balancer.wait_log("ready: 1 slots, 0 busy")
+        async with await RawClient.connect(balancer.port, host=host) as client:
+            assert (await client.request(post("/completion"))).status == 200
+        async with await RawClient.connect(balancer.metrics_port, host=host) as client:
+            assert (await client.request(get("/ready"))).status == 200
+        balancer.process.send_signal(signal.SIGTERM)
 
 
 async def test_after_sigterm_requests_are_accepted_for_the_shutdown_delay() -> None:

@@ -13,7 +13,7 @@ def test_replicas_and_their_slots_may_be_configured() -> None:
     options = parse([*PORTS, "--replica", "a:1", "--replica", "[::1]:2", "--slots", "4"])
 
     assert options.listen == ("0.0.0.0", 8080)
-    assert options.metrics == ("0.0.0.0", 9090)
+    assert options.metrics == ("::", 9090)
     assert options.replicas == ("a:1", "[::1]:2")
     assert (options.slots, options.endpoints) == (4, None)
 

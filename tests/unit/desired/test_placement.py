@@ -50,6 +50,23 @@ def test_placement_becomes_fields_of_the_pod() -> None:
     assert scheduled["schedulerName"] == "volcano"
 
 
+def test_the_placement_of_balancers_is_their_own() -> None:
+    tolerations = [{"key": "services", "operator": "Exists"}]
+    placement = {
+        "nodeSelector": {"pool": "services"},
+        "tolerations": tolerations,
+        "priorityClassName": "services",
+    }
+    chat = server("chat", balancer={"placement": placement})
+    balancers = balancer.deployment(chat, IMAGES)["spec"]["template"]["spec"]
+    fields = ("nodeSelector", "tolerations", "priorityClassName")
+
+    assert {name: balancers[name] for name in fields} == placement
+    assert "podAntiAffinity" in balancers["affinity"]
+    assert not {*fields} & {*pod(balancer={"placement": placement})}
+    assert not {*fields} & {*balancer.deployment(server(), IMAGES)["spec"]["template"]["spec"]}
+
+
 def test_replicas_of_one_spec_spread_among_themselves() -> None:
     [spread] = pod(
         placement={"topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone"}]}

@@ -5,7 +5,7 @@ import pytest
 from run_operator import InstalledOperator, operator_arguments
 
 IMAGE = "--balancer-image=slotkeeper/balancer:1"
-OF_THE_POD = ("--health=0.0.0.0:8081", "--metrics=0.0.0.0:9090")
+OF_THE_POD = ("--health=[::]:8081", "--metrics=[::]:9090")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def value(serving: Serving, flag: str) -> str:
 
 def test_all_relevant_flags_are_passed_explicitly() -> None:
     assert " ".join(argv(SERVING)) == (
-        "--model /models/model.gguf --alias chat --host 0.0.0.0 --port 8080 --parallel 4 "
+        "--model /models/model.gguf --alias chat --host :: --port 8080 --parallel 4 "
         "--cont-batching --ctx-size 16384 --no-kv-unified --cache-type-k f16 --cache-type-v f16 "
         "--cache-ram 512 --flash-attn auto --fit off --n-gpu-layers 999 --split-mode layer --jinja "
         "--reasoning auto --reasoning-format auto --reasoning-budget -1 --metrics --slots "

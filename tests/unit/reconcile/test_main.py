@@ -10,7 +10,7 @@ IMAGES = ["--llama-server-image", "a", "--balancer-image", "b", "--download-imag
 def test_only_the_images_are_required() -> None:
     flags = _parser().parse_args(IMAGES)
 
-    assert flags.health == ("0.0.0.0", 8081)
+    assert flags.health == ("::", 8081)
     assert flags.namespace is None
 
 
