@@ -49,18 +49,22 @@ def _common(spec: Placement | BalancerPlacement) -> Manifest:
 def _affinity(server: LlamaServer) -> Manifest:
     affinity: Manifest = server.spec.placement.affinity.model_dump(by_alias=True, exclude_none=True)
     if requirements := _node_requirements(server.spec.gpu):
-        affinity["nodeAffinity"] = _require(requirements, affinity.get("nodeAffinity", {}))
+        affinity["nodeAffinity"] = _require(requirements, affinity.get("nodeAffinity") or {})
     return affinity
 
 
 def _require(requirements: list[Manifest], affinity: dict[str, Any]) -> Manifest:
-    """Add requirements to a node affinity."""
-    # A node has to match all expressions of any one term: so each term needs them.
-    terms = affinity.get(_REQUIRED, {}).get("nodeSelectorTerms") or [{}]
-    extended = [
-        {**term, "matchExpressions": [*term.get("matchExpressions", []), *requirements]}
-        for term in terms
-    ]
+    """Add requirements to a node affinity. As in a pod, null is like a missing field."""
+    required = affinity.get(_REQUIRED) or {}
+    try:
+        # A node has to match all expressions of any one term: so each term needs them.
+        extended = [
+            {**term, "matchExpressions": [*(term.get("matchExpressions") or []), *requirements]}
+            for term in required.get("nodeSelectorTerms") or [{}]
+        ]
+    except (AttributeError, TypeError):
+        # It is no node affinity, which the API server reports when it rejects the pod.
+        return affinity
     return {**affinity, _REQUIRED: {"nodeSelectorTerms": extended}}
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from llamaservers import IMAGES, server
 from slotkeeper.desired import balancer, replicas
 
@@ -48,6 +50,41 @@ def test_placement_becomes_fields_of_the_pod() -> None:
     assert scheduled["priorityClassName"] == "inference"
     assert scheduled["runtimeClassName"] == "nvidia"
     assert scheduled["schedulerName"] == "volcano"
+
+
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        None,
+        {REQUIRED: None},
+        {REQUIRED: {"nodeSelectorTerms": None}},
+        {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": None}]}},
+    ],
+)
+def test_null_in_an_affinity_is_like_a_missing_field(affinity: Any) -> None:
+    scheduled = pod(
+        gpu={"count": 1, "computeArch": 7.5}, placement={"affinity": {"nodeAffinity": affinity}}
+    )
+
+    terms = scheduled["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert terms == [{"matchExpressions": TURING}]
+
+
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        {REQUIRED: "x"},
+        {REQUIRED: {"nodeSelectorTerms": "x"}},
+        {REQUIRED: {"nodeSelectorTerms": [None]}},
+        {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": 7}]}},
+    ],
+)
+def test_what_is_no_affinity_is_left_for_the_api_server_to_reject(affinity: Any) -> None:
+    scheduled = pod(
+        gpu={"count": 1, "computeArch": 7.5}, placement={"affinity": {"nodeAffinity": affinity}}
+    )
+
+    assert scheduled["affinity"]["nodeAffinity"] == affinity
 
 
 def test_the_placement_of_balancers_is_their_own() -> None:
