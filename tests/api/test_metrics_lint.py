@@ -43,7 +43,7 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
     metrics = Metrics(registry, lambda: 1)
     key = Key("default", "chat")
     snapshot = ScalingSnapshot(1, "Idle", 0, bounds=ReplicaBounds(0, 1, active=True))
-    metrics.register(lambda: 1, lambda: [(key, snapshot)])
+    metrics.register(lambda: 1, lambda: [(key, snapshot)], lambda: {"Pod": 1})
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")
     metrics.count_decision(key, None, snapshot)

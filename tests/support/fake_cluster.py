@@ -254,7 +254,7 @@ class FakeCluster:
         before_copy = _copied(before)
         metadata = manifest["metadata"]
         if before is None:
-            metadata |= {"uid": f"uid-{self._version + 1}", "generation": 1}
+            metadata |= {"uid": metadata.get("uid", f"uid-{self._version + 1}"), "generation": 1}
         else:
             metadata |= {key: before["metadata"][key] for key in ("uid", "generation")}
             metadata["generation"] += manifest.get("spec") != before.get("spec")

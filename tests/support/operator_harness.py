@@ -22,12 +22,12 @@ from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import (
-    CHILDREN,
     DEPLOYMENTS,
     EVENTS,
     LEASES,
     LLAMA_SERVERS,
     PODS,
+    REPLICA_SETS,
     STATEFUL_SETS,
 )
 from slotkeeper.kube.objects import Key
@@ -38,7 +38,7 @@ from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.runtime import Runtime
 from slotkeeper.reconcile.state import ServerState, States
-from slotkeeper.reconcile.watch.informers import list_into
+from slotkeeper.reconcile.watch.informers import INFORMED, list_into
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import DEBOUNCE_SECONDS, WorkQueue
 
@@ -126,7 +126,9 @@ class Operator:
         )
         self.lease = OperatorLease(self.cluster, LeaseRef("system", "a"), clock)
         self.metrics = Metrics(self.registry, lambda: len(self.queue))
-        self.metrics.register(self.reconciler.conflicts, self.reconciler.scaling_snapshots)
+        self.metrics.register(
+            self.reconciler.conflicts, self.reconciler.scaling_snapshots, self.store.unreadable
+        )
         self.runtime = Runtime(
             self.cluster,
             self.store,
@@ -172,7 +174,7 @@ class Operator:
         server every delivery is.
         """
         changed = set[Key]()
-        for kind in (LLAMA_SERVERS, *CHILDREN, PODS):
+        for kind in (LLAMA_SERVERS, *INFORMED):
             found = await self._deliver(kind, is_delivered)
             for key in found:
                 (self.queue.add if kind == LLAMA_SERVERS else self.queue.add_debounced)(key)
@@ -285,6 +287,8 @@ def roll_out(cluster: FakeCluster, *, ready: bool = True) -> None:
         for pod in list(cluster.by_name(PODS)):
             if pod.rpartition("-")[0] == name:
                 cluster.remove(PODS, KEY.namespace, pod)
+        if owner["kind"] == DEPLOYMENTS.kind:
+            put_replica_set(cluster, owner)
         for index in range(replicas):
             cluster.put(pod_of(owner, index, ready=ready))
         status = {
@@ -296,9 +300,36 @@ def roll_out(cluster: FakeCluster, *, ready: bool = True) -> None:
         cluster.put({**owner, "status": status})
 
 
+def put_replica_set(cluster: FakeCluster, deployment: Manifest) -> None:
+    """Create the ReplicaSet of a Deployment: one for all of its templates."""
+    metadata = deployment["metadata"]
+    found = cluster.by_name(REPLICA_SETS).get(metadata["name"])
+    if found and found["metadata"]["uid"] != _uid_of_replica_set(deployment):
+        cluster.remove(REPLICA_SETS, metadata["namespace"], metadata["name"])
+    owner = {"controller": True, "kind": "Deployment", "uid": metadata["uid"]}
+    replica_set = {
+        "apiVersion": REPLICA_SETS.api_version,
+        "kind": REPLICA_SETS.kind,
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": _uid_of_replica_set(deployment),
+            "labels": deployment["spec"]["template"]["metadata"]["labels"],
+            "ownerReferences": [owner],
+        },
+    }
+    cluster.put(replica_set)
+
+
+def _uid_of_replica_set(deployment: Manifest) -> str:
+    return f"replica-set-of-{deployment['metadata']['uid']}"
+
+
 def pod_of(owner: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
     """A pod of a Deployment's or StatefulSet's template, ready or starting."""
     template = owner["spec"]["template"]
+    is_deployment = owner.get("kind") == DEPLOYMENTS.kind
+    uid = _uid_of_replica_set(owner) if is_deployment else owner["metadata"].get("uid", "")
     status: Any = {
         "conditions": [{"type": "Ready", "status": str(ready)}],
         "containerStatuses": [
@@ -323,6 +354,7 @@ def pod_of(owner: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
             "name": f"{owner['metadata']['name']}-{index}",
             "namespace": owner["metadata"]["namespace"],
             "labels": template["metadata"]["labels"],
+            "ownerReferences": [{"controller": True, "uid": uid}],
         },
         "spec": template["spec"],
         "status": status,

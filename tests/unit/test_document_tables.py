@@ -128,7 +128,7 @@ def test_the_operators_metrics_are_complete() -> None:
     registry = CollectorRegistry()
     metrics = operator_metrics.Metrics(registry, lambda: 0)
     snapshot = ScalingSnapshot(1, "Manual", 0, bounds=ReplicaBounds(1, 2, active=True))
-    metrics.register(lambda: 0, lambda: [(Key("default", "chat"), snapshot)])
+    metrics.register(lambda: 0, lambda: [(Key("default", "chat"), snapshot)], lambda: {"Pod": 1})
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_decision(Key("default", "chat"), None, snapshot)

@@ -9,8 +9,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from slotkeeper.bounded_json import parse
+
 _MAX_CHARACTERS = 1000
 """Of a message: the scheduler's grows with the cluster."""
+_MAX_ANNOTATION = 16 * 1024
+"""Characters of an annotation: of a message, JSON may write each as twelve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,12 @@ class StartBlocker:
 
     @classmethod
     def from_annotation(cls, text: str | None) -> Self | None:
-        """Parse an annotation's value; None if it is missing or malformed."""
+        """Parse an annotation's value; None if it is missing or malformed.
+
+        Others than the operator may have written it.
+        """
         try:
-            tree = json.loads(text or "null")
+            tree = parse(text or "null", max_bytes=_MAX_ANNOTATION)
             return cls(str(tree["reason"]), str(tree["message"]), tree["permanent"] is True)
         except (ValueError, TypeError, KeyError):
             return None

@@ -3,16 +3,25 @@
 No pydantic: the balancer's image has none.
 """
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+from slotkeeper.bounded_json import parse
 
 PATH = "/autoscaling"
 LOCAL = "scope=local"
 """Query string for the report of the balancer that receives the request. Without it a standby
 forwards the leader's report; with it requests between balancers cannot loop."""
+
+MAX_BYTES = 256 * 1024
+"""Of a report. One of a thousand replicas has 30 KiB."""
+
+MAX_COUNT = 10**9
+MAX_SECONDS = 10.0**9
+MAX_RATE = 10.0**9
+"""Of a number in a report: far more than any balancer can have, and far less than what would be
+rounded or overflow in a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +76,22 @@ class DemandReport:
 
     @classmethod
     def from_json(cls, body: bytes | str) -> Self:
-        """Parse a report. Raises ValueError if it is malformed or a number is not finite."""
-        try:
-            tree = json.loads(body)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        slots = _object(_object(tree).get("slots"))
+        """Parse a report. Raises ValueError if it is malformed, too large or out of range."""
+        tree = _object(parse(body, max_bytes=MAX_BYTES))
+        slots = _object(tree.get("slots"))
         busy = tree.get("busyByReplica")
         return cls(
             leader=tree.get("leader") is True,
             total_slots=_count(slots.get("total")),
             busy_slots=_count(slots.get("busy")),
             queued=_count(tree.get("queued")),
-            oldest_queued_seconds=_number(tree.get("oldestQueuedSeconds")),
+            oldest_queued_seconds=_number(tree.get("oldestQueuedSeconds"), MAX_SECONDS),
             peak_demand=_count(tree.get("peakDemand")),
             replicas=_count(tree.get("replicas", 0)),
             busy_by_replica=None if busy is None else _counts(busy),
-            mean_demand=_optional(tree.get("meanDemand")),
-            arrivals_per_second=_number(tree.get("arrivalsPerSecond", 0.0)),
-            mean_service_seconds=_optional(tree.get("meanServiceSeconds")),
+            mean_demand=_optional(tree.get("meanDemand"), MAX_COUNT),
+            arrivals_per_second=_number(tree.get("arrivalsPerSecond", 0.0), MAX_RATE),
+            mean_service_seconds=_optional(tree.get("meanServiceSeconds"), MAX_SECONDS),
         )
 
 
@@ -99,23 +105,19 @@ def _counts(value: Any) -> dict[str, int]:
     return {name: _count(count) for name, count in _object(value).items()}
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, maximum: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected a number, not {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not 0 <= number < math.inf:
-        raise ValueError("expected a finite number, 0 or more")
-    return number
+    if not 0 <= value <= maximum:
+        raise ValueError(f"expected a number from 0 to {maximum:g}")
+    return float(value)
 
 
-def _optional(value: Any) -> float | None:
-    return None if value is None else _number(value)
+def _optional(value: Any, maximum: float) -> float | None:
+    return None if value is None else _number(value, maximum)
 
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"expected a whole number, not {type(value).__name__}")
-    return int(_number(value))
+    return int(_number(value, MAX_COUNT))

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from slotkeeper.api.json_object import JsonObject
+from slotkeeper.api.json_object import MAX_FIELDS, JsonObject, bounded
 from slotkeeper.api.placement import LABEL_KEY, LabelValue
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
@@ -83,6 +83,7 @@ class Volume(ApiModel):
     def _allow_any_source(schema: dict[str, Any]) -> None:
         del schema["additionalProperties"]
         schema["x-kubernetes-preserve-unknown-fields"] = True
+        schema["maxProperties"] = MAX_FIELDS
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_allow_any_source)
 
@@ -96,6 +97,11 @@ class Volume(ApiModel):
     ]
     """Name of the volume, for volumeMounts. The source of the volume, such as persistentVolumeClaim
     or configMap, is a field next to it. Example: certificates"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        return bounded(value) if isinstance(value, dict) else value
 
 
 _NOT_NORMALIZED = r"//|/[.]{1,2}(/|$)"

@@ -6,6 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from slotkeeper.bounded_json import parse
+
+_MAX_BYTES = 64 * 1024
+"""Of a record. Other pods may write to a volume that they share."""
+
 
 @dataclass(frozen=True)
 class PartialRecord:
@@ -83,6 +88,7 @@ def sync_folder(folder: Path) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            return parse(file.read(_MAX_BYTES + 1), max_bytes=_MAX_BYTES)
     except (FileNotFoundError, ValueError):
         return None

@@ -6,6 +6,7 @@ status 200: every later outcome, errors included, must be sent as an event insid
 
 import json
 
+from slotkeeper.bounded_json import parse
 from slotkeeper.edge import cors
 from slotkeeper.edge.wait_headers import position_header
 from slotkeeper.wire.errors import HttpError
@@ -118,8 +119,8 @@ def _chunk(data: bytes) -> bytes:
 
 def _error(body: bytes, status: int) -> object:
     try:
-        tree = json.loads(body) if len(body) <= _MAX_ERROR_BYTES else None
-    except (ValueError, RecursionError):
+        tree = parse(body, max_bytes=_MAX_ERROR_BYTES)
+    except ValueError:
         tree = None
     if isinstance(tree, dict) and tree.get("error"):
         return tree["error"]

@@ -1,13 +1,15 @@
 """Token usage of a response, read from the places where llama-server reports it."""
 
-import json
 import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
+from slotkeeper.bounded_json import parse
+
 _MAX_PIECES = 8  # usually one event each, and few events follow the usage
 _MAX_BYTES = 8 * 1024  # of a piece
+_MAX_PARSED = 2 * _MAX_PIECES * _MAX_BYTES
 
 # Chunk size lines. Neither single-line JSON nor llama-server's events contain a CRLF themselves.
 _CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")
@@ -113,8 +115,8 @@ def _first_object(text: bytes) -> Object | None:
 
 def _get(text: bytes, *path: str) -> Object | None:
     try:
-        tree: Any = json.loads(text.decode())
-    except (ValueError, RecursionError):
+        tree: Any = parse(text, max_bytes=_MAX_PARSED)
+    except ValueError:
         return None
     for name in path:
         tree = tree.get(name)

@@ -1,7 +1,7 @@
 """Client of a Kubernetes API server, with objects as raw JSON."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 from urllib.parse import urlencode
 from urllib.request import getproxies
@@ -9,6 +9,7 @@ from urllib.request import getproxies
 import aiohttp
 
 from slotkeeper.api.group import FIELD_MANAGER
+from slotkeeper.bounded_json import parse
 from slotkeeper.kube.cluster import (
     ApiError,
     Conflict,
@@ -20,12 +21,14 @@ from slotkeeper.kube.cluster import (
     Unreachable,
     WatchEvent,
 )
+from slotkeeper.kube.decode import decode_event, decode_list, decode_object
 from slotkeeper.kube.endpoint import Endpoint, connect
 from slotkeeper.kube.kinds import kind_of
 
 JSON = "application/json"
 READ = {"Accept": JSON}
-METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # JSON is valid YAML, and the API server accepts an apply with this content type only.
 APPLY = "application/apply-patch+yaml"
 
@@ -35,11 +38,19 @@ CONNECT_TIMEOUT = 10.0
 MAX_CONNECTIONS = 100
 """At the same time: sixteen workers, a watch for each kind, and other writes."""
 
-MAX_EVENT_BYTES = 2**21
-"""Of one watch event: an object may have 1.5 MiB in etcd."""
+MAX_OBJECT_BYTES = 16 * 2**20
+"""Of one object as JSON. In etcd it may have 1.5 MiB; an escaped character takes six times its
+bytes."""
 
 PAGE_SIZE = 100
-"""Objects in a page of a list: a few hundred kilobytes, read in about 10 ms."""
+"""Objects in a page of a list: usually a few hundred kilobytes, read in about 10 ms."""
+
+PAGE_BYTES = 8 * 2**20
+"""Of a page with more than one object. The API server limits only their number: a page that is
+larger is not read to its end, but requested again with fewer objects."""
+
+MAX_ERROR_BYTES = 2**20
+"""Of the body of an error."""
 
 WATCH_TIMEOUT = 300
 """Seconds after which the server ends a watch. The reader then starts a new one."""
@@ -51,7 +62,7 @@ bookmarks, which keep the resource version to continue from recent."""
 
 _ERRORS = {404: NotFound, 409: Conflict, 410: Gone}
 
-# Truncated JSON, and a line beyond aiohttp's limit, raise ValueError.
+# Truncated JSON raises ValueError.
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
@@ -74,10 +85,12 @@ class ApiCluster:
         )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=endpoint.tls),
-            headers={"User-Agent": manager},
+            # Not compressed: the size of a body is known before it is decoded.
+            headers={"User-Agent": manager, "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
             # Without a proxy, spare aiohttp its lookup of one in a thread at each request.
             trust_env=bool(getproxies()),
-            read_bufsize=MAX_EVENT_BYTES,
         )
 
     @classmethod
@@ -117,22 +130,18 @@ class ApiCluster:
         name: str = "",
     ) -> Listing:
         """See Cluster."""
-        query = {"labelSelector": _label_selector(labels), "fieldSelector": _field_selector(name)}
-        accept = METADATA if kind.metadata_only else JSON
-        response = await self._json("GET", _path(kind, namespace), query, accept=accept)
-        return _listing(kind, response)
+        items = []
+        version = ""
+        async for page in self._pages(kind, namespace, labels, name):
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
 
-    async def pages(
+    def pages(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
     ) -> AsyncIterator[Listing]:
         """See Cluster."""
-        query = {"labelSelector": _label_selector(labels), "limit": str(PAGE_SIZE)}
-        while True:
-            response = await self._json("GET", _path(kind, namespace), query)
-            yield _listing(kind, response)
-            query["continue"] = response["metadata"].get("continue") or ""
-            if not query["continue"]:
-                return
+        return self._pages(kind, namespace, labels)
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
@@ -187,17 +196,49 @@ class ApiCluster:
             "fieldSelector": _field_selector(name),
         }
         path = _path(kind, namespace)
+        headers = {"Accept": METADATA} if kind.metadata_only else READ
         try:
-            response = await self._request("GET", path, query, timeout=self._watch_timeout)
+            response = await self._request(
+                "GET", path, query, headers=headers, timeout=self._watch_timeout
+            )
             try:
-                async for line in response.content:
-                    yield _event(json.loads(line))
+                async for line in lines(response.content, MAX_OBJECT_BYTES):
+                    yield _event(kind, decode_event(line))
             except aiohttp.SocketTimeoutError:
                 return
             finally:
                 response.close()
         except _BROKEN as error:
             raise _unreachable("GET", path, error) from error
+
+    async def _pages(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None,
+        name: str = "",
+    ) -> AsyncIterator[Listing]:
+        path = _path(kind, namespace)
+        query = {"labelSelector": _label_selector(labels), "fieldSelector": _field_selector(name)}
+        headers = {"Accept": METADATA_LIST} if kind.metadata_only else READ
+        size = PAGE_SIZE
+        while True:
+            query["limit"] = str(size)
+            limit = PAGE_BYTES if size > 1 else MAX_OBJECT_BYTES
+            try:
+                body = await self._read("GET", path, query, headers=headers, max_bytes=limit)
+            except TooLarge:
+                if size == 1:
+                    raise
+                size = max(1, size // 4)
+                continue
+            response = _decoded(decode_list, "GET", path, body)
+            yield _listing(kind, response)
+            query["continue"] = response["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return
+            if 2 * len(body) <= PAGE_BYTES:
+                size = min(PAGE_SIZE, 2 * size)
 
     async def _apply(self, manifest: Manifest, subresource: str = "") -> Manifest:
         metadata = manifest["metadata"]
@@ -219,20 +260,32 @@ class ApiCluster:
         *,
         body: Manifest | None = None,
         content_type: str = JSON,
-        accept: str = JSON,
     ) -> Manifest:
+        headers = {"Accept": JSON, "Content-Type": content_type}
+        response = await self._read(method, path, query, body=body, headers=headers)
+        return _decoded(decode_object, method, path, response)
+
+    async def _read(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Manifest | None = None,
+        headers: Mapping[str, str] = READ,
+        max_bytes: int = MAX_OBJECT_BYTES,
+    ) -> bytes:
         try:
             response = await self._request(
                 method,
                 path,
                 query or {},
                 body=body,
-                headers={"Accept": accept, "Content-Type": content_type},
+                headers=headers,
             )
-            result: Manifest = json.loads(await response.read())
+            return await read_body(response, max_bytes)
         except _BROKEN as error:
             raise _unreachable(method, path, error) from error
-        return result
 
     async def _request(
         self,
@@ -257,10 +310,44 @@ class ApiCluster:
             proxy=self._endpoint.proxy,
             server_hostname=self._endpoint.tls_server_name,
             timeout=timeout or self._request_timeout,
+            allow_redirects=False,
         )
-        if response.status >= 400:
-            raise _error_from_response(response.status, await response.read())
+        if response.status >= 300:
+            raise _error_from_response(response.status, await read_body(response, MAX_ERROR_BYTES))
         return response
+
+
+class TooLarge(Unreachable):
+    """A response is longer than its limit."""
+
+
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Return a response's body. Raises TooLarge, without reading further, if it is longer."""
+    chunks = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > max_bytes:
+            response.close()
+            raise TooLarge(0, "TooLarge", f"response of more than {max_bytes} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def lines(content: aiohttp.StreamReader, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream, without line breaks. Raises ValueError if one is longer."""
+    line = bytearray()
+    async for chunk in content.iter_any():
+        *complete, rest = chunk.split(b"\n")
+        for end in complete:
+            line += end
+            yield bytes(line)
+            line.clear()
+        line += rest
+        if len(line) > max_bytes:
+            raise ValueError(f"event of more than {max_bytes} bytes")
+    if line:
+        yield bytes(line)
 
 
 def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
@@ -272,7 +359,8 @@ def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
 def _listing(kind: Kind, response: Manifest) -> Listing:
     # Items of built-in kinds lack these two fields.
     type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
-    items = [type_meta | item for item in response.get("items") or []]
+    # Those of a list of metadata have another type.
+    items = [{**item, **type_meta} for item in response.get("items") or []]
     return Listing(items, response["metadata"]["resourceVersion"])
 
 
@@ -284,16 +372,23 @@ def _field_selector(name: str) -> str:
     return f"metadata.name={name}" if name else ""
 
 
-def _event(line: dict[str, Any]) -> WatchEvent:
-    event = WatchEvent(line["type"], line["object"])
-    if event.type == "ERROR":
-        raise _error_from_status(event.object.get("code", 0), event.object)
-    return event
+def _event(kind: Kind, event: Mapping[str, Any]) -> WatchEvent:
+    item = event["object"]
+    if event["type"] == "ERROR":
+        raise _error_from_status(item.get("code", 0), item)
+    return WatchEvent(event["type"], {**item, "apiVersion": kind.api_version, "kind": kind.kind})
+
+
+def _decoded(decode: Callable[[bytes], Manifest], method: str, path: str, body: bytes) -> Manifest:
+    try:
+        return decode(body)
+    except ValueError as error:
+        raise _unreachable(method, path, error) from error
 
 
 def _error_from_response(status: int, body: bytes) -> ApiError:
     try:
-        tree = json.loads(body)
+        tree = parse(body, max_bytes=MAX_ERROR_BYTES)
     except ValueError:
         # A proxy's response, for example.
         tree = {"message": body.decode(errors="replace").strip()}

@@ -7,6 +7,10 @@ from typing import Any, Protocol
 Manifest = dict[str, Any]
 """A Kubernetes object as a JSON tree."""
 
+UNREADABLE = "unreadable"
+"""Key in the outline of an object that is too large or too deeply nested to be read: the reason.
+An outline contains only what identifies the object, and its status. No kind has such a field."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -71,7 +75,10 @@ class Unreachable(ApiError):  # noqa: N818 (as Kubernetes names it)
 
 
 class Cluster(Protocol):
-    """A Kubernetes API. Every method raises ApiError or one of its subclasses."""
+    """A Kubernetes API. Every method raises ApiError or one of its subclasses.
+
+    Where an object is returned that breaks a bound, it is an outline: see UNREADABLE.
+    """
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return the object, or None if it does not exist."""
@@ -94,7 +101,8 @@ class Cluster(Protocol):
     ) -> AsyncIterator[Listing]:
         """Yield what `list` returns in pages, at least one, all as of one resource version.
 
-        Raises Gone if reading the pages takes too long: list again from the start.
+        A page has a bounded number of objects and of bytes. Raises Gone if reading the pages takes
+        too long: list again from the start.
         """
 
     async def create(self, manifest: Manifest) -> Manifest:

@@ -6,6 +6,7 @@ from slotkeeper.kube.cluster import Kind, Manifest
 LLAMA_SERVERS = Kind(GROUP, VERSION, PLURAL, KIND)
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
+REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet", metadata_only=True)
 SERVICES = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
@@ -33,7 +34,7 @@ CHILDREN = (
 
 _KINDS = {
     (kind.api_version, kind.kind): kind
-    for kind in (LLAMA_SERVERS, *CHILDREN, PODS, ENDPOINT_SLICES, EVENTS, NODES)
+    for kind in (LLAMA_SERVERS, *CHILDREN, REPLICA_SETS, PODS, ENDPOINT_SLICES, EVENTS, NODES)
 }
 
 

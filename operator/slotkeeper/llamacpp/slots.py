@@ -1,8 +1,18 @@
 """Parser of the response of llama-server's `GET /slots`."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from slotkeeper.bounded_json import MAX_DEPTH, parse
+
+MAX_BYTES = 8 * 2**20
+"""Of the response. A slot has about 3 KiB, more with the grammar of its request."""
+
+MAX_SLOTS = 4096
+"""In one response: sixteen times as many as the API allows."""
+
+_MAX_DEPTH = 2 * MAX_DEPTH
+"""A slot may contain parameters of its request."""
 
 
 class SlotsParseError(ValueError):
@@ -25,11 +35,13 @@ def parse_slots(body: bytes | str) -> tuple[Slot, ...]:
     versions of llama-server. Raises SlotsParseError.
     """
     try:
-        tree = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        tree = parse(body, max_bytes=MAX_BYTES, max_depth=_MAX_DEPTH)
+    except ValueError as error:
         raise SlotsParseError(f"invalid JSON: {error}") from None
     if not isinstance(tree, list) or not tree:
         raise SlotsParseError("not a list of slots")
+    if len(tree) > MAX_SLOTS:
+        raise SlotsParseError(f"{len(tree)} slots, at most {MAX_SLOTS}")
     slots = tuple(_slot(item) for item in tree)
     if len({slot.id for slot in slots}) != len(slots):
         raise SlotsParseError("two slots with the same id")
@@ -51,5 +63,5 @@ def _slot(item: object) -> Slot:
         raise SlotsParseError("a slot has no integer id")
     if not isinstance(busy, bool):
         raise SlotsParseError(f"slot {number} has no boolean is_processing")
-    known = isinstance(context, int) and not isinstance(context, bool) and context > 0
+    known = isinstance(context, int) and not isinstance(context, bool) and 0 < context < 2**31
     return Slot(number, busy, context if known else 0)

@@ -88,7 +88,7 @@ async def _run(flags: argparse.Namespace) -> None:
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
-        metrics.register(reconciler.conflicts, reconciler.scaling_snapshots)
+        metrics.register(reconciler.conflicts, reconciler.scaling_snapshots, store.unreadable)
         runtime = Runtime(
             cluster, store, states, reconciler, poller, queue, lease, metrics, clock.monotonic
         )

@@ -1,6 +1,6 @@
 """The operator's Prometheus metrics."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -46,6 +46,12 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._suppressed_errors = Counter(
+            "slotkeeper_operator_suppressed_errors",
+            "Unexpected errors that concern one server or object, outside of its passes, by part",
+            ["part"],
+            registry=registry,
+        )
         depth = Gauge(
             "slotkeeper_operator_workqueue_depth",
             "Servers that are due for a reconcile pass",
@@ -53,8 +59,13 @@ class Metrics:
         )
         depth.set_function(queue_depth)
 
-    def register(self, conflicts: Callable[[], int], snapshots: Snapshots) -> None:
-        """Export field conflicts and scaling decisions as well."""
+    def register(
+        self,
+        conflicts: Callable[[], int],
+        snapshots: Snapshots,
+        unreadable: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """Export field conflicts, scaling decisions and unreadable objects as well."""
         repeated = Gauge(
             "slotkeeper_operator_field_conflicts",
             "Children that another field manager repeatedly changes",
@@ -62,6 +73,7 @@ class Metrics:
         )
         repeated.set_function(conflicts)
         self._registry.register(_Scaling(snapshots))
+        self._registry.register(_Unreadable(unreadable))
 
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one pass."""
@@ -71,6 +83,10 @@ class Metrics:
     def count_correction(self, kind: str) -> None:
         """Count a child of this kind whose drift was corrected."""
         self._corrections.labels(kind).inc()
+
+    def count_suppressed_error(self, part: str) -> None:
+        """Count an unexpected error that was suppressed in a part of the operator."""
+        self._suppressed_errors.labels(part).inc()
 
     def count_decision(
         self, key: Key, before: ScalingSnapshot | None, now: ScalingSnapshot | None
@@ -114,6 +130,24 @@ class _Scaling(Collector):
                 maximum.add_metric(key, bounds.maximum)
                 active.add_metric(key, bounds.active)
         yield from (desired, current, ready, demand, minimum, maximum, active)
+
+
+@dataclass(frozen=True)
+class _Unreadable(Collector):
+    """Objects by kind."""
+
+    counts: Callable[[], Mapping[str, int]]
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        objects = GaugeMetricFamily(
+            "slotkeeper_operator_unreadable_objects",
+            "Objects that are too large or nested too deeply to be read, by kind",
+            labels=["kind"],
+        )
+        for kind, count in self.counts().items():
+            objects.add_metric([kind], count)
+        yield objects
 
 
 def _gauge(name: str, help_: str) -> GaugeMetricFamily:

@@ -7,9 +7,9 @@ from slotkeeper.api.server import InvalidSpec, LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import Cluster, Manifest
+from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
 from slotkeeper.kube.kinds import LLAMA_SERVERS
-from slotkeeper.kube.objects import Child, Key, child
+from slotkeeper.kube.objects import Child, Key, child, owned
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.blocker import permanent_in
 from slotkeeper.reconcile.decide.decision import Decision, decide
@@ -20,6 +20,7 @@ from slotkeeper.reconcile.decide.replicas import (
     policy_of,
 )
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
+from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.name_conflict import name_conflict, not_owned
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, observe
@@ -69,6 +70,7 @@ class Reconciler:
         """Called with a server whose next pass is due at once."""
         self.on_corrected: Callable[[str], None] = lambda _: None
         """Called with the kind of each child whose drift was corrected."""
+        self.isolation = Isolation("check between passes")
 
     async def reconcile(self, key: Key) -> None:
         """Make one pass: bring the server to its desired state, or one step nearer.
@@ -129,13 +131,13 @@ class Reconciler:
         `checked`: servers whose decision was compared with the last one already.
         """
         now = self._clock.monotonic()
-        return [
-            key
-            for key, state, _ in self._states.servers()
-            if (state.due_at is not None and state.due_at <= now)
-            or state.conflicts.is_due(now)
-            or (key not in checked and self.needs_scaling(key))
-        ]
+        return self._keys(
+            lambda key, state, _: (
+                (state.due_at is not None and state.due_at <= now)
+                or state.conflicts.is_due(now)
+                or (key not in checked and self.needs_scaling(key))
+            )
+        )
 
     def needs_scaling(self, key: Key) -> bool:
         """Whether the decision on a server's replicas differs from the last one."""
@@ -167,11 +169,7 @@ class Reconciler:
     def status_stale(self) -> list[Key]:
         """Servers whose status shows other numbers than their balancers' last report."""
         now = self._clock.monotonic()
-        return [
-            key
-            for key, state, server in self._states.servers()
-            if is_stale(server, state.demand.latest(now))
-        ]
+        return self._keys(lambda _, state, server: is_stale(server, state.demand.latest(now)))
 
     def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
         """The last decision on a server's replicas; None without a record of the server."""
@@ -180,11 +178,23 @@ class Reconciler:
 
     def scaling_snapshots(self) -> list[tuple[Key, ScalingSnapshot | None]]:
         """The last decision on each server's replicas."""
-        return [(key, self._scaling_snapshot(state)) for key, state, _ in self._states.servers()]
+        snapshots = []
+        for key, state, _ in self._states.servers():
+            with self.isolation(key):
+                snapshots.append((key, self._scaling_snapshot(state)))
+        return snapshots
 
     def conflicts(self) -> int:
         """Children in conflict, of all servers."""
         return sum(len(state.conflicts) for _, state, _ in self._states.servers())
+
+    def _keys(self, selects: Callable[[Key, ServerState, LlamaServer], bool]) -> list[Key]:
+        selected = []
+        for key, state, server in self._states.servers():
+            with self.isolation(key):
+                if selects(key, state, server):
+                    selected.append(key)
+        return selected
 
     # The steps of a pass.
 
@@ -193,11 +203,16 @@ class Reconciler:
         raw = self._store.server(key)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
             return None
+        if reason := raw.get(UNREADABLE):
+            return Invalid(raw, f"the resource cannot be read: {reason}")
         try:
             server = LlamaServer.parse(raw)
         except InvalidSpec as error:
             return Invalid(raw, str(error))
         observed = observe(self._store, server, await self._unlabelled(key))
+        for (kind, name), item in observed.children.items():
+            if UNREADABLE in item and owned(item, server.uid):
+                raise RetryError(f"{kind.kind} {name} cannot be read: {item[UNREADABLE]}")
         pods = [*observed.worker_pods, *observed.replica_pods]
         if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()

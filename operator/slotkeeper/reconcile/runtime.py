@@ -61,10 +61,13 @@ class Runtime:
     def __post_init__(self) -> None:
         self.reconciler.enqueue = self.queue.add
         self.reconciler.on_corrected = self.metrics.count_correction
+        for part in (self.reconciler, self.poller, self.store):
+            part.isolation.on_error = self.metrics.count_suppressed_error
 
     def on_server_event(self, event: WatchEvent) -> None:
         """kopf's watch shows a server: a user's change is worked on at once."""
-        self._add(self.store.apply_event(event))
+        with self.store.isolation("LlamaServer of an event"):
+            self._add(self.store.apply_event(event))
 
     def enqueue(self, keys: Iterable[Key]) -> None:
         """The children or pods of these servers changed."""
@@ -169,7 +172,11 @@ class Runtime:
 
     def _add(self, keys: Iterable[Key]) -> None:
         for key in keys:
-            self.queue.add(key)
+            if self.store.is_unreadable(key):
+                # Its report costs the API server as much as a hundred of others: they come first.
+                self.queue.add_debounced(key)
+            else:
+                self.queue.add(key)
 
     def _count_decision(self, key: Key) -> None:
         state = self.states.find(key)

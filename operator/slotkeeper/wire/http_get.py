@@ -6,20 +6,21 @@ from slotkeeper.wire.client import Pool
 from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.message import ResponseHead
 
-_MAX_BODY = 8 * 1024 * 1024
 
-
-async def get(host: str, port: int, path: str, *, seconds: float) -> tuple[int, bytes]:
-    """Return the status and body of `http://host:port/path`.
+async def get(
+    host: str, port: int, path: str, *, seconds: float, max_bytes: int
+) -> tuple[int, bytes]:
+    """Return the status and body of `http://host:port/path`, as received: not decompressed.
 
     Raises ConnectionRefusedError if the port is closed, and another OSError (such as TimeoutError)
-    if no complete response arrives within `seconds`.
+    if no complete response arrives within `seconds`, or as soon as its body is longer than
+    `max_bytes`.
     """
     async with asyncio.timeout(seconds):
         pool = Pool(host, port, max_idle=0, connect_seconds=seconds)
         connection = await pool.connect()
         try:
-            collector = _Collector()
+            collector = _Collector(max_bytes)
             host_header = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             connection.send(
                 f"GET {path} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n\r\n".encode(),
@@ -32,7 +33,8 @@ async def get(host: str, port: int, path: str, *, seconds: float) -> tuple[int, 
 
 
 class _Collector:
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self.result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._status = 0
         self._body: list[bytes] = []
@@ -44,17 +46,13 @@ class _Collector:
     def on_body(self, data: bytes, framing: Framing) -> None:  # noqa: ARG002
         payload = framing.payload()
         self._size += len(payload)
-        if self._size <= _MAX_BODY:
+        if self._size <= self._max_bytes:
             self._body.append(payload)
+        elif not self.result.done():
+            self.result.set_exception(OSError(f"response of more than {self._max_bytes} bytes"))
 
     def on_end(self) -> None:
-        if self.result.done():
-            return
-        if self._size > _MAX_BODY:
-            self.result.set_exception(
-                OSError(f"response of {self._size} bytes exceeds {_MAX_BODY}")
-            )
-        else:
+        if not self.result.done():
             self.result.set_result((self._status, b"".join(self._body)))
 
     def on_lost(self, reason: str, *, began: bool) -> None:  # noqa: ARG002

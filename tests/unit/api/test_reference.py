@@ -98,7 +98,7 @@ def test_a_field_has_its_type_bounds_description_default_and_example() -> None:
         ("spec.resources.limits", "(map of string to quantity, up to 16 entries)"),
         ("spec.update.maxSurge", "(integer or string, up to 4 characters)"),
         ("spec.flashAttention", "(string, one of `auto`, `enabled`, `disabled`)"),
-        ("spec.placement.affinity.nodeAffinity", "(object)"),
+        ("spec.placement.affinity.nodeAffinity", "(object, up to 8 entries)"),
         ("status.queued", "(integer, at least 0)"),
         ("status.scaling.lastScaleTime", "(date-time)"),
     ],

@@ -19,14 +19,14 @@ from scenarios import (
 )
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, WatchEvent
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, STATEFUL_SETS
-from slotkeeper.reconcile.watch.informers import list_into
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, STATEFUL_SETS
+from slotkeeper.reconcile.watch.informers import INFORMED, list_into
 
 SEEDS = range(6)
 PASSES = 3
 """Passes after each step, each after some watch events."""
 
-KINDS = (LLAMA_SERVERS, *CHILDREN, PODS)
+KINDS = (LLAMA_SERVERS, *INFORMED)
 
 
 @dataclass

@@ -202,7 +202,7 @@ async def test_a_refused_connection_raises_an_os_error() -> None:
     with pytest.raises(ConnectionRefusedError):
         await Pool("127.0.0.1", port).connect()
     with pytest.raises(ConnectionRefusedError):
-        await get("127.0.0.1", port, "/health", seconds=1)
+        await get("127.0.0.1", port, "/health", seconds=1, max_bytes=1000)
 
 
 async def test_a_paused_connection_reads_nothing_until_it_is_resumed() -> None:
@@ -237,7 +237,7 @@ async def test_an_aborted_request_closes_its_connection_without_a_callback() -> 
 
 async def test_a_small_get_returns_status_and_body() -> None:
     async with FakeLlama(slots=1) as llama:
-        status, body = await get("127.0.0.1", llama.port, "/slots", seconds=5)
+        status, body = await get("127.0.0.1", llama.port, "/slots", seconds=5, max_bytes=1000)
 
     assert status == 200
     assert body == b'[{"id": 0, "n_ctx": 512, "is_processing": false}]'

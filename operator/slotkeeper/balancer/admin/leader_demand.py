@@ -4,7 +4,7 @@ Autoscalers that poll /autoscaling through the Service reach any of them. A stan
 demand of its own: in place of the server's, that would scale it down under load.
 """
 
-from slotkeeper.api.demand_report import LOCAL, PATH, DemandReport
+from slotkeeper.api.demand_report import LOCAL, MAX_BYTES, PATH, DemandReport
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.election.lease import Peer, host_and_port
 from slotkeeper.wire.errors import HttpError
@@ -44,7 +44,8 @@ async def respond(exchange: Exchange, election: LeaderElection) -> None:
 async def _report(leader: Peer) -> bytes | None:
     path = f"{PATH}?{LOCAL}"
     try:
-        status, body = await get(*host_and_port(leader.metrics), path, seconds=_SECONDS)
+        address = host_and_port(leader.metrics)
+        status, body = await get(*address, path, seconds=_SECONDS, max_bytes=MAX_BYTES)
         return body if status == 200 and DemandReport.from_json(body).leader else None
     except (OSError, ValueError):
         return None

@@ -1,13 +1,16 @@
 """Probing of the Lease's holder by a standby, once a second."""
 
 import asyncio
-import json
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlencode
 
 from slotkeeper.balancer.election.lease import Peer, host_and_port
+from slotkeeper.bounded_json import parse
 from slotkeeper.wire.http_get import get
+
+_MAX_BYTES = 4 * 1024
+"""Of a response to a probe, which has a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,10 @@ class LeaderProbe:
         now = self._loop.time()
         try:
             host, port = host_and_port(holder.metrics)
-            status, body = await get(host, port, path, seconds=timeouts.response)
-            response = json.loads(body) if status == 200 else {}
+            status, body = await get(
+                host, port, path, seconds=timeouts.response, max_bytes=_MAX_BYTES
+            )
+            response = parse(body, max_bytes=_MAX_BYTES) if status == 200 else {}
             # Another balancer may have got the address of one that has ended.
             refused = response.get("identity", holder.identity) != holder.identity
             leader = bool(response.get("leader"))

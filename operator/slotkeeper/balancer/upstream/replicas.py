@@ -9,7 +9,7 @@ from typing import Any
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.llamacpp.slots import SlotsParseError, parse_slots, processing
+from slotkeeper.llamacpp.slots import MAX_BYTES, SlotsParseError, parse_slots, processing
 from slotkeeper.scheduling import Dispatcher, Replica, SlotHold, SlotProbe, SlotReservation
 from slotkeeper.scheduling.ejection import UpstreamFailure, ejection_seconds
 from slotkeeper.wire.client import Pool
@@ -289,4 +289,10 @@ class ReplicaSet:
         return probe.released(busy)
 
     async def _get(self, upstream: _Upstream, path: str) -> tuple[int, bytes]:
-        return await get(upstream.host, upstream.port, path, seconds=self._timeouts.response)
+        return await get(
+            upstream.host,
+            upstream.port,
+            path,
+            seconds=self._timeouts.response,
+            max_bytes=MAX_BYTES,
+        )

@@ -11,6 +11,7 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.poll_schedule import due_targets
 from slotkeeper.reconcile.demand.tracker import ServerDemand, TrackedDemand, merge
+from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.pods import address, is_ready
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS
 
@@ -36,6 +37,7 @@ class DemandPoller:
     def __init__(self, fetch: FetchDemand, now: Callable[[], float]) -> None:
         self._fetch = fetch
         self._now = now
+        self.isolation = Isolation("poll of demand")
 
     async def poll(
         self,
@@ -65,9 +67,10 @@ class DemandPoller:
     ) -> None:
         reports = await self._fetch_all(demand, keep_alive=demand.schedule.urgent)
         demand.schedule.polled(now, responded=bool(reports))
-        if found := merge(reports, self._now()):
-            demand.update(found)
-            on_update(key, demand)
+        with self.isolation(key):
+            if found := merge(reports, self._now()):
+                demand.update(found)
+                on_update(key, demand)
 
     async def _fetch_all(self, demand: TrackedDemand, *, keep_alive: bool) -> list[DemandReport]:
         reports = await asyncio.gather(
@@ -77,13 +80,14 @@ class DemandPoller:
 
     async def _fetch_one(self, address: str, *, keep_alive: bool) -> DemandReport | None:
         started = self._now()
-        try:
-            report = await self._fetch(address, keep_alive=keep_alive)
-        except (OSError, ValueError) as error:
-            log.debug("no report from balancer %s: %r", address, error)
-            return None
+        report = None
+        with self.isolation(address):
+            try:
+                report = await self._fetch(address, keep_alive=keep_alive)
+            except (OSError, ValueError) as error:
+                log.debug("no report from balancer %s: %r", address, error)
         # A response may have lain in the socket for as long as this process was stopped.
-        return report if self._now() - started <= PEAK_WINDOW_SECONDS else None
+        return report if report and self._now() - started <= PEAK_WINDOW_SECONDS else None
 
 
 def addresses(balancer_pods: Iterable[Manifest]) -> list[str]:

@@ -1,6 +1,6 @@
 """What exists in the cluster for one server, from the store."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.server import LlamaServer
@@ -9,6 +9,7 @@ from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key, owned
+from slotkeeper.reconcile.observe.own_pods import own_pods
 from slotkeeper.reconcile.watch.store import Store
 
 
@@ -21,7 +22,7 @@ class Observed:
     replica_pods: list[Manifest]
     balancer_pods: list[Manifest]
     worker_pods: list[Manifest]
-    """Pods, without those that are terminating."""
+    """Pods of the server's Deployments and StatefulSets, without those that are terminating."""
     replicas: Manifest | None
     """The Deployment of the replicas, or the StatefulSet of replicas with workers."""
     unlabelled: Mapping[Child, Manifest]
@@ -65,13 +66,13 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     """Read the store; `unlabelled` are the children that it cannot have."""
     key = Key(server.namespace, server.name)
     children = {**unlabelled, **store.children(key)}
-    pods = store.pods(key)
+    pods = own_pods(store, server, children)
     replicas = children.get(_replicas_of(server))
     return Observed(
         children=children,
-        replica_pods=_of(Component.REPLICA, pods),
-        balancer_pods=_of(Component.BALANCER, pods),
-        worker_pods=_of(Component.WORKER, pods),
+        replica_pods=pods[Component.REPLICA],
+        balancer_pods=pods[Component.BALANCER],
+        worker_pods=pods[Component.WORKER],
         replicas=replicas if replicas and owned(replicas, server.uid) else None,
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
@@ -82,12 +83,3 @@ def _replicas_of(server: LlamaServer) -> Child:
     if server.spec.workers:
         return STATEFUL_SETS, names.leaders(server)
     return DEPLOYMENTS, names.replicas(server)
-
-
-def _of(component: Component, pods: Iterable[Manifest]) -> list[Manifest]:
-    return [
-        pod
-        for pod in pods
-        if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == component
-        and "deletionTimestamp" not in pod["metadata"]
-    ]

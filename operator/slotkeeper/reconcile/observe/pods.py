@@ -1,12 +1,15 @@
 """What a pod's status shows: readiness, address, the download of its model. Pure."""
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from slotkeeper.bounded_json import parse
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
+
+_MAX_MESSAGE = 32 * 1024
+"""Characters of a termination message: more than Kubernetes stores."""
 
 
 def is_ready(pod: Manifest) -> bool:
@@ -65,10 +68,8 @@ def download_report(pod: Manifest) -> dict[str, Any] | None:
 def parse_termination_message(terminated: Manifest) -> dict[str, Any] | None:
     """The JSON object in a container's termination message; None where it is anything else."""
     try:
-        report = json.loads(terminated.get("message", ""))
-        # JSON may escape lone surrogates, which are not valid in UTF-8, nor in a condition.
-        json.dumps(report, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+        report = parse(terminated.get("message", ""), max_bytes=_MAX_MESSAGE)
+    except ValueError:
         return None
     return report if isinstance(report, dict) else None
 

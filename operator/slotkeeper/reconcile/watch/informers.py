@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
-from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind
-from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS, PODS
+from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Manifest
+from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS, PODS, REPLICA_SETS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch.store import Store, uids_of
+
+INFORMED = (*CHILDREN, REPLICA_SETS, PODS)
+"""The kinds that a server may own, and pods with their owners."""
 
 LIST_SECONDS = 600.0
 """Between two listings of a kind whose watch seems to work: watches have lost events."""
@@ -44,7 +47,8 @@ async def list_into(
     version = ""
     async for page in cluster.pages(kind, namespace, _labels(kind)):
         for item in page.items:
-            changed |= store.put(item)
+            with store.isolation(_place(item)):
+                changed |= store.put(item)
         uids |= uids_of(page.items)
         version = page.resource_version
     return version, changed | store.replace_all(kind, uids, version)
@@ -97,18 +101,17 @@ class Informer:
             async for event in watch:
                 version = event.object["metadata"]["resourceVersion"]
                 if event.type != "BOOKMARK":
-                    self.on_change(self.store.apply_event(event))
+                    with self.store.isolation(_place(event.object)):
+                        self.on_change(self.store.apply_event(event))
             await asyncio.sleep(WATCH_PAUSE_SECONDS)
 
 
 def informers(
     cluster: Cluster, store: Store, namespace: str | None, on_change: OnChange
 ) -> list[Informer]:
-    """An informer for each kind that a server may own, and for pods."""
+    """An informer for each kind of INFORMED."""
     lock = asyncio.Lock()
-    return [
-        Informer(cluster, store, kind, namespace, on_change, lock) for kind in (*CHILDREN, PODS)
-    ]
+    return [Informer(cluster, store, kind, namespace, on_change, lock) for kind in INFORMED]
 
 
 async def run_informers(running: Iterable[Informer]) -> None:
@@ -117,6 +120,11 @@ async def run_informers(running: Iterable[Informer]) -> None:
     async with asyncio.TaskGroup() as group:
         for index, informer in enumerate(every, start=1):
             group.create_task(informer.run(LIST_SECONDS * index / len(every)))
+
+
+def _place(manifest: Manifest) -> str:
+    metadata = manifest.get("metadata") or {}
+    return f"{manifest.get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
 
 
 def _labels(kind: Kind) -> dict[str, str] | None:

@@ -10,6 +10,7 @@ from slotkeeper.kube.client import REQUEST_TIMEOUT
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.leader_election import LEASE_NAME
+from slotkeeper.reconcile.watch.kopf_session import CHUNK, session
 
 MAX_IDLE_TIMEOUT = 40.0
 """Seconds without an event after which kopf renews a watch: soon enough to see the Lease renewed
@@ -21,12 +22,18 @@ def registry(
 ) -> kopf.OperatorRegistry:
     """Handlers that only pass events on; none of them makes kopf write to an object."""
     handlers = kopf.OperatorRegistry()
+    rejected: list[kopf.ConnectionInfo] = []
 
     @kopf.on.login(registry=handlers)
-    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    async def login(**arguments: Any) -> kopf.AiohttpSession | None:
         # kopf's default would load the whole synchronous Kubernetes client.
         in_pod = kopf.login_with_service_account(**arguments)
-        return in_pod or kopf.login_with_kubeconfig(**arguments)
+        found = in_pod or kopf.login_with_kubeconfig(**arguments)
+        if found is None or found in rejected:
+            return None
+        # kopf calls this again only after the API server has rejected these.
+        rejected[:] = [found]
+        return session(found)
 
     @kopf.on.event(*_resource(LLAMA_SERVERS), registry=handlers)
     async def server(event: kopf.RawEvent, **_: Any) -> None:
@@ -51,6 +58,7 @@ def settings(idle_timeout: float = MAX_IDLE_TIMEOUT) -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     # The CRD exists before kopf starts; watching for others would need more rights.
     chosen.scanning.disabled = True
+    chosen.watching.chunk_size = CHUNK
     chosen.watching.server_timeout = 600
     chosen.watching.inactivity_timeout = min(idle_timeout, MAX_IDLE_TIMEOUT)
     chosen.watching.connect_timeout = 10

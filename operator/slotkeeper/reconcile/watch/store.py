@@ -1,26 +1,31 @@
 """The store: servers, their children and pods, as watches and listings showed them last. No I/O.
 
 Reconcile passes read it instead of the API. A thousand servers have more than ten thousand objects.
-They are kept without fields that nothing reads, as compressed JSON: as Python objects they would
-take thirty times the memory.
+They are kept as compressed JSON, without what `kept` leaves out: as Python objects they would take
+thirty times the memory.
 """
 
 import json
+import logging
 import math
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
-from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, PODS, kind_of
+from slotkeeper.kube.kinds import LLAMA_SERVERS, PODS, REPLICA_SETS, kind_of
 from slotkeeper.kube.objects import Child, Key
+from slotkeeper.reconcile.isolation import Isolation
+from slotkeeper.reconcile.watch.kept import Kept, kept
 
 Place = tuple[Kind, str, str]
 """Kind, namespace and name: unique at any one time."""
 
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NO_CHILDREN = frozenset({LLAMA_SERVERS, REPLICA_SETS, PODS})
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -28,7 +33,9 @@ class _Entry:
     uid: str
     version: int
     body: bytes
-    """The object without its resource version, compressed."""
+    """What is kept of the object, compressed."""
+    unreadable: bool
+    """Whether that is an outline."""
 
 
 class Store:
@@ -46,6 +53,9 @@ class Store:
         """Version at which the object with a uid was deleted; infinite until a watch shows it."""
         self._deleted_by_others: dict[Key, dict[Child, str]] = defaultdict(dict)
         """Owner's uid of each child that was deleted, and not by the operator."""
+        self._unreadable = Counter[Kind]()
+        self.isolation = Isolation("watch")
+        """Of errors that single objects cause, for those who fill the store."""
 
     @property
     def servers(self) -> list[Key]:
@@ -57,18 +67,30 @@ class Store:
         entry = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
         return None if entry is None else self._load(LLAMA_SERVERS, entry)
 
+    def is_unreadable(self, key: Key) -> bool:
+        """Whether only an outline of the server is kept."""
+        entry = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
+        return entry is not None and entry.unreadable
+
     def children(self, key: Key) -> dict[Child, Manifest]:
         """All objects with the server's label, whatever their owner, except pods."""
         return {
             child: self._load(child[0], entry)
             for child, entry in self._entries.get(key, {}).items()
-            if child[0] not in {LLAMA_SERVERS, PODS}
+            if child[0] not in _NO_CHILDREN
         }
 
     def pods(self, key: Key) -> list[Manifest]:
-        """The pods with the server's label."""
-        entries = self._entries.get(key, {}).items()
-        return [self._load(kind, entry) for (kind, _), entry in entries if kind == PODS]
+        """The readable pods with the server's label, whatever their owner."""
+        return self._all(key, PODS)
+
+    def replica_sets(self, key: Key) -> list[Manifest]:
+        """The metadata of the ReplicaSets with the server's label, whatever their owner."""
+        return self._all(key, REPLICA_SETS)
+
+    def unreadable(self) -> dict[str, int]:
+        """Return the number of objects that are kept as outlines, by kind. Thread-safe."""
+        return {kind.kind: count for kind, count in self._unreadable.copy().items()}
 
     def deleted_by_others(self, key: Key, uid: str) -> list[Child]:
         """Children of the server with this uid that others deleted, or removed its label from."""
@@ -122,7 +144,8 @@ class Store:
             return set()
         if stored is not None and version <= stored.version:
             return set()
-        body = self._compressors[kind].compress(_body(kind, manifest))
+        new = kept(kind, manifest)
+        body = self._compressors[kind].compress(new.body)
         if owner == before and stored is not None and stored.body == body:
             stored.version = version
             return set()
@@ -132,7 +155,9 @@ class Store:
         if owner is None:
             self._deleted[kind][metadata["uid"]] = version
         else:
-            self._entries[owner][kind, place[2]] = _Entry(metadata["uid"], version, body)
+            self._count_unreadable(place, stored if before == owner else None, new)
+            entry = _Entry(metadata["uid"], version, body, bool(new.unreadable))
+            self._entries[owner][kind, place[2]] = entry
             self._restored(owner, (kind, place[2]))
             self._owners[kind][place[1:]] = owner
             changed.add(owner)
@@ -146,6 +171,21 @@ class Store:
         place = (kind, metadata["namespace"], metadata["name"])
         if self._uid(place) == metadata["uid"]:
             self._drop(place)
+
+    def _all(self, key: Key, kind: Kind) -> list[Manifest]:
+        return [
+            self._load(kind, entry)
+            for (each, _), entry in self._entries.get(key, {}).items()
+            if each == kind and not entry.unreadable
+        ]
+
+    def _count_unreadable(self, place: Place, stored: _Entry | None, new: Kept) -> None:
+        kind, namespace, name = place
+        was = stored is not None and stored.unreadable
+        self._unreadable[kind] += bool(new.unreadable) - was
+        if new.unreadable and not was:
+            reason = new.unreadable
+            log.warning("%s %s/%s is not read: %s", kind.kind, namespace, name, reason)
 
     def _load(self, kind: Kind, entry: _Entry) -> Manifest:
         manifest: Manifest = json.loads(self._compressors[kind].decompress(entry.body))
@@ -163,7 +203,7 @@ class Store:
     def _delete(self, place: Place) -> Key:
         kind, _, name = place
         key = self._owners[kind][place[1:]]
-        if kind not in {LLAMA_SERVERS, PODS}:
+        if kind not in _NO_CHILDREN:
             metadata = self._load(kind, self._entries[key][kind, name])["metadata"]
             for owner in metadata.get("ownerReferences") or []:
                 if owner.get("controller"):
@@ -183,7 +223,7 @@ class Store:
     def _drop(self, place: Place) -> Key:
         kind, namespace, name = place
         key = self._owners[kind].pop((namespace, name))
-        del self._entries[key][kind, name]
+        self._unreadable[kind] -= self._entries[key].pop((kind, name)).unreadable
         if not self._entries[key]:
             del self._entries[key]
         return key
@@ -201,18 +241,6 @@ def _owner(manifest: Manifest) -> Key | None:
         return Key(metadata["namespace"], metadata["name"])
     owner = (metadata.get("labels") or {}).get(names.SERVER_LABEL)
     return Key(metadata["namespace"], owner) if owner else None
-
-
-def _body(kind: Kind, manifest: Manifest) -> bytes:
-    left_out = {"managedFields", "resourceVersion", "selfLink"}
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in left_out}
-    if annotations := metadata.get("annotations"):
-        metadata["annotations"] = {k: v for k, v in annotations.items() if k != _LAST_APPLIED}
-    kept = {**manifest, "metadata": metadata}
-    if kind == LEASES:
-        # The balancers own the spec and change it at each handover.
-        kept.pop("spec", None)
-    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class _Compressor:

@@ -1,10 +1,10 @@
 """Which field manager set a field, from an object's `metadata.managedFields`. Pure."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slotkeeper.api.group import FIELD_MANAGER
+from slotkeeper.bounded_json import parse
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.write.diff import Item, Path
 
@@ -43,7 +43,7 @@ def _step(fields: Fields, step: str | Item) -> Fields | None:
         return fields.get(f"f:{step}")
     for name, inner in fields.items():
         kind, _, key = name.partition(":")
-        if kind == "k" and _matches(json.loads(key), step.desired):
+        if kind == "k" and _matches(parse(key, max_bytes=len(key)), step.desired):
             found: Fields = inner
             return found
     return None

@@ -10,7 +10,7 @@ from pod_statuses import download, download_error, llama_server, terminated
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.pod_problems import MAX_TEXT
 
-LONG = "x" * 100_000
+LONG = "x" * 10_000
 
 UNTRUSTED = [
     pytest.param(download_error("AdminHacked", "call this number"), id="unknown reason"),

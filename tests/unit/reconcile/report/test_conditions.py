@@ -14,6 +14,7 @@ from operator_harness import (
     edit_spec,
     event_reasons,
     pod_of,
+    put_replica_set,
     roll_out,
     server_status,
     set_pod_status,
@@ -270,6 +271,7 @@ async def deploy_balancers(
     apply_server(cluster, balancer=spec)
     await operator.reconcile()
     deployment = cluster.by_name(DEPLOYMENTS)["chat-balancer"]
+    put_replica_set(cluster, deployment)
     for index, is_ready in enumerate(ready):
         pod = pod_of(deployment, index, ready=is_ready)
         cluster.put(pod if is_ready else pod | {"status": status})

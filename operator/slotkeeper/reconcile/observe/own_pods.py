@@ -1,0 +1,54 @@
+"""Which pods are a server's own.
+
+Everybody who may create a pod may give it any label. What a pod reports is believed, and requested
+from its address, only if its controllers up to one of the server's Deployments or StatefulSets are
+the ones that exist, by their uids: a pod's owner cannot be changed by who only creates pods.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired import names
+from slotkeeper.desired.names import Component
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.kube.objects import Child, Key, owned
+from slotkeeper.reconcile.watch.store import Store
+
+
+def own_pods(
+    store: Store, server: LlamaServer, children: Mapping[Child, Manifest]
+) -> dict[Component, list[Manifest]]:
+    """Return the server's pods by component, without those that are terminating."""
+    key = Key(server.namespace, server.name)
+    components = {
+        children[child]["metadata"]["uid"]: component
+        for child, component in _workloads(server)
+        if child in children and owned(children[child], server.uid)
+    }
+    for replica_set in store.replica_sets(key):
+        if component := _controller_in(replica_set, components):
+            components[replica_set["metadata"]["uid"]] = component
+    pods: dict[Component, list[Manifest]] = {component: [] for component in Component}
+    for pod in store.pods(key):
+        component = _controller_in(pod, components)
+        if component and "deletionTimestamp" not in pod["metadata"]:
+            pods[component].append(pod)
+    return pods
+
+
+def _workloads(server: LlamaServer) -> Iterator[tuple[Child, Component]]:
+    """The objects that create the server's pods."""
+    yield (DEPLOYMENTS, names.balancer(server)), Component.BALANCER
+    if server.spec.workers is None:
+        yield (DEPLOYMENTS, names.replicas(server)), Component.REPLICA
+        return
+    yield (STATEFUL_SETS, names.leaders(server)), Component.REPLICA
+    for number in range(server.spec.workers.count):
+        yield (STATEFUL_SETS, names.worker(server, number)), Component.WORKER
+
+
+def _controller_in(item: Manifest, components: Mapping[str, Component]) -> Component | None:
+    owners: Iterable[Manifest] = item["metadata"].get("ownerReferences") or ()
+    uids = (owner.get("uid", "") for owner in owners if owner.get("controller"))
+    return next((components[uid] for uid in uids if uid in components), None)
