@@ -341,13 +341,18 @@ async def lines(content: aiohttp.StreamReader, max_bytes: int) -> AsyncIterator[
         *complete, rest = chunk.split(b"\n")
         for end in complete:
             line += end
+            _check_length(line, max_bytes)
             yield bytes(line)
             line.clear()
         line += rest
-        if len(line) > max_bytes:
-            raise ValueError(f"event of more than {max_bytes} bytes")
+        _check_length(line, max_bytes)
     if line:
         yield bytes(line)
+
+
+def _check_length(line: bytearray, max_bytes: int) -> None:
+    if len(line) > max_bytes:
+        raise ValueError(f"event of more than {max_bytes} bytes")
 
 
 def _path(kind: Kind, namespace: str | None, *rest: str) -> str:

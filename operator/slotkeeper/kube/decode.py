@@ -59,9 +59,12 @@ def decode_event(line: bytes) -> Manifest:
     Raises ValueError.
     """
     cursor = _Cursor(line)
-    return {
+    event = {
         key: cursor.manifest() if key == "object" else cursor.value() for key in cursor.members()
     }
+    if not {"type", "object"} <= event.keys():
+        raise ValueError("not an event")
+    return event
 
 
 def outline(manifest: Manifest, reason: str) -> Manifest:

@@ -35,10 +35,20 @@ def test_a_long_message_is_truncated() -> None:
         pytest.param("[]", id="no object"),
         pytest.param('"ModelNotFound"', id="text"),
         pytest.param('{"reason": "ModelNotFound", "permanent": true}', id="no message"),
+        pytest.param("[" * 200_000, id="very many brackets"),
+        pytest.param("[" * 10_000, id="many brackets"),
+        pytest.param('{"reason": NaN, "message": "", "permanent": 1}', id="no number"),
+        pytest.param(json.dumps({"reason": "A", "message": "x" * 20_000}), id="long"),
     ],
 )
 def test_a_malformed_annotation_is_no_blocker(text: str | None) -> None:
     assert StartBlocker.from_annotation(text) is None
+
+
+def test_the_longest_message_of_the_operator_is_read() -> None:
+    blocker = StartBlocker("A", "\U0001f600" * 1000, permanent=False)
+
+    assert StartBlocker.from_annotation(blocker.to_annotation()) == blocker
 
 
 def test_only_the_value_true_is_permanent() -> None:

@@ -70,6 +70,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "more than a float holds": {"peakDemand": 10**400},
     "busy slots that are no numbers": {"busyByReplica": {"a:1": "all"}},
     "busy slots without replicas": {"busyByReplica": 3},
+    "more slots than there can be": {"slots": {"total": 10**10, "busy": 0}},
+    "more seconds than there can be": {"oldestQueuedSeconds": 1e12},
+    "more replicas than a report has room for": {
+        "busyByReplica": {f"10.0.0.7:{port}": 1 for port in range(20_000)}
+    },
 }
 
 NOT_REPORTS = [

@@ -203,6 +203,7 @@ async def test_an_acquisition_whose_response_is_lost_makes_a_leader() -> None:
         ),
         ({"client-address": ":80", "metrics-address": "127.0.0.1:99999"}, {"holderIdentity": "c"}),
         ({}, {"holderIdentity": "", "leaseTransitions": "many"}),
+        ({"start-blocker": "[" * 200_000}, {"holderIdentity": "c"}),
         ({}, None),
     ],
 )

@@ -10,10 +10,24 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
-from slotkeeper.kube.cluster import ApiError, Cluster, Conflict, Gone, NotFound, Unreachable
+from slotkeeper.kube.client import (
+    IDLE_TIMEOUT,
+    MAX_OBJECT_BYTES,
+    PAGE_BYTES,
+    ApiCluster,
+    TooLarge,
+)
+from slotkeeper.kube.cluster import (
+    UNREADABLE,
+    ApiError,
+    Cluster,
+    Conflict,
+    Gone,
+    NotFound,
+    Unreachable,
+)
 from slotkeeper.kube.endpoint import Endpoint
-from slotkeeper.kube.kinds import PODS, SERVICES
+from slotkeeper.kube.kinds import PODS, REPLICA_SETS, SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -196,3 +210,121 @@ async def test_an_apply_to_an_object_with_another_uid_is_a_conflict() -> None:
             await cluster.apply(SERVICE)
 
     assert raised.value.status == 422
+
+
+def large_pods(count: int, size: int) -> tuple[Handler, list[tuple[str, int]]]:
+    """An API server with pods of this many bytes, and a record of (continue, limit)."""
+    requests = list[tuple[str, int]]()
+
+    async def handle(request: web.Request) -> web.Response:
+        start, limit = int(request.query.get("continue", 0)), int(request.query["limit"])
+        requests.append((request.query.get("continue", ""), limit))
+        end = min(count, start + limit)
+        items = [{"metadata": {"name": f"p{i}"}, "spec": "x" * size} for i in range(start, end)]
+        more = str(end) if end < count else ""
+        return web.json_response(
+            {"items": items, "metadata": {"resourceVersion": "7", "continue": more}}
+        )
+
+    return handle, requests
+
+
+async def test_a_page_of_large_objects_has_fewer_of_them() -> None:
+    handle, requests = large_pods(12, 1_400_000)
+
+    async with fake_api(handle) as cluster:
+        pages = [page async for page in cluster.pages(PODS, None, None)]
+
+    names = [item["metadata"]["name"] for page in pages for item in page.items]
+    assert names == [f"p{number}" for number in range(12)]
+    assert max(len(page.items) for page in pages) * 1_400_000 <= PAGE_BYTES
+    # No more than these are wasted.
+    assert requests[:3] == [("", 100), ("", 25), ("", 6)]
+    assert len(requests) < 10
+
+
+async def test_an_object_larger_than_any_can_be_is_an_error() -> None:
+    handle, _ = large_pods(1, MAX_OBJECT_BYTES)
+
+    async with fake_api(handle) as cluster:
+        with pytest.raises(TooLarge, match="more than"):
+            [page async for page in cluster.pages(PODS, None, None)]
+        with pytest.raises(TooLarge):
+            await cluster.list(PODS)
+
+
+async def test_an_event_larger_than_any_can_be_ends_the_watch() -> None:
+    event = {"type": "ADDED", "object": {"metadata": {}, "spec": "x" * MAX_OBJECT_BYTES}}
+
+    async with fake_api(lines(event)) as cluster:
+        with pytest.raises(Unreachable, match="more than"):
+            [seen async for seen in cluster.watch(PODS, "n", None, "7")]
+
+
+DEEP = "[" * 9_000 + "]" * 9_000
+DEEP_POD = f'{{"metadata": {{"name": "deep"}}, "spec": {DEEP}}}'
+
+
+async def test_a_deep_object_is_an_outline_wherever_it_is_read() -> None:
+    async def handle(request: web.Request) -> web.Response:
+        if "watch" in request.query:
+            return web.Response(text=f'{{"type": "ADDED", "object": {DEEP_POD}}}\n')
+        if "limit" in request.query:
+            metadata = '{"resourceVersion": "7"}'
+            return web.Response(text=f'{{"items": [{DEEP_POD}], "metadata": {metadata}}}')
+        return web.Response(text=DEEP_POD)
+
+    async with fake_api(handle) as cluster:
+        listed = (await cluster.list(PODS)).items
+        watched = [event.object async for event in cluster.watch(PODS, "n", None, "7")]
+        read = await cluster.get(PODS, "n", "deep")
+
+    assert read is not None
+    for item in (*listed, *watched, read):
+        assert item["metadata"] == {"name": "deep"}
+        assert item[UNREADABLE]
+
+
+async def test_a_deep_error_has_the_response_as_its_message() -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=500, text=DEEP)
+
+    async with fake_api(handle) as cluster:
+        with pytest.raises(ApiError):
+            await cluster.get(PODS, "n", "a")
+
+
+async def test_neither_a_redirect_nor_compression_is_accepted() -> None:
+    seen = list[str]()
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        assert request.headers["Accept-Encoding"] == "identity"
+        raise web.HTTPFound("/elsewhere")
+
+    async with fake_api(handle) as cluster:
+        with pytest.raises(ApiError) as raised:
+            await cluster.get(PODS, "n", "a")
+
+    assert raised.value.status == 302
+    assert seen == ["/api/v1/namespaces/n/pods/a"]
+
+
+async def test_of_some_kinds_only_the_metadata_is_read() -> None:
+    accepted = list[str]()
+    partial = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
+    item = {**partial, "metadata": {"name": "a"}}
+
+    async def handle(request: web.Request) -> web.Response:
+        accepted.append(request.headers["Accept"])
+        if "watch" in request.query:
+            return web.Response(text=json.dumps({"type": "ADDED", "object": item}) + "\n")
+        return web.json_response({"items": [item], "metadata": {"resourceVersion": "7"}})
+
+    async with fake_api(handle) as cluster:
+        listed = (await cluster.list(REPLICA_SETS)).items
+        watched = [event.object async for event in cluster.watch(REPLICA_SETS, None, None, "7")]
+
+    type_meta = {"apiVersion": "apps/v1", "kind": "ReplicaSet"}
+    assert listed == watched == [{**type_meta, "metadata": {"name": "a"}}]
+    assert ["PartialObjectMetadataList;" in accepted[0], "Metadata;" in accepted[1]] == [True] * 2

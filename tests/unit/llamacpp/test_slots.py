@@ -48,6 +48,11 @@ def test_only_id_and_is_processing_are_required() -> None:
         b'[{"id": 0, "is_processing": false}, {"id": 0, "is_processing": false}]',
         b'{"error": {"code": 503, "message": "Loading model"}}',
         b"[" * 100_000,
+        b'[{"id": 0, "is_processing": false, "a": 1e400}]',
+        b'[{"id": 0, "is_processing": false, "a": Infinity}]',
+        b'[{"id": 123456789012345678901234567890, "is_processing": false}]',
+        b'[{"id": 0, "is_processing": false, "a": ' + b"[" * 500 + b"]" * 500 + b"}]",
+        json.dumps([{"id": i, "is_processing": False} for i in range(5000)]).encode(),
     ],
 )
 def test_a_malformed_response_is_rejected(body: bytes) -> None:

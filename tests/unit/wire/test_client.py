@@ -235,6 +235,24 @@ async def test_an_aborted_request_closes_its_connection_without_a_callback() -> 
         assert not response.ended.is_set()
 
 
+async def test_a_get_ends_at_the_first_byte_that_is_too_many() -> None:
+    ended = asyncio.Event()
+
+    async def flood(call: Call) -> None:
+        await call.send_head(chunked=False, length=10**12)
+        try:
+            while True:
+                await call.write(b"x" * 10_000)
+        finally:
+            ended.set()
+
+    async with FakeLlama(1) as llama:
+        llama.state_scripts["/slots"] = flood
+        with pytest.raises(OSError, match="more than 5000 bytes"):
+            await get("127.0.0.1", llama.port, "/slots", seconds=5, max_bytes=5000)
+        await ended.wait()
+
+
 async def test_a_small_get_returns_status_and_body() -> None:
     async with FakeLlama(slots=1) as llama:
         status, body = await get("127.0.0.1", llama.port, "/slots", seconds=5, max_bytes=1000)

@@ -12,7 +12,7 @@ from slotkeeper.kube.decode import outline
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 
 MAX_SERVER_BYTES = 256 * 1024
-"""Of a LlamaServer as JSON, with its status, without what `kept` leaves out. Usual ones have some
+"""Of a LlamaServer as JSON, without its status and what `kept` leaves out. Usual ones have some
 kilobytes."""
 
 MAX_CHILD_BYTES = 512 * 1024
@@ -37,16 +37,25 @@ class Kept:
 
 
 def kept(kind: Kind, manifest: Manifest) -> Kept:
-    """Return what is kept of an object of this kind: of one that is too large, its outline."""
+    """Return what is kept of an object of this kind: of one that is too large, its outline.
+
+    The status does not count: a report of the size must not change the size.
+    """
     whole = _with_body(_trimmed(kind, manifest))
     maximum = MAX_SERVER_BYTES if kind == LLAMA_SERVERS else MAX_CHILD_BYTES
     if len(whole.body) <= maximum:
         return whole
-    reason = whole.unreadable or f"it has {len(whole.body)} bytes as JSON, at most {maximum}"
+    without_status = _with_body(_without_status(whole.manifest))
+    size = len(without_status.body)
+    if size <= maximum:
+        return whole if len(whole.body) <= 2 * maximum else without_status
+    reason = whole.unreadable or f"it has {size} bytes as JSON, at most {maximum}"
     short = _with_body(outline(whole.manifest, reason))
-    if len(short.body) <= maximum:
-        return short
-    return _with_body({k: v for k, v in short.manifest.items() if k != "status"})
+    return short if len(short.body) <= maximum else _with_body(_without_status(short.manifest))
+
+
+def _without_status(manifest: Manifest) -> Manifest:
+    return {key: value for key, value in manifest.items() if key != "status"}
 
 
 def _with_body(manifest: Manifest) -> Kept:

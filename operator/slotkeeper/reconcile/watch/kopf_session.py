@@ -12,7 +12,6 @@ import aiohttp
 import kopf
 from typing_extensions import override
 
-from slotkeeper.bounded_json import BoundsError
 from slotkeeper.kube.client import MAX_OBJECT_BYTES, TooLarge, lines, read_body
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.decode import decode_event, decode_list
@@ -67,7 +66,10 @@ class BoundedResponse(aiohttp.ClientResponse):
         body = await self.read()
         try:
             tree = decode_list(body)
-        except BoundsError as error:
+        except ValueError as error:
+            if self.status >= 400:
+                # kopf then reads the error as text.
+                raise json.JSONDecodeError(str(error), "", 0) from error
             raise aiohttp.ClientPayloadError(str(error)) from error
         if "items" in tree:
             tree["items"] = [_shortened(item) for item in tree["items"] or ()]
