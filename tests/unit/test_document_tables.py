@@ -131,6 +131,7 @@ def test_the_operators_metrics_are_complete() -> None:
     metrics.register(lambda: 0, lambda: [(Key("default", "chat"), snapshot)], lambda: {"Pod": 1})
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
+    metrics.count_suppressed_error("watch")
     metrics.count_decision(Key("default", "chat"), None, snapshot)
 
     assert documented("## Operator") == described(list(registry.collect()))

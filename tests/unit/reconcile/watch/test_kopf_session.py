@@ -54,7 +54,7 @@ async def session_to(text: str, status: int = 200) -> AsyncIterator[aiohttp.Clie
         opened = session(info)
         assert opened.server == info.server
         async with opened.aiohttp_session as client:
-            client._base_url = started.make_url("/")  # type: ignore[misc]
+            client._base_url = started.make_url("/")
             yield client
 
 
@@ -147,7 +147,7 @@ async def test_credentials_that_the_api_server_rejected_are_not_used_again(
             "users": [{"name": "a", "user": {"token": token}}],
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        found: Any = await login.fn(logger=logging.getLogger(), settings=kopf_watch.settings())  # type: ignore[misc]
+        found: Any = await login.fn(logger=logging.getLogger(), settings=kopf_watch.settings())  # type: ignore[call-arg, misc]
         if found:
             await found.aiohttp_session.close()
         return found
