@@ -19,7 +19,7 @@ from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.scheduling import AffinityLimits, Dispatcher, QueueLimits
-from slotkeeper.wire.limits import Limits
+from slotkeeper.wire.limits import Limits, metrics_port_limits
 from slotkeeper.wire.server import Server
 from wait_until import until
 
@@ -126,7 +126,8 @@ async def run_balancer(
     proxy.keepalive.seconds = heartbeat_seconds
     admin = Admin(proxy)
     client_server = Server(proxy.handle, limits, proxy.body_admission)
-    metrics_server = Server(admin.handle)
+    proxy.metrics.add_listener(client_server.listener)
+    metrics_server = Server(admin.handle, metrics_port_limits())
     _, port = await client_server.listen("127.0.0.1", 0)
     _, metrics_port = await metrics_server.listen("127.0.0.1", 0)
     balancer = Balancer(proxy, client_server, metrics_server, port, metrics_port, admin, log_stream)

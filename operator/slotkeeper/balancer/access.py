@@ -13,6 +13,25 @@ from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
 
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,9}")
+FORWARDED = frozenset(
+    (
+        b"content-type",
+        b"content-encoding",
+        b"accept-encoding",
+        b"origin",
+        b"user-agent",
+        b"traceparent",
+        b"tracestate",
+        b"baggage",
+        b"x-request-id",
+    )
+)
+"""Headers that are sent to llama-server, besides Host: those that it reads, and those that identify
+a request in logs and traces. Any other one could only do harm. llama-server rejects a request for
+an Accept or a Range that it cannot parse; with X-Conversation-Id it would continue decoding after
+the client has disconnected, and end another client's request with the same id; and cookies are
+nothing that it should ever see."""
+
 _SECRETS = frozenset((b"authorization", b"x-api-key"))
 
 
@@ -41,8 +60,8 @@ class RequestAccess:
         self._rules = rules or AccessRules()
         self._salt = salt
         self._keys = keys
-        self.stripped_headers = _SECRETS if keys is not None else frozenset[bytes]()
-        """Headers that llama-server does not need, and might log."""
+        self.forwarded_headers = FORWARDED if keys is not None else FORWARDED | _SECRETS
+        """Headers that are sent to llama-server. API keys only if they are not checked here."""
 
     def authenticate(self, request: Request) -> str | None:
         """Return the name of the request's API key, None if it needs none.

@@ -27,6 +27,7 @@ from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
+from slotkeeper.wire.limits import metrics_port_limits
 from slotkeeper.wire.server import Server
 from slotkeeper.wire.sockets import join
 
@@ -77,7 +78,8 @@ async def balance(options: Options) -> None:
     proxy.keepalive.seconds = options.heartbeat_seconds
     admin = Admin(proxy)
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
-    metrics = Server(admin.handle)
+    proxy.metrics.add_listener(clients.listener)
+    metrics = Server(admin.handle, metrics_port_limits())
     addresses = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
     _log.info("listening on %s, metrics on %s", *(join(*address) for address in addresses))
     async with asyncio.TaskGroup() as tasks:

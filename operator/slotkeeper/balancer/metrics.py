@@ -13,6 +13,7 @@ from slotkeeper.edge.counters import Counter, Counters, Histogram
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.scheduling.ejection import UpstreamFailure
+from slotkeeper.wire.listener import Listener
 
 _PREFIX = "slotkeeper_balancer"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -96,6 +97,10 @@ class Metrics:
         self.tokens = Tokens(
             prompt + tokens.prompt, cached + tokens.cached, generated + tokens.generated
         )
+
+    def add_listener(self, listener: Listener) -> None:
+        """Report the connections of the clients' port, and what they occupy."""
+        self._registry.register(_Connections(listener))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -195,6 +200,32 @@ class _PlainCounters(Collector):
         for name in replicas:
             requests.add_metric([name], counts.get(name, 0))
         yield requests
+
+
+class _Connections(Collector):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        connections = self._listener.connections
+        limits = self._listener.limits
+        yield _gauge("connections", "Open connections of clients.", len(connections))
+        yield _gauge("max_connections", "Maximum of these.", limits.max_connections)
+        yield _gauge(
+            "buffered_bytes",
+            "Memory that requests, and responses that clients do not read, occupy.",
+            self._listener.budget.buffered,
+        )
+        yield _gauge("max_buffered_bytes", "Maximum of these.", limits.max_buffered)
+        closed = CounterMetricFamily(
+            f"{_PREFIX}_connections_closed",
+            "Connections without a request in progress that were closed at a limit, by reason.",
+            labels=["reason"],
+        )
+        for reason, count in connections.closed.items():
+            closed.add_metric([reason], count)
+        yield closed
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:

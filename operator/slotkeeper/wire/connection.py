@@ -8,6 +8,8 @@ from typing import cast
 from typing_extensions import override
 
 from slotkeeper.wire import sockets
+from slotkeeper.wire.budget import SEND_BUFFER
+from slotkeeper.wire.connections import Client
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.listener import Listener
@@ -16,6 +18,8 @@ from slotkeeper.wire.parse import RequestParser, Stage
 from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
+
+_NO_CLIENT = Client("")
 
 _LARGE_READ = 64 * 1024
 """Bytes. After a read of this size more data is probably available."""
@@ -39,7 +43,14 @@ class DownstreamConnection(sockets.Pausable):
         self._advancing = False
         self._rejected = False  # what still arrives is discarded
         self._rejected_head: Request | None = None
+        self._released = False  # the parser is
+        self.client = _NO_CLIENT
+        self.waiting_bytes = 0
+        """Bytes in memory while no request is in progress."""
+        self.unauthenticated_bytes = 0
+        """Those of them before authentication."""
         self._buffered = 0
+        self._unread = 0  # bytes of responses that the client does not read
         self._timer = Timer(listener.loop)
 
     # asyncio.Protocol callbacks.
@@ -53,10 +64,14 @@ class DownstreamConnection(sockets.Pausable):
             # It was accepted before the listener closed, but this callback came after.
             self._transport.abort()
             return
-        sockets.tune(transport)
-        self.peer = sockets.peer_name(transport)
+        peer = sockets.peer_address(transport)
+        if not self._listener.connections.add(self, peer[0] if peer else ""):
+            self._rejected = True
+            sockets.reset(self._transport)
+            return
+        sockets.tune(transport, unread_seconds=self._limits.write_timeout)
+        self.peer = sockets.join(*peer) if peer else ""
         self.draining = self._listener.draining
-        self._listener.connections.add(self)
         self._await_request()
 
     @override
@@ -65,8 +80,13 @@ class DownstreamConnection(sockets.Pausable):
         if self._rejected:
             return
         self._queue.extend(self._parser.feed(data))
-        if not self.update_buffered():
+        connections = self._listener.connections
+        if not self.update_buffered() and not connections.relieve(self.client):
             self._over_budget()
+        elif self.unauthenticated_bytes:
+            connections.relieve_unauthenticated()
+            if self._transport.is_closing():
+                return
         if self._queue and isinstance(self._queue[-1], HttpError):
             self._rejected = True
         if self._exchange:
@@ -92,15 +112,17 @@ class DownstreamConnection(sockets.Pausable):
         self._queue.clear()
         self._rejected = True
         self._client_disconnected()
-        self._listener.connections.discard(self)
-        self._listener.budget.add(-self._buffered)
-        self._buffered = 0
+        self._release_parser()
+        self._set_buffered(0)
+        self._listener.connections.remove(self)
 
     @override
     def pause_writing(self) -> None:
         """Signal back-pressure: the transport's write buffer is full."""
         self.write_paused = True
-        self._timer.start(self._limits.write_timeout, self._transport.abort)
+        self._timer.start(self._limits.write_timeout, self._reset)
+        self._unread = self._transport.get_write_buffer_size() + SEND_BUFFER
+        self.update_buffered()
         if self._exchange and self._exchange.on_backpressure:
             self._exchange.on_backpressure(True)
 
@@ -108,8 +130,9 @@ class DownstreamConnection(sockets.Pausable):
     def resume_writing(self) -> None:
         """Signal the end of back-pressure: the transport's write buffer has drained."""
         self.write_paused = False
+        self._unread = 0
         if self._exchange is None:
-            self._await_request()
+            self._advance()
             return
         self._timer.stop()
         if self._exchange.on_backpressure:
@@ -127,52 +150,71 @@ class DownstreamConnection(sockets.Pausable):
         exchange = self._exchange
         self._exchange = None
         if exchange and (self.draining or not exchange.request.keep_alive):
+            self.client.waiting[self] = None
             self.close(reset=False)
+            self.update_buffered()
             return
         self._advance()
 
     def update_buffered(self) -> bool:
-        """Recount this connection's body bytes. Return False if they grow beyond the budget."""
-        buffered = self._parser.partial
+        """Recount this connection's bytes in memory. Return False if they exceed the budget."""
+        buffered = self._parser.occupied + self._unread
         if self._queue:
-            buffered += sum(item.size for item in self._queue if isinstance(item, Request))
-        if self._exchange:
-            buffered += self._exchange.request.size
-        if buffered == self._buffered:
+            buffered += sum(
+                item.size + item.overhead for item in self._queue if isinstance(item, Request)
+            )
+        exchange = self._exchange
+        if exchange:
+            buffered += exchange.request.size + exchange.request.overhead
+        elif not self._queue or self.write_paused:
+            return self._set_buffered(
+                buffered, waiting=buffered, unauthenticated=0 if self._parser.accepted else buffered
+            )
+        return self._set_buffered(buffered)
+
+    def _set_buffered(self, total: int, *, waiting: int = 0, unauthenticated: int = 0) -> bool:
+        """Return False if the bytes grow beyond the budget."""
+        growth = total - self._buffered
+        waiting_growth = waiting - self.waiting_bytes
+        if not (growth or waiting_growth):
             return True
-        growth = buffered - self._buffered
-        self._buffered = buffered
-        return self._listener.budget.add(growth) or growth < 0
+        self._buffered = total
+        self.waiting_bytes = waiting
+        self.client.waiting_bytes += waiting_growth
+        unauthenticated_growth = unauthenticated - self.unauthenticated_bytes
+        self.unauthenticated_bytes = unauthenticated
+        return self._listener.budget.add(growth, unauthenticated_growth) or growth <= 0
 
     def close(self, *, reset: bool) -> None:
         """Close after what is already written, or (`reset`) at once with a TCP reset."""
         self._rejected = True
         self._queue.clear()
         if reset:
-            sockets.reset(self._transport)
+            self._reset()
         else:
             self._close_when_sent()
 
     def drain(self) -> None:
         """Close after the response in progress, or now if the connection is idle."""
         self.draining = True
-        if self._exchange is None and self._parser.stage is Stage.IDLE:
+        if self._exchange is None and self._parser.stage is Stage.IDLE and not self._rejected:
             self.close(reset=False)
 
     # One request after the other.
 
     def _over_budget(self) -> None:
         self._rejected_head = self._parser.head
-        if self._queue and isinstance(last := self._queue[-1], Request):
-            # It arrived in one piece. Left in the queue it would be served, and rejected after.
-            self._queue.pop()
-            self._rejected_head = last
+        # Requests that arrived in one piece. Left in the queue they would be served all the same.
+        while self._queue and self._listener.budget.exceeded:
+            last = self._queue.pop()
             self.update_buffered()
+            if isinstance(last, Request):
+                self._rejected_head = last
         self._queue.append(
             HttpError(
                 503,
                 "buffer_limit",
-                "request bodies in memory exceed the server's limit",
+                "requests in memory exceed the server's limit",
                 retry_after=1,
             )
         )
@@ -181,16 +223,20 @@ class DownstreamConnection(sockets.Pausable):
         if self._advancing:
             return
         self._advancing = True
-        while self._queue and self._exchange is None:
+        waiting = self.client.waiting
+        while self._queue and self._exchange is None and not self.write_paused:
             item = self._queue.popleft()
             if isinstance(item, HttpError):
                 self._reject(item)
                 break
             self._exchange = Exchange(self, item)
+            waiting.pop(self, None)
             self._handle(self._exchange)
         self._advancing = False
+        if self._exchange is None:
+            waiting[self] = None
         self.update_buffered()
-        if self._exchange is None and not self._rejected:
+        if self._exchange is None and not self._rejected and not self.write_paused:
             self.pause(False)
             self._await_request()
 
@@ -230,6 +276,8 @@ class DownstreamConnection(sockets.Pausable):
     def _reject(self, error: HttpError) -> None:
         self._rejected = True
         head = self._rejected_head or self._parser.head
+        self._release_parser()
+        self.update_buffered()
         response = self._listener.body_filter.on_rejected(self.peer, error, head)
         self.write(encode_response(response, connection=b"close"))
         if self._transport.is_closing():
@@ -237,12 +285,29 @@ class DownstreamConnection(sockets.Pausable):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.pause(False)
-        self._timer.start(self._limits.lingering_close, self._transport.abort)
+        self._timer.start(self._limits.lingering_close, self._abort_when_read)
 
     def _close_when_sent(self) -> None:
         self._transport.close()
         if self._transport.get_write_buffer_size():
-            self._timer.start(self._limits.write_timeout, self._transport.abort)
+            self._timer.start(self._limits.write_timeout, self._reset)
+
+    def _release_parser(self) -> None:
+        if not self._released:
+            self._released = True
+            self._parser.release()
+
+    def _reset(self) -> None:
+        # A regular close would leave what the client has not read to the kernel, for minutes.
+        sockets.reset(self._transport)
+        self._release_parser()
+        self._set_buffered(0)
+
+    def _abort_when_read(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._reset()
+        else:
+            self._transport.abort()
 
     def _client_disconnected(self) -> None:
         exchange = self._exchange

@@ -2,21 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from slotkeeper.wire.body_filter import BodyFilter
+from slotkeeper.wire.budget import MemoryBudget
+from slotkeeper.wire.connections import Connections
 from slotkeeper.wire.exchange import Handler
-from slotkeeper.wire.limits import BodyBudget, Limits
-
-
-class OpenConnection(Protocol):
-    """The operations of a connection that its server uses."""
-
-    def drain(self) -> None:
-        """Close after the response in progress, or now if the connection is idle."""
-
-    def close(self, *, reset: bool) -> None:
-        """Close after what is already written, or (`reset`) at once with a TCP reset."""
+from slotkeeper.wire.limits import Limits
 
 
 @dataclass(slots=True, eq=False)
@@ -27,12 +18,13 @@ class Listener:
     limits: Limits
     body_filter: BodyFilter
     loop: asyncio.AbstractEventLoop
-    budget: BodyBudget = field(init=False)
-    connections: set[OpenConnection] = field(init=False, default_factory=set)
+    budget: MemoryBudget = field(init=False)
+    connections: Connections = field(init=False)
     draining: bool = field(init=False, default=False)
     """A new connection is closed after its first response."""
     closed: bool = field(init=False, default=False)
     """A new connection is aborted."""
 
     def __post_init__(self) -> None:
-        self.budget = BodyBudget(self.limits.max_buffered)
+        self.budget = MemoryBudget(self.limits.max_buffered)
+        self.connections = Connections(self.limits, self.budget)

@@ -26,8 +26,7 @@ _HOP_BY_HOP = frozenset(
         b"http2-settings",
     )
 )
-# The body is sent whole, with a Content-Length of our own.
-_NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
+_CONNECTION_OPTIONS = frozenset((b"keep-alive", b"close"))
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class Request:
     5 MB takes milliseconds, in which no stream would make progress."""
     size: int = 0
     """Bytes of the body."""
+    overhead: int = 0
+    """Bytes of memory that the head occupies."""
 
     @property
     def body(self) -> bytes:
@@ -145,18 +146,25 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
 
 
 def encode_request_head(
-    request: Request, dropped: Iterable[bytes] = (), added: Iterable[Header] = ()
+    request: Request, forwarded: frozenset[bytes], added: Iterable[Header] = ()
 ) -> bytes:
     """Encode the head with which `request` is forwarded; its body follows unchanged.
 
-    `dropped` are the names (in lower case) of headers to omit, `added` are further headers.
+    `forwarded` are the names (in lower case) of the headers that are kept, besides Host; `added`
+    are further headers.
 
     The head is encoded from the parsed request, with one Content-Length and without hop-by-hop
     headers: the replica reads exactly what was parsed here, which prevents request smuggling.
     """
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
-    not_sent = _not_end_to_end(request.headers, _NOT_IN_REQUESTS.union(dropped))
-    lines += [b"%s: %s\r\n" % each for each in request.headers if each[0].lower() not in not_sent]
+    named = tokens_of(request.headers, b"connection")
+    if not named <= _CONNECTION_OPTIONS:
+        forwarded -= named
+    lines += [
+        b"%s: %s\r\n" % header
+        for header in request.headers
+        if (name := header[0].lower()) in forwarded or name == b"host"
+    ]
     lines += [b"%s: %s\r\n" % header for header in added]
     lines.append(b"Content-Length: %d\r\n\r\n" % request.size)
     return b"".join(lines)

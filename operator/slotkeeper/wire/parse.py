@@ -7,11 +7,10 @@ from typing import NoReturn
 
 import httptools
 
+from slotkeeper.wire.budget import HEADER_OVERHEAD, REQUEST_OVERHEAD
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.limits import Limits
 from slotkeeper.wire.message import Headers, Request
-
-MAX_HEADERS = 128
 
 _SMALL_BODY = 16 * 1024
 """Bytes of a body that is read without a call of the body filter."""
@@ -19,6 +18,9 @@ _SMALL_BODY = 16 * 1024
 # Bytes from which on a piece of a body becomes a part by itself. Smaller pieces are joined, since
 # each object has a fixed memory overhead, and a client may send chunks of one byte.
 _MIN_PART = 64 * 1024
+MAX_PIPELINED = 64
+"""Requests that one read may contain. Few clients pipeline at all, and a read of 256 KiB has room
+for thousands, each of which occupies kilobytes."""
 # A name or an address, and a port. Empty if the target has no authority.
 _HOST = re.compile(rb"(?:[\w.~%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
@@ -46,6 +48,7 @@ class RequestParser:
         self._limits = limits
         self._check_body = check_body
         self._parser = httptools.HttpRequestParser(self)
+        self._part: bytes | bytearray
         self._complete: list[Request | HttpError] = []
         self._error: HttpError | None = None
         self._bytes_since_event = 0
@@ -58,7 +61,18 @@ class RequestParser:
         """The client waits for a 100 (Continue) before it sends the body."""
         self.head: Request | None = None
         """The head of the incomplete request; None until the head is complete."""
+        self.accepted = False
+        """`check_body` has accepted the body of the incomplete request."""
         self._begin()
+
+    @property
+    def occupied(self) -> int:
+        """Bytes of memory that the incomplete request occupies."""
+        if self.stage is Stage.IDLE:
+            return 0
+        # _head_size lacks the line that is incomplete, the other count lacks earlier ones.
+        size = max(self._head_size, self._bytes_since_event) + self.partial + REQUEST_OVERHEAD
+        return size + len(self._headers) * HEADER_OVERHEAD
 
     def feed(self, data: bytes) -> list[Request | HttpError]:
         """Return the requests that `data` completes, in order.
@@ -75,6 +89,16 @@ class RequestParser:
         complete = self._complete
         self._complete = []
         return complete
+
+    def release(self) -> None:
+        """Free the incomplete request; the parser must not be fed again.
+
+        It and llhttp's object refer to each other, so that their memory would otherwise stay until
+        the next run of the garbage collector.
+        """
+        self._begin()
+        self.stage = Stage.IDLE
+        del self._parser
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -109,9 +133,18 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header, or count a trailer."""
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self._limits.max_head or len(self._headers) >= MAX_HEADERS:
+        limits = self._limits
+        line = len(name) + len(value) + 4
+        self._head_size += line
+        if (
+            line > limits.max_line
+            or self._head_size > limits.max_head
+            or len(self._headers) >= limits.max_headers
+        ):
             self._reject(self._too_large_head())
+        if b"_" in name:
+            # CGI, WSGI and others read it as a hyphen: X_Api_Key would pass for X-Api-Key.
+            self._bad_request("the name of a header contains an underscore, use a hyphen")
         if self.stage is Stage.HEAD:  # trailers are only counted
             self._headers.append((name, value.rstrip(b" \t")))
 
@@ -126,8 +159,15 @@ class RequestParser:
             self._upgrade_offered = True
             return
         version: str = parser.get_http_version()
-        if self._head_size + len(method) + len(self._target) + 13 > self._limits.max_head:
+        request_line = len(method) + len(self._target) + len(b"  HTTP/1.1\r\n")
+        if self._head_size + request_line + 1 > self._limits.max_head:
             self._reject(self._too_large_head())
+        if request_line > self._limits.max_line:
+            self._reject(
+                HttpError(
+                    414, "uri_too_long", f"request line exceeds {self._limits.max_line} bytes"
+                )
+            )
         if version not in {"1.1", "1.0"}:
             self._bad_request("unsupported HTTP version, expected HTTP/1.1 or HTTP/1.0")
         target, authority = self._origin_form(method, self._target)
@@ -145,6 +185,7 @@ class RequestParser:
                 self._check_body(self._request)
             except HttpError as error:
                 self._reject(error)
+            self.accepted = True
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -154,21 +195,28 @@ class RequestParser:
         self.partial += len(body)
         if self.partial > self._limits.max_body:
             self._reject(self._too_large_body())
-        self._pieces.append(body)
-        self._piece_bytes += len(body)
-        if self._piece_bytes >= _MIN_PART:
-            self._join_pieces()
+        if not self._part:
+            self._part = body  # usually the whole body
+        else:
+            if isinstance(self._part, bytes):
+                self._part = bytearray(self._part)
+            self._part += body
+        if len(self._part) >= _MIN_PART:
+            self._end_part()
 
     def on_message_complete(self) -> None:
         """Complete the request."""
         self._had_event = True
         if self._upgrade_offered:
             return
-        if self._pieces:
-            self._join_pieces()
-        self._request.parts = self._parts
-        self._request.size = self.partial
-        self._complete.append(self._request)
+        self._end_part()
+        request = self._request
+        request.parts = self._parts
+        request.size = self.partial
+        request.overhead = self._head_size + len(self._headers) * HEADER_OVERHEAD + REQUEST_OVERHEAD
+        self._complete.append(request)
+        if len(self._complete) > MAX_PIPELINED:
+            self._bad_request(f"more than {MAX_PIPELINED} requests at once")
         self._begin()
         self.stage = Stage.IDLE
 
@@ -178,15 +226,15 @@ class RequestParser:
         self._head_size = 0
         self.head = None
         self._parts: list[bytes] = []
-        self._pieces: list[bytes] = []  # joined into the next part
-        self._piece_bytes = 0  # bytes in _pieces
+        self._part = b""  # the next part: one piece, or several that are joined
         self.partial = 0
         self.expects_continue = False
+        self.accepted = False
 
-    def _join_pieces(self) -> None:
-        self._parts.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-        self._pieces = []
-        self._piece_bytes = 0
+    def _end_part(self) -> None:
+        if self._part:
+            self._parts.append(bytes(self._part))
+            self._part = b""
 
     def _head_without_upgrade(self) -> bytes:
         parser = self._parser
@@ -246,16 +294,18 @@ class RequestParser:
         return path if path.startswith(b"/") else b"/" + path, authority
 
     def _too_large_head(self) -> HttpError:
+        limits = self._limits
         return HttpError(
             431,
             "headers_too_large",
-            f"request headers exceed {self._limits.max_head} bytes or {MAX_HEADERS} headers",
+            f"request headers exceed {limits.max_headers} headers, {limits.max_line} bytes in "
+            f"one of them, or {limits.max_head} bytes in all",
         )
 
     def _too_large_body(self) -> HttpError:
-        return HttpError(
-            413, "body_too_large", f"request body exceeds {self._limits.max_body} bytes"
-        )
+        maximum = self._limits.max_body
+        message = f"request body exceeds {maximum} bytes" if maximum else "no request body expected"
+        return HttpError(413, "body_too_large", message)
 
     def _bad_request(self, message: str) -> NoReturn:
         self._reject(HttpError(400, "bad_request", message))

@@ -34,7 +34,7 @@ class Server:
     def drain(self) -> None:
         """Close idle connections now, and each other one after its next response."""
         self.listener.draining = True
-        for connection in list(self.listener.connections):
+        for connection in self.listener.connections:
             connection.drain()
 
     async def close(self) -> None:
@@ -42,7 +42,7 @@ class Server:
         self.listener.closed = True
         if self._server:
             self._server.close()
-        for connection in list(self.listener.connections):
+        for connection in self.listener.connections:
             connection.close(reset=True)
         # Transports call connection_lost in the loop's next iteration. A connection that was
         # accepted just before gets its connection_made in the iteration after that.

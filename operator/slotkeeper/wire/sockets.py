@@ -4,6 +4,8 @@ import asyncio
 import socket
 import struct
 
+from slotkeeper.wire.budget import SEND_BUFFER
+
 BACKLOG = 4096
 
 ALL_ADDRESSES = "::"
@@ -34,13 +36,13 @@ def join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def peer_name(transport: asyncio.BaseTransport) -> str:
-    """Return the address of the other side; empty if it has none.
+def peer_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+    """Return host and port of the other side; None if it has none.
 
     An IPv4 client of a socket for both families has its IPv4 address.
     """
     peer = transport.get_extra_info("peername")
-    return join(str(peer[0]).removeprefix("::ffff:"), peer[1]) if peer else ""
+    return (str(peer[0]).removeprefix("::ffff:"), peer[1]) if peer else None
 
 
 class Pausable(asyncio.Protocol):
@@ -78,13 +80,23 @@ class Pausable(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def tune(transport: asyncio.BaseTransport) -> None:
-    """Send each write at once, and detect a peer that vanished silently within a minute."""
+def tune(transport: asyncio.BaseTransport, *, unread_seconds: float = 0) -> None:
+    """Send each write at once, and detect a peer that vanished silently within a minute.
+
+    `unread_seconds`: the kernel drops a connection whose peer reads nothing for so long, also once
+    it is closed here; 0: it tries for a quarter of an hour.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     # A streamed token is one small packet. Nagle's algorithm would delay it by up to 100 ms.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Otherwise the kernel buffers up to 4 MiB for a peer that does not read.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SEND_BUFFER)
+    if unread_seconds and hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = max(1, int(unread_seconds * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
@@ -95,7 +107,9 @@ def tune(transport: asyncio.BaseTransport) -> None:
 def reset(transport: asyncio.Transport) -> None:
     """Close with a TCP reset, so that the peer sees a failure and not a regular end."""
     sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
+    # A transport that is closing is still open while it has data to send.
+    is_open = not transport.is_closing() or transport.get_write_buffer_size()
+    if sock is not None and is_open:
         # With a linger time of 0, closing sends a reset.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -216,7 +216,7 @@ async def test_a_retry_before_the_first_byte_continues_in_the_same_response() ->
 async def test_no_compression_is_requested_from_the_replica_once_the_head_is_sent() -> None:
     async with (
         FakeLlama(1, stream_two_events) as llama,
-        queued_stream(llama, STREAM, "/completion", "Accept-Encoding: gzip, br", "X-Mine: 1") as (
+        queued_stream(llama, STREAM, "/completion", "Accept-Encoding: gzip, br", "Baggage: 1") as (
             _,
             client,
         ),
@@ -224,7 +224,7 @@ async def test_no_compression_is_requested_from_the_replica_once_the_head_is_sen
         assert await serve(llama, client) == TWO_EVENTS
 
     assert "accept-encoding" not in llama.calls[1].headers
-    assert llama.calls[1].headers["x-mine"] == "1"
+    assert llama.calls[1].headers["baggage"] == "1"
 
 
 async def test_a_draining_balancer_closes_the_connection_after_the_stream() -> None:

@@ -9,12 +9,37 @@ from wait_until import until
 
 async def test_a_request_reaches_a_replica_and_its_response_the_client() -> None:
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
-        response = await balancer.request(post("/v1/chat/completions?x=1", b"hello", "X-Mine: 1"))
+        response = await balancer.request(
+            post("/v1/chat/completions?x=1", b"hello", "Traceparent: 1")
+        )
 
         assert json.loads(response.body)["echo"] == "hello"
         (call,) = llama.calls
         assert (call.method, call.path) == ("POST", "/v1/chat/completions?x=1")
-        assert (call.headers["x-mine"], call.headers["host"]) == ("1", "test")
+        assert (call.headers["traceparent"], call.headers["host"]) == ("1", "test")
+
+
+async def test_headers_that_llama_server_has_no_use_for_are_not_forwarded() -> None:
+    dropped = {
+        "accept": "not/a/media/type",  # llama-server responds with an empty 400
+        "range": "bytes=9-1",  # llama-server responds with 416
+        "cookie": "session=1",
+        "te": "trailers",
+        "keep-alive": "timeout=5",
+        "x-conversation-id": "1",
+        "x-forwarded-for": "192.0.2.1",
+        "x-mine": "1",
+    }
+    kept = {
+        "content-type": "multipart/form-data; boundary=x",
+        "user-agent": "test",
+        "origin": "https://page.example",
+    }
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        headers = [f"{name}: {value}" for name, value in (dropped | kept).items()]
+        await balancer.request(post("/completion", b"hello", *headers))
+
+        assert llama.calls[0].headers == kept | {"host": "test", "content-length": "5"}
 
 
 async def test_a_request_split_at_any_byte_gets_the_same_response() -> None:

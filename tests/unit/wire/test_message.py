@@ -9,7 +9,7 @@ from slotkeeper.wire.message import (
 )
 
 
-def test_a_request_is_forwarded_with_its_end_to_end_headers_and_one_length() -> None:
+def test_a_request_is_forwarded_with_the_headers_to_forward_and_one_length() -> None:
     request = Request(
         b"POST",
         b"/completion?a=b",
@@ -22,6 +22,7 @@ def test_a_request_is_forwarded_with_its_end_to_end_headers_and_one_length() -> 
             (b"Upgrade", b"h2c"),
             (b"Transfer-Encoding", b"chunked"),
             (b"X-Other", b"2"),
+            (b"Cookie", b"3"),
         ],
         http11=True,
         keep_alive=False,
@@ -29,7 +30,8 @@ def test_a_request_is_forwarded_with_its_end_to_end_headers_and_one_length() -> 
         size=5,
     )
 
-    assert encode_request_head(request) == (
+    forwarded = frozenset((b"authorization", b"x-mine", b"x-other"))
+    assert encode_request_head(request, forwarded) == (
         b"POST /completion?a=b HTTP/1.1\r\n"
         b"Host: a\r\nAuthorization: Bearer x\r\nX-Other: 2\r\nContent-Length: 5\r\n\r\n"
     )

@@ -150,3 +150,50 @@ def test_the_stage_is_how_much_of_a_request_has_arrived() -> None:
 def test_no_input_makes_the_parser_fail(pieces: list[bytes]) -> None:
     parse(*pieces)
     parse(HEAD, *pieces)
+
+
+LIMIT_CASES = {
+    "a header of 8192 bytes": (HEAD + b"X: " + b"x" * 8187 + b"\r\n\r\n", None),
+    "a header of 8193 bytes": (HEAD + b"X: " + b"x" * 8188 + b"\r\n\r\n", 431),
+    "a request line of 8192 bytes": (
+        b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (8192 - 16)),
+        None,
+    ),
+    "a request line of 8193 bytes": (
+        b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (8193 - 16)),
+        414,
+    ),
+    "96 headers": (HEAD + b"X: x\r\n" * 95 + b"\r\n", None),
+    "97 headers": (HEAD + b"X: x\r\n" * 96 + b"\r\n", 431),
+    "64 requests at once": ((HEAD + b"\r\n") * 64, None),
+    "65 requests at once": ((HEAD + b"\r\n") * 65, 400),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), LIMIT_CASES.values(), ids=LIMIT_CASES)
+def test_a_head_that_is_accepted_is_accepted_by_llama_server(
+    sent: bytes, status: int | None
+) -> None:
+    """llama-server b11669 accepts lines of 8192 bytes, and 100 headers."""
+    last = RequestParser(Limits()).feed(sent)[-1]
+
+    assert (last.status if isinstance(last, HttpError) else None) == status
+
+
+def test_a_body_in_tiny_chunks_occupies_about_its_size() -> None:
+    parser = RequestParser(Limits())
+    parser.feed(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"2\r\nxx\r\n" * 200_000)
+    assert parser.occupied < 500_000
+    (request,) = parser.feed(b"0\r\n\r\n")
+
+    assert isinstance(request, Request)
+    assert request.size == 400_000
+    assert len(request.parts) <= 7
+    assert request.body == b"x" * 400_000
+
+
+def test_many_short_headers_count_with_their_objects() -> None:
+    parser = RequestParser(Limits())
+    parser.feed(HEAD + b"a: b\r\n" * 90)
+
+    assert parser.occupied > 90 * 160

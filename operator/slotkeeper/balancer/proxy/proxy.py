@@ -40,10 +40,6 @@ from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
 
-_STRIPPED_HEADERS = relay.OWN_HEADERS | {b"x-conversation-id"}
-"""Headers that are never sent to llama-server. With a conversation's id it would continue decoding
-after the client has disconnected, and end another client's request with the same id."""
-
 
 class Proxy:
     """Handles every request of the clients' port. Everything happens in the event loop.
@@ -86,7 +82,6 @@ class Proxy:
         self._targets: dict[str, bool] = {}
         self._paused = False
         self._leader: relay.Leader | None = None  # that requests are relayed to
-        self._stripped_headers = _STRIPPED_HEADERS | access.stripped_headers
         self._access = access
         self._request_log = RequestLog(metrics, log)
         self.body_admission = BodyAdmission(access, self._request_log)
@@ -240,7 +235,7 @@ class Proxy:
         if request.relayed:
             head = relay.encode_relayed_head(message)
         else:
-            head = encode_request_head(message, self._stripped_headers)
+            head = encode_request_head(message, self._access.forwarded_headers)
         request.send(connection, head)
 
     async def _connect(self, request: ProxiedRequest, pool: Pool) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from slotkeeper.balancer.access import FORWARDED
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, encode_request_head
@@ -16,8 +17,8 @@ LOOP_DELAY_SECONDS = 0.05
 """Delay before a looping request is relayed again: for the milliseconds of a handover, two
 balancers may each consider the other one the leader."""
 
-OWN_HEADERS = frozenset((_HOPS,))
-"""Headers between balancers, which are not sent to llama-server."""
+_RELAYED = FORWARDED | {b"authorization", b"x-api-key", b"x-priority"}
+"""Headers that the leader reads or forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def is_looping(request: Request) -> bool:
 def encode_relayed_head(request: Request) -> bytes:
     """Return the head with which `request` is relayed."""
     count = hop_count(request) + 1
-    return encode_request_head(request, OWN_HEADERS, [(b"X-Slotkeeper-Hops", b"%d" % count)])
+    return encode_request_head(request, _RELAYED, [(b"X-Slotkeeper-Hops", b"%d" % count)])
 
 
 def check_hops(request: Request) -> None:

@@ -260,6 +260,8 @@ class ProxiedRequest:
 
     def _finish(self, outcome: Outcome) -> None:
         self.exchange.on_disconnect = self.exchange.on_backpressure = None
+        # This object and `queued` refer to each other: only the garbage collector frees them.
+        self.exchange.release_body()
         self._host.on_finished(self, outcome)
 
     # Receiver of the response: callbacks of the upstream connection.
