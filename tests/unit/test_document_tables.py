@@ -40,6 +40,7 @@ from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingS
 from slotkeeper.scaling.decide import ScalingReason
 from slotkeeper.scheduling import Dispatcher, QueueLimits
 from slotkeeper.scheduling.ejection import UpstreamFailure
+from slotkeeper.wire.server import Server
 
 PACKAGE = Path(inspect.getfile(admin)).parents[2]
 COMMAND_LINE = (DOCS / "reference/command-line.md").read_text()
@@ -117,11 +118,12 @@ def documented(heading: str) -> dict[str, tuple[str, frozenset[str]]]:
     return {codes(row[0])[0]: (row[1], frozenset(codes(row[2]))) for row in rows}
 
 
-def test_the_balancers_metrics_are_complete() -> None:
+async def test_the_balancers_metrics_are_complete() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
-    registry = Metrics(dispatcher)._registry
+    metrics = Metrics(dispatcher)
+    metrics.add_listener(Server(lambda _: None).listener)
 
-    assert documented("## Balancer") == described(list(registry.collect()))
+    assert documented("## Balancer") == described(list(metrics._registry.collect()))
 
 
 def test_the_operators_metrics_are_complete() -> None:

@@ -4,15 +4,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from slotkeeper.api import paths, quantity
+from slotkeeper.api import balancer_memory, paths, quantity
+from slotkeeper.api.connections import Connections
 from slotkeeper.api.placement import BalancerPlacement
 from slotkeeper.api.resources import Quantity, Resources
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 _INT32 = {"format": "int32"}
-
-MEMORY_HEADROOM = "128Mi"
-"""Memory of a balancer in addition to the bodies of queued requests."""
 
 Seconds = Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)]
 Priority = Annotated[int, Field(ge=0, le=1000, json_schema_extra=_INT32)]
@@ -107,10 +105,16 @@ class Balancer(ApiModel):
         Rule(
             "!has(self.resources) || !has(self.resources.limits) || "
             "!('memory' in self.resources.limits) || "
-            "quantity(string(self.resources.limits['memory'])).compareTo("
-            f"quantity(string(self.maxQueuedBytes)).add(quantity('{MEMORY_HEADROOM}'))) >= 0",
-            f"resources.limits.memory must be at least maxQueuedBytes (default 128Mi) plus "
-            f"{MEMORY_HEADROOM}: a full queue would get the balancer OOM-killed",
+            "quantity(string(self.resources.limits['memory'])).asApproximateFloat() >= "
+            f"{float(balancer_memory.PROCESS)} + {balancer_memory.OVERHEAD} * "
+            "quantity(string(self.maxQueuedBytes)).asApproximateFloat() + "
+            f"{float(balancer_memory.CONNECTION)} * double(has(self.connections.maxTotal) "
+            "? self.connections.maxTotal : self.maxQueuedRequests > "
+            f"{balancer_memory.MIN_CONNECTIONS // 4} ? 4 * self.maxQueuedRequests : "
+            f"{balancer_memory.MIN_CONNECTIONS})",
+            "resources.limits.memory must be at least 128Mi, plus 1.25 times maxQueuedBytes "
+            "(default 128Mi), plus 16Ki for each of connections.maxTotal (default 4096): 352Mi by "
+            "default. Else a full queue would get the balancer OOM-killed",
             lambda balancer: balancer.fits_memory_limit(),
         ),
     )
@@ -180,11 +184,39 @@ class Balancer(ApiModel):
     """API keys that clients must send. Default: no API key is required.
     Example: {secretName: chat-keys}"""
 
+    connections: Connections = Connections()
+    """Limits and timeouts of the connections from clients.
+    Default: {idleTimeoutSeconds: 75}. Example: {idleTimeoutSeconds: 620}"""
+
     resources: Resources | None = None
     """CPU and memory of one balancer, as the resources of a container. If set, they are used
-    unchanged. A memory limit must be at least maxQueuedBytes plus 128Mi. Default: requests of
-    cpu 50m and memory 96Mi, and a memory limit of 256Mi plus twice maxQueuedBytes, which is 512Mi
-    by default. Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
+    unchanged, and a memory limit bounds the requests in memory. It must be at least 128Mi, plus
+    1.25 times maxQueuedBytes, plus 16Ki for each connection. Default: requests of cpu 50m and
+    memory 96Mi, and a memory limit with room for twice maxQueuedBytes, which is 512Mi by default.
+    Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
+
+    @property
+    def max_connections(self) -> int:
+        """Maximum number of open connections."""
+        return self.connections.max_total or balancer_memory.max_connections(
+            self.max_queued_requests
+        )
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The memory limit of the container in bytes; None if `resources` sets none."""
+        if self.resources is None:
+            queued = quantity.parse(self.max_queued_bytes)
+            return balancer_memory.limit(2 * float(queued), self.max_connections)
+        limit = self.resources.limits.get("memory")
+        return None if limit is None else int(quantity.parse(limit))
+
+    @property
+    def max_buffered(self) -> int:
+        """Maximum bytes of requests in memory, those queued and those in transit."""
+        if self.memory_limit is None:
+            return 2 * int(quantity.parse(self.max_queued_bytes))
+        return balancer_memory.buffered(self.memory_limit, self.max_connections)
 
     placement: BalancerPlacement = BalancerPlacement()
     """Scheduling of balancers to nodes. They are spread over nodes if possible. Default: any node
@@ -192,9 +224,9 @@ class Balancer(ApiModel):
 
     def fits_memory_limit(self) -> bool:
         """Whether a full queue fits into the memory limit; True without a limit."""
-        limit = self.resources.limits.get("memory") if self.resources else None
-        needed = quantity.parse(self.max_queued_bytes) + quantity.parse(MEMORY_HEADROOM)
-        return limit is None or quantity.parse(limit) >= needed
+        queued = float(quantity.parse(self.max_queued_bytes))
+        limit = self.memory_limit
+        return limit is None or limit >= balancer_memory.limit(queued, self.max_connections)
 
 
 def _is_entry(name: str) -> bool:

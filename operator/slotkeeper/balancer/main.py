@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -60,6 +61,7 @@ async def balance(options: Options) -> None:
     """
     loop = asyncio.get_running_loop()
     shutdown = _shutdown_signal(loop)
+    _raise_file_limit(options.limits.max_connections)
     salt = os.urandom(16)
     keys: ApiKeys | None = None
     key_folder: ApiKeyFolder | None = None
@@ -146,6 +148,22 @@ async def _shut_down(
     if admin.election:
         await admin.election.release()
     return active
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Allow as many open files as connections need. Often only 1,024 are allowed by default."""
+    needed = 2 * connections + 1024  # each request also has a connection to an upstream
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        _log.warning(
+            "the limit of open files, %d, is below the %d that --max-connections may need; raise "
+            "the limit or lower the flag",
+            hard,
+            needed,
+        )
+        needed = hard
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _wall() -> datetime:

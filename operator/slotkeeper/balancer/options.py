@@ -81,7 +81,7 @@ def parse(argv: Sequence[str]) -> Options:
             frozenset(arguments.allowed_path or PROXIED),
         ),
         heartbeat_seconds=arguments.heartbeat_seconds,
-        limits=_limits(arguments.max_body_mib * MIB, queue_limits.max_queued_bytes),
+        limits=_limits(arguments, queue_limits.max_queued_bytes),
         shutdown_delay_seconds=arguments.shutdown_delay_seconds,
         drain_timeout=arguments.drain_timeout,
         access_log=arguments.access_log,
@@ -90,9 +90,20 @@ def parse(argv: Sequence[str]) -> Options:
     )
 
 
-def _limits(max_body: int, max_queued: int) -> Limits:
-    # A full queue must fit: its bodies are most of what the pod's memory limit allows for.
-    return Limits(max_body=max_body, max_buffered=max(Limits().max_buffered, max_queued, max_body))
+def _limits(arguments: argparse.Namespace, max_queued: int) -> Limits:
+    max_body = arguments.max_body_mib * MIB
+    total = arguments.max_connections
+    return Limits(
+        max_body=max_body,
+        # A full queue must fit.
+        max_buffered=max(arguments.max_buffered_mib * MIB, max_queued, max_body),
+        max_connections=total,
+        max_connections_per_address=arguments.max_connections_per_address or max(1, total // 2),
+        idle_timeout=arguments.idle_timeout,
+        head_timeout=arguments.head_timeout,
+        body_timeout=arguments.body_timeout,
+        write_timeout=arguments.write_timeout,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,6 +189,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="maximum size of a request's body",
     )
+    add(
+        BalancerFlags.MAX_BUFFERED_MIB,
+        type=flags.positive,
+        default=256,
+        metavar="MIB",
+        help="maximum memory that requests occupy, those queued and those in transit; at least "
+        "--max-queued-mib and --max-body-mib; a quarter of it before authentication",
+    )
+    _add_connection_flags(parser)
     add(
         BalancerFlags.QUEUE_TIMEOUT,
         type=flags.seconds,
@@ -273,6 +293,44 @@ def _parser() -> argparse.ArgumentParser:
     )
     logs.add_flags(parser)
     return parser
+
+
+def _add_connection_flags(parser: argparse.ArgumentParser) -> None:
+    limits = Limits()
+    add = parser.add_argument
+    add(
+        BalancerFlags.MAX_CONNECTIONS,
+        type=flags.positive,
+        default=limits.max_connections,
+        metavar="N",
+        help="maximum number of open connections; a further one displaces one without a request "
+        "in progress, of the address that has the most",
+    )
+    add(
+        BalancerFlags.MAX_CONNECTIONS_PER_ADDRESS,
+        type=flags.positive,
+        metavar="N",
+        help="the same for one client address; unset: half of --max-connections",
+    )
+    for flag, seconds, help_ in (
+        (
+            BalancerFlags.IDLE_TIMEOUT,
+            limits.idle_timeout,
+            "time after which a connection without a request is closed",
+        ),
+        (
+            BalancerFlags.HEAD_TIMEOUT,
+            limits.head_timeout,
+            "maximum time from the first byte of a request to the end of its headers",
+        ),
+        (BalancerFlags.BODY_TIMEOUT, limits.body_timeout, "maximum pause in a request's body"),
+        (
+            BalancerFlags.WRITE_TIMEOUT,
+            limits.write_timeout,
+            "time after which the connection of a client that does not read is reset",
+        ),
+    ):
+        add(flag, type=flags.seconds, default=seconds, metavar="SECONDS", help=help_)
 
 
 def _replica(text: str) -> str:

@@ -5,9 +5,11 @@ read them from the replicas. Only the estimate of cached prompts depends on a re
 context, unless `cachedPrompts` is set.
 """
 
+import math
 from collections.abc import Iterator
 
 from slotkeeper.api import quantity
+from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.server import LlamaServer
@@ -241,6 +243,8 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from (BalancerFlags.MAX_QUEUED, str(spec.max_queued_requests))
     yield from (BalancerFlags.MAX_QUEUED_MIB, str(_mib(spec.max_queued_bytes)))
     yield from (BalancerFlags.MAX_BODY_MIB, str(_mib(spec.max_body_bytes)))
+    yield from (BalancerFlags.MAX_BUFFERED_MIB, str(spec.max_buffered // MIB))
+    yield from _connection_flags(spec)
     yield from (BalancerFlags.QUEUE_TIMEOUT, str(spec.queue_timeout_seconds))
     yield from (BalancerFlags.COLD_START_TIMEOUT, str(spec.cold_start_timeout_seconds))
     yield from (BalancerFlags.DRAIN_TIMEOUT, str(server.spec.update.drain_timeout_seconds))
@@ -266,6 +270,18 @@ def _command(server: LlamaServer) -> Iterator[str]:
             yield f"{BalancerFlags.KEY_MAX_PRIORITY}={name}={priority}"
 
 
+def _connection_flags(spec: Balancer) -> Iterator[str]:
+    connections = spec.connections
+    total = spec.max_connections
+    yield from (BalancerFlags.MAX_CONNECTIONS, str(total))
+    per_address = min(connections.max_per_address or total // 2, total)
+    yield from (BalancerFlags.MAX_CONNECTIONS_PER_ADDRESS, str(per_address))
+    yield from (BalancerFlags.IDLE_TIMEOUT, str(connections.idle_timeout_seconds))
+    yield from (BalancerFlags.HEAD_TIMEOUT, str(connections.head_timeout_seconds))
+    yield from (BalancerFlags.BODY_TIMEOUT, str(connections.body_timeout_seconds))
+    yield from (BalancerFlags.WRITE_TIMEOUT, str(connections.write_timeout_seconds))
+
+
 def _pod_field(name: str, field: str) -> Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}
 
@@ -273,10 +289,9 @@ def _pod_field(name: str, field: str) -> Manifest:
 def _resources(server: LlamaServer) -> Manifest:
     spec = server.spec.balancer
     if spec.resources is None:
-        # Bodies of queued requests, as much again in transit, and the process itself.
         return {
             "requests": {"cpu": "50m", "memory": "96Mi"},
-            "limits": {"memory": f"{256 + 2 * _mib(spec.max_queued_bytes)}Mi"},
+            "limits": {"memory": f"{math.ceil((spec.memory_limit or 0) / MIB)}Mi"},
         }
     # As strings, which is how the API server returns them.
     return {

@@ -58,9 +58,27 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "less than or equal to 1000",
     ),
     (
-        {"resources": {"limits": {"memory": "255Mi"}}},
+        {"resources": {"limits": {"memory": "351Mi"}}},
         "",
-        "resources.limits.memory must be at least maxQueuedBytes",
+        "resources.limits.memory must be at least 128Mi, plus 1.25 times maxQueuedBytes",
+    ),
+    (
+        {
+            "resources": {"limits": {"memory": "1Gi"}},
+            "connections": {"maxTotal": 60_000},
+        },
+        "",
+        "resources.limits.memory must be at least 128Mi",
+    ),
+    (
+        {"resources": {"limits": {"memory": "400Mi"}}, "maxQueuedRequests": 2000},
+        "",
+        "resources.limits.memory must be at least 128Mi",
+    ),
+    (
+        {"connections": {"maxTotal": 100, "maxPerAddress": 101}},
+        "connections",
+        "maxPerAddress must be at most maxTotal",
     ),
     (
         {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}},

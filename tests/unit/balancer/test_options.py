@@ -5,6 +5,7 @@ import pytest
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import parse
 from slotkeeper.scheduling import AffinityLimits
+from slotkeeper.wire.limits import Limits
 
 PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
 
@@ -40,15 +41,38 @@ def test_limits_have_the_units_in_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_queued_mib", "buffered_mib"), [("1", 256), ("128", 256), ("1024", 1024)]
+    ("arguments", "buffered_mib"),
+    [
+        ([], 256),
+        (["--max-queued-mib", "1024"], 1024),
+        (["--max-buffered-mib", "64"], 128),
+        (["--max-buffered-mib", "64", "--max-queued-mib", "64"], 64),
+    ],
 )
-def test_the_body_buffer_holds_the_whole_queue(max_queued_mib: str, buffered_mib: int) -> None:
-    options = parse([*PORTS, "--replica", "a:1", "--max-queued-mib", max_queued_mib])
+def test_the_memory_for_requests_holds_the_whole_queue(
+    arguments: list[str], buffered_mib: int
+) -> None:
+    options = parse([*PORTS, "--replica", "a:1", *arguments])
 
     assert options.limits.max_buffered == buffered_mib * 1024 * 1024
 
 
-def test_the_body_buffer_holds_the_largest_body() -> None:
+def test_connections_have_limits_and_timeouts() -> None:
+    replica = [*PORTS, "--replica", "a:1"]
+
+    assert parse(replica).limits == Limits()
+    limits = parse(
+        [
+            *(*replica, "--max-connections", "100", "--idle-timeout", "620"),
+            *("--head-timeout", "1", "--body-timeout", "2", "--write-timeout", "3"),
+        ]
+    ).limits
+    assert (limits.max_connections, limits.max_connections_per_address) == (100, 50)
+    assert (limits.idle_timeout, limits.head_timeout) == (620, 1)
+    assert (limits.body_timeout, limits.write_timeout) == (2, 3)
+
+
+def test_the_memory_for_requests_holds_the_largest_body() -> None:
     options = parse([*PORTS, "--replica", "a:1", "--max-body-mib", "512"])
 
     assert options.limits.max_buffered == 512 * 1024 * 1024

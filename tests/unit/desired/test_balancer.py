@@ -25,6 +25,14 @@ ALL = {
     "heartbeatSeconds": 15,
     "allowedPaths": ["/v1/chat/completions", "/infill"],
     "apiKeys": {"secretName": "chat-keys", "maxPriorities": {"web": 10, "-b.c_": 0}},
+    "connections": {
+        "maxTotal": 5000,
+        "maxPerAddress": 600,
+        "idleTimeoutSeconds": 620,
+        "headTimeoutSeconds": 11,
+        "bodyTimeoutSeconds": 31,
+        "writeTimeoutSeconds": 61,
+    },
     "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}},
 }
 
@@ -165,16 +173,53 @@ def test_the_lease_has_no_field_that_balancers_write() -> None:
         ({}, {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}),
         (
             {"maxQueuedBytes": "1Gi"},
-            {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "2304Mi"}},
+            {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "2752Mi"}},
+        ),
+        (
+            {"connections": {"maxTotal": 65536}},
+            {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1472Mi"}},
         ),
         ({"resources": {"requests": {"cpu": 1}}}, {"requests": {"cpu": "1"}}),
         ({"resources": {}}, {}),
     ],
 )
-def test_memory_follows_the_queue_size_unless_resources_are_set(
+def test_the_memory_limit_is_the_sum_of_what_a_balancer_keeps_unless_resources_are_set(
     settings: dict[str, Any], resources: dict[str, Any]
 ) -> None:
     assert container(balancer=settings)["resources"] == resources
+
+
+@pytest.mark.parametrize(
+    ("settings", "mib"),
+    [
+        ({}, 256),
+        ({"maxQueuedBytes": "1Gi"}, 2048),
+        ({"resources": {"limits": {"memory": "352Mi"}}}, 128),
+        ({"resources": {"limits": {"memory": "1Gi"}}}, 665),
+        ({"resources": {}}, 256),
+    ],
+)
+def test_requests_in_memory_are_bounded_by_the_memory_limit(
+    settings: dict[str, Any], mib: int
+) -> None:
+    assert options(balancer=settings).limits.max_buffered == mib * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("settings", "total", "per_address"),
+    [
+        ({}, 4096, 2048),
+        ({"maxQueuedRequests": 10_000}, 40_000, 20_000),
+        ({"connections": {"maxTotal": 100}}, 100, 50),
+        ({"connections": {"maxPerAddress": 3000}}, 4096, 3000),
+    ],
+)
+def test_connections_have_room_for_a_full_queue_from_one_address(
+    settings: dict[str, Any], total: int, per_address: int
+) -> None:
+    limits = options(balancer=settings).limits
+
+    assert (limits.max_connections, limits.max_connections_per_address) == (total, per_address)
 
 
 @pytest.mark.parametrize(
