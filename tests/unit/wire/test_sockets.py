@@ -18,7 +18,9 @@ async def accepted_peer(listening: socket.socket, host: str) -> str:
     class Peer(asyncio.Protocol):
         @override
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            peers.put_nowait(sockets.peer_name(transport))
+            address = sockets.peer_address(transport)
+            assert address
+            peers.put_nowait(sockets.join(*address))
             transport.close()
 
     port = listening.getsockname()[1]
