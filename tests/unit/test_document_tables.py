@@ -134,6 +134,7 @@ def test_the_operators_metrics_are_complete() -> None:
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")
+    metrics.set_conditions(Key("default", "chat"), [{"type": "Ready", "status": "True"}])
     metrics.count_decision(Key("default", "chat"), None, snapshot)
 
     assert documented("## Operator") == described(list(registry.collect()))

@@ -52,6 +52,12 @@ class Metrics:
             ["part"],
             registry=registry,
         )
+        self._conditions = Gauge(
+            "slotkeeper_operator_condition",
+            "Conditions of a server, by type: 1 if it is True, otherwise 0",
+            ["namespace", "name", "type"],
+            registry=registry,
+        )
         depth = Gauge(
             "slotkeeper_operator_workqueue_depth",
             "Servers that are due for a reconcile pass",
@@ -83,6 +89,14 @@ class Metrics:
     def count_correction(self, kind: str) -> None:
         """Count a child of this kind whose drift was corrected."""
         self._corrections.labels(kind).inc()
+
+    def set_conditions(self, key: Key, conditions: Iterable[Mapping[str, str]]) -> None:
+        """Export the reported conditions of a server; without conditions, drop their series."""
+        found = list(conditions)
+        for each in found:
+            self._conditions.labels(*key, each["type"]).set(each["status"] == "True")
+        if not found:
+            self._conditions.remove_by_labels({"namespace": key.namespace, "name": key.name})
 
     def count_suppressed_error(self, part: str) -> None:
         """Count an unexpected error that was suppressed in a part of the operator."""

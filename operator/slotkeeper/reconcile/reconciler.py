@@ -1,6 +1,6 @@
 """One pass over one server: observe, decide, plan, apply, report."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
 from slotkeeper.api.server import InvalidSpec, LlamaServer
@@ -70,6 +70,8 @@ class Reconciler:
         """Called with a server whose next pass is due at once."""
         self.on_corrected: Callable[[str], None] = lambda _: None
         """Called with the kind of each child whose drift was corrected."""
+        self.on_conditions: Callable[[Key, Sequence[Manifest]], None] = lambda *_: None
+        """Called with a server's conditions when they are reported; without any, it is deleted."""
         self.isolation = Isolation("check between passes")
 
     async def reconcile(self, key: Key) -> None:
@@ -82,6 +84,7 @@ class Reconciler:
         if snapshot is None:
             # Deleted: the garbage collector deletes the children, which are owned.
             self._forget(key)
+            self.on_conditions(key, ())
             return
         self._forget_previous(key, snapshot.raw)
         if isinstance(snapshot, Invalid):
@@ -342,10 +345,12 @@ class Reconciler:
         # An event is created once, also where the status has to be written again.
         state.events = [event for event in state.events if event in failed]
         raw = await self._writer.write_status(snapshot.raw, status)
+        key = Key(snapshot.server.namespace, snapshot.server.name)
         if raw is None:
             # No watch event follows: the store has dropped the server already.
-            self.enqueue(Key(snapshot.server.namespace, snapshot.server.name))
+            self.enqueue(key)
             return
+        self.on_conditions(key, status["conditions"])
         state.events.clear()
         state.unreported = None
         state.server = replace(snapshot.server, status=raw.get("status") or {})
@@ -356,7 +361,8 @@ class Reconciler:
         self._forget(key)
         status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
         await self._writer.create_events(snapshot.raw, [*pending, *events])
-        await self._writer.write_status(snapshot.raw, status)
+        if await self._writer.write_status(snapshot.raw, status):
+            self.on_conditions(key, status["conditions"])
 
     def _forget(self, key: Key) -> None:
         self._states.forget(key)

@@ -61,6 +61,7 @@ class Runtime:
     def __post_init__(self) -> None:
         self.reconciler.enqueue = self.queue.add
         self.reconciler.on_corrected = self.metrics.count_correction
+        self.reconciler.on_conditions = self.metrics.set_conditions
         for part in (self.reconciler, self.poller, self.store):
             part.isolation.on_error = self.metrics.count_suppressed_error
 

@@ -139,3 +139,23 @@ async def test_a_deleted_or_invalid_server_is_not_exported(
     await operator.reconcile()
 
     assert gauges(operator.registry) == [None] * 7
+
+
+def reported(operator: Operator, kind: str) -> float | None:
+    labels = {"namespace": KEY.namespace, "name": KEY.name, "type": kind}
+    return operator.registry.get_sample_value("slotkeeper_operator_condition", labels)
+
+
+async def test_conditions_are_exported_until_the_server_is_deleted(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+    assert (reported(operator, "Ready"), reported(operator, "Degraded")) == (1, 0)
+
+    update_spec(cluster, slots=-1)
+    await operator.reconcile()
+    assert (reported(operator, "Ready"), reported(operator, "Degraded")) == (0, 1)
+
+    cluster.remove(LLAMA_SERVERS, KEY.namespace, KEY.name)
+    await operator.reconcile()
+    assert reported(operator, "Ready") is None
