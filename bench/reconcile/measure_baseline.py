@@ -10,7 +10,7 @@ from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.reconcile.runtime import WORKERS
+from slotkeeper.reconcile.workqueue import WORKERS
 
 IMAGES = Images(llama_server="llama-server:1", balancer="balancer:1", download="model:1")
 

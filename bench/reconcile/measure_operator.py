@@ -22,7 +22,7 @@ from slotkeeper.desired import names
 from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Gone, Manifest
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, kind_of
-from slotkeeper.reconcile.runtime import WORKERS
+from slotkeeper.reconcile.workqueue import WORKERS
 
 METRICS = "127.0.0.1:19090"
 SETTLE_SECONDS = 10.0

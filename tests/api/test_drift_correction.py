@@ -157,7 +157,7 @@ async def test_corrections_back_off_in_a_field_conflict(
     assert set(events) == {"DriftCorrected", "FieldConflict"}
     assert "argocd-controller repeatedly changes spec.replicas" in events["FieldConflict"]
     operator.time.elapsed += RETRY.first
-    assert operator.reconciler.due() == [KEY]
+    assert operator.reconciler.is_due(KEY)
     await operator.reconcile()
     deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
     assert deployment is not None

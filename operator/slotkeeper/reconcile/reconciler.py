@@ -1,6 +1,6 @@
 """One pass over one server: observe, decide, plan, apply, report."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from slotkeeper.api.server import InvalidSpec, LlamaServer
@@ -15,9 +15,9 @@ from slotkeeper.reconcile.decide.blocker import permanent_in
 from slotkeeper.reconcile.decide.decision import Decision, decide
 from slotkeeper.reconcile.decide.replicas import (
     NOT_AUTOSCALED,
+    DesiredReplicas,
     Scaling,
     desired_replicas,
-    policy_of,
 )
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.isolation import Isolation
@@ -95,8 +95,8 @@ class Reconciler:
         self._track(state, snapshot, moment)
         decision = decide(
             snapshot,
-            state.demand.scaling_input(),
-            moment,
+            self._desired(state, snapshot.server, moment),
+            moment.wall,
             warming_up=state.demand.is_warming_up(moment.monotonic),
             rejected=state.unapplied,
             attempted=state.attempted,
@@ -128,18 +128,17 @@ class Reconciler:
 
     # Between passes.
 
-    def due(self, checked: Container[Key] = ()) -> list[Key]:
-        """Servers that need a pass because of the time, or of a new decision on their replicas.
-
-        `checked`: servers whose decision was compared with the last one already.
-        """
+    def is_due(self, key: Key, *, scaling: bool = True) -> bool:
+        """Whether a server needs a pass because of the time, or (`scaling`) of a new decision on
+        its replicas."""
+        state = self._states.find(key)
+        if state is None:
+            return False
         now = self._clock.monotonic()
-        return self._keys(
-            lambda key, state, _: (
-                (state.due_at is not None and state.due_at <= now)
-                or state.conflicts.is_due(now)
-                or (key not in checked and self.needs_scaling(key))
-            )
+        return (
+            (state.due_at is not None and state.due_at <= now)
+            or state.conflicts.is_due(now)
+            or (scaling and self.needs_scaling(key))
         )
 
     def needs_scaling(self, key: Key) -> bool:
@@ -150,8 +149,7 @@ class Reconciler:
         moment = self._schedule_clock.now()
         if state.demand.is_warming_up(moment.monotonic):
             return False
-        demand = state.demand.scaling_input()
-        desired = desired_replicas(state.server, state.current, demand, moment)
+        desired = self._desired(state, state.server, moment)
         if desired.reason in NOT_AUTOSCALED:
             return False
         # The message contains the age of the oldest request, which changes each second.
@@ -165,14 +163,14 @@ class Reconciler:
             return False
         if not state.server.status.get("scaling", {}).get("desiredReplicas"):
             return False
-        moment = self._schedule_clock.now()
-        demand = state.demand.scaling_input()
-        return desired_replicas(state.server, state.current, demand, moment).replicas == 0
+        return self._desired(state, state.server, self._schedule_clock.now()).replicas == 0
 
-    def status_stale(self) -> list[Key]:
-        """Servers whose status shows other numbers than their balancers' last report."""
-        now = self._clock.monotonic()
-        return self._keys(lambda _, state, server: is_stale(server, state.demand.latest(now)))
+    def is_status_stale(self, key: Key) -> bool:
+        """Whether a server's status shows other numbers than its balancers' last report."""
+        state = self._states.find(key)
+        if state is None or state.server is None:
+            return False
+        return is_stale(state.server, state.demand.latest(self._clock.monotonic()))
 
     def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
         """The last decision on a server's replicas; None without a record of the server."""
@@ -190,14 +188,6 @@ class Reconciler:
     def conflicts(self) -> int:
         """Children in conflict, of all servers."""
         return sum(len(state.conflicts) for _, state, _ in self._states.servers())
-
-    def _keys(self, selects: Callable[[Key, ServerState, LlamaServer], bool]) -> list[Key]:
-        selected = []
-        for key, state, server in self._states.servers():
-            with self.isolation(key):
-                if selects(key, state, server):
-                    selected.append(key)
-        return selected
 
     # The steps of a pass.
 
@@ -253,7 +243,7 @@ class Reconciler:
         state.name_conflict = self._name_conflict(server, observed)
         seconds = permanent_in(server, observed, moment.wall)
         state.due_at = None if seconds is None else moment.monotonic + seconds
-        policy = policy_of(server, moment.scheduled)
+        policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
 
     def _name_conflict(self, server: LlamaServer, observed: Observed) -> Problem | None:
@@ -374,12 +364,17 @@ class Reconciler:
             # Deleted and created again between two passes.
             self._states.forget(key)
 
+    def _desired(self, state: ServerState, server: LlamaServer, moment: Moment) -> DesiredReplicas:
+        policy = state.policy_at(moment.scheduled)
+        demand = state.demand.scaling_input()
+        return desired_replicas(server, policy, state.current, demand, moment.monotonic)
+
     def _scaling_snapshot(self, state: ServerState) -> ScalingSnapshot | None:
         if state.server is None:
             return None
         moment = self._schedule_clock.now()
         demand = state.demand.latest(moment.monotonic)
-        return scaling_snapshot(state.server, demand, moment.scheduled)
+        return scaling_snapshot(state.server, demand, state.policy_at(moment.scheduled))
 
 
 def _reported_scaling(state: ServerState, decision: Decision) -> Scaling:

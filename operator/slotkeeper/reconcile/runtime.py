@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 from zlib import crc32
 
@@ -15,6 +15,7 @@ from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.poller import POLL_SECONDS, DemandPoller
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
+from slotkeeper.reconcile.fair_lane import FairLane
 from slotkeeper.reconcile.leader_election import OperatorLease
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
@@ -35,8 +36,12 @@ RESYNC_SHARDS = 60
 """Every server gets a pass within LIST_SECONDS though nothing changed, one shard at a time: time
 alone may change its status."""
 
-WORKERS = 16
-"""Servers that are reconciled at the same time."""
+SLICE = 10
+"""Servers that are checked at a time, in a few milliseconds, before other work has its turn."""
+
+MAX_STATUS_REFRESHES = 50
+"""Servers that get a pass in one second only because their busy slots or queued requests changed,
+in turns: each is a write, and a thousand busy servers change all the time."""
 
 CRD_SECONDS = 2.0
 """Between two tries to list LlamaServers before their CRD exists."""
@@ -57,6 +62,8 @@ class Runtime:
     lease: OperatorLease
     metrics: Metrics
     monotonic: Callable[[], float]
+    stale: FairLane = field(default_factory=FairLane)
+    """Servers whose status shows old numbers."""
 
     def __post_init__(self) -> None:
         self.reconciler.enqueue = self.queue.add
@@ -127,11 +134,18 @@ class Runtime:
 
         tracked = [(key, state.demand) for key, state, _ in self.states.servers()]
         await self.poller.poll(tracked, on_update)
-        for key in self.reconciler.due(checked=updated):
-            self._enqueue_unless_failing(key)
-        for key in self.reconciler.status_stale():
-            if not self.queue.is_failing(key):
-                self.queue.add_debounced(key)
+        for keys in _slices([key for key, *_ in tracked]):
+            for key in keys:
+                with self.reconciler.isolation(key):
+                    if self.reconciler.is_due(key, scaling=key not in updated):
+                        self._enqueue_unless_failing(key)
+                    if self.reconciler.is_status_stale(key) and not self.queue.is_failing(key):
+                        self.stale.add(key)
+            # However many servers there are, their passes go on meanwhile.
+            await asyncio.sleep(0)
+        for _ in range(MAX_STATUS_REFRESHES):
+            if stale := self.stale.take():
+                self.queue.add_debounced(stale)
 
     async def list_servers(self, namespace: str | None) -> None:
         """List all servers once their CRD exists: kopf would not notice its creation later."""
@@ -195,7 +209,7 @@ class Runtime:
                 await informer.synced.wait()
             await self.work(key)
 
-        await self.queue.run(work, workers=WORKERS)
+        await self.queue.run(work)
 
     async def _resync_loop(self) -> None:
         for index in itertools.count():
@@ -213,6 +227,10 @@ class Runtime:
             # peering, which is off; kopf exports no name for its type.
             identity=cast("Any", "slotkeeper"),
         )
+
+
+def _slices(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    return (keys[start : start + SLICE] for start in range(0, len(keys), SLICE))
 
 
 async def _periodically(seconds: float, action: Callable[[], Awaitable[None]]) -> None:

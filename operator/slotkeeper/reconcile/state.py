@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.objects import Child, Key
-from slotkeeper.reconcile.decide.replicas import Scaling
+from slotkeeper.reconcile.decide.replicas import Scaling, policy_of
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
+from slotkeeper.scaling.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,25 @@ class ServerState:
     """The decision that the metrics counted last."""
     failures: int = 0
     """Failed passes in a row."""
+    _policy: tuple[int, Policy | None] | None = None
+    """The last scaling policy, and the generation of its spec."""
+
+    def policy_at(self, scheduled: datetime) -> Policy | None:
+        """The scaling policy at this time; None where demand does not set the number of replicas.
+
+        Computed only when the spec has changed or a schedule has started: the operator needs it
+        every second, and a search in sixteen schedules takes milliseconds.
+        """
+        if self.server is None:
+            return None
+        if self._policy is not None:
+            generation, policy = self._policy
+            holds = policy is None or policy.active.holds_at(scheduled)
+            if generation == self.server.generation and holds:
+                return policy
+        policy = policy_of(self.server, scheduled)
+        self._policy = (self.server.generation, policy)
+        return policy
 
     @property
     def unapplied(self) -> Problem | None:

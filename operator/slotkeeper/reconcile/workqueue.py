@@ -1,11 +1,13 @@
 """Which server to reconcile next: each by one worker at a time, failing ones with a back-off.
 
-As client-go's work queue, with a second, debounced lane for frequent changes.
+As client-go's work queue, with a second, debounced lane for frequent changes, and fair among
+namespaces: they take turns, and none of them occupies all workers.
 """
 
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol
@@ -13,6 +15,11 @@ from typing import Protocol
 from slotkeeper.backoff import Backoff
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.fair_lane import FairLane
+
+WORKERS = 16
+"""Keys that are worked on at the same time, and so the bound of concurrent writes. One namespace
+has at most half of them."""
 
 RETRY = Backoff(2.0, 300.0)
 """Between two passes of a server whose passes fail."""
@@ -56,6 +63,11 @@ class WorkQueue:
     A key that is added while it is being worked on is due again right after. Keys that were added
     come before debounced ones. Work that raises is tried again after a back-off; its exception
     concerns its own key only.
+
+    A namespace may have as many active keys as there are idle workers, the dynamic threshold of
+    shared buffers (Choudhury and Hahne, 1998): one alone has half of the workers, n have an equal
+    share and leave one share to the next. So work that hangs in one namespace delays none of the
+    others.
     """
 
     def __init__(
@@ -63,18 +75,22 @@ class WorkQueue:
         failures: Failures,
         rng: Random,
         later: Callable[[float, Callable[[], None]], object] | None = None,
+        workers: int = WORKERS,
     ) -> None:
         """`later(seconds, action)` schedules an action; by default with the event loop."""
         self._failures = failures
+        self._workers = workers
         self._rng = rng
         self._later = later or (lambda after, do: asyncio.get_running_loop().call_later(after, do))
-        self._due: dict[Key, None] = {}
+        self._due = FairLane()
         self._debouncing: set[Key] = set()
-        self._debounced: dict[Key, None] = {}
+        self._debounced = FairLane()
         self._retries: dict[Key, object] = {}
         """The last retry of each failing key, which alone will make it due."""
         self._turns = itertools.cycle(range(LOW_PRIORITY_TURN))
         self._active: set[Key] = set()
+        self._active_in: Counter[str] = Counter()
+        """Active keys by namespace."""
         self._added = asyncio.Event()
 
     def __len__(self) -> int:
@@ -84,8 +100,8 @@ class WorkQueue:
     def add(self, key: Key) -> None:
         """Make the key due at once."""
         self._debouncing.discard(key)
-        self._debounced.pop(key, None)
-        self._due[key] = None
+        self._debounced.discard(key)
+        self._due.add(key)
         self._added.set()
 
     def add_debounced(self, key: Key) -> None:
@@ -98,28 +114,31 @@ class WorkQueue:
         """Whether the last pass failed: only a change should bring the next before its time."""
         return self._failures.failures(key) > 0
 
-    async def run(self, work: Work, *, workers: int) -> None:
-        """Work on due keys, `workers` at a time, until cancelled."""
+    async def run(self, work: Work) -> None:
+        """Work on due keys until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
+            for _ in range(self._workers):
                 group.create_task(self._worker(work))
 
     def take(self) -> Key | None:
-        """The next due key, which must be given to `done`; None where none is due."""
+        """The next due key, which must be given to `done`; None where none may be worked on."""
         lanes = [self._due, self._debounced]
         if next(self._turns) == 0:
             lanes.reverse()
         for lane in lanes:
-            for key in lane:
-                if key not in self._active:
-                    del lane[key]
-                    self._active.add(key)
-                    return key
+            key = lane.take(self._has_share, lambda key: key not in self._active)
+            if key is not None:
+                self._active.add(key)
+                self._active_in[key.namespace] += 1
+                return key
         return None
 
     def done(self, key: Key) -> None:
         """The work on a key that was taken has ended."""
         self._active.remove(key)
+        self._active_in[key.namespace] -= 1
+        if not self._active_in[key.namespace]:
+            del self._active_in[key.namespace]
         if key in self._due or key in self._debounced:
             self._added.set()
 
@@ -134,6 +153,9 @@ class WorkQueue:
         retry = self._retries[key] = object()
         self._later(delay, lambda: self._end_back_off(key, retry))
         return delay
+
+    def _has_share(self, namespace: str) -> bool:
+        return self._active_in[namespace] < self._workers - len(self._active)
 
     async def _worker(self, work: Work) -> None:
         while True:
@@ -172,5 +194,5 @@ class WorkQueue:
     def _end_debounce(self, key: Key) -> None:
         if key in self._debouncing:
             self._debouncing.remove(key)
-            self._debounced[key] = None
+            self._debounced.add(key)
             self._added.set()

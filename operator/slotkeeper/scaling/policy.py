@@ -8,7 +8,7 @@ from math import ceil
 from slotkeeper.api.autoscaling import IDLE_SECONDS, Autoscaling, Schedule
 from slotkeeper.scaling.queueing import erlang_c_waits, slots_for_wait
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
-from slotkeeper.scaling.schedule import active_schedule
+from slotkeeper.scaling.schedule import ALWAYS, ActiveSchedule, active_schedule
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,20 @@ class Policy:
     """Slots of one replica."""
     spec: Autoscaling
     """With the minReplicas and maxReplicas of the active schedule."""
-    schedule: Schedule | None = None
-    """The active schedule; None outside of all schedules."""
+    active: ActiveSchedule = ALWAYS
+    """The active schedule, and for how long the policy holds."""
 
     @classmethod
     def at(cls, slots: int, spec: Autoscaling, now: datetime) -> "Policy":
         """Return the policy at the time `now`."""
-        schedule = active_schedule(spec.schedules, now)
-        bounds = spec.bounds(schedule)._asdict()
-        return cls(slots, spec.model_copy(update=bounds), schedule)
+        active = active_schedule(spec.schedules, now)
+        bounds = spec.bounds(active.schedule)._asdict()
+        return cls(slots, spec.model_copy(update=bounds), active)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The active schedule; None outside of all schedules."""
+        return self.active.schedule
 
     @property
     def idle_seconds(self) -> int:

@@ -10,8 +10,6 @@ from slotkeeper.simulation.simulate import Observation
 
 _CHANGES_SECONDS = 1800.0
 """How long a change is kept: no policy of behavior has a longer period."""
-_SCHEDULE_SECONDS = 60.0
-"""Schedules start on full minutes."""
 
 
 class SlotkeeperScaler:
@@ -25,7 +23,6 @@ class SlotkeeperScaler:
         self._spec = spec
         self._begin = begin
         self._policy = Policy.at(slots, spec, begin)
-        self._next_minute = _SCHEDULE_SECONDS - begin.second
         self._history = History()
         self._changes: tuple[Change, ...] = ()
         self.decisions: list[tuple[float, Decision]] = []
@@ -48,8 +45,7 @@ class SlotkeeperScaler:
         return decision.replicas
 
     def _policy_at(self, seconds: float) -> Policy:
-        if self._spec.schedules and seconds >= self._next_minute:
-            self._next_minute += _SCHEDULE_SECONDS
-            now = self._begin + timedelta(seconds=seconds)
+        now = self._begin + timedelta(seconds=seconds)
+        if not self._policy.active.holds_at(now):
             self._policy = Policy.at(self._slots, self._spec, now)
         return self._policy

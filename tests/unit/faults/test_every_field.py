@@ -24,7 +24,6 @@ from schema_values import (
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.reconcile.clock import Moment
 from slotkeeper.reconcile.decide.replicas import desired_replicas, policy_of
 from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.history import Change
@@ -110,7 +109,7 @@ def test_enum_members_and_bounds_are_valid(field: Field) -> None:
 
 
 def replicas_of(server: LlamaServer) -> int:
-    return desired_replicas(server, None, ScalingInput(), Moment(0, MONDAY, MONDAY)).replicas
+    return desired_replicas(server, policy_of(server, MONDAY), None, ScalingInput(), 0.0).replicas
 
 
 MONDAY = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)

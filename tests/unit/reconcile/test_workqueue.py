@@ -50,10 +50,8 @@ def queue(timers: Timers) -> WorkQueue:
 
 
 @asynccontextmanager
-async def working(
-    queue: WorkQueue, work: Callable[[Key], Awaitable[None]], workers: int = 4
-) -> Any:
-    task = asyncio.create_task(queue.run(work, workers=workers))
+async def working(queue: WorkQueue, work: Callable[[Key], Awaitable[None]]) -> Any:
+    task = asyncio.create_task(queue.run(work))
     try:
         yield
     finally:
@@ -104,7 +102,8 @@ async def test_a_key_added_while_it_is_worked_on_is_due_once_more_afterwards(
     assert (len(started), maximum) == (2, 1)
 
 
-async def test_work_that_does_not_end_stalls_no_other_key(queue: WorkQueue) -> None:
+async def test_work_that_does_not_end_stalls_no_other_key(timers: Timers) -> None:
+    queue = WorkQueue(States(lambda: 0.0), Random(1), timers.later, workers=3)
     done = list[Key]()
 
     async def work(key: Key) -> None:
@@ -112,7 +111,7 @@ async def test_work_that_does_not_end_stalls_no_other_key(queue: WorkQueue) -> N
             await asyncio.Event().wait()
         done.append(key)
 
-    async with working(queue, work, workers=2):
+    async with working(queue, work):
         queue.add(A)
         for _ in range(3):
             queue.add(B)
@@ -158,8 +157,9 @@ async def test_an_added_key_does_not_wait_for_its_debounce(
 
 
 async def test_added_keys_come_before_debounced_ones_except_at_every_eighth_turn(
-    queue: WorkQueue, timers: Timers
+    timers: Timers,
 ) -> None:
+    queue = WorkQueue(States(lambda: 0.0), Random(1), timers.later, workers=1)
     done = list[Key]()
     added = [Key("default", f"new-{index}") for index in range(3 * LOW_PRIORITY_TURN)]
 
@@ -171,7 +171,7 @@ async def test_added_keys_come_before_debounced_ones_except_at_every_eighth_turn
         timers.fire()
     for key in added:
         queue.add(key)
-    async with working(queue, work, workers=1):
+    async with working(queue, work):
         await until(lambda: len(done) == len(added) + 2)
 
     turns = [done.index(key) for key in (A, B)]

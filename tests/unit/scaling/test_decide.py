@@ -14,6 +14,7 @@ from slotkeeper.scaling.decide import ScalingInput, ScalingReason, decide
 from slotkeeper.scaling.history import Change
 from slotkeeper.scaling.policy import Policy
 from slotkeeper.scaling.sample import PEAK_WINDOW_SECONDS, Sample
+from slotkeeper.scaling.schedule import ALWAYS
 
 POLICY = policy(behavior={"scaleDown": {"stabilizationWindowSeconds": 60}})
 
@@ -124,7 +125,10 @@ SLOW = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 6
         (POLICY, [], 2, "no metrics from any balancer: 2 (unchanged)"),
         (POLICY, [], 9, "no metrics from any balancer: 9 -> 3"),
         (
-            replace(POLICY, schedule=Schedule(cron="0 19 * * *", max_replicas=3)),
+            replace(
+                POLICY,
+                active=replace(ALWAYS, schedule=Schedule(cron="0 19 * * *", max_replicas=3)),
+            ),
             [],
             9,
             (

@@ -1,6 +1,6 @@
 """The active schedule, in any time zone and on the days when clocks change."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,7 @@ def at(text: str, zone: str = "UTC") -> datetime:
 
 
 def active(text: str, *specs: dict[str, Any], zone: str = "UTC") -> str | None:
-    schedule = active_schedule(schedules(*specs), at(text, zone))
+    schedule = active_schedule(schedules(*specs), at(text, zone)).schedule
     return schedule.cron if schedule else None
 
 
@@ -42,10 +42,11 @@ def test_the_schedule_that_started_last_is_active(time: str, expected: dict[str,
 
 
 def test_of_two_that_start_together_the_later_in_the_list_is_active() -> None:
-    schedule = active_schedule(schedules(DAY, {**DAY, "minReplicas": 7}), at("2026-11-23T08:00:00"))
+    both = schedules(DAY, {**DAY, "minReplicas": 7})
 
-    assert schedule
-    assert schedule.min_replicas == 7
+    active = active_schedule(both, at("2026-11-23T08:00:00"))
+
+    assert active.schedule == both[1]
 
 
 def test_without_schedules_none_is_active() -> None:
@@ -93,3 +94,36 @@ def test_history_is_kept_for_a_schedule_that_allows_zero() -> None:
     )
 
     assert Policy.at(4, spec, at("2026-11-23T12:00:00")).history_seconds == 3000
+
+
+@pytest.mark.parametrize(
+    "day", [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)]
+)
+@pytest.mark.parametrize("cron", ["30 2 * * *", "30 1,2,3 * * *", "*/20 2 * * *", "0 * * * *"])
+def test_a_search_holds_until_the_next_start_also_when_clocks_change(
+    day: datetime, cron: str
+) -> None:
+    both = schedules(
+        {"cron": cron, "timeZone": "Europe/Berlin", "minReplicas": 1},
+        {"cron": "15 * * * *", "minReplicas": 2},
+    )
+    held = active_schedule(both, day - timedelta(hours=3))
+    searches = 0
+
+    for minutes in range(-180, 360):
+        now = day + timedelta(minutes=minutes)
+        if not held.holds_at(now):
+            held = active_schedule(both, now)
+            searches += 1
+        assert held == active_schedule(both, now)
+        assert held.start <= now < held.end
+
+    assert searches <= 40
+
+
+@pytest.mark.parametrize("time", ["2026-10-25T00:45", "2026-10-25T01:20", "2026-10-25T01:45"])
+def test_a_start_is_not_undone_in_the_hour_that_occurs_twice(time: str) -> None:
+    spec = {"cron": "30 2 25 10 *", "timeZone": "Europe/Berlin", "minReplicas": 1}
+    before = {"cron": "0 0 1 1 *", "timeZone": "Europe/Berlin", "minReplicas": 2}
+
+    assert active(time, before, spec) == spec["cron"]

@@ -1,14 +1,13 @@
 """The decision of a pass: the replicas of a server, and what blocks their start. Pure."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.reconcile.clock import Moment
 from slotkeeper.reconcile.decide.blocker import published_blocker, start_blocker
-from slotkeeper.reconcile.decide.replicas import Scaling, desired_replicas
+from slotkeeper.reconcile.decide.replicas import DesiredReplicas, Scaling
 from slotkeeper.reconcile.observe.observed import Snapshot
 from slotkeeper.reconcile.observe.problem import Problem
-from slotkeeper.scaling.decide import ScalingInput
 
 
 @dataclass(frozen=True)
@@ -28,22 +27,21 @@ class Decision:
 
 def decide(
     snapshot: Snapshot,
-    demand: ScalingInput,
-    moment: Moment,
+    desired: DesiredReplicas,
+    wall: datetime,
     *,
     warming_up: bool,
     rejected: Problem | None,
     attempted: bool,
 ) -> Decision:
-    """Decide on one server.
+    """Decide on one server, at the time of day `wall`.
 
     `rejected` is why the last plan could not be carried out; it is not known before a pass has
     `attempted` one with the replicas that demand requires.
     """
     server, observed = snapshot.server, snapshot.observed
-    desired = desired_replicas(server, observed.current, demand, moment)
     blocker = start_blocker(
-        server, observed, desired=desired.replicas, rejected=rejected, wall=moment.wall
+        server, observed, desired=desired.replicas, rejected=rejected, wall=wall
     )
     kept = None if blocker or attempted else published_blocker(server, observed)
     return Decision(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.reconcile.clock import Moment
 from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.policy import Policy
 
@@ -65,23 +64,27 @@ def policy_of(server: LlamaServer, scheduled: datetime) -> Policy | None:
 
 
 def desired_replicas(
-    server: LlamaServer, current: int | None, demand: ScalingInput, moment: Moment
+    server: LlamaServer,
+    policy: Policy | None,
+    current: int | None,
+    demand: ScalingInput,
+    now: float,
 ) -> DesiredReplicas:
     """The number of replicas: 0 while suspended, by demand with autoscaling, else spec.replicas.
 
-    `current` is what the Deployment specifies. None without one: autoscaling then starts from the
-    last number in the status, so that a deleted Deployment is created as large as it was.
+    `policy` is that of `policy_of`, `current` what the Deployment specifies. None without one:
+    autoscaling then starts from the last number in the status, so that a deleted Deployment is
+    created as large as it was.
     """
     if server.spec.suspend:
         return DesiredReplicas(0, SUSPENDED, "spec.suspend is true")
-    policy = policy_of(server, moment.scheduled)
     if policy is None:
         replicas = server.spec.replicas
         return DesiredReplicas(replicas, MANUAL, f"spec.replicas is {replicas}", minimum=replicas)
     if current is None:
         last = server.status.get("scaling") or {}
         current = policy.clamp(last.get("desiredReplicas", policy.spec.min_replicas))
-    decision = decide(policy, demand, current=current, now=moment.monotonic)
+    decision = decide(policy, demand, current=current, now=now)
     return DesiredReplicas(
         decision.replicas,
         decision.reason.value,

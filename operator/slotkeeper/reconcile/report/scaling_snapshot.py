@@ -1,12 +1,11 @@
 """The last scaling decision of a server, as metrics show it. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from slotkeeper.api.conditions import ConditionType, condition
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.reconcile.decide.replicas import policy_of
 from slotkeeper.reconcile.demand.tracker import ServerDemand
+from slotkeeper.scaling.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,13 @@ class ScalingSnapshot:
 
 
 def scaling_snapshot(
-    server: LlamaServer, demand: ServerDemand | None, scheduled: datetime
+    server: LlamaServer, demand: ServerDemand | None, policy: Policy | None
 ) -> ScalingSnapshot | None:
-    """The decision in the status, with the bounds at this time; None before the first one."""
+    """The decision in the status, with the current policy's bounds; None before the first one."""
     status = server.status
     scaling = status.get("scaling")
     if not scaling:
         return None
-    policy = policy_of(server, scheduled)
     bounds = None
     if policy:
         active = condition(status, ConditionType.SCALING_ACTIVE).get("status") == "True"

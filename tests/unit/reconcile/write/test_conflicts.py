@@ -201,7 +201,7 @@ async def test_a_field_conflict_is_over_after_a_quiet_time(
     await deployed.run_for(1)
 
     assert (before, condition(cluster, "Degraded")["status"]) == ("True", "False")
-    assert deployed.reconciler.due() == []
+    assert not deployed.reconciler.is_due(KEY)
     set_replicas(cluster)
     await deployed.reconcile()
     assert replica_count(cluster) == 1
