@@ -43,7 +43,12 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
     metrics = Metrics(registry, lambda: 1)
     key = Key("default", "chat")
     snapshot = ScalingSnapshot(1, "Idle", 0, bounds=ReplicaBounds(0, 1, active=True))
-    metrics.register(lambda: 1, lambda: [(key, snapshot)], lambda: {"Pod": 1})
+    metrics.register(
+        conflicts=lambda: 1,
+        snapshots=lambda: [(key, snapshot)],
+        unreadable=lambda: {"Pod": 1},
+        leads=lambda: True,
+    )
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")
     metrics.set_conditions(key, [{"type": "Ready", "status": "True"}])

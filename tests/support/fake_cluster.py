@@ -233,6 +233,14 @@ class FakeCluster:
         other.history = list(self.history)
         return other
 
+    def restore(self, backup: "FakeCluster") -> None:
+        """Go back to the state of a copy, as etcd does when it is restored from a snapshot: its
+        versions are used a second time."""
+        self.objects = {place: _copied(item) for place, item in backup.objects.items()}
+        self._applied = {place: _copied(item) for place, item in backup._applied.items()}
+        self._version = backup._version
+        self.history = list(backup.history)
+
     def by_name(self, kind: Kind) -> dict[str, Manifest]:
         """All objects of a kind, in all namespaces, by name."""
         return {place[2]: item for place, item in self.objects.items() if place[0] == kind}

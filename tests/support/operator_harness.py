@@ -127,7 +127,10 @@ class Operator:
         self.lease = OperatorLease(self.cluster, LeaseRef("system", "a"), clock)
         self.metrics = Metrics(self.registry, lambda: len(self.queue))
         self.metrics.register(
-            self.reconciler.conflicts, self.reconciler.scaling_snapshots, self.store.unreadable
+            conflicts=self.reconciler.conflicts,
+            snapshots=self.reconciler.scaling_snapshots,
+            unreadable=self.store.unreadable,
+            leads=self.lease.leads,
         )
         self.runtime = Runtime(
             self.cluster,

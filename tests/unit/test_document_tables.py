@@ -130,7 +130,12 @@ def test_the_operators_metrics_are_complete() -> None:
     registry = CollectorRegistry()
     metrics = operator_metrics.Metrics(registry, lambda: 0)
     snapshot = ScalingSnapshot(1, "Manual", 0, bounds=ReplicaBounds(1, 2, active=True))
-    metrics.register(lambda: 0, lambda: [(Key("default", "chat"), snapshot)], lambda: {"Pod": 1})
+    metrics.register(
+        conflicts=lambda: 0,
+        snapshots=lambda: [(Key("default", "chat"), snapshot)],
+        unreadable=lambda: {"Pod": 1},
+        leads=lambda: True,
+    )
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")

@@ -23,6 +23,8 @@ RETRY_SECONDS = 5.0
 WATCHED_WITHIN_SECONDS = 60.0
 """Within this time the holder must see a renewal through kopf's watch, which may die silently."""
 
+_RETRIED = frozenset({408, 409, 429})
+
 log = logging.getLogger(__name__)
 
 
@@ -54,10 +56,13 @@ class OperatorLease:
         self._version_since = 0.0
         self._renewed_at = 0.0
         self._watched_at = 0.0
+        self._rejected: str | None = None
+        """Why the API server rejected the last try to acquire it."""
 
     async def try_acquire(self) -> bool:
         """Acquire the Lease if it is free; whether it is held now. Raises ApiError."""
-        lease = await self._cluster.get(LEASES, self._ref.namespace, LEASE_NAME)
+        lease = await self._read()
+        began = self._clock.monotonic()
         try:
             if lease is None:
                 held = await self._cluster.create(self._manifest(self._ref.holder))
@@ -67,27 +72,23 @@ class OperatorLease:
                 return False
         except Conflict:
             return False
-        self._on_renewed(held)
+        self._on_renewed(held, began)
         self._held = True
         self._watched_at = self._clock.monotonic()
         return True
 
     async def acquire(self) -> None:
         """Wait until the Lease is held."""
-        log.info("waiting for lease %s/%s", self._ref.namespace, LEASE_NAME)
+        log.info("waiting for %s", self._name)
         while not await self._attempt():  # noqa: ASYNC110 (another process sets no event here)
             await asyncio.sleep(RETRY_SECONDS)
-        log.info("acquired lease %s/%s", self._ref.namespace, LEASE_NAME)
+        log.info("acquired %s", self._name)
 
     async def renew(self) -> None:
         """Renew it once. Raises LeadershipLostError where another holds it, or it is too late."""
         try:
-            manifest = self._manifest(self._ref.holder)
-            manifest["metadata"]["resourceVersion"] = self._version
             async with asyncio.timeout(RETRY_SECONDS):
-                self._on_renewed(await self._cluster.apply(manifest))
-        except Conflict as error:
-            raise LeadershipLostError("another operator acquired the lease") from error
+                await self._renew()
         except (ApiError, TimeoutError) as error:
             if self._clock.monotonic() - self._renewed_at > RENEW_DEADLINE_SECONDS:
                 raise LeadershipLostError(f"cannot renew the lease: {error!r}") from error
@@ -99,21 +100,29 @@ class OperatorLease:
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             await self.renew()
-            if not self.is_healthy():
-                raise LeadershipLostError(
-                    f"kopf's watch has shown no renewal of the lease for "
-                    f"{WATCHED_WITHIN_SECONDS:g} s: watch stalled"
-                )
+            if problem := self.problem():
+                raise LeadershipLostError(problem)
 
     def on_watched_renewal(self, lease: Manifest) -> None:
         """Call this for each change of the Lease that kopf's watch shows."""
         if lease.get("spec", {}).get("holderIdentity") == self._ref.holder:
             self._watched_at = self._clock.monotonic()
 
-    def is_healthy(self) -> bool:
-        """Whether kopf's watch works, or this process does not hold the Lease."""
-        age = self._clock.monotonic() - self._watched_at
-        return not self._held or age <= WATCHED_WITHIN_SECONDS
+    def problem(self) -> str | None:
+        """Why this process cannot work, or None: kopf's watch has died, or the API server rejects
+        its requests for the Lease."""
+        if not self._held:
+            return self._rejected
+        if self._clock.monotonic() - self._watched_at <= WATCHED_WITHIN_SECONDS:
+            return None
+        return (
+            f"watch stalled: kopf's watch has shown no renewal of the lease for "
+            f"{WATCHED_WITHIN_SECONDS:g} s"
+        )
+
+    def leads(self) -> bool:
+        """Whether this process holds the Lease."""
+        return self._held and self.is_valid()
 
     def is_valid(self) -> bool:
         """Whether no other process can hold the Lease, or this one has not acquired it yet. False
@@ -125,18 +134,59 @@ class OperatorLease:
         """Let another operator acquire it at once. Where that fails it expires by itself."""
         try:
             # Read again: a renewal may have been cancelled after the API server had accepted it.
-            lease = await self._cluster.get(LEASES, self._ref.namespace, LEASE_NAME)
+            lease = await self._read()
             if lease and lease["spec"].get("holderIdentity") == self._ref.holder:
                 await self._cluster.apply(self._manifest("", over=lease))
         except ApiError as error:
             log.info("cannot release the lease, it will expire: %s", error)
 
+    @property
+    def _name(self) -> str:
+        return f"lease {self._ref.namespace}/{LEASE_NAME}"
+
     async def _attempt(self) -> bool:
         try:
-            return await self.try_acquire()
+            acquired = await self.try_acquire()
         except ApiError as error:
             log.warning("cannot acquire the lease: %s", error)
+            # Not where it is unreachable or fails: that ends without a restart.
+            is_rejection = 400 <= error.status < 500 and error.status not in _RETRIED
+            self._rejected = f"cannot acquire {self._name}: {error}" if is_rejection else None
             return False
+        self._rejected = None
+        return acquired
+
+    async def _renew(self) -> None:
+        began = self._clock.monotonic()
+        manifest = self._manifest(self._ref.holder)
+        manifest["metadata"]["resourceVersion"] = self._version
+        try:
+            renewed = await self._cluster.apply(manifest)
+        except Conflict:
+            # An own renewal may have been accepted though its response was late or lost.
+            lease = await self._read()
+            if lease is None:
+                raise
+            self._check_history(lease)
+            holder = lease.get("spec", {}).get("holderIdentity")
+            if holder != self._ref.holder:
+                raise LeadershipLostError(
+                    f"another operator acquired the lease: {holder or 'it was released'}"
+                ) from None
+            began = self._clock.monotonic()
+            renewed = await self._cluster.apply(self._manifest(self._ref.holder, over=lease))
+        self._on_renewed(renewed, began)
+
+    async def _read(self) -> Manifest | None:
+        return await self._cluster.get(LEASES, self._ref.namespace, LEASE_NAME)
+
+    def _check_history(self, lease: Manifest) -> None:
+        version = lease["metadata"]["resourceVersion"]
+        if int(version) < int(self._version):
+            raise LeadershipLostError(
+                f"the API server's data was restored from a backup: {self._name} has version "
+                f"{version} after {self._version}, and everything must be listed again"
+            )
 
     def _is_free(self, lease: Manifest) -> bool:
         now = self._clock.monotonic()
@@ -148,9 +198,10 @@ class OperatorLease:
         mine_or_none = not holder or holder == self._ref.holder
         return mine_or_none or now - self._version_since > LEASE_SECONDS
 
-    def _on_renewed(self, lease: Manifest) -> None:
+    def _on_renewed(self, lease: Manifest, began: float) -> None:
         self._version = lease["metadata"]["resourceVersion"]
-        self._renewed_at = self._clock.monotonic()
+        # Of the request, not of its response: another operator counts from when it was accepted.
+        self._renewed_at = began
 
     def _manifest(self, holder: str, over: Manifest | None = None) -> Manifest:
         metadata: Manifest = {

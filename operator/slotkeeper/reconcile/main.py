@@ -88,12 +88,17 @@ async def _run(flags: argparse.Namespace) -> None:
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
-        metrics.register(reconciler.conflicts, reconciler.scaling_snapshots, store.unreadable)
+        metrics.register(
+            conflicts=reconciler.conflicts,
+            snapshots=reconciler.scaling_snapshots,
+            unreadable=store.unreadable,
+            leads=lease.leads,
+        )
         runtime = Runtime(
             cluster, store, states, reconciler, poller, queue, lease, metrics, clock.monotonic
         )
         start_http_server(flags.metrics[1], addr=available(flags.metrics[0]))
-        async with await serve_health(flags.health, lease.is_healthy):
+        async with await serve_health(flags.health, lease.problem):
             await lease.acquire()
             try:
                 await runtime.run(flags.namespace, flags.api_idle_timeout)

@@ -67,11 +67,20 @@ class Metrics:
 
     def register(
         self,
+        *,
         conflicts: Callable[[], int],
         snapshots: Snapshots,
         unreadable: Callable[[], Mapping[str, int]],
+        leads: Callable[[], bool],
     ) -> None:
-        """Export field conflicts, scaling decisions and unreadable objects as well."""
+        """Export what is read at each scrape: field conflicts, scaling decisions, unreadable
+        objects by kind, and whether this operator is the leader."""
+        leader = Gauge(
+            "slotkeeper_operator_leader",
+            "1 for the operator that leads, 0 for a standby",
+            registry=self._registry,
+        )
+        leader.set_function(leads)
         repeated = Gauge(
             "slotkeeper_operator_field_conflicts",
             "Children that another field manager repeatedly changes",

@@ -159,3 +159,17 @@ async def test_conditions_are_exported_until_the_server_is_deleted(
     cluster.remove(LLAMA_SERVERS, KEY.namespace, KEY.name)
     await operator.reconcile()
     assert reported(operator, "Ready") is None
+
+
+async def test_only_the_operator_that_holds_the_lease_is_shown_as_the_leader(
+    operator: Operator,
+) -> None:
+    def leads() -> float | None:
+        return operator.registry.get_sample_value("slotkeeper_operator_leader")
+
+    standby = leads()
+    await operator.lease.try_acquire()
+    leader = leads()
+    operator.time.elapsed += 16
+
+    assert (standby, leader, leads()) == (0, 1, 0)
