@@ -42,6 +42,7 @@ class WatchedCluster(FakeCluster):
         self.lose_responses = 0
         """For how many writes from now on the response is lost."""
         self._stored = asyncio.Event()
+        self._restores = 0
 
     @override
     async def watch(
@@ -54,7 +55,10 @@ class WatchedCluster(FakeCluster):
         name: str = "",
     ) -> AsyncIterator[WatchEvent]:
         version = resource_version
+        restores = self._restores
         while True:
+            if restores != self._restores:
+                raise Unreachable(0, "Unreachable", "the API server was restarted")
             stored = self._stored
             newest = str(self._version)
             async for event in super().watch(kind, namespace, labels, version, name=name):
@@ -79,6 +83,13 @@ class WatchedCluster(FakeCluster):
     @override
     def _store(self, place: Any, manifest: Manifest) -> None:
         super()._store(place, manifest)
+        self._notify_watches()
+
+    @override
+    def restore(self, backup: FakeCluster) -> None:
+        """Also restart the API server: its watches end."""
+        super().restore(backup)
+        self._restores += 1
         self._notify_watches()
 
     def _notify_watches(self) -> None:

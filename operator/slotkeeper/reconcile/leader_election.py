@@ -175,6 +175,8 @@ class OperatorLease:
                 ) from None
             began = self._clock.monotonic()
             renewed = await self._cluster.apply(self._manifest(self._ref.holder, over=lease))
+        # Created again, where the backup had none.
+        self._check_history(renewed)
         self._on_renewed(renewed, began)
 
     async def _read(self) -> Manifest | None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from fake_llama import FakeLlama, stream_two_events
 from queued_stream import COMMENT
 from raw_http import RawClient, get, post
 from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
-from slotkeeper.kube.cluster import Unreachable
+from slotkeeper.kube.cluster import Manifest, Unreachable
 from slotkeeper.scheduling import QueueLimits
 from wait_until import until
 
@@ -346,3 +347,31 @@ async def test_a_request_without_a_connection_yet_is_requeued_when_leadership_is
             assert (llama.calls, proxy.dispatcher.busy_slots) == ([], 0)
             proxy.become_leader()
             assert (await client.response()).status == 200
+
+
+def update_metadata(fields: Manifest, lease: Manifest) -> None:
+    lease["metadata"].update(fields)
+
+
+async def test_after_the_restore_of_a_backup_one_balancer_leads() -> None:
+    async with FakeLlama(2) as llama, run_group(llama) as group:
+        first = await group.add_leader("first")
+        backup = group.cluster.copy()
+        await first.kill()
+        second = await group.add_leader("second")
+        for number in "123456789":
+            change = partial(update_metadata, {"labels": {"number": number}})
+            group.cluster.edit_lease(change)
+        newest = group.cluster.lease["metadata"]["resourceVersion"]
+        await until(lambda: second.election.lease and second.election.lease.version == newest)
+
+        group.cluster.restore(backup)
+        third = await group.add("third")
+
+        def has_one_leader() -> bool:
+            alive = {"second": second, "third": third}
+            leaders = [name for name, each in alive.items() if each.is_leader]
+            return leaders == [group.cluster.holder]
+
+        await until(lambda: any(each.balancer.proxy.is_relaying for each in (second, third)))
+        assert has_one_leader()

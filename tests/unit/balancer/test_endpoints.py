@@ -4,8 +4,10 @@ from typing import Any, cast
 
 import pytest
 
+from election_harness import WatchedCluster
 from slotkeeper.balancer.upstream.endpoints import replicas_in, replicas_of
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Listing, Unreachable, WatchEvent
+from wait_until import until
 
 Slice = dict[str, Any]
 
@@ -165,4 +167,40 @@ async def test_the_last_replicas_stay_while_the_api_server_is_unreachable(error:
     assert replicas == [
         {"10.0.0.1:8080": True},
         {"10.0.0.1:8080": True, "10.0.0.2:8080": True},
+    ]
+
+
+async def test_after_the_restore_of_a_backup_its_replicas_are_used() -> None:
+    cluster = WatchedCluster()
+
+    def put(address: str) -> None:
+        found = slice_of("a", endpoint(address))
+        found["metadata"] |= {
+            "namespace": "ns",
+            "labels": {"kubernetes.io/service-name": "replicas"},
+        }
+        cluster.put({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", **found})
+
+    put("10.0.0.1")
+    backup = cluster.copy()
+    for last in range(2, 9):
+        put(f"10.0.0.{last}")
+    replicas: list[dict[str, bool]] = []
+
+    async def collect() -> None:
+        async for each in replicas_of(cluster, "ns", "replicas"):
+            replicas.append(each)  # noqa: PERF401 (it never ends)
+
+    collecting = asyncio.ensure_future(collect())
+    await until(lambda: bool(replicas))
+    cluster.restore(backup)
+    await until(lambda: len(replicas) == 2)
+    put("10.0.0.9")
+    await until(lambda: len(replicas) == 3)
+    collecting.cancel()
+
+    assert [list(each) for each in replicas] == [
+        ["10.0.0.8:8080"],
+        ["10.0.0.1:8080"],
+        ["10.0.0.9:8080"],
     ]

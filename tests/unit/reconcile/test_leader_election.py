@@ -248,12 +248,15 @@ class SlowCluster(FakeCluster):
         return written
 
 
+@pytest.mark.parametrize("backed_up", [True, False])
 async def test_a_lease_that_goes_back_in_time_ends_the_operator(
-    cluster: FakeCluster, time: FakeTime
+    cluster: FakeCluster, time: FakeTime, *, backed_up: bool
 ) -> None:
+    backup = cluster.copy()
     holder = lease(cluster, time, "a")
     await holder.try_acquire()
-    backup = cluster.copy()
+    if backed_up:
+        backup = cluster.copy()
     time.elapsed += 5
     await holder.renew()
 

@@ -268,9 +268,12 @@ class LeaderElection:
                 _log.warning(
                     "lease %s/%s not found: no balancer can become leader", namespace, name
                 )
-            # The watch may show an older state than the response to the last write.
             if lease is None or self.lease is None or lease.is_newer_than(self.lease):
                 self._on_lease(lease)
+            else:
+                # An event from before the last write, or the API server's data was restored from a
+                # backup, and versions went back.
+                await self._read(unless_changed=True)
 
     async def _write(self, holder: Peer | None, replaced: LeaseRecord) -> LeaseRecord | None:
         """Set the holder. None if another balancer was first, or the API server is unreachable."""
@@ -287,15 +290,20 @@ class LeaderElection:
         self._on_lease(written)
         return written
 
-    async def _read(self) -> bool:
-        """Read the Lease; return whether the API server responded."""
+    async def _read(self, *, unless_changed: bool = False) -> bool:
+        """Read the Lease; return whether the API server responded.
+
+        `unless_changed`: a response that arrives after another one is ignored. It may be older.
+        """
+        known = self.lease
         try:
             async with asyncio.timeout(self._timeouts.api):
                 lease = await self._cluster.get(LEASES, *self._lease_name)
         except (ApiError, TimeoutError) as error:
             _log.warning("cannot read the lease: %s", str(error) or "API server timed out")
             return False
-        self._on_lease(LeaseRecord.read(lease) if lease else None)
+        if not unless_changed or self.lease == known:
+            self._on_lease(LeaseRecord.read(lease) if lease else None)
         return True
 
     def _on_lease(self, lease: LeaseRecord | None) -> None:

@@ -45,7 +45,17 @@ async def list_into(
     changed = set[Key]()
     uids = dict[tuple[str, str], str]()
     version = ""
+    newest = store.newest(kind)
     async for page in cluster.pages(kind, namespace, _labels(kind)):
+        if not version and int(page.resource_version) < newest:
+            log.warning(
+                "%s: version %s after %d: the API server's data was restored from a backup; "
+                "starting anew",
+                kind.plural,
+                page.resource_version,
+                newest,
+            )
+            store.start_anew(kind)
         for item in page.items:
             with store.isolation(_place(item)):
                 changed |= store.put(item)

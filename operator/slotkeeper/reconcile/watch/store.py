@@ -36,13 +36,16 @@ class _Entry:
     """What is kept of the object, compressed."""
     unreadable: bool
     """Whether that is an outline."""
+    outdated: bool = False
+    """From before a restore of the API server's data: any version is newer."""
 
 
 class Store:
     """Objects by the server that they belong to.
 
     Late events change nothing: an object is replaced only by a newer version, and a deleted one
-    stays deleted. Resource versions are compared as numbers.
+    stays deleted. Resource versions are compared as numbers. Where a listing shows that they went
+    back, because the API server's data was restored from a backup, `start_anew` forgets them.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class Store:
         self._compressors: dict[Kind, _Compressor] = defaultdict(_Compressor)
         self._deleted: dict[Kind, dict[str, float]] = defaultdict(dict)
         """Version at which the object with a uid was deleted; infinite until a watch shows it."""
+        self._newest: dict[Kind, int] = defaultdict(int)
         self._deleted_by_others: dict[Key, dict[Child, str]] = defaultdict(dict)
         """Owner's uid of each child that was deleted, and not by the operator."""
         self._unreadable = Counter[Kind]()
@@ -106,6 +110,19 @@ class Store:
             return self._remove(event.object)
         return self.put(event.object)
 
+    def newest(self, kind: Kind) -> int:
+        """The newest version of an object of this kind that the store was ever shown. A listing
+        that begins later is not older, unless the API server's data was restored from a backup."""
+        return self._newest[kind]
+
+    def start_anew(self, kind: Kind) -> None:
+        """Forget which version of these objects is newer. They are kept until the next listing is
+        complete, so that none of them seems to be missing."""
+        self._newest[kind] = 0
+        self._deleted[kind].clear()
+        for (_, name), key in self._owners[kind].items():
+            self._entries[key][kind, name].outdated = True
+
     def replace_all(
         self, kind: Kind, uids: Mapping[tuple[str, str], str], resource_version: str
     ) -> set[Key]:
@@ -118,7 +135,8 @@ class Store:
         changed = set()
         for (namespace, name), key in list(self._owners[kind].items()):
             entry = self._entries[key][kind, name]
-            if entry.uid != uids.get((namespace, name)) and entry.version <= version:
+            is_older = entry.outdated or entry.version <= version
+            if entry.uid != uids.get((namespace, name)) and is_older:
                 changed.add(self._delete((kind, namespace, name)))
         existing = set(uids.values())
         # Late events can only concern these.
@@ -138,16 +156,17 @@ class Store:
         version = int(metadata["resourceVersion"])
         place = (kind, metadata["namespace"], metadata["name"])
         owner = _owner(manifest)
+        self._newest[kind] = max(self._newest[kind], version)
         before = self._owners[kind].get(place[1:])
         stored = None if before is None else self._entries[before][kind, place[2]]
         if version <= self._deleted[kind].get(metadata["uid"], 0):
             return set()
-        if stored is not None and version <= stored.version:
+        if stored is not None and version <= stored.version and not stored.outdated:
             return set()
         new = kept(kind, manifest)
         body = self._compressors[kind].compress(new.body)
         if owner == before and stored is not None and stored.body == body:
-            stored.version = version
+            stored.version, stored.outdated = version, False
             return set()
         if stored is not None and stored.uid != metadata["uid"]:
             self._deleted[kind][stored.uid] = version
@@ -195,9 +214,11 @@ class Store:
     def _remove(self, manifest: Manifest) -> set[Key]:
         metadata = manifest["metadata"]
         place = (kind_of(manifest), metadata["namespace"], metadata["name"])
+        version = int(metadata["resourceVersion"])
+        self._newest[place[0]] = max(self._newest[place[0]], version)
         # It may be put again with the same uid: a watch by label reports an object that lost the
         # label as deleted.
-        self._deleted[place[0]][metadata["uid"]] = int(metadata["resourceVersion"])
+        self._deleted[place[0]][metadata["uid"]] = version
         return {self._delete(place)} if self._uid(place) == metadata["uid"] else set()
 
     def _delete(self, place: Place) -> Key:

@@ -3,18 +3,21 @@
 import copy
 import json
 import tracemalloc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from fake_cluster import FakeCluster
 from llamaservers import raw_server
 from operator_harness import Operator, apply_server, deploy, pod_of
-from slotkeeper.kube.cluster import Manifest, WatchEvent
+from slotkeeper.kube.cluster import Gone, Listing, Manifest, WatchEvent
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, SERVICES
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.watch.informers import list_into
 from slotkeeper.reconcile.watch.store import Store, uids_of
 
 A, B = Key("default", "a"), Key("default", "b")
@@ -193,6 +196,70 @@ def test_a_listing_without_differences_is_no_change() -> None:
 
     assert store.put(service(5)) == set()
     assert store.replace_all(SERVICES, uids_of([service(5)]), "8") == set()
+
+
+async def test_a_listing_that_goes_back_in_time_replaces_everything() -> None:
+    cluster, store = FakeCluster(), Store()
+    for name in ("kept", "deleted-later", "changed-later"):
+        cluster.put(named(name, port=1))
+    backup = cluster.copy()
+    cluster.remove(SERVICES, "default", "deleted-later")
+    cluster.put(named("changed-later", port=2))
+    for index in range(9):
+        cluster.put(named(f"created-later-{index}"))
+    await list_into(store, cluster, SERVICES, None)
+
+    cluster.restore(backup)
+    _, changed = await list_into(store, cluster, SERVICES, None)
+    cluster.put(named("kept", port=3))
+    _, changed_again = await list_into(store, cluster, SERVICES, None)
+
+    specs = {name: item["spec"] for (_, name), item in store.children(A).items()}
+    assert (changed, changed_again) == ({A}, {A})
+    assert specs == {
+        "kept": {"port": 3},
+        "deleted-later": {"port": 1},
+        "changed-later": {"port": 1},
+    }
+
+
+async def test_objects_are_kept_until_a_listing_that_goes_back_is_complete() -> None:
+    cluster, store = BrokenListings(), Store()
+    for index in range(6):
+        cluster.put(named(f"s-{index}"))
+    backup = cluster.copy()
+    cluster.put(named("s-0", port=1))
+    await list_into(store, cluster, SERVICES, None)
+
+    cluster.restore(backup)
+    cluster.broken = True
+    with pytest.raises(Gone):
+        await list_into(store, cluster, SERVICES, None)
+    during = len(store.children(A))
+    cluster.broken = False
+    await list_into(store, cluster, SERVICES, None)
+
+    assert during == 6
+    assert all(item["spec"] == {} for item in store.children(A).values())
+
+
+def named(name: str, **spec: Any) -> Manifest:
+    """A Service as a client applies it."""
+    metadata = {"name": name, "namespace": "default", "labels": {"slotkeeper.dev/server": "a"}}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+class BrokenListings(FakeCluster):
+    """Its listings end after the first page while `broken`."""
+
+    broken = False
+
+    @override
+    async def pages(self, *arguments: Any) -> AsyncIterator[Listing]:
+        async for page in super().pages(*arguments):
+            yield page
+            if self.broken:
+                raise Gone(410, "Expired", "the continue parameter is too old")
 
 
 def test_fields_that_nothing_reads_are_not_stored() -> None:
