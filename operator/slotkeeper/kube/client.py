@@ -232,7 +232,7 @@ class ApiCluster:
                     raise
                 size = max(1, size // 4)
                 continue
-            response = _decoded(decode_list, "GET", path, body)
+            response = _decoded(_decode_page, "GET", path, body)
             yield _listing(kind, response)
             query["continue"] = response["metadata"].get("continue") or ""
             if not query["continue"]:
@@ -359,6 +359,15 @@ def _path(kind: Kind, namespace: str | None, *rest: str) -> str:
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     scope = ("namespaces", namespace) if namespace is not None else ()
     return "/".join([root, *scope, kind.plural, *(part for part in rest if part)])
+
+
+def _decode_page(body: bytes) -> Manifest:
+    """Decode a list. Raises ValueError if it has no resource version."""
+    response = decode_list(body)
+    metadata = response.get("metadata")
+    if not isinstance(metadata, dict) or not str(metadata.get("resourceVersion")).isdecimal():
+        raise ValueError("not a list of objects")
+    return response
 
 
 def _listing(kind: Kind, response: Manifest) -> Listing:

@@ -328,3 +328,13 @@ async def test_of_some_kinds_only_the_metadata_is_read() -> None:
     type_meta = {"apiVersion": "apps/v1", "kind": "ReplicaSet"}
     assert listed == watched == [{**type_meta, "metadata": {"name": "a"}}]
     assert ["PartialObjectMetadataList;" in accepted[0], "Metadata;" in accepted[1]] == [True] * 2
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "1", '{"metadata": 1}', '{"metadata": {}}'])
+async def test_what_is_no_list_is_unreachable(body: str) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(text=body)
+
+    async with fake_api(handle) as cluster:
+        with pytest.raises(Unreachable):
+            await cluster.list(PODS)

@@ -85,25 +85,28 @@ class Informer:
         relist = first_relist
         while True:
             started = loop.time()
-            try:
-                async with self.list_lock:
-                    version, changed = await list_into(
-                        self.store, self.cluster, self.kind, self.namespace
-                    )
-                self.synced.set()
-                self.on_change(changed)
-                async with asyncio.timeout(relist):
-                    await self._watch(version)
-            except TimeoutError:
-                relist = LIST_SECONDS
-            except Gone:
-                pass  # the version is too old to watch from: list again
-            except ApiError as error:
-                log.warning("watch of %s: %s", self.kind.plural, error)
+            with self.store.isolation(self.kind.plural):
+                try:
+                    await self._list_and_watch(relist)
+                except TimeoutError:
+                    relist = LIST_SECONDS
+                except Gone:
+                    pass  # the version is too old to watch from: list again
+                except ApiError as error:
+                    log.warning("watch of %s: %s", self.kind.plural, error)
             if loop.time() - started > RETRY.maximum:
                 failures = 0
             failures += 1
             await asyncio.sleep(RETRY.delay(failures))
+
+    async def _list_and_watch(self, seconds: float) -> None:
+        """Raises TimeoutError after having watched for so long."""
+        async with self.list_lock:
+            version, changed = await list_into(self.store, self.cluster, self.kind, self.namespace)
+        self.synced.set()
+        self.on_change(changed)
+        async with asyncio.timeout(seconds):
+            await self._watch(version)
 
     async def _watch(self, version: str) -> None:
         while True:

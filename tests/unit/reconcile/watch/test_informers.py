@@ -35,6 +35,8 @@ class StreamingCluster(FakeCluster):
         """Each ends one watch."""
         self.silent = False
         """Watches stay open and deliver no events."""
+        self.events: list[WatchEvent] = []
+        """Each is delivered by one watch, besides those of its own objects."""
 
     @override
     async def watch(self, *arguments: Any, **named: Any) -> AsyncIterator[WatchEvent]:
@@ -42,6 +44,8 @@ class StreamingCluster(FakeCluster):
         while True:
             if self.errors:
                 raise self.errors.pop()
+            while self.events:
+                yield self.events.pop()
             async for event in super().watch(kind, namespace, labels, version, **named):
                 version = event.object["metadata"]["resourceVersion"]
                 if not self.silent:
@@ -189,3 +193,30 @@ async def test_all_kinds_of_children_have_an_informer_and_servers_have_none() ->
 
     assert {"Deployment", "Service", "Lease", "Pod"} < kinds
     assert LLAMA_SERVERS.kind not in kinds
+
+
+async def test_an_object_that_cannot_be_stored_costs_only_itself(
+    streaming: StreamingCluster,
+) -> None:
+    counted = list[str]()
+    async with synced_informer(streaming) as (informer, _):
+        informer.store.isolation.on_error = counted.append
+        without_uid = service("bad")
+        without_uid["metadata"]["resourceVersion"] = "2"
+        streaming.events.append(WatchEvent("ADDED", without_uid))
+        streaming.put(service("later"))
+
+        await until(lambda: stored_names(informer) == {"later"})
+
+    assert counted == ["watch"]
+
+
+async def test_a_watch_that_fails_in_an_unknown_way_is_started_again(
+    streaming: StreamingCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with synced_informer(streaming) as (informer, _):
+        streaming.errors.append(KeyError("resourceVersion"))  # type: ignore[arg-type]
+        await until(lambda: "unexpected error in watch" in caplog.text)
+        streaming.put(service("later"))
+
+        await until(lambda: stored_names(informer) == {"later"})

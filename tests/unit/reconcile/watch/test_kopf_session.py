@@ -137,7 +137,8 @@ async def test_credentials_that_the_api_server_rejected_are_not_used_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    [login] = kopf_watch.registry(lambda _: None, lambda _: None)._activities.get_all_handlers()
+    [handler] = kopf_watch.registry(lambda _: None, lambda _: None)._activities.get_all_handlers()
+    login: Any = handler.fn
 
     async def log_in(token: str) -> Any:
         config = {
@@ -147,7 +148,7 @@ async def test_credentials_that_the_api_server_rejected_are_not_used_again(
             "users": [{"name": "a", "user": {"token": token}}],
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        found: Any = await login.fn(logger=logging.getLogger(), settings=kopf_watch.settings())  # type: ignore[call-arg, misc]
+        found: Any = await login(logger=logging.getLogger(), settings=kopf_watch.settings())
         if found:
             await found.aiohttp_session.close()
         return found
