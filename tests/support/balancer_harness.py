@@ -13,8 +13,8 @@ from raw_http import RawClient, Response, get
 from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.access import AccessRules, RequestAccess
 from slotkeeper.balancer.admin.server import Admin
+from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.proxy.proxy import Proxy
-from slotkeeper.balancer.responses import Model
 from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys

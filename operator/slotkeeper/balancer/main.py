@@ -20,9 +20,9 @@ from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.election.lease import Peer
+from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.proxy.proxy import Proxy
-from slotkeeper.balancer.responses import Model
 from slotkeeper.balancer.upstream.endpoints import replicas_of
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys

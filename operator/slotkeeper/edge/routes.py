@@ -15,6 +15,7 @@ class Route(Enum):
     PASSTHROUGH = "forwarded; needs no slot in llama-server"
     HEALTH = "health"
     MODELS = "models"
+    MODEL = "one of the models"
     SLOTS = "slots"
     PROPS = "props"
     METRICS = "metrics"
@@ -28,7 +29,9 @@ _POST = {
     for path, cost in paths.PROXIED.items()
 }
 
-LOCAL = frozenset((Route.HEALTH, Route.MODELS, Route.SLOTS, Route.PROPS, Route.METRICS))
+LOCAL = frozenset(
+    (Route.HEALTH, Route.MODELS, Route.MODEL, Route.SLOTS, Route.PROPS, Route.METRICS)
+)
 """Routes that the balancer serves itself."""
 
 PROXIED = frozenset(_POST)
@@ -53,7 +56,10 @@ _GET = {
 }
 
 
-_PUBLIC = frozenset((Route.HEALTH, Route.MODELS))
+MODEL_PATH = b"/v1/models/"
+"""Followed by the name of a model."""
+
+_PUBLIC = frozenset((Route.HEALTH, Route.MODELS, Route.MODEL))
 _ALLOWED = {"GET": b"GET, HEAD, OPTIONS", "POST": b"POST, OPTIONS"}
 _MAX_DISPLAYED = 200
 
@@ -68,15 +74,16 @@ def route(method: bytes, path: bytes, served: Container[bytes] = PROXIED) -> Rou
         raise HttpError(
             404, "path_not_allowed", f"path {path.decode()} is not allowed on this server"
         )
-    if method == b"OPTIONS" and (path in _GET or path in _POST):
+    read = _get_route(path)
+    if method == b"OPTIONS" and (read or path in _POST):
         return Route.PREFLIGHT
-    table = _GET if method in {b"GET", b"HEAD"} else _POST if method == b"POST" else {}
-    result = table.get(path)
-    if result:
-        return result
+    if method in {b"GET", b"HEAD"} and read:
+        return read
+    if method == b"POST" and path in _POST:
+        return _POST[path]
     name = display_path(path)
-    if path in _GET or path in _POST:
-        allowed = "GET" if path in _GET else "POST"
+    if read or path in _POST:
+        allowed = "GET" if read else "POST"
         raise HttpError(
             405,
             "method_not_allowed",
@@ -95,5 +102,12 @@ def display_path(path: bytes) -> str:
 def is_public(method: bytes, path: bytes) -> bool:
     """Whether a request needs no API key, as in llama-server. Preflights never carry a key."""
     if method in {b"GET", b"HEAD"}:
-        return _GET.get(path) in _PUBLIC
+        return _get_route(path) in _PUBLIC
     return method == b"OPTIONS"
+
+
+def _get_route(path: bytes) -> Route | None:
+    route = _GET.get(path)
+    if route is None and path.startswith(MODEL_PATH) and len(path) > len(MODEL_PATH):
+        return Route.MODEL
+    return route

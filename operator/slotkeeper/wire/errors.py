@@ -40,9 +40,14 @@ class HttpError(Exception):
         return response
 
 
+_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+}
+"""Those of llama-server, and OpenAI's for 429."""
+
+
 def _type(status: int) -> str:
-    if status == 429:
-        return "rate_limit_error"
-    if status == 503:
-        return "unavailable_error"
-    return "invalid_request_error" if status < 500 else "server_error"
+    return _TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")

@@ -57,7 +57,7 @@ async def test_a_request_without_a_valid_key_reaches_no_replica(header: str, mes
         assert response.status == 401
         assert response.headers["www-authenticate"] == "Bearer"
         error = json.loads(response.body)["error"]
-        assert (error["code"], error["type"]) == ("invalid_api_key", "invalid_request_error")
+        assert (error["code"], error["type"]) == ("invalid_api_key", "authentication_error")
         assert message in error["message"]
         assert llama.calls == []
         assert balancer.metric("requests_total", outcome="rejected", code="401") == 1
@@ -73,6 +73,7 @@ async def test_a_request_without_a_valid_key_reaches_no_replica(header: str, mes
         ("GET", "/v1/health", 200),
         ("GET", "/models", 200),
         ("GET", "/v1/models?x=1", 200),
+        ("GET", "/v1/models/tiny", 200),
         ("OPTIONS", "/v1/chat/completions", 204),
         ("GET", "/slots", 401),
         ("GET", "/props", 401),

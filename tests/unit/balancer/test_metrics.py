@@ -1,7 +1,7 @@
 import json
 
 from balancer_harness import run_balancer
-from fake_llama import Call, FakeLlama, stream_two_events
+from fake_llama import Call, FakeLlama, send_garbage, stream_two_events
 from raw_http import get, post
 from wait_until import until
 
@@ -50,6 +50,7 @@ async def test_an_incomplete_response_counts_no_tokens() -> None:
 
 async def test_clients_get_metrics_like_those_of_one_llama_server() -> None:
     async with FakeLlama(1, stream) as llama, run_balancer(llama) as balancer:
+        llama.state_scripts["/metrics"] = send_garbage
         await balancer.request(post("/v1/chat/completions"))
         llama.script = stream_two_events
         async with (

@@ -157,7 +157,8 @@ async def test_one_connection_carries_many_requests() -> None:
             response = await client.request(post("/completion", b"%d" % number))
             assert json.loads(response.body)["echo"] == str(number)
 
-        assert llama.connections <= 3
+        # Two of them were for its model.
+        assert llama.connections <= 5
 
 
 async def test_pipelined_requests_are_served_in_order_with_one_slot() -> None:

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs
 from slotkeeper.api import demand_report
 from slotkeeper.balancer.admin import leader_demand, queue_page
 from slotkeeper.balancer.election.election import LeaderElection
+from slotkeeper.balancer.local_responses import PROMETHEUS
 from slotkeeper.balancer.proxy.proxy import Proxy
-from slotkeeper.balancer.responses import PROMETHEUS
 from slotkeeper.edge.long_poll import LongPoll
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange

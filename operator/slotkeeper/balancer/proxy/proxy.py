@@ -11,6 +11,7 @@ from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
+from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy import relay, retry
@@ -19,6 +20,7 @@ from slotkeeper.balancer.proxy.keepalive import SseKeepalive
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.proxy.request_log import RequestLog
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
+from slotkeeper.balancer.upstream.aggregate import Aggregate
 from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
@@ -52,7 +54,7 @@ class Proxy:
         dispatcher: Dispatcher[ProxiedRequest],
         access: RequestAccess,
         log: AccessLog,
-        model: responses.Model,
+        model: Model,
         *,
         slots: int | None = None,
         timeouts: ReplicaTimeouts | None = None,
@@ -85,7 +87,9 @@ class Proxy:
         self._access = access
         self._request_log = RequestLog(metrics, log)
         self.body_admission = BodyAdmission(access, self._request_log)
-        self._model = model
+        self._local = LocalResponses(dispatcher, model)
+        self.aggregate = Aggregate(self.replicas)
+        self.replicas.on_joined = lambda name: self.spawn(self.aggregate.describe(name))
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._loop)
         self._idle = asyncio.Event()
@@ -104,7 +108,7 @@ class Proxy:
                 cors.respond(exchange, cors.preflight(message))
                 return
             if route in LOCAL and self._leader is None:
-                cors.respond(exchange, self.local_response(route))
+                self._respond_locally(exchange, route)
                 return
             # Requests relayed by a standby are accepted still: they have no other leader yet.
             if self.draining and self.is_leader and not relay.hop_count(message):
@@ -137,11 +141,27 @@ class Proxy:
             self.keepalive.add(request)
             self.on_demand()
 
-    def local_response(self, route: Route) -> Response:
-        """Return the response on one of the routes LOCAL, for all replicas together."""
-        contexts = self.replicas.contexts
-        tokens = self.metrics.tokens
-        return responses.local_response(route, self.dispatcher, self._model, contexts, tokens)
+    def local_response(self, route: Route, message: Request) -> Response:
+        """Return the response on one of the routes LOCAL, for all replicas together.
+
+        Raises HttpError.
+        """
+        if route is Route.METRICS:
+            return self._local.metrics(self.aggregate.last_metrics, self.metrics.tokens)
+        if route is Route.HEALTH and self.draining:
+            raise responses.draining()
+        return self._local.respond(route, message, self.aggregate.model, self.replicas.contexts)
+
+    def _respond_locally(self, exchange: Exchange, route: Route) -> None:
+        if route is Route.METRICS:
+            self.spawn(self._respond_with_metrics(exchange))
+        else:
+            cors.respond(exchange, self.local_response(route, exchange.request))
+
+    async def _respond_with_metrics(self, exchange: Exchange) -> None:
+        await self.aggregate.update_metrics()
+        # No effect if the client has disconnected.
+        cors.respond(exchange, self.local_response(Route.METRICS, exchange.request))
 
     # Slots.
 
@@ -277,7 +297,11 @@ class Proxy:
         elif action is retry.Action.RESPOND_LOCALLY and request.local_route:
             # Never queued again: a replica's /slots would show prompts.
             request.return_to_queue()
-            request.respond(self.local_response(request.local_route))
+            message = request.exchange.request
+            try:
+                request.respond(self.local_response(request.local_route, message))
+            except HttpError as error:
+                request.respond_with_error(error, Outcome.FAILED)
         elif action is retry.Action.ABORT:
             request.abort_response()
         else:

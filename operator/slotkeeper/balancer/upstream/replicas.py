@@ -80,6 +80,31 @@ class ReplicaSet:
         self._timeouts = timeouts or ReplicaTimeouts()
         self._upstreams: dict[str, _Upstream] = {}
         self._loop = asyncio.get_running_loop()
+        self.on_joined: Callable[[str], None] = lambda _: None
+        """Called with the name of a replica that has become ready."""
+
+    @property
+    def names(self) -> list[str]:
+        """All replicas."""
+        return list(self._upstreams)
+
+    @property
+    def joined(self) -> list[str]:
+        """Those that have become ready, and are not ejected."""
+        return [name for name, upstream in self._upstreams.items() if upstream.joining is None]
+
+    async def request(self, name: str, path: str) -> bytes:
+        """Return the body of a replica's response to a GET.
+
+        Raises OSError unless it responds in time and with status 200.
+        """
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise OSError("it has been removed")
+        status, body = await self._get(upstream, path)
+        if status != 200:
+            raise OSError(f"{path} returned {status}")
+        return body
 
     @property
     def contexts(self) -> dict[str, int]:
@@ -212,6 +237,7 @@ class ReplicaSet:
         if busy:
             self._start_polling(upstream)
         self._on_freed()
+        self.on_joined(upstream.name)
 
     async def _probe_new(self, upstream: _Upstream) -> tuple[int, int]:
         """Return the number of slots, and of those with requests that were not sent from here."""
