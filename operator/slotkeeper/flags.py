@@ -39,6 +39,8 @@ class BalancerFlags:
     HEARTBEAT_SECONDS = "--heartbeat-seconds"
     API_KEYS = "--api-keys"
     KEY_MAX_PRIORITY = "--key-max-priority"
+    MAX_RUNNING_PER_KEY = "--max-running-per-key"
+    KEY_MAX_RUNNING = "--key-max-running"
     ALLOWED_PATH = "--allowed-path"
     SHUTDOWN_DELAY_SECONDS = "--shutdown-delay-seconds"
     DRAIN_TIMEOUT = "--drain-timeout"

@@ -18,7 +18,7 @@ from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
-from slotkeeper.scheduling import AffinityLimits, Dispatcher, QueueLimits
+from slotkeeper.scheduling import AffinityLimits, Dispatcher, QueueLimits, RunningLimits
 from slotkeeper.wire.limits import Limits, metrics_port_limits
 from slotkeeper.wire.server import Server
 from wait_until import until
@@ -107,6 +107,7 @@ async def run_balancer(
     max_priority: int = 0,
     rules: AccessRules | None = None,
     keys: ApiKeys | None = None,
+    running_limits: RunningLimits | None = None,
     limits: Limits | None = None,
     timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
@@ -114,7 +115,9 @@ async def run_balancer(
     """Run a balancer. Its replicas are ready unless they are loading."""
     loop = asyncio.get_running_loop()
     log_stream = io.StringIO()
-    dispatcher: Dispatcher[Any] = Dispatcher(queue_limits or QueueLimits(), affinity)
+    dispatcher: Dispatcher[Any] = Dispatcher(
+        queue_limits or QueueLimits(), affinity, running_limits=running_limits
+    )
     proxy = Proxy(
         dispatcher,
         RequestAccess(rules or AccessRules(max_priority), b"salt", keys),

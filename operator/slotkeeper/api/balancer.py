@@ -13,6 +13,7 @@ from slotkeeper.api.validation import ApiModel, Rule, matches
 _INT32 = {"format": "int32"}
 
 Seconds = Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)]
+Running = Annotated[int, Field(ge=1, le=10_000, json_schema_extra=_INT32)]
 Priority = Annotated[int, Field(ge=0, le=1000, json_schema_extra=_INT32)]
 
 Size = Annotated[
@@ -87,6 +88,23 @@ class ApiKeys(ApiModel):
     ] = Field(default_factory=dict)
     """maxPriority of single keys, by the name of the entry, 0 to 1000, up to 64 keys. maxPriority
     applies to all others. Default: none. Example: {alice: 10, batch: 0}"""
+
+    max_running_requests: Running | None = None
+    """Maximum number of requests of each key that run at the same time, 1 to 10000, so that one key
+    cannot hold all slots. Further ones are queued, and do not delay those of other keys. Slots
+    that no other key uses stay free. Default: no limit. Example: 6"""
+
+    max_running_requests_by_key: Annotated[
+        dict[str, Running],
+        Field(max_length=64),
+        Rule(
+            "self.all(name, name.matches(r'^[-._a-zA-Z0-9]{1,253}$'))",
+            "must have names of entries of the Secret: letters, digits, '-', '_' and '.'",
+            lambda limits: all(map(_is_entry, limits)),
+        ),
+    ] = Field(default_factory=dict)
+    """maxRunningRequests of single keys, by the name of the entry, 1 to 10000, up to 64 keys.
+    Default: none. Example: {batch: 2}"""
 
 
 class Balancer(ApiModel):

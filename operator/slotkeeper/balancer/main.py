@@ -69,7 +69,9 @@ async def balance(options: Options) -> None:
         keys = ApiKeys(salt)
         key_folder = ApiKeyFolder(options.api_keys, keys)
         key_folder.load()
-    dispatcher: Dispatcher[Any] = Dispatcher(options.queue_limits, options.affinity)
+    dispatcher: Dispatcher[Any] = Dispatcher(
+        options.queue_limits, options.affinity, running_limits=options.running_limits
+    )
     proxy = Proxy(
         dispatcher,
         RequestAccess(options.rules, salt, keys),

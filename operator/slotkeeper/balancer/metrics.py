@@ -156,6 +156,11 @@ class _Gauges(Collector):
         yield busy
         yield _gauge("queued_requests", "Queued requests.", dispatcher.queued)
         yield _gauge(
+            "held_requests",
+            "Queued requests of API keys that are at their limit of running requests.",
+            dispatcher.held,
+        )
+        yield _gauge(
             "queued_bytes", "Size of the bodies of queued requests.", dispatcher.queued_bytes
         )
         blocked = GaugeMetricFamily(

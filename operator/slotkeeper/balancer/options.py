@@ -10,7 +10,7 @@ from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.election.lease import host_and_port
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
-from slotkeeper.scheduling import AffinityLimits, QueueLimits
+from slotkeeper.scheduling import AffinityLimits, QueueLimits, RunningLimits
 from slotkeeper.wire.limits import Limits
 
 MIB = 1024 * 1024
@@ -31,6 +31,7 @@ class Options:
     model: str
     queue_limits: QueueLimits
     affinity: AffinityLimits | None
+    running_limits: RunningLimits | None
     api_keys: Path | None
     rules: AccessRules
     heartbeat_seconds: float
@@ -52,8 +53,14 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("--lease requires --endpoints, --identity and --advertise")
     if (arguments.identity or arguments.advertise) and not arguments.lease:
         parser.error("--identity and --advertise require --lease")
-    if arguments.key_max_priority and not arguments.api_keys:
-        parser.error("--key-max-priority requires --api-keys")
+    if not arguments.api_keys:
+        for flag, value in (
+            (BalancerFlags.KEY_MAX_PRIORITY, arguments.key_max_priority),
+            (BalancerFlags.MAX_RUNNING_PER_KEY, arguments.max_running_per_key),
+            (BalancerFlags.KEY_MAX_RUNNING, arguments.key_max_running),
+        ):
+            if value:
+                parser.error(f"{flag} requires --api-keys")
     queue_limits = QueueLimits(
         max_queued=arguments.max_queued,
         max_queued_bytes=arguments.max_queued_mib * MIB,
@@ -74,6 +81,7 @@ def parse(argv: Sequence[str]) -> Options:
         affinity=AffinityLimits(arguments.cached_prompts, arguments.max_affinity_wait)
         if arguments.prefix_affinity
         else None,
+        running_limits=_running_limits(arguments),
         api_keys=arguments.api_keys,
         rules=AccessRules(
             arguments.max_priority,
@@ -88,6 +96,13 @@ def parse(argv: Sequence[str]) -> Options:
         log_format=arguments.log_format,
         log_level=arguments.log_level,
     )
+
+
+def _running_limits(arguments: argparse.Namespace) -> RunningLimits | None:
+    by_key = dict(arguments.key_max_running or ())
+    if arguments.max_running_per_key is None and not by_key:
+        return None
+    return RunningLimits(arguments.max_running_per_key, by_key)
 
 
 def _limits(arguments: argparse.Namespace, max_queued: int) -> Limits:
@@ -262,6 +277,20 @@ def _parser() -> argparse.ArgumentParser:
         type=_named_count,
         metavar="NAME=N",
         help="--max-priority of the API key NAME; repeatable",
+    )
+    add(
+        BalancerFlags.MAX_RUNNING_PER_KEY,
+        type=flags.positive,
+        metavar="N",
+        help="maximum number of running requests of each API key; further ones are queued, and do "
+        "not delay those of other keys; unset: no limit",
+    )
+    add(
+        BalancerFlags.KEY_MAX_RUNNING,
+        action="append",
+        type=_named_count,
+        metavar="NAME=N",
+        help="the same for the API key NAME; repeatable",
     )
     add(
         BalancerFlags.ALLOWED_PATH,

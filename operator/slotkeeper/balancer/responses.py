@@ -16,13 +16,16 @@ def demand_report(
     Not in a standby's report: the requests that it still has on replicas, which the leader counts.
     """
     busy = dispatcher.busy_slots if leader else 0
+    # More replicas would not help those that are held.
+    queued = dispatcher.queued - dispatcher.held
+    oldest = dispatcher.queue.oldest_not_held
     return DemandReport(
         leader=leader,
         total_slots=dispatcher.total_slots,
         busy_slots=busy,
-        queued=dispatcher.queued,
-        oldest_queued_seconds=dispatcher.oldest_queued_seconds(now),
-        peak_demand=max(demand.peak(now), busy + dispatcher.queued),
+        queued=queued,
+        oldest_queued_seconds=now - oldest.arrived if oldest else 0.0,
+        peak_demand=max(demand.peak(now), busy + queued),
         replicas=sum(1 for _ in dispatcher.ready_replicas()),
         busy_by_replica=dispatcher.busy_by_replica() if leader else {},
         mean_demand=demand.mean(now),

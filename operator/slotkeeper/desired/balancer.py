@@ -268,6 +268,11 @@ def _command(server: LlamaServer) -> Iterator[str]:
         for name, priority in sorted(spec.api_keys.max_priorities.items()):
             # A single argument, because a key's name may begin with a hyphen.
             yield f"{BalancerFlags.KEY_MAX_PRIORITY}={name}={priority}"
+        if spec.api_keys.max_running_requests:
+            yield BalancerFlags.MAX_RUNNING_PER_KEY
+            yield str(spec.api_keys.max_running_requests)
+        for name, limit in sorted(spec.api_keys.max_running_requests_by_key.items()):
+            yield f"{BalancerFlags.KEY_MAX_RUNNING}={name}={limit}"
 
 
 def _connection_flags(spec: Balancer) -> Iterator[str]:

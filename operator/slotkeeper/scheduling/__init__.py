@@ -14,6 +14,7 @@ from slotkeeper.scheduling.reservation import (
     QueuedRequest,
     SlotReservation,
 )
+from slotkeeper.scheduling.running_limits import RunningLimits
 from slotkeeper.scheduling.slot_release import SlotProbe
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "QueueLimits",
     "QueuedRequest",
     "Replica",
+    "RunningLimits",
     "SlotHold",
     "SlotProbe",
     "SlotReservation",

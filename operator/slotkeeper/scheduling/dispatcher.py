@@ -15,6 +15,7 @@ from slotkeeper.scheduling.reservation import (
     SlotReservation,
     T,
 )
+from slotkeeper.scheduling.running_limits import RunningLimits
 from slotkeeper.scheduling.service_times import Arrivals, ServiceTimes
 
 
@@ -32,17 +33,24 @@ class Dispatcher(Generic[T]):
     After any call that frees, adds or closes a slot, call dispatch(); call it at next_wakeup() at
     the latest. Invariant: a queued request coexists with a free slot only if it is in the affinity
     queue of another ready replica that held its prefix when it joined, is full, and whose affinity
-    queue is at most ceil(slots/2) long, for less than `affinity.max_affinity_wait`. No request is
+    queue is at most ceil(slots/2) long, for less than `affinity.max_affinity_wait`; or if it is
+    held, because as many requests of its key run as `running_limits` allow. No request is
     bypassed (see RequestQueue) more than `affinity.max_bypass` times; without affinity, never.
     """
 
     def __init__(
-        self, limits: QueueLimits, affinity: AffinityLimits | None = _DEFAULT_AFFINITY
+        self,
+        limits: QueueLimits,
+        affinity: AffinityLimits | None = _DEFAULT_AFFINITY,
+        *,
+        running_limits: RunningLimits | None = None,
     ) -> None:
         self.limits = limits
         self.affinity = affinity
         self.replicas: dict[str, Replica] = {}
-        self.queue: RequestQueue[T] = RequestQueue(affinity.max_bypass if affinity else 0)
+        self.queue: RequestQueue[T] = RequestQueue(
+            affinity.max_bypass if affinity else 0, running_limits
+        )
         self.affinity_scheduler = AffinityScheduler(self.queue, affinity)
         self.arrivals = Arrivals()
         self.service_times = ServiceTimes()
@@ -67,13 +75,17 @@ class Dispatcher(Generic[T]):
         relayed to the leader (`bounded` False), is always accepted.
         """
         full = self._full(size) if bounded else None
-        if full and (self.queue.head or not any(each.free for each in self.ready_replicas())):
+        if full and (
+            self.queue.head
+            or not any(each.free for each in self.ready_replicas())
+            or not self.queue.may_run(flow_key.key)
+        ):
             raise QueueFull(full)
         queued = QueuedRequest(request, size, now, self.queue.rank(flow_key), flow_key, prefixes)
         self.queue.enqueue(queued)
         self.arrivals.record(now)
         # With a full queue the request must not wait: it takes the free slot, whatever its prefix.
-        if prefixes and not full:
+        if prefixes and not full and not queued.held:
             self.affinity_scheduler.join_affinity_queue(queued, list(self.ready_replicas()), now)
         return queued
 
@@ -166,6 +178,7 @@ class Dispatcher(Generic[T]):
         self._busy -= 1
         if isinstance(hold, SlotReservation):
             self.service_times.ended(now)
+            self.queue.released(hold.queued)
         if replica.removed and not replica.holds:
             self.replicas.pop(replica.name, None)
 
@@ -230,6 +243,11 @@ class Dispatcher(Generic[T]):
     def queued(self) -> int:
         """Number of requests without a slot."""
         return len(self.queue)
+
+    @property
+    def held(self) -> int:
+        """Number of those that more slots would not help: their key is at its limit."""
+        return self.queue.held
 
     @property
     def queued_bytes(self) -> int:

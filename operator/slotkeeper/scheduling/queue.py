@@ -5,6 +5,7 @@ from typing import Generic
 
 from slotkeeper.scheduling.fairness import RoundRobin
 from slotkeeper.scheduling.reservation import FlowKey, QueuedRequest, QueueRank, T
+from slotkeeper.scheduling.running_limits import KeyedRequests, RunningLimits
 from slotkeeper.scheduling.sorted_list import SortedList
 
 
@@ -19,10 +20,13 @@ class RequestQueue(Generic[T]):
     dispatched before it. The limit is exact as long as callers of `dequeue` take no request that
     ranks behind `at_bypass_limit`.
 
+    Requests of keys at their limit of running requests are held (see KeyedRequests): they are in
+    neither queue, and are not bypassed.
+
     Counting takes one step for each bypass, so `max_bypass` steps per request in all.
     """
 
-    def __init__(self, max_bypass: int) -> None:
+    def __init__(self, max_bypass: int, running_limits: RunningLimits | None = None) -> None:
         self.bytes = 0
         self._max_bypass = max_bypass
         self._shared: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
@@ -33,6 +37,9 @@ class RequestQueue(Generic[T]):
         self._arrivals: SortedList[int, QueuedRequest[T]] = SortedList()
         self._round_robin = RoundRobin()
         self._arrived = 0
+        self._keyed: KeyedRequests[T] | None = None
+        if running_limits:
+            self._keyed = KeyedRequests(running_limits, self._hold, self._resume)
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -57,6 +64,13 @@ class RequestQueue(Generic[T]):
         self._round_robin.enqueue(queued.flow_key, queued.rank[1])
         self.bytes += queued.size
         self._insert(queued, None)
+        if self._keyed:
+            self._keyed.enqueued(queued)
+
+    def released(self, queued: QueuedRequest[T]) -> None:
+        """Count a request whose slot has been released: another one of its key may run."""
+        if self._keyed:
+            self._keyed.released(queued)
 
     def move_to_affinity(self, queued: QueuedRequest[T], replica: str, now: float) -> None:
         """Move a request from the shared queue to the affinity queue of `replica`."""
@@ -68,10 +82,14 @@ class RequestQueue(Generic[T]):
         """Remove a request that gets no slot."""
         self._remove(queued)
         self._round_robin.remove(queued.flow_key, served=False)
+        if self._keyed:
+            self._keyed.cancelled(queued)
 
     def dequeue(self, queued: QueuedRequest[T]) -> None:
         """Remove a request that gets a slot; it bypasses all before it in the shared queue."""
         self._remove(queued)
+        if self._keyed:
+            self._keyed.dispatched(queued)
         bypassed = self._shared.peek(self._shared.rank_of(queued.rank))
         if not bypassed:
             self._round_robin.start_round(queued.flow_key, queued.rank[1])
@@ -102,6 +120,11 @@ class RequestQueue(Generic[T]):
         return self._arrivals.head
 
     @property
+    def oldest_not_held(self) -> QueuedRequest[T] | None:
+        """The request that arrived first of those that a slot would help."""
+        return next((queued for queued in self._arrivals if not queued.held), None)
+
+    @property
     def oldest_affinity_since(self) -> float | None:
         """When the request that has been in an affinity queue for longest joined it."""
         return next(iter(self._in_affinity)).affinity_since if self._in_affinity else None
@@ -117,6 +140,15 @@ class RequestQueue(Generic[T]):
         return self._at_bypass_limit.head
 
     @property
+    def held(self) -> int:
+        """Number of requests that are held because their key is at its limit."""
+        return self._keyed.held if self._keyed else 0
+
+    def may_run(self, key: str) -> bool:
+        """Whether a request of `key` could run now if a slot is free."""
+        return self._keyed is None or self._keyed.may_run(key)
+
+    @property
     def shared(self) -> int:
         """Length of the shared queue."""
         return len(self._shared)
@@ -130,12 +162,21 @@ class RequestQueue(Generic[T]):
         if queued not in self:
             return 0
         queues = (self._shared, *self.affinity_queues.values())
-        return 1 + sum(queue.rank_of(queued.rank) for queue in queues)
+        held = self._keyed.rank_of(queued) if self._keyed else 0
+        return 1 + held + sum(queue.rank_of(queued.rank) for queue in queues)
 
     def _remove(self, queued: QueuedRequest[T]) -> None:
         self._arrivals.discard(queued.number)
         self.bytes -= queued.size
         self._extract(queued)
+
+    def _hold(self, queued: QueuedRequest[T]) -> None:
+        self._extract(queued)
+        queued.held = True
+
+    def _resume(self, queued: QueuedRequest[T]) -> None:
+        queued.held = False
+        self._insert(queued, None)
 
     def _insert(self, queued: QueuedRequest[T], replica: str | None) -> None:
         queued.affinity_replica = replica
@@ -151,6 +192,9 @@ class RequestQueue(Generic[T]):
             self._at_bypass_limit.add(queued.rank, queued)
 
     def _extract(self, queued: QueuedRequest[T]) -> None:
+        if queued.held:
+            queued.held = False
+            return
         if queued.bypassed >= self._max_bypass:
             self._at_bypass_limit.discard(queued.rank)
         if queued.affinity_replica is None:

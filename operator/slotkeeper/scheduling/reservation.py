@@ -31,6 +31,8 @@ class QueuedRequest(Generic[T]):
     rank: QueueRank
     flow_key: FlowKey
     prefixes: PrefixHashes = ()
+    held: bool = False
+    """Its key is at its limit of running requests; it takes no part in the queue's order."""
     affinity_replica: str | None = None
     """The replica whose affinity queue it is in; None: the shared queue."""
     affinity_since: float | None = None

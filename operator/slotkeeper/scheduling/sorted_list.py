@@ -31,6 +31,11 @@ class SortedList(Generic[K, V]):
         """The value with the lowest key."""
         return self._values[self._keys[0]] if self._keys else None
 
+    @property
+    def last(self) -> V:
+        """The value with the highest key. Raises IndexError if there is none."""
+        return self._values[self._keys[-1]]
+
     def add(self, key: K, value: V) -> None:
         """Insert a value."""
         insort(self._keys, key)

@@ -9,6 +9,7 @@ from fake_llama import FakeLlama, stream_two_events
 from raw_http import get, post
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
+from slotkeeper.scheduling import RunningLimits
 
 
 def api_keys(**secrets: str) -> ApiKeys:
@@ -243,3 +244,27 @@ async def test_no_key_appears_in_responses_logs_or_upstream_headers(
     assert "identical; using name ann" in caplog.text
     for text in (*sent, caplog.text.encode(), repr(headers).encode()):
         assert b"CANARY" not in text
+
+
+async def test_a_key_at_its_limit_delays_no_other_key() -> None:
+    limits = RunningLimits(2)
+    async with (
+        FakeLlama(4, stream_two_events) as llama,
+        run_balancer(llama, keys=api_keys(ann="one", ben="two"), running_limits=limits) as balancer,
+    ):
+        for _ in range(5):
+            await balancer.start_request(post("/completion", b"{}", "X-Api-Key: one"))
+        assert len(await llama.wait_calls(2)) == 2
+        assert balancer.metric("held_requests") == 3
+        other = await balancer.start_request(post("/completion", b"{}", "X-Api-Key: two"))
+        await llama.proceed(2)
+        assert (await other.response()).status == 200
+
+        page = await balancer.admin_json("/debug/queue")
+        assert (page["queued"], page["held"]) == (3, 3)
+        assert [each["held"] for each in page["next"]] == [True] * 3
+        report = await balancer.admin_json("/autoscaling")
+        # More replicas would not help.
+        assert (report["queued"], report["demand"], report["oldestQueuedSeconds"]) == (0, 2, 0)
+        await llama.proceed(0)
+        await llama.wait_calls(4)

@@ -4,7 +4,7 @@ import pytest
 
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import parse
-from slotkeeper.scheduling import AffinityLimits
+from slotkeeper.scheduling import AffinityLimits, RunningLimits
 from slotkeeper.wire.limits import Limits
 
 PORTS = ["--listen", "0.0.0.0:8080", "--metrics", ":9090"]
@@ -164,3 +164,15 @@ def test_election_options_require_a_lease(flag: str, capsys: pytest.CaptureFixtu
         parse([*PORTS, "--endpoints", "a/b", flag, "x"])
 
     assert "--identity and --advertise require --lease" in capsys.readouterr().err
+
+
+def test_keys_may_have_limits_of_running_requests() -> None:
+    keys = [*PORTS, "--replica", "a:1", "--api-keys", "/keys"]
+
+    assert parse(keys).running_limits is None
+    assert parse([*keys, "--max-running-per-key", "6"]).running_limits == RunningLimits(6)
+    assert parse([*keys, "--key-max-running", "a=2"]).running_limits == RunningLimits(
+        None, {"a": 2}
+    )
+    with pytest.raises(SystemExit):
+        parse([*PORTS, "--replica", "a:1", "--max-running-per-key", "6"])

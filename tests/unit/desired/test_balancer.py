@@ -24,7 +24,12 @@ ALL = {
     "maxPriority": 4,
     "heartbeatSeconds": 15,
     "allowedPaths": ["/v1/chat/completions", "/infill"],
-    "apiKeys": {"secretName": "chat-keys", "maxPriorities": {"web": 10, "-b.c_": 0}},
+    "apiKeys": {
+        "secretName": "chat-keys",
+        "maxPriorities": {"web": 10, "-b.c_": 0},
+        "maxRunningRequests": 6,
+        "maxRunningRequestsByKey": {"batch": 2},
+    },
     "connections": {
         "maxTotal": 5000,
         "maxPerAddress": 600,

@@ -20,6 +20,7 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
         200,
         {
             "queued": len(requests),
+            "held": dispatcher.held,
             "queuedBytes": dispatcher.queued_bytes,
             "oldestQueuedSeconds": round(dispatcher.oldest_queued_seconds(now), 3),
             "byPriorityAndKey": [
@@ -37,6 +38,7 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
                     "queuedSeconds": round(now - queued.arrived, 3),
                     "bytes": queued.size,
                     "affinityReplica": queued.affinity_replica,
+                    "held": queued.held,
                     "bypassed": queued.bypassed,
                     "attempts": queued.attempts,
                 }

@@ -202,7 +202,9 @@ class Proxy:
                 self._send_to_leader(queued.request, self._leader)
         elif self.is_leader and not self._paused and now < self.lease_valid_until:
             reservations = self.dispatcher.dispatch(now)
-            self.demand.record(self.dispatcher.busy_slots + self.dispatcher.queued, now)
+            dispatcher = self.dispatcher
+            waiting = dispatcher.queued - dispatcher.held
+            self.demand.record(dispatcher.busy_slots + waiting, now)
             for reservation in reservations:
                 self._send_to_replica(reservation)
         self._arm_timer()
