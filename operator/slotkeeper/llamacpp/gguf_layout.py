@@ -1,4 +1,4 @@
-"""What a GGUF header says about its file: how long it must be, and whether it is one of several.
+"""What a GGUF header requires of its file: how long it must be, and whether it is one of several.
 
 A host that has half of a file serves it with a matching length, so that only the header shows it.
 """
@@ -49,7 +49,7 @@ as empty, so that a new one is no reason to reject a file."""
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says about its file."""
+    """What a header requires of its file."""
 
     size: int
     """Minimum size of the file in bytes; 0 if the header cannot be read."""

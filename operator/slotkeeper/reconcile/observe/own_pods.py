@@ -1,6 +1,6 @@
 """Which pods are a server's own.
 
-Everybody who may create a pod may give it any label. What a pod reports is believed, and requested
+Users who may create a pod may give it any label. What a pod reports is believed, and requested
 from its address, only if its controllers up to one of the server's Deployments or StatefulSets are
 the ones that exist, by their uids: a pod's owner cannot be changed by who only creates pods.
 """
