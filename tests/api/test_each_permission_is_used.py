@@ -72,7 +72,7 @@ def requests(
         use_all_permissions(api)
     yield list(audit_log.requests(api.audit_log, began))
     api.kubectl("delete", "llama", "--all", "-n", NAMESPACE)
-    api.kubectl("delete", KINDS, "-l", names.SERVER_LABEL, "-n", NAMESPACE)
+    api.kubectl("delete", f"{KINDS},replicasets,pods", "-l", names.SERVER_LABEL, "-n", NAMESPACE)
     for manifest in manifests[2:]:
         api.kubectl("delete", "-f", "-", stdin=yaml.safe_dump(manifest))
 
@@ -98,7 +98,8 @@ def use_all_permissions(api: ApiServer) -> None:
     create(api, *obsolete)
     eventually(lambda: not [each for each in obsolete if one(api, each["kind"], "obsolete")])
 
-    pod = unschedulable(one(api, "deployment", "plain-replicas"))
+    create(api, replica_set(one(api, "deployment", "plain-replicas")))
+    pod = unschedulable(one(api, "replicaset", "plain-replicas"))
     create(api, pod)
     api.kubectl(
         *("patch", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--subresource=status"),
@@ -134,8 +135,31 @@ def obsolete_child(child: Any) -> dict[str, Any]:
     return {**copy, "metadata": {**metadata, "name": "obsolete"}}
 
 
-def unschedulable(deployment: Any) -> dict[str, Any]:
+def replica_set(deployment: Any) -> dict[str, Any]:
+    """Return a ReplicaSet of the Deployment, as the controller creates it, which does not run."""
     template = deployment["spec"]["template"]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": deployment["metadata"]["name"],
+            "namespace": NAMESPACE,
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [controller(deployment)],
+        },
+        "spec": {"selector": deployment["spec"]["selector"], "template": template},
+    }
+
+
+def controller(owner: Any) -> dict[str, Any]:
+    """Return the reference of an object to the one that controls it."""
+    identity = {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+    kind = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+    return {**kind, **identity, "controller": True}
+
+
+def unschedulable(owner: Any) -> dict[str, Any]:
+    template = owner["spec"]["template"]
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     return {
         "apiVersion": "v1",
@@ -144,6 +168,7 @@ def unschedulable(deployment: Any) -> dict[str, Any]:
             "name": "plain-replicas-a",
             "namespace": NAMESPACE,
             "labels": template["metadata"]["labels"],
+            "ownerReferences": [controller(owner)],
         },
         "spec": template["spec"],
         "status": {"conditions": [{**condition, "message": "0/1 nodes are available"}]},

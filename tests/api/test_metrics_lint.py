@@ -52,6 +52,7 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")
     metrics.set_conditions(key, [{"type": "Ready", "status": "True"}])
+    metrics.count_suppressed_error("watch")
     metrics.count_decision(key, None, snapshot)
 
     assert_accepted(generate_latest(registry).decode())
