@@ -232,7 +232,8 @@ TABLE = (
         (READY,),
         (Reason.NAME_CONFLICT,),
         _PROBLEM,
-        "an object with the name of a child exists, and is not owned by this server",
+        "an object with the name of a child exists, and is not owned by this server; the message "
+        "contains the commands that resolve it",
     ),
     ReasonDoc(
         (READY,),

@@ -22,12 +22,12 @@ from slotkeeper.reconcile.decide.replicas import (
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
-from slotkeeper.reconcile.observe.name_conflict import name_conflict, not_owned
+from slotkeeper.reconcile.observe.name_conflict import foreign, name_conflict
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, observe
 from slotkeeper.reconcile.observe.pods import is_unschedulable
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.conditions import WriteProblems
-from slotkeeper.reconcile.report.events import drift_corrected, scaled
+from slotkeeper.reconcile.report.events import adopted, drift_corrected, scaled
 from slotkeeper.reconcile.report.report import invalid_report, report
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
 from slotkeeper.reconcile.report.status import is_reported, is_stale
@@ -106,7 +106,8 @@ class Reconciler:
             # A correction of what others set is no scaling.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
-        if plan.creates and snapshot.is_reported and not await self._is_current(snapshot.raw):
+        depends_on_existence = (plan.creates and snapshot.is_reported) or plan.adopts
+        if depends_on_existence and not await self._is_current(snapshot.raw):
             self.enqueue(key)
             return
         result = await self._apply(plan, snapshot, decision, state)
@@ -247,7 +248,7 @@ class Reconciler:
         state.demand.track(addresses(observed.balancer_pods), policy)
 
     def _name_conflict(self, server: LlamaServer, observed: Observed) -> Problem | None:
-        if not not_owned(observed.children, server):
+        if not foreign(observed.children, server):
             return None
         desired = map(child, manifests(server, 0, self._images))
         return name_conflict(server, observed.children, desired)
@@ -256,14 +257,14 @@ class Reconciler:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
         desired = manifests(server, replicas, self._images, decision.blocker)
-        return plan_changes(desired, observed.children, server.uid, observed.deleted_by_others)
+        return plan_changes(desired, observed.children, server, observed.deleted_by_others)
 
     async def _is_current(self, raw: Manifest) -> bool:
         """Whether the server is as the store shows it; if not, the store is brought up to date.
 
         The garbage collector deletes the children of a server that is deleted or being deleted,
         while the watch that would show it may be broken: all of them would be created, and deleted
-        again.
+        again. So would children that it was to leave as orphans, if they were adopted.
         """
         metadata = raw["metadata"]
         found = await self._cluster.get(LLAMA_SERVERS, metadata["namespace"], metadata["name"])
@@ -297,6 +298,8 @@ class Reconciler:
         now = moment.monotonic
         announced = state.conflicts.record(result.corrected, result.changed_on_write, now)
         state.events += map(drift_corrected, announced)
+        if result.adopted:
+            state.events.append(adopted(result.adopted))
         for drift in result.corrected:
             self.on_corrected(drift.child[0].kind)
         state.unlabelled |= result.unlabelled

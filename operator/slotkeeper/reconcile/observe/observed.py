@@ -8,8 +8,9 @@ from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
-from slotkeeper.kube.objects import Child, Key, owned
+from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.observe.own_pods import own_pods
+from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.watch.store import Store
 
 
@@ -73,7 +74,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
         replica_pods=pods[Component.REPLICA],
         balancer_pods=pods[Component.BALANCER],
         worker_pods=pods[Component.WORKER],
-        replicas=replicas if replicas and owned(replicas, server.uid) else None,
+        replicas=replicas if replicas and belongs_to(replicas, server) else None,
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )

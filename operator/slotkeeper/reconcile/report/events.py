@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from slotkeeper.api.conditions import ConditionType, ConditionValue, condition, rfc3339
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.objects import Child
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, Scaling
 from slotkeeper.reconcile.write.conflicts import Drift
 
@@ -66,6 +67,12 @@ def drift_corrected(drift: Drift) -> EventContent:
         else f"{drift.name} was deleted; created again"
     )
     return EventContent("Warning", "DriftCorrected", message)
+
+
+def adopted(children: Sequence[Child]) -> EventContent:
+    """The event of children without an owner that the server has adopted."""
+    found = ", ".join(f"{kind.kind} {name}" for kind, name in children)
+    return EventContent("Normal", "Adopted", f"{found} had no owner; adopted")
 
 
 def event(content: EventContent, server: Manifest, now: datetime) -> Manifest:

@@ -23,6 +23,8 @@ class Result:
     deleted: set[Child] = field(default_factory=set)
     unlabelled: set[Child] = field(default_factory=set)
     """Children that the plan took for missing and that exist: they are left as they are."""
+    adopted: list[Child] = field(default_factory=list)
+    """Those of `applied` that had no owner before."""
     corrected: list[Drift] = field(default_factory=list)
     """What others had changed."""
     changed_on_write: list[Drift] = field(default_factory=list)
@@ -82,6 +84,8 @@ async def _apply(
         return
     store.put(written)
     result.applied.add(one)
+    if one in plan.adopted:
+        result.adopted.append(one)
     if not satisfies(specified, written):
         result.changed_on_write.append(Drift.of(one, differences(specified, written)))
     elif drift:

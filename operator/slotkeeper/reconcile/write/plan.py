@@ -5,10 +5,12 @@ import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import LEASES, kind_of
 from slotkeeper.kube.objects import Child, child, owned, with_precondition
+from slotkeeper.reconcile.observe.ownership import belongs_to, is_orphan
 from slotkeeper.reconcile.write.diff import Path, differences, satisfies
 
 
@@ -25,6 +27,8 @@ class Plan:
     drifted: Mapping[Child, Sequence[Path]] = field(default_factory=dict)
     """Children to apply that were applied before in the same form: the fields that others changed
     since, none where the child was deleted."""
+    adopted: Container[Child] = ()
+    """Children to apply that have no owner yet."""
 
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)
@@ -33,6 +37,11 @@ class Plan:
     def creates(self) -> bool:
         """Whether an object is to be created."""
         return any("uid" not in manifest["metadata"] for manifest in self.apply)
+
+    @property
+    def adopts(self) -> bool:
+        """Whether an object without an owner is to be adopted."""
+        return any(child(manifest) in self.adopted for manifest in self.apply)
 
     def without(self, children: Container[Child]) -> "Plan":
         """The plan without the writes to these children."""
@@ -46,21 +55,21 @@ class Plan:
 def plan_changes(
     desired: Iterable[Manifest],
     observed: Mapping[Child, Manifest],
-    uid: str,
+    server: LlamaServer,
     deleted_by_others: Container[Child] = (),
 ) -> Plan:
     """The writes that make `observed` satisfy `desired`; none where it does.
 
-    `observed` are the objects with the desired names, and all with the server's label; `uid` is the
-    server's. Only objects that the server owns are changed or deleted: see `name_conflict`.
-    `deleted_by_others` are children that were deleted, and not by the operator.
+    `observed` are the objects with the desired names, and all with the server's label. Only objects
+    that the server owns are deleted, and only these and desired orphans are changed: see
+    `name_conflict`. `deleted_by_others` are children that were deleted, and not by the operator.
     """
     manifests = {child(manifest): _with_hash(manifest) for manifest in desired}
     changed = {
         one: manifest
         for one, manifest in manifests.items()
         if one not in observed
-        or (owned(observed[one], uid) and not satisfies(manifest, observed[one]))
+        or (belongs_to(observed[one], server) and not satisfies(manifest, observed[one]))
     }
     apply = [with_precondition(manifest, observed.get(one)) for one, manifest in changed.items()]
     return Plan(
@@ -70,7 +79,7 @@ def plan_changes(
             item
             for one, item in observed.items()
             if one not in manifests
-            and owned(item, uid)
+            and owned(item, server.uid)
             and "deletionTimestamp" not in item["metadata"]
         ],
         drifted={
@@ -82,6 +91,7 @@ def plan_changes(
                 else one in deleted_by_others
             )
         },
+        adopted={one for one in changed if one in observed and is_orphan(observed[one], server)},
     )
 
 
