@@ -45,6 +45,9 @@ class BalancerFlags:
     SHUTDOWN_DELAY_SECONDS = "--shutdown-delay-seconds"
     DRAIN_TIMEOUT = "--drain-timeout"
     ACCESS_LOG = "--access-log"
+    REPLICA_MEMORY_MIB = "--replica-memory-mib"
+    MEDIA = "--media"
+    NO_MEDIA = "--no-media"
 
 
 class DownloadFlags:

@@ -30,6 +30,7 @@ FAST_TIMEOUTS = ReplicaTimeouts(
     release_poll=Backoff(0.001, 0.002),
     slot_release=30,
     ejection=Backoff(0.002, 0.02),
+    ending=0.02,
 )
 TEST_SECONDS = 20
 
@@ -76,6 +77,11 @@ class Balancer:
 
     async def admin_json(self, path: str) -> Any:
         return json.loads((await self.admin_request(path)).body)
+
+    def terminate(self, leaving: FakeLlama, *others: FakeLlama) -> None:
+        """Report that the pod of a replica is being deleted."""
+        targets = {leaving.name: False, **{other.name: True for other in others}}
+        self.proxy.set_replicas(targets, [leaving.name])
 
     async def wait_idle(self) -> None:
         """Wait until no request is active and no slot is busy."""

@@ -114,8 +114,10 @@ class FakeLlama:
         self.slots = slots
         self.script = script
         self.loading = False
+        self.tasks: Callable[[Call], int] = lambda _: 1
+        """Slots that a request takes, at most all of them."""
         self.overcommitted = 0
-        """Requests that found no free slot."""
+        """Requests that found too few free slots."""
         self.busy = 0
         self.max_busy = 0
         self.connections = 0
@@ -240,11 +242,12 @@ class FakeLlama:
             await call.send_json({"status": "ok"})
 
     async def _serve_inference(self, call: Call, reader: asyncio.StreamReader) -> None:
-        if self.busy >= self.slots:
+        slots = min(self.slots, self.tasks(call))
+        if self.busy + slots > self.slots:
             self.overcommitted += 1
-        self.busy += 1
+        self.busy += slots
         self.max_busy = max(self.max_busy, self.busy)
-        call.free_slot = self._slot()
+        call.free_slot = self._slot(slots)
         async with self._arrived:
             self.calls.append(call)
             self._arrived.notify_all()
@@ -264,14 +267,14 @@ class FakeLlama:
             await _cancel(script)
             await _cancel(disconnect)
 
-    def _slot(self) -> Callable[[], None]:
-        """Return a function that frees a slot, once."""
+    def _slot(self, slots: int) -> Callable[[], None]:
+        """Return a function that frees these slots, once."""
         occupied = [True]
 
         def free() -> None:
             if occupied:
                 occupied.clear()
-                self.busy -= 1
+                self.busy -= slots
 
         return free
 

@@ -356,12 +356,12 @@ def test_the_demand_report_is_complete() -> None:
         busy_slots=3,
         queued=5,
         oldest_queued_seconds=3.2,
-        peak_demand=9,
+        peak_demand=11,
         busy_by_replica={},
     )
 
     assert list(json.loads(example)) == list(report.to_json())
-    assert DemandReport.from_json(example).peak_demand == 9
+    assert DemandReport.from_json(example).peak_demand == 11
     assert first_codes(table(text, "field", "meaning")) == list(report.to_json())
 
 

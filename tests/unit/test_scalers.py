@@ -68,7 +68,11 @@ def test_the_adapters_rule_sums_the_series_of_the_demand() -> None:
     # Prometheus' expressions match whole names.
     summed = {name for name in series if re.fullmatch(pattern, name)}
 
-    assert summed == {"slotkeeper_balancer_slots_busy", "slotkeeper_balancer_queued_requests"}
+    assert summed == {
+        "slotkeeper_balancer_slots_busy",
+        "slotkeeper_balancer_queued_requests",
+        "slotkeeper_balancer_further_tasks",
+    }
     assert rule["seriesQuery"].partition("{")[0] in summed
 
 

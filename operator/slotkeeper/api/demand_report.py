@@ -23,6 +23,9 @@ MAX_RATE = 10.0**9
 """Of a number in a report: far more than any balancer can have, and far less than what would be
 rounded or overflow in a decision."""
 
+_MAX_NAMES = 1000
+_MAX_NAME = 100
+
 
 @dataclass(frozen=True, slots=True)
 class DemandReport:
@@ -49,11 +52,15 @@ class DemandReport:
     """Mean of the last minute."""
     mean_service_seconds: float | None = None
     """Mean time that a request occupies its slot; None before six requests have completed."""
+    further_tasks: int = 0
+    """Slots that queued requests need beyond one each, and tasks queued inside llama-servers."""
+    unresponsive: tuple[str, ...] = ()
+    """Replicas (HOST:PORT) that run and process nothing."""
 
     @property
     def demand(self) -> int:
-        """Busy slots plus queued requests."""
-        return self.busy_slots + self.queued
+        """Slots that all requests would use if there were enough."""
+        return self.busy_slots + self.queued + self.further_tasks
 
     def to_json(self) -> dict[str, object]:
         """Return the report as a JSON tree that `from_json` parses."""
@@ -64,6 +71,7 @@ class DemandReport:
             "leader": self.leader,
             "slots": {"total": self.total_slots, "busy": self.busy_slots},
             "queued": self.queued,
+            "furtherTasks": self.further_tasks,
             "oldestQueuedSeconds": round(self.oldest_queued_seconds, 3),
             "replicas": self.replicas,
             "busyByReplica": busy if busy is None else dict(busy),
@@ -72,6 +80,7 @@ class DemandReport:
             "meanDemand": None if mean is None else round(mean, 3),
             "arrivalsPerSecond": round(self.arrivals_per_second, 3),
             "meanServiceSeconds": None if service is None else round(service, 3),
+            "unresponsive": list(self.unresponsive),
         }
 
     @classmethod
@@ -92,6 +101,8 @@ class DemandReport:
             mean_demand=_optional(tree.get("meanDemand"), MAX_COUNT),
             arrivals_per_second=_number(tree.get("arrivalsPerSecond", 0.0), MAX_RATE),
             mean_service_seconds=_optional(tree.get("meanServiceSeconds"), MAX_SECONDS),
+            further_tasks=_count(tree.get("furtherTasks", 0)),
+            unresponsive=_names(tree.get("unresponsive", [])),
         )
 
 
@@ -103,6 +114,14 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _counts(value: Any) -> dict[str, int]:
     return {name: _count(count) for name, count in _object(value).items()}
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_NAMES:
+        raise ValueError("expected a list of names")
+    if not all(isinstance(name, str) and len(name) <= _MAX_NAME for name in value):
+        raise ValueError("expected names")
+    return tuple(value)
 
 
 def _number(value: Any, maximum: float) -> float:

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     CREATE_CONTAINER_ERROR = "CreateContainerError"
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     FAILED_CREATE = "FailedCreate"
+    REPLICA_UNRESPONSIVE = "ReplicaUnresponsive"
     # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     INVALID_SPEC = "InvalidSpec"

@@ -217,6 +217,13 @@ TABLE = (
         "a quota or an admission policy rejects the pods",
     ),
     ReasonDoc(
+        (REPLICAS,),
+        (Reason.REPLICA_UNRESPONSIVE,),
+        _PROBLEM,
+        "a llama-server runs, and no longer responds on `/health` or `/slots`. It gets no "
+        "requests, and is restarted after `unresponsiveSeconds`",
+    ),
+    ReasonDoc(
         (SCALING,),
         (Reason.METRICS_UNAVAILABLE,),
         _PROBLEM,

@@ -138,6 +138,19 @@ class LlamaServerSpec(ApiModel):
     """Address that llama-server listens on. "::": all IPv4 and IPv6 addresses. "0.0.0.0": IPv4
     only, for nodes whose kernel has no IPv6. Default: "::". Example: "0.0.0.0"
     """
+    unresponsive_seconds: Annotated[
+        int,
+        Field(ge=0, le=86_400, json_schema_extra={"format": "int32"}),
+        Rule(
+            "self == 0 || self >= 60",
+            "must be 0, or at least 60",
+            lambda seconds: seconds == 0 or seconds >= 60,
+        ),
+    ] = 600
+    """Seconds without a response of llama-server's /slots, after which its container is restarted,
+    60 to 86400. llama-server responds between two batches of a prompt: set more where a CPU
+    computes one batch (--batch-size, 2048 tokens) for longer. 0: it is never restarted. Default:
+    600. Example: 3600"""
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Image of llama-server, up to 1024 characters. Its entrypoint must be llama-server, as in

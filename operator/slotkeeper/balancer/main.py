@@ -80,6 +80,7 @@ async def balance(options: Options) -> None:
         slots=options.slots,
     )
     proxy.keepalive.seconds = options.heartbeat_seconds
+    proxy.inspection.prompt_limits = options.prompt_limits
     admin = Admin(proxy)
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
     proxy.metrics.add_listener(clients.listener)
@@ -123,8 +124,8 @@ async def _follow_cluster(
             clients, metrics = (join(options.advertise, port) for _, port in addresses)
             me = Peer(options.identity, clients, metrics)
             admin.election = LeaderElection(cluster, options.lease, me, proxy, _wall)
-        async for replicas in replicas_of(cluster, *options.endpoints):
-            proxy.set_replicas(replicas)
+        async for replicas, terminating in replicas_of(cluster, *options.endpoints):
+            proxy.set_replicas(replicas, terminating)
             if not admin.ready:
                 admin.ready = True
                 if admin.election:

@@ -57,6 +57,10 @@ class Metrics:
         self.retries = self._counter(
             "request_retries", "Retries of requests whose upstream failed before the response."
         )
+        self.replica_crashes = self._counter(
+            "replica_crashes",
+            "Replicas that ended with requests on them, without having been deleted or drained.",
+        )
         self.leader = Gauge(
             f"{_PREFIX}_leader",
             "1 if this balancer is the leader, 0 if it is a standby.",
@@ -162,6 +166,12 @@ class _Gauges(Collector):
         )
         yield _gauge(
             "queued_bytes", "Size of the bodies of queued requests.", dispatcher.queued_bytes
+        )
+        yield _gauge(
+            "further_tasks",
+            "Slots that queued requests need beyond one each, and tasks queued inside "
+            "llama-servers, of requests with several prompts or completions.",
+            dispatcher.further_tasks,
         )
         blocked = GaugeMetricFamily(
             f"{_PREFIX}_start_blocked",

@@ -8,6 +8,7 @@ from pathlib import Path
 from slotkeeper import flags, logs
 from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.election.lease import host_and_port
+from slotkeeper.balancer.proxy.prompt_limits import PromptLimits
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
 from slotkeeper.scheduling import AffinityLimits, QueueLimits, RunningLimits
@@ -36,6 +37,7 @@ class Options:
     rules: AccessRules
     heartbeat_seconds: float
     limits: Limits
+    prompt_limits: PromptLimits
     shutdown_delay_seconds: float
     drain_timeout: float
     access_log: bool
@@ -90,6 +92,7 @@ def parse(argv: Sequence[str]) -> Options:
         ),
         heartbeat_seconds=arguments.heartbeat_seconds,
         limits=_limits(arguments, queue_limits.max_queued_bytes),
+        prompt_limits=PromptLimits(arguments.replica_memory_mib * MIB, arguments.media),
         shutdown_delay_seconds=arguments.shutdown_delay_seconds,
         drain_timeout=arguments.drain_timeout,
         access_log=arguments.access_log,
@@ -213,6 +216,19 @@ def _parser() -> argparse.ArgumentParser:
         "--max-queued-mib and --max-body-mib; a quarter of it before authentication",
     )
     _add_connection_flags(parser)
+    add(
+        BalancerFlags.REPLICA_MEMORY_MIB,
+        type=flags.count,
+        default=0,
+        metavar="MIB",
+        help="memory limit of a replica, from which the maximum size of a prompt follows; 0: none",
+    )
+    add(
+        BalancerFlags.MEDIA,
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the model accepts images or audio; without it, the context bounds the size of a body",
+    )
     add(
         BalancerFlags.QUEUE_TIMEOUT,
         type=flags.seconds,

@@ -1,5 +1,6 @@
 """The demand report for autoscalers, and the balancer's error responses."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from slotkeeper.api.demand_report import DemandReport
@@ -9,7 +10,12 @@ from slotkeeper.wire.errors import HttpError
 
 
 def demand_report(
-    dispatcher: Dispatcher[Any], demand: DemandStatistics, now: float, *, leader: bool
+    dispatcher: Dispatcher[Any],
+    demand: DemandStatistics,
+    unresponsive: Iterable[str],
+    now: float,
+    *,
+    leader: bool,
 ) -> DemandReport:
     """Return the report for autoscalers.
 
@@ -25,12 +31,14 @@ def demand_report(
         busy_slots=busy,
         queued=queued,
         oldest_queued_seconds=now - oldest.arrived if oldest else 0.0,
-        peak_demand=max(demand.peak(now), busy + queued),
+        peak_demand=max(demand.peak(now), busy + queued + dispatcher.further_tasks),
         replicas=sum(1 for _ in dispatcher.ready_replicas()),
         busy_by_replica=dispatcher.busy_by_replica() if leader else {},
         mean_demand=demand.mean(now),
         arrivals_per_second=dispatcher.arrivals.rate(now),
         mean_service_seconds=dispatcher.service_times.mean_service_seconds(now),
+        further_tasks=dispatcher.further_tasks,
+        unresponsive=tuple(unresponsive),
     )
 
 
@@ -38,6 +46,16 @@ def queue_full(message: str, retry_after: float) -> HttpError:
     """429: the queue is full."""
     headers = wait_headers(0.0, None)
     return HttpError(429, "queue_full", message, retry_after=retry_after, headers=headers)
+
+
+def too_many_slots(needed: int, limit: int) -> HttpError:
+    """400: one request would take more slots than its API key may hold."""
+    return HttpError(
+        400,
+        "too_many_slots",
+        f"the request takes {needed} slots, but its API key may hold {limit} at the same time "
+        "(maxRunningRequests): request fewer completions (n) or send fewer prompts at once",
+    )
 
 
 def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
@@ -64,6 +82,11 @@ def draining() -> HttpError:
 def replica_failed(reason: str) -> HttpError:
     """502: several replicas failed before a response, or one failed in it."""
     return HttpError(502, "replica_failed", f"replica failed to respond: {reason}")
+
+
+def replica_unresponsive(reason: str) -> HttpError:
+    """504: a replica gives no sign of life, and no byte of the response."""
+    return HttpError(504, "replica_unresponsive", f"replica does not respond: {reason}")
 
 
 def unauthorized(message: str) -> HttpError:

@@ -1,8 +1,9 @@
 """Manifests of the balancers: Deployment, RBAC, Lease, and the Service for clients.
 
 None of them depends on slots or replicas, so that a change of these restarts no balancer: balancers
-read them from the replicas. Only the estimate of cached prompts depends on a replica's memory and
-context, unless `cachedPrompts` is set.
+read them from the replicas. Only two estimates depend on a replica's memory: the maximum size of a
+prompt and, unless `cachedPrompts` is set, the number of cached prompts, which depends on the
+context too.
 """
 
 import math
@@ -245,6 +246,8 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from (BalancerFlags.MAX_BODY_MIB, str(_mib(spec.max_body_bytes)))
     yield from (BalancerFlags.MAX_BUFFERED_MIB, str(spec.max_buffered // MIB))
     yield from _connection_flags(spec)
+    yield from (BalancerFlags.REPLICA_MEMORY_MIB, str(_replica_memory_mib(server)))
+    yield BalancerFlags.MEDIA if server.spec.model.mmproj else BalancerFlags.NO_MEDIA
     yield from (BalancerFlags.QUEUE_TIMEOUT, str(spec.queue_timeout_seconds))
     yield from (BalancerFlags.COLD_START_TIMEOUT, str(spec.cold_start_timeout_seconds))
     yield from (BalancerFlags.DRAIN_TIMEOUT, str(server.spec.update.drain_timeout_seconds))
@@ -307,6 +310,11 @@ def _resources(server: LlamaServer) -> Manifest:
         )
         if amounts
     }
+
+
+def _replica_memory_mib(server: LlamaServer) -> int:
+    memory = server.spec.resources.limits.get("memory")
+    return 0 if memory is None else _mib(memory)
 
 
 def _mib(size: int | str) -> int:

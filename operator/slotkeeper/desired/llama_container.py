@@ -23,6 +23,9 @@ DEFAULT_CACHE_RAM_MIB = 512
 all pods of the node share. Not zero, because each turn of a conversation that lost its slot would
 then process its whole prompt again."""
 
+LIVENESS_PERIOD_SECONDS = 10
+"""Between two liveness probes, each of which may take as long."""
+
 REPLICA_VARIABLE = "SLOTKEEPER_REPLICA"
 """Environment variable with the index of a replica that has workers."""
 
@@ -86,8 +89,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
             "timeoutSeconds": 10,
             "failureThreshold": 6,
         },
-        # No livenessProbe: /health can stall while a long prompt is processed, and a restart would
-        # abort all requests and load the model again.
+        **_liveness(spec.unresponsive_seconds),
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", DRAIN_SCRIPT]}}},
     }
 
@@ -96,6 +98,26 @@ def worker_hosts(server: LlamaServer) -> list[str]:
     """Return the host names of a replica's workers, with $(REPLICA_VARIABLE) for its index."""
     count = server.spec.pods_per_replica - 1
     return [names.worker_host(server, number, f"$({REPLICA_VARIABLE})") for number in range(count)]
+
+
+def _liveness(seconds: int) -> Manifest:
+    """Return the probe that restarts a llama-server that processes nothing any more.
+
+    Not /health: it responds while the loop that processes requests hangs. And not soon: a restart
+    aborts all requests and loads the model again, and /slots cannot respond during a batch.
+    """
+    if not seconds:
+        return {}
+    return {
+        "livenessProbe": {
+            "httpGet": {"path": "/slots", "port": names.HTTP},
+            "periodSeconds": LIVENESS_PERIOD_SECONDS,
+            "timeoutSeconds": LIVENESS_PERIOD_SECONDS,
+            "failureThreshold": ceil(seconds / LIVENESS_PERIOD_SECONDS),
+            # Without it, the preStop hook would wait for the slots as for a drain.
+            "terminationGracePeriodSeconds": LIVENESS_PERIOD_SECONDS,
+        }
+    }
 
 
 def _health() -> Manifest:

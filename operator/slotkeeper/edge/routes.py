@@ -42,6 +42,14 @@ PREFIX_CACHED = frozenset(
 )
 """Paths whose prompts llama-server keeps in its prefix cache."""
 
+BOUNDED_BY_CONTEXT = frozenset(
+    path.encode()
+    for path, cost in paths.PROXIED.items()
+    # llama-server shortens an infill prompt itself, and transcriptions are audio.
+    if cost is not Cost.NONE and path != "/infill" and "audio" not in path
+)
+"""Paths whose prompts must fit into the context."""
+
 STREAMABLE = PREFIX_CACHED
 """Paths whose responses may be streams: those that generate, which are the same."""
 

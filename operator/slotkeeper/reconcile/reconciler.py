@@ -171,7 +171,10 @@ class Reconciler:
         state = self._states.find(key)
         if state is None or state.server is None:
             return False
-        return is_stale(state.server, state.demand.latest(self._clock.monotonic()))
+        demand = state.demand.latest(self._clock.monotonic())
+        if demand and demand.unresponsive != state.unresponsive:
+            return True
+        return is_stale(state.server, demand)
 
     def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
         """The last decision on a server's replicas; None without a record of the server."""
@@ -207,6 +210,10 @@ class Reconciler:
         for (kind, name), item in observed.children.items():
             if UNREADABLE in item and owned(item, server.uid):
                 raise RetryError(f"{kind.kind} {name} cannot be read: {item[UNREADABLE]}")
+        state = self._states.find(key)
+        demand = state.demand.latest(self._clock.monotonic()) if state else None
+        if demand and demand.unresponsive:
+            observed = replace(observed, unresponsive=demand.unresponsive)
         pods = [*observed.worker_pods, *observed.replica_pods]
         if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
@@ -333,6 +340,7 @@ class Reconciler:
         scaling = _reported_scaling(state, decision)
         problems = WriteProblems(state.unapplied, state.conflicts.problem(moment.monotonic))
         demand = state.demand.latest(moment.monotonic)
+        state.unresponsive = demand.unresponsive if demand else ()
         status, events = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         failed = await self._writer.create_events(snapshot.raw, events)
         # An event is created once, also where the status has to be written again.

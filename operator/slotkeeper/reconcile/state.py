@@ -58,6 +58,8 @@ class ServerState:
     """The decision that the metrics counted last."""
     failures: int = 0
     """Failed passes in a row."""
+    unresponsive: tuple[str, ...] = ()
+    """Unresponsive replicas in the last written status, as reported by a balancer."""
     _policy: tuple[int, Policy | None] | None = None
     """The last scaling policy, and the generation of its spec."""
 

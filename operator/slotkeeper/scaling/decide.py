@@ -245,14 +245,14 @@ def _stabilized(
 
 def _summary(sample: Sample, *, total: int) -> str:
     summary = f"busy {sample.busy_slots}/{total}, queued {sample.queued}"
+    if sample.further_tasks:
+        summary += f", further tasks {sample.further_tasks}"
     if sample.queued:
         summary += f", oldest {sample.oldest_queued_seconds:.1f} s"
     if sample.queued and sample.mean_service_seconds and sample.total_slots:
-        wait = drain_time(
-            sample.busy_slots + sample.queued, sample.mean_service_seconds, sample.total_slots
-        )
+        wait = drain_time(sample.current_demand, sample.mean_service_seconds, sample.total_slots)
         summary += f", estimated wait {wait:.1f} s"
-    if sample.peak_demand > sample.busy_slots + sample.queued:
+    if sample.peak_demand > sample.current_demand:
         summary += f", recent peak {sample.peak_demand}"
     return summary
 

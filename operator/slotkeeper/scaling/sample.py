@@ -27,13 +27,20 @@ class Sample:
     """Mean demand over the last minutes; None if the balancer does not measure it."""
     mean_service_seconds: float | None = None
     """Mean service time of a request; None before enough completions."""
+    further_tasks: int = 0
+    """Slots that requests need beyond one each, for several prompts or completions."""
+
+    @property
+    def current_demand(self) -> int:
+        """Slots that all requests would need to run at once, at this moment."""
+        return self.busy_slots + self.queued + self.further_tasks
 
     @property
     def demand(self) -> int:
-        """Slots that all requests would need to run at once."""
-        return max(self.busy_slots + self.queued, self.peak_demand)
+        """The same, at most in the last PEAK_WINDOW_SECONDS."""
+        return max(self.current_demand, self.peak_demand)
 
     @property
     def offered_load(self) -> float:
         """Mean number of slots that requests need, in Erlang; estimated by the mean demand."""
-        return self.busy_slots + self.queued if self.mean_demand is None else self.mean_demand
+        return self.current_demand if self.mean_demand is None else self.mean_demand

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
+from slotkeeper.llamacpp.tasks import ONE_TASK
+from slotkeeper.scheduling import gathering
 from slotkeeper.scheduling.prefix_index import PrefixIndex
 from slotkeeper.scheduling.queue import RequestQueue
 from slotkeeper.scheduling.replica import Replica
@@ -74,7 +76,8 @@ class AffinityScheduler(Generic[T]):
             return
         ready = [replica for replica in replicas.values() if replica.ready]
         for queued, cached_on in self._candidates(self._limits.lookahead):
-            if queued.affinity_since is None and queued.bypassed < self._limits.max_bypass:
+            joins = queued.affinity_since is None and queued.tasks is ONE_TASK
+            if joins and queued.bypassed < self._limits.max_bypass:
                 self._join(queued, cached_on, ready, now)
 
     def _join(
@@ -86,7 +89,8 @@ class AffinityScheduler(Generic[T]):
     ) -> None:
         if not cached_on:
             return
-        hits = [replica for replica in replicas if replica.name in cached_on]
+        kept = self._queue.gathering
+        hits = [each for each in replicas if each.name in cached_on and each.name not in kept]
         if 2 * len(hits) > len(replicas) or any(replica.free for replica in hits):
             return
         lengths = {each.name: len(self._queue.affinity_queues.get(each.name, ())) for each in hits}
@@ -95,20 +99,52 @@ class AffinityScheduler(Generic[T]):
         if best:
             self._queue.move_to_affinity(queued, best.name, now)
 
-    def match(self, free: Sequence[Replica]) -> tuple[QueuedRequest[T], Replica] | None:
+    def match(
+        self, free: Sequence[Replica], replicas: Iterable[Replica]
+    ) -> tuple[QueuedRequest[T], Replica] | None:
         """Return the next request and the replica among `free` that it is dispatched to, or None.
+
+        `free` are those of `replicas` with a free slot.
 
         Replicas with more free slots come first. A replica takes the head of its affinity queue,
         else the first of the shared queue's first `lookahead` requests whose prefix it holds. If
         no replica finds one, the head of the shared queue goes to the replica with the most free
         slots. No request is dispatched before one of a higher priority that would take this slot,
-        or before one that is at its bypass limit.
+        or before one that is at its bypass limit. For requests that need several slots, see
+        gathering.py.
         """
+        head = self._queue.head
+        if self._queue.gathering or (head and head.tasks is not ONE_TASK):
+            return self._match_gathering(free, replicas)
+        return self._match(free, free)
+
+    def _match_gathering(
+        self, free: Sequence[Replica], replicas: Iterable[Replica]
+    ) -> tuple[QueuedRequest[T], Replica] | None:
+        queue = self._queue
+        while True:
+            if gathered := gathering.complete(queue, free):
+                return gathered
+            head = queue.head
+            if head is None:
+                return None
+            open_ = [each for each in free if gathering.is_open_to(queue, head, each)]
+            fitting = [each for each in open_ if gathering.fits(head, each)]
+            if fitting or head.tasks is ONE_TASK:
+                cached = [each for each in open_ if each.name not in queue.gathering]
+                return self._match(fitting, cached)
+            if not gathering.begin(queue, head, replicas):
+                return None
+
+    def _match(
+        self, free: Sequence[Replica], cached: Sequence[Replica]
+    ) -> tuple[QueuedRequest[T], Replica] | None:
+        """Match the head of the shared queue with `free`, or any prefix cache hit with `cached`."""
         best = _best(free)
         if best is None:
             return None
         if self._limits is not None:
-            hits = self._hits(free, self._limits.lookahead)
+            hits = self._hits(cached, self._limits.lookahead)
             best_hit = _best(hits)
             if best_hit:
                 return hits[best_hit], best_hit
@@ -139,7 +175,9 @@ class AffinityScheduler(Generic[T]):
             queued = self._head_of(affinity_queue) if affinity_queue else None
             if queued is None:
                 for candidate, cached_on in window:
-                    if replica.name in cached_on:
+                    if replica.name in cached_on and (
+                        candidate.tasks is ONE_TASK or gathering.fits(candidate, replica)
+                    ):
                         queued = candidate
                         break
             if queued is not None:

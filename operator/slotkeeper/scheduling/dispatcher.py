@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Generic
 
 from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.llamacpp.tasks import ONE_TASK, Tasks
 from slotkeeper.scheduling.affinity import AffinityLimits, AffinityScheduler
 from slotkeeper.scheduling.availability import Availability, QueueLimits
 from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.queue import RequestQueue
-from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
+from slotkeeper.scheduling.replica import AdoptedSlot, FurtherSlot, Replica, SlotHold
 from slotkeeper.scheduling.reservation import (
     FlowKey,
     QueuedRequest,
@@ -33,9 +34,10 @@ class Dispatcher(Generic[T]):
     After any call that frees, adds or closes a slot, call dispatch(); call it at next_wakeup() at
     the latest. Invariant: a queued request coexists with a free slot only if it is in the affinity
     queue of another ready replica that held its prefix when it joined, is full, and whose affinity
-    queue is at most ceil(slots/2) long, for less than `affinity.max_affinity_wait`; or if it is
-    held, because as many requests of its key run as `running_limits` allow. No request is
-    bypassed (see RequestQueue) more than `affinity.max_bypass` times; without affinity, never.
+    queue is at most ceil(slots/2) long, for less than `affinity.max_affinity_wait`; or if the slot
+    is kept for a request that needs several and ranks first; or if it is held, because as many
+    requests of its key run as `running_limits` allow. No request is bypassed (see RequestQueue)
+    more than `affinity.max_bypass` times; without affinity, never.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Dispatcher(Generic[T]):
     ) -> None:
         self.limits = limits
         self.affinity = affinity
+        self.running_limits = running_limits or RunningLimits()
         self.replicas: dict[str, Replica] = {}
         self.queue: RequestQueue[T] = RequestQueue(
             affinity.max_bypass if affinity else 0, running_limits
@@ -54,18 +57,19 @@ class Dispatcher(Generic[T]):
         self.affinity_scheduler = AffinityScheduler(self.queue, affinity)
         self.arrivals = Arrivals()
         self.service_times = ServiceTimes()
-        self._dispatched = self._busy = 0
+        self._dispatched = self._busy = self._deferred = 0
         self._availability = Availability()
 
     # Requests.
 
-    def enqueue(
+    def enqueue(  # noqa: PLR0913 (a request has as many properties)
         self,
         request: T,
         size: int,
         now: float,
         *,
         prefixes: PrefixHashes = (),
+        tasks: Tasks = ONE_TASK,
         flow_key: FlowKey = _DEFAULT_FLOW_KEY,
         bounded: bool = True,
     ) -> QueuedRequest[T]:
@@ -75,17 +79,16 @@ class Dispatcher(Generic[T]):
         relayed to the leader (`bounded` False), is always accepted.
         """
         full = self._full(size) if bounded else None
-        if full and (
-            self.queue.head
-            or not any(each.free for each in self.ready_replicas())
-            or not self.queue.may_run(flow_key.key)
-        ):
+        if full and not self._can_start(tasks, flow_key.key):
             raise QueueFull(full)
-        queued = QueuedRequest(request, size, now, self.queue.rank(flow_key), flow_key, prefixes)
+        rank = self.queue.rank(flow_key)
+        slots = self._expected_slots(tasks)
+        queued = QueuedRequest(request, size, now, rank, flow_key, prefixes, tasks, slots)
         self.queue.enqueue(queued)
-        self.arrivals.record(now)
+        self.arrivals.record(now, slots)
         # With a full queue the request must not wait: it takes the free slot, whatever its prefix.
-        if prefixes and not full and not queued.held:
+        # Nor does one join that needs several slots: it would block the affinity queue.
+        if prefixes and not full and not queued.held and tasks is ONE_TASK:
             self.affinity_scheduler.join_affinity_queue(queued, list(self.ready_replicas()), now)
         return queued
 
@@ -103,7 +106,8 @@ class Dispatcher(Generic[T]):
                     for each in self.replicas.values()
                     # Replica.free inlined: this runs for every replica for each request.
                     if each.ready and each.slots > len(each.holds)
-                ]
+                ],
+                self.replicas.values(),
             )
             if match is None:
                 break
@@ -114,9 +118,9 @@ class Dispatcher(Generic[T]):
             reservation = SlotReservation(replica, now, queued=queued, prefix_hit=hit)
             self._dispatched += 1
             replica.last_dispatch = self._dispatched
-            replica.holds.add(reservation)
-            self._busy += 1
-            self.service_times.started(now)
+            self._hold(reservation)
+            if queued.tasks is not ONE_TASK:
+                self._hold_further(reservation)
             reservations.append(reservation)
         self.affinity_scheduler.join_from_window(self.replicas, now)
         return reservations
@@ -176,16 +180,26 @@ class Dispatcher(Generic[T]):
         replica = hold.replica
         replica.holds.remove(hold)
         self._busy -= 1
-        if isinstance(hold, SlotReservation):
+        if isinstance(hold, SlotReservation | FurtherSlot):
             self.service_times.ended(now)
-            self.queue.released(hold.queued)
+            self.queue.released(hold.key)
         if replica.removed and not replica.holds:
             self.replicas.pop(replica.name, None)
 
+    def release_all(self, reservation: SlotReservation[T], now: float) -> None:
+        """Free all slots of a request."""
+        if reservation.queued.tasks is not ONE_TASK:
+            self._end_deferred(reservation)
+            for hold in reservation.further:
+                self.release(hold, now)
+        self.release(reservation, now)
+
     def abort(self, reservation: SlotReservation[T], now: float) -> None:
-        """Mark a request as aborted; its slot is busy until llama-server has released it."""
-        if reservation.aborted_at is None:
-            reservation.aborted_at = now
+        """Mark a request as aborted; its slots are busy until llama-server has released them."""
+        self._end_deferred(reservation)
+        for hold in reservation.holds:
+            if hold.aborted_at is None:
+                hold.aborted_at = now
 
     def adopt(self, name: str, count: int, now: float) -> None:
         """Mark `count` slots of a replica as busy with requests from elsewhere.
@@ -206,6 +220,7 @@ class Dispatcher(Generic[T]):
         replica.removed = False
         # The number of slots may have changed, and with it the allowed length of the queue.
         self.queue.disband_affinity(name)
+        self.queue.stop_gathering(name)
         self._update_availability(now)
         return replica
 
@@ -220,6 +235,7 @@ class Dispatcher(Generic[T]):
             for hold in [each for each in replica.holds if isinstance(each, AdoptedSlot)]:
                 self.release(hold, now)
             self.queue.disband_affinity(name)
+            self.queue.stop_gathering(name)
             # Should it become ready again, it may be a new process with an empty cache.
             self.affinity_scheduler.prefix_index.remove(name)
             self._update_availability(now)
@@ -255,6 +271,20 @@ class Dispatcher(Generic[T]):
         return self.queue.bytes
 
     @property
+    def further_tasks(self) -> int:
+        """Slots that queued requests need beyond one each, and tasks queued inside llama-servers.
+
+        The latter belong to requests with more tasks than their replica has slots.
+        """
+        further = self.queue.tasks - len(self.queue)
+        return self._deferred + further - (self.queue.held_tasks - self.queue.held)
+
+    @property
+    def demand(self) -> int:
+        """Slots that all requests would use if there were enough; held ones do not count."""
+        return self._busy + self._deferred + self.queue.tasks - self.queue.held_tasks
+
+    @property
     def busy_slots(self) -> int:
         """Number of slots with a request on them."""
         return self._busy
@@ -266,6 +296,11 @@ class Dispatcher(Generic[T]):
             max(replica.slots, replica.busy) if replica.ready else replica.busy
             for replica in self.replicas.values()
         )
+
+    @property
+    def slots_per_replica(self) -> int:
+        """Slots of the ready replica with the most of them; 0 without one."""
+        return max((each.slots for each in self.ready_replicas()), default=0)
 
     @property
     def has_replica(self) -> bool:
@@ -298,8 +333,46 @@ class Dispatcher(Generic[T]):
         """
         if not self.has_replica:
             return self._availability.cold_start_retry_after
-        needed = self.service_times.time_for(self.queued + 1, now) or 1.0
+        needed = self.service_times.time_for(self.queue.tasks + 1, now) or 1.0
         return min(max(1.0, needed), self.limits.cold_start_timeout)
+
+    def _hold(self, hold: SlotReservation[T] | FurtherSlot) -> None:
+        hold.replica.holds.add(hold)
+        self._busy += 1
+        self.service_times.started(hold.reserved_at)
+        self.queue.reserved(hold.key)
+
+    def _hold_further(self, reservation: SlotReservation[T]) -> None:
+        replica = reservation.replica
+        tasks = reservation.queued.tasks
+        count = tasks.slots_on(replica.slots)
+        now = reservation.reserved_at
+        reservation.further = tuple(
+            FurtherSlot(replica, now, key=reservation.key) for _ in range(count - 1)
+        )
+        for hold in reservation.further:
+            self._hold(hold)
+        reservation.deferred = tasks.deferred_on(replica.slots)
+        self._deferred += reservation.deferred
+
+    def _end_deferred(self, reservation: SlotReservation[T]) -> None:
+        self._deferred -= reservation.deferred
+        reservation.deferred = 0
+
+    def _can_start(self, tasks: Tasks, key: str) -> bool:
+        return (
+            self.queue.head is None
+            and not self.queue.gathering
+            and self.queue.may_run(key, self._expected_slots(tasks))
+            and any(each.free >= tasks.slots_on(each.slots) for each in self.ready_replicas())
+        )
+
+    def _expected_slots(self, tasks: Tasks) -> int:
+        """Return how many slots a request would use; all tasks while there is no replica."""
+        if tasks is ONE_TASK:
+            return 1
+        slots = self.slots_per_replica
+        return tasks.slots_on(slots) if slots else tasks.total
 
     def _full(self, size: int) -> str | None:
         queue = self.queue

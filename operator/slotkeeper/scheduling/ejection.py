@@ -16,6 +16,8 @@ class UpstreamFailure(Enum):
     """It sent something that is not HTTP."""
     STALLED = "stalled"
     """It sent nothing for long, and its /health did not respond either."""
+    WEDGED = "wedged"
+    """It sent nothing for minutes, and its /slots did not respond, though its /health did."""
 
     @property
     def outlasts_health_check(self) -> bool:

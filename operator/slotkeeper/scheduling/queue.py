@@ -20,6 +20,10 @@ class RequestQueue(Generic[T]):
     dispatched before it. The limit is exact as long as callers of `dequeue` take no request that
     ranks behind `at_bypass_limit`.
 
+    A request that needs several slots may have a replica of its own to gather them on. It is then
+    in neither queue, and like a request in an affinity queue it is not bypassed by a dispatch to
+    another replica.
+
     Requests of keys at their limit of running requests are held (see KeyedRequests): they are in
     neither queue, and are not bypassed.
 
@@ -28,10 +32,14 @@ class RequestQueue(Generic[T]):
 
     def __init__(self, max_bypass: int, running_limits: RunningLimits | None = None) -> None:
         self.bytes = 0
+        self.tasks = 0
+        """Slots that all queued requests would use if replicas had enough."""
         self._max_bypass = max_bypass
         self._shared: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
         self.affinity_queues: dict[str, SortedList[QueueRank, QueuedRequest[T]]] = {}
         """By replica; only those that are not empty."""
+        self.gathering: dict[str, QueuedRequest[T]] = {}
+        """By replica, the request that its free slots are kept for."""
         self._in_affinity: dict[QueuedRequest[T], None] = {}  # in the order in which they joined
         self._at_bypass_limit: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
         self._arrivals: SortedList[int, QueuedRequest[T]] = SortedList()
@@ -63,14 +71,34 @@ class RequestQueue(Generic[T]):
         self._arrivals.add(queued.number, queued)
         self._round_robin.enqueue(queued.flow_key, queued.rank[1])
         self.bytes += queued.size
+        self.tasks += queued.tasks.total
         self._insert(queued, None)
         if self._keyed:
             self._keyed.enqueued(queued)
 
-    def released(self, queued: QueuedRequest[T]) -> None:
-        """Count a request whose slot has been released: another one of its key may run."""
+    def reserved(self, key: str) -> None:
+        """Count a slot that was reserved for a request of `key`."""
         if self._keyed:
-            self._keyed.released(queued)
+            self._keyed.reserved(key)
+
+    def released(self, key: str) -> None:
+        """Count a slot that was released: another request of `key` may run."""
+        if self._keyed:
+            self._keyed.released(key)
+
+    def move_to_gathering(self, queued: QueuedRequest[T], replica: str) -> None:
+        """Keep the free slots of `replica` for a request of the shared queue."""
+        self._extract(queued)
+        self.stop_gathering(replica)
+        queued.gathering_on = replica
+        self.gathering[replica] = queued
+
+    def stop_gathering(self, replica: str) -> None:
+        """Return the request that gathers slots on `replica`, if any, to the shared queue."""
+        queued = self.gathering.get(replica)
+        if queued:
+            self._extract(queued)
+            self._insert(queued, None)
 
     def move_to_affinity(self, queued: QueuedRequest[T], replica: str, now: float) -> None:
         """Move a request from the shared queue to the affinity queue of `replica`."""
@@ -144,9 +172,14 @@ class RequestQueue(Generic[T]):
         """Number of requests that are held because their key is at its limit."""
         return self._keyed.held if self._keyed else 0
 
-    def may_run(self, key: str) -> bool:
-        """Whether a request of `key` could run now if a slot is free."""
-        return self._keyed is None or self._keyed.may_run(key)
+    @property
+    def held_tasks(self) -> int:
+        """Slots that the held requests would use if replicas had enough."""
+        return self._keyed.held_tasks if self._keyed else 0
+
+    def may_run(self, key: str, slots: int) -> bool:
+        """Whether a request of `key` could run now if as many slots are free."""
+        return self._keyed is None or self._keyed.may_run(key, slots)
 
     @property
     def shared(self) -> int:
@@ -162,12 +195,14 @@ class RequestQueue(Generic[T]):
         if queued not in self:
             return 0
         queues = (self._shared, *self.affinity_queues.values())
+        gathering = sum(other.rank < queued.rank for other in self.gathering.values())
         held = self._keyed.rank_of(queued) if self._keyed else 0
-        return 1 + held + sum(queue.rank_of(queued.rank) for queue in queues)
+        return 1 + gathering + held + sum(queue.rank_of(queued.rank) for queue in queues)
 
     def _remove(self, queued: QueuedRequest[T]) -> None:
         self._arrivals.discard(queued.number)
         self.bytes -= queued.size
+        self.tasks -= queued.tasks.total
         self._extract(queued)
 
     def _hold(self, queued: QueuedRequest[T]) -> None:
@@ -194,6 +229,10 @@ class RequestQueue(Generic[T]):
     def _extract(self, queued: QueuedRequest[T]) -> None:
         if queued.held:
             queued.held = False
+            return
+        if queued.gathering_on is not None:
+            del self.gathering[queued.gathering_on]
+            queued.gathering_on = None
             return
         if queued.bypassed >= self._max_bypass:
             self._at_bypass_limit.discard(queued.rank)

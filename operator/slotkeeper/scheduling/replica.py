@@ -45,6 +45,17 @@ class SlotHold:
     released: bool = False
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class FurtherSlot(SlotHold):
+    """A further slot of a request that takes several.
+
+    llama-server frees these one by one, so that a running request may occupy fewer than it holds.
+    """
+
+    key: str
+    """Of its request's FlowKey."""
+
+
 @dataclass(slots=True, eq=False)
 class AdoptedSlot(SlotHold):
     """A slot with a request that was already running when this balancer counted the slots."""

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from slotkeeper.llamacpp.tasks import ONE_TASK, Tasks
 from slotkeeper.scheduling.prefix_index import PrefixHashes
-from slotkeeper.scheduling.replica import SlotHold
+from slotkeeper.scheduling.replica import FurtherSlot, SlotHold
 
 T = TypeVar("T")
 
@@ -31,8 +32,13 @@ class QueuedRequest(Generic[T]):
     rank: QueueRank
     flow_key: FlowKey
     prefixes: PrefixHashes = ()
+    tasks: Tasks = ONE_TASK
+    expected_slots: int = 1
+    """Slots that it is expected to use, by the replicas that there were on its arrival."""
     held: bool = False
     """Its key is at its limit of running requests; it takes no part in the queue's order."""
+    gathering_on: str | None = None
+    """The replica whose slots are kept free for it until there are enough; None: there is none."""
     affinity_replica: str | None = None
     """The replica whose affinity queue it is in; None: the shared queue."""
     affinity_since: float | None = None
@@ -55,3 +61,23 @@ class SlotReservation(SlotHold, Generic[T]):
     prefix_hit: bool | None = None
     """Whether the replica's cache held the longest cached prefix of the prompt; None: the prompt is
     short."""
+    further: tuple[FurtherSlot, ...] = ()
+    """The other slots of a request that takes several."""
+    deferred: int = 0
+    """Its tasks that are queued inside the replica, because the replica has too few slots."""
+
+    @property
+    def key(self) -> str:
+        """Of its request's FlowKey."""
+        return self.queued.flow_key.key
+
+    @property
+    def holds(self) -> tuple[SlotHold, ...]:
+        """All its slots."""
+        return (self, *self.further)
+
+    def set_visible(self, at: float) -> None:
+        """Set from when llama-server's /slots counts the request for certain."""
+        self.visible_at = at
+        for hold in self.further:
+            hold.visible_at = at

@@ -60,14 +60,14 @@ class Arrivals:
         self._window = window
         self._counts: deque[tuple[int, int]] = deque()  # (second, arrivals in it), increasing
 
-    def record(self, now: float) -> None:
-        """Record an arrival."""
+    def record(self, now: float, slots: int = 1) -> None:
+        """Record an arrival, which counts as often as the slots that it needs."""
         second = int(now // 1)
         if self._counts and self._counts[-1][0] == second:
-            self._counts[-1] = (second, self._counts[-1][1] + 1)
+            self._counts[-1] = (second, self._counts[-1][1] + slots)
         else:
             self._expire(now)
-            self._counts.append((second, 1))
+            self._counts.append((second, slots))
 
     def rate(self, now: float) -> float:
         """Return the arrivals per second over the window that ends `now`."""

@@ -1,6 +1,6 @@
 """Which slots of aborted requests llama-server has released."""
 
-from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
+from slotkeeper.scheduling.replica import AdoptedSlot, FurtherSlot, Replica, SlotHold
 
 
 class SlotProbe:
@@ -9,8 +9,10 @@ class SlotProbe:
     /slots returns a count of processing slots, not identities. The count minus the requests known
     to run for the whole probe is what aborted or foreign requests still hold. A request that began
     or ended during the probe may or may not be in the count. It is left out, since it must not
-    make an aborted request look released. Nor is a request released that was aborted before
-    llama-server has certainly begun it: it would begin, and only then notice the disconnect.
+    make an aborted request look released. For the same reason a running request that takes several
+    slots counts as one here: some of them may be free already. Nor is a request released that was
+    aborted before llama-server has certainly begun it: it would begin, and only then notice the
+    disconnect.
     """
 
     def __init__(self, replica: Replica, now: float) -> None:
@@ -39,12 +41,12 @@ class SlotProbe:
 
     def released(self, processing: int) -> list[SlotHold]:
         """Return the holds that are released if /slots counts `processing`, the oldest first."""
-        unreleased = max(0, processing - self._still_running())
+        unreleased = max(0, processing - self._still_running(further=False))
         return self._aborted[: max(0, len(self._aborted) - unreleased)]
 
     def foreign(self, processing: int) -> int:
         """Return how many of `processing` requests have no hold here."""
-        return max(0, processing - self._still_running() - len(self._aborted))
+        return max(0, processing - self._still_running(further=True) - len(self._aborted))
 
     def timed_out(self, now: float, limit: float) -> list[SlotHold]:
         """Return the holds that were aborted `limit` seconds ago or earlier.
@@ -57,5 +59,9 @@ class SlotProbe:
             if now - (hold.aborted_at or now) >= limit and not isinstance(hold, AdoptedSlot)
         ]
 
-    def _still_running(self) -> int:
-        return sum(not hold.released and hold.aborted_at is None for hold in self._running)
+    def _still_running(self, *, further: bool) -> int:
+        return sum(
+            not hold.released and hold.aborted_at is None
+            for hold in self._running
+            if further or not isinstance(hold, FurtherSlot)
+        )

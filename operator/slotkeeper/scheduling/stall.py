@@ -1,7 +1,16 @@
 """Stall detection for one replica."""
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
+
+
+class Verdict(Enum):
+    """What the signs of life of a replica mean."""
+
+    ALIVE = "it works, or computes a long prompt"
+    STALLED = "its process does not respond"
+    WEDGED = "its process responds, but processes nothing"
 
 
 class StallDetector:
@@ -13,7 +22,9 @@ class StallDetector:
 
     def __init__(self, now: float) -> None:
         self.last_progress = now
-        """When it last made progress, or had no running request."""
+        """When it last made progress, had no running request, or was found alive."""
+        self.last_life = now
+        """When it last made progress, had no running request, or responded on /slots."""
         self._completed = 0
         self._received: Mapping[Any, int] = {}
 
@@ -27,7 +38,26 @@ class StallDetector:
             self._received.get(request, 0) != amount for request, amount in received.items()
         )
         if progressed or not received or completed != self._completed:
-            self.last_progress = now
+            self.last_progress = self.last_life = now
         self._received = received
         self._completed = completed
         return now - self.last_progress
+
+    def judge(self, *, health: bool, slots: bool, wedged: float, now: float) -> Verdict:
+        """Return what a probe of /health and /slots means, after seconds without a byte.
+
+        | /health | /slots | |
+        |---|---|---|
+        | no response | | stalled |
+        | responds | responds | alive: a long prompt |
+        | responds | no response for less than `wedged` seconds | alive: a long batch |
+        | responds | no response for longer | wedged |
+
+        llama-server responds on /health from any thread, on /slots between two batches.
+        """
+        if not health:
+            return Verdict.STALLED
+        self.last_progress = now
+        if slots:
+            self.last_life = now
+        return Verdict.WEDGED if now - self.last_life >= wedged else Verdict.ALIVE

@@ -64,6 +64,17 @@ class Request:
             total += len(part)
         return b"".join(parts)
 
+    def ending(self, size: int) -> bytes:
+        """Return the last `size` bytes of the body."""
+        total = 0
+        parts: list[bytes] = []
+        for part in reversed(self.parts):
+            if total >= size:
+                break
+            parts.append(part)
+            total += len(part)
+        return b"".join(reversed(parts))[-size:]
+
     @property
     def path(self) -> bytes:
         """The target without its query, as sent: nothing is decoded."""

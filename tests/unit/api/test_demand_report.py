@@ -11,14 +11,16 @@ COMPLETE: dict[str, Any] = {
     "leader": True,
     "slots": {"total": 4, "busy": 3},
     "queued": 5,
+    "furtherTasks": 2,
     "oldestQueuedSeconds": 3.2,
     "replicas": 2,
     "busyByReplica": {"10.0.0.7:8080": 3},
-    "demand": 8,
-    "peakDemand": 9,
+    "demand": 10,
+    "peakDemand": 11,
     "meanDemand": 4.15,
     "arrivalsPerSecond": 0.35,
     "meanServiceSeconds": 6.2,
+    "unresponsive": ["10.0.0.7:8080"],
 }
 
 counts = st.integers(0, 10**6)
@@ -36,6 +38,8 @@ reports = st.builds(
     mean_demand=st.none() | seconds,
     arrivals_per_second=seconds,
     mean_service_seconds=st.none() | seconds,
+    further_tasks=counts,
+    unresponsive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
 )
 
 
@@ -75,6 +79,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "more replicas than a report has room for": {
         "busyByReplica": {f"10.0.0.7:{port}": 1 for port in range(20_000)}
     },
+    "unresponsive replicas that are no list": {"unresponsive": {"a:1": 1}},
+    "unresponsive replicas that are no names": {"unresponsive": [1]},
+    "very many unresponsive replicas": {"unresponsive": ["a:1"] * 2000},
+    "an enormous name": {"unresponsive": ["a" * 1000]},
 }
 
 NOT_REPORTS = [

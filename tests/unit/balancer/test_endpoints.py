@@ -113,8 +113,8 @@ async def yielded(*steps: list[Slice] | list[WatchEvent] | ApiError) -> list[dic
     replicas: list[dict[str, bool]] = []
 
     async def collect() -> None:
-        async for each in replicas_of(cast("Cluster", cluster), "ns", "replicas"):
-            replicas.append(each)  # noqa: PERF401 (it never ends)
+        async for each, _ in replicas_of(cast("Cluster", cluster), "ns", "replicas"):
+            replicas.append(each)
 
     collecting = asyncio.ensure_future(collect())
     async with asyncio.timeout(10):
@@ -188,8 +188,8 @@ async def test_after_the_restore_of_a_backup_its_replicas_are_used() -> None:
     replicas: list[dict[str, bool]] = []
 
     async def collect() -> None:
-        async for each in replicas_of(cluster, "ns", "replicas"):
-            replicas.append(each)  # noqa: PERF401 (it never ends)
+        async for each, _ in replicas_of(cluster, "ns", "replicas"):
+            replicas.append(each)
 
     collecting = asyncio.ensure_future(collect())
     await until(lambda: bool(replicas))

@@ -169,13 +169,14 @@ async def test_many_queued_requests_share_one_timer() -> None:
 
 
 async def test_a_requeued_request_gets_comments_too() -> None:
-    async def crash(call: Call) -> None:
+    async def end(call: Call) -> None:
         llama.loading = True
         llama.script = stream_two_events
+        balancer.terminate(llama)
         call.reset()
 
     async with (
-        FakeLlama(1, crash) as llama,
+        FakeLlama(1, end) as llama,
         run_balancer(llama, heartbeat_seconds=HEARTBEAT_SECONDS) as balancer,
         await balancer.start_request(post("/completion", STREAM)) as client,
     ):
@@ -183,6 +184,7 @@ async def test_a_requeued_request_gets_comments_too() -> None:
         assert b"X-Slotkeeper-Queue-Position: 0\r\n" in head
         await read_comments(client, 2)
         llama.loading = False
+        balancer.proxy.set_replicas({llama.name: True})
         assert await serve(llama, client) == TWO_EVENTS
 
 

@@ -249,6 +249,8 @@ async def test_demand_is_reported_with_its_peak() -> None:
             "leader": True,
             "slots": {"total": 2, "busy": 2},
             "queued": 1,
+            "furtherTasks": 0,
+            "unresponsive": [],
             "replicas": 1,
             "busyByReplica": {llama.name: 2},
             "demand": 3,

@@ -37,7 +37,7 @@ async def test_headers_that_llama_server_has_no_use_for_are_not_forwarded() -> N
     }
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
         headers = [f"{name}: {value}" for name, value in (dropped | kept).items()]
-        await balancer.request(post("/completion", b"hello", *headers))
+        await balancer.request(post("/v1/audio/transcriptions", b"hello", *headers))
 
         assert llama.calls[0].headers == kept | {"host": "test", "content-length": "5"}
 

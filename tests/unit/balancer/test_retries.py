@@ -1,10 +1,14 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from balancer_harness import run_balancer
+from balancer_harness import FAST_TIMEOUTS, run_balancer
 from fake_llama import Call, FakeLlama, echo, stream_two_events
 from raw_http import post
+from wait_until import until
+
+RESET = "connection_reset"
 
 
 async def test_a_failed_connection_is_retried_at_another_replica() -> None:
@@ -22,50 +26,55 @@ async def test_a_failed_connection_is_retried_at_another_replica() -> None:
         assert balancer.metric("replica_ejections_total", reason="connection_refused") == 1
 
 
-async def test_a_request_is_retried_if_its_replica_dies_before_the_response() -> None:
-    async def crash_once(call: Call) -> None:
-        first.script = echo
+@pytest.mark.parametrize("reported", ["before", "after"])
+async def test_a_request_is_retried_if_its_replica_was_being_deleted(reported: str) -> None:
+    async def end(call: Call) -> None:
+        if reported == "before":
+            balancer.terminate(first, second)
         call.reset()
 
-    async with FakeLlama(1, crash_once) as first, run_balancer(first) as balancer:
-        response = await balancer.request(post("/completion", b"again"))
+    async with (
+        FakeLlama(1, end) as first,
+        FakeLlama(1) as second,
+        run_balancer(first, timeouts=replace(FAST_TIMEOUTS, ending=5)) as balancer,
+        await balancer.start_request(post("/completion", b"again")) as client,
+    ):
+        await first.wait_calls(1)
+        await until(lambda: not first.busy)
+        if reported == "after":
+            await until(lambda: balancer.metric("replica_ejections_total", reason=RESET) == 1)
+            balancer.terminate(first, second)
+        response = await client.response()
         await balancer.wait_idle()
 
         assert response.status == 200
-        assert [call.body for call in first.calls] == [b"again", b"again"]
+        assert [call.body for call in second.calls] == [b"again"]
         assert balancer.access_log()[0]["attempts"] == 2
-
-
-async def test_a_request_that_crashes_every_replica_fails_after_three_attempts() -> None:
-    async def crash(call: Call) -> None:
-        call.reset()
-
-    async with FakeLlama(1, crash) as llama, run_balancer(llama) as balancer:
-        response = await balancer.request(post("/completion"))
-
-        assert (response.status, response.error_code) == (502, "replica_failed")
-        assert len(llama.calls) == 3
-        await balancer.wait_idle()
+        assert balancer.metric("request_retries_total") == 1
+        assert (await balancer.request(post("/completion", b"again"))).status == 200
+        assert balancer.metric("replica_crashes_total") == 0
 
 
 async def test_a_retried_request_is_dispatched_before_later_ones() -> None:
-    crash = asyncio.Event()
-
-    async def crash_on_event(call: Call) -> None:
-        await crash.wait()
-        llama.script = echo
+    async def end_on_event(call: Call) -> None:
+        await call.proceed.wait()
+        balancer.terminate(first, second)
         call.reset()
 
-    async with FakeLlama(1, crash_on_event) as llama, run_balancer(llama) as balancer:
+    async with (
+        FakeLlama(1, end_on_event) as first,
+        FakeLlama(1) as second,
+        run_balancer(first) as balancer,
+    ):
         clients = [
             await balancer.start_request(post("/completion", name)) for name in (b"1", b"2", b"3")
         ]
-        crash.set()
+        await first.proceed(0)
         for client in clients:
             assert (await client.response()).status == 200
             await client.close()
 
-        assert [call.body for call in llama.calls] == [b"1", b"1", b"2", b"3"]
+        assert [call.body for call in second.calls] == [b"1", b"2", b"3"]
 
 
 async def test_a_stale_connection_does_not_eject_a_replica() -> None:

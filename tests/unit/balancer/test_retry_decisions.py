@@ -89,9 +89,17 @@ ROWS = {
         attempt(attempts=MAX_ATTEMPTS),
         Decision(ERROR, RESET),
     ),
-    "replica, closed before a response, 2nd attempt": (
-        attempt(attempts=MAX_ATTEMPTS - 1),
+    "replica, closed before a response, was ending, 3rd attempt": (
+        attempt(attempts=MAX_ATTEMPTS, ending=True),
+        Decision(ERROR, RESET),
+    ),
+    "replica, closed before a response, was ending": (
+        attempt(attempts=MAX_ATTEMPTS - 1, ending=True),
         Decision(Action.REQUEUE, RESET),
+    ),
+    "replica, closed before a response": (
+        attempt(),
+        Decision(Action.HOLD, RESET),
     ),
 }
 

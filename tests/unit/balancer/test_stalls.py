@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from balancer_harness import FAST_TIMEOUTS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama, echo, never_respond, stream_two_events
 from raw_http import post
@@ -10,6 +12,7 @@ from wait_until import until
 
 REQUEST = post("/completion")
 SHORT_STALL = replace(FAST_TIMEOUTS, response=0.03, stall=0.02, stall_check=0.002)
+WEDGED = replace(FAST_TIMEOUTS, response=0.3, stall=1, stall_check=0.1, wedged=5, unresponsive=5)
 LONG_STALL = replace(FAST_TIMEOUTS, response=5, stall=4, stall_check=0.1)
 
 
@@ -126,8 +129,100 @@ async def test_the_health_of_a_leaving_replica_is_not_requested(clock: SteppedLo
         run_balancer(llama, timeouts=LONG_STALL) as balancer,
         await balancer.start_request(REQUEST),
     ):
-        balancer.proxy.replicas.set_targets({llama.name: False})
+        balancer.proxy.replicas.set_targets({llama.name: False}, [llama.name])
         polls = llama.health_polls
         await clock.advance(10)
 
         assert llama.health_polls == polls
+
+
+async def test_a_replica_whose_slots_hang_is_wedged_though_healthy(clock: SteppedLoop) -> None:
+    async with (
+        FakeLlama(1, never_respond) as llama,
+        run_balancer(llama, timeouts=WEDGED) as balancer,
+        await balancer.start_request(REQUEST) as client,
+    ):
+        llama.state_scripts["/slots"] = never_respond
+        await clock.advance(4.5)
+        assert balancer.metric("replica_ejections_total", reason="wedged") == 0
+        assert (await balancer.admin_json("/autoscaling"))["unresponsive"] == []
+
+        await clock.advance(2.5)
+        response = await client.response()
+        assert (response.status, response.error_code) == (504, "replica_unresponsive")
+        assert balancer.metric("replica_ejections_total", reason="wedged") == 1
+        assert (await balancer.admin_json("/autoscaling"))["unresponsive"] == [llama.name]
+
+        del llama.state_scripts["/slots"]
+        await clock.advance(2)
+        await until(lambda: balancer.dispatcher.has_replica)
+        assert (await balancer.admin_json("/autoscaling"))["unresponsive"] == []
+
+
+async def test_a_long_batch_in_which_slots_hang_at_times_is_not_wedged(clock: SteppedLoop) -> None:
+    async with (
+        FakeLlama(1, never_respond) as llama,
+        run_balancer(llama, timeouts=WEDGED) as balancer,
+        await balancer.start_request(REQUEST),
+    ):
+        for _ in range(3):
+            llama.state_scripts["/slots"] = never_respond
+            await clock.advance(3)
+            del llama.state_scripts["/slots"]
+            polls = llama.slots_polls
+            await clock.advance(1.6)
+            assert llama.slots_polls > polls
+
+        assert balancer.metric("replica_ejections_total", reason="wedged") == 0
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_what_waits_for_its_first_byte_fails_without_a_sign_of_life(
+    clock: SteppedLoop, ready: bool
+) -> None:
+    """As with a stopped process, which the kubelet soon reports as not ready."""
+
+    async def stream_or_wait(call: Call) -> None:
+        if call.body == b"stream":
+            await stream_two_events(call)
+        else:
+            await never_respond(call)
+
+    async with (
+        FakeLlama(2, stream_or_wait) as llama,
+        run_balancer(llama, timeouts=WEDGED) as balancer,
+        await balancer.start_request(post("/completion", b"stream")) as streaming,
+        await balancer.start_request(REQUEST) as waiting,
+    ):
+        await streaming.reader.readuntil(b"first")
+        llama.state_scripts.update({"/health": never_respond, "/slots": never_respond})
+        if not ready:
+            balancer.proxy.set_replicas({llama.name: False})
+        await clock.advance(4.5)
+        assert len(balancer.proxy.active) == 2
+
+        await clock.advance(1)
+        response = await waiting.response()
+        assert (response.status, response.error_code) == (504, "replica_unresponsive")
+        assert len(balancer.proxy.active) == 1
+        assert len(llama.calls) == 2
+
+
+async def test_a_request_that_wedges_replicas_is_rejected_after_two(clock: SteppedLoop) -> None:
+    statuses = []
+    async with (
+        FakeLlama(1, never_respond) as one,
+        FakeLlama(1, never_respond) as two,
+        FakeLlama(1, never_respond) as three,
+        run_balancer(one, two, three, timeouts=replace(WEDGED, unresponsive=2)) as balancer,
+    ):
+        for replica in (one, two, three):
+            replica.state_scripts["/health"] = never_respond
+        for _ in range(3):
+            client = await balancer.connect()
+            await client.send(REQUEST)
+            await clock.advance(3)
+            statuses.append((await client.response()).status)
+
+    assert statuses == [504, 504, 422]
+    assert sum(len(each.calls) for each in (one, two, three)) == 2

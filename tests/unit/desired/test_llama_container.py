@@ -74,3 +74,22 @@ def test_threads_in_extra_args_replace_the_operators() -> None:
 
     assert args(resources=limited, extraArgs=["-t", "2"])[-2:] == ["-t", "2"]
     assert "--threads" not in args(resources=limited, extraArgs=["-t", "2"])
+
+
+@pytest.mark.parametrize(("seconds", "failures"), [(600, 60), (65, 7)])
+def test_a_container_is_restarted_when_its_slots_do_not_respond(
+    seconds: int, failures: int
+) -> None:
+    probe = llama_container.container(server(unresponsiveSeconds=seconds), IMAGES)["livenessProbe"]
+
+    assert probe["httpGet"]["path"] == "/slots"
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= seconds
+    assert probe["failureThreshold"] == failures
+    # The preStop hook waits for the slots, which do not respond, until the end of this period.
+    assert probe["terminationGracePeriodSeconds"] == 10
+
+
+def test_a_container_may_never_be_restarted() -> None:
+    container = llama_container.container(server(unresponsiveSeconds=0), IMAGES)
+
+    assert "livenessProbe" not in container

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slotkeeper.llamacpp.tasks import ONE_TASK, Tasks
 from slotkeeper.scheduling import (
     Dispatcher,
     FlowKey,
@@ -139,7 +140,35 @@ def test_a_full_queue_of_one_key_keeps_no_other_key_from_a_free_slot() -> None:
     assert dispatched(balancer).keys() == {"ben1"}
 
 
+def test_a_request_that_takes_several_slots_counts_as_many() -> None:
+    balancer = dispatcher(8, RunningLimits(4))
+    two = Tasks(completions=2)
+    for name in ("ann1", "ann2", "ann3"):
+        balancer.enqueue(name, 1, 0, flow_key=FlowKey(0, "ann"), tasks=two)
+    running = dispatched(balancer)
+    assert running.keys() == {"ann1", "ann2"}
+    assert (balancer.busy_slots, balancer.held, balancer.demand) == (4, 1, 4)
+
+    balancer.release(running["ann1"], 1)
+    assert not dispatched(balancer), "one of its two slots is busy still"
+    balancer.release(running["ann1"].further[0], 1)
+    assert dispatched(balancer).keys() == {"ann3"}
+
+
+def test_a_request_for_several_slots_is_not_overtaken_by_others_of_its_key() -> None:
+    balancer = dispatcher(8, RunningLimits(4))
+    enqueue(balancer, "ann1")
+    running = dispatched(balancer)
+    balancer.enqueue("ann2", 1, 0, flow_key=FlowKey(0, "ann"), tasks=Tasks(inputs=4))
+    enqueue(balancer, "ann3", "ben1")
+    assert dispatched(balancer).keys() == {"ben1"}
+    assert balancer.held == 2
+    balancer.release(running["ann1"], 1)
+    assert list(dispatched(balancer)) == ["ann2"]
+
+
 KEYS = ("ann", "ben", "cid")
+TASKS = (ONE_TASK, Tasks(completions=2), Tasks(inputs=3), Tasks(2, 2))
 LIMITS = RunningLimits(3, {"ann": 1, "ben": 2})
 
 
@@ -161,23 +190,37 @@ def test_no_key_exceeds_its_limit_and_no_slot_is_left_free_for_nothing(
     for step, number in steps:
         key = KEYS[number % 3]
         if step == "arrive":
-            balancer.enqueue("", 1, 0, flow_key=FlowKey(number % 2, key), prefixes=(number % 5,))
+            fitting = [each for each in TASKS if each.total <= (LIMITS.of(key) or 0)]
+            balancer.enqueue(
+                "",
+                1,
+                0,
+                flow_key=FlowKey(number % 2, key),
+                prefixes=(number % 5,),
+                tasks=fitting[number % len(fitting)],
+            )
         elif step == "cancel" and balancer.queued:
             balancer.cancel(list(balancer.queue)[number % balancer.queued])
         elif running and step in {"release", "requeue"}:
             ended = running.pop(number % len(running))
-            balancer.release(ended, 0)
+            balancer.release_all(ended, 0)
             if step == "requeue":
                 balancer.requeue(ended.queued)
         running += balancer.dispatch(0)
 
-        counts = dict.fromkeys(KEYS, 0)
+        slots = dict.fromkeys(KEYS, 0)
         for reservation in running:
-            counts[reservation.queued.flow_key.key] += 1
-        assert all(counts[each] <= (LIMITS.of(each) or 0) for each in KEYS)
-        assert balancer.held == sum(queued.held for queued in balancer.queue)
-        if balancer.busy_slots < 4:
-            blocked = [queued for queued in balancer.queue if queued.affinity_replica is None]
-            assert all(
-                counts[queued.flow_key.key] == LIMITS.of(queued.flow_key.key) for queued in blocked
-            )
+            slots[reservation.queued.flow_key.key] += len(reservation.holds)
+        assert all(slots[each] <= (LIMITS.of(each) or 0) for each in KEYS)
+        held = [queued for queued in balancer.queue if queued.held]
+        assert balancer.held == len(held)
+        waiting = [queued for queued in balancer.queue if not queued.held]
+        assert balancer.demand == sum(slots.values()) + sum(each.tasks.total for each in waiting)
+        for key in KEYS:
+            # Held only behind requests of the key that would exceed the limit together.
+            first = next((queued for queued in held if queued.flow_key.key == key), None)
+            eligible = sum(each.tasks.total for each in waiting if each.flow_key.key == key)
+            if first:
+                assert slots[key] + eligible + first.tasks.total > (LIMITS.of(key) or 0)
+        if balancer.busy_slots < 4 and not balancer.queue.gathering:
+            assert all(queued.affinity_replica is not None for queued in waiting)

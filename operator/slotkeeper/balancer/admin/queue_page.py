@@ -37,6 +37,8 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
                     **_flow(queued.flow_key),
                     "queuedSeconds": round(now - queued.arrived, 3),
                     "bytes": queued.size,
+                    "tasks": queued.tasks.total,
+                    "gatheringOn": queued.gathering_on,
                     "affinityReplica": queued.affinity_replica,
                     "held": queued.held,
                     "bypassed": queued.bypassed,

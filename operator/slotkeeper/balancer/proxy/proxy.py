@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from slotkeeper.api.blocker import StartBlocker
@@ -16,7 +17,10 @@ from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy import relay, retry
 from slotkeeper.balancer.proxy.body_admission import BodyAdmission
+from slotkeeper.balancer.proxy.crash_guard import CrashGuard
+from slotkeeper.balancer.proxy.inspection import RequestInspection
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
+from slotkeeper.balancer.proxy.local_routes import LocalRoutes
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.proxy.request_log import RequestLog
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
@@ -29,6 +33,7 @@ from slotkeeper.scheduling import (
     SCANNED_BYTES,
     DemandStatistics,
     Dispatcher,
+    FlowKey,
     PrefixHashes,
     QueueFull,
     SlotReservation,
@@ -37,7 +42,7 @@ from slotkeeper.scheduling import (
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Request, Response, encode_request_head
+from slotkeeper.wire.message import Request, encode_request_head
 from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
@@ -80,18 +85,24 @@ class Proxy:
         """Requests that are queued or assigned to an upstream."""
         self.on_demand: Callable[[], None] = lambda: None
         """Called when a request is queued."""
-        self.stall_monitor = StallMonitor(self.replicas, self.active, timeouts or ReplicaTimeouts())
-        self._targets: dict[str, bool] = {}
+        self.stall_monitor = StallMonitor(
+            self.replicas, self.active, timeouts or ReplicaTimeouts(), self._on_unresponsive
+        )
+        self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
         self._leader: relay.Leader | None = None  # that requests are relayed to
         self._access = access
         self._request_log = RequestLog(metrics, log)
         self.body_admission = BodyAdmission(access, self._request_log)
-        self._local = LocalResponses(dispatcher, model)
         self.aggregate = Aggregate(self.replicas)
+        self._local = LocalRoutes(
+            LocalResponses(dispatcher, model), self.replicas, self.aggregate, metrics, self.spawn
+        )
         self.replicas.on_joined = lambda name: self.spawn(self.aggregate.describe(name))
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._loop)
+        self._crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
+        self.inspection = RequestInspection(self.replicas, dispatcher, self._crash_guard)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -108,7 +119,7 @@ class Proxy:
                 cors.respond(exchange, cors.preflight(message))
                 return
             if route in LOCAL and self._leader is None:
-                self._respond_locally(exchange, route)
+                self._local.respond(exchange, route, draining=self.draining)
                 return
             # Requests relayed by a standby are accepted still: they have no other leader yet.
             if self.draining and self.is_leader and not relay.hop_count(message):
@@ -117,22 +128,40 @@ class Proxy:
             flow_key = self._access.flow_key(message, key_name)
             now = self.now()
             request = ProxiedRequest(self, exchange, route, key_name=key_name, arrived=now)
-            try:
-                request.queued = self.dispatcher.enqueue(
-                    request,
-                    message.size,
-                    now,
-                    prefixes=self._prefixes(message),
-                    flow_key=flow_key,
-                    bounded=self._leader is None,
-                )
-            except QueueFull as full:
-                raise responses.queue_full(str(full), self.dispatcher.retry_after(now)) from None
+            if self.inspection.inspect(request):
+                self._enqueue(request, flow_key, now)
+            else:
+                self.inspection.running += 1
+                self._idle.clear()
+                self.spawn(self._inspect_large(request, flow_key))
         except HttpError as error:
-            cors.respond_with_error(exchange, error)
-            self._request_log.rejected(exchange, error, key_name)
-            return
-        exchange.on_disconnect = request.on_client_disconnect
+            self._reject(exchange, error, key_name)
+
+    async def _inspect_large(self, request: ProxiedRequest, flow_key: FlowKey) -> None:
+        await self.inspection.inspect_large(
+            request,
+            lambda: self._enqueue(request, flow_key, self.now()),
+            lambda error: self._reject(request.exchange, error, request.key_name),
+        )
+        self._update_idle()
+
+    def _enqueue(self, request: ProxiedRequest, flow_key: FlowKey, now: float) -> None:
+        """Queue an inspected request. Raises HttpError."""
+        message = request.exchange.request
+        self.inspection.check(request, flow_key.key)
+        try:
+            request.queued = self.dispatcher.enqueue(
+                request,
+                message.size,
+                now,
+                prefixes=self._prefixes(message),
+                tasks=request.tasks,
+                flow_key=flow_key,
+                bounded=self._leader is None,
+            )
+        except QueueFull as full:
+            raise responses.queue_full(str(full), self.dispatcher.retry_after(now)) from None
+        request.exchange.on_disconnect = request.on_client_disconnect
         self.active.add(request)
         self._idle.clear()
         self._dispatch(now)
@@ -141,27 +170,13 @@ class Proxy:
             self.keepalive.add(request)
             self.on_demand()
 
-    def local_response(self, route: Route, message: Request) -> Response:
-        """Return the response on one of the routes LOCAL, for all replicas together.
+    def _reject(self, exchange: Exchange, error: HttpError, key_name: str | None) -> None:
+        cors.respond_with_error(exchange, error)
+        self._request_log.rejected(exchange, error, key_name)
 
-        Raises HttpError.
-        """
-        if route is Route.METRICS:
-            return self._local.metrics(self.aggregate.last_metrics, self.metrics.tokens)
-        if route is Route.HEALTH and self.draining:
-            raise responses.draining()
-        return self._local.respond(route, message, self.aggregate.model, self.replicas.contexts)
-
-    def _respond_locally(self, exchange: Exchange, route: Route) -> None:
-        if route is Route.METRICS:
-            self.spawn(self._respond_with_metrics(exchange))
-        else:
-            cors.respond(exchange, self.local_response(route, exchange.request))
-
-    async def _respond_with_metrics(self, exchange: Exchange) -> None:
-        await self.aggregate.update_metrics()
-        # No effect if the client has disconnected.
-        cors.respond(exchange, self.local_response(Route.METRICS, exchange.request))
+    def _update_idle(self) -> None:
+        if not self.active and not self.inspection.running:
+            self._idle.set()
 
     # Slots.
 
@@ -169,11 +184,14 @@ class Proxy:
         """Dispatch queued requests to free slots. To be called when a slot may have become free."""
         self._dispatch(self.now())
 
-    def set_replicas(self, targets: dict[str, bool]) -> None:
-        """Set the replicas by `host:port`; False: it gets no new requests."""
-        self._targets = targets
+    def set_replicas(self, targets: dict[str, bool], terminating: Collection[str] = ()) -> None:
+        """Set the replicas by `host:port`; False: it gets no new requests.
+
+        `terminating` are those whose pod is being deleted.
+        """
+        self._targets = targets, terminating
         if self.is_leader:
-            self.replicas.set_targets(targets)
+            self.replicas.set_targets(targets, terminating)
 
     def set_blocked(self, blocker: StartBlocker | None) -> None:
         """Set what keeps replicas from starting; None: nothing."""
@@ -193,7 +211,11 @@ class Proxy:
     def demand_report(self) -> DemandReport:
         """Return the demand, for autoscalers."""
         return responses.demand_report(
-            self.dispatcher, self.demand, self.now(), leader=self.is_leader
+            self.dispatcher,
+            self.demand,
+            self.replicas.unresponsive,
+            self.now(),
+            leader=self.is_leader,
         )
 
     def _dispatch(self, now: float) -> None:
@@ -202,9 +224,7 @@ class Proxy:
                 self._send_to_leader(queued.request, self._leader)
         elif self.is_leader and not self._paused and now < self.lease_valid_until:
             reservations = self.dispatcher.dispatch(now)
-            dispatcher = self.dispatcher
-            waiting = dispatcher.queued - dispatcher.held
-            self.demand.record(dispatcher.busy_slots + waiting, now)
+            self.demand.record(self.dispatcher.demand, now)
             for reservation in reservations:
                 self._send_to_replica(reservation)
         self._arm_timer()
@@ -233,6 +253,12 @@ class Proxy:
     def _send_to_replica(self, reservation: SlotReservation[ProxiedRequest]) -> None:
         request = reservation.queued.request
         self.keepalive.discard(request)
+        try:
+            self.inspection.check(request, reservation.key, reservation.replica)
+        except HttpError as error:
+            self.dispatcher.release_all(reservation, self.now())
+            request.respond_with_error(error, Outcome.REJECTED)
+            return
         pool = self.replicas.pool(reservation.replica.name)
         request.assign_replica(reservation, pool)
         self._send_over(pool, request)
@@ -285,6 +311,24 @@ class Proxy:
             request.detach()
             self._continue(request, retry.resume(local=request.local_route is not None))
 
+    async def _hold(self, request: ProxiedRequest, replica: str, reason: str) -> None:
+        ending = await self.replicas.wait_ending(replica)
+        if request in self.active:
+            if ending:
+                self.metrics.retries.inc()
+            self._continue(
+                request,
+                retry.Action.REQUEUE if ending else retry.Action.RESPOND_WITH_ERROR,
+                reason,
+            )
+
+    def _on_unresponsive(self, request: ProxiedRequest, reason: str) -> None:
+        self._crash_guard.on_unresponsive(request)
+        reservation = request.give_up()
+        if reservation:
+            self.on_released(reservation, occupied=request.needs_slot)
+        request.respond_with_error(responses.replica_unresponsive(reason), Outcome.FAILED)
+
     def _detach(self, request: ProxiedRequest, *, occupied: bool) -> None:
         reservation = request.detach()
         if reservation:
@@ -301,7 +345,9 @@ class Proxy:
             request.return_to_queue()
             message = request.exchange.request
             try:
-                request.respond(self.local_response(request.local_route, message))
+                request.respond(
+                    self._local.response(request.local_route, message, draining=self.draining)
+                )
             except HttpError as error:
                 request.respond_with_error(error, Outcome.FAILED)
         elif action is retry.Action.ABORT:
@@ -312,24 +358,28 @@ class Proxy:
     # RequestHost.
 
     def on_completed(self, reservation: SlotReservation[ProxiedRequest]) -> None:
-        """Free the slot of a request whose response is complete."""
+        """Free the slots of a request whose response is complete."""
         self.replicas.completed(reservation.replica.name)
-        self.dispatcher.release(reservation, self.now())
+        self._crash_guard.on_completed(reservation.queued.request)
+        self.dispatcher.release_all(reservation, self.now())
 
     def on_released(self, reservation: SlotReservation[ProxiedRequest], *, occupied: bool) -> None:
-        """Free the slot of a request that ended early; if it is occupied, when llama-server has."""
+        """Free the slots of a request that ended early; if occupied, when llama-server has."""
         if occupied:
             self.replicas.abort(reservation)
         else:
-            self.dispatcher.release(reservation, self.now())
+            self.dispatcher.release_all(reservation, self.now())
 
     def on_upstream_failure(self, request: ProxiedRequest, attempt: retry.FailedAttempt) -> None:
         """Carry out what retry.py decides on a failed attempt."""
+        upstream = request.stats.upstream
+        if attempt.sent and not (attempt.relayed or attempt.stale or attempt.malformed):
+            attempt = replace(attempt, ending=self.replicas.is_ending(upstream))
+            self._crash_guard.on_lost(upstream, request)
         decision = retry.decide(attempt)
         if decision.action is retry.Action.RECONNECT and request.pool:
             self.spawn(self._connect(request, request.pool))
             return
-        upstream = request.stats.upstream
         if decision.ejection:
             self.replicas.eject(upstream, decision.ejection, attempt.reason)
         self._detach(request, occupied=attempt.sent and request.needs_slot)
@@ -337,7 +387,10 @@ class Proxy:
             self._stop_relaying(upstream, attempt.reason)
         if decision.action in retry.RETRIES:
             self.metrics.retries.inc()
-        self._continue(request, decision.action, attempt.reason)
+        if decision.action is retry.Action.HOLD:
+            self.spawn(self._hold(request, upstream, attempt.reason))
+        else:
+            self._continue(request, decision.action, attempt.reason)
 
     def on_finished(self, request: ProxiedRequest, outcome: Outcome) -> None:
         """Record a finished request, and dispatch others."""
@@ -347,8 +400,7 @@ class Proxy:
         self.active.discard(request)
         self.keepalive.discard(request)
         self._request_log.finished(request, outcome, now)
-        if not self.active:
-            self._idle.set()
+        self._update_idle()
         self._dispatch(now)
 
     # LeaderCallbacks: which balancer dispatches.
@@ -360,7 +412,7 @@ class Proxy:
         self.metrics.leader.set(1)
         self.metrics.leadership_acquired.inc()
         self._close_relay()
-        self.replicas.set_targets(self._targets)
+        self.replicas.set_targets(*self._targets)
 
     def become_standby(self, leader: str | None) -> None:
         """Relay what is queued or arrives to `leader` (HOST:PORT of its clients' port).

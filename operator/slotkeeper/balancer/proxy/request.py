@@ -8,9 +8,11 @@ from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy.retry import FailedAttempt
 from slotkeeper.edge import cors
 from slotkeeper.edge.early_response import EarlySseResponse
+from slotkeeper.edge.fingerprint import fingerprint
 from slotkeeper.edge.routes import LOCAL, Route
 from slotkeeper.edge.usage import BodyEdges
 from slotkeeper.edge.wait_headers import wait_headers
+from slotkeeper.llamacpp.tasks import ONE_TASK, Tasks
 from slotkeeper.scheduling import QueuedRequest, SlotReservation
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
@@ -83,10 +85,13 @@ class ProxiedRequest:
     __slots__ = (
         "_close_ends_body",
         "_connection",
+        "_failed",
         "_failed_relays",
+        "_fingerprint",
         "_head",
         "_host",
         "_passthrough",
+        "_resending",
         "_response_started",
         "early",
         "exchange",
@@ -99,6 +104,7 @@ class ProxiedRequest:
         "relayed",
         "reservation",
         "stats",
+        "tasks",
     )
     # fmt: on
 
@@ -119,6 +125,8 @@ class ProxiedRequest:
         """It occupies a slot in llama-server."""
         self.local_route = None if self.needs_slot or route not in LOCAL else route
         """Its route if the balancer can respond to it without the leader."""
+        self.tasks: Tasks = ONE_TASK
+        """Its tasks in llama-server, each of which needs a slot."""
         self.queued: QueuedRequest[ProxiedRequest]
         self.reservation: SlotReservation[ProxiedRequest] | None = None
         self.relayed = False
@@ -132,7 +140,10 @@ class ProxiedRequest:
         self._host = host
         self._connection: UpstreamConnection | None = None
         self._response_started = False
+        self._failed = False
         self._failed_relays = 0
+        self._fingerprint: int | None = None
+        self._resending = False
         self._head: tuple[int, bytes] | None = None
         self._passthrough = True
         self._close_ends_body = False
@@ -143,6 +154,26 @@ class ProxiedRequest:
         dispatched = self.stats.dispatched_at
         until = self._host.now() if dispatched is None else dispatched
         return until - self.stats.arrived_at
+
+    @property
+    def fingerprint(self) -> int:
+        """Equal for identical requests; see edge/fingerprint.py."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.exchange.request)
+        return self._fingerprint
+
+    @property
+    def response_started(self) -> bool:
+        """Whether the head of a replica's response has arrived."""
+        return self._response_started
+
+    def is_running_on(self, replica: str) -> bool:
+        """Whether it was sent to this replica, and its response is not complete."""
+        return (
+            (self._connection is not None or self._resending)
+            and self.reservation is not None
+            and self.reservation.replica.name == replica
+        )
 
     def is_visible(self, now: float) -> bool:
         """Whether llama-server's /slots counts it, or it is not to be counted."""
@@ -173,7 +204,7 @@ class ProxiedRequest:
         request = exchange.request
         if self.reservation and self.needs_slot:
             tokenizing = request.size / _TOKENIZED_BYTES_PER_SECOND
-            self.reservation.visible_at = self._host.now() + _VISIBLE_SECONDS + tokenizing
+            self.reservation.set_visible(self._host.now() + _VISIBLE_SECONDS + tokenizing)
         exchange.on_backpressure = connection.pause
         if exchange.paused:
             connection.pause(True)
@@ -183,6 +214,7 @@ class ProxiedRequest:
         """End the attempt; return the slot that it held."""
         reservation = self.reservation
         self.reservation = self.pool = self._connection = None
+        self._resending = False
         return reservation
 
     def return_to_queue(self) -> None:
@@ -191,9 +223,17 @@ class ProxiedRequest:
         self.stats.dispatched_at = None
 
     def record_failure(
-        self, reason: str, *, sent: bool, began: bool = False, stale: bool = False
+        self,
+        reason: str,
+        *,
+        sent: bool,
+        began: bool = False,
+        stale: bool = False,
     ) -> FailedAttempt:
         """Count and describe a failure of the current attempt."""
+        # A kept connection closed, and there is no other: the replica may have crashed on it.
+        sent = sent or self._resending
+        self._resending = stale and not self.relayed
         if self.relayed and sent and not stale:
             self._failed_relays += 1
         return FailedAttempt(
@@ -233,6 +273,14 @@ class ProxiedRequest:
             connection.abort()
         self._host.on_upstream_failure(self, attempt)
 
+    def give_up(self) -> SlotReservation["ProxiedRequest"] | None:
+        """Abort the attempt, whose replica does not respond; return the slot that it held."""
+        connection = self._connection
+        reservation = self.detach()
+        if connection:
+            connection.abort()
+        return reservation
+
     def respond(self, response: Response) -> None:
         """Send a response of the balancer's own."""
         cors.respond(self.exchange, response)
@@ -270,8 +318,11 @@ class ProxiedRequest:
         """Pass the head on. From here on there is no further attempt."""
         exchange = self.exchange
         self._response_started = True
-        if self.reservation and self.needs_slot:
-            self.reservation.visible_at = self._host.now()
+        self._failed = head.status >= 400
+        if self.reservation:
+            _ = self.fingerprint  # while there is a body
+            if self.needs_slot:
+                self.reservation.set_visible(self._host.now())
         exchange.release_body()
         if self.early:
             self._passthrough = self.early.on_head(head, framing)
@@ -302,7 +353,11 @@ class ProxiedRequest:
         self.reservation = self.pool = self._connection = None
         if reservation:
             # Before the exchange ends: the next pipelined request may get the slot.
-            self._host.on_completed(reservation)
+            if self._failed and reservation.further:
+                # One task failed. llama-server responds before it has stopped the others.
+                self._host.on_released(reservation, occupied=self.needs_slot)
+            else:
+                self._host.on_completed(reservation)
         self._write(self.early.end() if self.early and not self._passthrough else b"")
         self.exchange.end()
         self._finish(Outcome.COMPLETED)

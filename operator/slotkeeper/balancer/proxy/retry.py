@@ -6,7 +6,7 @@ from enum import Enum
 from slotkeeper.scheduling.ejection import UpstreamFailure
 
 MAX_ATTEMPTS = 3
-"""Replicas that a request is sent to before it fails: it may be what crashes them."""
+"""Replicas that a request is assigned to before it fails."""
 MAX_RELAYS = 10
 """Leaders that a request is relayed to before it fails. More than replicas, because in a rollout
 one balancer after the other shuts down while it has the request."""
@@ -23,6 +23,8 @@ class FailedAttempt:
     """A connection was established and the request sent."""
     attempts: int
     """Attempts so far, with this one. When relayed, only those in which the request was sent."""
+    ending: bool = False
+    """The replica was being deleted or drained anyway."""
     local: bool = False
     """The balancer can respond to this route itself."""
     began: bool = False
@@ -40,6 +42,7 @@ class Action(Enum):
 
     RECONNECT = "send it to the same upstream on a new connection; it keeps its slot"
     REQUEUE = "return it to its place in the queue"
+    HOLD = "requeue it if the replica's endpoint is deleted within a second, else as an error"
     RESPOND_LOCALLY = "send the balancer's own response for this route"
     RESPOND_WITH_ERROR = "send an error response"
     ABORT = "close the client's connection, so that the response is seen to be incomplete"
@@ -63,6 +66,9 @@ class Decision:
 def decide(attempt: FailedAttempt) -> Decision:
     """Decide how a request continues. After the first byte of a response it is never sent again.
 
+    Nor is a request that a replica may have crashed on: the next replica might crash too. It is
+    sent again only where the replica was ending for another reason.
+
     The first matching row applies. Error means abort if the client has a part of the response.
 
     | upstream | failure | request | upstream, besides |
@@ -77,7 +83,8 @@ def decide(attempt: FailedAttempt) -> Decision:
     | replica | no connection, 3rd attempt | error | eject: connection_refused |
     | replica | no connection | requeue | eject: connection_refused |
     | replica | closed before a response, 3rd attempt | error | eject: connection_reset |
-    | replica | closed before a response | requeue | eject: connection_reset |
+    | replica | closed before a response, was ending | requeue | eject: connection_reset |
+    | replica | closed before a response | hold | eject: connection_reset |
     """
     if attempt.stale:
         # The upstream's keep-alive timeout expired while the request was on its way.
@@ -87,6 +94,8 @@ def decide(attempt: FailedAttempt) -> Decision:
         return Decision(action, _ejection(attempt))
     if attempt.attempts >= (MAX_RELAYS if attempt.relayed else MAX_ATTEMPTS):
         action = Action.RESPOND_WITH_ERROR
+    elif attempt.sent and not (attempt.relayed or attempt.ending):
+        action = Action.HOLD
     else:
         action = resume(local=attempt.local)
     return Decision(action, _ejection(attempt), stop_relaying=attempt.relayed)

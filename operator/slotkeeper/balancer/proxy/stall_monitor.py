@@ -1,29 +1,47 @@
-"""Ejection of replicas that stall: no bytes on any request, and no response from /health."""
+"""Ejection of replicas that stall: no bytes on any request, and no other sign of life."""
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from collections.abc import Set as AbstractSet
 
 from slotkeeper.balancer.proxy.request import ProxiedRequest
-from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
+from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts, Unresponsive
 from slotkeeper.scheduling.ejection import UpstreamFailure
-from slotkeeper.scheduling.stall import StallDetector
+from slotkeeper.scheduling.stall import StallDetector, Verdict
+
+_FAILURES = {
+    Verdict.STALLED: (
+        UpstreamFailure.STALLED,
+        "no bytes from it, and no response from its /health",
+    ),
+    Verdict.WEDGED: (
+        UpstreamFailure.WEDGED,
+        "no bytes from it, and no response from its /slots, though its /health responds",
+    ),
+}
 
 
 class StallMonitor:
     """Checks the progress of the requests in `active` periodically.
 
-    A long prompt may keep llama-server from serving /health too: it is busy, not dead. So running
-    requests continue, and new ones go elsewhere until /health responds. The /health of a replica
-    that streams tokens is never requested.
+    A replica gives three signs of life: bytes of responses, /slots and /health. A long prompt may
+    keep llama-server from serving the other two: it is busy, not dead. So a stalled replica gets no
+    new requests until it responds, and its running requests continue. Those that have no byte of
+    their response fail by `on_unresponsive` after two minutes without any sign of life. The /health
+    of a replica that streams tokens is never requested.
     """
 
     def __init__(
-        self, replicas: ReplicaSet, active: AbstractSet[ProxiedRequest], timeouts: ReplicaTimeouts
+        self,
+        replicas: ReplicaSet,
+        active: AbstractSet[ProxiedRequest],
+        timeouts: ReplicaTimeouts,
+        on_unresponsive: Callable[[ProxiedRequest, str], None],
     ) -> None:
         self._replicas = replicas
         self._active = active
         self._timeouts = timeouts
+        self._on_unresponsive = on_unresponsive
         self._detectors: dict[str, StallDetector] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
@@ -48,23 +66,37 @@ class StallMonitor:
         self._detectors = {
             name: self._detectors.get(name) or StallDetector(now)
             for name in progress
-            if self._replicas.in_rotation(name)
+            if self._replicas.is_watched(name)
         }
         for name, detector in self._detectors.items():
             stalled = detector.observe(progress[name], self._replicas.completed_count(name), now)
             if stalled >= self._timeouts.stall and name not in self._probes:
                 self._probes[name] = self._loop.create_task(self._probe(name, detector))
+        for name, found in self._replicas.unresponsive.items():
+            if name in progress and now - found.since >= self._timeouts.unresponsive:
+                self._fail_waiting(name, found.reason)
+
+    def _fail_waiting(self, name: str, reason: str) -> None:
+        for request in list(self._active):
+            if request.is_running_on(name) and not request.response_started:
+                self._on_unresponsive(request, reason)
 
     async def _probe(self, name: str, detector: StallDetector) -> None:
         try:
             last_progress = detector.last_progress
-            if await self._replicas.is_healthy(name):
-                detector.last_progress = self._loop.time()
-            elif self._detectors.get(name) is detector and detector.last_progress == last_progress:
-                self._replicas.eject(
-                    name,
-                    UpstreamFailure.STALLED,
-                    "no bytes from it, and no response from its /health",
-                )
+            health, slots = await asyncio.gather(
+                self._replicas.responds(name, "/health"), self._replicas.responds(name, "/slots")
+            )
+            if self._detectors.get(name) is not detector:
+                return
+            if detector.last_progress != last_progress:
+                return
+            verdict = detector.judge(
+                health=health, slots=slots, wedged=self._timeouts.wedged, now=self._loop.time()
+            )
+            if verdict in _FAILURES:
+                failure, reason = _FAILURES[verdict]
+                found = Unresponsive(reason, detector.last_life)
+                self._replicas.set_unresponsive(name, failure, found)
         finally:
             del self._probes[name]

@@ -1,6 +1,6 @@
 """Discovery of replicas from a Service's EndpointSlices."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 from slotkeeper.kube.cluster import Cluster
@@ -17,29 +17,44 @@ def replicas_in(slices: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
     ready. Slices without a port named "http" contain no replicas.
     """
     replicas: dict[str, bool] = {}
-    for each in slices:
-        for port in each.get("ports") or ():
-            if port.get("name") != _PORT or not port.get("port"):
-                continue
-            for endpoint in each.get("endpoints") or ():
-                conditions = endpoint.get("conditions") or {}
-                # The API defines unset as ready.
-                ready = conditions.get("ready") is not False
-                usable = ready and not conditions.get("terminating")
-                for address in endpoint.get("addresses") or ():
-                    host = f"[{address}]" if ":" in address else address
-                    name = f"{host}:{port['port']}"
-                    replicas[name] = replicas.get(name, False) or usable
+    for name, conditions in _endpoints(slices):
+        # The API defines unset as ready.
+        ready = conditions.get("ready") is not False
+        usable = ready and not conditions.get("terminating")
+        replicas[name] = replicas.get(name, False) or usable
     return replicas
+
+
+def terminating_in(slices: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the replicas whose pod is being deleted. One that crashed is only not ready."""
+    return frozenset(
+        name for name, conditions in _endpoints(slices) if conditions.get("terminating")
+    )
 
 
 async def replicas_of(
     cluster: Cluster, namespace: str, service: str
-) -> AsyncIterator[dict[str, bool]]:
-    """Yield the replicas of a Service, at once and after each change. Never ends.
+) -> AsyncIterator[tuple[dict[str, bool], frozenset[str]]]:
+    """Yield the replicas of a Service, and those that terminate. Never ends.
+
+    At once, and after each change.
 
     While the API server is unreachable the last ones stay in use: serving does not depend on it.
     """
     labels = {"kubernetes.io/service-name": service}
     async for slices in list_and_watch(cluster, ENDPOINT_SLICES, namespace, labels):
-        yield replicas_in(slices.values())
+        yield replicas_in(slices.values()), terminating_in(slices.values())
+
+
+def _endpoints(
+    slices: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield `host:port` and the conditions of each endpoint."""
+    for each in slices:
+        for port in each.get("ports") or ():
+            if port.get("name") != _PORT or not port.get("port"):
+                continue
+            for endpoint in each.get("endpoints") or ():
+                for address in endpoint.get("addresses") or ():
+                    host = f"[{address}]" if ":" in address else address
+                    yield f"{host}:{port['port']}", endpoint.get("conditions") or {}

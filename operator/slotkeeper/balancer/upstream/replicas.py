@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,9 +37,26 @@ class ReplicaTimeouts:
     ejection: Backoff = Backoff(0.5, 30.0)  # noqa: RUF009 (frozen)
     """Ejection time of a replica that passes its health check and fails again."""
     stall: float = 30.0
-    """Without a byte on any of its requests for this long, a replica's /health is requested."""
+    """Without a byte on any of its requests for this long, a replica's /health and /slots are
+    requested."""
     stall_check: float = 1.0
     """Between two checks for such bytes."""
+    wedged: float = 300.0
+    """Without a byte and without a response of /slots for this long, a replica counts as wedged. A
+    slow CPU computes one batch for minutes, in which /slots does not respond."""
+    unresponsive: float = 120.0
+    """Without any sign of life for this long, requests that wait for their first byte fail."""
+    ending: float = 1.0
+    """After a replica has closed a connection, until its endpoint is reported as terminating."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unresponsive:
+    """Why a replica is considered to process nothing."""
+
+    reason: str
+    since: float
+    """When it last gave a sign of life."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +66,8 @@ class _Upstream:
     port: int
     pool: Pool
     desired: bool = True
+    ending: bool = False  # deleted or terminating
+    unresponsive: "Unresponsive | None" = None
     context: int = 0
     completed: int = 0
     consecutive_failures: int = 0  # since its last complete response
@@ -79,6 +98,7 @@ class ReplicaSet:
         self._slots = slots
         self._timeouts = timeouts or ReplicaTimeouts()
         self._upstreams: dict[str, _Upstream] = {}
+        self._targets_changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.on_joined: Callable[[str], None] = lambda _: None
         """Called with the name of a replica that has become ready."""
@@ -115,11 +135,15 @@ class ReplicaSet:
         """Return the connections to a replica."""
         return self._upstreams[name].pool
 
-    def set_targets(self, targets: Mapping[str, bool]) -> None:
-        """Set the replicas; False: it gets no new requests, and completes its current ones."""
+    def set_targets(self, targets: Mapping[str, bool], terminating: Collection[str] = ()) -> None:
+        """Set the replicas; False: it gets no new requests, and completes its current ones.
+
+        `terminating` are those whose pod is being deleted.
+        """
         for name, usable in targets.items():
             self._add(name, usable)
         for name, upstream in list(self._upstreams.items()):
+            upstream.ending = name in terminating or name not in targets
             if name in targets:
                 continue
             if upstream.desired:
@@ -128,7 +152,36 @@ class ReplicaSet:
             if name not in self._dispatcher.replicas:
                 del self._upstreams[name]
                 upstream.pool.close()
+        self._targets_changed.set()
+        self._targets_changed = asyncio.Event()
         self._on_freed()
+
+    def is_ending(self, name: str) -> bool:
+        """Whether a replica is being deleted or drained, or was."""
+        upstream = self._upstreams.get(name)
+        return upstream is None or upstream.ending
+
+    async def wait_ending(self, name: str) -> bool:
+        """Return whether a replica is reported as ending within the next moment."""
+        try:
+            async with asyncio.timeout(self._timeouts.ending):
+                while not self.is_ending(name):
+                    await self._targets_changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def accepts_connections(self, name: str) -> bool:
+        """Whether a replica's process accepts a connection."""
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            return False
+        try:
+            connection = await upstream.pool.connect()
+        except OSError:
+            return False
+        connection.abort()
+        return True
 
     def eject(self, name: str, failure: UpstreamFailure, reason: str) -> None:
         """Send a failed replica no new requests until it passes its health check again."""
@@ -157,16 +210,39 @@ class ReplicaSet:
         upstream = self._upstreams.get(name)
         return upstream is not None and upstream.desired and upstream.joining is None
 
-    async def is_healthy(self, name: str) -> bool:
-        """Whether a replica's /health responds in time, with status 200."""
+    def is_watched(self, name: str) -> bool:
+        """Whether a replica's signs of life matter: it is not ending, nor known not to respond."""
+        upstream = self._upstreams.get(name)
+        return upstream is not None and not (
+            upstream.ending or upstream.joining or upstream.unresponsive
+        )
+
+    @property
+    def unresponsive(self) -> dict[str, Unresponsive]:
+        """The replicas that do not respond, until they are ready again."""
+        return {
+            upstream.name: upstream.unresponsive
+            for upstream in self._upstreams.values()
+            if upstream.unresponsive
+        }
+
+    def set_unresponsive(self, name: str, failure: UpstreamFailure, found: Unresponsive) -> None:
+        """Eject a replica that processes nothing."""
+        if upstream := self._upstreams.get(name):
+            upstream.unresponsive = found
+            self.eject(name, failure, found.reason)
+
+    async def responds(self, name: str, path: str) -> bool:
+        """Whether a replica responds in time, with status 200. It may have left."""
+        upstream = self._upstreams.get(name)
         try:
-            status, _ = await self._get(self._upstreams[name], "/health")
+            status, _ = await self._get(upstream, path) if upstream else (0, b"")
         except OSError:
             return False
         return status == 200
 
     def abort(self, reservation: SlotReservation[Any]) -> None:
-        """Free the slot of a request that was sent and ended early, when the replica has."""
+        """Free the slots of a request that was sent and ended early, when the replica has."""
         self._dispatcher.abort(reservation, self._loop.time())
         self._start_polling(self._upstreams[reservation.replica.name])
 
@@ -228,7 +304,7 @@ class ReplicaSet:
                     last_reason = reason
                     _log.info("replica %s not ready: %s", upstream.name, reason)
             await asyncio.sleep(self._timeouts.join.delay(failures))
-        upstream.joining = None
+        upstream.joining = upstream.unresponsive = None
         upstream.pool.max_idle = slots
         now = self._loop.time()
         self._dispatcher.add(upstream.name, slots, now)

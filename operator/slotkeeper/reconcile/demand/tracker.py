@@ -30,6 +30,8 @@ class ServerDemand:
     sample: Sample
     busy_by_replica: Mapping[str, int] | None = None
     """Busy slots by replica (HOST:PORT), without idle replicas; None where it is not reported."""
+    unresponsive: tuple[str, ...] = ()
+    """Replicas (HOST:PORT) that run and process nothing, as their balancer found."""
 
 
 @dataclass
@@ -111,5 +113,6 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
         total_slots=max(report.total_slots for report in reports),
         mean_demand=leader.mean_demand,
         mean_service_seconds=leader.mean_service_seconds,
+        further_tasks=sum(report.further_tasks for report in reports),
     )
-    return ServerDemand(sample, leader.busy_by_replica)
+    return ServerDemand(sample, leader.busy_by_replica, leader.unresponsive)

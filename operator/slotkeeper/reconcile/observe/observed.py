@@ -32,6 +32,8 @@ class Observed:
     """Children that were deleted, or lost the server's label, and not by the operator."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
+    unresponsive: Sequence[str] = ()
+    """Replicas (HOST:PORT) that their balancer reports as unresponsive."""
 
     @property
     def current(self) -> int | None:

@@ -27,6 +27,8 @@ RESTART_RESET = timedelta(minutes=10)
 MAX_TEXT = 1024
 """Characters of a container's own text that a message contains. The kubelet allows 4096 bytes."""
 
+_SIGKILL = 137
+
 _IMAGE_REASONS = {
     "ErrImagePull",
     "ImagePullBackOff",
@@ -55,8 +57,10 @@ def first_problem(pods: Iterable[Manifest], gpu: Gpu) -> Problem | None:
 
 def pod_problem(pod: Manifest, gpu: Gpu) -> Problem | None:
     """What keeps this pod from becoming ready; None where it is nothing, or nothing but time."""
-    return _unschedulable(pod, gpu) or next(
-        filter(None, map(_container_problem, container_statuses(pod))), None
+    return (
+        _unschedulable(pod, gpu)
+        or _unresponsive(pod)
+        or next(filter(None, map(_container_problem, container_statuses(pod))), None)
     )
 
 
@@ -132,6 +136,29 @@ def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:
     return Problem(Reason.UNSCHEDULABLE, message)
 
 
+def _unresponsive(pod: Manifest) -> Problem | None:
+    """The problem of a llama-server that was ready and is not any more, though it runs."""
+    status = next(
+        (each for each in container_statuses(pod) if each["name"] == names.LLAMA_SERVER_CONTAINER),
+        {},
+    )
+    started = status.get("state", {}).get("running", {}).get("startedAt")
+    since = condition(pod, "Ready").get("lastTransitionTime")
+    # Until the start of a container its pod was not ready for another reason.
+    if not (status.get("started") and started and since) or status.get("ready"):
+        return None
+    if datetime.fromisoformat(since) <= datetime.fromisoformat(started):
+        return None
+    return unresponsive([pod["metadata"]["name"]], "/health")
+
+
+def unresponsive(replicas: Iterable[str], path: str) -> Problem:
+    """The problem of replicas that run and do not respond on `path`."""
+    listed = ", ".join(sorted(replicas))
+    message = f"replica {listed} does not respond on {path}: see its log; it is restarted after "
+    return Problem(Reason.REPLICA_UNRESPONSIVE, message + "unresponsiveSeconds")
+
+
 def _is_looping(status: Manifest) -> bool:
     state = status.get("state", {})
     backing_off = state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
@@ -179,6 +206,8 @@ def _download_failure(terminated: Manifest) -> Problem:
 def _exit(terminated: Manifest) -> str:
     if terminated.get("reason") == "OOMKilled":
         return "was killed: it used more memory than its limit"
+    if terminated.get("exitCode") == _SIGKILL and not terminated.get("message", "").strip():
+        return "was killed: by its liveness probe if it did not respond, or from outside"
     line = cause(terminated.get("message", ""))
     return f"exited with code {terminated.get('exitCode')}{f': {_text(line)}' if line else ''}"
 

@@ -20,8 +20,9 @@ from slotkeeper.reconcile.observe.pod_problems import (
     model_problem,
     pods_problem,
     replica_failure,
+    unresponsive,
 )
-from slotkeeper.reconcile.observe.pods import is_downloading, is_ready, model_downloaded
+from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.problem import Problem
 
 MAX_MESSAGE = 32768
@@ -195,7 +196,16 @@ def _replicas(server: LlamaServer, observed: Observed, desired: DesiredReplicas)
 def _pods_problem(server: LlamaServer, observed: Observed) -> Problem | None:
     # Workers first: a leader waits for them, so that their problem is the cause.
     pods = [*observed.worker_pods, *observed.replica_pods]
-    return pods_problem(pods, server.spec.gpu, observed.compute_arches)
+    found = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+    if found or not observed.unresponsive:
+        return found
+    # Their /health responds, so that the pods are ready.
+    wedged = [
+        pod["metadata"]["name"]
+        for pod in filter(is_ready, observed.replica_pods)
+        if address(pod, names.LLAMA_SERVER_PORT) in observed.unresponsive
+    ]
+    return unresponsive(wedged, "/slots") if wedged else None
 
 
 def _balancer(server: LlamaServer, observed: Observed) -> ConditionResult:

@@ -49,7 +49,7 @@ def scaling_snapshot(
     return ScalingSnapshot(
         scaling["desiredReplicas"],
         scaling["reason"],
-        demand.sample.busy_slots + demand.sample.queued if demand else 0,
+        demand.sample.current_demand if demand else 0,
         status.get("replicas", 0),
         status.get("readyReplicas", 0),
         bounds,

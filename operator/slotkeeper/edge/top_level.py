@@ -1,0 +1,113 @@
+"""Values at the top level of a large JSON body, found without parsing the rest."""
+
+import asyncio
+import json
+import re
+from collections.abc import Container
+from typing import Any
+
+_STEP_BYTES = 32 * 1024
+_MARKS_PER_STEP = 250
+MAX_MARKS = 200_000
+"""Strings, objects and arrays that a scan passes: more would take too long."""
+_MAX_PARSED = 64 * 1024
+"""Bytes of an array or object that is parsed."""
+MAX_STRING = 256 * 1024
+"""Bytes of a string that is parsed, with its quotes and escapes."""
+_DECODER = json.JSONDecoder()
+
+_MARK = re.compile(rb'["{}\[\]]')
+_REST_OF_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_DIGIT = re.compile(rb"[0-9]")
+
+
+class TooManyValues(Exception):  # noqa: N818 (the body is too large; nothing failed here)
+    """The body has more than MAX_MARKS strings, objects and arrays."""
+
+
+async def top_level_values(body: bytes, names: Container[str]) -> dict[str, Any]:
+    """Return the values of these keys in the outermost object; of equal keys the last one counts.
+
+    An array or object of more than 64 KiB is not parsed: an array is returned as a list of its
+    length with None for each element, or as [0] if it contains numbers; an object as {}. Of a
+    string of more than MAX_STRING the beginning is returned, unparsed. Raises TooManyValues.
+
+    The scan works in steps, which yield to the loop: Python's parser would block the loop from a
+    thread too, since it holds the GIL until it is done.
+    """
+    values: dict[str, Any] = {}
+    array: list[Any] = []  # that is being counted, where the depth is 2
+    depth = at = end = marks = 0
+    while at < len(body):
+        mark = _MARK.search(body, at, at + _STEP_BYTES)
+        marks += 1
+        if marks > MAX_MARKS:
+            raise TooManyValues
+        if mark is None or marks % _MARKS_PER_STEP == 0:
+            await asyncio.sleep(0)
+        if mark is None:
+            at += _STEP_BYTES
+            continue
+        kind = mark[0]
+        at = 1 + await _end_of_string(body, mark.end()) if kind == b'"' else mark.end()
+        if depth == 2:
+            _count_element(array, kind, body[end : mark.start()])
+        end = at
+        if kind == b'"':
+            key = _COLON.match(body, at) if depth == 1 else None
+            name = _name(body[mark.start() : at]) if key else ""
+            if key and name in names:
+                end = at = key.end()
+                values[name], array = _value(body, at)
+        elif kind in b"{[":
+            depth += 1
+        else:
+            depth -= 1
+            # Other arrays and objects are counted in vain.
+            array = array if depth > 1 else []
+    return values
+
+
+def _count_element(array: list[Any], kind: bytes, before: bytes) -> None:
+    """Count a string, an array or an object in an array; `before`: what precedes it there."""
+    if _DIGIT.search(before):
+        array[:] = [0]
+    elif kind not in b"}]" and array != [0]:
+        array.append(None)
+
+
+def _name(quoted: bytes) -> str:
+    try:
+        return str(json.loads(quoted)) if len(quoted) < 100 else ""
+    except ValueError:
+        return ""
+
+
+def _value(body: bytes, at: int) -> tuple[Any, list[Any]]:
+    """Return the value at this position, and the list in which to count its elements."""
+    size = MAX_STRING + 1 if body[at : at + 1] == b'"' else _MAX_PARSED
+    text = body[at : at + size].decode(errors="replace")
+    counted: list[Any] = []
+    try:
+        value, _ = _DECODER.raw_decode(text)
+    except ValueError:
+        value = counted if text.startswith("[") else {} if text.startswith("{") else text
+    return value, counted
+
+
+async def _end_of_string(body: bytes, at: int) -> int:
+    """Return the position of a string's closing quote, or the end of the body."""
+    at = _in_string(body, at)
+    while body[at : at + 1] not in {b'"', b""}:
+        await asyncio.sleep(0)
+        at = _in_string(body, at)
+    return at
+
+
+def _in_string(body: bytes, at: int) -> int:
+    """Return where a string continues after one more step, at most at its closing quote."""
+    rest = _REST_OF_STRING.match(body, at, at + _STEP_BYTES)
+    end = rest.end() if rest else at
+    # No progress: the string is empty, or the body ends in a backslash.
+    return end if end > at or body[at : at + 1] == b'"' else len(body)
