@@ -4,10 +4,11 @@ Clients read it to select a prompt's length and format. Parts that differ betwee
 paths and the random marker of media, are left out, and so is what cannot be read.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from slotkeeper.bounded_json import parse
 
 MAX_BYTES = 1024 * 1024
 """Of a response. The largest part is the chat template, of up to 100 kB."""
@@ -60,8 +61,8 @@ def parse_model_info(models: bytes, props: bytes) -> ModelInfo:
 
 def _tree(body: bytes) -> Json:
     try:
-        tree = json.loads(body) if len(body) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
+        tree = parse(body, max_bytes=MAX_BYTES)
+    except ValueError:
         tree = None
     return tree if isinstance(tree, dict) else {}
 
