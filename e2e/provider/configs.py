@@ -116,19 +116,20 @@ def kube_proxy(*, kubeconfig: str) -> str:
     )
 
 
-def kubeconfig(files: Mapping[str, bytes], user: str) -> str:
-    """Return a kubeconfig for the user whose certificate and key are in `files`, by file name."""
+def kubeconfig(files: Mapping[str, bytes], user: str, cluster: str) -> str:
+    """Return a kubeconfig for the user whose certificate and key are in `files`, by file name.
+
+    `cluster`: the name of the context and of the cluster.
+    """
     return _text(
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": "slotkeeper",
-            "contexts": [
-                {"name": "slotkeeper", "context": {"cluster": "slotkeeper", "user": user}}
-            ],
+            "current-context": cluster,
+            "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user}}],
             "clusters": [
                 {
-                    "name": "slotkeeper",
+                    "name": cluster,
                     "cluster": {
                         "server": SERVER,
                         "certificate-authority-data": _encoded(files["ca.crt"]),

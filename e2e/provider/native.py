@@ -114,9 +114,10 @@ class Native:
         self.paths.run.mkdir(parents=True, exist_ok=True)
         issue(self.paths.state / "keys", CERTIFICATES)
         keys = {file.name: file.read_bytes() for file in (self.paths.state / "keys").iterdir()}
+        name = f"slotkeeper-{self.paths.name}"
         for user in USERS:
-            write(Path(self._node.kubeconfig(user)), configs.kubeconfig(keys, user), 0o600)
-        write(self.paths.kubeconfig, configs.kubeconfig(keys, ADMIN), 0o600)
+            write(Path(self._node.kubeconfig(user)), configs.kubeconfig(keys, user, name), 0o600)
+        write(self.paths.kubeconfig, configs.kubeconfig(keys, ADMIN, name), 0o600)
         for name, text in self._configs():
             write(Path(self._node.config(name)), text)
 

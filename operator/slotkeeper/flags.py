@@ -3,6 +3,8 @@
 import argparse
 import math
 
+from typing_extensions import override
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -36,13 +38,13 @@ class BalancerFlags:
     CACHED_PROMPTS = "--cached-prompts"
     MAX_AFFINITY_WAIT = "--max-affinity-wait"
     MAX_PRIORITY = "--max-priority"
-    HEARTBEAT_SECONDS = "--heartbeat-seconds"
+    HEARTBEAT_INTERVAL = "--heartbeat-interval"
     API_KEYS = "--api-keys"
     KEY_MAX_PRIORITY = "--key-max-priority"
     MAX_RUNNING_PER_KEY = "--max-running-per-key"
     KEY_MAX_RUNNING = "--key-max-running"
     ALLOWED_PATH = "--allowed-path"
-    SHUTDOWN_DELAY_SECONDS = "--shutdown-delay-seconds"
+    SHUTDOWN_DELAY = "--shutdown-delay"
     DRAIN_TIMEOUT = "--drain-timeout"
     ACCESS_LOG = "--access-log"
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
@@ -66,6 +68,16 @@ class DownloadFlags:
     ALWAYS_VERIFY = "--always-verify"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the defaults to the help, where there are any."""
+
+    @override
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default == "":
+            return action.help
+        return super()._get_help_string(action)
 
 
 class LogFlags:

@@ -369,7 +369,7 @@ def test_the_queue_page_is_complete() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
     dispatcher.add("10.0.0.7:8080", 0, 0.0)
     dispatcher.enqueue("request", 1, 0.0)
-    page = json.loads(queue_page.queue(dispatcher, 1.0).body)
+    page = json.loads(queue_page.queue(dispatcher, 1.0, leader=True).body)
     text = section(HTTP, "### Queue page")
 
     assert set(first_codes(table(text, "field", "meaning"))) == set(page)

@@ -90,10 +90,10 @@ def parse(argv: Sequence[str]) -> Options:
             dict(arguments.key_max_priority or ()),
             frozenset(arguments.allowed_path or PROXIED),
         ),
-        heartbeat_seconds=arguments.heartbeat_seconds,
+        heartbeat_seconds=arguments.heartbeat_interval,
         limits=_limits(arguments, queue_limits.max_queued_bytes),
         prompt_limits=PromptLimits(arguments.replica_memory_mib * MIB, arguments.media),
-        shutdown_delay_seconds=arguments.shutdown_delay_seconds,
+        shutdown_delay_seconds=arguments.shutdown_delay,
         drain_timeout=arguments.drain_timeout,
         access_log=arguments.access_log,
         log_format=arguments.log_format,
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="slotkeeper balancer",
         description="Load balancer for llama-servers: queues requests, and dispatches them to free "
         "slots. A replica never has more requests than slots.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     add = parser.add_argument
     add(
@@ -232,14 +232,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         BalancerFlags.QUEUE_TIMEOUT,
         type=flags.seconds,
-        default=60.0,
+        default=60,
         metavar="SECONDS",
         help="maximum time in the queue",
     )
     add(
         BalancerFlags.COLD_START_TIMEOUT,
         type=flags.seconds,
-        default=570.0,
+        default=570,
         metavar="SECONDS",
         help="maximum time in the queue while there is no replica",
     )
@@ -273,9 +273,9 @@ def _parser() -> argparse.ArgumentParser:
         help="accept the header X-Priority, from -N to N, higher first; 0: ignore it",
     )
     add(
-        BalancerFlags.HEARTBEAT_SECONDS,
+        BalancerFlags.HEARTBEAT_INTERVAL,
         type=flags.seconds,
-        default=0.0,
+        default=0,
         metavar="SECONDS",
         help="interval of SSE keep-alive comments to clients whose streaming request is queued; "
         "from the first one on the status is 200 whatever follows; 0: none",
@@ -316,9 +316,9 @@ def _parser() -> argparse.ArgumentParser:
         help="proxy only this path, such as /v1/chat/completions; repeatable",
     )
     add(
-        BalancerFlags.SHUTDOWN_DELAY_SECONDS,
+        BalancerFlags.SHUTDOWN_DELAY,
         type=flags.seconds,
-        default=2.0,
+        default=2,
         metavar="SECONDS",
         help="time after SIGTERM in which new requests are still accepted: clients may not have "
         "noticed yet that the balancer is not ready",
@@ -326,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         BalancerFlags.DRAIN_TIMEOUT,
         type=flags.seconds,
-        default=600.0,
+        default=600,
         metavar="SECONDS",
         help="time after that in which requests may complete",
     )

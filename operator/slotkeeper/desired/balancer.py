@@ -263,7 +263,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))
-    yield from (BalancerFlags.HEARTBEAT_SECONDS, str(spec.heartbeat_seconds or 0))
+    yield from (BalancerFlags.HEARTBEAT_INTERVAL, str(spec.heartbeat_seconds or 0))
     for path in spec.allowed_paths or ():
         yield from (BalancerFlags.ALLOWED_PATH, path)
     if spec.api_keys:

@@ -377,9 +377,12 @@ class Dispatcher(Generic[T]):
     def _full(self, size: int) -> str | None:
         queue = self.queue
         if len(queue) >= self.limits.max_queued:
-            return f"{self.limits.max_queued} requests are already queued"
+            return f"{len(queue)} requests are queued already (maxQueuedRequests)"
         if queue.bytes + size > self.limits.max_queued_bytes:
-            return f"{queue.bytes} bytes of requests are already queued"
+            return (
+                f"requests with {queue.bytes} bytes are queued already, and this one has {size}: "
+                f"more than {self.limits.max_queued_bytes} (maxQueuedBytes)"
+            )
         return None
 
     def _update_availability(self, now: float) -> None:

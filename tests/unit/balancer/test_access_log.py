@@ -1,6 +1,7 @@
 from balancer_harness import run_balancer
 from fake_llama import FakeLlama
 from raw_http import get, post
+from slotkeeper.scheduling import QueueLimits
 
 
 async def test_a_request_is_logged_as_one_line() -> None:
@@ -23,6 +24,7 @@ async def test_a_request_is_logged_as_one_line() -> None:
             "trace": None,
             "status": 200,
             "outcome": "completed",
+            "code": None,
             "replica": llama.name,
             "relayed": False,
             "attempts": 1,
@@ -35,6 +37,15 @@ async def test_a_request_is_logged_as_one_line() -> None:
             "cached_tokens": None,
             "generated_tokens": None,
         }
+
+
+async def test_the_line_of_an_error_response_has_its_code_and_size() -> None:
+    async with run_balancer(queue_limits=QueueLimits(cold_start_timeout=0.01)) as balancer:
+        response = await balancer.request(post("/completion", b"{}"))
+        (line,) = balancer.access_log()
+
+    assert (line["status"], line["code"]) == (503, "cold_start_timeout")
+    assert line["bytes_out"] == len(response.body) > 0
 
 
 async def test_a_long_path_is_truncated_in_the_log_and_in_the_response() -> None:

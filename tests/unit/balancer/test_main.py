@@ -16,7 +16,7 @@ from raw_http import RawClient, get, post
 async def test_it_serves_and_on_sigterm_completes_active_requests() -> None:
     async with (
         FakeLlama(1, stream_two_events) as llama,
-        run_process("--replica", llama.name, "--shutdown-delay-seconds", "0") as balancer,
+        run_process("--replica", llama.name, "--shutdown-delay", "0") as balancer,
     ):
         await balancer.wait_log("ready: 1 slots, 0 busy")
         assert await balancer.readiness() == 200
@@ -51,7 +51,7 @@ async def test_it_serves_and_on_sigterm_completes_active_requests() -> None:
     ("listen", "host"), [("[::1]:0", "::1"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")]
 )
 async def test_it_serves_ipv6_only_and_dual_stack(listen: str, host: str) -> None:
-    arguments = ("--listen", listen, "--metrics", listen, "--shutdown-delay-seconds", "0")
+    arguments = ("--listen", listen, "--metrics", listen, "--shutdown-delay", "0")
     async with (
         FakeLlama(1, host="::1") as llama,
         run_process("--replica", llama.name, *arguments) as balancer,
@@ -67,7 +67,7 @@ async def test_it_serves_ipv6_only_and_dual_stack(listen: str, host: str) -> Non
 async def test_after_sigterm_requests_are_accepted_for_the_shutdown_delay() -> None:
     async with (
         FakeLlama(1) as llama,
-        run_process("--replica", llama.name, "--shutdown-delay-seconds", "0.5") as balancer,
+        run_process("--replica", llama.name, "--shutdown-delay", "0.5") as balancer,
     ):
         await balancer.wait_log("ready")
         balancer.process.send_signal(signal.SIGTERM)
@@ -82,7 +82,7 @@ async def test_a_drain_that_takes_too_long_aborts_requests() -> None:
     async with (
         FakeLlama(1, stream_two_events) as llama,
         run_process(
-            "--replica", llama.name, "--shutdown-delay-seconds", "0", "--drain-timeout", "0.05"
+            "--replica", llama.name, "--shutdown-delay", "0", "--drain-timeout", "0.05"
         ) as balancer,
         await RawClient.connect(balancer.port) as client,
     ):
@@ -117,7 +117,7 @@ async def test_without_an_api_server_it_logs_so_is_not_ready_and_shuts_down_on_s
     tree = {"clusters": [cluster], "contexts": [context], "users": [{"name": "a", "user": {}}]}
     config.write_text(json.dumps(tree | {"current-context": "a"}))
     async with run_process(
-        *("--endpoints", "ns/tiny", "--lease", "ns/tiny", "--shutdown-delay-seconds", "0.1"),
+        *("--endpoints", "ns/tiny", "--lease", "ns/tiny", "--shutdown-delay", "0.1"),
         *("--identity", "a", "--advertise", "127.0.0.1"),
         KUBECONFIG=str(config),
     ) as balancer:
@@ -131,8 +131,8 @@ async def test_without_an_api_server_it_logs_so_is_not_ready_and_shuts_down_on_s
 
 async def test_queued_streaming_requests_get_keepalive_comments() -> None:
     async with run_process(
-        *("--replica", "127.0.0.1:9", "--heartbeat-seconds", "0.01"),
-        *("--shutdown-delay-seconds", "0"),
+        *("--replica", "127.0.0.1:9", "--heartbeat-interval", "0.01"),
+        *("--shutdown-delay", "0"),
     ) as balancer:
         async with await RawClient.connect(balancer.port) as client:
             await client.send(post("/completion", b'{"stream":true}'))
@@ -146,7 +146,7 @@ async def test_a_new_key_is_accepted_without_a_restart(tmp_path: Path) -> None:
     async with (
         FakeLlama(1) as llama,
         run_process(
-            "--replica", llama.name, "--api-keys", str(tmp_path), "--shutdown-delay-seconds", "0"
+            "--replica", llama.name, "--api-keys", str(tmp_path), "--shutdown-delay", "0"
         ) as balancer,
     ):
         assert "rejecting all requests" in balancer.logged[0]["message"]

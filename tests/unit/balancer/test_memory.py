@@ -15,7 +15,7 @@ CONNECTIONS = 1000
 BUFFERED = 32 * MIB
 LIMITS = [
     *("--replica", "127.0.0.1:1", "--slots", "1", "--no-access-log"),
-    *("--shutdown-delay-seconds", "0", "--drain-timeout", "0"),
+    *("--shutdown-delay", "0", "--drain-timeout", "0"),
     *("--max-connections", str(CONNECTIONS), "--max-buffered-mib", "32"),
     *("--max-queued-mib", "32", "--max-body-mib", "32"),
 ]

@@ -117,7 +117,7 @@ def test_heartbeats_are_off_by_default() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 
     assert parse(replica).heartbeat_seconds == 0
-    assert parse([*replica, "--heartbeat-seconds", "2.5"]).heartbeat_seconds == 2.5
+    assert parse([*replica, "--heartbeat-interval", "2.5"]).heartbeat_seconds == 2.5
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,10 @@ def test_heartbeats_are_off_by_default() -> None:
         ([*PORTS, "--endpoints", "a/b", "--slots", "2"], "--slots requires --replica"),
         ([*PORTS, "--replica", "a:1", "--slots", "0"], "must be 1 or more"),
         ([*PORTS, "--replica", "a:1", "--max-queued", "-1"], "'-1' is not a whole number"),
-        ([*PORTS, "--replica", "a:1", "--heartbeat-seconds", "-1"], "'-1' is not a number of seco"),
+        (
+            [*PORTS, "--replica", "a:1", "--heartbeat-interval", "-1"],
+            "not a number of seconds",
+        ),
         (
             [*PORTS, "--replica", "a:1", "--queue-timeout", "inf"],
             "'inf' is not a number of seconds",

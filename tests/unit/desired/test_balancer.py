@@ -117,7 +117,7 @@ def test_allowed_paths_are_the_paths_that_the_balancer_forwards() -> None:
 def test_heartbeats_paths_and_keys_become_flags() -> None:
     command = container(balancer=ALL)["command"]
 
-    assert value_of("--heartbeat-seconds", balancer=ALL) == "15"
+    assert value_of("--heartbeat-interval", balancer=ALL) == "15"
     assert [command[i + 1] for i, word in enumerate(command) if word == "--allowed-path"] == [
         "/v1/chat/completions",
         "/infill",
@@ -129,7 +129,7 @@ def test_heartbeats_paths_and_keys_become_flags() -> None:
 def test_by_default_there_are_no_heartbeats_no_keys_and_all_paths() -> None:
     command = container()["command"]
 
-    assert value_of("--heartbeat-seconds") == "0"
+    assert value_of("--heartbeat-interval") == "0"
     assert not {"--allowed-path", "--api-keys"} & set(command)
     assert "volumes" not in pod()
 

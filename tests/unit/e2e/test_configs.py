@@ -46,12 +46,13 @@ def test_the_kubelet_stays_in_its_cgroup_and_accepts_both_cgroup_versions() -> N
 def test_a_kubeconfig_contains_its_users_certificate() -> None:
     files = {"ca.crt": b"authority", "admin.crt": b"certificate", "admin.key": b"key"}
 
-    parsed = json.loads(configs.kubeconfig(files, "admin"))
+    parsed = json.loads(configs.kubeconfig(files, "admin", "slotkeeper-a"))
 
     user = parsed["users"][0]["user"]
     assert base64.b64decode(user["client-certificate-data"]) == b"certificate"
     assert base64.b64decode(user["client-key-data"]) == b"key"
     assert parsed["clusters"][0]["cluster"]["server"] == "https://192.0.2.10:6443"
+    assert parsed["current-context"] == "slotkeeper-a"
 
 
 def test_every_user_of_the_api_has_a_certificate() -> None:

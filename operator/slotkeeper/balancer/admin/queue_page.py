@@ -10,7 +10,7 @@ _MAX_LISTED = 100
 """Requests listed one by one: to list a long queue would delay the streams."""
 
 
-def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
+def queue(dispatcher: Dispatcher[Any], now: float, *, leader: bool) -> Response:
     """Return the queue in total, by priority and key, its first requests, and the replicas."""
     requests = list(dispatcher.queue)
     by_flow: dict[FlowKey, list[QueuedRequest[Any]]] = {}
@@ -19,6 +19,7 @@ def queue(dispatcher: Dispatcher[Any], now: float) -> Response:
     return json_response(
         200,
         {
+            "leader": leader,
             "queued": len(requests),
             "held": dispatcher.held,
             "queuedBytes": dispatcher.queued_bytes,

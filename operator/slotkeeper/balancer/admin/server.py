@@ -63,7 +63,8 @@ class Admin:
         return json_response(200, self._proxy.demand_report().to_json())
 
     def _queue(self) -> Response:
-        return queue_page.queue(self._proxy.dispatcher, self._proxy.now())
+        proxy = self._proxy
+        return queue_page.queue(proxy.dispatcher, proxy.now(), leader=proxy.is_leader)
 
     def _readiness(self) -> Response:
         ready = self.ready and not (self.shutting_down or self._proxy.draining)

@@ -64,6 +64,8 @@ class RequestStats:
     """When the first byte of the response's body arrived."""
     sent_bytes: int = 0
     """Of the response's body."""
+    error_code: str | None = None
+    """Of the balancer's own error response."""
     queue_position: int = 0
     """On arrival: 1 for the head of the queue, 0 if a slot was free."""
     upstream: str = ""
@@ -288,12 +290,15 @@ class ProxiedRequest:
 
     def respond_with_error(self, error: HttpError, outcome: Outcome) -> None:
         """Send an error response, within the stream if that has begun."""
+        self.stats.error_code = error.code
         if self.early:
             self.early.end_with_error(error)
         else:
             waited = wait_headers(self.queue_seconds, self.stats.queue_position)
             error.headers = (*error.headers, *waited)
-            cors.respond_with_error(self.exchange, error)
+            response = error.response()
+            self.stats.sent_bytes += len(response.body)
+            cors.respond(self.exchange, response)
         self._finish(outcome)
 
     def abort_response(self) -> None:
