@@ -31,6 +31,7 @@ FAST_TIMEOUTS = ReplicaTimeouts(
     slot_release=30,
     ejection=Backoff(0.002, 0.02),
     ending=0.02,
+    restarted=0.1,
 )
 TEST_SECONDS = 20
 

@@ -183,6 +183,26 @@ async def test_a_replica_that_closes_a_connection_and_lives_is_no_crash() -> Non
         assert balancer.metric("replica_crashes_total") == 0
 
 
+@pytest.mark.parametrize(("terminating", "status", "crashes"), [(False, 422, 1), (True, 200, 0)])
+async def test_a_replica_that_has_restarted_already_crashed_unless_it_is_deleted(
+    terminating: bool, status: int, crashes: int
+) -> None:
+    async def reset(call: Call) -> None:
+        llama.script = echo
+        call.reset()
+
+    async with FakeLlama(1, reset) as llama, run_balancer(llama) as balancer:
+        await balancer.start_request(HARMLESS)
+        await llama.wait_calls(1)
+        await until(lambda: not balancer.dispatcher.has_replica)
+        balancer.proxy.set_replicas({llama.name: False}, {llama.name} if terminating else set())
+        await until(lambda: balancer.metric("replica_crashes_total") == crashes)
+        balancer.proxy.set_replicas({llama.name: True})
+
+        assert (await balancer.request(HARMLESS)).status == status
+        assert balancer.metric("replica_crashes_total") == crashes
+
+
 @pytest.mark.parametrize("crashes", [[{1}], [{1, 2}, {1, 3}], [{1, 2}, {1}]])
 def test_the_record_rejects_what_ran_alone_or_twice(crashes: list[set[int]]) -> None:
     record = CrashRecord()

@@ -74,9 +74,9 @@ class CrashRecord:
 class CrashGuard:
     """Notices crashes of replicas, and rejects the requests that caused them.
 
-    A replica crashed if it closed its connections, accepts no new one, and was not being deleted.
-    The last is known only when its endpoint changes: see ReplicaSet.wait_ending. `active` are all
-    requests of the proxy, `spawn` starts a task.
+    A replica crashed if it closed its connections, accepts no new one or is not ready, and was not
+    being deleted. The last two are known only when its endpoint changes: see ReplicaSet.wait_ending
+    and wait_restarted. `active` are all requests of the proxy, `spawn` starts a task.
     """
 
     def __init__(
@@ -141,8 +141,14 @@ class CrashGuard:
             self._record.withdraw((request.fingerprint,))
 
     async def _verify(self, name: str, running: Collection[int]) -> None:
-        if await self._replicas.accepts_connections(name) or await self._replicas.wait_ending(name):
+        replicas = self._replicas
+        if await replicas.accepts_connections(name):
             self._record.withdraw(running)
-        else:
-            self._metrics.replica_crashes.inc()
-            _log.warning("replica %s crashed with %d requests on it", name, len(running))
+            if not await replicas.wait_restarted(name):
+                return
+            self._record.add(running, self._now())
+        elif await replicas.wait_ending(name):
+            self._record.withdraw(running)
+            return
+        self._metrics.replica_crashes.inc()
+        _log.warning("replica %s crashed with %d requests on it", name, len(running))

@@ -47,7 +47,9 @@ class ReplicaTimeouts:
     unresponsive: float = 120.0
     """Without any sign of life for this long, requests that wait for their first byte fail."""
     ending: float = 1.0
-    """After a replica has closed a connection, until its endpoint is reported as terminating."""
+    """Until a replica that closed a connection is reported as being deleted, if it is."""
+    restarted: float = 5.0
+    """Until it is reported as not ready, if its process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,20 @@ class ReplicaSet:
         except TimeoutError:
             return False
         return True
+
+    async def wait_restarted(self, name: str) -> bool:
+        """Return whether a replica is reported as not ready soon, without being deleted.
+
+        A new process of a small model accepts connections after a third of a second, but its pod is
+        not ready until its probes have succeeded.
+        """
+        try:
+            async with asyncio.timeout(self._timeouts.restarted):
+                while (upstream := self._upstreams.get(name)) and upstream.desired:
+                    await self._targets_changed.wait()
+        except TimeoutError:
+            return False
+        return not self.is_ending(name)
 
     async def accepts_connections(self, name: str) -> bool:
         """Whether a replica's process accepts a connection."""
