@@ -18,7 +18,8 @@ class BalancerFlags:
     ENDPOINTS = "--endpoints"
     LEASE = "--lease"
     IDENTITY = "--identity"
-    ADVERTISE = "--advertise"
+    PEERS = "--peers"
+    ROLE = "--role"
     SLOTS = "--slots"
     MODEL = "--model"
     MAX_QUEUED = "--max-queued"
@@ -40,6 +41,7 @@ class BalancerFlags:
     MAX_PRIORITY = "--max-priority"
     HEARTBEAT_INTERVAL = "--heartbeat-interval"
     API_KEYS = "--api-keys"
+    API_KEYS_SECRET = "--api-keys-secret"  # noqa: S105 (a flag)
     KEY_MAX_PRIORITY = "--key-max-priority"
     MAX_RUNNING_PER_KEY = "--max-running-per-key"
     KEY_MAX_RUNNING = "--key-max-running"

@@ -10,8 +10,9 @@ from typing import Any
 
 from fake_llama import FakeLlama
 from raw_http import RawClient, Response, get
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.backoff import Backoff
-from slotkeeper.balancer.access import AccessRules, RequestAccess
+from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.proxy.proxy import Proxy
@@ -46,6 +47,7 @@ class Balancer:
     port: int
     metrics_port: int
     admin: Admin
+    access: RequestAccess
     log_stream: io.StringIO
     _clients: list[RawClient] = field(default_factory=list)
 
@@ -125,9 +127,10 @@ async def run_balancer(
     dispatcher: Dispatcher[Any] = Dispatcher(
         queue_limits or QueueLimits(), affinity, running_limits=running_limits
     )
+    access = RequestAccess(rules or AccessRules(max_priority), b"salt", keys)
     proxy = Proxy(
         dispatcher,
-        RequestAccess(rules or AccessRules(max_priority), b"salt", keys),
+        access,
         AccessLog(log_stream, loop.call_later, lambda: 1_700_000_000.0),
         Model("tiny", 1_700_000_000),
         slots=slots,
@@ -140,7 +143,9 @@ async def run_balancer(
     metrics_server = Server(admin.handle, metrics_port_limits())
     _, port = await client_server.listen("127.0.0.1", 0)
     _, metrics_port = await metrics_server.listen("127.0.0.1", 0)
-    balancer = Balancer(proxy, client_server, metrics_server, port, metrics_port, admin, log_stream)
+    balancer = Balancer(
+        proxy, client_server, metrics_server, port, metrics_port, admin, access, log_stream
+    )
     proxy.set_replicas({replica.name: True for replica in replicas})
     ready = sum(not replica.loading for replica in replicas)
     try:

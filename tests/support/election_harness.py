@@ -1,7 +1,7 @@
 """Several complete balancers in this process, with leader election in a fake cluster."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +14,15 @@ from fake_cluster import FakeCluster
 from fake_llama import FakeLlama
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.election.leader_probe import ElectionTimeouts
-from slotkeeper.balancer.election.lease import Peer
+from slotkeeper.balancer.election.peer_auth import PeerAuth
+from slotkeeper.balancer.election.peers import Peer, PeerDirectory
+from slotkeeper.balancer.upstream.endpoints import service_labels
 from slotkeeper.kube.cluster import Kind, Manifest, Unreachable, WatchEvent
-from slotkeeper.kube.kinds import LEASES
+from slotkeeper.kube.kinds import ENDPOINT_SLICES, LEASES
 from wait_until import until
 
 LEASE_NAME = ("ns", "tiny-balancer")
+SERVICE = "tiny"
 FAST_ELECTION = ElectionTimeouts(
     poll=0.02,
     response=0.4,
@@ -108,6 +111,41 @@ class WatchedCluster(FakeCluster):
             }
         )
 
+    def add_pod(self, pod: Peer) -> None:
+        """Add a pod behind the balancers' Service, in a slice of its own, as are its ports."""
+        host, _, clients = pod.clients.rpartition(":")
+        metrics = pod.metrics.rpartition(":")[2]
+        self.put(
+            {
+                "apiVersion": ENDPOINT_SLICES.api_version,
+                "kind": ENDPOINT_SLICES.kind,
+                "metadata": {
+                    "name": f"{SERVICE}-{pod.identity}",
+                    "namespace": LEASE_NAME[0],
+                    "labels": service_labels(SERVICE),
+                },
+                "ports": [
+                    {"name": "http", "port": int(clients)},
+                    {"name": "metrics", "port": int(metrics)},
+                ],
+                "endpoints": [
+                    {
+                        "addresses": [host],
+                        "conditions": {"ready": True},
+                        "targetRef": {"kind": "Pod", "name": pod.identity},
+                    }
+                ],
+            }
+        )
+
+    def remove_pod(self, name: str) -> None:
+        self.remove(ENDPOINT_SLICES, LEASE_NAME[0], f"{SERVICE}-{name}")
+
+    @property
+    def slices(self) -> list[Manifest]:
+        """The EndpointSlices of the balancers' Service."""
+        return list(self.by_name(ENDPOINT_SLICES).values())
+
     def delete_lease(self) -> None:
         self.remove(LEASES, *LEASE_NAME)
 
@@ -131,6 +169,7 @@ class Member:
 
     balancer: Balancer
     election: LeaderElection
+    peers: PeerDirectory
     task: asyncio.Task[None]
 
     @property
@@ -173,33 +212,79 @@ class Group:
             member.task.cancel()
         await self._stack.aclose()
 
-    async def add(self, name: str) -> Member:
-        """Start a balancer."""
-        balancer = await self._stack.enter_async_context(run_balancer())
+    async def add(self, name: str, **options: Any) -> Member:
+        """Start a balancer; `options`: of run_balancer."""
+        balancer = await self._stack.enter_async_context(run_balancer(**options))
         addresses = (f"127.0.0.1:{balancer.port}", f"127.0.0.1:{balancer.metrics_port}")
-        me = Peer(name, *addresses)
+        peers = PeerDirectory(name, self._fetch_peers)
+        auth = PeerAuth(peers, name.encode() + b" secret")
         election = LeaderElection(
-            self.cluster, LEASE_NAME, me, balancer.proxy, wall_time, self.timeouts
+            self.cluster, LEASE_NAME, auth, balancer.proxy, wall_time, self.timeouts
         )
         balancer.admin.election = election
+        balancer.access.peers = auth
         balancer.proxy.set_replicas({replica.name: True for replica in self.replicas})
-        member = Member(balancer, election, asyncio.ensure_future(election.run()))
-        self.members[name] = member
+        self.cluster.add_pod(Peer(name, *addresses))
+        task = asyncio.ensure_future(election.run())
+        member = self.members[name] = Member(balancer, election, peers, task)
+        self.update_peers()
         return member
 
-    async def add_leader(self, name: str) -> Member:
+    def update_peers(self) -> None:
+        """Show all balancers the present pods, as their watches do."""
+        for member in self.members.values():
+            member.peers.update(self.cluster.slices)
+
+    async def _fetch_peers(self) -> list[Manifest]:
+        return (await self.cluster.list(ENDPOINT_SLICES, LEASE_NAME[0])).items
+
+    async def add_leader(self, name: str, **options: Any) -> Member:
         """Start a balancer; wait until it is the leader and all replicas are ready."""
-        member = await self.add(name)
+        member = await self.add(name, **options)
         await until(lambda: member.is_leader)
         ready = member.balancer.dispatcher.ready_replicas
         await until(lambda: sum(1 for _ in ready()) == len(self.replicas))
         return member
 
-    async def add_standby(self, name: str) -> Member:
+    async def add_standby(self, name: str, **options: Any) -> Member:
         """Start a balancer; wait until it relays to the leader."""
-        member = await self.add(name)
+        member = await self.add(name, **options)
         await until(lambda: member.balancer.proxy.is_relaying)
         return member
+
+
+def proof_header(sender: Member, receiver: Member) -> str:
+    """The header by which a balancer proves to another who it is."""
+    return f"X-Slotkeeper-Peer: {sender.election.auth.proof(receiver.election.me).decode()}"
+
+
+def introduce(standby: Balancer, leader: Balancer) -> bytes:
+    """Let a balancer without a group verify another; return the proof of the other."""
+    peers = [
+        Peer(name, f"127.0.0.1:{each.port}", f"127.0.0.1:{each.metrics_port}")
+        for name, each in (("standby", standby), ("leader", leader))
+    ]
+    cluster = WatchedCluster()
+    for peer in peers:
+        cluster.add_pod(peer)
+    auths: list[PeerAuth] = []
+    for peer in peers:
+        directory = PeerDirectory(peer.identity, _no_slices)
+        directory.update(cluster.slices)
+        auths.append(PeerAuth(directory, peer.identity.encode(), _digest_of(auths)))
+    leader.access.peers = auths[1]
+    return auths[0].proof("leader")
+
+
+async def _no_slices() -> list[Manifest]:
+    return []
+
+
+def _digest_of(auths: list[PeerAuth]) -> Callable[[Peer, str], Awaitable[str]]:
+    async def fetch(_: Peer, receiver: str) -> str:
+        return auths[0].digest(receiver)
+
+    return fetch
 
 
 def wall_time() -> datetime:

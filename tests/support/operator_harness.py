@@ -24,10 +24,10 @@ from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import (
     DEPLOYMENTS,
     EVENTS,
-    LEASES,
     LLAMA_SERVERS,
     PODS,
     REPLICA_SETS,
+    ROLES,
     STATEFUL_SETS,
 )
 from slotkeeper.kube.objects import Key
@@ -357,6 +357,7 @@ def pod_of(owner: Manifest, index: int = 0, *, ready: bool = True) -> Manifest:
             "name": f"{owner['metadata']['name']}-{index}",
             "namespace": owner["metadata"]["namespace"],
             "labels": template["metadata"]["labels"],
+            "annotations": template["metadata"].get("annotations", {}),
             "ownerReferences": [{"controller": True, "uid": uid}],
         },
         "spec": template["spec"],
@@ -392,8 +393,8 @@ def replica_count(cluster: FakeCluster, name: str = KEY.name) -> int:
 
 
 def published_blocker(cluster: FakeCluster) -> StartBlocker | None:
-    """The start blocker on the balancers' Lease."""
-    metadata = cluster.by_name(LEASES)["chat-balancer"]["metadata"]
+    """The start blocker on the balancers' Role."""
+    metadata = cluster.by_name(ROLES)["chat-balancer"]["metadata"]
     return StartBlocker.from_annotation(metadata["annotations"].get(START_BLOCKER_ANNOTATION))
 
 

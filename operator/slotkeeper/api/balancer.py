@@ -74,8 +74,9 @@ class ApiKeys(ApiModel):
         ),
     ]
     """Name of a Secret in the server's namespace. Each entry is an API key, named after its owner.
-    Changes take effect within about a minute, without a restart. No balancer starts without the
-    Secret. Example: chat-keys"""
+    Changes of the Secret take effect within about a minute, without a restart. No balancer starts
+    without the Secret, and balancers that do not have it yet accept no requests. Example:
+    chat-keys"""
 
     max_priorities: Annotated[
         dict[str, Priority],

@@ -1,8 +1,8 @@
 """What blocks all replicas from starting: found by the operator, reported to clients by balancers.
 
-Stored as an annotation of the Lease that the balancers watch anyway: they need no further
-permission, it outlives every balancer, and nothing is written unless it changes. No pydantic: the
-balancer's image has none.
+Stored as an annotation of the balancers' Role, which they watch: it outlives every balancer, and
+nothing is written unless it changes. Users may often patch Leases, and seldom Roles. No pydantic:
+the balancer's image has none.
 """
 
 import json

@@ -56,6 +56,8 @@ class DemandReport:
     """Slots that queued requests need beyond one each, and tasks queued inside llama-servers."""
     unresponsive: tuple[str, ...] = ()
     """Replicas (HOST:PORT) that run and process nothing."""
+    view_age_seconds: float = 0.0
+    """Since the API server last confirmed the replicas and rules that this balancer has."""
 
     @property
     def demand(self) -> int:
@@ -81,6 +83,7 @@ class DemandReport:
             "arrivalsPerSecond": round(self.arrivals_per_second, 3),
             "meanServiceSeconds": None if service is None else round(service, 3),
             "unresponsive": list(self.unresponsive),
+            "viewAgeSeconds": round(self.view_age_seconds, 3),
         }
 
     @classmethod
@@ -103,6 +106,7 @@ class DemandReport:
             mean_service_seconds=_optional(tree.get("meanServiceSeconds"), MAX_SECONDS),
             further_tasks=_count(tree.get("furtherTasks", 0)),
             unresponsive=_names(tree.get("unresponsive", [])),
+            view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
         )
 
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer import responses
+from slotkeeper.balancer.election import peer_auth
+from slotkeeper.balancer.election.peer_auth import PeerAuth
 from slotkeeper.edge.api_keys import ApiKeys
-from slotkeeper.edge.routes import PROXIED, Route, is_public, route
+from slotkeeper.edge.routes import Route, is_public, route
 from slotkeeper.scheduling import FlowKey
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
@@ -34,17 +35,8 @@ nothing that it should ever see."""
 
 _SECRETS = frozenset((b"authorization", b"x-api-key"))
 
-
-@dataclass(frozen=True, slots=True)
-class AccessRules:
-    """What clients may request."""
-
-    max_priority: int = 0
-    """X-Priority is accepted from -max_priority to max_priority, higher first; 0: it is ignored."""
-    max_priorities: Mapping[str, int] = field(default_factory=dict)
-    """Higher or lower bounds for some API keys, by their names."""
-    allowed_paths: frozenset[bytes] = PROXIED
-    """Paths that are proxied, a subset of PROXIED."""
+KEY_NAME = b"x-slotkeeper-key-name"
+"""Header of a relayed request, in lower case: the name of its API key, in place of the key."""
 
 
 class RequestAccess:
@@ -57,18 +49,49 @@ class RequestAccess:
     def __init__(
         self, rules: AccessRules | None = None, salt: bytes = b"", keys: ApiKeys | None = None
     ) -> None:
-        self._rules = rules or AccessRules()
+        self._own_rules = self._rules = rules or AccessRules()
         self._salt = salt
         self._keys = keys
         self.forwarded_headers = FORWARDED if keys is not None else FORWARDED | _SECRETS
-        """Headers that are sent to llama-server. API keys only if they are not checked here."""
+        """Headers that are sent to llama-server, or to the leader. API keys only if they are not
+        checked here."""
+        self.peers: PeerAuth | None = None
+        """Verifies relayed requests; None: there are no other balancers."""
+        self.outdated = False
+        """Requests of clients are rejected: this balancer does not have the API keys that they must
+        have now, or does not know yet which rules are in force."""
+
+    def apply(self, rules: AccessRules) -> None:
+        """Apply the rules in force where they are stricter than those that this process has."""
+        self._rules = self._own_rules.restricted_by(rules)
+        self.outdated = rules.requires_other_keys_than(self._own_rules)
+
+    def must_verify(self, request: Request) -> bool:
+        """Whether `verify` must read a digest before a relayed request can be authenticated."""
+        proof = request.header(peer_auth.HEADER)
+        return bool(proof and self.peers and self.peers.verified(proof) is None)
+
+    async def verify(self, request: Request) -> None:
+        """Verify a relayed request's proof, with I/O if that is needed."""
+        if self.peers:
+            await self.peers.verify(request.header(peer_auth.HEADER) or b"")
 
     def authenticate(self, request: Request) -> str | None:
         """Return the name of the request's API key, None if it needs none.
 
-        Raises HttpError with status 401.
+        A request that another balancer relays has the name in place of the key. Raises HttpError
+        with status 401, or 503 for a relay that is not verified.
         """
-        if self._keys is None or is_public(request.method, request.path):
+        proof = request.header(peer_auth.HEADER)
+        if proof is not None:
+            return self._authenticate_relayed(request, proof)
+        if is_public(request.method, request.path):
+            return None
+        if self.outdated:
+            # The client's next connection is to another balancer.
+            request.keep_alive = False
+            raise responses.access_rules_outdated()
+        if self._keys is None:
             return None
         secrets = _secrets(request)
         for secret in secrets:
@@ -85,6 +108,17 @@ class RequestAccess:
             "API key required: send 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'"
         )
 
+    def _authenticate_relayed(self, request: Request, proof: bytes) -> str | None:
+        if self.peers is None or self.peers.verified(proof) is None:
+            raise responses.relay_not_verified()
+        name = request.header(KEY_NAME)
+        if name is not None:
+            return name.decode("ascii", "replace")
+        if self._keys is not None and not is_public(request.method, request.path):
+            # By a balancer of an older spec, which cannot have verified a key.
+            raise responses.unauthorized("API key required, and the relaying balancer has none")
+        return None
+
     def route(self, request: Request) -> Route:
         """Return how the request is served. Raises HttpError with status 404 or 405."""
         return route(request.method, request.path, self._rules.allowed_paths)
@@ -97,9 +131,7 @@ class RequestAccess:
         return FlowKey(self._priority(request, key_name), key_name or self._secret_hash(request))
 
     def _priority(self, request: Request, key_name: str | None) -> int:
-        maximum = self._rules.max_priority
-        if key_name is not None:
-            maximum = self._rules.max_priorities.get(key_name, maximum)
+        maximum = self._rules.max_priority_of(key_name)
         if not maximum:
             return 0
         value = request.header(b"x-priority")

@@ -18,15 +18,11 @@ from slotkeeper import logs
 from slotkeeper.api.group import BALANCER_FIELD_MANAGER
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
-from slotkeeper.balancer.election.election import LeaderElection
-from slotkeeper.balancer.election.lease import Peer
 from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.proxy.proxy import Proxy
-from slotkeeper.balancer.upstream.endpoints import replicas_of
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
-from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.limits import metrics_port_limits
 from slotkeeper.wire.server import Server
@@ -72,9 +68,12 @@ async def balance(options: Options) -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(
         options.queue_limits, options.affinity, running_limits=options.running_limits
     )
+    access = RequestAccess(options.rules, salt, keys)
+    # Until the rules in force are known: this may be a restarted balancer of an older spec.
+    access.outdated = options.role is not None
     proxy = Proxy(
         dispatcher,
-        RequestAccess(options.rules, salt, keys),
+        access,
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         Model(options.model, int(time.time())),
         slots=options.slots,
@@ -88,7 +87,7 @@ async def balance(options: Options) -> None:
     addresses = await clients.listen(*options.listen), await metrics.listen(*options.metrics)
     _log.info("listening on %s, metrics on %s", *(join(*address) for address in addresses))
     async with asyncio.TaskGroup() as tasks:
-        background = [tasks.create_task(_follow_cluster(options, proxy, admin, addresses))]
+        background = [tasks.create_task(_follow_cluster(options, proxy, admin, access))]
         if key_folder:
             background.append(tasks.create_task(key_folder.watch()))
         # Objects from startup live as long as the process: keep the collector from scanning them.
@@ -106,30 +105,19 @@ async def balance(options: Options) -> None:
 
 
 async def _follow_cluster(
-    options: Options, proxy: Proxy, admin: Admin, addresses: Sequence[Address]
+    options: Options, proxy: Proxy, admin: Admin, access: RequestAccess
 ) -> None:
-    """Keep the proxy's replicas and its role up to date. `addresses`: of the two servers."""
+    """Keep the proxy's replicas, its rules and its role up to date."""
     if options.endpoints is None:
         proxy.set_replicas(dict.fromkeys(options.replicas, True))
         admin.ready = True
         return
     # The Kubernetes client is slow to import and only needed here.
+    from slotkeeper.balancer.cluster import ClusterFollower  # noqa: PLC0415
     from slotkeeper.kube.client import ApiCluster  # noqa: PLC0415
 
-    async with (
-        await ApiCluster.connect(BALANCER_FIELD_MANAGER) as cluster,
-        asyncio.TaskGroup() as tasks,
-    ):
-        if options.lease:
-            clients, metrics = (join(options.advertise, port) for _, port in addresses)
-            me = Peer(options.identity, clients, metrics)
-            admin.election = LeaderElection(cluster, options.lease, me, proxy, _wall)
-        async for replicas, terminating in replicas_of(cluster, *options.endpoints):
-            proxy.set_replicas(replicas, terminating)
-            if not admin.ready:
-                admin.ready = True
-                if admin.election:
-                    tasks.create_task(admin.election.run())
+    async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as cluster:
+        await ClusterFollower(cluster, options, proxy, admin, access, _wall).run()
 
 
 async def _shut_down(

@@ -67,6 +67,17 @@ class Metrics:
             registry=self._registry,
         )
         self.leader.set(1)
+        self.view_age = Gauge(
+            f"{_PREFIX}_view_age_seconds",
+            "Time since the API server last confirmed the replicas and the access rules.",
+            registry=self._registry,
+        )
+        self.access_outdated = Gauge(
+            f"{_PREFIX}_access_outdated",
+            "1 while requests of clients are rejected, because API keys are required that this "
+            "balancer does not have.",
+            registry=self._registry,
+        )
         self.relayed = self._counter("relayed_requests", "Requests relayed to the leader.")
         self.leadership_acquired = self._counter(
             "leadership_acquired", "Times that this balancer became the leader."

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotkeeper import flags, logs
-from slotkeeper.balancer.access import AccessRules
-from slotkeeper.balancer.election.lease import host_and_port
+from slotkeeper.api.access_rules import AccessRules
+from slotkeeper.balancer.election.peers import host_and_port
 from slotkeeper.balancer.proxy.prompt_limits import PromptLimits
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
@@ -27,7 +27,8 @@ class Options:
     endpoints: tuple[str, str] | None
     lease: tuple[str, str] | None
     identity: str
-    advertise: str
+    peers: tuple[str, str] | None
+    role: tuple[str, str] | None
     slots: int | None
     model: str
     queue_limits: QueueLimits
@@ -51,12 +52,15 @@ def parse(argv: Sequence[str]) -> Options:
     arguments = parser.parse_args(argv)
     if arguments.slots is not None and arguments.endpoints:
         parser.error("--slots requires --replica; with --endpoints each replica's /slots is read")
-    if arguments.lease and not (arguments.endpoints and arguments.identity and arguments.advertise):
-        parser.error("--lease requires --endpoints, --identity and --advertise")
-    if (arguments.identity or arguments.advertise) and not arguments.lease:
-        parser.error("--identity and --advertise require --lease")
+    if arguments.lease and not (arguments.endpoints and arguments.identity and arguments.peers):
+        parser.error("--lease requires --endpoints, --identity and --peers")
+    if (arguments.identity or arguments.peers) and not arguments.lease:
+        parser.error("--identity and --peers require --lease")
+    if arguments.role and not arguments.endpoints:
+        parser.error("--role requires --endpoints")
     if not arguments.api_keys:
         for flag, value in (
+            (BalancerFlags.API_KEYS_SECRET, arguments.api_keys_secret),
             (BalancerFlags.KEY_MAX_PRIORITY, arguments.key_max_priority),
             (BalancerFlags.MAX_RUNNING_PER_KEY, arguments.max_running_per_key),
             (BalancerFlags.KEY_MAX_RUNNING, arguments.key_max_running),
@@ -76,7 +80,8 @@ def parse(argv: Sequence[str]) -> Options:
         endpoints=arguments.endpoints,
         lease=arguments.lease,
         identity=arguments.identity,
-        advertise=arguments.advertise,
+        peers=arguments.peers,
+        role=arguments.role,
         slots=arguments.slots,
         model=arguments.model,
         queue_limits=queue_limits,
@@ -89,6 +94,7 @@ def parse(argv: Sequence[str]) -> Options:
             arguments.max_priority,
             dict(arguments.key_max_priority or ()),
             frozenset(arguments.allowed_path or PROXIED),
+            arguments.api_keys_secret,
         ),
         heartbeat_seconds=arguments.heartbeat_interval,
         limits=_limits(arguments, queue_limits.max_queued_bytes),
@@ -171,13 +177,21 @@ def _parser() -> argparse.ArgumentParser:
         BalancerFlags.IDENTITY,
         default="",
         metavar="NAME",
-        help="with --lease: name of this balancer, unique among them",
+        help="with --lease: name of this balancer's pod",
     )
     add(
-        BalancerFlags.ADVERTISE,
-        default="",
-        metavar="HOST",
-        help="with --lease: host under which the other balancers connect to this one",
+        BalancerFlags.PEERS,
+        type=_namespaced_name,
+        metavar="NAMESPACE/SERVICE",
+        help="with --lease: Kubernetes Service of the balancers, with ports http and metrics; only "
+        "pods behind it count as balancers",
+    )
+    add(
+        BalancerFlags.ROLE,
+        type=_namespaced_name,
+        metavar="NAMESPACE/ROLE",
+        help="Kubernetes Role whose annotations have the access rules in force and what blocks "
+        "replicas from starting; stricter rules than those of the flags are applied",
     )
     add(
         BalancerFlags.SLOTS,
@@ -286,6 +300,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="require an API key: the content of a file in this directory, whose name is the key's "
         "name; changes take effect within two seconds",
+    )
+    add(
+        BalancerFlags.API_KEYS_SECRET,
+        default="",
+        metavar="NAME",
+        help="name of the Secret in --api-keys: if the access rules in force require another one, "
+        "requests are rejected",
     )
     add(
         BalancerFlags.KEY_MAX_PRIORITY,

@@ -16,8 +16,9 @@ def demand_report(
     now: float,
     *,
     leader: bool,
+    view_age: float = 0.0,
 ) -> DemandReport:
-    """Return the report for autoscalers.
+    """Return the report for autoscalers. `view_age`: of what is known of the cluster, in seconds.
 
     Not in a standby's report: the requests that it still has on replicas, which the leader counts.
     """
@@ -39,6 +40,7 @@ def demand_report(
         mean_service_seconds=dispatcher.service_times.mean_service_seconds(now),
         further_tasks=dispatcher.further_tasks,
         unresponsive=tuple(unresponsive),
+        view_age_seconds=view_age,
     )
 
 
@@ -87,6 +89,18 @@ def replica_failed(reason: str) -> HttpError:
 def replica_unresponsive(reason: str) -> HttpError:
     """504: a replica gives no sign of life, and no byte of the response."""
     return HttpError(504, "replica_unresponsive", f"replica does not respond: {reason}")
+
+
+def access_rules_outdated() -> HttpError:
+    """503: the access rules have changed, and this balancer is replaced by one that has them."""
+    message = "this balancer does not have the access rules in force and is being replaced"
+    return HttpError(503, "access_rules_outdated", message, retry_after=1)
+
+
+def relay_not_verified() -> HttpError:
+    """503: the header between balancers is not from a balancer of this server."""
+    message = "the relayed request is from no balancer of this server"
+    return HttpError(503, "relay_not_verified", message, retry_after=1)
 
 
 def unauthorized(message: str) -> HttpError:

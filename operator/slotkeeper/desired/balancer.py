@@ -6,13 +6,16 @@ prompt and, unless `cachedPrompts` is set, the number of cached prompts, which d
 context too.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator
 
 from slotkeeper.api import quantity
+from slotkeeper.api.access_rules import ALL_PATHS, AccessRules
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.group import START_BLOCKER_ANNOTATION
+from slotkeeper.api.group import ACCESS_RULES_ANNOTATION, START_BLOCKER_ANNOTATION
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
@@ -43,8 +46,20 @@ of 16 bits each."""
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
-def deployment(server: LlamaServer, images: Images) -> Manifest:
-    """Return the Deployment of the balancers: a leader, and standbys that forward requests."""
+def deployment(server: LlamaServer, images: Images, account_uid: str = "") -> Manifest:
+    """Return the Deployment of the balancers: a leader, and standbys that forward requests.
+
+    `account_uid`: of their ServiceAccount. If it is deleted and created again, the pods' tokens are
+    not valid any more: a new uid replaces the pods.
+    """
+    template: Manifest = {
+        "metadata": {
+            "labels": names.labels(server, Component.BALANCER),
+            "annotations": {names.ACCOUNT_UID_ANNOTATION: account_uid},
+        },
+        "spec": _pod(server, images),
+    }
+    template["metadata"]["annotations"][names.TEMPLATE_HASH_ANNOTATION] = _hash(template)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -58,10 +73,7 @@ def deployment(server: LlamaServer, images: Images) -> Manifest:
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
             },
             "selector": {"matchLabels": names.match_labels(server, Component.BALANCER)},
-            "template": {
-                "metadata": {"labels": names.labels(server, Component.BALANCER)},
-                "spec": _pod(server, images),
-            },
+            "template": template,
         },
     }
 
@@ -94,23 +106,41 @@ def service_account(server: LlamaServer) -> Manifest:
     }
 
 
-def lease(server: LlamaServer, blocker: StartBlocker | None = None) -> Manifest:
-    """Return the Lease of the balancers' leader election, annotated with the start blocker.
+def lease(server: LlamaServer) -> Manifest:
+    """Return the Lease of the balancers' leader election. Its spec belongs to the balancers."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": metadata(server, names.balancer(server), Component.BALANCER),
+    }
 
-    Its spec belongs to the balancers.
+
+def access_rules(server: LlamaServer) -> AccessRules:
+    """Return the rules for clients."""
+    spec = server.spec.balancer
+    keys = spec.api_keys
+    return AccessRules(
+        spec.max_priority,
+        keys.max_priorities if keys else {},
+        frozenset(path.encode() for path in spec.allowed_paths or ()) or ALL_PATHS,
+        keys.secret_name if keys else "",
+    )
+
+
+def role(server: LlamaServer, blocker: StartBlocker | None = None) -> Manifest:
+    """Return the Role of the balancers: watch EndpointSlices and this Role, and hold their Lease.
+
+    Its annotations are what the operator tells them: the access rules in force, and the start
+    blocker.
     """
-    lease_metadata = metadata(server, names.balancer(server), Component.BALANCER)
+    role_metadata = metadata(server, names.balancer(server), Component.BALANCER)
+    annotations = {ACCESS_RULES_ANNOTATION: access_rules(server).to_annotation()}
     if blocker:
-        lease_metadata["annotations"] = {START_BLOCKER_ANNOTATION: blocker.to_annotation()}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": lease_metadata}
-
-
-def role(server: LlamaServer) -> Manifest:
-    """Return the Role of the balancers: watch EndpointSlices, and hold their Lease."""
+        annotations[START_BLOCKER_ANNOTATION] = blocker.to_annotation()
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": "Role",
-        "metadata": metadata(server, names.balancer(server), Component.BALANCER),
+        "metadata": {**role_metadata, "annotations": annotations},
         "rules": [
             {
                 "apiGroups": ["discovery.k8s.io"],
@@ -122,6 +152,12 @@ def role(server: LlamaServer) -> Manifest:
                 "resources": ["leases"],
                 "resourceNames": [names.balancer(server)],
                 "verbs": ["get", "list", "watch", "patch"],
+            },
+            {
+                "apiGroups": [RBAC_GROUP],
+                "resources": ["roles"],
+                "resourceNames": [names.balancer(server)],
+                "verbs": ["get", "list", "watch"],
             },
         ],
     }
@@ -208,7 +244,7 @@ def _container(server: LlamaServer, images: Images) -> Manifest:
         "image": images.balancer,
         "imagePullPolicy": images.pull_policy,
         "command": list(_command(server)),
-        "env": [_pod_field("POD_NAME", "metadata.name"), _pod_field("POD_IP", "status.podIP")],
+        "env": [_pod_field("POD_NAME", "metadata.name")],
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.BALANCER_PORT},
             {"name": names.METRICS, "protocol": "TCP", "containerPort": names.METRICS_PORT},
@@ -240,7 +276,9 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from (BalancerFlags.MODEL, server.model_name)
     # Also with a single replica: during a rollout there are two.
     yield from (BalancerFlags.LEASE, f"{server.namespace}/{names.balancer(server)}")
-    yield from (BalancerFlags.IDENTITY, "$(POD_NAME)", BalancerFlags.ADVERTISE, "$(POD_IP)")
+    yield from (BalancerFlags.IDENTITY, "$(POD_NAME)")
+    yield from (BalancerFlags.PEERS, f"{server.namespace}/{names.client_service(server)}")
+    yield from (BalancerFlags.ROLE, f"{server.namespace}/{names.balancer(server)}")
     yield from (BalancerFlags.MAX_QUEUED, str(spec.max_queued_requests))
     yield from (BalancerFlags.MAX_QUEUED_MIB, str(_mib(spec.max_queued_bytes)))
     yield from (BalancerFlags.MAX_BODY_MIB, str(_mib(spec.max_body_bytes)))
@@ -268,6 +306,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
         yield from (BalancerFlags.ALLOWED_PATH, path)
     if spec.api_keys:
         yield from (BalancerFlags.API_KEYS, KEYS_FOLDER)
+        yield from (BalancerFlags.API_KEYS_SECRET, spec.api_keys.secret_name)
         for name, priority in sorted(spec.api_keys.max_priorities.items()):
             # A single argument, because a key's name may begin with a hyphen.
             yield f"{BalancerFlags.KEY_MAX_PRIORITY}={name}={priority}"
@@ -315,6 +354,11 @@ def _resources(server: LlamaServer) -> Manifest:
 def _replica_memory_mib(server: LlamaServer) -> int:
     memory = server.spec.resources.limits.get("memory")
     return 0 if memory is None else _mib(memory)
+
+
+def _hash(template: Manifest) -> str:
+    text = json.dumps(template, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _mib(size: int | str) -> int:

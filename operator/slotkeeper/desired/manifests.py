@@ -9,24 +9,29 @@ from slotkeeper.desired.metadata import Manifest
 
 
 def manifests(
-    server: LlamaServer, replicas: int, images: Images, blocker: StartBlocker | None = None
+    server: LlamaServer,
+    replicas: int,
+    images: Images,
+    blocker: StartBlocker | None = None,
+    account_uid: str = "",
 ) -> list[Manifest]:
     """Return the manifests of all child objects, in the order in which they should be applied.
 
-    `replicas` is the desired number of replicas; `blocker` blocks all of them from starting. Each
-    call returns new trees, and equal trees for equal arguments.
+    `replicas` is the desired number of replicas; `blocker` blocks all of them from starting;
+    `account_uid` is of the balancers' ServiceAccount. Each call returns new trees, and equal trees
+    for equal arguments.
     """
     return [
         balancer.service_account(server),
-        balancer.role(server),
+        balancer.role(server, blocker),
         balancer.role_binding(server),
-        balancer.lease(server, blocker),
+        balancer.lease(server),
         balancer.service(server),
         llama_servers.service(server),
         network_and_pdb.network_policy(server),
         network_and_pdb.replica_budget(server),
         network_and_pdb.balancer_budget(server),
-        balancer.deployment(server, images),
+        balancer.deployment(server, images, account_uid),
         *_replicas(server, replicas, images),
     ]
 

@@ -49,6 +49,11 @@ removed from it."""
 WORKERS_HASH_ANNOTATION = f"{GROUP}/workers-hash"
 """On a leader's pod: hash of its workers' manifests, so that it is replaced with them."""
 
+ACCOUNT_UID_ANNOTATION = f"{GROUP}/service-account-uid"
+"""On a balancer's pod: the uid of its ServiceAccount, so that it is replaced with it."""
+TEMPLATE_HASH_ANNOTATION = f"{GROUP}/template-hash"
+"""On a balancer's pod: hash of its template, by which pods of the current one are recognized."""
+
 GPU = "nvidia.com/gpu"
 MIG = "nvidia.com/mig-"
 """Resource name of NVIDIA's GPUs, and its prefix for MIG slices."""
@@ -96,7 +101,8 @@ def worker_host(server: LlamaServer, number: int, replica: str) -> str:
 
 
 def balancer(server: LlamaServer) -> str:
-    """Return the name of the balancers' Deployment, ServiceAccount, Role, RoleBinding and Lease."""
+    """Return the name of the balancers' Deployment, ServiceAccount, Role, RoleBinding
+    and Lease."""
     return child_name(server.name, "balancer")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Manifest
@@ -18,12 +18,14 @@ async def list_and_watch(
     labels: Mapping[str, str] | None = None,
     *,
     name: str = "",
+    on_contact: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[dict[str, Manifest]]:
     """Yield the objects that `Cluster.list` returns, by name: now, and after each change.
 
     Never returns. While the API server does not respond nothing is yielded: the last objects remain
     the best known state. Whatever ends a watch, all objects are listed again, so that no lost event
-    is missed for long.
+    is missed for long. `on_contact` is called whenever the API server has confirmed what was
+    yielded last, also without a change.
     """
     loop = asyncio.get_running_loop()
     failures = 0
@@ -32,10 +34,12 @@ async def list_and_watch(
         try:
             listing = await cluster.list(kind, namespace, labels, name=name)
             objects = {each["metadata"]["name"]: each for each in listing.items}
+            on_contact()
             yield objects
             watch = cluster.watch(kind, namespace, labels, listing.resource_version, name=name)
             async for event in watch:
                 failures = 0
+                on_contact()
                 if event.type == "BOOKMARK":
                     continue
                 changed = event.object["metadata"]["name"]

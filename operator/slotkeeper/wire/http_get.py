@@ -1,16 +1,25 @@
 """A small GET on its own connection, for /health and /slots of a replica."""
 
 import asyncio
+from collections.abc import Iterable
 
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import ResponseHead
+from slotkeeper.wire.message import Header, ResponseHead
 
 
 async def get(
-    host: str, port: int, path: str, *, seconds: float, max_bytes: int
+    host: str,
+    port: int,
+    path: str,
+    *,
+    seconds: float,
+    max_bytes: int,
+    headers: Iterable[Header] = (),
 ) -> tuple[int, bytes]:
     """Return the status and body of `http://host:port/path`, as received: not decompressed.
+
+    `headers` are sent in addition.
 
     Raises ConnectionRefusedError if the port is closed, and another OSError (such as TimeoutError)
     if no complete response arrives within `seconds`, or as soon as its body is longer than
@@ -22,11 +31,9 @@ async def get(
         try:
             collector = _Collector(max_bytes)
             host_header = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            connection.send(
-                f"GET {path} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n\r\n".encode(),
-                (),
-                collector,
-            )
+            head = f"GET {path} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n".encode()
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            connection.send(b"%s%s\r\n" % (head, lines), (), collector)
             return await collector.result
         finally:
             connection.abort()

@@ -21,6 +21,7 @@ COMPLETE: dict[str, Any] = {
     "arrivalsPerSecond": 0.35,
     "meanServiceSeconds": 6.2,
     "unresponsive": ["10.0.0.7:8080"],
+    "viewAgeSeconds": 0.5,
 }
 
 counts = st.integers(0, 10**6)
@@ -40,6 +41,7 @@ reports = st.builds(
     mean_service_seconds=st.none() | seconds,
     further_tasks=counts,
     unresponsive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
+    view_age_seconds=seconds,
 )
 
 

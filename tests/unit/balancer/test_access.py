@@ -5,7 +5,8 @@ import pytest
 from balancer_harness import run_balancer
 from fake_llama import FakeLlama, stream_two_events
 from raw_http import post
-from slotkeeper.balancer.access import AccessRules, RequestAccess
+from slotkeeper.api.access_rules import AccessRules
+from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
 

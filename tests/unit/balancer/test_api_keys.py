@@ -7,7 +7,7 @@ import pytest
 from balancer_harness import run_balancer
 from fake_llama import FakeLlama, stream_two_events
 from raw_http import get, post
-from slotkeeper.balancer.access import AccessRules
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.scheduling import RunningLimits
 

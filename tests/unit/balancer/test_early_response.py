@@ -5,6 +5,7 @@ import json
 import pytest
 
 from balancer_harness import run_balancer
+from election_harness import introduce
 from fake_llama import Call, FakeLlama, Script, stream_two_events
 from queued_stream import (
     HEARTBEAT_SECONDS,
@@ -249,7 +250,8 @@ async def test_a_request_relayed_after_comments_gets_the_rest_from_the_leader() 
         async with await standby.start_request(post("/completion", STREAM)) as client:
             await client.reader.readuntil(b"\r\n\r\n")
             await read_comments(client, 2)
-            standby.proxy.become_standby(f"127.0.0.1:{leader.port}")
+            proof = introduce(standby, leader)
+            standby.proxy.become_standby(f"127.0.0.1:{leader.port}", proof)
             await until(lambda: leader.dispatcher.queued == 1)
             assert not standby.proxy.keepalive._due
             await read_comments(client, 3)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from election_harness import run_group
+from election_harness import proof_header, run_group
 from fake_llama import FakeLlama, stream_two_events
 from raw_http import RawClient, get, post
 from slotkeeper.kube.cluster import Unreachable
@@ -162,9 +162,9 @@ async def test_a_suspended_leader_dispatches_nothing_before_it_has_read_the_leas
         assert leader.balancer.dispatcher.queued == 1
         standby = await group.add("b")
 
-        # Another balancer has released the Lease meanwhile.
+        # The other balancer has acquired the Lease meanwhile.
         def change(lease: dict[str, object]) -> None:
-            lease["spec"] = {"holderIdentity": "", "leaseTransitions": 9}
+            lease["spec"] = {"holderIdentity": "b", "leaseTransitions": 9}
 
         group.cluster.edit_lease(change)
         await until(lambda: standby.is_leader)
@@ -187,23 +187,31 @@ async def test_a_lease_that_was_deleted_and_created_again_stays_with_the_leader(
 
 async def test_a_request_relayed_in_a_circle_is_rejected() -> None:
     async with FakeLlama(1) as llama, run_group(llama) as group:
-        standby = await group.add("b")
-        response = await standby.balancer.request(
-            post("/completion", b"{}", "X-Slotkeeper-Hops: 20")
+        leader = await group.add_leader("a")
+        other = await group.add_standby("b")
+        relayed = proof_header(other, leader)
+        response = await leader.balancer.request(
+            post("/completion", b"{}", relayed, "X-Slotkeeper-Hops: 20")
         )
 
         assert (response.status, response.headers["retry-after"]) == (503, "1")
         assert response.error_code == "no_leader"
 
 
-@pytest.mark.parametrize("page", ["/peer", "/peer?identity=b"])
-async def test_a_balancer_reports_its_identity_and_whether_it_leads(page: str) -> None:
+@pytest.mark.parametrize(("query", "candidate"), [("", False), ("?candidate=true", True)])
+async def test_a_balancer_reports_to_others_its_identity_and_whether_it_leads(
+    query: str, candidate: bool
+) -> None:
     async with FakeLlama(1) as llama, run_group(llama) as group:
         leader = await group.add_leader("a")
+        other = await group.add("b")
+        other.task.cancel()
         async with await RawClient.connect(leader.balancer.metrics_port) as client:
-            status = json.loads((await client.request(get(page))).body)
+            request = get(f"/peer{query}", proof_header(other, leader))
+            status = json.loads((await client.request(request)).body)
 
         assert status == {"identity": "a", "leader": True}
+        assert (leader.election._silent_for < 1) is candidate
 
 
 async def test_local_routes_are_served_locally_when_the_leader_is_unreachable() -> None:
@@ -219,10 +227,11 @@ async def test_local_routes_are_served_locally_when_the_leader_is_unreachable() 
 
 async def test_local_routes_relayed_in_a_circle_are_served_locally() -> None:
     async with FakeLlama(1) as llama, run_group(llama) as group:
-        await group.add_leader("a")
+        leader = await group.add_leader("a")
         standby = await group.add_standby("b")
 
-        client = await standby.balancer.start_request(get("/props", "X-Slotkeeper-Hops: 3"))
+        relayed = (proof_header(leader, standby), "X-Slotkeeper-Hops: 3")
+        client = await standby.balancer.start_request(get("/props", *relayed))
         standby.task.cancel()
         standby.balancer.proxy.become_leader()
         assert json.loads((await client.response()).body)["model_alias"] == "tiny"

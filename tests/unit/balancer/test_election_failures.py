@@ -13,7 +13,8 @@ from election_harness import FAST_ELECTION, LEASE_NAME, Group, run_group, wall_t
 from fake_llama import FakeLlama, stream_two_events
 from queued_stream import COMMENT
 from raw_http import RawClient, get, post
-from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
+from slotkeeper.balancer.election.lease import LeaseRecord, manifest
+from slotkeeper.balancer.election.peers import Peer
 from slotkeeper.kube.cluster import Manifest, Unreachable
 from slotkeeper.scheduling import QueueLimits
 from wait_until import until
@@ -59,12 +60,10 @@ async def run_unresponsive_leader(group: Group) -> AsyncIterator[UnresponsiveLea
     ]
     addresses = [f"127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in servers]
     leader.address = addresses[0]
+    group.cluster.add_pod(Peer("unresponsive", *addresses))
+    group.update_peers()
 
     def acquire(lease: dict[str, object]) -> None:
-        lease["metadata"]["annotations"] = {  # type: ignore[index]
-            "slotkeeper.dev/client-address": addresses[0],
-            "slotkeeper.dev/metrics-address": addresses[1],
-        }
         lease["spec"] = {"holderIdentity": "unresponsive", "leaseTransitions": 1}
 
     group.cluster.edit_lease(acquire)
@@ -139,7 +138,7 @@ async def test_a_standby_has_no_queue_limits() -> None:
 async def test_a_lease_deleted_during_handover_stays_with_its_holder() -> None:
     async with FakeLlama(1) as llama, run_group(llama) as group:
         leader = await group.add_leader("a")
-        leader.election.on_peer_probe("gone")
+        leader.election.on_peer_probe("gone", candidate=True)
         leader.election.shut_down()
         await until(lambda: group.cluster.holder == "")
         group.cluster.delete_lease()
@@ -194,29 +193,19 @@ async def test_an_acquisition_whose_response_is_lost_makes_a_leader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotations", "spec"),
+    "spec",
     [
-        ({}, {"holderIdentity": "c"}),
-        ({"client-address": "x", "metrics-address": "127.0.0.1:1"}, {"holderIdentity": "c"}),
-        (
-            {"client-address": "127.0.0.1:1", "metrics-address": "1.2.3.4:http"},
-            {"holderIdentity": "c"},
-        ),
-        ({"client-address": ":80", "metrics-address": "127.0.0.1:99999"}, {"holderIdentity": "c"}),
-        ({}, {"holderIdentity": "", "leaseTransitions": "many"}),
-        ({"start-blocker": "[" * 200_000}, {"holderIdentity": "c"}),
-        ({}, None),
+        {"holderIdentity": "c"},
+        {"holderIdentity": "", "leaseTransitions": "many"},
+        {"holderIdentity": "c", "leaseTransitions": 2**31 - 1},
+        None,
     ],
 )
-async def test_an_invalid_lease_stops_no_balancer(
-    annotations: dict[str, str], spec: dict[str, object] | None
-) -> None:
+async def test_an_invalid_lease_stops_no_balancer(spec: dict[str, object] | None) -> None:
     async with FakeLlama(1) as llama, run_group(llama) as group:
         members = [await group.add_leader("a"), await group.add_standby("b")]
 
         def edit(lease: dict[str, object]) -> None:
-            edited = {f"slotkeeper.dev/{key}": value for key, value in annotations.items()}
-            lease["metadata"]["annotations"] = edited  # type: ignore[index]
             lease["spec"] = spec and {"leaseTransitions": 7, **spec}
 
         group.cluster.edit_lease(edit)
@@ -263,7 +252,7 @@ async def test_waiting_for_a_handover_ends_without_standbys_or_after_its_timeout
         assert leader.is_leader
 
         group.cluster.fail(Unreachable(0, "Unreachable", "no route"))
-        leader.election.on_peer_probe("b")
+        leader.election.on_peer_probe("b", candidate=True)
         await leader.election.wait_handover(0.01)
         assert leader.is_leader
 
@@ -271,11 +260,11 @@ async def test_waiting_for_a_handover_ends_without_standbys_or_after_its_timeout
 async def test_a_leader_that_is_no_longer_probed_reads_the_lease() -> None:
     async with FakeLlama(1) as llama, run_group(llama) as group:
         leader = await group.add_leader("a")
-        leader.election.on_peer_probe("c")
+        leader.election.on_peer_probe("c", candidate=True)
         group.cluster.watches_stalled = True
         lease = LeaseRecord.read(group.cluster.lease)
-        other = Peer("c", "127.0.0.1:1", "127.0.0.1:1")
-        group.cluster.put(manifest(*LEASE_NAME, other, lease, wall_time()))
+        group.cluster.add_pod(Peer("c", "127.0.0.1:1", "127.0.0.1:1"))
+        group.cluster.put(manifest(*LEASE_NAME, "c", lease, wall_time()))
         await until(lambda: not leader.is_leader)
 
 

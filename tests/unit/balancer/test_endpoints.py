@@ -5,8 +5,10 @@ from typing import Any, cast
 import pytest
 
 from election_harness import WatchedCluster
-from slotkeeper.balancer.upstream.endpoints import replicas_in, replicas_of
+from slotkeeper.balancer.upstream.endpoints import replicas_in, service_labels
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Listing, Unreachable, WatchEvent
+from slotkeeper.kube.kinds import ENDPOINT_SLICES
+from slotkeeper.kube.watch import list_and_watch
 from wait_until import until
 
 Slice = dict[str, Any]
@@ -108,13 +110,19 @@ class ScriptedCluster:
 
 
 async def yielded(*steps: list[Slice] | list[WatchEvent] | ApiError) -> list[dict[str, bool]]:
-    """Return what replicas_of yields while the cluster goes through `steps`."""
+    """Return the replicas while the cluster goes through `steps`."""
     cluster = ScriptedCluster(*steps)
     replicas: list[dict[str, bool]] = []
 
     async def collect() -> None:
-        async for each, _ in replicas_of(cast("Cluster", cluster), "ns", "replicas"):
-            replicas.append(each)
+        watch = list_and_watch(
+            cast("Cluster", cluster),
+            ENDPOINT_SLICES,
+            "ns",
+            service_labels("replicas"),
+        )
+        async for slices in watch:
+            replicas.append(replicas_in(slices.values()))  # noqa: PERF401 (it never ends)
 
     collecting = asyncio.ensure_future(collect())
     async with asyncio.timeout(10):
@@ -188,8 +196,9 @@ async def test_after_the_restore_of_a_backup_its_replicas_are_used() -> None:
     replicas: list[dict[str, bool]] = []
 
     async def collect() -> None:
-        async for each, _ in replicas_of(cluster, "ns", "replicas"):
-            replicas.append(each)
+        watch = list_and_watch(cluster, ENDPOINT_SLICES, "ns", service_labels("replicas"))
+        async for slices in watch:
+            replicas.append(replicas_in(slices.values()))  # noqa: PERF401 (it never ends)
 
     collecting = asyncio.ensure_future(collect())
     await until(lambda: bool(replicas))

@@ -256,6 +256,7 @@ async def test_demand_is_reported_with_its_peak() -> None:
             "demand": 3,
             "peakDemand": 3,
             "meanServiceSeconds": None,
+            "viewAgeSeconds": 0.0,
         }
 
         for client in clients:

@@ -118,7 +118,7 @@ async def test_without_an_api_server_it_logs_so_is_not_ready_and_shuts_down_on_s
     config.write_text(json.dumps(tree | {"current-context": "a"}))
     async with run_process(
         *("--endpoints", "ns/tiny", "--lease", "ns/tiny", "--shutdown-delay", "0.1"),
-        *("--identity", "a", "--advertise", "127.0.0.1"),
+        *("--identity", "a", "--peers", "ns/tiny", "--role", "ns/tiny"),
         KUBECONFIG=str(config),
     ) as balancer:
         assert "127.0.0.1" in (await balancer.wait_log("endpointslices in namespace ns"))["message"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.balancer.access import AccessRules
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer.options import parse
 from slotkeeper.scheduling import AffinityLimits, RunningLimits
 from slotkeeper.wire.limits import Limits
@@ -141,6 +141,8 @@ def test_heartbeats_are_off_by_default() -> None:
             "'inf' is not a number of seconds",
         ),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=1"], "requires --api-keys"),
+        ([*PORTS, "--replica", "a:1", "--api-keys-secret", "a"], "requires --api-keys"),
+        ([*PORTS, "--replica", "a:1", "--role", "a/b"], "--role requires --endpoints"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a"], "'a' is not NAME=N"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "=1"], "'=1' is not NAME=N"),
         ([*PORTS, "--replica", "a:1", "--key-max-priority", "a=-1"], "'a=-1' is not NAME=N"),
@@ -161,12 +163,12 @@ def test_an_invalid_command_line_is_rejected_with_a_message(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--identity", "--advertise"])
+@pytest.mark.parametrize("flag", ["--identity=a", "--peers=a/b"])
 def test_election_options_require_a_lease(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse([*PORTS, "--endpoints", "a/b", flag, "x"])
+        parse([*PORTS, "--endpoints", "a/b", flag])
 
-    assert "--identity and --advertise require --lease" in capsys.readouterr().err
+    assert "--identity and --peers require --lease" in capsys.readouterr().err
 
 
 def test_keys_may_have_limits_of_running_requests() -> None:

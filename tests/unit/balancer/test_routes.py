@@ -6,7 +6,7 @@ import pytest
 from balancer_harness import run_balancer
 from fake_llama import FakeLlama
 from raw_http import get, post
-from slotkeeper.balancer.access import AccessRules
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.edge.routes import PREFIX_CACHED, PROXIED, Route, route
 from slotkeeper.wire.errors import HttpError
 

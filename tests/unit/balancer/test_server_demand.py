@@ -1,11 +1,12 @@
 """Every balancer reports the leader's demand, since autoscalers reach any of them."""
 
 import asyncio
+from dataclasses import replace
 
 from election_harness import LEASE_NAME, run_group, wall_time
 from fake_llama import FakeLlama, stream_two_events
 from raw_http import RawClient, get, post
-from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
+from slotkeeper.balancer.election.lease import LeaseRecord, manifest
 from slotkeeper.kube.cluster import Unreachable
 from wait_until import until
 
@@ -54,10 +55,13 @@ async def test_a_report_of_a_holder_that_does_not_lead_is_not_used() -> None:
         leader = await group.add_leader("a")
         standby = await group.add_standby("b")
         lease = LeaseRecord.read(group.cluster.lease)
-        itself = Peer("c", standby.election.me.clients, standby.election.me.metrics)
+        itself = standby.peers.find("b")
+        assert itself
         leader.task.cancel()
-        group.cluster.put(manifest(*LEASE_NAME, itself, lease, wall_time()))
-        await until(lambda: standby.election.lease and standby.election.lease.holder == itself)
+        group.cluster.add_pod(replace(itself, identity="c"))
+        group.update_peers()
+        group.cluster.put(manifest(*LEASE_NAME, "c", lease, wall_time()))
+        await until(lambda: standby.election.lease and standby.election.lease.holder == "c")
 
         assert (await standby.balancer.admin_request("/autoscaling")).status == 503
 

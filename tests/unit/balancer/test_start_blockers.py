@@ -1,31 +1,19 @@
 """If no replica can start, queued requests soon get an error response with the reason."""
 
 import json
-from typing import Any
 
 from balancer_harness import run_balancer
-from election_harness import run_group
 from fake_llama import FakeLlama, echo
 from queued_stream import COMMENT
 from raw_http import post
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.scheduling import QueueLimits
-from wait_until import until
 
 NOT_FOUND = StartBlocker("ModelNotFound", "GET http://models/a.gguf returned 404", permanent=True)
 NO_GPU = StartBlocker("Unschedulable", "waiting for 1 nvidia.com/gpu", permanent=False)
 PROMPT = {"prompt": "hello"}
 BLOCKED_BRIEFLY = QueueLimits(cold_start_timeout=600, blocked_timeout=0.02)
 BLOCKED_LONG = QueueLimits(cold_start_timeout=600, blocked_timeout=600)
-ANNOTATION = "slotkeeper.dev/start-blocker"
-
-
-def annotate(lease: Any) -> None:
-    lease["metadata"]["annotations"][ANNOTATION] = NOT_FOUND.to_annotation()
-
-
-def remove_annotation(lease: Any) -> None:
-    del lease["metadata"]["annotations"][ANNOTATION]
 
 
 async def test_a_queued_request_gets_the_reason_and_a_retry_time() -> None:
@@ -121,27 +109,3 @@ async def test_a_stream_that_has_begun_gets_the_reason_as_an_event() -> None:
         received = await client.reader.readuntil(b"}}")
 
         assert NOT_FOUND.message.encode() in received
-
-
-async def test_all_balancers_read_the_blocker_from_their_lease() -> None:
-    async with run_group() as group:
-        leader, standby = await group.add_leader("a"), await group.add_standby("b")
-        leader.balancer.dispatcher.limits = BLOCKED_BRIEFLY
-        group.cluster.edit_lease(annotate)
-
-        for member in (leader, standby):
-            response = await member.balancer.request(post("/completion"))
-            assert response.error_code == "server_unavailable"
-        assert leader.is_leader
-        assert group.cluster.holder == "a"
-
-
-async def test_a_blocker_removed_from_the_lease_no_longer_applies() -> None:
-    async with run_group() as group:
-        leader = await group.add_leader("a")
-        group.cluster.edit_lease(annotate)
-        await until(lambda: leader.balancer.dispatcher.start_blocker)
-
-        group.cluster.edit_lease(remove_annotation)
-
-        await until(lambda: leader.balancer.dispatcher.start_blocker is None)

@@ -7,8 +7,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from llamaservers import IMAGES, server
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.api.balancer import AllowedPath
-from slotkeeper.balancer.access import AccessRules
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.desired import balancer, replicas
 from slotkeeper.edge.routes import PROXIED
@@ -85,7 +85,7 @@ def test_the_balancer_parses_its_command_line_with_all_fields_set() -> None:
     assert (parsed.affinity.cached_prompts, parsed.affinity.max_affinity_wait) == (6, 1)
     priorities = {"web": 10, "-b.c_": 0}
     paths = frozenset((b"/v1/chat/completions", b"/infill"))
-    assert parsed.rules == AccessRules(4, priorities, paths)
+    assert parsed.rules == AccessRules(4, priorities, paths, "chat-keys")
     assert parsed.api_keys == Path("/etc/slotkeeper/api-keys")
 
 
@@ -160,11 +160,38 @@ def test_there_are_two_balancers_preferably_on_different_nodes() -> None:
     assert deployment(balancer={"replicas": 1})["spec"]["replicas"] == 1
 
 
-def test_each_balancer_has_the_name_and_address_of_its_pod() -> None:
-    assert (value_of("--identity"), value_of("--advertise")) == ("$(POD_NAME)", "$(POD_IP)")
+def test_each_balancer_has_the_name_of_its_pod_and_the_service_of_all() -> None:
+    assert (value_of("--identity"), value_of("--peers")) == ("$(POD_NAME)", "default/chat")
     assert {
         each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"] for each in container()["env"]
-    } == {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
+    } == {"POD_NAME": "metadata.name"}
+
+
+def test_the_role_has_the_rules_that_a_balancer_of_the_same_spec_has() -> None:
+    for spec in ({}, ALL, {"maxPriority": 3}, {"apiKeys": {"secretName": "chat-keys"}}):
+        of = server(balancer=spec)
+        annotations = balancer.role(of)["metadata"]["annotations"]
+        rules = AccessRules.from_annotation(annotations["slotkeeper.dev/access-rules"])
+
+        assert value_of("--role", balancer=spec) == "default/chat-balancer"
+        assert options(balancer=spec).rules == rules
+        assert "slotkeeper.dev/start-blocker" not in annotations
+
+
+def test_the_template_changes_with_the_uid_of_the_service_account() -> None:
+    one, two = (
+        balancer.deployment(server(), IMAGES, uid)["spec"]["template"]["metadata"]["annotations"]
+        for uid in ("1", "2")
+    )
+
+    assert one["slotkeeper.dev/service-account-uid"] == "1"
+    assert one["slotkeeper.dev/template-hash"] != two["slotkeeper.dev/template-hash"]
+
+
+def test_a_change_of_replicas_alone_is_no_new_template() -> None:
+    templates = [deployment(balancer={"replicas": count})["spec"]["template"] for count in (1, 2)]
+
+    assert templates[0] == templates[1]
 
 
 def test_the_lease_has_no_field_that_balancers_write() -> None:

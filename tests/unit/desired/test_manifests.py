@@ -305,7 +305,7 @@ def test_replicas_have_no_service_account_token() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_the_balancer_may_only_read_endpoint_slices_and_hold_its_lease() -> None:
+def test_the_balancer_may_only_read_endpoint_slices_and_its_role_and_hold_its_lease() -> None:
     assert children(server("chat"))["Role", "chat-balancer"]["rules"] == [
         {
             "apiGroups": ["discovery.k8s.io"],
@@ -317,6 +317,12 @@ def test_the_balancer_may_only_read_endpoint_slices_and_hold_its_lease() -> None
             "resources": ["leases"],
             "resourceNames": ["chat-balancer"],
             "verbs": ["get", "list", "watch", "patch"],
+        },
+        {
+            "apiGroups": ["rbac.authorization.k8s.io"],
+            "resources": ["roles"],
+            "resourceNames": ["chat-balancer"],
+            "verbs": ["get", "list", "watch"],
         },
     ]
 

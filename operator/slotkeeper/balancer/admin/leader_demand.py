@@ -6,7 +6,7 @@ demand of its own: in place of the server's, that would scale it down under load
 
 from slotkeeper.api.demand_report import LOCAL, MAX_BYTES, PATH, DemandReport
 from slotkeeper.balancer.election.election import LeaderElection
-from slotkeeper.balancer.election.lease import Peer, host_and_port
+from slotkeeper.balancer.election.peers import Peer, host_and_port
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.http_get import get
@@ -30,8 +30,8 @@ async def respond(exchange: Exchange, election: LeaderElection) -> None:
         disconnected = True
 
     exchange.on_disconnect = on_disconnect
-    lease = election.lease
-    report = await _report(lease.holder) if lease and lease.holder else None
+    leader = election.leader
+    report = await _report(leader) if leader else None
     if disconnected:
         return
     if report is None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from slotkeeper.api import demand_report
+from slotkeeper.balancer import responses
 from slotkeeper.balancer.admin import leader_demand, queue_page
+from slotkeeper.balancer.election import peer_auth
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.local_responses import PROMETHEUS
 from slotkeeper.balancer.proxy.proxy import Proxy
@@ -21,7 +23,8 @@ class Admin:
 
     def __init__(self, proxy: Proxy) -> None:
         self.ready = False
-        """Clients may be sent here, until the balancer shuts down."""
+        """Clients may be sent here, until the balancer shuts down, or while its access rules are
+        out of date."""
         self.shutting_down = False
         self.election: LeaderElection | None = None
         self._proxy = proxy
@@ -39,11 +42,15 @@ class Admin:
         """Respond to a complete request, or hold it as a long poll."""
         request = exchange.request
         if request.path == b"/peer" and self.election:
-            exchange.respond(_peer(self.election, request))
+            self._proxy.spawn(_peer(exchange, self.election))
+            return
+        if request.path == b"/peer/digest" and self.election:
+            digest = self.election.auth.digest(_parameter(request, "for"))
+            exchange.respond(json_response(200, {"digest": digest}))
             return
         page = self._pages.get(request.path)
         if page is None:
-            exchange.respond_with_error(HttpError(404, "not_found", "no such page on this port"))
+            exchange.respond_with_error(_not_found())
         elif request.method not in {b"GET", b"HEAD"}:
             allow = [(b"Allow", b"GET, HEAD")]
             exchange.respond_with_error(
@@ -60,14 +67,24 @@ class Admin:
         return Response(200, self._proxy.metrics.text(), PROMETHEUS)
 
     def _demand(self) -> Response:
-        return json_response(200, self._proxy.demand_report().to_json())
+        proxy = self._proxy
+        report = responses.demand_report(
+            proxy.dispatcher,
+            proxy.demand,
+            proxy.replicas.unresponsive,
+            proxy.now(),
+            leader=proxy.is_leader,
+            view_age=proxy.view_age(),
+        )
+        return json_response(200, report.to_json())
 
     def _queue(self) -> Response:
         proxy = self._proxy
         return queue_page.queue(proxy.dispatcher, proxy.now(), leader=proxy.is_leader)
 
     def _readiness(self) -> Response:
-        ready = self.ready and not (self.shutting_down or self._proxy.draining)
+        proxy = self._proxy
+        ready = self.ready and not (self.shutting_down or proxy.draining or proxy.access.outdated)
         return json_response(200 if ready else 503, {"ready": ready})
 
 
@@ -82,10 +99,32 @@ def _poll_seconds(request: Request) -> float:
     return seconds if seconds > 0 else 0.0  # 0 for NaN
 
 
-def _peer(election: LeaderElection, request: Request) -> Response:
-    """Respond to another balancer's probe: this balancer's identity, and whether it leads."""
-    leader = election.on_peer_probe(_parameter(request, "identity"))
-    return json_response(200, {"identity": election.me.identity, "leader": leader})
+async def _peer(exchange: Exchange, election: LeaderElection) -> None:
+    """Respond to another balancer's probe: this balancer's identity, and whether it leads.
+
+    For all others there is no such page, and their requests have no effect.
+    """
+    disconnected = False
+
+    def on_disconnect() -> None:
+        nonlocal disconnected
+        disconnected = True
+
+    exchange.on_disconnect = on_disconnect
+    request = exchange.request
+    identity = await election.auth.verify(request.header(peer_auth.HEADER) or b"")
+    if disconnected:
+        return
+    if identity is None:
+        exchange.respond_with_error(_not_found())
+        return
+    candidate = _parameter(request, "candidate") == "true"
+    leader = election.on_peer_probe(identity, candidate=candidate)
+    exchange.respond(json_response(200, {"identity": election.me, "leader": leader}))
+
+
+def _not_found() -> HttpError:
+    return HttpError(404, "not_found", "no such page on this port")
 
 
 def _parameter(request: Request, name: str) -> str:

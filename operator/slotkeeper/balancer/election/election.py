@@ -12,6 +12,10 @@ A new leader requests every replica's /slots before it dispatches to it, and cou
 as busy. A holder whose process was suspended (a stopped container, a stalled host) dispatches
 nothing before it has read that the Lease is still its own. While the API server is unreachable no
 balancer can acquire the Lease, and the leader continues.
+
+Anyone with the permission may edit the Lease. It names a balancer, and the EndpointSlices have the
+balancers and their addresses (`peers.py`): a holder that is none of them is not followed, and the
+leader writes its own name again. Nothing else is read from the Lease.
 """
 
 import asyncio
@@ -20,9 +24,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.balancer.election.leader_probe import ElectionTimeouts, LeaderProbe, ProbeResult
-from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
+from slotkeeper.balancer.election.lease import LeaseRecord, manifest
+from slotkeeper.balancer.election.peer_auth import PeerAuth
+from slotkeeper.balancer.election.peers import Peer
 from slotkeeper.kube.cluster import ApiError, Cluster, Conflict
 from slotkeeper.kube.kinds import LEASES
 from slotkeeper.kube.watch import list_and_watch
@@ -41,10 +46,9 @@ class LeaderCallbacks(Protocol):
     @property
     def has_queued(self) -> bool: ...  # noqa: D102
     def become_leader(self) -> None: ...  # noqa: D102
-    def become_standby(self, leader: str | None) -> None: ...  # noqa: D102
+    def become_standby(self, leader: str | None, proof: bytes = b"") -> None: ...  # noqa: D102
     def pause(self, paused: bool) -> None: ...  # noqa: D102
     def peer_lost(self, address: str) -> None: ...  # noqa: D102
-    def set_blocked(self, blocker: StartBlocker | None) -> None: ...  # noqa: D102
 
 
 class LeaderElection:
@@ -54,12 +58,14 @@ class LeaderElection:
         self,
         cluster: Cluster,
         lease_name: tuple[str, str],
-        me: Peer,
+        auth: PeerAuth,
         balancer: LeaderCallbacks,
         wall: Callable[[], datetime],
         timeouts: ElectionTimeouts | None = None,
     ) -> None:
-        self.me = me
+        self.me = auth.peers.identity
+        self.auth = auth
+        self._peers = auth.peers
         self._cluster = cluster
         self._lease_name = lease_name
         self._balancer = balancer
@@ -68,12 +74,14 @@ class LeaderElection:
         self._loop = asyncio.get_running_loop()
         self.lease: LeaseRecord | None = None
         """The Lease as last read."""
-        self._last_holder: Peer | None = None
-        self._probe = LeaderProbe(me, self._timeouts)
+        self._last_leader = ""  # name of the balancer that was last seen to lead
+        self._followed: Peer | None = None  # that requests may have been relayed to
+        self._missing_since: float | None = None  # since when it is no balancer of this server
+        self._probe = LeaderProbe(auth, self._timeouts)
         self._wakeup = asyncio.Event()
-        self._shutting_down = self._released = False
+        self._shutting_down = self._retired = self._handing_over = self._released = False
         self._release_at = float("inf")  # when to try it
-        self._last_probe_at = float("-inf")  # by a standby that would succeed this balancer
+        self._candidates: dict[str, float] = {}  # last probe of each that would succeed this one
         self._last_leader_at = self._loop.time()  # when any balancer was last seen to be the leader
         balancer.become_standby(None)
 
@@ -96,6 +104,16 @@ class LeaderElection:
         self._release_at = self._loop.time()
         self._wakeup.set()
 
+    def set_retired(self, retired: bool) -> None:
+        """Leave the leadership to balancers that accept requests, or take part again."""
+        if retired is not self._retired:
+            self._retired = retired
+            if not self._shutting_down:
+                # The others may be retired too, which their next probe shows.
+                delay = 2 * self._timeouts.poll if retired else float("inf")
+                self._release_at = self._loop.time() + delay
+            self._wakeup.set()
+
     async def wait_handover(self, seconds: float) -> None:
         """Wait until another balancer leads or no standby is left, at most for `seconds`.
 
@@ -113,56 +131,109 @@ class LeaderElection:
         if self._balancer.is_leader and self.lease and self.lease.holder == self.me:
             self._released = True  # or the watch would show a free Lease to acquire
             self._balancer.pause(True)
-            await self._write(None, self.lease)
+            await self._write("", self.lease)
 
-    def on_peer_probe(self, candidate: str) -> bool:
+    def on_peer_probe(self, identity: str, *, candidate: bool) -> bool:
         """Note another balancer's probe; return whether this one is the leader.
 
-        `candidate`: the other's identity if it would succeed this one, else empty.
+        `candidate`: the other would succeed this one. To be called for verified balancers only.
         """
-        if candidate not in {"", self.me.identity}:
-            self._last_probe_at = self._loop.time()
-            if self._shutting_down:
+        now = self._loop.time()
+        recent = now - 4 * self._timeouts.unresponsive
+        self._candidates = {
+            each: at for each, at in self._candidates.items() if at > recent and each != identity
+        }
+        if candidate and identity != self.me:
+            self._candidates[identity] = now
+            if self._leaving:
                 self._wakeup.set()
-        return self._balancer.is_leader
+        return self._balancer.is_leader and not (self._handing_over or self._released)
+
+    @property
+    def leader(self) -> Peer | None:
+        """The holder of the Lease, if it is a balancer of this server."""
+        return self._peers.find(self.lease.holder) if self.lease else None
+
+    @property
+    def _leaving(self) -> bool:
+        return self._shutting_down or self._retired
 
     @property
     def _silent_for(self) -> float:
         """Seconds since the last probe by a standby that would succeed this balancer."""
-        return self._loop.time() - self._last_probe_at
+        return self._loop.time() - max(self._candidates.values(), default=float("-inf"))
 
     async def _step(self) -> float:
         """Do what is due; return the seconds until the next step if the Lease does not change."""
         if self._balancer.is_leader and not self._released:
             return await self._step_as_leader()
-        if self.lease and not self._released:
-            return await self._step_as_standby(self.lease)
-        return self._timeouts.poll
+        if self.lease is None or self._released:
+            return self._timeouts.poll
+        # Before, the others would take a Lease with this balancer's name for an edited one.
+        if self._peers.includes_me:
+            try:
+                return await self._step_as_standby(self.lease)
+            except ApiError as error:
+                _log.warning("cannot read the balancers: %s", error)
+        return self._timeouts.retry
 
     # As a standby.
 
     async def _step_as_standby(self, lease: LeaseRecord) -> float:
         timeouts = self._timeouts
-        if lease.holder and lease.holder.identity == self.me.identity:
-            await self._acquire(lease, clean=False)
-            return timeouts.poll
-        # A Lease that is new or was edited names no leader: the last holder still is the leader.
-        holder = lease.holder or (None if lease.released else self._last_holder)
-        if holder is None or holder == self.me:
+        leader = await self._leader_to_follow(lease)
+        if leader is None or leader.identity == self.me:
+            if leader is None and self._followed:
+                return await self._step_without(self._followed, lease)
             await self._acquire(lease, clean=lease.released)
             return timeouts.poll
-        result = await self._probe.probe(holder, candidate=not self._shutting_down)
+        self._missing_since = None
+        result = await self._probe.probe(leader, candidate=not self._leaving)
         if self.lease != lease:
             return 0
         if result is ProbeResult.LEADING:
             self._last_leader_at = self._loop.time()
-            self._balancer.become_standby(holder.clients)
+            self._last_leader = leader.identity
+            self._followed = leader
+            self._balancer.become_standby(leader.clients, self.auth.proof(leader.identity))
             return timeouts.poll
         self._balancer.become_standby(None)
-        if result is ProbeResult.DEAD:
-            self._balancer.peer_lost(holder.clients)
+        if lease.released:
+            await self._acquire(lease, clean=True)
+        elif result is ProbeResult.DEAD:
+            self._balancer.peer_lost(leader.clients)
             await self._acquire(lease, clean=False)
         return timeouts.retry
+
+    async def _step_without(self, last: Peer, lease: LeaseRecord) -> float:
+        """Succeed a leader whose pod was deleted, and whose address may be another pod's soon.
+
+        A pod that was deleted by force may dispatch for a while.
+        """
+        now = self._loop.time()
+        self._balancer.become_standby(None)
+        self._missing_since = now if self._missing_since is None else self._missing_since
+        result = await self._probe.probe(last, candidate=not self._leaving)
+        late = now - self._missing_since >= self._timeouts.unresponsive
+        if self.lease == lease and (result is ProbeResult.DEAD or late):
+            self._followed = self._missing_since = None
+            self._balancer.peer_lost(last.clients)
+            await self._acquire(lease, clean=False)
+        return self._timeouts.retry
+
+    async def _leader_to_follow(self, lease: LeaseRecord) -> Peer | None:
+        """The holder. A Lease that names no balancer is new, released or edited: the last leader.
+
+        That one may lead still: it is probed before the Lease is acquired. Raises ApiError where
+        neither is known, and the balancers cannot be read.
+        """
+        last = self._peers.find(self._last_leader)
+        try:
+            return await self._peers.look_up(lease.holder, self._timeouts.api) or last
+        except ApiError:
+            if last is None:
+                raise
+            return last
 
     async def _acquire(self, lease: LeaseRecord, *, clean: bool) -> None:
         """Acquire the Lease and lead. `clean`: /slots counts all that the last holder sent."""
@@ -171,7 +242,7 @@ class LeaderElection:
         # One that shuts down leaves the Lease to the others, unless requests are queued here and
         # there are no others.
         alone = self._balancer.has_queued and began - self._last_leader_at >= timeouts.handover
-        if self._shutting_down and not alone:
+        if self._leaving and not alone:
             return
         if await self._write(self.me, lease) is None:
             return
@@ -181,8 +252,8 @@ class LeaderElection:
             return  # this process was suspended: another may have acquired it meanwhile
         if self.lease is None or self.lease.holder != self.me:
             return
-        previous = lease.holder.identity if lease.holder else "none"
-        _log.info("became leader (previous: %s)", previous)
+        self._last_leader = self.me
+        _log.info("became leader (previous: %s)", lease.holder or "none")
         self._balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
         self._balancer.become_leader()
 
@@ -196,20 +267,27 @@ class LeaderElection:
         missed = timeouts.lease_validity <= self._silent_for < 4 * timeouts.unresponsive
         if late or missed:
             await self._read()
-        lease = self.lease
-        if lease and lease.holder is None:
-            # It was deleted, and the operator has created it again.
-            await self._write(self.me, lease)
-            lease = self.lease
-        if lease and lease.holder != self.me:
-            self._step_down(lease)
-            return timeouts.poll
+        if (lease := self.lease) and lease.holder != self.me:
+            balancer.pause(True)
+            try:
+                holder = await self._peers.look_up(lease.holder, timeouts.api)
+            except ApiError as error:
+                _log.warning("cannot read the balancers: %s", error)
+                return timeouts.retry
+            if holder:
+                self._step_down(holder)
+                return 0
+            # It was edited, or was deleted and the operator has created it again.
+            if await self._write(self.me, lease) is None:
+                return timeouts.retry
         # Without a Lease no other balancer can be the leader either.
         balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
         balancer.pause(False)
         due = self._loop.time() >= self._release_at
         if lease and due and self._silent_for < timeouts.unresponsive:
             await self._hand_over()
+            if not balancer.is_leader:
+                return 0
         return timeouts.retry if missed else timeouts.poll
 
     async def _hand_over(self) -> None:
@@ -221,11 +299,12 @@ class LeaderElection:
         deadline = self._loop.time() + timeouts.visibility
         while not balancer.all_visible and self._loop.time() < deadline:  # noqa: ASYNC110 (time is)
             await asyncio.sleep(0.01)
+        self._handing_over = True
         try:
             async with asyncio.timeout(timeouts.handover):
                 # The write may have succeeded though its response was lost: nothing is dispatched
                 # before that is clear.
-                certain = bool(await self._write(None, self.lease))
+                certain = bool(await self._write("", self.lease))
                 while not (certain or await self._read()):  # noqa: ASYNC110 (polls the API server)
                     await asyncio.sleep(timeouts.retry)
                 await self._acquired_by_another()
@@ -233,29 +312,31 @@ class LeaderElection:
             _log.warning("no other balancer acquired the lease; continuing as leader")
             self._release_at = self._loop.time() + 5 * timeouts.handover
             free = self.lease
-            if free is not None and free.holder is None:
+            if free is not None and not free.holder:
                 await self._write(self.me, free)
+        finally:
+            self._handing_over = False
         lease = self.lease
         if lease is None or lease.holder == self.me:
             balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
             balancer.pause(False)
-        elif lease.holder:
+        elif holder := self._peers.find(lease.holder):
             _log.info("lease handed over")
-            self._step_down(lease)
+            self._step_down(holder)
         else:
             balancer.lease_valid_until = self._loop.time()  # the next step acquires it
 
     async def _acquired_by_another(self) -> None:
-        while (lease := self.lease) and lease.holder is None:
+        while (lease := self.lease) and not lease.holder:
             self._wakeup.clear()
             await self._wakeup.wait()
 
-    def _step_down(self, lease: LeaseRecord) -> None:
-        leader = lease.holder
-        _log.info("standby; leader is %s", leader.identity if leader else "unknown")
+    def _step_down(self, leader: Peer) -> None:
+        _log.info("standby; leader is %s", leader.identity)
         self._last_leader_at = self._loop.time()
-        # A balancer that could acquire the Lease can accept requests.
-        self._balancer.become_standby(leader.clients if leader else None)
+        self._last_leader = leader.identity
+        # Requests are relayed once the new leader has verified this balancer, in the next step.
+        self._balancer.become_standby(None)
 
     # The Lease.
 
@@ -275,7 +356,7 @@ class LeaderElection:
                 # backup, and versions went back.
                 await self._read(unless_changed=True)
 
-    async def _write(self, holder: Peer | None, replaced: LeaseRecord) -> LeaseRecord | None:
+    async def _write(self, holder: str, replaced: LeaseRecord) -> LeaseRecord | None:
         """Set the holder. None if another balancer was first, or the API server is unreachable."""
         try:
             async with asyncio.timeout(self._timeouts.api):
@@ -310,7 +391,5 @@ class LeaderElection:
         if lease == self.lease:
             return
         self.lease = lease
-        self._balancer.set_blocked(lease.blocker if lease else None)
-        self._last_holder = (lease.holder if lease else None) or self._last_holder
         self._probe.reset()
         self._wakeup.set()

@@ -3,9 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import urlencode
 
-from slotkeeper.balancer.election.lease import Peer, host_and_port
+from slotkeeper.balancer.election import peer_auth
+from slotkeeper.balancer.election.peer_auth import PeerAuth
+from slotkeeper.balancer.election.peers import Peer, host_and_port
 from slotkeeper.bounded_json import parse
 from slotkeeper.wire.http_get import get
 
@@ -43,15 +44,15 @@ class ProbeResult(Enum):
     """The state of the holder after a probe."""
 
     LEADING = "it is the leader"
-    UNRESPONSIVE = "it may come back, or reports that it is not the leader"
+    UNRESPONSIVE = "it may come back, is not the leader, or does not know this balancer yet"
     DEAD = "its process has ended"
 
 
 class LeaderProbe:
     """Probes the holder, and keeps the results of earlier probes."""
 
-    def __init__(self, me: Peer, timeouts: ElectionTimeouts) -> None:
-        self._me = me
+    def __init__(self, auth: PeerAuth, timeouts: ElectionTimeouts) -> None:
+        self._auth = auth
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self.reset()
@@ -64,14 +65,18 @@ class LeaderProbe:
     async def probe(self, holder: Peer, *, candidate: bool) -> ProbeResult:
         """Probe the holder once. `candidate`: this balancer would succeed it."""
         timeouts = self._timeouts
-        path = "/peer"
-        if candidate:
-            path += "?" + urlencode({"identity": self._me.identity})
+        path = "/peer?candidate=true" if candidate else "/peer"
+        headers = [(peer_auth.HEADER, self._auth.proof(holder.identity))]
         now = self._loop.time()
         try:
             host, port = host_and_port(holder.metrics)
             status, body = await get(
-                host, port, path, seconds=timeouts.response, max_bytes=_MAX_BYTES
+                host,
+                port,
+                path,
+                seconds=timeouts.response,
+                max_bytes=_MAX_BYTES,
+                headers=headers,
             )
             response = parse(body, max_bytes=_MAX_BYTES) if status == 200 else {}
             # Another balancer may have got the address of one that has ended.

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.local_responses import LocalResponses, Model
@@ -21,6 +20,7 @@ from slotkeeper.balancer.proxy.crash_guard import CrashGuard
 from slotkeeper.balancer.proxy.inspection import RequestInspection
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
 from slotkeeper.balancer.proxy.local_routes import LocalRoutes
+from slotkeeper.balancer.proxy.relay_verification import RelayVerification
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.proxy.request_log import RequestLog
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
@@ -83,6 +83,8 @@ class Proxy:
         """No request is dispatched later than this: another balancer may be the leader then."""
         self.active: set[ProxiedRequest] = set()
         """Requests that are queued or assigned to an upstream."""
+        self.view_age: Callable[[], float] = lambda: 0.0
+        """Seconds since the API server last confirmed the replicas and the access rules."""
         self.on_demand: Callable[[], None] = lambda: None
         """Called when a request is queued."""
         self.stall_monitor = StallMonitor(
@@ -91,7 +93,9 @@ class Proxy:
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
         self._leader: relay.Leader | None = None  # that requests are relayed to
-        self._access = access
+        self.access = access
+        self.handle = RelayVerification(access, self.spawn, self._handle).handle
+        """Queues a complete request, or responds to it."""
         self._request_log = RequestLog(metrics, log)
         self.body_admission = BodyAdmission(access, self._request_log)
         self.aggregate = Aggregate(self.replicas)
@@ -103,18 +107,19 @@ class Proxy:
         self._timer = Timer(self._loop)
         self._crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
         self.inspection = RequestInspection(self.replicas, dispatcher, self._crash_guard)
+        metrics.view_age.set_function(lambda: float(self.view_age()))
+        metrics.access_outdated.set_function(lambda: float(access.outdated))
         self._idle = asyncio.Event()
         self._idle.set()
 
     # Clients.
 
-    def handle(self, exchange: Exchange) -> None:
-        """Queue a complete request, or respond to it."""
+    def _handle(self, exchange: Exchange) -> None:
         message = exchange.request
         key_name = None
         try:
-            key_name = self._access.authenticate(message)
-            route = self._access.route(message)
+            key_name = self.access.authenticate(message)
+            route = self.access.route(message)
             if route is Route.PREFLIGHT:
                 cors.respond(exchange, cors.preflight(message))
                 return
@@ -125,7 +130,7 @@ class Proxy:
             if self.draining and self.is_leader and not relay.hop_count(message):
                 raise responses.draining()
             relay.check_hops(message)
-            flow_key = self._access.flow_key(message, key_name)
+            flow_key = self.access.flow_key(message, key_name)
             now = self.now()
             request = ProxiedRequest(self, exchange, route, key_name=key_name, arrived=now)
             if self.inspection.inspect(request):
@@ -208,16 +213,6 @@ class Proxy:
         """Whether this leader has neither a ready replica nor a queued request."""
         return self.is_leader and not (self.dispatcher.has_replica or self.has_queued)
 
-    def demand_report(self) -> DemandReport:
-        """Return the demand, for autoscalers."""
-        return responses.demand_report(
-            self.dispatcher,
-            self.demand,
-            self.replicas.unresponsive,
-            self.now(),
-            leader=self.is_leader,
-        )
-
     def _dispatch(self, now: float) -> None:
         if self._leader:
             for queued in self.dispatcher.take_all():
@@ -265,7 +260,7 @@ class Proxy:
 
     def _send_to_leader(self, request: ProxiedRequest, leader: relay.Leader) -> None:
         self.keepalive.discard(request)
-        request.assign_leader(leader.address, leader.pool)
+        request.assign_leader(leader.address, leader.proof, leader.pool)
         if request.loop_delayed or not relay.is_looping(request.exchange.request):
             self._send_over(leader.pool, request)
         else:
@@ -281,9 +276,11 @@ class Proxy:
     def _send(self, request: ProxiedRequest, connection: UpstreamConnection) -> None:
         message = request.exchange.request
         if request.relayed:
-            head = relay.encode_relayed_head(message)
+            head = relay.encode_relayed_head(
+                message, request.key_name, request.proof, self.access.forwarded_headers
+            )
         else:
-            head = encode_request_head(message, self._access.forwarded_headers)
+            head = encode_request_head(message, self.access.forwarded_headers)
         request.send(connection, head)
 
     async def _connect(self, request: ProxiedRequest, pool: Pool) -> None:
@@ -414,10 +411,11 @@ class Proxy:
         self._close_relay()
         self.replicas.set_targets(*self._targets)
 
-    def become_standby(self, leader: str | None) -> None:
+    def become_standby(self, leader: str | None, proof: bytes = b"") -> None:
         """Relay what is queued or arrives to `leader` (HOST:PORT of its clients' port).
 
-        None: hold it until there is a leader. Running requests continue.
+        None: hold it until there is a leader. Running requests continue. `proof`: for the leader
+        that the requests are from a balancer.
         """
         if self.is_leader:
             self.is_leader = False
@@ -425,11 +423,12 @@ class Proxy:
             self.metrics.leader.set(0)
             self.demand = DemandStatistics()
             self.replicas.set_targets({})
-        if leader == (self._leader and self._leader.address):
+        before = self._leader and (self._leader.address, self._leader.proof)
+        if before == ((leader, proof) if leader else None):
             return
         self._close_relay()
         if leader:
-            self._leader = relay.Leader.at(leader)
+            self._leader = relay.Leader.at(leader, proof)
         self.dispatch()
 
     def pause(self, paused: bool) -> None:

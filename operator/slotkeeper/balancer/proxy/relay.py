@@ -1,9 +1,13 @@
-"""Relaying requests from a standby to the leader."""
+"""Relaying requests from a standby to the leader.
+
+A relayed request proves that it is from a balancer, and has the name of its API key, never the key.
+"""
 
 from dataclasses import dataclass
 from typing import Self
 
-from slotkeeper.balancer.access import FORWARDED
+from slotkeeper.balancer.access import KEY_NAME
+from slotkeeper.balancer.election import peer_auth
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, encode_request_head
@@ -17,8 +21,8 @@ LOOP_DELAY_SECONDS = 0.05
 """Delay before a looping request is relayed again: for the milliseconds of a handover, two
 balancers may each consider the other one the leader."""
 
-_RELAYED = FORWARDED | {b"authorization", b"x-api-key", b"x-priority"}
-"""Headers that the leader reads or forwards."""
+_READ_BY_LEADER = frozenset((b"x-priority",))
+"""Headers that the leader reads, besides those that it forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +31,25 @@ class Leader:
 
     address: str
     """HOST:PORT that it serves clients on."""
+    proof: bytes
+    """This balancer's proof for it."""
     pool: Pool
 
     @classmethod
-    def at(cls, address: str) -> Self:
+    def at(cls, address: str, proof: bytes) -> Self:
         """A leader that there are no connections to yet."""
         host, _, port = address.rpartition(":")
-        return cls(address, Pool(host.strip("[]"), int(port), max_idle=_MAX_IDLE))
+        return cls(address, proof, Pool(host.strip("[]"), int(port), max_idle=_MAX_IDLE))
+
+
+def is_relayed(request: Request) -> bool:
+    """Whether a balancer has relayed the request, if `RequestAccess` has authenticated it."""
+    return request.header(peer_auth.HEADER) is not None
 
 
 def hop_count(request: Request) -> int:
-    """Return how many balancers have relayed the request."""
-    value = request.header(_HOPS)
+    """Return how many balancers have relayed the request. Clients cannot set it."""
+    value = request.header(_HOPS) if is_relayed(request) else None
     return int(value) if value and value.isdigit() and len(value) < 3 else 0
 
 
@@ -47,10 +58,18 @@ def is_looping(request: Request) -> bool:
     return hop_count(request) >= _EXPECTED_HOPS
 
 
-def encode_relayed_head(request: Request) -> bytes:
-    """Return the head with which `request` is relayed."""
-    count = hop_count(request) + 1
-    return encode_request_head(request, _RELAYED, [(b"X-Slotkeeper-Hops", b"%d" % count)])
+def encode_relayed_head(
+    request: Request, key_name: str | None, proof: bytes, forwarded: frozenset[bytes]
+) -> bytes:
+    """Return the head with which `request` is relayed.
+
+    `forwarded`: names of the headers that are sent to llama-server. The headers between balancers
+    are never among them: those of an earlier relay are replaced.
+    """
+    added = [(_HOPS, b"%d" % (hop_count(request) + 1)), (peer_auth.HEADER, proof)]
+    if key_name is not None:
+        added.append((KEY_NAME, key_name.encode("ascii", "replace")))
+    return encode_request_head(request, forwarded | _READ_BY_LEADER, added)
 
 
 def check_hops(request: Request) -> None:

@@ -102,6 +102,7 @@ class ProxiedRequest:
         "loop_delayed",
         "needs_slot",
         "pool",
+        "proof",
         "queued",
         "relayed",
         "reservation",
@@ -133,6 +134,8 @@ class ProxiedRequest:
         self.reservation: SlotReservation[ProxiedRequest] | None = None
         self.relayed = False
         """It is assigned to the leader, which reserves its slot."""
+        self.proof = b""
+        """This balancer's proof for the leader that it is assigned to."""
         self.pool: Pool | None = None
         """Connections of the upstream that it is assigned to; None while it is queued."""
         self.early: EarlySseResponse | None = None
@@ -192,9 +195,10 @@ class ProxiedRequest:
         stats.upstream = reservation.replica.name
         stats.prefix_hit = reservation.prefix_hit
 
-    def assign_leader(self, address: str, pool: Pool) -> None:
+    def assign_leader(self, address: str, proof: bytes, pool: Pool) -> None:
         """Begin an attempt at the leader, HOST:PORT."""
         self.relayed = True
+        self.proof = proof
         self.pool = pool
         self.stats.dispatched_at = self._host.now()
         self.stats.upstream = address

@@ -1,11 +1,7 @@
 """Discovery of replicas from a Service's EndpointSlices."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-
-from slotkeeper.kube.cluster import Cluster
-from slotkeeper.kube.kinds import ENDPOINT_SLICES
-from slotkeeper.kube.watch import list_and_watch
 
 _PORT = "http"
 
@@ -32,18 +28,9 @@ def terminating_in(slices: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     )
 
 
-async def replicas_of(
-    cluster: Cluster, namespace: str, service: str
-) -> AsyncIterator[tuple[dict[str, bool], frozenset[str]]]:
-    """Yield the replicas of a Service, and those that terminate. Never ends.
-
-    At once, and after each change.
-
-    While the API server is unreachable the last ones stay in use: serving does not depend on it.
-    """
-    labels = {"kubernetes.io/service-name": service}
-    async for slices in list_and_watch(cluster, ENDPOINT_SLICES, namespace, labels):
-        yield replicas_in(slices.values()), terminating_in(slices.values())
+def service_labels(service: str) -> dict[str, str]:
+    """Return the labels of a Service's EndpointSlices."""
+    return {"kubernetes.io/service-name": service}
 
 
 def _endpoints(

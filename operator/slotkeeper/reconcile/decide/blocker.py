@@ -10,7 +10,7 @@ from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import LEASES
+from slotkeeper.kube.kinds import ROLES
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.pod_problems import (
@@ -62,9 +62,9 @@ def start_blocker(
 
 
 def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:
-    """The blocker on the balancers' Lease now."""
-    lease = observed.children.get((LEASES, names.balancer(server)), {})
-    annotations = lease.get("metadata", {}).get("annotations") or {}
+    """The blocker on the balancers' Role now."""
+    role = observed.children.get((ROLES, names.balancer(server)), {})
+    annotations = role.get("metadata", {}).get("annotations") or {}
     return StartBlocker.from_annotation(annotations.get(START_BLOCKER_ANNOTATION))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import LEASES, kind_of
+from slotkeeper.kube.kinds import ROLES, kind_of
 from slotkeeper.kube.objects import Child, child, owned, with_precondition
 from slotkeeper.reconcile.observe.ownership import belongs_to, is_orphan
 from slotkeeper.reconcile.write.diff import Path, differences, satisfies
@@ -73,8 +73,9 @@ def plan_changes(
     }
     apply = [with_precondition(manifest, observed.get(one)) for one, manifest in changed.items()]
     return Plan(
-        # The Lease first: it carries the start blocker, also where a later write is rejected.
-        apply=sorted(apply, key=lambda manifest: kind_of(manifest) != LEASES),
+        # The Role first: it has the access rules and the start blocker, which are in force also
+        # where a later write is rejected.
+        apply=sorted(apply, key=lambda manifest: kind_of(manifest) != ROLES),
         delete=[
             item
             for one, item in observed.items()

@@ -1,4 +1,4 @@
-"""Start blockers: pods that keep every replica from starting, published on the balancers' Lease."""
+"""Start blockers: pods that keep every replica from starting, published on the balancers' Role."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Severity, severity
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, PODS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, PODS, ROLES, STATEFUL_SETS
 
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 UNSCHEDULABLE = unschedulable(NO_GPU)
@@ -270,10 +270,10 @@ async def test_a_start_blocker_that_others_remove_is_restored(
 ) -> None:
     await deploy_failing(cluster, operator, MODEL_NOT_FOUND)
     cluster.edit(
-        LEASES,
+        ROLES,
         "default",
         "chat-balancer",
-        lambda lease: lease["metadata"]["annotations"].pop(START_BLOCKER_ANNOTATION),
+        lambda role: role["metadata"]["annotations"].pop(START_BLOCKER_ANNOTATION),
     )
 
     await operator.reconcile()

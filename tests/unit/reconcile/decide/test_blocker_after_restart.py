@@ -22,7 +22,7 @@ from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import DEPLOYMENTS
 
 DENIED = ApiError(403, "Forbidden", "denied by policy")
-LEASE = Write("apply", "Lease", "chat-balancer")
+ROLE = Write("apply", "Role", "chat-balancer")
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 30}
 
 
@@ -88,7 +88,7 @@ async def test_a_rejection_that_ended_meanwhile_is_withdrawn_with_one_write(
     await restarted.run_for(60)
 
     assert published_blocker(cluster) is None
-    assert cluster.writes.count(LEASE) == 1
+    assert cluster.writes.count(ROLE) == 1
 
 
 async def test_a_problem_of_a_pod_that_ended_meanwhile_is_withdrawn_with_one_write(
@@ -104,7 +104,7 @@ async def test_a_problem_of_a_pod_that_ended_meanwhile_is_withdrawn_with_one_wri
 
     assert kept is not None
     assert published_blocker(cluster) is None
-    assert cluster.writes.count(LEASE) == 1
+    assert cluster.writes.count(ROLE) == 1
 
 
 @pytest.mark.parametrize("reachable", [True, False], ids=["idle", "unreachable"])
@@ -120,7 +120,7 @@ async def test_a_rejected_wake_without_demand_is_withdrawn_with_one_write(
     await restarted.run_for(60)
 
     assert published_blocker(cluster) is None
-    assert cluster.writes.count(LEASE) == 1
+    assert cluster.writes.count(ROLE) == 1
 
 
 async def test_a_pass_that_fails_keeps_the_blocker(
@@ -160,4 +160,4 @@ async def test_the_blocker_of_an_earlier_wake_is_withdrawn_with_the_first_report
 
     assert published is not None
     assert published_blocker(cluster) is None
-    assert cluster.writes.count(LEASE) == 1
+    assert cluster.writes.count(ROLE) == 1

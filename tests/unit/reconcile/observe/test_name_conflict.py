@@ -102,7 +102,7 @@ async def test_a_name_conflict_is_checked_by_reading_and_ends_with_the_foreign_o
     assert condition(cluster, "Ready")["reason"] != "NameConflict"
 
 
-LEASE = Write("apply", "Lease", "chat-balancer")
+ROLE = Write("apply", "Role", "chat-balancer")
 
 
 async def test_a_resolved_conflict_withdraws_its_start_blocker_with_one_write(
@@ -114,7 +114,7 @@ async def test_a_resolved_conflict_withdraws_its_start_blocker_with_one_write(
     apply_server(cluster)
     await operator.run_for(60)
     blocker = published_blocker(cluster)
-    before = cluster.writes.count(LEASE)
+    before = cluster.writes.count(ROLE)
 
     cluster.remove(DEPLOYMENTS, "default", "chat-replicas")
     await operator.run_for(300)
@@ -124,7 +124,7 @@ async def test_a_resolved_conflict_withdraws_its_start_blocker_with_one_write(
     # Created, and the start blocker added.
     assert before == 2
     assert published_blocker(cluster) is None
-    assert cluster.writes.count(LEASE) == before + 1
+    assert cluster.writes.count(ROLE) == before + 1
     assert replica_count(cluster) == 1
     assert not operator.queue.is_failing(KEY)
 
@@ -139,11 +139,11 @@ async def test_a_conflict_of_another_child_writes_the_lease_once(
     await operator.run_for(300)
 
     assert "chat" in cluster.by_name(SERVICES)
-    assert cluster.writes.count(LEASE) == 1
+    assert cluster.writes.count(ROLE) == 1
     assert all(
         START_BLOCKER_ANNOTATION not in change.after["metadata"]["annotations"]
         for change in cluster.history
-        if change.after and change.after["kind"] == "Lease"
+        if change.after and change.after["kind"] == "Role"
     )
 
 
@@ -170,10 +170,10 @@ async def test_the_start_blocker_of_the_previous_server_is_not_published_for_the
     assert waiting == "WaitingForDeletion"
     assert published_blocker(cluster) is None
     uid = cluster.by_name(LLAMA_SERVERS)["chat"]["metadata"]["uid"]
-    leases = [
+    roles = [
         change.after["metadata"]
         for change in cluster.history
-        if change.after and change.after["kind"] == "Lease"
+        if change.after and change.after["kind"] == "Role"
     ]
-    owned = [each for each in leases if each["ownerReferences"][0]["uid"] == uid]
+    owned = [each for each in roles if each["ownerReferences"][0]["uid"] == uid]
     assert [START_BLOCKER_ANNOTATION in each["annotations"] for each in owned] == [False]

@@ -171,7 +171,7 @@ async def test_a_rejection_whose_message_varies_is_one_start_blocker(
     await operator.run_for(600)
 
     assert len(operator.passes) <= 2 + 9
-    assert created.count(Write("apply", "Lease", "chat-balancer")) == 2
+    assert created.count(Write("apply", "Role", "chat-balancer")) == 2
     assert created[-1] == Write("patch_status", "LlamaServer", "chat")
     assert cluster.writes == created
 
