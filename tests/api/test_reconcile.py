@@ -9,13 +9,19 @@ import pytest
 from apiserver import ApiServer
 from operator_harness import KEY, Operator
 from real_api_harness import CountingCluster, create_server
+from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.api.group import BALANCER_FIELD_MANAGER
-from slotkeeper.balancer.election.lease import LeaseRecord, Peer, manifest
+from slotkeeper.api.group import (
+    ACCESS_RULES_ANNOTATION,
+    BALANCER_FIELD_MANAGER,
+    START_BLOCKER_ANNOTATION,
+)
+from slotkeeper.balancer.election.lease import LeaseRecord, manifest
+from slotkeeper.desired import names
 from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, LLAMA_SERVERS
+from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, LLAMA_SERVERS, ROLES, SERVICE_ACCOUNTS
 
 SPECS = [
     pytest.param({"gpu": {"count": 0}}, id="cpu"),
@@ -107,7 +113,7 @@ async def test_fields_that_balancers_write_to_their_lease_are_kept(
     created = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
     assert created is not None
     record = LeaseRecord.read(created)
-    me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
+    me = "chat-balancer-1"
     async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as balancer:
         await balancer.apply(
             manifest(KEY.namespace, "chat-balancer", me, record, datetime.now(UTC))
@@ -127,28 +133,77 @@ async def test_fields_that_balancers_write_to_their_lease_are_kept(
     assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
 
 
-async def test_the_start_blocker_is_kept_when_the_leader_changes(
+async def test_the_role_tells_the_balancers_the_rules_and_the_start_blocker(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    create_server(api, gpu={"count": 0}, balancer={"apiKeys": {"secretName": "chat-keys"}})
+    operator = Operator(cluster)
+    await operator.reconcile()
+    set_conditions(api, {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"})
+    await operator.reconcile()
+    blocked = await role_annotations(cluster)
+    set_conditions(api)
+    await operator.reconcile()
+    unblocked = await role_annotations(cluster)
+
+    blocker = StartBlocker.from_annotation(blocked[START_BLOCKER_ANNOTATION])
+    assert blocker == StartBlocker("FailedCreate", "exceeded quota", permanent=False)
+    assert START_BLOCKER_ANNOTATION not in unblocked
+    for each in (blocked, unblocked):
+        rules = AccessRules.from_annotation(each[ACCESS_RULES_ANNOTATION])
+        assert rules.api_keys_secret == "chat-keys"
+
+
+async def test_a_recreated_service_account_replaces_the_balancers(
     api: ApiServer, cluster: ApiCluster
 ) -> None:
     create_server(api, gpu={"count": 0})
     operator = Operator(cluster)
     await operator.reconcile()
-    set_conditions(api, {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"})
+    first = await account_uids(cluster)
+    api.kubectl("delete", "serviceaccount", "chat-balancer")
     await operator.reconcile()
-    blocked = await lease(cluster)
-    me = Peer("chat-balancer-1", "10.0.0.1:8080", "10.0.0.1:9090")
-    async with await ApiCluster.connect(BALANCER_FIELD_MANAGER) as balancer:
-        await balancer.apply(
-            manifest(KEY.namespace, "chat-balancer", me, blocked, datetime.now(UTC))
-        )
-    acquired = await lease(cluster)
-    set_conditions(api)
-    await operator.reconcile()
-    unblocked = await lease(cluster)
+    second = await account_uids(cluster)
 
-    assert blocked.blocker == StartBlocker("FailedCreate", "exceeded quota", permanent=False)
-    assert (acquired.holder, acquired.blocker) == (me, blocked.blocker)
-    assert (unblocked.holder, unblocked.blocker) == (me, None)
+    assert first[0] == first[1] != second[0] == second[1]
+
+
+async def test_a_balancer_may_read_its_own_role_and_no_other(
+    api: ApiServer, cluster: ApiCluster
+) -> None:
+    create_server(api, gpu={"count": 0})
+    await Operator(cluster).reconcile()
+
+    def may(verb: str, resource: str) -> bool:
+        account = f"--as=system:serviceaccount:{KEY.namespace}:chat-balancer"
+        result = api.kubectl("auth", "can-i", verb, resource, account)
+        return result.stdout.strip() == "yes"
+
+    for verb in ("get", "list", "watch"):
+        assert may(verb, "roles/chat-balancer")
+        assert not may(verb, "roles/other")
+    assert may("patch", "leases/chat-balancer")
+    for resource in ("roles/chat-balancer", "endpointslices", "leases/other", "pods", "secrets"):
+        assert not may("patch", resource)
+    assert not may("get", "secrets")
+
+
+async def account_uids(cluster: ApiCluster) -> tuple[str, str]:
+    """The uid of the balancers' ServiceAccount, and that in their pods' template."""
+    account = await cluster.get(SERVICE_ACCOUNTS, KEY.namespace, "chat-balancer")
+    deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-balancer")
+    assert account
+    assert deployment
+    template = deployment["spec"]["template"]["metadata"]["annotations"]
+    return account["metadata"]["uid"], template[names.ACCOUNT_UID_ANNOTATION]
+
+
+async def role_annotations(cluster: ApiCluster) -> dict[str, str]:
+    """The annotations of the balancers' Role."""
+    role = await cluster.get(ROLES, KEY.namespace, "chat-balancer")
+    assert role
+    annotations: dict[str, str] = role["metadata"]["annotations"]
+    return annotations
 
 
 def set_conditions(api: ApiServer, *conditions: Manifest) -> None:
@@ -159,10 +214,3 @@ def set_conditions(api: ApiServer, *conditions: Manifest) -> None:
         *("--type=merge", "--patch", status),
     )
     assert patched.returncode == 0, patched.stderr
-
-
-async def lease(cluster: ApiCluster) -> LeaseRecord:
-    """Return the Lease as the balancers read it."""
-    stored = await cluster.get(LEASES, KEY.namespace, "chat-balancer")
-    assert stored is not None
-    return LeaseRecord.read(stored)

@@ -7,8 +7,15 @@ from typing import Any
 from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, apply_server, edit_spec, roll_out, update_spec
 from slotkeeper.desired import names
-from slotkeeper.kube.cluster import ApiError
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, PODS, SERVICES
+from slotkeeper.kube.cluster import ApiError, Manifest
+from slotkeeper.kube.kinds import (
+    CHILDREN,
+    DEPLOYMENTS,
+    LLAMA_SERVERS,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)
 from slotkeeper.reconcile.workqueue import RetryError
 
 Step = Callable[[FakeCluster], object]
@@ -140,7 +147,7 @@ def final_state(cluster: FakeCluster) -> dict[Any, Any]:
             "labels": item["metadata"]["labels"],
             # The hash covers the owner's uid, which differs each time.
             "annotations": _without_hash(item["metadata"]["annotations"]),
-            **{name: item[name] for name in item.keys() - {"metadata", "status"}},
+            **_without_account(cluster, item),
         }
         for place, item in cluster.objects.items()
         if place[0] in CHILDREN
@@ -149,6 +156,22 @@ def final_state(cluster: FakeCluster) -> dict[Any, Any]:
         desired = server["status"].get("scaling", {}).get("desiredReplicas")
         found[LLAMA_SERVERS, KEY.namespace, name] = {**server["status"], "scaling": desired}
     return found
+
+
+def _without_account(cluster: FakeCluster, item: Manifest) -> Manifest:
+    """The fields of a child, with whether a template has the uid of the present ServiceAccount."""
+    fields: Manifest = {name: item[name] for name in item.keys() - {"metadata", "status"}}
+    template = fields.get("spec", {}).get("template")
+    uid = template and template["metadata"].get("annotations", {}).get(names.ACCOUNT_UID_ANNOTATION)
+    if uid is None:
+        return fields
+    account = cluster.by_name(SERVICE_ACCOUNTS)[template["spec"]["serviceAccountName"]]
+    metadata = {
+        "labels": template["metadata"]["labels"],
+        "current": uid == account["metadata"]["uid"],
+    }
+    spec = {**fields["spec"], "template": {**template, "metadata": metadata}}
+    return {**fields, "spec": spec}
 
 
 def _without_hash(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -52,6 +52,10 @@ class Reason(StrEnum):
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     FAILED_CREATE = "FailedCreate"
     REPLICA_UNRESPONSIVE = "ReplicaUnresponsive"
+    # Balancers do not serve.
+    NO_LEADER = "NoLeader"
+    NO_SLOTS = "NoSlots"
+    STALE_ENDPOINTS = "StaleEndpoints"
     # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     INVALID_SPEC = "InvalidSpec"

@@ -58,7 +58,7 @@ TABLE = (
         (BALANCER,),
         (Reason.BALANCER_AVAILABLE,),
         _GOOD,
-        "at least one balancer accepts requests, which is enough",
+        "at least one balancer of the current spec accepts requests, which is enough",
     ),
     ReasonDoc(
         (SCALING,),
@@ -77,10 +77,11 @@ TABLE = (
     ),
     ReasonDoc((REPLICAS,), (Reason.LOADING_MODEL,), _IN_PROGRESS, "llama-server loads the model"),
     ReasonDoc(
-        (REPLICAS,),
+        _PODS,
         (Reason.ROLLING_OUT,),
         _IN_PROGRESS,
-        "replicas are being replaced by replicas of the current spec",
+        "pods are being replaced by pods of the current spec; for `BalancerReady`, none of these "
+        "is ready yet",
     ),
     ReasonDoc(
         (MODEL, REPLICAS),
@@ -222,6 +223,27 @@ TABLE = (
         _PROBLEM,
         "a llama-server runs, and no longer responds on `/health` or `/slots`. It gets no "
         "requests, and is restarted after `unresponsiveSeconds`",
+    ),
+    ReasonDoc(
+        (BALANCER,),
+        (Reason.NO_LEADER,),
+        _PROBLEM,
+        "all balancers respond, and none is the leader: check their logs, and that they reach the "
+        "API server and each other",
+    ),
+    ReasonDoc(
+        (BALANCER,),
+        (Reason.STALE_ENDPOINTS,),
+        _PROBLEM,
+        "for two minutes a balancer has not been able to read the replicas and access rules from "
+        "the API server: check the network, and its ServiceAccount, Role and RoleBinding",
+    ),
+    ReasonDoc(
+        (BALANCER,),
+        (Reason.NO_SLOTS,),
+        _PROBLEM,
+        "a replica is ready, and the balancer has no slots to dispatch to: check its log, and that "
+        "it reaches port 8080 of the replicas",
     ),
     ReasonDoc(
         (SCALING,),

@@ -8,7 +8,7 @@ from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
-from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
 from slotkeeper.kube.objects import Child, Key, child, owned
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.blocker import permanent_in
@@ -23,13 +23,14 @@ from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.name_conflict import foreign, name_conflict
-from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, observe
+from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.pods import is_unschedulable
 from slotkeeper.reconcile.observe.problem import Problem
-from slotkeeper.reconcile.report.conditions import WriteProblems
+from slotkeeper.reconcile.report.conditions import Problems
 from slotkeeper.reconcile.report.events import adopted, drift_corrected, scaled
 from slotkeeper.reconcile.report.report import invalid_report, report
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
+from slotkeeper.reconcile.report.serving import pod_readiness, serving
 from slotkeeper.reconcile.report.status import is_reported, is_stale
 from slotkeeper.reconcile.report.writer import StatusWriter
 from slotkeeper.reconcile.state import Rejection, ServerState, States
@@ -139,6 +140,7 @@ class Reconciler:
         return (
             (state.due_at is not None and state.due_at <= now)
             or state.conflicts.is_due(now)
+            or self._serving_changed(state)
             or (scaling and self.needs_scaling(key))
         )
 
@@ -253,6 +255,7 @@ class Reconciler:
         state.due_at = None if seconds is None else moment.monotonic + seconds
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
+        state.pods = pod_readiness(observed)
 
     def _name_conflict(self, server: LlamaServer, observed: Observed) -> Problem | None:
         if not foreign(observed.children, server):
@@ -263,7 +266,12 @@ class Reconciler:
     def _plan(self, snapshot: Snapshot, decision: Decision) -> Plan:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
-        desired = manifests(server, replicas, self._images, decision.blocker)
+        uid = account_uid(server, observed)
+        desired = manifests(server, replicas, self._images, decision.blocker, uid or "")
+        if uid is None:
+            # The next pass creates it. Pods without the uid would be replaced at once.
+            balancers = (DEPLOYMENTS, names.balancer(server))
+            desired = [manifest for manifest in desired if child(manifest) != balancers]
         return plan_changes(desired, observed.children, server, observed.deleted_by_others)
 
     async def _is_current(self, raw: Manifest) -> bool:
@@ -330,7 +338,7 @@ class Reconciler:
         state.attempted = attempted
         if now and before and before.generation == generation:
             # Only the back-off brings the next pass, though a new message may have been written to
-            # the Lease: it may be another one at each try.
+            # the Role: it may be another one at each try.
             return False
         return result.outdates_snapshot or now != before or withdraws
 
@@ -338,9 +346,11 @@ class Reconciler:
         self, state: ServerState, snapshot: Snapshot, decision: Decision, moment: Moment
     ) -> None:
         scaling = _reported_scaling(state, decision)
-        problems = WriteProblems(state.unapplied, state.conflicts.problem(moment.monotonic))
         demand = state.demand.latest(moment.monotonic)
         state.unresponsive = demand.unresponsive if demand else ()
+        state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
+        conflict = state.conflicts.problem(moment.monotonic)
+        problems = Problems(state.unapplied, conflict, state.serving)
         status, events = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         failed = await self._writer.create_events(snapshot.raw, events)
         # An event is created once, also where the status has to be written again.
@@ -379,6 +389,16 @@ class Reconciler:
         policy = state.policy_at(moment.scheduled)
         demand = state.demand.scaling_input()
         return desired_replicas(server, policy, state.current, demand, moment.monotonic)
+
+    def _serving_changed(self, state: ServerState) -> bool:
+        """Whether the balancers' reports show a problem, or its end, that the status lacks."""
+        if state.pods is None:
+            return False
+        found = serving(state.pods, state.demand, self._schedule_clock.now())
+        before = state.serving.problem
+        return found.known and (found.problem and found.problem.reason) != (
+            before and before.reason
+        )
 
     def _scaling_snapshot(self, state: ServerState) -> ScalingSnapshot | None:
         if state.server is None:

@@ -11,6 +11,7 @@ from slotkeeper.reconcile.demand.tracker import TrackedDemand
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
+from slotkeeper.reconcile.report.serving import PodReadiness, Serving
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
 from slotkeeper.scaling.policy import Policy
 
@@ -48,6 +49,10 @@ class ServerState:
     """Why the API server rejected the last plan. Its message stays while the same is rejected."""
     name_conflict: Problem | None = None
     """The object that has a child's name, as of the last pass."""
+    pods: PodReadiness | None = None
+    """Readiness of the pods, as of the last pass."""
+    serving: Serving = field(default_factory=Serving)
+    """What the last status shows of the balancers' reports."""
     due_at: float | None = None
     """When a pass is due though nothing changed."""
     unreported: Scaling | None = None

@@ -71,6 +71,8 @@ class DemandPoller:
             if found := merge(reports, self._now()):
                 demand.update(found)
                 on_update(key, demand)
+            else:
+                demand.leaderless(len(reports), self._now())
 
     async def _fetch_all(self, demand: TrackedDemand, *, keep_alive: bool) -> list[DemandReport]:
         reports = await asyncio.gather(

@@ -32,6 +32,8 @@ class ServerDemand:
     """Busy slots by replica (HOST:PORT), without idle replicas; None where it is not reported."""
     unresponsive: tuple[str, ...] = ()
     """Replicas (HOST:PORT) that run and process nothing, as their balancer found."""
+    view_age_seconds: float = 0.0
+    """Age of the oldest view of the cluster that a balancer has."""
 
 
 @dataclass
@@ -48,6 +50,10 @@ class TrackedDemand:
     last: ServerDemand | None = None
     history: History = field(default_factory=History)
     """The replicas that each poll required."""
+    leaderless_since: float | None = None
+    """Since when all balancers respond, and none reports to be the leader."""
+    no_slots_since: float | None = None
+    """Since when reports show no slots."""
     changes: tuple[Change, ...] = ()
 
     def track(self, addresses: Sequence[str], policy: Policy | None) -> None:
@@ -64,12 +70,25 @@ class TrackedDemand:
     def update(self, demand: ServerDemand) -> None:
         """Record what a poll found."""
         self.last = demand
+        self.leaderless_since = None
+        if demand.sample.total_slots:
+            self.no_slots_since = None
+        elif self.no_slots_since is None:
+            self.no_slots_since = demand.sample.at
         if self.policy:
             self.history = self.history.record(
                 demand.sample.at,
                 self.policy.required_replicas(demand.sample),
                 keep=self.policy.history_seconds,
             )
+
+    def leaderless(self, responses: int, now: float) -> None:
+        """Record a poll without the leader's report; `responses`: of other balancers."""
+        if responses < len(self.addresses):
+            # One that does not respond may be the leader.
+            self.leaderless_since = None
+        elif self.leaderless_since is None:
+            self.leaderless_since = now
 
     def scaled(self, replicas: int, now: float) -> None:
         """Record a change of the number of replicas, negative for fewer."""
@@ -115,4 +134,5 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
         mean_service_seconds=leader.mean_service_seconds,
         further_tasks=sum(report.further_tasks for report in reports),
     )
-    return ServerDemand(sample, leader.busy_by_replica, leader.unresponsive)
+    age = max(report.view_age_seconds for report in reports)
+    return ServerDemand(sample, leader.busy_by_replica, leader.unresponsive, age)

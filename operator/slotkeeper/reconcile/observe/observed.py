@@ -7,7 +7,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICE_ACCOUNTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.observe.own_pods import own_pods
 from slotkeeper.reconcile.observe.ownership import belongs_to
@@ -80,6 +80,39 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )
+
+
+def account_uid(server: LlamaServer, observed: Observed) -> str | None:
+    """The uid of the balancers' ServiceAccount; None where neither it nor its pods exist yet."""
+    name = names.balancer(server)
+    if account := observed.children.get((SERVICE_ACCOUNTS, name)):
+        return str(account["metadata"]["uid"])
+    # It was deleted: the pods stay until it exists again.
+    deployment = _balancers_of(server, observed)
+    if deployment is None:
+        return None
+    annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    return str(annotations.get(names.ACCOUNT_UID_ANNOTATION, ""))
+
+
+def current_balancers(server: LlamaServer, observed: Observed) -> list[Manifest]:
+    """The balancers' pods of the Deployment's current template."""
+    deployment = _balancers_of(server, observed)
+    if deployment is None:
+        return []
+    current = _template_hash(deployment["spec"]["template"])
+    return [pod for pod in observed.balancer_pods if _template_hash(pod) == current]
+
+
+def _balancers_of(server: LlamaServer, observed: Observed) -> Manifest | None:
+    deployment = observed.children.get((DEPLOYMENTS, names.balancer(server)))
+    return deployment if deployment and belongs_to(deployment, server) else None
+
+
+def _template_hash(pod: Manifest) -> str | None:
+    annotations = pod["metadata"].get("annotations") or {}
+    value: str | None = annotations.get(names.TEMPLATE_HASH_ANNOTATION)
+    return value
 
 
 def _replicas_of(server: LlamaServer) -> Child:

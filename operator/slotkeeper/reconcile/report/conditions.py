@@ -12,7 +12,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
 from slotkeeper.reconcile.observe.model import current_pods, model_status
-from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.observed import Observed, current_balancers
 from slotkeeper.reconcile.observe.pod_problems import (
     first_problem,
     missing_secret,
@@ -24,19 +24,22 @@ from slotkeeper.reconcile.observe.pod_problems import (
 )
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.serving import REASONS, Serving
 
 MAX_MESSAGE = 32768
 """Characters; the CRD's schema rejects a longer message, as an admission webhook may write one."""
 
 
 @dataclass(frozen=True)
-class WriteProblems:
-    """What went wrong when the children were written."""
+class Problems:
+    """What is wrong apart from what the children's status shows."""
 
     rejected: Problem | None = None
     """Why a child could not be written."""
     conflict: Problem | None = None
     """Who repeatedly changes what the operator writes."""
+    serving: Serving = Serving()  # noqa: RUF009 (immutable)
+    """What the balancers' reports show."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ class ConditionResult:
 
 
 def condition_values(
-    server: LlamaServer, observed: Observed, scaling: Scaling, problems: WriteProblems
+    server: LlamaServer,
+    observed: Observed,
+    scaling: Scaling,
+    problems: Problems,
 ) -> list[ConditionValue]:
     """All conditions of a valid server."""
     if server.spec.suspend and not problems.rejected:
@@ -57,7 +63,7 @@ def condition_values(
     parts = [
         _model(server, observed),
         _replicas(server, observed, scaling.desired),
-        _balancer(server, observed),
+        _balancer(server, observed, problems.serving),
     ]
     active = _scaling(server, scaling)
     found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, active])]
@@ -208,19 +214,28 @@ def _pods_problem(server: LlamaServer, observed: Observed) -> Problem | None:
     return unresponsive(wedged, "/slots") if wedged else None
 
 
-def _balancer(server: LlamaServer, observed: Observed) -> ConditionResult:
+def _balancer(server: LlamaServer, observed: Observed, serving: Serving) -> ConditionResult:
     kind = ConditionType.BALANCER_READY
     pods = observed.balancer_pods
-    ready = sum(map(is_ready, pods))
+    # Those of an older template may have access rules that are not in force any more.
+    ready = sum(map(is_ready, current_balancers(server, observed)))
     failure = first_problem(pods, Gpu(count=0)) or missing_secret(pods)
+    message = f"{ready}/{server.spec.balancer.replicas} balancers available"
+    before = condition(server.status, kind)
+    if ready and serving.problem:
+        return ConditionResult(_false(kind, serving.problem), serving.problem)
+    if ready and not serving.known and before.get("reason") in REASONS:
+        kept = Problem(Reason(before["reason"]), before["message"])
+        return ConditionResult(_kept(kind, before), kept)
     if ready:
         # One is enough: the others are standbys.
-        message = f"{ready}/{server.spec.balancer.replicas} balancers available"
         rest = f"; {failure.message}" if failure else ""
         value = _value(kind, "True", Reason.BALANCER_AVAILABLE, message + rest)
         return ConditionResult(value, failure)
     if failure:
         return ConditionResult(_false(kind, failure), failure)
+    if any(map(is_ready, pods)):
+        return ConditionResult(_value(kind, "False", Reason.ROLLING_OUT, f"{message} and updated"))
     return ConditionResult(_value(kind, "False", Reason.STARTING, "starting the balancers"))
 
 

@@ -9,7 +9,7 @@ from slotkeeper.reconcile.decide.replicas import Scaling
 from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe.observed import Snapshot
 from slotkeeper.reconcile.report import conditions, status
-from slotkeeper.reconcile.report.conditions import WriteProblems
+from slotkeeper.reconcile.report.conditions import Problems
 from slotkeeper.reconcile.report.events import EventContent, condition_events
 
 
@@ -23,7 +23,7 @@ class Report(NamedTuple):
 def report(
     snapshot: Snapshot,
     scaling: Scaling,
-    problems: WriteProblems,
+    problems: Problems,
     demand: ServerDemand | None,
     events: Sequence[EventContent],
     now: datetime,
