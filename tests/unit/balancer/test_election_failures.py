@@ -354,7 +354,10 @@ async def test_after_the_restore_of_a_backup_one_balancer_leads() -> None:
         newest = group.cluster.lease["metadata"]["resourceVersion"]
         await until(lambda: second.election.lease and second.election.lease.version == newest)
 
+        pod = second.peers.find("second")
+        assert pod
         group.cluster.restore(backup)
+        group.cluster.add_pod(pod)  # as the controller of EndpointSlices does
         third = await group.add("third")
 
         def has_one_leader() -> bool:
