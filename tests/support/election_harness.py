@@ -17,7 +17,7 @@ from slotkeeper.balancer.election.leader_probe import ElectionTimeouts
 from slotkeeper.balancer.election.peer_auth import PeerAuth
 from slotkeeper.balancer.election.peers import Peer, PeerDirectory
 from slotkeeper.balancer.upstream.endpoints import service_labels
-from slotkeeper.kube.cluster import Kind, Manifest, Unreachable, WatchEvent
+from slotkeeper.kube.cluster import ApiError, Kind, Manifest, Unreachable, WatchEvent
 from slotkeeper.kube.kinds import ENDPOINT_SLICES, LEASES
 from wait_until import until
 
@@ -176,6 +176,12 @@ class Member:
     def is_leader(self) -> bool:
         return self.balancer.proxy.is_leader
 
+    def invalidate_token(self) -> None:
+        """Let the API server reject this balancer, as after its ServiceAccount was deleted."""
+        cluster = FakeCluster()
+        cluster.get = cluster.apply = _rejected  # type: ignore[assignment,method-assign]
+        self.election._cluster = cluster
+
     async def shut_down(self, unused: Callable[[], bool]) -> None:
         """Shut down as a process does after SIGTERM, once no client uses it any more."""
         self.election.shut_down()
@@ -274,6 +280,10 @@ def introduce(standby: Balancer, leader: Balancer) -> bytes:
         auths.append(PeerAuth(directory, peer.identity.encode(), _digest_of(auths)))
     leader.access.peers = auths[1]
     return auths[0].proof("leader")
+
+
+async def _rejected(*_: object) -> Any:
+    raise ApiError(401, "Unauthorized", "Unauthorized")
 
 
 async def _no_slices() -> list[Manifest]:

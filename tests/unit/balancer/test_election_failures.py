@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from balancer_harness import TEST_SECONDS
 from election_harness import FAST_ELECTION, LEASE_NAME, Group, run_group, wall_time
 from fake_llama import FakeLlama, stream_two_events
 from queued_stream import COMMENT
@@ -367,3 +368,55 @@ async def test_after_the_restore_of_a_backup_one_balancer_leads() -> None:
 
         await until(lambda: any(each.balancer.proxy.is_relaying for each in (second, third)))
         assert has_one_leader()
+
+
+async def test_a_leader_whose_token_is_invalid_hands_over_its_queue() -> None:
+    async with FakeLlama(1, stream_two_events) as llama, run_group(llama) as group:
+        leader, standby = await group.add_leader("a"), await group.add_standby("b")
+        clients = [await leader.balancer.start_request(post("/completion"))]
+        await llama.wait_calls(1)
+        clients.append(await standby.balancer.start_request(post("/completion")))
+        await until(lambda: leader.balancer.dispatcher.queued == 1)
+        leader.invalidate_token()
+        group.cluster.watches_stalled = True
+        leader.election.shut_down()
+        await leader.election.wait_handover(TEST_SECONDS)
+
+        assert (leader.is_leader, standby.is_leader, group.cluster.holder) == (False, True, "b")
+        await until(lambda: leader.balancer.proxy.is_relaying)
+        clients.append(await leader.balancer.start_request(post("/completion")))
+        for number, client in enumerate(clients):
+            await llama.proceed(number)
+            assert (await client.response()).body == b"data: first\n\ndata: last\n\n"
+        assert llama.overcommitted == 0
+        assert await leader.balancer.proxy.drain(5) == 0
+
+
+async def test_a_leader_continues_where_the_api_server_rejects_all_balancers() -> None:
+    async with FakeLlama(1) as llama, run_group(llama) as group:
+        leader, standby = await group.add_leader("a"), await group.add_standby("b")
+        for member in (leader, standby):
+            member.invalidate_token()
+        leader.election.shut_down()
+        await until(lambda: leader.election.has_released)
+        await until(lambda: not leader.election.has_released)
+
+        assert (leader.is_leader, standby.is_leader) == (True, False)
+        for member in (leader, standby):
+            assert (await member.balancer.request(post("/completion"))).status == 200
+        assert llama.overcommitted == 0
+
+
+async def test_a_balancer_follows_the_successor_of_its_successor() -> None:
+    async with FakeLlama(1) as llama, run_group(llama) as group:
+        members = [await group.add_leader("a"), await group.add_standby("b")]
+        members.append(await group.add_standby("c"))
+        members[0].invalidate_token()
+        members[0].election.shut_down()
+        await members[0].election.wait_handover(TEST_SECONDS)
+        first = next(each for each in members if each.is_leader)
+        await first.kill()
+        last = next(each for each in members[1:] if each is not first)
+        await until(lambda: last.is_leader and members[0].balancer.proxy.is_relaying)
+
+        assert (await members[0].balancer.request(post("/completion"))).status == 200

@@ -120,7 +120,8 @@ async def _peer(exchange: Exchange, election: LeaderElection) -> None:
         return
     candidate = _parameter(request, "candidate") == "true"
     leader = election.on_peer_probe(identity, candidate=candidate)
-    exchange.respond(json_response(200, {"identity": election.me, "leader": leader}))
+    tree = {"identity": election.me, "leader": leader, "released": election.has_released}
+    exchange.respond(json_response(200, tree))
 
 
 def _not_found() -> HttpError:

@@ -4,7 +4,8 @@ All of them accept requests. The holder of the Lease is the leader, and dispatch
 replicas. The standbys relay theirs to it, and probe it every second. The Lease changes hands
 
 - when its holder releases it: it shuts down, and another balancer has probed it recently. It stops
-  dispatching, waits until /slots counts everything that it has sent, and only then releases;
+  dispatching, waits until /slots counts everything that it has sent, and only then releases. If the
+  API server rejects it, it responds to probes that it has released;
 - when its holder does not respond: at once if connections are refused, else after
   `ElectionTimeouts.unresponsive`.
 
@@ -77,6 +78,8 @@ class LeaderElection:
         self._last_leader = ""  # name of the balancer that was last seen to lead
         self._followed: Peer | None = None  # that requests may have been relayed to
         self._missing_since: float | None = None  # since when it is no balancer of this server
+        self._rejected = False  # the API server has rejected this balancer's last request
+        self._successor: Peer | None = None  # the leader, where the Lease cannot be read
         self._probe = LeaderProbe(auth, self._timeouts)
         self._wakeup = asyncio.Event()
         self._shutting_down = self._retired = self._handing_over = self._released = False
@@ -150,8 +153,15 @@ class LeaderElection:
         return self._balancer.is_leader and not (self._handing_over or self._released)
 
     @property
+    def has_released(self) -> bool:
+        """Whether another balancer may lead, though this one cannot write that to the Lease."""
+        return self._handing_over and self._rejected
+
+    @property
     def leader(self) -> Peer | None:
         """The holder of the Lease, if it is a balancer of this server."""
+        if self._successor:
+            return self._successor
         return self._peers.find(self.lease.holder) if self.lease else None
 
     @property
@@ -167,6 +177,8 @@ class LeaderElection:
         """Do what is due; return the seconds until the next step if the Lease does not change."""
         if self._balancer.is_leader and not self._released:
             return await self._step_as_leader()
+        if self._successor:
+            return await self._step_behind(self._successor)
         if self.lease is None or self._released:
             return self._timeouts.poll
         # Before, the others would take a Lease with this balancer's name for an edited one.
@@ -198,7 +210,7 @@ class LeaderElection:
             self._balancer.become_standby(leader.clients, self.auth.proof(leader.identity))
             return timeouts.poll
         self._balancer.become_standby(None)
-        if lease.released:
+        if lease.released or result is ProbeResult.RELEASED:
             await self._acquire(lease, clean=True)
         elif result is ProbeResult.DEAD:
             self._balancer.peer_lost(leader.clients)
@@ -220,6 +232,15 @@ class LeaderElection:
             self._balancer.peer_lost(last.clients)
             await self._acquire(lease, clean=False)
         return self._timeouts.retry
+
+    async def _step_behind(self, successor: Peer) -> float:
+        """Relay to the balancer that has succeeded this one, or to a later one."""
+        if await self._probe.probe(successor, candidate=False) is not ProbeResult.LEADING:
+            self._balancer.become_standby(None)
+            self._successor = await self._leading_candidate() or successor
+            return self._timeouts.retry
+        self._balancer.become_standby(successor.clients, self.auth.proof(successor.identity))
+        return self._timeouts.poll
 
     async def _leader_to_follow(self, lease: LeaseRecord) -> Peer | None:
         """The holder. A Lease that names no balancer is new, released or edited: the last leader.
@@ -293,12 +314,13 @@ class LeaderElection:
     async def _hand_over(self) -> None:
         timeouts = self._timeouts
         balancer = self._balancer
-        if not await self._read() or not self.lease or self.lease.holder != self.me:
+        if not await self._read():
+            if self._rejected:
+                await self._hand_over_without_lease()
             return  # the API server is unreachable: later
-        balancer.pause(True)
-        deadline = self._loop.time() + timeouts.visibility
-        while not balancer.all_visible and self._loop.time() < deadline:  # noqa: ASYNC110 (time is)
-            await asyncio.sleep(0.01)
+        if not self.lease or self.lease.holder != self.me:
+            return
+        await self._stop_dispatching()
         self._handing_over = True
         try:
             async with asyncio.timeout(timeouts.handover):
@@ -325,6 +347,45 @@ class LeaderElection:
             self._step_down(holder)
         else:
             balancer.lease_valid_until = self._loop.time()  # the next step acquires it
+
+    async def _hand_over_without_lease(self) -> None:
+        """Hand over though the API server rejects this balancer, and may accept the others.
+
+        So it is after its ServiceAccount was deleted and created again. Otherwise this balancer
+        would lead until it ends, with the replicas that it has last read.
+        """
+        timeouts = self._timeouts
+        await self._stop_dispatching()
+        self._handing_over = True
+        try:
+            async with asyncio.timeout(timeouts.handover):
+                while (leader := await self._leading_candidate()) is None:  # noqa: ASYNC110 (polls)
+                    await asyncio.sleep(timeouts.retry)
+        except TimeoutError:
+            _log.warning("no other balancer acquired the lease; continuing as leader")
+            self._release_at = self._loop.time() + 5 * timeouts.handover
+            self._balancer.lease_valid_until = self._loop.time() + timeouts.lease_validity
+            self._balancer.pause(False)
+        else:
+            self._successor = leader
+            self._step_down(leader)
+        finally:
+            self._handing_over = False
+
+    async def _stop_dispatching(self) -> None:
+        """Dispatch nothing more; wait until /slots counts everything that was sent."""
+        balancer = self._balancer
+        balancer.pause(True)
+        deadline = self._loop.time() + self._timeouts.visibility
+        while not balancer.all_visible and self._loop.time() < deadline:  # noqa: ASYNC110 (time is)
+            await asyncio.sleep(0.01)
+
+    async def _leading_candidate(self) -> Peer | None:
+        for identity in list(self._candidates):
+            peer = self._peers.find(identity)
+            if peer and await self._probe.probe(peer, candidate=False) is ProbeResult.LEADING:
+                return peer
+        return None
 
     async def _acquired_by_another(self) -> None:
         while (lease := self.lease) and not lease.holder:
@@ -381,8 +442,10 @@ class LeaderElection:
             async with asyncio.timeout(self._timeouts.api):
                 lease = await self._cluster.get(LEASES, *self._lease_name)
         except (ApiError, TimeoutError) as error:
+            self._rejected = isinstance(error, ApiError) and error.status in {401, 403}
             _log.warning("cannot read the lease: %s", str(error) or "API server timed out")
             return False
+        self._rejected = False
         if not unless_changed or self.lease == known:
             self._on_lease(LeaseRecord.read(lease) if lease else None)
         return True

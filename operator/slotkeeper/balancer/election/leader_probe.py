@@ -44,6 +44,7 @@ class ProbeResult(Enum):
     """The state of the holder after a probe."""
 
     LEADING = "it is the leader"
+    RELEASED = "it has stopped dispatching, and cannot release the Lease"
     UNRESPONSIVE = "it may come back, is not the leader, or does not know this balancer yet"
     DEAD = "its process has ended"
 
@@ -82,14 +83,17 @@ class LeaderProbe:
             # Another balancer may have got the address of one that has ended.
             refused = response.get("identity", holder.identity) != holder.identity
             leader = bool(response.get("leader"))
+            released = bool(response.get("released"))
         except ConnectionRefusedError:
             refused = True
-            leader = False
+            leader = released = False
         except (OSError, ValueError, AttributeError):
-            refused = leader = False
+            refused = leader = released = False
         self._refused = self._refused + 1 if refused else 0
         if leader and not refused:
             self._responded_at = now
             return ProbeResult.LEADING
+        if released and not refused:
+            return ProbeResult.RELEASED
         silent = self._loop.time() - self._responded_at >= timeouts.unresponsive
         return ProbeResult.DEAD if silent or self._refused > 1 else ProbeResult.UNRESPONSIVE
