@@ -210,7 +210,7 @@ async def test_a_balancer_reports_to_others_its_identity_and_whether_it_leads(
             request = get(f"/peer{query}", proof_header(other, leader))
             status = json.loads((await client.request(request)).body)
 
-        assert status == {"identity": "a", "leader": True}
+        assert status == {"identity": "a", "leader": True, "released": False}
         assert (leader.election._silent_for < 1) is candidate
 
 

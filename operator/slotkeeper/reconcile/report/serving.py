@@ -57,7 +57,7 @@ def serving(pods: PodReadiness, demand: TrackedDemand, moment: Moment) -> Servin
     |---|---|---|
     | no leader, of all balancers | MIN_DURATION | NoLeader |
     | a view of the cluster older than MAX_VIEW_AGE | | StaleEndpoints |
-    | no slots, beside a ready replica that is not unresponsive | MIN_DURATION | NoSlots |
+    | no slots, beside a ready replica | MIN_DURATION | NoSlots |
     """
     now = moment.monotonic
     if demand.leaderless_since is not None:
@@ -68,7 +68,7 @@ def serving(pods: PodReadiness, demand: TrackedDemand, moment: Moment) -> Servin
         return _UNKNOWN
     if latest.view_age_seconds > MAX_VIEW_AGE:
         return Serving(_stale(latest.view_age_seconds))
-    if pods.replica_since is None or demand.no_slots_since is None or latest.unresponsive:
+    if pods.replica_since is None or demand.no_slots_since is None:
         return Serving()
     reported = moment.wall - timedelta(seconds=now - latest.sample.at)
     ready_for = (reported - pods.replica_since).total_seconds()

@@ -186,7 +186,7 @@ async def test_a_restarted_operator_keeps_the_problem_until_reports_show_its_end
     assert reasons(cluster) == SERVES
 
 
-async def test_a_replica_that_is_unresponsive_is_no_fault_of_the_balancer(
+async def test_a_server_whose_replicas_are_all_unresponsive_is_not_ready(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await deploy(cluster, operator)
@@ -194,6 +194,5 @@ async def test_a_replica_that_is_unresponsive_is_no_fault_of_the_balancer(
     operator.balancers.reports[BALANCER_HOST] = NO_SLOTS | {"unresponsive": ["10.0.0.1:8080"]}
     await operator.run_for(60)
 
-    assert condition(cluster, "BalancerReady")["reason"] == "BalancerAvailable"
-    for kind in ("Ready", "Degraded"):
-        assert condition(cluster, kind)["reason"] == "ReplicaUnresponsive"
+    assert condition(cluster, "Ready")["reason"] == "NoSlots"
+    assert condition(cluster, "Degraded")["reason"] == "ReplicaUnresponsive"
