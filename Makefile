@@ -83,6 +83,11 @@ CONTAINER_TOOL ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell 
 VERSION := $(shell sed -n 's/^appVersion: //p' charts/slotkeeper/Chart.yaml)
 IMAGES := operator:$(VERSION) balancer:$(VERSION) download:$(VERSION) llama-server:$(VERSION)-cpu
 
+# Base images by digest, such as DEBIAN_TRIXIE=debian@sha256:…; by default debian:trixie-slim and debian:sid-slim.
+DEBIAN_TRIXIE ?=
+DEBIAN_SID ?=
+BASES = $(if $(DEBIAN_TRIXIE),--build-arg DEBIAN_TRIXIE=$(DEBIAN_TRIXIE)) $(if $(DEBIAN_SID),--build-arg DEBIAN_SID=$(DEBIAN_SID))
+
 .PHONY: images
 images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or buildah); PUSH=1 pushes them
 	@test -n "$(REGISTRY)" || { echo 'usage: make images REGISTRY=registry.example.com/team [PUSH=1]' >&2; exit 2; }
@@ -90,7 +95,7 @@ images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or 
 	@for image in $(IMAGES); do \
 		name="$(REGISTRY)/slotkeeper/$$image"; \
 		echo "building $$name"; \
-		$(CONTAINER_TOOL) build --quiet --file "images/$${image%%:*}/Containerfile" --tag "$$name" .; \
+		$(CONTAINER_TOOL) build --quiet $(strip $(BASES)) --file "images/$${image%%:*}/Containerfile" --tag "$$name" .; \
 		if [ -n "$(PUSH)" ]; then echo "pushing $$name"; $(CONTAINER_TOOL) push --quiet "$$name"; fi; \
 	done
 	@echo "to install: helm install slotkeeper charts/slotkeeper --set images.registry=$(REGISTRY)"

@@ -48,11 +48,16 @@ def normalize(reference: str) -> str:
 
 
 def bases(containerfile: str) -> list[str]:
-    """Return the Debian suites named by the text's FROM lines, each once."""
+    """Return the Debian suites named by the text's FROM lines, each once.
+
+    A line may name an ARG, `${NAME}`, whose default is then the suite.
+    """
+    defaults = dict(re.findall(r"^\s*ARG\s+(\w+)=(\S+)", containerfile, re.MULTILINE))
     froms = re.findall(
         r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", containerfile, re.MULTILINE | re.IGNORECASE
     )
-    suites = [match[1] for name in froms if (match := BASE.fullmatch(name))]
+    names = (re.sub(r"\$\{(\w+)\}", lambda arg: defaults.get(arg[1], ""), each) for each in froms)
+    suites = [match[1] for name in names if (match := BASE.fullmatch(name))]
     return list(dict.fromkeys(suites))
 
 

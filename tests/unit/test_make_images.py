@@ -1,5 +1,6 @@
 """`make images` with a container tool that only prints its arguments."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -55,3 +56,34 @@ def test_without_a_registry_the_usage_is_printed() -> None:
 
     assert result.returncode != 0
     assert "usage: make images REGISTRY=" in result.stderr
+
+
+def test_base_images_may_be_pinned_by_digest() -> None:
+    pinned = {"DEBIAN_TRIXIE": "debian@sha256:1", "DEBIAN_SID": "debian@sha256:2"}
+
+    result = make_images("REGISTRY=r.example.com", *(f"{name}={pinned[name]}" for name in pinned))
+
+    builds = calls(result.stdout, "build")
+    assert len(builds) == 4
+    for line in builds:
+        for name, image in pinned.items():
+            assert f"--build-arg {name}={image}" in line
+
+
+def test_every_base_image_can_be_replaced_by_a_build_argument() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+
+    for containerfile in (ROOT / "images").glob("*/Containerfile"):
+        text = containerfile.read_text()
+        bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+        stages = {*re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE), "scratch"}
+        for base in {*bases} - stages:
+            argument = re.fullmatch(r"\$\{(\w+)\}", base)
+            assert argument, containerfile
+            assert f"ARG {argument[1]}=debian:" in text
+            assert f"--build-arg {argument[1]}=" in makefile
+
+
+def test_no_image_accepts_package_indexes_of_any_age() -> None:
+    for containerfile in (ROOT / "images").glob("*/Containerfile"):
+        assert "Check-Valid-Until" not in containerfile.read_text()

@@ -31,6 +31,9 @@ def test_bases_are_the_debian_suites_of_the_from_lines() -> None:
         FROM python
         from debian:trixie-slim
         FROM debian:bookworm
+        ARG DEBIAN=debian:forky-slim
+        FROM ${DEBIAN}
+        FROM ${UNSET}
     """
 
-    assert bases(containerfile) == ["trixie", "sid"]
+    assert bases(containerfile) == ["trixie", "sid", "forky"]
