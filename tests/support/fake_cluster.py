@@ -92,7 +92,7 @@ class FakeCluster:
         *,
         name: str = "",
     ) -> Listing:
-        self._admit("list", {"kind": kind.kind})
+        self._admit("list", {"kind": kind.kind, "namespace": namespace})
         self.reads += 1
         items = [
             _copied(item)

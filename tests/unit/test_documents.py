@@ -109,7 +109,7 @@ def test_each_yaml_block_is_a_whole_object() -> None:
     # A fragment of a server would not be validated.
     kinds = {tree.get("kind", *list(tree)[:1]) for _, tree in OBJECTS}
 
-    assert kinds == {KIND, "externalRules", *OTHER_KINDS}
+    assert kinds == {KIND, "externalRules", "llamaServerPolicy", *OTHER_KINDS}
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/reference/command-line.md"])

@@ -77,7 +77,7 @@ async def _run(flags: argparse.Namespace) -> None:
     states = States(clock.monotonic)
     queue = WorkQueue(states, SystemRandom())
     metrics = Metrics(REGISTRY, lambda: len(queue))
-    ref = LeaseRef(flags.lease_namespace or flags.namespace or _own_namespace(), _identity())
+    ref = LeaseRef(_lease_namespace(flags), _identity())
     async with (
         await ApiCluster.connect(idle_timeout=flags.api_idle_timeout) as cluster,
         # Renewals need connections of their own: those of other requests may all be dead.
@@ -133,13 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--namespace",
+        action="append",
+        default=[],
         metavar="NAME",
-        help="manage LlamaServers in this namespace only (default: all)",
+        help="manage LlamaServers in this namespace only; repeatable (default: all)",
     )
     add(
         "--lease-namespace",
         metavar="NAME",
-        help="namespace of the Lease for leader election, one that is managed (default: "
+        help="namespace of the Lease for leader election, one that is managed (default: the first "
         "--namespace, or else the operator's own)",
     )
     add(
@@ -186,6 +188,12 @@ def _image_for(text: str) -> tuple[str, str]:
         return arch if arch == ANY_ARCH else normalize(arch), image
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{arch!r} {error}, or {ANY_ARCH}") from None
+
+
+def _lease_namespace(flags: argparse.Namespace) -> str:
+    if flags.lease_namespace:
+        return str(flags.lease_namespace)
+    return str(flags.namespace[0]) if flags.namespace else _own_namespace()
 
 
 def _own_namespace() -> str:

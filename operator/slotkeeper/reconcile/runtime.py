@@ -82,27 +82,29 @@ class Runtime:
         for key in keys:
             self.queue.add_debounced(key)
 
-    async def run(self, namespace: str | None, idle_timeout: float = MAX_IDLE_TIMEOUT) -> None:
-        """Run in one namespace or (None) in all, until a signal ends kopf.
+    async def run(
+        self, namespaces: Sequence[str] = (), idle_timeout: float = MAX_IDLE_TIMEOUT
+    ) -> None:
+        """Run in these namespaces, or (none) in all, until a signal ends kopf.
 
         `idle_timeout`: seconds without an event after which kopf renews a watch. Raises an
         ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
         """
-        await self.list_servers(namespace)
+        await self.list_servers(namespaces)
         async with asyncio.TaskGroup() as group:
-            running = informers(self.cluster, self.store, namespace, self.enqueue)
+            running = informers(self.cluster, self.store, namespaces, self.enqueue)
             parts = (
                 self.lease.hold(),
                 run_informers(running),
                 self._reconcile(running),
                 _periodically(POLL_SECONDS, self.poll_demand),
-                _periodically(LIST_SECONDS, lambda: self.resync(namespace)),
+                _periodically(LIST_SECONDS, lambda: self.resync(namespaces)),
                 self._resync_loop(),
             )
             tasks = [group.create_task(part) for part in parts]
             # Last: when kopf ends it waits seconds for tasks that are younger than its own, and the
             # next leader waits with it. All others have started theirs before it does.
-            await group.create_task(self._watch(namespace, idle_timeout))
+            await group.create_task(self._watch(namespaces, idle_timeout))
             for task in tasks:
                 task.cancel()
 
@@ -147,26 +149,35 @@ class Runtime:
             if stale := self.stale.take():
                 self.queue.add_debounced(stale)
 
-    async def list_servers(self, namespace: str | None) -> None:
-        """List all servers once their CRD exists: kopf would not notice its creation later."""
-        while True:
-            try:
-                await self._list(namespace)
-            except ApiError as error:
-                log.warning("cannot list LlamaServers yet: %s", error)
-                await asyncio.sleep(CRD_SECONDS)
-            else:
-                return
+    async def list_servers(self, namespaces: Sequence[str] = ()) -> None:
+        """List all servers once their CRD exists: kopf would not notice its creation later.
 
-    async def resync(self, namespace: str | None) -> None:
+        One namespace that can be listed is enough: the others may have been deleted, or their
+        administrators may have deleted the operator's permissions there.
+        """
+        while True:
+            listed = False
+            for namespace in namespaces or (None,):
+                try:
+                    await self._list(namespace)
+                except ApiError as error:
+                    log.warning("cannot list LlamaServers yet: %s", error)
+                else:
+                    listed = True
+            if listed:
+                return
+            await asyncio.sleep(CRD_SECONDS)
+
+    async def resync(self, namespaces: Sequence[str] = ()) -> None:
         """List all servers again: kopf's watch may have lost an event, and never shows what was
         deleted while it was broken. Raises NotFound where their CRD was deleted."""
-        try:
-            await self._list(namespace)
-        except NotFound:
-            raise
-        except ApiError as error:
-            log.warning("resync: %s", error)
+        for namespace in namespaces or (None,):
+            try:
+                await self._list(namespace)
+            except NotFound:
+                raise
+            except ApiError as error:
+                log.warning("resync: %s", error)
 
     def resync_shard(self, index: int) -> list[Key]:
         """One of RESYNC_SHARDS disjoint shards that together are all servers."""
@@ -206,7 +217,8 @@ class Runtime:
         async def work(key: Key) -> None:
             # Before all kinds are listed, existing objects would seem to be missing.
             for informer in running:
-                await informer.synced.wait()
+                if informer.namespace in {None, key.namespace}:
+                    await informer.synced.wait()
             await self.work(key)
 
         await self.queue.run(work)
@@ -216,12 +228,12 @@ class Runtime:
             await asyncio.sleep(LIST_SECONDS / RESYNC_SHARDS)
             self.enqueue(self.resync_shard(index))
 
-    async def _watch(self, namespace: str | None, idle_timeout: float) -> None:
+    async def _watch(self, namespaces: Sequence[str], idle_timeout: float) -> None:
         await kopf.operator(
             registry=kopf_watch.registry(self.on_server_event, self.lease.on_watched_renewal),
             settings=kopf_watch.settings(idle_timeout),
-            clusterwide=namespace is None,
-            namespaces=[namespace] if namespace else [],
+            clusterwide=not namespaces,
+            namespaces=namespaces,
             standalone=True,
             # Without one kopf looks up the user's name, and a pod's user has none. It is only for
             # peering, which is off; kopf exports no name for its type.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from slotkeeper.reconcile.main import _parser
+from slotkeeper.reconcile.main import _lease_namespace, _parser
 
 IMAGES = ["--llama-server-image", "a", "--balancer-image", "b", "--download-image", "c"]
 
@@ -11,7 +11,21 @@ def test_only_the_images_are_required() -> None:
     flags = _parser().parse_args(IMAGES)
 
     assert flags.health == ("::", 8081)
-    assert flags.namespace is None
+    assert flags.namespace == []
+
+
+@pytest.mark.parametrize(
+    ("options", "namespace"),
+    [
+        (["--namespace", "a", "--namespace", "b"], "a"),
+        (["--namespace", "a", "--namespace", "b", "--lease-namespace", "b"], "b"),
+    ],
+)
+def test_the_lease_is_in_the_first_namespace_by_default(options: list[str], namespace: str) -> None:
+    flags = _parser().parse_args([*IMAGES, *options])
+
+    assert flags.namespace == ["a", "b"]
+    assert _lease_namespace(flags) == namespace
 
 
 @pytest.mark.parametrize("address", ["8081", "localhost:", "localhost:http", "localhost:99999"])

@@ -136,10 +136,27 @@ async def test_a_resync_finds_what_no_watch_has_shown(
     cluster.remove(LLAMA_SERVERS, "default", "chat")
     apply_server(cluster, "other")
 
-    await operator.runtime.resync(None)
+    await operator.runtime.resync()
 
     assert {*operator.due_keys()} == {KEY, OTHER}
     assert operator.store.servers == [OTHER]
+
+
+async def test_a_namespace_that_cannot_be_listed_delays_no_other(
+    cluster: FakeCluster, operator: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbid_gone(_: str, listed: Manifest) -> ApiError | None:
+        is_gone = listed.get("namespace") == "gone"
+        return ApiError(403, "Forbidden", "llamaservers is forbidden") if is_gone else None
+
+    apply_server(cluster, "chat")
+    cluster.inject_error = forbid_gone
+
+    await operator.runtime.list_servers(["gone", "default", "empty"])
+    await operator.runtime.resync(["gone", "default"])
+
+    assert operator.due_keys() == [KEY]
+    assert "llamaservers is forbidden" in caplog.text
 
 
 async def test_a_resync_without_changes_makes_nothing_due(
@@ -147,7 +164,7 @@ async def test_a_resync_without_changes_makes_nothing_due(
 ) -> None:
     await deploy_idle(cluster, operator)
 
-    await operator.runtime.resync(None)
+    await operator.runtime.resync()
 
     assert operator.due_keys() == []
 
@@ -171,7 +188,7 @@ async def test_a_resync_without_the_crd_ends_the_operator(
     cluster.fail(NotFound(404, "NotFound", "page not found"), "list")
 
     with pytest.raises(NotFound):
-        await operator.runtime.resync(None)
+        await operator.runtime.resync()
 
 
 async def test_a_failed_resync_is_left_to_the_next_one(
@@ -179,7 +196,7 @@ async def test_a_failed_resync_is_left_to_the_next_one(
 ) -> None:
     cluster.fail(ApiError(500, "InternalError", "etcd"), "list")
 
-    await operator.runtime.resync(None)
+    await operator.runtime.resync()
 
     assert operator.due_keys() == []
 

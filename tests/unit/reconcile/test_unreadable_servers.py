@@ -108,7 +108,7 @@ async def test_readable_servers_come_first(cluster: FakeCluster, operator: Opera
     apply_server(cluster, podTemplate=large_volume(MAX_SERVER_BYTES))
     apply_server(cluster, "other")
 
-    await operator.runtime.resync(None)
+    await operator.runtime.resync()
 
     assert operator.due_keys() == [OTHER, KEY]
 

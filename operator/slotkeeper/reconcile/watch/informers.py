@@ -7,7 +7,7 @@ it has listed everything, or what was deleted while a watch was broken.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from slotkeeper.backoff import Backoff
@@ -61,12 +61,12 @@ async def list_into(
                 changed |= store.put(item)
         uids |= uids_of(page.items)
         version = page.resource_version
-    return version, changed | store.replace_all(kind, uids, version)
+    return version, changed | store.replace_all(kind, uids, version, namespace)
 
 
 @dataclass
 class Informer:
-    """Lists and watches one kind."""
+    """Lists and watches one kind, in one namespace or (None) in all."""
 
     cluster: Cluster
     store: Store
@@ -93,7 +93,8 @@ class Informer:
                 except Gone:
                     pass  # the version is too old to watch from: list again
                 except ApiError as error:
-                    log.warning("watch of %s: %s", self.kind.plural, error)
+                    place = f" in {self.namespace}" if self.namespace else ""
+                    log.warning("watch of %s%s: %s", self.kind.plural, place, error)
             if loop.time() - started > RETRY.maximum:
                 failures = 0
             failures += 1
@@ -120,11 +121,15 @@ class Informer:
 
 
 def informers(
-    cluster: Cluster, store: Store, namespace: str | None, on_change: OnChange
+    cluster: Cluster, store: Store, namespaces: Sequence[str], on_change: OnChange
 ) -> list[Informer]:
-    """An informer for each kind of INFORMED."""
+    """An informer for each kind of INFORMED in each of the namespaces, or (none) in all."""
     lock = asyncio.Lock()
-    return [Informer(cluster, store, kind, namespace, on_change, lock) for kind in INFORMED]
+    return [
+        Informer(cluster, store, kind, namespace, on_change, lock)
+        for namespace in namespaces or (None,)
+        for kind in INFORMED
+    ]
 
 
 async def run_informers(running: Iterable[Informer]) -> None:

@@ -4,9 +4,11 @@ kopf itself reads bodies of any size, decodes a list as a whole, and ends with t
 that it cannot decode.
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import aiohttp
 import kopf
@@ -22,9 +24,20 @@ CHUNK = 10
 """Servers in one response of a list: together they have no more than MAX_OBJECT_BYTES, as each has
 1.5 MiB in etcd at most."""
 
+FORBIDDEN_SECONDS = 10.0
+"""Until another try in a namespace where requests are forbidden."""
 
-def session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+log = logging.getLogger(__name__)
+
+
+def session(
+    info: kopf.ConnectionInfo, forbidden_seconds: float = FORBIDDEN_SECONDS
+) -> kopf.AiohttpSession:
     """Return a session with these credentials. kopf closes it."""
+
+    class Response(BoundedResponse):
+        pause = forbidden_seconds
+
     return kopf.AiohttpSession(
         server=info.server,
         default_namespace=info.default_namespace,
@@ -36,7 +49,7 @@ def session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
             trust_env=info.trust_env,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            response_class=BoundedResponse,
+            response_class=Response,
         ),
     )
 
@@ -44,9 +57,19 @@ def session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
 class BoundedResponse(aiohttp.ClientResponse):
     """A response of the API server. kopf calls its `json`, or `content.iter_chunked` of a watch."""
 
+    pause: ClassVar[float]
+    """Seconds until a request that is forbidden in one namespace ends."""
+
     @override
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
         await super().start(connection)
+        if self.status == 403 and "/namespaces/" in self.url.path:
+            # For kopf it is fatal. One namespace that was deleted, or whose administrator deleted
+            # the operator's permissions, must not end the work in the others.
+            log.warning("may not list or watch %s", self.url.path)
+            await asyncio.sleep(self.pause)
+            # kopf begins anew.
+            raise aiohttp.ClientPayloadError(f"forbidden: {self.url.path}")
         if self.url.query.get("watch") and self.status == 200:
             self.content = cast("aiohttp.StreamReader", _BoundedEvents(self.content))
         return self

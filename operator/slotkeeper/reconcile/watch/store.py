@@ -52,8 +52,9 @@ class Store:
         self._entries: dict[Key, dict[Child, _Entry]] = defaultdict(dict)
         self._owners: dict[Kind, dict[tuple[str, str], Key]] = defaultdict(dict)
         self._compressors: dict[Kind, _Compressor] = defaultdict(_Compressor)
-        self._deleted: dict[Kind, dict[str, float]] = defaultdict(dict)
-        """Version at which the object with a uid was deleted; infinite until a watch shows it."""
+        self._deleted: dict[Kind, dict[tuple[str, str], float]] = defaultdict(dict)
+        """Version at which the object with a namespace and uid was deleted; infinite until a watch
+        shows it."""
         self._newest: dict[Kind, int] = defaultdict(int)
         self._deleted_by_others: dict[Key, dict[Child, str]] = defaultdict(dict)
         """Owner's uid of each child that was deleted, and not by the operator."""
@@ -124,16 +125,22 @@ class Store:
             self._entries[key][kind, name].outdated = True
 
     def replace_all(
-        self, kind: Kind, uids: Mapping[tuple[str, str], str], resource_version: str
+        self,
+        kind: Kind,
+        uids: Mapping[tuple[str, str], str],
+        resource_version: str,
+        within: str | None = None,
     ) -> set[Key]:
         """Complete a listing of a kind at this version, whose objects were `put` before.
 
-        `uids`: theirs by namespace and name. All others are deleted, unless they are newer. Returns
-        the servers for which anything changed.
+        `uids`: theirs by namespace and name. All others of the namespace `within`, or (None) of
+        all, are deleted, unless they are newer. Returns the servers for which anything changed.
         """
         version = int(resource_version)
         changed = set()
         for (namespace, name), key in list(self._owners[kind].items()):
+            if within not in {None, namespace}:
+                continue
             entry = self._entries[key][kind, name]
             is_older = entry.outdated or entry.version <= version
             if entry.uid != uids.get((namespace, name)) and is_older:
@@ -141,7 +148,9 @@ class Store:
         existing = set(uids.values())
         # Late events can only concern these.
         self._deleted[kind] = {
-            uid: at for uid, at in self._deleted[kind].items() if uid in existing
+            (namespace, uid): at
+            for (namespace, uid), at in self._deleted[kind].items()
+            if uid in existing or within not in {None, namespace}
         }
         return changed
 
@@ -159,7 +168,8 @@ class Store:
         self._newest[kind] = max(self._newest[kind], version)
         before = self._owners[kind].get(place[1:])
         stored = None if before is None else self._entries[before][kind, place[2]]
-        if version <= self._deleted[kind].get(metadata["uid"], 0):
+        identity = (metadata["namespace"], metadata["uid"])
+        if version <= self._deleted[kind].get(identity, 0):
             return set()
         if stored is not None and version <= stored.version and not stored.outdated:
             return set()
@@ -169,10 +179,10 @@ class Store:
             stored.version, stored.outdated = version, False
             return set()
         if stored is not None and stored.uid != metadata["uid"]:
-            self._deleted[kind][stored.uid] = version
+            self._deleted[kind][place[1], stored.uid] = version
         changed = set() if before is None or before == owner else {self._drop(place)}
         if owner is None:
-            self._deleted[kind][metadata["uid"]] = version
+            self._deleted[kind][identity] = version
         else:
             self._count_unreadable(place, stored if before == owner else None, new)
             entry = _Entry(metadata["uid"], version, body, bool(new.unreadable))
@@ -186,8 +196,8 @@ class Store:
         """The API server has accepted the deletion of exactly this object."""
         metadata = manifest["metadata"]
         kind = kind_of(manifest)
-        self._deleted[kind][metadata["uid"]] = math.inf
         place = (kind, metadata["namespace"], metadata["name"])
+        self._deleted[kind][place[1], metadata["uid"]] = math.inf
         if self._uid(place) == metadata["uid"]:
             self._drop(place)
 
@@ -218,7 +228,7 @@ class Store:
         self._newest[place[0]] = max(self._newest[place[0]], version)
         # It may be put again with the same uid: a watch by label reports an object that lost the
         # label as deleted.
-        self._deleted[place[0]][metadata["uid"]] = version
+        self._deleted[place[0]][place[1], metadata["uid"]] = version
         return {self._delete(place)} if self._uid(place) == metadata["uid"] else set()
 
     def _delete(self, place: Place) -> Key:

@@ -188,7 +188,7 @@ class BrokenListings(FakeCluster):
 async def test_all_kinds_of_children_have_an_informer_and_servers_have_none() -> None:
     kinds = {
         informer.kind.kind
-        for informer in informers.informers(FakeCluster(), Store(), None, lambda _: None)
+        for informer in informers.informers(FakeCluster(), Store(), (), lambda _: None)
     }
 
     assert {"Deployment", "Service", "Lease", "Pod"} < kinds

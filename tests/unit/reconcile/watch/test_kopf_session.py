@@ -51,7 +51,7 @@ async def session_to(text: str, status: int = 200) -> AsyncIterator[aiohttp.Clie
     app.router.add_route("*", "/{path:.*}", handle)
     async with TestServer(app) as started:
         info = kopf.ConnectionInfo(server=str(started.make_url("")), token="secret")
-        opened = session(info)
+        opened = session(info, forbidden_seconds=0.01)
         assert opened.server == info.server
         async with opened.aiohttp_session as client:
             client._base_url = started.make_url("/")
@@ -156,3 +156,16 @@ async def test_credentials_that_the_api_server_rejected_are_not_used_again(
     assert await log_in("old")
     assert await log_in("old") is None
     assert await log_in("new")
+
+
+async def test_a_namespace_where_the_operator_has_no_permissions_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with session_to("{}", status=403) as client:
+        with pytest.raises(aiohttp.ClientPayloadError, match="forbidden"):
+            await client.get("/apis/slotkeeper.dev/v1alpha1/namespaces/gone/llamaservers")
+
+        cluster_wide = await client.get("/apis/slotkeeper.dev/v1alpha1/llamaservers")
+
+    assert cluster_wide.status == 403
+    assert "may not list or watch /apis/slotkeeper.dev/v1alpha1/namespaces/gone" in caplog.text

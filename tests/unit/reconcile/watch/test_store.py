@@ -177,6 +177,22 @@ def test_objects_that_a_listing_lacks_are_deleted_unless_they_are_newer() -> Non
     assert versions(store) == ["9"]
 
 
+def test_a_listing_of_one_namespace_deletes_nothing_in_another() -> None:
+    store = Store()
+    store.put(service(5))
+    elsewhere, deleted = service(5, uid="v"), service(5, uid="w")
+    elsewhere["metadata"] |= {"namespace": "team"}
+    deleted["metadata"] |= {"namespace": "team", "name": "t"}
+    store.put(elsewhere)
+    store.put(deleted)
+    apply_event(store, "DELETED", deleted)
+
+    assert store.replace_all(SERVICES, {}, "8", within="default") == {A}
+
+    assert versions(store, Key("team", "a")) == ["5"]
+    assert store.put(deleted) == set()
+
+
 def test_an_outdated_listing_restores_no_deleted_object() -> None:
     store = Store()
     store.put(service(5))
