@@ -15,7 +15,7 @@ def own_operator(cluster: Cluster, namespace: str) -> Iterator[str]:
     release = "own"
     with operators(cluster, 0):
         flags = (
-            *("--set", f"watchNamespace={namespace}"),
+            *("--set", f"watchNamespaces={{{namespace}}}"),
             *("--set", "crds.enabled=false", "--set", "rbac.aggregate=false"),
         )
         install_operator(cluster, release, namespace, *flags)

@@ -59,7 +59,7 @@ def release(cluster: Cluster, images: str, namespace: str) -> Iterator[str]:
         cluster.call(
             *("helm", "install", name, "charts/slotkeeper", "--namespace", namespace, "--wait"),
             *("--timeout", "3m", "--set", f"images.registry={images}"),
-            *("--set", "images.pullPolicy=Always", "--set", f"watchNamespace={namespace}"),
+            *("--set", "images.pullPolicy=Always", "--set", f"watchNamespaces={{{namespace}}}"),
             *("--set", "crds.enabled=false", "--set", "rbac.aggregate=false"),
         )
         yield name

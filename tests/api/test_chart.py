@@ -8,12 +8,15 @@ import yaml
 
 from apiserver import ApiServer
 from chart import CHART, load
+from documents import DOCS, code_blocks
 from helm import NAMESPACE, Helm
 from llamaservers import IMAGES, parsed, raw_server
+from operator_process import create, namespace_of
 from slotkeeper.desired.manifests import manifests
 
 WATCHED = "team-a"
 OTHER = "team-b"
+IMAGE_NAMES = ("operator", "balancer", "download", "llamaServer")
 # Only one release in a cluster can own its cluster-scoped objects.
 SECOND_RELEASE = ("--set", "crds.enabled=false,rbac.aggregate=false")
 EVERYTHING = {
@@ -51,8 +54,7 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module")
 def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    for namespace in (NAMESPACE, WATCHED, OTHER):
-        _kubectl(api, "create", "namespace", namespace)
+    create(api, *map(namespace_of, (NAMESPACE, WATCHED, OTHER)))
     enforced = "pod-security.kubernetes.io/enforce=restricted"
     _kubectl(api, "label", "namespace", NAMESPACE, enforced)
     return Helm(api, tmp_path_factory.mktemp("helm"))
@@ -69,7 +71,7 @@ def operator(helm: Helm) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def namespaced_operator(helm: Helm) -> Iterator[str]:
     """User name of an operator of one namespace."""
-    helm.install("one", "--set", f"watchNamespace={WATCHED}", *SECOND_RELEASE)
+    helm.install("one", "--set", f"watchNamespaces={{{WATCHED}}}", *SECOND_RELEASE)
     yield f"system:serviceaccount:{NAMESPACE}:one-slotkeeper"
     helm.run("uninstall", "one", "--namespace", NAMESPACE)
 
@@ -83,7 +85,11 @@ def test_helm_lint_accepts_the_chart(helm: Helm) -> None:
     [
         pytest.param({}, id="defaults"),
         pytest.param(EVERYTHING, id="everything"),
-        pytest.param({"watchNamespace": WATCHED}, id="one namespace"),
+        pytest.param({"watchNamespaces": [WATCHED, OTHER]}, id="two namespaces"),
+        *(
+            pytest.param(yaml.safe_load(block), id="docs/security.md")
+            for block in code_blocks((DOCS / "security.md").read_text(), "yaml")
+        ),
         pytest.param(
             {
                 "crds": {"enabled": False},
@@ -146,7 +152,7 @@ def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
         ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"images": {"download": {"digest": "abc"}}}, "digest"),
         ({"extraArgs": ["quiet"]}, "extraArgs"),
-        ({"watchNamespace": "Team_A"}, "watchNamespace"),
+        ({"watchNamespaces": ["Team_A"]}, "watchNamespaces"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -257,8 +263,48 @@ def test_the_operators_permissions(
     assert result.stdout.strip() == allowed
 
 
+@pytest.mark.parametrize(
+    ("watched", "lease"),
+    [
+        ([], NAMESPACE),
+        ([WATCHED, OTHER], WATCHED),
+        ([WATCHED, OTHER, NAMESPACE], NAMESPACE),
+    ],
+)
+def test_the_operator_has_a_role_in_each_watched_namespace_and_in_that_of_its_lease(
+    helm: Helm, watched: list[str], lease: str
+) -> None:
+    rendered = list(yaml.safe_load_all(helm.rendered({"watchNamespaces": watched})))
+
+    def namespaces(kind: str) -> list[str]:
+        found = [each["metadata"] for each in rendered if each["kind"] == kind]
+        return [each.get("namespace", "") for each in found if each["name"] == "slotkeeper"]
+
+    kinds = ("Role", "RoleBinding") if watched else ("ClusterRole", "ClusterRoleBinding")
+    assert [namespaces(kind) for kind in kinds] == [watched or [""]] * 2
+    own = [each["metadata"] for each in rendered if each["metadata"]["name"] == "slotkeeper-own"]
+    assert [each["namespace"] for each in own] == [lease, lease]
+    [container] = _only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+    flags = [arg for arg in container["args"] if arg.startswith(("--namespace", "--lease"))]
+    assert flags == [*(f"--namespace={each}" for each in watched), f"--lease-namespace={lease}"]
+    rules = [rule for each in rendered for rule in each.get("rules", ())]
+    assert any(rule["resources"] == ["nodes"] for rule in rules) == (not watched)
+
+
+def test_images_are_used_by_digest(helm: Helm) -> None:
+    digests = {name: f"sha256:{number:064x}" for number, name in enumerate(IMAGE_NAMES)}
+
+    rendered = helm.rendered(
+        {"images": {name: {"digest": digest} for name, digest in digests.items()}}
+    )
+
+    repositories = load("values.yaml")["images"]
+    for name, digest in digests.items():
+        assert f"{repositories[name]['repository']}@{digest}" in rendered
+
+
 def test_the_notes_name_the_watched_namespace(helm: Helm) -> None:
-    notes = helm.install("notes", "--dry-run=server", "--set", f"watchNamespace={WATCHED}")
+    notes = helm.install("notes", "--dry-run=server", "--set", f"watchNamespaces={{{WATCHED}}}")
 
     assert f"Slotkeeper 0.1.0 manages LlamaServers in {WATCHED}." in notes
     assert f"kubectl apply --namespace {WATCHED} -f -" in notes

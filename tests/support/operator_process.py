@@ -91,7 +91,7 @@ def rbac_manifests(*, namespace: str = "") -> list[dict[str, Any]]:
     own = _role("Role", {"name": "operator-own", "namespace": NAMESPACE}, "own.yaml")
     account = {**metadata, "namespace": NAMESPACE}
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        namespace_of(NAMESPACE),
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
         *watched,
         *own,
@@ -109,15 +109,22 @@ def _role(kind: str, metadata: dict[str, str], *files: str) -> list[dict[str, An
     ]
 
 
+def namespace_of(name: str) -> dict[str, Any]:
+    """Return a Namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
 def create(api: ApiServer, *manifests: dict[str, Any]) -> None:
     """Apply the manifests as an administrator."""
     applied = api.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
     assert applied.returncode == 0, applied.stderr
 
 
-def operator_kubeconfig(api: ApiServer, folder: Path) -> Path:
+def operator_kubeconfig(
+    api: ApiServer, folder: Path, account: str = ACCOUNT["name"], namespace: str = NAMESPACE
+) -> Path:
     """Write a kubeconfig of the operator's ServiceAccount into `folder`; return its path."""
-    token = api.kubectl("create", "token", "operator", "-n", NAMESPACE)
+    token = api.kubectl("create", "token", account, "-n", namespace)
     assert token.returncode == 0, token.stderr
     config = yaml.safe_load(api.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token.stdout.strip()}

@@ -13,6 +13,24 @@
 {{- .Values.serviceAccount.name | default $own }}
 {{- end }}
 
+{{/* The namespace of the operator's own Lease, one that it watches: the release's own where it can be. */}}
+{{- define "slotkeeper.leaseNamespace" -}}
+{{- $watched := .Values.watchNamespaces }}
+{{- or (empty $watched) (has .Release.Namespace $watched) | ternary .Release.Namespace (first $watched) }}
+{{- end }}
+
+{{/* The name of an admission policy: (list ROOT SUFFIX). It is unique in the cluster, unlike a release's name. */}}
+{{- define "slotkeeper.policyName" -}}
+{{- $root := index . 0 }}
+{{- include "slotkeeper.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}
+{{- end }}
+
+{{/* The message of a rule of llamaServerPolicy: (list ROOT VALUE FIELD WHAT). */}}
+{{- define "slotkeeper.forbidden" -}}
+{{- $allowed := index (index . 0).Values.llamaServerPolicy (index . 1) }}
+{{- printf "%s: the administrator of Slotkeeper allows only these %s: %s (chart value llamaServerPolicy.%s)" (index . 2) (index . 3) (join ", " $allowed | default "none") (index . 1) | toJson }}
+{{- end }}
+
 {{/* Labels for selectors. They must never change, because the selector of a Deployment is immutable. */}}
 {{- define "slotkeeper.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "slotkeeper.name" . }}

@@ -1,0 +1,534 @@
+"""The chart's admission policies, on a real API server: what the operator's ServiceAccount may
+write, and what an administrator may forbid in LlamaServers."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver import ApiServer
+from chart import CHART
+from helm import NAMESPACE, Helm
+from llamaservers import EXAMPLES, GOLDEN, IMAGES, only_server, parsed, raw_server
+from operator_process import (
+    create,
+    eventually,
+    get,
+    namespace_of,
+    operator_kubeconfig,
+    operator_process,
+)
+from slotkeeper.desired.manifests import manifests
+from slotkeeper.kube.kinds import kind_of
+
+RELEASE = "guarded"
+FULL_NAME = f"{RELEASE}-slotkeeper"
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:{FULL_NAME}"
+TEAM, STRANGERS = "guarded-team", "guarded-strangers"
+NOT_ITS_OWN = {"crds.enabled": "false", "rbac.aggregate": "false"}
+CASES = sorted([*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")])
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    create(api, *map(namespace_of, (NAMESPACE, TEAM, STRANGERS)))
+    return Helm(api, tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+def guarded(helm: Helm) -> Iterator[ApiServer]:
+    """An API server with the operator's policy in effect."""
+    install(helm)
+    foreign = service("probe")
+    eventually(lambda: "may only write" in apply(helm.api, foreign, dry_run=True))
+    yield helm.api
+    helm.run("uninstall", RELEASE, "--namespace", NAMESPACE)
+
+
+def install(helm: Helm, values: Mapping[str, Any] | None = None, release: str = RELEASE) -> None:
+    helm.run(
+        *("upgrade", "--install", release, str(CHART), "--namespace", NAMESPACE),
+        *(f"--set={name}={value}" for name, value in NOT_ITS_OWN.items()),
+        values=values,
+    )
+
+
+def apply(api: ApiServer, *objects: Json, dry_run: bool = False) -> str:
+    """Apply objects as the operator does; return kubectl's errors."""
+    return api.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--field-manager=slotkeeper"),
+        *(f"--as={OPERATOR}", "--filename=-", *(["--dry-run=server"] if dry_run else [])),
+        stdin=yaml.safe_dump_all(objects),
+    ).stderr
+
+
+def send(api: ApiServer, method: str, manifest: Json) -> str:
+    """Send an object as the operator does, without storing it; return the error, "" without one."""
+    kind, metadata = kind_of(manifest), manifest["metadata"]
+    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+    path = f"{root}/namespaces/{metadata['namespace']}/{kind.plural}"
+    response = api.client.request(
+        method,
+        path if method == "POST" else f"{path}/{metadata['name']}",
+        params={"dryRun": "All", **({} if method == "POST" else {"fieldManager": "slotkeeper"})},
+        json=manifest,
+        headers={
+            "Impersonate-User": OPERATOR,
+            **(
+                {}
+                if method == "POST"
+                else {"Content-Type": "application/strategic-merge-patch+json"}
+            ),
+        },
+    )
+    return "" if response.is_success else str(response.json()["message"])
+
+
+def children(raw: Json) -> list[Json]:
+    return manifests(parsed({**raw, "metadata": {**raw["metadata"], "namespace": TEAM}}), 1, IMAGES)
+
+
+def child(kind: str, component: str = "") -> Json:
+    """A child of the server `chat`."""
+    found = (each for each in children(raw_server(gpu={"count": 0})) if each["kind"] == kind)
+    return next(each for each in found if each["metadata"]["name"].endswith(component))
+
+
+def changed(manifest: Json, path: str, value: Any) -> Json:
+    """A copy with a value at a path such as `spec.template.spec.containers.0.image`."""
+    copied = copy.deepcopy(manifest)
+    *parents, last = path.replace("\\.", "\0").split(".")
+    tree: Any = copied
+    for name in parents:
+        tree = tree[int(name) if name.isdigit() else name.replace("\0", ".")]
+    tree[last.replace("\0", ".")] = value
+    return copied
+
+
+def service(name: str) -> Json:
+    metadata = {"name": name, "namespace": STRANGERS}
+    spec = {"ports": [{"port": 80}], "selector": {"app": "a"}}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def pod(**labels: str) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": STRANGERS, "labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "registry.example.com/c:1"}]},
+    }
+
+
+# The operator.
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.relative_to(case.parents[1])))
+def test_the_operator_may_create_all_children(guarded: ApiServer, case: Path) -> None:
+    server = only_server(case)
+    server["metadata"].pop("namespace", None)
+
+    errors = [send(guarded, "POST", child) for child in children(server)]
+
+    # The API server looks the Role up, which a dry run has not created.
+    assert [error for error in errors if error and "not found" not in error] == []
+
+
+def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> None:
+    written = children(only_server(EXAMPLES / "rpc-group.yaml"))
+
+    assert apply(guarded, *written) == ""
+    assert apply(guarded, *written) == ""
+
+    deleted = guarded.kubectl(
+        "delete", f"--as={OPERATOR}", "--filename=-", stdin=yaml.safe_dump_all(written)
+    )
+    assert deleted.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("manifest", "path", "value", "message"),
+    [
+        (
+            child("Deployment", "replicas"),
+            "metadata.labels",
+            {"app": "a"},
+            "may only write objects with the label",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "metadata.ownerReferences",
+            [],
+            "may only write objects with the label",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "spec.template.spec.serviceAccountName",
+            "cluster-admin",
+            "only balancers may have a ServiceAccount",
+        ),
+        (
+            child("Deployment", "balancer"),
+            "spec.template.spec.serviceAccountName",
+            "default",
+            "only balancers may have a ServiceAccount",
+        ),
+        (
+            child("Deployment", "balancer"),
+            "metadata.name",
+            "aws-load-balancer",
+            "only balancers may have a ServiceAccount",
+        ),
+        (
+            child("Deployment", "balancer"),
+            "spec.template.spec.containers.0.image",
+            "registry.example.com/shell",
+            "the image slotkeeper/balancer:0.1.0",
+        ),
+        (
+            child("Deployment", "balancer"),
+            "spec.template.spec.containers.0.command",
+            ["sh", "-c", "cat /var/run/secrets/kubernetes.io/serviceaccount/token"],
+            "only balancers may have a ServiceAccount",
+        ),
+        (
+            child("Deployment", "balancer"),
+            "spec.template.spec.containers.0.lifecycle",
+            {"postStart": {"exec": {"command": ["sh"]}}},
+            "only balancers may have a ServiceAccount",
+        ),
+        (
+            child("Deployment", "balancer"),
+            "spec.template.spec.volumes",
+            [{"name": "code", "configMap": {"name": "code"}}],
+            "only balancers may have a ServiceAccount",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "spec.template.spec.automountServiceAccountToken",
+            True,
+            "must have automountServiceAccountToken=false",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "spec.template.spec.hostNetwork",
+            True,
+            "must not have privileges",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "spec.template.spec.containers.0.securityContext.allowPrivilegeEscalation",
+            True,
+            "must not have privileges",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "spec.template.spec.containers.0.securityContext.capabilities",
+            {"add": ["SYS_ADMIN"]},
+            "must not have privileges",
+        ),
+        (
+            child("Deployment", "replicas"),
+            "spec.template.spec.initContainers.0.securityContext",
+            {},
+            "must not have privileges",
+        ),
+        (
+            child("Service"),
+            "spec.externalIPs",
+            ["192.0.2.1"],
+            "must have the type ClusterIP, no externalIPs",
+        ),
+        (child("Service"), "spec.selector", {"app": "a"}, "select pods of their own LlamaServer"),
+        (
+            child("NetworkPolicy"),
+            "spec.podSelector",
+            {},
+            "NetworkPolicies of Slotkeeper's operator must select pods",
+        ),
+        (
+            child("PodDisruptionBudget"),
+            "spec.selector",
+            {"matchLabels": {"app": "a"}},
+            "PodDisruptionBudgets of Slotkeeper's operator must select pods",
+        ),
+        (
+            child("Lease"),
+            "spec",
+            {"holderIdentity": "thief"},
+            "may not change the spec of a balancer's Lease",
+        ),
+        (child("ServiceAccount"), "metadata.name", "other", "must have the name SERVER-balancer"),
+        (
+            child("Role"),
+            "rules",
+            [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"]}],
+            "may only allow to read EndpointSlices",
+        ),
+        (
+            child("RoleBinding"),
+            "subjects",
+            [{"kind": "ServiceAccount", "name": "thief", "namespace": TEAM}],
+            "may only bind the Role of their own name",
+        ),
+    ],
+)
+def test_the_operators_token_writes_no_other_object(
+    guarded: ApiServer, manifest: Json, path: str, value: Any, message: str
+) -> None:
+    # The API server looks the Role up first.
+    assert apply(guarded, child("Role")) == ""
+
+    error = apply(guarded, changed(manifest, path, value), dry_run=True)
+
+    assert f"ValidatingAdmissionPolicy '{FULL_NAME}-operator.{NAMESPACE}'" in error
+    assert message in " ".join(error.split())
+
+
+def test_the_operators_token_changes_and_deletes_no_foreign_object(guarded: ApiServer) -> None:
+    foreign = service("foreign")
+    foreign["metadata"]["labels"] = {"slotkeeper.dev/server": "chat"}
+    create(guarded, foreign, lease("node-a"))
+    taken_over = child("Service")
+    taken_over["metadata"] |= {"name": "foreign", "namespace": STRANGERS}
+
+    def refused(*arguments: str) -> str:
+        return guarded.kubectl(*arguments, f"--as={OPERATOR}", f"--namespace={STRANGERS}").stderr
+
+    assert "may only change and delete objects" in apply(guarded, taken_over)
+    assert "may only change and delete objects" in refused("delete", "service", "foreign")
+    patch = ("--type=merge", '--patch={"spec": {"holderIdentity": "thief"}}')
+    assert "may only write objects" in refused("patch", "lease", "node-a", *patch)
+
+
+def lease(name: str) -> Json:
+    metadata = {"name": name, "namespace": STRANGERS}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
+
+
+def test_the_operators_token_changes_no_image_of_a_running_pod(guarded: ApiServer) -> None:
+    image = {"spec": {"containers": [{"name": "c", "image": "registry.example.com/evil"}]}}
+    cost = {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "3"}}
+
+    def patch(**fields: Any) -> str:
+        return send(guarded, "PATCH", merged(pod(), fields))
+
+    create(guarded, pod(app="api"))
+    foreign = [patch(**image), patch(metadata=cost)]
+    create(guarded, pod(**{"slotkeeper.dev/server": "chat"}))
+    own = [patch(**image), patch(metadata={"labels": {"app": "api"}})]
+
+    for error in (*foreign, *own):
+        assert "may only change annotations of pods" in error
+    assert patch(metadata=cost) == ""
+
+
+def merged(manifest: Json, fields: Json) -> Json:
+    """A patch of the object with these fields."""
+    identity = {key: manifest["metadata"][key] for key in ("name", "namespace")}
+    metadata = {**identity, **fields.get("metadata", {})}
+    head = {key: manifest[key] for key in ("apiVersion", "kind")}
+    return {**head, **fields, "metadata": metadata}
+
+
+def test_other_users_are_not_affected(guarded: ApiServer) -> None:
+    create(guarded, service("of-a-user"))
+
+    assert get(guarded, "service", "of-a-user", f"--namespace={STRANGERS}")
+
+
+def test_the_operator_works_under_its_policy_and_roles_of_listed_namespaces(
+    helm: Helm, guarded: ApiServer, tmp_path: Path
+) -> None:
+    gone = "guarded-gone"
+    create(guarded, namespace_of(gone))
+    install(helm, {"watchNamespaces": [TEAM, gone, NAMESPACE]})
+    assert guarded.kubectl("delete", "rolebinding", FULL_NAME, "-n", gone).returncode == 0
+    deployment = get(guarded, "deployment", FULL_NAME, f"--namespace={NAMESPACE}")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    arguments = [
+        each for each in container["args"] if not each.startswith(("--health", "--metrics"))
+    ]
+    kubeconfig = operator_kubeconfig(guarded, tmp_path, FULL_NAME, NAMESPACE)
+    for namespace in (TEAM, STRANGERS):
+        server = raw_server("watched", gpu={"count": 0})
+        create(guarded, changed(server, "metadata.namespace", namespace))
+
+    def status(namespace: str) -> Any:
+        return get(guarded, "llama", "watched", f"--namespace={namespace}").get("status")
+
+    with operator_process(kubeconfig, tmp_path / "log", *arguments) as operator:
+        eventually(lambda: "balancers" in str(status(TEAM)), 30)
+        eventually(lambda: f"/namespaces/{gone}/llamaservers" in operator.log_text())
+        # While it is running, too.
+        create(guarded, changed(raw_server("later"), "metadata.namespace", TEAM))
+        eventually(lambda: get(guarded, "deployment", "later-balancer", f"--namespace={TEAM}"))
+        assert operator.process.poll() is None
+
+    assert f"--lease-namespace={NAMESPACE}" in arguments
+    assert "ApplyRejected" not in str(status(TEAM))
+    assert status(STRANGERS) is None
+    assert not get(guarded, "clusterrole", FULL_NAME)
+    allowed = guarded.kubectl(
+        *("auth", "can-i", "patch", "deployments", f"--as={OPERATOR}", f"--namespace={STRANGERS}")
+    )
+    assert allowed.stdout.strip() == "no"
+    guarded.kubectl("delete", "llama", "--all", f"--namespace={TEAM}")
+    install(helm)
+
+
+# LlamaServers.
+
+LIMITS = {
+    "allowedImages": ["ghcr.io/ggml-org", "registry.example.com/llama"],
+    "allowedModelHosts": ["huggingface.co", "*.models.example.com"],
+    "allowedVolumes": ["configMap", "persistentVolumeClaim"],
+    "allowedEnvSources": ["configMapKeyRef"],
+    "allowedPodLabels": ["team"],
+}
+URL = "https://huggingface.co/a/b.gguf"
+
+
+@pytest.fixture(scope="module")
+def limited(helm: Helm) -> Iterator[ApiServer]:
+    """An API server with limits for LlamaServers in effect, except in the namespace STRANGERS."""
+    exempt = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [STRANGERS]}
+    create(helm.api, llama("old", image="evil"))
+    install(
+        helm,
+        {
+            "operatorPolicy": {"enabled": False},
+            "llamaServerPolicy": {**LIMITS, "namespaceSelector": {"matchExpressions": [exempt]}},
+        },
+        "limited",
+    )
+    eventually(lambda: "allows only" in post(helm.api, llama(image="evil")))
+    yield helm.api
+    helm.run("uninstall", "limited", "--namespace", NAMESPACE)
+    helm.api.kubectl("delete", "llama", "old", f"--namespace={TEAM}")
+
+
+def llama(name: str = "new", namespace: str = TEAM, **spec: Any) -> Json:
+    server = raw_server(name, **{"model": {"url": URL}, **spec})
+    return changed(server, "metadata.namespace", namespace)
+
+
+def template(**fields: Any) -> Json:
+    return {"podTemplate": fields}
+
+
+def volume(**source: Any) -> Json:
+    return template(volumes=[{"name": "v", **source}])
+
+
+def post(api: ApiServer, server: Json) -> str:
+    """Create a LlamaServer without storing it; return the error, "" without one."""
+    namespace = server["metadata"]["namespace"]
+    path = f"/apis/slotkeeper.dev/v1alpha1/namespaces/{namespace}/llamaservers"
+    response = api.post(path, server, dry_run=True)
+    return "" if response.is_success else str(response.json()["message"])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"image": "ghcr.io/ggml-org/llama.cpp:server"},
+        {"image": "registry.example.com/llama@sha256:" + "0" * 64},
+        {"model": {"url": "http://eu.models.example.com:8080/a.gguf"}},
+        {"model": {"url": "https://HuggingFace.co/a.gguf"}},
+        volume(configMap={"name": "c"}),
+        volume(persistentVolumeClaim={"claimName": "c"}),
+        template(env=[{"name": "A", "value": "b"}]),
+        template(env=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
+        template(labels={"team": "a"}),
+    ],
+    ids=str,
+)
+def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json) -> None:
+    assert post(limited, llama(**spec)) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "value"),
+    [
+        ({"image": "docker.io/ggml-org/llama.cpp"}, "spec.image", "allowedImages"),
+        ({"image": "ghcr.io/ggml-org-evil/llama.cpp"}, "spec.image", "allowedImages"),
+        ({"model": {"url": "https://example.com/a.gguf"}}, "spec.model", "allowedModelHosts"),
+        (
+            {"model": {"url": "https://huggingface.co.example.com/a.gguf"}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        ({"model": {"url": "https://models.example.com/a"}}, "spec.model", "allowedModelHosts"),
+        (
+            {"model": {"url": "https://evil.example\\.models.example.com/a"}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        (
+            {"model": {"url": URL, "mmproj": {"url": "http://10.0.0.1/a.gguf"}}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        (
+            {"model": {"url": URL, "adapters": [{"url": "http://169.254.169.254/a"}]}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        (volume(hostPath={"path": "/"}), "spec.podTemplate.volumes", "allowedVolumes"),
+        (volume(secret={"secretName": "s"}), "spec.podTemplate.volumes", "allowedVolumes"),
+        (
+            volume(projected={"sources": [{"serviceAccountToken": {"path": "t"}}]}),
+            "spec.podTemplate.volumes",
+            "allowedVolumes",
+        ),
+        (
+            template(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+            "spec.podTemplate.env",
+            "allowedEnvSources",
+        ),
+        (template(labels={"app": "api"}), "spec.podTemplate.labels", "allowedPodLabels"),
+    ],
+    ids=str,
+)
+def test_what_an_administrator_does_not_allow_is_rejected(
+    limited: ApiServer, spec: Json, field: str, value: str
+) -> None:
+    error = post(limited, llama(**spec))
+
+    assert field in error
+    assert "the administrator of Slotkeeper allows only these" in error
+    assert f"(chart value llamaServerPolicy.{value})" in error
+    assert post(limited, llama(namespace=STRANGERS, **spec)) == ""
+
+
+def test_existing_servers_can_be_changed_except_for_their_spec(limited: ApiServer) -> None:
+    def patch(patch: str) -> str:
+        return limited.kubectl(
+            *("patch", "llama", "old", f"--namespace={TEAM}", "--type=merge", f"--patch={patch}")
+        ).stderr
+
+    assert patch('{"metadata": {"labels": {"a": "b"}}}') == ""
+    assert "spec.image" in patch('{"spec": {"slots": 3}}')
+    assert patch('{"spec": {"slots": 3, "image": null}}') == ""
+
+
+def test_by_default_nothing_more_is_forbidden(helm: Helm) -> None:
+    rendered = list(yaml.safe_load_all(helm.rendered()))
+
+    policies = [each for each in rendered if each["kind"] == "ValidatingAdmissionPolicy"]
+    assert [policy["metadata"]["name"] for policy in policies] == [
+        f"slotkeeper-operator.{NAMESPACE}"
+    ]
+
+
+def test_an_empty_list_allows_nothing(helm: Helm) -> None:
+    rendered = helm.rendered({"llamaServerPolicy": {"allowedVolumes": []}})
+
+    assert "allows only these types of volumes: none" in rendered
