@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := .venv/.bench
-EXTRAS := operator balancer download dev bench
+EXTRAS := operator balancer download dev bench llama-tests
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -52,7 +52,7 @@ test-long: $(INSTALLED) ## Run the unit tests with fifty times as many random in
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: e2e-long
-e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, 200 scale-downs under load
+e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, 200 scale-downs under load, llama.cpp's own tests
 	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
 	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest -m long e2e

@@ -147,7 +147,9 @@ class LocalResponses:
             f"# HELP {name} {help_}\n# TYPE {name} {kind}\n{name} {value:.15g}\n"
             for name, (kind, help_, value) in series.items()
         )
-        return Response(200, text.encode(), PROMETHEUS)
+        # As in llama-server's response: since when the counters count.
+        started = (b"Process-Start-Time-Unix", b"%d" % self.model.created)
+        return Response(200, text.encode(), PROMETHEUS, [started])
 
     def _entry(self, info: ModelInfo) -> Json:
         return {

@@ -141,8 +141,10 @@ async def test_metrics_are_those_of_all_replicas_summed() -> None:
         run_balancer(first, second) as balancer,
         await balancer.start_request(post("/completion")),
     ):
-        lines = (await balancer.request(get("/metrics"))).body.decode().splitlines()
+        response = await balancer.request(get("/metrics"))
+        lines = response.body.decode().splitlines()
 
+        assert response.headers["process-start-time-unix"] == "1700000000"
         assert "llamacpp:prompt_tokens_total 40" in lines
         assert "llamacpp:n_decode_total 1220" in lines
         assert "llamacpp:prompt_tokens_seconds 150" in lines
