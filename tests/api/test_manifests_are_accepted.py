@@ -154,3 +154,41 @@ def test_the_namespace_rejects_a_pod_that_is_not_restricted(
 
     assert response.status_code == 403
     assert "violates PodSecurity" in response.json()["message"]
+
+
+QUOTA = {
+    "requests.cpu": "8",
+    "requests.memory": "16Gi",
+    "limits.cpu": "8",
+    "limits.memory": "16Gi",
+}
+LIMITS = {"type": "Container", "min": {"cpu": "100m", "memory": "128Mi"}, "max": {"cpu": "4"}}
+
+
+def test_the_pods_of_the_example_pass_a_quota_and_a_limit_range(api: ApiServer) -> None:
+    namespace = "limited"
+    root = f"/api/v1/namespaces/{namespace}"
+    metadata = {"name": "limited"}
+    for path, kind, fields in (
+        ("/api/v1/namespaces", "Namespace", {}),
+        (f"{root}/limitranges", "LimitRange", {"spec": {"limits": [LIMITS]}}),
+        (f"{root}/resourcequotas", "ResourceQuota", {"spec": {"hard": QUOTA}}),
+    ):
+        manifest = {"apiVersion": "v1", "kind": kind, "metadata": metadata, **fields}
+        created = api.post(path, manifest)
+        assert created.status_code == 201, created.text
+    # As its controller, which does not run here, does.
+    used = dict.fromkeys(QUOTA, "0")
+    counted = api.client.patch(
+        f"{root}/resourcequotas/limited/status",
+        headers={"Content-Type": "application/merge-patch+json"},
+        content=json.dumps({"status": {"hard": QUOTA, "used": used}}),
+    )
+    assert counted.status_code == 200, counted.text
+
+    case = next(case for case in golden_cases() if case.name == "restricted-namespace")
+    responses = [api.post(f"{root}/pods", pod, dry_run=True) for pod in pods(case)]
+
+    assert [response.status_code for response in responses] == [201, 201], [
+        response.text for response in responses
+    ]

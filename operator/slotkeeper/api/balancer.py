@@ -210,8 +210,9 @@ class Balancer(ApiModel):
     resources: Resources | None = None
     """CPU and memory of one balancer, as the resources of a container. If set, they are used
     unchanged, and a memory limit bounds the requests in memory. It must be at least 128Mi, plus
-    1.25 times maxQueuedBytes, plus 16Ki for each connection. Default: requests of cpu 50m and
-    memory 96Mi, and a memory limit with room for twice maxQueuedBytes, which is 512Mi by default.
+    1.25 times maxQueuedBytes, plus 16Ki for each connection. Default: requests of
+    cpu 100m and memory 128Mi, limits of cpu 1 and of memory with room for twice maxQueuedBytes,
+    which is 512Mi by default.
     Example: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}"""
 
     @property

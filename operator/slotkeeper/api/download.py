@@ -6,7 +6,7 @@ from pydantic import Field
 
 from slotkeeper.api import quantity
 from slotkeeper.api.placement import Name
-from slotkeeper.api.resources import Quantity
+from slotkeeper.api.resources import Quantity, Resources
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 Proxy = Annotated[
@@ -77,3 +77,11 @@ class Download(ApiModel):
     ca_config_map_ref: CaConfigMap | None = None
     """Certificates of private authorities to trust, in addition to the public ones. Default: none.
     Example: {name: company-ca}"""
+
+    resources: Resources | None = None
+    """CPU and memory of the init container that downloads and verifies the files. If set, they are
+    used unchanged. Default: those of `resources`, so that a quota or LimitRange that accepts
+    llama-server accepts the init container too. This costs nothing: a pod counts as the larger of
+    the two. Where `resources` sets none: requests of cpu 100m and memory 128Mi, limits of cpu 1 and
+    memory 256Mi.
+    Example: {requests: {cpu: 1, memory: 256Mi}, limits: {cpu: 2, memory: 16Gi}}"""

@@ -229,5 +229,6 @@ class Model(ApiModel):
     Example: {claimName: models}"""
 
     download: Download = Download()
-    """How files are downloaded: the maximum size, proxies, and private certificate authorities.
+    """How files are downloaded: the maximum size, proxies, private certificate authorities, and the
+    resources of the init container.
     Default: up to 100Gi, without a proxy. Example: {httpsProxy: "http://proxy.example.com:3128"}"""

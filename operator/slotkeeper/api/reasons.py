@@ -212,10 +212,11 @@ TABLE = (
         "the message contains the program's exit code and the line of its log that states why",
     ),
     ReasonDoc(
-        (REPLICAS,),
+        _PODS,
         (Reason.FAILED_CREATE,),
         _PROBLEM,
-        "a quota or an admission policy rejects the pods",
+        "a quota, a LimitRange or an admission policy rejects the pods: change it, or set "
+        "`resources`, `model.download.resources`, `workers.resources` or `balancer.resources`",
     ),
     ReasonDoc(
         (REPLICAS,),

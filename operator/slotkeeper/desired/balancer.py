@@ -17,7 +17,7 @@ from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import ACCESS_RULES_ANNOTATION, START_BLOCKER_ANNOTATION
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import names, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_container import cache_ram_mib
 from slotkeeper.desired.metadata import (
@@ -335,19 +335,12 @@ def _pod_field(name: str, field: str) -> Manifest:
 
 def _resources(server: LlamaServer) -> Manifest:
     spec = server.spec.balancer
-    if spec.resources is None:
-        return {
-            "requests": {"cpu": "50m", "memory": "96Mi"},
-            "limits": {"memory": f"{math.ceil((spec.memory_limit or 0) / MIB)}Mi"},
-        }
-    # As strings, which is how the API server returns them.
+    if spec.resources is not None:
+        return resources.specified(spec.resources)
+    memory = f"{math.ceil((spec.memory_limit or 0) / MIB)}Mi"
     return {
-        kind: {name: str(amount) for name, amount in amounts.items()}
-        for kind, amounts in (
-            ("requests", spec.resources.requests),
-            ("limits", spec.resources.limits),
-        )
-        if amounts
+        "requests": {"cpu": resources.CPU_REQUEST, "memory": resources.MEMORY_REQUEST},
+        "limits": {"cpu": resources.CPU_LIMIT, "memory": memory},
     }
 
 

@@ -5,11 +5,10 @@ from typing import Literal
 
 from slotkeeper.api import quantity
 from slotkeeper.api.extra_args import flags_of
-from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.serving import FlashAttention, Reasoning
-from slotkeeper.desired import model_container, names
+from slotkeeper.desired import model_container, names, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
@@ -62,7 +61,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.LLAMA_SERVER_PORT}
         ],
-        "resources": resources(spec.resources, spec.gpu),
+        "resources": resources.with_gpus(spec.resources, spec.gpu),
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -214,18 +213,3 @@ def cache_ram_mib(spec: LlamaServerSpec) -> int:
     if memory is None:
         return DEFAULT_CACHE_RAM_MIB
     return min(MAX_CACHE_RAM_MIB, int(quantity.parse(memory) / 4 / 1024**2))
-
-
-def resources(spec: Resources, gpu: Gpu) -> Manifest:
-    """Return the resources of a container that computes, including its GPUs."""
-    gpus = {gpu.resource_name: gpu.count} if gpu.count else {}
-    combined = {
-        "requests": {**spec.requests, **gpus},
-        "limits": {**spec.limits, **gpus},
-    }
-    # As strings, which is how the API server returns them.
-    return {
-        kind: {name: str(amount) for name, amount in amounts.items()}
-        for kind, amounts in combined.items()
-        if amounts
-    }

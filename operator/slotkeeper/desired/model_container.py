@@ -8,7 +8,7 @@ from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.model import Adapter, Model, Projector
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import names, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.flags import DownloadFlags
@@ -66,11 +66,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "imagePullPolicy": images.pull_policy,
         "command": list(_command(model)),
         **({"env": env} if env else {}),
-        # Costs nothing: a pod requests the maximum of its init containers and its containers.
-        "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"memory": "256Mi"},
-        },
+        "resources": _resources(server),
         "securityContext": container_security_context(),
         # The program writes the message itself, for the server's status.
         "terminationMessagePolicy": "File",
@@ -85,6 +81,13 @@ def container(server: LlamaServer, images: Images) -> Manifest:
 def volumes(model: Model) -> list[Manifest]:
     """Return the volumes of a pod that downloads this model."""
     return [{"name": MODELS_VOLUME, **_storage(model)}, *_token(model), *_authorities(model)]
+
+
+def _resources(server: LlamaServer) -> Manifest:
+    own = server.spec.model.download.resources
+    if own is not None:
+        return resources.specified(own)
+    return resources.of_init_container(server.spec.resources)
 
 
 def _command(model: Model) -> Iterator[str]:

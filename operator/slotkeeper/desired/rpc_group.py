@@ -16,11 +16,10 @@ import json
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.workers import Workers
-from slotkeeper.desired import names, network_and_pdb
+from slotkeeper.desired import names, network_and_pdb, resources
 from slotkeeper.desired.llama_container import (
     LOADING_SECONDS,
     REPLICA_VARIABLE,
-    resources,
     threads,
     worker_hosts,
 )
@@ -111,10 +110,7 @@ def _wait(server: LlamaServer, pod: Manifest) -> Manifest:
             "image": llama_server["image"],
             "imagePullPolicy": llama_server["imagePullPolicy"],
             "command": ["/bin/sh", "-c", WAIT_SCRIPT, "sh", *worker_hosts(server)],
-            "resources": {
-                "requests": {"cpu": "10m", "memory": "16Mi"},
-                "limits": {"memory": "64Mi"},
-            },
+            "resources": resources.of_init_container(server.spec.resources),
             "securityContext": container_security_context(),
         }
     )
@@ -158,7 +154,7 @@ def _rpc_server(server: LlamaServer, workers: Workers, llama_server: Manifest) -
         "imagePullPolicy": llama_server["imagePullPolicy"],
         "command": ["/bin/sh", "-c", WORK_SCRIPT, "rpc-server", *address, *thread_flag],
         "ports": [{"name": names.RPC, "protocol": "TCP", "containerPort": names.RPC_PORT}],
-        "resources": resources(worker_resources, server.spec.gpu),
+        "resources": resources.with_gpus(worker_resources, server.spec.gpu),
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **({"env": llama_server["env"]} if "env" in llama_server else {}),

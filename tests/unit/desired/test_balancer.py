@@ -199,17 +199,20 @@ def test_the_lease_has_no_field_that_balancers_write() -> None:
     assert "annotations" not in balancer.lease(server())["metadata"]
 
 
+SMALL = {"cpu": "100m", "memory": "128Mi"}
+
+
 @pytest.mark.parametrize(
     ("settings", "resources"),
     [
-        ({}, {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}),
+        ({}, {"requests": SMALL, "limits": {"cpu": "1", "memory": "512Mi"}}),
         (
             {"maxQueuedBytes": "1Gi"},
-            {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "2752Mi"}},
+            {"requests": SMALL, "limits": {"cpu": "1", "memory": "2752Mi"}},
         ),
         (
             {"connections": {"maxTotal": 65536}},
-            {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1472Mi"}},
+            {"requests": SMALL, "limits": {"cpu": "1", "memory": "1472Mi"}},
         ),
         ({"resources": {"requests": {"cpu": 1}}}, {"requests": {"cpu": "1"}}),
         ({"resources": {}}, {}),

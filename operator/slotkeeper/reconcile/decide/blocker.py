@@ -14,10 +14,10 @@ from slotkeeper.kube.kinds import ROLES
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.pod_problems import (
+    creation_failure,
     is_crash_looping,
     missing_token,
     pods_problem,
-    replica_failure,
 )
 from slotkeeper.reconcile.observe.pods import is_ready, lacks_volumes_since
 from slotkeeper.reconcile.observe.problem import Problem
@@ -55,7 +55,7 @@ def start_blocker(
             return None
         found.append((problem, pods))
     if not found:
-        failure = replica_failure(observed.replicas)
+        failure = creation_failure(observed.replicas, *observed.workers)
         return _blocker(failure, permanent=False) if failure else None
     first, _ = found[0]
     return _blocker(first, permanent=all(_is_permanent(*each, wall) for each in found))

@@ -26,6 +26,10 @@ class Observed:
     """Pods of the server's Deployments and StatefulSets, without those that are terminating."""
     replicas: Manifest | None
     """The Deployment of the replicas, or the StatefulSet of replicas with workers."""
+    balancers: Manifest | None
+    """The Deployment of the balancers."""
+    workers: Sequence[Manifest]
+    """The StatefulSets of workers, one for each index in a replica."""
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the server's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child] = ()
@@ -70,13 +74,20 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     key = Key(server.namespace, server.name)
     children = {**unlabelled, **store.children(key)}
     pods = own_pods(store, server, children)
-    replicas = children.get(_replicas_of(server))
+    own = {one: item for one, item in children.items() if belongs_to(item, server)}
+    workers = range(server.spec.pods_per_replica - 1)
     return Observed(
         children=children,
         replica_pods=pods[Component.REPLICA],
         balancer_pods=pods[Component.BALANCER],
         worker_pods=pods[Component.WORKER],
-        replicas=replicas if replicas and belongs_to(replicas, server) else None,
+        replicas=own.get(_replicas_of(server)),
+        balancers=own.get((DEPLOYMENTS, names.balancer(server))),
+        workers=[
+            own[one]
+            for number in workers
+            if (one := (STATEFUL_SETS, names.worker(server, number))) in own
+        ],
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )

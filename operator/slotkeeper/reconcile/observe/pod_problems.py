@@ -8,6 +8,7 @@ from slotkeeper.api.model import TokenSecret
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
 from slotkeeper.llamacpp.log import cause
 from slotkeeper.reconcile.observe.pods import (
     condition,
@@ -103,12 +104,10 @@ def missing_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Probl
     )
 
 
-def replica_failure(deployment: Manifest | None) -> Problem | None:
-    """Why a Deployment cannot create pods, such as a quota or an admission policy."""
-    found = condition(deployment or {}, "ReplicaFailure")
-    if found.get("status") != "True":
-        return None
-    return Problem(Reason.FAILED_CREATE, found.get("message", ""))
+def creation_failure(*owners: Manifest | None) -> Problem | None:
+    """Why one of these Deployments and StatefulSets cannot create its pods, such as a quota or an
+    admission policy."""
+    return next(filter(None, (_creation_failure(each) for each in owners if each)), None)
 
 
 def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
@@ -125,6 +124,25 @@ def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
     )
     message = f"no node has GPUs of compute capability {gpu.compute_arch}: {available}"
     return Problem(Reason.NO_MATCHING_NODE, message)
+
+
+def _creation_failure(owner: Manifest) -> Problem | None:
+    failure = condition(owner, "ReplicaFailure")
+    if failure.get("status") == "True":
+        return Problem(Reason.FAILED_CREATE, failure.get("message", ""))
+    if kind_of(owner) != STATEFUL_SETS:
+        return None
+    # It has no such condition. But its controller creates all pods before it reports their number.
+    metadata, status = owner["metadata"], owner.get("status", {})
+    desired, created = owner["spec"].get("replicas", 1), status.get("replicas", 0)
+    if status.get("observedGeneration", 0) < metadata["generation"] or created >= desired:
+        return None
+    name = metadata["name"]
+    return Problem(
+        Reason.FAILED_CREATE,
+        f"StatefulSet {name} could create {created} of {desired} pods only: see the events of "
+        f"kubectl describe --namespace={metadata['namespace']} statefulsets/{name}",
+    )
 
 
 def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:

@@ -14,12 +14,12 @@ from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas
 from slotkeeper.reconcile.observe.model import current_pods, model_status
 from slotkeeper.reconcile.observe.observed import Observed, current_balancers
 from slotkeeper.reconcile.observe.pod_problems import (
+    creation_failure,
     first_problem,
     missing_secret,
     missing_token,
     model_problem,
     pods_problem,
-    replica_failure,
     unresponsive,
 )
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
@@ -170,7 +170,8 @@ def _replicas(server: LlamaServer, observed: Observed, desired: DesiredReplicas)
         return ConditionResult(_value(kind, "False", Reason.PENDING, message))
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
-    failure = replica_failure(observed.replicas) or _pods_problem(server, observed)
+    failure = creation_failure(observed.replicas, *observed.workers)
+    failure = failure or _pods_problem(server, observed)
     counted = status.get("observedGeneration", 0) >= observed.replicas["metadata"]["generation"]
     if not counted and before.get("observedGeneration") == server.generation:
         # Kubernetes has not counted the replicas that were added: nothing is less ready for that.
@@ -219,7 +220,8 @@ def _balancer(server: LlamaServer, observed: Observed, serving: Serving) -> Cond
     pods = observed.balancer_pods
     # Those of an older template may have access rules that are not in force any more.
     ready = sum(map(is_ready, current_balancers(server, observed)))
-    failure = first_problem(pods, Gpu(count=0)) or missing_secret(pods)
+    failure = creation_failure(observed.balancers)
+    failure = failure or first_problem(pods, Gpu(count=0)) or missing_secret(pods)
     message = f"{ready}/{server.spec.balancer.replicas} balancers available"
     before = condition(server.status, kind)
     if ready and serving.problem:
