@@ -56,6 +56,7 @@ class Reason(StrEnum):
     NO_LEADER = "NoLeader"
     NO_SLOTS = "NoSlots"
     STALE_ENDPOINTS = "StaleEndpoints"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 (a reason)
     # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     INVALID_SPEC = "InvalidSpec"

@@ -93,11 +93,10 @@ TABLE = (
     ReasonDoc((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
     ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
     ReasonDoc(
-        (MODEL, BALANCER),
+        (MODEL, *_PODS),
         (Reason.WAITING_FOR_SECRET,),
         _IN_PROGRESS,
-        "the volumes of a pod are not mounted yet. If this persists, create the Secret in "
-        "`model.tokenSecretRef` or `balancer.apiKeys.secretName`",
+        "the volumes of a pod, which include a Secret, are not mounted yet",
     ),
     ReasonDoc(
         (READY,),
@@ -212,6 +211,14 @@ TABLE = (
         "the message contains the program's exit code and the line of its log that states why",
     ),
     ReasonDoc(
+        (MODEL, *_PODS),
+        (Reason.SECRET_NOT_FOUND,),
+        _PROBLEM,
+        "the volumes of a pod have not been mounted for a minute: create the Secret in "
+        "`model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, with its entries. "
+        "If it exists, the pod's events show the cause",
+    ),
+    ReasonDoc(
         _PODS,
         (Reason.FAILED_CREATE,),
         _PROBLEM,
@@ -298,6 +305,7 @@ PERMANENT = frozenset(
         Reason.MODEL_SPLIT,
         Reason.IMAGE_PULL_BACK_OFF,
         Reason.CREATE_CONTAINER_ERROR,
+        Reason.SECRET_NOT_FOUND,
         Reason.NAME_CONFLICT,
         Reason.APPLY_REJECTED,
     }

@@ -11,7 +11,6 @@ from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
 from slotkeeper.kube.objects import Child, Key, child, owned
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
-from slotkeeper.reconcile.decide.blocker import permanent_in
 from slotkeeper.reconcile.decide.decision import Decision, decide
 from slotkeeper.reconcile.decide.replicas import (
     NOT_AUTOSCALED,
@@ -22,6 +21,7 @@ from slotkeeper.reconcile.decide.replicas import (
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
+from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.name_conflict import foreign, name_conflict
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.pods import is_unschedulable
@@ -251,11 +251,12 @@ class Reconciler:
             # The status was written, and the response to it lost.
             state.unreported = None
         state.name_conflict = self._name_conflict(server, observed)
-        seconds = permanent_in(server, observed, moment.wall)
-        state.due_at = None if seconds is None else moment.monotonic + seconds
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
         state.pods = pod_readiness(observed)
+        pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
+        seconds = not_found_in(pods, moment.wall)
+        state.due_at = None if seconds is None else moment.monotonic + seconds
 
     def _name_conflict(self, server: LlamaServer, observed: Observed) -> Problem | None:
         if not foreign(observed.children, server):

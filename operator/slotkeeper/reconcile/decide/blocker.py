@@ -1,30 +1,25 @@
 """What blocks all of a server's replicas from starting, for its clients' error responses. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
-from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import ROLES
+from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.pod_problems import (
     creation_failure,
     is_crash_looping,
-    missing_token,
     pods_problem,
 )
-from slotkeeper.reconcile.observe.pods import is_ready, lacks_volumes_since
+from slotkeeper.reconcile.observe.pods import is_ready
 from slotkeeper.reconcile.observe.problem import Problem
-
-VOLUMES_TIMEOUT = timedelta(minutes=1)
-"""How long a pod may lack its volumes before its Secret counts as missing: attaching a disk and
-setting up the pod's network may take as long."""
 
 
 def start_blocker(
@@ -50,7 +45,7 @@ def start_blocker(
     found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in _replicas(observed):
         problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-        problem = problem or missing_token(pods, server.spec.model.token_secret_ref)
+        problem = problem or missing_secret(pods, server, wall)
         if problem is None:
             return None
         found.append((problem, pods))
@@ -58,7 +53,7 @@ def start_blocker(
         failure = creation_failure(observed.replicas, *observed.workers)
         return _blocker(failure, permanent=False) if failure else None
     first, _ = found[0]
-    return _blocker(first, permanent=all(_is_permanent(*each, wall) for each in found))
+    return _blocker(first, permanent=all(_is_permanent(*each) for each in found))
 
 
 def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:
@@ -66,16 +61,6 @@ def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker |
     role = observed.children.get((ROLES, names.balancer(server)), {})
     annotations = role.get("metadata", {}).get("annotations") or {}
     return StartBlocker.from_annotation(annotations.get(START_BLOCKER_ANNOTATION))
-
-
-def permanent_in(server: LlamaServer, observed: Observed, wall: datetime) -> float | None:
-    """Seconds until a Secret that a pod lacks counts as missing; None where none is lacking, or it
-    counts as missing already."""
-    if server.spec.model.token_secret_ref is None:
-        return None
-    since = filter(None, map(lacks_volumes_since, observed.replica_pods))
-    left = [(each + VOLUMES_TIMEOUT - wall).total_seconds() for each in since]
-    return min((seconds for seconds in left if seconds > 0), default=None)
 
 
 def _blocker(problem: Problem, *, permanent: bool) -> StartBlocker:
@@ -93,10 +78,7 @@ def _replicas(observed: Observed) -> list[list[Manifest]]:
     return list(replicas.values())
 
 
-def _is_permanent(problem: Problem, pods: Sequence[Manifest], wall: datetime) -> bool:
-    if problem.reason is Reason.WAITING_FOR_SECRET:
-        since = filter(None, map(lacks_volumes_since, pods))
-        return any(wall - each >= VOLUMES_TIMEOUT for each in since)
+def _is_permanent(problem: Problem, pods: Sequence[Manifest]) -> bool:
     if problem.reason in PERMANENT_WHEN_LOOPING:
         return any(map(is_crash_looping, pods))
     return problem.reason in PERMANENT

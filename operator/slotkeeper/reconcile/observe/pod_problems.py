@@ -1,10 +1,10 @@
 """What keeps pods from running. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from slotkeeper.api.gpu import Gpu
-from slotkeeper.api.model import TokenSecret
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -16,9 +16,7 @@ from slotkeeper.reconcile.observe.pods import (
     download_status,
     is_ready,
     is_unschedulable,
-    lacks_volumes,
     parse_termination_message,
-    secrets,
 )
 from slotkeeper.reconcile.observe.problem import Problem
 
@@ -73,35 +71,6 @@ def model_problem(pod: Manifest) -> Problem | None:
 def is_crash_looping(pod: Manifest) -> bool:
     """Whether one of its containers was restarted and ended again soon after its start."""
     return any(map(_is_looping, container_statuses(pod)))
-
-
-def missing_secret(pods: Iterable[Manifest]) -> Problem | None:
-    """The Secret that a balancer may be waiting for, as far as the pod shows it.
-
-    The kubelet reports a missing Secret in an event only. What the pod's status shows is that it
-    has a node, and that its volumes are not mounted yet.
-    """
-    for pod in pods:
-        if (mounted := secrets(pod)) and lacks_volumes(pod):
-            return Problem(
-                Reason.WAITING_FOR_SECRET,
-                f"balancer is waiting for Secret {mounted[0]}: create it in the server's namespace "
-                "(balancer.apiKeys.secretName)",
-            )
-    return None
-
-
-def missing_token(pods: Iterable[Manifest], secret: TokenSecret | None) -> Problem | None:
-    """The Secret of `model.tokenSecretRef` if a replica may be waiting for it."""
-    waiting = (pod for pod in pods if lacks_volumes(pod))
-    if secret is None or not any(secret.name in secrets(pod) for pod in waiting):
-        return None
-    return Problem(
-        Reason.WAITING_FOR_SECRET,
-        f"replica is waiting for Secret {secret.name}: create it in the server's namespace with "
-        f"the entries {secret.key} and hosts, the hosts that may receive the token "
-        "(model.tokenSecretRef)",
-    )
 
 
 def creation_failure(*owners: Manifest | None) -> Problem | None:
@@ -199,7 +168,7 @@ def _container_problem(status: Manifest) -> Problem | None:
         cause = waiting.get("message") or waiting["reason"]
         return Problem(Reason.IMAGE_PULL_BACK_OFF, f"cannot pull image {status['image']}: {cause}")
     if waiting.get("reason") in {"CreateContainerConfigError", "CreateContainerError"}:
-        return Problem(Reason.CREATE_CONTAINER_ERROR, waiting.get("message", ""))
+        return _creation_error(waiting.get("message", ""))
     if status.get("ready"):
         return None
     # During a retry the last failure is still the best explanation.
@@ -209,6 +178,16 @@ def _container_problem(status: Manifest) -> Problem | None:
     if status["name"] == names.DOWNLOAD_CONTAINER:
         return _download_failure(terminated)
     return Problem(Reason.CRASH_LOOP_BACK_OFF, f"{status['name']} {_exit(terminated)}")
+
+
+def _creation_error(message: str) -> Problem:
+    missing = re.fullmatch(r'secret "(\S+)" not found', message)
+    if missing is None:
+        return Problem(Reason.CREATE_CONTAINER_ERROR, message)
+    return Problem(
+        Reason.SECRET_NOT_FOUND,
+        f"Secret {missing[1]} not found: create it in the server's namespace (podTemplate.env)",
+    )
 
 
 def _download_failure(terminated: Manifest) -> Problem:

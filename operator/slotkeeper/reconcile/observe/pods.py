@@ -28,10 +28,13 @@ def address(pod: Manifest, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def secrets(pod: Manifest) -> list[str]:
-    """The names of the Secrets that the pod mounts."""
-    volumes = pod["spec"].get("volumes") or ()
-    return [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
+def required_secrets(pod: Manifest) -> dict[str, str]:
+    """The Secrets without which the pod does not start, by the volumes that mount them."""
+    return {
+        volume["name"]: volume["secret"]["secretName"]
+        for volume in pod["spec"].get("volumes") or ()
+        if "secret" in volume and not volume["secret"].get("optional")
+    }
 
 
 def lacks_volumes(pod: Manifest) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from slotkeeper.api.conditions import ConditionStatus, ConditionType, ConditionValue, condition
@@ -11,13 +12,12 @@ from slotkeeper.api.reasons import Severity, severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
+from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods, model_status
 from slotkeeper.reconcile.observe.observed import Observed, current_balancers
 from slotkeeper.reconcile.observe.pod_problems import (
     creation_failure,
     first_problem,
-    missing_secret,
-    missing_token,
     model_problem,
     pods_problem,
     unresponsive,
@@ -56,14 +56,15 @@ def condition_values(
     observed: Observed,
     scaling: Scaling,
     problems: Problems,
+    wall: datetime,
 ) -> list[ConditionValue]:
-    """All conditions of a valid server."""
+    """All conditions of a valid server, at the time of day `wall`."""
     if server.spec.suspend and not problems.rejected:
         return _suspended(problems.conflict)
     parts = [
-        _model(server, observed),
-        _replicas(server, observed, scaling.desired),
-        _balancer(server, observed, problems.serving),
+        _model(server, observed, wall),
+        _replicas(server, observed, scaling.desired, wall),
+        _balancer(server, observed, problems.serving, wall),
     ]
     active = _scaling(server, scaling)
     found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, active])]
@@ -115,7 +116,7 @@ def _ready(
     zero = [part for part in parts if at_zero and part.reason == Reason.SCALED_TO_ZERO]
     lacking = (part for part in parts if part.status != "True" and part not in zero)
     # A problem comes before what waits for it: no model is downloaded where no pod has a node.
-    worst = min(lacking, key=lambda part: not _is_problem(part.reason), default=None)
+    worst = min(lacking, key=lambda part: _urgency(part.reason), default=None)
     if worst:
         return _value(kind, "False", Reason(worst.reason), worst.message)
     if zero:
@@ -134,7 +135,7 @@ def _degraded(problems: Iterable[Problem | None]) -> ConditionValue:
     return _value(kind, "False", Reason.AS_EXPECTED, "no problems detected")
 
 
-def _model(server: LlamaServer, observed: Observed) -> ConditionResult:
+def _model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
     kind = ConditionType.MODEL_READY
     pods = current_pods(observed)
     failure = next(filter(None, map(model_problem, pods)), None)
@@ -146,8 +147,8 @@ def _model(server: LlamaServer, observed: Observed) -> ConditionResult:
     if any(map(is_downloading, pods)):
         message = "downloading the model"
         return ConditionResult(_value(kind, "False", Reason.DOWNLOADING, message))
-    if missing := missing_token(pods, server.spec.model.token_secret_ref):
-        return ConditionResult(_false(kind, missing))
+    if missing := missing_secret(pods, server, wall):
+        return ConditionResult(_false(kind, missing), missing)
     if observed.current == 0:
         message = "no replica runs to download the model"
         return ConditionResult(_value(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
@@ -163,7 +164,9 @@ def _context_note(server: LlamaServer, observed: Observed) -> str:
     return f"; contextPerSlot is {slot}, but the model was trained for {trained} tokens"
 
 
-def _replicas(server: LlamaServer, observed: Observed, desired: DesiredReplicas) -> ConditionResult:
+def _replicas(
+    server: LlamaServer, observed: Observed, desired: DesiredReplicas, wall: datetime
+) -> ConditionResult:
     kind = ConditionType.REPLICAS_READY
     if observed.replicas is None:
         message = "no replica has been started"
@@ -171,7 +174,7 @@ def _replicas(server: LlamaServer, observed: Observed, desired: DesiredReplicas)
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
     failure = creation_failure(observed.replicas, *observed.workers)
-    failure = failure or _pods_problem(server, observed)
+    failure = failure or _pods_problem(server, observed, wall)
     counted = status.get("observedGeneration", 0) >= observed.replicas["metadata"]["generation"]
     if not counted and before.get("observedGeneration") == server.generation:
         # Kubernetes has not counted the replicas that were added: nothing is less ready for that.
@@ -200,10 +203,11 @@ def _replicas(server: LlamaServer, observed: Observed, desired: DesiredReplicas)
     return ConditionResult(_value(kind, "False", reason, message + rest))
 
 
-def _pods_problem(server: LlamaServer, observed: Observed) -> Problem | None:
+def _pods_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:
     # Workers first: a leader waits for them, so that their problem is the cause.
     pods = [*observed.worker_pods, *observed.replica_pods]
     found = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+    found = found or missing_secret(pods, server, wall)
     if found or not observed.unresponsive:
         return found
     # Their /health responds, so that the pods are ready.
@@ -215,13 +219,15 @@ def _pods_problem(server: LlamaServer, observed: Observed) -> Problem | None:
     return unresponsive(wedged, "/slots") if wedged else None
 
 
-def _balancer(server: LlamaServer, observed: Observed, serving: Serving) -> ConditionResult:
+def _balancer(
+    server: LlamaServer, observed: Observed, serving: Serving, wall: datetime
+) -> ConditionResult:
     kind = ConditionType.BALANCER_READY
     pods = observed.balancer_pods
     # Those of an older template may have access rules that are not in force any more.
     ready = sum(map(is_ready, current_balancers(server, observed)))
     failure = creation_failure(observed.balancers)
-    failure = failure or first_problem(pods, Gpu(count=0)) or missing_secret(pods)
+    failure = failure or first_problem(pods, Gpu(count=0)) or missing_secret(pods, server, wall)
     message = f"{ready}/{server.spec.balancer.replicas} balancers available"
     before = condition(server.status, kind)
     if ready and serving.problem:
@@ -261,6 +267,13 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
         message = "waiting for the balancer's first metrics"
         return ConditionResult(_value(kind, "Unknown", Reason.STARTING, message))
     return ConditionResult(_false(kind, unavailable), unavailable)
+
+
+def _urgency(reason: str) -> int:
+    """The lower, the more it explains. What waits for a Secret does not wait for time alone."""
+    if _is_problem(reason):
+        return 0
+    return 1 if reason == Reason.WAITING_FOR_SECRET else 2
 
 
 def _is_problem(reason: str) -> bool:

@@ -29,7 +29,7 @@ def report(
     now: datetime,
 ) -> Report:
     """The report on a valid server; `events` were caused by writes since the last one."""
-    values = conditions.condition_values(snapshot.server, snapshot.observed, scaling, problems)
+    values = conditions.condition_values(snapshot.server, snapshot.observed, scaling, problems, now)
     return Report(
         status.status(snapshot, values, scaling, demand, now=now),
         [*events, *condition_events(snapshot.server.status, values)],

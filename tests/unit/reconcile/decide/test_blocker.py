@@ -200,15 +200,15 @@ SINCE_START = {"lastTransitionTime": "2026-11-01T12:00:00Z"}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "since", "permanent"),
+    ("seconds", "since", "reason"),
     [
-        pytest.param(59, SINCE_START, False, id="a disk may be attached"),
-        pytest.param(60, SINCE_START, True, id="nothing else takes so long"),
-        pytest.param(600, {}, False, id="a kubelet that reports no time"),
+        pytest.param(59, SINCE_START, "WaitingForSecret", id="a disk may be attached"),
+        pytest.param(60, SINCE_START, "SecretNotFound", id="nothing else takes so long"),
+        pytest.param(600, {}, "WaitingForSecret", id="a kubelet that reports no time"),
     ],
 )
 async def test_a_missing_secret_of_the_model_is_a_start_blocker(
-    cluster: FakeCluster, operator: Operator, seconds: int, since: dict[str, str], permanent: bool
+    cluster: FakeCluster, operator: Operator, seconds: int, since: dict[str, str], reason: str
 ) -> None:
     await deploy_failing(cluster, operator, volumes_not_mounted(**since), **WITH_TOKEN)
     await operator.run_for(seconds)
@@ -216,7 +216,7 @@ async def test_a_missing_secret_of_the_model_is_a_start_blocker(
     blocker = published_blocker(cluster)
 
     assert blocker is not None
-    assert (blocker.reason, blocker.permanent) == ("WaitingForSecret", permanent)
+    assert (blocker.reason, blocker.permanent) == (reason, reason == "SecretNotFound")
     assert "Secret gate" in blocker.message
     assert "model.tokenSecretRef" in blocker.message
 

@@ -311,8 +311,10 @@ async def test_a_balancer_without_its_volumes_waits_for_its_secret(
     found = await deploy_balancers(cluster, operator, False, status=volumes_not_mounted(), **KEYS)
 
     assert (found["status"], found["reason"]) == ("False", "WaitingForSecret")
-    assert "is waiting for Secret chat-keys" in found["message"]
-    assert "balancer.apiKeys.secretName" in found["message"]
+    assert found["message"] == (
+        "waiting for Secret chat-keys: create it in the server's namespace "
+        "(balancer.apiKeys.secretName)"
+    )
 
 
 async def test_a_balancer_without_api_keys_waits_for_no_secret(

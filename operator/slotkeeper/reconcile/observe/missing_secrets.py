@@ -1,0 +1,70 @@
+"""Secrets without which a pod does not start. Pure.
+
+The operator may not read Secrets, and the kubelet reports a missing one only in an event. A pod's
+status shows that it has a node, and since when its volumes are not mounted there.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired import names
+from slotkeeper.desired.names import Component
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.observe.pods import lacks_volumes, lacks_volumes_since, required_secrets
+from slotkeeper.reconcile.observe.problem import Problem
+
+MOUNT_TIMEOUT = timedelta(minutes=1)
+"""How long a pod may lack its volumes before its Secret counts as missing: attaching a disk and
+setting up the pod's network may take as long."""
+
+
+def missing_secret(pods: Iterable[Manifest], server: LlamaServer, wall: datetime) -> Problem | None:
+    """The Secret that one of these pods is waiting for; not found after MOUNT_TIMEOUT."""
+    problems = [_problem(pod, server, wall) for pod in _waiting_pods(pods)]
+    lasting = (each for each in problems if each.reason is Reason.SECRET_NOT_FOUND)
+    return next(lasting, problems[0] if problems else None)
+
+
+def not_found_in(pods: Iterable[Manifest], wall: datetime) -> float | None:
+    """Seconds until another Secret counts as not found; None where no pod is waiting for one."""
+    left = (_not_found_in(pod, wall) for pod in _waiting_pods(pods))
+    return min((seconds for seconds in left if seconds), default=None)
+
+
+def _waiting_pods(pods: Iterable[Manifest]) -> Iterator[Manifest]:
+    return (pod for pod in pods if lacks_volumes(pod) and required_secrets(pod))
+
+
+def _not_found_in(pod: Manifest, wall: datetime) -> float | None:
+    """Seconds; None where the pod's status shows no time."""
+    since = lacks_volumes_since(pod)
+    return None if since is None else max(0.0, (since + MOUNT_TIMEOUT - wall).total_seconds())
+
+
+def _problem(pod: Manifest, server: LlamaServer, wall: datetime) -> Problem:
+    secrets = required_secrets(pod)
+    found = " or ".join(dict.fromkeys(secrets.values()))
+    remedy = "create it in the server's namespace " + " or ".join(
+        dict.fromkeys(_remedy(volume, pod, server) for volume in secrets)
+    )
+    if _not_found_in(pod, wall) != 0:
+        return Problem(Reason.WAITING_FOR_SECRET, f"waiting for Secret {found}: {remedy}")
+    return Problem(
+        Reason.SECRET_NOT_FOUND,
+        f"Secret {found} not found: {remedy}; if it exists, see the events of "
+        f"kubectl describe --namespace={server.namespace} pods/{pod['metadata']['name']}",
+    )
+
+
+def _remedy(volume: str, pod: Manifest, server: LlamaServer) -> str:
+    if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == Component.BALANCER:
+        return "(balancer.apiKeys.secretName)"
+    token = server.spec.model.token_secret_ref
+    if volume == names.TOKEN_VOLUME and token:
+        return (
+            f"with the entries {token.key} and hosts, the hosts that may receive the token "
+            "(model.tokenSecretRef)"
+        )
+    return "(podTemplate.volumes)"
