@@ -256,7 +256,11 @@ class Reconciler:
         state.pods = pod_readiness(observed)
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         seconds = not_found_in(pods, moment.wall)
-        state.due_at = None if seconds is None else moment.monotonic + seconds
+        due = [] if seconds is None else [moment.monotonic + seconds]
+        if policy and state.demand.is_warming_up(moment.monotonic):
+            # Conditions are kept until then, and no change may follow.
+            due.append(state.demand.warm_up_ends)
+        state.due_at = min(due, default=None)
 
     def _name_conflict(self, server: LlamaServer, observed: Observed) -> Problem | None:
         if not foreign(observed.children, server):

@@ -109,7 +109,12 @@ class TrackedDemand:
 
     def is_warming_up(self, now: float) -> bool:
         """Whether it is too early to report that metrics are unavailable."""
-        return self.last is None and now - self.since < WARM_UP_SECONDS
+        return self.last is None and now < self.warm_up_ends
+
+    @property
+    def warm_up_ends(self) -> float:
+        """When missing metrics are reported."""
+        return self.since + WARM_UP_SECONDS
 
 
 def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:

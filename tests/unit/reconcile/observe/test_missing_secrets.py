@@ -163,4 +163,4 @@ async def test_a_secret_of_the_environment_is_named(
 
     found = condition(cluster, "Degraded")
     assert (found["status"], found["reason"]) == ("True", "SecretNotFound")
-    assert found["message"] == (f"Secret proxy not found: {CREATE} (podTemplate.env)")
+    assert found["message"] == f"Secret proxy not found: {CREATE} (podTemplate.env)"
