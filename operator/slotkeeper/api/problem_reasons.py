@@ -50,6 +50,7 @@ class Reason(StrEnum):
     IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
     CREATE_CONTAINER_ERROR = "CreateContainerError"
     CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    OOM_KILLED = "OOMKilled"
     FAILED_CREATE = "FailedCreate"
     REPLICA_UNRESPONSIVE = "ReplicaUnresponsive"
     # Balancers do not serve.

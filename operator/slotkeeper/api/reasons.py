@@ -208,7 +208,14 @@ TABLE = (
         _PODS,
         (Reason.CRASH_LOOP_BACK_OFF,),
         _PROBLEM,
-        "the message contains the program's exit code and the line of its log that states why",
+        "the message contains the program's exit code, and the line of its log that states why; or "
+        "the signal that ended it",
+    ),
+    ReasonDoc(
+        (MODEL, *_PODS),
+        (Reason.OOM_KILLED,),
+        _PROBLEM,
+        "a container used more memory than its limit; the message contains the limit's field",
     ),
     ReasonDoc(
         (MODEL, *_PODS),
@@ -313,7 +320,9 @@ PERMANENT = frozenset(
 """Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler
 adds a node (even of a kind that does not exist yet), the host of a model is available again."""
 
-PERMANENT_WHEN_LOOPING = frozenset({Reason.CRASH_LOOP_BACK_OFF, Reason.MODEL_DOWNLOAD_FAILED})
+PERMANENT_WHEN_LOOPING = frozenset(
+    {Reason.CRASH_LOOP_BACK_OFF, Reason.MODEL_DOWNLOAD_FAILED, Reason.OOM_KILLED}
+)
 """Permanent only after a retry: a container that failed once may succeed the next time."""
 
 _SEVERITIES = {reason: row.severity for row in TABLE for reason in row.reasons}

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from signal import Signals
 
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
@@ -26,7 +28,6 @@ RESTART_RESET = timedelta(minutes=10)
 MAX_TEXT = 1024
 """Characters of a container's own text that a message contains. The kubelet allows 4096 bytes."""
 
-_SIGKILL = 137
 
 _IMAGE_REASONS = {
     "ErrImagePull",
@@ -36,6 +37,18 @@ _IMAGE_REASONS = {
     "ImageInspectError",
     "RegistryUnavailable",
 }
+
+_KILLED_BY = "by its liveness probe if it did not respond, or from outside; see its pod's events"
+_MORE_MEMORY = {
+    names.LLAMA_SERVER_CONTAINER: (
+        "increase resources.limits.memory, or decrease slots or contextPerSlot"
+    ),
+    names.DOWNLOAD_CONTAINER: "increase model.download.resources.limits.memory",
+    names.WAIT_CONTAINER: "increase resources.limits.memory",
+    names.WORKER_CONTAINER: "increase workers.resources.limits.memory",
+    names.BALANCER_CONTAINER: "increase balancer.resources.limits.memory",
+}
+"""What to do where a container used more memory than its limit."""
 
 
 def pods_problem(
@@ -175,9 +188,7 @@ def _container_problem(status: Manifest) -> Problem | None:
     terminated = state.get("terminated") or status.get("lastState", {}).get("terminated")
     if not terminated or terminated.get("exitCode") == 0:
         return None
-    if status["name"] == names.DOWNLOAD_CONTAINER:
-        return _download_failure(terminated)
-    return Problem(Reason.CRASH_LOOP_BACK_OFF, f"{status['name']} {_exit(terminated)}")
+    return _failure(status["name"], terminated)
 
 
 def _creation_error(message: str) -> Problem:
@@ -188,6 +199,15 @@ def _creation_error(message: str) -> Problem:
         Reason.SECRET_NOT_FOUND,
         f"Secret {missing[1]} not found: create it in the server's namespace (podTemplate.env)",
     )
+
+
+def _failure(name: str, terminated: Manifest) -> Problem:
+    if terminated.get("reason") == "OOMKilled":
+        remedy = _MORE_MEMORY.get(name, "increase its memory limit")
+        return Problem(Reason.OOM_KILLED, f"{name} was killed: out of memory; {remedy}")
+    if name == names.DOWNLOAD_CONTAINER:
+        return _download_failure(terminated)
+    return Problem(Reason.CRASH_LOOP_BACK_OFF, f"{name} {_exit(terminated)}")
 
 
 def _download_failure(terminated: Manifest) -> Problem:
@@ -201,12 +221,15 @@ def _download_failure(terminated: Manifest) -> Problem:
 
 
 def _exit(terminated: Manifest) -> str:
-    if terminated.get("reason") == "OOMKilled":
-        return "was killed: it used more memory than its limit"
-    if terminated.get("exitCode") == _SIGKILL and not terminated.get("message", "").strip():
-        return "was killed: by its liveness probe if it did not respond, or from outside"
+    code = terminated.get("exitCode", 0)
+    if code == 128 + Signals.SIGKILL:
+        # Its log ends anywhere.
+        return f"was killed (SIGKILL): {_KILLED_BY}"
+    ended = f"exited with code {code}"
+    with suppress(ValueError):
+        ended = f"was terminated by signal {Signals(code - 128).name}"
     line = cause(terminated.get("message", ""))
-    return f"exited with code {terminated.get('exitCode')}{f': {_text(line)}' if line else ''}"
+    return f"{ended}{f': {_text(line)}' if line else ''}"
 
 
 def _text(text: str) -> str:

@@ -32,6 +32,8 @@ from pod_statuses import (
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, PODS
 
+KILLED_BY = "by its liveness probe if it did not respond, or from outside; see its pod's events"
+
 NOT_FOUND = {
     "reason": "ModelNotFound",
     "message": "GET https://models.example.com/model.gguf answered 404 Not Found",
@@ -63,9 +65,16 @@ ROWS = [
     pytest.param(
         download(state=terminated(code=137, reason="OOMKilled")),
         "ModelReady",
+        "OOMKilled",
+        "download was killed: out of memory; increase model.download.resources.limits.memory",
+        id="download out of memory",
+    ),
+    pytest.param(
+        download(state=terminated(code=137, reason="Error")),
+        "ModelReady",
         "ModelDownloadFailed",
-        "the model's download was killed: it used more memory than its limit",
-        id="download without a report",
+        f"the model's download was killed (SIGKILL): {KILLED_BY}",
+        id="killed download",
     ),
     pytest.param(
         download(state=RUNNING),
@@ -91,9 +100,32 @@ ROWS = [
     pytest.param(
         llama_server(state=RUNNING, lastState=terminated(code=137, reason="OOMKilled")),
         "ReplicasReady",
-        "CrashLoopBackOff",
-        "0 of 1 replicas ready; llama-server was killed: it used more memory than its limit",
+        "OOMKilled",
+        "0 of 1 replicas ready; llama-server was killed: out of memory; increase "
+        "resources.limits.memory, or decrease slots or contextPerSlot",
         id="llama-server out of memory",
+    ),
+    pytest.param(
+        llama_server(state=RUNNING, lastState=terminated("loading tensors", 137, reason="Error")),
+        "ReplicasReady",
+        "CrashLoopBackOff",
+        f"0 of 1 replicas ready; llama-server was killed (SIGKILL): {KILLED_BY}",
+        id="killed llama-server",
+    ),
+    pytest.param(
+        llama_server(state=CRASH_LOOP, lastState=terminated("GGML_ASSERT(a) failed", 134)),
+        "ReplicasReady",
+        "CrashLoopBackOff",
+        "0 of 1 replicas ready; llama-server was terminated by signal SIGABRT: "
+        "GGML_ASSERT(a) failed",
+        id="aborted llama-server",
+    ),
+    pytest.param(
+        llama_server(state=CRASH_LOOP, lastState=terminated("", 255)),
+        "ReplicasReady",
+        "CrashLoopBackOff",
+        "0 of 1 replicas ready; llama-server exited with code 255",
+        id="an exit code that is no signal",
     ),
     pytest.param(
         llama_server(state=RUNNING),
