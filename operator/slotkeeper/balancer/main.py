@@ -23,6 +23,8 @@ from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
+from slotkeeper.error_text import describe
+from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.limits import metrics_port_limits
 from slotkeeper.wire.server import Server
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         uvloop.run(balance(options))
     except OSError as error:
-        _log.error("cannot start: %s", error)
+        _log.error("cannot start: %s", describe(error))
         return 1
     # Ignore further signals: during shutdown Python restores the default handlers, and a second
     # SIGTERM would exit non-zero.

@@ -22,6 +22,7 @@ from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.transfer import transfer
+from slotkeeper.error_text import describe
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        details = error.strerror or str(error)
+        details = describe(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE, f"insufficient storage for {path}: {details}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.records import FileRecord
+from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.gguf import HEAD_BYTES, GgufMetadata, read_metadata
 
 MAX_BYTES = 4096
@@ -66,5 +67,5 @@ def _metadata(path: Path) -> GgufMetadata:
             return read_metadata(file.read(HEAD_BYTES))
     except OSError as error:
         # The file has been verified already: missing metadata must not prevent serving.
-        log.warning("cannot read %s: %s", path, error)
+        log.warning("cannot read %s: %s", path, describe(error))
         return GgufMetadata()

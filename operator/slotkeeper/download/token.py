@@ -13,6 +13,7 @@ import httpx
 from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.error_text import describe
 
 MAX_CHARACTERS = 16_384
 
@@ -76,8 +77,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise DownloadError(
             Reason.MODEL_TOKEN_INVALID,
-            f"cannot read the token for downloads (model.tokenSecretRef): "
-            f"{error.strerror or error}",
+            f"cannot read the token for downloads (model.tokenSecretRef): {describe(error)}",
         ) from None
     except UnicodeDecodeError:
         return ""

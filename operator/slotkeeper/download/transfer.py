@@ -19,6 +19,7 @@ from slotkeeper.download.progress import Progress
 from slotkeeper.download.signature import expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
+from slotkeeper.error_text import describe
 
 MAX_REDIRECTS = 5
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -59,7 +60,7 @@ def _with_authorities(ca_file: Path) -> ssl.SSLContext:
         raise DownloadError(
             Reason.MODEL_CA_INVALID,
             "cannot read certificates in PEM format from the ConfigMap "
-            f"(model.download.caConfigMapRef): {error.strerror or error}",
+            f"(model.download.caConfigMapRef): {describe(error)}",
         ) from None
     # Certificates of private authorities often lack extensions that RFC 5280 requires.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -225,7 +226,7 @@ def _content_length(response: httpx.Response) -> int | None:
 def _interrupted(
     url: str, part: PartialFile, error: Exception, *, responded: bool
 ) -> DownloadError:
-    details = str(error) or type(error).__name__
+    details = describe(error)
     if "CERTIFICATE_VERIFY_FAILED" in details:
         details += "; set spec.model.download.caConfigMapRef if its authority is private"
     if not responded:

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from slotkeeper.error_text import describe
+
 _log = logging.getLogger(__name__)
 _CHECK_SECONDS = 1.0
 _MAX_KEY_BYTES = 4096
@@ -96,7 +98,7 @@ class ApiKeyFolder:
             _log.warning("no API key in %s; rejecting all requests", self._path)
 
     def _message(self, error: OSError) -> str:
-        return f"cannot read API keys from {self._path}: {error.strerror}"
+        return f"cannot read API keys from {self._path}: {describe(error)}"
 
 
 def _read_if_changed(

@@ -10,6 +10,7 @@ import aiohttp
 
 from slotkeeper.api.group import FIELD_MANAGER
 from slotkeeper.bounded_json import parse
+from slotkeeper.error_text import describe
 from slotkeeper.kube.cluster import (
     ApiError,
     Conflict,
@@ -416,4 +417,4 @@ def _error_from_status(code: int, status: Mapping[str, Any]) -> ApiError:
 
 
 def _unreachable(method: str, path: str, error: Exception) -> Unreachable:
-    return Unreachable(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}")
+    return Unreachable(0, "Unreachable", f"{method} {path}: {describe(error)}")

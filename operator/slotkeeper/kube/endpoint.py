@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from slotkeeper.error_text import describe
+
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 TOKEN_SECONDS = 60.0
@@ -59,7 +61,9 @@ def in_cluster(environ: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> En
         token.read()
         tls = ssl.create_default_context(cafile=str(authority))
     except (OSError, ssl.SSLError) as error:
-        raise NoClusterError(f"cannot read the ServiceAccount in {folder}: {error}") from error
+        found = error.filename or folder
+        message = f"cannot read the ServiceAccount in {found}: {describe(error)}"
+        raise NoClusterError(message) from error
     name = f"[{host}]" if ":" in host else host
     return Endpoint(f"https://{name}:{port}", tls, token.authorization)
 

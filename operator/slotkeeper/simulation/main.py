@@ -12,6 +12,7 @@ import yaml
 
 from slotkeeper.api.autoscaling import Autoscaling
 from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.error_text import describe
 from slotkeeper.simulation import report
 from slotkeeper.simulation.pipe import ignore_broken_pipe
 from slotkeeper.simulation.reference_policies import REFERENCE_POLICIES, PolicyBounds
@@ -94,14 +95,14 @@ def _requests(path: Path) -> list[TraceRequest]:
         with path.open(encoding="utf-8", newline="") as lines:
             return read(lines)
     except (OSError, UnicodeDecodeError, TraceError) as error:
-        raise TraceError(f"{path}: {error}") from None
+        raise TraceError(f"{path}: {describe(error)}") from None
 
 
 def _server(path: Path) -> tuple[LlamaServer, Autoscaling]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PolicyError(f"{path}: {error}") from None
+        raise PolicyError(f"{path}: {describe(error)}") from None
     if not isinstance(raw, Mapping) or raw.get("kind") != "LlamaServer":
         raise PolicyError(f"{path}: must be the manifest of one LlamaServer")
     metadata = {"name": path.stem, "namespace": "", "uid": "", **(raw.get("metadata") or {})}

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import httptools
 from typing_extensions import override
 
+from slotkeeper.error_text import describe
 from slotkeeper.wire.framing import BadResponse, Framing, framing_of
 from slotkeeper.wire.message import Headers, ResponseHead, value_of
 from slotkeeper.wire.sockets import Pausable, tune
@@ -148,7 +149,8 @@ class UpstreamConnection(Pausable):
         if exc is None and self._framing is not None and self._framing.until_close:
             receiver.on_end()
         else:
-            receiver.on_lost(str(exc or "connection closed by the replica"), began=self._began)
+            reason = describe(exc) if exc else "connection closed by the replica"
+            receiver.on_lost(reason, began=self._began)
 
     def _send_part(self) -> None:
         # One part in each iteration of the event loop: sending 5 MB at once takes milliseconds.

@@ -29,6 +29,7 @@ from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.routes import LOCAL, PREFIX_CACHED, Route
+from slotkeeper.error_text import describe
 from slotkeeper.scheduling import (
     SCANNED_BYTES,
     DemandStatistics,
@@ -288,7 +289,7 @@ class Proxy:
             connection = await pool.connect()
         except OSError as error:
             if request.pool is pool:
-                reason = str(error) or "connection timed out"
+                reason = describe(error)
                 self.on_upstream_failure(request, request.record_failure(reason, sent=False))
             return
         if request.pool is not pool:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
+from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.metrics import Series, SummedMetrics, parse_metrics
 from slotkeeper.llamacpp.model_info import ModelInfo, parse_model_info
 
@@ -30,7 +31,7 @@ class Aggregate:
             models = await self._replicas.request(name, "/v1/models")
             props = await self._replicas.request(name, "/props")
         except OSError as error:
-            _log.debug("replica %s does not describe its model: %s", name, error)
+            _log.debug("replica %s does not describe its model: %s", name, describe(error))
             return
         self.model = parse_model_info(models, props)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.slots import MAX_BYTES, SlotsParseError, parse_slots, processing
 from slotkeeper.scheduling import Dispatcher, Replica, SlotHold, SlotProbe, SlotReservation
 from slotkeeper.scheduling.ejection import UpstreamFailure, ejection_seconds
@@ -315,7 +316,7 @@ class ReplicaSet:
                 slots, busy = await self._probe_new(upstream)
                 break
             except (OSError, SlotsParseError) as error:
-                reason = str(error) or "no response in time"
+                reason = describe(error)
                 if reason != last_reason:
                     last_reason = reason
                     _log.info("replica %s not ready: %s", upstream.name, reason)
@@ -400,7 +401,7 @@ class ReplicaSet:
                 return []
         except ConnectionRefusedError as error:
             # The process has ended, and its slots with it.
-            self.eject(upstream.name, UpstreamFailure.REFUSED, str(error))
+            self.eject(upstream.name, UpstreamFailure.REFUSED, describe(error))
             busy = 0
         except (OSError, SlotsParseError):
             return []

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from slotkeeper.api.demand_report import LOCAL, MAX_BYTES, PATH, DemandReport
+from slotkeeper.error_text import describe
 from slotkeeper.reconcile.demand.poller import POLL_SECONDS, FetchDemand
 
 LONG_POLL_SECONDS = 0.75
@@ -37,7 +38,7 @@ async def open_client() -> AsyncIterator[FetchDemand]:
                         raise OSError(f"response with status {response.status}")
                     return DemandReport.from_json(await _read(response))
             except aiohttp.ClientError as error:
-                raise OSError(str(error) or type(error).__name__) from error
+                raise OSError(describe(error)) from error
 
         yield fetch
 

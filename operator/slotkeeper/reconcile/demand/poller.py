@@ -7,6 +7,7 @@ from typing import Protocol
 
 from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.desired import names
+from slotkeeper.error_text import describe
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.poll_schedule import due_targets
@@ -87,7 +88,7 @@ class DemandPoller:
             try:
                 report = await self._fetch(address, keep_alive=keep_alive)
             except (OSError, ValueError) as error:
-                log.debug("no report from balancer %s: %r", address, error)
+                log.debug("no report from balancer %s: %s", address, describe(error))
         # A response may have lain in the socket for as long as this process was stopped.
         return report if report and self._now() - started <= PEAK_WINDOW_SECONDS else None
 
