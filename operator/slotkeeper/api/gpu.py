@@ -63,8 +63,9 @@ class Gpu(ApiModel):
     Default: nvidia.com/gpu. Example: nvidia.com/mig-3g.20gb"""
 
     compute_arch: ComputeArch | None = None
-    """CUDA compute capability of the GPUs; 7.5, 75, sm_75 and compute_75 are the same. Replicas
-    are scheduled only to nodes with this capability in the labels of GPU feature discovery
+    """CUDA compute capability of the GPUs: major and minor version with a dot, or without it, also
+    after sm_ or compute_. 7.5, 75, sm_75 and compute_75 are the same. Replicas are scheduled only
+    to nodes with this capability in the labels of GPU feature discovery
     (nvidia.com/gpu.compute.major and .minor), because an image built for another capability fails
     with "no kernel image is available". Default: any. Example: 7.5"""
 

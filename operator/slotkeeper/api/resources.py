@@ -38,23 +38,48 @@ Quantities = Annotated[
         "domain, such as example.com/card",
         lambda quantities: all(re.fullmatch(_RESOURCE_NAME, name) for name in quantities),
     ),
+    Rule(
+        "!('memory' in self) || quantity(string(self['memory'])).compareTo(quantity('1Mi')) >= 0",
+        "memory must be at least 1Mi: the suffix m means thousandths of a byte; instead of 512m, "
+        "did you mean 512Mi?",
+        lambda quantities: quantity.parse(quantities.get("memory", "1Mi")) >= 1024**2,
+    ),
 ]
+
+
+def _at_most_limit(name: str) -> Rule:
+    """The rule for one resource, which the message names."""
+    return Rule(
+        f"!has(self.requests) || !has(self.limits) || !('{name}' in self.requests) || "
+        f"!('{name}' in self.limits) || quantity(string(self.requests['{name}']))"
+        f".compareTo(quantity(string(self.limits['{name}']))) <= 0",
+        f"requests.{name} must be at most limits.{name}",
+        lambda resources: _exceeding(resources).isdisjoint({name}),
+    )
+
+
+def _exceeding(resources: "Resources") -> set[str]:
+    return {
+        name
+        for name, request in resources.requests.items()
+        if name in resources.limits
+        and quantity.parse(request) > quantity.parse(resources.limits[name])
+    }
 
 
 class Resources(ApiModel):
     """Resource requests and limits, as those of a container."""
 
     rules: ClassVar = (
+        _at_most_limit("cpu"),
+        _at_most_limit("memory"),
         Rule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
-            "!(name in self.limits) || quantity(string(self.requests[name]))"
+            "name == 'cpu' || name == 'memory' || !(name in self.limits) || "
+            "quantity(string(self.requests[name]))"
             ".compareTo(quantity(string(self.limits[name]))) <= 0)",
-            "requests must be at most limits",
-            lambda resources: all(
-                quantity.parse(request) <= quantity.parse(resources.limits[name])
-                for name, request in resources.requests.items()
-                if name in resources.limits
-            ),
+            "requests must be at most limits, also of resources other than cpu and memory",
+            lambda resources: _exceeding(resources) <= {"cpu", "memory"},
         ),
     )
 

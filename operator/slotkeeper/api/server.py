@@ -152,7 +152,18 @@ class LlamaServerSpec(ApiModel):
     computes one batch (--batch-size, 2048 tokens) for longer. 0: it is never restarted. Default:
     600. Example: 3600"""
 
-    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    image: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=1024),
+            matches(
+                "[-._:/@+\\[\\]A-Za-z0-9]+",
+                "must be the name of an image, without spaces, such as "
+                "ghcr.io/ggml-org/llama.cpp:server-cuda",
+            ),
+        ]
+        | None
+    ) = None
     """Image of llama-server, up to 1024 characters. Its entrypoint must be llama-server, as in
     llama.cpp's own images. With sh and curl in the image, a replica completes its requests before
     it terminates. Default: the image that the operator was installed with.

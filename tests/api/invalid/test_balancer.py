@@ -83,7 +83,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}},
         "resources",
-        "requests must be at most limits",
+        "requests.cpu must be at most limits.cpu",
     ),
 ]
 

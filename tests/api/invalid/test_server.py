@@ -40,7 +40,22 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
         "spec.resources",
-        "requests must be at most limits",
+        "requests.memory must be at most limits.memory",
+    ),
+    (
+        {"resources": {"requests": {"example.com/card": 2}, "limits": {"example.com/card": 1}}},
+        "spec.resources",
+        "requests must be at most limits, also of resources other than cpu and memory",
+    ),
+    (
+        {"resources": {"limits": {"memory": "512m"}}},
+        "spec.resources.limits",
+        "instead of 512m, did you mean 512Mi?",
+    ),
+    (
+        {"image": "example.com/llama server:1"},
+        "spec.image",
+        "must be the name of an image, without spaces",
     ),
     (
         {"resources": {"limits": {"nvidia.com/gpu": 1}}},

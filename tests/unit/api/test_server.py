@@ -89,6 +89,35 @@ def test_a_field_of_a_newer_schema_is_ignored() -> None:
             ),
         ),
         (
+            {"resources": {"requests": {"memory": "512m"}}},
+            (
+                "spec.resources.requests: memory must be at least 1Mi: the suffix m means "
+                "thousandths of a byte; instead of 512m, did you mean 512Mi?"
+            ),
+        ),
+        (
+            {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}},
+            "spec.resources: requests.cpu must be at most limits.cpu",
+        ),
+        (
+            {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
+            "spec.resources: requests.memory must be at most limits.memory",
+        ),
+        (
+            {"resources": {"requests": {"a.b/c": 2}, "limits": {"a.b/c": 1}}},
+            (
+                "spec.resources: requests must be at most limits, also of resources other than cpu "
+                "and memory"
+            ),
+        ),
+        (
+            {"image": "example.com/llama server:1"},
+            (
+                "spec.image: must be the name of an image, without spaces, such as "
+                "ghcr.io/ggml-org/llama.cpp:server-cuda"
+            ),
+        ),
+        (
             {"slots": 0, "replicas": -1},
             (
                 "spec.slots: Input should be greater than or equal to 1; "

@@ -255,7 +255,7 @@ def test_without_gpu_requirements_any_node_matches() -> None:
             512,
             id="the limit takes precedence",
         ),
-        pytest.param({"limits": {"memory": 1}}, 0, id="0 for a tiny limit"),
+        pytest.param({"limits": {"memory": "1Mi"}}, 0, id="0 for a tiny limit"),
     ],
 )
 def test_the_prompt_cache_follows_the_memory(resources: dict[str, Any], mib: int) -> None:
