@@ -24,7 +24,6 @@ from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.error_text import describe
-from slotkeeper.flags import Address
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.limits import metrics_port_limits
 from slotkeeper.wire.server import Server
