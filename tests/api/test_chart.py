@@ -9,7 +9,7 @@ import yaml
 from apiserver import ApiServer
 from chart import CHART, load
 from documents import DOCS, code_blocks
-from helm import NAMESPACE, Helm
+from helm import NAMESPACE, SECOND_RELEASE, Helm
 from llamaservers import IMAGES, parsed, raw_server
 from operator_process import create, namespace_of
 from slotkeeper.desired.manifests import manifests
@@ -17,8 +17,6 @@ from slotkeeper.desired.manifests import manifests
 WATCHED = "team-a"
 OTHER = "team-b"
 IMAGE_NAMES = ("operator", "balancer", "download", "llamaServer")
-# Only one release in a cluster can own its cluster-scoped objects.
-SECOND_RELEASE = ("--set", "crds.enabled=false,rbac.aggregate=false")
 EVERYTHING = {
     "replicaCount": 2,
     "images": {

@@ -14,6 +14,9 @@ from chart import CHART
 NAMESPACE = "slotkeeper-system"
 """Namespace of the releases."""
 
+# Only one release in a cluster can own its cluster-scoped objects.
+SECOND_RELEASE = ("--set", "crds.enabled=false,rbac.aggregate=false")
+
 
 @dataclass(frozen=True)
 class Helm:
@@ -42,11 +45,14 @@ class Helm:
             timeout=60,
         )
 
-    def install(self, release: str, *arguments: str) -> str:
+    def install(
+        self, release: str, *arguments: str, values: Mapping[str, Any] | None = None
+    ) -> str:
         """Install or upgrade a release, which adopts an existing CRD; return helm's output."""
         return self.run(
             *("upgrade", "--install", release, str(CHART), "--namespace", NAMESPACE),
             *("--take-ownership", *arguments),
+            values=values,
         )
 
     def rendered(self, values: Mapping[str, Any] | None = None) -> str:
