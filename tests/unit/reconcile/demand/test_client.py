@@ -161,5 +161,5 @@ async def test_a_refused_connection_is_an_error() -> None:
         pass
 
     async with open_client() as fetch:
-        with pytest.raises(OSError, match="Cannot connect"):
+        with pytest.raises(OSError, match="cannot connect to"):
             await fetch(closed.address, keep_alive=True)
