@@ -91,8 +91,9 @@ class ApiKeys(ApiModel):
     applies to all others. Default: none. Example: {alice: 10, batch: 0}"""
 
     max_running_requests: Running | None = None
-    """Maximum number of requests of each key that run at the same time, 1 to 10000, so that one key
-    cannot hold all slots. Further ones are queued, and do not delay those of other keys. Slots
+    """Maximum number of slots that the running requests of each key hold, 1 to 10000, so that one
+    key cannot hold all slots. Most requests take one, those with n or several prompts as many as
+    llama-server uses for them. Further ones are queued, and do not delay those of other keys. Slots
     that no other key uses stay free. Default: no limit. Example: 6"""
 
     max_running_requests_by_key: Annotated[

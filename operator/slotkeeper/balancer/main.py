@@ -64,7 +64,10 @@ async def balance(options: Options) -> None:
     key_folder: ApiKeyFolder | None = None
     if options.api_keys:
         keys = ApiKeys(salt)
-        key_folder = ApiKeyFolder(options.api_keys, keys)
+        named = set(options.rules.max_priorities)
+        if options.running_limits:
+            named.update(options.running_limits.by_key)
+        key_folder = ApiKeyFolder(options.api_keys, keys, named)
         key_folder.load()
     dispatcher: Dispatcher[Any] = Dispatcher(
         options.queue_limits, options.affinity, running_limits=options.running_limits

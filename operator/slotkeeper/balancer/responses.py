@@ -56,7 +56,7 @@ def too_many_slots(needed: int, limit: int) -> HttpError:
         400,
         "too_many_slots",
         f"the request takes {needed} slots, but its API key may hold {limit} at the same time "
-        "(maxRunningRequests): request fewer completions (n) or send fewer prompts at once",
+        "(apiKeys.maxRunningRequests): request fewer completions (n) or send fewer prompts at once",
     )
 
 

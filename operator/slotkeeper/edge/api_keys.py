@@ -6,7 +6,7 @@ import hmac
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from slotkeeper.error_text import describe
@@ -53,11 +53,13 @@ class ApiKeys:
 class ApiKeyFolder:
     """Keeps `keys` equal to the files in `path`: a file's name is the key's, its content the key.
 
-    Kubernetes mounts a Secret in this way, and updates the files within about a minute.
+    Kubernetes mounts a Secret in this way, and updates the files within about a minute. `named` are
+    the names of keys that have limits of their own: a misspelled one would have none.
     """
 
-    def __init__(self, path: Path, keys: ApiKeys) -> None:
+    def __init__(self, path: Path, keys: ApiKeys, named: Collection[str] = ()) -> None:
         self._path = path
+        self._named = frozenset(named)
         self._keys = keys
         self._signature: Signature | None = None
         self._last_error = ""
@@ -92,6 +94,9 @@ class ApiKeyFolder:
         if keys is None:
             return
         self._keys.replace(keys)
+        unknown = sorted(self._named.difference(keys))
+        if unknown:
+            _log.warning("no API key has the name %s, for which a limit is set", ", ".join(unknown))
         if keys:
             _log.info("API keys loaded: %d", len(self._keys))
         else:

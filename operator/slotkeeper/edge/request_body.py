@@ -46,6 +46,7 @@ _GRAMMAR_LITERAL = re.compile(
 # A letter or an underscore of a key, escaped. No encoder escapes one.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _GRAMMAR_FIELDS = ("grammar", "grammar_triggers")
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _FORM_PATHS = frozenset((b"/audio/transcriptions", b"/v1/audio/transcriptions"))
 
 
@@ -61,6 +62,11 @@ def check_encoding(request: Request) -> None:
             len(name) == 16 and name.lower() == b"content-encoding" and value.lower() != b"identity"
         ):
             raise _unsupported("Content-Encoding is not supported: send the body as it is")
+
+
+def is_object(path: bytes, beginning: bytes) -> bool:
+    """Whether a body begins as llama-server expects it on a path."""
+    return path in _FORM_PATHS or _OBJECT.match(beginning) is not None
 
 
 def inspect(path: bytes, body: bytes) -> Tasks:

@@ -304,7 +304,11 @@ class RequestParser:
 
     def _too_large_body(self) -> HttpError:
         maximum = self._limits.max_body
-        message = f"request body exceeds {maximum} bytes" if maximum else "no request body expected"
+        message = (
+            f"request body exceeds {maximum} bytes (maxBodyBytes): send less, or raise the limit"
+            if maximum
+            else "no request body expected"
+        )
         return HttpError(413, "body_too_large", message)
 
     def _bad_request(self, message: str) -> NoReturn:

@@ -145,6 +145,16 @@ async def test_a_harmful_body_is_rejected_before_it_is_queued() -> None:
         assert not llama.calls
 
 
+async def test_a_large_body_that_is_no_json_is_not_called_a_prompt() -> None:
+    bodies = (b"x" * LARGE, b" " * 70_000, b"[" + b"1," * LARGE + b"1]")
+    async with FakeLlama() as llama, run_balancer(llama) as balancer:
+        balancer.proxy.inspection.prompt_limits = PromptLimits(media=False)
+        responses = [await balancer.request(post("/completion", body)) for body in bodies]
+
+        assert {(each.status, each.error_code) for each in responses} == {(400, "invalid_json")}
+        assert not llama.calls
+
+
 async def test_a_client_that_disconnects_while_its_body_is_inspected_leaves_nothing() -> None:
     async with FakeLlama() as llama, run_balancer(llama) as balancer:
         async with balancer.proxy.inspection._lock, await balancer.connect() as client:
@@ -182,7 +192,7 @@ def text(size: int) -> bytes:
         (PromptLimits(media=True), text(8 * MIB), 200),
         (PromptLimits(512 * MIB), text(8 * MIB), 200),
         (PromptLimits(512 * MIB, media=False), post("/tokenize", b"x" * MIB), 200),
-        (PromptLimits(512 * MIB, media=False), post("/tokenize", b"x" * 8 * MIB), 413),
+        (PromptLimits(512 * MIB, media=False), post("/tokenize", b"{" + b"x" * 8 * MIB), 413),
         (PromptLimits(128 * MIB), text(8 * MIB), 413),
         (PromptLimits(media=False), post("/infill", b"x" * MIB), 200),
         (PromptLimits(media=False), prompts(4, 4 * CONTEXT_BYTES - 1000), 200),

@@ -153,3 +153,13 @@ def test_at_the_start_every_file_must_be_readable(tmp_path: Path) -> None:
     (tmp_path / "ann").symlink_to("ann")  # a link to itself is unreadable even for root
     with pytest.raises(OSError, match=r"cannot read .*: Too many levels"):
         keys_in(tmp_path)
+
+
+def test_a_limit_for_a_name_without_a_key_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bob").write_text("secret")
+
+    ApiKeyFolder(tmp_path, ApiKeys(b"salt"), {"bob", "bbo"}).load()
+
+    assert "no API key has the name bbo, for which a limit is set" in caplog.text

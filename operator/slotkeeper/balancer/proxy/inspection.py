@@ -17,6 +17,8 @@ from slotkeeper.wire.errors import HttpError
 
 _log = logging.getLogger(__name__)
 
+_BEGINNING = 1024
+
 
 class RequestInspection:
     """Inspects bodies on arrival, and checks requests on arrival and before they are sent."""
@@ -94,6 +96,12 @@ class RequestInspection:
             contexts = self._replicas.contexts
             context = contexts[replica.name] if replica else max(contexts.values(), default=0)
             slots = replica.slots if replica else self._dispatcher.slots_per_replica
-            self.prompt_limits.check(
-                message.path, message.size, request.tasks, slots=slots, context=context
-            )
+            try:
+                self.prompt_limits.check(
+                    message.path, message.size, request.tasks, slots=slots, context=context
+                )
+            except HttpError:
+                if request_body.is_object(message.path, message.beginning(_BEGINNING)):
+                    raise
+                # To raise the limit of a prompt would not help.
+                raise HttpError(400, "invalid_json", "the body is not a JSON object") from None

@@ -40,7 +40,7 @@ class PromptLimits:
             limit = tasks.inputs * context * BYTES_PER_TOKEN
             if size > limit:
                 raise _too_large(
-                    f"a prompt of {size} bytes cannot fit into the context of {context} tokens "
+                    f"a body of {size} bytes cannot fit into the context of {context} tokens "
                     f"(at most {limit} bytes): send less, or raise contextPerSlot"
                 )
         if self.replica_memory and slots:
