@@ -33,6 +33,8 @@ class Tasks(NamedTuple):
 ONE_TASK = Tasks()
 """What most requests are. `tasks_of` returns this object for them, which is compared quickly."""
 
+_MIN_INT64, _MAX_UINT64 = -(2**63), 2**64 - 1
+"""Between them llama-server reads a number as an integer, and keeps the lowest 32 bits of it."""
 _COMPLETIONS = ("n_cmpl", "n")
 INPUT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "/completion": ("prompt",),
@@ -94,7 +96,9 @@ def _count_inputs(value: Any) -> int:
 
 
 def _count_completions(value: Any) -> int:
-    # llama-server truncates 2.9 to 2, and takes true for 1.
+    # llama-server truncates 2.9 to 2, takes true for 1, and 2 to the power of 32, plus 2, for 2.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 1
+    if isinstance(value, int) and _MIN_INT64 <= value <= _MAX_UINT64:
+        value = (value + 2**31) % 2**32 - 2**31
     return int(value) if 1 <= value < 1_000_000 else 1
