@@ -40,8 +40,10 @@ _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _STRING = re.compile(rb'"[^"]*"')
 _PARENTHESES = bytes.maketrans(b"()", b"\x01\xff")
 _NOT_PARENTHESES = bytes(set(range(256)) - set(b"()"))
+# Strings, character classes, tokens and comments, also unterminated ones. Possessive, and each
+# begins a match: otherwise a grammar of opening brackets would take minutes.
 _GRAMMAR_LITERAL = re.compile(
-    rb'"[^"\\]*(?:\\.[^"\\]*)*"|\[[^\]\\]*(?:\\.[^\]\\]*)*\]|#[^\n]*', re.DOTALL
+    rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|\[(?:[^\]\\]|\\.)*+(?:\]|\\?\Z)|<[^>]*+>?|#[^\n]*+', re.DOTALL
 )
 # A letter or an underscore of a key, escaped. No encoder escapes one.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
@@ -134,7 +136,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _parse_int(digits: str) -> int | float:
-    return int(digits) if len(digits) < _LONG_INTEGER else float(digits)
+    return int(digits) if len(digits) <= _LONG_INTEGER else float(digits)
 
 
 def _depths(body: bytes) -> Iterator[tuple[int, int]]:

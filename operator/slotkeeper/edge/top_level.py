@@ -60,6 +60,9 @@ async def top_level_values(body: bytes, names: Container[str]) -> dict[str, Any]
             if key and name in names:
                 end = at = key.end()
                 values[name], array = _value(body, at)
+                # As long as a step. Without duplicate keys there are a handful.
+                marks += _MARKS_PER_STEP
+                await asyncio.sleep(0)
         elif kind in b"{[":
             depth += 1
         else:
@@ -87,13 +90,24 @@ def _name(quoted: bytes) -> str:
 def _value(body: bytes, at: int) -> tuple[Any, list[Any]]:
     """Return the value at this position, and the list in which to count its elements."""
     size = MAX_STRING + 1 if body[at : at + 1] == b'"' else _MAX_PARSED
-    text = body[at : at + size].decode(errors="replace")
+    text = _decode(body[at : at + size])
     counted: list[Any] = []
     try:
         value, _ = _DECODER.raw_decode(text)
     except ValueError:
         value = counted if text.startswith("[") else {} if text.startswith("{") else text
     return value, counted
+
+
+def _decode(part: bytes) -> str:
+    """Return the text before the first invalid byte, or before a character that is cut off.
+
+    llama-server rejects the body if there is an invalid one. To replace each would take long.
+    """
+    try:
+        return part.decode()
+    except UnicodeDecodeError as error:
+        return part[: error.start].decode()
 
 
 async def _end_of_string(body: bytes, at: int) -> int:

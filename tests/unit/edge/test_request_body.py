@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +152,36 @@ def grammar(text: str, **more: object) -> bytes:
 )
 def test_grammars_that_end_llama_server_are_rejected(body: bytes, error: str | None) -> None:
     assert both(COMPLETION, body)[0] == (error or Tasks())
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ["[", '\\"', "\\", "<", "#", '"', "[\\]", '[^"\\'],
+)
+@pytest.mark.parametrize("begin", ["", '"', "[", "<"])
+def test_no_grammar_takes_long_to_check(begin: str, tail: str) -> None:
+    grammar = "(" * (MAX_GRAMMAR_DEPTH + 1) + begin + tail * (60_000 // len(tail))
+    before = time.process_time()
+
+    both(COMPLETION, json.dumps({"grammar": grammar[:50_000]}).encode())
+    assert time.process_time() - before < 1  # it took minutes
+
+
+@pytest.mark.parametrize("literal", ['<|"|>', "<[5]>", '!<">', '"\\""', '[^"]', "[<]", "# <\n"])
+def test_no_literal_hides_the_depth_of_a_grammar(literal: str) -> None:
+    body = {"grammar": f"root ::= {literal} " + "(" * (MAX_GRAMMAR_DEPTH + 1) + literal}
+
+    assert both(COMPLETION, json.dumps(body).encode()) == ["invalid_grammar"] * 2
+
+
+@pytest.mark.parametrize("value", [b'""', b"[]", b"{}"])
+@pytest.mark.parametrize("rest", [b"\xff", b"\xc3\xa9"])
+def test_no_keys_take_long_to_read(value: bytes, rest: bytes) -> None:
+    body = b"{" + b'"prompt":%b,' % value * 5000 + b'"x":"' + rest * 250_000 + b'"}'
+    before = time.process_time()
+
+    both(COMPLETION, body)
+    assert time.process_time() - before < 3  # it took twenty seconds
 
 
 def test_a_grammar_in_a_large_body_is_checked_too() -> None:
