@@ -222,3 +222,24 @@ def test_the_record_is_bounded() -> None:
 
     assert len(record.crashes) == 1024
     assert record.count(4999, now=0) == 2
+
+
+async def crash_when_told(call: Call) -> None:
+    """Respond to nothing, as a replica that will end."""
+    await call.proceed.wait()
+
+
+async def test_a_full_queue_of_copies_is_rejected() -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama(1, crash_when_told))
+        balancer = await stack.enter_async_context(run_balancer(llama))
+        first = await balancer.start_request(DEADLY)
+        copies = [await balancer.start_request(DEADLY) for _ in range(400)]
+        await llama.stop()
+        assert (await first.response()).status == 502
+        other = await stack.enter_async_context(FakeLlama(1))
+        balancer.proxy.set_replicas({llama.name: True, other.name: True})
+
+        assert {(await each.response()).status for each in copies} == {422}
+        await balancer.wait_idle()
+        assert (await balancer.request(HARMLESS)).status == 200

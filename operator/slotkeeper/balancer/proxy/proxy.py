@@ -93,6 +93,7 @@ class Proxy:
         )
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
+        self._dispatching = self._dispatch_again = False
         self._leader: relay.Leader | None = None  # that requests are relayed to
         self.access = access
         self.handle = RelayVerification(access, self.spawn, self._handle).handle
@@ -215,6 +216,21 @@ class Proxy:
         return self.is_leader and not (self.dispatcher.has_replica or self.has_queued)
 
     def _dispatch(self, now: float) -> None:
+        # A request that is rejected instead of being sent frees its slot, and so calls this again.
+        # In a queue full of them that would be a recursion of any depth.
+        self._dispatch_again = True
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            while self._dispatch_again:
+                self._dispatch_again = False
+                self._dispatch_once(now)
+        finally:
+            self._dispatching = False
+        self._arm_timer()
+
+    def _dispatch_once(self, now: float) -> None:
         if self._leader:
             for queued in self.dispatcher.take_all():
                 self._send_to_leader(queued.request, self._leader)
@@ -223,7 +239,6 @@ class Proxy:
             self.demand.record(self.dispatcher.demand, now)
             for reservation in reservations:
                 self._send_to_replica(reservation)
-        self._arm_timer()
 
     def _arm_timer(self) -> None:
         due = self.dispatcher.next_wakeup()
