@@ -229,6 +229,57 @@ async def crash_when_told(call: Call) -> None:
     await call.proceed.wait()
 
 
+async def test_others_are_not_blamed_for_a_request_whose_client_has_gone() -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama(2, crash_when_told))
+        balancer = await stack.enter_async_context(run_balancer(llama))
+        innocent = await balancer.start_request(HARMLESS)
+        deadly = await balancer.start_request(DEADLY)
+        await until(lambda: len(llama.calls) == 2)
+        await deadly.close()
+        await until(lambda: len(balancer.proxy.active) == 1)
+        await llama.stop()
+
+        assert (await innocent.response()).status == 502
+        other = await stack.enter_async_context(FakeLlama(2))
+        balancer.proxy.set_replicas({llama.name: True, other.name: True})
+        assert (await balancer.request(HARMLESS)).status == 200
+
+
+async def test_a_request_whose_client_has_gone_is_remembered() -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama(2, crash_when_told))
+        balancer = await stack.enter_async_context(run_balancer(llama))
+        deadly = await balancer.start_request(DEADLY)
+        await until(lambda: len(llama.calls) == 1)
+        await deadly.close()
+        await until(lambda: not balancer.proxy.active)
+        await llama.stop()
+        await until(lambda: not balancer.dispatcher.has_replica)
+        other = await stack.enter_async_context(FakeLlama(2))
+        balancer.proxy.set_replicas({llama.name: True, other.name: True})
+
+        assert (await balancer.request(DEADLY)).status == 422
+        assert not other.calls
+
+
+async def test_a_request_beside_those_of_the_previous_leader_is_not_blamed_for_certain() -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama(2, crash_when_told))
+        former = await stack.enter_async_context(run_balancer(llama))
+        await former.start_request(DEADLY)
+        await until(lambda: len(llama.calls) == 1)
+        balancer = await stack.enter_async_context(run_balancer(llama))
+        innocent = await balancer.start_request(HARMLESS)
+        await until(lambda: len(llama.calls) == 2)
+        await llama.stop()
+
+        assert (await innocent.response()).status == 502
+        other = await stack.enter_async_context(FakeLlama(2))
+        balancer.proxy.set_replicas({llama.name: True, other.name: True})
+        assert (await balancer.request(HARMLESS)).status == 200
+
+
 async def test_a_full_queue_of_copies_is_rejected() -> None:
     async with AsyncExitStack() as stack:
         llama = await stack.enter_async_context(FakeLlama(1, crash_when_told))

@@ -40,10 +40,13 @@ class CrashRecord:
         self.crashes: OrderedDict[int, tuple[float, int]] = OrderedDict()
         """By fingerprint: the time of the last crash, and their weighted number."""
 
-    def add(self, fingerprints: Iterable[int], now: float) -> None:
-        """Record a crash of one replica, on which requests with these fingerprints were running."""
+    def add(self, fingerprints: Iterable[int], now: float, *, others: bool = False) -> None:
+        """Record a crash of one replica, on which requests with these fingerprints were running.
+
+        `others`: besides them, some that are not known here.
+        """
         running = set(fingerprints)
-        weight = _CERTAIN if len(running) == 1 else 1
+        weight = _CERTAIN if len(running) == 1 and not others else 1
         for fingerprint in running:
             self._add(fingerprint, weight, now)
 
@@ -126,10 +129,25 @@ class CrashGuard:
         Only the first of its connections counts: the others are closed by the same crash.
         """
         if self._replicas.in_rotation(name):
-            running = {each.fingerprint for each in self._active if each.is_running_on(name)}
-            running.add(request.fingerprint)
-            self._record.add(running, self._now())
-            self._spawn(self._verify(name, running))
+            self._crashed(name, {request.fingerprint})
+
+    def on_refused(self, name: str) -> None:
+        """Record a replica that accepts no connections any more, though aborted requests ran on it.
+
+        To be called before it is ejected. Its clients have gone, so that no connection was closed.
+        """
+        if self._replicas.in_rotation(name):
+            self._crashed(name, set())
+
+    def _crashed(self, name: str, running: set[int]) -> None:
+        running |= {each.fingerprint for each in self._active if each.is_running_on(name)}
+        # llama-server notices some time later that a client has gone: until then it may crash on
+        # its request, and otherwise those beside it would be blamed.
+        running |= {each.fingerprint for each in self._replicas.aborted_requests(name)}
+        # Sent by the previous leader, or to the replica directly.
+        others = self._replicas.has_adopted(name)
+        self._record.add(running, self._now(), others=others)
+        self._spawn(self._verify(name, running, others=others))
 
     def on_unresponsive(self, request: ProxiedRequest) -> None:
         """Record that a replica stopped to respond while it processed a request."""
@@ -140,13 +158,13 @@ class CrashGuard:
         if self._record.crashes:
             self._record.withdraw((request.fingerprint,))
 
-    async def _verify(self, name: str, running: Collection[int]) -> None:
+    async def _verify(self, name: str, running: Collection[int], *, others: bool) -> None:
         replicas = self._replicas
         if await replicas.accepts_connections(name):
             self._record.withdraw(running)
             if not await replicas.wait_restarted(name):
                 return
-            self._record.add(running, self._now())
+            self._record.add(running, self._now(), others=others)
         elif await replicas.wait_ending(name):
             self._record.withdraw(running)
             return

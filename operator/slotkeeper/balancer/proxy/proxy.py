@@ -108,6 +108,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._loop)
         self._crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
+        self.replicas.on_refused = self._crash_guard.on_refused
         self.inspection = RequestInspection(self.replicas, dispatcher, self._crash_guard)
         metrics.view_age.set_function(lambda: float(self.view_age()))
         metrics.access_outdated.set_function(lambda: float(access.outdated))

@@ -259,6 +259,8 @@ class ProxiedRequest:
     def on_client_disconnect(self) -> None:
         """End the attempt: the client has closed its connection."""
         connection = self._connection
+        if connection and self.reservation:
+            _ = self.fingerprint  # while there is a body
         reservation = self.detach()
         if connection:
             # llama-server notices a closed connection, and only then stops and frees the slot.

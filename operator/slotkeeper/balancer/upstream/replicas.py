@@ -11,7 +11,14 @@ from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.slots import MAX_BYTES, SlotsParseError, parse_slots, processing
-from slotkeeper.scheduling import Dispatcher, Replica, SlotHold, SlotProbe, SlotReservation
+from slotkeeper.scheduling import (
+    AdoptedSlot,
+    Dispatcher,
+    Replica,
+    SlotHold,
+    SlotProbe,
+    SlotReservation,
+)
 from slotkeeper.scheduling.ejection import UpstreamFailure, ejection_seconds
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.http_get import get
@@ -105,6 +112,8 @@ class ReplicaSet:
         self._loop = asyncio.get_running_loop()
         self.on_joined: Callable[[str], None] = lambda _: None
         """Called with the name of a replica that has become ready."""
+        self.on_refused: Callable[[str], None] = lambda _: None
+        """Called with the name of a replica that has ended while aborted requests ran on it."""
 
     @property
     def names(self) -> list[str]:
@@ -263,6 +272,20 @@ class ReplicaSet:
         self._dispatcher.abort(reservation, self._loop.time())
         self._start_polling(self._upstreams[reservation.replica.name])
 
+    def has_adopted(self, name: str) -> bool:
+        """Whether a replica processes requests that were not sent from here."""
+        replica = self._dispatcher.replicas.get(name)
+        return any(isinstance(hold, AdoptedSlot) for hold in (replica.holds if replica else ()))
+
+    def aborted_requests(self, name: str) -> list[Any]:
+        """Return the requests that ended early here, and may still be processed by a replica."""
+        replica = self._dispatcher.replicas.get(name)
+        return [
+            hold.queued.request
+            for hold in (replica.holds if replica else ())
+            if isinstance(hold, SlotReservation) and hold.aborted_at is not None
+        ]
+
     async def close(self) -> None:
         """Stop all tasks and close all connections."""
         tasks = [
@@ -401,6 +424,7 @@ class ReplicaSet:
                 return []
         except ConnectionRefusedError as error:
             # The process has ended, and its slots with it.
+            self.on_refused(upstream.name)
             self.eject(upstream.name, UpstreamFailure.REFUSED, describe(error))
             busy = 0
         except (OSError, SlotsParseError):
