@@ -127,7 +127,9 @@ class AffinityScheduler(Generic[T]):
                 return gathered
             head = queue.head
             if head is None:
-                return None
+                # The affinity queues of the other replicas may have requests still.
+                others = [each for each in free if each.name not in queue.gathering]
+                return self._match(others, others)
             open_ = [each for each in free if gathering.is_open_to(queue, head, each)]
             fitting = [each for each in open_ if gathering.fits(head, each)]
             if fitting or head.tasks is ONE_TASK:

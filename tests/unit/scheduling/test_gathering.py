@@ -215,6 +215,24 @@ def test_a_replica_that_is_kept_has_no_affinity_queue() -> None:
     assert not dispatcher.queue.affinity_queues
 
 
+def test_affinity_queues_of_other_replicas_are_served_while_a_request_gathers() -> None:
+    dispatcher = dispatcher_with(2, 2, affinity=AffinityLimits())
+    dispatcher.enqueue("first", 1, 0, prefixes=(1,))
+    for name in "bcd":
+        enqueue(dispatcher, name)
+    started = dispatch(dispatcher)
+    dispatcher.enqueue("again", 1, 0, prefixes=(1,))
+    assert list(dispatcher.queue.affinity_queues) == ["r0"]
+    beside = next(each for each in started.values() if each.replica.name == "r1")
+    dispatcher.release_all(beside, 1)
+    double = enqueue(dispatcher, "double", TWO)
+    assert not dispatch(dispatcher)
+    assert double.gathering_on == "r1"
+
+    dispatcher.release_all(started["first"], 1)
+    assert running(list(dispatch(dispatcher).values())) == {"again": "r0"}
+
+
 @pytest.mark.parametrize("leaves", ["drain", "remove"])
 def test_a_request_gathers_elsewhere_when_its_replica_leaves(leaves: str) -> None:
     dispatcher = dispatcher_with(2, 2)
@@ -380,6 +398,15 @@ class AnyNumberOfSlots(RuleBasedStateMachine):
             for replica in self.dispatcher.ready_replicas():
                 keeper = queue.gathering.get(replica.name)
                 assert not replica.free or (keeper and keeper.rank < head.rank)
+
+    @invariant()
+    def no_affinity_queue_waits_for_a_free_slot(self) -> None:
+        queue = self.dispatcher.queue
+        for name, waiting in queue.affinity_queues.items():
+            first = waiting.head
+            limit = queue.at_bypass_limit
+            if first and not (limit and limit.rank < first.rank) and not queue.head:
+                assert not self.dispatcher.replicas[name].free
 
     @override
     def teardown(self) -> None:
