@@ -13,7 +13,7 @@ from operator_process import create, eventually, namespace_of
 
 TEAM, EXEMPT = "limited-team", "exempt-team"
 LIMITS = {
-    "allowedImages": ["ghcr.io/ggml-org", "registry.example.com/llama"],
+    "allowedImages": ["ghcr.io/ggml-org", "registry.example.com/llama", "registry.example.org"],
     "allowedModelHosts": ["huggingface.co", "*.models.example.com"],
     "allowedVolumes": ["configMap", "persistentVolumeClaim"],
     "allowedEnvSources": ["configMapKeyRef"],
@@ -78,6 +78,8 @@ def post(api: ApiServer, server: Json) -> str:
         {"image": "registry.example.com/llama@sha256:" + "0" * 64},
         {"model": {"url": "http://eu.models.example.com:8080/a.gguf"}},
         {"model": {"url": "https://HuggingFace.co/a.gguf"}},
+        {"image": "registry.example.org/llama:server"},
+        {"model": {"url": URL, "download": {"httpsProxy": "http://proxy.models.example.com:3128"}}},
         volume(configMap={"name": "c"}),
         volume(persistentVolumeClaim={"claimName": "c"}),
         template(env=[{"name": "A", "value": "b"}]),
@@ -95,6 +97,7 @@ def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json
     [
         ({"image": "docker.io/ggml-org/llama.cpp"}, "spec.image", "allowedImages"),
         ({"image": "ghcr.io/ggml-org-evil/llama.cpp"}, "spec.image", "allowedImages"),
+        ({"image": "registry.example.org:5000/evil/llama"}, "spec.image", "allowedImages"),
         ({"model": {"url": "https://example.com/a.gguf"}}, "spec.model", "allowedModelHosts"),
         (
             {"model": {"url": "https://huggingface.co.example.com/a.gguf"}},
@@ -114,6 +117,16 @@ def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json
         ),
         (
             {"model": {"url": URL, "adapters": [{"url": "http://169.254.169.254/a"}]}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        (
+            {"model": {"url": URL, "download": {"httpsProxy": "http://10.0.0.1:3128"}}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        (
+            {"model": {"url": URL, "download": {"httpProxy": "http://10.0.0.1:3128"}}},
             "spec.model",
             "allowedModelHosts",
         ),
