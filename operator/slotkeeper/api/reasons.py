@@ -221,9 +221,9 @@ TABLE = (
         (MODEL, *_PODS),
         (Reason.SECRET_NOT_FOUND,),
         _PROBLEM,
-        "the volumes of a pod have not been mounted for a minute: create the Secret in "
-        "`model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, with its entries. "
-        "If it exists, the pod's events show the cause",
+        "the volumes of a pod have not been mounted for a minute, or ten if some are disks: create "
+        "the Secret in `model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, with "
+        "its entries. If it exists, the pod's events show the cause",
     ),
     ReasonDoc(
         _PODS,

@@ -16,12 +16,21 @@ from slotkeeper.reconcile.observe.pods import lacks_volumes, lacks_volumes_since
 from slotkeeper.reconcile.observe.problem import Problem
 
 MOUNT_TIMEOUT = timedelta(minutes=1)
-"""How long a pod may lack its volumes before its Secret counts as missing: attaching a disk and
-setting up the pod's network may take as long."""
+"""How long a pod may lack its volumes before its Secret counts as missing: setting up the pod's
+network may take as long."""
+
+DISK_TIMEOUT = timedelta(minutes=10)
+"""The same for a pod with a volume that is attached to its node. Kubernetes detaches a disk from a
+node that is lost after six minutes, and its driver may need some more."""
+
+_LOCAL_VOLUMES = frozenset(
+    ("name", "configMap", "downwardAPI", "emptyDir", "hostPath", "projected", "secret")
+)
+"""Fields of volumes that need no disk."""
 
 
 def missing_secret(pods: Iterable[Manifest], server: LlamaServer, wall: datetime) -> Problem | None:
-    """The Secret that one of these pods is waiting for; not found after MOUNT_TIMEOUT."""
+    """The Secret that one of these pods is waiting for; not found after the timeout."""
     problems = [_problem(pod, server, wall) for pod in _waiting_pods(pods)]
     lasting = (each for each in problems if each.reason is Reason.SECRET_NOT_FOUND)
     return next(lasting, problems[0] if problems else None)
@@ -40,7 +49,12 @@ def _waiting_pods(pods: Iterable[Manifest]) -> Iterator[Manifest]:
 def _not_found_in(pod: Manifest, wall: datetime) -> float | None:
     """Seconds; None where the pod's status shows no time."""
     since = lacks_volumes_since(pod)
-    return None if since is None else max(0.0, (since + MOUNT_TIMEOUT - wall).total_seconds())
+    timeout = DISK_TIMEOUT if _has_disk(pod) else MOUNT_TIMEOUT
+    return None if since is None else max(0.0, (since + timeout - wall).total_seconds())
+
+
+def _has_disk(pod: Manifest) -> bool:
+    return any(not _LOCAL_VOLUMES.issuperset(each) for each in pod["spec"].get("volumes") or ())
 
 
 def _problem(pod: Manifest, server: LlamaServer, wall: datetime) -> Problem:

@@ -93,6 +93,27 @@ async def test_a_replica_waits_for_its_secret_which_is_a_problem_after_a_minute(
     assert event_messages(cluster, "SecretNotFound") == [found["message"]]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": TOKEN["model"] | {"cache": {"claimName": "models"}}},
+        TOKEN
+        | {"podTemplate": {"volumes": [{"name": "d", "csi": {"driver": "disk.example.com"}}]}},
+    ],
+    ids=["claim", "csi"],
+)
+async def test_a_disk_that_is_attached_slowly_is_no_missing_secret(
+    cluster: FakeCluster, operator: Operator, spec: Any
+) -> None:
+    await deploy_waiting(cluster, operator, **spec)
+    await operator.run_for(9 * 60)
+    assert condition(cluster, "Ready")["reason"] == "WaitingForSecret"
+    assert condition(cluster, "Degraded")["status"] == "False"
+
+    await operator.run_for(60)
+    assert condition(cluster, "Degraded")["reason"] == "SecretNotFound"
+
+
 async def test_the_problem_ends_when_the_secret_is_mounted(
     cluster: FakeCluster, operator: Operator
 ) -> None:
