@@ -222,8 +222,8 @@ TABLE = (
         (Reason.SECRET_NOT_FOUND,),
         _PROBLEM,
         "the volumes of a pod have not been mounted for a minute, or ten if some are disks: create "
-        "the Secret in `model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, with "
-        "its entries. If it exists, the pod's events show the cause",
+        "the Secret in `model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, "
+        "with its entries. If it exists, the pod's events show the cause",
     ),
     ReasonDoc(
         _PODS,

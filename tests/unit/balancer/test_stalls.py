@@ -176,6 +176,29 @@ async def test_a_long_batch_in_which_slots_hang_at_times_is_not_wedged(clock: St
         assert balancer.metric("replica_ejections_total", reason="wedged") == 0
 
 
+async def test_a_health_check_that_is_late_once_fails_no_request_of_a_long_batch(
+    clock: SteppedLoop,
+) -> None:
+    timeouts = replace(WEDGED, wedged=60, unresponsive=3)
+    async with (
+        FakeLlama(1, never_respond) as llama,
+        run_balancer(llama, timeouts=timeouts) as balancer,
+        await balancer.start_request(REQUEST) as client,
+    ):
+        llama.state_scripts["/slots"] = never_respond
+        await clock.advance(4)
+        llama.state_scripts["/health"] = never_respond
+        await clock.advance(1.7)
+        await until(lambda: stall_ejections(balancer) == 1)
+        del llama.state_scripts["/health"]
+        await clock.advance(5)
+        assert len(balancer.proxy.active) == 1
+
+        llama.state_scripts["/health"] = never_respond
+        await clock.advance(4)
+        assert (await client.response()).error_code == "replica_unresponsive"
+
+
 @pytest.mark.parametrize("ready", [True, False])
 async def test_what_waits_for_its_first_byte_fails_without_a_sign_of_life(
     clock: SteppedLoop, ready: bool

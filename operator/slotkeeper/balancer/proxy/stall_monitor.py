@@ -73,7 +73,9 @@ class StallMonitor:
             if stalled >= self._timeouts.stall and name not in self._probes:
                 self._probes[name] = self._loop.create_task(self._probe(name, detector))
         for name, found in self._replicas.unresponsive.items():
-            if name in progress and now - found.since >= self._timeouts.unresponsive:
+            silent = now - found.since >= self._timeouts.unresponsive
+            wedged = now - found.idle_since >= self._timeouts.wedged
+            if name in progress and (silent or wedged):
                 self._fail_waiting(name, found.reason)
 
     def _fail_waiting(self, name: str, reason: str) -> None:
@@ -96,7 +98,8 @@ class StallMonitor:
             )
             if verdict in _FAILURES:
                 failure, reason = _FAILURES[verdict]
-                found = Unresponsive(reason, detector.last_life)
+                # Its /health may have responded since, in a long batch.
+                found = Unresponsive(reason, last_progress, detector.last_life)
                 self._replicas.set_unresponsive(name, failure, found)
         finally:
             del self._probes[name]

@@ -66,7 +66,9 @@ class Unresponsive:
 
     reason: str
     since: float
-    """When it last gave a sign of life."""
+    """When it last gave a sign of life, which for a wedged one its /health is not."""
+    idle_since: float
+    """When it last sent a byte, or responded on /slots."""
 
 
 @dataclass(slots=True, eq=False)
@@ -360,6 +362,8 @@ class ReplicaSet:
         status, _ = await self._get(upstream, "/health")
         if status != 200:
             raise SlotsParseError(f"/health returned {status}")
+        if upstream.unresponsive:
+            upstream.unresponsive = replace(upstream.unresponsive, since=self._loop.time())
         if self._slots is not None:
             return self._slots, 0
         replica = self._dispatcher.replicas.get(upstream.name, Replica(upstream.name, 0))
