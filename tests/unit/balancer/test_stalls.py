@@ -249,3 +249,20 @@ async def test_a_request_that_wedges_replicas_is_rejected_after_two(clock: Stepp
 
     assert statuses == [504, 504, 422]
     assert sum(len(each.calls) for each in (one, two, three)) == 2
+
+
+async def test_identical_requests_on_one_replica_that_hangs_count_once(clock: SteppedLoop) -> None:
+    async with (
+        FakeLlama(2, never_respond) as hanging,
+        run_balancer(hanging, timeouts=replace(WEDGED, unresponsive=2)) as balancer,
+        await balancer.start_request(REQUEST) as one,
+        await balancer.start_request(REQUEST) as two,
+        FakeLlama(2) as good,
+    ):
+        hanging.state_scripts["/health"] = never_respond
+        await clock.advance(3)
+        assert [(await each.response()).status for each in (one, two)] == [504, 504]
+        balancer.proxy.set_replicas({hanging.name: True, good.name: True})
+        await until(lambda: balancer.dispatcher.has_replica)
+
+        assert (await balancer.request(REQUEST)).status == 200

@@ -149,9 +149,11 @@ class CrashGuard:
         self._record.add(running, self._now(), others=others)
         self._spawn(self._verify(name, running, others=others))
 
-    def on_unresponsive(self, request: ProxiedRequest) -> None:
-        """Record that a replica stopped to respond while it processed a request."""
-        self._record.suspect(request.fingerprint, self._now())
+    def on_unresponsive(self, requests: Iterable[ProxiedRequest]) -> None:
+        """Record that a replica stopped to respond while it processed these requests."""
+        # Identical ones count once: it is one failure.
+        for fingerprint in {each.fingerprint for each in requests}:
+            self._record.suspect(fingerprint, self._now())
 
     def on_completed(self, request: ProxiedRequest) -> None:
         """Record that a request has been processed to its end."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -336,12 +336,13 @@ class Proxy:
                 reason,
             )
 
-    def _on_unresponsive(self, request: ProxiedRequest, reason: str) -> None:
-        self._crash_guard.on_unresponsive(request)
-        reservation = request.give_up()
-        if reservation:
-            self.on_released(reservation, occupied=request.needs_slot)
-        request.respond_with_error(responses.replica_unresponsive(reason), Outcome.FAILED)
+    def _on_unresponsive(self, requests: Sequence[ProxiedRequest], reason: str) -> None:
+        self._crash_guard.on_unresponsive(requests)
+        for request in requests:
+            reservation = request.give_up()
+            if reservation:
+                self.on_released(reservation, occupied=request.needs_slot)
+            request.respond_with_error(responses.replica_unresponsive(reason), Outcome.FAILED)
 
     def _detach(self, request: ProxiedRequest, *, occupied: bool) -> None:
         reservation = request.detach()

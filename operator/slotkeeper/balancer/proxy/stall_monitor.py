@@ -1,7 +1,7 @@
 """Ejection of replicas that stall: no bytes on any request, and no other sign of life."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from collections.abc import Set as AbstractSet
 
 from slotkeeper.balancer.proxy.request import ProxiedRequest
@@ -36,7 +36,7 @@ class StallMonitor:
         replicas: ReplicaSet,
         active: AbstractSet[ProxiedRequest],
         timeouts: ReplicaTimeouts,
-        on_unresponsive: Callable[[ProxiedRequest, str], None],
+        on_unresponsive: Callable[[Sequence[ProxiedRequest], str], None],
     ) -> None:
         self._replicas = replicas
         self._active = active
@@ -79,9 +79,11 @@ class StallMonitor:
                 self._fail_waiting(name, found.reason)
 
     def _fail_waiting(self, name: str, reason: str) -> None:
-        for request in list(self._active):
-            if request.is_running_on(name) and not request.response_started:
-                self._on_unresponsive(request, reason)
+        waiting = [
+            each for each in self._active if each.is_running_on(name) and not each.response_started
+        ]
+        if waiting:
+            self._on_unresponsive(waiting, reason)
 
     async def _probe(self, name: str, detector: StallDetector) -> None:
         try:
