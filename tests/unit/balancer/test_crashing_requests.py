@@ -10,6 +10,7 @@ from balancer_harness import run_balancer
 from fake_llama import Call, FakeLlama, echo
 from raw_http import post
 from slotkeeper.balancer.proxy.crash_guard import REMEMBERED_SECONDS, CrashRecord
+from slotkeeper.balancer.upstream.replicas import ReplicaSet
 from wait_until import until
 
 DEADLY = post("/completion", b'{"prompt": "x", "die": true}')
@@ -294,3 +295,27 @@ async def test_a_full_queue_of_copies_is_rejected() -> None:
         assert {(await each.response()).status for each in copies} == {422}
         await balancer.wait_idle()
         assert (await balancer.request(HARMLESS)).status == 200
+
+
+@pytest.mark.parametrize("connect_seconds", [0.0, 0.05])
+async def test_a_request_of_a_replica_that_turns_out_to_be_deleted_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, connect_seconds: float
+) -> None:
+    """Its address may have gone, so that a connection is neither accepted nor refused."""
+
+    async def accepts_connections(_: ReplicaSet, __: str) -> bool:
+        await asyncio.sleep(connect_seconds)
+        return False
+
+    monkeypatch.setattr(ReplicaSet, "accepts_connections", accepts_connections)
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama(1, crash_when_told))
+        balancer = await stack.enter_async_context(run_balancer(llama))
+        client = await balancer.start_request(HARMLESS)
+        await until(lambda: len(llama.calls) == 1)
+        await llama.stop()
+        await until(lambda: not balancer.dispatcher.has_replica)
+        other = await stack.enter_async_context(FakeLlama(1))
+        balancer.terminate(llama, other)
+
+        assert (await client.response()).status == 200

@@ -160,6 +160,13 @@ class CrashGuard:
         if self._record.crashes:
             self._record.withdraw((request.fingerprint,))
 
+    def on_ending(self, request: ProxiedRequest) -> None:
+        """Forget a request whose replica is being deleted: it is sent again.
+
+        _verify finds out the same, but later if the replica's address has gone.
+        """
+        self._record.withdraw((request.fingerprint,))
+
     async def _verify(self, name: str, running: Collection[int], *, others: bool) -> None:
         replicas = self._replicas
         if await replicas.accepts_connections(name):

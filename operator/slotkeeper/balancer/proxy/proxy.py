@@ -329,6 +329,7 @@ class Proxy:
         ending = await self.replicas.wait_ending(replica)
         if request in self.active:
             if ending:
+                self._crash_guard.on_ending(request)
                 self.metrics.retries.inc()
             self._continue(
                 request,
