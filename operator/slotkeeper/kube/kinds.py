@@ -6,7 +6,7 @@ from slotkeeper.kube.cluster import Kind, Manifest
 LLAMA_SERVERS = Kind(GROUP, VERSION, PLURAL, KIND)
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
-REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet", metadata_only=True)
+REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet")
 SERVICES = Kind("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")

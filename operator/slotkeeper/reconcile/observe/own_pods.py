@@ -5,7 +5,7 @@ from its address, only if its controllers up to one of the server's Deployments 
 the ones that exist, by their uids: a pod's owner cannot be changed by who only creates pods.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
@@ -17,7 +17,10 @@ from slotkeeper.reconcile.watch.store import Store
 
 
 def own_pods(
-    store: Store, server: LlamaServer, children: Mapping[Child, Manifest]
+    store: Store,
+    server: LlamaServer,
+    children: Mapping[Child, Manifest],
+    replica_sets: Sequence[Manifest],
 ) -> dict[Component, list[Manifest]]:
     """Return the server's pods by component, without those that are terminating."""
     key = Key(server.namespace, server.name)
@@ -26,7 +29,7 @@ def own_pods(
         for child, component in _workloads(server)
         if child in children and owned(children[child], server.uid)
     }
-    for replica_set in store.replica_sets(key):
+    for replica_set in replica_sets:
         if component := _controller_in(replica_set, components):
             components[replica_set["metadata"]["uid"]] = component
     pods: dict[Component, list[Manifest]] = {component: [] for component in Component}
