@@ -46,6 +46,8 @@ def limited(helm: Helm) -> Iterator[ApiServer]:
     eventually(lambda: "allows only" in post(helm.api, llama(image="evil")))
     yield helm.api
     helm.run("uninstall", "limited", "--namespace", NAMESPACE)
+    # The API server applies a deleted policy for a moment more, also to the next file's servers.
+    eventually(lambda: not post(helm.api, llama(image="evil")))
     helm.api.kubectl("delete", "llama", "old", f"--namespace={TEAM}")
 
 
