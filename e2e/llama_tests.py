@@ -102,7 +102,7 @@ LEFT_OUT: Mapping[str, str] = {
     f"{_TOOLS}test_calc_result": _HUB,
     f"{_TOOLS}test_thoughts": _HUB,
 }
-"""Tests that are not run, with the reason: with all of their parameters, or those that begin so."""
+"""Tests that are not run, with the reason: a test with all of its parameters, or a prefix."""
 
 _BASIC = "unit/test_basic.py::"
 _PROXY = "unit/test_proxy.py::"

@@ -58,8 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Remove the tests of `--leave-out`.
 
-    `FILE::TEST` is a test with all of its parameters, `FILE::TEST[PARAMETERS` with those that begin
-    so. pytest's `--deselect` would also remove every test whose name begins with TEST.
+    `FILE::TEST` is a test with all of its parameters, `FILE::TEST[PREFIX` with the parameters that
+    begin with PREFIX. pytest's `--deselect` would also remove every test whose name begins with
+    TEST.
     """
     names: list[str] = config.getoption("--leave-out")
     beginnings = tuple(name if "[" in name else f"{name}[" for name in names)

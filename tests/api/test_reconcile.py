@@ -135,7 +135,7 @@ async def test_fields_that_balancers_write_to_their_lease_are_kept(
     assert lease["metadata"]["labels"]["app.kubernetes.io/name"] == "llamaserver"
 
 
-async def test_the_role_tells_the_balancers_the_rules_and_the_start_blocker(
+async def test_the_role_has_the_access_rules_and_the_start_blocker(
     api: ApiServer, cluster: ApiCluster
 ) -> None:
     create_server(api, gpu={"count": 0}, balancer={"apiKeys": {"secretName": "chat-keys"}})

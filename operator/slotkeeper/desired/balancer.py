@@ -130,7 +130,7 @@ def access_rules(server: LlamaServer) -> AccessRules:
 def role(server: LlamaServer, blocker: StartBlocker | None = None) -> Manifest:
     """Return the Role of the balancers: watch EndpointSlices and this Role, and hold their Lease.
 
-    Its annotations are what the operator tells them: the access rules in force, and the start
+    Its annotations are for the balancers: the access rules in force, and the start
     blocker.
     """
     role_metadata = metadata(server, names.balancer(server), Component.BALANCER)

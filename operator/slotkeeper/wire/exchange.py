@@ -56,6 +56,11 @@ class Exchange:
         """Called with True when the client reads too slowly, with False when it has caught up."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether the response is not complete, and the client has not disconnected."""
+        return self._open
+
+    @property
     def paused(self) -> bool:
         """Whether the client currently reads too slowly."""
         return self._channel.write_paused

@@ -23,16 +23,9 @@ def is_server_wide(request: Request) -> bool:
 
 async def respond(exchange: Exchange, election: LeaderElection) -> None:
     """Respond with the leader's report, or with 503 if no balancer reports to be the leader."""
-    disconnected = False
-
-    def on_disconnect() -> None:
-        nonlocal disconnected
-        disconnected = True
-
-    exchange.on_disconnect = on_disconnect
     leader = election.leader
     report = await _report(leader) if leader else None
-    if disconnected:
+    if not exchange.is_open:
         return
     if report is None:
         message = "no response from the leader"

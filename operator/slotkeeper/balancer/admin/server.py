@@ -104,16 +104,9 @@ async def _peer(exchange: Exchange, election: LeaderElection) -> None:
 
     For all others there is no such page, and their requests have no effect.
     """
-    disconnected = False
-
-    def on_disconnect() -> None:
-        nonlocal disconnected
-        disconnected = True
-
-    exchange.on_disconnect = on_disconnect
     request = exchange.request
     identity = await election.auth.verify(request.header(peer_auth.HEADER) or b"")
-    if disconnected:
+    if not exchange.is_open:
         return
     if identity is None:
         exchange.respond_with_error(_not_found())

@@ -56,26 +56,19 @@ class RequestInspection:
         Neither is called if the client disconnects meanwhile. `accept` may raise HttpError.
         """
         exchange = request.exchange
-        connected = True
-
-        def on_disconnect() -> None:
-            nonlocal connected
-            connected = False
-
-        exchange.on_disconnect = on_disconnect
         try:
             async with self._lock:
-                if connected:
+                if exchange.is_open:
                     message = exchange.request
                     request.tasks = await request_body.inspect_large(message.path, message.body)
-            if connected:
+            if exchange.is_open:
                 accept()
         except HttpError as error:
-            if connected:
+            if exchange.is_open:
                 reject(error)
         except Exception:
             _log.exception("inspection of a request failed")
-            if connected:
+            if exchange.is_open:
                 reject(HttpError(500, "internal_error", "internal error inspecting the request"))
         finally:
             self.running -= 1

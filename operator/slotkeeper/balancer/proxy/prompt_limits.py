@@ -32,10 +32,9 @@ class PromptLimits:
     def check(self, path: bytes, size: int, tasks: Tasks, *, slots: int, context: int) -> None:
         """Raise HttpError if a body of `size` bytes can be processed by no replica.
 
-        `slots` of a replica, `context`: tokens in each of them; 0 where unknown.
+        `size`: more than UNLIMITED_BYTES. `slots` of a replica, `context`: tokens in each of them;
+        0 where unknown.
         """
-        if size <= UNLIMITED_BYTES:
-            return
         if context and not self.media and path in BOUNDED_BY_CONTEXT:
             limit = tasks.inputs * context * BYTES_PER_TOKEN
             if size > limit:

@@ -8,6 +8,7 @@ from typing import Self
 
 from slotkeeper.balancer.access import KEY_NAME
 from slotkeeper.balancer.election import peer_auth
+from slotkeeper.balancer.election.peers import host_and_port
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, encode_request_head
@@ -38,8 +39,7 @@ class Leader:
     @classmethod
     def at(cls, address: str, proof: bytes) -> Self:
         """A leader that there are no connections to yet."""
-        host, _, port = address.rpartition(":")
-        return cls(address, proof, Pool(host.strip("[]"), int(port), max_idle=_MAX_IDLE))
+        return cls(address, proof, Pool(*host_and_port(address), max_idle=_MAX_IDLE))
 
 
 def is_relayed(request: Request) -> bool:

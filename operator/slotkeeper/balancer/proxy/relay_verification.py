@@ -1,6 +1,5 @@
 """Verification of relayed requests, before they are handled."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +24,6 @@ class RelayVerification:
             self.then(exchange)
 
     async def _verify(self, exchange: Exchange) -> None:
-        disconnected = asyncio.Event()
-        exchange.on_disconnect = disconnected.set
         await self.access.verify(exchange.request)
-        if not disconnected.is_set():
-            exchange.on_disconnect = None
+        if exchange.is_open:
             self.then(exchange)

@@ -258,16 +258,12 @@ class ProxiedRequest:
 
     def on_client_disconnect(self) -> None:
         """End the attempt: the client has closed its connection."""
-        connection = self._connection
-        if connection and self.reservation:
+        sent = self._connection is not None
+        if sent and self.reservation:
             _ = self.fingerprint  # while there is a body
-        reservation = self.detach()
-        if connection:
+        if reservation := self.give_up():
             # llama-server notices a closed connection, and only then stops and frees the slot.
-            connection.abort()
-        if reservation:
-            occupied = connection is not None and self.needs_slot
-            self._host.on_released(reservation, occupied=occupied)
+            self._host.on_released(reservation, occupied=sent and self.needs_slot)
         self._finish(Outcome.CLIENT_DISCONNECTED)
 
     def on_leader_lost(self) -> None:
@@ -282,7 +278,7 @@ class ProxiedRequest:
         self._host.on_upstream_failure(self, attempt)
 
     def give_up(self) -> SlotReservation["ProxiedRequest"] | None:
-        """Abort the attempt, whose replica does not respond; return the slot that it held."""
+        """End the attempt and close its connection; return the slot that it held."""
         connection = self._connection
         reservation = self.detach()
         if connection:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from slotkeeper.wire.sockets import join
+
 _PORT = "http"
 
 
@@ -43,5 +45,4 @@ def _endpoints(
                 continue
             for endpoint in each.get("endpoints") or ():
                 for address in endpoint.get("addresses") or ():
-                    host = f"[{address}]" if ":" in address else address
-                    yield f"{host}:{port['port']}", endpoint.get("conditions") or {}
+                    yield join(address, port["port"]), endpoint.get("conditions") or {}

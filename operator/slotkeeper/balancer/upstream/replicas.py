@@ -177,13 +177,7 @@ class ReplicaSet:
 
     async def wait_ending(self, name: str) -> bool:
         """Return whether a replica is reported as ending within the next moment."""
-        try:
-            async with asyncio.timeout(self._timeouts.ending):
-                while not self.is_ending(name):
-                    await self._targets_changed.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await self._reported(lambda: self.is_ending(name), self._timeouts.ending)
 
     async def wait_restarted(self, name: str) -> bool:
         """Return whether a replica is reported as not ready soon, without being deleted.
@@ -191,13 +185,23 @@ class ReplicaSet:
         A new process of a small model accepts connections after a third of a second, but its pod is
         not ready until its probes have succeeded.
         """
+
+        def is_not_ready() -> bool:
+            upstream = self._upstreams.get(name)
+            return upstream is None or not upstream.desired
+
+        reported = await self._reported(is_not_ready, self._timeouts.restarted)
+        return reported and not self.is_ending(name)
+
+    async def _reported(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Return whether a change of the endpoints makes a condition true within `seconds`."""
         try:
-            async with asyncio.timeout(self._timeouts.restarted):
-                while (upstream := self._upstreams.get(name)) and upstream.desired:
+            async with asyncio.timeout(seconds):
+                while not condition():
                     await self._targets_changed.wait()
         except TimeoutError:
             return False
-        return not self.is_ending(name)
+        return True
 
     async def accepts_connections(self, name: str) -> bool:
         """Whether a replica's process accepts a connection."""

@@ -105,10 +105,9 @@ def account_uid(server: LlamaServer, observed: Observed) -> str | None:
     if account := observed.children.get((SERVICE_ACCOUNTS, name)):
         return str(account["metadata"]["uid"])
     # It was deleted: the pods stay until it exists again.
-    deployment = _balancers_of(server, observed)
-    if deployment is None:
+    if observed.balancers is None:
         return None
-    annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    annotations = observed.balancers["spec"]["template"]["metadata"].get("annotations") or {}
     return str(annotations.get(names.ACCOUNT_UID_ANNOTATION, ""))
 
 
@@ -121,18 +120,12 @@ def updated_pods(observed: Observed) -> list[Manifest]:
     return [*chain.from_iterable(workers), *leaders]
 
 
-def current_balancers(server: LlamaServer, observed: Observed) -> list[Manifest]:
+def current_balancers(observed: Observed) -> list[Manifest]:
     """The balancers' pods of the Deployment's current template."""
-    deployment = _balancers_of(server, observed)
-    if deployment is None:
+    if observed.balancers is None:
         return []
-    current = _template_hash(deployment["spec"]["template"])
+    current = _template_hash(observed.balancers["spec"]["template"])
     return [pod for pod in observed.balancer_pods if _template_hash(pod) == current]
-
-
-def _balancers_of(server: LlamaServer, observed: Observed) -> Manifest | None:
-    deployment = observed.children.get((DEPLOYMENTS, names.balancer(server)))
-    return deployment if deployment and belongs_to(deployment, server) else None
 
 
 def _template_hash(pod: Manifest) -> str | None:

@@ -224,7 +224,7 @@ def _balancer(
 ) -> ConditionResult:
     kind = ConditionType.BALANCER_READY
     # Those of an older template may have access rules that are not in force any more.
-    updated = current_balancers(server, observed)
+    updated = current_balancers(observed)
     pods = updated or observed.balancer_pods
     ready = sum(map(is_ready, updated))
     failure = creation_failure([observed.balancers], observed.replica_sets)

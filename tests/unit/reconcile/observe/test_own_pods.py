@@ -25,7 +25,7 @@ def without_owner(pod: Any, _: Manifest) -> None:
 
 
 def owned_by_the_deployment(pod: Any, deployment: Manifest) -> None:
-    # No Deployment owns pods, and whoever creates a pod decides what its references are.
+    # No Deployment owns pods, and the user who creates a pod decides what its references are.
     pod["metadata"]["ownerReferences"][0]["uid"] = deployment["metadata"]["name"]
 
 
