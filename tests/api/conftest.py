@@ -1,4 +1,4 @@
-"""One API server with the CRD for all API tests."""
+"""One API server with the CRDs for all API tests."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +14,7 @@ from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP_VERSION = "apis/slotkeeper.dev/v1alpha1"
-CRD = ROOT / "crds" / "slotkeeper.dev_llamaservers.yaml"
+CRDS = ROOT / "crds"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,24 +26,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def bare_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A kube-apiserver without our CRD."""
+    """A kube-apiserver without our CRDs."""
     with apiserver(tmp_path_factory.mktemp("apiserver")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def api(bare_api: ApiServer) -> ApiServer:
-    """The kube-apiserver with our CRD established."""
-    applied = bare_api.kubectl("apply", "--server-side", "--filename", str(CRD))
+    """The kube-apiserver with our CRDs established."""
+    applied = bare_api.kubectl("apply", "--server-side", "--filename", str(CRDS))
     assert applied.returncode == 0, applied.stderr
     waited = bare_api.kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRD)
+        "wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRDS)
     )
     assert waited.returncode == 0, waited.stderr
     # The index that `kubectl explain` reads is updated a little after Established.
     deadline = time.monotonic() + 30
     while GROUP_VERSION not in bare_api.client.get("/openapi/v3").json()["paths"]:
-        assert time.monotonic() < deadline, "the API server publishes no schema of the CRD"
+        assert time.monotonic() < deadline, "the API server publishes no schema of the CRDs"
         time.sleep(0.05)
     return bare_api
 

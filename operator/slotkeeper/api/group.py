@@ -10,6 +10,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "LlamaServer"
 PLURAL = "llamaservers"
 
+GATEWAY_KIND = "LlamaGateway"
+GATEWAY_PLURAL = "llamagateways"
+
 FIELD_MANAGER = "slotkeeper"
 """Of the operator, in `metadata.managedFields` and in the label managed-by."""
 BALANCER_FIELD_MANAGER = "slotkeeper-balancer"
