@@ -54,6 +54,16 @@ class BalancerFlags:
     NO_MEDIA = "--no-media"
 
 
+class GatewayFlags:
+    """Flags of `slotkeeper gateway`."""
+
+    GATEWAY = "--gateway"
+    LISTEN = "--listen"
+    METRICS = "--metrics"
+    API_KEYS = "--api-keys"
+    TLS = "--tls"
+
+
 class DownloadFlags:
     """Flags of `slotkeeper download`."""
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from slotkeeper.api.balancer import KEY_NAMES, Priority, Running, SecretName
 from slotkeeper.api.model import ModelName
-from slotkeeper.api.validation import ApiModel, Rule
+from slotkeeper.api.validation import ApiModel
 
 MAX_KEYS = 64
 """Entries of a map by API key."""
@@ -47,18 +47,7 @@ class GatewayApiKeys(ApiModel):
     Example: {name: gateway-keys}"""
 
     models: Annotated[
-        dict[
-            str,
-            Annotated[
-                list[ModelName],
-                Field(max_length=64),
-                Rule(
-                    "self.all(one, self.exists_one(other, other == one))",
-                    "must not contain a model twice",
-                    lambda models: len(set(models)) == len(models),
-                ),
-            ],
-        ],
+        dict[str, Annotated[list[ModelName], Field(max_length=64)]],
         Field(max_length=MAX_KEYS),
         KEY_NAMES,
     ] = Field(default_factory=dict)

@@ -20,7 +20,7 @@ from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 from slotkeeper.api.update import Update
-from slotkeeper.api.validation import ApiModel, Rule
+from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
 
 NAME_RULES = (

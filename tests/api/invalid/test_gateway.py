@@ -33,9 +33,9 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "must have names of entries of the Secret",
     ),
     (
-        {"apiKeys": {**KEYS, "models": {"alice": ["qwen", "qwen"]}}},
-        "spec.apiKeys.models.alice",
-        "must not contain a model twice",
+        {"apiKeys": {**KEYS, "models": {"alice": ["a b"]}}},
+        "spec.apiKeys.models.alice[0]",
+        "must start with a letter or digit",
     ),
     (
         {"apiKeys": {**KEYS, "maxPriorities": {"alice": 1001}}},
