@@ -7,7 +7,7 @@ from importlib import import_module
 COMMANDS = {
     "operator": (
         "slotkeeper.reconcile.main",
-        "run the operator: reconcile LlamaServers",
+        "run the operator: reconcile LlamaServers and LlamaGateways",
     ),
     "balancer": (
         "slotkeeper.balancer.main",

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from apiserver import ApiServer, apiserver
+from gateway_harness import GATEWAY
 from operator_harness import KEY
 from slotkeeper.desired import names
 from slotkeeper.kube.client import ApiCluster
-from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS
+from slotkeeper.kube.kinds import CHILDREN, LLAMA_GATEWAYS, LLAMA_SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP_VERSION = "apis/slotkeeper.dev/v1alpha1"
@@ -50,12 +51,16 @@ def api(bare_api: ApiServer) -> ApiServer:
 
 @pytest.fixture
 async def cluster(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiCluster]:
-    """The operator's API client; the test's server and its children are deleted after the test."""
+    """The operator's API client; the test's server and gateway are deleted after the test, with
+    their children."""
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
     async with await ApiCluster.connect() as connected:
         yield connected
-        await connected.delete(LLAMA_SERVERS, *KEY)
-        labels = {names.SERVER_LABEL: KEY.name}
-        for kind in CHILDREN:
-            for item in (await connected.list(kind, KEY.namespace, labels)).items:
-                await connected.delete(kind, KEY.namespace, item["metadata"]["name"])
+        for owner, key, label in (
+            (LLAMA_SERVERS, KEY, names.SERVER_LABEL),
+            (LLAMA_GATEWAYS, GATEWAY, names.GATEWAY_LABEL),
+        ):
+            await connected.delete(owner, *key)
+            for kind in CHILDREN:
+                for item in (await connected.list(kind, key.namespace, {label: key.name})).items:
+                    await connected.delete(kind, key.namespace, item["metadata"]["name"])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,8 @@ from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
 from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.gateway_status import ModelState
+from slotkeeper.api.group import GATEWAY_KIND, KIND
 from slotkeeper.api.paths import Cost
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.balancer import options
@@ -81,8 +83,17 @@ def test_the_events_are_complete() -> None:
 
 def test_each_reason_that_a_guide_names_exists() -> None:
     # Values of the API and of Kubernetes that are written like a reason.
-    values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", "Ready"}
-    existing = {*Reason, *ScalingReason, *ConditionType, MANUAL, SUSPENDED, *values, "LlamaServer"}
+    values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
+    existing = {
+        *Reason,
+        *ScalingReason,
+        *ConditionType,
+        MANUAL,
+        SUSPENDED,
+        *values,
+        KIND,
+        GATEWAY_KIND,
+    }
     named = {
         code
         for document in (*(DOCS / "concepts").glob("*.md"), DOCS / "operating.md")
@@ -140,7 +151,7 @@ def test_the_operators_metrics_are_complete() -> None:
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")
-    metrics.set_conditions(Key("default", "chat"), [{"type": "Ready", "status": "True"}])
+    metrics.set_conditions(KIND, Key("default", "chat"), [{"type": "Ready", "status": "True"}])
     metrics.count_decision(Key("default", "chat"), None, snapshot)
 
     assert documented("## Operator") == described(list(registry.collect()))

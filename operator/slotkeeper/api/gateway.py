@@ -284,6 +284,7 @@ class LlamaGateway(Resource):
 
     spec: LlamaGatewaySpec
     kind: ClassVar = GATEWAY_KIND
+    noun: ClassVar = "gateway"
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "LlamaGateway":

@@ -27,6 +27,8 @@ class Resource:
     """A custom resource as read from the cluster, without its spec."""
 
     kind: ClassVar[str]
+    noun: ClassVar[str]
+    """How messages name it: "server" or "gateway"."""
 
     name: str
     namespace: str

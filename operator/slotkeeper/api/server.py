@@ -207,6 +207,7 @@ class LlamaServer(Resource):
 
     spec: LlamaServerSpec
     kind: ClassVar = KIND
+    noun: ClassVar = "server"
 
     @property
     def model_name(self) -> str:

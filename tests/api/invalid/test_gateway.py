@@ -17,7 +17,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"aliases": {"a": "b", "b": "c"}}, "spec.aliases", "must refer to models, not to other"),
     ({"aliases": {"a": "a"}}, "spec.aliases", "must refer to models, not to other aliases"),
     ({"aliases": {"": "a"}}, "spec.aliases", "must have names of up to 128 letters"),
-    ({"aliases": {"a": "b c"}}, "spec.aliases.a", "must start with a letter or digit"),
+    ({"aliases": {"a": "b c"}}, "spec.aliases[a]", "must start with a letter or digit"),
     ({"defaultModel": ""}, "spec.defaultModel", "must start with a letter or digit"),
     ({"tls": {}}, "spec.tls.secretName", "Required value"),
     ({"tls": {"secretName": "A"}}, "spec.tls.secretName", "must be the name of an object"),
@@ -34,7 +34,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"apiKeys": {**KEYS, "models": {"alice": ["a b"]}}},
-        "spec.apiKeys.models.alice[0]",
+        "spec.apiKeys.models[alice][0]",
         "must start with a letter or digit",
     ),
     (

@@ -9,7 +9,7 @@ from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICE_ACCOUNTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
-from slotkeeper.reconcile.observe.own_pods import own_pods
+from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.watch.store import Store
 
@@ -73,7 +73,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     """Read the store; `unlabelled` are the children that it cannot have."""
     key = Key(server.namespace, server.name)
     children = {**unlabelled, **store.children(key)}
-    pods = own_pods(store, server, children)
+    pods = own_pods(store, server, children, workloads(server))
     own = {one: item for one, item in children.items() if belongs_to(item, server)}
     workers = range(server.spec.pods_per_replica - 1)
     return Observed(

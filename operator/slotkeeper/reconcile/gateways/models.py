@@ -1,0 +1,168 @@
+"""The models of a gateway, from the LlamaServers that it selects. Pure.
+
+| state   | the server                                                            |
+|---------|-----------------------------------------------------------------------|
+| Failed  | no ready replica, and its Ready has the reason of a problem           |
+| Ready   | at least one ready replica                                            |
+| AtZero  | no replica is desired: scaled to zero, suspended, or spec.replicas: 0 |
+| Waking  | otherwise: replicas are starting                                      |
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slotkeeper.api.conditions import ConditionType, condition
+from slotkeeper.api.gateway import LlamaGateway
+from slotkeeper.api.gateway_status import MAX_MESSAGE, GatewayModel, ModelState
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.reasons import Severity, severity
+from slotkeeper.kube.cluster import UNREADABLE, Manifest
+from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.observe.problem import Problem
+
+MAX_NAMED = 5
+"""Names in a message."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What gateways read of one LlamaServer."""
+
+    server: Key
+    created: str
+    """RFC 3339, which sorts as text."""
+    labels: Mapping[str, str]
+    name: str
+    """Of the model."""
+    state: ModelState
+    message: str
+
+    @property
+    def age_order(self) -> tuple[str, Key]:
+        """Sorts the oldest first; by name where two are of the same second."""
+        return self.created, self.server
+
+
+def served_model(raw: Manifest) -> ServedModel | None:
+    """Read a LlamaServer; None for one that is being deleted.
+
+    It may break any rule, since the API server may have stored it under an older schema: only its
+    own model suffers.
+    """
+    metadata = raw["metadata"]
+    if "deletionTimestamp" in metadata:
+        return None
+    key = Key(metadata["namespace"], metadata["name"])
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    alias = (spec.get("model") or {}).get("alias")
+    state, message = _state(spec, status)
+    if reason := raw.get(UNREADABLE):
+        state, message = "Failed", f"the resource cannot be read: {reason}"
+    return ServedModel(
+        server=key,
+        created=str(metadata.get("creationTimestamp", "")),
+        labels=metadata.get("labels") or {},
+        name=alias if isinstance(alias, str) and alias else key.name,
+        state=state,
+        message=_text(message),
+    )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of one gateway."""
+
+    served: Sequence[ServedModel]
+    """One for each name, sorted by name."""
+    problems: Sequence[Problem]
+
+    @property
+    def reported(self) -> list[GatewayModel]:
+        """The models as the status shows them."""
+        return [
+            GatewayModel(
+                name=model.name,
+                server=model.server.name,
+                state=model.state,
+                message=model.message,
+            )
+            for model in self.served
+        ]
+
+
+def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
+    """The models of a gateway; `servers`: those of its namespace."""
+    selector = gateway.spec.server_selector
+    selected = [server for server in servers if selector.matches(server.labels)]
+    by_name: dict[str, ServedModel] = {}
+    duplicates = []
+    for model in sorted(selected, key=lambda each: each.age_order):
+        first = by_name.setdefault(model.name, model)
+        if first is not model:
+            duplicates.append(_duplicate(first, model))
+    problems = [
+        *(Problem(Reason.DUPLICATE_MODEL, message) for message in _listed(duplicates)),
+        *(Problem(Reason.UNKNOWN_MODEL, text) for text in _listed(_unknown(gateway, by_name))),
+    ]
+    return Models([by_name[name] for name in sorted(by_name)], problems)
+
+
+def _duplicate(first: ServedModel, other: ServedModel) -> str:
+    return (
+        f"LlamaServers {first.server.name} and {other.server.name} have the model name "
+        f"{first.name}; the older one, {first.server.name}, is used: set another model.alias"
+    )
+
+
+def _unknown(gateway: LlamaGateway, models: Mapping[str, ServedModel]) -> list[str]:
+    """Messages on names in the spec that refer to no model."""
+    spec = gateway.spec
+    messages = [
+        f"alias {alias} refers to {model}, which no selected LlamaServer serves: correct "
+        "spec.aliases or spec.serverSelector"
+        for alias, model in sorted(spec.aliases.items())
+        if model not in models
+    ]
+    default = spec.default_model
+    if default is not None and default not in spec.aliases and default not in models:
+        messages.append(
+            f"defaultModel {default} is neither an alias nor served by a selected LlamaServer: "
+            "correct spec.defaultModel or spec.serverSelector"
+        )
+    return messages
+
+
+def _listed(messages: Sequence[str]) -> list[str]:
+    """At most one message, with the first of them and how many more there are."""
+    if not messages:
+        return []
+    more = len(messages) - MAX_NAMED
+    shown = "; ".join(messages[:MAX_NAMED])
+    return [f"{shown}; and {more} more" if more > 0 else shown]
+
+
+def _state(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[ModelState, str]:
+    if spec.get("suspend"):
+        return "AtZero", "spec.suspend is true: requests do not start a replica"
+    ready = condition(status, ConditionType.READY)
+    if status.get("readyReplicas"):
+        return "Ready", ""
+    if _is_problem(ready):
+        return "Failed", f"{ready['reason']}: {ready.get('message', '')}"
+    desired = (status.get("scaling") or {}).get("desiredReplicas")
+    if desired == 0:
+        if spec.get("autoscaling"):
+            return "AtZero", ""
+        return "AtZero", "spec.replicas is 0: requests do not start a replica"
+    return "Waking", str(ready.get("message", ""))
+
+
+def _is_problem(ready: Mapping[str, Any]) -> bool:
+    if ready.get("status") == "True" or ready.get("reason") not in set(Reason):
+        return False
+    return severity(Reason(ready["reason"])) is Severity.PROBLEM
+
+
+def _text(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
