@@ -22,8 +22,8 @@ from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
 from slotkeeper.api.demand_report import DemandReport
-from slotkeeper.api.gateway_status import ModelState
 from slotkeeper.api.group import GATEWAY_KIND, KIND
+from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.balancer import options

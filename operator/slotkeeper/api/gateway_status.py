@@ -1,10 +1,11 @@
 """The status of a LlamaGateway, written by the operator."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, computed_field
 
 from slotkeeper.api.conditions import Condition
+from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.status import Conditions, Count, Generation, ShortText
 from slotkeeper.api.validation import ApiModel
 
@@ -13,8 +14,6 @@ MAX_MODELS = 200
 
 MAX_MESSAGE = 256
 """Characters of a model's message."""
-
-ModelState = Literal["Ready", "Waking", "AtZero", "Failed"]
 
 
 class GatewayModel(ApiModel):
@@ -28,7 +27,8 @@ class GatewayModel(ApiModel):
 
     state: ModelState
     """State of the model. Ready: a replica accepts requests. Waking: replicas are starting. AtZero:
-    no replica exists. Failed: no replica can start, see message. Example: Ready"""
+    no replica exists, the next request starts one. Failed: no replica can start, or none is to, see
+    message. Example: Ready"""
 
     message: Annotated[str, Field(max_length=MAX_MESSAGE)] = ""
     """Details of the state, for people; empty if it needs none."""

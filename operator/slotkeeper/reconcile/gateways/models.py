@@ -10,13 +10,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from slotkeeper.api.conditions import ConditionType, condition
 from slotkeeper.api.gateway import LlamaGateway
-from slotkeeper.api.gateway_status import MAX_MESSAGE, GatewayModel, ModelState
+from slotkeeper.api.gateway_status import MAX_MESSAGE, GatewayModel
+from slotkeeper.api.model_state import ModelState, state_of
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.reasons import Severity, severity
 from slotkeeper.kube.cluster import UNREADABLE, Manifest
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.observe.problem import Problem
@@ -56,7 +54,7 @@ def served_model(raw: Manifest) -> ServedModel | None:
     key = Key(metadata["namespace"], metadata["name"])
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
     alias = (spec.get("model") or {}).get("alias")
-    state, message = _state(spec, status)
+    state, message = state_of(spec, status)
     if reason := raw.get(UNREADABLE):
         state, message = "Failed", f"the resource cannot be read: {reason}"
     return ServedModel(
@@ -140,28 +138,6 @@ def _listed(messages: Sequence[str]) -> list[str]:
     more = len(messages) - MAX_NAMED
     shown = "; ".join(messages[:MAX_NAMED])
     return [f"{shown}; and {more} more" if more > 0 else shown]
-
-
-def _state(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[ModelState, str]:
-    if spec.get("suspend"):
-        return "AtZero", "spec.suspend is true: requests do not start a replica"
-    ready = condition(status, ConditionType.READY)
-    if status.get("readyReplicas"):
-        return "Ready", ""
-    if _is_problem(ready):
-        return "Failed", f"{ready['reason']}: {ready.get('message', '')}"
-    desired = (status.get("scaling") or {}).get("desiredReplicas")
-    if desired == 0:
-        if spec.get("autoscaling"):
-            return "AtZero", ""
-        return "AtZero", "spec.replicas is 0: requests do not start a replica"
-    return "Waking", str(ready.get("message", ""))
-
-
-def _is_problem(ready: Mapping[str, Any]) -> bool:
-    if ready.get("status") == "True" or ready.get("reason") not in set(Reason):
-        return False
-    return severity(Reason(ready["reason"])) is Severity.PROBLEM
 
 
 def _text(text: str) -> str:

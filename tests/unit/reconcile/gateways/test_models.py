@@ -24,64 +24,6 @@ def model(
     return found
 
 
-def ready(status: str, reason: str, message: str = "because") -> Any:
-    condition = {"type": "Ready", "status": status, "reason": reason, "message": message}
-    return {"conditions": [condition]}
-
-
-STATES = [
-    pytest.param({}, None, "Waking", "", id="new"),
-    pytest.param({}, ready("False", "LoadingModel"), "Waking", "because", id="loading"),
-    pytest.param(
-        {}, ready("False", "ModelNotFound"), "Failed", "ModelNotFound: because", id="failed"
-    ),
-    pytest.param(
-        {}, ready("False", "ModelNotFound") | {"readyReplicas": 1}, "Ready", "", id="old replica"
-    ),
-    pytest.param({}, ready("True", "Serving") | {"readyReplicas": 1}, "Ready", "", id="ready"),
-    pytest.param(
-        {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}},
-        ready("True", "ScaledToZero") | {"scaling": {"desiredReplicas": 0}},
-        "AtZero",
-        "",
-        id="at zero",
-    ),
-    pytest.param(
-        {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}},
-        ready("False", "Starting") | {"scaling": {"desiredReplicas": 1}},
-        "Waking",
-        "because",
-        id="waking",
-    ),
-    pytest.param(
-        {"replicas": 0},
-        ready("False", "ScaledToZero") | {"scaling": {"desiredReplicas": 0}},
-        "AtZero",
-        "spec.replicas is 0: requests do not start a replica",
-        id="no replicas",
-    ),
-    pytest.param(
-        {"suspend": True},
-        ready("False", "Suspended"),
-        "AtZero",
-        "spec.suspend is true: requests do not start a replica",
-        id="suspended",
-    ),
-    pytest.param(
-        {}, ready("False", "ReasonOfANewerOperator"), "Waking", "because", id="unknown reason"
-    ),
-]
-
-
-@pytest.mark.parametrize(("spec", "status", "state", "message"), STATES)
-def test_the_state_follows_from_spec_and_status(
-    spec: dict[str, Any], status: Any, state: str, message: str
-) -> None:
-    found = model(status=status, **spec)
-
-    assert (found.state, found.message) == (state, message)
-
-
 def test_the_name_is_the_alias_or_else_the_server_s() -> None:
     assert model("chat").name == "chat"
     assert model("chat", model={"alias": "org/qwen:7b"}).name == "org/qwen:7b"
@@ -108,8 +50,14 @@ def test_an_unreadable_server_s_model_has_failed() -> None:
     assert found.message == "the resource cannot be read: it has 9 bytes"
 
 
+def test_the_state_is_that_of_the_server() -> None:
+    assert (model().state, model(suspend=True).state) == ("Waking", "Failed")
+
+
 def test_a_long_message_is_cut() -> None:
-    assert len(model(status=ready("False", "LoadingModel", "a" * 9999)).message) == MAX_MESSAGE
+    ready = {"type": "Ready", "status": "False", "reason": "Starting", "message": "a" * 9999}
+
+    assert len(model(status={"conditions": [ready]}).message) == MAX_MESSAGE
 
 
 def test_the_selector_chooses_by_label() -> None:

@@ -304,7 +304,7 @@ async def test_a_change_of_a_server_reconciles_the_gateways_that_select_it(
     await operator.reconcile_gateways()
 
     assert set(operator.passes) == {GATEWAY}
-    assert models(cluster) == {"chat": ("chat", "AtZero")}
+    assert models(cluster) == {"chat": ("chat", "Failed")}
 
 
 async def test_the_operator_s_own_write_of_a_status_reaches_the_gateway(
