@@ -174,7 +174,7 @@ def test_each_metric_that_a_document_names_exists() -> None:
 
 
 def test_the_outcomes_are_complete() -> None:
-    outcome: type[Enum] = importlib.import_module("slotkeeper.balancer.outcome").Outcome
+    outcome: type[Enum] = importlib.import_module("slotkeeper.edge.outcome").Outcome
     rows = table(METRICS, "outcome", "meaning")
 
     assert first_codes(rows) == [each.value for each in outcome]
