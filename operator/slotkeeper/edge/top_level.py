@@ -26,8 +26,20 @@ class TooManyValues(Exception):  # noqa: N818 (the body is too large; nothing fa
     """The body has more than MAX_MARKS strings, objects and arrays."""
 
 
-async def top_level_values(body: bytes, names: Container[str]) -> dict[str, Any]:
+class NestedTooDeeply(Exception):  # noqa: N818 (as above)
+    """The body has more objects and arrays inside one another than the caller accepts."""
+
+
+class RepeatedKey(Exception):  # noqa: N818 (as above)
+    """The outermost object has the same key twice. The message is the key."""
+
+
+async def top_level_values(
+    body: bytes, names: Container[str], *, max_depth: int | None = None, unique: bool = False
+) -> dict[str, Any]:
     """Return the values of these keys in the outermost object; of equal keys the last one counts.
+
+    Raises NestedTooDeeply beyond `max_depth` objects and arrays, and with `unique` RepeatedKey.
 
     An array or object of more than 64 KiB is not parsed: an array is returned as a list of its
     length with None for each element, or as [0] if it contains numbers; an object as {}. Of a
@@ -58,15 +70,23 @@ async def top_level_values(body: bytes, names: Container[str]) -> dict[str, Any]
             key = _COLON.match(body, at) if depth == 1 else None
             name = _name(body[mark.start() : at]) if key else ""
             if key and name in names:
+                if unique and name in values:
+                    raise RepeatedKey(name)
                 end = at = key.end()
                 values[name], array = _value(body, at)
         elif kind in b"{[":
-            depth += 1
+            depth = _deeper(depth, max_depth)
         else:
             depth -= 1
             # Other arrays and objects are counted in vain.
             array = array if depth > 1 else []
     return values
+
+
+def _deeper(depth: int, maximum: int | None) -> int:
+    if depth == maximum:
+        raise NestedTooDeeply
+    return depth + 1
 
 
 def _count_element(array: list[Any], kind: bytes, before: bytes) -> None:
@@ -91,7 +111,7 @@ def _value(body: bytes, at: int) -> tuple[Any, list[Any]]:
     counted: list[Any] = []
     try:
         value, _ = _DECODER.raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = counted if text.startswith("[") else {} if text.startswith("{") else text
     return value, counted
 
