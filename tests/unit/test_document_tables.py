@@ -34,6 +34,10 @@ from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import request_log
 from slotkeeper.edge import access_log, routes, wait_headers
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.gateway import admin as gateway_admin
+from slotkeeper.gateway import metrics as gateway_metrics
+from slotkeeper.gateway import options as gateway_options
+from slotkeeper.gateway import request_log as gateway_request_log
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
@@ -139,6 +143,13 @@ async def test_the_balancers_metrics_are_complete() -> None:
     assert documented("## Balancer") == described(list(metrics._registry.collect()))
 
 
+async def test_the_gateways_metrics_are_complete() -> None:
+    metrics = gateway_metrics.Metrics(list, lambda: iter(()))
+    metrics.add_listener(Server(lambda _: None).listener)
+
+    assert documented("## Gateway") == described(list(metrics._registry.collect()))
+
+
 def test_the_operators_metrics_are_complete() -> None:
     registry = CollectorRegistry()
     metrics = operator_metrics.Metrics(registry, lambda: 0)
@@ -159,7 +170,11 @@ def test_the_operators_metrics_are_complete() -> None:
 
 
 def test_each_metric_that_a_document_names_exists() -> None:
-    existing = {*documented("## Balancer"), *documented("## Operator")}
+    existing = {
+        *documented("## Balancer"),
+        *documented("## Gateway"),
+        *documented("## Operator"),
+    }
     # prometheus-adapter's name for the sum.
     existing.add("slotkeeper_demand")
     named = {
@@ -220,7 +235,7 @@ def test_the_errors_are_complete() -> None:
     rows = table(ERRORS, "status", "code", "meaning", "what to do")
     created = {
         error
-        for folder in ("balancer", "edge", "wire")
+        for folder in ("balancer", "gateway", "edge", "wire")
         for module in (PACKAGE / folder).rglob("*.py")
         for error in errors(module)
     }
@@ -267,6 +282,25 @@ def test_the_balancers_defaults_are_those_of_its_flags() -> None:
             continue
         compared += 1
     assert compared > 10
+
+
+def test_the_gateways_flags_are_complete() -> None:
+    rows = table(section(COMMAND_LINE, "## Gateway"), "flag", "default", "meaning")
+    actions = flags(gateway_options._parser())
+
+    assert [code.split(" ")[0] for code in first_codes(rows)] == [
+        flag for action in actions for flag in action.option_strings
+    ]
+    for row in rows:
+        flag, _, metavar = codes(row[0])[0].partition(" ")
+        [action] = [each for each in actions if flag in each.option_strings]
+        assert metavar == (action.metavar or "")
+        if isinstance(action.default, bool):
+            assert row[1] == ("on" if action.default else "off")
+        elif isinstance(action.default, int | float):
+            assert float(row[1]) == action.default
+        elif action.required:
+            assert row[1] == "required"
 
 
 def test_the_operators_flags_are_complete() -> None:
@@ -396,6 +430,17 @@ def test_the_access_log_is_complete() -> None:
 
     assert len(logged) > 15
     assert set(first_codes(rows)) == logged
+
+
+def test_the_gateways_access_log_is_complete() -> None:
+    text = section(HTTP, "## Gateway")
+    source = inspect.getsource(gateway_request_log)
+    shared = {"outcome", "code", "status"}
+
+    assert set(first_codes(table(text, "field", "meaning"))) == (
+        set(re.findall(r'"(\w+)":', source)) - shared
+    )
+    assert set(re.findall(r'b"(/[a-z]+)"', inspect.getsource(gateway_admin))) <= set(codes(text))
 
 
 @pytest.mark.parametrize(
