@@ -7,6 +7,8 @@ from collections.abc import Container
 from typing import Any
 
 _STEP_BYTES = 32 * 1024
+_FIND_BYTES = 64 * 1024
+_BACKSLASHES = 64
 _MARKS_PER_STEP = 250
 MAX_MARKS = 200_000
 """Strings, objects and arrays that a scan passes: more would take too long."""
@@ -116,13 +118,35 @@ def _value(body: bytes, at: int) -> tuple[Any, list[Any]]:
     return value, counted
 
 
-async def _end_of_string(body: bytes, at: int) -> int:
-    """Return the position of a string's closing quote, or the end of the body."""
-    at = _in_string(body, at)
-    while body[at : at + 1] not in {b'"', b""}:
+async def _end_of_string(body: bytes, begin: int) -> int:
+    """Return the position of the closing quote of a string, or the end of the body."""
+    at = begin
+    while at < len(body):
+        # Finding a byte is a hundred times as fast as matching a pattern.
+        quote = body.find(b'"', at, at + _FIND_BYTES)
+        if quote < 0:
+            at += _FIND_BYTES
+        elif not _is_escaped(body, begin, quote):
+            return quote
+        else:
+            # But many escaped quotes are matched faster than they are found one by one.
+            at = _in_string(body, quote + 1)
+            if body[at : at + 1] == b'"':
+                return at
         await asyncio.sleep(0)
-        at = _in_string(body, at)
-    return at
+    return len(body)
+
+
+def _is_escaped(body: bytes, begin: int, at: int) -> bool:
+    """Whether an odd number of backslashes precedes this position of a string."""
+    end = at
+    while end > begin:
+        part = body[max(begin, end - _BACKSLASHES) : end]
+        kept = len(part.rstrip(b"\\"))
+        end -= len(part) - kept
+        if kept:
+            break
+    return (at - end) % 2 == 1
 
 
 def _in_string(body: bytes, at: int) -> int:

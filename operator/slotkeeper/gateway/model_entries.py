@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from slotkeeper.error_text import describe
 from slotkeeper.gateway.models import Model
 from slotkeeper.llamacpp.model_info import ModelInfo, parse_model_info
 
@@ -77,7 +78,9 @@ class ModelEntries:
             try:
                 body = await self._fetch(model)
             except OSError as error:
-                _log.debug("server %s does not describe its model: %s", model.server, error)
+                _log.debug(
+                    "server %s does not describe its model: %s", model.server, describe(error)
+                )
                 return
         info = parse_model_info(body, b"")
         if info.model or info.capabilities:

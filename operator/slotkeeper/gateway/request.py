@@ -9,6 +9,7 @@ from slotkeeper.edge.cors import CorsPolicy
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.pass_through import PassThrough
 from slotkeeper.edge.usage import BodyEdges
+from slotkeeper.error_text import describe
 from slotkeeper.gateway.config import Timeouts
 from slotkeeper.gateway.models import Model
 from slotkeeper.wire.client import Pool, UpstreamConnection
@@ -157,7 +158,7 @@ class GatewayRequest:
             try:
                 return await self._pool.connect()
             except OSError as error:
-                reason = str(error) or "connection timed out"
+                reason = describe(error)
             if not self._is_open():
                 break
             if self.retried:

@@ -5,6 +5,8 @@ import logging
 import ssl
 from pathlib import Path
 
+from slotkeeper.error_text import describe
+
 _log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 10.0
@@ -59,7 +61,7 @@ class TlsFolder:
         _log.info("TLS certificate loaded")
 
     def _message(self, error: Exception) -> str:
-        return f"cannot read the TLS certificate {self._certificate} and its key: {error}"
+        return f"cannot read the TLS certificate {self._certificate} and its key: {describe(error)}"
 
 
 def _server_context() -> ssl.SSLContext:

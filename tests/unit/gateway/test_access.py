@@ -200,6 +200,18 @@ async def test_running_requests_are_limited_until_one_ends_or_disconnects() -> N
         await start(ANN)
 
 
+async def test_pipelined_requests_run_one_after_the_other() -> None:
+    spec = {"apiKeys": {"limits": {"maxRunningRequests": 1}}}
+    async with FakeLlama() as llama, run_gateway(spec, keys=two_keys(), one=llama) as gateway:
+        await llama.stop()
+        for start in (llama.start, None):
+            async with await gateway.connect() as client:
+                await client.send(post(CHAT, b"{}", ANN) * 3)
+                if start:
+                    await start()
+                assert [(await client.response()).status for _ in range(3)] == [200] * 3
+
+
 async def test_pods_share_the_limits() -> None:
     spec = {"replicas": 2, "apiKeys": {"limits": {"requestsPerMinute": 5}}}
     async with FakeLlama() as llama, run_gateway(spec, keys=two_keys(), one=llama) as gateway:

@@ -115,7 +115,7 @@ async def test_the_process_serves_its_health_is_not_ready_without_a_cluster_and_
     context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
     tree = {"clusters": [cluster], "contexts": [context], "users": [{"name": "a", "user": {}}]}
     kubeconfig.write_text(json.dumps(tree | {"current-context": "a"}))
-    arguments = ("--gateway", "default/llm", "--shutdown-delay-seconds", "0")
+    arguments = ("--gateway", "default/llm", "--shutdown-delay", "0")
     async with run_process(*arguments, command="gateway", KUBECONFIG=str(kubeconfig)) as gateway:
         await gateway.wait_log("llamaservers in namespace default failed")
         assert await gateway.readiness() == 503
