@@ -43,6 +43,9 @@ let skew = 0; // of the gateway's clock, in milliseconds
 let received = 0;
 let states = null;
 
+/** A response that is no state; the message is for people. */
+class Unexpected extends Error {}
+
 async function poll() {
   clearTimeout(timer);
   const current = ++generation;
@@ -53,15 +56,18 @@ async function poll() {
       cache: "no-store",
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
-    const tree = response.ok ? await response.json() : null;
+    const tree = response.ok ? await response.json().catch(() => null) : null;
     if (current !== generation) return;
     if (response.status === 401) {
       auth.reject();
       return;
     }
-    if (!tree) throw new Error(`status ${response.status}`);
-    failures = 0;
+    if (!response.ok) throw new Unexpected(`responded with status ${response.status}`);
+    if (!Array.isArray(tree?.models) || !Array.isArray(tree.history)) {
+      throw new Unexpected("responded with something other than its state");
+    }
     show(tree);
+    failures = 0;
   } catch (error) {
     if (current !== generation) return;
     failures += 1;
@@ -92,8 +98,9 @@ function show(state) {
 
 function reportFailure(error) {
   const since = received ? ` This is the state of ${new Date(received).toLocaleTimeString()}.` : "";
-  const why = error.name === "TimeoutError" ? "did not respond in time" : error.message.startsWith("status") ? `responded with ${error.message}` : "cannot be reached";
-  setText(byId("banner"), `The gateway ${why}. Retrying.${since}`);
+  const late = error.name === "TimeoutError" ? "did not respond in time" : "cannot be reached";
+  const problem = error instanceof Unexpected ? error.message : late;
+  setText(byId("banner"), `The gateway ${problem}. Retrying.${since}`);
   byId("banner").hidden = false;
   document.body.classList.toggle("stale", received > 0);
   if (!received) {

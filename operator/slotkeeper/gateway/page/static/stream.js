@@ -49,7 +49,7 @@ export class EventParser {
       this.data = [];
     } else if (line.startsWith(":")) {
       yield { comment: line.slice(1).trim() };
-    } else if (line.startsWith("data:")) {
+    } else if (line === "data" || line.startsWith("data:")) {
       this.data.push(line.slice(line[5] === " " ? 6 : 5));
     }
   }
