@@ -37,6 +37,7 @@ async def test_without_a_key_nothing_is_shown_but_the_form(tab: Tab, locked: Pag
 async def test_a_key_shows_and_uses_its_own_models(tab: Tab, locked: PageGateway) -> None:
     page = await sign_in(tab, locked)
     await page.locator("#models tr").first.wait_for()
+    assert await page.evaluate("() => document.activeElement.id") == "models-title"
     await tab.send("Hello")
     await page.get_by_text("Hello there.").wait_for()
 

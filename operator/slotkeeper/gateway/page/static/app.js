@@ -139,6 +139,9 @@ function signIn(required) {
     received = 0;
     states = null;
     byId("key").focus();
+  } else {
+    // The form that had the focus is gone: continue with what has replaced it.
+    byId("models-title").focus({ preventScroll: true });
   }
   tick();
 }
