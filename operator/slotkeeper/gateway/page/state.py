@@ -5,13 +5,16 @@ Statuses come from the cluster: each value is checked, and what cannot be shown 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from heapq import nlargest
+from operator import itemgetter
 from typing import Any
 
 MAX_MODELS = 1000
 MAX_EVENTS = 100
 """Scaling decisions of all models together, the newest."""
+HISTORY_LENGTH = 10
+"""Decisions of one model, as many as a status has."""
 MAX_TEXT = 512
 """Characters of a message."""
 _MAX_COUNT = 1_000_000
@@ -75,26 +78,26 @@ def _model(model: PageModel) -> Tree:
 def _history(models: Iterable[PageModel]) -> list[Tree]:
     """Return the newest scaling decisions of all models, newest first."""
     events = [event for model in models for event in _events(model)]
-    return [event for _, event in nlargest(MAX_EVENTS, events, key=lambda pair: pair[0])]
+    return [
+        {
+            "model": _text(model.name),
+            "server": _text(model.server),
+            "time": _rfc3339(time),
+            "from": _count(event.get("from")),
+            "to": _count(event.get("to")),
+            "reason": _text(event.get("reason")),
+            "message": _text(event.get("message")),
+        }
+        for time, model, event in nlargest(MAX_EVENTS, events, key=itemgetter(0))
+    ]
 
 
-def _events(model: PageModel) -> Iterable[tuple[datetime, Tree]]:
+def _events(model: PageModel) -> Iterable[tuple[datetime, PageModel, Mapping[str, Any]]]:
     history = _mapping(_mapping(model.status).get("scaling")).get("history")
-    for event in history if isinstance(history, list) else ():
+    for event in history[:HISTORY_LENGTH] if isinstance(history, list) else ():
         time = _time(_mapping(event).get("time"))
         if time is not None:
-            yield (
-                time,
-                {
-                    "model": _text(model.name),
-                    "server": _text(model.server),
-                    "time": _rfc3339(time),
-                    "from": _count(event.get("from")),
-                    "to": _count(event.get("to")),
-                    "reason": _text(event.get("reason")),
-                    "message": _text(event.get("message")),
-                },
-            )
+            yield time, model, event
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -116,9 +119,10 @@ def _text(value: object) -> str:
 def _time(value: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return time.astimezone(UTC) if time and time.tzinfo else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    # The first and the last year have times that no other time zone can express.
+    return time if time and time.tzinfo and MINYEAR < time.year < MAXYEAR else None
 
 
 def _rfc3339(time: datetime) -> str:
