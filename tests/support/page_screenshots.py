@@ -19,6 +19,8 @@ from wait_until import until
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
 SIZES = {"wide": {"width": 1280, "height": 940}, "narrow": {"width": 390, "height": 844}}
+SHOTS = (("light", "wide"), ("dark", "wide"), ("light", "narrow"))
+
 FAMILIES = "<family>Inter</family><family>Noto Sans</family>"
 ALIASES = "".join(
     f'<alias binding="strong"><family>{name}</family><prefer>{FAMILIES}</prefer></alias>'
@@ -109,9 +111,8 @@ async def main() -> None:
             browser = await driver.chromium.launch(
                 executable_path=ensure_chromium(), env=environment
             )
-            for scheme in ("light", "dark"):
-                for size in SIZES:
-                    await shoot(browser, scheme, size)
+            for scheme, size in SHOTS:
+                await shoot(browser, scheme, size)
             await browser.close()
 
 
