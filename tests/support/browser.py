@@ -74,7 +74,9 @@ async def open_tab(browser: Any, **options: Any) -> AsyncIterator[Tab]:
 
     `options` are those of Playwright's new_context.
     """
-    context = await browser.new_context(**{"viewport": WIDE, **options})
+    # Animations would be drawn all the time, by a processor that has no graphics.
+    defaults = {"viewport": WIDE, "reduced_motion": "reduce"}
+    context = await browser.new_context(**{**defaults, **options})
     context.set_default_timeout(STATE_MS)
     page = await context.new_page()
     tab = Tab(page)

@@ -55,9 +55,7 @@ async def shoot(browser: Any, scheme: str, size: str) -> None:
     """Write one screenshot."""
     async with (
         run_page() as gateway,
-        open_tab(
-            browser, color_scheme=scheme, viewport=SIZES[size], reduced_motion="reduce"
-        ) as tab,
+        open_tab(browser, color_scheme=scheme, viewport=SIZES[size]) as tab,
     ):
         gateway.now = NOW
         gateway.script = chat
