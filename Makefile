@@ -133,6 +133,10 @@ bench-reconcile: prerequisites $(BENCH) ## Compare the operator with a plain cli
 bench-autoscale: $(BENCH) ## Compare the autoscaler with other policies in simulated time; tables and plots in bench/results
 	@$(BIN)/python -m bench.autoscale
 
+.PHONY: bench-budget
+bench-budget: $(BENCH) ## Compare the gateway's budget policy with LRU and the optimum in simulated time; tables in bench/results
+	@$(BIN)/python -m bench.budget
+
 .PHONY: clean
 clean: ## Remove all clusters, caches and build outputs
 	@./e2e/cluster clean
