@@ -11,6 +11,7 @@ from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import UNREADABLE, Cluster
 from slotkeeper.kube.kinds import DEPLOYMENTS
 from slotkeeper.kube.objects import Key, child
+from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
 from slotkeeper.reconcile.decide.replicas import (
@@ -18,6 +19,7 @@ from slotkeeper.reconcile.decide.replicas import (
     DesiredReplicas,
     Scaling,
     desired_replicas,
+    within_grant,
 )
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.isolation import Isolation
@@ -66,6 +68,8 @@ class Reconciler:
         self._clock = clock
         self._schedule_clock = ScheduleClock(clock)
         self._nodes = GpuNodes(cluster, clock.monotonic)
+        self.budgets = Budgets(store, states, clock, self._without_budget)
+        """The budgets of gateways, which limit the replicas of their servers."""
         self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
         self.enqueue: Callable[[Key], None] = lambda _: None
         """Called with a server whose next pass is due at once."""
@@ -318,6 +322,12 @@ class Reconciler:
         self._store.forget(key)
 
     def _desired(self, state: ServerState, server: LlamaServer, moment: Moment) -> DesiredReplicas:
+        grant = self.budgets.grant(Key(server.namespace, server.name))
+        return within_grant(self._without_budget(state, server, moment), grant)
+
+    def _without_budget(
+        self, state: ServerState, server: LlamaServer, moment: Moment
+    ) -> DesiredReplicas:
         policy = state.policy_at(moment.scheduled)
         demand = state.demand.scaling_input()
         return desired_replicas(server, policy, state.current, demand, moment.monotonic)

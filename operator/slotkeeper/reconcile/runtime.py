@@ -71,7 +71,7 @@ class Runtime:
         self.reconciler.enqueue = self.queue.add
         self.reconciler.steps.on_corrected = self.metrics.count_correction
         self.reconciler.steps.on_conditions = self._on_conditions
-        for part in (self.reconciler, self.poller, self.store):
+        for part in (self.reconciler, self.reconciler.budgets, self.poller, self.store):
             part.isolation.on_error = self.metrics.count_suppressed_error
 
     def on_server_event(self, event: WatchEvent) -> None:
@@ -133,6 +133,7 @@ class Runtime:
 
         tracked = [(key, state.demand) for key, state, _ in self.states.servers()]
         await self.poller.poll(tracked, on_update)
+        self.reconciler.budgets.update()
         for keys in _slices([key for key, *_ in tracked]):
             for key in keys:
                 with self.reconciler.isolation(key):

@@ -1,15 +1,18 @@
 """The optimum in hindsight, and the policies that it is compared with."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
+from typing_extensions import override
 
 from bench.budget.optimum import least_load_seconds, least_wait
-from slotkeeper.scaling.budget.observation import Budget
+from slotkeeper.scaling.budget.observation import Budget, Model
 from slotkeeper.scaling.budget.resources import Resources, limits
 from slotkeeper.simulation.budget.policies import EvictAtOnce, SlotkeeperBudget
 from slotkeeper.simulation.budget.simulate import (
+    BudgetPolicy,
     BudgetSimulation,
     ModelRequest,
     SimulatedModel,
@@ -88,9 +91,12 @@ def test_lru_starves_a_model_beside_one_that_is_never_idle() -> None:
 
 
 def test_a_policy_that_grants_nothing_starves_its_requests() -> None:
-    class Nothing(SlotkeeperBudget):
-        def replicas(self, budget, observed, now):  # type: ignore[no-untyped-def, override] # noqa: ANN001, ANN202, ARG002
-            return {model.name: 0 for model in observed}
+    class Nothing(BudgetPolicy):
+        @override
+        def replicas(
+            self, budget: Budget, models: Sequence[Model], now: float
+        ) -> Mapping[str, int]:
+            return {model.name: 0 for model in models}
 
     with pytest.raises(StarvationError, match="1 requests were never served"):
         BudgetSimulation(Budget(ONE), models(1), Nothing()).run([ModelRequest(0, "a", 1)])

@@ -20,9 +20,14 @@ Workloads = Iterable[tuple[Child, Component]]
 
 
 def own_pods(
-    store: Store, owner: Resource, children: Mapping[Child, Manifest], workloads: Workloads
+    store: Store,
+    owner: Resource,
+    children: Mapping[Child, Manifest],
+    workloads: Workloads,
+    *,
+    terminating: bool = False,
 ) -> dict[Component, list[Manifest]]:
-    """Return the resource's pods by component, without those that are terminating.
+    """Return the resource's pods by component: those that are `terminating`, or all others.
 
     `workloads`: the children that create them.
     """
@@ -38,7 +43,7 @@ def own_pods(
     pods: dict[Component, list[Manifest]] = {component: [] for component in Component}
     for pod in store.pods(key):
         component = _controller_in(pod, components)
-        if component and "deletionTimestamp" not in pod["metadata"]:
+        if component and ("deletionTimestamp" in pod["metadata"]) == terminating:
             pods[component].append(pod)
     return pods
 

@@ -55,7 +55,7 @@ ONE_MODEL = Resources(models=1)
 
 
 def describe(amount: Resources, limit: Resources) -> str:
-    """Return the limited resources of an amount as text, such as `2 GPUs and 8.0 GiB`."""
+    """Return the limited resources of an amount as text, such as `2 GPUs, 8.0 GiB`."""
     parts = []
     if limit.gpus != inf:
         parts.append(f"{amount.gpus:g} GPU{'' if amount.gpus == 1 else 's'}")
@@ -63,4 +63,4 @@ def describe(amount: Resources, limit: Resources) -> str:
         parts.append(f"{amount.memory / 2**30:.1f} GiB")
     if limit.models != inf:
         parts.append(f"{amount.models:g} model{'' if amount.models == 1 else 's'}")
-    return " and ".join(parts)
+    return ", ".join(parts)
