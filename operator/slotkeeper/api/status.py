@@ -101,7 +101,8 @@ class ScalingStatus(ApiModel):
     reason: Annotated[str, Field(max_length=64)]
     """Reason for the desired number: DemandAboveCapacity, QueueWaitAboveTarget, DemandBelowTarget,
     Idle, DesiredWithinRange, Stabilizing, RateLimited, AtMaxReplicas, OutOfBounds or
-    MetricsUnavailable. Manual if autoscaling is not set, Suspended if suspend is true.
+    MetricsUnavailable. GatewayBudget if the budget of a gateway does not allow more. Manual if
+    autoscaling is not set, Suspended if suspend is true.
     Example: QueueWaitAboveTarget"""
 
     message: Annotated[str, Field(max_length=1024)]

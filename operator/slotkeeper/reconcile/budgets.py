@@ -10,9 +10,9 @@ from slotkeeper.desired.names import Component
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock, Moment
 from slotkeeper.reconcile.decide.blocker import published_blocker
+from slotkeeper.reconcile.decide.budget_model import budget_model, load_seconds
 from slotkeeper.reconcile.decide.replicas import DesiredReplicas
 from slotkeeper.reconcile.isolation import Isolation
-from slotkeeper.reconcile.observe.budget_model import budget_model, load_seconds
 from slotkeeper.reconcile.observe.observed import observe
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.state import ServerState, States

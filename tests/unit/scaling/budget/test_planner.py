@@ -155,6 +155,21 @@ def test_min_replicas_are_never_evicted() -> None:
     assert "reserved by minReplicas of other models" in result.grants["b"].message
 
 
+def test_only_replicas_beyond_min_replicas_are_evicted() -> None:
+    scaled = idle("scaled", ready=3, desired=3, minimum=2)
+    one = decide(Budget(limits(gpus=3)), scaled, asked("b"))
+    two = decide(Budget(limits(gpus=3)), scaled, asked("b", cost=Resources(gpus=2)))
+
+    assert replicas(one) == {"scaled": 2, "b": 0}
+    assert replicas(two) == {"scaled": 3, "b": 0}
+
+
+def test_a_model_that_scales_up_is_not_evicted() -> None:
+    result = decide(TWO, idle("a", ready=1, starting=1, desired=2), asked("b"))
+
+    assert replicas(result) == {"a": 2, "b": 0}
+
+
 def test_min_replicas_come_before_requests() -> None:
     pinned = Model("pinned", GPU, minimum=1)
 
