@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired.names import Component
+from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.desired.names import COMPONENT_LABEL, Component
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock, Moment
 from slotkeeper.reconcile.decide.blocker import published_blocker
@@ -49,6 +49,8 @@ class _Usage:
     loaded_at: float | None = None
     used_at: float | None = None
     load_seconds: float = DEFAULT_LOAD_SECONDS
+    last: Model | None = None
+    """As it was observed last."""
 
 
 @dataclass
@@ -129,25 +131,61 @@ class Budgets:
 
     def _decide(self, gateway: GatewayBudget) -> None:
         moment = Moment(self._clock.monotonic(), self._clock.wall(), self._clock.wall())
-        models = []
-        for key in gateway.servers:
-            state = self._states.find(key)
-            if state and state.server:
-                usage = gateway.usage.setdefault(key, _Usage())
-                models.append(self._observe(key, state, state.server, usage, moment))
-        gateway.usage = {key: gateway.usage[key] for key in gateway.servers if key in gateway.usage}
+        models = self._observe_all(gateway, moment)
+        if models is None:
+            return
         before = gateway.last
         memory = before.memory if before else Memory()
         gateway.last = plan(gateway.budget, models, memory, moment.monotonic)
         for model in models:
-            grant = gateway.last.grants[model.name]
             was = before.grants.get(model.name) if before else None
-            previous = model.alive if was is None else was.replicas
+            grant = gateway.last.grants[model.name]
+            previous = was.replicas if was else model.alive
             if grant.replicas != previous:
-                change = BudgetChange(
-                    moment.wall, model.name, previous, grant.replicas, grant.message
+                gateway.history.appendleft(
+                    BudgetChange(moment.wall, model.name, previous, grant.replicas, grant.message)
                 )
-                gateway.history.appendleft(change)
+
+    def _observe_all(self, gateway: GatewayBudget, moment: Moment) -> list[Model] | None:
+        """The servers of a gateway, and what deleted ones still occupy; None while any of them has
+        had no pass."""
+        models = []
+        for key in dict.fromkeys([*gateway.servers, *gateway.usage]):
+            usage = gateway.usage.setdefault(key, _Usage())
+            state = self._states.find(key)
+            if key in gateway.servers and state and state.server:
+                usage.last = self._observe(key, state, state.server, usage, moment)
+            elif self._store.server(key) is None:
+                usage.last = self._deleted(key, usage.last)
+            elif key not in gateway.servers:
+                usage.last = None
+            elif usage.last:
+                # Its spec is invalid now: nothing changes its replicas.
+                usage.last = replace(usage.last, minimum=usage.last.alive)
+            elif not self._is_invalid(key):
+                # It has had no pass yet: what it occupies is not known.
+                return None
+            if usage.last:
+                models.append(usage.last)
+            elif key not in gateway.servers:
+                del gateway.usage[key]
+        return models
+
+    def _deleted(self, key: Key, last: Model | None) -> Model | None:
+        """A deleted server occupies its resources until its pods are deleted, too."""
+        component = Component.REPLICA.value
+        pods = sum(
+            pod["metadata"]["labels"].get(COMPONENT_LABEL) == component
+            for pod in self._store.pods(key)
+        )
+        return Model(key.name, last.cost, stopping=pods) if last and pods else None
+
+    def _is_invalid(self, key: Key) -> bool:
+        try:
+            LlamaServer.parse(self._store.server(key) or {})
+        except (InvalidSpec, KeyError):
+            return True
+        return False
 
     def _observe(
         self, key: Key, state: ServerState, server: LlamaServer, usage: _Usage, moment: Moment

@@ -12,8 +12,9 @@ from operator_harness import (
     put_replica_set,
     replica_count,
     server_status,
+    update_spec,
 )
-from slotkeeper.kube.kinds import DEPLOYMENTS, PODS
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS
 from slotkeeper.kube.objects import Key
 from slotkeeper.scaling.budget.observation import Budget
 from slotkeeper.scaling.budget.resources import limits
@@ -134,3 +135,65 @@ async def test_without_its_budget_a_server_scales_by_itself_again(
 
     assert limited == 1
     assert (replica_count(cluster, "a"), replica_count(cluster, "b")) == (1, 1)
+
+
+async def test_a_deleted_server_occupies_its_resources_until_its_pods_are_deleted(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_both(cluster, operator)
+    report(operator, "a", queued=1)
+    await settle(operator, 2)
+    pod = start(cluster, "a")
+    await settle(operator, 2)
+    cluster.remove(LLAMA_SERVERS, "default", "a")
+    await operator.reconcile(Key("default", "a"))
+    # As the gateway's next pass does.
+    operator.reconciler.budgets.set(GATEWAY, Budget(limits(gpus=1)), [Key("default", "b")])
+    report(operator, "b", queued=1, oldest=2.0)
+    await operator.run_for(3)
+    before = replica_count(cluster, "b")
+    cluster.remove(PODS, "default", pod["metadata"]["name"])
+    await operator.run_for(15)
+
+    assert (before, replica_count(cluster, "b")) == (0, 1)
+
+
+async def test_nothing_is_granted_after_a_restart_before_all_servers_are_observed(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_both(cluster, operator)
+    report(operator, "a", queued=1)
+    await settle(operator, 2)
+    start(cluster, "a")
+    restarted = Operator(cluster, operator.time, operator.balancers)
+    keys = [Key("default", name) for name in HOSTS]
+    restarted.reconciler.budgets.set(GATEWAY, Budget(limits(gpus=1)), keys)
+    report(operator, "b", queued=1, oldest=2.0)
+    await restarted.deliver_events()
+    restarted.reconciler.budgets.update()
+    budget = restarted.reconciler.budgets.of(GATEWAY)
+
+    assert budget is not None
+    assert budget.last is None
+    await settle(restarted, 3)
+    assert replica_count(cluster, "b") == 0
+    assert budget.last is not None
+
+
+async def test_a_server_whose_spec_becomes_invalid_keeps_its_place(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_both(cluster, operator)
+    report(operator, "a", queued=1)
+    await settle(operator, 2)
+    start(cluster, "a")
+    report(operator, "a")
+    await settle(operator, 15)
+    update_spec(cluster, Key("default", "a"), slots=0)
+    await operator.reconcile(Key("default", "a"))
+    report(operator, "b", queued=1, oldest=2.0)
+    await operator.run_for(3)
+
+    assert replica_count(cluster, "b") == 0
+    message = server_status(cluster, "b")["scaling"]["message"]
+    assert "reserved by minReplicas of other models" in message
