@@ -41,7 +41,7 @@ from slotkeeper.gateway import request_log as gateway_request_log
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
-from slotkeeper.reconcile.decide.replicas import MANUAL, SUSPENDED
+from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
 from slotkeeper.reconcile.report import events
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
 from slotkeeper.scaling.decide import ScalingReason
@@ -67,7 +67,7 @@ def first_codes(rows: list[list[str]]) -> list[str]:
 def test_the_reasons_of_decisions_are_complete() -> None:
     rows = table((DOCS / "concepts/scaling.md").read_text(), "reason", "meaning")
 
-    assert first_codes(rows) == [*ScalingReason, MANUAL, SUSPENDED]
+    assert first_codes(rows) == [*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET]
 
 
 def test_the_conditions_are_complete() -> None:
@@ -88,17 +88,9 @@ def test_the_events_are_complete() -> None:
 def test_each_reason_that_a_guide_names_exists() -> None:
     # Values of the API and of Kubernetes that are written like a reason.
     values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
-    values |= {"LoadBalancer", "NodePort"}
-    existing = {
-        *Reason,
-        *ScalingReason,
-        *ConditionType,
-        MANUAL,
-        SUSPENDED,
-        *values,
-        KIND,
-        GATEWAY_KIND,
-    }
+    values |= {"LoadBalancer", "NodePort", KIND, GATEWAY_KIND}
+    decisions = {*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET}
+    existing = {*Reason, *ConditionType, *decisions, *values}
     named = {
         code
         for document in (*(DOCS / "concepts").glob("*.md"), DOCS / "operating.md")

@@ -155,7 +155,7 @@ class Budgets:
             state = self._states.find(key)
             if key in gateway.servers and state and state.server:
                 usage.last = self._observe(key, state, state.server, usage, moment)
-            elif self._store.server(key) is None:
+            elif self._store.resource(key) is None:
                 usage.last = self._deleted(key, usage.last)
             elif key not in gateway.servers:
                 usage.last = None
@@ -182,7 +182,7 @@ class Budgets:
 
     def _is_invalid(self, key: Key) -> bool:
         try:
-            LlamaServer.parse(self._store.server(key) or {})
+            LlamaServer.parse(self._store.resource(key) or {})
         except (InvalidSpec, KeyError):
             return True
         return False
