@@ -163,9 +163,13 @@ class Budget(ApiModel):
     max_loaded_models: Annotated[int, Field(ge=1, le=1000, json_schema_extra=_INT32)] | None = None
     """Number of selected servers that have a replica, 1 to 1000. Default: no limit. Example: 1"""
 
-    minimum_residency_seconds: Annotated[int, Field(ge=0, le=86_400, json_schema_extra=_INT32)] = 60
+    minimum_residency_seconds: Annotated[int, Field(ge=0, le=86_400, json_schema_extra=_INT32)] = 10
     """Minimum time in seconds for which a model stays loaded after it became ready, 0 to 86400,
-    so that two models do not displace each other all the time. Default: 60. Example: 300"""
+    so that two models do not displace each other all the time. Default: 10. Example: 60"""
+
+    maximum_wait_seconds: Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)] = 180
+    """Time in seconds after which a model that waits for room gets that of a model in use, 1 to
+    86400: the latter completes its running requests first. Default: 180. Example: 600"""
 
 
 class LlamaGatewaySpec(ApiModel):
@@ -233,9 +237,9 @@ class LlamaGatewaySpec(ApiModel):
     Example: {firstByteSeconds: 1860}"""
 
     max_body_bytes: Size = "32Mi"
-    """Maximum size of the body of one request, a quantity from 1Mi to 64Gi, rounded down to MiB.
-    Larger requests are rejected with status 413. The balancer's maxBodyBytes applies too.
-    Default: 32Mi. Example: 64Mi"""
+    """Maximum size of the body of one request, a quantity from 1Mi to 64Gi. Larger requests
+    are rejected with status 413. The balancer's maxBodyBytes applies too. Default: 32Mi.
+    Example: 64Mi"""
 
     budget: Budget | None = None
     """Set to limit what the loaded models use together. If a model at zero is requested and there
@@ -265,16 +269,27 @@ class LlamaGatewaySpec(ApiModel):
     Default: none. Example: [{name: registry}]"""
 
     @property
+    def max_body(self) -> float:
+        """The maximum size of the body of one request in bytes."""
+        return float(quantity.parse(self.max_body_bytes))
+
+    @property
+    def max_buffered(self) -> int:
+        """The maximum bytes of requests that a pod keeps in memory."""
+        limit = None if self.resources is None else self.memory_limit
+        return gateway_memory.max_buffered(self.max_body, limit)
+
+    @property
     def memory_limit(self) -> int | None:
         """The memory limit of the container in bytes; None if `resources` sets none."""
         if self.resources is None:
-            return gateway_memory.default_limit(float(quantity.parse(self.max_body_bytes)))
+            return gateway_memory.default_limit(self.max_body)
         limit = self.resources.limits.get("memory")
         return None if limit is None else int(quantity.parse(limit))
 
     def fits_memory_limit(self) -> bool:
         """Whether the largest bodies fit into the memory limit; True without a limit."""
-        needed = gateway_memory.min_limit(float(quantity.parse(self.max_body_bytes)))
+        needed = gateway_memory.min_limit(self.max_body)
         return self.memory_limit is None or self.memory_limit >= needed
 
 

@@ -4,14 +4,17 @@ The pods read their LlamaGateway and the LlamaServers from the API server, so th
 specs restarts no pod: the Deployment depends only on what a pod itself needs.
 """
 
+import math
 from collections.abc import Iterator
 
 from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.gateway_drain import DRAIN_SECONDS, SHUTDOWN_DELAY_SECONDS
+from slotkeeper.api.gateway_memory import MAX_CONNECTIONS
 from slotkeeper.api.group import GATEWAY_PLURAL, GROUP, PLURAL
 from slotkeeper.desired import names, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import (
+    MIB,
     RBAC_GROUP,
     Manifest,
     container_security_context,
@@ -171,6 +174,9 @@ def _command(gateway: LlamaGateway) -> Iterator[str]:
     yield from (GatewayFlags.GATEWAY, f"{gateway.namespace}/{gateway.name}")
     yield from (GatewayFlags.LISTEN, f"[::]:{names.GATEWAY_PORT}")
     yield from (GatewayFlags.METRICS, f"[::]:{names.METRICS_PORT}")
+    yield from (GatewayFlags.MAX_BODY_MIB, str(math.ceil(gateway.spec.max_body / MIB)))
+    yield from (GatewayFlags.MAX_BUFFERED_MIB, str(gateway.spec.max_buffered // MIB))
+    yield from (GatewayFlags.MAX_CONNECTIONS, str(MAX_CONNECTIONS))
     if gateway.spec.api_keys:
         yield from (GatewayFlags.API_KEYS, KEYS_FOLDER)
     if gateway.spec.tls:

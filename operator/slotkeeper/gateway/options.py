@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotkeeper import flags, logs
+from slotkeeper.api.gateway_drain import DRAIN_SECONDS
 from slotkeeper.edge import limit_flags
 from slotkeeper.flags import Address, GatewayFlags
 from slotkeeper.wire.limits import Limits
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         GatewayFlags.DRAIN_TIMEOUT,
         type=flags.seconds,
-        default=600,
+        default=DRAIN_SECONDS,
         metavar="SECONDS",
         help="time after that in which requests may complete",
     )

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.api.resource import InvalidSpec
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.names import COMPONENT_LABEL, Component
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock, Moment

@@ -49,7 +49,7 @@ def test_all_fields_are_parsed() -> None:
     assert spec.api_keys.limits.requests_per_minute == 60
     assert spec.api_keys.limits_by_key["batch"].max_running_requests == 2
     assert spec.budget
-    assert (spec.budget.gpus, spec.budget.minimum_residency_seconds) == (4, 60)
+    assert (spec.budget.gpus, spec.budget.minimum_residency_seconds) == (4, 10)
 
 
 @pytest.mark.parametrize(

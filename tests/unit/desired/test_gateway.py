@@ -7,7 +7,9 @@ from llamaservers import IMAGES
 from slotkeeper.api.gateway_drain import DRAIN_SECONDS, SHUTDOWN_DELAY_SECONDS
 from slotkeeper.desired import gateway as desired
 from slotkeeper.desired import names
+from slotkeeper.desired.metadata import MIB
 from slotkeeper.flags import GatewayFlags
+from slotkeeper.gateway.options import parse
 
 KEYS = {"secretRef": {"name": "keys"}}
 
@@ -24,8 +26,38 @@ def command(**spec: Any) -> list[str]:
 def test_the_command_names_the_gateway_and_its_ports() -> None:
     assert command() == [
         *("slotkeeper", "gateway", "--gateway", "default/llm"),
-        *("--listen", "[::]:8080", "--metrics", "[::]:9090", "--log-format", "json"),
+        *("--listen", "[::]:8080", "--metrics", "[::]:9090"),
+        *("--max-body-mib", "32", "--max-buffered-mib", "128", "--max-connections", "4096"),
+        *("--log-format", "json"),
     ]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"apiKeys": KEYS, "tls": {"secretName": "cert"}},
+        {"maxBodyBytes": "64Mi"},
+        {"maxBodyBytes": "1500Ki", "resources": {"limits": {"memory": "200Mi"}}},
+        {"resources": {}},
+    ],
+)
+def test_the_gateway_accepts_its_command_line(spec: dict[str, Any]) -> None:
+    program, process, *arguments = command(**spec)
+
+    options = parse(arguments)
+
+    declared = gateway(**spec).spec
+    assert (program, process) == ("slotkeeper", "gateway")
+    assert options.gateway == ("default", "llm")
+    assert (options.api_keys is not None, options.tls is not None) == (
+        declared.api_keys is not None,
+        declared.tls is not None,
+    )
+    assert declared.max_body <= options.limits.max_body < declared.max_body + MIB
+    assert declared.max_buffered - MIB < options.limits.max_buffered <= declared.max_buffered
+    grace = pod(**spec)["terminationGracePeriodSeconds"]
+    assert options.shutdown_delay_seconds + options.drain_timeout < grace
 
 
 @pytest.mark.parametrize(

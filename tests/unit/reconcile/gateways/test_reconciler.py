@@ -376,7 +376,7 @@ async def test_a_weird_server_affects_only_its_own_model(
     assert models(cluster) == {"chat": ("chat", "Ready")}
 
 
-async def test_a_missing_secret_is_a_problem_after_half_a_minute(
+async def test_a_missing_secret_is_a_problem_after_a_minute(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     apply_gateway(cluster, apiKeys=KEYS, tls={"secretName": "cert"})
@@ -401,9 +401,9 @@ async def test_a_missing_secret_is_a_problem_after_half_a_minute(
     assert gateway_condition(cluster, "Ready")[:2] == ("False", "SecretNotFound")
     status, reason, message = gateway_condition(cluster, "Degraded")
     assert (status, reason) == ("True", "SecretNotFound")
-    assert message == (
-        "gateway pod is waiting for Secret keys or Secret cert: create it in the gateway's "
-        "namespace (apiKeys.secretRef, tls.secretName)"
+    assert message.startswith(
+        "Secret keys or cert not found: create it in the gateway's namespace "
+        "(apiKeys.secretRef) or (tls.secretName); "
     )
 
 
