@@ -34,7 +34,7 @@ from slotkeeper.kube.kinds import (
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.poller import DemandPoller
-from slotkeeper.reconcile.gateways.catalog import ModelCatalog
+from slotkeeper.reconcile.gateways.catalog import ModelCatalog, Servers
 from slotkeeper.reconcile.gateways.reconciler import GatewayReconciler, gateway_records
 from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
 from slotkeeper.reconcile.leader_election import LeaseRef, OperatorLease
@@ -156,7 +156,12 @@ class Operator:
         self.gateway_store = Store(LLAMA_GATEWAYS)
         self.catalog = ModelCatalog(self.store)
         self.gateway_reconciler = GatewayReconciler(
-            self.cluster, self.gateway_store, states, self.catalog, IMAGES, clock
+            self.cluster,
+            self.gateway_store,
+            states,
+            Servers(self.catalog, self.reconciler.budgets),
+            IMAGES,
+            clock,
         )
         return GatewayRuntime(
             self.cluster,

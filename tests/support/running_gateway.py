@@ -155,6 +155,8 @@ async def run_gateway(
         lambda server: ("127.0.0.1", addresses[server].port),
         AccessLog(log_stream, loop.call_later, lambda: 1_700_000_000.0),
         keys,
+        name="default/llm",
+        wall=lambda: 1_700_000_000.0,
     )
     admin = Admin(gateway)
     client_server = Server(gateway.handle, limits, gateway.body_admission)

@@ -16,6 +16,10 @@ MAX_MESSAGE = 256
 """Characters of a model's message."""
 
 
+MAX_BUDGET_MESSAGE = 1024
+"""Characters of the message of a decision."""
+
+
 class GatewayModel(ApiModel):
     """One model of the gateway."""
 
@@ -41,12 +45,13 @@ class BudgetEvent(ApiModel):
     """Time of the decision, in RFC 3339."""
 
     model: ShortText
-    """Name of the model that was loaded or scaled to zero. Example: qwen"""
+    """Name of the model whose replicas changed. Example: qwen"""
 
     action: ShortText
-    """What was done with the model. Example: ScaledToZero"""
+    """What was done with the model: Loaded, ScaledUp, ScaledDown or ScaledToZero.
+    Example: ScaledToZero"""
 
-    message: Annotated[str, Field(max_length=1024)]
+    message: Annotated[str, Field(max_length=MAX_BUDGET_MESSAGE)]
     """Reason for the decision, with its input."""
 
 
@@ -54,7 +59,7 @@ class BudgetStatus(ApiModel):
     """Use of the budget, and recent decisions."""
 
     used: ShortText
-    """What the loaded models use. Example: 3 GPUs, 2 models"""
+    """What the replicas occupy, also while they start or terminate. Example: 3 GPUs, 2 models"""
 
     limit: ShortText
     """The budget. Example: 4 GPUs, 3 models"""

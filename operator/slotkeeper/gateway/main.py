@@ -66,11 +66,13 @@ async def serve(options: Options) -> None:
     if options.tls:
         tls = TlsFolder(options.tls)
         tls.load()
-    namespace, _ = options.gateway
+    namespace, name = options.gateway
     gateway = Gateway(
         lambda server: (f"{server}.{namespace}.svc", _SERVER_PORT),
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         keys,
+        name=f"{namespace}/{name}",
+        wall=time.time,
     )
     admin = Admin(gateway)
     clients = Server(gateway.handle, options.limits, gateway.body_admission)

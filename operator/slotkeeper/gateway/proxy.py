@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from slotkeeper.edge import access, request_body
@@ -22,6 +23,10 @@ from slotkeeper.gateway.limits import KeyLimiter
 from slotkeeper.gateway.metrics import Metrics
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.page.handler import Page
+from slotkeeper.gateway.page.state import page_state
+from slotkeeper.gateway.page.token_rates import TokenRates
+from slotkeeper.gateway.page_models import page_models
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.request_log import RequestLog
 from slotkeeper.gateway.upstreams import Upstreams
@@ -40,11 +45,18 @@ class Gateway:
     """Handles every request of the clients' port. Everything happens in the event loop.
 
     `address` returns host and port of a server, by its name. `keys`: the accepted API keys; None:
-    no key is required, and those of clients are forwarded.
+    no key is required, and those of clients are forwarded. `name`: of the LlamaGateway, as
+    NAMESPACE/NAME, which the page shows. `wall` returns the time in seconds since 1970.
     """
 
     def __init__(
-        self, address: Callable[[str], Address], log: AccessLog, keys: ApiKeys | None = None
+        self,
+        address: Callable[[str], Address],
+        log: AccessLog,
+        keys: ApiKeys | None = None,
+        *,
+        name: str,
+        wall: Callable[[], float],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = self._loop.time
@@ -56,7 +68,10 @@ class Gateway:
         self.metrics = Metrics(self._current_models, self._running)
         self.upstreams = Upstreams(address)
         self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
-        self.body_admission: BodyAdmission
+        self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
+        """Returns the status of a LlamaServer, as it was read, by the server's name."""
+        self._name = name
+        self._wall = wall
         self._keys = keys
         self._config: GatewayConfig | None = None
         self._models: Mapping[str, Model] = {}
@@ -67,6 +82,8 @@ class Gateway:
         self.body_admission = BodyAdmission(
             self._check_key, self._request_log.rejected_incomplete, self.cors
         )
+        self._page = Page(lambda request: self._key(request) or "", self._page_state, self.now)
+        self._token_rates = TokenRates()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading = 0  # requests whose model is being looked for in a large body
         # One at a time: each needs its body in one piece, which is a copy of it.
@@ -101,6 +118,7 @@ class Gateway:
             return
         self._models = models
         self._catalog = Catalog(models, self.config)
+        self._token_rates.keep(models.keys())
         self.upstreams.keep(models.values())
         self.entries.update(models.values())
 
@@ -109,6 +127,8 @@ class Gateway:
     def handle(self, exchange: Exchange) -> None:
         """Forward a complete request, or respond to it."""
         message = exchange.request
+        if self._page.respond(exchange, message.path):
+            return
         key = None
         try:
             prefixed = routing.prefixed_path(message.path)
@@ -158,6 +178,17 @@ class Gateway:
             path = exchange.request.path
             response = local_responses.one_model(self._catalog, self.entries, path, key)
         self.cors.respond(exchange, response)
+
+    def _page_state(self, key: str) -> object:
+        if not self.synced:
+            raise local_responses.not_synced()
+        now = self.now()
+        models = page_models(
+            self._catalog.names(key or None),
+            self.status,
+            lambda model: self._token_rates.rate(model, now=now),
+        )
+        return page_state(models, gateway=self._name, now=datetime.fromtimestamp(self._wall(), UTC))
 
     async def _read_body(self, exchange: Exchange, key: str | None) -> None:
         connected = True
@@ -234,6 +265,8 @@ class Gateway:
         tokens = None
         if outcome is Outcome.COMPLETED:
             tokens = request.stats.edges.tokens(request.exchange.request.path)
+            if tokens:
+                self._token_rates.record(request.model.name, tokens.generated, now=now)
             if tokens and request.key is not None:
                 self._limiter.add_tokens(request.key, sum(tokens), now)
         self._request_log.finished(request, outcome, tokens, now)

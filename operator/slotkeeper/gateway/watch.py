@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from slotkeeper.gateway.config import BadSpec, GatewayConfig, parse_config
 from slotkeeper.gateway.models import Model, by_name, is_selected, model_of
@@ -30,6 +31,7 @@ class ClusterFollower:
         on_config: Callable[[GatewayConfig], None] = lambda _: None,
     ) -> None:
         self._gateway = gateway
+        gateway.status = self._status
         self._on_config = on_config
         self._servers: Mapping[str, Manifest] | None = None
         self._decoded: dict[str, tuple[str, Model | None]] = {}  # with the resource version
@@ -73,6 +75,10 @@ class ClusterFollower:
         elif self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_COLLECT_SECONDS, self._apply_servers)
+
+    def _status(self, server: str) -> Mapping[str, Any] | None:
+        found = (self._servers or {}).get(server, {}).get("status")
+        return found if isinstance(found, dict) else None
 
     async def _follow_gateway(self, cluster: Cluster, namespace: str, name: str) -> None:
         async for objects in list_and_watch(cluster, LLAMA_GATEWAYS, namespace, name=name):

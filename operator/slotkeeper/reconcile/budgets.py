@@ -119,11 +119,17 @@ class Budgets:
         current = (state.current if state else None) or 0
         return Grant(current, BudgetReason.WAITING, "not decided yet")
 
-    def update(self) -> None:
-        """Decide anew, for all gateways."""
+    def update(self) -> list[Key]:
+        """Decide anew, for all gateways. Returns those whose `used` or `history` has changed."""
+        changed = []
         for key, gateway in list(self._gateways.items()):
             with self.isolation(key):
+                before = gateway.last and gateway.last.used, next(iter(gateway.history), None)
                 self._decide(gateway)
+                after = gateway.last and gateway.last.used, next(iter(gateway.history), None)
+                if after != before:
+                    changed.append(key)
+        return changed
 
     def _release(self, gateway: Key) -> None:
         self._gateway_of = {
@@ -156,7 +162,7 @@ class Budgets:
             state = self._states.find(key)
             if key in gateway.servers and state and state.server:
                 usage.last = self._observe(key, state, state.server, usage, moment)
-            elif self._store.resource(key) is None:
+            elif self._is_deleted(key):
                 usage.last = self._deleted(key, usage.last)
             elif key not in gateway.servers:
                 usage.last = None
@@ -180,6 +186,10 @@ class Budgets:
             for pod in self._store.pods(key)
         )
         return Model(key.name, last.cost, stopping=pods) if last and pods else None
+
+    def _is_deleted(self, key: Key) -> bool:
+        raw = self._store.resource(key)
+        return raw is None or "deletionTimestamp" in raw["metadata"]
 
     def _is_invalid(self, key: Key) -> bool:
         try:

@@ -24,7 +24,7 @@ from slotkeeper.kube.kinds import LLAMA_GATEWAYS
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
 from slotkeeper.reconcile.demand.poller import DemandPoller
-from slotkeeper.reconcile.gateways.catalog import ModelCatalog
+from slotkeeper.reconcile.gateways.catalog import ModelCatalog, Servers
 from slotkeeper.reconcile.gateways.reconciler import GatewayReconciler, gateway_records
 from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
 from slotkeeper.reconcile.health import serve_health
@@ -101,7 +101,12 @@ async def _run(flags: argparse.Namespace) -> None:
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
         catalog = ModelCatalog(store)
         gateway_reconciler = GatewayReconciler(
-            cluster, gateway_store, gateway_states, catalog, images, clock
+            cluster,
+            gateway_store,
+            gateway_states,
+            Servers(catalog, reconciler.budgets),
+            images,
+            clock,
         )
         metrics.register(
             conflicts=lambda: reconciler.conflicts() + gateway_reconciler.conflicts(),

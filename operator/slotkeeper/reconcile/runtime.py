@@ -93,6 +93,7 @@ class Runtime:
         ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
         """
         await self.list_servers(namespaces)
+        await self.gateways.list_gateways(namespaces)
         async with asyncio.TaskGroup() as group:
             running = informers(self.cluster, self.store, namespaces, self.enqueue)
             parts = (
@@ -133,7 +134,7 @@ class Runtime:
 
         tracked = [(key, state.demand) for key, state, _ in self.states.servers()]
         await self.poller.poll(tracked, on_update)
-        self.reconciler.budgets.update()
+        self.gateways.enqueue(self.reconciler.budgets.update())
         for keys in _slices([key for key, *_ in tracked]):
             for key in keys:
                 with self.reconciler.isolation(key):

@@ -1,8 +1,10 @@
 """What gateways read of each LlamaServer: a small record, so that a pass reads no specs."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.gateways.models import ServedModel, served_model
 from slotkeeper.reconcile.watch.store import Store
 
@@ -36,3 +38,11 @@ class ModelCatalog:
     def models_in(self, namespace: str) -> list[ServedModel]:
         """The models of a namespace."""
         return list(self._models.get(namespace, {}).values())
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The LlamaServers, as gateways see them: their models, and what limits their replicas."""
+
+    catalog: ModelCatalog
+    budgets: Budgets

@@ -1,11 +1,6 @@
 """The models of a gateway, from the LlamaServers that it selects. Pure.
 
-| state   | the server                                                            |
-|---------|-----------------------------------------------------------------------|
-| Failed  | no ready replica, and its Ready has the reason of a problem           |
-| Ready   | at least one ready replica                                            |
-| AtZero  | no replica is desired: scaled to zero, suspended, or spec.replicas: 0 |
-| Waking  | otherwise: replicas are starting                                      |
+Their state is that of api/model_state.py, by which the gateway's pods route too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +68,8 @@ class Models:
 
     served: Sequence[ServedModel]
     """One for each name, sorted by name."""
+    selected: Sequence[Key]
+    """All selected servers, the oldest first, with those whose name an older one has."""
     problems: Sequence[Problem]
 
     @property
@@ -91,11 +88,10 @@ class Models:
 
 def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
     """The models of a gateway; `servers`: those of its namespace."""
-    selector = gateway.spec.server_selector
-    selected = [server for server in servers if selector.matches(server.labels)]
+    selected = selected_by(gateway, servers)
     by_name: dict[str, ServedModel] = {}
     duplicates = []
-    for model in sorted(selected, key=lambda each: each.age_order):
+    for model in selected:
         first = by_name.setdefault(model.name, model)
         if first is not model:
             duplicates.append(_duplicate(first, model))
@@ -103,7 +99,15 @@ def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
         *(Problem(Reason.DUPLICATE_MODEL, message) for message in _listed(duplicates)),
         *(Problem(Reason.UNKNOWN_MODEL, text) for text in _listed(_unknown(gateway, by_name))),
     ]
-    return Models([by_name[name] for name in sorted(by_name)], problems)
+    served = [by_name[name] for name in sorted(by_name)]
+    return Models(served, [model.server for model in selected], problems)
+
+
+def selected_by(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> list[ServedModel]:
+    """The models of the selected servers, the oldest first; `servers`: those of its namespace."""
+    selector = gateway.spec.server_selector
+    selected = (server for server in servers if selector.matches(server.labels))
+    return sorted(selected, key=lambda each: each.age_order)
 
 
 def _duplicate(first: ServedModel, other: ServedModel) -> str:

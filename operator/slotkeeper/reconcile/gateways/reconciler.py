@@ -1,6 +1,6 @@
 """One pass over one gateway: observe, plan, apply, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from typing_extensions import override
@@ -14,8 +14,9 @@ from slotkeeper.desired.images import Images
 from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock
-from slotkeeper.reconcile.gateways.catalog import ModelCatalog
-from slotkeeper.reconcile.gateways.models import models_of
+from slotkeeper.reconcile.gateways.budget import budget_of, budget_status
+from slotkeeper.reconcile.gateways.catalog import Servers
+from slotkeeper.reconcile.gateways.models import models_of, selected_by
 from slotkeeper.reconcile.gateways.observed import Observed, observe
 from slotkeeper.reconcile.gateways.report import report
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
@@ -55,7 +56,7 @@ def gateway_records() -> Records[GatewayState]:
 class GatewayReconciler:
     """Makes the cluster match its LlamaGateways, one gateway a call; as `Reconciler` for servers.
 
-    `store` is that of the gateways, `catalog` has the models of the servers.
+    `store` is that of the gateways; `servers` those that they select.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class GatewayReconciler:
         cluster: Cluster,
         store: Store,
         states: Records[GatewayState],
-        catalog: ModelCatalog,
+        servers: Servers,
         images: Images,
         clock: Clock,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._states = states
-        self._catalog = catalog
+        self._catalog, self._budgets = servers.catalog, servers.budgets
         self._images = images
         self._clock = clock
         self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
@@ -84,6 +85,7 @@ class GatewayReconciler:
         """
         raw = self.steps.resource(key)
         if raw is None:
+            self._budgets.remove(key)
             self._forget(key)
             self.steps.on_conditions(key, ())
             return
@@ -94,6 +96,21 @@ class GatewayReconciler:
             await self._report_invalid(key, raw, str(error))
             return
         await self._reconcile(key, raw, gateway)
+
+    def limit(self, key: Key) -> None:
+        """Apply the budget of a gateway to the servers that it selects now.
+
+        Where its spec is not valid, the last valid one holds.
+        """
+        raw = self.steps.resource(key)
+        if raw is None:
+            return
+        try:
+            gateway = _parse(raw)
+        except InvalidSpec:
+            return
+        servers = selected_by(gateway, self._catalog.models_in(key.namespace))
+        self._set_budget(key, gateway, [model.server for model in servers])
 
     def is_due(self, key: Key) -> bool:
         """Whether a gateway needs a pass because of the time."""
@@ -133,10 +150,17 @@ class GatewayReconciler:
         self, key: Key, raw: Manifest, gateway: LlamaGateway, state: GatewayState
     ) -> Observed:
         models = models_of(gateway, self._catalog.models_in(key.namespace))
+        self._set_budget(key, gateway, models.selected)
         unlabelled = await self.steps.unlabelled(key, state)
         observed = observe(self._store, raw, gateway, models, unlabelled)
         self.steps.check_readable(observed.children, gateway)
         return observed
+
+    def _set_budget(self, key: Key, gateway: LlamaGateway, servers: Sequence[Key]) -> None:
+        if budget := budget_of(gateway):
+            self._budgets.set(key, budget, servers)
+        else:
+            self._budgets.remove(key)
 
     def _track(self, state: GatewayState, observed: Observed, now: float) -> None:
         """Remember what was observed."""
@@ -150,7 +174,8 @@ class GatewayReconciler:
 
     async def _report(self, key: Key, observed: Observed, state: GatewayState, now: float) -> None:
         problems = Problems(state.unapplied, state.conflicts.problem(now))
-        found = report(observed, problems, state.events, self._clock.wall())
+        budget = budget_status(self._budgets.of(key), observed.models)
+        found = report(observed, problems, budget, state.events, self._clock.wall())
         raw = await self.steps.write_report(key, observed.raw, state, found)
         if raw is None:
             self.enqueue(key)

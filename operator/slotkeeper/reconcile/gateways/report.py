@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from slotkeeper.api.conditions import ConditionType, ConditionValue, conditions
-from slotkeeper.api.gateway_status import MAX_MODELS, LlamaGatewayStatus
+from slotkeeper.api.gateway_status import MAX_MODELS, BudgetStatus, LlamaGatewayStatus
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.desired import names
@@ -21,6 +21,7 @@ from slotkeeper.reconcile.report.report import Report
 def report(
     observed: Observed,
     problems: Problems,
+    budget: BudgetStatus | None,
     events: Sequence[EventContent],
     now: datetime,
 ) -> Report:
@@ -37,6 +38,7 @@ def report(
         models=models[:MAX_MODELS],
         model_count=len(models),
         ready_models=sum(model.state == "Ready" for model in models),
+        budget=budget,
     )
     return Report(status.tree(), [*events, *condition_events(gateway.status, values)])
 

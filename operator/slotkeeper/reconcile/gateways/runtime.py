@@ -1,10 +1,11 @@
 """Runs the passes over gateways: work queue, watches, resync, and changes of servers."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from slotkeeper.kube.cluster import Cluster
+from slotkeeper.kube.cluster import ApiError, Cluster
 from slotkeeper.kube.kinds import LLAMA_GATEWAYS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.gateways.catalog import ModelCatalog
@@ -24,10 +25,16 @@ from slotkeeper.reconcile.state import Records
 from slotkeeper.reconcile.watch.informers import (
     GATEWAYS_INFORMED,
     informers,
+    list_into,
     run_informers,
 )
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+"""Between two tries to list LlamaGateways at the start."""
 
 CHECK_SECONDS = 1.0
 """Between two checks which gateways need a pass because of the time."""
@@ -58,6 +65,24 @@ class GatewayRuntime:
         for isolation in (self.isolation, self.store.isolation):
             isolation.on_error = self.metrics.count_suppressed_error
 
+    async def list_gateways(self, namespaces: Sequence[str]) -> None:
+        """List all gateways, and apply their budgets, before the first pass over a server.
+
+        Without their CRD, or the right to list them, there are none.
+        """
+        for namespace in namespaces or (None,):
+            while True:
+                try:
+                    listed = await list_into(self.store, self.cluster, LLAMA_GATEWAYS, namespace)
+                except ApiError as error:
+                    log.warning("cannot list LlamaGateways: %s", error)
+                    if error.status in {403, 404}:
+                        break
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    self.on_gateways(listed[1])
+                    break
+
     async def run(self, namespaces: Sequence[str]) -> None:
         """Run in these namespaces, or (none) in all, until cancelled."""
         cluster, store = self.cluster, self.store
@@ -76,7 +101,11 @@ class GatewayRuntime:
 
     def on_gateways(self, keys: Iterable[Key]) -> None:
         """These gateways themselves changed."""
-        enqueue_changed(self.queue, self.store, keys)
+        changed = list(keys)
+        for key in changed:
+            with self.isolation(key):
+                self.reconciler.limit(key)
+        enqueue_changed(self.queue, self.store, changed)
 
     def on_servers(self, keys: Iterable[Key]) -> None:
         """These servers changed, or were deleted: enqueue the gateways that select or selected
@@ -84,7 +113,12 @@ class GatewayRuntime:
         for key in keys:
             with self.isolation(key):
                 if changed := self.catalog.refresh(key):
-                    self.enqueue(self._selecting(key.namespace, changed))
+                    selecting = self._selecting(key.namespace, changed)
+                    if changed[0].labels != changed[-1].labels or len(changed) == 1:
+                        # At once: a new server must not start replicas beside the budget.
+                        for gateway in selecting:
+                            self.reconciler.limit(gateway)
+                    self.enqueue(selecting)
 
     def enqueue(self, keys: Iterable[Key]) -> None:
         """The children, pods or models of these gateways changed."""
