@@ -10,6 +10,7 @@ import yaml
 
 from apiserver import ApiServer
 from helm import NAMESPACE, SECOND_RELEASE, Helm
+from llamagateways import parsed_gateway, raw_gateway
 from llamaservers import EXAMPLES, GOLDEN, IMAGES, only_server, parsed, raw_server
 from operator_process import (
     create,
@@ -19,6 +20,8 @@ from operator_process import (
     operator_kubeconfig,
     operator_process,
 )
+from slotkeeper.api.group import GROUP
+from slotkeeper.desired.gateway import manifests as gateway_manifests
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.kinds import kind_of
 
@@ -26,7 +29,10 @@ RELEASE = "guarded"
 FULL_NAME = f"{RELEASE}-slotkeeper"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:{FULL_NAME}"
 TEAM, STRANGERS = "guarded-team", "guarded-strangers"
-CASES = sorted([*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")])
+CASES = sorted(
+    {*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")} - {EXAMPLES / "gateway.yaml"}
+)
+"""With one server each."""
 
 Json = dict[str, Any]
 
@@ -88,6 +94,25 @@ def child(kind: str, component: str = "") -> Json:
     return next(each for each in found if each["metadata"]["name"].endswith(component))
 
 
+def gateway_children(name: str = "llm", **spec: Any) -> list[Json]:
+    raw = raw_gateway(name, **spec)
+    raw["metadata"]["namespace"] = TEAM
+    return gateway_manifests(parsed_gateway(raw), IMAGES)
+
+
+def of_gateway(kind: str, **spec: Any) -> Json:
+    """A child of the gateway `llm`."""
+    return next(each for each in gateway_children(**spec) if each["kind"] == kind)
+
+
+WITHOUT_ACCOUNT = {
+    **of_gateway("Deployment")["spec"]["template"]["spec"],
+    "serviceAccountName": "",
+    "automountServiceAccountToken": False,
+}
+"""The spec of a gateway's pods without a ServiceAccount: a program of another kind."""
+
+
 def changed(manifest: Json, path: str, value: Any) -> Json:
     """A copy with a value at a path such as `spec.template.spec.containers.0.image`."""
     copied = copy.deepcopy(manifest)
@@ -96,6 +121,16 @@ def changed(manifest: Json, path: str, value: Any) -> Json:
     for name in parents:
         tree = tree[int(name) if name.isdigit() else name.replace("\0", ".")]
     tree[last.replace("\0", ".")] = value
+    return copied
+
+
+def changed_owner(manifest: Json) -> Json:
+    """The same object as a child of the gateway `llm`."""
+    copied = copy.deepcopy(manifest)
+    metadata = copied["metadata"]
+    del metadata["labels"]["slotkeeper.dev/server"]
+    metadata["labels"]["slotkeeper.dev/gateway"] = "llm"
+    metadata["ownerReferences"][0] |= {"kind": "LlamaGateway", "name": "llm"}
     return copied
 
 
@@ -123,6 +158,27 @@ def test_the_operator_may_create_all_children(guarded: ApiServer, case: Path) ->
 
     # The API server looks the Role up, which a dry run has not created.
     assert [error for error in errors if error and "not found" not in error] == []
+
+
+@pytest.mark.parametrize("name", ["llm", "a" * 56, "a" * 63])
+def test_the_operator_may_create_change_and_delete_all_children_of_a_gateway(
+    guarded: ApiServer, name: str
+) -> None:
+    spec = {"apiKeys": {"secretRef": {"name": "keys"}}, "tls": {"secretName": "cert"}}
+    written = gateway_children(name, **spec)
+
+    assert apply(guarded, *written) == ""
+    assert apply(guarded, *written) == ""
+
+    deleted = guarded.kubectl(
+        "delete", f"--as={OPERATOR}", "--filename=-", stdin=yaml.safe_dump_all(written)
+    )
+    assert deleted.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
+def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: str) -> None:
+    assert apply(guarded, of_gateway("Service", service={"type": kind}), dry_run=True) == ""
 
 
 def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> None:
@@ -156,19 +212,19 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             child("Deployment", "replicas"),
             "spec.template.spec.serviceAccountName",
             "cluster-admin",
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "spec.template.spec.serviceAccountName",
             "default",
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "metadata.name",
             "aws-load-balancer",
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
@@ -180,19 +236,19 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             child("Deployment", "balancer"),
             "spec.template.spec.containers.0.command",
             ["sh", "-c", "cat /var/run/secrets/kubernetes.io/serviceaccount/token"],
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "spec.template.spec.containers.0.lifecycle",
             {"postStart": {"exec": {"command": ["sh"]}}},
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "spec.template.spec.volumes",
             [{"name": "code", "configMap": {"name": "code"}}],
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "replicas"),
@@ -262,13 +318,105 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             [{"kind": "ServiceAccount", "name": "thief", "namespace": TEAM}],
             "may only bind the Role of their own name",
         ),
+        (child("Service"), "spec.type", "LoadBalancer", "must have the type ClusterIP"),
+        (
+            child("Role"),
+            "rules",
+            [{"apiGroups": [GROUP], "resources": ["llamaservers"], "verbs": ["get"]}],
+            "may only allow to read EndpointSlices",
+        ),
+        *(
+            (of_gateway(kind), path, value, message)
+            for kind, path, value, message in (
+                (
+                    "Deployment",
+                    "metadata.labels.slotkeeper\\.dev/server",
+                    "llm",
+                    "may only write objects with the label",
+                ),
+                (
+                    "Deployment",
+                    "metadata.ownerReferences.0.kind",
+                    "LlamaServer",
+                    "may only write objects with the label",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.serviceAccountName",
+                    "llm-balancer",
+                    "only balancers and gateways may have a ServiceAccount",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec",
+                    WITHOUT_ACCOUNT,
+                    "only balancers and gateways may have a ServiceAccount",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.containers.0.image",
+                    "registry.example.com/shell",
+                    "with the image slotkeeper/balancer:0.1.0",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.containers.0.command",
+                    ["slotkeeper", "balancer"],
+                    "only balancers and gateways may have a ServiceAccount",
+                ),
+                (
+                    "Deployment",
+                    "metadata.name",
+                    "api-gateway",
+                    "only balancers and gateways may have a ServiceAccount",
+                ),
+                ("Service", "spec.externalIPs", ["192.0.2.1"], "no externalIPs"),
+                (
+                    "Service",
+                    "spec.selector",
+                    {"slotkeeper.dev/server": "llm"},
+                    "select pods of their own",
+                ),
+                ("ServiceAccount", "metadata.name", "llm-balancer", "must have the name"),
+                (
+                    "Role",
+                    "rules",
+                    [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"]}],
+                    "may only allow to read LlamaGateways and LlamaServers",
+                ),
+                (
+                    "Role",
+                    "rules",
+                    [
+                        {
+                            "apiGroups": ["discovery.k8s.io"],
+                            "resources": ["endpointslices"],
+                            "verbs": ["get"],
+                        }
+                    ],
+                    "may only allow to read LlamaGateways and LlamaServers",
+                ),
+                (
+                    "RoleBinding",
+                    "roleRef.name",
+                    "chat-balancer",
+                    "may only bind the Role of their own name",
+                ),
+            )
+        ),
+        (
+            changed_owner(child("Lease")),
+            "metadata.name",
+            "llm",
+            "may only write objects with the label",
+        ),
     ],
 )
 def test_the_operators_token_writes_no_other_object(
     guarded: ApiServer, manifest: Json, path: str, value: Any, message: str
 ) -> None:
     # The API server looks the Role up first.
-    assert apply(guarded, child("Role")) == ""
+    assert apply(guarded, child("Role"), of_gateway("Role")) == ""
 
     error = apply(guarded, changed(manifest, path, value), dry_run=True)
 
