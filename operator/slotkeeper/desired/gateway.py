@@ -38,10 +38,11 @@ TLS_FOLDER = "/etc/slotkeeper/tls"
 TLS_VOLUME = "tls"
 
 
-def manifests(gateway: LlamaGateway, images: Images) -> list[Manifest]:
+def manifests(gateway: LlamaGateway, images: Images, account_uid: str = "") -> list[Manifest]:
     """Return the manifests of all child objects, in the order in which they should be applied.
 
-    Each call returns new trees, and equal trees for equal arguments.
+    `account_uid` is of the pods' ServiceAccount. Each call returns new trees, and equal trees for
+    equal arguments.
     """
     return [
         service_account(gateway, names.gateway(gateway), Component.GATEWAY),
@@ -50,7 +51,7 @@ def manifests(gateway: LlamaGateway, images: Images) -> list[Manifest]:
         service(gateway),
         gateway_policy(gateway),
         gateway_budget(gateway),
-        deployment(gateway, images),
+        deployment(gateway, images, account_uid),
     ]
 
 
@@ -91,8 +92,12 @@ def service(gateway: LlamaGateway) -> Manifest:
     }
 
 
-def deployment(gateway: LlamaGateway, images: Images) -> Manifest:
-    """Return the Deployment of the gateway's pods, all of which serve requests."""
+def deployment(gateway: LlamaGateway, images: Images, account_uid: str = "") -> Manifest:
+    """Return the Deployment of the gateway's pods, all of which serve requests.
+
+    `account_uid`: of their ServiceAccount. If it is deleted and created again, the pods' tokens are
+    not valid any more: a new uid replaces the pods.
+    """
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -107,7 +112,10 @@ def deployment(gateway: LlamaGateway, images: Images) -> Manifest:
             },
             "selector": {"matchLabels": names.match_labels(gateway, Component.GATEWAY)},
             "template": {
-                "metadata": {"labels": names.labels(gateway, Component.GATEWAY)},
+                "metadata": {
+                    "labels": names.labels(gateway, Component.GATEWAY),
+                    "annotations": {names.ACCOUNT_UID_ANNOTATION: account_uid},
+                },
                 "spec": _pod(gateway, images),
             },
         },

@@ -9,16 +9,19 @@ from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.group import GATEWAY_KIND
 from slotkeeper.api.resource import InvalidSpec, Resource
+from slotkeeper.desired import names
 from slotkeeper.desired.gateway import manifests
 from slotkeeper.desired.images import Images
 from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
-from slotkeeper.kube.objects import Key
+from slotkeeper.kube.kinds import DEPLOYMENTS
+from slotkeeper.kube.objects import Key, child
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.gateways.budget import budget_of, budget_status
 from slotkeeper.reconcile.gateways.catalog import Servers
 from slotkeeper.reconcile.gateways.models import models_of, selected_by
 from slotkeeper.reconcile.gateways.observed import Observed, observe
 from slotkeeper.reconcile.gateways.report import report
+from slotkeeper.reconcile.observe.accounts import account_uid
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.report.conditions import Problems
@@ -29,7 +32,7 @@ from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import RetryError
 from slotkeeper.reconcile.write.apply import apply
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
-from slotkeeper.reconcile.write.plan import plan_changes
+from slotkeeper.reconcile.write.plan import Plan, plan_changes
 
 CONDITIONS = (ConditionType.READY, ConditionType.DEGRADED)
 """Of a gateway."""
@@ -126,8 +129,7 @@ class GatewayReconciler:
         now = self._clock.monotonic()
         observed = await self._observe(key, raw, gateway, state)
         self._track(state, observed, now)
-        desired = manifests(gateway, self._images)
-        plan = plan_changes(desired, observed.children, gateway, observed.deleted_by_others)
+        plan = self._plan(gateway, observed)
         plan = state.conflicts.suppress(plan, now)
         if not await self.steps.may_write(plan, raw, is_reported=observed.is_reported):
             self.enqueue(key)
@@ -171,6 +173,15 @@ class GatewayReconciler:
         )
         seconds = not_found_in(observed.pods, self._clock.wall())
         state.due_at = None if seconds is None else now + seconds
+
+    def _plan(self, gateway: LlamaGateway, observed: Observed) -> Plan:
+        name = names.gateway(gateway)
+        uid = account_uid(name, observed.children, observed.deployment)
+        desired = manifests(gateway, self._images, uid or "")
+        if uid is None:
+            # The next pass creates it. Pods without the uid would be replaced at once.
+            desired = [each for each in desired if child(each) != (DEPLOYMENTS, name)]
+        return plan_changes(desired, observed.children, gateway, observed.deleted_by_others)
 
     async def _report(self, key: Key, observed: Observed, state: GatewayState, now: float) -> None:
         problems = Problems(state.unapplied, state.conflicts.problem(now))

@@ -38,6 +38,7 @@ from slotkeeper.kube.kinds import (
     LLAMA_GATEWAYS,
     LLAMA_SERVERS,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVICES,
 )
 from slotkeeper.reconcile.observe.missing_secrets import MOUNT_TIMEOUT
@@ -478,3 +479,17 @@ async def test_servers_and_gateways_share_no_child(
     assert not operator.store.children(KEY) or all(
         name.startswith("chat") for _, name in operator.store.children(KEY)
     )
+
+
+async def test_a_recreated_service_account_replaces_the_pods(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_gateway(cluster, operator)
+    cluster.remove(SERVICE_ACCOUNTS, "default", "llm-gateway")
+
+    await operator.reconcile_gateways()
+
+    account = cluster.by_name(SERVICE_ACCOUNTS)["llm-gateway"]
+    template = cluster.by_name(DEPLOYMENTS)["llm-gateway"]["spec"]["template"]
+    uid = template["metadata"]["annotations"]["slotkeeper.dev/service-account-uid"]
+    assert uid == account["metadata"]["uid"]
