@@ -1,6 +1,5 @@
 """The chart's `operatorPolicy`, on a real API server: what the operator's token may write."""
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,22 @@ import yaml
 
 from apiserver import ApiServer
 from helm import NAMESPACE, SECOND_RELEASE, Helm
-from llamagateways import parsed_gateway, raw_gateway
-from llamaservers import EXAMPLES, GOLDEN, IMAGES, only_server, parsed, raw_server
+from llamaservers import EXAMPLES, GOLDEN, only_server, raw_server
+from operator_policy import (
+    FULL_NAME,
+    OPERATOR,
+    RELEASE,
+    STRANGERS,
+    TEAM,
+    Json,
+    apply,
+    changed,
+    child,
+    children,
+    guarded_server,
+    send,
+    service,
+)
 from operator_process import (
     create,
     eventually,
@@ -21,20 +34,11 @@ from operator_process import (
     operator_process,
 )
 from slotkeeper.api.group import GROUP
-from slotkeeper.desired.gateway import manifests as gateway_manifests
-from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.kinds import kind_of
 
-RELEASE = "guarded"
-FULL_NAME = f"{RELEASE}-slotkeeper"
-OPERATOR = f"system:serviceaccount:{NAMESPACE}:{FULL_NAME}"
-TEAM, STRANGERS = "guarded-team", "guarded-strangers"
 CASES = sorted(
     {*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")} - {EXAMPLES / "gateway.yaml"}
 )
 """With one server each."""
-
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -45,99 +49,8 @@ def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 
 @pytest.fixture(scope="module")
 def guarded(helm: Helm) -> Iterator[ApiServer]:
-    """An API server with the operator's policy in effect."""
-    helm.install(RELEASE, *SECOND_RELEASE)
-    foreign = service("probe")
-    eventually(lambda: "may only write" in apply(helm.api, foreign, dry_run=True))
-    yield helm.api
-    helm.run("uninstall", RELEASE, "--namespace", NAMESPACE)
-
-
-def apply(api: ApiServer, *objects: Json, dry_run: bool = False) -> str:
-    """Apply objects as the operator does; return kubectl's errors."""
-    return api.kubectl(
-        *("apply", "--server-side", "--force-conflicts", "--field-manager=slotkeeper"),
-        *(f"--as={OPERATOR}", "--filename=-", *(["--dry-run=server"] if dry_run else [])),
-        stdin=yaml.safe_dump_all(objects),
-    ).stderr
-
-
-def send(api: ApiServer, method: str, manifest: Json) -> str:
-    """Send an object as the operator does, without storing it; return the error, "" without one."""
-    kind, metadata = kind_of(manifest), manifest["metadata"]
-    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
-    path = f"{root}/namespaces/{metadata['namespace']}/{kind.plural}"
-    response = api.client.request(
-        method,
-        path if method == "POST" else f"{path}/{metadata['name']}",
-        params={"dryRun": "All", **({} if method == "POST" else {"fieldManager": "slotkeeper"})},
-        json=manifest,
-        headers={
-            "Impersonate-User": OPERATOR,
-            **(
-                {}
-                if method == "POST"
-                else {"Content-Type": "application/strategic-merge-patch+json"}
-            ),
-        },
-    )
-    return "" if response.is_success else str(response.json()["message"])
-
-
-def children(raw: Json) -> list[Json]:
-    return manifests(parsed({**raw, "metadata": {**raw["metadata"], "namespace": TEAM}}), 1, IMAGES)
-
-
-def child(kind: str, component: str = "") -> Json:
-    """A child of the server `chat`."""
-    found = (each for each in children(raw_server(gpu={"count": 0})) if each["kind"] == kind)
-    return next(each for each in found if each["metadata"]["name"].endswith(component))
-
-
-def gateway_children(name: str = "llm", **spec: Any) -> list[Json]:
-    raw = raw_gateway(name, **spec)
-    raw["metadata"]["namespace"] = TEAM
-    return gateway_manifests(parsed_gateway(raw), IMAGES)
-
-
-def of_gateway(kind: str, **spec: Any) -> Json:
-    """A child of the gateway `llm`."""
-    return next(each for each in gateway_children(**spec) if each["kind"] == kind)
-
-
-WITHOUT_ACCOUNT = {
-    **of_gateway("Deployment")["spec"]["template"]["spec"],
-    "serviceAccountName": "",
-    "automountServiceAccountToken": False,
-}
-"""The spec of a gateway's pods without a ServiceAccount: a program of another kind."""
-
-
-def changed(manifest: Json, path: str, value: Any) -> Json:
-    """A copy with a value at a path such as `spec.template.spec.containers.0.image`."""
-    copied = copy.deepcopy(manifest)
-    *parents, last = path.replace("\\.", "\0").split(".")
-    tree: Any = copied
-    for name in parents:
-        tree = tree[int(name) if name.isdigit() else name.replace("\0", ".")]
-    tree[last.replace("\0", ".")] = value
-    return copied
-
-
-def changed_owner(manifest: Json) -> Json:
-    """The same object as a child of the gateway `llm`."""
-    copied = copy.deepcopy(manifest)
-    metadata = copied["metadata"]
-    del metadata["labels"]["slotkeeper.dev/server"]
-    metadata["labels"]["slotkeeper.dev/gateway"] = "llm"
-    metadata["ownerReferences"][0] |= {"kind": "LlamaGateway", "name": "llm"}
-    return copied
-
-
-def service(name: str) -> Json:
-    metadata = {"name": name, "namespace": STRANGERS}
-    spec = {"ports": [{"port": 80}], "selector": {"app": "a"}}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    with guarded_server(helm) as api:
+        yield api
 
 
 def pod(**labels: str) -> Json:
@@ -158,27 +71,6 @@ def test_the_operator_may_create_all_children(guarded: ApiServer, case: Path) ->
 
     # The API server looks the Role up, which a dry run has not created.
     assert [error for error in errors if error and "not found" not in error] == []
-
-
-@pytest.mark.parametrize("name", ["llm", "a" * 56, "a" * 63])
-def test_the_operator_may_create_change_and_delete_all_children_of_a_gateway(
-    guarded: ApiServer, name: str
-) -> None:
-    spec = {"apiKeys": {"secretRef": {"name": "keys"}}, "tls": {"secretName": "cert"}}
-    written = gateway_children(name, **spec)
-
-    assert apply(guarded, *written) == ""
-    assert apply(guarded, *written) == ""
-
-    deleted = guarded.kubectl(
-        "delete", f"--as={OPERATOR}", "--filename=-", stdin=yaml.safe_dump_all(written)
-    )
-    assert deleted.stderr == ""
-
-
-@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
-def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: str) -> None:
-    assert apply(guarded, of_gateway("Service", service={"type": kind}), dry_run=True) == ""
 
 
 def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> None:
@@ -325,98 +217,13 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             [{"apiGroups": [GROUP], "resources": ["llamaservers"], "verbs": ["get"]}],
             "may only allow to read EndpointSlices",
         ),
-        *(
-            (of_gateway(kind), path, value, message)
-            for kind, path, value, message in (
-                (
-                    "Deployment",
-                    "metadata.labels.slotkeeper\\.dev/server",
-                    "llm",
-                    "may only write objects with the label",
-                ),
-                (
-                    "Deployment",
-                    "metadata.ownerReferences.0.kind",
-                    "LlamaServer",
-                    "may only write objects with the label",
-                ),
-                (
-                    "Deployment",
-                    "spec.template.spec.serviceAccountName",
-                    "llm-balancer",
-                    "only balancers and gateways may have a ServiceAccount",
-                ),
-                (
-                    "Deployment",
-                    "spec.template.spec",
-                    WITHOUT_ACCOUNT,
-                    "only balancers and gateways may have a ServiceAccount",
-                ),
-                (
-                    "Deployment",
-                    "spec.template.spec.containers.0.image",
-                    "registry.example.com/shell",
-                    "with the image slotkeeper/balancer:0.1.0",
-                ),
-                (
-                    "Deployment",
-                    "spec.template.spec.containers.0.command",
-                    ["slotkeeper", "balancer"],
-                    "only balancers and gateways may have a ServiceAccount",
-                ),
-                (
-                    "Deployment",
-                    "metadata.name",
-                    "api-gateway",
-                    "only balancers and gateways may have a ServiceAccount",
-                ),
-                ("Service", "spec.externalIPs", ["192.0.2.1"], "no externalIPs"),
-                (
-                    "Service",
-                    "spec.selector",
-                    {"slotkeeper.dev/server": "llm"},
-                    "select pods of their own",
-                ),
-                ("ServiceAccount", "metadata.name", "llm-balancer", "must have the name"),
-                (
-                    "Role",
-                    "rules",
-                    [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"]}],
-                    "may only allow to read LlamaGateways and LlamaServers",
-                ),
-                (
-                    "Role",
-                    "rules",
-                    [
-                        {
-                            "apiGroups": ["discovery.k8s.io"],
-                            "resources": ["endpointslices"],
-                            "verbs": ["get"],
-                        }
-                    ],
-                    "may only allow to read LlamaGateways and LlamaServers",
-                ),
-                (
-                    "RoleBinding",
-                    "roleRef.name",
-                    "chat-balancer",
-                    "may only bind the Role of their own name",
-                ),
-            )
-        ),
-        (
-            changed_owner(child("Lease")),
-            "metadata.name",
-            "llm",
-            "may only write objects with the label",
-        ),
     ],
 )
 def test_the_operators_token_writes_no_other_object(
     guarded: ApiServer, manifest: Json, path: str, value: Any, message: str
 ) -> None:
     # The API server looks the Role up first.
-    assert apply(guarded, child("Role"), of_gateway("Role")) == ""
+    assert apply(guarded, child("Role")) == ""
 
     error = apply(guarded, changed(manifest, path, value), dry_run=True)
 

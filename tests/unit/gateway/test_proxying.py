@@ -283,9 +283,12 @@ async def test_a_client_that_disconnects_while_its_body_is_read_is_forgotten() -
     content = b'{"prompt":"%s","model":"one"}' % (b"x" * 5_000_000)
     async with FakeLlama() as one, run_gateway(one=one) as gateway:
         client = await gateway.connect()
-        await client.send(post(CHAT, content))
-        await until(lambda: gateway.gateway._reading)
-        client.reset()
+        # Reading it would take a millisecond: the body waits for its turn.
+        async with gateway.gateway._read_lock:
+            await client.send(post(CHAT, content))
+            await until(lambda: gateway.gateway._reading)
+            client.reset()
+            await until(lambda: not len(gateway.client_server.listener.connections))
         await until(lambda: not gateway.gateway._reading)
 
         assert (one.calls, gateway.gateway.active) == ([], set())
