@@ -103,7 +103,7 @@ class Runtime:
                 periodically(POLL_SECONDS, self.poll_demand),
                 periodically(LIST_SECONDS, lambda: self.resync(namespaces)),
                 resync_periodically(self.store, self.queue),
-                self.gateways.run(namespaces),
+                *self.gateways.parts(namespaces),
             )
             tasks = [group.create_task(part) for part in parts]
             # Last: when kopf ends it waits seconds for tasks that are younger than its own, and the

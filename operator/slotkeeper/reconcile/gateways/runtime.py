@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from slotkeeper.kube.cluster import ApiError, Cluster
 from slotkeeper.kube.kinds import LLAMA_GATEWAYS
@@ -83,17 +84,18 @@ class GatewayRuntime:
                     self.on_gateways(listed[1])
                     break
 
-    async def run(self, namespaces: Sequence[str]) -> None:
-        """Run in these namespaces, or (none) in all, until cancelled."""
+    def parts(self, namespaces: Sequence[str]) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What runs in these namespaces, or (none) in all, until cancelled."""
         cluster, store = self.cluster, self.store
         own = informers(cluster, store, namespaces, self.on_gateways, [LLAMA_GATEWAYS])
         children = informers(cluster, store, namespaces, self.enqueue, GATEWAYS_INFORMED)
         running = [*own, *children]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(run_informers(running))
-            group.create_task(run_queue(self.queue, running, self.work))
-            group.create_task(periodically(CHECK_SECONDS, self.check_due))
-            group.create_task(resync_periodically(self.store, self.queue))
+        return (
+            run_informers(running),
+            run_queue(self.queue, running, self.work),
+            periodically(CHECK_SECONDS, self.check_due),
+            resync_periodically(self.store, self.queue),
+        )
 
     async def work(self, key: Key) -> None:
         """Make one pass over a gateway and count it. Raises as `run_pass`."""
