@@ -28,6 +28,13 @@ MAX_GRAMMAR_DEPTH = 128
 MAX_GRAMMAR = MAX_STRING // 2
 """Characters of a GBNF grammar."""
 
+MAX_REPETITIONS = 200_000
+"""Sum of the bounds in a GBNF grammar, such as {1,100}: a tenth of a second. The time grows with
+the square: 42 KiB of them take minutes, in which llama-server does nothing else."""
+MAX_LAST_N = 2**20
+"""Tokens that a sampler looks back on. llama-server b11669 allocates memory for as many, and is
+killed for 2**31 - 1 of them."""
+
 _TRIGGER_TYPES = range(4)
 """Of `grammar_triggers`. Any other ends llama-server b11669 by an assertion."""
 _DECODER = json.JSONDecoder()
@@ -49,6 +56,9 @@ _GRAMMAR_LITERAL = re.compile(
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _GRAMMAR_FIELDS = ("grammar", "grammar_triggers")
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
+_LAST_N_FIELDS = ("repeat_last_n", "dry_penalty_last_n")
+_CHECKED_FIELDS = frozenset((*_GRAMMAR_FIELDS, *_LAST_N_FIELDS))
+_REPETITION = re.compile(rb"\{\s*0*([0-9]{0,9})[0-9]*\s*,?\s*0*([0-9]{0,9})")
 _FORM_PATHS = frozenset((b"/audio/transcriptions", b"/v1/audio/transcriptions"))
 
 
@@ -83,8 +93,8 @@ def inspect(path: bytes, body: bytes) -> Tasks:
         tree = _parse(body)
     except ValueError:
         return ONE_TASK
-    if isinstance(tree, dict) and ("grammar" in tree or "grammar_triggers" in tree):
-        _check_grammar(tree)
+    if isinstance(tree, dict) and not _CHECKED_FIELDS.isdisjoint(tree):
+        _check_fields(tree)
     return tasks_of(path.decode(), tree)
 
 
@@ -118,7 +128,7 @@ async def inspect_large(path: bytes, body: bytes) -> Tasks:
     if path in _FORM_PATHS:
         return ONE_TASK
     name = path.decode()
-    fields = (*INPUT_FIELDS.get(name, ()), *COMPLETION_FIELDS.get(name, ()), *_GRAMMAR_FIELDS)
+    fields = (*INPUT_FIELDS.get(name, ()), *COMPLETION_FIELDS.get(name, ()), *_CHECKED_FIELDS)
     keys = {field.encode() for field in fields}
     found = False
     at = 0
@@ -134,7 +144,7 @@ async def inspect_large(path: bytes, body: bytes) -> Tasks:
         tree = await top_level_values(body, fields)
     except TooManyValues:
         raise too_many_values() from None
-    _check_grammar(tree)
+    _check_fields(tree)
     return tasks_of(name, tree)
 
 
@@ -181,6 +191,15 @@ def _depths(body: bytes) -> Iterator[tuple[int, int]]:
         depth += sum(changes)
 
 
+def _check_fields(tree: Mapping[str, Any]) -> None:
+    for name in _LAST_N_FIELDS:
+        value = tree.get(name)
+        # llama-server may keep the lowest 32 bits only.
+        if isinstance(value, int | float) and not -(2**31) <= value <= MAX_LAST_N:
+            raise HttpError(400, "invalid_sampling", f"{name} must be at most {MAX_LAST_N}")
+    _check_grammar(tree)
+
+
 def _check_grammar(tree: Mapping[str, Any]) -> None:
     triggers = tree.get("grammar_triggers")
     for trigger in triggers if isinstance(triggers, list) else ():
@@ -197,8 +216,15 @@ def _check_grammar(tree: Mapping[str, Any]) -> None:
         raise HttpError(
             400, "invalid_grammar", f"the grammar is longer than {MAX_GRAMMAR} characters"
         )
-    if grammar.count("(") > MAX_GRAMMAR_DEPTH:
+    if "{" in grammar or grammar.count("(") > MAX_GRAMMAR_DEPTH:
         text = _GRAMMAR_LITERAL.sub(b"", grammar.encode("utf-8", "surrogatepass"))
+        bounds = (max(int(n or 0) for n in each) for each in _REPETITION.findall(text))
+        if sum(bounds) > MAX_REPETITIONS:
+            raise HttpError(
+                400,
+                "invalid_grammar",
+                f"the grammar's repetitions have bounds of more than {MAX_REPETITIONS} in sum",
+            )
         text = text.translate(_PARENTHESES, _NOT_PARENTHESES)
         if max(accumulate(memoryview(text).cast("b"), initial=0)) > MAX_GRAMMAR_DEPTH:
             raise HttpError(

@@ -184,6 +184,41 @@ def test_no_keys_take_long_to_read(value: bytes, rest: bytes) -> None:
     assert time.process_time() - before < 3  # it took twenty seconds
 
 
+@pytest.mark.parametrize("count", [1, 101])
+@pytest.mark.parametrize("bounds", ["{0, 1999}", "{1999}", "{00000000001999,}", "{0,# }\n1999}"])
+def test_repetitions_that_keep_llama_server_busy_for_minutes_are_rejected(
+    bounds: str, count: int
+) -> None:
+    body = json.dumps({"grammar": 'root ::= "{0,9}" ' + f'"a"{bounds} ' * count}).encode()
+
+    expected: Tasks | str = Tasks() if count == 1 else "invalid_grammar"
+    assert both(COMPLETION, body) == [expected] * 2
+
+
+@pytest.mark.parametrize("field", ["repeat_last_n", "dry_penalty_last_n"])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("-1", None),
+        ("64", None),
+        ("1048576", None),
+        ("null", None),
+        ("1048577", "invalid_sampling"),
+        ("2147483647", "invalid_sampling"),
+        ("-2147483649", "invalid_sampling"),
+        ("2e9", "invalid_sampling"),
+    ],
+)
+def test_samplers_do_not_look_back_on_more_tokens_than_the_memory_holds(
+    field: str, value: str, error: str | None
+) -> None:
+    body = f'{{"{field}": {value}, "prompt": "a"}}'.encode()
+    large = f'{{"{field}": {value}, {PADDING} "prompt": "a"}}'.encode()
+
+    assert both(CHAT, body) == [error or Tasks()] * 2
+    assert both(CHAT, large) == [error or Tasks()] * 2
+
+
 def test_a_grammar_in_a_large_body_is_checked_too() -> None:
     deep = "root ::= " + "(" * 200 + '"a"' + ")" * 200
     body = grammar(deep, padding="x" * 100_000)
