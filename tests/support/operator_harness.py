@@ -354,8 +354,11 @@ def roll_out(cluster: FakeCluster, *, ready: bool = True) -> None:
         cluster.put({**owner, "status": status})
 
 
-def put_replica_set(cluster: FakeCluster, deployment: Manifest) -> None:
-    """Create the ReplicaSet of a Deployment: one for all of its templates."""
+def put_replica_set(cluster: FakeCluster, deployment: Manifest, failure: str = "") -> None:
+    """Create or update the ReplicaSet of a Deployment: one for all of its templates.
+
+    `failure`: it has no pod, and this is why.
+    """
     metadata = deployment["metadata"]
     found = cluster.by_name(REPLICA_SETS).get(metadata["name"])
     if found and found["metadata"]["uid"] != _uid_of_replica_set(deployment):
@@ -371,7 +374,14 @@ def put_replica_set(cluster: FakeCluster, deployment: Manifest) -> None:
             "labels": deployment["spec"]["template"]["metadata"]["labels"],
             "ownerReferences": [owner],
         },
+        "spec": {key: deployment["spec"][key] for key in ("replicas", "template")},
+        "status": {"replicas": deployment["spec"]["replicas"]},
     }
+    if failure:
+        condition = {"type": "ReplicaFailure", "status": "True", "message": failure}
+        replica_set["status"] = {"replicas": 0, "conditions": [condition]}
+        observed = {"observedGeneration": metadata["generation"]}
+        cluster.put(deployment | {"status": deployment.get("status", {}) | observed})
     cluster.put(replica_set)
 
 

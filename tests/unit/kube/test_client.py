@@ -27,7 +27,7 @@ from slotkeeper.kube.cluster import (
     Unreachable,
 )
 from slotkeeper.kube.endpoint import Endpoint
-from slotkeeper.kube.kinds import PODS, REPLICA_SETS, SERVICES
+from slotkeeper.kube.kinds import NODES, PODS, SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -322,10 +322,10 @@ async def test_of_some_kinds_only_the_metadata_is_read() -> None:
         return web.json_response({"items": [item], "metadata": {"resourceVersion": "7"}})
 
     async with fake_api(handle) as cluster:
-        listed = (await cluster.list(REPLICA_SETS)).items
-        watched = [event.object async for event in cluster.watch(REPLICA_SETS, None, None, "7")]
+        listed = (await cluster.list(NODES)).items
+        watched = [event.object async for event in cluster.watch(NODES, None, None, "7")]
 
-    type_meta = {"apiVersion": "apps/v1", "kind": "ReplicaSet"}
+    type_meta = {"apiVersion": "v1", "kind": "Node"}
     assert listed == watched == [{**type_meta, "metadata": {"name": "a"}}]
     assert ["PartialObjectMetadataList;" in accepted[0], "Metadata;" in accepted[1]] == [True] * 2
 

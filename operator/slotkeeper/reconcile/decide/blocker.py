@@ -12,7 +12,7 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import ROLES
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods
-from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.observed import Observed, updated_pods
 from slotkeeper.reconcile.observe.pod_problems import (
     creation_failure,
     is_crash_looping,
@@ -42,18 +42,14 @@ def start_blocker(
         return _blocker(rejected, permanent=rejected.reason in PERMANENT)
     if any(map(is_ready, observed.replica_pods)):
         return None
-    found: list[tuple[Problem, Sequence[Manifest]]] = []
-    for pods in _replicas(observed):
-        problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-        problem = problem or missing_secret(pods, server, wall)
-        if problem is None:
-            return None
-        found.append((problem, pods))
-    if not found:
-        failure = creation_failure(observed.replicas, *observed.workers)
-        return _blocker(failure, permanent=False) if failure else None
-    first, _ = found[0]
-    return _blocker(first, permanent=all(_is_permanent(*each) for each in found))
+    pods = updated_pods(observed)
+    if not pods:
+        failure = creation_failure([observed.replicas, *observed.workers], observed.replica_sets)
+        if failure:
+            return _blocker(failure, permanent=False)
+        # Those of an older template with the same model.
+        pods = [*observed.worker_pods, *current_pods(observed)]
+    return _common_blocker(server, observed, _replicas(pods), wall)
 
 
 def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:
@@ -63,15 +59,31 @@ def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker |
     return StartBlocker.from_annotation(annotations.get(START_BLOCKER_ANNOTATION))
 
 
+def _common_blocker(
+    server: LlamaServer, observed: Observed, replicas: Sequence[Sequence[Manifest]], wall: datetime
+) -> StartBlocker | None:
+    """What blocks each of these replicas; None where one may start, or there is none."""
+    found: list[tuple[Problem, Sequence[Manifest]]] = []
+    for pods in replicas:
+        problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+        problem = problem or missing_secret(pods, server, wall)
+        if problem is None:
+            return None
+        found.append((problem, pods))
+    if not found:
+        return None
+    first, _ = found[0]
+    return _blocker(first, permanent=all(_is_permanent(*each) for each in found))
+
+
 def _blocker(problem: Problem, *, permanent: bool) -> StartBlocker:
     return StartBlocker(problem.reason, problem.message, permanent)
 
 
-def _replicas(observed: Observed) -> list[list[Manifest]]:
-    """The pods of each replica: one, or a leader and its workers."""
+def _replicas(pods: Sequence[Manifest]) -> list[list[Manifest]]:
+    """The pods of each replica: one, or a leader after its workers."""
     replicas: dict[str, list[Manifest]] = {}
-    # Workers first: a leader waits for them, so that their problem is the cause.
-    for pod in [*observed.worker_pods, *current_pods(observed)]:
+    for pod in pods:
         metadata = pod["metadata"]
         index = metadata["labels"].get(names.POD_INDEX_LABEL)
         replicas.setdefault(index or metadata["name"], []).append(pod)

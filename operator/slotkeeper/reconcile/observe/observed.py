@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
@@ -12,6 +13,7 @@ from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.observe import accounts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
+from slotkeeper.reconcile.observe.pod_templates import of_current_template
 from slotkeeper.reconcile.watch.store import Store
 
 
@@ -31,6 +33,8 @@ class Observed:
     """The Deployment of the balancers."""
     workers: Sequence[Manifest]
     """The StatefulSets of workers, one for each index in a replica."""
+    replica_sets: Sequence[Manifest]
+    """All ReplicaSets with the server's label, whatever their owner."""
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the server's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child] = ()
@@ -74,6 +78,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     """Read the store; `unlabelled` are the children that it cannot have."""
     key = Key(server.namespace, server.name)
     children = {**unlabelled, **store.children(key)}
+    replica_sets = store.replica_sets(key)
     pods = own_pods(store, server, children, workloads(server))
     own = {one: item for one, item in children.items() if belongs_to(item, server)}
     workers = range(server.spec.pods_per_replica - 1)
@@ -89,6 +94,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
             for number in workers
             if (one := (STATEFUL_SETS, names.worker(server, number))) in own
         ],
+        replica_sets=replica_sets,
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )
@@ -98,6 +104,15 @@ def account_uid(server: LlamaServer, observed: Observed) -> str | None:
     """The uid of the balancers' ServiceAccount; None where neither it nor its pods exist yet."""
     name = names.balancer(server)
     return accounts.account_uid(name, observed.children, _balancers_of(server, observed))
+
+
+def updated_pods(observed: Observed) -> list[Manifest]:
+    """The pods of replicas that were created from the current templates. Workers come first: a
+    leader waits for them, so that their problem is the cause."""
+    sets = observed.replica_sets
+    workers = (of_current_template(observed.worker_pods, each, sets) for each in observed.workers)
+    leaders = of_current_template(observed.replica_pods, observed.replicas, sets)
+    return [*chain.from_iterable(workers), *leaders]
 
 
 def current_balancers(server: LlamaServer, observed: Observed) -> list[Manifest]:

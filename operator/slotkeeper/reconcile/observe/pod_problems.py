@@ -12,6 +12,7 @@ from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
 from slotkeeper.llamacpp.log import cause
+from slotkeeper.reconcile.observe.pod_templates import current_replica_sets
 from slotkeeper.reconcile.observe.pods import (
     condition,
     container_statuses,
@@ -86,10 +87,13 @@ def is_crash_looping(pod: Manifest) -> bool:
     return any(map(_is_looping, container_statuses(pod)))
 
 
-def creation_failure(*owners: Manifest | None) -> Problem | None:
+def creation_failure(
+    owners: Iterable[Manifest | None], replica_sets: Sequence[Manifest]
+) -> Problem | None:
     """Why one of these Deployments and StatefulSets cannot create its pods, such as a quota or an
     admission policy."""
-    return next(filter(None, (_creation_failure(each) for each in owners if each)), None)
+    found = (_creation_failure(each, replica_sets) for each in owners if each)
+    return next(filter(None, found), None)
 
 
 def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
@@ -108,12 +112,11 @@ def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
     return Problem(Reason.NO_MATCHING_NODE, message)
 
 
-def _creation_failure(owner: Manifest) -> Problem | None:
-    failure = condition(owner, "ReplicaFailure")
-    if failure.get("status") == "True":
-        return Problem(Reason.FAILED_CREATE, failure.get("message", ""))
+def _creation_failure(owner: Manifest, replica_sets: Sequence[Manifest]) -> Problem | None:
     if kind_of(owner) != STATEFUL_SETS:
-        return None
+        # The Deployment's own condition keeps the message of its first ReplicaSet that failed.
+        current = current_replica_sets(owner, replica_sets)
+        return next(filter(None, map(_failure_of_replica_set, current)), None)
     # It has no such condition. But its controller creates all pods before it reports their number.
     metadata, status = owner["metadata"], owner.get("status", {})
     desired, created = owner["spec"].get("replicas", 1), status.get("replicas", 0)
@@ -125,6 +128,14 @@ def _creation_failure(owner: Manifest) -> Problem | None:
         f"StatefulSet {name} could create {created} of {desired} pods only: see the events of "
         f"kubectl describe --namespace={metadata['namespace']} statefulsets/{name}",
     )
+
+
+def _failure_of_replica_set(replica_set: Manifest) -> Problem | None:
+    failure = condition(replica_set, "ReplicaFailure")
+    lacks_pods = replica_set["status"]["replicas"] < replica_set["spec"]["replicas"]
+    if failure.get("status") != "True" or not lacks_pods:
+        return None
+    return Problem(Reason.FAILED_CREATE, failure.get("message", ""))
 
 
 def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:

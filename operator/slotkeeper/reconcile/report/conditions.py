@@ -14,7 +14,7 @@ from slotkeeper.desired import names
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods, model_status
-from slotkeeper.reconcile.observe.observed import Observed, current_balancers
+from slotkeeper.reconcile.observe.observed import Observed, current_balancers, updated_pods
 from slotkeeper.reconcile.observe.pod_problems import (
     creation_failure,
     first_problem,
@@ -173,7 +173,7 @@ def _replicas(
         return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
-    failure = creation_failure(observed.replicas, *observed.workers)
+    failure = creation_failure([observed.replicas, *observed.workers], observed.replica_sets)
     failure = failure or _pods_problem(server, observed, wall)
     counted = status.get("observedGeneration", 0) >= observed.replicas["metadata"]["generation"]
     if not counted and before.get("observedGeneration") == server.generation:
@@ -204,8 +204,8 @@ def _replicas(
 
 
 def _pods_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:
-    # Workers first: a leader waits for them, so that their problem is the cause.
-    pods = [*observed.worker_pods, *observed.replica_pods]
+    # What keeps a pod of an older template from running is no problem of the current spec.
+    pods = updated_pods(observed) or [*observed.worker_pods, *observed.replica_pods]
     found = pods_problem(pods, server.spec.gpu, observed.compute_arches)
     found = found or missing_secret(pods, server, wall)
     if found or not observed.unresponsive:
@@ -223,10 +223,11 @@ def _balancer(
     server: LlamaServer, observed: Observed, serving: Serving, wall: datetime
 ) -> ConditionResult:
     kind = ConditionType.BALANCER_READY
-    pods = observed.balancer_pods
     # Those of an older template may have access rules that are not in force any more.
-    ready = sum(map(is_ready, current_balancers(server, observed)))
-    failure = creation_failure(observed.balancers)
+    updated = current_balancers(server, observed)
+    pods = updated or observed.balancer_pods
+    ready = sum(map(is_ready, updated))
+    failure = creation_failure([observed.balancers], observed.replica_sets)
     failure = failure or first_problem(pods, Gpu(count=0)) or missing_secret(pods, server, wall)
     message = f"{ready}/{server.spec.balancer.replicas} balancers available"
     before = condition(server.status, kind)
@@ -242,7 +243,7 @@ def _balancer(
         return ConditionResult(value, failure)
     if failure:
         return ConditionResult(_false(kind, failure), failure)
-    if any(map(is_ready, pods)):
+    if any(map(is_ready, observed.balancer_pods)):
         return ConditionResult(verdict(kind, "False", Reason.ROLLING_OUT, f"{message} and updated"))
     return ConditionResult(verdict(kind, "False", Reason.STARTING, "starting the balancers"))
 

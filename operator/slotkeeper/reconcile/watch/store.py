@@ -96,7 +96,7 @@ class Store:
         return self._all(key, PODS)
 
     def replica_sets(self, key: Key) -> list[Manifest]:
-        """The metadata of the ReplicaSets with the server's label, whatever their owner."""
+        """The ReplicaSets with the server's label, whatever their owner: see `kept`."""
         return self._all(key, REPLICA_SETS)
 
     def unreadable(self) -> dict[str, int]:

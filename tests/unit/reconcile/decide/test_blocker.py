@@ -9,14 +9,17 @@ from operator_harness import (
     BALANCER_HOST,
     Operator,
     apply_server,
+    condition,
     demand_report,
     deploy,
     pod_of,
     published_blocker,
+    put_replica_set,
     replica_count,
     roll_out,
     server_status,
     set_pod_status,
+    update_spec,
 )
 from pod_statuses import (
     CRASH_LOOP,
@@ -32,8 +35,9 @@ from pod_statuses import (
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Severity, severity
+from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, PODS, ROLES, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, PODS, REPLICA_SETS, ROLES, STATEFUL_SETS
 
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 UNSCHEDULABLE = unschedulable(NO_GPU)
@@ -185,9 +189,7 @@ async def test_a_quota_that_rejects_all_pods_is_a_start_blocker(
 ) -> None:
     apply_server(cluster)
     await operator.reconcile()
-    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
-    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
-    cluster.put(deployment | {"status": {"observedGeneration": 1, "conditions": [failure]}})
+    put_replica_set(cluster, cluster.by_name(DEPLOYMENTS)["chat-replicas"], "exceeded quota")
 
     await operator.reconcile()
 
@@ -254,6 +256,96 @@ async def test_the_start_blocker_is_withdrawn_when_a_replica_is_ready(
     await operator.reconcile()
 
     assert published_blocker(cluster) is None
+
+
+def put_new_replica_set(cluster: FakeCluster) -> str:
+    """The current template gets its own ReplicaSet beside that of the old one; returns its uid."""
+    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
+    generation = {"observedGeneration": deployment["metadata"]["generation"]}
+    cluster.put(deployment | {"status": deployment["status"] | generation})
+    old = cluster.by_name(REPLICA_SETS)["chat-replicas"]
+    metadata = old["metadata"] | {"name": "chat-replicas-new", "uid": "new"}
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"] | {"pod-template-hash": "1"}
+    template = template | {"metadata": template["metadata"] | {"labels": labels}}
+    spec = {"replicas": 1, "template": template}
+    cluster.put(old | {"metadata": metadata, "spec": spec, "status": {"replicas": 0}})
+    return "new"
+
+
+def put_new_pod(cluster: FakeCluster, status: Manifest) -> None:
+    pod = pod_of(cluster.by_name(DEPLOYMENTS)["chat-replicas"], 7, ready=False)
+    owner = {"controller": True, "uid": put_new_replica_set(cluster)}
+    metadata = pod["metadata"] | {"ownerReferences": [owner]}
+    cluster.put(pod | {"metadata": metadata, "status": status})
+
+
+async def test_a_permanent_error_of_the_current_spec_is_not_hidden_by_an_old_pending_pod(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_failing(cluster, operator, UNSCHEDULABLE)
+    # With the same model: a pod counts by its whole template.
+    update_spec(cluster, gpu={"count": 0})
+    await operator.reconcile()
+    put_new_pod(cluster, MODEL_NOT_FOUND)
+    await operator.reconcile()
+
+    blocker = published_blocker(cluster)
+    assert blocker is not None
+    assert (blocker.reason, blocker.permanent) == ("ModelNotFound", True)
+    assert condition(cluster, "ReplicasReady")["reason"] == "ModelNotFound"
+
+
+async def test_an_old_pending_pod_is_no_problem_of_a_spec_whose_pod_starts(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_failing(cluster, operator, UNSCHEDULABLE)
+    update_spec(cluster, gpu={"count": 0})
+    await operator.reconcile()
+    put_new_pod(cluster, llama_server(state=RUNNING))
+    await operator.reconcile()
+
+    assert published_blocker(cluster) is None
+    assert condition(cluster, "Degraded")["status"] == "False"
+
+
+async def test_refused_pods_of_the_current_spec_come_before_the_problem_of_an_old_pod(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_failing(cluster, operator, UNSCHEDULABLE)
+    update_spec(cluster, gpu={"count": 0})
+    await operator.reconcile()
+    put_new_replica_set(cluster)
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
+    new = cluster.by_name(REPLICA_SETS)["chat-replicas-new"]
+    cluster.put(new | {"status": {"conditions": [failure]}})
+    await operator.reconcile()
+
+    assert published_blocker(cluster) == StartBlocker("FailedCreate", "exceeded quota", False)
+
+
+async def test_the_pods_of_a_groups_current_revision_count(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster, replicas=2, workers={"count": 1})
+    await operator.reconcile()
+    roll_out(cluster, ready=False)
+    for name in ("chat-replicas", "chat-worker-0"):
+        owner = cluster.by_name(STATEFUL_SETS)[name]
+        cluster.put(owner | {"status": owner["status"] | {"updateRevision": "new"}})
+        for index, revision, status in ((0, "old", UNSCHEDULABLE), (1, "new", MODEL_NOT_FOUND)):
+            pod = pod_of(owner, index, ready=False)
+            labels = {
+                "controller-revision-hash": revision,
+                names.POD_INDEX_LABEL: str(index),
+            }
+            metadata = pod["metadata"] | {"labels": pod["metadata"]["labels"] | labels}
+            cluster.put(pod | {"metadata": metadata, "status": status})
+    await operator.reconcile()
+
+    blocker = published_blocker(cluster)
+    assert blocker is not None
+    assert (blocker.reason, blocker.permanent) == ("ModelNotFound", True)
 
 
 async def test_the_start_blocker_is_written_once(cluster: FakeCluster, operator: Operator) -> None:

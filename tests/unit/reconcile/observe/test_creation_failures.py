@@ -13,19 +13,19 @@ from operator_harness import (
     deploy,
     event_messages,
     published_blocker,
+    put_replica_set,
     roll_out,
+    server_status,
     update_spec,
 )
-from slotkeeper.kube.kinds import DEPLOYMENTS, PODS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, PODS, REPLICA_SETS, STATEFUL_SETS
 
 QUOTA = 'pods "x" is forbidden: exceeded quota: small, requested: limits.cpu=1'
 
 
 def refuse_pods(cluster: FakeCluster, name: str) -> None:
-    """What the Deployment controller reports."""
-    found = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": QUOTA}
-    status = {"observedGeneration": 1, "conditions": [found]}
-    cluster.edit(DEPLOYMENTS, KEY.namespace, name, lambda item: item.update(status=status))
+    """What the ReplicaSet of the current template reports."""
+    put_replica_set(cluster, cluster.by_name(DEPLOYMENTS)[name], QUOTA)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,64 @@ async def test_a_refused_pod_of_a_deployment_is_reported(
     assert condition(cluster, "Ready")["reason"] == "FailedCreate"
     assert condition(cluster, "Degraded")["reason"] == "FailedCreate"
     assert event_messages(cluster, "FailedCreate") == [QUOTA]
+
+
+def report_old_failure(cluster: FakeCluster, name: str) -> None:
+    """What the Deployment controller reports while pods are refused: the first message."""
+    found = {"type": "ReplicaFailure", "status": "True", "message": "requests: limits.cpu=4"}
+
+    def report(item: Any) -> None:
+        generation = item["metadata"]["generation"]
+        status = {"observedGeneration": generation, "conditions": [found]}
+        item["status"] = item.get("status", {}) | status
+
+    cluster.edit(DEPLOYMENTS, KEY.namespace, name, report)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("chat-replicas", "ReplicasReady"), ("chat-balancer", "BalancerReady")]
+)
+async def test_the_failure_of_the_current_template_is_reported_not_that_of_an_old_spec(
+    cluster: FakeCluster, operator: Operator, name: str, kind: str
+) -> None:
+    apply_server(cluster)
+    await operator.reconcile()
+    put_replica_set(cluster, cluster.by_name(DEPLOYMENTS)[name], "requests: limits.cpu=4")
+    report_old_failure(cluster, name)
+    await operator.reconcile()
+    before = condition(cluster, kind)["message"]
+
+    limits = {"limits": {"cpu": 1, "memory": "1Gi"}}
+    balancer = {"replicas": 1, "resources": limits}
+    update_spec(cluster, resources=limits, balancer=balancer)
+    await operator.reconcile()
+    # Its controller has not created the new one yet: nothing was refused.
+    between = condition(cluster, kind)["reason"]
+    refuse_pods(cluster, name)
+    report_old_failure(cluster, name)
+    await operator.reconcile()
+
+    assert "limits.cpu=4" in before
+    assert between in {"Starting", "Pending"}
+    found = condition(cluster, kind)
+    assert found["reason"] == "FailedCreate"
+    assert QUOTA in found["message"]
+    assert "limits.cpu=4" not in str(server_status(cluster)["conditions"])
+
+
+async def test_a_replica_set_with_all_its_pods_has_no_failure(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator)
+    refuse_pods(cluster, "chat-replicas")
+    replica_set = cluster.by_name(REPLICA_SETS)["chat-replicas"]
+    # Its controller removes the condition later.
+    cluster.put(replica_set | {"status": replica_set["status"] | {"replicas": 1}})
+    report_old_failure(cluster, "chat-replicas")
+    await operator.reconcile()
+
+    assert condition(cluster, "Degraded")["status"] == "False"
+    assert condition(cluster, "ReplicasReady")["message"] == "1 of 1 replicas ready"
 
 
 async def test_a_refused_standby_is_reported_while_requests_are_served(

@@ -215,9 +215,7 @@ async def test_pods_that_a_quota_rejects_are_reported(
 ) -> None:
     apply_server(cluster)
     await operator.reconcile()
-    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
-    deployment = cluster.by_name(DEPLOYMENTS)["chat-replicas"]
-    cluster.put(deployment | {"status": {"observedGeneration": 1, "conditions": [failure]}})
+    put_replica_set(cluster, cluster.by_name(DEPLOYMENTS)["chat-replicas"], "exceeded quota")
 
     await operator.reconcile()
 
