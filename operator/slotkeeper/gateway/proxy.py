@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,7 @@ from slotkeeper.gateway.upstreams import Upstreams
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Header, Request, encode_request_head
+from slotkeeper.wire.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class Gateway:
         )
         self._page = Page(lambda request: self._key(request) or "", self._page_state, self.now)
         self._token_rates = TokenRates()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self.spawn = self._tasks.spawn
         self._reading = 0  # requests whose model is being looked for in a large body
         # One at a time: each needs its body in one piece, which is a copy of it.
         self._read_lock = asyncio.Lock()
@@ -271,12 +273,6 @@ class Gateway:
                 self._limiter.add_tokens(request.key, sum(tokens), now)
         self._request_log.finished(request, outcome, tokens, now)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine as a task, which `close` cancels."""
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # Shutdown.
 
     async def drain(self, seconds: float) -> int:
@@ -291,10 +287,7 @@ class Gateway:
         """Abort all requests and tasks, and close all connections to servers."""
         for request in list(self.active):
             request.abort()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.join(cancel=True)
         self.upstreams.keep(())
         self._request_log.log.flush()
 

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.balancer import responses
@@ -44,6 +43,8 @@ from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request, encode_request_head
+from slotkeeper.wire.reentry import Reentry
+from slotkeeper.wire.tasks import Tasks
 from slotkeeper.wire.timer import Timer
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = self._loop.time
         """The event loop's clock, in seconds."""
+        self._tasks = Tasks()
+        self.spawn = self._tasks.spawn
         self.dispatcher = dispatcher
         self.metrics = metrics = Metrics(dispatcher)
         self.demand = DemandStatistics()
@@ -93,7 +96,8 @@ class Proxy:
         )
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
-        self._dispatching = self._dispatch_again = False
+        # A request that is rejected instead of being sent frees its slot, which dispatches again.
+        self._reentry = Reentry(self._dispatch_once)
         self._leader: relay.Leader | None = None  # that requests are relayed to
         self.access = access
         self.handle = RelayVerification(access, self.spawn, self._handle).handle
@@ -107,7 +111,6 @@ class Proxy:
             LocalResponses(dispatcher, model), self.replicas, self.aggregate, metrics, self.spawn
         )
         self.replicas.on_joined = lambda name: self.spawn(self.aggregate.describe(name))
-        self._tasks: set[asyncio.Task[None]] = set()
         self._timer = Timer(self._loop)
         self._crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
         self.replicas.on_refused = self._crash_guard.on_refused
@@ -219,19 +222,8 @@ class Proxy:
         return self.is_leader and not (self.dispatcher.has_replica or self.has_queued)
 
     def _dispatch(self, now: float) -> None:
-        # A request that is rejected instead of being sent frees its slot, and so calls this again.
-        # In a queue full of them that would be a recursion of any depth.
-        self._dispatch_again = True
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            while self._dispatch_again:
-                self._dispatch_again = False
-                self._dispatch_once(now)
-        finally:
-            self._dispatching = False
-        self._arm_timer()
+        if self._reentry.run(now):
+            self._arm_timer()
 
     def _dispatch_once(self, now: float) -> None:
         if self._leader:
@@ -489,12 +481,6 @@ class Proxy:
 
     # The process.
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task, and keep a reference to it until it is done."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def drain(self, seconds: float) -> int:
         """Reject new requests; return how many are still active after at most `seconds`."""
         self.draining = True
@@ -513,5 +499,5 @@ class Proxy:
         await self.stall_monitor.close()
         self._close_relay()
         await self.replicas.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.join()
         self._request_log.log.flush()

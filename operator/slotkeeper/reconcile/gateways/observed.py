@@ -27,6 +27,7 @@ class Observed:
     pods: Sequence[Manifest]
     """Pods of the gateway's Deployment, without those that are terminating."""
     deployment: Manifest | None
+    replica_sets: Sequence[Manifest]
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the gateway's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child]
@@ -57,6 +58,7 @@ def observe(
         children=children,
         pods=pods[Component.GATEWAY],
         deployment=deployment if deployment and belongs_to(deployment, gateway) else None,
+        replica_sets=store.replica_sets(key),
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, gateway.uid),
         models=models,

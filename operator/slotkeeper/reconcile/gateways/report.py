@@ -77,7 +77,7 @@ def _ready(observed: Observed, rejected: Problem | None, failure: Problem | None
 
 def _pods_problem(observed: Observed, now: datetime) -> Problem | None:
     return (
-        creation_failure(observed.deployment)
+        creation_failure([observed.deployment], observed.replica_sets)
         or first_problem(observed.pods, Gpu(count=0))
         or missing_secret(observed.pods, observed.gateway, now)
     )
