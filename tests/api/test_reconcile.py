@@ -23,6 +23,8 @@ from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, LEASES, LLAMA_SERVERS, ROLES, SERVICE_ACCOUNTS
 
+REPLICA_SET = "chat-replicas-5d7f"
+
 SPECS = [
     pytest.param({"gpu": {"count": 0}}, id="cpu"),
     pytest.param({"gpu": {"count": 2, "computeArch": "sm_75"}, "replicas": 3}, id="gpu"),
@@ -139,6 +141,9 @@ async def test_the_role_tells_the_balancers_the_rules_and_the_start_blocker(
     create_server(api, gpu={"count": 0}, balancer={"apiKeys": {"secretName": "chat-keys"}})
     operator = Operator(cluster)
     await operator.reconcile()
+    deployment = await cluster.get(DEPLOYMENTS, KEY.namespace, "chat-replicas")
+    assert deployment
+    create_replica_set(api, deployment)
     set_conditions(api, {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"})
     await operator.reconcile()
     blocked = await role_annotations(cluster)
@@ -206,11 +211,32 @@ async def role_annotations(cluster: ApiCluster) -> dict[str, str]:
     return annotations
 
 
+def create_replica_set(api: ApiServer, deployment: Manifest) -> None:
+    """Create the ReplicaSet of the Deployment's template, as the controller manager does."""
+    metadata, template = deployment["metadata"], deployment["spec"]["template"]
+    labels = template["metadata"]["labels"] | {"pod-template-hash": "5d7f"}
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "controller": True}
+    owner |= {key: metadata[key] for key in ("name", "uid")}
+    replica_set = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": REPLICA_SET, "labels": labels, "ownerReferences": [owner]},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": template | {"metadata": template["metadata"] | {"labels": labels}},
+        },
+    }
+    path = "/apis/apps/v1/namespaces/default/replicasets"
+    response = api.post(path, replica_set)
+    assert response.status_code == 201, response.text
+
+
 def set_conditions(api: ApiServer, *conditions: Manifest) -> None:
-    """Set conditions of the replicas' Deployment, as the controller manager does."""
-    status = json.dumps({"status": {"conditions": conditions}})
+    """Set conditions of the replicas' ReplicaSet, as the controller manager does."""
+    status = json.dumps({"status": {"replicas": 0, "conditions": conditions}})
     patched = api.kubectl(
-        *("patch", "deployment", "chat-replicas", "--subresource=status"),
+        *("patch", "replicaset", REPLICA_SET, "--subresource=status"),
         *("--type=merge", "--patch", status),
     )
     assert patched.returncode == 0, patched.stderr

@@ -60,6 +60,8 @@ class Gateway:
         wall: Callable[[], float],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks()
+        self.spawn = self._tasks.spawn
         self.now: Callable[[], float] = self._loop.time
         """The event loop's clock, in seconds."""
         self.cors = CorsPolicy()
@@ -85,8 +87,6 @@ class Gateway:
         )
         self._page = Page(lambda request: self._key(request) or "", self._page_state, self.now)
         self._token_rates = TokenRates()
-        self._tasks = Tasks()
-        self.spawn = self._tasks.spawn
         self._reading = 0  # requests whose model is being looked for in a large body
         # One at a time: each needs its body in one piece, which is a copy of it.
         self._read_lock = asyncio.Lock()

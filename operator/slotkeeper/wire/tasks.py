@@ -12,6 +12,9 @@ class Tasks:
         self._running: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task until it is done."""
         task = self._loop.create_task(work)

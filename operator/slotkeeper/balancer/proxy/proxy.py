@@ -167,7 +167,7 @@ class Proxy:
                 request,
                 message.size,
                 now,
-                prefixes=self._prefixes(message),
+                prefixes=_prefixes(message) if self.dispatcher.affinity else (),
                 tasks=request.tasks,
                 flow_key=flow_key,
                 bounded=self._leader is None,
@@ -249,11 +249,6 @@ class Proxy:
             queued.request.respond_with_error(error, Outcome.TIMED_OUT)
         self.dispatch()
 
-    def _prefixes(self, message: Request) -> PrefixHashes:
-        if self.dispatcher.affinity is None or message.path not in PREFIX_CACHED:
-            return ()
-        return prefix_hashes(message.beginning(SCANNED_BYTES))
-
     # Upstreams.
 
     def _send_to_replica(self, reservation: SlotReservation[ProxiedRequest]) -> None:
@@ -278,8 +273,7 @@ class Proxy:
             self.spawn(self._delay_looping(request, leader.pool))
 
     def _send_over(self, pool: Pool, request: ProxiedRequest) -> None:
-        connection = pool.acquire()
-        if connection:
+        if connection := pool.acquire():
             self._send(request, connection)
         else:
             self.spawn(self._connect(request, pool))
@@ -334,14 +328,12 @@ class Proxy:
     def _on_unresponsive(self, requests: Sequence[ProxiedRequest], reason: str) -> None:
         self._crash_guard.on_unresponsive(requests)
         for request in requests:
-            reservation = request.give_up()
-            if reservation:
+            if reservation := request.give_up():
                 self.on_released(reservation, occupied=request.needs_slot)
             request.respond_with_error(responses.replica_unresponsive(reason), Outcome.FAILED)
 
     def _detach(self, request: ProxiedRequest, *, occupied: bool) -> None:
-        reservation = request.detach()
-        if reservation:
+        if reservation := request.detach():
             self.on_released(reservation, occupied=occupied)
 
     def _continue(self, request: ProxiedRequest, action: retry.Action, reason: str = "") -> None:
@@ -501,3 +493,8 @@ class Proxy:
         await self.replicas.close()
         await self._tasks.join()
         self._request_log.log.flush()
+
+
+def _prefixes(message: Request) -> PrefixHashes:
+    cached = message.path in PREFIX_CACHED
+    return prefix_hashes(message.beginning(SCANNED_BYTES)) if cached else ()
