@@ -150,7 +150,7 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             ),
             "spec.template.spec.containers.0.volumeMounts",
             [{"name": "code", "mountPath": "/usr/local/bin"}],
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "replicas"),
