@@ -8,7 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := .venv/.bench
-EXTRAS := operator balancer download dev bench llama-tests
+BROWSER := .venv/.browser
+EXTRAS := operator balancer download dev bench llama-tests browser
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -28,7 +29,7 @@ run: $(INSTALLED) ## Run the operator from the checkout with the current kubecon
 	@$(BIN)/python e2e/run_operator.py $(ARGS)
 
 .PHONY: test
-test: prerequisites unit ## Run everything: checks, unit tests, API tests, end-to-end tests on a new cluster
+test: prerequisites unit test-browser ## Run everything: checks, unit, browser and API tests, end-to-end tests on a new cluster
 	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
 	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest tests/api e2e
@@ -36,6 +37,18 @@ test: prerequisites unit ## Run everything: checks, unit tests, API tests, end-t
 .PHONY: unit
 unit: check ## Run the checks and the unit tests (the fast part of `make test`)
 	@$(BIN)/pytest tests/unit tests/golden
+
+.PHONY: test-browser
+test-browser: browser ## Run the tests of the gateway's page in headless Chromium
+	@$(BIN)/pytest tests/browser
+
+.PHONY: browser
+browser: $(BROWSER) ## Install what the tests of the page need: Playwright, axe, and Debian's Chromium
+	@./e2e/cluster chromium >/dev/null || true
+
+.PHONY: screenshots
+screenshots: browser ## Write the screenshots of the gateway's page in docs/images
+	@PYTHONPATH=e2e $(BIN)/python tests/support/page_screenshots.py
 
 .PHONY: test-one
 test-one: $(INSTALLED) ## Run selected tests: T=PATH, T=PATH::TEST or T=EXPRESSION; a cluster is left up
@@ -120,6 +133,10 @@ bench-reconcile: prerequisites $(BENCH) ## Compare the operator with a plain cli
 bench-autoscale: $(BENCH) ## Compare the autoscaler with other policies in simulated time; tables and plots in bench/results
 	@$(BIN)/python -m bench.autoscale
 
+.PHONY: bench-budget
+bench-budget: $(BENCH) ## Compare the gateway's budget policy with LRU and the optimum in simulated time; tables in bench/results
+	@$(BIN)/python -m bench.budget
+
 .PHONY: clean
 clean: ## Remove all clusters, caches and build outputs
 	@./e2e/cluster clean
@@ -146,6 +163,11 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/dev.txt
 	@$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BROWSER): requirements/browser.txt $(INSTALLED)
+	@echo "installing the Python packages of requirements/browser.txt into .venv"
+	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/browser.txt
 	@touch $@
 
 $(BENCH): requirements/bench.txt $(INSTALLED)

@@ -21,6 +21,7 @@ from kubernetes.client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from slotkeeper.api.crd import crd
+from slotkeeper.api.definitions import DEFINITIONS
 
 CHART = Path(__file__).resolve().parent.parent / "charts/slotkeeper"
 LABELS = "app.kubernetes.io/name=slotkeeper,app.kubernetes.io/component=operator"
@@ -43,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     """Prepare the cluster, print what is done, then replace this process by the operator."""
     _load_config()
     try:
-        _ensure_crd()
+        for definition in DEFINITIONS:
+            _ensure_crd(crd(definition))
         installed = _installed_operator()
     except ApiException as error:
         raise SystemExit(f"run: {error.status} {error.reason}: {error.body}") from error
@@ -93,8 +95,7 @@ def _load_config() -> None:
     _print(f"kubeconfig context: {context['name']}")
 
 
-def _ensure_crd() -> None:
-    manifest = crd()
+def _ensure_crd(manifest: Any) -> None:
     name = manifest["metadata"]["name"]
     api = client.ApiextensionsV1Api()
     if _find(api, name):

@@ -11,6 +11,7 @@ import yaml
 
 from bench.reconcile.servers import NAMESPACES, namespace
 from slotkeeper.api.crd import crd
+from slotkeeper.api.definitions import DEFINITIONS
 from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import ApiError, Kind, Manifest
 
@@ -72,13 +73,14 @@ def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def prepare(kubectl: str) -> None:
-    """Create the CRD, the namespaces and the fake nodes; cordon the real node."""
-    manifests = [crd(), *map(_namespace, (*_namespaces(), OPERATOR_NAMESPACE))]
+    """Create the CRDs, the namespaces and the fake nodes; cordon the real node."""
+    crds = list(map(crd, DEFINITIONS))
+    manifests = [*crds, *map(_namespace, (*_namespaces(), OPERATOR_NAMESPACE))]
     manifests += [_node(index) for index in range(NODES)]
     await _kubectl(kubectl, "apply", "--server-side", "-f", "-", stdin=manifests)
     await _kubectl(kubectl, "cordon", "node0")
-    name = crd()["metadata"]["name"]
-    await _kubectl(kubectl, "wait", "--for=condition=Established", f"crd/{name}")
+    names = [f"crd/{each['metadata']['name']}" for each in crds]
+    await _kubectl(kubectl, "wait", "--for=condition=Established", *names)
 
 
 def _namespaces() -> list[str]:

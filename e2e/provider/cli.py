@@ -45,6 +45,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             print(builds.tools_directory())
         case "clean":
             clean.clean()
+        case "chromium":
+            print(prerequisites.ensure_chromium())
         case "buildah":
             argv = [*images.buildah_command(), *options.arguments]
             _replace_process(argv, images.buildah_environment())
@@ -166,6 +168,9 @@ def command_line() -> argparse.ArgumentParser:
     commands.add_parser("binaries", help="build the programs and print the folder with them")
     needed = commands.add_parser("prerequisites", help="list what this machine lacks")
     needed.add_argument("--install", action="store_true", help="install missing Debian packages")
+    commands.add_parser(
+        "chromium", help="print the path of Chromium; Debian's is installed if there is none"
+    )
     commands.add_parser(
         "clean", help="stop all clusters; remove them, the built images and the built programs"
     )

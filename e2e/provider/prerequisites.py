@@ -33,6 +33,10 @@ PACKAGES = {
 }
 """Programs that the native provider and the tests call, and the Debian packages they are in."""
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""Browsers that can run the tests of the gateway's page."""
+CHROMIUM_PACKAGE = "chromium"
+
 NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 NETWORK_PACKAGE = "containernetworking-plugins"
 SERVICES = ("containerd", "prometheus", "docker-registry")
@@ -69,13 +73,29 @@ def missing_packages() -> list[str]:
 
 
 def install() -> None:
-    """Install the missing Debian packages without changing the host's packages and services.
+    """Install the missing Debian packages of the native provider. Raises ClusterError."""
+    if packages := missing_packages():
+        _install(packages)
 
-    Raises ClusterError.
-    """
-    packages = missing_packages()
-    if not packages:
-        return
+
+def chromium() -> str | None:
+    """Return the path of an installed Chromium, or None."""
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+def ensure_chromium() -> str:
+    """Return the path of Chromium, installing Debian's if there is none. Raises ClusterError."""
+    if not chromium() and _is_debian() and os.geteuid() == 0:
+        _install([CHROMIUM_PACKAGE])
+    path = chromium()
+    if path is None:
+        remedy = f"Install it with: apt-get install {CHROMIUM_PACKAGE}"
+        raise ClusterError(MissingPrerequisite("Chromium", remedy).message)
+    return path
+
+
+def _install(packages: Sequence[str]) -> None:
+    """Install Debian packages without changing the host's other packages and services."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # --no-remove: a conflicting package, such as another vendor's containerd, is never removed.
     command = ("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "--no-remove")

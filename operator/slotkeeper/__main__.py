@@ -7,11 +7,15 @@ from importlib import import_module
 COMMANDS = {
     "operator": (
         "slotkeeper.reconcile.main",
-        "run the operator: reconcile LlamaServers",
+        "run the operator: reconcile LlamaServers and LlamaGateways",
     ),
     "balancer": (
         "slotkeeper.balancer.main",
         "run a balancer: dispatch requests to free slots of llama-servers",
+    ),
+    "gateway": (
+        "slotkeeper.gateway.main",
+        "run a gateway: one address for many servers, routed by the name of the model",
     ),
     "download": ("slotkeeper.download.main", "download a model and verify it"),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),

@@ -9,11 +9,28 @@ Address = tuple[str, int]
 """Host and port."""
 
 
-class BalancerFlags:
-    """Flags of `slotkeeper balancer`."""
+class ListenFlags:
+    """Flags of the processes that serve clients."""
 
     LISTEN = "--listen"
     METRICS = "--metrics"
+    MAX_BODY_MIB = "--max-body-mib"
+    MAX_BUFFERED_MIB = "--max-buffered-mib"
+    MAX_CONNECTIONS = "--max-connections"
+    MAX_CONNECTIONS_PER_ADDRESS = "--max-connections-per-address"
+    IDLE_TIMEOUT = "--idle-timeout"
+    HEAD_TIMEOUT = "--head-timeout"
+    BODY_TIMEOUT = "--body-timeout"
+    WRITE_TIMEOUT = "--write-timeout"
+    API_KEYS = "--api-keys"
+    SHUTDOWN_DELAY = "--shutdown-delay"
+    DRAIN_TIMEOUT = "--drain-timeout"
+    ACCESS_LOG = "--access-log"
+
+
+class BalancerFlags(ListenFlags):
+    """Flags of `slotkeeper balancer`."""
+
     REPLICA = "--replica"
     ENDPOINTS = "--endpoints"
     LEASE = "--lease"
@@ -24,14 +41,6 @@ class BalancerFlags:
     MODEL = "--model"
     MAX_QUEUED = "--max-queued"
     MAX_QUEUED_MIB = "--max-queued-mib"
-    MAX_BODY_MIB = "--max-body-mib"
-    MAX_BUFFERED_MIB = "--max-buffered-mib"
-    MAX_CONNECTIONS = "--max-connections"
-    MAX_CONNECTIONS_PER_ADDRESS = "--max-connections-per-address"
-    IDLE_TIMEOUT = "--idle-timeout"
-    HEAD_TIMEOUT = "--head-timeout"
-    BODY_TIMEOUT = "--body-timeout"
-    WRITE_TIMEOUT = "--write-timeout"
     QUEUE_TIMEOUT = "--queue-timeout"
     COLD_START_TIMEOUT = "--cold-start-timeout"
     PREFIX_AFFINITY = "--prefix-affinity"
@@ -40,18 +49,21 @@ class BalancerFlags:
     MAX_AFFINITY_WAIT = "--max-affinity-wait"
     MAX_PRIORITY = "--max-priority"
     HEARTBEAT_INTERVAL = "--heartbeat-interval"
-    API_KEYS = "--api-keys"
     API_KEYS_SECRET = "--api-keys-secret"  # noqa: S105 (a flag)
     KEY_MAX_PRIORITY = "--key-max-priority"
     MAX_RUNNING_PER_KEY = "--max-running-per-key"
     KEY_MAX_RUNNING = "--key-max-running"
     ALLOWED_PATH = "--allowed-path"
-    SHUTDOWN_DELAY = "--shutdown-delay"
-    DRAIN_TIMEOUT = "--drain-timeout"
-    ACCESS_LOG = "--access-log"
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
     MEDIA = "--media"
     NO_MEDIA = "--no-media"
+
+
+class GatewayFlags(ListenFlags):
+    """Flags of `slotkeeper gateway`."""
+
+    GATEWAY = "--gateway"
+    TLS = "--tls"
 
 
 class DownloadFlags:
@@ -98,6 +110,14 @@ def address(text: str) -> Address:
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host.strip("[]") or "::", int(port)
+
+
+def namespaced_name(text: str) -> tuple[str, str]:
+    """Parse NAMESPACE/NAME. Raises ArgumentTypeError."""
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")
+    return namespace, name
 
 
 def count(text: str) -> int:

@@ -10,8 +10,10 @@ from apiserver import ApiServer
 from chart import CHART, load
 from documents import DOCS, code_blocks
 from helm import NAMESPACE, SECOND_RELEASE, Helm
+from llamagateways import parsed_gateway, raw_gateway
 from llamaservers import IMAGES, parsed, raw_server
 from operator_process import create, namespace_of
+from slotkeeper.desired import gateway
 from slotkeeper.desired.manifests import manifests
 
 WATCHED = "team-a"
@@ -175,16 +177,18 @@ def test_the_pods_comply_with_the_restricted_pod_security_standard(helm: Helm) -
         assert "warning" not in response.headers
 
 
-def test_the_crd_is_the_one_in_the_chart_and_is_kept(helm: Helm) -> None:
-    generated = load("files/crds/slotkeeper.dev_llamaservers.yaml")
+def test_the_crds_are_those_in_the_chart_and_are_kept(helm: Helm) -> None:
+    rendered = {
+        manifest["metadata"]["name"]: manifest
+        for manifest in yaml.safe_load_all(helm.rendered())
+        if manifest["kind"] == "CustomResourceDefinition"
+    }
 
-    rendered = _only(
-        list(yaml.safe_load_all(helm.rendered())),
-        "CustomResourceDefinition",
-    )
-
-    assert rendered["spec"] == generated["spec"]
-    assert rendered["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert rendered.keys() == {"llamaservers.slotkeeper.dev", "llamagateways.slotkeeper.dev"}
+    for name, crd in rendered.items():
+        plural, _, group = name.partition(".")
+        assert crd["spec"] == load(f"files/crds/{group}_{plural}.yaml")["spec"]
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
 @pytest.mark.usefixtures("operator")
@@ -202,26 +206,29 @@ def test_the_crd_survives_an_uninstall(helm: Helm) -> None:
 
     helm.run("uninstall", "brief", "--namespace", NAMESPACE)
 
-    _kubectl(helm.api, "get", "crd", "llamaservers.slotkeeper.dev")
+    _kubectl(helm.api, "get", "crd", "llamaservers.slotkeeper.dev", "llamagateways.slotkeeper.dev")
 
 
-def test_the_permissions_of_the_chart_allow_every_child_of_a_server(
-    helm: Helm, operator: str
+@pytest.mark.parametrize("owner", ["server", "gateway"])
+def test_the_permissions_of_the_chart_allow_every_child(
+    helm: Helm, operator: str, owner: str
 ) -> None:
-    children = _children(WATCHED)
+    children = _children(WATCHED) if owner == "server" else _gateway_children(WATCHED)
 
     _as(helm, operator, "apply", "--server-side", "--field-manager=slotkeeper", stdin=children)
     _as(helm, operator, "apply", "--server-side", "--field-manager=slotkeeper", stdin=children)
     _as(helm, operator, "delete", stdin=children)
 
 
+@pytest.mark.parametrize("owner", ["server", "gateway"])
 def test_the_operator_of_one_namespace_can_create_children_only_there(
-    helm: Helm, namespaced_operator: str
+    helm: Helm, namespaced_operator: str, owner: str
 ) -> None:
-    apply, elsewhere = ("apply", "--server-side"), _children(OTHER)
+    children = _children if owner == "server" else _gateway_children
+    apply, elsewhere = ("apply", "--server-side"), children(OTHER)
 
-    _as(helm, namespaced_operator, *apply, stdin=_children(WATCHED))
-    _as(helm, namespaced_operator, "delete", stdin=_children(WATCHED))
+    _as(helm, namespaced_operator, *apply, stdin=children(WATCHED))
+    _as(helm, namespaced_operator, "delete", stdin=children(WATCHED))
     denied = helm.api.kubectl(
         f"--as={namespaced_operator}", *apply, "--filename=-", stdin=elsewhere
     )
@@ -233,6 +240,9 @@ def test_the_operator_of_one_namespace_can_create_children_only_there(
     ("verb", "resource", "namespace", "allowed"),
     [
         ("watch", "llamaservers.slotkeeper.dev", OTHER, "yes"),
+        ("watch", "llamagateways.slotkeeper.dev", OTHER, "yes"),
+        ("patch", "llamagateways.slotkeeper.dev/status", OTHER, "yes"),
+        ("update", "llamagateways.slotkeeper.dev", OTHER, "no"),
         ("patch", "llamaservers.slotkeeper.dev/status", OTHER, "yes"),
         ("create", "events", OTHER, "yes"),
         ("list", "pods", OTHER, "yes"),
@@ -304,7 +314,7 @@ def test_images_are_used_by_digest(helm: Helm) -> None:
 def test_the_notes_name_the_watched_namespace(helm: Helm) -> None:
     notes = helm.install("notes", "--dry-run=server", "--set", f"watchNamespaces={{{WATCHED}}}")
 
-    assert f"Slotkeeper 0.1.0 manages LlamaServers in {WATCHED}." in notes
+    assert f"Slotkeeper 0.1.0 manages LlamaServers and LlamaGateways in {WATCHED}." in notes
     assert f"kubectl apply --namespace {WATCHED} -f -" in notes
 
 
@@ -312,6 +322,12 @@ def _children(namespace: str) -> str:
     raw = raw_server()
     raw["metadata"]["namespace"] = namespace
     return yaml.safe_dump_all(manifests(parsed(raw), 1, IMAGES))
+
+
+def _gateway_children(namespace: str) -> str:
+    raw = raw_gateway()
+    raw["metadata"]["namespace"] = namespace
+    return yaml.safe_dump_all(gateway.manifests(parsed_gateway(raw), IMAGES))
 
 
 def _as(helm: Helm, user: str, *arguments: str, stdin: str) -> None:

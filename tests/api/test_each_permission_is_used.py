@@ -10,6 +10,7 @@ import yaml
 
 from apiserver import ApiServer
 from bench.reconcile import audit_log
+from llamagateways import raw_gateway
 from llamaservers import raw_server
 from operator_process import (
     NAMESPACE as OWN_NAMESPACE,
@@ -41,6 +42,7 @@ NOT_IN_AUDIT_LOG: Mapping[Permission, str] = {
     },
     ("pods", "patch"): "used for a scale-down, with metrics of balancers, which do not run here",
     ("llamaservers/finalizers", "update"): "required by OwnerReferencesPermissionEnforcement",
+    ("llamagateways/finalizers", "update"): "required by OwnerReferencesPermissionEnforcement",
     **{
         ("endpointslices", verb): "granted to the balancers by their Role"
         for verb in ("get", "list", "watch")
@@ -71,8 +73,9 @@ def requests(
         eventually(lambda: lease_holder(api))
         use_all_permissions(api)
     yield list(audit_log.requests(api.audit_log, began))
-    api.kubectl("delete", "llama", "--all", "-n", NAMESPACE)
-    api.kubectl("delete", f"{KINDS},replicasets,pods", "-l", names.SERVER_LABEL, "-n", NAMESPACE)
+    api.kubectl("delete", "llama,llamagw", "--all", "-n", NAMESPACE)
+    for label in (names.SERVER_LABEL, names.GATEWAY_LABEL):
+        api.kubectl("delete", f"{KINDS},replicasets,pods", "-l", label, "-n", NAMESPACE)
     for manifest in manifests[2:]:
         api.kubectl("delete", "-f", "-", stdin=yaml.safe_dump(manifest))
 
@@ -83,6 +86,7 @@ def use_all_permissions(api: ApiServer) -> None:
     create(api, server("plain", gpu=gpu), server("group", gpu=gpu, workers={"count": 1}))
     eventually(lambda: "conditions" in one(api, "llama", "group").get("status", {}))
     eventually(lambda: "conditions" in one(api, "llama", "plain").get("status", {}))
+    use_permissions_for_gateways(api)
     children = labelled(api)
     assert {child["kind"] for child in children} == {kind.kind for kind in CHILDREN}
 
@@ -106,6 +110,15 @@ def use_all_permissions(api: ApiServer) -> None:
         *("--type=merge", "-p", yaml.safe_dump({"status": pod["status"]})),
     )
     eventually(lambda: "no node has" in conditions(api) or "0/1 nodes" in conditions(api))
+
+
+def use_permissions_for_gateways(api: ApiServer) -> None:
+    """Make the operator create a gateway's children, and correct one that was deleted."""
+    gateway = raw_gateway("edge")
+    create(api, {**gateway, "metadata": {**gateway["metadata"], "namespace": NAMESPACE}})
+    eventually(lambda: "conditions" in one(api, "llamagw", "edge").get("status", {}))
+    api.kubectl("delete", "service", "edge", "-n", NAMESPACE)
+    eventually(lambda: one(api, "service", "edge"))
 
 
 def conditions(api: ApiServer) -> str:

@@ -60,6 +60,7 @@ def test_make_run_creates_the_crd_leads_and_reconciles(
     log = running.log_text()
     assert "run: kubeconfig context: test" in log
     assert "run: CRD llamaservers.slotkeeper.dev created" in log
+    assert "run: CRD llamagateways.slotkeeper.dev created" in log
     # As Ctrl-C does.
     os.killpg(running.process.pid, signal.SIGINT)
     running.process.wait(timeout=20)

@@ -1,7 +1,7 @@
 """The API server accepts all golden servers, all examples, and all manifests made from them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from apiserver import ApiServer
+from llamagateways import gateway_cases, only_gateway, parsed_gateway
 from llamaservers import EXAMPLES, IMAGES, golden_cases, only_server, parsed
+from slotkeeper.desired import gateway
 from slotkeeper.desired.manifests import manifests
 
 NAMESPACE = "restricted"
@@ -24,6 +26,7 @@ PATHS = {
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Service": "/api/v1/namespaces/{}/services",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "LlamaGateway": "/apis/slotkeeper.dev/v1alpha1/namespaces/{}/llamagateways",
     "LlamaServer": "/apis/slotkeeper.dev/v1alpha1/namespaces/{}/llamaservers",
     "Pod": "/api/v1/namespaces/{}/pods",
 }
@@ -47,6 +50,7 @@ CLASSES: dict[str, dict[str, Any]] = {
 THIRD_PARTY_KINDS = {"ScaledObject"}
 """Kinds of other projects, whose CRDs are not installed here: the test of KEDA applies them."""
 
+each_gateway = pytest.mark.parametrize("case", gateway_cases(), ids=lambda case: case.name)
 each_golden = pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
 
 
@@ -77,7 +81,18 @@ def read(case: Path) -> dict[str, Any]:
 
 def pods(case: Path) -> Iterator[dict[str, Any]]:
     """Yield the pods that a server's Deployments and StatefulSets would create."""
-    for manifest in manifests(parsed(read(case)), 1, IMAGES):
+    yield from pods_of(manifests(parsed(read(case)), 1, IMAGES))
+
+
+def read_gateway(case: Path) -> dict[str, Any]:
+    """Return a golden gateway with the restricted namespace."""
+    raw = only_gateway(case / "gateway.yaml")
+    return {**raw, "metadata": {**raw["metadata"], "namespace": NAMESPACE}}
+
+
+def pods_of(children: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the pods that Deployments and StatefulSets would create."""
+    for manifest in children:
         if manifest["kind"] in {"Deployment", "StatefulSet"}:
             template = manifest["spec"]["template"]
             yield {
@@ -118,20 +133,48 @@ def test_the_children_of_a_server_are_accepted_without_a_warning(
     api: ApiServer, restricted: str, case: Path
 ) -> None:
     for manifest in manifests(parsed(read(case)), 1, IMAGES):
-        name = manifest["metadata"]["name"]
-        response = api.client.patch(
-            f"{PATHS[manifest['kind']].format(restricted)}/{name}",
-            params={
-                "dryRun": "All",
-                "fieldManager": "slotkeeper",
-                "fieldValidation": "Strict",
-                "force": "true",
-            },
-            headers={"Content-Type": "application/apply-patch+yaml"},
-            content=json.dumps(manifest),
-        )
+        assert_accepted(api, restricted, manifest)
+
+
+@each_gateway
+def test_the_children_of_a_gateway_are_accepted_without_a_warning(
+    api: ApiServer, restricted: str, case: Path
+) -> None:
+    children = gateway.manifests(parsed_gateway(read_gateway(case)), IMAGES)
+
+    for manifest in children:
+        assert_accepted(api, restricted, manifest)
+    for pod in pods_of(children):
+        response = api.post(PATHS["Pod"].format(restricted), pod, dry_run=True)
         assert response.status_code == 201, response.text
         assert "Warning" not in response.headers, response.headers["Warning"]
+
+
+@each_gateway
+def test_both_set_the_same_defaults_of_a_gateway(
+    api: ApiServer, restricted: str, case: Path
+) -> None:
+    raw = read_gateway(case)
+
+    stored = api.post(PATHS["LlamaGateway"].format(restricted), raw, dry_run=True).json()
+
+    assert parsed_gateway(stored).spec == parsed_gateway(raw).spec
+
+
+def assert_accepted(api: ApiServer, namespace: str, manifest: dict[str, Any]) -> None:
+    response = api.client.patch(
+        f"{PATHS[manifest['kind']].format(namespace)}/{manifest['metadata']['name']}",
+        params={
+            "dryRun": "All",
+            "fieldManager": "slotkeeper",
+            "fieldValidation": "Strict",
+            "force": "true",
+        },
+        headers={"Content-Type": "application/apply-patch+yaml"},
+        content=json.dumps(manifest),
+    )
+    assert response.status_code == 201, response.text
+    assert "Warning" not in response.headers, response.headers["Warning"]
 
 
 @each_golden

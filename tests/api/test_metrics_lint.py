@@ -17,6 +17,7 @@ from balancer_harness import Balancer, run_balancer
 from fake_llama import FakeLlama
 from raw_http import RawClient, get, post
 from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.group import KIND
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
@@ -51,7 +52,7 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
     )
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")
-    metrics.set_conditions(key, [{"type": "Ready", "status": "True"}])
+    metrics.set_conditions(KIND, key, [{"type": "Ready", "status": "True"}])
     metrics.count_suppressed_error("watch")
     metrics.count_decision(key, None, snapshot)
 

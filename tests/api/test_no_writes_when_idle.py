@@ -1,6 +1,7 @@
 """Without drift the operator writes nothing, neither when idle nor after a restart."""
 
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import pytest
 
 from apiserver import ApiServer
 from bench.reconcile import audit_log
+from llamagateways import raw_gateway
 from llamaservers import raw_server
 from operator_process import (
     NAMESPACE,
@@ -40,6 +42,17 @@ SERVERS: dict[str, dict[str, Any]] = {
 }
 
 
+GATEWAYS: dict[str, dict[str, Any]] = {
+    "idle-gateway": {"aliases": {"gpt": "idle-cpu"}, "maxBodyBytes": "65536Ki"},
+    "idle-edge": {
+        "serverSelector": {"matchLabels": {"team": "a"}},
+        "tls": {"secretName": "cert"},
+        "apiKeys": {"secretRef": {"name": "keys"}},
+        "service": {"type": "LoadBalancer", "annotations": {"example.com/scheme": "internal"}},
+        "resources": {"requests": {"cpu": "1000m"}, "limits": {"memory": "1.5Gi"}},
+    },
+}
+
 NAMES = list(SERVERS)
 
 
@@ -51,14 +64,28 @@ def kubeconfig(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
     kubeconfig = operator_kubeconfig(api, folder)
     with operator_process(kubeconfig, folder / "log") as operator:
         create(api, *(raw_server(name, **spec) for name, spec in SERVERS.items()))
+        create(api, *(raw_gateway(name, **spec) for name, spec in GATEWAYS.items()))
         eventually(lambda: all(map(has_conditions, get(api, "llama", *NAMES)["items"])), 30)
+        eventually(lambda: all(map(has_conditions, get(api, "llamagw", *GATEWAYS)["items"])), 30)
+        # Until their models are reported, too.
+        eventually(lambda: operator_is_idle(api), 30)
         assert operator.stop() == 0, operator.log_text()
     yield kubeconfig
     api.kubectl("delete", "llama", *NAMES)
+    api.kubectl("delete", "llamagw", *GATEWAYS)
     # This API server runs without a garbage collector.
     kinds = ",".join(kind.plural for kind in CHILDREN)
     for name in NAMES:
         api.kubectl("delete", kinds, "--selector", f"slotkeeper.dev/server={name}")
+    for name in GATEWAYS:
+        api.kubectl("delete", kinds, "--selector", f"slotkeeper.dev/gateway={name}")
+
+
+def operator_is_idle(api: ApiServer) -> bool:
+    """Whether the operator has written nothing for a second."""
+    since = datetime.now(UTC)
+    time.sleep(1)
+    return not writes(api, since)
 
 
 def has_conditions(server: Any) -> bool:
@@ -76,8 +103,8 @@ def writes(api: ApiServer, since: datetime) -> Counter[str]:
 
 
 def wait_for_reconciles(operator: OperatorProcess, times: int = 1) -> None:
-    """Wait until the operator has reconciled every server this many times."""
-    eventually(lambda: operator.reconciles() >= times * len(SERVERS), 30)
+    """Wait until the operator has reconciled every server and gateway this many times."""
+    eventually(lambda: operator.reconciles() >= times * len({**SERVERS, **GATEWAYS}), 30)
 
 
 def test_a_starting_operator_writes_nothing(
@@ -111,6 +138,7 @@ def test_further_reconciles_write_nothing(
         for times in range(2, 5):
             # Every change of a server causes a reconcile.
             api.kubectl("annotate", "--overwrite", "llama", *NAMES, f"reconcile={times}")
+            api.kubectl("annotate", "--overwrite", "llamagw", *GATEWAYS, f"reconcile={times}")
             wait_for_reconciles(operator, times)
 
     assert writes(api, began) == {}
@@ -123,6 +151,7 @@ def test_reconciles_read_only_from_the_watches(
         wait_for_reconciles(operator)
         idle = datetime.now(UTC)
         api.kubectl("annotate", "--overwrite", "llama", *NAMES, "reconcile=last")
+        api.kubectl("annotate", "--overwrite", "llamagw", *GATEWAYS, "reconcile=last")
         wait_for_reconciles(operator, 2)
 
     reads = Counter(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apiserver import ApiServer, garbage_collector
+from llamagateways import raw_gateway
 from llamaservers import raw_server
 from operator_process import (
     NAMESPACE as OWN_NAMESPACE,
@@ -29,6 +30,7 @@ from slotkeeper.kube.kinds import CHILDREN
 
 NAMESPACE = "orphans"
 SERVERS = f"/apis/slotkeeper.dev/v1alpha1/namespaces/{NAMESPACE}/llamaservers"
+GATEWAYS = f"/apis/slotkeeper.dev/v1alpha1/namespaces/{NAMESPACE}/llamagateways"
 SERVER_COUNT = 50
 """Number of servers that are created and deleted."""
 NAME_COUNT = 8
@@ -82,6 +84,22 @@ def server(name: str, rng: Random) -> dict[str, Any]:
 def listed(api: ApiServer, kinds: str, *selector: str) -> list[Any]:
     listing = get(api, kinds, "-n", NAMESPACE, *selector)
     return list(listing["items"]) if listing else []
+
+
+def test_a_deleted_gateway_leaves_nothing(api: ApiServer, operators: Operators) -> None:
+    selector = ("-l", names.GATEWAY_LABEL)
+    for number in range(3):
+        gateway = raw_gateway(f"gateway-{number}")
+        assert api.post(GATEWAYS, gateway).status_code == 201
+        if number == 1:
+            operators.replace()
+    eventually(lambda: len(listed(api, "deployments", *selector)) == 3, 30)
+
+    for number in range(3):
+        assert api.client.delete(f"{GATEWAYS}/gateway-{number}").status_code == 200
+
+    eventually(lambda: not listed(api, "llamagateways"))
+    eventually(lambda: not listed(api, KINDS, *selector), 60)
 
 
 def test_nothing_is_orphaned_and_nothing_is_stuck(api: ApiServer, operators: Operators) -> None:

@@ -32,7 +32,7 @@ SPECS: list[dict[str, Any]] = [
 def test_null_is_like_a_missing_field(api: ApiServer, spec: dict[str, Any]) -> None:
     raw = raw_server(**({"gpu": {"count": 1, "computeArch": "7.5"}} | spec))
 
-    created = api.post(PATH, raw, dry_run=True)
+    created = api.post(f"{PATH}/llamaservers", raw, dry_run=True)
 
     assert created.status_code == 201, created.text
     assert list(manifests(parsed(created.json()), 1, IMAGES))

@@ -1,6 +1,5 @@
 """The chart's `operatorPolicy`, on a real API server: what the operator's token may write."""
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,22 @@ import yaml
 
 from apiserver import ApiServer
 from helm import NAMESPACE, SECOND_RELEASE, Helm
-from llamaservers import EXAMPLES, GOLDEN, IMAGES, only_server, parsed, raw_server
+from llamaservers import EXAMPLES, GOLDEN, only_server, raw_server
+from operator_policy import (
+    FULL_NAME,
+    OPERATOR,
+    RELEASE,
+    STRANGERS,
+    TEAM,
+    Json,
+    apply,
+    changed,
+    child,
+    children,
+    guarded_server,
+    send,
+    service,
+)
 from operator_process import (
     create,
     eventually,
@@ -19,16 +33,12 @@ from operator_process import (
     operator_kubeconfig,
     operator_process,
 )
-from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.kinds import kind_of
+from slotkeeper.api.group import GROUP
 
-RELEASE = "guarded"
-FULL_NAME = f"{RELEASE}-slotkeeper"
-OPERATOR = f"system:serviceaccount:{NAMESPACE}:{FULL_NAME}"
-TEAM, STRANGERS = "guarded-team", "guarded-strangers"
-CASES = sorted([*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")])
-
-Json = dict[str, Any]
+CASES = sorted(
+    {*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")} - {EXAMPLES / "gateway.yaml"}
+)
+"""With one server each."""
 
 
 @pytest.fixture(scope="module")
@@ -39,70 +49,8 @@ def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 
 @pytest.fixture(scope="module")
 def guarded(helm: Helm) -> Iterator[ApiServer]:
-    """An API server with the operator's policy in effect."""
-    helm.install(RELEASE, *SECOND_RELEASE)
-    foreign = service("probe")
-    eventually(lambda: "may only write" in apply(helm.api, foreign, dry_run=True))
-    yield helm.api
-    helm.run("uninstall", RELEASE, "--namespace", NAMESPACE)
-
-
-def apply(api: ApiServer, *objects: Json, dry_run: bool = False) -> str:
-    """Apply objects as the operator does; return kubectl's errors."""
-    return api.kubectl(
-        *("apply", "--server-side", "--force-conflicts", "--field-manager=slotkeeper"),
-        *(f"--as={OPERATOR}", "--filename=-", *(["--dry-run=server"] if dry_run else [])),
-        stdin=yaml.safe_dump_all(objects),
-    ).stderr
-
-
-def send(api: ApiServer, method: str, manifest: Json) -> str:
-    """Send an object as the operator does, without storing it; return the error, "" without one."""
-    kind, metadata = kind_of(manifest), manifest["metadata"]
-    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
-    path = f"{root}/namespaces/{metadata['namespace']}/{kind.plural}"
-    response = api.client.request(
-        method,
-        path if method == "POST" else f"{path}/{metadata['name']}",
-        params={"dryRun": "All", **({} if method == "POST" else {"fieldManager": "slotkeeper"})},
-        json=manifest,
-        headers={
-            "Impersonate-User": OPERATOR,
-            **(
-                {}
-                if method == "POST"
-                else {"Content-Type": "application/strategic-merge-patch+json"}
-            ),
-        },
-    )
-    return "" if response.is_success else str(response.json()["message"])
-
-
-def children(raw: Json) -> list[Json]:
-    return manifests(parsed({**raw, "metadata": {**raw["metadata"], "namespace": TEAM}}), 1, IMAGES)
-
-
-def child(kind: str, component: str = "") -> Json:
-    """A child of the server `chat`."""
-    found = (each for each in children(raw_server(gpu={"count": 0})) if each["kind"] == kind)
-    return next(each for each in found if each["metadata"]["name"].endswith(component))
-
-
-def changed(manifest: Json, path: str, value: Any) -> Json:
-    """A copy with a value at a path such as `spec.template.spec.containers.0.image`."""
-    copied = copy.deepcopy(manifest)
-    *parents, last = path.replace("\\.", "\0").split(".")
-    tree: Any = copied
-    for name in parents:
-        tree = tree[int(name) if name.isdigit() else name.replace("\0", ".")]
-    tree[last.replace("\0", ".")] = value
-    return copied
-
-
-def service(name: str) -> Json:
-    metadata = {"name": name, "namespace": STRANGERS}
-    spec = {"ports": [{"port": 80}], "selector": {"app": "a"}}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    with guarded_server(helm) as api:
+        yield api
 
 
 def pod(**labels: str) -> Json:
@@ -156,19 +104,19 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             child("Deployment", "replicas"),
             "spec.template.spec.serviceAccountName",
             "cluster-admin",
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "spec.template.spec.serviceAccountName",
             "default",
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "metadata.name",
             "aws-load-balancer",
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
@@ -180,19 +128,29 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             child("Deployment", "balancer"),
             "spec.template.spec.containers.0.command",
             ["sh", "-c", "cat /var/run/secrets/kubernetes.io/serviceaccount/token"],
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "spec.template.spec.containers.0.lifecycle",
             {"postStart": {"exec": {"command": ["sh"]}}},
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             child("Deployment", "balancer"),
             "spec.template.spec.volumes",
             [{"name": "code", "configMap": {"name": "code"}}],
-            "only balancers may have a ServiceAccount",
+            "only balancers and gateways may have a ServiceAccount",
+        ),
+        (
+            changed(
+                child("Deployment", "balancer"),
+                "spec.template.spec.volumes",
+                [{"name": "code", "secret": {"secretName": "code", "defaultMode": 0o555}}],
+            ),
+            "spec.template.spec.containers.0.volumeMounts",
+            [{"name": "code", "mountPath": "/usr/local/bin"}],
+            "only balancers and gateways may have a ServiceAccount",
         ),
         (
             changed(
@@ -277,6 +235,13 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             "subjects",
             [{"kind": "ServiceAccount", "name": "thief", "namespace": TEAM}],
             "may only bind the Role of their own name",
+        ),
+        (child("Service"), "spec.type", "LoadBalancer", "must have the type ClusterIP"),
+        (
+            child("Role"),
+            "rules",
+            [{"apiGroups": [GROUP], "resources": ["llamaservers"], "verbs": ["get"]}],
+            "may only allow to read EndpointSlices",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A real `slotkeeper balancer` process."""
+"""A real `slotkeeper balancer` or `slotkeeper gateway` process."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from raw_http import RawClient, get
 
 
 class Process:
-    """A running `slotkeeper balancer`, and what it has logged so far."""
+    """A running process, and what it has logged so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -44,9 +44,9 @@ class Process:
 
 
 @asynccontextmanager
-async def run_process(*argv: str, **env: str) -> AsyncIterator[Process]:
+async def run_process(*argv: str, command: str = "balancer", **env: str) -> AsyncIterator[Process]:
     started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "slotkeeper", "balancer"),
+        *(sys.executable, "-m", "slotkeeper", command),
         *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", "json", *argv),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | env,

@@ -19,6 +19,9 @@ Place = tuple[Kind, str, str]
 """Kind, namespace and name: unique at any one time."""
 Json = TypeVar("Json")
 
+ATOMIC = {"selector", "podSelector", "nodeSelector"}
+"""Fields that server-side apply replaces as a whole."""
+
 PAGE = 3
 """Objects in a page of a listing."""
 
@@ -325,7 +328,10 @@ def _without_dropped(found: Any, last: Any, applied: Any) -> Any:
 
 def _merge(found: Any, applied: Any) -> Any:
     if isinstance(found, dict) and isinstance(applied, dict):
-        merged = {key: _merge(found.get(key), value) for key, value in applied.items()}
+        merged = {
+            key: _copied(value) if key in ATOMIC else _merge(found.get(key), value)
+            for key, value in applied.items()
+        }
         return {**_copied(found), **merged}
     lists = isinstance(found, list) and isinstance(applied, list)
     if lists and _has_names(found) and _has_names(applied):

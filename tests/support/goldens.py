@@ -1,7 +1,8 @@
 """The golden manifests in tests/golden: `python tests/support/goldens.py` writes them.
 
-Each case is a folder with a server.yaml. Four cases contain all their manifests; the others contain
-only the differences from the base case, a server with nothing but a model. These are rendered with
+Each case is a folder with a server.yaml or a gateway.yaml. Gateways and four of the servers contain
+all their manifests; the other servers contain only the differences from the base case, a server
+with nothing but a model. These are rendered with
 the name of the base, so that the differences are the effect of the spec alone.
 """
 
@@ -16,7 +17,9 @@ from typing import Any
 import yaml
 from typing_extensions import override
 
+from llamagateways import gateway_cases, only_gateway, parsed_gateway
 from llamaservers import GOLDEN, IMAGES, golden_cases, only_server, parsed
+from slotkeeper.desired import gateway
 from slotkeeper.desired.manifests import manifests
 
 Manifest = dict[str, Any]
@@ -34,13 +37,14 @@ CONTEXT_LINES = 2
 def golden_files() -> dict[Path, str]:
     """The text of each golden file."""
     base = _manifests(GOLDEN / BASE)
-    return dict(_golden(case, base) for case in golden_cases())
+    servers = dict(_golden(case, base) for case in golden_cases())
+    return servers | dict(map(_gateway_golden, gateway_cases()))
 
 
 def existing_files() -> set[Path]:
-    """All files of the cases except for their servers."""
+    """All files of the cases except for their resources."""
     files = (path for path in GOLDEN.glob("*/*") if path.parent.name != "__pycache__")
-    return {path for path in files if path.name != "server.yaml"}
+    return {path for path in files if path.name not in {"server.yaml", "gateway.yaml"}}
 
 
 def write_goldens() -> None:
@@ -58,6 +62,11 @@ def _golden(case: Path, base: Sequence[Manifest]) -> tuple[Path, str]:
     metadata = {} if case.name in WITH_OWN_NAME else {"name": BASE, "namespace": "default"}
     lines = _diff(base, _manifests(case, **metadata), case.name)
     return case / "manifests.diff", "".join(f"{line}\n" for line in lines)
+
+
+def _gateway_golden(case: Path) -> tuple[Path, str]:
+    found = gateway.manifests(parsed_gateway(only_gateway(case / "gateway.yaml")), IMAGES)
+    return case / "manifests.yaml", "---\n".join(map(_text, found))
 
 
 def _manifests(case: Path, **metadata: str) -> list[Manifest]:

@@ -24,6 +24,7 @@ from slotkeeper.kube.cluster import Cluster, Kind, Manifest, WatchEvent
 from slotkeeper.kube.kinds import (
     DEPLOYMENTS,
     EVENTS,
+    LLAMA_GATEWAYS,
     LLAMA_SERVERS,
     PODS,
     REPLICA_SETS,
@@ -33,14 +34,17 @@ from slotkeeper.kube.kinds import (
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.poller import DemandPoller
+from slotkeeper.reconcile.gateways.catalog import ModelCatalog, Servers
+from slotkeeper.reconcile.gateways.reconciler import GatewayReconciler, gateway_records
+from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
 from slotkeeper.reconcile.leader_election import LeaseRef, OperatorLease
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.runtime import Runtime
 from slotkeeper.reconcile.state import ServerState, States
-from slotkeeper.reconcile.watch.informers import INFORMED, list_into
+from slotkeeper.reconcile.watch.informers import GATEWAYS_INFORMED, INFORMED, list_into
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import DEBOUNCE_SECONDS, WorkQueue
+from slotkeeper.reconcile.workqueue import DEBOUNCE_SECONDS, Work, WorkQueue
 
 MAX_PASSES = 100
 """More than any test needs until nothing is due: more are a hot loop."""
@@ -142,9 +146,34 @@ class Operator:
             self.lease,
             self.metrics,
             clock.monotonic,
+            self._gateways(clock),
         )
-        self._watched_versions: dict[Kind, str] = {}
-        """The version of each kind up to which its watch has delivered events."""
+        self._watched_versions: dict[tuple[Kind, Kind], str] = {}
+        """The version up to which a watch has delivered events, by kind of store and of object."""
+
+    def _gateways(self, clock: Clock) -> GatewayRuntime:
+        states = gateway_records()
+        self.gateway_store = Store(LLAMA_GATEWAYS)
+        self.catalog = ModelCatalog(self.store)
+        self.gateway_reconciler = GatewayReconciler(
+            self.cluster,
+            self.gateway_store,
+            states,
+            Servers(self.catalog, self.reconciler.budgets),
+            IMAGES,
+            clock,
+        )
+        return GatewayRuntime(
+            self.cluster,
+            self.gateway_store,
+            states,
+            self.catalog,
+            self.gateway_reconciler,
+            WorkQueue(states, Random(1), later=self._later, noun="gateway"),
+            self.lease,
+            self.metrics,
+            clock.monotonic,
+        )
 
     @property
     def state(self) -> ServerState:
@@ -178,11 +207,26 @@ class Operator:
         """
         changed = set[Key]()
         for kind in (LLAMA_SERVERS, *INFORMED):
-            found = await self._deliver(kind, is_delivered)
+            found = await self._deliver(self.store, kind, is_delivered)
             for key in found:
                 (self.queue.add if kind == LLAMA_SERVERS else self.queue.add_debounced)(key)
+            if kind == LLAMA_SERVERS:
+                self.runtime.gateways.on_servers(found)
             changed |= found
         return changed
+
+    async def reconcile_gateways(self) -> None:
+        """Deliver all watch events, then run passes over gateways until none is due.
+
+        Raises the error of the last pass.
+        """
+        await self.deliver_events()
+        gateways = self.runtime.gateways
+        for kind in (LLAMA_GATEWAYS, *GATEWAYS_INFORMED):
+            found = await self._deliver(self.gateway_store, kind, lambda _: True)
+            (gateways.on_gateways if kind == LLAMA_GATEWAYS else gateways.enqueue)(found)
+        if error := await self._run_due_passes(gateways.queue, gateways.work):
+            raise error
 
     def due_keys(self) -> list[Key]:
         """The servers that are due for a pass."""
@@ -201,38 +245,45 @@ class Operator:
             await self.deliver_events()
             await self._run_due_passes()
 
-    async def _deliver(self, kind: Kind, is_delivered: Callable[[WatchEvent], bool]) -> set[Key]:
-        if not isinstance(self.cluster, FakeCluster) or kind not in self._watched_versions:
-            version, changed = await list_into(self.store, self.cluster, kind, None)
-            self._watched_versions[kind] = version
+    async def _deliver(
+        self, store: Store, kind: Kind, is_delivered: Callable[[WatchEvent], bool]
+    ) -> set[Key]:
+        watch = store.kind, kind
+        if not isinstance(self.cluster, FakeCluster) or watch not in self._watched_versions:
+            version, changed = await list_into(store, self.cluster, kind, None)
+            self._watched_versions[watch] = version
             return changed
         changed = set[Key]()
-        labels = None if kind == LLAMA_SERVERS else {names.SERVER_LABEL: ""}
-        async for event in self.cluster.watch(kind, None, labels, self._watched_versions[kind]):
-            self._watched_versions[kind] = event.object["metadata"]["resourceVersion"]
+        labels = None if kind == store.kind else {store.label: ""}
+        async for event in self.cluster.watch(kind, None, labels, self._watched_versions[watch]):
+            self._watched_versions[watch] = event.object["metadata"]["resourceVersion"]
             if is_delivered(event):
-                changed |= self.store.apply_event(event)
+                changed |= store.apply_event(event)
         return changed
 
-    async def _run_due_passes(self) -> Exception | None:
+    async def _run_due_passes(
+        self, queue: WorkQueue | None = None, work: Work | None = None
+    ) -> Exception | None:
         """Run passes as the runtime's workers do; return the error of the last one."""
+        queue = self.queue if queue is None else queue
+        work = self.runtime.work if work is None else work
         error: Exception | None = None
         for _ in range(MAX_PASSES):
             self._run_due_timers()
-            key = self.queue.take()
+            key = queue.take()
             if key is None:
                 return error
             self.passes.append(key)
             error = None
             try:
-                await self.runtime.work(key)
+                await work(key)
             except Exception as raised:
-                self.queue.retry(key)
+                queue.retry(key)
                 error = raised
             else:
-                self.queue.succeeded(key)
+                queue.succeeded(key)
             finally:
-                self.queue.done(key)
+                queue.done(key)
         raise AssertionError(f"hot loop: a server is still due after {MAX_PASSES} passes")
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:

@@ -3,6 +3,8 @@
 from typing import Any
 
 from apiserver import ApiServer
+from gateway_harness import GATEWAY
+from llamagateways import raw_gateway
 from llamaservers import raw_server
 from operator_harness import KEY
 from slotkeeper.kube.client import ApiCluster
@@ -14,6 +16,17 @@ def create_server(api: ApiServer, **spec: Any) -> Manifest:
     response = api.post(
         "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamaservers",
         raw_server(KEY.name, **spec),
+    )
+    assert response.status_code == 201, response.text
+    created: Manifest = response.json()
+    return created
+
+
+def create_gateway(api: ApiServer, **spec: Any) -> Manifest:
+    """Create the gateway GATEWAY as a user; return the stored object."""
+    response = api.post(
+        "/apis/slotkeeper.dev/v1alpha1/namespaces/default/llamagateways",
+        raw_gateway(GATEWAY.name, **spec),
     )
     assert response.status_code == 201, response.text
     created: Manifest = response.json()

@@ -15,7 +15,8 @@ import yaml
 
 from llamaservers import parsed, raw_server
 from slotkeeper.api.crd import crd
-from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.api.resource import InvalidSpec
+from slotkeeper.api.server import LlamaServer
 
 Json = Any
 Path = tuple[str, ...]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,8 @@ from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
 from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.group import GATEWAY_KIND, KIND
+from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.balancer import options
@@ -32,10 +34,14 @@ from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import request_log
 from slotkeeper.edge import access_log, routes, wait_headers
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.gateway import admin as gateway_admin
+from slotkeeper.gateway import metrics as gateway_metrics
+from slotkeeper.gateway import options as gateway_options
+from slotkeeper.gateway import request_log as gateway_request_log
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
-from slotkeeper.reconcile.decide.replicas import MANUAL, SUSPENDED
+from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
 from slotkeeper.reconcile.report import events
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
 from slotkeeper.scaling.decide import ScalingReason
@@ -61,7 +67,7 @@ def first_codes(rows: list[list[str]]) -> list[str]:
 def test_the_reasons_of_decisions_are_complete() -> None:
     rows = table((DOCS / "concepts/scaling.md").read_text(), "reason", "meaning")
 
-    assert first_codes(rows) == [*ScalingReason, MANUAL, SUSPENDED]
+    assert first_codes(rows) == [*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET]
 
 
 def test_the_conditions_are_complete() -> None:
@@ -81,8 +87,10 @@ def test_the_events_are_complete() -> None:
 
 def test_each_reason_that_a_guide_names_exists() -> None:
     # Values of the API and of Kubernetes that are written like a reason.
-    values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", "Ready"}
-    existing = {*Reason, *ScalingReason, *ConditionType, MANUAL, SUSPENDED, *values, "LlamaServer"}
+    values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
+    values |= {"LoadBalancer", "NodePort", KIND, GATEWAY_KIND}
+    decisions = {*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET}
+    existing = {*Reason, *ConditionType, *decisions, *values}
     named = {
         code
         for document in (*(DOCS / "concepts").glob("*.md"), DOCS / "operating.md")
@@ -127,6 +135,13 @@ async def test_the_balancers_metrics_are_complete() -> None:
     assert documented("## Balancer") == described(list(metrics._registry.collect()))
 
 
+async def test_the_gateways_metrics_are_complete() -> None:
+    metrics = gateway_metrics.Metrics(list, lambda: iter(()))
+    metrics.add_listener(Server(lambda _: None).listener)
+
+    assert documented("## Gateway") == described(list(metrics._registry.collect()))
+
+
 def test_the_operators_metrics_are_complete() -> None:
     registry = CollectorRegistry()
     metrics = operator_metrics.Metrics(registry, lambda: 0)
@@ -140,14 +155,18 @@ def test_the_operators_metrics_are_complete() -> None:
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")
-    metrics.set_conditions(Key("default", "chat"), [{"type": "Ready", "status": "True"}])
+    metrics.set_conditions(KIND, Key("default", "chat"), [{"type": "Ready", "status": "True"}])
     metrics.count_decision(Key("default", "chat"), None, snapshot)
 
     assert documented("## Operator") == described(list(registry.collect()))
 
 
 def test_each_metric_that_a_document_names_exists() -> None:
-    existing = {*documented("## Balancer"), *documented("## Operator")}
+    existing = {
+        *documented("## Balancer"),
+        *documented("## Gateway"),
+        *documented("## Operator"),
+    }
     # prometheus-adapter's name for the sum.
     existing.add("slotkeeper_demand")
     named = {
@@ -162,7 +181,7 @@ def test_each_metric_that_a_document_names_exists() -> None:
 
 
 def test_the_outcomes_are_complete() -> None:
-    outcome: type[Enum] = importlib.import_module("slotkeeper.balancer.outcome").Outcome
+    outcome: type[Enum] = importlib.import_module("slotkeeper.edge.outcome").Outcome
     rows = table(METRICS, "outcome", "meaning")
 
     assert first_codes(rows) == [each.value for each in outcome]
@@ -208,7 +227,7 @@ def test_the_errors_are_complete() -> None:
     rows = table(ERRORS, "status", "code", "meaning", "what to do")
     created = {
         error
-        for folder in ("balancer", "edge", "wire")
+        for folder in ("balancer", "gateway", "edge", "wire")
         for module in (PACKAGE / folder).rglob("*.py")
         for error in errors(module)
     }
@@ -255,6 +274,25 @@ def test_the_balancers_defaults_are_those_of_its_flags() -> None:
             continue
         compared += 1
     assert compared > 10
+
+
+def test_the_gateways_flags_are_complete() -> None:
+    rows = table(section(COMMAND_LINE, "## Gateway"), "flag", "default", "meaning")
+    actions = flags(gateway_options._parser())
+
+    assert [code.split(" ")[0] for code in first_codes(rows)] == [
+        flag for action in actions for flag in action.option_strings
+    ]
+    for row in rows:
+        flag, _, metavar = codes(row[0])[0].partition(" ")
+        [action] = [each for each in actions if flag in each.option_strings]
+        assert metavar == (action.metavar or "")
+        if isinstance(action.default, bool):
+            assert row[1] == ("on" if action.default else "off")
+        elif isinstance(action.default, int | float):
+            assert float(row[1]) == action.default
+        elif action.required:
+            assert row[1] == "required"
 
 
 def test_the_operators_flags_are_complete() -> None:
@@ -384,6 +422,17 @@ def test_the_access_log_is_complete() -> None:
 
     assert len(logged) > 15
     assert set(first_codes(rows)) == logged
+
+
+def test_the_gateways_access_log_is_complete() -> None:
+    text = section(HTTP, "## Gateway")
+    source = inspect.getsource(gateway_request_log)
+    shared = {"outcome", "code", "status"}
+
+    assert set(first_codes(table(text, "field", "meaning"))) == (
+        set(re.findall(r'"(\w+)":', source)) - shared
+    )
+    assert set(re.findall(r'b"(/[a-z]+)"', inspect.getsource(gateway_admin))) <= set(codes(text))
 
 
 @pytest.mark.parametrize(

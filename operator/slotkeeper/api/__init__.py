@@ -1,1 +1,1 @@
-"""The Kubernetes API: spec and status of a LlamaServer, their validation, and the generated CRD."""
+"""The Kubernetes API: spec and status of the resources, their rules, and the generated CRDs."""

@@ -1,5 +1,6 @@
 """The balancer: `spec.balancer`."""
 
+import re
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
@@ -25,6 +26,22 @@ Size = Annotated[
         lambda size: 1024**2 <= quantity.parse(size) <= 64 * 1024**3,
     ),
 ]
+
+SecretName = Annotated[
+    str,
+    Field(max_length=253),
+    matches(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "must be the name of a Secret: lower-case letters, digits, '-' and '.', such as chat-keys",
+    ),
+]
+
+KEY_NAMES = Rule(
+    "self.all(name, name.matches(r'^[-._a-zA-Z0-9]{1,253}$'))",
+    "must have names of entries of the Secret: letters, digits, '-', '_' and '.'",
+    lambda by_key: all(re.fullmatch("[-._a-zA-Z0-9]{1,253}", name, re.ASCII) for name in by_key),
+)
+"""Rule of a map by API key."""
 
 
 def _is_proxied(path: str) -> str:
@@ -64,15 +81,7 @@ class PrefixAffinity(ApiModel):
 class ApiKeys(ApiModel):
     """API keys that clients must send."""
 
-    secret_name: Annotated[
-        str,
-        Field(max_length=253),
-        matches(
-            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-            "must be the name of a Secret: lower-case letters, digits, '-' and '.', such as "
-            "chat-keys",
-        ),
-    ]
+    secret_name: SecretName
     """Name of a Secret in the server's namespace. Each entry is an API key, named after its owner.
     Changes of the Secret take effect within about a minute, without a restart. No balancer starts
     without the Secret, and balancers that do not have it yet accept no requests. Example:
@@ -81,11 +90,7 @@ class ApiKeys(ApiModel):
     max_priorities: Annotated[
         dict[str, Priority],
         Field(max_length=64),
-        Rule(
-            "self.all(name, name.matches(r'^[-._a-zA-Z0-9]{1,253}$'))",
-            "must have names of entries of the Secret: letters, digits, '-', '_' and '.'",
-            lambda priorities: all(map(_is_entry, priorities)),
-        ),
+        KEY_NAMES,
     ] = Field(default_factory=dict)
     """maxPriority of single keys, by the name of the entry, 0 to 1000, up to 64 keys. maxPriority
     applies to all others. Default: none. Example: {alice: 10, batch: 0}"""
@@ -99,11 +104,7 @@ class ApiKeys(ApiModel):
     max_running_requests_by_key: Annotated[
         dict[str, Running],
         Field(max_length=64),
-        Rule(
-            "self.all(name, name.matches(r'^[-._a-zA-Z0-9]{1,253}$'))",
-            "must have names of entries of the Secret: letters, digits, '-', '_' and '.'",
-            lambda limits: all(map(_is_entry, limits)),
-        ),
+        KEY_NAMES,
     ] = Field(default_factory=dict)
     """maxRunningRequests of single keys, by the name of the entry, 1 to 10000, up to 64 keys.
     Default: none. Example: {batch: 2}"""
@@ -248,9 +249,3 @@ class Balancer(ApiModel):
         queued = float(quantity.parse(self.max_queued_bytes))
         limit = self.memory_limit
         return limit is None or limit >= balancer_memory.limit(queued, self.max_connections)
-
-
-def _is_entry(name: str) -> bool:
-    return 0 < len(name) <= 253 and all(
-        letter.isascii() and (letter.isalnum() or letter in "-._") for letter in name
-    )

@@ -45,6 +45,17 @@ Url = Annotated[
     ),
 ]
 
+MODEL_NAME = "[a-zA-Z0-9][-._:/@+a-zA-Z0-9]*"
+ModelName = Annotated[
+    str,
+    Field(max_length=128),
+    matches(
+        MODEL_NAME,
+        "must start with a letter or digit, and contain only letters, digits, '-', '.', '_', ':', "
+        "'/', '@' and '+'",
+    ),
+]
+
 Sha256 = Annotated[
     str,
     Field(max_length=64),
@@ -200,18 +211,7 @@ class Model(ApiModel):
     to hosts that these redirect to. The Secret's entry `hosts` must contain these hosts.
     Default: none. Example: {name: huggingface}"""
 
-    alias: (
-        Annotated[
-            str,
-            Field(max_length=128),
-            matches(
-                "[a-zA-Z0-9][-._:/@+a-zA-Z0-9]*",
-                "must start with a letter or digit, and contain only letters, digits, '-', '.', "
-                "'_', ':', '/', '@' and '+'",
-            ),
-        ]
-        | None
-    ) = None
+    alias: ModelName | None = None
     """Name of the model in responses and in /v1/models, up to 128 characters. A change restarts
     replicas and balancers. Default: the server's name. Example: qwen2.5-7b-instruct"""
 

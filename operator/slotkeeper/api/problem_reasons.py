@@ -60,6 +60,8 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 (a reason)
     # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
+    DUPLICATE_MODEL = "DuplicateModel"
+    UNKNOWN_MODEL = "UnknownModel"
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"
     APPLY_REJECTED = "ApplyRejected"

@@ -45,7 +45,10 @@ _MODEL = (MODEL, REPLICAS)
 
 TABLE = (
     ReasonDoc(
-        (READY,), (Reason.SERVING,), _GOOD, "requests are served by replicas of the current spec"
+        (READY,),
+        (Reason.SERVING,),
+        _GOOD,
+        "requests are served by replicas, or gateway pods, of the current spec",
     ),
     ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and verified"),
     ReasonDoc(
@@ -67,7 +70,7 @@ TABLE = (
         "demand determines the number of replicas",
     ),
     ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "no problems detected"),
-    ReasonDoc((MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
+    ReasonDoc((READY, MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
     ReasonDoc((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica is downloading the model"),
     ReasonDoc(
         (*_PODS, SCALING),
@@ -93,7 +96,7 @@ TABLE = (
     ReasonDoc((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
     ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
     ReasonDoc(
-        (MODEL, *_PODS),
+        (READY, MODEL, *_PODS),
         (Reason.WAITING_FOR_SECRET,),
         _IN_PROGRESS,
         "the volumes of a pod, which include a Secret, are not mounted yet",
@@ -218,12 +221,13 @@ TABLE = (
         "a container used more memory than its limit; the message contains the limit's field",
     ),
     ReasonDoc(
-        (MODEL, *_PODS),
+        (READY, MODEL, *_PODS),
         (Reason.SECRET_NOT_FOUND,),
         _PROBLEM,
         "the volumes of a pod have not been mounted for a minute, or ten if some are disks: create "
         "the Secret in `model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, "
-        "with its entries. If it exists, the pod's events show the cause",
+        "with its entries; of a gateway, in `apiKeys.secretRef` or `tls.secretName`. If it "
+        "exists, the pod's events show the cause",
     ),
     ReasonDoc(
         _PODS,
@@ -265,6 +269,20 @@ TABLE = (
         (Reason.METRICS_UNAVAILABLE,),
         _PROBLEM,
         "no metrics from any balancer since `lastTransitionTime`: the number of replicas is kept",
+    ),
+    ReasonDoc(
+        (DEGRADED,),
+        (Reason.DUPLICATE_MODEL,),
+        _PROBLEM,
+        "two LlamaServers that a gateway selects have the same model name; the older one is used: "
+        "set another `model.alias`",
+    ),
+    ReasonDoc(
+        (DEGRADED,),
+        (Reason.UNKNOWN_MODEL,),
+        _PROBLEM,
+        "`defaultModel` or an alias of a gateway refers to a model that none of the selected "
+        "LlamaServers serves. Requests for it are rejected with status 404",
     ),
     ReasonDoc(
         (READY, MODEL, *_PODS, SCALING),

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from slotkeeper.api import serving, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.group import KIND
 from slotkeeper.api.model import Model
-from slotkeeper.api.placement import Name, Placement
+from slotkeeper.api.placement import Placement
 from slotkeeper.api.pod_template import PodTemplate
+from slotkeeper.api.pull_secrets import PullSecrets
+from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 from slotkeeper.api.update import Update
@@ -21,11 +24,7 @@ from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
 
 NAME_RULES = (
-    matches(
-        "[a-z]([-a-z0-9]{0,61}[a-z0-9])?",
-        "must be 1 to 63 lower-case letters, digits and '-', start with a letter and not end "
-        "with '-': it is the name of the Service for clients",
-    ),
+    SERVICE_NAME,
     Rule(
         "!self.endsWith('-replicas') && !self.endsWith('-workers')",
         "must not end with '-replicas' or '-workers': Services of another server may have that "
@@ -37,13 +36,6 @@ NAME_RULES = (
 
 
 ListenAddress = Annotated[Literal["::", "0.0.0.0"], Field(json_schema_extra={"maxLength": 7})]
-
-
-class PullSecret(ApiModel):
-    """Secret with the credentials of an image registry."""
-
-    name: Name
-    """Name of the Secret in the server's namespace. Example: registry"""
 
 
 class LlamaServerSpec(ApiModel):
@@ -169,15 +161,7 @@ class LlamaServerSpec(ApiModel):
     it terminates. Default: the image that the operator was installed with.
     Example: ghcr.io/ggml-org/llama.cpp:server-cuda"""
 
-    image_pull_secrets: Annotated[
-        list[PullSecret],
-        Field(max_length=16),
-        Rule(
-            "self.all(one, self.exists_one(other, other.name == one.name))",
-            "must not contain a name twice",
-            lambda secrets: len({secret.name for secret in secrets}) == len(secrets),
-        ),
-    ] = Field(default_factory=list)
+    image_pull_secrets: PullSecrets = Field(default_factory=list)
     """Secrets for pulling the images of replicas and balancers, in the server's namespace, up to
     16. Default: none. Example: [{name: registry}]"""
 
@@ -217,23 +201,13 @@ class LlamaServerSpec(ApiModel):
         return 1 + (self.workers.count if self.workers else 0)
 
 
-class InvalidSpec(ValueError):  # noqa: N818 (the name of a condition's reason)
-    """A LlamaServer breaks a rule. The message contains the field and what is allowed."""
-
-
 @dataclass(frozen=True)
-class LlamaServer:
+class LlamaServer(Resource):
     """A LlamaServer as read from the cluster."""
 
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    deleting: bool
-    """Whether it has a deletionTimestamp: only its finalizers are left."""
     spec: LlamaServerSpec
-    status: Mapping[str, Any]
-    """The status as read; empty if none has been written."""
+    kind: ClassVar = KIND
+    noun: ClassVar = "server"
 
     @property
     def model_name(self) -> str:
@@ -247,32 +221,4 @@ class LlamaServer:
         Raises InvalidSpec if the spec or the name breaks a rule. The API server rejects such a
         server, but may still store one that was created under an older schema.
         """
-        metadata = raw["metadata"]
-        try:
-            for rule in NAME_RULES:
-                rule.check(metadata["name"])
-        except ValueError as error:
-            raise InvalidSpec(f"metadata.name: {error}") from None
-        try:
-            spec = LlamaServerSpec.model_validate(raw.get("spec") or {})
-        except ValidationError as error:
-            raise InvalidSpec(_message(error)) from None
-        return cls(
-            name=metadata["name"],
-            namespace=metadata["namespace"],
-            uid=metadata["uid"],
-            generation=metadata.get("generation", 0),
-            deleting="deletionTimestamp" in metadata,
-            spec=spec,
-            status=raw.get("status") or {},
-        )
-
-
-def _message(error: ValidationError) -> str:
-    problems = (
-        (".".join(str(part) for part in ("spec", *problem["loc"])), problem["msg"])
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
-    )
-    return "; ".join(
-        f"{path}: {message.removeprefix('Value error, ')}" for path, message in problems
-    )
+        return cls(spec=parse_spec(LlamaServerSpec, NAME_RULES, raw), **resource_fields(raw))

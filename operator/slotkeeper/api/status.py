@@ -11,6 +11,17 @@ Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
 ShortText = Annotated[str, Field(max_length=128)]
 Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    ),
+]
+
 
 class ModelStatus(ApiModel):
     """The model. source and file come from the spec, the other fields from the downloaded file."""
@@ -90,7 +101,8 @@ class ScalingStatus(ApiModel):
     reason: Annotated[str, Field(max_length=64)]
     """Reason for the desired number: DemandAboveCapacity, QueueWaitAboveTarget, DemandBelowTarget,
     Idle, DesiredWithinRange, Stabilizing, RateLimited, AtMaxReplicas, OutOfBounds or
-    MetricsUnavailable. Manual if autoscaling is not set, Suspended if suspend is true.
+    MetricsUnavailable. GatewayBudget if the budget of a gateway does not allow more. Manual if
+    autoscaling is not set, Suspended if suspend is true.
     Example: QueueWaitAboveTarget"""
 
     message: Annotated[str, Field(max_length=1024)]
@@ -116,14 +128,7 @@ class LlamaServerStatus(ApiModel):
     """metadata.generation of the spec that this status was determined for. If it is lower than
     metadata.generation, the operator has not processed the latest spec."""
 
-    conditions: list[Condition] = Field(
-        default_factory=list,
-        max_length=16,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        },
-    )
+    conditions: Conditions = Field(default_factory=list[Condition])
     """Conditions of the LlamaServer. Ready summarizes ModelReady, ReplicasReady and BalancerReady;
     `kubectl wait --for=condition=Ready llamaserver/NAME` waits for it. ScalingActive: demand
     determines the number of replicas. Degraded: a problem needs attention."""

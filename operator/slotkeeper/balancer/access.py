@@ -1,39 +1,17 @@
 """Access control: a request's API key, route, priority and flow, read from its head."""
 
 import hashlib
-import re
 
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.election import peer_auth
 from slotkeeper.balancer.election.peer_auth import PeerAuth
+from slotkeeper.edge import access
+from slotkeeper.edge.access import FORWARDED, SECRETS
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.edge.routes import Route, is_public, route
 from slotkeeper.scheduling import FlowKey
-from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
-
-_INTEGER = re.compile(rb"[+-]?[0-9]{1,9}")
-FORWARDED = frozenset(
-    (
-        b"content-type",
-        b"content-encoding",
-        b"accept-encoding",
-        b"origin",
-        b"user-agent",
-        b"traceparent",
-        b"tracestate",
-        b"baggage",
-        b"x-request-id",
-    )
-)
-"""Headers that are sent to llama-server, besides Host: those that it reads, and those that identify
-a request in logs and traces. Any other one could only do harm. llama-server rejects a request for
-an Accept or a Range that it cannot parse; with X-Conversation-Id it would continue decoding after
-the client has disconnected, and end another client's request with the same id; and cookies are
-nothing that it should ever see."""
-
-_SECRETS = frozenset((b"authorization", b"x-api-key"))
 
 KEY_NAME = b"x-slotkeeper-key-name"
 """Header of a relayed request, in lower case: the name of its API key, in place of the key."""
@@ -52,7 +30,7 @@ class RequestAccess:
         self._own_rules = self._rules = rules or AccessRules()
         self._salt = salt
         self._keys = keys
-        self.forwarded_headers = FORWARDED if keys is not None else FORWARDED | _SECRETS
+        self.forwarded_headers = FORWARDED if keys is not None else FORWARDED | SECRETS
         """Headers that are sent to llama-server, or to the leader. API keys only if they are not
         checked here."""
         self.peers: PeerAuth | None = None
@@ -93,20 +71,7 @@ class RequestAccess:
             raise responses.access_rules_outdated()
         if self._keys is None:
             return None
-        secrets = _secrets(request)
-        for secret in secrets:
-            name = self._keys.owner_of(secret)
-            if name is not None:
-                return name
-        if secrets:
-            raise responses.unauthorized("invalid API key")
-        if request.header(b"authorization"):
-            raise responses.unauthorized(
-                "no API key in Authorization: expected 'Bearer' and the key"
-            )
-        raise responses.unauthorized(
-            "API key required: send 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'"
-        )
+        return access.key_owner(self._keys, request)
 
     def _authenticate_relayed(self, request: Request, proof: bytes) -> str | None:
         if self.peers is None or self.peers.verified(proof) is None:
@@ -116,7 +81,7 @@ class RequestAccess:
             return name.decode("ascii", "replace")
         if self._keys is not None and not is_public(request.method, request.path):
             # By a balancer of an older spec, which cannot have verified a key.
-            raise responses.unauthorized("API key required, and the relaying balancer has none")
+            raise access.unauthorized("API key required, and the relaying balancer has none")
         return None
 
     def route(self, request: Request) -> Route:
@@ -131,17 +96,7 @@ class RequestAccess:
         return FlowKey(self._priority(request, key_name), key_name or self._secret_hash(request))
 
     def _priority(self, request: Request, key_name: str | None) -> int:
-        maximum = self._rules.max_priority_of(key_name)
-        if not maximum:
-            return 0
-        value = request.header(b"x-priority")
-        if value is None:
-            return 0
-        if not _INTEGER.fullmatch(value):
-            raise HttpError(
-                400, "invalid_priority", "X-Priority must be an integer of up to 9 digits"
-            )
-        return max(-maximum, min(int(value), maximum))
+        return access.priority(request, self._rules.max_priority_of(key_name))
 
     def _secret_hash(self, request: Request) -> str:
         # llama-server reads its API key from either.
@@ -149,9 +104,3 @@ class RequestAccess:
         if not secret:
             return ""
         return hashlib.blake2b(secret, digest_size=6, key=self._salt).hexdigest()
-
-
-def _secrets(request: Request) -> list[bytes]:
-    scheme, _, secret = (request.header(b"authorization") or b"").partition(b" ")
-    bearer = secret.strip() if scheme.lower() == b"bearer" else b""
-    return [secret for secret in (bearer, request.header(b"x-api-key") or b"") if secret]

@@ -11,11 +11,9 @@ from slotkeeper.llamacpp.metrics import Series
 from slotkeeper.llamacpp.model_info import ModelInfo
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.errors import HttpError
-from slotkeeper.wire.message import Request, Response, json_response
+from slotkeeper.wire.message import PROMETHEUS, Request, Response, json_response
 
 Json = dict[str, object]
-
-PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,12 +22,11 @@ from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.error_text import describe
+from slotkeeper.process import ignore_shutdown_signals, raise_file_limit, shutdown_signal
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.wire.limits import metrics_port_limits
 from slotkeeper.wire.server import Server
 from slotkeeper.wire.sockets import join
-
-SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger("slotkeeper.balancer")
 
@@ -44,10 +41,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         _log.error("cannot start: %s", describe(error))
         return 1
-    # Ignore further signals: during shutdown Python restores the default handlers, and a second
-    # SIGTERM would exit non-zero.
-    for number in SHUTDOWN_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_shutdown_signals()
     return 0
 
 
@@ -57,8 +51,8 @@ async def balance(options: Options) -> None:
     Raises OSError if it cannot listen on an address, or cannot read the API keys.
     """
     loop = asyncio.get_running_loop()
-    shutdown = _shutdown_signal(loop)
-    _raise_file_limit(options.limits.max_connections)
+    shutdown = shutdown_signal(loop)
+    raise_file_limit(options.limits.max_connections)
     salt = os.urandom(16)
     keys: ApiKeys | None = None
     key_folder: ApiKeyFolder | None = None
@@ -145,39 +139,5 @@ async def _shut_down(
     return active
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Allow as many open files as connections need. Often only 1,024 are allowed by default."""
-    needed = 2 * connections + 1024  # each request also has a connection to an upstream
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        _log.warning(
-            "the limit of open files, %d, is below the %d that --max-connections may need; raise "
-            "the limit or lower the flag",
-            hard,
-            needed,
-        )
-        needed = hard
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
 def _wall() -> datetime:
     return datetime.now(UTC)
-
-
-def _shutdown_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
-    """Return a future of the first shutdown signal: True for SIGTERM."""
-    shutdown: asyncio.Future[bool] = loop.create_future()
-
-    def set_result(graceful: bool) -> None:
-        if not shutdown.done():
-            shutdown.set_result(graceful)
-
-    def on_signal(number: int, _: object) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(set_result, number == signal.SIGTERM)
-
-    # Not with loop.add_signal_handler: those handlers are removed with the loop.
-    for number in SHUTDOWN_SIGNALS:
-        signal.signal(number, on_signal)
-    return shutdown

@@ -8,8 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from slotkeeper.balancer.outcome import Outcome
+from slotkeeper.edge.connection_metrics import ConnectionMetrics
 from slotkeeper.edge.counters import Counter, Counters, Histogram
+from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.scheduling.ejection import UpstreamFailure
@@ -115,7 +116,7 @@ class Metrics:
 
     def add_listener(self, listener: Listener) -> None:
         """Report the connections of the clients' port, and what they occupy."""
-        self._registry.register(_Connections(listener))
+        self._registry.register(ConnectionMetrics(listener, _PREFIX))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -226,32 +227,6 @@ class _PlainCounters(Collector):
         for name in replicas:
             requests.add_metric([name], counts.get(name, 0))
         yield requests
-
-
-class _Connections(Collector):
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-
-    @override
-    def collect(self) -> Iterator[Metric]:
-        connections = self._listener.connections
-        limits = self._listener.limits
-        yield _gauge("connections", "Open connections of clients.", len(connections))
-        yield _gauge("max_connections", "Maximum of these.", limits.max_connections)
-        yield _gauge(
-            "buffered_bytes",
-            "Memory that requests, and responses that clients do not read, occupy.",
-            self._listener.budget.buffered,
-        )
-        yield _gauge("max_buffered_bytes", "Maximum of these.", limits.max_buffered)
-        closed = CounterMetricFamily(
-            f"{_PREFIX}_connections_closed",
-            "Connections without a request in progress that were closed at a limit, by reason.",
-            labels=["reason"],
-        )
-        for reason, count in connections.closed.items():
-            closed.add_metric([reason], count)
-        yield closed
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:

@@ -9,6 +9,7 @@ from slotkeeper import flags, logs
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer.election.peers import host_and_port
 from slotkeeper.balancer.proxy.prompt_limits import PromptLimits
+from slotkeeper.edge import limit_flags
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
 from slotkeeper.scheduling import AffinityLimits, QueueLimits, RunningLimits
@@ -97,7 +98,11 @@ def parse(argv: Sequence[str]) -> Options:
             arguments.api_keys_secret,
         ),
         heartbeat_seconds=arguments.heartbeat_interval,
-        limits=_limits(arguments, queue_limits.max_queued_bytes),
+        limits=limit_flags.limits_of(
+            arguments,
+            # A full queue must fit.
+            min_buffered=queue_limits.max_queued_bytes,
+        ),
         prompt_limits=PromptLimits(arguments.replica_memory_mib * MIB, arguments.media),
         shutdown_delay_seconds=arguments.shutdown_delay,
         drain_timeout=arguments.drain_timeout,
@@ -112,22 +117,6 @@ def _running_limits(arguments: argparse.Namespace) -> RunningLimits | None:
     if arguments.max_running_per_key is None and not by_key:
         return None
     return RunningLimits(arguments.max_running_per_key, by_key)
-
-
-def _limits(arguments: argparse.Namespace, max_queued: int) -> Limits:
-    max_body = arguments.max_body_mib * MIB
-    total = arguments.max_connections
-    return Limits(
-        max_body=max_body,
-        # A full queue must fit.
-        max_buffered=max(arguments.max_buffered_mib * MIB, max_queued, max_body),
-        max_connections=total,
-        max_connections_per_address=arguments.max_connections_per_address or max(1, total // 2),
-        idle_timeout=arguments.idle_timeout,
-        head_timeout=arguments.head_timeout,
-        body_timeout=arguments.body_timeout,
-        write_timeout=arguments.write_timeout,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,13 +151,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument(
         BalancerFlags.ENDPOINTS,
-        type=_namespaced_name,
+        type=flags.namespaced_name,
         metavar="NAMESPACE/SERVICE",
         help="Kubernetes Service whose endpoints are the replicas; their port is named http",
     )
     add(
         BalancerFlags.LEASE,
-        type=_namespaced_name,
+        type=flags.namespaced_name,
         metavar="NAMESPACE/LEASE",
         help="Kubernetes Lease for leader election among several balancers: the leader dispatches "
         "requests, the others relay theirs to it",
@@ -181,14 +170,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         BalancerFlags.PEERS,
-        type=_namespaced_name,
+        type=flags.namespaced_name,
         metavar="NAMESPACE/SERVICE",
         help="with --lease: Kubernetes Service of the balancers, with ports http and metrics; only "
         "pods behind it count as balancers",
     )
     add(
         BalancerFlags.ROLE,
-        type=_namespaced_name,
+        type=flags.namespaced_name,
         metavar="NAMESPACE/ROLE",
         help="Kubernetes Role whose annotations have the access rules in force and what blocks "
         "replicas from starting; stricter rules than those of the flags are applied",
@@ -214,13 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="maximum total size of the bodies of queued requests",
     )
-    add(
-        BalancerFlags.MAX_BODY_MIB,
-        type=flags.positive,
-        default=32,
-        metavar="MIB",
-        help="maximum size of a request's body",
-    )
+    limit_flags.add_body_limit(parser)
     add(
         BalancerFlags.MAX_BUFFERED_MIB,
         type=flags.positive,
@@ -229,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         help="maximum memory that requests occupy, those queued and those in transit; at least "
         "--max-queued-mib and --max-body-mib; a quarter of it before authentication",
     )
-    _add_connection_flags(parser)
+    limit_flags.add_connection_limits(parser)
     add(
         BalancerFlags.REPLICA_MEMORY_MIB,
         type=flags.count,
@@ -361,57 +344,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_connection_flags(parser: argparse.ArgumentParser) -> None:
-    limits = Limits()
-    add = parser.add_argument
-    add(
-        BalancerFlags.MAX_CONNECTIONS,
-        type=flags.positive,
-        default=limits.max_connections,
-        metavar="N",
-        help="maximum number of open connections; a further one displaces one without a request "
-        "in progress, of the address that has the most",
-    )
-    add(
-        BalancerFlags.MAX_CONNECTIONS_PER_ADDRESS,
-        type=flags.positive,
-        metavar="N",
-        help="the same for one client address; unset: half of --max-connections",
-    )
-    for flag, seconds, help_ in (
-        (
-            BalancerFlags.IDLE_TIMEOUT,
-            limits.idle_timeout,
-            "time after which a connection without a request is closed",
-        ),
-        (
-            BalancerFlags.HEAD_TIMEOUT,
-            limits.head_timeout,
-            "maximum time from the first byte of a request to the end of its headers",
-        ),
-        (BalancerFlags.BODY_TIMEOUT, limits.body_timeout, "maximum pause in a request's body"),
-        (
-            BalancerFlags.WRITE_TIMEOUT,
-            limits.write_timeout,
-            "time after which the connection of a client that does not read is reset",
-        ),
-    ):
-        add(flag, type=flags.seconds, default=seconds, metavar="SECONDS", help=help_)
-
-
 def _replica(text: str) -> str:
     try:
         host, port = host_and_port(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _namespaced_name(text: str) -> tuple[str, str]:
-    namespace, slash, name = text.partition("/")
-    if not (namespace and slash and name) or "/" in name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")
-    return namespace, name
 
 
 def _named_count(text: str) -> tuple[str, int]:

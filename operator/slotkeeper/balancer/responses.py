@@ -101,8 +101,3 @@ def relay_not_verified() -> HttpError:
     """503: the header between balancers is not from a balancer of this server."""
     message = "the relayed request is from no balancer of this server"
     return HttpError(503, "relay_not_verified", message, retry_after=1)
-
-
-def unauthorized(message: str) -> HttpError:
-    """401: no valid API key; `message`: why."""
-    return HttpError(401, "invalid_api_key", message, headers=[(b"WWW-Authenticate", b"Bearer")])

@@ -8,7 +8,6 @@ context too.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 
 from slotkeeper.api import quantity
@@ -21,12 +20,19 @@ from slotkeeper.desired import names, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_container import cache_ram_mib
 from slotkeeper.desired.metadata import (
+    MIB,
+    RBAC_GROUP,
     Manifest,
     container_security_context,
     metadata,
     pod_basics,
     pull_secrets,
+    secret_volume,
+    service_port,
+    spread_over_nodes,
 )
+from slotkeeper.desired.metadata import role_binding as role_binding_of
+from slotkeeper.desired.metadata import service_account as service_account_of
 from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import balancer_placement
 from slotkeeper.flags import BalancerFlags, LogFlags
@@ -38,12 +44,9 @@ SHUTDOWN_DELAY_SECONDS = 30
 KEYS_FOLDER = "/etc/slotkeeper/api-keys"
 KEYS_VOLUME = "api-keys"
 
-MIB = 1024**2
 KIB_PER_TOKEN = 128
 """KV cache of one token of an 8B model: keys and values of 32 layers, with 8 heads of 128 numbers
 of 16 bits each."""
-
-RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def deployment(server: LlamaServer, images: Images, account_uid: str = "") -> Manifest:
@@ -89,8 +92,8 @@ def service(server: LlamaServer) -> Manifest:
             "type": "ClusterIP",
             "selector": names.match_labels(server, Component.BALANCER),
             "ports": [
-                _port(names.HTTP, names.CLIENT_PORT),
-                _port(names.METRICS, names.METRICS_PORT),
+                service_port(names.HTTP, names.CLIENT_PORT),
+                service_port(names.METRICS, names.METRICS_PORT),
             ],
         },
     }
@@ -98,12 +101,7 @@ def service(server: LlamaServer) -> Manifest:
 
 def service_account(server: LlamaServer) -> Manifest:
     """Return the ServiceAccount of the balancers."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": metadata(server, names.balancer(server), Component.BALANCER),
-        "automountServiceAccountToken": False,
-    }
+    return service_account_of(server, names.balancer(server), Component.BALANCER)
 
 
 def lease(server: LlamaServer) -> Manifest:
@@ -165,19 +163,7 @@ def role(server: LlamaServer, blocker: StartBlocker | None = None) -> Manifest:
 
 def role_binding(server: LlamaServer) -> Manifest:
     """Return the RoleBinding of the balancers' ServiceAccount."""
-    return {
-        "apiVersion": f"{RBAC_GROUP}/v1",
-        "kind": "RoleBinding",
-        "metadata": metadata(server, names.balancer(server), Component.BALANCER),
-        "roleRef": {"apiGroup": RBAC_GROUP, "kind": "Role", "name": names.balancer(server)},
-        "subjects": [
-            {
-                "kind": "ServiceAccount",
-                "name": names.balancer(server),
-                "namespace": server.namespace,
-            }
-        ],
-    }
+    return role_binding_of(server, names.balancer(server), Component.BALANCER)
 
 
 def cached_prompts(server: LlamaServer) -> int:
@@ -205,37 +191,12 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         + SHUTDOWN_DELAY_SECONDS,
         **pull_secrets(server),
         **balancer_placement(server),
-        "affinity": _anti_affinity(server),
+        "affinity": spread_over_nodes(server, Component.BALANCER),
         "containers": [_container(server, images)],
     }
     if keys := server.spec.balancer.api_keys:
-        # Readable by the group, which fsGroup sets to the container's.
-        secret = {"secretName": keys.secret_name, "defaultMode": 0o440, "optional": False}
-        pod["volumes"] = [{"name": KEYS_VOLUME, "secret": secret}]
+        pod["volumes"] = [secret_volume(KEYS_VOLUME, keys.secret_name)]
     return pod
-
-
-def _port(name: str, number: int) -> Manifest:
-    return {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
-
-
-def _anti_affinity(server: LlamaServer) -> Manifest:
-    # Preferred, not required: a cluster may have a single node.
-    return {
-        "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {
-                    "weight": 100,
-                    "podAffinityTerm": {
-                        "topologyKey": "kubernetes.io/hostname",
-                        "labelSelector": {
-                            "matchLabels": names.match_labels(server, Component.BALANCER)
-                        },
-                    },
-                }
-            ]
-        }
-    }
 
 
 def _container(server: LlamaServer, images: Images) -> Manifest:
@@ -335,13 +296,7 @@ def _pod_field(name: str, field: str) -> Manifest:
 
 def _resources(server: LlamaServer) -> Manifest:
     spec = server.spec.balancer
-    if spec.resources is not None:
-        return resources.specified(spec.resources)
-    memory = f"{math.ceil((spec.memory_limit or 0) / MIB)}Mi"
-    return {
-        "requests": {"cpu": resources.CPU_REQUEST, "memory": resources.MEMORY_REQUEST},
-        "limits": {"cpu": resources.CPU_LIMIT, "memory": memory},
-    }
+    return resources.of_proxy(spec.resources, spec.memory_limit or 0)
 
 
 def _replica_memory_mib(server: LlamaServer) -> int:

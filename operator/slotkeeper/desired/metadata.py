@@ -2,29 +2,35 @@
 
 from typing import Any
 
-from slotkeeper.api.group import API_VERSION, KIND
+from slotkeeper.api.gateway import LlamaGateway
+from slotkeeper.api.group import API_VERSION
+from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired.names import Component, labels
+from slotkeeper.desired.names import Component, labels, match_labels
 
 Manifest = dict[str, Any]
 """A Kubernetes object as a JSON tree."""
+
+RBAC_GROUP = "rbac.authorization.k8s.io"
+
+MIB = 1024**2
 
 USER = 65532
 """User and group of every container, whatever its image sets: "nonroot" of distroless images."""
 
 
-def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
-    """Return the metadata of a child object, which is garbage-collected with the server."""
+def metadata(owner: Resource, name: str, component: Component) -> Manifest:
+    """Return the metadata of a child object, which is garbage-collected with its owner."""
     return {
         "name": name,
-        "namespace": server.namespace,
-        "labels": labels(server, component),
+        "namespace": owner.namespace,
+        "labels": labels(owner, component),
         "ownerReferences": [
             {
                 "apiVersion": API_VERSION,
-                "kind": KIND,
-                "name": server.name,
-                "uid": server.uid,
+                "kind": owner.kind,
+                "name": owner.name,
+                "uid": owner.uid,
                 "controller": True,
                 "blockOwnerDeletion": True,
             }
@@ -32,9 +38,9 @@ def metadata(server: LlamaServer, name: str, component: Component) -> Manifest:
     }
 
 
-def pull_secrets(server: LlamaServer) -> Manifest:
+def pull_secrets(owner: LlamaServer | LlamaGateway) -> Manifest:
     """Return the pod's field imagePullSecrets; empty without any."""
-    secrets = [{"name": secret.name} for secret in server.spec.image_pull_secrets]
+    secrets = [{"name": secret.name} for secret in owner.spec.image_pull_secrets]
     return {"imagePullSecrets": secrets} if secrets else {}
 
 
@@ -66,4 +72,55 @@ def container_security_context() -> Manifest:
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
         "readOnlyRootFilesystem": True,
+    }
+
+
+def role_binding(owner: Resource, name: str, component: Component) -> Manifest:
+    """Return the RoleBinding of a Role and a ServiceAccount that both have its name."""
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(owner, name, component),
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
+    }
+
+
+def service_account(owner: Resource, name: str, component: Component) -> Manifest:
+    """Return a ServiceAccount, whose token only pods that ask for it mount."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(owner, name, component),
+        "automountServiceAccountToken": False,
+    }
+
+
+def spread_over_nodes(owner: Resource, component: Component) -> Manifest:
+    """Return the affinity by which pods of a component are spread over nodes if possible."""
+    # Preferred, not required: a cluster may have a single node.
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": match_labels(owner, component)},
+    }
+    return {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 100, "podAffinityTerm": term}
+            ]
+        }
+    }
+
+
+def service_port(name: str, number: int) -> Manifest:
+    """Return a port of a Service, which has the name of the pods' port."""
+    return {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
+
+
+def secret_volume(name: str, secret: str) -> Manifest:
+    """Return the volume of a Secret, without which the pod does not start."""
+    # Readable by the group, which fsGroup sets to the container's.
+    return {
+        "name": name,
+        "secret": {"secretName": secret, "defaultMode": 0o440, "optional": False},
     }

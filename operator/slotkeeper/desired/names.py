@@ -1,30 +1,37 @@
-"""Names, labels, annotations and ports of a server's child objects, each spelled only here."""
+"""Names, labels, annotations and ports of child objects, each spelled only here."""
 
 import hashlib
 from enum import StrEnum
 
-from slotkeeper.api.group import FIELD_MANAGER, GROUP
+from slotkeeper.api.gateway import LlamaGateway
+from slotkeeper.api.group import FIELD_MANAGER, GATEWAY_KIND, GROUP, KIND
+from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
 
 LLAMA_SERVER_PORT = 8080
 BALANCER_PORT = 8080
+GATEWAY_PORT = 8080
 CLIENT_PORT = 80
+TLS_CLIENT_PORT = 443
 METRICS_PORT = 9090
 RPC_PORT = 50052
 """Of a worker, for its leader only."""
 
 HTTP = "http"
-"""Name of the port for requests, of replicas and balancers."""
+"""Name of the port for requests, of replicas, balancers and gateways."""
+HTTPS = "https"
+"""Name of a gateway's port for requests with TLS."""
 RPC = "rpc"
 """Name of a worker's port."""
 METRICS = "metrics"
-"""Name of the balancer's port for metrics and probes."""
+"""Name of the port for metrics and probes, of balancers and gateways."""
 
 DOWNLOAD_CONTAINER = "download"
 LLAMA_SERVER_CONTAINER = "llama-server"
 BALANCER_CONTAINER = "balancer"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
+GATEWAY_CONTAINER = "gateway"
 
 TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 """Volume with the token for downloads."""
@@ -32,6 +39,9 @@ CA_VOLUME = "model-ca"
 """Volume with the certificates of private authorities for downloads."""
 
 SERVER_LABEL = f"{GROUP}/server"
+GATEWAY_LABEL = f"{GROUP}/gateway"
+OWNER_LABELS = {KIND: SERVER_LABEL, GATEWAY_KIND: GATEWAY_LABEL}
+"""Label of the children of each kind of resource, with the resource's name."""
 COMPONENT_LABEL = f"{GROUP}/component"
 WORKER_LABEL = f"{GROUP}/worker"
 """Index of a worker pod within its replica, from 0."""
@@ -73,6 +83,7 @@ class Component(StrEnum):
     REPLICA = "replica"
     BALANCER = "balancer"
     WORKER = "worker"
+    GATEWAY = "gateway"
 
 
 def replicas(server: LlamaServer) -> str:
@@ -116,16 +127,27 @@ def client_url(server: LlamaServer) -> str:
     return f"http://{client_service(server)}.{server.namespace}.svc"
 
 
-def match_labels(server: LlamaServer, component: Component) -> dict[str, str]:
+def gateway(owner: LlamaGateway) -> str:
+    """Return the name of the gateway's Deployment and of all its other children but the Service."""
+    return child_name(owner.name, "gateway")
+
+
+def gateway_url(owner: LlamaGateway) -> str:
+    """Return the URL of a gateway for clients in the cluster, with the default port of HTTP(S)."""
+    scheme = HTTPS if owner.spec.tls else HTTP
+    return f"{scheme}://{owner.name}.{owner.namespace}.svc"
+
+
+def match_labels(owner: Resource, component: Component) -> dict[str, str]:
     """Return the labels for selectors. They never change, because selectors are immutable."""
-    return {SERVER_LABEL: server.name, COMPONENT_LABEL: component.value}
+    return {OWNER_LABELS[owner.kind]: owner.name, COMPONENT_LABEL: component.value}
 
 
-def labels(server: LlamaServer, component: Component) -> dict[str, str]:
+def labels(owner: Resource, component: Component) -> dict[str, str]:
     """Return all labels of a child: those for selectors, and the recommended ones."""
-    return match_labels(server, component) | {
-        "app.kubernetes.io/name": "llamaserver",
-        "app.kubernetes.io/instance": server.name,
+    return match_labels(owner, component) | {
+        "app.kubernetes.io/name": owner.kind.lower(),
+        "app.kubernetes.io/instance": owner.name,
         "app.kubernetes.io/component": component.value,
         MANAGED_BY_LABEL: FIELD_MANAGER,
     }

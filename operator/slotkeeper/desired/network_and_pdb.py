@@ -1,5 +1,7 @@
-"""NetworkPolicy and PodDisruptionBudgets of a server's pods."""
+"""NetworkPolicies and PodDisruptionBudgets."""
 
+from slotkeeper.api.gateway import LlamaGateway
+from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.metadata import Manifest, metadata
@@ -50,16 +52,39 @@ def worker_budget(server: LlamaServer) -> Manifest:
     return _budget(server, names.workers(server), Component.WORKER)
 
 
-def _budget(server: LlamaServer, name: str, component: Component) -> Manifest:
+def gateway_budget(gateway: LlamaGateway) -> Manifest:
+    """Return the PodDisruptionBudget for evicting one gateway pod at a time."""
+    return _budget(gateway, names.gateway(gateway), Component.GATEWAY)
+
+
+def gateway_policy(gateway: LlamaGateway) -> Manifest:
+    """Return the NetworkPolicy that opens only the gateway's two ports, for all clients.
+
+    Egress is not restricted: a gateway connects to the balancers of its servers.
+    """
+    ports = (names.GATEWAY_PORT, names.METRICS_PORT)
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(gateway, names.gateway(gateway), Component.GATEWAY),
+        "spec": {
+            "podSelector": {"matchLabels": names.match_labels(gateway, Component.GATEWAY)},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in ports]}],
+        },
+    }
+
+
+def _budget(owner: Resource, name: str, component: Component) -> Manifest:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(server, name, component),
+        "metadata": metadata(owner, name, component),
         "spec": {
             # Not minAvailable: with a single replica a node could never be drained.
             "maxUnavailable": 1,
             # Pods that are not ready would otherwise block a drain forever.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": names.match_labels(server, component)},
+            "selector": {"matchLabels": names.match_labels(owner, component)},
         },
     }

@@ -1,9 +1,10 @@
-"""Scheduling of a server's pods: of replicas, with what spec.gpu requires, and of balancers."""
+"""Scheduling of pods: of replicas, with what spec.gpu requires, of balancers and of gateways."""
 
 from math import ceil
 from typing import Any
 
 from slotkeeper.api import quantity
+from slotkeeper.api.gateway import GatewayPlacement, LlamaGateway
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.placement import BalancerPlacement, Placement, TopologySpreadConstraint
 from slotkeeper.api.server import LlamaServer
@@ -35,7 +36,13 @@ def balancer_placement(server: LlamaServer) -> Manifest:
     return {name: value for name, value in fields.items() if value}
 
 
-def _common(spec: Placement | BalancerPlacement) -> Manifest:
+def gateway_placement(gateway: LlamaGateway) -> Manifest:
+    """Return the scheduling fields of a gateway's pod, without empty ones."""
+    fields = _common(gateway.spec.placement)
+    return {name: value for name, value in fields.items() if value}
+
+
+def _common(spec: Placement | BalancerPlacement | GatewayPlacement) -> Manifest:
     return {
         "nodeSelector": dict(spec.node_selector),
         "tolerations": [

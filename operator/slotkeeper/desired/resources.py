@@ -1,15 +1,16 @@
 """Requests and limits of the containers. Each has some of CPU and memory, unless the spec says
 otherwise: a ResourceQuota requires them of each container, including init containers."""
 
+import math
 from collections.abc import Mapping
 
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.resources import Resources
-from slotkeeper.desired.metadata import Manifest
+from slotkeeper.desired.metadata import MIB, Manifest
 
 CPU_REQUEST = "100m"
 MEMORY_REQUEST = "128Mi"
-"""Defaults of balancers and init containers: the minimum of many LimitRanges."""
+"""Defaults of balancers, gateways and init containers: the minimum of many LimitRanges."""
 CPU_LIMIT = "1"
 """More is of no use to them: each computes in one thread."""
 
@@ -22,6 +23,16 @@ _INIT_LIMITS: Amounts = {"cpu": CPU_LIMIT, "memory": "256Mi"}
 def specified(spec: Resources) -> Manifest:
     """Return the resources of a container as they are specified."""
     return _tree(spec.requests, spec.limits)
+
+
+def of_proxy(spec: Resources | None, memory_limit: int) -> Manifest:
+    """Return the resources of a balancer or gateway; `memory_limit`, in bytes, is the default."""
+    if spec is not None:
+        return specified(spec)
+    return {
+        "requests": {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST},
+        "limits": {"cpu": CPU_LIMIT, "memory": f"{math.ceil(memory_limit / MIB)}Mi"},
+    }
 
 
 def with_gpus(spec: Resources, gpu: Gpu) -> Manifest:

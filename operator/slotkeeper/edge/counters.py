@@ -1,7 +1,7 @@
 """Counters and histograms, updated by one thread and read by scrapes."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -69,6 +69,81 @@ class Histogram:
 
     def family(self) -> HistogramMetricFamily:
         """Return the samples for a scrape."""
+        return HistogramMetricFamily(
+            self._name, self._help_text, self.buckets(), sum_value=self._sum
+        )
+
+    @property
+    def sum(self) -> float:
+        """The sum of all observations."""
+        return self._sum
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the upper bound of each bucket, and the observations up to it."""
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
-        return HistogramMetricFamily(self._name, self._help_text, buckets, sum_value=self._sum)
+        return list(zip(bounds, accumulate(self._counts), strict=True))
+
+
+Labels = tuple[str, ...]
+"""Values of the labels, in order."""
+
+
+class LabeledCounter:
+    """A counter with several labels, whose series exist from their first use."""
+
+    __slots__ = ("_counts", "_help_text", "_labels", "_name")
+
+    def __init__(self, name: str, help_text: str, labels: Sequence[str]) -> None:
+        self._name = name
+        self._help_text = help_text
+        self._labels = labels
+        self._counts: dict[Labels, int] = {}
+
+    def add(self, count: int, *values: str) -> None:
+        """Add to the series whose labels have these values."""
+        self._counts[values] = self._counts.get(values, 0) + count
+
+    def keep(self, wanted: Callable[[Labels], bool]) -> None:
+        """Drop all series but these."""
+        for values in [each for each in self._counts if not wanted(each)]:
+            del self._counts[values]
+
+    def family(self) -> CounterMetricFamily:
+        """Return the samples for a scrape."""
+        family = CounterMetricFamily(self._name, self._help_text, labels=self._labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count)
+        return family
+
+
+class LabeledHistogram:
+    """Histograms with one label, whose series exist from their first use."""
+
+    __slots__ = ("_bounds", "_help_text", "_label", "_name", "_series")
+
+    def __init__(self, name: str, help_text: str, label: str, bounds: Sequence[float]) -> None:
+        self._name = name
+        self._help_text = help_text
+        self._label = label
+        self._bounds = bounds
+        self._series: dict[str, Histogram] = {}
+
+    def observe(self, value: float, label: str) -> None:
+        """Add an observation to the series whose label has this value."""
+        series = self._series.get(label)
+        if series is None:
+            series = Histogram(self._name, self._help_text, self._bounds)
+            self._series[label] = series
+        series.observe(value)
+
+    def keep(self, wanted: Callable[[Labels], bool]) -> None:
+        """Drop all series but these."""
+        for label in [each for each in self._series if not wanted((each,))]:
+            del self._series[label]
+
+    def family(self) -> HistogramMetricFamily:
+        """Return the samples for a scrape."""
+        family = HistogramMetricFamily(self._name, self._help_text, labels=[self._label])
+        for label, series in self._series.items():
+            family.add_metric([label], series.buckets(), series.sum)
+        return family

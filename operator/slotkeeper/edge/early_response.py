@@ -97,7 +97,7 @@ class EarlySseResponse:
             ResponseHead(200, b"OK", headers, True),
             chunked=True,
             connection=self._exchange.connection_header(),
-            added=[position_header(self._position), *cors.allow_origin_headers(request)],
+            added=[position_header(self._position), *cors.ANY_ORIGIN.allow_origin_headers(request)],
         )
 
     def _event(self, body: bytes, status: int) -> bytes:

@@ -88,10 +88,7 @@ def inspect(path: bytes, body: bytes) -> Tasks:
     """
     if path in _FORM_PATHS:
         return ONE_TASK
-    # Counting brackets is faster than matching them in a short body only.
-    if len(body) > _SHORT or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
-        for _, depth in _depths(body):
-            _check_depth(depth)
+    check_depth(body)
     try:
         tree = _parse(body)
     except ValueError:
@@ -99,6 +96,31 @@ def inspect(path: bytes, body: bytes) -> Tasks:
     if isinstance(tree, dict) and not _CHECKED_FIELDS.isdisjoint(tree):
         _check_fields(tree)
     return tasks_of(path.decode(), tree)
+
+
+def check_depth(body: bytes) -> None:
+    """Raise HttpError if the objects and arrays of a small body are nested too deeply."""
+    # Counting brackets is faster than matching them in a short body only.
+    if len(body) > _SHORT or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        for _, depth in _depths(body):
+            if depth > MAX_DEPTH:
+                raise nested_too_deeply()
+
+
+def nested_too_deeply() -> HttpError:
+    """400: the objects and arrays of the body are nested too deeply."""
+    return HttpError(
+        400, "nested_too_deeply", f"the JSON is nested more than {MAX_DEPTH} deep: flatten it"
+    )
+
+
+def too_many_values() -> HttpError:
+    """413: scanning the body would take too long."""
+    return HttpError(
+        413,
+        "too_many_values",
+        f"the body has more than {MAX_MARKS} strings, objects and arrays: send less at a time",
+    )
 
 
 async def inspect_large(path: bytes, body: bytes) -> Tasks:
@@ -111,7 +133,8 @@ async def inspect_large(path: bytes, body: bytes) -> Tasks:
     found = False
     at = 0
     for end, depth in _depths(body):
-        _check_depth(depth)
+        if depth > MAX_DEPTH:
+            raise nested_too_deeply()
         found = found or _may_contain(body[at : end + _OVERLAP], keys)
         at = end
         await asyncio.sleep(0)
@@ -120,11 +143,7 @@ async def inspect_large(path: bytes, body: bytes) -> Tasks:
     try:
         tree = await top_level_values(body, fields)
     except TooManyValues:
-        raise HttpError(
-            413,
-            "too_many_values",
-            f"the body has more than {MAX_MARKS} strings, objects and arrays: send less at a time",
-        ) from None
+        raise too_many_values() from None
     _check_fields(tree)
     return tasks_of(name, tree)
 
@@ -170,13 +189,6 @@ def _depths(body: bytes) -> Iterator[tuple[int, int]]:
         changes = memoryview(step.translate(_BRACKETS)).cast("b")
         yield at, max(accumulate(changes, initial=depth))
         depth += sum(changes)
-
-
-def _check_depth(depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise HttpError(
-            400, "nested_too_deeply", f"the JSON is nested more than {MAX_DEPTH} deep: flatten it"
-        )
 
 
 def _check_fields(tree: Mapping[str, Any]) -> None:

@@ -64,6 +64,9 @@ _GET = {
 }
 
 
+READ_PATHS = frozenset(_GET)
+"""Paths of GET requests, apart from those of single models."""
+
 MODEL_PATH = b"/v1/models/"
 """Followed by the name of a model."""
 

@@ -1,9 +1,10 @@
 """Every kind that Slotkeeper reads or writes."""
 
-from slotkeeper.api.group import GROUP, KIND, PLURAL, VERSION
+from slotkeeper.api.group import GATEWAY_KIND, GATEWAY_PLURAL, GROUP, KIND, PLURAL, VERSION
 from slotkeeper.kube.cluster import Kind, Manifest
 
 LLAMA_SERVERS = Kind(GROUP, VERSION, PLURAL, KIND)
+LLAMA_GATEWAYS = Kind(GROUP, VERSION, GATEWAY_PLURAL, GATEWAY_KIND)
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
 REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet")
@@ -32,10 +33,19 @@ CHILDREN = (
 )
 """Kinds of objects that a LlamaServer may own."""
 
-_KINDS = {
-    (kind.api_version, kind.kind): kind
-    for kind in (LLAMA_SERVERS, *CHILDREN, REPLICA_SETS, PODS, ENDPOINT_SLICES, EVENTS, NODES)
-}
+GATEWAY_CHILDREN = (
+    SERVICE_ACCOUNTS,
+    ROLES,
+    ROLE_BINDINGS,
+    SERVICES,
+    NETWORK_POLICIES,
+    DISRUPTION_BUDGETS,
+    DEPLOYMENTS,
+)
+"""Kinds of objects that a LlamaGateway may own."""
+
+_OTHERS = (LLAMA_SERVERS, LLAMA_GATEWAYS, REPLICA_SETS, PODS, ENDPOINT_SLICES, EVENTS, NODES)
+_KINDS = {(kind.api_version, kind.kind): kind for kind in (*CHILDREN, *_OTHERS)}
 
 
 def kind_of(manifest: Manifest) -> Kind:

@@ -9,7 +9,7 @@ from slotkeeper.kube.kinds import kind_of
 
 
 class Key(NamedTuple):
-    """Namespace and name of a LlamaServer."""
+    """Namespace and name of a LlamaServer or LlamaGateway."""
 
     namespace: str
     name: str
@@ -20,7 +20,7 @@ class Key(NamedTuple):
 
 
 Child = tuple[Kind, str]
-"""A child's kind and name, unique within its server's namespace."""
+"""A child's kind and name, unique within its owner's namespace."""
 
 
 def child(manifest: Manifest) -> Child:
@@ -29,7 +29,7 @@ def child(manifest: Manifest) -> Child:
 
 
 def owned(manifest: Manifest, uid: str) -> bool:
-    """Whether the LlamaServer with this uid is the object's controller."""
+    """Whether the resource with this uid is the object's controller."""
     owners = manifest["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner.get("uid") == uid for owner in owners)
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
@@ -20,9 +20,13 @@ from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.flags import address
 from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
 from slotkeeper.kube.cluster import ApiError
+from slotkeeper.kube.kinds import LLAMA_GATEWAYS
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
 from slotkeeper.reconcile.demand.poller import DemandPoller
+from slotkeeper.reconcile.gateways.catalog import ModelCatalog, Servers
+from slotkeeper.reconcile.gateways.reconciler import GatewayReconciler, gateway_records
+from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
 from slotkeeper.reconcile.health import serve_health
 from slotkeeper.reconcile.leader_election import LeadershipLostError, LeaseRef, OperatorLease
 from slotkeeper.reconcile.metrics import Metrics
@@ -37,6 +41,9 @@ OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 MAX_IDLE_TIMEOUT = 600.0
 """Seconds; after a longer time the periodic listing comes first."""
+
+GATEWAY_WORKERS = 4
+"""Gateways that are worked on at the same time: there are few, and their passes are short."""
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +83,11 @@ async def _run(flags: argparse.Namespace) -> None:
     clock = Clock(time.monotonic, _now)
     states = States(clock.monotonic)
     queue = WorkQueue(states, SystemRandom())
-    metrics = Metrics(REGISTRY, lambda: len(queue))
+    gateway_states = gateway_records()
+    gateway_queue = WorkQueue(
+        gateway_states, SystemRandom(), workers=GATEWAY_WORKERS, noun="gateway"
+    )
+    metrics = Metrics(REGISTRY, lambda: len(queue) + len(gateway_queue))
     ref = LeaseRef(_lease_namespace(flags), _identity())
     async with (
         await ApiCluster.connect(idle_timeout=flags.api_idle_timeout) as cluster,
@@ -84,18 +95,47 @@ async def _run(flags: argparse.Namespace) -> None:
         await ApiCluster.connect(idle_timeout=flags.api_idle_timeout) as lease_cluster,
         open_client() as fetch,
     ):
-        store = Store()
+        store, gateway_store = Store(), Store(LLAMA_GATEWAYS)
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
+        catalog = ModelCatalog(store)
+        gateway_reconciler = GatewayReconciler(
+            cluster,
+            gateway_store,
+            gateway_states,
+            Servers(catalog, reconciler.budgets),
+            images,
+            clock,
+        )
         metrics.register(
-            conflicts=reconciler.conflicts,
+            conflicts=lambda: reconciler.conflicts() + gateway_reconciler.conflicts(),
             snapshots=reconciler.scaling_snapshots,
-            unreadable=store.unreadable,
+            unreadable=lambda: _sum(store.unreadable(), gateway_store.unreadable()),
             leads=lease.leads,
         )
+        gateways = GatewayRuntime(
+            cluster,
+            gateway_store,
+            gateway_states,
+            catalog,
+            gateway_reconciler,
+            gateway_queue,
+            lease,
+            metrics,
+            clock.monotonic,
+        )
         runtime = Runtime(
-            cluster, store, states, reconciler, poller, queue, lease, metrics, clock.monotonic
+            cluster,
+            store,
+            states,
+            reconciler,
+            poller,
+            queue,
+            lease,
+            metrics,
+            clock.monotonic,
+            gateways,
         )
         start_http_server(flags.metrics[1], addr=available(flags.metrics[0]))
         async with await serve_health(flags.health, lease.problem):
@@ -106,11 +146,15 @@ async def _run(flags: argparse.Namespace) -> None:
                 await lease.release()
 
 
+def _sum(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {kind: first.get(kind, 0) + second.get(kind, 0) for kind in {*first, *second}}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slotkeeper operator",
-        description="Watch LlamaServers and make the cluster match them. The cluster is that of "
-        "KUBECONFIG, or the one that this runs in.",
+        description="Watch LlamaServers and LlamaGateways, and make the cluster match them. The "
+        "cluster is that of KUBECONFIG, or the one that this runs in.",
     )
     add = parser.add_argument
     add("--llama-server-image", required=True, metavar="IMAGE", help="image of the replicas")
@@ -136,7 +180,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="manage LlamaServers in this namespace only; repeatable (default: all)",
+        help="manage LlamaServers and LlamaGateways in this namespace only; repeatable "
+        "(default: all)",
     )
     add(
         "--lease-namespace",

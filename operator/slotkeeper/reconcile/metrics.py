@@ -48,19 +48,19 @@ class Metrics:
         )
         self._suppressed_errors = Counter(
             "slotkeeper_operator_suppressed_errors",
-            "Unexpected errors that concern one server or object, outside of its passes, by part",
+            "Unexpected errors that concern one resource or object, outside of its passes, by part",
             ["part"],
             registry=registry,
         )
         self._conditions = Gauge(
             "slotkeeper_operator_condition",
-            "Conditions of a server, by type: 1 if it is True, otherwise 0",
-            ["namespace", "name", "type"],
+            "Conditions of a LlamaServer or LlamaGateway, by type: 1 if it is True, otherwise 0",
+            ["kind", "namespace", "name", "type"],
             registry=registry,
         )
         depth = Gauge(
             "slotkeeper_operator_workqueue_depth",
-            "Servers that are due for a reconcile pass",
+            "Servers and gateways that are due for a reconcile pass",
             registry=registry,
         )
         depth.set_function(queue_depth)
@@ -99,13 +99,14 @@ class Metrics:
         """Count a child of this kind whose drift was corrected."""
         self._corrections.labels(kind).inc()
 
-    def set_conditions(self, key: Key, conditions: Iterable[Mapping[str, str]]) -> None:
-        """Export the reported conditions of a server; without conditions, drop their series."""
+    def set_conditions(self, kind: str, key: Key, conditions: Iterable[Mapping[str, str]]) -> None:
+        """Export the reported conditions of a resource; without conditions, drop their series."""
         found = list(conditions)
         for each in found:
-            self._conditions.labels(*key, each["type"]).set(each["status"] == "True")
+            self._conditions.labels(kind, *key, each["type"]).set(each["status"] == "True")
         if not found:
-            self._conditions.remove_by_labels({"namespace": key.namespace, "name": key.name})
+            labels = {"kind": kind, "namespace": key.namespace, "name": key.name}
+            self._conditions.remove_by_labels(labels)
 
     def count_suppressed_error(self, part: str) -> None:
         """Count an unexpected error that was suppressed in a part of the operator."""

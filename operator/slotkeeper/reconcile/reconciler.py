@@ -1,15 +1,17 @@
 """One pass over one server: observe, decide, plan, apply, report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.api.resource import InvalidSpec
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
-from slotkeeper.kube.objects import Child, Key, child, owned
+from slotkeeper.kube.cluster import UNREADABLE, Cluster
+from slotkeeper.kube.kinds import DEPLOYMENTS
+from slotkeeper.kube.objects import Key, child
+from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
 from slotkeeper.reconcile.decide.replicas import (
@@ -17,23 +19,23 @@ from slotkeeper.reconcile.decide.replicas import (
     DesiredReplicas,
     Scaling,
     desired_replicas,
+    within_grant,
 )
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
-from slotkeeper.reconcile.observe.name_conflict import foreign, name_conflict
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.pods import is_unschedulable
-from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.report.conditions import Problems
-from slotkeeper.reconcile.report.events import adopted, drift_corrected, scaled
-from slotkeeper.reconcile.report.report import invalid_report, report
+from slotkeeper.reconcile.report.events import scaled
+from slotkeeper.reconcile.report.report import Report, invalid_report, report
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
 from slotkeeper.reconcile.report.serving import pod_readiness, serving
 from slotkeeper.reconcile.report.status import is_reported, is_stale
 from slotkeeper.reconcile.report.writer import StatusWriter
-from slotkeeper.reconcile.state import Rejection, ServerState, States
+from slotkeeper.reconcile.state import ServerState, States
 from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.reconcile.workqueue import RetryError
 from slotkeeper.reconcile.write.apply import Result, apply
@@ -66,13 +68,11 @@ class Reconciler:
         self._clock = clock
         self._schedule_clock = ScheduleClock(clock)
         self._nodes = GpuNodes(cluster, clock.monotonic)
-        self._writer = StatusWriter(cluster, store, clock.wall)
+        self.budgets = Budgets(store, states, clock, self._without_budget)
+        """The budgets of gateways, which limit the replicas of their servers."""
+        self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
         self.enqueue: Callable[[Key], None] = lambda _: None
         """Called with a server whose next pass is due at once."""
-        self.on_corrected: Callable[[str], None] = lambda _: None
-        """Called with the kind of each child whose drift was corrected."""
-        self.on_conditions: Callable[[Key, Sequence[Manifest]], None] = lambda *_: None
-        """Called with a server's conditions when they are reported; without any, it is deleted."""
         self.isolation = Isolation("check between passes")
 
     async def reconcile(self, key: Key) -> None:
@@ -85,9 +85,9 @@ class Reconciler:
         if snapshot is None:
             # Deleted: the garbage collector deletes the children, which are owned.
             self._forget(key)
-            self.on_conditions(key, ())
+            self.steps.on_conditions(key, ())
             return
-        self._forget_previous(key, snapshot.raw)
+        self._states.forget_previous(key, snapshot.raw["metadata"]["uid"])
         if isinstance(snapshot, Invalid):
             await self._report_invalid(key, snapshot)
             return
@@ -107,8 +107,8 @@ class Reconciler:
             # A correction of what others set is no scaling.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
-        depends_on_existence = (plan.creates and snapshot.is_reported) or plan.adopts
-        if depends_on_existence and not await self._is_current(snapshot.raw):
+        reported = snapshot.is_reported
+        if not await self.steps.may_write(plan, snapshot.raw, is_reported=reported):
             self.enqueue(key)
             return
         result = await self._apply(plan, snapshot, decision, state)
@@ -138,8 +138,7 @@ class Reconciler:
             return False
         now = self._clock.monotonic()
         return (
-            (state.due_at is not None and state.due_at <= now)
-            or state.conflicts.is_due(now)
+            state.is_due(now)
             or self._serving_changed(state)
             or (scaling and self.needs_scaling(key))
         )
@@ -199,8 +198,8 @@ class Reconciler:
 
     async def _observe(self, key: Key) -> Snapshot | Invalid | None:
         """Read what exists; None for a server that is deleted or being deleted."""
-        raw = self._store.server(key)
-        if raw is None or "deletionTimestamp" in raw["metadata"]:
+        raw = self.steps.resource(key)
+        if raw is None:
             return None
         if reason := raw.get(UNREADABLE):
             return Invalid(raw, f"the resource cannot be read: {reason}")
@@ -208,11 +207,9 @@ class Reconciler:
             server = LlamaServer.parse(raw)
         except InvalidSpec as error:
             return Invalid(raw, str(error))
-        observed = observe(self._store, server, await self._unlabelled(key))
-        for (kind, name), item in observed.children.items():
-            if UNREADABLE in item and owned(item, server.uid):
-                raise RetryError(f"{kind.kind} {name} cannot be read: {item[UNREADABLE]}")
         state = self._states.find(key)
+        observed = observe(self._store, server, await self.steps.unlabelled(key, state))
+        self.steps.check_readable(observed.children, server)
         demand = state.demand.latest(self._clock.monotonic()) if state else None
         if demand and demand.unresponsive:
             observed = replace(observed, unresponsive=demand.unresponsive)
@@ -221,25 +218,6 @@ class Reconciler:
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
         return Snapshot(raw, server, observed)
-
-    async def _unlabelled(self, key: Key) -> dict[Child, Manifest]:
-        """The children that no watch shows, read from the API server.
-
-        Raises RetryError for a child that the operator has deleted and that still exists.
-        """
-        state = self._states.find(key)
-        found = {}
-        for kind, name in state.unlabelled if state else ():
-            item = await self._cluster.get(kind, key.namespace, name)
-            if item is None:
-                continue
-            if (item["metadata"].get("labels") or {}).get(names.SERVER_LABEL) == key.name:
-                self._store.put(item)
-                if (kind, name) not in self._store.children(key):
-                    raise RetryError(f"{kind.kind} {name} is still terminating")
-            else:
-                found[kind, name] = item
-        return found
 
     def _track(self, state: ServerState, snapshot: Snapshot, moment: Moment) -> None:
         """Remember what was observed."""
@@ -250,7 +228,9 @@ class Reconciler:
         if state.unreported and is_reported(server, state.unreported):
             # The status was written, and the response to it lost.
             state.unreported = None
-        state.name_conflict = self._name_conflict(server, observed)
+        state.name_conflict = self.steps.name_conflict(
+            server, observed.children, lambda: manifests(server, 0, self._images)
+        )
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
         state.pods = pod_readiness(observed)
@@ -262,12 +242,6 @@ class Reconciler:
             due.append(state.demand.warm_up_ends)
         state.due_at = min(due, default=None)
 
-    def _name_conflict(self, server: LlamaServer, observed: Observed) -> Problem | None:
-        if not foreign(observed.children, server):
-            return None
-        desired = map(child, manifests(server, 0, self._images))
-        return name_conflict(server, observed.children, desired)
-
     def _plan(self, snapshot: Snapshot, decision: Decision) -> Plan:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
@@ -278,22 +252,6 @@ class Reconciler:
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
         return plan_changes(desired, observed.children, server, observed.deleted_by_others)
-
-    async def _is_current(self, raw: Manifest) -> bool:
-        """Whether the server is as the store shows it; if not, the store is brought up to date.
-
-        The garbage collector deletes the children of a server that is deleted or being deleted,
-        while the watch that would show it may be broken: all of them would be created, and deleted
-        again. So would children that it was to leave as orphans, if they were adopted.
-        """
-        metadata = raw["metadata"]
-        found = await self._cluster.get(LLAMA_SERVERS, metadata["namespace"], metadata["name"])
-        if found and found["metadata"]["uid"] == metadata["uid"]:
-            return not self._store.put(found)
-        self._store.confirm_deleted(raw)
-        if found:
-            self._store.put(found)
-        return False
 
     async def _apply(
         self, plan: Plan, snapshot: Snapshot, decision: Decision, state: ServerState
@@ -315,17 +273,10 @@ class Reconciler:
         moment: Moment,
     ) -> None:
         """Remember what was written, also where the plan failed later."""
-        now = moment.monotonic
-        announced = state.conflicts.record(result.corrected, result.changed_on_write, now)
-        state.events += map(drift_corrected, announced)
-        if result.adopted:
-            state.events.append(adopted(result.adopted))
-        for drift in result.corrected:
-            self.on_corrected(drift.child[0].kind)
-        state.unlabelled |= result.unlabelled
+        self.steps.record_writes(state, result, moment.monotonic)
         scaling, replicas = decision.scaling, snapshot.observed.replicas
         if scaling.scaled and replicas and child(replicas) in result.applied:
-            state.demand.scaled(scaling.change, now)
+            state.demand.scaled(scaling.change, moment.monotonic)
             state.events.append(scaled(scaling))
             before = state.unreported.before if state.unreported else scaling.before
             state.unreported = replace(scaling, before=before)
@@ -334,18 +285,11 @@ class Reconciler:
         self, state: ServerState, snapshot: Snapshot, decision: Decision, result: Result
     ) -> bool:
         """Remember the outcome of a plan; whether the next pass is due at once."""
+        state.attempted = state.attempted or not decision.scaling.awaits_report
+        withdraws = decision.keeps_blocker and state.attempted
+        changed = result.outdates_snapshot or withdraws
         generation = snapshot.server.generation
-        before = state.rejection
-        now = Rejection(result.rejected, generation) if result.rejected else None
-        attempted = state.attempted or not decision.scaling.awaits_report
-        withdraws = decision.keeps_blocker and attempted
-        state.rejection = before if before and now and now.is_same(before) else now
-        state.attempted = attempted
-        if now and before and before.generation == generation:
-            # Only the back-off brings the next pass, though a new message may have been written to
-            # the Role: it may be another one at each try.
-            return False
-        return result.outdates_snapshot or now != before or withdraws
+        return state.record_rejection(result.rejected, generation, changed=changed)
 
     async def _report(
         self, state: ServerState, snapshot: Snapshot, decision: Decision, moment: Moment
@@ -356,18 +300,12 @@ class Reconciler:
         state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
         conflict = state.conflicts.problem(moment.monotonic)
         problems = Problems(state.unapplied, conflict, state.serving)
-        status, events = report(snapshot, scaling, problems, demand, state.events, moment.wall)
-        failed = await self._writer.create_events(snapshot.raw, events)
-        # An event is created once, also where the status has to be written again.
-        state.events = [event for event in state.events if event in failed]
-        raw = await self._writer.write_status(snapshot.raw, status)
         key = Key(snapshot.server.namespace, snapshot.server.name)
+        found = report(snapshot, scaling, problems, demand, state.events, moment.wall)
+        raw = await self.steps.write_report(key, snapshot.raw, state, found)
         if raw is None:
-            # No watch event follows: the store has dropped the server already.
             self.enqueue(key)
             return
-        self.on_conditions(key, status["conditions"])
-        state.events.clear()
         state.unreported = None
         state.server = replace(snapshot.server, status=raw.get("status") or {})
 
@@ -376,21 +314,20 @@ class Reconciler:
         pending = state.events if state else []
         self._forget(key)
         status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
-        await self._writer.create_events(snapshot.raw, [*pending, *events])
-        if await self._writer.write_status(snapshot.raw, status):
-            self.on_conditions(key, status["conditions"])
+        found = Report(status, [*pending, *events])
+        await self.steps.write_invalid(key, snapshot.raw, found)
 
     def _forget(self, key: Key) -> None:
         self._states.forget(key)
         self._store.forget(key)
 
-    def _forget_previous(self, key: Key, raw: Manifest) -> None:
-        state = self._states.find(key)
-        if state and state.server and state.server.uid != raw["metadata"]["uid"]:
-            # Deleted and created again between two passes.
-            self._states.forget(key)
-
     def _desired(self, state: ServerState, server: LlamaServer, moment: Moment) -> DesiredReplicas:
+        grant = self.budgets.grant(Key(server.namespace, server.name))
+        return within_grant(self._without_budget(state, server, moment), grant)
+
+    def _without_budget(
+        self, state: ServerState, server: LlamaServer, moment: Moment
+    ) -> DesiredReplicas:
         policy = state.policy_at(moment.scheduled)
         demand = state.demand.scaling_input()
         return desired_replicas(server, policy, state.current, demand, moment.monotonic)

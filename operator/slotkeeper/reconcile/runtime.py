@@ -1,40 +1,41 @@
 """Runs the operator: work queue, watches, demand polling, resync and leader election."""
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
-from zlib import crc32
 
 import kopf
 
-from slotkeeper.kube.cluster import ApiError, Cluster, NotFound, WatchEvent
+from slotkeeper.kube.cluster import ApiError, Cluster, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.poller import POLL_SECONDS, DemandPoller
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
 from slotkeeper.reconcile.fair_lane import FairLane
+from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
 from slotkeeper.reconcile.leader_election import OperatorLease
 from slotkeeper.reconcile.metrics import Metrics
+from slotkeeper.reconcile.passes import (
+    enqueue_changed,
+    periodically,
+    resync_periodically,
+    run_pass,
+    run_queue,
+)
 from slotkeeper.reconcile.reconciler import Reconciler
 from slotkeeper.reconcile.state import States
 from slotkeeper.reconcile.watch import kopf_watch
 from slotkeeper.reconcile.watch.informers import (
     LIST_SECONDS,
-    Informer,
     informers,
     list_into,
     run_informers,
 )
 from slotkeeper.reconcile.watch.kopf_watch import MAX_IDLE_TIMEOUT
 from slotkeeper.reconcile.watch.store import Store
-from slotkeeper.reconcile.workqueue import RetryError, WorkQueue
-
-RESYNC_SHARDS = 60
-"""Every server gets a pass within LIST_SECONDS though nothing changed, one shard at a time: time
-alone may change its status."""
+from slotkeeper.reconcile.workqueue import WorkQueue
 
 SLICE = 10
 """Servers that are checked at a time, in a few milliseconds, before other work has its turn."""
@@ -62,14 +63,15 @@ class Runtime:
     lease: OperatorLease
     metrics: Metrics
     monotonic: Callable[[], float]
+    gateways: GatewayRuntime
     stale: FairLane = field(default_factory=FairLane)
     """Servers whose status shows old numbers."""
 
     def __post_init__(self) -> None:
         self.reconciler.enqueue = self.queue.add
-        self.reconciler.on_corrected = self.metrics.count_correction
-        self.reconciler.on_conditions = self.metrics.set_conditions
-        for part in (self.reconciler, self.poller, self.store):
+        self.reconciler.steps.on_corrected = self.metrics.count_correction
+        self.reconciler.steps.on_conditions = self._on_conditions
+        for part in (self.reconciler, self.reconciler.budgets, self.poller, self.store):
             part.isolation.on_error = self.metrics.count_suppressed_error
 
     def on_server_event(self, event: WatchEvent) -> None:
@@ -91,15 +93,17 @@ class Runtime:
         ExceptionGroup of whatever ended one of the parts: LeadershipLostError, ApiError.
         """
         await self.list_servers(namespaces)
+        await self.gateways.list_gateways(namespaces)
         async with asyncio.TaskGroup() as group:
             running = informers(self.cluster, self.store, namespaces, self.enqueue)
             parts = (
                 self.lease.hold(),
                 run_informers(running),
-                self._reconcile(running),
-                _periodically(POLL_SECONDS, self.poll_demand),
-                _periodically(LIST_SECONDS, lambda: self.resync(namespaces)),
-                self._resync_loop(),
+                run_queue(self.queue, running, self.work),
+                periodically(POLL_SECONDS, self.poll_demand),
+                periodically(LIST_SECONDS, lambda: self.resync(namespaces)),
+                resync_periodically(self.store, self.queue),
+                *self.gateways.parts(namespaces),
             )
             tasks = [group.create_task(part) for part in parts]
             # Last: when kopf ends it waits seconds for tasks that are younger than its own, and the
@@ -113,16 +117,10 @@ class Runtime:
 
         Raises what `Reconciler.reconcile` does, and RetryError while another operator may lead.
         """
-        started = self.monotonic()
-        failed = True
         try:
-            if not self.lease.is_valid():
-                # The store is as old as the Lease.
-                raise RetryError("the lease was not renewed in time; another operator may lead")
-            await self.reconciler.reconcile(key)
-            failed = False
+            reconcile = self.reconciler.reconcile
+            await run_pass(reconcile, key, self.lease, self.metrics, self.monotonic)
         finally:
-            self.metrics.count_reconcile(self.monotonic() - started, failed=failed)
             self._count_decision(key)
 
     async def poll_demand(self) -> None:
@@ -136,6 +134,7 @@ class Runtime:
 
         tracked = [(key, state.demand) for key, state, _ in self.states.servers()]
         await self.poller.poll(tracked, on_update)
+        self.gateways.enqueue(self.reconciler.budgets.update())
         for keys in _slices([key for key, *_ in tracked]):
             for key in keys:
                 with self.reconciler.isolation(key):
@@ -179,14 +178,6 @@ class Runtime:
             except ApiError as error:
                 log.warning("resync: %s", error)
 
-    def resync_shard(self, index: int) -> list[Key]:
-        """One of RESYNC_SHARDS disjoint shards that together are all servers."""
-        return [
-            key
-            for key in self.store.servers
-            if crc32(str(key).encode()) % RESYNC_SHARDS == index % RESYNC_SHARDS
-        ]
-
     async def _list(self, namespace: str | None) -> None:
         _, changed = await list_into(self.store, self.cluster, LLAMA_SERVERS, namespace)
         self._add(changed)
@@ -197,12 +188,14 @@ class Runtime:
             self.queue.add(key)
 
     def _add(self, keys: Iterable[Key]) -> None:
-        for key in keys:
-            if self.store.is_unreadable(key):
-                # Its report costs the API server as much as a hundred of others: they come first.
-                self.queue.add_debounced(key)
-            else:
-                self.queue.add(key)
+        changed = list(keys)
+        enqueue_changed(self.queue, self.store, changed)
+        self.gateways.on_servers(changed)
+
+    def _on_conditions(self, key: Key, conditions: Sequence[Manifest]) -> None:
+        self.metrics.set_conditions(LLAMA_SERVERS.kind, key, conditions)
+        # No watch event follows the operator's own write.
+        self.gateways.on_servers([key])
 
     def _count_decision(self, key: Key) -> None:
         state = self.states.find(key)
@@ -212,21 +205,6 @@ class Runtime:
         snapshot = self.reconciler.scaling_snapshot(key)
         self.metrics.count_decision(key, state.counted, snapshot)
         state.counted = snapshot
-
-    async def _reconcile(self, running: Iterable[Informer]) -> None:
-        async def work(key: Key) -> None:
-            # Before all kinds are listed, existing objects would seem to be missing.
-            for informer in running:
-                if informer.namespace in {None, key.namespace}:
-                    await informer.synced.wait()
-            await self.work(key)
-
-        await self.queue.run(work)
-
-    async def _resync_loop(self) -> None:
-        for index in itertools.count():
-            await asyncio.sleep(LIST_SECONDS / RESYNC_SHARDS)
-            self.enqueue(self.resync_shard(index))
 
     async def _watch(self, namespaces: Sequence[str], idle_timeout: float) -> None:
         await kopf.operator(
@@ -243,10 +221,3 @@ class Runtime:
 
 def _slices(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
     return (keys[start : start + SLICE] for start in range(0, len(keys), SLICE))
-
-
-async def _periodically(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    await asyncio.sleep(seconds)
-    while True:
-        # At the same time, not one after the other: a slow balancer must not delay all polls.
-        await asyncio.gather(asyncio.sleep(seconds), action())

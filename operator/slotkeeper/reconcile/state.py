@@ -1,9 +1,13 @@
-"""What the operator remembers of each server between two passes: one record a server."""
+"""What the operator remembers of each resource between two passes: one record a resource."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, TypeVar
 
+from typing_extensions import override
+
+from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.decide.replicas import Scaling, policy_of
@@ -14,6 +18,8 @@ from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
 from slotkeeper.reconcile.report.serving import PodReadiness, Serving
 from slotkeeper.reconcile.write.conflicts import FieldConflicts
 from slotkeeper.scaling.policy import Policy
+
+State = TypeVar("State", bound="ResourceState")
 
 
 @dataclass(frozen=True)
@@ -31,38 +37,72 @@ class Rejection:
 
 
 @dataclass
-class ServerState:
-    """One server's record. Small, since there may be thousands; lost with the process."""
+class ResourceState:
+    """One resource's record: what passes over all kinds of resources remember."""
 
-    demand: TrackedDemand
-    server: LlamaServer | None = None
-    """As of the last pass, with the status then; None before it, and for an invalid spec."""
-    current: int | None = None
-    """Replicas that the Deployment specifies."""
     conflicts: FieldConflicts = field(default_factory=FieldConflicts)
     unlabelled: set[Child] = field(default_factory=set)
-    """Objects with a child's name and without the server's label: no watch shows them."""
-    attempted: bool = False
-    """Whether a pass has carried out its plan, with the replicas that demand requires, since the
-    process started."""
+    """Objects with a child's name and without the owner's label: no watch shows them."""
     rejection: Rejection | None = None
     """Why the API server rejected the last plan. Its message stays while the same is rejected."""
     name_conflict: Problem | None = None
     """The object that has a child's name, as of the last pass."""
+    due_at: float | None = None
+    """When a pass is due though nothing changed."""
+    events: list[EventContent] = field(default_factory=list)
+    """Events that were caused by writes and are not created yet."""
+    failures: int = 0
+    """Failed passes in a row."""
+
+    @property
+    def resource(self) -> Resource | None:
+        """The resource as of the last pass; None before it, and for an invalid spec."""
+        raise NotImplementedError
+
+    @property
+    def unapplied(self) -> Problem | None:
+        """Why the children cannot be written as desired; None where they can."""
+        return self.rejection.problem if self.rejection else self.name_conflict
+
+    def is_due(self, now: float) -> bool:
+        """Whether a pass is due because of the time."""
+        return (self.due_at is not None and self.due_at <= now) or self.conflicts.is_due(now)
+
+    def record_rejection(self, rejected: Problem | None, generation: int, *, changed: bool) -> bool:
+        """Remember whether the API server rejected a plan for a spec of this generation.
+
+        Returns whether the next pass is due at once; `changed`: something else requires it.
+        """
+        before = self.rejection
+        now = Rejection(rejected, generation) if rejected else None
+        self.rejection = before if before and now and now.is_same(before) else now
+        if now and before and before.generation == generation:
+            # Only the back-off brings the next pass, though a new message may have been written to
+            # the Role: it may be another one at each try.
+            return False
+        return changed or now != before
+
+
+@dataclass
+class ServerState(ResourceState):
+    """One server's record. Small, since there may be thousands; lost with the process."""
+
+    demand: TrackedDemand = field(kw_only=True)
+    server: LlamaServer | None = None
+    """As of the last pass, with the status then; None before it, and for an invalid spec."""
+    current: int | None = None
+    """Replicas that the Deployment specifies."""
+    attempted: bool = False
+    """Whether a pass has carried out its plan, with the replicas that demand requires, since the
+    process started."""
+    unreported: Scaling | None = None
+    """A change of replicas that was written and is not in the status yet."""
+    counted: ScalingSnapshot | None = None
+    """The decision that the metrics counted last."""
     pods: PodReadiness | None = None
     """Readiness of the pods, as of the last pass."""
     serving: Serving = field(default_factory=Serving)
     """What the last status shows of the balancers' reports."""
-    due_at: float | None = None
-    """When a pass is due though nothing changed."""
-    unreported: Scaling | None = None
-    """A change of replicas that was written and is not in the status yet."""
-    events: list[EventContent] = field(default_factory=list)
-    """Events that were caused by writes and are not created yet."""
-    counted: ScalingSnapshot | None = None
-    """The decision that the metrics counted last."""
-    failures: int = 0
-    """Failed passes in a row."""
     unresponsive: tuple[str, ...] = ()
     """Unresponsive replicas in the last written status, as reported by a balancer."""
     _policy: tuple[int, Policy | None] | None = None
@@ -86,40 +126,45 @@ class ServerState:
         return policy
 
     @property
-    def unapplied(self) -> Problem | None:
-        """Why the server's children cannot be written as desired; None where they can."""
-        return self.rejection.problem if self.rejection else self.name_conflict
+    @override
+    def resource(self) -> Resource | None:
+        return self.server
 
 
-class States:
-    """The records of all servers. `now` is the clock of all times in them, in seconds."""
+class Records(Generic[State]):
+    """The records of all resources of one kind; `new` returns the record of a new one."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._states: dict[Key, ServerState] = {}
+    def __init__(self, new: Callable[[], State]) -> None:
+        self._new = new
+        self._states: dict[Key, State] = {}
 
-    def __getitem__(self, key: Key) -> ServerState:
-        """The server's record, a new one if there is none."""
+    def __getitem__(self, key: Key) -> State:
+        """The resource's record, a new one if there is none."""
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = ServerState(TrackedDemand(since=self._now()))
+            state = self._states[key] = self._new()
         return state
 
-    def find(self, key: Key) -> ServerState | None:
-        """The server's record; None where nothing is remembered."""
+    def find(self, key: Key) -> State | None:
+        """The resource's record; None where nothing is remembered."""
         return self._states.get(key)
 
-    def servers(self) -> list[tuple[Key, ServerState, LlamaServer]]:
-        """The records of valid servers. A copy: metrics are scraped from another thread."""
-        return [
-            (key, state, state.server) for key, state in list(self._states.items()) if state.server
-        ]
+    def records(self) -> list[tuple[Key, State]]:
+        """All records. A copy: metrics are scraped from another thread."""
+        return list(self._states.items())
 
     def forget(self, key: Key) -> None:
         """Drop everything but the failures, which end with the next success."""
         state = self._states.pop(key, None)
         if state and state.failures:
             self[key].failures = state.failures
+
+    def forget_previous(self, key: Key, uid: str) -> None:
+        """Drop the record of another resource of this name: it was deleted and created again
+        between two passes."""
+        state = self._states.get(key)
+        if state and state.resource and state.resource.uid != uid:
+            self.forget(key)
 
     # The work queue's back-off.
 
@@ -139,8 +184,19 @@ class States:
         if (state := self._states.get(key)) is None:
             return
         state.failures = 0
-        if state.server is None:
+        if state.resource is None:
             del self._states[key]
+
+
+class States(Records[ServerState]):
+    """The records of all servers. `now` is the clock of all times in them, in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(lambda: ServerState(demand=TrackedDemand(since=now())))
+
+    def servers(self) -> list[tuple[Key, ServerState, LlamaServer]]:
+        """The records of valid servers."""
+        return [(key, state, state.server) for key, state in self.records() if state.server]
 
 
 def _constant_words(message: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which server to reconcile next: each by one worker at a time, failing ones with a back-off.
+"""Which server or gateway to reconcile next: each by one worker at a time, failing ones later.
 
 As client-go's work queue, with a second, debounced lane for frequent changes, and fair among
 namespaces: they take turns, and none of them occupies all workers.
@@ -76,8 +76,13 @@ class WorkQueue:
         rng: Random,
         later: Callable[[float, Callable[[], None]], object] | None = None,
         workers: int = WORKERS,
+        noun: str = "server",
     ) -> None:
-        """`later(seconds, action)` schedules an action; by default with the event loop."""
+        """`later(seconds, action)` schedules an action; by default with the event loop.
+
+        `noun`: what a key is, in the log.
+        """
+        self._noun = noun
         self._failures = failures
         self._workers = workers
         self._rng = rng
@@ -176,7 +181,8 @@ class WorkQueue:
             delay = self.retry(key)
             expected = isinstance(error, ApiError | RetryError)
             log.warning(
-                "server %s: %s; retrying in %.0f s",
+                "%s %s: %s; retrying in %.0f s",
+                self._noun,
                 key,
                 error if expected else repr(error),
                 delay,

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from slotkeeper.api.autoscaling import Autoscaling
-from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.api.resource import InvalidSpec
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.error_text import describe
 from slotkeeper.simulation import report
 from slotkeeper.simulation.pipe import ignore_broken_pipe

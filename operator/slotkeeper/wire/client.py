@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol, cast
 
@@ -55,20 +55,34 @@ class UpstreamConnection(Pausable):
         self._to_head = False
         self._keep = False
         self._unsent: deque[bytes] = deque()
+        self._on_sent: Callable[[], None] | None = None
         self._write_paused = False  # the replica reads more slowly than the request is written
 
     def send(
-        self, head: bytes, body: Sequence[bytes], receiver: Receiver, *, to_head: bool = False
+        self,
+        head: bytes,
+        body: Sequence[bytes],
+        receiver: Receiver,
+        *,
+        to_head: bool = False,
+        on_sent: Callable[[], None] | None = None,
     ) -> None:
-        """Send a request, with its body in parts; `to_head`: its method is HEAD."""
+        """Send a request, with its body in parts; `to_head`: its method is HEAD.
+
+        `on_sent` is called when the parts of the body are no longer needed, if that happens before
+        the response ends.
+        """
+        self._on_sent = on_sent
         self._receiver = receiver
         self._framing = None
         self._began = False
         self._to_head = to_head
         if not body:
             self._transport.write(head)
+            self._body_sent()
         elif len(body) == 1 and len(body[0]) <= _MAX_COPY:
             self._transport.write(head + body[0])
+            self._body_sent()
         else:
             self._transport.write(head)
             self._unsent.extend(body)
@@ -76,7 +90,7 @@ class UpstreamConnection(Pausable):
 
     def abort(self) -> None:
         """Drop the request and the connection at once, without a further call of its receiver."""
-        self._receiver = None
+        self._receiver = self._on_sent = None
         self._unsent.clear()
         self._transport.abort()
 
@@ -143,7 +157,7 @@ class UpstreamConnection(Pausable):
         self._unsent.clear()
         self._pool.closed(self)
         receiver = self._receiver
-        self._receiver = None
+        self._receiver = self._on_sent = None
         if receiver is None:
             return
         if exc is None and self._framing is not None and self._framing.until_close:
@@ -156,8 +170,16 @@ class UpstreamConnection(Pausable):
         # One part in each iteration of the event loop: sending 5 MB at once takes milliseconds.
         if self._unsent and not self._write_paused:
             self._transport.write(self._unsent.popleft())
-            if self._unsent and not self._write_paused:
+            if not self._unsent:
+                self._body_sent()
+            elif not self._write_paused:
                 asyncio.get_running_loop().call_soon(self._send_part)
+
+    def _body_sent(self) -> None:
+        on_sent = self._on_sent
+        self._on_sent = None
+        if on_sent:
+            on_sent()
 
     def _read_head(self, data: bytes, receiver: Receiver) -> bytes:
         data = self._head + data
@@ -185,7 +207,7 @@ class UpstreamConnection(Pausable):
             receiver.on_body(data if end == len(data) else data[:end], framing)
         if self._receiver is not receiver:
             return  # aborted by on_body
-        self._receiver = None
+        self._receiver = self._on_sent = None
         # A replica that responds before it has read the whole request may not read the rest.
         if self._keep and end == len(data) and not self._unsent:
             self.pause(False)
@@ -197,7 +219,7 @@ class UpstreamConnection(Pausable):
 
     def _fail(self, reason: str) -> None:
         receiver = self._receiver
-        self._receiver = None
+        self._receiver = self._on_sent = None
         self._unsent.clear()
         self.malformed = True
         self._transport.abort()

@@ -7,6 +7,7 @@ from functools import cached_property
 from http import HTTPStatus
 
 JSON = b"application/json; charset=utf-8"
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]

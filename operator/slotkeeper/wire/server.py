@@ -1,6 +1,7 @@
 """The downstream side: a listening address and its connections."""
 
 import asyncio
+import ssl
 
 from slotkeeper.wire import sockets
 from slotkeeper.wire.body_filter import BodyFilter
@@ -21,12 +22,20 @@ class Server:
         )
         self._server: asyncio.Server | None = None
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Start accepting connections. Return the bound address. Raises OSError."""
+    async def listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> tuple[str, int]:
+        """Start accepting connections, with TLS if `tls`. Return the bound address.
+
+        Raises OSError.
+        """
         self._server = await self.listener.loop.create_server(
             lambda: DownstreamConnection(self.listener),
             sock=sockets.listen(host, port),
             backlog=sockets.BACKLOG,
+            ssl=tls,
+            # A handshake is not yet a connection that the limits count.
+            ssl_handshake_timeout=self.listener.limits.head_timeout if tls else None,
         )
         bound = self._server.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])

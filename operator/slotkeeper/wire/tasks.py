@@ -21,6 +21,10 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def join(self) -> None:
-        """Wait until all are done."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+    async def join(self, *, cancel: bool = False) -> None:
+        """Wait until all are done; with `cancel`, cancel them before."""
+        running = list(self._running)
+        if cancel:
+            for task in running:
+                task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -7,7 +7,7 @@ import pytest
 from apiserver import ApiServer
 from llamaservers import parsed, raw_server
 from rejections import assert_rejected, is_accepted_by_the_operator, rejection
-from slotkeeper.api.server import InvalidSpec
+from slotkeeper.api.resource import InvalidSpec
 
 ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"slots": 0}, "spec.slots", "should be greater than or equal to 1"),

@@ -1,10 +1,12 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
+import pytest
 import yaml
 from pydantic import Field
 
-from slotkeeper.api.crd import FILES, HEADER, crd, render, structural
+from slotkeeper.api.crd import FOLDERS, HEADER, crd, files, render, structural
+from slotkeeper.api.definitions import DEFINITIONS, Definition
 from slotkeeper.api.validation import RULES_KEY, ApiModel, Rule, matches
 
 
@@ -19,20 +21,33 @@ def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
 
 
 def all_schemas() -> list[tuple[str, dict[str, Any]]]:
-    (version,) = crd()["spec"]["versions"]
-    return list(schemas(version["schema"]["openAPIV3Schema"]))
+    """All schemas of all CRDs, each with its path."""
+    return [one for definition in DEFINITIONS for one in schemas_of(definition)]
 
 
-def test_each_crd_file_is_generated_from_the_models() -> None:
-    for file in FILES:
-        assert file.read_text() == render(crd()), "run `make crds`"
+def schemas_of(definition: Definition) -> Iterator[tuple[str, dict[str, Any]]]:
+    (version,) = crd(definition)["spec"]["versions"]
+    return schemas(version["schema"]["openAPIV3Schema"])
 
 
-def test_a_crd_file_is_yaml_with_a_header() -> None:
-    text = render(crd())
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.kind)
+def test_each_crd_file_is_generated_from_the_models(definition: Definition) -> None:
+    for file in files(definition):
+        assert file.read_text() == render(crd(definition)), "run `make crds`"
+
+
+def test_each_crd_file_is_that_of_a_resource() -> None:
+    generated = {file for definition in DEFINITIONS for file in files(definition)}
+
+    assert {file for folder in FOLDERS for file in folder.iterdir()} == generated
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.kind)
+def test_a_crd_file_is_yaml_with_a_header(definition: Definition) -> None:
+    text = render(crd(definition))
 
     assert text.startswith(HEADER)
-    assert yaml.safe_load(text) == crd()
+    assert yaml.safe_load(text) == crd(definition)
 
 
 def test_each_field_has_a_description() -> None:
@@ -64,10 +79,11 @@ def test_each_field_is_bounded_to_keep_rules_within_the_cost_budget() -> None:
 
 
 def test_a_status_has_no_defaults_and_no_required_fields() -> None:
-    status = [schema for path, schema in all_schemas() if path.startswith(".status")]
+    for definition in DEFINITIONS:
+        status = [each for path, each in schemas_of(definition) if path.startswith(".status")]
 
-    assert all("default" not in schema for schema in status)
-    assert "required" not in status[0]
+        assert all("default" not in schema for schema in status)
+        assert "required" not in status[0]
 
 
 class Inner(ApiModel):

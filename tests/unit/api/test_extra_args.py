@@ -6,7 +6,7 @@ import pytest
 
 from llamaservers import ROOT, parsed, raw_server
 from slotkeeper.api.extra_args import REJECTED, flags_of
-from slotkeeper.api.server import InvalidSpec
+from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Serving, argv
 
 FLAGS_FILE = Path(ROOT, "tests/unit/llamacpp/flags-b11669.txt")

@@ -7,7 +7,8 @@ import pytest
 from llamaservers import raw_server
 from slotkeeper.api.crd import crd
 from slotkeeper.api.json_object import MAX_BYTES, MAX_DEPTH, MAX_FIELDS
-from slotkeeper.api.server import InvalidSpec, LlamaServer
+from slotkeeper.api.resource import InvalidSpec
+from slotkeeper.api.server import LlamaServer
 
 
 def nested(depth: int) -> Any:

@@ -7,9 +7,18 @@ import pytest
 
 from slotkeeper.api import reference
 from slotkeeper.api.crd import crd
+from slotkeeper.api.definitions import LLAMA_GATEWAY, LLAMA_SERVER, Definition
 from slotkeeper.api.extra_args import REJECTED
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.reference import CONDITIONS_PAGE, FIELDS_PAGE, FLAGS_PAGE, FOLDER, anchor, pages
+from slotkeeper.api.reference import (
+    CONDITIONS_PAGE,
+    FIELDS_PAGE,
+    FLAGS_PAGE,
+    FOLDER,
+    GATEWAY_PAGE,
+    anchor,
+    pages,
+)
 
 
 def paths(schema: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -41,14 +50,19 @@ def test_each_generated_page_in_the_folder_is_still_generated() -> None:
     assert marked == set(pages())
 
 
-def test_each_field_has_one_anchor() -> None:
-    (version,) = crd()["spec"]["versions"]
+@pytest.mark.parametrize(
+    ("definition", "page", "count"),
+    [(LLAMA_SERVER, FIELDS_PAGE, 150), (LLAMA_GATEWAY, GATEWAY_PAGE, 70)],
+    ids=["servers", "gateways"],
+)
+def test_each_field_has_one_anchor(definition: Definition, page: str, count: int) -> None:
+    (version,) = crd(definition)["spec"]["versions"]
     properties = version["schema"]["openAPIV3Schema"]["properties"]
     fields = [path for name in ("spec", "status") for path in paths(properties[name], name)]
 
-    found = Counter(anchors(pages()[FIELDS_PAGE]))
+    found = Counter(anchors(pages()[page]))
 
-    assert len(fields) > 150
+    assert len(fields) > count
     assert {path: found[anchor(path)] for path in fields} == dict.fromkeys(fields, 1)
 
 

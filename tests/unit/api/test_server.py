@@ -6,8 +6,9 @@ from llamaservers import parsed, raw_server
 from slotkeeper.api.autoscaling import Autoscaling
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.model import Model
+from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.server import InvalidSpec, LlamaServerSpec
+from slotkeeper.api.server import LlamaServerSpec
 
 
 def test_all_fields_except_the_model_have_defaults() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from llamaservers import parsed, raw_server
-from slotkeeper.api.server import InvalidSpec
+from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.serving import Embeddings, Reasoning
 
 

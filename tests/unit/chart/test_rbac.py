@@ -1,8 +1,10 @@
 import pytest
 
 from chart import CHART, Json, rules
+from llamagateways import gateway
 from llamaservers import server
 from slotkeeper.desired import balancer
+from slotkeeper.desired import gateway as desired_gateway
 from slotkeeper.kube import kinds
 from slotkeeper.kube.cluster import Kind
 
@@ -38,6 +40,8 @@ def test_the_operator_may_manage_its_children(kind: Kind) -> None:
     [
         ("slotkeeper.dev", "llamaservers", READ),
         ("slotkeeper.dev", "llamaservers/status", {"patch"}),
+        ("slotkeeper.dev", "llamagateways", READ),
+        ("slotkeeper.dev", "llamagateways/status", {"patch"}),
         ("", "pods", {"list", "watch", "patch"}),
         ("", "events", {"create"}),
     ],
@@ -59,9 +63,12 @@ def test_the_operator_may_lead_and_watch_its_own_lease() -> None:
     assert verbs == READ | {"create", "patch"}
 
 
-def test_the_operator_has_all_permissions_that_it_grants_to_a_balancer() -> None:
+@pytest.mark.parametrize(
+    "role", [balancer.role(server()), desired_gateway.role(gateway())], ids=["balancer", "gateway"]
+)
+def test_the_operator_has_all_permissions_that_it_grants(role: Json) -> None:
     # Otherwise the API server rejects the Role.
-    for granted in balancer.role(server())["rules"]:
+    for granted in role["rules"]:
         for group in granted["apiGroups"]:
             for resource in granted["resources"]:
                 assert set(granted["verbs"]) <= _granted(rules("watched"), group, resource)

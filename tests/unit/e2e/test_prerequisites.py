@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from provider.prerequisites import docker_available, missing, missing_packages, service_policy
+from provider.prerequisites import (
+    chromium,
+    docker_available,
+    missing,
+    missing_packages,
+    service_policy,
+)
 
 
 def test_missing_programs_are_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +29,15 @@ def test_without_a_docker_client_docker_is_not_available(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "")
 
     assert not docker_available()
+
+
+def test_an_installed_chromium_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert chromium() is None
+
+    program = tmp_path / "google-chrome"
+    program.touch(mode=0o755)
+    assert chromium() == str(program)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from operator_harness import (
     update_spec,
 )
 from schema_values import BASES, Field, bad_values, base, fields, placed, valid, with_needs
-from slotkeeper.api.server import InvalidSpec
+from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.desired import names
 from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS
 from slotkeeper.kube.objects import Key

@@ -142,7 +142,7 @@ async def test_a_deleted_or_invalid_server_is_not_exported(
 
 
 def reported(operator: Operator, kind: str) -> float | None:
-    labels = {"namespace": KEY.namespace, "name": KEY.name, "type": kind}
+    labels = {"kind": "LlamaServer", "namespace": KEY.namespace, "name": KEY.name, "type": kind}
     return operator.registry.get_sample_value("slotkeeper_operator_condition", labels)
 
 

@@ -20,7 +20,7 @@ from operator_harness import (
 from slotkeeper.kube.cluster import ApiError, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
-from slotkeeper.reconcile.runtime import RESYNC_SHARDS
+from slotkeeper.reconcile.passes import RESYNC_SHARDS, shard
 from slotkeeper.reconcile.workqueue import RetryError
 from wait_until import until
 
@@ -139,7 +139,7 @@ async def test_a_resync_finds_what_no_watch_has_shown(
     await operator.runtime.resync()
 
     assert {*operator.due_keys()} == {KEY, OTHER}
-    assert operator.store.servers == [OTHER]
+    assert operator.store.keys == [OTHER]
 
 
 async def test_a_namespace_that_cannot_be_listed_delays_no_other(
@@ -176,9 +176,9 @@ async def test_every_server_is_in_one_shard_and_no_shard_has_a_third_of_them(
         apply_server(cluster, f"chat-{index}")
     await operator.deliver_events()
 
-    shards = [operator.runtime.resync_shard(index) for index in range(RESYNC_SHARDS)]
+    shards = [shard(operator.store, index) for index in range(RESYNC_SHARDS)]
 
-    assert sorted(itertools.chain(*shards)) == sorted(operator.store.servers)
+    assert sorted(itertools.chain(*shards)) == sorted(operator.store.keys)
     assert max(map(len, shards)) < 20 / 3
 
 

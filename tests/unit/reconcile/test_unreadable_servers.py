@@ -10,7 +10,7 @@ from slotkeeper.kube.cluster import UNREADABLE, Manifest
 from slotkeeper.kube.decode import outline
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
-from slotkeeper.reconcile.watch.kept import MAX_CHILD_BYTES, MAX_SERVER_BYTES, kept
+from slotkeeper.reconcile.watch.kept import MAX_CHILD_BYTES, MAX_RESOURCE_BYTES, kept
 from slotkeeper.reconcile.workqueue import RetryError
 
 OTHER = Key("default", "other")
@@ -28,14 +28,14 @@ def unreadable(operator: Operator, kind: str) -> float | None:
 async def test_a_large_server_is_invalid_and_named(
     cluster: FakeCluster, operator: Operator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    apply_server(cluster, podTemplate=large_volume(MAX_SERVER_BYTES))
+    apply_server(cluster, podTemplate=large_volume(MAX_RESOURCE_BYTES))
     apply_server(cluster, "other")
 
     await operator.reconcile()
 
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
-    assert f"bytes as JSON, at most {MAX_SERVER_BYTES}" in ready["message"]
+    assert f"bytes as JSON, at most {MAX_RESOURCE_BYTES}" in ready["message"]
     assert [ready["message"]] == event_messages(cluster, "InvalidSpec")
     assert "LlamaServer default/chat is not read: it has" in caplog.text
     assert unreadable(operator, "LlamaServer") == 1
@@ -43,7 +43,7 @@ async def test_a_large_server_is_invalid_and_named(
 
 
 async def test_its_report_is_written_once(cluster: FakeCluster, operator: Operator) -> None:
-    apply_server(cluster, podTemplate=large_volume(MAX_SERVER_BYTES))
+    apply_server(cluster, podTemplate=large_volume(MAX_RESOURCE_BYTES))
     await operator.reconcile()
     cluster.writes.clear()
 
@@ -58,7 +58,7 @@ async def test_its_report_is_written_once(cluster: FakeCluster, operator: Operat
 async def test_a_server_that_becomes_smaller_is_served(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    apply_server(cluster, podTemplate=large_volume(MAX_SERVER_BYTES))
+    apply_server(cluster, podTemplate=large_volume(MAX_RESOURCE_BYTES))
     await operator.reconcile()
 
     cluster.edit(LLAMA_SERVERS, *KEY, lambda raw: raw["spec"].pop("podTemplate"))
@@ -74,7 +74,7 @@ async def test_a_server_that_grows_keeps_its_replicas(
 ) -> None:
     await deploy(cluster, operator)
 
-    large = large_volume(MAX_SERVER_BYTES)
+    large = large_volume(MAX_RESOURCE_BYTES)
     cluster.edit(LLAMA_SERVERS, *KEY, lambda raw: raw["spec"].update(podTemplate=large))
     await operator.reconcile()
 
@@ -83,7 +83,7 @@ async def test_a_server_that_grows_keeps_its_replicas(
 
 
 async def test_a_deleted_one_is_not_counted(cluster: FakeCluster, operator: Operator) -> None:
-    apply_server(cluster, podTemplate=large_volume(MAX_SERVER_BYTES))
+    apply_server(cluster, podTemplate=large_volume(MAX_RESOURCE_BYTES))
     await operator.reconcile()
 
     cluster.remove(LLAMA_SERVERS, *KEY)
@@ -105,7 +105,7 @@ async def test_an_outline_from_the_api_client_is_invalid(
 
 
 async def test_readable_servers_come_first(cluster: FakeCluster, operator: Operator) -> None:
-    apply_server(cluster, podTemplate=large_volume(MAX_SERVER_BYTES))
+    apply_server(cluster, podTemplate=large_volume(MAX_RESOURCE_BYTES))
     apply_server(cluster, "other")
 
     await operator.runtime.resync()
@@ -142,19 +142,19 @@ def server(**fields: Any) -> Manifest:
 
 def test_what_nothing_reads_does_not_count() -> None:
     raw = server()
-    raw["metadata"]["managedFields"] = [{"fieldsV1": "x" * MAX_SERVER_BYTES}]
+    raw["metadata"]["managedFields"] = [{"fieldsV1": "x" * MAX_RESOURCE_BYTES}]
     raw["metadata"]["annotations"] = {
-        "kubectl.kubernetes.io/last-applied-configuration": "x" * MAX_SERVER_BYTES
+        "kubectl.kubernetes.io/last-applied-configuration": "x" * MAX_RESOURCE_BYTES
     }
 
     assert not kept(LLAMA_SERVERS, raw).unreadable
 
 
 def test_an_outline_is_bounded_too() -> None:
-    huge = {"x": "y" * MAX_SERVER_BYTES}
+    huge = {"x": "y" * MAX_RESOURCE_BYTES}
     raw = server(spec=huge, status=huge)
     raw["metadata"]["labels"] = huge
-    raw["metadata"]["ownerReferences"] = [{"uid": "x" * MAX_SERVER_BYTES}]
+    raw["metadata"]["ownerReferences"] = [{"uid": "x" * MAX_RESOURCE_BYTES}]
 
     found = kept(LLAMA_SERVERS, raw)
 

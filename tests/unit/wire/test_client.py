@@ -127,6 +127,32 @@ async def test_a_large_body_is_sent_completely_in_parts() -> None:
         assert llama.connections == 1
 
 
+@pytest.mark.parametrize("parts", [0, 1, 20])
+async def test_it_is_reported_once_when_a_body_is_no_longer_needed(parts: int) -> None:
+    sent: list[int] = []
+    body = [b"x" * 300_000] * parts
+    head = b"POST /completion HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (300_000 * parts)
+    async with FakeLlama() as llama, pool_to(llama.port) as pool:
+        response, connection = Recorder(), await pool.connect()
+        connection.send(head, body, response, on_sent=lambda: sent.append(len(llama.calls)))
+        await response.ended.wait()
+
+        # Before the response.
+        assert sent == [0]
+
+
+async def test_a_body_that_is_not_sent_is_not_reported() -> None:
+    sent: list[bool] = []
+    data = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with replica_sending(data) as pool:
+        response, connection = Recorder(), await pool.connect()
+        body = [b"{}", *[b"x" * 1_000_000] * 30]
+        connection.send(REQUEST, body, response, on_sent=lambda: sent.append(True))
+        await response.ended.wait()
+
+        assert sent == []
+
+
 async def test_a_connection_whose_request_was_not_sent_completely_is_not_reused() -> None:
     data = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
     async with replica_sending(data) as pool:

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from conformance import REJECTED, SERVED
 from mutation import cuts, mutants
-from slotkeeper.balancer.access import FORWARDED
+from slotkeeper.edge.access import FORWARDED
 from slotkeeper.wire.client import parse_head
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.framing import BadResponse, framing_of

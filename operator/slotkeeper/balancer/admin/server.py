@@ -8,12 +8,11 @@ from slotkeeper.balancer import responses
 from slotkeeper.balancer.admin import leader_demand, queue_page
 from slotkeeper.balancer.election import peer_auth
 from slotkeeper.balancer.election.election import LeaderElection
-from slotkeeper.balancer.local_responses import PROMETHEUS
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.edge.long_poll import LongPoll
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Request, Response, json_response
+from slotkeeper.wire.message import PROMETHEUS, Request, Response, json_response
 
 DEMAND_PATH = demand_report.PATH.encode()
 

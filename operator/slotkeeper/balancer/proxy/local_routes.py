@@ -41,9 +41,13 @@ class LocalRoutes:
         if route is Route.METRICS:
             self.spawn(self._respond_with_metrics(exchange))
         else:
-            cors.respond(exchange, self.response(route, exchange.request, draining=draining))
+            cors.ANY_ORIGIN.respond(
+                exchange, self.response(route, exchange.request, draining=draining)
+            )
 
     async def _respond_with_metrics(self, exchange: Exchange) -> None:
         await self.aggregate.update_metrics()
         # No effect if the client has disconnected.
-        cors.respond(exchange, self.response(Route.METRICS, exchange.request, draining=False))
+        cors.ANY_ORIGIN.respond(
+            exchange, self.response(Route.METRICS, exchange.request, draining=False)
+        )

@@ -12,9 +12,7 @@ from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy import relay, retry
-from slotkeeper.balancer.proxy.body_admission import BodyAdmission
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
 from slotkeeper.balancer.proxy.inspection import RequestInspection
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
@@ -27,6 +25,8 @@ from slotkeeper.balancer.upstream.aggregate import Aggregate
 from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
+from slotkeeper.edge.body_admission import BodyAdmission
+from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import LOCAL, PREFIX_CACHED, Route
 from slotkeeper.error_text import describe
 from slotkeeper.scheduling import (
@@ -103,7 +103,9 @@ class Proxy:
         self.handle = RelayVerification(access, self.spawn, self._handle).handle
         """Queues a complete request, or responds to it."""
         self._request_log = RequestLog(metrics, log)
-        self.body_admission = BodyAdmission(access, self._request_log)
+        self.body_admission = BodyAdmission(
+            access.authenticate, self._request_log.rejected_incomplete, cors.ANY_ORIGIN
+        )
         self.aggregate = Aggregate(self.replicas)
         self._local = LocalRoutes(
             LocalResponses(dispatcher, model), self.replicas, self.aggregate, metrics, self.spawn
@@ -127,7 +129,7 @@ class Proxy:
             key_name = self.access.authenticate(message)
             route = self.access.route(message)
             if route is Route.PREFLIGHT:
-                cors.respond(exchange, cors.preflight(message))
+                cors.ANY_ORIGIN.respond(exchange, cors.ANY_ORIGIN.preflight(message))
                 return
             if route in LOCAL and self._leader is None:
                 self._local.respond(exchange, route, draining=self.draining)
@@ -182,7 +184,7 @@ class Proxy:
             self.on_demand()
 
     def _reject(self, exchange: Exchange, error: HttpError, key_name: str | None) -> None:
-        cors.respond_with_error(exchange, error)
+        cors.ANY_ORIGIN.respond_with_error(exchange, error)
         self._request_log.rejected(exchange, error, key_name)
 
     def _update_idle(self) -> None:
@@ -271,8 +273,7 @@ class Proxy:
             self.spawn(self._delay_looping(request, leader.pool))
 
     def _send_over(self, pool: Pool, request: ProxiedRequest) -> None:
-        connection = pool.acquire()
-        if connection:
+        if connection := pool.acquire():
             self._send(request, connection)
         else:
             self.spawn(self._connect(request, pool))

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy.retry import FailedAttempt
 from slotkeeper.edge import cors
 from slotkeeper.edge.early_response import EarlySseResponse
 from slotkeeper.edge.fingerprint import fingerprint
+from slotkeeper.edge.outcome import Outcome
+from slotkeeper.edge.pass_through import PassThrough
 from slotkeeper.edge.routes import LOCAL, Route
 from slotkeeper.edge.usage import BodyEdges
 from slotkeeper.edge.wait_headers import wait_headers
@@ -18,7 +19,7 @@ from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import Headers, Response, ResponseHead, encode_response_head
+from slotkeeper.wire.message import Headers, Response, ResponseHead
 
 _VISIBLE_SECONDS = 0.02
 """From sending a small request until llama-server's /slots counts it."""
@@ -85,14 +86,12 @@ class ProxiedRequest:
 
     # fmt: off
     __slots__ = (
-        "_close_ends_body",
         "_connection",
         "_failed",
         "_failed_relays",
         "_fingerprint",
-        "_head",
         "_host",
-        "_passthrough",
+        "_output",
         "_resending",
         "_response_started",
         "early",
@@ -149,9 +148,7 @@ class ProxiedRequest:
         self._failed_relays = 0
         self._fingerprint: int | None = None
         self._resending = False
-        self._head: tuple[int, bytes] | None = None
-        self._passthrough = True
-        self._close_ends_body = False
+        self._output = PassThrough(exchange)
 
     @property
     def queue_seconds(self) -> float:
@@ -287,7 +284,7 @@ class ProxiedRequest:
 
     def respond(self, response: Response) -> None:
         """Send a response of the balancer's own."""
-        cors.respond(self.exchange, response)
+        cors.ANY_ORIGIN.respond(self.exchange, response)
         self._finish(Outcome.COMPLETED)
 
     def respond_with_error(self, error: HttpError, outcome: Outcome) -> None:
@@ -300,12 +297,12 @@ class ProxiedRequest:
             error.headers = (*error.headers, *waited)
             response = error.response()
             self.stats.sent_bytes += len(response.body)
-            cors.respond(self.exchange, response)
+            cors.ANY_ORIGIN.respond(self.exchange, response)
         self._finish(outcome)
 
     def abort_response(self) -> None:
         """Close the client's connection in the middle of the response."""
-        self.exchange.abort(reset=self._close_ends_body)
+        self.exchange.abort(reset=self._output.close_ends_body)
         self._finish(Outcome.ABORTED)
 
     def abort(self) -> None:
@@ -332,26 +329,18 @@ class ProxiedRequest:
                 self.reservation.set_visible(self._host.now())
         exchange.release_body()
         if self.early:
-            self._passthrough = self.early.on_head(head, framing)
+            self._output.unchanged = self.early.on_head(head, framing)
             return
-        # HTTP/1.0 has no chunks: the client gets their content, and closing ends the body.
-        self._passthrough = exchange.request.http11 or not framing.chunked
-        self._close_ends_body = framing.until_close or not self._passthrough
-        connection = exchange.connection_header(closing=self._close_ends_body)
-        chunked = framing.chunked and self._passthrough
         added = [] if self.relayed else self._queue_headers()
-        data = encode_response_head(head, chunked=chunked, connection=connection, added=added)
-        if more:
-            self._head = head.status, data
-        else:
-            exchange.begin(head.status, data)
+        self._output.begin(head, framing, added, more=more)
 
     def on_body(self, data: bytes, framing: Framing) -> None:
         """Pass a piece of the body on."""
         if self.stats.first_byte_at is None:
             self.stats.first_byte_at = self._host.now()
         self.stats.sent_bytes += len(data)
-        self._write(data if self._passthrough else self._reframed(framing.payload()))
+        output = self._output
+        output.write(data if output.unchanged else self._reframed(framing.payload()))
         self.stats.edges.append(data)
 
     def on_end(self) -> None:
@@ -365,7 +354,8 @@ class ProxiedRequest:
                 self._host.on_released(reservation, occupied=self.needs_slot)
             else:
                 self._host.on_completed(reservation)
-        self._write(self.early.end() if self.early and not self._passthrough else b"")
+        output = self._output
+        output.write(self.early.end() if self.early and not output.unchanged else b"")
         self.exchange.end()
         self._finish(Outcome.COMPLETED)
 
@@ -385,12 +375,3 @@ class ProxiedRequest:
     def _queue_headers(self) -> Headers:
         waited = wait_headers(self.queue_seconds, self.stats.queue_position)
         return [*waited, *cors.expose_headers(self.exchange.request)]
-
-    def _write(self, data: bytes) -> None:
-        if self._head:
-            # The head in one packet with the first bytes of the body, if they arrived as one.
-            (status, head) = self._head
-            self._head = None
-            self.exchange.begin(status, head + data)
-        elif data:
-            self.exchange.write(data)

@@ -1,9 +1,9 @@
 """Metrics and access log of finished requests."""
 
 from slotkeeper.balancer.metrics import Metrics
-from slotkeeper.balancer.outcome import Outcome
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
+from slotkeeper.edge.outcome import Outcome
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request

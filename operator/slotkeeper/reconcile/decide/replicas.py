@@ -1,14 +1,16 @@
 """How many replicas a server should have. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.scaling.budget.decision import Grant
 from slotkeeper.scaling.decide import ScalingInput, decide
 from slotkeeper.scaling.policy import Policy
 
 MANUAL = "Manual"
 SUSPENDED = "Suspended"
+GATEWAY_BUDGET = "GatewayBudget"
 NOT_AUTOSCALED = frozenset({MANUAL, SUSPENDED})
 """Reasons that do not depend on demand."""
 
@@ -91,4 +93,17 @@ def desired_replicas(
         decision.message,
         decision.has_metrics,
         policy.spec.min_replicas,
+    )
+
+
+def within_grant(desired: DesiredReplicas, grant: Grant | None) -> DesiredReplicas:
+    """The desired replicas as far as the budget of the server's gateway allows them."""
+    if grant is None or desired.replicas <= grant.replicas:
+        return desired
+    message = f"{desired.replicas} desired, {grant.replicas} within the gateway's budget"
+    return replace(
+        desired,
+        replicas=grant.replicas,
+        reason=GATEWAY_BUDGET,
+        message=f"{message}: {grant.message}",
     )

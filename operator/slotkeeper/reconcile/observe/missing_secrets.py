@@ -7,13 +7,16 @@ status shows that it has a node, and since when its volumes are not mounted ther
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import gateway, names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.pods import lacks_volumes, lacks_volumes_since, required_secrets
 from slotkeeper.reconcile.observe.problem import Problem
+
+Owner = LlamaServer | LlamaGateway
 
 MOUNT_TIMEOUT = timedelta(minutes=1)
 """How long a pod may lack its volumes before its Secret counts as missing: setting up the pod's
@@ -29,9 +32,9 @@ _LOCAL_VOLUMES = frozenset(
 """Fields of volumes that need no disk."""
 
 
-def missing_secret(pods: Iterable[Manifest], server: LlamaServer, wall: datetime) -> Problem | None:
-    """The Secret that one of these pods is waiting for; not found after the timeout."""
-    problems = [_problem(pod, server, wall) for pod in _waiting_pods(pods)]
+def missing_secret(pods: Iterable[Manifest], owner: Owner, wall: datetime) -> Problem | None:
+    """The Secret that one of the owner's pods is waiting for; not found after the timeout."""
+    problems = [_problem(pod, owner, wall) for pod in _waiting_pods(pods)]
     lasting = (each for each in problems if each.reason is Reason.SECRET_NOT_FOUND)
     return next(lasting, problems[0] if problems else None)
 
@@ -57,25 +60,28 @@ def _has_disk(pod: Manifest) -> bool:
     return any(not _LOCAL_VOLUMES.issuperset(each) for each in pod["spec"].get("volumes") or ())
 
 
-def _problem(pod: Manifest, server: LlamaServer, wall: datetime) -> Problem:
+def _problem(pod: Manifest, owner: Owner, wall: datetime) -> Problem:
     secrets = required_secrets(pod)
     found = " or ".join(dict.fromkeys(secrets.values()))
-    remedy = "create it in the server's namespace " + " or ".join(
-        dict.fromkeys(_remedy(volume, pod, server) for volume in secrets)
+    noun = "gateway" if isinstance(owner, LlamaGateway) else "server"
+    remedy = f"create it in the {noun}'s namespace " + " or ".join(
+        dict.fromkeys(_remedy(volume, pod, owner) for volume in secrets)
     )
     if _not_found_in(pod, wall) != 0:
         return Problem(Reason.WAITING_FOR_SECRET, f"waiting for Secret {found}: {remedy}")
     return Problem(
         Reason.SECRET_NOT_FOUND,
         f"Secret {found} not found: {remedy}; if it exists, see the events of "
-        f"kubectl describe --namespace={server.namespace} pods/{pod['metadata']['name']}",
+        f"kubectl describe --namespace={owner.namespace} pods/{pod['metadata']['name']}",
     )
 
 
-def _remedy(volume: str, pod: Manifest, server: LlamaServer) -> str:
+def _remedy(volume: str, pod: Manifest, owner: Owner) -> str:
+    if isinstance(owner, LlamaGateway):
+        return "(tls.secretName)" if volume == gateway.TLS_VOLUME else "(apiKeys.secretRef)"
     if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == Component.BALANCER:
         return "(balancer.apiKeys.secretName)"
-    token = server.spec.model.token_secret_ref
+    token = owner.spec.model.token_secret_ref
     if volume == names.TOKEN_VOLUME and token:
         return (
             f"with the entries {token.key} and hosts, the hosts that may receive the token "

@@ -8,9 +8,10 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, SERVICE_ACCOUNTS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
-from slotkeeper.reconcile.observe.own_pods import own_pods
+from slotkeeper.reconcile.observe import accounts
+from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.observe.pod_templates import of_current_template
 from slotkeeper.reconcile.watch.store import Store
@@ -78,7 +79,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     key = Key(server.namespace, server.name)
     children = {**unlabelled, **store.children(key)}
     replica_sets = store.replica_sets(key)
-    pods = own_pods(store, server, children, replica_sets)
+    pods = own_pods(store, server, children, workloads(server), replica_sets)
     own = {one: item for one, item in children.items() if belongs_to(item, server)}
     workers = range(server.spec.pods_per_replica - 1)
     return Observed(
@@ -102,13 +103,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
 def account_uid(server: LlamaServer, observed: Observed) -> str | None:
     """The uid of the balancers' ServiceAccount; None where neither it nor its pods exist yet."""
     name = names.balancer(server)
-    if account := observed.children.get((SERVICE_ACCOUNTS, name)):
-        return str(account["metadata"]["uid"])
-    # It was deleted: the pods stay until it exists again.
-    if observed.balancers is None:
-        return None
-    annotations = observed.balancers["spec"]["template"]["metadata"].get("annotations") or {}
-    return str(annotations.get(names.ACCOUNT_UID_ANNOTATION, ""))
+    return accounts.account_uid(name, observed.children, observed.balancers)
 
 
 def updated_pods(observed: Observed) -> list[Manifest]:

@@ -1,12 +1,13 @@
-"""Which pods are a server's own.
+"""Which pods are a resource's own.
 
 Users who may create a pod may give it any label. What a pod reports is believed, and requested
-from its address, only if its controllers up to one of the server's Deployments or StatefulSets are
-the ones that exist, by their uids: a pod's owner cannot be changed by who only creates pods.
+from its address, only if its controllers up to one of the resource's Deployments or StatefulSets
+are the ones that exist, by their uids: a pod's owner cannot be changed by who only creates pods.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
@@ -15,19 +16,27 @@ from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key, owned
 from slotkeeper.reconcile.watch.store import Store
 
+Workloads = Iterable[tuple[Child, Component]]
+
 
 def own_pods(
     store: Store,
-    server: LlamaServer,
+    owner: Resource,
     children: Mapping[Child, Manifest],
+    workloads: Workloads,
     replica_sets: Sequence[Manifest],
+    *,
+    terminating: bool = False,
 ) -> dict[Component, list[Manifest]]:
-    """Return the server's pods by component, without those that are terminating."""
-    key = Key(server.namespace, server.name)
+    """Return the resource's pods by component: those that are `terminating`, or all others.
+
+    `workloads`: the children that create them.
+    """
+    key = Key(owner.namespace, owner.name)
     components = {
         children[child]["metadata"]["uid"]: component
-        for child, component in _workloads(server)
-        if child in children and owned(children[child], server.uid)
+        for child, component in workloads
+        if child in children and owned(children[child], owner.uid)
     }
     for replica_set in replica_sets:
         if component := _controller_in(replica_set, components):
@@ -35,13 +44,13 @@ def own_pods(
     pods: dict[Component, list[Manifest]] = {component: [] for component in Component}
     for pod in store.pods(key):
         component = _controller_in(pod, components)
-        if component and "deletionTimestamp" not in pod["metadata"]:
+        if component and ("deletionTimestamp" in pod["metadata"]) == terminating:
             pods[component].append(pod)
     return pods
 
 
-def _workloads(server: LlamaServer) -> Iterator[tuple[Child, Component]]:
-    """The objects that create the server's pods."""
+def workloads(server: LlamaServer) -> Iterator[tuple[Child, Component]]:
+    """The objects that create a server's pods."""
     yield (DEPLOYMENTS, names.balancer(server)), Component.BALANCER
     if server.spec.workers is None:
         yield (DEPLOYMENTS, names.replicas(server)), Component.REPLICA

@@ -72,32 +72,31 @@ def condition_values(
         _ready(server, [part.value for part in parts], problems.rejected, scaling.desired),
         *(part.value for part in parts),
         active.value,
-        _degraded(found),
+        degraded(found),
     ]
 
 
-def invalid(message: str) -> list[ConditionValue]:
-    """All conditions of a server whose spec breaks a rule."""
+def invalid(message: str, kinds: Iterable[ConditionType] = ConditionType) -> list[ConditionValue]:
+    """All conditions, of these types, of a resource whose spec breaks a rule."""
     verdicts: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: "False",
         ConditionType.DEGRADED: "True",
     }
     return [
-        _value(kind, verdicts.get(kind, "Unknown"), Reason.INVALID_SPEC, message)
-        for kind in ConditionType
+        verdict(kind, verdicts.get(kind, "Unknown"), Reason.INVALID_SPEC, message) for kind in kinds
     ]
 
 
 def _suspended(conflict: Problem | None) -> list[ConditionValue]:
     message = "neither replicas nor balancers run while spec.suspend is true"
-    expected = _value(ConditionType.DEGRADED, "False", Reason.AS_EXPECTED, message)
+    expected = verdict(ConditionType.DEGRADED, "False", Reason.AS_EXPECTED, message)
     return [
         *(
-            _value(kind, "False", Reason.SUSPENDED, message)
+            verdict(kind, "False", Reason.SUSPENDED, message)
             for kind in ConditionType
             if kind is not ConditionType.DEGRADED
         ),
-        _degraded([conflict]) if conflict else expected,
+        degraded([conflict]) if conflict else expected,
     ]
 
 
@@ -118,21 +117,22 @@ def _ready(
     # A problem comes before what waits for it: no model is downloaded where no pod has a node.
     worst = min(lacking, key=lambda part: _urgency(part.reason), default=None)
     if worst:
-        return _value(kind, "False", Reason(worst.reason), worst.message)
+        return verdict(kind, "False", Reason(worst.reason), worst.message)
     if zero:
         endpoint = names.client_url(server)
         message = f"scaled to zero; the next request to {endpoint} starts a replica"
-        return _value(kind, "True", Reason.SCALED_TO_ZERO, message)
-    return _value(kind, "True", Reason.SERVING, f"serving at {names.client_url(server)}")
+        return verdict(kind, "True", Reason.SCALED_TO_ZERO, message)
+    return verdict(kind, "True", Reason.SERVING, f"serving at {names.client_url(server)}")
 
 
-def _degraded(problems: Iterable[Problem | None]) -> ConditionValue:
+def degraded(problems: Iterable[Problem | None]) -> ConditionValue:
+    """The condition Degraded, with the first of these problems that needs attention."""
     kind = ConditionType.DEGRADED
     for problem in problems:
         # A reason that only waits for time is no problem.
         if problem and _is_problem(problem.reason):
-            return _value(kind, "True", problem.reason, problem.message)
-    return _value(kind, "False", Reason.AS_EXPECTED, "no problems detected")
+            return verdict(kind, "True", problem.reason, problem.message)
+    return verdict(kind, "False", Reason.AS_EXPECTED, "no problems detected")
 
 
 def _model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
@@ -141,19 +141,19 @@ def _model(server: LlamaServer, observed: Observed, wall: datetime) -> Condition
     failure = next(filter(None, map(model_problem, pods)), None)
     if any(map(model_downloaded, pods)):
         message = "model downloaded and verified" + _context_note(server, observed)
-        return ConditionResult(_value(kind, "True", Reason.DOWNLOADED, message), failure)
+        return ConditionResult(verdict(kind, "True", Reason.DOWNLOADED, message), failure)
     if failure:
         return ConditionResult(_false(kind, failure), failure)
     if any(map(is_downloading, pods)):
         message = "downloading the model"
-        return ConditionResult(_value(kind, "False", Reason.DOWNLOADING, message))
+        return ConditionResult(verdict(kind, "False", Reason.DOWNLOADING, message))
     if missing := missing_secret(pods, server, wall):
         return ConditionResult(_false(kind, missing), missing)
     if observed.current == 0:
         message = "no replica runs to download the model"
-        return ConditionResult(_value(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
+        return ConditionResult(verdict(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
     message = "no replica has started to download the model"
-    return ConditionResult(_value(kind, "False", Reason.PENDING, message))
+    return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
 
 
 def _context_note(server: LlamaServer, observed: Observed) -> str:
@@ -170,7 +170,7 @@ def _replicas(
     kind = ConditionType.REPLICAS_READY
     if observed.replicas is None:
         message = "no replica has been started"
-        return ConditionResult(_value(kind, "False", Reason.PENDING, message))
+        return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
     failure = creation_failure([observed.replicas, *observed.workers], observed.replica_sets)
@@ -189,9 +189,9 @@ def _replicas(
     rest = f"; {failure.message}" if failure else ""
     if counted and min(ready, updated) >= needed and updated == status.get("replicas", 0):
         reason = Reason.MINIMUM_REPLICAS_AVAILABLE if observed.current else Reason.SCALED_TO_ZERO
-        return ConditionResult(_value(kind, "True", reason, message + rest), failure)
+        return ConditionResult(verdict(kind, "True", reason, message + rest), failure)
     if failure:
-        return ConditionResult(_value(kind, "False", failure.reason, message + rest), failure)
+        return ConditionResult(verdict(kind, "False", failure.reason, message + rest), failure)
     if ready >= needed:
         reason = Reason.ROLLING_OUT
         rest = f", {updated} of them updated"
@@ -200,7 +200,7 @@ def _replicas(
         rest = "; loading the model"
     else:
         reason = Reason.STARTING
-    return ConditionResult(_value(kind, "False", reason, message + rest))
+    return ConditionResult(verdict(kind, "False", reason, message + rest))
 
 
 def _pods_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:
@@ -239,13 +239,13 @@ def _balancer(
     if ready:
         # One is enough: the others are standbys.
         rest = f"; {failure.message}" if failure else ""
-        value = _value(kind, "True", Reason.BALANCER_AVAILABLE, message + rest)
+        value = verdict(kind, "True", Reason.BALANCER_AVAILABLE, message + rest)
         return ConditionResult(value, failure)
     if failure:
         return ConditionResult(_false(kind, failure), failure)
     if any(map(is_ready, observed.balancer_pods)):
-        return ConditionResult(_value(kind, "False", Reason.ROLLING_OUT, f"{message} and updated"))
-    return ConditionResult(_value(kind, "False", Reason.STARTING, "starting the balancers"))
+        return ConditionResult(verdict(kind, "False", Reason.ROLLING_OUT, f"{message} and updated"))
+    return ConditionResult(verdict(kind, "False", Reason.STARTING, "starting the balancers"))
 
 
 def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
@@ -253,10 +253,10 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
     before = condition(server.status, kind)
     if scaling.desired.reason in NOT_AUTOSCALED:
         message = "autoscaling is not set; spec.replicas is the number of replicas"
-        return ConditionResult(_value(kind, "False", Reason.SCALING_DISABLED, message))
+        return ConditionResult(verdict(kind, "False", Reason.SCALING_DISABLED, message))
     if scaling.desired.has_metrics:
         message = "the number of replicas follows the balancer's metrics"
-        return ConditionResult(_value(kind, "True", Reason.VALID_METRIC_FOUND, message))
+        return ConditionResult(verdict(kind, "True", Reason.VALID_METRIC_FOUND, message))
     had_metrics = before.get("reason") in {Reason.VALID_METRIC_FOUND, Reason.METRICS_UNAVAILABLE}
     unavailable = Problem(
         Reason.METRICS_UNAVAILABLE, "no metrics from any balancer; keeping the replica count"
@@ -266,7 +266,7 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
         return ConditionResult(_kept(kind, before), unavailable if was_unavailable else None)
     if scaling.warming_up or not (had_metrics or server.status.get("readyReplicas")):
         message = "waiting for the balancer's first metrics"
-        return ConditionResult(_value(kind, "Unknown", Reason.STARTING, message))
+        return ConditionResult(verdict(kind, "Unknown", Reason.STARTING, message))
     return ConditionResult(_false(kind, unavailable), unavailable)
 
 
@@ -282,14 +282,15 @@ def _is_problem(reason: str) -> bool:
 
 
 def _false(kind: ConditionType, problem: Problem) -> ConditionValue:
-    return _value(kind, "False", problem.reason, problem.message)
+    return verdict(kind, "False", problem.reason, problem.message)
 
 
 def _kept(kind: ConditionType, before: Mapping[str, Any]) -> ConditionValue:
     return ConditionValue(kind, before["status"], before["reason"], before["message"])
 
 
-def _value(
+def verdict(
     kind: ConditionType, status: ConditionStatus, reason: Reason, message: str
 ) -> ConditionValue:
+    """A condition, with its message cut where the schema would reject it."""
     return ConditionValue(kind, status, reason.value, message[:MAX_MESSAGE])

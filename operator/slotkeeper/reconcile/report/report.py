@@ -1,9 +1,10 @@
 """What users are to read after a pass: the status and the events. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from slotkeeper.api.conditions import ConditionType
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.decide.replicas import Scaling
 from slotkeeper.reconcile.demand.tracker import ServerDemand
@@ -36,9 +37,14 @@ def report(
     )
 
 
-def invalid_report(raw: Manifest, message: str, now: datetime) -> Report:
-    """The report on a server whose spec breaks a rule."""
-    values = conditions.invalid(message)
+def invalid_report(
+    raw: Manifest,
+    message: str,
+    now: datetime,
+    kinds: Iterable[ConditionType] = ConditionType,
+) -> Report:
+    """The report on a resource whose spec breaks a rule; `kinds`: the types of its conditions."""
+    values = conditions.invalid(message, kinds)
     return Report(
         status.invalid(raw, values, now=now), condition_events(raw.get("status") or {}, values)
     )

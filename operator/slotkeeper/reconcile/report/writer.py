@@ -46,13 +46,15 @@ class StatusWriter:
         metadata = raw["metadata"]
         name = f"{metadata['namespace']}/{metadata['name']}"
         level = logging.WARNING if content.type == "Warning" else logging.INFO
-        log.log(level, "server %s: %s: %s", name, content.reason, content.message)
+        log.log(level, "%s %s: %s: %s", raw["kind"], name, content.reason, content.message)
         try:
             await self.cluster.create(event(content, raw, self.now()))
         except Conflict:
-            log.debug("server %s: event %s exists already", name, content.reason)
+            log.debug("%s %s: event %s exists already", raw["kind"], name, content.reason)
         except ApiError as error:
             # The status that follows matters more.
-            log.warning("server %s: cannot create event %s: %s", name, content.reason, error)
+            log.warning(
+                "%s %s: cannot create event %s: %s", raw["kind"], name, content.reason, error
+            )
             return False
         return True

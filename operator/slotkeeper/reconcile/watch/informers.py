@@ -1,4 +1,4 @@
-"""Informers: list and watch the children and pods of all servers into the store.
+"""Informers: list and watch LlamaGateways, and the children and pods of all resources.
 
 Not through kopf, which keeps a record and starts a worker for each object: for the ten thousand
 objects of a thousand servers that is 120 MB and a millisecond an event. Nor does kopf report when
@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from slotkeeper.backoff import Backoff
-from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Gone, Kind, Manifest
-from slotkeeper.kube.kinds import CHILDREN, LLAMA_SERVERS, PODS, REPLICA_SETS
+from slotkeeper.kube.kinds import CHILDREN, GATEWAY_CHILDREN, PODS, REPLICA_SETS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch.store import Store, uids_of
 
 INFORMED = (*CHILDREN, REPLICA_SETS, PODS)
 """The kinds that a server may own, and pods with their owners."""
+
+GATEWAYS_INFORMED = (*GATEWAY_CHILDREN, REPLICA_SETS, PODS)
+"""The same of a gateway."""
 
 LIST_SECONDS = 600.0
 """Between two listings of a kind whose watch seems to work: watches have lost events."""
@@ -46,7 +48,7 @@ async def list_into(
     uids = dict[tuple[str, str], str]()
     version = ""
     newest = store.newest(kind)
-    async for page in cluster.pages(kind, namespace, _labels(kind)):
+    async for page in cluster.pages(kind, namespace, _labels(store, kind)):
         if not version and int(page.resource_version) < newest:
             log.warning(
                 "%s: version %s after %d: the API server's data was restored from a backup; "
@@ -111,7 +113,8 @@ class Informer:
 
     async def _watch(self, version: str) -> None:
         while True:
-            watch = self.cluster.watch(self.kind, self.namespace, _labels(self.kind), version)
+            labels = _labels(self.store, self.kind)
+            watch = self.cluster.watch(self.kind, self.namespace, labels, version)
             async for event in watch:
                 version = event.object["metadata"]["resourceVersion"]
                 if event.type != "BOOKMARK":
@@ -121,14 +124,18 @@ class Informer:
 
 
 def informers(
-    cluster: Cluster, store: Store, namespaces: Sequence[str], on_change: OnChange
+    cluster: Cluster,
+    store: Store,
+    namespaces: Sequence[str],
+    on_change: OnChange,
+    kinds: Iterable[Kind] = INFORMED,
 ) -> list[Informer]:
-    """An informer for each kind of INFORMED in each of the namespaces, or (none) in all."""
+    """An informer for each of these kinds in each of the namespaces, or (none) in all."""
     lock = asyncio.Lock()
     return [
         Informer(cluster, store, kind, namespace, on_change, lock)
         for namespace in namespaces or (None,)
-        for kind in INFORMED
+        for kind in kinds
     ]
 
 
@@ -145,5 +152,5 @@ def _place(manifest: Manifest) -> str:
     return f"{manifest.get('kind')} {metadata.get('namespace')}/{metadata.get('name')}"
 
 
-def _labels(kind: Kind) -> dict[str, str] | None:
-    return None if kind == LLAMA_SERVERS else {names.SERVER_LABEL: ""}
+def _labels(store: Store, kind: Kind) -> dict[str, str] | None:
+    return None if kind == store.kind else {store.label: ""}

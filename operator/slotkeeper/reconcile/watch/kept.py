@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 from slotkeeper.kube.cluster import UNREADABLE, Kind, Manifest
 from slotkeeper.kube.decode import outline
-from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, REPLICA_SETS
+from slotkeeper.kube.kinds import LEASES, LLAMA_GATEWAYS, LLAMA_SERVERS, REPLICA_SETS
 
-MAX_SERVER_BYTES = 256 * 1024
-"""Of a LlamaServer as JSON, without its status and what `kept` leaves out. Usual ones have some
-kilobytes."""
+MAX_RESOURCE_BYTES = 256 * 1024
+"""Of a LlamaServer or LlamaGateway as JSON, without its status and what `kept` leaves out. Usual
+ones have some kilobytes."""
 
 MAX_CHILD_BYTES = 512 * 1024
 """Of any other object. A Deployment has what its LlamaServer specifies and some kilobytes."""
+
+_RESOURCES = {LLAMA_SERVERS, LLAMA_GATEWAYS}
 
 _DROPPED_METADATA = {"managedFields", "resourceVersion", "selfLink"}
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -50,7 +52,7 @@ def kept(kind: Kind, manifest: Manifest) -> Kept:
     The status does not count: a report of the size must not change the size.
     """
     whole = _with_body(_trimmed(kind, manifest))
-    maximum = MAX_SERVER_BYTES if kind == LLAMA_SERVERS else MAX_CHILD_BYTES
+    maximum = MAX_RESOURCE_BYTES if kind in _RESOURCES else MAX_CHILD_BYTES
     if len(whole.body) <= maximum:
         return whole
     without_status = _with_body(_without_status(whole.manifest))

@@ -1,4 +1,6 @@
-"""The store: servers, their children and pods, as watches and listings showed them last. No I/O.
+"""The store: resources, their children and pods, as watches and listings showed them last. No I/O.
+
+There is one for LlamaServers and one for LlamaGateways. Below, "server" stands for either.
 
 Reconcile passes read it instead of the API. A thousand servers have more than ten thousand objects.
 They are kept as compressed JSON, without what `kept` leaves out: as Python objects they would take
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
-from slotkeeper.kube.kinds import LLAMA_SERVERS, PODS, REPLICA_SETS, kind_of
+from slotkeeper.kube.kinds import LLAMA_GATEWAYS, LLAMA_SERVERS, PODS, REPLICA_SETS, kind_of
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.watch.kept import Kept, kept
@@ -23,7 +25,7 @@ from slotkeeper.reconcile.watch.kept import Kept, kept
 Place = tuple[Kind, str, str]
 """Kind, namespace and name: unique at any one time."""
 
-_NO_CHILDREN = frozenset({LLAMA_SERVERS, REPLICA_SETS, PODS})
+_NO_CHILDREN = frozenset({LLAMA_SERVERS, LLAMA_GATEWAYS, REPLICA_SETS, PODS})
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,11 @@ class Store:
     back, because the API server's data was restored from a backup, `start_anew` forgets them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = LLAMA_SERVERS) -> None:
+        self.kind = kind
+        """Of the resources."""
+        self.label = names.OWNER_LABELS[kind.kind]
+        """Of their children and pods, with the resource's name."""
         self._entries: dict[Key, dict[Child, _Entry]] = defaultdict(dict)
         self._owners: dict[Kind, dict[tuple[str, str], Key]] = defaultdict(dict)
         self._compressors: dict[Kind, _Compressor] = defaultdict(_Compressor)
@@ -63,18 +69,18 @@ class Store:
         """Of errors that single objects cause, for those who fill the store."""
 
     @property
-    def servers(self) -> list[Key]:
+    def keys(self) -> list[Key]:
         """All servers."""
-        return list(self._owners[LLAMA_SERVERS].values())
+        return list(self._owners[self.kind].values())
 
-    def server(self, key: Key) -> Manifest | None:
+    def resource(self, key: Key) -> Manifest | None:
         """The server itself; None where it does not exist."""
-        entry = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
-        return None if entry is None else self._load(LLAMA_SERVERS, entry)
+        entry = self._entries.get(key, {}).get((self.kind, key.name))
+        return None if entry is None else self._load(self.kind, entry)
 
     def is_unreadable(self, key: Key) -> bool:
         """Whether only an outline of the server is kept."""
-        entry = self._entries.get(key, {}).get((LLAMA_SERVERS, key.name))
+        entry = self._entries.get(key, {}).get((self.kind, key.name))
         return entry is not None and entry.unreadable
 
     def children(self, key: Key) -> dict[Child, Manifest]:
@@ -164,7 +170,7 @@ class Store:
         kind = kind_of(manifest)
         version = int(metadata["resourceVersion"])
         place = (kind, metadata["namespace"], metadata["name"])
-        owner = _owner(manifest)
+        owner = self._owner(manifest)
         self._newest[kind] = max(self._newest[kind], version)
         before = self._owners[kind].get(place[1:])
         stored = None if before is None else self._entries[before][kind, place[2]]
@@ -200,6 +206,13 @@ class Store:
         self._deleted[kind][place[1], metadata["uid"]] = math.inf
         if self._uid(place) == metadata["uid"]:
             self._drop(place)
+
+    def _owner(self, manifest: Manifest) -> Key | None:
+        metadata = manifest["metadata"]
+        if kind_of(manifest) == self.kind:
+            return Key(metadata["namespace"], metadata["name"])
+        owner = (metadata.get("labels") or {}).get(self.label)
+        return Key(metadata["namespace"], owner) if owner else None
 
     def _all(self, key: Key, kind: Kind) -> list[Manifest]:
         return [
@@ -264,14 +277,6 @@ def uids_of(manifests: Iterable[Manifest]) -> dict[tuple[str, str], str]:
     """The uids of these objects by namespace and name, as `Store.replace_all` takes them."""
     listed = (manifest["metadata"] for manifest in manifests)
     return {(each["namespace"], each["name"]): each["uid"] for each in listed}
-
-
-def _owner(manifest: Manifest) -> Key | None:
-    metadata = manifest["metadata"]
-    if kind_of(manifest) == LLAMA_SERVERS:
-        return Key(metadata["namespace"], metadata["name"])
-    owner = (metadata.get("labels") or {}).get(names.SERVER_LABEL)
-    return Key(metadata["namespace"], owner) if owner else None
 
 
 class _Compressor:

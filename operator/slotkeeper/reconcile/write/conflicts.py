@@ -14,7 +14,7 @@ A restart of the operator forgets all of it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from slotkeeper.api.group import FIELD_MANAGER
+from slotkeeper.api.group import FIELD_MANAGER, KIND
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
@@ -39,7 +39,7 @@ MAX_FIELDS = 3
 
 WEBHOOK = "a mutating webhook"
 
-_LABEL = ("metadata", "labels", names.SERVER_LABEL)
+_LABELS = {field_path(("metadata", "labels", label)) for label in names.OWNER_LABELS.values()}
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,10 @@ class FieldConflict:
 
 @dataclass
 class FieldConflicts:
-    """The corrections of one server's children. Times are seconds on one clock."""
+    """The corrections of one resource's children. Times are seconds on one clock."""
 
+    kind: str = KIND
+    """Kind of the resource, for messages."""
     _by_child: dict[Child, FieldConflict] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -155,7 +157,7 @@ class FieldConflicts:
         self._expire(now)
         conflicts = (each for each in self._by_child.values() if each.is_conflict)
         worst = max(conflicts, key=lambda each: each.rounds, default=None)
-        return Problem(Reason.FIELD_CONFLICT, _message(worst.drift)) if worst else None
+        return Problem(Reason.FIELD_CONFLICT, _message(worst.drift, self.kind)) if worst else None
 
     def is_due(self, now: float) -> bool:
         """Whether a postponed correction is due, or a conflict is over."""
@@ -173,8 +175,8 @@ def _is_same_drift(conflict: FieldConflict, paths: Sequence[Path]) -> bool:
     """Whether nothing but the fields in conflict changed: another field is corrected at once."""
     fields = {*conflict.drift.fields}
     if not paths:
-        # Deleted, or not shown by the watch without its label.
-        return not fields or field_path(_LABEL) in fields
+        # Deleted, or not shown by the watch without its owner's label.
+        return not fields or not _LABELS.isdisjoint(fields)
     return {field_path(path) for path in paths} <= fields
 
 
@@ -182,7 +184,7 @@ def _overlap(before: Drift, now: Drift) -> bool:
     return before.fields == now.fields or bool({*before.fields} & {*now.fields})
 
 
-def _message(drift: Drift) -> str:
+def _message(drift: Drift, kind: str) -> str:
     backing_off = "corrections are backing off, up to every 5 minutes"
     if not drift.fields:
         return f"{drift.name} is deleted repeatedly; {backing_off}: find out what deletes it"
@@ -193,9 +195,11 @@ def _message(drift: Drift) -> str:
             f"{names.MANAGED_BY_LABEL}={FIELD_MANAGER}"
         )
     remedy = (
-        "scale the LlamaServer instead of its Deployment, or set spec.autoscaling"
+        f"scale the {kind} instead of its Deployment"
         if "spec.replicas" in drift.fields
-        else "stop it from writing this object, or set the value in the LlamaServer's spec"
+        else f"stop it from writing this object, or set the value in the {kind}'s spec"
     )
+    if "spec.replicas" in drift.fields and kind == KIND:
+        remedy += ", or set spec.autoscaling"
     manager = drift.manager or "another field manager"
     return f"{drift.name}: {manager} repeatedly changes {drift.field_list}; {backing_off}: {remedy}"

@@ -21,6 +21,10 @@ _FALSE_WHEN_ABSENT = {"publishNotReadyAddresses", "readOnly"}
 
 _QUANTITIES = {"requests", "limits"}
 
+_SELECTORS = {"selector", "podSelector", "nodeSelector"}
+"""Selectors that a manifest sets as a whole: a further requirement, which others add, selects
+other objects. To server-side apply they are atomic."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -50,7 +54,7 @@ def differences(desired: Json, found: Json) -> Iterator[Path]:
     if isinstance(desired, dict) and isinstance(found, dict):
         for name, value in desired.items():
             if not _field_satisfies(name, value, found):
-                whole = name in _QUANTITIES or name not in found
+                whole = name in _QUANTITIES | _SELECTORS or name not in found
                 inner: Iterable[Path] = [()] if whole else _inner(value, found[name])
                 yield from ((name, *rest) for rest in inner)
     elif isinstance(desired, list) and isinstance(found, list) and (key := _merge_key(desired)):
@@ -82,6 +86,8 @@ def _field_satisfies(name: str, desired: Json, found: dict[str, Json]) -> bool:
         return desired is None or (name in _FALSE_WHEN_ABSENT and not desired)
     if name in _QUANTITIES and isinstance(desired, dict):
         return _quantities_satisfy(desired, found[name])
+    if name in _SELECTORS:
+        return bool(desired == found[name])
     return satisfies(desired, found[name])
 
 

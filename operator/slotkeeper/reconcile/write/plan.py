@@ -5,7 +5,7 @@ import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.resource import Resource
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import ROLES, kind_of
@@ -55,13 +55,13 @@ class Plan:
 def plan_changes(
     desired: Iterable[Manifest],
     observed: Mapping[Child, Manifest],
-    server: LlamaServer,
+    owner: Resource,
     deleted_by_others: Container[Child] = (),
 ) -> Plan:
     """The writes that make `observed` satisfy `desired`; none where it does.
 
-    `observed` are the objects with the desired names, and all with the server's label. Only objects
-    that the server owns are deleted, and only these and desired orphans are changed: see
+    `observed` are the objects with the desired names, and all with the owner's label. Only objects
+    that the owner owns are deleted, and only these and desired orphans are changed: see
     `name_conflict`. `deleted_by_others` are children that were deleted, and not by the operator.
     """
     manifests = {child(manifest): _with_hash(manifest) for manifest in desired}
@@ -69,7 +69,7 @@ def plan_changes(
         one: manifest
         for one, manifest in manifests.items()
         if one not in observed
-        or (belongs_to(observed[one], server) and not satisfies(manifest, observed[one]))
+        or (belongs_to(observed[one], owner) and not satisfies(manifest, observed[one]))
     }
     apply = [with_precondition(manifest, observed.get(one)) for one, manifest in changed.items()]
     return Plan(
@@ -80,7 +80,7 @@ def plan_changes(
             item
             for one, item in observed.items()
             if one not in manifests
-            and owned(item, server.uid)
+            and owned(item, owner.uid)
             and "deletionTimestamp" not in item["metadata"]
         ],
         drifted={
@@ -92,7 +92,7 @@ def plan_changes(
                 else one in deleted_by_others
             )
         },
-        adopted={one for one in changed if one in observed and is_orphan(observed[one], server)},
+        adopted={one for one in changed if one in observed and is_orphan(observed[one], owner)},
     )
 
 

@@ -18,7 +18,7 @@ from slotkeeper.kube.client import MAX_OBJECT_BYTES
 from slotkeeper.kube.cluster import UNREADABLE
 from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS
 from slotkeeper.reconcile.watch import kopf_watch
-from slotkeeper.reconcile.watch.kept import MAX_SERVER_BYTES
+from slotkeeper.reconcile.watch.kept import MAX_RESOURCE_BYTES
 from slotkeeper.reconcile.watch.kopf_session import session
 
 DEEP = "[" * 9_000 + "]" * 9_000
@@ -36,7 +36,7 @@ def server(spec: str) -> str:
     return json.dumps(raw).replace('"SPEC"', spec)
 
 
-LARGE = json.dumps({"filler": "x" * MAX_SERVER_BYTES})
+LARGE = json.dumps({"filler": "x" * MAX_RESOURCE_BYTES})
 
 
 @asynccontextmanager

@@ -60,8 +60,8 @@ def test_a_server_its_children_and_its_pods_are_read_separately() -> None:
     changed = [store.put(item) for item in (raw, service(5), pod)]
 
     assert changed == [{A}, {A}, {A}]
-    assert store.server(A) == raw
-    assert store.servers == [A]
+    assert store.resource(A) == raw
+    assert store.keys == [A]
     assert list(store.children(A)) == [(SERVICES, "s")]
     assert store.pods(A) == [pod]
 
@@ -289,7 +289,7 @@ def test_fields_that_nothing_reads_are_not_stored() -> None:
 
     store.put(raw)
 
-    found = store.server(A)
+    found = store.resource(A)
     assert found is not None
     assert "managedFields" not in found["metadata"]
     assert found["metadata"]["annotations"] == {"example.com/note": "mine"}
@@ -311,7 +311,7 @@ async def test_a_server_takes_less_than_35_kilobytes(
     finally:
         tracemalloc.stop()
 
-    assert len(store.servers) == 100
+    assert len(store.keys) == 100
     assert used < 100 * 35_000
 
 
@@ -341,5 +341,5 @@ def test_repeated_and_late_events_leave_the_newest_version(
     key = Key("default", last["metadata"].get("labels", {}).get("slotkeeper.dev/server", "none"))
     found = [*store.children(A).values(), *store.children(B).values()]
     assert found == ([last] if key.name in "ab" else [])
-    assert store.server(Key("default", "s")) is None
+    assert store.resource(Key("default", "s")) is None
     assert LLAMA_SERVERS not in {kind for kind, _ in store.children(A)}

@@ -15,6 +15,13 @@ ROWS: list[Any] = [
         {"publishNotReadyAddresses": False}, {}, True, id="false that the API server omits"
     ),
     pytest.param({"publishNotReadyAddresses": True}, {}, False, id="removed true"),
+    pytest.param({"selector": {"a": "b"}}, {"selector": {"a": "b"}}, True, id="selector"),
+    pytest.param(
+        {"selector": {"a": "b"}},
+        {"selector": {"a": "b", "c": "d"}},
+        False,
+        id="requirement added to a selector",
+    ),
     pytest.param({"args": ["a"]}, {"args": ["a", "b"]}, False, id="additional argument"),
     pytest.param({"args": ["a", "b"]}, {"args": ["b", "a"]}, False, id="reordered arguments"),
     pytest.param(

@@ -20,6 +20,12 @@ DRIFTS: list[Any] = [
         SERVICES, "chat", lambda found: found["spec"]["selector"].clear(), id="selector emptied"
     ),
     pytest.param(
+        SERVICES,
+        "chat",
+        lambda found: found["spec"]["selector"].update(a="b"),
+        id="selector with one requirement more",
+    ),
+    pytest.param(
         SERVICE_ACCOUNTS,
         "chat-balancer",
         lambda found: found["metadata"]["labels"].clear(),

@@ -1,0 +1,1 @@
+"""Compares the budget policy of the gateway with LRU and the optimum in hindsight."""

@@ -1,0 +1,123 @@
+"""A gateway lists the models of several servers, and a request for one at zero starts a replica."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from servers import Server, spec
+from stack import Cluster
+
+MODELS = ("first", "second")
+TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 300}
+GATEWAY = "llm"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def servers(cluster: Cluster, namespace: str) -> list[Server]:
+    """Two servers at zero, which no request has woken yet."""
+    found = [Server(cluster, namespace, name) for name in MODELS]
+    for server in found:
+        server.apply(spec(autoscaling=TO_ZERO))
+    for server in found:
+        server.wait("condition=Ready")
+    return found
+
+
+def test_a_gateway_wakes_the_model_that_a_request_names(servers: list[Server]) -> None:
+    url = _deploy(servers[0])
+
+    _, listed = _request(servers[0], f"{url}/v1/models")
+    assert [model["id"] for model in listed["data"]] == list(MODELS)
+    for name in MODELS:
+        status, response = _request(servers[0], f"{url}{CHAT}", body=_chat(name))
+        assert status == 200, response
+        assert response["usage"]["completion_tokens"] == 4
+    status, response = _request(servers[0], f"{url}{CHAT}", body=_chat("third"))
+    assert (status, response["error"]["code"]) == (404, "model_not_found")
+    for server in servers:
+        assert len(server.replica_addresses()) == 1
+    _wait_for_states(servers[0], dict.fromkeys(MODELS, "Ready"))
+
+
+def test_an_api_key_uses_only_its_models(servers: list[Server]) -> None:
+    keys = ("--from-literal=alice=of-alice", "--from-literal=bob=of-bob")
+    servers[0].kubectl("create", "secret", "generic", "keys", *keys)
+
+    url = _deploy(
+        servers[0], apiKeys={"secretRef": {"name": "keys"}, "models": {"bob": ["second"]}}
+    )
+
+    assert _request(servers[0], f"{url}/v1/models")[0] == 401
+    _, listed = _request(servers[0], f"{url}/v1/models", key="of-bob")
+    assert [model["id"] for model in listed["data"]] == ["second"]
+    status, response = _request(servers[0], f"{url}{CHAT}", key="of-bob", body=_chat("first"))
+    assert (status, response["error"]["code"]) == (404, "model_not_found")
+    for key, name in (("of-bob", "second"), ("of-alice", "first")):
+        status, response = _request(servers[0], f"{url}{CHAT}", key=key, body=_chat(name))
+        assert status == 200, response
+
+
+def test_one_of_two_models_is_loaded_at_a_time_within_the_budget(servers: list[Server]) -> None:
+    url = _deploy(servers[0], budget={"maxLoadedModels": 1, "minimumResidencySeconds": 1})
+
+    for name in (*MODELS, *MODELS):
+        status, response = _request(servers[0], f"{url}{CHAT}", body=_chat(name))
+        assert status == 200, response
+
+    _wait_for_states(servers[0], {"first": "AtZero", "second": "Ready"})
+    budget = _gateway(servers[0])["status"]["budget"]
+    actions = [(event["model"], event["action"]) for event in reversed(budget["history"])]
+    loads = [model for model, action in actions if action == "Loaded"]
+    print("ACTIONS", actions)
+    assert loads[-3:] == ["second", "first", "second"]
+    assert budget["limit"] == "1 model"
+
+
+def _deploy(server: Server, **fields: Any) -> str:
+    """Apply the gateway, wait until it serves, and return its URL."""
+    manifest = {
+        "apiVersion": "slotkeeper.dev/v1alpha1",
+        "kind": "LlamaGateway",
+        "metadata": {"name": GATEWAY},
+        "spec": {"replicas": 1, **fields},
+    }
+    server.cluster.apply(manifest, namespace=server.namespace)
+    server.kubectl("wait", "--for=condition=Ready", f"llamagateway/{GATEWAY}", "--timeout=120s")
+    service = server.cluster.get("service", GATEWAY, namespace=server.namespace)
+    return f"http://{service['spec']['clusterIP']}"
+
+
+def _chat(model: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Hello"}]
+    return {"model": model, "messages": messages, "max_tokens": 4, "ignore_eos": True}
+
+
+def _request(
+    server: Server, url: str, *, key: str | None = None, body: dict[str, Any] | None = None
+) -> tuple[int, Any]:
+    """Send a request, a POST with a `body`; return the status and the JSON of the response."""
+    authorization = ("-H", f"Authorization: Bearer {key}") if key else ()
+    data = ("-d", json.dumps(body)) if body else ()
+    output = ("-w", "\n%{http_code}", "--max-time", "180")
+    text = server.cluster.read("run", "curl", "-sS", *output, *authorization, url, *data)
+    content, _, status = text.rpartition("\n")
+    return int(status), json.loads(content)
+
+
+def _gateway(server: Server) -> dict[str, Any]:
+    return server.cluster.get("llamagateway", GATEWAY, namespace=server.namespace)
+
+
+def _wait_for_states(server: Server, expected: dict[str, str]) -> None:
+    """Wait until the gateway's status has these states of the models."""
+    deadline = time.monotonic() + 60
+    while (states := _states(server)) != expected:
+        assert time.monotonic() < deadline, states
+
+
+def _states(server: Server) -> dict[str, str]:
+    models = _gateway(server)["status"].get("models", [])
+    return {model["name"]: model["state"] for model in models}

@@ -1,0 +1,159 @@
+"""The model that a request's body names: `model` at the top level of its JSON, or in its form.
+
+Two fields of that name are rejected: two programs might read different ones.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from slotkeeper.edge.request_body import (
+    MAX_DEPTH,
+    SMALL,
+    check_depth,
+    nested_too_deeply,
+    too_many_values,
+)
+from slotkeeper.edge.top_level import (
+    NestedTooDeeply,
+    RepeatedKey,
+    TooManyValues,
+    top_level_values,
+)
+from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.message import Request
+
+_FIELD = "model"
+_STEP_BYTES = 256 * 1024
+_MAX_PART_HEAD = 4 * 1024
+_MAX_FORM_VALUE = 1024
+_BLANKS = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+
+_BOUNDARY = re.compile(rb';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_NAMED_MODEL = re.compile(
+    rb"^content-disposition:[^\r\n]*;\s*name=(?:\"model\"|model(?=[\s;]|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class _Object(list[tuple[str, Any]]):
+    """The members of a JSON object."""
+
+
+# The values of numbers do not matter, and Python limits the digits of an integer.
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object, parse_int=len, parse_float=len)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body is a form with files, as for transcriptions."""
+    return b"multipart/form-data" in (request.header(b"content-type") or b"").lower()
+
+
+def model_in_small_json(body: bytes) -> str | None:
+    """Return the model of a body of up to `request_body.SMALL` bytes; None if it names none.
+
+    Raises HttpError with status 400 if it is no JSON object, nested too deeply, has several
+    `model` fields, or one that is no text.
+    """
+    check_depth(body)
+    try:
+        tree = _DECODER.decode(body.removeprefix(_BOM).decode())
+    except ValueError:
+        raise _invalid_json() from None
+    if not isinstance(tree, _Object):
+        raise _invalid_json()
+    values = [value for name, value in tree if name == _FIELD]
+    if len(values) > 1:
+        raise _ambiguous()
+    return _checked(values[0]) if values else None
+
+
+async def model_in_json(body: bytes) -> str | None:
+    """Do the same for a body of any size, in steps which yield to the loop.
+
+    Not all invalid JSON is noticed. Raises HttpError with status 413 if the body has too many
+    values to scan it.
+    """
+    if len(body) <= SMALL:
+        return model_in_small_json(body)
+    beginning = body[:_STEP_BYTES].removeprefix(_BOM).lstrip(_BLANKS)
+    if beginning and not beginning.startswith(b"{"):
+        raise _invalid_json()
+    try:
+        values = await top_level_values(body, (_FIELD,), max_depth=MAX_DEPTH, unique=True)
+    except NestedTooDeeply:
+        raise nested_too_deeply() from None
+    except RepeatedKey:
+        raise _ambiguous() from None
+    except TooManyValues:
+        raise too_many_values() from None
+    return _checked(values.get(_FIELD))
+
+
+async def model_in_form(content_type: bytes, body: bytes) -> str | None:
+    """Return the value of the form's field `model`; None if there is none.
+
+    Raises HttpError with status 400 if there are several.
+    """
+    match = _BOUNDARY.search(content_type)
+    if match is None:
+        return None
+    delimiter = b"--" + (match[1] or match[2])
+    found: list[bytes] = []
+    async for start, end in _parts(body, delimiter):
+        head_end = body.find(b"\r\n\r\n", start, min(end, start + _MAX_PART_HEAD))
+        if head_end < 0 or not _NAMED_MODEL.search(body[start:head_end]):
+            continue
+        found.append(body[head_end + 4 : min(end, head_end + 4 + _MAX_FORM_VALUE)])
+    if len(found) > 1:
+        raise _ambiguous()
+    return found[0].decode(errors="replace").strip() or None if found else None
+
+
+async def _parts(body: bytes, delimiter: bytes) -> AsyncIterator[tuple[int, int]]:
+    """Yield start and end of each part of a form, with its head."""
+    start = 0 if body.startswith(delimiter) else await _find(body, b"\r\n" + delimiter, 0)
+    while 0 <= start < len(body):
+        start = body.find(b"\r\n", start + len(delimiter)) + 2
+        if start < 2:
+            return
+        end = await _find(body, b"\r\n" + delimiter, max(0, start - 2))
+        if end < 0:
+            return
+        yield start, end
+        start = end + 2
+
+
+async def _find(body: bytes, needle: bytes, start: int) -> int:
+    """Return where `needle` is in the body from `start` on, -1 if nowhere."""
+    while start < len(body):
+        at = body.find(needle, start, start + _STEP_BYTES + len(needle))
+        if at >= 0:
+            return at
+        start += _STEP_BYTES
+        await asyncio.sleep(0)
+    return -1
+
+
+def _checked(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise HttpError(400, "invalid_model", "model must be a string: the name of a model")
+    return value
+
+
+def _ambiguous() -> HttpError:
+    return HttpError(400, "ambiguous_model", "the body has several model fields: send one")
+
+
+def _invalid_json() -> HttpError:
+    return HttpError(
+        400,
+        "invalid_json",
+        "the body is no JSON object, so that it names no model: send JSON, or name the model in "
+        "the path, /models/NAME/v1/..., or in the header X-Model",
+    )

@@ -1,0 +1,1 @@
+"""The gateway: one address for many servers, routed by the name of the model."""

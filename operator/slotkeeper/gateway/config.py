@@ -1,0 +1,222 @@
+"""The configuration of a gateway: the spec of its LlamaGateway, decoded. Pure.
+
+The API server has validated the spec against the CRD, but perhaps against that of another release.
+So each field is checked again. Unknown fields are ignored.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from slotkeeper.api import quantity
+
+_MAX_ITEMS = 1000
+"""Of a list or map. The CRD allows a tenth of that."""
+_MAX_NUMBER = 10**9
+_OPERATORS = frozenset(("In", "NotIn", "Exists", "DoesNotExist"))
+
+T = TypeVar("T")
+
+
+class BadSpec(ValueError):  # noqa: N818 (the spec is bad; nothing failed here)
+    """A field of the spec is not as expected. The message states which one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequirement:
+    """A requirement on one label: In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: frozenset[str]
+
+    def matches(self, labels: Mapping[str, Any]) -> bool:
+        """Whether these labels meet the requirement."""
+        if self.operator in {"Exists", "DoesNotExist"}:
+            return (self.key in labels) == (self.operator == "Exists")
+        return (labels.get(self.key) in self.values) == (self.operator == "In")
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A label selector. An empty one selects all objects."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    requirements: tuple[LabelRequirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, Any]) -> bool:
+        """Whether an object with these labels is selected."""
+        return all(labels.get(key) == value for key, value in self.labels.items()) and all(
+            requirement.matches(labels) for requirement in self.requirements
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """Limits of one API key, for all gateway pods together; None: no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_running_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Timeouts of forwarded requests, in seconds."""
+
+    connect: float = 5
+    """Of one attempt to connect to a server."""
+    first_byte: float = 630
+    """From sending a request to the head of its response."""
+    idle: float = 300
+    """Between two pieces of a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What a LlamaGateway specifies for its processes."""
+
+    selector: Selector = Selector()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Further names of models, with the model of each."""
+    default_model: str | None = None
+    """Model, or alias, of requests that name none."""
+    models_by_key: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Models and aliases that these API keys may use. All others may use all."""
+    max_priorities: Mapping[str, int] = field(default_factory=dict)
+    """Highest X-Priority of API keys; 0 for all others."""
+    limits: KeyLimits = KeyLimits()
+    limits_by_key: Mapping[str, KeyLimits] = field(default_factory=dict)
+    """They replace `limits` for these API keys."""
+    allowed_origins: frozenset[bytes] | None = None
+    """Origins of pages that may send requests; None: any."""
+    timeouts: Timeouts = Timeouts()
+    replicas: int = 1
+    """Gateway pods, which share the limits of an API key."""
+    max_body_bytes: int | None = None
+    """Maximum size of a request's body; None: that of the command line."""
+
+    def limits_of(self, key: str) -> KeyLimits:
+        """Return the limits of an API key."""
+        return self.limits_by_key.get(key, self.limits)
+
+
+def parse_config(spec: Any) -> GatewayConfig:
+    """Return the configuration that a spec, as a JSON tree, describes. Raises BadSpec."""
+    tree = _object(spec, "spec")
+    keys = _object(tree.get("apiKeys"), "apiKeys")
+    return GatewayConfig(
+        selector=_selector(tree.get("serverSelector"), "serverSelector"),
+        aliases=_map(tree.get("aliases"), "aliases", _text),
+        default_model=_optional(tree.get("defaultModel"), "defaultModel", _text),
+        models_by_key=_map(keys.get("models"), "apiKeys.models", _texts),
+        max_priorities=_map(keys.get("maxPriorities"), "apiKeys.maxPriorities", _count),
+        limits=_limits(keys.get("limits"), "apiKeys.limits"),
+        limits_by_key=_map(keys.get("limitsByKey"), "apiKeys.limitsByKey", _limits),
+        allowed_origins=_origins(tree.get("cors"), "cors"),
+        timeouts=_timeouts(tree.get("timeouts"), "timeouts"),
+        replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
+        max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
+    )
+
+
+def _selector(value: Any, path: str) -> Selector:
+    tree = _object(value, path)
+    items = _list(tree.get("matchExpressions"), f"{path}.matchExpressions")
+    return Selector(
+        _map(tree.get("matchLabels"), f"{path}.matchLabels", _text),
+        tuple(_requirement(each, f"{path}.matchExpressions") for each in items),
+    )
+
+
+def _requirement(value: Any, path: str) -> LabelRequirement:
+    tree = _object(value, path)
+    operator = _text(tree.get("operator"), f"{path}.operator")
+    if operator not in _OPERATORS:
+        raise BadSpec(f"{path}.operator: {operator[:50]!r} is unknown")
+    key = _text(tree.get("key"), f"{path}.key")
+    return LabelRequirement(key, operator, _texts(tree.get("values"), f"{path}.values"))
+
+
+def _limits(value: Any, path: str) -> KeyLimits:
+    tree = _object(value, path)
+
+    def limit(name: str) -> int | None:
+        return _optional(tree.get(name), f"{path}.{name}", _count)
+
+    return KeyLimits(
+        limit("requestsPerMinute"), limit("tokensPerMinute"), limit("maxRunningRequests")
+    )
+
+
+def _timeouts(value: Any, path: str) -> Timeouts:
+    tree = _object(value, path)
+    default = Timeouts()
+
+    def seconds(name: str, otherwise: float) -> float:
+        return _optional(tree.get(name), f"{path}.{name}", _count) or otherwise
+
+    return Timeouts(
+        seconds("connectSeconds", default.connect),
+        seconds("firstByteSeconds", default.first_byte),
+        seconds("idleSeconds", default.idle),
+    )
+
+
+def _origins(value: Any, path: str) -> frozenset[bytes] | None:
+    tree = _object(value, path)
+    if tree.get("allowedOrigins") is None:
+        return None
+    origins = _texts(tree["allowedOrigins"], f"{path}.allowedOrigins")
+    return None if "*" in origins else frozenset(each.encode() for each in origins)
+
+
+def _optional(value: Any, path: str, parse: Callable[[Any, str], T]) -> T | None:
+    return None if value is None else parse(value, path)
+
+
+def _map(value: Any, path: str, parse: Callable[[Any, str], T]) -> dict[str, T]:
+    tree = _object(value, path)
+    return {name: parse(each, f"{path}.{name[:50]}") for name, each in tree.items()}
+
+
+def _object(value: Any, path: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > _MAX_ITEMS:
+        raise BadSpec(f"{path}: not an object of up to {_MAX_ITEMS} fields")
+    return value
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > _MAX_ITEMS:
+        raise BadSpec(f"{path}: not a list of up to {_MAX_ITEMS} items")
+    return value
+
+
+def _texts(value: Any, path: str) -> frozenset[str]:
+    return frozenset(_text(each, path) for each in _list(value, path))
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise BadSpec(f"{path}: not a string")
+    return value
+
+
+def _count(value: Any, path: str) -> int:
+    # In Python a bool is an int too.
+    if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+        raise BadSpec(f"{path}: not a whole number from 0 to {_MAX_NUMBER}")
+    return value
+
+
+def _bytes(value: Any, path: str) -> int:
+    if type(value) not in {int, str}:
+        raise BadSpec(f"{path}: not a quantity")
+    try:
+        return int(quantity.parse(value))
+    except ValueError as error:
+        raise BadSpec(f"{path}: {str(error)[:100]}") from None

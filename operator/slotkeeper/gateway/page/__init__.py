@@ -1,0 +1,1 @@
+"""The gateway's page for people: its static files, and the JSON that it shows."""

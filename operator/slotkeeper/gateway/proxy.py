@@ -1,0 +1,306 @@
+"""The proxy: clients on one side, the servers of their models on the other."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from slotkeeper.edge import access, request_body
+from slotkeeper.edge.access_log import AccessLog
+from slotkeeper.edge.api_keys import ApiKeys
+from slotkeeper.edge.body_admission import BodyAdmission
+from slotkeeper.edge.cors import CorsPolicy
+from slotkeeper.edge.outcome import Outcome
+from slotkeeper.edge.routes import Route, route
+from slotkeeper.flags import Address
+from slotkeeper.gateway import local_responses, routing
+from slotkeeper.gateway.catalog import Catalog
+from slotkeeper.gateway.config import GatewayConfig
+from slotkeeper.gateway.limits import KeyLimiter
+from slotkeeper.gateway.metrics import Metrics
+from slotkeeper.gateway.model_entries import ModelEntries
+from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.page.handler import Page
+from slotkeeper.gateway.page.state import page_state
+from slotkeeper.gateway.page.token_rates import TokenRates
+from slotkeeper.gateway.page_models import page_models
+from slotkeeper.gateway.request import GatewayRequest
+from slotkeeper.gateway.request_log import RequestLog
+from slotkeeper.gateway.upstreams import Upstreams
+from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.exchange import Exchange
+from slotkeeper.wire.message import Header, Request, encode_request_head
+from slotkeeper.wire.tasks import Tasks
+
+_log = logging.getLogger(__name__)
+
+# Origin is not forwarded: the gateway decides which pages may read a response.
+_FORWARDED = access.FORWARDED - {b"origin"}
+_FORWARDED_WITHOUT_KEYS = _FORWARDED | access.SECRETS | {b"x-priority"}
+
+
+class Gateway:
+    """Handles every request of the clients' port. Everything happens in the event loop.
+
+    `address` returns host and port of a server, by its name. `keys`: the accepted API keys; None:
+    no key is required, and those of clients are forwarded. `name`: of the LlamaGateway, as
+    NAMESPACE/NAME, which the page shows. `wall` returns the time in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        address: Callable[[str], Address],
+        log: AccessLog,
+        keys: ApiKeys | None = None,
+        *,
+        name: str,
+        wall: Callable[[], float],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks()
+        self.spawn = self._tasks.spawn
+        self.now: Callable[[], float] = self._loop.time
+        """The event loop's clock, in seconds."""
+        self.cors = CorsPolicy()
+        self.draining = False
+        self.active: set[GatewayRequest] = set()
+        """Requests that are forwarded."""
+        self.metrics = Metrics(self._current_models, self._running)
+        self.upstreams = Upstreams(address)
+        self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
+        self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
+        """Returns the status of a LlamaServer, as it was read, by the server's name."""
+        self._name = name
+        self._wall = wall
+        self._keys = keys
+        self._config: GatewayConfig | None = None
+        self._models: Mapping[str, Model] = {}
+        self._has_models = False
+        self._catalog = Catalog({}, GatewayConfig())
+        self._limiter = KeyLimiter(GatewayConfig())
+        self._request_log = RequestLog(self.metrics, log)
+        self.body_admission = BodyAdmission(
+            self._check_key, self._request_log.rejected_incomplete, self.cors
+        )
+        self._page = Page(lambda request: self._key(request) or "", self._page_state, self.now)
+        self._token_rates = TokenRates()
+        self._reading = 0  # requests whose model is being looked for in a large body
+        # One at a time: each needs its body in one piece, which is a copy of it.
+        self._read_lock = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # Configuration.
+
+    @property
+    def synced(self) -> bool:
+        """Whether the configuration and the models have been set."""
+        return self._config is not None and self._has_models
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The current configuration."""
+        return self._config or GatewayConfig()
+
+    def set_config(self, config: GatewayConfig) -> None:
+        """Apply a configuration, to new requests."""
+        self._config = config
+        self.cors.allowed_origins = config.allowed_origins
+        self._limiter.config = config
+        self.upstreams.set_connect_seconds(config.timeouts.connect)
+        self._catalog = Catalog(self._models, config)
+
+    def set_models(self, models: Mapping[str, Model]) -> None:
+        """Set the models by name."""
+        self._has_models = True
+        if models == self._models:
+            return
+        self._models = models
+        self._catalog = Catalog(models, self.config)
+        self._token_rates.keep(models.keys())
+        self.upstreams.keep(models.values())
+        self.entries.update(models.values())
+
+    # Clients.
+
+    def handle(self, exchange: Exchange) -> None:
+        """Forward a complete request, or respond to it."""
+        message = exchange.request
+        if self._page.respond(exchange, message.path):
+            return
+        key = None
+        try:
+            prefixed = routing.prefixed_path(message.path)
+            if prefixed:
+                routing.with_path(message, prefixed.path)
+            handled_as = route(message.method, message.path)
+            if handled_as is Route.PREFLIGHT:
+                self.cors.respond(exchange, self.cors.preflight(message))
+                return
+            if handled_as is Route.HEALTH and prefixed is None:
+                health = local_responses.health(synced=self.synced, draining=self.draining)
+                self.cors.respond(exchange, health)
+                return
+            key = self._key(message)
+            self._check_serving()
+            if prefixed is None and handled_as in {Route.MODELS, Route.MODEL}:
+                self._respond_with_models(exchange, handled_as, key)
+                return
+            if message.size:
+                request_body.check_encoding(message)
+            name = prefixed.model if prefixed else routing.model_in_header(message)
+            if name is None and not routing.is_quick(message):
+                self._reading += 1
+                self._idle.clear()
+                self.spawn(self._read_body(exchange, key))
+                return
+            self._forward(exchange, name or routing.model_in_small_body(message), key)
+        except HttpError as error:
+            self._reject(exchange, error, key)
+
+    def _key(self, request: Request) -> str | None:
+        return None if self._keys is None else access.key_owner(self._keys, request)
+
+    def _check_key(self, request: Request) -> None:
+        self._key(request)
+
+    def _check_serving(self) -> None:
+        if self.draining:
+            raise local_responses.shutting_down()
+        if not self.synced:
+            raise local_responses.not_synced()
+
+    def _respond_with_models(self, exchange: Exchange, kind: Route, key: str | None) -> None:
+        if kind is Route.MODELS:
+            response = local_responses.models(self._catalog, self.entries, key)
+        else:
+            path = exchange.request.path
+            response = local_responses.one_model(self._catalog, self.entries, path, key)
+        self.cors.respond(exchange, response)
+
+    def _page_state(self, key: str) -> object:
+        if not self.synced:
+            raise local_responses.not_synced()
+        now = self.now()
+        models = page_models(
+            self._catalog.names(key or None),
+            self.status,
+            lambda model: self._token_rates.rate(model, now=now),
+        )
+        return page_state(models, gateway=self._name, now=datetime.fromtimestamp(self._wall(), UTC))
+
+    async def _read_body(self, exchange: Exchange, key: str | None) -> None:
+        connected = True
+
+        def on_disconnect() -> None:
+            nonlocal connected
+            connected = False
+
+        exchange.on_disconnect = on_disconnect
+        try:
+            async with self._read_lock:
+                name = await routing.model_in_body(exchange.request) if connected else None
+            if connected:
+                self._forward(exchange, name, key)
+        except HttpError as error:
+            if connected:
+                self._reject(exchange, error, key)
+        except Exception:
+            _log.exception("reading the model of a request failed")
+            if connected:
+                self._reject(
+                    exchange,
+                    HttpError(500, "internal_error", "internal error while reading the request"),
+                    key,
+                )
+        finally:
+            self._reading -= 1
+            self._update_idle()
+
+    def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
+        """Forward a request to the model of this name. Raises HttpError."""
+        model = self._catalog.find(name, key)
+        head = self._encode_head(exchange.request, key)
+        if key is not None and (rejection := self._limiter.start(key, self.now())):
+            self._reject(exchange, rejection.error, key, rejection.limit)
+            return
+        request = GatewayRequest(self, exchange, model, key, self.config.timeouts)
+        self.active.add(request)
+        self._idle.clear()
+        request.start(self.upstreams.pool(model), head)
+
+    def _encode_head(self, message: Request, key: str | None) -> bytes:
+        if key is None:
+            return encode_request_head(message, _FORWARDED_WITHOUT_KEYS)
+        # Balancers let those with different values take turns. The key itself is not for them.
+        added: list[Header] = [(b"Authorization", b"Bearer gateway-%s" % _digest(key))]
+        maximum = self.config.max_priorities.get(key, 0)
+        if priority := access.priority(message, maximum):
+            added.append((b"X-Priority", b"%d" % priority))
+        return encode_request_head(message, _FORWARDED, added)
+
+    def _reject(
+        self, exchange: Exchange, error: HttpError, key: str | None, reason: str = ""
+    ) -> None:
+        self.cors.respond_with_error(exchange, error)
+        self._request_log.rejected(exchange, error, key, reason)
+
+    # RequestHost.
+
+    def on_retry(self, request: GatewayRequest) -> None:
+        """Count a retry."""
+        self.metrics.retried(request.model.name)
+
+    def on_released(self, request: GatewayRequest) -> None:
+        """Forget a request."""
+        self.active.discard(request)
+        if request.key is not None:
+            self._limiter.finish(request.key)
+        self._update_idle()
+
+    def on_finished(self, request: GatewayRequest, outcome: Outcome) -> None:
+        """Record a finished request."""
+        now = self.now()
+        tokens = None
+        if outcome is Outcome.COMPLETED:
+            tokens = request.stats.edges.tokens(request.exchange.request.path)
+            if tokens:
+                self._token_rates.record(request.model.name, tokens.generated, now=now)
+            if tokens and request.key is not None:
+                self._limiter.add_tokens(request.key, sum(tokens), now)
+        self._request_log.finished(request, outcome, tokens, now)
+
+    # Shutdown.
+
+    async def drain(self, seconds: float) -> int:
+        """Accept no new requests; wait for the others. Return the number of those that remain."""
+        self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        return len(self.active) + self._reading
+
+    async def close(self) -> None:
+        """Abort all requests and tasks, and close all connections to servers."""
+        for request in list(self.active):
+            request.abort()
+        await self._tasks.join(cancel=True)
+        self.upstreams.keep(())
+        self._request_log.log.flush()
+
+    def _current_models(self) -> Collection[Model]:
+        return self._models.values()
+
+    def _running(self) -> Iterator[str]:
+        return (request.model.name for request in self.active)
+
+    def _update_idle(self) -> None:
+        if not self.active and not self._reading:
+            self._idle.set()
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).hexdigest().encode()

@@ -1,0 +1,1 @@
+"""The operator's part that reconciles LlamaGateways."""

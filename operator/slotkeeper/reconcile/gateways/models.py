@@ -1,0 +1,148 @@
+"""The models of a gateway, from the LlamaServers that it selects. Pure.
+
+Their state is that of api/model_state.py, by which the gateway's pods route too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from slotkeeper.api.gateway import LlamaGateway
+from slotkeeper.api.gateway_status import MAX_MESSAGE, GatewayModel
+from slotkeeper.api.model_state import ModelState, state_of
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.kube.cluster import UNREADABLE, Manifest
+from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.observe.problem import Problem
+
+MAX_NAMED = 5
+"""Names in a message."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What gateways read of one LlamaServer."""
+
+    server: Key
+    created: str
+    """RFC 3339, which sorts as text."""
+    labels: Mapping[str, str]
+    name: str
+    """Of the model."""
+    state: ModelState
+    message: str
+
+    @property
+    def age_order(self) -> tuple[str, Key]:
+        """Sorts the oldest first; by name where two are of the same second."""
+        return self.created, self.server
+
+
+def served_model(raw: Manifest) -> ServedModel | None:
+    """Read a LlamaServer; None for one that is being deleted.
+
+    It may break any rule, since the API server may have stored it under an older schema: only its
+    own model suffers.
+    """
+    metadata = raw["metadata"]
+    if "deletionTimestamp" in metadata:
+        return None
+    key = Key(metadata["namespace"], metadata["name"])
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    alias = (spec.get("model") or {}).get("alias")
+    state, message = state_of(spec, status)
+    if reason := raw.get(UNREADABLE):
+        state, message = "Failed", f"the resource cannot be read: {reason}"
+    return ServedModel(
+        server=key,
+        created=str(metadata.get("creationTimestamp", "")),
+        labels=metadata.get("labels") or {},
+        name=alias if isinstance(alias, str) and alias else key.name,
+        state=state,
+        message=_text(message),
+    )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of one gateway."""
+
+    served: Sequence[ServedModel]
+    """One for each name, sorted by name."""
+    selected: Sequence[Key]
+    """All selected servers, the oldest first, with those whose name an older one has."""
+    problems: Sequence[Problem]
+
+    @property
+    def reported(self) -> list[GatewayModel]:
+        """The models as the status shows them."""
+        return [
+            GatewayModel(
+                name=model.name,
+                server=model.server.name,
+                state=model.state,
+                message=model.message,
+            )
+            for model in self.served
+        ]
+
+
+def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
+    """The models of a gateway; `servers`: those of its namespace."""
+    selected = selected_by(gateway, servers)
+    by_name: dict[str, ServedModel] = {}
+    duplicates = []
+    for model in selected:
+        first = by_name.setdefault(model.name, model)
+        if first is not model:
+            duplicates.append(_duplicate(first, model))
+    problems = [
+        *(Problem(Reason.DUPLICATE_MODEL, message) for message in _listed(duplicates)),
+        *(Problem(Reason.UNKNOWN_MODEL, text) for text in _listed(_unknown(gateway, by_name))),
+    ]
+    served = [by_name[name] for name in sorted(by_name)]
+    return Models(served, [model.server for model in selected], problems)
+
+
+def selected_by(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> list[ServedModel]:
+    """The models of the selected servers, the oldest first; `servers`: those of its namespace."""
+    selector = gateway.spec.server_selector
+    selected = (server for server in servers if selector.matches(server.labels))
+    return sorted(selected, key=lambda each: each.age_order)
+
+
+def _duplicate(first: ServedModel, other: ServedModel) -> str:
+    return (
+        f"LlamaServers {first.server.name} and {other.server.name} have the model name "
+        f"{first.name}; the older one, {first.server.name}, is used: set another model.alias"
+    )
+
+
+def _unknown(gateway: LlamaGateway, models: Mapping[str, ServedModel]) -> list[str]:
+    """Messages on names in the spec that refer to no model."""
+    spec = gateway.spec
+    messages = [
+        f"alias {alias} refers to {model}, which no selected LlamaServer serves: correct "
+        "spec.aliases or spec.serverSelector"
+        for alias, model in sorted(spec.aliases.items())
+        if model not in models
+    ]
+    default = spec.default_model
+    if default is not None and default not in spec.aliases and default not in models:
+        messages.append(
+            f"defaultModel {default} is neither an alias nor served by a selected LlamaServer: "
+            "correct spec.defaultModel or spec.serverSelector"
+        )
+    return messages
+
+
+def _listed(messages: Sequence[str]) -> list[str]:
+    """At most one message, with the first of them and how many more there are."""
+    if not messages:
+        return []
+    more = len(messages) - MAX_NAMED
+    shown = "; ".join(messages[:MAX_NAMED])
+    return [f"{shown}; and {more} more" if more > 0 else shown]
+
+
+def _text(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"

@@ -1,0 +1,1 @@
+"""Which models of a gateway may run within its budget of GPUs, memory and loaded models. Pure."""

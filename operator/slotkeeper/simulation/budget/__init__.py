@@ -1,0 +1,1 @@
+"""Plays budget policies against request traces of several models, in simulated time."""
