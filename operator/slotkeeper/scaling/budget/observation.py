@@ -66,6 +66,14 @@ class Model:
         return self.ready + self.starting
 
     @property
+    def required(self) -> int:
+        """Replicas that it requires. At zero none without a request: its own autoscaling still
+        counts those of the last seconds, which were completed before it was evicted."""
+        if not self.alive and not self.is_in_use:
+            return self.minimum
+        return max(self.desired, self.minimum)
+
+    @property
     def occupied(self) -> Resources:
         """What all its replicas occupy now."""
         total = self.alive + self.stopping

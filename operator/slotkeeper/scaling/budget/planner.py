@@ -98,8 +98,7 @@ class _Planner:
 
     def plan(self) -> BudgetPlan:
         for model in sorted(self._models.values(), key=self._order):
-            required = max(model.desired, model.minimum)
-            while model.alive <= self._replicas[model.name] < required:
+            while model.alive <= self._replicas[model.name] < model.required:
                 if not self._grant_one(model):
                     self._waiting.append(model.name)
                     break
@@ -130,7 +129,7 @@ class _Planner:
     def _wanted_since(self) -> dict[str, float]:
         since = {}
         for name, model in self._models.items():
-            if model.alive or not max(model.desired, model.minimum):
+            if model.alive or not model.required:
                 continue
             # Requests that were queued while it had its turn do not count.
             asked = max(
@@ -165,10 +164,13 @@ class _Planner:
     def _grant_one(self, model: Model) -> bool:
         """Grant one more replica, or make room for one; whether it is granted."""
         name = model.name
-        first = self._replicas[name] + model.stopping == 0
-        need = model.cost.plus(ONE_MODEL, int(first))
-        if need.fits(self._free) and need.fits(self._coming):
-            self._free = self._free.minus(need)
+        none = self._replicas[name] == 0
+        # While its last pod terminates it still counts as a loaded model. But that one is coming:
+        # it may be reserved for another model.
+        now = model.cost.plus(ONE_MODEL, int(none and not model.stopping))
+        need = model.cost.plus(ONE_MODEL, int(none))
+        if now.fits(self._free) and need.fits(self._coming):
+            self._free = self._free.minus(now)
             self._coming = self._coming.minus(need)
             self._replicas[name] += 1
             return True
@@ -207,7 +209,7 @@ class _Planner:
             names = ", ".join(victim.model.name for victim in victims)
             return f"{required}, next when {names} {'has' if len(victims) == 1 else 'have'} gone"
         if overdue:
-            # Nobody gets what becomes free meanwhile.
+            # No other model gets what becomes free meanwhile.
             self._coming = self._coming.minus(need)
             return f"{required}, next when a model may be evicted"
         return f"{required}, all others are in use or have been loaded too recently"
@@ -306,7 +308,7 @@ class _Planner:
             replicas = self._replicas[name]
             if replicas > model.alive:
                 before, at = self._memory.granted.get(name, (0, self._now))
-                renewed = max(model.desired, model.minimum) >= replicas or before != replicas
+                renewed = model.required >= replicas or before != replicas
                 granted[name] = (replicas, self._now if renewed else at)
         alive_at = {
             name: self._now if model.alive else self._memory.alive_at[name]

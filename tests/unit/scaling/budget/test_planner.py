@@ -76,6 +76,29 @@ def test_resources_are_free_only_when_the_replica_is_deleted() -> None:
     assert replicas(granted) == {"a": 0, "b": 1}
 
 
+def test_an_evicted_model_does_not_return_before_the_one_that_waits() -> None:
+    # Requests of the last seconds still count for its own autoscaling.
+    going = Model("a", Resources(), desired=1, stopping=1)
+    waiting = replace(asked("b"), cost=Resources())
+    budget = Budget(limits(models=1))
+
+    requested = decide(budget, replace(going, queued=1), waiting)
+    meanwhile = decide(budget, going, waiting)
+    afterwards = decide(budget, replace(going, stopping=0), waiting)
+
+    assert replicas(requested) == replicas(meanwhile) == {"a": 0, "b": 0}
+    assert "next when replicas that terminate are deleted" in meanwhile.grants["b"].message
+    assert replicas(afterwards) == {"a": 0, "b": 1}
+
+
+def test_a_model_at_zero_requires_a_replica_only_for_a_request() -> None:
+    """Or else it would make an idle model go for nothing."""
+    result = decide(ONE, idle("a"), Model("b", GPU, desired=1))
+
+    assert replicas(result) == {"a": 1, "b": 0}
+    assert not result.waiting
+
+
 def test_an_eviction_does_not_cascade_to_the_model_that_is_evicted() -> None:
     result = decide(TWO, idle("a", used=900.0), idle("b", used=950.0), asked("c"))
 
