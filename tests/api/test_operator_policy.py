@@ -153,16 +153,6 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             "only balancers and gateways may have a ServiceAccount",
         ),
         (
-            changed(
-                child("Deployment", "balancer"),
-                "spec.template.spec.volumes",
-                [{"name": "code", "secret": {"secretName": "code", "defaultMode": 0o555}}],
-            ),
-            "spec.template.spec.containers.0.volumeMounts",
-            [{"name": "code", "mountPath": "/usr/local/bin"}],
-            "only balancers may have a ServiceAccount",
-        ),
-        (
             child("Deployment", "replicas"),
             "spec.template.spec.containers.0.ports.0.hostPort",
             8080,
