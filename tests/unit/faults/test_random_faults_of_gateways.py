@@ -6,16 +6,17 @@ nothing more.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from fake_cluster import FakeCluster, Place
+from disturbance import Disturbance, drift
+from fake_cluster import Place
 from gateway_harness import GATEWAY, apply_gateway, update_gateway
-from operator_harness import FakeBalancers, FakeTime, Operator, apply_server, roll_out, update_spec
-from slotkeeper.kube.cluster import ApiError, Conflict, Unreachable
+from operator_harness import apply_server, roll_out, update_spec
+from slotkeeper.kube.cluster import ApiError, Kind
 from slotkeeper.kube.kinds import (
     DEPLOYMENTS,
     EVENTS,
@@ -33,14 +34,15 @@ MAX_SECONDS = 12
 """Of a step."""
 
 SERVERS = ("a", "b")
-ERRORS = [
-    ApiError(403, "Forbidden", ""),
-    ApiError(422, "Invalid", ""),
-    ApiError(429, "TooManyRequests", ""),
-    ApiError(500, "InternalError", ""),
-    Conflict(409, "Conflict", ""),
-    Unreachable(0, "Unreachable", ""),
+KINDS: list[Kind | None] = [
+    None,
+    DEPLOYMENTS,
+    SERVICES,
+    LLAMA_GATEWAYS,
+    LLAMA_SERVERS,
+    EVENTS,
 ]
+
 SPECS: list[dict[str, Any]] = [
     *({"replicas": replicas} for replicas in (1, 3)),
     *({"aliases": aliases} for aliases in ({}, {"gpt": "a"}, {"gpt": "missing"})),
@@ -53,17 +55,12 @@ SPECS: list[dict[str, Any]] = [
 ]
 
 
-@dataclass
-class World:
+class World(Disturbance):
     """A cluster with a gateway, two servers and the operator, and what may happen to them."""
 
-    rng: Random
-    cluster: FakeCluster = field(default_factory=FakeCluster)
-    time: FakeTime = field(default_factory=FakeTime)
-    balancers: FakeBalancers = field(default_factory=FakeBalancers)
-
+    @override
     def __post_init__(self) -> None:
-        self.operator = Operator(self.cluster, self.time, self.balancers)
+        super().__post_init__()
         apply_gateway(self.cluster)
         for name in SERVERS:
             apply_server(self.cluster, name, gpu={"count": 1})
@@ -103,15 +100,8 @@ class World:
 
     def cause_drift(self) -> None:
         replicas = self.rng.randint(0, 5)
-
-        def change(item: Any) -> None:
-            if item["kind"] == "Deployment":
-                item["spec"]["replicas"] = replicas
-            else:
-                item["metadata"]["labels"] = {}
-
         if child := self._any_child():
-            self.cluster.edit(*child, change)
+            self.cluster.edit(*child, drift(replicas))
 
     def delete_child(self) -> None:
         if child := self._any_child():
@@ -129,24 +119,7 @@ class World:
         roll_out(self.cluster, ready=self.rng.random() < 0.7)
 
     def inject_error(self) -> None:
-        choice = self.rng.choice
-        verb = choice(["apply", "create", "delete", "patch_status"])
-        kind = choice([None, DEPLOYMENTS, SERVICES, LLAMA_GATEWAYS, LLAMA_SERVERS, EVENTS])
-        self.cluster.fail(choice(ERRORS), verb, kind)
-
-    def lose_response(self) -> None:
-        number = len(self.cluster.writes) + self.rng.randint(1, 4)
-        self.cluster.raise_after_write = {number: ERRORS[-1]}
-
-    def recover(self) -> None:
-        self.cluster.recover()
-        self.cluster.raise_after_write = {}
-
-    def restart(self) -> None:
-        self.operator = Operator(self.cluster, self.time, self.balancers)
-
-    def relist(self) -> None:
-        self.operator.relist()
+        self.inject_error_of(KINDS)
 
     def collect_garbage(self) -> None:
         """Delete children whose owner is deleted, and the Service that took the gateway's name."""
