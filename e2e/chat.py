@@ -8,9 +8,10 @@ Must run where the server's address is reachable: `e2e/cluster run python e2e/ch
 import argparse
 import asyncio
 import json
+import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 
 import httpx
@@ -29,7 +30,7 @@ class RequestResult:
 
 
 async def chat(
-    client: httpx.AsyncClient, tokens: int, *, stream: bool, prompt: str
+    client: httpx.AsyncClient, tokens: int, *, stream: bool, prompt: str, model: str = ""
 ) -> RequestResult:
     """Request `tokens` tokens. Never raises: an error is part of the result."""
     result = RequestResult()
@@ -41,6 +42,8 @@ async def chat(
         # llama.cpp's own field: otherwise a model with random weights ends at a random length.
         "ignore_eos": True,
     }
+    if model:
+        body["model"] = model
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             result.status = response.status_code
@@ -101,13 +104,32 @@ async def repeat(url: str, clients: int, tokens: int, *, stream: bool) -> list[R
     return results
 
 
-async def burst(url: str, requests: int, tokens: int, *, stream: bool) -> list[RequestResult]:
-    """Send all `requests` at once; return their results in the order of sending."""
+async def burst(
+    url: str,
+    requests: int,
+    tokens: int,
+    *,
+    stream: bool,
+    models: Sequence[str] = (),
+    concurrent: int | None = None,
+) -> list[RequestResult]:
+    """Send `requests`; return their results in the order of sending.
+
+    Each is for one of `models`, chosen at random. At most `concurrent` at once, by default all.
+    """
+    choice = random.Random(1)
+    running = asyncio.Semaphore(concurrent or requests)
+
+    async def send(client: httpx.AsyncClient, number: int, model: str) -> RequestResult:
+        async with running:
+            prompt = f"request {number}"
+            return await chat(client, tokens, stream=stream, prompt=prompt, model=model)
+
     # The queue's own timeout is under test, so the client's must be longer.
     async with httpx.AsyncClient(base_url=url, timeout=900, limits=httpx.Limits()) as client:
         return await asyncio.gather(
             *(
-                chat(client, tokens, stream=stream, prompt=f"request {number}")
+                send(client, number, choice.choice(models) if models else "")
                 for number in range(requests)
             )
         )
@@ -123,6 +145,16 @@ def main() -> None:
     parser.add_argument(
         "--tokens", type=int, default=16, help="tokens for each request (default: %(default)s)"
     )
+    parser.add_argument(
+        "--concurrent", type=int, help="maximum of requests at a time (default: all at once)"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        default=[],
+        help="a model that requests name; of several, each request names one at random",
+    )
     parser.add_argument("--stream", action="store_true", help="request server-sent events")
     parser.add_argument(
         "--start-at-eof", action="store_true", help="start when standard input ends"
@@ -133,9 +165,23 @@ def main() -> None:
     options = parser.parse_args()
     if options.start_at_eof:
         sys.stdin.read()
-    send = repeat if options.repeat else burst
+    url, requests, tokens, stream = (
+        options.url,
+        options.requests,
+        options.tokens,
+        options.stream,
+    )
     results = asyncio.run(
-        send(options.url, options.requests, options.tokens, stream=options.stream)
+        repeat(url, requests, tokens, stream=stream)
+        if options.repeat
+        else burst(
+            url,
+            requests,
+            tokens,
+            stream=stream,
+            models=options.models,
+            concurrent=options.concurrent,
+        )
     )
     for result in results:
         print(json.dumps(asdict(result)))

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from servers import Server, spec
-from stack import Cluster
+from stack import CHAT, Cluster
 
 MODELS = ("first", "second")
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 300}
 GATEWAY = "llm"
-CHAT = "/v1/chat/completions"
+PATH = "/v1/chat/completions"
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def test_a_gateway_wakes_the_model_that_a_request_names(servers: list[Server]) -
     _, listed = _request(servers[0], f"{url}/v1/models")
     assert [model["id"] for model in listed["data"]] == list(MODELS)
     for name in MODELS:
-        status, response = _request(servers[0], f"{url}{CHAT}", body=_chat(name))
+        status, response = _request(servers[0], f"{url}{PATH}", body=_chat(name))
         assert status == 200, response
         assert response["usage"]["completion_tokens"] == 4
-    status, response = _request(servers[0], f"{url}{CHAT}", body=_chat("third"))
+    status, response = _request(servers[0], f"{url}{PATH}", body=_chat("third"))
     assert (status, response["error"]["code"]) == (404, "model_not_found")
     for server in servers:
         assert len(server.replica_addresses()) == 1
@@ -53,10 +53,10 @@ def test_an_api_key_uses_only_its_models(servers: list[Server]) -> None:
     assert _request(servers[0], f"{url}/v1/models")[0] == 401
     _, listed = _request(servers[0], f"{url}/v1/models", key="of-bob")
     assert [model["id"] for model in listed["data"]] == ["second"]
-    status, response = _request(servers[0], f"{url}{CHAT}", key="of-bob", body=_chat("first"))
+    status, response = _request(servers[0], f"{url}{PATH}", key="of-bob", body=_chat("first"))
     assert (status, response["error"]["code"]) == (404, "model_not_found")
     for key, name in (("of-bob", "second"), ("of-alice", "first")):
-        status, response = _request(servers[0], f"{url}{CHAT}", key=key, body=_chat(name))
+        status, response = _request(servers[0], f"{url}{PATH}", key=key, body=_chat(name))
         assert status == 200, response
 
 
@@ -64,7 +64,7 @@ def test_one_of_two_models_is_loaded_at_a_time_within_the_budget(servers: list[S
     url = _deploy(servers[0], budget={"maxLoadedModels": 1, "minimumResidencySeconds": 1})
 
     for name in (*MODELS, *MODELS):
-        status, response = _request(servers[0], f"{url}{CHAT}", body=_chat(name))
+        status, response = _request(servers[0], f"{url}{PATH}", body=_chat(name))
         assert status == 200, response
 
     _wait_for_states(servers[0], {"first": "AtZero", "second": "Ready"})
@@ -73,6 +73,47 @@ def test_one_of_two_models_is_loaded_at_a_time_within_the_budget(servers: list[S
     loads = [model for model, action in actions if action == "Loaded"]
     assert loads == ["first", "second", "first", "second"]
     assert budget["limit"] == "1 model"
+
+
+@pytest.mark.long
+def test_200_requests_for_three_models_share_a_budget_of_one(
+    cluster: Cluster, namespace: str
+) -> None:
+    models = ("first", "second", "third")
+    servers = [Server(cluster, namespace, name) for name in models]
+    for server in servers:
+        server.apply(spec(autoscaling=TO_ZERO))
+    for server in servers:
+        server.wait("condition=Ready")
+    budget = {"maxLoadedModels": 1, "minimumResidencySeconds": 1, "maximumWaitSeconds": 20}
+    url = _deploy(servers[0], budget=budget)
+    options = [f"--model={name}" for name in models]
+    size = ("--requests=200", "--concurrent=24", "--tokens=8", "--stream")
+
+    began = time.monotonic()
+    sending = cluster.start("run", *CHAT, url, *options, *size)
+    changes = set()
+    while sending.poll() is None:
+        history = _gateway(servers[0])["status"].get("budget", {}).get("history", [])
+        changes |= {(each["time"], each["model"], each["action"]) for each in history}
+        ready = [server.name for server in servers if server.replica_addresses()]
+        assert len(ready) <= 1
+        time.sleep(1)
+    output, _ = sending.communicate()
+
+    results = [json.loads(line) for line in output.splitlines()]
+    loads = sum(action == "Loaded" for _, _, action in changes)
+    seconds = time.monotonic() - began
+    waits = sorted(result["first_token_seconds"] for result in results)
+    # `pytest -rP` shows this line.
+    print(
+        f"{loads} loads in {seconds:.0f} s; to the first token: median {waits[100]:.0f} s",
+        waits[-1],
+    )
+    assert [result for result in results if not result["completed"]] == []
+    assert len(results) == 200
+    # Each serves what is queued for it. In turns by request it would be 133 on average.
+    assert loads < 60
 
 
 def _deploy(server: Server, **fields: Any) -> str:

@@ -4,20 +4,18 @@ Afterwards the server is as one that was created with its last spec, and the ope
 more. At no time does a server cause passes in a loop.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
+from disturbance import Disturbance, drift
 from fake_cluster import FakeCluster, Place
 from operator_harness import (
     BALANCER_HOST,
     KEY,
-    FakeBalancers,
-    FakeTime,
     Operator,
     apply_server,
     demand_report,
@@ -25,7 +23,7 @@ from operator_harness import (
     update_spec,
 )
 from scenarios import collect_garbage, delete_server, final_state, reconcile_until_stable
-from slotkeeper.kube.cluster import ApiError, Conflict, Manifest, Unreachable
+from slotkeeper.kube.cluster import Kind
 from slotkeeper.kube.kinds import (
     CHILDREN,
     DEPLOYMENTS,
@@ -41,17 +39,15 @@ STEPS = 20
 MAX_SECONDS = 20
 """Of a step."""
 
-ERRORS = [
-    ApiError(403, "Forbidden", ""),
-    ApiError(422, "Invalid", ""),
-    ApiError(429, "TooManyRequests", ""),
-    ApiError(500, "InternalError", ""),
-    Conflict(409, "Conflict", ""),
-    Unreachable(0, "Unreachable", ""),
+KINDS: list[Kind | None] = [
+    None,
+    DEPLOYMENTS,
+    STATEFUL_SETS,
+    SERVICES,
+    LEASES,
+    LLAMA_SERVERS,
+    EVENTS,
 ]
-"""Their messages contain a request id."""
-VERBS = ["apply", "create", "delete", "patch_status"]
-KINDS = [None, DEPLOYMENTS, STATEFUL_SETS, SERVICES, LEASES, LLAMA_SERVERS, EVENTS]
 
 SPECS: list[dict[str, Any]] = [
     *({"replicas": replicas} for replicas in (0, 1, 3)),
@@ -64,18 +60,12 @@ SPECS: list[dict[str, Any]] = [
 ]
 
 
-@dataclass
-class Disturbance:
+class World(Disturbance):
     """A cluster with one server and its operator, and what may happen to them."""
 
-    rng: Random
-    cluster: FakeCluster = field(default_factory=FakeCluster)
-    time: FakeTime = field(default_factory=FakeTime)
-    balancers: FakeBalancers = field(default_factory=FakeBalancers)
-    request_ids: Iterator[int] = field(default_factory=itertools.count)
-
+    @override
     def __post_init__(self) -> None:
-        self.operator = Operator(self.cluster, self.time, self.balancers)
+        super().__post_init__()
         apply_server(self.cluster)
 
     @property
@@ -105,15 +95,8 @@ class Disturbance:
 
     def cause_drift(self) -> None:
         replicas = self.rng.randint(0, 5)
-
-        def change(item: Any) -> None:
-            if item["kind"] in {"Deployment", "StatefulSet"}:
-                item["spec"]["replicas"] = replicas
-            else:
-                item["metadata"]["labels"] = {}
-
         if child := self._any_child():
-            self.cluster.edit(*child, change)
+            self.cluster.edit(*child, drift(replicas))
 
     def delete_child(self) -> None:
         if child := self._any_child():
@@ -131,31 +114,7 @@ class Disturbance:
         roll_out(self.cluster, ready=self.rng.random() < 0.7)
 
     def inject_error(self) -> None:
-        choice = self.rng.choice
-        self.cluster.fail(choice(ERRORS), choice(VERBS), choice(KINDS))
-        inject = self.cluster.inject_error
-
-        def with_request_id(verb: str, manifest: Manifest) -> Exception | None:
-            error = inject(verb, manifest)
-            if isinstance(error, ApiError):
-                error.message = f"request {next(self.request_ids)}"
-            return error
-
-        self.cluster.inject_error = with_request_id
-
-    def lose_response(self) -> None:
-        number = len(self.cluster.writes) + self.rng.randint(1, 4)
-        self.cluster.raise_after_write = {number: ERRORS[-1]}
-
-    def recover(self) -> None:
-        self.cluster.recover()
-        self.cluster.raise_after_write = {}
-
-    def restart(self) -> None:
-        self.operator = Operator(self.cluster, self.time, self.balancers)
-
-    def relist(self) -> None:
-        self.operator.relist()
+        self.inject_error_of(KINDS)
 
     def collect_garbage(self) -> None:
         self._free_name()
@@ -186,7 +145,7 @@ class Disturbance:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_nothing_is_left_of_random_faults(seed: int) -> None:
     rng = Random(seed)
-    world = Disturbance(rng)
+    world = World(rng)
 
     for _ in range(STEPS):
         rng.choice(world.steps)()
