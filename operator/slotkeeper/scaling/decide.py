@@ -254,6 +254,8 @@ def _summary(sample: Sample, *, total: int) -> str:
         summary += f", estimated wait {wait:.1f} s"
     if sample.peak_demand > sample.current_demand:
         summary += f", recent peak {sample.peak_demand}"
+    if sample.preemptible:
+        summary += f", preemptible {sample.preemptible}"
     return summary
 
 

@@ -11,13 +11,27 @@ from slotkeeper.balancer.proxy.prompt_limits import UNLIMITED_BYTES, PromptLimit
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
 from slotkeeper.edge import request_body
+from slotkeeper.edge.routes import PREFIX_CACHED
 from slotkeeper.llamacpp.tasks import ONE_TASK
-from slotkeeper.scheduling import Dispatcher, Replica
+from slotkeeper.scheduling import (
+    SCANNED_BYTES,
+    Dispatcher,
+    PrefixHashes,
+    Replica,
+    prefix_hashes,
+)
 from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.message import Request
 
 _log = logging.getLogger(__name__)
 
 _BEGINNING = 1024
+
+
+def prefixes(message: Request) -> PrefixHashes:
+    """Return the hashes of a prompt's beginning; none on paths without a prefix cache."""
+    cached = message.path in PREFIX_CACHED
+    return prefix_hashes(message.beginning(SCANNED_BYTES)) if cached else ()
 
 
 class RequestInspection:

@@ -248,20 +248,27 @@ class ProxiedRequest:
             began=began,
             stale=stale,
             malformed=self._connection is not None and self._connection.malformed,
-            partial=self.early.streams if self.early else bool(self.exchange.status),
+            partial=self._is_partial,
         )
 
     # Ends.
 
     def on_client_disconnect(self) -> None:
         """End the attempt: the client has closed its connection."""
-        sent = self._connection is not None
-        if sent and self.reservation:
-            _ = self.fingerprint  # while there is a body
-        if reservation := self.give_up():
-            # llama-server notices a closed connection, and only then stops and frees the slot.
-            self._host.on_released(reservation, occupied=sent and self.needs_slot)
+        self._end_attempt()
         self._finish(Outcome.CLIENT_DISCONNECTED)
+
+    def preempt(self, error: HttpError) -> None:
+        """End the request, queued or running: others need its place.
+
+        The client gets the error, unless it has a part of the response.
+        """
+        self._end_attempt()
+        if self._is_partial:
+            self.stats.error_code = error.code
+            self.abort_response(Outcome.PREEMPTED)
+        else:
+            self.respond_with_error(error, Outcome.PREEMPTED)
 
     def on_leader_lost(self) -> None:
         """Fail the attempt at a leader that no longer responds, unless the response has begun."""
@@ -300,15 +307,28 @@ class ProxiedRequest:
             cors.ANY_ORIGIN.respond(self.exchange, response)
         self._finish(outcome)
 
-    def abort_response(self) -> None:
+    def abort_response(self, outcome: Outcome = Outcome.ABORTED) -> None:
         """Close the client's connection in the middle of the response."""
         self.exchange.abort(reset=self._output.close_ends_body)
-        self._finish(Outcome.ABORTED)
+        self._finish(outcome)
 
     def abort(self) -> None:
         """End the request, whatever its state: the balancer shuts down."""
         self.on_client_disconnect()
         self.exchange.abort(reset=True)
+
+    def _end_attempt(self) -> None:
+        sent = self._connection is not None
+        if sent and self.reservation:
+            _ = self.fingerprint  # while there is a body
+        if reservation := self.give_up():
+            # llama-server notices a closed connection, and only then stops and frees the slot.
+            self._host.on_released(reservation, occupied=sent and self.needs_slot)
+
+    @property
+    def _is_partial(self) -> bool:
+        """Whether the client has a part of the response."""
+        return self.early.streams if self.early else bool(self.exchange.status)
 
     def _finish(self, outcome: Outcome) -> None:
         self.exchange.on_disconnect = self.exchange.on_backpressure = None
