@@ -39,7 +39,7 @@ class Dispatcher(Generic[T]):
     is kept for a request that needs several and ranks first; or if it is held, because as many
     requests of its key run as `running_limits` allow. No request is bypassed (see RequestQueue)
     more than `affinity.max_bypass` times; without affinity, never. After dispatch(), abort the
-    victims(): an ordinary request coexists with a running preemptible one only where it would
+    victims(): an ordinary request coexists with a running one that yields only where it would
     coexist with a free slot, or while as many slots are being released as it needs.
     """
 
@@ -77,12 +77,13 @@ class Dispatcher(Generic[T]):
         tasks: Tasks = ONE_TASK,
         flow_key: FlowKey = _DEFAULT_FLOW_KEY,
         bounded: bool = True,
+        abortable: bool = True,
     ) -> QueuedRequest[T]:
         """Enqueue a request whose body has `size` bytes. Raises QueueFull.
 
         The limits apply to queued requests only: a request that can start at once, or that is
         relayed to the leader (`bounded` False), is always accepted. Preemptible ones make room for
-        others: see take_displaced.
+        others: see take_displaced. `abortable`: see QueuedRequest.
         """
         full = self._full(size, flow_key) if bounded else None
         if full and not self._can_start(tasks, flow_key):
@@ -91,7 +92,7 @@ class Dispatcher(Generic[T]):
         slots = self._expected_slots(tasks)
         preemptible = flow_key.preemptible
         queued = QueuedRequest(
-            request, size, now, rank, flow_key, prefixes, tasks, slots, preemptible
+            request, size, now, rank, flow_key, prefixes, tasks, slots, preemptible, abortable
         )
         self.queue.enqueue(queued)
         if not preemptible:
@@ -125,16 +126,16 @@ class Dispatcher(Generic[T]):
             self.queue.dequeue(queued)
             queued.attempts += 1
             hit = self.affinity_scheduler.record_prefix(queued, replica)
-            preemptible = queued.preemptible
-            reservation = SlotReservation(
-                replica, now, queued=queued, prefix_hit=hit, preemptible=preemptible
-            )
+            reservation = SlotReservation(replica, now, queued=queued, prefix_hit=hit)
+            if queued.preemptible:
+                reservation.preemptible = True
+                reservation.yields = queued.abortable
             self._dispatched += 1
             replica.last_dispatch = self._dispatched
             self._hold(reservation)
             if queued.tasks is not ONE_TASK:
                 self._hold_further(reservation)
-            if preemptible:
+            if reservation.yields:
                 self.preemption.running[reservation] = None
             reservations.append(reservation)
         self.affinity_scheduler.join_from_window(self.replicas, now)
@@ -401,7 +402,13 @@ class Dispatcher(Generic[T]):
         count = tasks.slots_on(replica.slots)
         now = reservation.reserved_at
         reservation.further = tuple(
-            FurtherSlot(replica, now, key=reservation.key, preemptible=reservation.preemptible)
+            FurtherSlot(
+                replica,
+                now,
+                key=reservation.key,
+                preemptible=reservation.preemptible,
+                yields=reservation.yields,
+            )
             for _ in range(count - 1)
         )
         for hold in reservation.further:
@@ -427,7 +434,7 @@ class Dispatcher(Generic[T]):
             not before
             and queue.may_run(flow_key.key, self._expected_slots(tasks))
             and any(
-                each.free + (0 if flow_key.preemptible else each.preemptible)
+                each.free + (0 if flow_key.preemptible else each.yielding)
                 >= tasks.slots_on(each.slots)
                 for each in self.ready_replicas()
             )

@@ -64,7 +64,7 @@ def begin(queue: RequestQueue[T], head: QueuedRequest[T], replicas: Iterable[Rep
             head.preemptible and each.name in queue.affinity_queues,
             head.tasks.slots_on(each.slots)
             - each.free
-            - (0 if head.preemptible else each.preemptible),
+            - (0 if head.preemptible else each.yielding),
             each.last_dispatch,
         ),
         default=None,

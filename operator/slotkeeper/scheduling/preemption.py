@@ -2,8 +2,10 @@
 
 A preemptible request ranks behind all ordinary ones, whatever their priority. So it gets only slots
 that none of them is queued for. When an ordinary one needs a slot and none is free, the preemptible
-request that was dispatched last is aborted: the least work is lost. llama-server releases its slots
-some time later, and only then they are free.
+request that was dispatched last is aborted: the least work is lost. Those whose response has begun
+come first, because llama-server releases their slots at the next token; the others' only when their
+prompts have been processed. A request that llama-server would process to its end is not aborted:
+its work would be lost, and no slot released earlier.
 """
 
 from collections import Counter
@@ -17,7 +19,7 @@ from slotkeeper.scheduling.reservation import QueuedRequest, SlotReservation, T
 
 
 class Preemption(Generic[T]):
-    """The running preemptible requests. Without any, nothing here takes time."""
+    """The running requests that yield. Without any, nothing here takes time."""
 
     def __init__(self, queue: RequestQueue[T]) -> None:
         self.running: dict[SlotReservation[T], None] = {}
@@ -27,12 +29,13 @@ class Preemption(Generic[T]):
     def victims(self, replicas: Mapping[str, Replica]) -> list[SlotReservation[T]]:
         """Return those to abort for the ordinary requests that dispatch() has left in the queue.
 
-        None is aborted in vain, nor for a slot that an aborted request will release anyway.
+        In the table, the last is the last dispatched of those whose response has begun, or else of
+        all. None is aborted in vain, nor for a slot that an aborted request will release anyway.
 
         | ordinary request                        | who yields                                     |
         |---|---|
-        | in the shared queue                     | the last dispatched                            |
-        | in the affinity queue of a replica      | the last dispatched there, if any              |
+        | in the shared queue                     | the last                                       |
+        | in the affinity queue of a replica      | the last there, if any                         |
         | gathers slots on a replica              | the last there, if they free enough together   |
         | held, because its key is at its limit   | the last of its key, if they free enough       |
         """
@@ -51,7 +54,8 @@ class _Plan(Generic[T]):
         self._queue = queue
         self._replicas = replicas
         self._ready = [each for each in replicas.values() if each.ready]
-        self._candidates = [each for each in reversed(running) if each.replica.ready]
+        last_first = [each for each in reversed(running) if each.replica.ready]
+        self._candidates = sorted(last_first, key=lambda each: not each.began)
         self._victims: list[SlotReservation[T]] = []
         self._soon = {each.name: each.soon_free for each in self._ready}
         """Slots that will be free, by replica, less those that requests of this plan get."""
@@ -111,7 +115,7 @@ class _Plan(Generic[T]):
         *,
         reusable: bool = False,
     ) -> bool:
-        """Abort the last dispatched of some requests, if they free enough; return whether they do.
+        """Abort the last of some requests, if they free enough; return whether they do.
 
         `reusable`: count their slots as free soon.
         """

@@ -40,6 +40,11 @@ class Replica:
         return len(self.holds) - self.preemptible
 
     @property
+    def yielding(self) -> int:
+        """Number of busy slots that an ordinary request may get at once."""
+        return sum(hold.yields for hold in self.holds) if self.preemptible else 0
+
+    @property
     def soon_free(self) -> int:
         """Number of free slots once those of aborted requests are released."""
         if not self.ready:
@@ -61,7 +66,9 @@ class SlotHold:
     """When its request ended here; llama-server may still be processing it."""
     released: bool = False
     preemptible: bool = False
-    """Its request yields it to an ordinary one."""
+    """Its request is preemptible."""
+    yields: bool = False
+    """Besides, llama-server releases it when the request is aborted."""
 
     @property
     def is_releasing(self) -> bool:

@@ -27,7 +27,7 @@ class FlowKey(NamedTuple):
 
     @property
     def preemptible(self) -> bool:
-        """Whether requests of this flow yield their slots to all others: see preemption.py."""
+        """Whether its requests rank behind all others, and yield their slots: see preemption.py."""
         return self.priority == PREEMPTIBLE_PRIORITY
 
 
@@ -45,7 +45,9 @@ class QueuedRequest(Generic[T]):
     expected_slots: int = 1
     """Slots that it is expected to use, by the replicas that there were on its arrival."""
     preemptible: bool = False
-    """It yields its slots to ordinary requests, as its flow key has it."""
+    """It ranks behind all ordinary requests, as its flow key has it."""
+    abortable: bool = True
+    """llama-server ends it when its connection is closed. Only such a request is preempted."""
     held: bool = False
     """Its key is at its limit of running requests; it takes no part in the queue's order."""
     gathering_on: str | None = None
@@ -72,6 +74,9 @@ class SlotReservation(SlotHold, Generic[T]):
     prefix_hit: bool | None = None
     """Whether the replica's cache held the longest cached prefix of the prompt; None: the prompt is
     short."""
+    began: bool = False
+    """Its response has begun: from now on llama-server notices at each token whether its connection
+    is closed, but before that not until the whole prompt has been processed."""
     further: tuple[FurtherSlot, ...] = ()
     """The other slots of a request that takes several."""
     deferred: int = 0

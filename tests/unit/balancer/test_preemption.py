@@ -15,7 +15,9 @@ from wait_until import until
 PREEMPTIBLE = "X-Preemptible: true"
 
 
-def batch(body: bytes = b"{}", *headers: str) -> bytes:
+def batch(mark: str = "", *headers: str) -> bytes:
+    """A preemptible request for a stream."""
+    body = json.dumps({"stream": True, "prompt": mark}).encode()
     return post("/completion", body, PREEMPTIBLE, *headers)
 
 
@@ -70,9 +72,9 @@ async def test_llama_server_does_not_see_the_header() -> None:
 async def test_the_ordinary_request_waits_until_llama_server_has_released_the_slot() -> None:
     async with FakeLlama(2, by_header) as llama, run_balancer(llama) as balancer:
         llama.frees_slots.clear()
-        first = await balancer.start_request(batch(b"1"))
+        first = await balancer.start_request(batch("1"))
         await llama.wait_calls(1)
-        second = await balancer.start_request(batch(b"2"))
+        second = await balancer.start_request(batch("2"))
         await llama.wait_calls(2)
         waiting = await send(balancer, ordinary(b'{"quick": 1}'))
         assert (await second.response()).status == 503, "it was dispatched last"
@@ -120,7 +122,7 @@ async def test_a_preemptible_request_is_queued_behind_all_others() -> None:
     async with FakeLlama(1, stream_two_events) as llama, run_balancer(llama) as balancer:
         async with await balancer.start_request(ordinary(b"1")) as first:
             later = [
-                await balancer.start_request(batch(b"3")),
+                await balancer.start_request(batch("3")),
                 await balancer.start_request(ordinary(b"2")),
             ]
             page = await balancer.admin_json("/debug/queue")
@@ -132,7 +134,7 @@ async def test_a_preemptible_request_is_queued_behind_all_others() -> None:
                 await llama.proceed(number)
             for client in (first, *later):
                 await client.response()
-        assert [call.body for call in llama.calls] == [b"1", b"2", b"3"]
+        assert [call.body[-3:] for call in llama.calls] == [b"1", b"2", b'3"}']
 
 
 async def test_an_ordinary_request_takes_the_place_of_one_in_a_full_queue() -> None:
@@ -184,7 +186,7 @@ async def test_a_request_for_several_slots_preempts_as_many() -> None:
         llama.tasks = lambda call: 2 if b'"n"' in call.body else 1
         clients = []
         for number in range(3):
-            clients.append(await balancer.start_request(batch(b"%d" % number)))
+            clients.append(await balancer.start_request(batch(str(number))))
             await llama.wait_calls(number + 1)
         assert (await balancer.request(post("/v1/completions", body))).status == 200
         statuses = [(await each.response()).status for each in clients[1:]]
@@ -192,10 +194,32 @@ async def test_a_request_for_several_slots_preempts_as_many() -> None:
         assert (llama.overcommitted, llama.max_busy) == (0, 3)
 
 
+@pytest.mark.parametrize("body", [b'{"stream": false}', b'{"n": 1}', b"x" * 100_000])
+async def test_a_request_that_is_no_stream_keeps_its_slot_since_llama_server_would_not_release_it(
+    body: bytes,
+) -> None:
+    async with FakeLlama(1, stream_two_events) as llama, run_balancer(llama) as balancer:
+        client = await balancer.start_request(post("/completion", body, PREEMPTIBLE))
+        await llama.wait_calls(1)
+        waiting = await balancer.start_request(ordinary())
+        for number, each in enumerate((client, waiting)):
+            await llama.proceed(number)
+            assert (await each.response()).status == 200
+        assert balancer.metric("preempted_requests_total", reason="slot") == 0
+
+
+async def test_a_large_request_for_a_stream_is_preempted() -> None:
+    async with FakeLlama(1, by_header) as llama, run_balancer(llama) as balancer:
+        preempted = await balancer.start_request(batch("x" * 100_000))
+        await llama.wait_calls(1)
+        assert (await balancer.request(ordinary(b"quick"))).status == 200
+        assert (await preempted.response()).status == 503
+
+
 async def test_a_preempted_request_does_not_count_as_crashing() -> None:
     async with FakeLlama(1, by_header) as llama, run_balancer(llama) as balancer:
         for number in range(3):
-            preempted = await balancer.start_request(batch(b"same"))
+            preempted = await balancer.start_request(batch("same"))
             await llama.wait_calls(2 * number + 1)
             assert (await balancer.request(ordinary(b"quick"))).status == 200
             assert (await preempted.response()).status == 503
@@ -211,7 +235,7 @@ async def test_a_key_at_its_limit_preempts_its_own_request() -> None:
         FakeLlama(2, by_header) as llama,
         run_balancer(llama, keys=keys, running_limits=RunningLimits(1)) as balancer,
     ):
-        preempted = await balancer.start_request(batch(b"{}", header))
+        preempted = await balancer.start_request(batch("", header))
         await llama.wait_calls(1)
         assert (await balancer.request(ordinary(b"quick", header))).status == 200
         assert (await preempted.response()).status == 503

@@ -140,6 +140,7 @@ class Proxy:
             flow_key = self.access.flow_key(message, key_name)
             now = self.now()
             request = ProxiedRequest(self, exchange, route, key_name=key_name, arrived=now)
+            request.preemptible = flow_key.preemptible
             if self.inspection.inspect(request):
                 self._enqueue(request, flow_key, now)
             else:
@@ -170,6 +171,7 @@ class Proxy:
                 tasks=request.tasks,
                 flow_key=flow_key,
                 bounded=self._leader is None,
+                abortable=request.is_stream,
             )
         except QueueFull as full:
             raise responses.queue_full(str(full), self.dispatcher.retry_after(now)) from None

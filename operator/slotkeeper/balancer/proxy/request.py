@@ -96,11 +96,13 @@ class ProxiedRequest:
         "_response_started",
         "early",
         "exchange",
+        "is_stream",
         "key_name",
         "local_route",
         "loop_delayed",
         "needs_slot",
         "pool",
+        "preemptible",
         "proof",
         "queued",
         "relayed",
@@ -129,6 +131,11 @@ class ProxiedRequest:
         """Its route if the balancer can respond to it without the leader."""
         self.tasks: Tasks = ONE_TASK
         """Its tasks in llama-server, each of which needs a slot."""
+        self.preemptible = False
+        """It makes way for others."""
+        self.is_stream = False
+        """It is for a stream; only known of a preemptible one. llama-server notices that a client
+        has disconnected when it sends the next token, and processes other requests to their end."""
         self.queued: QueuedRequest[ProxiedRequest]
         self.reservation: SlotReservation[ProxiedRequest] | None = None
         self.relayed = False
@@ -345,6 +352,7 @@ class ProxiedRequest:
         self._failed = head.status >= 400
         if self.reservation:
             _ = self.fingerprint  # while there is a body
+            self.reservation.began = True
             if self.needs_slot:
                 self.reservation.set_visible(self._host.now())
         exchange.release_body()
