@@ -70,11 +70,17 @@ class _Plan(Generic[T]):
             name = queued.gathering_on or queued.affinity_replica
             if name in self._soon and not queued.preemptible:
                 replica = self._replicas[name]
-                self._place_on(replica, queued.tasks.slots_on(replica.slots))
-        for queued in self._queue.peek(len(self._candidates) + sum(self._soon.values())):
+                if not self._place_on(replica, queued.tasks.slots_on(replica.slots)):
+                    # It keeps what is free there, and waits for ordinary requests.
+                    self._soon[name] = min(self._soon[name], 0)
+        for queued in self._queue.peek(len(self._candidates) + self._free_soon):
             if queued.preemptible or not self._place(queued):
                 break
         return self._victims
+
+    @property
+    def _free_soon(self) -> int:
+        return sum(max(0, count) for count in self._soon.values())
 
     def _resume_held(self, key: str) -> None:
         """Free what the held requests of a key may then use."""
@@ -87,11 +93,13 @@ class _Plan(Generic[T]):
             if not self._free(lacking - used, lambda each: each.key == key):
                 break
 
-    def _place_on(self, replica: Replica, slots: int) -> None:
-        """Free what a request needs on its replica."""
+    def _place_on(self, replica: Replica, slots: int) -> bool:
+        """Free what a request needs on a replica; return whether that is enough."""
         lacking = slots - self._soon[replica.name]
-        self._free(lacking, lambda each: each.replica is replica, reusable=True)
-        self._soon[replica.name] = max(0, self._soon[replica.name] - slots)
+        enough = self._free(lacking, lambda each: each.replica is replica, reusable=True)
+        if enough:
+            self._soon[replica.name] -= slots
+        return enough
 
     def _place(self, queued: QueuedRequest[T]) -> bool:
         """Free a slot on any replica for a request of the shared queue; return whether one is."""
@@ -99,14 +107,12 @@ class _Plan(Generic[T]):
         if queued.tasks.total > 1:
             return False
         open_ = [each for each in self._ready if gathering.is_open_to(self._queue, queued, each)]
-        for attempt in range(2):
-            for replica in open_:
-                if self._soon[replica.name]:
-                    self._soon[replica.name] -= 1
-                    return True
-            if attempt or not self._free(1, lambda each: each.replica in open_, reusable=True):
-                break
-        return False
+        for replica in open_:
+            if self._soon[replica.name] > 0:
+                self._soon[replica.name] -= 1
+                return True
+        last = dict.fromkeys(each.replica for each in self._candidates if each.replica in open_)
+        return any(self._place_on(replica, 1) for replica in last)
 
     def _free(
         self,

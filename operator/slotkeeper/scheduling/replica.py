@@ -46,11 +46,11 @@ class Replica:
 
     @property
     def soon_free(self) -> int:
-        """Number of free slots once those of aborted requests are released."""
-        if not self.ready:
-            return 0
-        staying = sum(not hold.is_releasing for hold in self.holds)
-        return max(0, self.slots - staying)
+        """Number of free slots once those of aborted requests are released, if it is ready.
+
+        Negative if it has fewer slots than before, and the other requests still need more.
+        """
+        return self.slots - sum(not hold.is_releasing for hold in self.holds)
 
 
 @dataclass(slots=True, eq=False)

@@ -167,6 +167,19 @@ def test_a_slot_that_an_ordinary_request_releases_is_used_before_another_is_pree
     assert not preempt(dispatcher)
 
 
+def test_nothing_is_preempted_in_vain_on_a_replica_that_has_fewer_slots_than_before() -> None:
+    dispatcher = dispatcher_with(3)
+    enqueue(dispatcher, "a", "p1", "p2")
+    started = dispatch(dispatcher)
+    dispatcher.add("r0", 1, 1)
+    enqueue(dispatcher, "b")
+    dispatch(dispatcher)
+    assert not preempt(dispatcher), "a needs the only slot"
+    dispatcher.release(started["a"], 1)
+    dispatch(dispatcher)
+    assert preempt(dispatcher) == ["p2", "p1"]
+
+
 def test_a_slot_of_an_unknown_request_does_not_count_as_being_released() -> None:
     dispatcher = dispatcher_with(2)
     dispatcher.adopt("r0", 1, 0)

@@ -92,7 +92,7 @@ class AnyMixOfRequests(RuleBasedStateMachine):
     ) -> None:
         self.number += 1
         name = str(self.number)
-        limit = self.running_limits and self.running_limits.of(key)
+        limit = self.running_limits.of(key) if self.running_limits else None
         fitting = [each for each in self.tasks if limit is None or each.total <= limit]
         before = sum(not each.preemptible for each in self.queued.values())
         try:
@@ -156,9 +156,9 @@ class AnyMixOfRequests(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("abc"), slots=st.integers(1, 4), adopted=st.integers(0, 1))
     def add_replica(self, name: str, slots: int, adopted: int) -> None:
-        new = name not in self.dispatcher.replicas
-        self.dispatcher.add(name, slots, 0)
-        if new:
+        replica = self.dispatcher.replicas.get(name)
+        self.dispatcher.add(name, max(slots, replica.busy) if replica else slots, 0)
+        if not replica:
             self.dispatcher.adopt(name, adopted, 0)
         self.dispatch()
 
@@ -210,9 +210,9 @@ class AnyMixOfRequests(RuleBasedStateMachine):
                     and each.gathering_on is None
                     and each.tasks.total == 1
                 ]
-                assert len(singles) <= sum(each.soon_free for each in open_)
+                assert len(singles) <= sum(max(0, each.soon_free) for each in open_)
         for name, waiting in queue.affinity_queues.items():
-            assert name not in on or len(waiting) <= dispatcher.replicas[name].soon_free
+            assert name not in on or len(waiting) <= max(0, dispatcher.replicas[name].soon_free)
 
     @invariant()
     def no_replica_has_more_requests_than_slots(self) -> None:
@@ -271,7 +271,7 @@ class AnyMixOfSingleSlots(AnyMixOfRequests):
         queued = sum(not each.preemptible for each in self.queued.values())
         ready = [*self.dispatcher.ready_replicas()]
         if any(each.replica.ready for each in self.dispatcher.preemption.running):
-            assert queued <= sum(each.soon_free for each in ready)
+            assert queued <= sum(max(0, each.soon_free) for each in ready)
 
 
 MACHINES = (AnyMixOfRequests, AnyMixWithAffinity, AnyMixWithLimits, AnyMixOfSingleSlots)
