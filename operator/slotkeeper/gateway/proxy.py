@@ -38,7 +38,7 @@ from slotkeeper.wire.tasks import Tasks
 _log = logging.getLogger(__name__)
 
 # Origin is not forwarded: the gateway decides which pages may read a response.
-_FORWARDED = access.FORWARDED - {b"origin"}
+_FORWARDED = access.FORWARDED - {b"origin"} | {b"x-preemptible"}
 _FORWARDED_WITHOUT_KEYS = _FORWARDED | access.SECRETS | {b"x-priority"}
 
 
