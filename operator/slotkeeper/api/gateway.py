@@ -9,6 +9,7 @@ from pydantic import Field
 
 from slotkeeper.api import balancer_memory, gateway_memory, quantity
 from slotkeeper.api.balancer import Size
+from slotkeeper.api.gateway_backends import ExternalBackend, ExternalBackends
 from slotkeeper.api.gateway_keys import GatewayApiKeys
 from slotkeeper.api.group import GATEWAY_KIND
 from slotkeeper.api.label_selector import LabelSelector
@@ -218,6 +219,12 @@ class LlamaGatewaySpec(ApiModel):
     default_model: ModelName | None = None
     """Model, or alias, for requests without a model. Default: such requests are rejected with
     status 400. Example: qwen"""
+
+    external_backends: ExternalBackends = Field(default_factory=list[ExternalBackend])
+    """Other OpenAI-compatible servers, such as vLLM, Ollama or a provider, whose models are listed
+    and routed like those of LlamaServers; up to 32. Default: none. Example: [{name: openai, url:
+    https://api.example.com/v1, secretRef: {name: openai, key: api-key}, models: [{name: gpt-4o}]}]
+    """
 
     tls: GatewayTls | None = None
     """Set for TLS between clients and the gateway: the Service then has port 443 instead of 80.

@@ -7,8 +7,10 @@ So each field is checked again. Unknown fields are ignored.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from slotkeeper.api import quantity
+from slotkeeper.gateway.target_config import Backend
 
 _MAX_ITEMS = 1000
 """Of a list or map. The CRD allows a tenth of that."""
@@ -95,6 +97,8 @@ class GatewayConfig:
     """Gateway pods, which share the limits of an API key."""
     max_body_bytes: int | None = None
     """Maximum size of a request's body; None: that of the command line."""
+    backends: tuple[Backend, ...] = ()
+    """Other servers whose models are served too."""
 
     def limits_of(self, key: str) -> KeyLimits:
         """Return the limits of an API key."""
@@ -117,7 +121,44 @@ def parse_config(spec: Any) -> GatewayConfig:
         timeouts=_timeouts(tree.get("timeouts"), "timeouts"),
         replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
         max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
+        backends=_items(tree.get("externalBackends"), "externalBackends", _backend),
     )
+
+
+def _backend(value: Any, path: str) -> Backend:
+    tree = _object(value, path)
+    url = _text(tree.get("url"), f"{path}.url")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if (
+        not host
+        or parts.scheme not in {"http", "https"}
+        or not (url.isascii() and url.isprintable())
+    ):
+        raise BadSpec(f"{path}.url: not a URL")
+    tls = parts.scheme == "https"
+    return Backend(
+        name=_text(tree.get("name"), f"{path}.name"),
+        tls=tls,
+        host=host,
+        port=port or (443 if tls else 80),
+        path=parts.path.rstrip("/"),
+        has_key=tree.get("secretRef") is not None,
+        has_ca=tree.get("caSecretRef") is not None,
+        first_byte_seconds=_optional(
+            tree.get("firstByteSeconds"), f"{path}.firstByteSeconds", _count
+        ),
+        models=_items(tree.get("models"), f"{path}.models", _external_model),
+    )
+
+
+def _external_model(value: Any, path: str) -> tuple[str, str]:
+    tree = _object(value, path)
+    name = _text(tree.get("name"), f"{path}.name")
+    return name, _optional(tree.get("upstreamName"), f"{path}.upstreamName", _text) or name
 
 
 def _selector(value: Any, path: str) -> Selector:
@@ -194,6 +235,10 @@ def _list(value: Any, path: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > _MAX_ITEMS:
         raise BadSpec(f"{path}: not a list of up to {_MAX_ITEMS} items")
     return value
+
+
+def _items(value: Any, path: str, parse: Callable[[Any, str], T]) -> tuple[T, ...]:
+    return tuple(parse(each, f"{path}[{number}]") for number, each in enumerate(_list(value, path)))
 
 
 def _texts(value: Any, path: str) -> frozenset[str]:

@@ -14,7 +14,9 @@ from slotkeeper.edge.connection_metrics import ConnectionMetrics
 from slotkeeper.edge.counters import LabeledCounter, LabeledHistogram
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.wire.listener import Listener
 
 _PREFIX = "slotkeeper_gateway"
@@ -34,8 +36,10 @@ class Metrics(Collector):
         self,
         models: Callable[[], Collection[Model]],
         running: Callable[[], Iterator[str]],
+        backends: Backends,
     ) -> None:
         self._models = models
+        self._backends = backends
         self._running = running
         self._requests = LabeledCounter(
             f"{_PREFIX}_requests",
@@ -72,6 +76,11 @@ class Metrics(Collector):
             "Requests that were sent again because their connection failed before they were read.",
             ["model"],
         )
+        self._fallbacks = LabeledCounter(
+            f"{_PREFIX}_fallbacks",
+            "Requests that were sent to another model, by the model in whose place, and by reason.",
+            ["model", "to", "reason"],
+        )
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -95,6 +104,10 @@ class Metrics(Collector):
         """Count a retry."""
         self._retries.add(1, model)
 
+    def fell_back(self, model: str, to: str, reason: Trigger) -> None:
+        """Count a fallback from one model to another."""
+        self._fallbacks.add(1, model, to, reason)
+
     def add_tokens(self, model: str, key: str | None, tokens: Tokens) -> None:
         """Add the tokens of one response."""
         for kind, count in tokens._asdict().items():
@@ -111,11 +124,12 @@ class Metrics(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         models = self._models()
-        names = {NO_MODEL, *(model.name for model in models)}
+        names = {NO_MODEL, *(model.name for model in models), *self._backends.models}
         for labeled in (
             self._requests,
             self._tokens,
             self._retries,
+            self._fallbacks,
             self._duration,
             self._first_byte,
         ):
@@ -133,3 +147,4 @@ class Metrics(Collector):
         for state in get_args(ModelState):
             states.add_metric([state], found[state])
         yield states
+        yield from self._backends.metrics(_PREFIX)

@@ -69,6 +69,7 @@ class RequestLog:
             {
                 **exchange_fields(exchange, request.key),
                 "outcome": outcome,
+                "code": stats.error_code,
                 "model": model.name,
                 "server": model.server,
                 "retried": request.retried,

@@ -3,7 +3,7 @@
 Their state is that of api/model_state.py, by which the gateway's pods route too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.gateway import LlamaGateway
@@ -95,9 +95,12 @@ def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
         first = by_name.setdefault(model.name, model)
         if first is not model:
             duplicates.append(_duplicate(first, model))
+    external, repeated = _external_models(gateway, by_name)
+    duplicates += repeated
+    unknown = _unknown(gateway, {*by_name, *external})
     problems = [
         *(Problem(Reason.DUPLICATE_MODEL, message) for message in _listed(duplicates)),
-        *(Problem(Reason.UNKNOWN_MODEL, text) for text in _listed(_unknown(gateway, by_name))),
+        *(Problem(Reason.UNKNOWN_MODEL, message) for message in _listed(unknown)),
     ]
     served = [by_name[name] for name in sorted(by_name)]
     return Models(served, [model.server for model in selected], problems)
@@ -117,20 +120,42 @@ def _duplicate(first: ServedModel, other: ServedModel) -> str:
     )
 
 
-def _unknown(gateway: LlamaGateway, models: Mapping[str, ServedModel]) -> list[str]:
+def _external_models(
+    gateway: LlamaGateway, served: Mapping[str, ServedModel]
+) -> tuple[set[str], list[str]]:
+    """The names of the models of external backends, and messages on those that are not used."""
+    first: dict[str, str] = {}  # backend by model
+    messages = []
+    for backend in gateway.spec.external_backends:
+        for model in backend.models:
+            used = first.setdefault(model.name, backend.name)
+            if model.name in served:
+                messages.append(
+                    f"external backend {backend.name} has the model name {model.name} of "
+                    f"LlamaServer {served[model.name].server.name}, which is used: set another name"
+                )
+            elif used != backend.name:
+                messages.append(
+                    f"external backends {used} and {backend.name} have the model name "
+                    f"{model.name}; the first one, {used}, is used: set another name"
+                )
+    return set(first), messages
+
+
+def _unknown(gateway: LlamaGateway, models: Collection[str]) -> list[str]:
     """Messages on names in the spec that refer to no model."""
     spec = gateway.spec
     messages = [
-        f"alias {alias} refers to {model}, which no selected LlamaServer serves: correct "
-        "spec.aliases or spec.serverSelector"
+        f"alias {alias} refers to {model}, which no selected LlamaServer serves, nor an "
+        "external backend: correct spec.aliases, spec.serverSelector or spec.externalBackends"
         for alias, model in sorted(spec.aliases.items())
         if model not in models
     ]
     default = spec.default_model
     if default is not None and default not in spec.aliases and default not in models:
         messages.append(
-            f"defaultModel {default} is neither an alias nor served by a selected LlamaServer: "
-            "correct spec.defaultModel or spec.serverSelector"
+            f"defaultModel {default} is neither an alias nor served by a selected LlamaServer "
+            "or an external backend: correct spec.defaultModel or spec.serverSelector"
         )
     return messages
 

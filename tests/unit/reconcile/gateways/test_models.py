@@ -24,6 +24,14 @@ def model(
     return found
 
 
+def external(name: str, *models: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "url": "https://up.example/v1",
+        "models": [{"name": each} for each in models],
+    }
+
+
 def test_the_name_is_the_alias_or_else_the_server_s() -> None:
     assert model("chat").name == "chat"
     assert model("chat", model={"alias": "org/qwen:7b"}).name == "org/qwen:7b"
@@ -98,6 +106,8 @@ def test_of_two_servers_of_the_same_second_the_first_by_name_is_used() -> None:
         ({"defaultModel": "gone"}, "defaultModel gone is neither an alias nor served"),
         ({"defaultModel": "gpt", "aliases": {"gpt": "chat"}}, None),
         ({"defaultModel": "chat"}, None),
+        ({"defaultModel": "gpt", "externalBackends": [external("up", "gpt")]}, None),
+        ({"aliases": {"best": "gpt"}, "externalBackends": [external("up", "gpt")]}, None),
     ],
 )
 def test_a_name_that_refers_to_no_model_is_a_problem(
@@ -107,6 +117,21 @@ def test_a_name_that_refers_to_no_model_is_a_problem(
 
     assert [problem.reason for problem in problems] == (["UnknownModel"] if message else [])
     assert all(problem.message.startswith(message or "") for problem in problems)
+
+
+def test_a_model_of_a_backend_that_another_one_has_is_a_problem() -> None:
+    backends = [external("one", "chat", "gpt"), external("two", "gpt")]
+
+    found = models_of(gateway(externalBackends=backends), [model("chat")])
+
+    assert [each.name for each in found.served] == ["chat"]
+    [problem] = found.problems
+    assert problem.reason == "DuplicateModel"
+    assert problem.message == (
+        "external backend one has the model name chat of LlamaServer chat, which is used: set "
+        "another name; external backends one and two have the model name gpt; the first one, one, "
+        "is used: set another name"
+    )
 
 
 def test_many_problems_of_one_kind_are_one_message() -> None:
