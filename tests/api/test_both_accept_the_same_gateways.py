@@ -100,6 +100,29 @@ specs = st.fixed_dictionaries(
         "aliases": st.dictionaries(models, models, max_size=3),
         "defaultModel": models,
         "externalBackends": st.lists(backends, max_size=3),
+        "fallbacks": st.lists(
+            st.fixed_dictionaries(
+                {"model": models, "to": st.lists(models, max_size=2)},
+                optional={
+                    "when": st.lists(
+                        mostly(st.sampled_from(["Full", "Waking"]), st.just("full")), max_size=2
+                    )
+                },
+            ),
+            max_size=2,
+        ),
+        "routes": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "name": models,
+                    "targets": st.lists(
+                        st.fixed_dictionaries({"model": models, "weight": st.integers(0, 3)}),
+                        max_size=3,
+                    ),
+                }
+            ),
+            max_size=2,
+        ),
         "tls": st.fixed_dictionaries(
             {"secretName": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))}
         ),

@@ -11,6 +11,7 @@ from slotkeeper.api import balancer_memory, gateway_memory, quantity
 from slotkeeper.api.balancer import Size
 from slotkeeper.api.gateway_backends import ExternalBackend, ExternalBackends
 from slotkeeper.api.gateway_keys import GatewayApiKeys
+from slotkeeper.api.gateway_routes import Fallback, Fallbacks, Route, Routes
 from slotkeeper.api.group import GATEWAY_KIND
 from slotkeeper.api.label_selector import LabelSelector
 from slotkeeper.api.model import MODEL_NAME, ModelName
@@ -225,6 +226,14 @@ class LlamaGatewaySpec(ApiModel):
     and routed like those of LlamaServers; up to 32. Default: none. Example: [{name: openai, url:
     https://api.example.com/v1, secretRef: {name: openai, key: api-key}, models: [{name: gpt-4o}]}]
     """
+
+    fallbacks: Fallbacks = Field(default_factory=list[Fallback])
+    """Models that serve requests where another one is full, fails or is not ready, up to 64.
+    Default: none. Example: [{model: qwen, to: [gpt-4o], when: [Full, Failed]}]"""
+
+    routes: Routes = Field(default_factory=list[Route])
+    """Names for several models, which share the requests by weights, up to 64. Default: none.
+    Example: [{name: chat, targets: [{model: qwen, weight: 90}, {model: qwen-next, weight: 10}]}]"""
 
     tls: GatewayTls | None = None
     """Set for TLS between clients and the gateway: the Service then has port 443 instead of 80.

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from slotkeeper.api.balancer import SecretName
 from slotkeeper.api.in_cluster import HTTP_URL
@@ -62,25 +62,25 @@ UpstreamName = Annotated[
 _INT32 = {"format": "int32"}
 
 
-def _unique(items: list[Any]) -> list[Any]:
-    names = [item.name for item in items]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"must not contain the name {name} twice")
-    return items
+def unique_by(field: str) -> tuple[Any, Any]:
+    """Return the annotations of a list whose items must differ in a field.
 
+    The API server compares the keys of such a list itself. A rule that compares all pairs would
+    exceed what it allows rules to cost.
+    """
 
-# The API server compares the keys of such a list itself. A rule that compares all pairs would
-# exceed what it allows rules to cost.
-UNIQUE_NAMES = (
-    Field(
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["name"],
-        }
-    ),
-    AfterValidator(_unique),
-)
+    def check(items: list[Any]) -> list[Any]:
+        values = [getattr(item, field) for item in items]
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"must not contain the {field} {value} twice")
+        return items
+
+    extra: dict[str, JsonValue] = {
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": [field],
+    }
+    return Field(json_schema_extra=extra), AfterValidator(check)
 
 
 class EntryRef(ApiModel):
@@ -146,7 +146,7 @@ class ExternalBackend(ApiModel):
     certificate must be from. Default: those of the image. Example: {name: vllm-ca, key: ca.crt}"""
 
     models: Annotated[
-        list[ExternalModel], Field(min_length=1, max_length=MAX_MODELS), *UNIQUE_NAMES
+        list[ExternalModel], Field(min_length=1, max_length=MAX_MODELS), *unique_by("name")
     ]
     """Models of the backend that the gateway serves, 1 to 64. If a LlamaServer or an earlier
     backend has a model of the same name, that one is used.
@@ -159,4 +159,6 @@ class ExternalBackend(ApiModel):
     status 504. Default: timeouts.firstByteSeconds. Example: 60"""
 
 
-ExternalBackends = Annotated[list[ExternalBackend], Field(max_length=MAX_BACKENDS), *UNIQUE_NAMES]
+ExternalBackends = Annotated[
+    list[ExternalBackend], Field(max_length=MAX_BACKENDS), *unique_by("name")
+]

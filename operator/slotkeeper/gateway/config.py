@@ -6,11 +6,11 @@ So each field is checked again. Unknown fields are ignored.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from slotkeeper.api import quantity
-from slotkeeper.gateway.target_config import Backend
+from slotkeeper.gateway.target_config import Backend, Fallback, Route, Trigger
 
 _MAX_ITEMS = 1000
 """Of a list or map. The CRD allows a tenth of that."""
@@ -99,6 +99,10 @@ class GatewayConfig:
     """Maximum size of a request's body; None: that of the command line."""
     backends: tuple[Backend, ...] = ()
     """Other servers whose models are served too."""
+    fallbacks: Mapping[str, Fallback] = field(default_factory=dict)
+    """By the name of the model, or of the route, in whose place they serve."""
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    """By name."""
 
     def limits_of(self, key: str) -> KeyLimits:
         """Return the limits of an API key."""
@@ -122,7 +126,29 @@ def parse_config(spec: Any) -> GatewayConfig:
         replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
         max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
         backends=_items(tree.get("externalBackends"), "externalBackends", _backend),
+        fallbacks=dict(_items(tree.get("fallbacks"), "fallbacks", _fallback)),
+        routes=dict(_items(tree.get("routes"), "routes", _route)),
     )
+
+
+def _fallback(value: Any, path: str) -> tuple[str, Fallback]:
+    tree = _object(value, path)
+    cases = _items(tree.get("when"), f"{path}.when", _text) or ("Full", "Failed", "Timeout")
+    # Cases of a later release never occur.
+    on = frozenset(each for each in get_args(Trigger) if each in cases)
+    to = _items(tree.get("to"), f"{path}.to", _text)
+    return _text(tree.get("model"), f"{path}.model"), Fallback(to, on)
+
+
+def _route(value: Any, path: str) -> tuple[str, Route]:
+    tree = _object(value, path)
+    targets = _items(tree.get("targets"), f"{path}.targets", _weighted)
+    return _text(tree.get("name"), f"{path}.name"), Route(targets)
+
+
+def _weighted(value: Any, path: str) -> tuple[str, int]:
+    tree = _object(value, path)
+    return _text(tree.get("model"), f"{path}.model"), _count(tree.get("weight"), f"{path}.weight")
 
 
 def _backend(value: Any, path: str) -> Backend:

@@ -8,7 +8,7 @@ from slotkeeper.edge.routes import MODEL_PATH
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
-from slotkeeper.gateway.targets import Target
+from slotkeeper.gateway.targets import Named, Weighted
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Response, json_response
 
@@ -82,20 +82,12 @@ def not_synced() -> HttpError:
     )
 
 
-def _entry(name: str, target: Target, entries: ModelEntries, pause: Callable[[str], float]) -> Json:
+def _entry(name: str, named: Named, entries: ModelEntries, pause: Callable[[str], float]) -> Json:
+    # Of several models, what is likely to serve the next request.
+    target = named.most_likely if isinstance(named, Weighted) else named
+    entry: Json = {"id": name, "object": "model"}
     if isinstance(target, Model):
-        return {
-            "id": name,
-            "object": "model",
-            "created": target.created,
-            "owned_by": "slotkeeper",
-            "status": _STATUS[target.state],
-            **entries.info(target).model,
-        }
-    return {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": target.server,
-        "status": _STATUS["Failed" if pause(target.server) else "Ready"],
-    }
+        entry |= {"created": target.created, "owned_by": "slotkeeper"}
+        return {**entry, "status": _STATUS[target.state], **entries.info(target).model}
+    state: ModelState = "Failed" if pause(target.server) else "Ready"
+    return {**entry, "created": 0, "owned_by": target.server, "status": _STATUS[state]}

@@ -5,11 +5,11 @@ from typing import Any
 
 from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.page.state import PageModel
-from slotkeeper.gateway.targets import Target
+from slotkeeper.gateway.targets import Named
 
 
 def page_models(
-    names: Mapping[str, Target],
+    names: Mapping[str, Named],
     status: Callable[[str], Mapping[str, Any] | None],
     rate: Callable[[str], float],
 ) -> list[PageModel]:

@@ -28,11 +28,13 @@ from slotkeeper.gateway.page.handler import Page
 from slotkeeper.gateway.page.state import page_state
 from slotkeeper.gateway.page.token_rates import TokenRates
 from slotkeeper.gateway.page_models import page_models
+from slotkeeper.gateway.planning import conversation_point, make_plan, waking
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.request_log import RequestLog
 from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.gateway.targets import Plan, Target
 from slotkeeper.gateway.upstreams import Upstreams
+from slotkeeper.gateway.wake import Waker
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -77,6 +79,9 @@ class Gateway:
         self.backends = backends or public_backends(self.now)
         self.metrics = Metrics(self._current_models, self._running, self.backends)
         self.upstreams = Upstreams(address)
+        self._waker = Waker(
+            self.upstreams.pool, self.spawn, lambda: self.config.timeouts.first_byte
+        )
         self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
         self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
         """Returns the status of a LlamaServer, as it was read, by the server's name."""
@@ -233,16 +238,29 @@ class Gateway:
 
     def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
         """Forward a request to the model of this name. Raises HttpError."""
-        plan = Plan((self._catalog.find(name, key),))
+        plan = self._plan(exchange.request, name, key)
         if key is not None:
             self._priority(exchange.request, key)
         if key is not None and (rejection := self._limiter.start(key, self.now())):
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
+        for target, trigger in plan.skipped:
+            self.metrics.fell_back(target.name, plan.targets[0].name, trigger)
+        if model := waking(plan):
+            self._waker.wake(model, exchange.request, lambda sent: self._encode_head(sent, key))
         request = GatewayRequest(self, exchange, plan, key, self.config.timeouts)
         self.active.add(request)
         self._idle.clear()
         request.start()
+
+    def _plan(self, message: Request, name: str | None, key: str | None) -> Plan:
+        named = self._catalog.find(name, key)
+        return make_plan(
+            named,
+            self._catalog.fallbacks,
+            lambda: conversation_point(message),
+            self.backends.pause,
+        )
 
     def _encode_head(self, message: Request, key: str | None) -> bytes:
         if key is None:

@@ -167,7 +167,7 @@ class GatewayRequest:
     @property
     def first_model(self) -> Target:
         """The target that the request was sent to first."""
-        return self._plan.targets[0]
+        return self._plan.first
 
     def start(self) -> None:
         """Send the request."""

@@ -32,3 +32,20 @@ class Backend:
         """The value of the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Models that serve requests in place of another one."""
+
+    to: tuple[str, ...]
+    """Names of models or aliases, in the order in which they are tried."""
+    on: frozenset[Trigger]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A name for several models."""
+
+    targets: tuple[tuple[str, int], ...]
+    """Names of models or aliases, with their weights."""

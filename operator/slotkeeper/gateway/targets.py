@@ -33,6 +33,36 @@ Target = Model | BackendModel
 
 
 @dataclass(frozen=True, slots=True)
+class Weighted:
+    """A name for several targets, each of which gets a share of the requests."""
+
+    name: str
+    choices: tuple[tuple[Target, int], ...]
+    """Targets with weights above 0; at least one."""
+
+    @property
+    def most_likely(self) -> Target:
+        """The target with the largest weight."""
+        return max(self.choices, key=lambda choice: choice[1])[0]
+
+    def choose(self, point: float) -> Target:
+        """Return the target at a point from 0 to below 1. Equal points have equal targets.
+
+        The last target has the end of the range: with a larger weight it keeps its points.
+        """
+        at = point * sum(weight for _, weight in self.choices)
+        for target, weight in self.choices:
+            at -= weight
+            if at < 0:
+                return target
+        return self.choices[-1][0]
+
+
+Named = Target | Weighted
+"""What a name for requests stands for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The targets that a request is sent to, one after the other."""
 
@@ -42,6 +72,13 @@ class Plan:
     """The cases in which the next target gets the request."""
     reports_model: bool = False
     """The response has the header X-Model-Served."""
+    skipped: tuple[tuple[Target, Trigger], ...] = ()
+    """Targets that would have come before, and why they are not tried."""
+
+    @property
+    def first(self) -> Target:
+        """The target that comes first if nothing is wrong."""
+        return self.skipped[0][0] if self.skipped else self.targets[0]
 
 
 def served_header(target: Target) -> Header:

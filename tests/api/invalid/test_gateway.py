@@ -125,6 +125,34 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "must be printable ASCII",
     ),
     (
+        {"fallbacks": [{"model": "a", "to": ["b", "a"]}]},
+        "spec.fallbacks[0]",
+        "to must not contain the model itself",
+    ),
+    ({"fallbacks": [{"model": "a", "to": []}]}, "spec.fallbacks[0].to", "at least 1 items"),
+    ({"fallbacks": [{"model": "a", "to": ["b", "b"]}]}, "spec.fallbacks[0].to", "Duplicate"),
+    (
+        {"fallbacks": [{"model": "a", "to": ["b"], "when": ["Slow"]}]},
+        "spec.fallbacks[0].when[0]",
+        "Unsupported value",
+    ),
+    ({"fallbacks": [{"model": "a", "to": ["b"]}] * 2}, "spec.fallbacks[1]", "Duplicate value"),
+    (
+        {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 0}]}]},
+        "spec.routes[0]",
+        "targets must contain one with a weight above 0",
+    ),
+    (
+        {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 1}] * 2}]},
+        "spec.routes[0].targets[1]",
+        "Duplicate value",
+    ),
+    (
+        {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 1001}]}]},
+        "spec.routes[0].targets[0].weight",
+        "should be less than or equal to 1000",
+    ),
+    (
         {"timeouts": {"connectSeconds": 0}},
         "spec.timeouts.connectSeconds",
         "should be greater than or equal to 1",

@@ -77,6 +77,12 @@ def test_all_fields_are_parsed() -> None:
         (external(url="http://up.a.svc/v1", caSecretRef=REF), "https:// with caSecretRef"),
         (external(models=[{"name": "a"}] * 2), "must not contain the name a twice"),
         (external(secretRef={**REF, "key": "hosts"}), "must not be hosts"),
+        ({"fallbacks": [{"model": "a", "to": ["a"]}]}, "must not contain the model itself"),
+        ({"fallbacks": [{"model": "a", "to": ["b", "b"]}]}, "must not contain an item twice"),
+        (
+            {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 0}]}]},
+            "targets must contain one with a weight above 0",
+        ),
         ({"cors": {"allowedOrigins": ["*", "https://a"]}}, "nothing else beside *"),
         ({"cors": {"allowedOrigins": ["https://a/b"]}}, "a host without a path"),
         (

@@ -15,7 +15,7 @@ from slotkeeper.gateway.config import (
     Timeouts,
     parse_config,
 )
-from slotkeeper.gateway.target_config import Backend
+from slotkeeper.gateway.target_config import Backend, Fallback, Route
 
 FULL = {
     "serverSelector": {
@@ -43,6 +43,11 @@ FULL = {
         },
         {"name": "root", "url": "http://vllm.ns.svc/", "caSecretRef": {}},
     ],
+    "fallbacks": [
+        {"model": "qwen", "to": ["gpt", "best"], "when": ["Full", "Tired"]},
+        {"model": "gpt", "to": ["qwen"]},
+    ],
+    "routes": [{"name": "chat", "targets": [{"model": "qwen", "weight": 9}]}],
     "replicas": 3,
     "maxBodyBytes": "64Mi",
     "unknown": {"of a": "newer release"},
@@ -79,6 +84,11 @@ def test_a_spec_is_decoded() -> None:
             ),
             Backend("root", tls=False, host="vllm.ns.svc", port=80, path="", has_ca=True),
         ),
+        fallbacks={
+            "qwen": Fallback(("gpt", "best"), frozenset(("Full",))),
+            "gpt": Fallback(("qwen",), frozenset(("Full", "Failed", "Timeout"))),
+        },
+        routes={"chat": Route((("qwen", 9),))},
     )
     assert config.limits_of("ann") == KeyLimits(1)
     assert config.limits_of("bob") == KeyLimits(60, 1000, 2)

@@ -58,7 +58,7 @@ class BackendSecrets:
 
     async def set(self, backends: Iterable[Backend]) -> None:
         """Set the backends, and read their secrets."""
-        self._backends = tuple(backends)
+        self._backends = tuple(each for each in backends if each.has_key or each.has_ca)
         await self.check()
 
     async def watch(self) -> None:
@@ -70,6 +70,9 @@ class BackendSecrets:
     async def check(self) -> None:
         """Read all files once, and apply what has changed. What cannot be read is missing."""
         backends = self._backends
+        if not backends:
+            self._keys, self._authorities, self._contexts, self._errors = {}, {}, {}, {}
+            return
         keys, authorities, errors = await asyncio.to_thread(self._read, backends)
         if backends is not self._backends:
             return

@@ -145,17 +145,34 @@ def _external_models(
 def _unknown(gateway: LlamaGateway, models: Collection[str]) -> list[str]:
     """Messages on names in the spec that refer to no model."""
     spec = gateway.spec
+    routes = {route.name for route in spec.routes}
+    usable = {*models, *spec.aliases}  # by fallbacks and routes
+    references = [
+        *((f"alias {alias}", {model} - routes, models) for alias, model in spec.aliases.items()),
+        *((f"fallback for {each.model}", {*each.to}, usable) for each in spec.fallbacks),
+        *(
+            (f"route {each.name}", {to.model for to in each.targets}, usable)
+            for each in spec.routes
+        ),
+    ]
     messages = [
-        f"alias {alias} refers to {model}, which no selected LlamaServer serves, nor an "
-        "external backend: correct spec.aliases, spec.serverSelector or spec.externalBackends"
-        for alias, model in sorted(spec.aliases.items())
-        if model not in models
+        f"{where} refers to {name}, which no selected LlamaServer serves, nor an external backend: "
+        f"correct it, spec.serverSelector or spec.externalBackends"
+        for where, names, existing in sorted(references, key=lambda each: each[0])
+        for name in sorted(names)
+        if name not in existing
+    ]
+    messages += [
+        f"fallback for {each.model}, which is neither a model nor a route: correct spec.fallbacks"
+        for each in spec.fallbacks
+        if each.model not in models and each.model not in routes
     ]
     default = spec.default_model
-    if default is not None and default not in spec.aliases and default not in models:
+    if default is not None and default not in usable and default not in routes:
         messages.append(
-            f"defaultModel {default} is neither an alias nor served by a selected LlamaServer "
-            "or an external backend: correct spec.defaultModel or spec.serverSelector"
+            f"defaultModel {default} is neither an alias nor a route, and neither a selected "
+            "LlamaServer nor an external backend serves it: correct spec.defaultModel or "
+            "spec.serverSelector"
         )
     return messages
 

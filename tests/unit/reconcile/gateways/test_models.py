@@ -32,6 +32,10 @@ def external(name: str, *models: str) -> dict[str, Any]:
     }
 
 
+def route(name: str, *models: str) -> dict[str, Any]:
+    return {"name": name, "targets": [{"model": each, "weight": 1} for each in models]}
+
+
 def test_the_name_is_the_alias_or_else_the_server_s() -> None:
     assert model("chat").name == "chat"
     assert model("chat", model={"alias": "org/qwen:7b"}).name == "org/qwen:7b"
@@ -103,10 +107,23 @@ def test_of_two_servers_of_the_same_second_the_first_by_name_is_used() -> None:
     ("spec", "message"),
     [
         ({"aliases": {"gpt": "gone"}}, "alias gpt refers to gone, which no selected LlamaServer"),
-        ({"defaultModel": "gone"}, "defaultModel gone is neither an alias nor served"),
+        ({"defaultModel": "gone"}, "defaultModel gone is neither an alias nor a route"),
         ({"defaultModel": "gpt", "aliases": {"gpt": "chat"}}, None),
         ({"defaultModel": "chat"}, None),
         ({"defaultModel": "gpt", "externalBackends": [external("up", "gpt")]}, None),
+        ({"defaultModel": "all", "routes": [route("all", "chat")]}, None),
+        ({"aliases": {"best": "all"}, "routes": [route("all", "chat")]}, None),
+        ({"routes": [route("all", "gone")]}, "route all refers to gone, which no selected"),
+        ({"fallbacks": [{"model": "chat", "to": ["gone"]}]}, "fallback for chat refers to gone"),
+        ({"fallbacks": [{"model": "all", "to": ["chat"]}]}, "fallback for all, which is neither"),
+        (
+            {
+                "routes": [route("all", "chat", "best")],
+                "aliases": {"best": "chat"},
+                "fallbacks": [{"model": "all", "to": ["best"]}],
+            },
+            None,
+        ),
         ({"aliases": {"best": "gpt"}, "externalBackends": [external("up", "gpt")]}, None),
     ],
 )
