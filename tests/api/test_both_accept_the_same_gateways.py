@@ -100,6 +100,12 @@ specs = st.fixed_dictionaries(
         "aliases": st.dictionaries(models, models, max_size=3),
         "defaultModel": models,
         "externalBackends": st.lists(backends, max_size=3),
+        "shadow": st.lists(
+            st.fixed_dictionaries(
+                {"model": models, "to": models, "percent": mostly(st.just(5), st.just(101))}
+            ),
+            max_size=2,
+        ),
         "fallbacks": st.lists(
             st.fixed_dictionaries(
                 {"model": models, "to": st.lists(models, max_size=2)},

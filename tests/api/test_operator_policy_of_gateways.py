@@ -148,21 +148,6 @@ def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: s
                     "api-gateway",
                     "only balancers and gateways may have a ServiceAccount",
                 ),
-                *(
-                    (
-                        "Deployment",
-                        "spec.template.spec.containers.0.volumeMounts",
-                        [{"name": "a", "mountPath": folder}],
-                        "only balancers and gateways may have a ServiceAccount",
-                    )
-                    for folder in (
-                        "/etc/slotkeeper/backends",
-                        "/etc/slotkeeper/backends/up",
-                        "/etc/slotkeeper/backends/../key",
-                        "/etc/slotkeeper/backends/up/key/x",
-                        "/opt/etc/slotkeeper/backends/up/key",
-                    )
-                ),
                 ("Service", "spec.externalIPs", ["192.0.2.1"], "no externalIPs"),
                 (
                     "Service",
@@ -195,6 +180,21 @@ def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: s
                     "chat-balancer",
                     "may only bind the Role of their own name",
                 ),
+            )
+        ),
+        *(
+            (
+                of_gateway("Deployment", apiKeys={"secretRef": {"name": "keys"}}),
+                "spec.template.spec.containers.0.volumeMounts.0.mountPath",
+                folder,
+                "only balancers and gateways may have a ServiceAccount",
+            )
+            for folder in (
+                "/etc/slotkeeper/backends",
+                "/etc/slotkeeper/backends/up",
+                "/etc/slotkeeper/backends/../key",
+                "/etc/slotkeeper/backends/up/key/x",
+                "/opt/etc/slotkeeper/backends/up/key",
             )
         ),
         (

@@ -11,7 +11,7 @@ from slotkeeper.api import balancer_memory, gateway_memory, quantity
 from slotkeeper.api.balancer import Size
 from slotkeeper.api.gateway_backends import ExternalBackend, ExternalBackends
 from slotkeeper.api.gateway_keys import GatewayApiKeys
-from slotkeeper.api.gateway_routes import Fallback, Fallbacks, Route, Routes
+from slotkeeper.api.gateway_routes import Fallback, Fallbacks, Route, Routes, Shadow, Shadows
 from slotkeeper.api.group import GATEWAY_KIND
 from slotkeeper.api.label_selector import LabelSelector
 from slotkeeper.api.model import MODEL_NAME, ModelName
@@ -234,6 +234,10 @@ class LlamaGatewaySpec(ApiModel):
     routes: Routes = Field(default_factory=list[Route])
     """Names for several models, which share the requests by weights, up to 64. Default: none.
     Example: [{name: chat, targets: [{model: qwen, weight: 90}, {model: qwen-next, weight: 10}]}]"""
+
+    shadow: Shadows = Field(default_factory=list[Shadow])
+    """Copies of requests for another model, to compare the two in metrics, up to 16. Default: none.
+    Example: [{model: qwen, to: qwen-next, percent: 10}]"""
 
     tls: GatewayTls | None = None
     """Set for TLS between clients and the gateway: the Service then has port 443 instead of 80.

@@ -1,4 +1,4 @@
-"""Requests that another model serves: `spec.fallbacks` and `spec.routes`."""
+"""Requests that another model serves: `spec.fallbacks`, `spec.routes`, `spec.shadow`."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,6 +10,7 @@ from slotkeeper.api.validation import ApiModel, Rule
 
 MAX_FALLBACKS = 64
 MAX_ROUTES = 64
+MAX_SHADOWS = 16
 
 _INT32 = {"format": "int32"}
 
@@ -92,6 +93,30 @@ class Route(ApiModel):
     Example: [{model: qwen, weight: 90}, {model: qwen-next, weight: 10}]"""
 
 
+class Shadow(ApiModel):
+    """Copies of the requests for a model, which another one processes to be compared."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.model != self.to",
+            "to must not be the model itself",
+            lambda shadow: shadow.model != shadow.to,
+        ),
+    )
+
+    model: ModelName
+    """Model of a LlamaServer or of an external backend. Example: qwen"""
+
+    to: ModelName
+    """Model of a LlamaServer, or an alias of one. It gets a copy of a request only if it has an
+    idle slot; the response is not used. Example: qwen-next"""
+
+    percent: Annotated[int, Field(ge=1, le=100, json_schema_extra=_INT32)]
+    """Share of the requests, 1 to 100. Example: 10"""
+
+
 Fallbacks = Annotated[list[Fallback], Field(max_length=MAX_FALLBACKS), *unique_by("model")]
 
 Routes = Annotated[list[Route], Field(max_length=MAX_ROUTES), *unique_by("name")]
+
+Shadows = Annotated[list[Shadow], Field(max_length=MAX_SHADOWS), *unique_by("model")]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from slotkeeper.gateway.config import GatewayConfig
 from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.planning import Fallbacks
-from slotkeeper.gateway.targets import Named, Target, Weighted, backend_models
+from slotkeeper.gateway.targets import Named, ShadowRule, Target, Weighted, backend_models
 from slotkeeper.wire.errors import HttpError
 
 _MAX_LISTED = 20
@@ -31,6 +31,12 @@ class Catalog:
         self.fallbacks: Fallbacks = {
             name: (tuple(targets[each] for each in fallback.to if each in targets), fallback.on)
             for name, fallback in config.fallbacks.items()
+        }
+        self.shadows = {
+            name: ShadowRule(to, shadow.percent)
+            for name, shadow in config.shadows.items()
+            # The idle slots of an external backend are not known.
+            if isinstance(to := targets.get(shadow.to), Model)
         }
 
     def names(self, key: str | None) -> Mapping[str, Named]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from slotkeeper.api import quantity
-from slotkeeper.gateway.target_config import Backend, Fallback, Route, Trigger
+from slotkeeper.gateway.target_config import Backend, Fallback, Route, Shadow, Trigger
 
 _MAX_ITEMS = 1000
 """Of a list or map. The CRD allows a tenth of that."""
@@ -103,6 +103,8 @@ class GatewayConfig:
     """By the name of the model, or of the route, in whose place they serve."""
     routes: Mapping[str, Route] = field(default_factory=dict)
     """By name."""
+    shadows: Mapping[str, Shadow] = field(default_factory=dict)
+    """By the name of the model whose requests are copied."""
 
     def limits_of(self, key: str) -> KeyLimits:
         """Return the limits of an API key."""
@@ -128,6 +130,7 @@ def parse_config(spec: Any) -> GatewayConfig:
         backends=_items(tree.get("externalBackends"), "externalBackends", _backend),
         fallbacks=dict(_items(tree.get("fallbacks"), "fallbacks", _fallback)),
         routes=dict(_items(tree.get("routes"), "routes", _route)),
+        shadows=dict(_items(tree.get("shadow"), "shadow", _shadow)),
     )
 
 
@@ -144,6 +147,13 @@ def _route(value: Any, path: str) -> tuple[str, Route]:
     tree = _object(value, path)
     targets = _items(tree.get("targets"), f"{path}.targets", _weighted)
     return _text(tree.get("name"), f"{path}.name"), Route(targets)
+
+
+def _shadow(value: Any, path: str) -> tuple[str, Shadow]:
+    tree = _object(value, path)
+    to = _text(tree.get("to"), f"{path}.to")
+    percent = _count(tree.get("percent"), f"{path}.percent")
+    return _text(tree.get("model"), f"{path}.model"), Shadow(to, min(100, percent))
 
 
 def _weighted(value: Any, path: str) -> tuple[str, int]:

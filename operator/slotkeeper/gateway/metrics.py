@@ -16,6 +16,7 @@ from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.shadow import Pair, Result
 from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.wire.listener import Listener
 
@@ -81,6 +82,26 @@ class Metrics(Collector):
             "Requests that were sent to another model, by the model in whose place, and by reason.",
             ["model", "to", "reason"],
         )
+        self._shadow_requests = LabeledCounter(
+            f"{_PREFIX}_shadow_requests",
+            "Requests of which a copy for another model was due, by result.",
+            ["model", "to", "result"],
+        )
+        self._shadow_responses = LabeledCounter(
+            f"{_PREFIX}_shadow_responses",
+            "Compared requests, by side (original or shadow) and status code.",
+            ["model", "to", "side", "code"],
+        )
+        self._shadow_seconds = LabeledCounter(
+            f"{_PREFIX}_shadow_duration_seconds",
+            "Sum of the durations of compared requests, by side.",
+            ["model", "to", "side"],
+        )
+        self._shadow_tokens = LabeledCounter(
+            f"{_PREFIX}_shadow_tokens",
+            "Tokens generated for compared requests, by side.",
+            ["model", "to", "side"],
+        )
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -108,6 +129,14 @@ class Metrics(Collector):
         """Count a fallback from one model to another."""
         self._fallbacks.add(1, model, to, reason)
 
+    def shadowed(self, model: str, to: str, result: Result, pair: Pair | None) -> None:
+        """Count a copy that was due, and compare it with the original if both are in `pair`."""
+        self._shadow_requests.add(1, model, to, result)
+        for side, measured in (pair.measured if pair else {}).items():
+            self._shadow_responses.add(1, model, to, side, str(measured.code or "none"))
+            self._shadow_seconds.add(measured.seconds, model, to, side)
+            self._shadow_tokens.add(measured.tokens, model, to, side)
+
     def add_tokens(self, model: str, key: str | None, tokens: Tokens) -> None:
         """Add the tokens of one response."""
         for kind, count in tokens._asdict().items():
@@ -130,6 +159,10 @@ class Metrics(Collector):
             self._tokens,
             self._retries,
             self._fallbacks,
+            self._shadow_requests,
+            self._shadow_responses,
+            self._shadow_seconds,
+            self._shadow_tokens,
             self._duration,
             self._first_byte,
         ):

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +31,7 @@ from slotkeeper.gateway.page_models import page_models
 from slotkeeper.gateway.planning import conversation_point, make_plan, waking
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.request_log import RequestLog
+from slotkeeper.gateway.shadow import PREEMPTIBLE, Measured, Shadows
 from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.gateway.targets import Plan, Target
 from slotkeeper.gateway.upstreams import Upstreams
@@ -82,6 +83,13 @@ class Gateway:
         self._waker = Waker(
             self.upstreams.pool, self.spawn, lambda: self.config.timeouts.first_byte
         )
+        self._shadows = Shadows(
+            self.upstreams.pool,
+            self._status,
+            self.spawn,
+            self.now,
+            self.metrics.shadowed,
+        )
         self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
         self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
         """Returns the status of a LlamaServer, as it was read, by the server's name."""
@@ -125,7 +133,7 @@ class Gateway:
         self.upstreams.set_connect_seconds(config.timeouts.connect)
         self.backends.set(config.backends, config.timeouts.connect)
         self.spawn(self.backends.secrets.set(config.backends))
-        self._catalog = Catalog(self._models, config)
+        self._set_catalog()
 
     def set_models(self, models: Mapping[str, Model]) -> None:
         """Set the models by name."""
@@ -133,10 +141,14 @@ class Gateway:
         if models == self._models:
             return
         self._models = models
-        self._catalog = Catalog(models, self.config)
+        self._set_catalog()
         self._token_rates.keep(models.keys())
         self.upstreams.keep(models.values())
         self.entries.update(models.values())
+
+    def _set_catalog(self) -> None:
+        self._catalog = Catalog(self._models, self.config)
+        self._shadows.set(self._catalog.shadows)
 
     # Clients.
 
@@ -240,6 +252,7 @@ class Gateway:
         """Forward a request to the model of this name. Raises HttpError."""
         plan = self._plan(exchange.request, name, key)
         if key is not None:
+            # An invalid one is rejected before the request counts in the limits.
             self._priority(exchange.request, key)
         if key is not None and (rejection := self._limiter.start(key, self.now())):
             self._reject(exchange, rejection.error, key, rejection.limit)
@@ -249,6 +262,11 @@ class Gateway:
         if model := waking(plan):
             self._waker.wake(model, exchange.request, lambda sent: self._encode_head(sent, key))
         request = GatewayRequest(self, exchange, plan, key, self.config.timeouts)
+        request.shadow = self._shadows.start(
+            plan.targets[0].name,
+            exchange.request,
+            lambda sent: self._encode_head(sent, key, [PREEMPTIBLE]),
+        )
         self.active.add(request)
         self._idle.clear()
         request.start()
@@ -262,14 +280,16 @@ class Gateway:
             self.backends.pause,
         )
 
-    def _encode_head(self, message: Request, key: str | None) -> bytes:
+    def _encode_head(
+        self, message: Request, key: str | None, added: Iterable[Header] = ()
+    ) -> bytes:
         if key is None:
-            return encode_request_head(message, _FORWARDED_WITHOUT_KEYS)
+            return encode_request_head(message, _FORWARDED_WITHOUT_KEYS, added)
         # Balancers let those with different values take turns. The key itself is not for them.
-        added: list[Header] = [(b"Authorization", b"Bearer gateway-%s" % _digest(key))]
+        headers = [*added, (b"Authorization", b"Bearer gateway-%s" % _digest(key))]
         if priority := self._priority(message, key):
-            added.append((b"X-Priority", b"%d" % priority))
-        return encode_request_head(message, _FORWARDED, added)
+            headers.append((b"X-Priority", b"%d" % priority))
+        return encode_request_head(message, _FORWARDED, headers)
 
     def _priority(self, message: Request, key: str) -> int:
         return access.priority(message, self.config.max_priorities.get(key, 0))
@@ -312,6 +332,12 @@ class Gateway:
                 self._token_rates.record(request.model.name, tokens.generated, now=now)
             if tokens and request.key is not None:
                 self._limiter.add_tokens(request.key, sum(tokens), now)
+        if request.shadow:
+            same = request.model.name == request.shadow.model and outcome is Outcome.COMPLETED
+            seconds = now - request.stats.arrived_at
+            generated = tokens.generated if tokens else 0
+            measured = Measured(request.exchange.status, seconds, generated) if same else None
+            self._shadows.original_ended(request.shadow, measured)
         self._request_log.finished(request, outcome, tokens, now)
 
     # Shutdown.
@@ -335,6 +361,9 @@ class Gateway:
 
     def _current_models(self) -> Collection[Model]:
         return self._models.values()
+
+    def _status(self, server: str) -> Mapping[str, Any] | None:
+        return self.status(server)
 
     def _running(self) -> Iterator[str]:
         return (request.model.name for request in self.active)

@@ -15,6 +15,7 @@ from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.config import Timeouts
 from slotkeeper.gateway.error_bodies import ErrorBody, server_trigger, whole_response
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.shadow import Pair
 from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.gateway.targets import BackendModel, Plan, Target, served_header
 from slotkeeper.gateway.upstream_errors import (
@@ -128,6 +129,7 @@ class GatewayRequest:
         "key",
         "model",
         "retried",
+        "shadow",
         "stats",
     )
     # fmt: on
@@ -148,6 +150,8 @@ class GatewayRequest:
         self.stats = RequestStats(host.now(), exchange.request.size)
         self.retried = False
         """It was sent again, or the connection was opened again."""
+        self.shadow: Pair | None = None
+        """A copy of the request for another model."""
         self._host = host
         self._plan = plan
         self._next = 1  # of the plan's targets

@@ -44,6 +44,15 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """Copies of the requests for a model."""
+
+    to: str
+    """Name of a model, or an alias."""
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A name for several models."""
 

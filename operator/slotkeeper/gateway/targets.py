@@ -81,6 +81,14 @@ class Plan:
         return self.skipped[0][0] if self.skipped else self.targets[0]
 
 
+@dataclass(frozen=True, slots=True)
+class ShadowRule:
+    """Which requests for a model are copied."""
+
+    to: Model
+    percent: int
+
+
 def served_header(target: Target) -> Header:
     """Return the header with the name of the model that served a request."""
     return MODEL_SERVED, _NOT_IN_HEADER.sub("?", target.name).encode()

@@ -153,6 +153,16 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "should be less than or equal to 1000",
     ),
     (
+        {"shadow": [{"model": "a", "to": "a", "percent": 1}]},
+        "spec.shadow[0]",
+        "to must not be the model itself",
+    ),
+    (
+        {"shadow": [{"model": "a", "to": "b", "percent": 0}]},
+        "spec.shadow[0].percent",
+        "should be greater than or equal to 1",
+    ),
+    (
         {"timeouts": {"connectSeconds": 0}},
         "spec.timeouts.connectSeconds",
         "should be greater than or equal to 1",

@@ -78,6 +78,7 @@ def test_all_fields_are_parsed() -> None:
         (external(models=[{"name": "a"}] * 2), "must not contain the name a twice"),
         (external(secretRef={**REF, "key": "hosts"}), "must not be hosts"),
         ({"fallbacks": [{"model": "a", "to": ["a"]}]}, "must not contain the model itself"),
+        ({"shadow": [{"model": "a", "to": "a", "percent": 1}]}, "must not be the model itself"),
         ({"fallbacks": [{"model": "a", "to": ["b", "b"]}]}, "must not contain an item twice"),
         (
             {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 0}]}]},

@@ -15,7 +15,7 @@ from slotkeeper.gateway.config import (
     Timeouts,
     parse_config,
 )
-from slotkeeper.gateway.target_config import Backend, Fallback, Route
+from slotkeeper.gateway.target_config import Backend, Fallback, Route, Shadow
 
 FULL = {
     "serverSelector": {
@@ -47,6 +47,7 @@ FULL = {
         {"model": "qwen", "to": ["gpt", "best"], "when": ["Full", "Tired"]},
         {"model": "gpt", "to": ["qwen"]},
     ],
+    "shadow": [{"model": "qwen", "to": "best", "percent": 5}],
     "routes": [{"name": "chat", "targets": [{"model": "qwen", "weight": 9}]}],
     "replicas": 3,
     "maxBodyBytes": "64Mi",
@@ -89,6 +90,7 @@ def test_a_spec_is_decoded() -> None:
             "gpt": Fallback(("qwen",), frozenset(("Full", "Failed", "Timeout"))),
         },
         routes={"chat": Route((("qwen", 9),))},
+        shadows={"qwen": Shadow("best", 5)},
     )
     assert config.limits_of("ann") == KeyLimits(1)
     assert config.limits_of("bob") == KeyLimits(60, 1000, 2)

@@ -97,7 +97,7 @@ def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
             duplicates.append(_duplicate(first, model))
     external, repeated = _external_models(gateway, by_name)
     duplicates += repeated
-    unknown = _unknown(gateway, {*by_name, *external})
+    unknown = _unknown(gateway, by_name.keys(), external)
     problems = [
         *(Problem(Reason.DUPLICATE_MODEL, message) for message in _listed(duplicates)),
         *(Problem(Reason.UNKNOWN_MODEL, message) for message in _listed(unknown)),
@@ -142,8 +142,11 @@ def _external_models(
     return set(first), messages
 
 
-def _unknown(gateway: LlamaGateway, models: Collection[str]) -> list[str]:
+def _unknown(
+    gateway: LlamaGateway, served: Collection[str], external: Collection[str]
+) -> list[str]:
     """Messages on names in the spec that refer to no model."""
+    models = {*served, *external}
     spec = gateway.spec
     routes = {route.name for route in spec.routes}
     usable = {*models, *spec.aliases}  # by fallbacks and routes
@@ -166,6 +169,13 @@ def _unknown(gateway: LlamaGateway, models: Collection[str]) -> list[str]:
         f"fallback for {each.model}, which is neither a model nor a route: correct spec.fallbacks"
         for each in spec.fallbacks
         if each.model not in models and each.model not in routes
+    ]
+    by_alias = {*served, *(alias for alias, model in spec.aliases.items() if model in served)}
+    messages += [
+        f"shadow of {each.model} is for {each.to}, which no selected LlamaServer serves: correct "
+        "spec.shadow"
+        for each in spec.shadow
+        if each.to not in by_alias
     ]
     default = spec.default_model
     if default is not None and default not in usable and default not in routes:

@@ -115,6 +115,21 @@ def test_of_two_servers_of_the_same_second_the_first_by_name_is_used() -> None:
         ({"aliases": {"best": "all"}, "routes": [route("all", "chat")]}, None),
         ({"routes": [route("all", "gone")]}, "route all refers to gone, which no selected"),
         ({"fallbacks": [{"model": "chat", "to": ["gone"]}]}, "fallback for chat refers to gone"),
+        (
+            {
+                "shadow": [{"model": "chat", "to": "gpt", "percent": 1}],
+                "externalBackends": [external("up", "gpt")],
+            },
+            "shadow of chat is for gpt, which no selected LlamaServer serves",
+        ),
+        (
+            {
+                "shadow": [{"model": "gpt", "to": "best", "percent": 1}],
+                "aliases": {"best": "chat"},
+                "externalBackends": [external("up", "gpt")],
+            },
+            None,
+        ),
         ({"fallbacks": [{"model": "all", "to": ["chat"]}]}, "fallback for all, which is neither"),
         (
             {
