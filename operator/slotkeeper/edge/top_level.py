@@ -64,7 +64,7 @@ async def top_level_values(
             at += _STEP_BYTES
             continue
         kind = mark[0]
-        at = 1 + await _end_of_string(body, mark.end()) if kind == b'"' else mark.end()
+        at = 1 + await end_of_string(body, mark.end()) if kind == b'"' else mark.end()
         if depth == 2:
             _count_element(array, kind, body[end : mark.start()])
         end = at
@@ -132,7 +132,7 @@ def _decode(part: bytes) -> str:
         return part[: error.start].decode()
 
 
-async def _end_of_string(body: bytes, begin: int) -> int:
+async def end_of_string(body: bytes, begin: int) -> int:
     """Return the position of the closing quote of a string, or the end of the body."""
     at = begin
     while at < len(body):

@@ -3,16 +3,17 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from slotkeeper.edge import access, request_body
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.cors import CorsPolicy
+from slotkeeper.edge.error_format import OLLAMA_PREFIX
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
 from slotkeeper.flags import Address
@@ -23,6 +24,11 @@ from slotkeeper.gateway.limits import KeyLimiter
 from slotkeeper.gateway.metrics import Metrics
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.ollama import api as ollama
+from slotkeeper.gateway.ollama import body as ollama_body
+from slotkeeper.gateway.ollama.body import Body
+from slotkeeper.gateway.ollama.endpoints import Endpoint, endpoint_of
+from slotkeeper.gateway.ollama.output import OllamaOutput
 from slotkeeper.gateway.page.handler import Page
 from slotkeeper.gateway.page.state import page_state
 from slotkeeper.gateway.page.token_rates import TokenRates
@@ -36,6 +42,8 @@ from slotkeeper.wire.message import Header, Request, encode_request_head
 from slotkeeper.wire.tasks import Tasks
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Origin is not forwarded: the gateway decides which pages may read a response.
 _FORWARDED = access.FORWARDED - {b"origin"} | {b"x-preemptible"}
@@ -133,6 +141,9 @@ class Gateway:
             return
         key = None
         try:
+            if message.path.startswith(OLLAMA_PREFIX):
+                self._handle_ollama(exchange)
+                return
             prefixed = routing.prefixed_path(message.path)
             if prefixed:
                 routing.with_path(message, prefixed.path)
@@ -153,9 +164,12 @@ class Gateway:
                 request_body.check_encoding(message)
             name = prefixed.model if prefixed else routing.model_in_header(message)
             if name is None and not routing.is_quick(message):
-                self._reading += 1
-                self._idle.clear()
-                self.spawn(self._read_body(exchange, key))
+                self._read_body(
+                    exchange,
+                    key,
+                    lambda: routing.model_in_body(message),
+                    lambda name: self._forward(exchange, name, key),
+                )
                 return
             self._forward(exchange, name or routing.model_in_small_body(message), key)
         except HttpError as error:
@@ -192,7 +206,52 @@ class Gateway:
         )
         return page_state(models, gateway=self._name, now=datetime.fromtimestamp(self._wall(), UTC))
 
-    async def _read_body(self, exchange: Exchange, key: str | None) -> None:
+    def _handle_ollama(self, exchange: Exchange) -> None:
+        key = None
+        message = exchange.request
+        try:
+            endpoint = endpoint_of(message.method, message.path)
+            if endpoint is Endpoint.PREFLIGHT:
+                self.cors.respond(exchange, self.cors.preflight(message))
+                return
+            key = self._key(message)
+            self._check_serving()
+            if message.method != b"POST":
+                response = ollama.read_response(endpoint, self._catalog, self.entries, key)
+                self.cors.respond(exchange, response)
+                return
+            request_body.check_encoding(message)
+            if message.size <= request_body.SMALL:
+                self._forward_ollama(exchange, endpoint, key, ollama_body.read_small(message.body))
+                return
+            self._read_body(
+                exchange,
+                key,
+                lambda: ollama_body.read(message.body),
+                lambda body: self._forward_ollama(exchange, endpoint, key, body),
+            )
+        except HttpError as error:
+            self._reject(exchange, error, key)
+
+    def _read_body(
+        self,
+        exchange: Exchange,
+        key: str | None,
+        read: Callable[[], Awaitable[T]],
+        forward: Callable[[T], None],
+    ) -> None:
+        """Read a large body in a task; then call `forward` with the result."""
+        self._reading += 1
+        self._idle.clear()
+        self.spawn(self._read_and_forward(exchange, key, read, forward))
+
+    async def _read_and_forward(
+        self,
+        exchange: Exchange,
+        key: str | None,
+        read: Callable[[], Awaitable[T]],
+        forward: Callable[[T], None],
+    ) -> None:
         connected = True
 
         def on_disconnect() -> None:
@@ -202,9 +261,11 @@ class Gateway:
         exchange.on_disconnect = on_disconnect
         try:
             async with self._read_lock:
-                name = await routing.model_in_body(exchange.request) if connected else None
+                if not connected:
+                    return
+                found = await read()
             if connected:
-                self._forward(exchange, name, key)
+                forward(found)
         except HttpError as error:
             if connected:
                 self._reject(exchange, error, key)
@@ -222,12 +283,43 @@ class Gateway:
 
     def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
         """Forward a request to the model of this name. Raises HttpError."""
-        model = self._catalog.find(name, key)
-        head = self._encode_head(exchange.request, key)
+        self._send(exchange, self._catalog.find(name, key), key)
+
+    def _forward_ollama(
+        self, exchange: Exchange, endpoint: Endpoint, key: str | None, body: Body
+    ) -> None:
+        """Translate and forward a request of Ollama's API. Raises HttpError."""
+        name = routing.model_in_header(exchange.request) or ollama.model_of(body)
+        model = ollama.find(self._catalog, name, key)
+        if endpoint is Endpoint.SHOW:
+            self.cors.respond(exchange, ollama.show_response(model, self.entries))
+            return
+        translated = ollama.translate(endpoint, body, model)
+        output = OllamaOutput(exchange, translated, name or model.name, self.now, self._wall)
+        self._send(
+            exchange, model, key, ollama.upstream_request(exchange, translated, body), output
+        )
+
+    def _send(
+        self,
+        exchange: Exchange,
+        model: Model,
+        key: str | None,
+        translated: Request | None = None,
+        output: OllamaOutput | None = None,
+    ) -> None:
+        """Send a request to the model's server, unless its API key is at a limit. Raises HttpError.
+
+        `translated`: what is sent in place of the client's request; `output`: what translates the
+        response.
+        """
+        head = self._encode_head(translated or exchange.request, key)
         if key is not None and (rejection := self._limiter.start(key, self.now())):
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
         request = GatewayRequest(self, exchange, model, key, self.config.timeouts)
+        if translated and output:
+            request.translate(translated.path, output)
         self.active.add(request)
         self._idle.clear()
         request.start(self.upstreams.pool(model), head)
@@ -266,7 +358,7 @@ class Gateway:
         now = self.now()
         tokens = None
         if outcome is Outcome.COMPLETED:
-            tokens = request.stats.edges.tokens(request.exchange.request.path)
+            tokens = request.stats.edges.tokens(request.path)
             if tokens:
                 self._token_rates.record(request.model.name, tokens.generated, now=now)
             if tokens and request.key is not None:

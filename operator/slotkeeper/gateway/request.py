@@ -1,7 +1,7 @@
 """One forwarded request, and the response that passes through."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import ResponseHead
+from slotkeeper.wire.message import Header, ResponseHead
 from slotkeeper.wire.timer import Timer
 
 RECONNECT_SECONDS = 0.2
@@ -48,6 +48,36 @@ class RequestHost(Protocol):
 
     def on_finished(self, request: "GatewayRequest", outcome: Outcome) -> None:
         """Record the request: its client has been served or has disconnected."""
+
+
+class ResponseOutput(Protocol):
+    """What writes the response to the client: a PassThrough, or a translation."""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it takes the bytes of the body with their chunk framing."""
+
+    @property
+    def close_ends_body(self) -> bool:
+        """Whether the end of the client's connection marks the end of the body."""
+
+    @property
+    def failure(self) -> str:
+        """Why the server's response cannot be translated; empty if it can."""
+
+    def begin(
+        self, head: ResponseHead, framing: Framing, added: Iterable[Header], *, more: bool
+    ) -> None:
+        """Take the head; `more`: bytes of the body follow at once."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes of the body."""
+
+    def finish(self) -> None:
+        """Send what ends the response."""
+
+    def fail(self, message: str) -> bool:
+        """End a response that has begun with an error; return False if its format has none."""
 
 
 @dataclass(slots=True)
@@ -87,6 +117,7 @@ class GatewayRequest:
         "exchange",
         "key",
         "model",
+        "path",
         "retried",
         "stats",
     )
@@ -110,13 +141,20 @@ class GatewayRequest:
         self._host = host
         self._timeouts = timeouts
         self._timer = Timer(asyncio.get_running_loop())
-        self._output = PassThrough(exchange)
+        self._output: ResponseOutput = PassThrough(exchange)
+        self.path = exchange.request.path
+        """Where the request is sent, as llama-server's responses are read."""
         self._head = b""
         self._pool: Pool
         self._connection: UpstreamConnection | None = None
         self._settled = False
         self._body_sent = False
         self._ended = False
+
+    def translate(self, path: bytes, output: ResponseOutput) -> None:
+        """Set the path of a translated request, and what translates its response."""
+        self.path = path
+        self._output = output
 
     def start(self, pool: Pool, head: bytes) -> None:
         """Send the request, with this encoded head, over a connection of `pool`."""
@@ -212,7 +250,7 @@ class GatewayRequest:
     def _on_timeout(self) -> None:
         self._abort_connection()
         if self.exchange.status:
-            self._abort_response()
+            self._abort_response(f"no byte for {self._timeouts.idle:g} s")
         else:
             self._respond_with_error(
                 HttpError(
@@ -238,10 +276,27 @@ class GatewayRequest:
         self._host.cors.respond_with_error(self.exchange, error)
         self._host.on_finished(self, outcome)
 
-    def _abort_response(self) -> None:
+    def _abort_response(self, reason: str) -> None:
         self._release()
+        if self._output.fail(f"the server of model {self.model.name} failed: {reason}"):
+            self._host.on_finished(self, Outcome.ABORTED)
+            self.exchange.end()
+            return
         self.exchange.abort(reset=self._output.close_ends_body)
         self._host.on_finished(self, Outcome.ABORTED)
+
+    def _fail(self, reason: str) -> None:
+        if self.exchange.status:
+            self._abort_response(reason)
+            return
+        self._respond_with_error(
+            HttpError(
+                502,
+                "server_failed",
+                f"the server of model {self.model.name} failed to respond: {reason}",
+            ),
+            Outcome.FAILED,
+        )
 
     def _release(self) -> None:
         # Before the exchange ends: the next pipelined request counts in the limits too.
@@ -272,11 +327,18 @@ class GatewayRequest:
         output.write(data if output.unchanged else framing.payload())
         stats.edges.append(data)
         self._timer.start(self._timeouts.idle, self._on_timeout)
+        if output.failure:
+            self._abort_connection()
+            self._fail(output.failure)
 
     def on_end(self) -> None:
         """End the response."""
         self._connection = None
-        self._output.write(b"")
+        output = self._output
+        output.finish()
+        if output.failure:
+            self._fail(output.failure)
+            return
         self._release()
         self._host.on_finished(self, Outcome.COMPLETED)
         self.exchange.end()
@@ -292,17 +354,8 @@ class GatewayRequest:
             self._retry()
             # Further kept connections may be closed as well.
             self._host.spawn(self._connect())
-        elif self.exchange.status:
-            self._abort_response()
         else:
-            self._respond_with_error(
-                HttpError(
-                    502,
-                    "server_failed",
-                    f"the server of model {self.model.name} failed to respond: {reason}",
-                ),
-                Outcome.FAILED,
-            )
+            self._fail(reason)
 
 
 def _unreachable(model: Model, reason: str) -> HttpError:
