@@ -1,4 +1,4 @@
-"""What the servers report of their models: the sizes and capabilities in GET /v1/models."""
+"""What the servers report of their models: their sizes, and what they are capable of."""
 
 import asyncio
 import logging
@@ -26,15 +26,16 @@ class _Entry:
 
 
 class ModelEntries:
-    """Reads a server's /v1/models when it becomes ready or its spec changes, and every minute.
+    """Reads a server's /v1/models and /props when it becomes ready or its spec changes, and every
+    minute.
 
-    `fetch` returns the response's body, or raises OSError. What was read last is kept while a
-    server is at zero.
+    `fetch` returns the body of the response to a path, or raises OSError. What was read last is
+    kept while a server is at zero.
     """
 
     def __init__(
         self,
-        fetch: Callable[[Model], Awaitable[bytes]],
+        fetch: Callable[[Model, str], Awaitable[bytes]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._fetch = fetch
@@ -76,12 +77,13 @@ class ModelEntries:
     async def _read(self, model: Model, entry: _Entry) -> None:
         async with self._fetching:
             try:
-                body = await self._fetch(model)
+                models = await self._fetch(model, "/v1/models")
+                props = await self._fetch(model, "/props")
             except OSError as error:
                 _log.debug(
                     "server %s does not describe its model: %s", model.server, describe(error)
                 )
                 return
-        info = parse_model_info(body, b"")
+        info = parse_model_info(models, props)
         if info.model or info.capabilities:
             entry.info = info

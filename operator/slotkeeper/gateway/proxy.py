@@ -78,7 +78,7 @@ class Gateway:
         """Requests that are forwarded."""
         self.metrics = Metrics(self._current_models, self._running)
         self.upstreams = Upstreams(address)
-        self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
+        self.entries = ModelEntries(self.upstreams.fetch, self.spawn)
         self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
         """Returns the status of a LlamaServer, as it was read, by the server's name."""
         self._name = name
