@@ -79,7 +79,7 @@ def test_a_response_follows_a_schema(route: dict[str, Any]) -> None:
     if route["prefix"] == "anthropic":
         pytest.skip("LiteLLM turns a schema into a tool for Anthropic's API")
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
-    response = complete(route, CHAT, max_tokens=200, response_format=form)
+    response = complete(route, TOOLS, max_tokens=200, response_format=form)
 
     assert "sure" in response.choices[0].message.content
 

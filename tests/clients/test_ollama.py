@@ -107,7 +107,7 @@ def test_a_tool_is_called(client: Any) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_response_follows_a_schema(client: Any, stream: bool) -> None:
     response = client.chat(
-        model=CHAT, messages=USER, format=SCHEMA, options={"num_predict": 200}, stream=stream
+        model=TOOLS, messages=USER, format=SCHEMA, options={"num_predict": 200}, stream=stream
     )
     parts = list(response) if stream else [response]
 
@@ -161,13 +161,14 @@ def test_a_stream_whose_server_fails_raises_an_error(client: Any) -> None:
 
 @proves("wake from zero")
 @pytest.mark.usefixtures("asleep")
-def test_a_stream_wakes_a_model_at_zero(client: Any) -> None:
+def test_a_stream_wakes_a_model_at_zero(client: Any, gateway: Address) -> None:
     parts = list(client.chat(model=AT_ZERO, messages=USER, options=FEW, stream=True))
 
     assert parts[-1].done
-    # Parts without content were sent meanwhile.
-    assert parts[0].message.content == ""
-    assert parts[-1].load_duration > 400_000_000
+    if gateway.stack:
+        # Parts without content were sent meanwhile.
+        assert parts[0].message.content == ""
+        assert parts[-1].load_duration > 400_000_000
 
 
 @proves("cancel")

@@ -144,7 +144,7 @@ async def test_tools_and_schemas_as_for_ollama(webui: OpenWebUI) -> None:
     async with webui.post("/api/chat", calls) as response:
         message = (await response.json())["message"]
     assert message["tool_calls"][0]["function"]["name"] == "answer"
-    form = {**payload, "model": f"{CHAT}:latest", "format": SCHEMA}
+    form = {**payload, "model": f"{TOOLS}:latest", "format": SCHEMA}
     async with webui.post("/api/chat", form) as response:
         message = (await response.json())["message"]
     assert json.loads(message["content"])["sure"] in {True, False}
@@ -185,7 +185,6 @@ async def test_a_closed_connection_ends_the_request(
         "messages": USER,
         "stream": True,
         "max_tokens": 1500,
-        "ignore_eos": True,
     }
     async with webui.post("/v1/chat/completions", payload) as response:
         await response.content.readany()

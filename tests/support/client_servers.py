@@ -7,6 +7,7 @@ have packages of their own.
 from dataclasses import dataclass, field
 from typing import Any
 
+# The model of tools ends its texts, as a JSON schema requires.
 CHAT, TOOLS, EMBEDDINGS, RERANK, AT_ZERO = "chat", "tools", "embed", "rerank", "sleepy"
 CONTEXT = 2048
 KEY_NAME, KEY = "ann", "key-of-ann"
@@ -28,7 +29,10 @@ TEMPLATE = (
 )
 # Otherwise the tokenizer changes the beginning of a prompt, which a grammar for JSON then rejects.
 _AS_WRITTEN = ("--override-kv", "tokenizer.ggml.add_space_prefix=bool:false")
-# The random weights never begin a tool call by themselves. 3 is the number of the first byte.
+# The random weights end a text anywhere, also before its first character; and llama-server b11669
+# omits the beginning of a stream of Anthropic's API whose first token is a part of a character.
+_ENDLESS = (*_AS_WRITTEN, "--ignore-eos", "--grammar", "root ::= [a-z ]+")
+# They never begin a tool call by themselves. 3 is the number of the first byte.
 _CALLS_TOOLS = ("--logit-bias", f"{3 + ord(CALL_MARK)}+100")
 
 
@@ -52,16 +56,16 @@ class ClientServer:
 
 
 SERVERS = (
-    ClientServer(CHAT),
+    ClientServer(CHAT, _ENDLESS),
     ClientServer(TOOLS, (*_AS_WRITTEN, *_CALLS_TOOLS)),
     ClientServer(EMBEDDINGS, pooling="mean"),
     ClientServer(RERANK, pooling="rank"),
     ClientServer(
         AT_ZERO,
+        _ENDLESS,
         at_zero=True,
         fields={
             "autoscaling": {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 300},
-            "balancer": {"heartbeatSeconds": 1},
         },
     ),
 )
@@ -76,6 +80,7 @@ def spec(server: ClientServer, url: str) -> dict[str, Any]:
         "contextPerSlot": CONTEXT,
         "gpu": {"count": 0},
         "resources": cpu,
+        "balancer": {"replicas": 1, "heartbeatSeconds": 1},
         "extraArgs": list(server.extra_args),
         **server.fields,
     }

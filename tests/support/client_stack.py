@@ -170,8 +170,9 @@ class Stack:
             self._balancers[BROKEN] = await stack.enter_async_context(
                 run_balancer(broken, test_seconds=SECONDS)
             )
+            upstreams: Any = self._balancers
             gateway = await stack.enter_async_context(
-                run_gateway(GATEWAY, keys=keys, test_seconds=SECONDS, **self._balancers)
+                run_gateway(GATEWAY, keys=keys, test_seconds=SECONDS, **upstreams)
             )
             at_zero = server_manifest(AT_ZERO, state=status("True", "ScaledToZero"))
             others = (server_manifest(name) for name in self._balancers if name != AT_ZERO)
