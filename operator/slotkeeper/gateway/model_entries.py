@@ -76,14 +76,17 @@ class ModelEntries:
 
     async def _read(self, model: Model, entry: _Entry) -> None:
         async with self._fetching:
-            try:
-                models = await self._fetch(model, "/v1/models")
-                props = await self._fetch(model, "/props")
-            except OSError as error:
-                _log.debug(
-                    "server %s does not describe its model: %s", model.server, describe(error)
-                )
-                return
+            models = await self._body(model, "/v1/models")
+            # Other servers than llama-server have no such path.
+            props = await self._body(model, "/props") if models else b""
         info = parse_model_info(models, props)
         if info.model or info.capabilities:
             entry.info = info
+
+    async def _body(self, model: Model, path: str) -> bytes:
+        """Return the body of a path of the server; empty if it cannot be read."""
+        try:
+            return await self._fetch(model, path)
+        except OSError as error:
+            _log.debug("server %s: cannot read %s: %s", model.server, path, describe(error))
+            return b""
