@@ -9,7 +9,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH := .venv/.bench
 BROWSER := .venv/.browser
-EXTRAS := operator balancer download dev bench llama-tests browser
+CLIENTS := .venv/clients/.installed
+EXTRAS := operator balancer download dev bench llama-tests browser clients
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -29,7 +30,7 @@ run: $(INSTALLED) ## Run the operator from the checkout with the current kubecon
 	@$(BIN)/python e2e/run_operator.py $(ARGS)
 
 .PHONY: test
-test: prerequisites unit test-browser ## Run everything: checks, unit, browser and API tests, end-to-end tests on a new cluster
+test: prerequisites unit test-browser clients ## Run everything: checks, unit, browser and API tests, end-to-end tests on a new cluster
 	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
 	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest tests/api e2e
@@ -45,6 +46,13 @@ test-browser: browser ## Run the tests of the gateway's page in headless Chromiu
 .PHONY: browser
 browser: $(BROWSER) ## Install what the tests of the page need: Playwright, axe, and Debian's Chromium
 	@./e2e/cluster chromium >/dev/null || true
+
+.PHONY: test-clients
+test-clients: clients ## Run the tests with the libraries of OpenAI, Anthropic and Ollama, LiteLLM and Open WebUI's requests
+	@PYTHONPATH=operator .venv/clients/bin/python -m pytest tests/clients
+
+.PHONY: clients
+clients: $(CLIENTS) ## Install the client libraries that are tested, in an environment of their own
 
 .PHONY: screenshots
 screenshots: browser ## Write the screenshots of the gateway's page in docs/images
@@ -168,6 +176,13 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | python
 $(BROWSER): requirements/browser.txt $(INSTALLED)
 	@echo "installing the Python packages of requirements/browser.txt into .venv"
 	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/browser.txt
+	@touch $@
+
+# An environment of their own: they require other versions of packages of requirements/dev.txt.
+$(CLIENTS): requirements/clients.txt $(INSTALLED)
+	@echo "installing the Python packages of requirements/clients.txt into .venv/clients"
+	@$(PYTHON) -m venv .venv/clients
+	@.venv/clients/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/clients.txt
 	@touch $@
 
 $(BENCH): requirements/bench.txt $(INSTALLED)

@@ -120,6 +120,7 @@ async def run_balancer(
     limits: Limits | None = None,
     timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
+    test_seconds: float = TEST_SECONDS,
 ) -> AsyncIterator[Balancer]:
     """Run a balancer. Its replicas are ready unless they are loading."""
     loop = asyncio.get_running_loop()
@@ -150,7 +151,7 @@ async def run_balancer(
     ready = sum(not replica.loading for replica in replicas)
     try:
         await until(lambda: sum(1 for _ in dispatcher.ready_replicas()) == ready)
-        async with asyncio.timeout(TEST_SECONDS):
+        async with asyncio.timeout(test_seconds):
             yield balancer
     finally:
         # Also after a failed test, whose error would else be lost among those of open sockets.

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from chart import described_values
+from client_features import FEATURES, proofs
 from documents import DOCS, DOCUMENTS, codes, inline_code, section, table, tables
 from slotkeeper.__main__ import COMMANDS
 from slotkeeper.api import demand_report, paths
@@ -442,3 +443,16 @@ def test_the_gateways_access_log_is_complete() -> None:
 )
 def test_the_response_headers_are_documented(header: str) -> None:
     assert header in first_codes(table(HTTP, "header", "in", "value"))
+
+
+# Clients.
+
+
+def test_the_table_of_clients_has_what_the_tests_prove() -> None:
+    proven = proofs(Path(__file__).parents[1] / "clients")
+    rows = table((DOCS / "clients.md").read_text(), "feature", *proven)
+
+    assert [row[0] for row in rows] == list(FEATURES)
+    for feature, *cells in rows:
+        expected = ["✓" if feature in proven[client] else "" for client in proven]
+        assert cells == expected, feature

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing_extensions import override
 
 from slotkeeper.edge.cors import CorsPolicy
+from slotkeeper.edge.error_format import error_response
 from slotkeeper.wire.body_filter import BodyFilter
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, Response
@@ -34,7 +35,8 @@ class BodyAdmission(BodyFilter):
     @override
     def on_rejected(self, peer: str, error: HttpError, request: Request | None) -> Response:
         self._log_rejected(peer, error, request)
-        response = error.response()
-        if request:
-            response.headers += self._cors.allow_origin_headers(request)
+        if request is None:
+            return error.response()
+        response = error_response(error, request.path)
+        response.headers += self._cors.allow_origin_headers(request)
         return response

@@ -7,6 +7,7 @@ are not allowed.
 
 from collections.abc import Container
 
+from slotkeeper.edge.error_format import error_response
 from slotkeeper.edge.wait_headers import QUEUE_POSITION, WAIT_SECONDS
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -36,7 +37,7 @@ class CorsPolicy:
 
     def respond_with_error(self, exchange: Exchange, error: HttpError) -> None:
         """Send an error response with CORS headers."""
-        self.respond(exchange, error.response())
+        self.respond(exchange, error_response(error, exchange.request.path))
 
     def allow_origin_headers(self, request: Request) -> Headers:
         """Return the CORS headers for a response of our own."""

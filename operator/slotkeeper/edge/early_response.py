@@ -8,6 +8,7 @@ import json
 
 from slotkeeper.bounded_json import parse
 from slotkeeper.edge import cors
+from slotkeeper.edge.error_format import error_response, is_anthropic
 from slotkeeper.edge.wait_headers import position_header
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -56,7 +57,8 @@ class EarlySseResponse:
 
     def end_with_error(self, error: HttpError) -> None:
         """Send an error event and end the response."""
-        self._exchange.write(self._event(error.response().body, error.status) + _LAST_CHUNK)
+        response = error_response(error, self._exchange.request.path)
+        self._exchange.write(self._event(response.body, error.status) + _LAST_CHUNK)
         self._exchange.end()
 
     def on_head(self, head: ResponseHead, framing: Framing) -> bool:
@@ -105,7 +107,7 @@ class EarlySseResponse:
             # Unchanged, except that SSE requires a field name on each line of several.
             return _chunk(b"data: " + b"\ndata: ".join(body.splitlines()) + b"\n\n")
         error = _error(body, status)
-        if self._exchange.request.path.endswith(b"/messages"):
+        if is_anthropic(self._exchange.request.path):
             # Anthropic's clients read named events only.
             named = _dump({"type": "error", "error": error})
             return _chunk(b"event: error\ndata: %s\n\n" % named)

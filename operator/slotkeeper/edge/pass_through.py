@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import Header, ResponseHead, encode_response_head
+from slotkeeper.wire.message import Header, Response, ResponseHead, encode_response_head
 
 
 class PassThrough:
     """Writes the response of an upstream to `exchange`, with its chunk framing where possible."""
 
+    failure = ""
+    """Nothing in a response can keep it from passing through."""
     __slots__ = ("_exchange", "_head", "close_ends_body", "unchanged")
 
     def __init__(self, exchange: Exchange) -> None:
@@ -48,3 +50,15 @@ class PassThrough:
             self._exchange.begin(status, head + data)
         elif data:
             self._exchange.write(data)
+
+    def finish(self) -> None:
+        """Send what has not been sent yet: the response is complete."""
+        self.write(b"")
+
+    def error(self, response: Response) -> Response:
+        """Return a complete error response unchanged."""
+        return response
+
+    def fail(self, message: str) -> bool:  # noqa: ARG002 (as for a translated response)
+        """Return False: a response that passes through cannot end with an error of ours."""
+        return False

@@ -8,7 +8,7 @@ from slotkeeper.edge.routes import MODEL_PATH
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
-from slotkeeper.gateway.targets import Named, Weighted
+from slotkeeper.gateway.targets import Named, described_target
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Response, json_response
 
@@ -83,8 +83,7 @@ def not_synced() -> HttpError:
 
 
 def _entry(name: str, named: Named, entries: ModelEntries, pause: Callable[[str], float]) -> Json:
-    # Of several models, what is likely to serve the next request.
-    target = named.most_likely if isinstance(named, Weighted) else named
+    target = described_target(named)
     entry: Json = {"id": name, "object": "model"}
     if isinstance(target, Model):
         entry |= {"created": target.created, "owned_by": "slotkeeper"}

@@ -1,4 +1,4 @@
-"""What the servers report of their models: the sizes and capabilities in GET /v1/models."""
+"""What the servers report of their models: their sizes, and what they are capable of."""
 
 import asyncio
 import logging
@@ -14,27 +14,28 @@ _log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 60.0
 _MAX_CONCURRENT = 4
-_UNKNOWN = ModelInfo()
+UNKNOWN = ModelInfo()
 
 
 @dataclass(slots=True)
 class _Entry:
     uid: str
     generation: int
-    info: ModelInfo = _UNKNOWN
+    info: ModelInfo = UNKNOWN
     ready: bool = False
 
 
 class ModelEntries:
-    """Reads a server's /v1/models when it becomes ready or its spec changes, and every minute.
+    """Reads a server's /v1/models and /props when it becomes ready or its spec changes, and every
+    minute.
 
-    `fetch` returns the response's body, or raises OSError. What was read last is kept while a
-    server is at zero.
+    `fetch` returns the body of the response to a path, or raises OSError. What was read last is
+    kept while a server is at zero.
     """
 
     def __init__(
         self,
-        fetch: Callable[[Model], Awaitable[bytes]],
+        fetch: Callable[[Model, str], Awaitable[bytes]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._fetch = fetch
@@ -46,7 +47,7 @@ class ModelEntries:
     def info(self, model: Model) -> ModelInfo:
         """Return what the model's server has reported last."""
         entry = self._entries.get(model.server)
-        return entry.info if entry and entry.uid == model.uid else _UNKNOWN
+        return entry.info if entry and entry.uid == model.uid else UNKNOWN
 
     def update(self, models: Iterable[Model]) -> None:
         """Set the current models."""
@@ -75,13 +76,17 @@ class ModelEntries:
 
     async def _read(self, model: Model, entry: _Entry) -> None:
         async with self._fetching:
-            try:
-                body = await self._fetch(model)
-            except OSError as error:
-                _log.debug(
-                    "server %s does not describe its model: %s", model.server, describe(error)
-                )
-                return
-        info = parse_model_info(body, b"")
+            models = await self._body(model, "/v1/models")
+            # Other servers than llama-server have no such path.
+            props = await self._body(model, "/props") if models else b""
+        info = parse_model_info(models, props)
         if info.model or info.capabilities:
             entry.info = info
+
+    async def _body(self, model: Model, path: str) -> bytes:
+        """Return the body of a path of the server; empty if it cannot be read."""
+        try:
+            return await self._fetch(model, path)
+        except OSError as error:
+            _log.debug("server %s: cannot read %s: %s", model.server, path, describe(error))
+            return b""

@@ -3,16 +3,17 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from slotkeeper.edge import access, request_body
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.cors import CorsPolicy
+from slotkeeper.edge.error_format import OLLAMA_PREFIX
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
 from slotkeeper.flags import Address
@@ -24,6 +25,11 @@ from slotkeeper.gateway.limits import KeyLimiter
 from slotkeeper.gateway.metrics import Metrics
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.ollama import api as ollama
+from slotkeeper.gateway.ollama import body as ollama_body
+from slotkeeper.gateway.ollama.body import Body
+from slotkeeper.gateway.ollama.endpoints import Endpoint, endpoint_of
+from slotkeeper.gateway.ollama.output import OllamaOutput
 from slotkeeper.gateway.page.handler import Page
 from slotkeeper.gateway.page.state import page_state
 from slotkeeper.gateway.page.token_rates import TokenRates
@@ -33,7 +39,8 @@ from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.request_log import RequestLog
 from slotkeeper.gateway.shadow import PREEMPTIBLE, Measured, Shadows
 from slotkeeper.gateway.target_config import Trigger
-from slotkeeper.gateway.targets import Plan, Target
+from slotkeeper.gateway.targets import Named, Target
+from slotkeeper.gateway.translation import Translation
 from slotkeeper.gateway.upstreams import Upstreams
 from slotkeeper.gateway.wake import Waker
 from slotkeeper.wire.client import Pool
@@ -43,6 +50,8 @@ from slotkeeper.wire.message import Header, Request, encode_request_head
 from slotkeeper.wire.tasks import Tasks
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Origin is not forwarded: the gateway decides which pages may read a response.
 _FORWARDED = access.FORWARDED - {b"origin"} | {b"x-preemptible"}
@@ -90,7 +99,7 @@ class Gateway:
             self.now,
             self.metrics.shadowed,
         )
-        self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
+        self.entries = ModelEntries(self.upstreams.fetch, self.spawn)
         self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
         """Returns the status of a LlamaServer, as it was read, by the server's name."""
         self._name = name
@@ -159,6 +168,9 @@ class Gateway:
             return
         key = None
         try:
+            if message.path.startswith(OLLAMA_PREFIX):
+                self._handle_ollama(exchange)
+                return
             prefixed = routing.prefixed_path(message.path)
             if prefixed:
                 routing.with_path(message, prefixed.path)
@@ -179,9 +191,12 @@ class Gateway:
                 request_body.check_encoding(message)
             name = prefixed.model if prefixed else routing.model_in_header(message)
             if name is None and not routing.is_quick(message):
-                self._reading += 1
-                self._idle.clear()
-                self.spawn(self._read_body(exchange, key))
+                self._read_body(
+                    exchange,
+                    key,
+                    lambda: routing.model_in_body(message),
+                    lambda name: self._forward(exchange, name, key),
+                )
                 return
             self._forward(exchange, name or routing.model_in_small_body(message), key)
         except HttpError as error:
@@ -220,7 +235,52 @@ class Gateway:
         )
         return page_state(models, gateway=self._name, now=datetime.fromtimestamp(self._wall(), UTC))
 
-    async def _read_body(self, exchange: Exchange, key: str | None) -> None:
+    def _handle_ollama(self, exchange: Exchange) -> None:
+        key = None
+        message = exchange.request
+        try:
+            endpoint = endpoint_of(message.method, message.path)
+            if endpoint is Endpoint.PREFLIGHT:
+                self.cors.respond(exchange, self.cors.preflight(message))
+                return
+            key = self._key(message)
+            self._check_serving()
+            if message.method != b"POST":
+                response = ollama.read_response(endpoint, self._catalog, self.entries, key)
+                self.cors.respond(exchange, response)
+                return
+            request_body.check_encoding(message)
+            if message.size <= request_body.SMALL:
+                self._forward_ollama(exchange, endpoint, key, ollama_body.read_small(message.body))
+                return
+            self._read_body(
+                exchange,
+                key,
+                lambda: ollama_body.read(message.body),
+                lambda body: self._forward_ollama(exchange, endpoint, key, body),
+            )
+        except HttpError as error:
+            self._reject(exchange, error, key)
+
+    def _read_body(
+        self,
+        exchange: Exchange,
+        key: str | None,
+        read: Callable[[], Awaitable[T]],
+        forward: Callable[[T], None],
+    ) -> None:
+        """Read a large body in a task; then call `forward` with the result."""
+        self._reading += 1
+        self._idle.clear()
+        self.spawn(self._read_and_forward(exchange, key, read, forward))
+
+    async def _read_and_forward(
+        self,
+        exchange: Exchange,
+        key: str | None,
+        read: Callable[[], Awaitable[T]],
+        forward: Callable[[T], None],
+    ) -> None:
         connected = True
 
         def on_disconnect() -> None:
@@ -230,9 +290,11 @@ class Gateway:
         exchange.on_disconnect = on_disconnect
         try:
             async with self.read_lock:
-                name = await routing.model_in_body(exchange.request) if connected else None
+                if not connected:
+                    return
+                found = await read()
             if connected:
-                self._forward(exchange, name, key)
+                forward(found)
         except HttpError as error:
             if connected:
                 self._reject(exchange, error, key)
@@ -250,35 +312,59 @@ class Gateway:
 
     def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
         """Forward a request to the model of this name. Raises HttpError."""
-        plan = self._plan(exchange.request, name, key)
+        self._send(exchange, self._catalog.find(name, key), key)
+
+    def _forward_ollama(
+        self, exchange: Exchange, endpoint: Endpoint, key: str | None, body: Body
+    ) -> None:
+        """Translate and forward a request of Ollama's API. Raises HttpError."""
+        name = routing.model_in_header(exchange.request) or ollama.model_of(body)
+        named = ollama.find(self._catalog, name, key)
+        if endpoint is Endpoint.SHOW:
+            self.cors.respond(exchange, ollama.show_response(named, self.entries))
+            return
+        translated = ollama.translate(endpoint, body, named)
+        output = OllamaOutput(exchange, translated, name or named.name, self.now, self._wall)
+        message = ollama.upstream_request(exchange, translated, body)
+        self._send(exchange, named, key, Translation(message, output))
+
+    def _send(
+        self,
+        exchange: Exchange,
+        named: Named,
+        key: str | None,
+        translation: Translation | None = None,
+    ) -> None:
+        """Send a request to the first target of its plan, unless its API key is at a limit.
+
+        Raises HttpError.
+        """
+        message = translation.message if translation else exchange.request
+        plan = make_plan(
+            named,
+            self._catalog.fallbacks,
+            lambda: conversation_point(message),
+            self.backends.pause,
+        )
         if key is not None:
             # An invalid one is rejected before the request counts in the limits.
-            self._priority(exchange.request, key)
+            self._priority(message, key)
         if key is not None and (rejection := self._limiter.start(key, self.now())):
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
         for target, trigger in plan.skipped:
             self.metrics.fell_back(target.name, plan.targets[0].name, trigger)
         if model := waking(plan):
-            self._waker.wake(model, exchange.request, lambda sent: self._encode_head(sent, key))
-        request = GatewayRequest(self, exchange, plan, key, self.config.timeouts)
+            self._waker.wake(model, message, lambda sent: self._encode_head(sent, key))
+        request = GatewayRequest(self, exchange, plan, key, self.config.timeouts, translation)
         request.shadow = self._shadows.start(
             plan.targets[0].name,
-            exchange.request,
+            message,
             lambda sent: self._encode_head(sent, key, [PREEMPTIBLE]),
         )
         self.active.add(request)
         self._idle.clear()
         request.start()
-
-    def _plan(self, message: Request, name: str | None, key: str | None) -> Plan:
-        named = self._catalog.find(name, key)
-        return make_plan(
-            named,
-            self._catalog.fallbacks,
-            lambda: conversation_point(message),
-            self.backends.pause,
-        )
 
     def _encode_head(
         self, message: Request, key: str | None, added: Iterable[Header] = ()
@@ -304,7 +390,7 @@ class Gateway:
 
     def server_attempt(self, request: GatewayRequest, model: Model) -> tuple[Pool, bytes]:
         """Return the connections to the server of a model, and the head of the request."""
-        head = self._encode_head(request.exchange.request, request.key)
+        head = self._encode_head(request.message, request.key)
         return self.upstreams.pool(model), head
 
     def on_retry(self, request: GatewayRequest) -> None:
@@ -327,7 +413,7 @@ class Gateway:
         now = self.now()
         tokens = None
         if outcome is Outcome.COMPLETED:
-            tokens = request.stats.edges.tokens(request.exchange.request.path)
+            tokens = request.stats.edges.tokens(request.message.path)
             if tokens:
                 self._token_rates.record(request.model.name, tokens.generated, now=now)
             if tokens and request.key is not None:

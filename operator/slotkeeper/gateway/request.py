@@ -3,29 +3,22 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slotkeeper.edge.cors import CorsPolicy
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.pass_through import PassThrough
-from slotkeeper.edge.usage import BodyEdges
+from slotkeeper.gateway import upstream_errors
 from slotkeeper.gateway.backends import responses
 from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.config import Timeouts
 from slotkeeper.gateway.error_bodies import ErrorBody, server_trigger, whole_response
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.request_stats import RequestStats
 from slotkeeper.gateway.shadow import Pair
 from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.gateway.targets import BackendModel, Plan, Target, served_header
-from slotkeeper.gateway.upstream_errors import (
-    incomplete_error,
-    internal_error,
-    lost,
-    no_response,
-    not_passed_on,
-    unreachable,
-)
+from slotkeeper.gateway.translation import ResponseOutput, Translation
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -82,23 +75,6 @@ class RequestHost(Protocol):
         """Record the request: its client has been served or has disconnected."""
 
 
-@dataclass(slots=True)
-class RequestStats:
-    """Measurements of one request. Times are seconds of the event loop's clock."""
-
-    arrived_at: float
-    received_bytes: int
-    """Of the request's body."""
-    first_byte_at: float | None = None
-    """When the first byte of the response's body arrived."""
-    sent_bytes: int = 0
-    """Of the response's body."""
-    error_code: str | None = None
-    """Of the gateway's own error response."""
-    edges: BodyEdges = field(default_factory=BodyEdges)
-    """The first and last bytes of the response's body, which contain the token counts."""
-
-
 class GatewayRequest:
     """A request for a model, and the Receiver of its response.
 
@@ -127,6 +103,7 @@ class GatewayRequest:
         "_timer",
         "exchange",
         "key",
+        "message",
         "model",
         "retried",
         "shadow",
@@ -141,8 +118,11 @@ class GatewayRequest:
         plan: Plan,
         key: str | None,
         timeouts: Timeouts,
+        translation: Translation | None = None,
     ) -> None:
         self.exchange = exchange
+        self.message = translation.message if translation else exchange.request
+        """What is sent: the client's request, or its translation."""
         self.model: Target = plan.targets[0]
         """The target that the request was sent to last."""
         self.key = key
@@ -157,7 +137,7 @@ class GatewayRequest:
         self._next = 1  # of the plan's targets
         self._timeouts = timeouts
         self._timer = Timer(asyncio.get_running_loop())
-        self._output = PassThrough(exchange)
+        self._output: ResponseOutput = translation.output if translation else PassThrough(exchange)
         self._head = b""
         self._parts: Sequence[bytes] = ()
         self._pool: Pool
@@ -202,12 +182,12 @@ class GatewayRequest:
             self._host.spawn(self._prepare(model))
         else:
             pool, head = self._host.server_attempt(self, model)
-            self._start_attempt(pool, head, self.exchange.request.parts)
+            self._start_attempt(pool, head, self.message.parts)
 
     async def _prepare(self, model: BackendModel) -> None:
         host = self._host
         try:
-            outgoing = await host.backends.prepare(self.exchange.request, model, host.read_lock)
+            outgoing = await host.backends.prepare(self.message, model, host.read_lock)
         except HttpError as error:
             if self._is_open():
                 trigger: Trigger | None = "Failed" if error.status >= 500 else None
@@ -216,7 +196,7 @@ class GatewayRequest:
         except Exception:
             _log.exception("sending a request to backend %s failed", model.server)
             if self._is_open():
-                self._respond_with_error(internal_error(), Outcome.FAILED)
+                self._respond_with_error(upstream_errors.internal_error(), Outcome.FAILED)
             return
         if self._is_open():
             self._start_attempt(*outgoing)
@@ -280,7 +260,9 @@ class GatewayRequest:
             timed_out = isinstance(failure, TimeoutError) and self._has_fallback
             if not self._may_retry or timed_out:
                 self._record(0)
-                self._fail(unreachable(self.model, failure), Outcome.FAILED, "Failed")
+                self._fail(
+                    upstream_errors.unreachable(self.model, failure), Outcome.FAILED, "Failed"
+                )
                 break
             self._retry()
             await asyncio.sleep(RECONNECT_SECONDS)
@@ -340,13 +322,13 @@ class GatewayRequest:
     def _on_timeout(self) -> None:
         self._abort_connection()
         if self.exchange.status:
-            self._abort_response()
+            self._abort_response(f"no byte for {self._timeouts.idle:g} s")
             return
         self._record(0)
         if self._error is not None:
-            self._fail(incomplete_error(self.model), Outcome.FAILED, "Failed")
+            self._fail(upstream_errors.incomplete_error(self.model), Outcome.FAILED, "Failed")
         else:
-            error = no_response(self.model, self._first_byte_seconds)
+            error = upstream_errors.no_response(self.model, self._first_byte_seconds)
             self._fail(error, Outcome.TIMED_OUT, "Timeout")
 
     def _record(self, status: int) -> None:
@@ -381,10 +363,21 @@ class GatewayRequest:
         self._host.cors.respond_with_error(self.exchange, error)
         self._host.on_finished(self, outcome)
 
-    def _abort_response(self) -> None:
+    def _abort_response(self, reason: str) -> None:
         self._release()
+        if self._output.fail(upstream_errors.aborted(self.model, reason)):
+            self._host.on_finished(self, Outcome.ABORTED)
+            self.exchange.end()
+            return
         self.exchange.abort(reset=self._output.close_ends_body)
         self._host.on_finished(self, Outcome.ABORTED)
+
+    def _fail_translation(self) -> None:
+        failure = self._output.failure
+        if self.exchange.status:
+            self._abort_response(failure)
+        else:
+            self._respond_with_error(upstream_errors.lost(self.model, failure), Outcome.FAILED)
 
     def _release(self) -> None:
         # Before the exchange ends: the next pipelined request counts in the limits too.
@@ -427,7 +420,7 @@ class GatewayRequest:
         if self._error is not None:
             if not self._error.append(framing.payload()):
                 self._abort_connection()
-                self._fail(not_passed_on(self.model), Outcome.FAILED, "Failed")
+                self._fail(upstream_errors.not_passed_on(self.model), Outcome.FAILED, "Failed")
             return
         stats = self.stats
         if stats.first_byte_at is None:
@@ -437,6 +430,9 @@ class GatewayRequest:
         output.write(data if output.unchanged else framing.payload())
         stats.edges.append(data)
         self._timer.start(self._timeouts.idle, self._on_timeout)
+        if output.failure:
+            self._abort_connection()
+            self._fail_translation()
 
     def on_end(self) -> None:
         """End the response."""
@@ -444,7 +440,10 @@ class GatewayRequest:
         if self._error is not None:
             self._on_error_response(self._error)
             return
-        self._output.write(b"")
+        self._output.finish()
+        if self._output.failure:
+            self._fail_translation()
+            return
         self._release()
         self._host.on_finished(self, Outcome.COMPLETED)
         self.exchange.end()
@@ -461,11 +460,13 @@ class GatewayRequest:
             # Further kept connections may be closed as well.
             self._host.spawn(self._connect())
         elif self.exchange.status:
-            self._abort_response()
+            self._abort_response(reason)
         else:
             self._record(0)
             is_server = isinstance(self.model, Model)
-            self._fail(lost(self.model, reason), Outcome.FAILED, "Failed", unsafe=is_server)
+            self._fail(
+                upstream_errors.lost(self.model, reason), Outcome.FAILED, "Failed", unsafe=is_server
+            )
 
     # Error responses that are kept until they are complete.
 
@@ -485,8 +486,9 @@ class GatewayRequest:
         if self._fall_back(trigger, unsafe=unsafe):
             return
         if response is None:
-            self._respond_with_error(not_passed_on(model), Outcome.FAILED)
+            self._respond_with_error(upstream_errors.not_passed_on(model), Outcome.FAILED)
             return
+        response = self._output.error(response)
         if self._plan.reports_model:
             response.headers.append(served_header(model))
         self.stats.sent_bytes = len(response.body)

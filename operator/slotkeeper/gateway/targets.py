@@ -62,6 +62,11 @@ Named = Target | Weighted
 """What a name for requests stands for."""
 
 
+def described_target(named: Named) -> Target:
+    """Return the target that lists describe: of several, what is likely to serve a request."""
+    return named.most_likely if isinstance(named, Weighted) else named
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The targets that a request is sent to, one after the other."""

@@ -30,6 +30,16 @@ def lost(model: Target, reason: str) -> HttpError:
     return HttpError(502, "backend_failed", f"backend {model.server} failed to respond: {reason}")
 
 
+def aborted(model: Target, reason: str) -> str:
+    """The message that ends a response in which something failed."""
+    what = (
+        f"the server of model {model.name}"
+        if isinstance(model, Model)
+        else f"backend {model.server}"
+    )
+    return f"{what} failed: {reason}"
+
+
 def not_passed_on(model: Target) -> HttpError:
     """502: an error response that is not passed on."""
     return lost(model, "its error response is compressed or too large")

@@ -30,11 +30,11 @@ class Upstreams:
             )
         return pool
 
-    async def fetch_models(self, model: Model) -> bytes:
-        """Return the body of the server's /v1/models. Raises OSError."""
+    async def fetch(self, model: Model, path: str) -> bytes:
+        """Return the body of a path of the server, such as /v1/models. Raises OSError."""
         host, port = self._address(model.server)
         status, body = await http_get.get(
-            host, port, "/v1/models", seconds=_FETCH_SECONDS, max_bytes=MAX_BYTES
+            host, port, path, seconds=_FETCH_SECONDS, max_bytes=MAX_BYTES
         )
         if status != 200:
             raise OSError(f"status {status}")

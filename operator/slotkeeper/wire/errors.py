@@ -30,10 +30,12 @@ class HttpError(Exception):
         self.retry_after = retry_after
         self.headers = tuple(headers)
 
-    def response(self) -> Response:
-        """Return the error response, in the format that OpenAI's clients parse."""
-        error = {"message": self.message, "type": _type(self.status), "code": self.code}
-        response = json_response(self.status, {"error": error})
+    def response(self, tree: object = None) -> Response:
+        """Return the error response. `tree`: its JSON; None: in OpenAI's format."""
+        if tree is None:
+            error = {"message": self.message, "type": _type(self.status), "code": self.code}
+            tree = {"error": error}
+        response = json_response(self.status, tree)
         response.headers.extend(self.headers)
         if self.retry_after is not None:
             response.headers.append((b"Retry-After", b"%d" % max(1, math.ceil(self.retry_after))))

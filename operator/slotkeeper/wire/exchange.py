@@ -1,6 +1,6 @@
 """One request and its response, as a handler sees them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from slotkeeper.wire.errors import HttpError
@@ -116,6 +116,12 @@ class Exchange:
         """Free the request's body: it will not be sent again."""
         self.request.parts = ()
         self.request.size = 0
+        self._channel.update_buffered()
+
+    def replace_body(self, parts: Sequence[bytes]) -> None:
+        """Put another body in place of the request's."""
+        self.request.parts = parts
+        self.request.size = sum(map(len, parts))
         self._channel.update_buffered()
 
     def client_disconnected(self) -> None:

@@ -80,6 +80,23 @@ async def test_errors_on_anthropics_route_are_named_events() -> None:
     assert json.loads(event.data) == {"type": "error", "error": error}
 
 
+async def test_the_balancers_errors_on_anthropics_route_have_its_types() -> None:
+    limits = QueueLimits(cold_start_timeout=0.1)
+    async with run_balancer(heartbeat_seconds=0.02, queue_limits=limits) as balancer:
+        rejected = await balancer.request(post("/v1/messages", b"{}"))
+        async with await balancer.start_request(post("/v1/messages", STREAM)) as client:
+            await client.reader.readuntil(b"\r\n\r\n")
+            (event,) = await read_events(client)
+
+    assert rejected.status == 503
+    assert "retry-after" in rejected.headers
+    assert event.name == "error"
+    for tree in (json.loads(rejected.body), json.loads(event.data)):
+        assert tree["type"] == "error"
+        error = tree["error"]
+        assert (error["type"], error["code"]) == ("overloaded_error", "cold_start_timeout")
+
+
 async def test_a_response_that_is_no_stream_is_one_event() -> None:
     tree = {"content": "hello"}
     async with FakeLlama(1, stream_two_events) as llama, queued_stream(llama) as (_, client):

@@ -82,11 +82,24 @@ async def test_a_server_that_reports_nonsense_is_listed_without_details(body: by
     llama = FakeLlama()
     llama.state_scripts["/v1/models"] = respond
     async with llama, run_gateway(one=llama) as gateway:
-        await until(lambda: llama.connections == 1)
+        await until(lambda: llama.connections >= 1)
         (entry,) = (await gateway.json("/v1/models"))["data"]
 
         assert entry["id"] == "one"
         assert "meta" not in entry
+
+
+async def test_a_server_without_props_is_listed_with_its_details() -> None:
+    async def not_found(call: Call) -> None:
+        await call.send_json({"error": {"message": "File Not Found"}}, "404 Not Found")
+
+    llama = FakeLlama()
+    llama.state_scripts["/props"] = not_found
+    async with llama, run_gateway(one=llama) as gateway:
+        await until(lambda: gateway.gateway.entries._entries["one"].info.model)
+        (entry,) = (await gateway.json("/v1/models"))["data"]
+
+        assert entry["meta"]["n_ctx_train"] == 8192
 
 
 async def test_nothing_is_served_before_the_configuration_and_the_servers_are_read() -> None:

@@ -54,12 +54,12 @@ async def test_a_client_of_http_1_0_gets_the_content_without_chunks() -> None:
 
 async def test_connections_are_reused_on_both_sides() -> None:
     async with FakeLlama() as llama, run_gateway(one=llama) as gateway:
-        await until(lambda: llama.connections == 1)  # of /v1/models
+        await until(lambda: llama.connections == 2)  # of /v1/models and /props
         async with await gateway.connect() as client:
             for _ in range(3):
                 assert (await client.request(post(CHAT))).status == 200
 
-        assert llama.connections == 2
+        assert llama.connections == 3
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 from slotkeeper.balancer.proxy.retry import FailedAttempt
 from slotkeeper.edge import cors
 from slotkeeper.edge.early_response import EarlySseResponse
+from slotkeeper.edge.error_format import error_response
 from slotkeeper.edge.fingerprint import fingerprint
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.pass_through import PassThrough
@@ -309,7 +310,7 @@ class ProxiedRequest:
         else:
             waited = wait_headers(self.queue_seconds, self.stats.queue_position)
             error.headers = (*error.headers, *waited)
-            response = error.response()
+            response = error_response(error, self.exchange.request.path)
             self.stats.sent_bytes += len(response.body)
             cors.ANY_ORIGIN.respond(self.exchange, response)
         self._finish(outcome)
