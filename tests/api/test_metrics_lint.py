@@ -14,8 +14,9 @@ from prometheus_client import (
 )
 
 from balancer_harness import Balancer, run_balancer
-from fake_llama import FakeLlama
+from fake_llama import Call, FakeLlama, never_respond
 from raw_http import RawClient, get, post
+from running_gateway import run_gateway
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import KIND
 from slotkeeper.kube.objects import Key
@@ -35,6 +36,32 @@ async def test_promtool_accepts_the_metrics_of_the_balancer() -> None:
         blocked.proxy.set_blocked(StartBlocker("Unschedulable", "no GPU", permanent=False))
 
         assert_accepted(await scrape(serving), await scrape(blocked))
+
+
+async def test_promtool_accepts_the_metrics_of_the_gateway() -> None:
+    async def stream(call: Call) -> None:
+        await call.send_head(extra="X-Slotkeeper-Wait-Seconds: 1.000\r\n")
+        for _ in range(2):
+            await call.send_event('{"timings":{"prompt_n":1,"predicted_n":2}}')
+        await call.end()
+
+    async def aborted(call: Call) -> None:
+        await call.send_head()
+        await call.send_event("{}")
+        call.close()
+
+    async with FakeLlama(9, stream) as llama, run_gateway(one=llama) as gateway:
+        await gateway.request(post("/v1/chat/completions"))
+        llama.script = aborted
+        client = await gateway.connect()
+        await client.send(post("/v1/chat/completions"))
+        await client.reader.read()
+        await gateway.request(post("/v1/chat/completions", b'{"model": "unknown"}'))
+        gateway.gateway.metrics.retried("one")
+        llama.script = never_respond
+        await gateway.start_request(post("/v1/chat/completions"))
+
+        assert_accepted(gateway.gateway.metrics.text().decode())
 
 
 def test_promtool_accepts_the_metrics_of_the_operator() -> None:

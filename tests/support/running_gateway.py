@@ -70,6 +70,7 @@ class RunningGateway:
     metrics_port: int
     upstreams: dict[str, Upstream]
     log_stream: io.StringIO
+    usage_stream: io.StringIO
     _clients: list[RawClient] = field(default_factory=list)
 
     def configure(self, spec: Mapping[str, Any]) -> None:
@@ -116,6 +117,10 @@ class RunningGateway:
         self.gateway._request_log.log.flush()
         return [json.loads(line) for line in self.log_stream.getvalue().splitlines()]
 
+    def usage_log(self) -> list[dict[str, Any]]:
+        self.gateway._request_log.flush()
+        return [json.loads(line) for line in self.usage_stream.getvalue().splitlines()]
+
     def metric(self, name: str, **labels: str) -> float:
         """Return a sample's value; 0 if there is none."""
         registry = self.gateway.metrics._registry
@@ -149,7 +154,7 @@ async def run_gateway(
     `test_seconds`: of the loop's clock, after which the test fails.
     """
     loop = asyncio.get_running_loop()
-    log_stream = io.StringIO()
+    log_stream, usage_stream = io.StringIO(), io.StringIO()
     addresses: dict[str, Upstream] = dict(upstreams)
     gateway = Gateway(
         lambda server: ("127.0.0.1", addresses[server].port),
@@ -157,6 +162,7 @@ async def run_gateway(
         keys,
         name="default/llm",
         wall=lambda: 1_700_000_000.0,
+        usage_log=AccessLog(usage_stream, loop.call_later, lambda: 1_700_000_000.0),
     )
     admin = Admin(gateway)
     client_server = Server(gateway.handle, limits, gateway.body_admission)
@@ -174,6 +180,7 @@ async def run_gateway(
         metrics_port,
         addresses,
         log_stream,
+        usage_stream,
     )
     running.configure({"replicas": 1, **(spec or {})})
     running.set_servers(*map(server_manifest, upstreams))

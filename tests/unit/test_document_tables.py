@@ -38,6 +38,7 @@ from slotkeeper.gateway import admin as gateway_admin
 from slotkeeper.gateway import metrics as gateway_metrics
 from slotkeeper.gateway import options as gateway_options
 from slotkeeper.gateway import request_log as gateway_request_log
+from slotkeeper.gateway import usage_log
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
@@ -125,6 +126,15 @@ def described(metrics: list[Metric]) -> dict[str, tuple[str, frozenset[str]]]:
 def documented(heading: str) -> dict[str, tuple[str, frozenset[str]]]:
     rows = table(section(METRICS, heading), "metric", "type", "labels", "meaning")
     return {codes(row[0])[0]: (row[1], frozenset(codes(row[2]))) for row in rows}
+
+
+def test_the_usage_log_is_complete() -> None:
+    text = (DOCS / "concepts/gateway-usage.md").read_text()
+    [example] = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    logged = ["time", *re.findall(r'"(\w+)":', inspect.getsource(usage_log))]
+
+    assert list(json.loads(example)) == logged
+    assert set(first_codes(table(text, "field", "meaning"))) == set(logged)
 
 
 async def test_the_balancers_metrics_are_complete() -> None:

@@ -95,6 +95,8 @@ class GatewayConfig:
     """Gateway pods, which share the limits of an API key."""
     max_body_bytes: int | None = None
     """Maximum size of a request's body; None: that of the command line."""
+    usage_log: bool = False
+    """Whether each forwarded request has a line in the usage log."""
 
     def limits_of(self, key: str) -> KeyLimits:
         """Return the limits of an API key."""
@@ -117,6 +119,7 @@ def parse_config(spec: Any) -> GatewayConfig:
         timeouts=_timeouts(tree.get("timeouts"), "timeouts"),
         replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
         max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
+        usage_log=_optional(tree.get("usageLog"), "usageLog", _text) == "Stdout",
     )
 
 

@@ -73,6 +73,7 @@ async def serve(options: Options) -> None:
         keys,
         name=f"{namespace}/{name}",
         wall=time.time,
+        usage_log=AccessLog(sys.stdout, loop.call_later, time.time),
     )
     admin = Admin(gateway)
     clients = Server(gateway.handle, options.limits, gateway.body_admission)

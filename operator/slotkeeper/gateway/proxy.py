@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from slotkeeper.gateway.page_models import page_models
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.request_log import RequestLog
 from slotkeeper.gateway.upstreams import Upstreams
+from slotkeeper.gateway.usage_log import UsageLog
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Header, Request, encode_request_head
@@ -47,7 +49,8 @@ class Gateway:
 
     `address` returns host and port of a server, by its name. `keys`: the accepted API keys; None:
     no key is required, and those of clients are forwarded. `name`: of the LlamaGateway, as
-    NAMESPACE/NAME, which the page shows. `wall` returns the time in seconds since 1970.
+    NAMESPACE/NAME, which the page shows. `wall` returns the time in seconds since 1970. `usage_log`
+    writes the usage log, if the configuration enables it; None: to nothing.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Gateway:
         *,
         name: str,
         wall: Callable[[], float],
+        usage_log: AccessLog | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
@@ -68,7 +72,9 @@ class Gateway:
         self.draining = False
         self.active: set[GatewayRequest] = set()
         """Requests that are forwarded."""
-        self.metrics = Metrics(self._current_models, self._running)
+        self.metrics = Metrics(
+            self._current_models, self._running, lambda: () if keys is None else keys.names
+        )
         self.upstreams = Upstreams(address)
         self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
         self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
@@ -81,7 +87,8 @@ class Gateway:
         self._has_models = False
         self._catalog = Catalog({}, GatewayConfig())
         self._limiter = KeyLimiter(GatewayConfig())
-        self._request_log = RequestLog(self.metrics, log)
+        usage_log = usage_log or AccessLog(None, self._loop.call_later, wall)
+        self._request_log = RequestLog(self.metrics, log, UsageLog(usage_log, secrets.token_hex(8)))
         self.body_admission = BodyAdmission(
             self._check_key, self._request_log.rejected_incomplete, self.cors
         )
@@ -110,6 +117,7 @@ class Gateway:
         self._config = config
         self.cors.allowed_origins = config.allowed_origins
         self._limiter.config = config
+        self._request_log.usage.enabled = config.usage_log
         self.upstreams.set_connect_seconds(config.timeouts.connect)
         self._catalog = Catalog(self._models, config)
 
@@ -228,6 +236,7 @@ class Gateway:
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
         request = GatewayRequest(self, exchange, model, key, self.config.timeouts)
+        request.requested = name
         self.active.add(request)
         self._idle.clear()
         request.start(self.upstreams.pool(model), head)
@@ -289,7 +298,7 @@ class Gateway:
             request.abort()
         await self._tasks.join(cancel=True)
         self.upstreams.keep(())
-        self._request_log.log.flush()
+        self._request_log.flush()
 
     def _current_models(self) -> Collection[Model]:
         return self._models.values()

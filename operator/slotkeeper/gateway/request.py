@@ -12,6 +12,7 @@ from slotkeeper.edge.usage import BodyEdges
 from slotkeeper.error_text import describe
 from slotkeeper.gateway.config import Timeouts
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.observed_response import ObservedResponse
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -63,6 +64,7 @@ class RequestStats:
     """Of the response's body."""
     edges: BodyEdges = field(default_factory=BodyEdges)
     """The first and last bytes of the response's body, which contain the token counts."""
+    response: ObservedResponse = field(default_factory=ObservedResponse)
 
 
 class GatewayRequest:
@@ -87,6 +89,7 @@ class GatewayRequest:
         "exchange",
         "key",
         "model",
+        "requested",
         "retried",
         "stats",
     )
@@ -104,6 +107,8 @@ class GatewayRequest:
         self.model = model
         self.key = key
         """The name of its API key."""
+        self.requested: str | None = None
+        """The name by which it requested its model; None: it named none."""
         self.stats = RequestStats(host.now(), exchange.request.size)
         self.retried = False
         """It was sent again, or the connection was opened again."""
@@ -259,6 +264,7 @@ class GatewayRequest:
         exchange = self.exchange
         self._timer.start(self._timeouts.idle, self._on_timeout)
         exchange.release_body()
+        self.stats.response.on_head(head)
         added = self._host.cors.allow_origin_headers(exchange.request)
         self._output.begin(head, framing, added, more=more)
 
@@ -271,6 +277,7 @@ class GatewayRequest:
         output = self._output
         output.write(data if output.unchanged else framing.payload())
         stats.edges.append(data)
+        stats.response.on_body(data, self._host.now)
         self._timer.start(self._timeouts.idle, self._on_timeout)
 
     def on_end(self) -> None:

@@ -4,18 +4,21 @@ from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_field
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway.metrics import Metrics
+from slotkeeper.gateway.operations import operation
 from slotkeeper.gateway.request import GatewayRequest
+from slotkeeper.gateway.usage_log import UsageLog
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request
 
 
 class RequestLog:
-    """Counts requests and writes them to the access log."""
+    """Counts requests, and writes them to the access log and the usage log."""
 
-    def __init__(self, metrics: Metrics, log: AccessLog) -> None:
+    def __init__(self, metrics: Metrics, log: AccessLog, usage: UsageLog) -> None:
         self._metrics = metrics
         self.log = log
+        self.usage = usage
 
     def rejected(
         self, exchange: Exchange, error: HttpError, key: str | None, reason: str = ""
@@ -63,6 +66,11 @@ class RequestLog:
             metrics.first_byte(model.name, first)
         if tokens:
             metrics.add_tokens(model.name, request.key, tokens)
+        queued = stats.response.queue_seconds(stats.arrived_at)
+        if queued is not None:
+            metrics.queued(model.name, request.key, queued)
+        self._record_operation(request, outcome, tokens, duration)
+        self.usage.add(request, outcome, tokens, now)
         if not self.log.enabled:
             return
         self.log.add(
@@ -72,6 +80,7 @@ class RequestLog:
                 "model": model.name,
                 "server": model.server,
                 "retried": request.retried,
+                "queue_seconds": queued,
                 "first_byte_seconds": first,
                 "duration_seconds": duration,
                 "bytes_in": stats.received_bytes,
@@ -81,3 +90,29 @@ class RequestLog:
                 "generated_tokens": tokens and tokens.generated,
             }
         )
+
+    def flush(self) -> None:
+        """Write the buffered lines of both logs."""
+        self.log.flush()
+        self.usage.log.flush()
+
+    def _record_operation(
+        self, request: GatewayRequest, outcome: Outcome, tokens: Tokens | None, duration: float
+    ) -> None:
+        """Record what depends on the operation: metrics of requests that use tokens."""
+        name = operation(request.exchange.request.path)
+        if name is None:
+            return
+        metrics = self._metrics
+        model = request.model.name
+        stats = request.stats
+        status = request.exchange.status
+        succeeded = metrics.gen_ai.finished(name, model, outcome, status, duration)
+        if tokens:
+            metrics.gen_ai.add_tokens(name, model, tokens)
+        elif status == 200:
+            metrics.usage_unreported(model, request.key)
+        first_event_at = stats.response.first_event_at
+        if succeeded and first_event_at is not None:
+            first = first_event_at - stats.arrived_at
+            metrics.gen_ai.add_stream(name, model, first=first, seconds=duration, tokens=tokens)
