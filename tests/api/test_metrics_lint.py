@@ -76,6 +76,7 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
         snapshots=lambda: [(key, snapshot)],
         unreadable=lambda: {"Pod": 1},
         leads=lambda: True,
+        budget_waits=lambda: [(key, 1.0)],
     )
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")

@@ -161,6 +161,7 @@ def test_the_operators_metrics_are_complete() -> None:
         snapshots=lambda: [(Key("default", "chat"), snapshot)],
         unreadable=lambda: {"Pod": 1},
         leads=lambda: True,
+        budget_waits=lambda: [(Key("default", "chat"), 1.0)],
     )
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
