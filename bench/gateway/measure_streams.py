@@ -117,8 +117,8 @@ def _table(measured: _Measured, count: int, interval_us: int) -> Table:
             "memory MB",
         ),
         rows,
-        f"{count} concurrent streams of 10 to 30 tokens, with {1e6 / interval_us:g} tokens a second "
-        "each. The first token is measured from the sending of its request, every token from when "
+        f"{count} concurrent streams of 10 to 30 tokens, with {1e6 / interval_us:g} tokens a second"
+        " each. The first token is measured from the sending of its request, every token from when "
         "the fake sent it. In parentheses: difference to the balancer alone, median over the "
         "rounds. Peak memory of the process; the balancer's includes the streams that come through "
         "gateways.",

@@ -121,6 +121,10 @@ class Gateway:
         self.upstreams.set_connect_seconds(config.timeouts.connect)
         self._catalog = Catalog(self._models, config)
 
+    def set_ready_pods(self, ready: int | None) -> None:
+        """Set the number of ready gateway pods, which share limits; None where it is not known."""
+        self._limiter.pods.set_ready(ready, self.now())
+
     def set_models(self, models: Mapping[str, Model]) -> None:
         """Set the models by name."""
         self._has_models = True
