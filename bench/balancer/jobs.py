@@ -12,7 +12,7 @@ HEADER = b"x-job"
 MODEL = "fake"
 """Name of the model in chat completions."""
 
-_IN_BODY = re.compile(rb'"user": ?"job ([-0-9 ]+)"')
+_IN_BODY = re.compile(rb'job ([-0-9 ]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,8 @@ def chat_request(job: Job, headers: Sequence[str] = (), size: int = 0) -> bytes:
     """
     body = json.dumps(
         {
-            "messages": [{"role": "user", "content": "hello" + "x" * size}],
+            "messages": [{"role": "user", "content": f"{'x' * size}job {_numbers(job)}"}],
             "stream": job.tokens > 0,
-            "user": "job " + _numbers(job),
             "model": MODEL,
         }
     ).encode()

@@ -74,9 +74,6 @@ PORTKEY = System(
     environment={"NODE_ENV": "production"},
     headers=portkey_headers,
 )
-STREAMING = (GATEWAY, LITELLM)
-"""Portkey's gateway responds to requests for a stream with status 500: its Node.js server changes
-headers of the response that are immutable."""
 
 
 def versions() -> str:
