@@ -96,8 +96,15 @@ async def test_a_conflict_of_names_is_logged_once(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize(
     ("status", "pods"),
-    [({"readyReplicas": 1}, 1), ({"readyReplicas": True}, 3), ({"readyReplicas": "1"}, 3)]
-    + [(each, 3) for each in ({}, None, [], {"readyReplicas": 3})],
+    [
+        ({"readyReplicas": 1}, 1),
+        ({"readyReplicas": 3}, 3),
+        ({"readyReplicas": True}, 3),
+        ({"readyReplicas": "1"}, 3),
+        ({}, 3),
+        (None, 3),
+        ([], 3),
+    ],
 )
 async def test_limits_are_divided_among_the_ready_pods_of_the_status(
     status: object, pods: int
