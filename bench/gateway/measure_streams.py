@@ -101,7 +101,7 @@ def _table(measured: _Measured, count: int, interval_us: int) -> Table:
             if name not in {"direct", BALANCER}:
                 base = column(measured.samples[BALANCER], group, percentile)
                 added = median_difference(column(samples, group, percentile), base)
-                row[-1] += f" (+{digits(added)})"
+                row[-1] += f" ({'+' if added >= 0 else ''}{digits(added)})"
         row += [str(sum(sample[key] for sample in samples)) for key in ("streams", "failed")]
         row.append(digits(measured.memory[name]) if name in measured.memory else "–")
         rows.append(tuple(row))
