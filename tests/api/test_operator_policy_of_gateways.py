@@ -71,7 +71,19 @@ def changed_owner(manifest: Json) -> Json:
 def test_the_operator_may_create_change_and_delete_all_children_of_a_gateway(
     guarded: ApiServer, name: str
 ) -> None:
-    spec = {"apiKeys": {"secretRef": {"name": "keys"}}, "tls": {"secretName": "cert"}}
+    ref = {"name": "keys", "key": "token"}
+    backend = {
+        "name": "up",
+        "url": "https://up.example/v1",
+        "secretRef": ref,
+        "caSecretRef": ref,
+        "models": [{"name": "gpt"}],
+    }
+    spec = {
+        "apiKeys": {"secretRef": {"name": "keys"}},
+        "tls": {"secretName": "cert"},
+        "externalBackends": [backend, {**backend, "name": "a" * 40}],
+    }
     written = gateway_children(name, **spec)
 
     assert apply(guarded, *written) == ""
@@ -168,6 +180,21 @@ def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: s
                     "chat-balancer",
                     "may only bind the Role of their own name",
                 ),
+            )
+        ),
+        *(
+            (
+                of_gateway("Deployment", apiKeys={"secretRef": {"name": "keys"}}),
+                "spec.template.spec.containers.0.volumeMounts.0.mountPath",
+                folder,
+                "only balancers and gateways may have a ServiceAccount",
+            )
+            for folder in (
+                "/etc/slotkeeper/backends",
+                "/etc/slotkeeper/backends/up",
+                "/etc/slotkeeper/backends/../key",
+                "/etc/slotkeeper/backends/up/key/x",
+                "/opt/etc/slotkeeper/backends/up/key",
             )
         ),
         (

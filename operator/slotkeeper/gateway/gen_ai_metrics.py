@@ -15,7 +15,12 @@ from slotkeeper.edge.counters import LabeledHistogram
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
 
-PROVIDER: Final = "llama.cpp"
+LLAMA_CPP: Final = "llama.cpp"
+COMPATIBLE: Final = "openai"
+"""Of an external backend: its API is that of OpenAI, whoever runs it."""
+
+Series = tuple[str, str, str]
+"""Operation, provider and model."""
 
 _MODEL: Final = "gen_ai_request_model"
 _LABELS: Final = ["gen_ai_operation_name", "gen_ai_provider_name", _MODEL]
@@ -59,9 +64,7 @@ class GenAiMetrics:
             _PER_TOKEN,
         )
 
-    def finished(
-        self, operation: str, model: str, outcome: Outcome, status: int, seconds: float
-    ) -> bool:
+    def finished(self, series: Series, outcome: Outcome, status: int, seconds: float) -> bool:
         """Record a forwarded request; return whether it was successful.
 
         `status`: of the response, 0 if there was none; `seconds`: from its arrival to its end.
@@ -71,22 +74,22 @@ class GenAiMetrics:
             error = outcome.value
         elif status >= 400:
             error = str(status)
-        self._duration.observe(seconds, operation, PROVIDER, model, error)
+        self._duration.observe(seconds, *series, error)
         return not error
 
-    def add_tokens(self, operation: str, model: str, tokens: Tokens) -> None:
+    def add_tokens(self, series: Series, tokens: Tokens) -> None:
         """Record the tokens of a response."""
-        self._tokens.observe(tokens.prompt + tokens.cached, operation, PROVIDER, model, "input")
-        self._tokens.observe(tokens.generated, operation, PROVIDER, model, "output")
+        self._tokens.observe(tokens.prompt + tokens.cached, *series, "input")
+        self._tokens.observe(tokens.generated, *series, "output")
 
     def add_stream(
-        self, operation: str, model: str, *, first: float, seconds: float, tokens: Tokens | None
+        self, series: Series, *, first: float, seconds: float, tokens: Tokens | None
     ) -> None:
         """Record a successful stream: the seconds from arrival to its first event and its end."""
-        self._first_token.observe(first, operation, PROVIDER, model)
+        self._first_token.observe(first, *series)
         if tokens and tokens.generated > 1:
             per_token = (seconds - first) / (tokens.generated - 1)
-            self._per_token.observe(per_token, operation, PROVIDER, model)
+            self._per_token.observe(per_token, *series)
 
     def collect(self, is_current: Callable[[str], bool]) -> Iterator[Metric]:
         """Return all samples of the models for which `is_current` is true; drop the others."""

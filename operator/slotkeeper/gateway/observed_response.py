@@ -36,10 +36,12 @@ class ObservedResponse:
         self._reported_wait: float | None = None
         self._kept_alive = False
 
-    def on_head(self, head: ResponseHead) -> None:
-        """Read the head of the server's response."""
+    def on_head(self, head: ResponseHead, *, reports_wait: bool) -> None:
+        """Read the head of a response; `reports_wait`: of a balancer, which is believed."""
         content_type = value_of(head.headers, b"content-type") or b""
         self.stream = content_type[:17].lower() == b"text/event-stream"
+        if not reports_wait:
+            return
         wait = value_of(head.headers, _WAIT)
         if wait is None:
             # The balancer has sent the head while the request was queued, for keep-alive comments.

@@ -3,7 +3,9 @@
 from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.gateway.gen_ai_metrics import COMPATIBLE, LLAMA_CPP
 from slotkeeper.gateway.metrics import Metrics
+from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.operations import operation
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.usage_log import UsageLog
@@ -77,8 +79,10 @@ class RequestLog:
             {
                 **exchange_fields(exchange, request.key),
                 "outcome": outcome,
+                "code": stats.error_code,
                 "model": model.name,
                 "server": model.server,
+                "fallback_from": None if model is request.first_model else request.first_model.name,
                 "retried": request.retried,
                 "queue_seconds": queued,
                 "first_byte_seconds": first,
@@ -107,12 +111,14 @@ class RequestLog:
         model = request.model.name
         stats = request.stats
         status = request.exchange.status
-        succeeded = metrics.gen_ai.finished(name, model, outcome, status, duration)
+        provider = LLAMA_CPP if isinstance(request.model, Model) else COMPATIBLE
+        series = (name, provider, model)
+        succeeded = metrics.gen_ai.finished(series, outcome, status, duration)
         if tokens:
-            metrics.gen_ai.add_tokens(name, model, tokens)
+            metrics.gen_ai.add_tokens(series, tokens)
         elif status == 200:
             metrics.usage_unreported(model, request.key)
         first_event_at = stats.response.first_event_at
         if succeeded and first_event_at is not None:
             first = first_event_at - stats.arrived_at
-            metrics.gen_ai.add_stream(name, model, first=first, seconds=duration, tokens=tokens)
+            metrics.gen_ai.add_stream(series, first=first, seconds=duration, tokens=tokens)

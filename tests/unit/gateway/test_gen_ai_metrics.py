@@ -9,6 +9,7 @@ from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway.gen_ai_metrics import GenAiMetrics
 from slotkeeper.gateway.operations import operation
 
+SERIES = ("chat", "llama.cpp", "qwen")
 COMMON = {
     "gen_ai_operation_name": "chat",
     "gen_ai_provider_name": "llama.cpp",
@@ -18,9 +19,9 @@ COMMON = {
 
 def recorded() -> GenAiMetrics:
     metrics = GenAiMetrics()
-    metrics.finished("chat", "qwen", Outcome.COMPLETED, 200, 3.0)
-    metrics.add_tokens("chat", "qwen", Tokens(prompt=10, cached=5, generated=11))
-    metrics.add_stream("chat", "qwen", first=1.0, seconds=3.0, tokens=Tokens(generated=11))
+    metrics.finished(SERIES, Outcome.COMPLETED, 200, 3.0)
+    metrics.add_tokens(SERIES, Tokens(prompt=10, cached=5, generated=11))
+    metrics.add_stream(SERIES, first=1.0, seconds=3.0, tokens=Tokens(generated=11))
     return metrics
 
 
@@ -91,7 +92,7 @@ def test_the_type_of_an_error_is_its_status_or_outcome(
 ) -> None:
     metrics = GenAiMetrics()
 
-    assert metrics.finished("chat", "qwen", outcome, status, 1.0) == (not error)
+    assert metrics.finished(SERIES, outcome, status, 1.0) == (not error)
 
     family = families(metrics, "qwen")["gen_ai_server_request_duration_seconds"]
     assert {sample.labels["error_type"] for sample in family.samples} == {error}
@@ -100,7 +101,7 @@ def test_the_type_of_an_error_is_its_status_or_outcome(
 @pytest.mark.parametrize("tokens", [None, Tokens(generated=1)])
 def test_a_stream_without_a_second_token_has_no_time_per_token(tokens: Tokens | None) -> None:
     metrics = GenAiMetrics()
-    metrics.add_stream("chat", "qwen", first=1.0, seconds=3.0, tokens=tokens)
+    metrics.add_stream(SERIES, first=1.0, seconds=3.0, tokens=tokens)
 
     assert not families(metrics, "qwen")["gen_ai_server_time_per_output_token_seconds"].samples
 

@@ -59,6 +59,7 @@ def with_requests(model: Model, demand: ServerDemand | None) -> Model:
             sample.busy_slots if by_replica is None else len(by_replica), model.ready
         ),
         queued=sample.queued,
+        preemptible=sample.preemptible,
         oldest_queued_seconds=sample.oldest_queued_seconds,
         demand=sample.offered_load,
     )

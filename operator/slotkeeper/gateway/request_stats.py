@@ -1,0 +1,24 @@
+"""Measurements of one forwarded request."""
+
+from dataclasses import dataclass, field
+
+from slotkeeper.edge.usage import BodyEdges
+from slotkeeper.gateway.observed_response import ObservedResponse
+
+
+@dataclass(slots=True)
+class RequestStats:
+    """Measurements of one request. Times are seconds of the event loop's clock."""
+
+    arrived_at: float
+    received_bytes: int
+    """Of the request's body."""
+    first_byte_at: float | None = None
+    """When the first byte of the response's body arrived."""
+    sent_bytes: int = 0
+    """Of the response's body."""
+    error_code: str | None = None
+    """Of the gateway's own error response."""
+    edges: BodyEdges = field(default_factory=BodyEdges)
+    """The first and last bytes of the response's body, which contain the token counts."""
+    response: ObservedResponse = field(default_factory=ObservedResponse)
