@@ -10,7 +10,8 @@ INSTALLED := .venv/.installed
 BENCH := .venv/.bench
 BROWSER := .venv/.browser
 CLIENTS := .venv/clients/.installed
-EXTRAS := operator balancer download dev bench llama-tests browser clients
+OTHER_GATEWAYS := build/bench-gateway/.installed
+EXTRAS := operator balancer download dev bench litellm llama-tests browser clients
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -133,6 +134,10 @@ LOCK_FLAGS := --quiet --upgrade --universal --generate-hashes --no-emit-index-ur
 bench-balancer: $(BENCH) ## Compare the balancer with nginx and HAProxy; tables and plots in bench/results
 	@$(BIN)/python -m bench.balancer
 
+.PHONY: bench-gateway
+bench-gateway: $(BENCH) $(OTHER_GATEWAYS) ## Compare the gateway with the balancer alone, LiteLLM and Portkey; tables and plots in bench/results
+	@$(BIN)/python -m bench.gateway
+
 .PHONY: bench-reconcile
 bench-reconcile: prerequisites $(BENCH) ## Compare the operator with a plain client, up to 1,000 servers on fake nodes
 	@PYTHONPATH=e2e $(BIN)/python -m bench.reconcile
@@ -188,4 +193,16 @@ $(CLIENTS): requirements/clients.txt $(INSTALLED)
 $(BENCH): requirements/bench.txt $(INSTALLED)
 	@echo "installing the Python packages of requirements/bench.txt into .venv"
 	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/bench.txt
+	@touch $@
+
+# Programs of their own, which share no package with ours. --ignore-scripts: npm runs no code of packages.
+$(OTHER_GATEWAYS): requirements/litellm.txt $(wildcard bench/gateway/portkey/*.json) | python
+	@command -v npm >/dev/null || { echo 'missing: Node.js 20 or newer with npm. Install it with: apt-get install nodejs npm' >&2; exit 1; }
+	@echo "installing LiteLLM and Portkey's gateway into $(@D)"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)/litellm
+	@$(@D)/litellm/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/litellm.txt
+	@mkdir $(@D)/portkey
+	@cp bench/gateway/portkey/*.json $(@D)/portkey
+	@npm ci --prefix $(@D)/portkey --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

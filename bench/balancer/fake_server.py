@@ -15,7 +15,7 @@ from typing import cast
 
 from typing_extensions import override
 
-from bench.balancer.jobs import Job, header_in, job_in
+from bench.balancer.jobs import HEADER, Job, header_in, job_in, job_in_body
 from bench.balancer.worker import run
 
 _HEAD = (
@@ -26,13 +26,37 @@ _STREAM = (
     b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
-# As long as an event of /v1/chat/completions. The time always has 19 digits.
-_EVENT = (
-    b'data: {"t":%019d,"choices":[{"finish_reason":null,"index":0,"delta":{"content":" token"}}],'
+MARK = b"@"
+"""Precedes the time at which a token was sent, which always has 19 digits."""
+# The time is in the text: gateways that parse events drop fields of others.
+_FIELDS = (
     b'"created":1790000000,"id":"chatcmpl-0123456789abcdefghijklmnopqrstuv","model":"fake",'
-    b'"system_fingerprint":"b0000","object":"chat.completion.chunk"}\n\n'
+    b'"system_fingerprint":"b0000","object":"chat.completion%s"'
+)
+_EVENT = (
+    b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"@%019d"}}],'
+    + _FIELDS % b".chunk"
+    + b"}\n\n"
 )
 _CHUNK = b"%x\r\n%s\r\n" % (len(_EVENT % 0), _EVENT)
+_TIMINGS = b'"timings":{"cache_n":7,"prompt_n":11,"predicted_n":%d}'
+_LAST_EVENTS = (
+    b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],'
+    + _FIELDS % b".chunk"
+    + b","
+    + _TIMINGS
+    + b"}\n\ndata: [DONE]\n\n"
+)
+_COMPLETION = (
+    b'{"choices":[{"finish_reason":"stop","index":0,"message":{"role":"assistant",'
+    b'"content":"hello"}}],'
+    + _FIELDS % b""
+    + b',"usage":{"completion_tokens":1,"prompt_tokens":18,"total_tokens":19},'
+    + _TIMINGS % 1
+    + b"}"
+)
+_MAX_JOB = 512
+"""Bytes at the end of a body that are searched for a job."""
 _LOADING = b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}'
 
 
@@ -133,10 +157,13 @@ class Replica:
 class RunningRequest:
     """A request at a replica, from its arrival to its end."""
 
-    __slots__ = ("_hit", "_remaining", "_replica", "_timer", "_transport", "job", "start")
+    __slots__ = ("_chat", "_hit", "_remaining", "_replica", "_timer", "_transport", "job", "start")
 
-    def __init__(self, job: Job, replica: Replica, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, job: Job, replica: Replica, transport: asyncio.Transport, *, chat: bool
+    ) -> None:
         self.job = job
+        self._chat = chat
         self.start = 0
         """When it started on a slot, in nanoseconds; 0 before."""
         self._replica = replica
@@ -171,8 +198,11 @@ class RunningRequest:
     def _send_json(self) -> None:
         self._remaining = -1
         self._replica.release_slot()
-        report = {"start": self.start, "end": time.monotonic_ns(), "hit": self._hit}
-        body = json.dumps(report).encode()
+        if self._chat:
+            body = _COMPLETION
+        else:
+            report = {"start": self.start, "end": time.monotonic_ns(), "hit": self._hit}
+            body = json.dumps(report).encode()
         self._transport.write(_HEAD % (b"200 OK", len(body)) + body)
 
     def _send_first_token(self) -> None:
@@ -190,7 +220,12 @@ class RunningRequest:
         else:
             self._remaining = -1
             self._replica.release_slot()
-            self._transport.write(b"0\r\n\r\n")
+            last = _LAST_EVENTS % self.job.tokens if self._chat else b""
+            self._transport.write(_framed(last) + b"0\r\n\r\n")
+
+
+def _framed(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data) if data else b""
 
 
 class Connection(asyncio.Protocol):
@@ -201,6 +236,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._body = 0
         self._head = b""
+        self._end = b""
         self._running: RunningRequest | None = None
         self._transport: asyncio.Transport
 
@@ -217,17 +253,18 @@ class Connection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol. Bodies are counted and ignored."""
+        """See asyncio.Protocol. Bodies are counted; only their ends are stored."""
         if not self._head:
             data = self._buffer + data
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
                 self._buffer = data
                 return
-            self._buffer = b""
+            self._buffer = self._end = b""
             self._head = data[:end].lower()
             self._body = int(header_in(self._head, b"content-length") or 0) + end
         self._body -= len(data)
+        self._end = data[-_MAX_JOB:] if len(data) >= _MAX_JOB else self._end[-_MAX_JOB:] + data
         if self._body <= 0:
             head = self._head
             self._head = b""
@@ -241,7 +278,9 @@ class Connection(asyncio.Protocol):
         elif head.startswith(b"get "):
             self._respond(b"200 OK", b'{"status":"ok"}')
         else:
-            self._running = RunningRequest(job_in(head), self._replica, self._transport)
+            job = job_in(head) if header_in(head, HEADER) else job_in_body(self._end)
+            chat = head.startswith(b"post /v1/chat/")
+            self._running = RunningRequest(job, self._replica, self._transport, chat=chat)
             self._replica.accept(self._running)
 
     def _respond(self, status: bytes, body: bytes) -> None:

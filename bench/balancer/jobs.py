@@ -1,8 +1,18 @@
-"""Instructions to the fake llama-server, in a request header that no proxy changes."""
+"""Instructions to the fake llama-server, in a request header that no proxy changes.
 
-from dataclasses import dataclass
+Gateways that forward no such header get them in the body as well: see `chat_request`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 HEADER = b"x-job"
+MODEL = "fake"
+"""Name of the model in chat completions."""
+
+_IN_BODY = re.compile(rb'job ([-0-9 ]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,39 @@ def request(job: Job, body: bytes = b'{"prompt": "hello"}') -> bytes:
             len(body),
         )
     ) + body
+
+
+def chat_request(job: Job, headers: Sequence[str] = (), size: int = 0) -> bytes:
+    """Encode a chat completion with these further headers, and `size` bytes of text.
+
+    The model stands at the end of the body, where OpenAI's Python client writes it.
+    """
+    body = json.dumps(
+        {
+            "messages": [{"role": "user", "content": f"{'x' * size}job {_numbers(job)}"}],
+            "stream": job.tokens > 0,
+            "model": MODEL,
+        }
+    ).encode()
+    lines = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "Host: bench",
+        "Content-Type: application/json",
+        f"X-Job: {_numbers(job)}",
+        *headers,
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+def job_in_body(body: bytes) -> Job:
+    """Parse the job in the body of a `chat_request`; default: an empty job."""
+    found = _IN_BODY.search(body)
+    return Job(*map(int, found[1].split())) if found else Job()
+
+
+def _numbers(job: Job) -> str:
+    return " ".join(map(str, astuple(job)))
 
 
 def header_in(head: bytes, name: bytes) -> bytes | None:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from bench.balancer.client import Client, ConnectionPool, now_ns
-from bench.balancer.jobs import Job, request
+from bench.balancer.jobs import Job, chat_request, request
 from bench.balancer.stats import summary
 from bench.processes import cpu_seconds
 
@@ -43,29 +43,34 @@ class _Connection:
             self._sent = self._client.send(self._data, self)
 
 
-async def closed_loop(
+async def closed_loop(  # noqa: PLR0913 (a command with its options)
     ports: list[int],
     connections: int,
     seconds: float,
     *,
     pid: int | None = None,
     max_requests: int = 1 << 60,
+    headers: list[str] | None = None,
+    size: int = 0,
 ) -> dict[str, object]:
     """Send requests on `connections` connections for `seconds`, or until `max_requests`.
 
-    Returns latencies in ms and the CPU seconds that process `pid` used meanwhile.
+    `headers`: send chat completions, with these further headers and `size` bytes of text. Returns
+    latencies in ms, and the CPU seconds that process `pid` used meanwhile.
     """
     pools = [ConnectionPool(port) for port in ports]
     clients = [await pools[each % len(pools)].acquire() for each in range(connections)]
-    run = _Run(now_ns() + round(seconds * 1e9), max_requests)
+    began = now_ns()
+    run = _Run(began + round(seconds * 1e9), max_requests)
     before = cpu_seconds(pid) if pid else 0.0
-    data = request(Job())
+    data = request(Job()) if headers is None else chat_request(Job(), headers, size)
     await asyncio.gather(*(_Connection(run, client, data).done for client in clients))
     cpu = cpu_seconds(pid) - before if pid else 0.0
     for client in clients:
         client.abort()
     return {
         "requests": len(run.latencies),
+        "seconds": (now_ns() - began) / 1e9,
         "failed": run.failed,
         "cpu_seconds": cpu,
         "latency_ms": summary(run.latencies, 1e-6),

@@ -5,11 +5,11 @@ import random
 from dataclasses import dataclass, field
 
 from bench.balancer.client import Client, ConnectionPool, now_ns
-from bench.balancer.jobs import Job, request
+from bench.balancer.fake_server import MARK
+from bench.balancer.jobs import Job, chat_request, request
 from bench.balancer.stats import summary
 from bench.processes import cpu_seconds
 
-_MARK = b'"t":'
 _DIGITS = 19
 
 
@@ -19,6 +19,7 @@ class _Run:
     interval_us: int
     min_tokens: int
     max_tokens: int
+    headers: list[str] | None
     measuring: bool = False
     finished: bool = False
     first_delays: list[int] = field(default_factory=list)
@@ -28,9 +29,10 @@ class _Run:
     streams: int = 0
     failed: int = 0
 
-    def job(self) -> Job:
+    def request(self) -> bytes:
         tokens = self.rng.randint(self.min_tokens, self.max_tokens)
-        return Job(tokens=tokens, interval_us=self.interval_us)
+        job = Job(tokens=tokens, interval_us=self.interval_us)
+        return request(job) if self.headers is None else chat_request(job, self.headers)
 
 
 class _Connection:
@@ -40,14 +42,14 @@ class _Connection:
         self._rest = b""
         self._before_first = True
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sent = client.send(request(run.job()), self)
+        self._sent = client.send(run.request(), self)
 
     def on_data(self, data: bytes, now: int) -> None:
         if self._rest:
             data = self._rest + data
             self._rest = b""
         run = self._run
-        at = data.find(_MARK)
+        at = data.find(MARK)
         if at < 0:
             return
         if self._before_first:
@@ -55,13 +57,13 @@ class _Connection:
             if run.measuring:
                 run.first_delays.append(now - self._sent)
         while at >= 0:
-            digits = data[at + len(_MARK) : at + len(_MARK) + _DIGITS]
+            digits = data[at + len(MARK) : at + len(MARK) + _DIGITS]
             if len(digits) < _DIGITS:
                 self._rest = data[at:]
                 return
             if run.measuring:
                 run.delays.append(now - int(digits))
-            at = data.find(_MARK, at + _DIGITS)
+            at = data.find(MARK, at + _DIGITS)
 
     def on_end(self, status: int, body: bytes) -> None:  # noqa: ARG002 (ResponseHandler's)
         run = self._run
@@ -71,10 +73,10 @@ class _Connection:
             self.done.set_result(None)
             return
         self._before_first = True
-        self._sent = self._client.send(request(run.job()), self)
+        self._sent = self._client.send(run.request(), self)
 
 
-async def streams(
+async def streams(  # noqa: PLR0913 (a command with its options)
     ports: list[int],
     concurrency: int,
     seconds: float,
@@ -82,21 +84,24 @@ async def streams(
     seed: int,
     interval_us: int = 50_000,
     pid: int | None = None,
+    headers: list[str] | None = None,
 ) -> dict[str, object]:
     """Measure `concurrency` streams for `seconds`, after their starts have been spread out.
 
-    A stream has 10 to 30 tokens, so that first tokens arrive all the time. Returns times in ms and
-    the CPU seconds that process `pid` used during the measurement.
+    `headers`: send chat completions, with these further headers. A stream has 10 to 30 tokens, so
+    that first tokens arrive all the time. Returns times in ms, and the CPU seconds that process
+    `pid` used during the measurement.
     """
     pools = [ConnectionPool(port) for port in ports]
-    run = _Run(random.Random(seed), interval_us, min_tokens=10, max_tokens=30)
+    run = _Run(random.Random(seed), interval_us, 10, 30, headers)
     connections = []
+    spread_seconds = max(0.5, concurrency / 1000)
     for number in range(concurrency):
         client = await pools[number % len(pools)].acquire()
         connections.append((_Connection(run, client), client))
         if number % 10 == 9:
-            # Spread over half a second, otherwise the tokens of all streams would coincide.
-            await asyncio.sleep(5 / concurrency)
+            # Otherwise the tokens of all streams would coincide.
+            await asyncio.sleep(10 * spread_seconds / concurrency)
     await asyncio.sleep(0.3)
     run.measuring = True
     before = cpu_seconds(pid) if pid else 0.0

@@ -34,6 +34,12 @@ class System:
     counts_replicas: bool = False
     """Whether its metrics port reports the number of ready replicas; otherwise it is ready as soon
     as it listens."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Further environment variables."""
+    headers: Callable[[ProxySetup], list[str]] = field(default=lambda _: [])
+    """Headers of requests to it that configure it."""
+    start_seconds: float = 10
+    """How long it may take until it is ready."""
 
 
 def nginx_config(setup: ProxySetup) -> str:

@@ -8,7 +8,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class RunningSystem:
     pick: Pick
     pid: int | None
     setup: ProxySetup
+    headers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,19 @@ async def start(
                 *system.command(setup),
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **system.environment, **(environment or {})},
             )
         try:
             expected = len(replicas) if joined is None else joined
             await _wait_until_ready(system, setup, process, expected)
-            yield RunningSystem(system.name, [setup.port], system.pick, process.pid, setup)
+            yield RunningSystem(
+                system.name,
+                [setup.port],
+                system.pick,
+                process.pid,
+                setup,
+                system.headers(setup),
+            )
         finally:
             if process.returncode is None:
                 process.kill()
@@ -116,7 +124,7 @@ async def get_json(port: int, path: str) -> Any:
 async def _wait_until_ready(
     system: System, setup: ProxySetup, process: asyncio.subprocess.Process, joined: int
 ) -> None:
-    for _ in range(1000):
+    for _ in range(round(system.start_seconds * 100)):
         if process.returncode is not None:
             raise RuntimeError(f"{system.name} exited: {(setup.folder / 'output').read_text()}")
         try:
@@ -130,4 +138,4 @@ async def _wait_until_ready(
         except OSError:
             pass
         await asyncio.sleep(0.01)
-    raise RuntimeError(f"{system.name} is not ready after 10 s")
+    raise RuntimeError(f"{system.name} is not ready after {system.start_seconds} s")

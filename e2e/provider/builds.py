@@ -24,9 +24,12 @@ LINKER_FLAGS = "-s -w"
 VERSION_PACKAGE = "k8s.io/component-base/version"
 PROGRAM_NAMES = {"server": "etcd", "operator": "keda-operator", "adapter": "keda-adapter"}
 """Program names for main packages whose folder name is too general."""
-MANIFESTS = {"keda": ("github.com/kedacore/keda/v2", "config")}
-"""Installation manifests of a module's programs: the package, and the folder in it. They are stored
-next to the programs."""
+MANIFESTS = {
+    "gateway-api": ("sigs.k8s.io/gateway-api", "config/crd/standard"),
+    "keda": ("github.com/kedacore/keda/v2", "config"),
+}
+"""Installation manifests in a module's package: the package, and the folder in it. They are stored
+next to the module's programs, if it has any."""
 LONG_TESTS_ONLY = ("keda",)
 """Modules that need a newer Go than a cluster does. An older Go downloads the newer toolchain, as
 it downloads their packages."""
@@ -115,6 +118,32 @@ def ensure(module: Module, programs: Iterable[str] | None = None) -> Path:
             with step(key, f"building {', '.join(missing)}"):
                 _build(module, missing)
     return module.output
+
+
+def manifests(name: str) -> Path:
+    """Return the folder of a module's manifests, downloading them if missing. Raises ClusterError.
+
+    For modules without programs. Go checks what it downloads against the module's go.sum.
+    """
+    module = modules()[name]
+    package, folder = MANIFESTS[name]
+    with locked(f"build-{name}"):
+        if not (module.output / folder).exists():
+            store = cache() / "go" / name
+            store.mkdir(parents=True, exist_ok=True)
+            command, environment = _go(module, store)
+            with step(f"download-{name}", f"downloading the manifests of {name}"):
+                downloaded = subprocess.run(
+                    [*command, "mod", "download", package],
+                    cwd=module.folder,
+                    env=environment,
+                    check=False,
+                )
+            if downloaded.returncode:
+                raise ClusterError(f"go mod download failed: {package}")
+            _copy_manifests(module, store)
+            shutil.rmtree(store)
+    return module.output / folder
 
 
 def tools_directory() -> Path:

@@ -135,6 +135,7 @@ class Operator:
             snapshots=self.reconciler.scaling_snapshots,
             unreadable=self.store.unreadable,
             leads=self.lease.leads,
+            budget_waits=self.reconciler.budgets.waits,
         )
         self.runtime = Runtime(
             self.cluster,

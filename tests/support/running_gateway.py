@@ -119,6 +119,7 @@ class RunningGateway:
     metrics_port: int
     upstreams: dict[str, Upstream]
     log_stream: io.StringIO
+    usage_stream: io.StringIO
     _clients: list[RawClient] = field(default_factory=list)
 
     def configure(self, spec: Mapping[str, Any]) -> None:
@@ -165,6 +166,10 @@ class RunningGateway:
         self.gateway._request_log.log.flush()
         return [json.loads(line) for line in self.log_stream.getvalue().splitlines()]
 
+    def usage_log(self) -> list[dict[str, Any]]:
+        self.gateway._request_log.flush()
+        return [json.loads(line) for line in self.usage_stream.getvalue().splitlines()]
+
     def metric(self, name: str, **labels: str) -> float:
         """Return a sample's value; 0 if there is none."""
         registry = self.gateway.metrics._registry
@@ -201,7 +206,7 @@ async def run_gateway(
     external backends.
     """
     loop = asyncio.get_running_loop()
-    log_stream = io.StringIO()
+    log_stream, usage_stream = io.StringIO(), io.StringIO()
     addresses: dict[str, Upstream] = dict(upstreams)
     gateway = Gateway(
         lambda server: ("127.0.0.1", addresses[server].port),
@@ -211,6 +216,7 @@ async def run_gateway(
         wall=lambda: 1_700_000_000.0,
         backends=(net or Network()).backends(secrets or BackendSecrets(None)),
     )
+    gateway.usage_log.log = AccessLog(usage_stream, loop.call_later, lambda: 1_700_000_000.0)
     admin = Admin(gateway)
     client_server = Server(gateway.handle, limits, gateway.body_admission)
     gateway.metrics.add_listener(client_server.listener)
@@ -227,6 +233,7 @@ async def run_gateway(
         metrics_port,
         addresses,
         log_stream,
+        usage_stream,
     )
     running.configure({"replicas": 1, **(spec or {})})
     running.set_servers(*map(server_manifest, upstreams))

@@ -40,6 +40,7 @@ from slotkeeper.gateway import admin as gateway_admin
 from slotkeeper.gateway import metrics as gateway_metrics
 from slotkeeper.gateway import options as gateway_options
 from slotkeeper.gateway import request_log as gateway_request_log
+from slotkeeper.gateway import usage_log
 from slotkeeper.gateway.backends.registry import public_backends
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
@@ -130,6 +131,15 @@ def documented(heading: str) -> dict[str, tuple[str, frozenset[str]]]:
     return {codes(row[0])[0]: (row[1], frozenset(codes(row[2]))) for row in rows}
 
 
+def test_the_usage_log_is_complete() -> None:
+    text = (DOCS / "concepts/gateway-usage.md").read_text()
+    [example] = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    logged = ["time", *re.findall(r'"(\w+)":', inspect.getsource(usage_log))]
+
+    assert list(json.loads(example)) == logged
+    assert set(first_codes(table(text, "field", "meaning"))) == set(logged)
+
+
 async def test_the_balancers_metrics_are_complete() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
     metrics = Metrics(dispatcher)
@@ -154,6 +164,7 @@ def test_the_operators_metrics_are_complete() -> None:
         snapshots=lambda: [(Key("default", "chat"), snapshot)],
         unreadable=lambda: {"Pod": 1},
         leads=lambda: True,
+        budget_waits=lambda: [(Key("default", "chat"), 1.0)],
     )
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bench.balancer import __main__ as bench_balancer
+from bench.gateway import __main__ as bench_gateway
 from bench.reconcile import __main__ as bench_reconcile
 from provider import cli
 from slotkeeper.api.crd import crd
@@ -21,7 +22,11 @@ READMES = [
     ROOT / folder / "README.md" for folder in ("bench", "e2e", "examples", "images", "tests")
 ]
 DOCUMENTS = [*READMES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
-BENCHMARKS = {"bench.balancer": bench_balancer, "bench.reconcile": bench_reconcile}
+BENCHMARKS = {
+    "bench.balancer": bench_balancer.BENCHMARK.parser,
+    "bench.gateway": bench_gateway.BENCHMARK.parser,
+    "bench.reconcile": bench_reconcile._parser,
+}
 
 each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
 each_document = pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_each_benchmark_command_is_valid(readme: Path) -> None:
     for command in commands(readme):
         if "-m" in command and "--help" not in command:
             _, module, *arguments = command[command.index("-m") :]
-            BENCHMARKS[module]._parser().parse_args(arguments)
+            BENCHMARKS[module]().parse_args(arguments)
 
 
 @each_document

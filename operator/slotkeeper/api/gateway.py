@@ -174,6 +174,9 @@ class Budget(ApiModel):
     86400: the latter completes its running requests first. Default: 180. Example: 600"""
 
 
+UsageLog = Annotated[Literal["None", "Stdout"], Field(json_schema_extra={"maxLength": 6})]
+
+
 class LlamaGatewaySpec(ApiModel):
     """Desired state: which servers the gateway unites, under which names, for which clients."""
 
@@ -260,6 +263,11 @@ class LlamaGatewaySpec(ApiModel):
     """Maximum size of the body of one request, a quantity from 1Mi to 64Gi. Larger requests
     are rejected with status 413. The balancer's maxBodyBytes applies too. Default: 32Mi.
     Example: 64Mi"""
+
+    usage_log: UsageLog = "None"
+    """Stdout: gateway pods write a line of JSON to their standard output for each request that they
+    forwarded: API key, model, tokens, times and outcome, for billing. Neither prompts nor secrets.
+    Default: None. Example: Stdout"""
 
     budget: Budget | None = None
     """Set to limit what the loaded models use together. If a model at zero is requested and there

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     DUPLICATE_MODEL = "DuplicateModel"
     UNKNOWN_MODEL = "UnknownModel"
+    EXCEEDS_BUDGET = "ExceedsBudget"
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"
     APPLY_REJECTED = "ApplyRejected"

@@ -287,6 +287,14 @@ TABLE = (
         "are rejected with status 404; routes and fallbacks use their other models",
     ),
     ReasonDoc(
+        (REPLICAS,),
+        (Reason.EXCEEDS_BUDGET,),
+        _PROBLEM,
+        "a replica never fits into the `budget` of the server's gateway, alone or beside the "
+        "`minReplicas` of the other servers. Requests are rejected at once with status 503: raise "
+        "the budget, or lower the GPUs or the memory that a replica requests",
+    ),
+    ReasonDoc(
         (READY, MODEL, *_PODS, SCALING),
         (Reason.INVALID_SPEC,),
         _PROBLEM,
@@ -335,6 +343,7 @@ PERMANENT = frozenset(
         Reason.SECRET_NOT_FOUND,
         Reason.NAME_CONFLICT,
         Reason.APPLY_REJECTED,
+        Reason.EXCEEDS_BUDGET,
     }
 )
 """Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler

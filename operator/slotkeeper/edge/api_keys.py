@@ -30,6 +30,11 @@ class ApiKeys:
     def __len__(self) -> int:
         return len(self._names)
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the accepted keys."""
+        return {name for _, name in self._names.values()}
+
     def replace(self, keys: Mapping[str, bytes]) -> None:
         """Accept exactly these keys, by name. Of several names for one key the first counts."""
         names: dict[bytes, tuple[bytes, str]] = {}

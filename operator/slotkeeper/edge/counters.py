@@ -117,33 +117,35 @@ class LabeledCounter:
 
 
 class LabeledHistogram:
-    """Histograms with one label, whose series exist from their first use."""
+    """Histograms with several labels, whose series exist from their first use."""
 
-    __slots__ = ("_bounds", "_help_text", "_label", "_name", "_series")
+    __slots__ = ("_bounds", "_help_text", "_labels", "_name", "_series")
 
-    def __init__(self, name: str, help_text: str, label: str, bounds: Sequence[float]) -> None:
+    def __init__(
+        self, name: str, help_text: str, labels: list[str], bounds: Sequence[float]
+    ) -> None:
         self._name = name
         self._help_text = help_text
-        self._label = label
+        self._labels = labels
         self._bounds = bounds
-        self._series: dict[str, Histogram] = {}
+        self._series: dict[Labels, Histogram] = {}
 
-    def observe(self, value: float, label: str) -> None:
-        """Add an observation to the series whose label has this value."""
-        series = self._series.get(label)
+    def observe(self, value: float, *values: str) -> None:
+        """Add an observation to the series whose labels have these values."""
+        series = self._series.get(values)
         if series is None:
             series = Histogram(self._name, self._help_text, self._bounds)
-            self._series[label] = series
+            self._series[values] = series
         series.observe(value)
 
     def keep(self, wanted: Callable[[Labels], bool]) -> None:
         """Drop all series but these."""
-        for label in [each for each in self._series if not wanted((each,))]:
-            del self._series[label]
+        for values in [each for each in self._series if not wanted(each)]:
+            del self._series[values]
 
     def family(self) -> HistogramMetricFamily:
         """Return the samples for a scrape."""
-        family = HistogramMetricFamily(self._name, self._help_text, labels=[self._label])
-        for label, series in self._series.items():
-            family.add_metric([label], series.buckets(), series.sum)
+        family = HistogramMetricFamily(self._name, self._help_text, labels=self._labels)
+        for values, series in self._series.items():
+            family.add_metric(values, series.buckets(), series.sum)
         return family

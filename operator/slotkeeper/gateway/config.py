@@ -97,6 +97,8 @@ class GatewayConfig:
     """Gateway pods, which share the limits of an API key."""
     max_body_bytes: int | None = None
     """Maximum size of a request's body; None: that of the command line."""
+    usage_log: bool = False
+    """Whether each forwarded request has a line in the usage log."""
     backends: tuple[Backend, ...] = ()
     """Other servers whose models are served too."""
     fallbacks: Mapping[str, Fallback] = field(default_factory=dict)
@@ -127,6 +129,7 @@ def parse_config(spec: Any) -> GatewayConfig:
         timeouts=_timeouts(tree.get("timeouts"), "timeouts"),
         replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
         max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
+        usage_log=_optional(tree.get("usageLog"), "usageLog", _text) == "Stdout",
         backends=_items(tree.get("externalBackends"), "externalBackends", _backend),
         fallbacks=dict(_items(tree.get("fallbacks"), "fallbacks", _fallback)),
         routes=dict(_items(tree.get("routes"), "routes", _route)),

@@ -1,7 +1,11 @@
 """Error responses that are kept until they are complete, to decide about a fallback. Pure."""
 
+from collections.abc import Callable
+
 from slotkeeper.bounded_json import parse
-from slotkeeper.gateway.target_config import Trigger
+from slotkeeper.gateway.backends import responses
+from slotkeeper.gateway.target_config import Backend, Trigger
+from slotkeeper.gateway.targets import BackendModel, Target
 from slotkeeper.wire.message import Response, ResponseHead
 
 MAX_BYTES = 64 * 1024
@@ -41,8 +45,26 @@ class ErrorBody:
         self._parts.append(data)
         return self._size <= MAX_BYTES
 
+    def trigger(self, model: Target) -> tuple[Trigger | None, bool]:
+        """Return the case in which a fallback is for it, if any, and whether it is unsafe.
 
-def server_trigger(status: int, body: bytes) -> tuple[Trigger | None, bool]:
+        Unsafe: the request may have crashed a replica.
+        """
+        if isinstance(model, BackendModel):
+            return responses.trigger(self.head.status), False
+        return _server_trigger(self.head.status, self.body)
+
+    def response(self, model: Target, secret: Callable[[Backend], bytes | None]) -> Response | None:
+        """Return it as it is forwarded; None: it cannot be.
+
+        `secret` returns the API key of a backend.
+        """
+        if isinstance(model, BackendModel):
+            return responses.error_response(self.head, self.body, secret(model.backend))
+        return _whole_response(self.head, self.body)
+
+
+def _server_trigger(status: int, body: bytes) -> tuple[Trigger | None, bool]:
     """Return the case in which a fallback is for an error of a server; None: it is for none.
 
     The second value: the request may have crashed a replica.
@@ -57,7 +79,7 @@ def server_trigger(status: int, body: bytes) -> tuple[Trigger | None, bool]:
     return None, False
 
 
-def whole_response(head: ResponseHead, body: bytes) -> Response:
+def _whole_response(head: ResponseHead, body: bytes) -> Response:
     """Return a complete error response as it is forwarded."""
     response = Response(head.status, body)
     for name, value in head.headers:

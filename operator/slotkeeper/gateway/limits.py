@@ -1,8 +1,7 @@
 """Limits of API keys: requests and tokens per minute, and running requests. Pure.
 
 Each gateway pod enforces its share of a limit, that is the limit divided by the number of pods, and
-at least one request. So all pods together never accept more than the limit, or one request each;
-and a client whose connections all lead to one pod gets that pod's share.
+at least one request. A client whose connections all lead to one pod gets that pod's share.
 """
 
 from collections import deque
@@ -53,6 +52,46 @@ class RateWindow:
         return 0.0
 
 
+class PodCount:
+    """Among how many pods limits are divided: all, without those that have not been ready lately.
+
+    A pod that is missing for a minute leaves its share to the others; until then it may only be
+    replaced. One that is ready again gets its share at once: too small a share for seconds is
+    better than more than the limit. The number of ready pods is that in the LlamaGateway's status,
+    which the operator updates within seconds.
+    """
+
+    def __init__(self) -> None:
+        self.replicas = 1
+        """Pods that the spec requires."""
+        self._ready: int | None = None
+        self._lower: tuple[int, float] | None = None  # most that were ready since then
+        self._pods = 0  # 0: all
+
+    def set_ready(self, ready: int | None, now: float) -> None:
+        """Set the number of ready pods; None where it is not known."""
+        self._ready = ready
+        self._update(now)
+
+    def get(self, now: float) -> int:
+        """Return the number of pods that share limits now."""
+        self._update(now)
+        return self._pods or self.replicas
+
+    def _update(self, now: float) -> None:
+        ready = self.replicas if self._ready is None else min(max(self._ready, 1), self.replicas)
+        current = self._pods or self.replicas
+        if ready >= min(current, self.replicas):
+            self._pods = 0 if ready == self.replicas else ready
+            self._lower = None
+            return
+        most, since = self._lower or (ready, now)
+        self._lower = (max(most, ready), since)
+        if now - since >= MINUTE:
+            self._pods = max(most, ready)
+            self._lower = None
+
+
 class Rejection(NamedTuple):
     """Why a request is rejected."""
 
@@ -76,8 +115,19 @@ class KeyLimiter:
     """Counts what each API key uses, and rejects what exceeds its limits."""
 
     def __init__(self, config: GatewayConfig) -> None:
+        self.pods = PodCount()
         self.config = config
         self._usage: dict[str, KeyUsage] = {}
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The limits, and how many pods share them."""
+        return self._config
+
+    @config.setter
+    def config(self, config: GatewayConfig) -> None:
+        self._config = config
+        self.pods.replicas = config.replicas
 
     def start(self, key: str, now: float) -> Rejection | None:
         """Count a request, or return why it is rejected. Call `finish` when it ends."""
@@ -104,8 +154,9 @@ class KeyLimiter:
         usage.add(tokens, now)
 
     def _check(self, key: str, limits: KeyLimits, usage: KeyUsage, now: float) -> Rejection | None:
+        pods = self.pods.get(now)
         running, requests, tokens = (
-            None if limit is None else max(1, limit // self.config.replicas)
+            None if limit is None else max(1, limit // pods)
             for limit in (
                 limits.max_running_requests,
                 limits.requests_per_minute,

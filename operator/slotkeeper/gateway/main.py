@@ -86,6 +86,7 @@ async def serve(options: Options) -> None:
         wall=time.time,
         backends=backends,
     )
+    gateway.usage_log.log = AccessLog(sys.stdout, loop.call_later, time.time)
     admin = Admin(gateway)
     clients = Server(gateway.handle, options.limits, gateway.body_admission)
     gateway.metrics.add_listener(clients.listener)

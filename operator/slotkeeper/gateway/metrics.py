@@ -15,6 +15,7 @@ from slotkeeper.edge.counters import LabeledCounter, LabeledHistogram
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway.backends.registry import Backends
+from slotkeeper.gateway.gen_ai_metrics import GenAiMetrics
 from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.shadow import Pair, Result
 from slotkeeper.gateway.target_config import Trigger
@@ -29,8 +30,9 @@ NO_MODEL = ""
 class Metrics(Collector):
     """Counters and histograms by model; gauges are read at each scrape.
 
-    `models` returns the current models. The series of others are dropped, or they would accumulate.
-    `running` returns the model's name of each request in progress.
+    `models` returns the current models, and `keys` the names of the current API keys. The series of
+    others are dropped, or they would accumulate. `running` returns the model's name of each request
+    in progress.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class Metrics(Collector):
         models: Callable[[], Collection[Model]],
         running: Callable[[], Iterator[str]],
         backends: Backends,
+        keys: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
         self._models = models
         self._backends = backends
         self._running = running
+        self._keys = keys
+        self.gen_ai = GenAiMetrics()
         self._requests = LabeledCounter(
             f"{_PREFIX}_requests",
             "Finished requests, by model, API key, outcome and status code of the response.",
@@ -63,14 +68,38 @@ class Metrics(Collector):
         self._duration = LabeledHistogram(
             f"{_PREFIX}_request_duration_seconds",
             "Time from a request's arrival to its end.",
-            "model",
+            ["model"],
             _SECONDS,
         )
         self._first_byte = LabeledHistogram(
             f"{_PREFIX}_time_to_first_byte_seconds",
             "Time from a request's arrival to the first byte of its response's body.",
-            "model",
+            ["model"],
             _SECONDS,
+        )
+        self._queue_duration = LabeledHistogram(
+            f"{_PREFIX}_queue_duration_seconds",
+            "Time in the queue of a server, as its balancer reports it; of a stream with "
+            "keep-alive comments, the time until its first token.",
+            ["model"],
+            _SECONDS,
+        )
+        # Sums, since histograms by model and API key would be too many series.
+        self._request_seconds = LabeledCounter(
+            f"{_PREFIX}_request_seconds",
+            "Sum of the durations of forwarded requests, by model and API key.",
+            ["model", "key"],
+        )
+        self._queue_seconds = LabeledCounter(
+            f"{_PREFIX}_queue_seconds",
+            "Sum of the times in the queues of servers, by model and API key.",
+            ["model", "key"],
+        )
+        self._unreported = LabeledCounter(
+            f"{_PREFIX}_unreported_usage",
+            "Responses with status 200 whose tokens are unknown, by model and API key: aborted "
+            "ones, and those that reported none.",
+            ["model", "key"],
         )
         self._retries = LabeledCounter(
             f"{_PREFIX}_request_retries",
@@ -111,6 +140,16 @@ class Metrics(Collector):
         """Count a forwarded request; `status`: of the response, 0 if there was none."""
         self._requests.add(1, model, key or "", outcome, str(status or "none"))
         self._duration.observe(seconds, model)
+        self._request_seconds.add(seconds, model, key or "")
+
+    def queued(self, model: str, key: str | None, seconds: float) -> None:
+        """Record the time that a request was in its server's queue."""
+        self._queue_duration.observe(seconds, model)
+        self._queue_seconds.add(seconds, model, key or "")
+
+    def usage_unreported(self, model: str, key: str | None) -> None:
+        """Count a response whose tokens are unknown."""
+        self._unreported.add(1, model, key or "")
 
     def first_byte(self, model: str, seconds: float) -> None:
         """Record the time to the first byte of a response's body."""
@@ -154,9 +193,17 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         models = self._models()
         names = {NO_MODEL, *(model.name for model in models), *self._backends.models}
-        for labeled in (
+        keys = {"", *self._keys()}
+        for by_key in (
             self._requests,
             self._tokens,
+            self._request_seconds,
+            self._queue_seconds,
+            self._unreported,
+        ):
+            by_key.keep(lambda labels: labels[0] in names and labels[1] in keys)
+            yield by_key.family()
+        for by_model in (
             self._retries,
             self._fallbacks,
             self._shadow_requests,
@@ -165,9 +212,11 @@ class Metrics(Collector):
             self._shadow_tokens,
             self._duration,
             self._first_byte,
+            self._queue_duration,
         ):
-            labeled.keep(lambda labels: labels[0] in names)
-            yield labeled.family()
+            by_model.keep(lambda labels: labels[0] in names)
+            yield by_model.family()
+        yield from self.gen_ai.collect(names.__contains__)
         yield self._rejected.family()
         running = GaugeMetricFamily(
             f"{_PREFIX}_running_requests", "Requests in progress.", labels=["model"]

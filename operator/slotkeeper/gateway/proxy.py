@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.gateway.targets import Named, Target
 from slotkeeper.gateway.translation import Translation
 from slotkeeper.gateway.upstreams import Upstreams
+from slotkeeper.gateway.usage_log import UsageLog
 from slotkeeper.gateway.wake import Waker
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
@@ -87,7 +89,12 @@ class Gateway:
         self.active: set[GatewayRequest] = set()
         """Requests that are forwarded."""
         self.backends = backends or public_backends(self.now)
-        self.metrics = Metrics(self._current_models, self._running, self.backends)
+        self.metrics = Metrics(
+            self._current_models,
+            self._running,
+            self.backends,
+            lambda: () if keys is None else keys.names,
+        )
         self.upstreams = Upstreams(address)
         self._waker = Waker(
             self.upstreams.pool, self.spawn, lambda: self.config.timeouts.first_byte
@@ -110,7 +117,11 @@ class Gateway:
         self._has_models = False
         self._catalog = Catalog({}, GatewayConfig())
         self._limiter = KeyLimiter(GatewayConfig())
-        self._request_log = RequestLog(self.metrics, log)
+        self.usage_log = UsageLog(
+            AccessLog(None, self._loop.call_later, wall), secrets.token_hex(8)
+        )
+        """Writes to nothing until its `log` is set, and only if the configuration enables it."""
+        self._request_log = RequestLog(self.metrics, log, self.usage_log)
         self.body_admission = BodyAdmission(
             self._check_key, self._request_log.rejected_incomplete, self.cors
         )
@@ -139,10 +150,15 @@ class Gateway:
         self._config = config
         self.cors.allowed_origins = config.allowed_origins
         self._limiter.config = config
+        self.usage_log.enabled = config.usage_log
         self.upstreams.set_connect_seconds(config.timeouts.connect)
         self.backends.set(config.backends, config.timeouts.connect)
         self.spawn(self.backends.secrets.set(config.backends))
         self._set_catalog()
+
+    def set_ready_pods(self, ready: int | None) -> None:
+        """Set the number of ready gateway pods, which share limits; None where it is not known."""
+        self._limiter.pods.set_ready(ready, self.now())
 
     def set_models(self, models: Mapping[str, Model]) -> None:
         """Set the models by name."""
@@ -312,7 +328,7 @@ class Gateway:
 
     def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
         """Forward a request to the model of this name. Raises HttpError."""
-        self._send(exchange, self._catalog.find(name, key), key)
+        self._send(exchange, name, self._catalog.find(name, key), key)
 
     def _forward_ollama(
         self, exchange: Exchange, endpoint: Endpoint, key: str | None, body: Body
@@ -326,18 +342,19 @@ class Gateway:
         translated = ollama.translate(endpoint, body, named)
         output = OllamaOutput(exchange, translated, name or named.name, self.now, self._wall)
         message = ollama.upstream_request(exchange, translated, body)
-        self._send(exchange, named, key, Translation(message, output))
+        self._send(exchange, name, named, key, Translation(message, output))
 
     def _send(
         self,
         exchange: Exchange,
+        name: str | None,
         named: Named,
         key: str | None,
         translation: Translation | None = None,
     ) -> None:
         """Send a request to the first target of its plan, unless its API key is at a limit.
 
-        Raises HttpError.
+        `name`: by which it requests `named`. Raises HttpError.
         """
         message = translation.message if translation else exchange.request
         plan = make_plan(
@@ -357,6 +374,7 @@ class Gateway:
         if model := waking(plan):
             self._waker.wake(model, message, lambda sent: self._encode_head(sent, key))
         request = GatewayRequest(self, exchange, plan, key, self.config.timeouts, translation)
+        request.requested = name
         request.shadow = self._shadows.start(
             plan.targets[0].name,
             message,
@@ -443,7 +461,7 @@ class Gateway:
         await self._tasks.join(cancel=True)
         self.upstreams.keep(())
         await self.backends.close()
-        self._request_log.log.flush()
+        self._request_log.flush()
 
     def _current_models(self) -> Collection[Model]:
         return self._models.values()

@@ -12,7 +12,7 @@ from slotkeeper.gateway import upstream_errors
 from slotkeeper.gateway.backends import responses
 from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.config import Timeouts
-from slotkeeper.gateway.error_bodies import ErrorBody, server_trigger, whole_response
+from slotkeeper.gateway.error_bodies import ErrorBody
 from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.request_stats import RequestStats
 from slotkeeper.gateway.shadow import Pair
@@ -105,6 +105,7 @@ class GatewayRequest:
         "key",
         "message",
         "model",
+        "requested",
         "retried",
         "shadow",
         "stats",
@@ -127,6 +128,8 @@ class GatewayRequest:
         """The target that the request was sent to last."""
         self.key = key
         """The name of its API key."""
+        self.requested: str | None = None
+        """The name by which it requested its model; None: it named none."""
         self.stats = RequestStats(host.now(), exchange.request.size)
         self.retried = False
         """It was sent again, or the connection was opened again."""
@@ -410,6 +413,7 @@ class GatewayRequest:
         exchange = self.exchange
         self._timer.start(self._timeouts.idle, self._on_timeout)
         self._release_body()
+        self.stats.response.on_head(head, reports_wait=isinstance(model, Model))
         added = self._host.cors.allow_origin_headers(exchange.request)
         if self._plan.reports_model:
             added = [*added, served_header(model)]
@@ -429,6 +433,7 @@ class GatewayRequest:
         output = self._output
         output.write(data if output.unchanged else framing.payload())
         stats.edges.append(data)
+        stats.response.on_body(data, self._host.now)
         self._timer.start(self._timeouts.idle, self._on_timeout)
         if output.failure:
             self._abort_connection()
@@ -476,15 +481,10 @@ class GatewayRequest:
 
     def _on_error_response(self, error: ErrorBody) -> None:
         model = self.model
-        if isinstance(model, BackendModel):
-            trigger, unsafe = responses.trigger(error.head.status), False
-            secret = self._host.backends.secrets.key(model.backend)
-            response = responses.error_response(error.head, error.body, secret)
-        else:
-            trigger, unsafe = server_trigger(error.head.status, error.body)
-            response = whole_response(error.head, error.body)
+        trigger, unsafe = error.trigger(model)
         if self._fall_back(trigger, unsafe=unsafe):
             return
+        response = error.response(model, self._host.backends.secrets.key)
         if response is None:
             self._respond_with_error(upstream_errors.not_passed_on(model), Outcome.FAILED)
             return

@@ -3,19 +3,24 @@
 from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.gateway.gen_ai_metrics import COMPATIBLE, LLAMA_CPP
 from slotkeeper.gateway.metrics import Metrics
+from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.operations import operation
 from slotkeeper.gateway.request import GatewayRequest
+from slotkeeper.gateway.usage_log import UsageLog
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request
 
 
 class RequestLog:
-    """Counts requests and writes them to the access log."""
+    """Counts requests, and writes them to the access log and the usage log."""
 
-    def __init__(self, metrics: Metrics, log: AccessLog) -> None:
+    def __init__(self, metrics: Metrics, log: AccessLog, usage: UsageLog) -> None:
         self._metrics = metrics
         self.log = log
+        self.usage = usage
 
     def rejected(
         self, exchange: Exchange, error: HttpError, key: str | None, reason: str = ""
@@ -63,6 +68,11 @@ class RequestLog:
             metrics.first_byte(model.name, first)
         if tokens:
             metrics.add_tokens(model.name, request.key, tokens)
+        queued = stats.response.queue_seconds(stats.arrived_at)
+        if queued is not None:
+            metrics.queued(model.name, request.key, queued)
+        self._record_operation(request, outcome, tokens, duration)
+        self.usage.add(request, outcome, tokens, now)
         if not self.log.enabled:
             return
         self.log.add(
@@ -74,6 +84,7 @@ class RequestLog:
                 "server": model.server,
                 "fallback_from": None if model is request.first_model else request.first_model.name,
                 "retried": request.retried,
+                "queue_seconds": queued,
                 "first_byte_seconds": first,
                 "duration_seconds": duration,
                 "bytes_in": stats.received_bytes,
@@ -83,3 +94,31 @@ class RequestLog:
                 "generated_tokens": tokens and tokens.generated,
             }
         )
+
+    def flush(self) -> None:
+        """Write the buffered lines of both logs."""
+        self.log.flush()
+        self.usage.log.flush()
+
+    def _record_operation(
+        self, request: GatewayRequest, outcome: Outcome, tokens: Tokens | None, duration: float
+    ) -> None:
+        """Record what depends on the operation: metrics of requests that use tokens."""
+        name = operation(request.message.path)
+        if name is None:
+            return
+        metrics = self._metrics
+        model = request.model.name
+        stats = request.stats
+        status = request.exchange.status
+        provider = LLAMA_CPP if isinstance(request.model, Model) else COMPATIBLE
+        series = (name, provider, model)
+        succeeded = metrics.gen_ai.finished(series, outcome, status, duration)
+        if tokens:
+            metrics.gen_ai.add_tokens(series, tokens)
+        elif status == 200:
+            metrics.usage_unreported(model, request.key)
+        first_event_at = stats.response.first_event_at
+        if succeeded and first_event_at is not None:
+            first = first_event_at - stats.arrived_at
+            metrics.gen_ai.add_stream(series, first=first, seconds=duration, tokens=tokens)

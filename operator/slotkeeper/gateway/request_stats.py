@@ -1,8 +1,9 @@
-"""What is measured of a forwarded request."""
+"""Measurements of one forwarded request."""
 
 from dataclasses import dataclass, field
 
 from slotkeeper.edge.usage import BodyEdges
+from slotkeeper.gateway.observed_response import ObservedResponse
 
 
 @dataclass(slots=True)
@@ -20,3 +21,4 @@ class RequestStats:
     """Of the gateway's own error response."""
     edges: BodyEdges = field(default_factory=BodyEdges)
     """The first and last bytes of the response's body, which contain the token counts."""
+    response: ObservedResponse = field(default_factory=ObservedResponse)

@@ -62,6 +62,7 @@ class ClusterFollower:
                     self._gateway.set_config(config)
                     self._on_config(config)
                     self._apply_servers()
+            self._gateway.set_ready_pods(_ready_pods(found))
         if error and error != self._spec_error:
             _log.error("%s; keeping the last configuration", error)
         self._spec_error = error
@@ -118,3 +119,10 @@ class ClusterFollower:
                 _log.warning("%s", message)
         self._conflicts = found
         self._gateway.set_models(models)
+
+
+def _ready_pods(gateway: Manifest) -> int | None:
+    status = gateway.get("status")
+    ready = status.get("readyReplicas") if isinstance(status, dict) else None
+    # In Python a bool is an int too.
+    return ready if type(ready) is int else None

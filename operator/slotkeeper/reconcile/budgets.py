@@ -11,7 +11,7 @@ from slotkeeper.desired.names import COMPONENT_LABEL, Component
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock, Moment
 from slotkeeper.reconcile.decide.blocker import published_blocker
-from slotkeeper.reconcile.decide.budget_model import budget_model, load_seconds
+from slotkeeper.reconcile.decide.budget_model import budget_model, load_seconds, with_requests
 from slotkeeper.reconcile.decide.replicas import DesiredReplicas
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.observed import observe
@@ -43,6 +43,18 @@ class BudgetChange:
     message: str
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the store shows of a server's replicas, and of which revision that is."""
+
+    revision: tuple[int, str, int]
+    model: Model
+    """Without requests."""
+    load_seconds: float | None
+    blocked: bool
+    """Whether the balancers' Role has a start blocker."""
+
+
 @dataclass
 class _Usage:
     """What is remembered of one server."""
@@ -52,6 +64,8 @@ class _Usage:
     load_seconds: float = DEFAULT_LOAD_SECONDS
     last: Model | None = None
     """As it was observed last."""
+    stored: _Stored | None = None
+    """Decoding all objects of a server takes a millisecond, and they change seldom."""
 
 
 @dataclass
@@ -119,6 +133,21 @@ class Budgets:
         current = (state.current if state else None) or 0
         return Grant(current, BudgetReason.WAITING, "not decided yet")
 
+    def waits(self) -> list[tuple[Key, float]]:
+        """Each server without a replica that has no room for one, and for how many seconds it has
+        required one. For the metrics, in another thread."""
+        now = self._clock.monotonic()
+        found = []
+        for gateway, budget in list(self._gateways.items()):
+            if last := budget.last:
+                since = last.memory.wanted_since
+                found += [
+                    (Key(gateway.namespace, name), max(now - since[name], 0.0))
+                    for name in last.waiting
+                    if name in since
+                ]
+        return found
+
     def update(self) -> list[Key]:
         """Decide anew, for all gateways. Returns those whose `used` or `history` has changed."""
         changed = []
@@ -157,14 +186,15 @@ class Budgets:
         """The servers of a gateway, and what deleted ones still occupy; None while any of them has
         had no pass."""
         models = []
+        own = frozenset(gateway.servers)
         for key in dict.fromkeys([*gateway.servers, *gateway.usage]):
             usage = gateway.usage.setdefault(key, _Usage())
             state = self._states.find(key)
-            if key in gateway.servers and state and state.server:
+            if key in own and state and state.server:
                 usage.last = self._observe(key, state, state.server, usage, moment)
             elif self._is_deleted(key):
                 usage.last = self._deleted(key, usage.last)
-            elif key not in gateway.servers:
+            elif key not in own:
                 usage.last = None
             elif usage.last:
                 # Its spec is invalid now: nothing changes its replicas.
@@ -174,7 +204,7 @@ class Budgets:
                 return None
             if usage.last:
                 models.append(usage.last)
-            elif key not in gateway.servers:
+            elif key not in own:
                 del gateway.usage[key]
         return models
 
@@ -202,25 +232,18 @@ class Budgets:
         self, key: Key, state: ServerState, server: LlamaServer, usage: _Usage, moment: Moment
     ) -> Model:
         now = moment.monotonic
-        children = self._store.children(key)
-        observed = observe(self._store, server, {})
-        terminating = own_pods(
-            self._store,
-            server,
-            children,
-            workloads(server),
-            observed.replica_sets,
-            terminating=True,
-        )
-        demand = state.demand.latest(now)
-        model = budget_model(key.name, server, observed, terminating[Component.REPLICA], demand)
+        revision = (self._store.revision(key), server.uid, server.generation)
+        stored = usage.stored
+        if stored is None or stored.revision != revision:
+            stored = usage.stored = self._read(key, server, revision)
+        model = with_requests(stored.model, state.demand.latest(now))
         if model.is_in_use:
             usage.used_at = now
         if not model.ready:
             usage.loaded_at = None
         elif usage.loaded_at is None:
             usage.loaded_at = now
-        usage.load_seconds = load_seconds(observed.replica_pods) or usage.load_seconds
+        usage.load_seconds = stored.load_seconds or usage.load_seconds
         own = self._own_replicas(state, server, moment)
         return replace(
             model,
@@ -229,5 +252,22 @@ class Budgets:
             load_seconds=usage.load_seconds,
             loaded_at=usage.loaded_at,
             used_at=usage.used_at,
-            blocked=bool(model.starting and published_blocker(server, observed)),
+            blocked=bool(model.starting and stored.blocked),
+        )
+
+    def _read(self, key: Key, server: LlamaServer, revision: tuple[int, str, int]) -> _Stored:
+        observed = observe(self._store, server, {})
+        terminating = own_pods(
+            self._store,
+            server,
+            observed.children,
+            workloads(server),
+            observed.replica_sets,
+            terminating=True,
+        )
+        return _Stored(
+            revision,
+            budget_model(key.name, server, observed, terminating[Component.REPLICA]),
+            load_seconds(observed.replica_pods),
+            published_blocker(server, observed) is not None,
         )

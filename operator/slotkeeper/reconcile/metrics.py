@@ -72,9 +72,11 @@ class Metrics:
         snapshots: Snapshots,
         unreadable: Callable[[], Mapping[str, int]],
         leads: Callable[[], bool],
+        budget_waits: Callable[[], Iterable[tuple[Key, float]]] = lambda: (),
     ) -> None:
         """Export what is read at each scrape: field conflicts, scaling decisions, unreadable
-        objects by kind, and whether this operator is the leader."""
+        objects by kind, whether this operator is the leader, and for how many seconds servers have
+        waited for room in the budget of their gateway."""
         leader = Gauge(
             "slotkeeper_operator_leader",
             "1 for the operator that leads, 0 for a standby",
@@ -89,6 +91,7 @@ class Metrics:
         repeated.set_function(conflicts)
         self._registry.register(_Scaling(snapshots))
         self._registry.register(_Unreadable(unreadable))
+        self._registry.register(_BudgetWaits(budget_waits))
 
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one pass."""
@@ -154,6 +157,23 @@ class _Scaling(Collector):
                 maximum.add_metric(key, bounds.maximum)
                 active.add_metric(key, bounds.active)
         yield from (desired, current, ready, demand, minimum, maximum, active)
+
+
+@dataclass(frozen=True)
+class _BudgetWaits(Collector):
+    """A server has a series only while it waits."""
+
+    waits: Callable[[], Iterable[tuple[Key, float]]]
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        family = _gauge(
+            "budget_wait_seconds",
+            "Time for which a server without a replica has waited for room in its gateway's budget",
+        )
+        for key, seconds in self.waits():
+            family.add_metric(key, seconds)
+        yield family
 
 
 @dataclass(frozen=True)

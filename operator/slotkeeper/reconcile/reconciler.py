@@ -94,9 +94,11 @@ class Reconciler:
         moment = self._schedule_clock.now()
         state = self._states[key]
         self._track(state, snapshot, moment)
+        desired = self._desired(state, snapshot.server, moment)
+        state.exceeds_budget = desired.exceeds_budget
         decision = decide(
             snapshot,
-            self._desired(state, snapshot.server, moment),
+            desired,
             moment.wall,
             warming_up=state.demand.is_warming_up(moment.monotonic),
             rejected=state.unapplied,
@@ -152,6 +154,8 @@ class Reconciler:
         if state.demand.is_warming_up(moment.monotonic):
             return False
         desired = self._desired(state, state.server, moment)
+        if desired.exceeds_budget != state.exceeds_budget:
+            return True
         if desired.reason in NOT_AUTOSCALED:
             return False
         # The message contains the age of the oldest request, which changes each second.

@@ -8,7 +8,7 @@ import pytest
 from typing_extensions import override
 
 from bench.balancer.client import Client, ConnectionPool, PendingResponse
-from bench.balancer.fake_server import Fakes
+from bench.balancer.fake_server import MARK, Fakes
 from bench.balancer.jobs import Job, request
 from wait_until import until
 
@@ -111,6 +111,6 @@ async def test_each_token_of_a_stream_contains_its_sending_time(one_slot: FakeRe
     client.send(request(Job(tokens=3, interval_us=1)), response)
     await response.complete()
 
-    times = [int(part[:19]) for part in response.data.split(b'"t":')[1:]]
+    times = [int(part[:19]) for part in response.data.split(MARK)[1:]]
     assert len(times) == 3
     assert times == sorted(times)

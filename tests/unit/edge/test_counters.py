@@ -51,8 +51,8 @@ def test_a_counter_with_labels_drops_the_series_that_are_not_kept() -> None:
     assert page(counter)[2:] == ['name_total{key="ann",model="b"} 1.0']
 
 
-def test_a_histogram_with_a_label_is_one_histogram_for_each_value() -> None:
-    histogram = counters.LabeledHistogram("name", "Help.", "model", (1, 2))
+def test_a_histogram_with_labels_is_one_histogram_for_each_combination() -> None:
+    histogram = counters.LabeledHistogram("name", "Help.", ["model"], (1, 2))
     for value, model in ((0.5, "a"), (3, "a"), (2, "b")):
         histogram.observe(value, model)
     lines = page(histogram)

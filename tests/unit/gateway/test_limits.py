@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotkeeper.gateway.config import GatewayConfig, KeyLimits
-from slotkeeper.gateway.limits import KeyLimiter, RateWindow
+from slotkeeper.gateway.limits import KeyLimiter, PodCount, RateWindow
 
 
 def limiter(replicas: int = 1, **limits: int) -> KeyLimiter:
@@ -79,3 +79,63 @@ def test_a_window_stores_a_bounded_number_of_counts() -> None:
 
     assert len(window._steps) <= 14
     assert 60 <= window.total <= 66
+
+
+def counted(*observed: tuple[float, int | None], replicas: int = 3) -> PodCount:
+    pods = PodCount()
+    pods.replicas = replicas
+    for at, ready in observed:
+        pods.set_ready(ready, at)
+    return pods
+
+
+@pytest.mark.parametrize(
+    ("observed", "now", "expected"),
+    [
+        pytest.param([], 0, 3, id="all before the status is known"),
+        pytest.param([(0, None)], 100, 3, id="all without a number in the status"),
+        pytest.param([(0, 3), (10, 2)], 69, 3, id="a pod may only be replaced"),
+        pytest.param([(0, 3), (10, 2)], 70, 2, id="a minute later its share is divided"),
+        pytest.param([(0, 1), (30, 2)], 60, 2, id="the most that were ready count"),
+        pytest.param([(0, 2), (30, 1)], 60, 2, id="of a whole minute"),
+        pytest.param([(0, 2), (61, 2), (62, 3)], 62, 3, id="at once when it is ready again"),
+        pytest.param([(0, 2), (30, 3), (31, 2)], 61, 3, id="counted anew after that"),
+        pytest.param([(0, 0)], 60, 1, id="this one serves"),
+        pytest.param([(0, 9)], 60, 3, id="at most those of the spec"),
+        pytest.param([(0, -1)], 60, 1, id="whatever the status contains"),
+    ],
+)
+def test_pods_that_have_not_been_ready_for_a_minute_have_no_share(
+    observed: list[tuple[float, int | None]], now: float, expected: int
+) -> None:
+    pods = counted(*observed)
+    if observed:
+        pods.get(now - 1)
+    assert pods.get(now) == expected
+
+
+def test_more_replicas_in_the_spec_count_at_once() -> None:
+    pods = counted((0, 1), replicas=1)
+    pods.replicas = 4
+
+    assert pods.get(1.0) == 4
+
+
+def test_fewer_replicas_in_the_spec_count_at_once() -> None:
+    pods = counted((0, 4), replicas=4)
+    pods.replicas = 2
+
+    assert pods.get(1.0) == 2
+
+
+def test_the_share_of_a_missing_pod_is_used_by_the_others() -> None:
+    found = limiter(2, requests_per_minute=10)
+    found.pods.set_ready(1, 0.0)
+
+    def accepted(now: float) -> int:
+        return sum(found.start("ann", now) is None for _ in range(20))
+
+    assert accepted(1.0) == 5
+    assert accepted(100.0) == 10
+    found.pods.set_ready(2, 200.0)
+    assert accepted(200.0) == 5

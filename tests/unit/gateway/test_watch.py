@@ -92,3 +92,26 @@ async def test_a_conflict_of_names_is_logged_once(caplog: pytest.LogCaptureFixtu
             )
 
         assert caplog.text.count("LlamaServers one and two both serve model m") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "pods"),
+    [
+        ({"readyReplicas": 1}, 1),
+        ({"readyReplicas": 3}, 3),
+        ({"readyReplicas": True}, 3),
+        ({"readyReplicas": "1"}, 3),
+        ({}, 3),
+        (None, 3),
+        ([], 3),
+    ],
+)
+async def test_limits_are_divided_among_the_ready_pods_of_the_status(
+    status: object, pods: int
+) -> None:
+    async with run_gateway() as gateway:
+        spec = {"spec": {"replicas": 3}, "status": status}
+        gateway.follower.apply_gateway(spec)
+
+        limiter = gateway.gateway._limiter
+        assert limiter.pods.get(gateway.gateway.now() + 61) == pods

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from fake_cluster import FakeCluster
 from operator_harness import (
     Operator,
@@ -14,8 +16,13 @@ from operator_harness import (
     server_status,
     update_spec,
 )
-from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS
+from slotkeeper.api.blocker import StartBlocker
+from slotkeeper.api.group import START_BLOCKER_ANNOTATION
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS, ROLES
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.observe.observed import Observed, observe
+from slotkeeper.reconcile.watch.store import Store
 from slotkeeper.scaling.budget.observation import Budget
 from slotkeeper.scaling.budget.resources import limits
 
@@ -197,3 +204,121 @@ async def test_a_server_whose_spec_becomes_invalid_keeps_its_place(
     assert replica_count(cluster, "b") == 0
     message = server_status(cluster, "b")["scaling"]["message"]
     assert "reserved by minReplicas of other models" in message
+
+
+async def test_a_server_that_never_fits_is_reported_and_blocked_until_the_budget_is_raised(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_both(cluster, operator)
+    assert start_blocker(cluster, "b") is None
+
+    update_spec(cluster, Key("default", "b"), gpu={"count": 2})
+    await settle(operator, 3)
+    deployment = cluster.by_name(DEPLOYMENTS)["b-replicas"]
+    counted = {"observedGeneration": deployment["metadata"]["generation"], "replicas": 0}
+    cluster.put({**deployment, "status": counted})
+
+    blocker = start_blocker(cluster, "b")
+    assert blocker is not None
+    assert (blocker.reason, blocker.permanent) == ("ExceedsBudget", True)
+    assert blocker.message.startswith("2 GPUs needed, the budget is 1 GPU: raise the budget")
+    for kind in ("Ready", "ReplicasReady"):
+        assert server_condition(cluster, "b", kind)[:2] == ("False", "ExceedsBudget")
+    assert server_condition(cluster, "b", "Degraded")[:2] == ("True", "ExceedsBudget")
+    # Nothing in it changes with the requests.
+    cluster.writes.clear()
+    report(operator, "b", queued=1, oldest=2.0)
+    await settle(operator, 5)
+    report(operator, "b")
+    await settle(operator, 15)
+    assert start_blocker(cluster, "b") == blocker
+    assert replica_count(cluster, "b") == 0
+    # The other one is served.
+    report(operator, "a", queued=1)
+    await settle(operator, 2)
+    assert replica_count(cluster, "a") == 1
+
+    report(operator, "a")
+    keys = [Key("default", name) for name in HOSTS]
+    operator.reconciler.budgets.set(GATEWAY, Budget(limits(gpus=3)), keys)
+    await settle(operator, 3)
+    assert start_blocker(cluster, "b") is None
+    assert server_condition(cluster, "b", "Ready")[:2] == ("True", "ScaledToZero")
+
+
+async def test_what_other_servers_always_occupy_does_not_fit_either(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_both(cluster, operator)
+    update_spec(cluster, Key("default", "a"), autoscaling={"minReplicas": 1, "maxReplicas": 1})
+    await settle(operator, 3)
+    start(cluster, "a")
+    assert start_blocker(cluster, "b") is None
+
+    report(operator, "b", queued=1)
+    await settle(operator, 3)
+
+    blocker = start_blocker(cluster, "b")
+    assert blocker is not None
+    assert "1 GPU of it reserved by minReplicas of other models" in blocker.message
+
+
+async def test_the_metrics_show_for_how_long_a_server_waits_for_room(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_both(cluster, operator)
+    report(operator, "a", queued=1)
+    await settle(operator, 2)
+    start(cluster, "a")
+    report(operator, "a", busy=1)
+    await settle(operator, 15)
+    labels = {"namespace": "default", "name": "b"}
+    name = "slotkeeper_autoscaler_budget_wait_seconds"
+    assert operator.registry.get_sample_value(name, labels) is None
+
+    report(operator, "b", queued=1)
+    await settle(operator, 30)
+
+    waited = operator.registry.get_sample_value(name, labels)
+    assert waited is not None
+    assert 25 <= waited <= 35
+
+
+def start_blocker(cluster: FakeCluster, name: str) -> StartBlocker | None:
+    metadata = cluster.by_name(ROLES)[f"{name}-balancer"]["metadata"]
+    annotations = metadata.get("annotations") or {}
+    return StartBlocker.from_annotation(annotations.get(START_BLOCKER_ANNOTATION))
+
+
+def server_condition(cluster: FakeCluster, name: str, kind: str) -> tuple[str, str, str]:
+    conditions = server_status(cluster, name)["conditions"]
+    [found] = [each for each in conditions if each["type"] == kind]
+    return found["status"], found["reason"], found["message"]
+
+
+async def test_a_decision_decodes_only_what_has_changed(
+    cluster: FakeCluster, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy_both(cluster, operator)
+    read: list[str] = []
+    budgets = operator.reconciler.budgets
+
+    def observe_recorded(store: Store, server: LlamaServer, unlabelled: Any) -> Observed:
+        read.append(server.name)
+        return observe(store, server, unlabelled)
+
+    monkeypatch.setattr("slotkeeper.reconcile.budgets.observe", observe_recorded)
+    for _ in range(3):
+        budgets.update()
+    assert read == []
+
+    report(operator, "a", queued=1)
+    await settle(operator, 2)
+    start(cluster, "a")
+    await operator.run_for(2)
+    assert set(read) == {"a"}
+    known = budgets.of(GATEWAY)
+    assert known is not None
+    model = known.usage[Key("default", "a")].last
+    assert model is not None
+    assert (model.ready, model.starting) == (1, 0)

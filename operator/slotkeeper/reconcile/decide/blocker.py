@@ -5,11 +5,13 @@ from datetime import datetime
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import ROLES
+from slotkeeper.reconcile.decide.replicas import DesiredReplicas
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed, updated_pods
@@ -26,18 +28,21 @@ def start_blocker(
     server: LlamaServer,
     observed: Observed,
     *,
-    desired: int,
+    desired: DesiredReplicas,
     rejected: Problem | None,
     wall: datetime,
 ) -> StartBlocker | None:
     """What blocks every replica from starting, where `desired` replicas should run.
 
     None where one is ready, one may still become so, or none is desired. So each wake from zero is
-    a new try: the blocker of the last replica ends with its pod.
+    a new try: the blocker of the last replica ends with its pod. Only what exceeds the budget of a
+    gateway is known before a try.
     """
+    if problem := budget_problem(observed, desired):
+        return _blocker(problem, permanent=True)
     if not observed.current:
         # The Deployment itself could not be written.
-        if not desired or rejected is None:
+        if not desired.replicas or rejected is None:
             return None
         return _blocker(rejected, permanent=rejected.reason in PERMANENT)
     if any(map(is_ready, observed.replica_pods)):
@@ -50,6 +55,13 @@ def start_blocker(
         # Those of an older template with the same model.
         pods = [*observed.worker_pods, *current_pods(observed)]
     return _common_blocker(server, observed, _replicas(pods), wall)
+
+
+def budget_problem(observed: Observed, desired: DesiredReplicas) -> Problem | None:
+    """Why no replica fits into the budget of the server's gateway; None where one does, or runs."""
+    if observed.current or not desired.exceeds_budget:
+        return None
+    return Problem(Reason.EXCEEDS_BUDGET, desired.exceeds_budget)
 
 
 def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:

@@ -27,32 +27,37 @@ def budget_model(
     server: LlamaServer,
     observed: Observed,
     terminating: Sequence[Manifest],
-    demand: ServerDemand | None,
 ) -> Model:
-    """The server's replicas and requests, without what its own autoscaling requires.
+    """The server's replicas, without its requests and what its own autoscaling requires.
 
     Pods beyond the replicas of the Deployment count as terminating, and those occupy their
-    resources until they are deleted. Without a current report all replicas count as in use, so that
-    none is removed.
+    resources until they are deleted.
     """
     current = observed.current or 0
     pods = observed.replica_pods
     ready = min(sum(map(is_ready, pods)), current)
-    model = Model(
+    return Model(
         name,
         replica_cost(server),
         ready=ready,
         starting=current - ready,
         stopping=len(terminating) + max(len(pods) - current, 0),
     )
+
+
+def with_requests(model: Model, demand: ServerDemand | None) -> Model:
+    """The model with its requests. Without a current report all replicas count as in use, so that
+    none is removed."""
     if demand is None:
-        return replace(model, busy=current, busy_replicas=current)
+        return replace(model, busy=model.alive, busy_replicas=model.alive)
     sample, by_replica = demand.sample, demand.busy_by_replica
     return replace(
         model,
         busy=sample.busy_slots,
         # Not reported by name, each busy slot may be on another replica.
-        busy_replicas=min(sample.busy_slots if by_replica is None else len(by_replica), ready),
+        busy_replicas=min(
+            sample.busy_slots if by_replica is None else len(by_replica), model.ready
+        ),
         queued=sample.queued,
         preemptible=sample.preemptible,
         oldest_queued_seconds=sample.oldest_queued_seconds,

@@ -40,9 +40,7 @@ def decide(
     `attempted` one with the replicas that demand requires.
     """
     server, observed = snapshot.server, snapshot.observed
-    blocker = start_blocker(
-        server, observed, desired=desired.replicas, rejected=rejected, wall=wall
-    )
+    blocker = start_blocker(server, observed, desired=desired, rejected=rejected, wall=wall)
     kept = None if blocker or attempted else published_blocker(server, observed)
     return Decision(
         Scaling(desired, observed.current, warming_up), blocker or kept, kept is not None

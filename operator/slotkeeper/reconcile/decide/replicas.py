@@ -28,6 +28,8 @@ class DesiredReplicas:
     """Whether the decision is based on a current report."""
     minimum: int = 0
     """Replicas without any demand."""
+    exceeds_budget: str = ""
+    """Why no replica will ever fit into the budget of the server's gateway; empty if one may."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ def desired_replicas(
 
 def within_grant(desired: DesiredReplicas, grant: Grant | None) -> DesiredReplicas:
     """The desired replicas as far as the budget of the server's gateway allows them."""
-    if grant is None or desired.replicas <= grant.replicas:
+    if grant is None:
+        return desired
+    if grant.exceeds and (desired.replicas or desired.reason not in NOT_AUTOSCALED):
+        message = f"{grant.exceeds}: raise the budget of the gateway, or lower what a replica needs"
+        desired = replace(desired, exceeds_budget=message)
+    if desired.replicas <= grant.replicas:
         return desired
     message = f"{desired.replicas} desired, {grant.replicas} within the gateway's budget"
     return replace(

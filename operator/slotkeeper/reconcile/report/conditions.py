@@ -11,6 +11,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import Severity, severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
+from slotkeeper.reconcile.decide.blocker import budget_problem
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods, model_status
@@ -171,6 +172,8 @@ def _replicas(
     if observed.replicas is None:
         message = "no replica has been started"
         return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
+    if problem := budget_problem(observed, desired):
+        return ConditionResult(_false(kind, problem), problem)
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
     failure = creation_failure([observed.replicas, *observed.workers], observed.replica_sets)

@@ -65,6 +65,8 @@ class Store:
         self._deleted_by_others: dict[Key, dict[Child, str]] = defaultdict(dict)
         """Owner's uid of each child that was deleted, and not by the operator."""
         self._unreadable = Counter[Kind]()
+        self._changes = 0
+        self._revisions: dict[Key, int] = {}
         self.isolation = Isolation("watch")
         """Of errors that single objects cause, for those who fill the store."""
 
@@ -90,6 +92,11 @@ class Store:
             for child, entry in self._entries.get(key, {}).items()
             if child[0] not in _NO_CHILDREN
         }
+
+    def revision(self, key: Key) -> int:
+        """A number that differs whenever anything of the server has changed, except for itself:
+        what was computed from children, ReplicaSets and pods holds as long as it is the same."""
+        return self._revisions.get(key, 0)
 
     def pods(self, key: Key) -> list[Manifest]:
         """The readable pods with the server's label, whatever their owner."""
@@ -195,6 +202,7 @@ class Store:
             self._entries[owner][kind, place[2]] = entry
             self._restored(owner, (kind, place[2]))
             self._owners[kind][place[1:]] = owner
+            self._revise(owner, kind)
             changed.add(owner)
         return changed
 
@@ -268,9 +276,17 @@ class Store:
         kind, namespace, name = place
         key = self._owners[kind].pop((namespace, name))
         self._unreadable[kind] -= self._entries[key].pop((kind, name)).unreadable
+        self._revise(key, kind)
         if not self._entries[key]:
             del self._entries[key]
+            self._revisions.pop(key, None)
         return key
+
+    def _revise(self, key: Key, kind: Kind) -> None:
+        # The status of a busy server changes every second.
+        if kind != self.kind:
+            self._changes += 1
+            self._revisions[key] = self._changes
 
 
 def uids_of(manifests: Iterable[Manifest]) -> dict[tuple[str, str], str]:

@@ -32,6 +32,8 @@ class Grant:
     reason: BudgetReason
     message: str
     """What decided, for people."""
+    exceeds: str = ""
+    """Of EXCEEDS_BUDGET: why there never is room. It contains nothing that changes with time."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,12 @@ class _Planner:
                     self._waiting.append(model.name)
                     break
         for model in self._models.values():
-            if model.name not in self._grants:
+            if model.name in self._grants:
+                continue
+            if not model.alive and not model.cost.plus(ONE_MODEL).fits(self._limit):
+                # Also without a request: the next one need not wait.
+                self._exceed(model, Resources())
+            else:
                 self._grants[model.name] = Grant(
                     self._replicas[model.name],
                     BudgetReason.WITHIN_BUDGET,
@@ -183,13 +188,7 @@ class _Planner:
             Resources().plus(model.cost, model.minimum).plus(ONE_MODEL, int(model.minimum > 0))
         )
         if not self._replicas[name] and not whole.plus(others).fits(self._limit):
-            reserved = f", {self._text(others)} of it reserved by minReplicas of other models"
-            self._wait(
-                model,
-                f"{self._text(model.cost.plus(ONE_MODEL))} needed, the budget is "
-                f"{self._text(self._limit)}{reserved if any(others) else ''}",
-                BudgetReason.EXCEEDS_BUDGET,
-            )
+            self._exceed(model, others)
             return False
         if _takes_only_free_room(model):
             message = f"{self._text(need)} needed, all requests are preemptible"
@@ -222,12 +221,25 @@ class _Planner:
             return f"{required}, next when a model may be evicted"
         return f"{required}, all others are in use or have been loaded too recently"
 
+    def _exceed(self, model: Model, others: Resources) -> None:
+        """There never is room for a model beside what `others` always occupy."""
+        reserved = f", {self._text(others)} of it reserved by minReplicas of other models"
+        self._wait(
+            model,
+            f"{self._text(model.cost.plus(ONE_MODEL))} needed, the budget is "
+            f"{self._text(self._limit)}{reserved if any(others) else ''}",
+            BudgetReason.EXCEEDS_BUDGET,
+        )
+
     def _wait(
         self, model: Model, message: str, reason: BudgetReason = BudgetReason.WAITING
     ) -> None:
         waited = f", waiting for {self._waited(model):.0f} s" if model.name in self._since else ""
         self._grants[model.name] = Grant(
-            self._replicas[model.name], reason, f"queued {model.queued}{waited}: {message}"
+            self._replicas[model.name],
+            reason,
+            f"queued {model.queued}{waited}: {message}",
+            message if reason is BudgetReason.EXCEEDS_BUDGET else "",
         )
 
     # What may go.

@@ -1,0 +1,1 @@
+"""Compares the gateway with the balancer alone and with other gateways."""
