@@ -16,7 +16,7 @@ from slotkeeper.edge.cors import CorsPolicy
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
 from slotkeeper.flags import Address
-from slotkeeper.gateway import local_responses, routing
+from slotkeeper.gateway import batches, local_responses, routing
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.config import GatewayConfig
 from slotkeeper.gateway.limits import KeyLimiter
@@ -38,7 +38,8 @@ from slotkeeper.wire.tasks import Tasks
 _log = logging.getLogger(__name__)
 
 # Origin is not forwarded: the gateway decides which pages may read a response.
-_FORWARDED = access.FORWARDED - {b"origin"}
+# Any request may be sent with a lower priority than its API key has.
+_FORWARDED = access.FORWARDED - {b"origin"} | {b"x-preemptible"}
 _FORWARDED_WITHOUT_KEYS = _FORWARDED | access.SECRETS | {b"x-priority"}
 
 
@@ -83,7 +84,10 @@ class Gateway:
         self._limiter = KeyLimiter(GatewayConfig())
         self._request_log = RequestLog(self.metrics, log)
         self.body_admission = BodyAdmission(
-            self._check_key, self._request_log.rejected_incomplete, self.cors
+            self._check_body, self._request_log.rejected_incomplete, self.cors, self._is_upload
+        )
+        self.batches = batches.Batches(
+            name.rpartition("/")[2], address, self.cors, self._tasks, self._on_batches_finished
         )
         self._page = Page(lambda request: self._key(request) or "", self._page_state, self.now)
         self._token_rates = TokenRates()
@@ -133,6 +137,9 @@ class Gateway:
             return
         key = None
         try:
+            if batches.is_batches_path(message.path):
+                self._handle_batches(exchange)
+                return
             prefixed = routing.prefixed_path(message.path)
             if prefixed:
                 routing.with_path(message, prefixed.path)
@@ -164,8 +171,32 @@ class Gateway:
     def _key(self, request: Request) -> str | None:
         return None if self._keys is None else access.key_owner(self._keys, request)
 
-    def _check_key(self, request: Request) -> None:
+    def _handle_batches(self, exchange: Exchange) -> None:
+        message = exchange.request
+        if message.method == b"OPTIONS":
+            self.batches.preflight(exchange)
+            return
+        key = self._key(message)
+        self._check_serving()
+        if not self.config.batches:
+            raise batches.disabled()
+        self.batches.forward(exchange, key)
+        self._idle.clear()
+
+    def _check_body(self, request: Request) -> None:
         self._key(request)
+        if self._is_upload(request):
+            self._check_serving()
+            self.batches.check_upload()
+
+    def _is_upload(self, request: Request) -> bool:
+        return self.config.batches and batches.is_upload(request)
+
+    def _on_batches_finished(
+        self, exchange: Exchange, key: str | None, outcome: Outcome, seconds: float
+    ) -> None:
+        self._request_log.finished_batches(exchange, key, outcome, seconds)
+        self._update_idle()
 
     def _check_serving(self) -> None:
         if self.draining:
@@ -281,12 +312,13 @@ class Gateway:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-        return len(self.active) + self._reading
+        return len(self.active) + len(self.batches.active) + self._reading
 
     async def close(self) -> None:
         """Abort all requests and tasks, and close all connections to servers."""
         for request in list(self.active):
             request.abort()
+        self.batches.abort()
         await self._tasks.join(cancel=True)
         self.upstreams.keep(())
         self._request_log.log.flush()
@@ -298,7 +330,7 @@ class Gateway:
         return (request.model.name for request in self.active)
 
     def _update_idle(self) -> None:
-        if not self.active and not self._reading:
+        if not (self.active or self.batches.active or self._reading):
             self._idle.set()
 
 

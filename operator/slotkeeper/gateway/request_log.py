@@ -3,7 +3,7 @@
 from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
-from slotkeeper.gateway.metrics import Metrics
+from slotkeeper.gateway.metrics import NO_MODEL, Metrics
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -45,6 +45,19 @@ class RequestLog:
                 "status": error.status,
                 "outcome": Outcome.REJECTED,
                 "code": error.code,
+            }
+        )
+
+    def finished_batches(
+        self, exchange: Exchange, key: str | None, outcome: Outcome, seconds: float
+    ) -> None:
+        """Record a request for files or batches."""
+        self._metrics.finished(NO_MODEL, key, outcome, exchange.status, seconds)
+        self.log.add(
+            {
+                **exchange_fields(exchange, key),
+                "outcome": outcome,
+                "duration_seconds": seconds,
             }
         )
 
