@@ -7,10 +7,9 @@ from typing import NamedTuple
 MAX_PART_HEAD = 4096
 """Bytes of the headers of one part."""
 MAX_PARTS = 16
-_MAX_BOUNDARY = 70
 
 _BOUNDARY = re.compile(
-    rb'multipart/form-data\s*;(?:[^"]*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))',
+    rb'multipart/form-data\s*;(?:[^"]*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))\s*(?:;|$)',
     re.IGNORECASE,
 )
 _PARAMETER = re.compile(rb';\s*([a-z*]+)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
@@ -111,25 +110,19 @@ class FormParser:
 
 
 def _part(head: bytes) -> Part:
+    headers: dict[bytes, bytes] = {}
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
-        lowered = name.strip().lower()
-        if lowered == b"content-transfer-encoding" and value.strip().lower() not in {
-            b"binary",
-            b"8bit",
-            b"7bit",
-        }:
-            raise BadForm("Content-Transfer-Encoding is not supported")
-        if lowered == b"content-disposition":
-            found = {key.lower(): text for key, text in _PARAMETER.findall(value)}
-            if value.partition(b";")[0].strip().lower() == b"form-data" and b"name" in found:
-                filename = found.get(b"filename")
-                return Part(
-                    _text(found[b"name"]),
-                    _text(filename) if filename is not None or b"filename*" in found else None,
-                )
-    raise BadForm("a part of the form has no name")
+        headers.setdefault(name.strip().lower(), value.strip())
+    coding = headers.get(b"content-transfer-encoding", b"binary")
+    if coding.lower() not in {b"binary", b"8bit", b"7bit"}:
+        raise BadForm("Content-Transfer-Encoding is not supported")
+    disposition = headers.get(b"content-disposition", b"")
+    found = {key.lower(): text for key, text in _PARAMETER.findall(disposition)}
+    if disposition.partition(b";")[0].strip().lower() != b"form-data" or b"name" not in found:
+        raise BadForm("a part of the form has no name")
+    return Part(_text(found[b"name"]), _text(found[b"filename"]) if b"filename" in found else None)
 
 
-def _text(value: bytes | None) -> str:
-    return re.sub(r"\\(.)", r"\1", (value or b"").decode(errors="replace"))
+def _text(value: bytes) -> str:
+    return re.sub(r"\\(.)", r"\1", value.decode(errors="replace"))
