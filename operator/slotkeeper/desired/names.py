@@ -33,6 +33,7 @@ BALANCER_CONTAINER = "balancer"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
 GATEWAY_CONTAINER = "gateway"
+BATCHES_CONTAINER = "batches"
 
 TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 """Volume with the token for downloads."""
@@ -84,6 +85,7 @@ class Component(StrEnum):
     BALANCER = "balancer"
     WORKER = "worker"
     GATEWAY = "gateway"
+    BATCHES = "batches"
 
 
 def replicas(server: LlamaServer) -> str:

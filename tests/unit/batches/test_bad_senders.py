@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from balancer_process import run_process
-from fake_llama import FakeLlama
+from fake_llama import FakeLlama, never_respond
 from raw_http import RawClient, get, post
 from running_batches import (
     Port,
@@ -175,8 +175,10 @@ async def test_uploads_in_progress_are_limited(tmp_path: Path) -> None:
 
 
 async def test_batches_of_one_key_are_limited(tmp_path: Path) -> None:
-    async with FakeLlama() as llama, run_batches(tmp_path, keys=KEYS, one=llama) as batches:
-        batches.worker.add = lambda _: None  # type: ignore[method-assign]
+    async with (
+        FakeLlama(slots=8, script=never_respond) as llama,
+        run_batches(tmp_path, keys=KEYS, one=llama) as batches,
+    ):
         file_id = await batches.file_id(lines(1), ANN)
         for _ in range(MAX_UNFINISHED):
             assert (await batches.create(file_id, ANN)).status == 200

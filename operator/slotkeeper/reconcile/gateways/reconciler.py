@@ -171,7 +171,7 @@ class GatewayReconciler:
         state.name_conflict = self.steps.name_conflict(
             observed.gateway, observed.children, lambda: manifests(observed.gateway, self._images)
         )
-        seconds = not_found_in(observed.pods, self._clock.wall())
+        seconds = not_found_in([*observed.pods, *observed.batches_pods], self._clock.wall())
         state.due_at = None if seconds is None else now + seconds
 
     def _plan(self, gateway: LlamaGateway, observed: Observed) -> Plan:
