@@ -184,7 +184,7 @@ async def run_batches(
             disk,
             client,
             lambda: None if ring is None else ring.secrets,
-            Settings(concurrency, max_line, limits.retention_seconds),
+            Settings(concurrency, max_line, limits.retention_seconds, retry_seconds=0.05),
             metrics,
             clock,
         )

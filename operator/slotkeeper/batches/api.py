@@ -83,6 +83,7 @@ class Api:
         self._log = log
         self._wall = wall
         self._tasks = Tasks()
+        self._discards = Tasks()
         self._uploads = 0
         # An owner has no more than its maximum, whatever it sends at the same time.
         self._creating = asyncio.Lock()
@@ -109,6 +110,7 @@ class Api:
     async def close(self) -> None:
         """End all requests."""
         await self._tasks.join(cancel=True)
+        await self._discards.join()
         self._log.flush()
 
     def _route(self, request: Request) -> Handler:
@@ -213,6 +215,8 @@ class Api:
             file = await upload.receive(exchange.request, self._now())
         finally:
             self._uploads -= 1
+            # A task of its own: this one may be cancelled, and once more meanwhile.
+            self._discards.spawn(upload.discard())
         return json_response(200, file.tree())
 
     async def _list_files(self, exchange: Exchange, owner: str) -> Response:

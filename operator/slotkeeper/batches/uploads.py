@@ -1,6 +1,7 @@
 """One upload: a form, written to the volume as it arrives."""
 
 import asyncio
+import logging
 import secrets
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
@@ -9,9 +10,12 @@ from typing import BinaryIO
 from slotkeeper.batches.disk import Disk
 from slotkeeper.batches.multipart import BadForm, FormParser, Part, PartEnd, boundary_of
 from slotkeeper.batches.records import StoredFile
+from slotkeeper.error_text import describe
 from slotkeeper.wire.body_stream import BodyStream
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
+
+_log = logging.getLogger(__name__)
 
 MAX_FIELD = 1024
 """Bytes of a field that is not the file."""
@@ -70,6 +74,7 @@ class Upload:
         self._max_bytes = max_bytes
         self._retention_seconds = retention_seconds
         self._fields: dict[str, bytes] = {}
+        self._opening: asyncio.Task[BinaryIO] | None = None
         self._content: BinaryIO | None = None
         self._part: Part | None = None
         self._pending: list[bytes] = []
@@ -77,7 +82,10 @@ class Upload:
         self._has_file = False
 
     async def receive(self, request: Request, now: int) -> StoredFile:
-        """Return the file, once it is on the disk. Raises HttpError, OSError or sqlite3.Error."""
+        """Return the file, once it is on the disk. Call `discard` afterwards, whatever happens.
+
+        Raises HttpError, OSError or sqlite3.Error.
+        """
         size = request.stream.size if request.stream else request.size
         if size > self._max_bytes + _FORM_OVERHEAD:
             raise self._too_large()
@@ -86,8 +94,6 @@ class Upload:
             return await self._receive(request, now)
         except BadForm as error:
             raise HttpError(400, "invalid_form", str(error)) from None
-        finally:
-            await asyncio.shield(self._discard())
 
     async def _receive(self, request: Request, now: int) -> StoredFile:
         parser = FormParser(boundary_of(request.header(b"content-type") or b""))
@@ -110,8 +116,9 @@ class Upload:
             raise HttpError(400, "invalid_purpose", "purpose must be batch")
         expires_at = now + self._lifetime()
         file = replace(self._file, created_at=now, expires_at=expires_at)
-        content, self._content = self._content, None
+        content = self._content
         await self._disk.run(lambda store: store.complete_content(content, file))
+        self._opening = None
         return file
 
     async def _on_part(self, part: Part) -> None:
@@ -124,7 +131,10 @@ class Upload:
             self._has_file = True
             self._file = replace(self._file, filename=_filename(part.filename))
             file_id = self._file.id
-            self._content = await self._disk.run(lambda store: store.create_content(file_id))
+            creating = self._disk.run(lambda store: store.create_content(file_id))
+            # Not cancelled with this: it would then be open, and nothing would close it.
+            self._opening = asyncio.ensure_future(creating)
+            self._content = await asyncio.shield(self._opening)
 
     def _on_data(self, data: bytes) -> None:
         part = self._part
@@ -149,15 +159,18 @@ class Upload:
         await self._disk.run(lambda store: store.check_volume(len(data)))
         await self._disk.in_thread(content.write, data)
 
-    async def _discard(self) -> None:
+    async def discard(self) -> None:
         """Delete the content of a file that was not completed."""
-        content, self._content = self._content, None
-        if content is None:
+        if self._opening is None:
             return
         file_id = self._file.id
-
-        await self._disk.in_thread(content.close)
-        await self._disk.run(lambda store: store.discard_content(file_id))
+        try:
+            content = await self._opening
+            await self._disk.in_thread(content.close)
+            await self._disk.run(lambda store: store.discard_content(file_id))
+        except OSError as error:
+            # The next start deletes it.
+            _log.warning("cannot delete an incomplete upload: %s", describe(error))
 
     def _lifetime(self) -> int:
         anchor = self._fields.get("expires_after[anchor]")

@@ -32,8 +32,6 @@ MAX_UNWRITTEN_BYTES = 32 * 1024**2
 """Bytes of results that are not on the disk yet, from which on no further request is sent."""
 _TICK_SECONDS = 1.0
 _RETRY = Backoff(first=1, maximum=60)
-_DISK_SECONDS = 10.0
-"""Between two tries to write results, for example to a full volume."""
 _EXPIRED_CHUNK = 500
 _INPUT_LOST = LineError("input_file_lost", "the input file has been changed or deleted")
 
@@ -46,6 +44,8 @@ class Settings:
     max_line: int
     """Bytes of one line."""
     retention_seconds: int
+    retry_seconds: float = 10.0
+    """Between two tries to write results, for example to a full volume, and to read a file."""
 
 
 class _Loaded:
@@ -187,10 +187,10 @@ class Worker:
             self._retry_at.pop(batch.id, None)
         except (OSError, sqlite3.Error) as error:
             _log.warning("%s: %s", batch.id, describe(error))
-            self._retry_at[batch.id] = self._loop.time() + _DISK_SECONDS
+            self._retry_at[batch.id] = self._loop.time() + self._settings.retry_seconds
         except Exception:
             _log.exception("cannot load %s", batch.id)
-            self._retry_at[batch.id] = self._loop.time() + _DISK_SECONDS
+            self._retry_at[batch.id] = self._loop.time() + self._settings.retry_seconds
         finally:
             self._loading.discard(batch.id)
             self._wake.set()
@@ -361,16 +361,24 @@ class Worker:
         while True:
             await self._written.wait()
             self._written.clear()
+            if self.blocked:
+                continue
             for loaded in [each for each in self._loaded.values() if each.ready]:
                 try:
                     await self._write(loaded)
                 except (OSError, sqlite3.Error) as error:
                     _log.error("cannot write the results of batches: %s", describe(error))
                     self._metrics.write_failed()
-                    self._blocked_until = self._loop.time() + _DISK_SECONDS
-                    self._loop.call_later(_DISK_SECONDS, self._written.set)
+                    self._block()
                     break
             self._wake.set()
+
+    def _block(self) -> None:
+        """Send and write nothing for a while: the volume does not accept it."""
+        seconds = self._settings.retry_seconds
+        self._blocked_until = self._loop.time() + seconds
+        # A little later: the timer of a loop may be early by its resolution.
+        self._loop.call_later(seconds + 0.01, self._written.set)
 
     async def _write(self, loaded: _Loaded) -> None:
         async with loaded.writing:
@@ -420,10 +428,10 @@ class Worker:
         except (OSError, sqlite3.Error) as error:
             _log.error("cannot end %s: %s", batch_id, describe(error))
             self._metrics.write_failed()
-            self._blocked_until = self._loop.time() + _DISK_SECONDS
+            self._block()
         except Exception:
             _log.exception("cannot end %s", batch_id)
-            self._blocked_until = self._loop.time() + _DISK_SECONDS
+            self._block()
         finally:
             self._loading.discard(batch_id)
             self._wake.set()
