@@ -151,9 +151,8 @@ class BatchesRequest:
         try:
             connection = await pool.connect()
         except OSError as error:
-            self._fail(
-                "batches_unavailable", f"cannot connect to {self._host.service}: {describe(error)}"
-            )
+            message = f"cannot connect to {self._host.service}: {describe(error)}"
+            self._fail(HttpError(502, "batches_unavailable", message))
             return
         if self._ended:
             connection.abort()
@@ -216,7 +215,8 @@ class BatchesRequest:
     def on_lost(self, reason: str, *, began: bool) -> None:  # noqa: ARG002
         """Respond with an error, or abort the response."""
         self._connection = None
-        self._fail("batches_failed", f"{self._host.service} failed to respond: {reason}")
+        message = f"{self._host.service} failed to respond: {reason}"
+        self._fail(HttpError(502, "batches_failed", message))
 
     def _restart_timer(self) -> None:
         self._timer.start(_SECONDS, self._on_timeout)
@@ -228,10 +228,10 @@ class BatchesRequest:
             self._restart_timer()
             return
         self._abort_connection()
-        reason = f"{self._host.service} has sent nothing for {_SECONDS:g} s"
-        self._fail("batches_timeout", reason, 504)
+        message = f"{self._host.service} has sent nothing for {_SECONDS:g} s"
+        self._fail(HttpError(504, "batches_timeout", message))
 
-    def _fail(self, code: str, message: str, status: int = 502) -> None:
+    def _fail(self, error: HttpError) -> None:
         if self._ended:
             return
         exchange = self.exchange
@@ -240,7 +240,7 @@ class BatchesRequest:
             exchange.abort(reset=self._output.close_ends_body)
             return
         self._finish(Outcome.FAILED)
-        self._host.cors.respond_with_error(exchange, HttpError(status, code, message))
+        self._host.cors.respond_with_error(exchange, error)
 
     def _abort_connection(self) -> None:
         if self._connection:

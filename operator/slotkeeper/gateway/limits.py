@@ -79,15 +79,19 @@ class KeyLimiter:
         self.config = config
         self._usage: dict[str, KeyUsage] = {}
 
-    def start(self, key: str, now: float) -> Rejection | None:
-        """Count a request, or return why it is rejected. Call `finish` when it ends."""
+    def start(self, key: str, now: float, *, preemptible: bool = False) -> Rejection | None:
+        """Count a request, or return why it is rejected. Call `finish` when it ends.
+
+        `preemptible`: the request yields to others, and may use half of each limit only.
+        """
         limits = self.config.limits_of(key)
+        share = self.config.replicas * (2 if preemptible else 1)
         usage = self._usage.get(key)
         if usage is None:
             usage = self._usage[key] = KeyUsage()
         usage.requests.expire(now)
         usage.tokens.expire(now)
-        rejection = self._check(key, limits, usage, now)
+        rejection = self._check(key, limits, usage, now, share)
         if rejection is None:
             usage.requests.add(1, now)
             usage.running += 1
@@ -103,9 +107,11 @@ class KeyLimiter:
         usage.expire(now)
         usage.add(tokens, now)
 
-    def _check(self, key: str, limits: KeyLimits, usage: KeyUsage, now: float) -> Rejection | None:
+    def _check(
+        self, key: str, limits: KeyLimits, usage: KeyUsage, now: float, share: int
+    ) -> Rejection | None:
         running, requests, tokens = (
-            None if limit is None else max(1, limit // self.config.replicas)
+            None if limit is None else max(1, limit // share)
             for limit in (
                 limits.max_running_requests,
                 limits.requests_per_minute,

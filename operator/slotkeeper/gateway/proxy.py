@@ -19,7 +19,7 @@ from slotkeeper.flags import Address
 from slotkeeper.gateway import batches, local_responses, routing
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.config import GatewayConfig
-from slotkeeper.gateway.limits import KeyLimiter
+from slotkeeper.gateway.limits import KeyLimiter, Rejection
 from slotkeeper.gateway.metrics import Metrics
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
@@ -255,13 +255,17 @@ class Gateway:
         """Forward a request to the model of this name. Raises HttpError."""
         model = self._catalog.find(name, key)
         head = self._encode_head(exchange.request, key)
-        if key is not None and (rejection := self._limiter.start(key, self.now())):
+        if key is not None and (rejection := self._start(exchange.request, key)):
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
         request = GatewayRequest(self, exchange, model, key, self.config.timeouts)
         self.active.add(request)
         self._idle.clear()
         request.start(self.upstreams.pool(model), head)
+
+    def _start(self, message: Request, key: str) -> Rejection | None:
+        preemptible = message.header(b"x-preemptible") == b"true"
+        return self._limiter.start(key, self.now(), preemptible=preemptible)
 
     def _encode_head(self, message: Request, key: str | None) -> bytes:
         if key is None:
