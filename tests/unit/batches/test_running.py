@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,62 @@ async def test_batches_without_slots_yield_to_each_other(tmp_path: Path) -> None
         await batches.until(lambda: order.count("b") == 5)
 
         assert order.count("a") < 30
+
+
+async def test_a_batch_of_a_removed_key_waits_until_the_key_is_there_again(tmp_path: Path) -> None:
+    async with (
+        FakeLlama(slots=4, script=complete) as llama,
+        run_batches(tmp_path, keys=KEYS, one=llama) as batches,
+    ):
+        ring = batches.api._keys
+        assert ring
+        file_id = await batches.file_id(lines(2), ANN)
+        created = await batches.create(file_id, ANN)
+        ring.replace({"bob": b"key-of-bob"})
+        batch_id = json.loads(created.body)["id"]
+        await asyncio.sleep(0.15)
+        assert llama.calls == []
+        assert (await batches.get(f"/v1/batches/{batch_id}", ANN)).status == 401
+
+        # A new key of the same name has the same owner.
+        ring.replace({**KEYS, "ann": b"new-key"})
+        batches.headers = ["Authorization: Bearer new-key"]
+        batch = await batches.wait_status(batch_id, "completed")
+        assert batch["request_counts"]["completed"] == 2
+
+
+async def test_a_request_whose_server_fails_is_sent_five_times(tmp_path: Path) -> None:
+    async def script(call: Call) -> None:
+        call.reset()
+
+    async with (
+        FakeLlama(slots=4, script=script) as llama,
+        run_batches(tmp_path, one=llama) as batches,
+    ):
+        batches.worker._retry_later = batches.worker._add_again  # type: ignore[method-assign]
+        batch = await batches.wait_status(await batches.start(lines(2)), "completed")
+
+        assert batch["request_counts"] == {"total": 2, "completed": 0, "failed": 2}
+        for error in await batches.content(batch["error_file_id"]):
+            assert error["response"]["status_code"] == 502
+            assert error["response"]["body"]["error"]["code"] == "server_failed"
+        assert len(llama.calls) == 10
+
+
+async def test_a_model_that_is_deleted_meanwhile_is_an_error_of_its_requests(
+    tmp_path: Path,
+) -> None:
+    async with FakeLlama(slots=4) as llama, run_batches(tmp_path, one=llama) as batches:
+        models = batches.worker._client.models
+        batches.worker._client.models = (  # type: ignore[method-assign]
+            lambda secret: _with_unknown(models(secret))
+        )
+        batch = await batches.wait_status(await batches.start(lines(1, "gone")), "completed")
+
+        [error] = await batches.content(batch["error_file_id"])
+        assert error["response"]["status_code"] == 404
+        assert error["response"]["body"]["error"]["code"] == "model_not_found"
+
+
+async def _with_unknown(models: Awaitable[frozenset[str]]) -> frozenset[str]:
+    return await models | {"gone"}
