@@ -13,7 +13,10 @@ from slotkeeper.backoff import Backoff
 
 HALVE_SECONDS = 1.0
 """A window is halved once in this time: the requests that it had are rejected together."""
-_THROTTLED = Backoff(first=0.5, maximum=30)
+THROTTLED = Backoff(first=0.5, maximum=30)
+"""Delays of a model that accepts no request."""
+PREEMPTED = Backoff(first=0.5, maximum=5)
+"""Delays of one that has aborted a request for another: its queue keeps the next one back."""
 
 
 class Next(NamedTuple):
@@ -51,15 +54,15 @@ class Window:
         self._throttled = 0
         self._size = min(float(maximum), self._size + 1 / self._size)
 
-    def throttled(self, now: float, retry_after: float | None) -> None:
+    def throttled(self, now: float, delays: Backoff, retry_after: float | None = None) -> None:
         """Count a request for which there was no slot."""
         if now < self._halved_at + HALVE_SECONDS:
             return
         self._halved_at = now
         self._throttled += 1
         self._size = max(1.0, self._size / 2)
-        delay = _THROTTLED.delay(self._throttled)
-        self.resumes_at = now + max(delay, min(retry_after or 0.0, _THROTTLED.maximum))
+        delay = delays.delay(self._throttled)
+        self.resumes_at = now + max(delay, min(retry_after or 0.0, delays.maximum))
 
 
 class Job:
@@ -138,9 +141,11 @@ class Scheduler:
         """Count a request that got its slot."""
         self._windows[model].succeeded(self._maximum)
 
-    def throttled(self, model: str, now: float, retry_after: float | None = None) -> None:
+    def throttled(
+        self, model: str, now: float, delays: Backoff, retry_after: float | None = None
+    ) -> None:
         """Count a request for which there was no slot."""
-        self._windows[model].throttled(now, retry_after)
+        self._windows[model].throttled(now, delays, retry_after)
 
     def resumes_at(self, now: float) -> float | None:
         """Return when the next window opens because of the time; None: none does."""

@@ -80,6 +80,7 @@ class Store:
         self.folder = folder
         self.max_bytes = max_bytes
         self._free = free
+        self._reserved = 0
         self._contents = folder / "contents"
         self._contents.mkdir(exist_ok=True)
         self._database = sqlite3.connect(
@@ -108,9 +109,21 @@ class Store:
         unlisted = sum(each.output_bytes + each.error_bytes for each in self.unfinished())
         return int(listed) + unlisted
 
+    def reserve(self, size: int) -> None:
+        """Keep room for an upload of `size` bytes, up to `release`. Raises StorageFull."""
+        self.check_space(size)
+        self._reserved += size
+
+    def release(self, size: int) -> None:
+        """Free what was reserved: the upload has ended."""
+        self._reserved -= size
+
     def check_space(self, size: int) -> None:
         """Raise StorageFull if there is no room for `size` more bytes."""
-        if self.max_bytes is not None and self.used_bytes() + size > self.max_bytes:
+        if (
+            self.max_bytes is not None
+            and self.used_bytes() + self._reserved + size > self.max_bytes
+        ):
             raise StorageFull(
                 f"files and results would occupy more than {self.max_bytes} bytes: delete files"
             )

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from slotkeeper.batches.disk import Disk
 from slotkeeper.batches.multipart import BadForm, FormParser, Part, PartEnd, boundary_of
 from slotkeeper.batches.records import StoredFile
+from slotkeeper.batches.store import Store
 from slotkeeper.error_text import describe
 from slotkeeper.wire.body_stream import BodyStream
 from slotkeeper.wire.errors import HttpError
@@ -80,6 +81,7 @@ class Upload:
         self._pending: list[bytes] = []
         self._file = StoredFile(f"file-{secrets.token_hex(12)}", owner, "", "batch", 0, 0)
         self._has_file = False
+        self._reserved = 0
 
     async def receive(self, request: Request, now: int) -> StoredFile:
         """Return the file, once it is on the disk. Call `discard` afterwards, whatever happens.
@@ -89,7 +91,12 @@ class Upload:
         size = request.stream.size if request.stream else request.size
         if size > self._max_bytes + _FORM_OVERHEAD:
             raise self._too_large()
-        await self._disk.run(lambda store: store.check_space(size))
+
+        def reserve(store: Store) -> None:
+            store.reserve(size)
+            self._reserved = size
+
+        await self._disk.run(reserve)
         try:
             return await self._receive(request, now)
         except BadForm as error:
@@ -161,6 +168,12 @@ class Upload:
 
     async def discard(self) -> None:
         """Delete the content of a file that was not completed."""
+
+        def release(store: Store) -> None:
+            store.release(self._reserved)
+
+        # After the reservation, also if that was cancelled.
+        await self._disk.run(release)
         if self._opening is None:
             return
         file_id = self._file.id

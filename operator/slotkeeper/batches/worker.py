@@ -15,7 +15,7 @@ from slotkeeper.batches.lines import BadLine, Index, LineError
 from slotkeeper.batches.metrics import Metrics
 from slotkeeper.batches.records import Batch, BatchStatus, is_done
 from slotkeeper.batches.results import Result
-from slotkeeper.batches.scheduler import Job, Next, Scheduler
+from slotkeeper.batches.scheduler import PREEMPTED, THROTTLED, Job, Next, Scheduler
 from slotkeeper.batches.store import StorageFull
 from slotkeeper.batches.verdict import MAX_ATTEMPTS, Verdict, verdict
 from slotkeeper.error_text import describe
@@ -145,13 +145,14 @@ class Worker:
                 except TimeoutError:
                     self._scheduler.forget_idle_windows()
         finally:
-            writer.cancel()
+            running = [writer, *(task for each in self._loaded.values() for task in each.tasks)]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await self._tasks.join(cancel=True)
             for loaded in self._loaded.values():
-                for task in loaded.tasks:
-                    task.cancel()
                 os.close(loaded.descriptor)
             self._loaded.clear()
-            await self._tasks.join(cancel=True)
 
     @property
     def running(self) -> int:
@@ -329,7 +330,8 @@ class Worker:
         self._metrics.attempt(found)
         now = self._loop.time()
         if found in {Verdict.PREEMPTED, Verdict.THROTTLED}:
-            self._scheduler.throttled(model, now, reply and reply.retry_after)
+            delays = PREEMPTED if found is Verdict.PREEMPTED else THROTTLED
+            self._scheduler.throttled(model, now, delays, reply and reply.retry_after)
             self._add_again(loaded, started)
             return None
         if found is Verdict.FAILED:
@@ -369,6 +371,10 @@ class Worker:
                 except (OSError, sqlite3.Error) as error:
                     _log.error("cannot write the results of batches: %s", describe(error))
                     self._metrics.write_failed()
+                    self._block()
+                    break
+                except Exception:
+                    _log.exception("cannot write the results of %s", loaded.batch.id)
                     self._block()
                     break
             self._wake.set()

@@ -135,6 +135,26 @@ async def test_a_full_storage_is_reported_and_nothing_is_lost(tmp_path: Path) ->
         await batches.until(lambda: not contents(batches))
 
 
+async def test_uploads_at_the_same_time_do_not_exceed_the_storage(tmp_path: Path) -> None:
+    async with (
+        FakeLlama() as llama,
+        run_batches(tmp_path, store_bytes=250_000, one=llama) as batches,
+    ):
+        data = upload_request(b"x" * 100_000)
+        first, second = [await batches.gateway.connect() for _ in range(2)]
+        for client in (first, second):
+            await client.send(data[:50_000])
+        await batches.until(lambda: len(contents(batches)) == 2)
+        assert (await batches.upload(b"x" * 100_000)).error_code == "insufficient_storage"
+
+        first.reset()
+        await batches.until(lambda: len(contents(batches)) == 1)
+        assert (await batches.upload(b"x" * 100_000)).status == 200
+        await second.send(data[50_000:])
+        assert (await second.response()).status == 200
+        await batches.until(lambda: batches.store._reserved == 0)
+
+
 async def test_results_wait_while_the_storage_is_full(tmp_path: Path) -> None:
     async with FakeLlama(slots=4) as llama, run_batches(tmp_path, one=llama) as batches:
         batch_id = await batches.start(lines(3))

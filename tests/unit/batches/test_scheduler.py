@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.batches.scheduler import Job, Next, Scheduler, Window
+from slotkeeper.batches.scheduler import PREEMPTED, THROTTLED, Job, Next, Scheduler, Window
 
 
 def job(batch_id: str, owner: str, count: int, model: str = "one") -> Job:
@@ -80,12 +80,12 @@ def test_a_window_is_halved_once_for_all_requests_that_are_rejected_together() -
     window = Window()
     window._size = 16.0
     for _ in range(8):
-        window.throttled(100.0, None)
+        window.throttled(100.0, THROTTLED)
 
     assert window.size == 8
     assert not window.is_open(100.0)
     assert window.is_open(100.5)
-    window.throttled(101.0, None)
+    window.throttled(101.0, THROTTLED)
     assert window.size == 4
     assert not window.is_open(101.9)
 
@@ -93,12 +93,13 @@ def test_a_window_is_halved_once_for_all_requests_that_are_rejected_together() -
 def test_the_delay_of_a_model_without_slots_is_bounded() -> None:
     window = Window()
     for number in range(20):
-        window.throttled(number * 100.0, 10_000.0)
+        window.throttled(number * 100.0, THROTTLED, 10_000.0)
 
     assert window.resumes_at == 1900 + 30
     window.succeeded(10)
-    window.throttled(2000.0, None)
-    assert window.resumes_at == 2000.5
+    for number in range(20):
+        window.throttled(2000.0 + number * 100, PREEMPTED, 10_000.0)
+    assert window.resumes_at == 3900 + 5
 
 
 def test_idle_models_are_forgotten() -> None:
