@@ -51,6 +51,8 @@ class Reply(NamedTuple):
     body: bytes
     retry_after: float | None = None
     request_id: str | None = None
+    is_stream: bool = False
+    """Its body consists of server-sent events."""
 
 
 class ResponseTooLarge(OSError):  # noqa: N818 (the response is too large; nothing failed here)
@@ -59,6 +61,10 @@ class ResponseTooLarge(OSError):  # noqa: N818 (the response is too large; nothi
 
 class ResponsesFull(OSError):  # noqa: N818 (the memory is full; nothing failed here)
     """The responses that arrive at the same time are longer than MAX_RECEIVED."""
+
+
+class Interrupted(OSError):  # noqa: N818 (it may have yielded to another request)
+    """A stream has begun, and ended before it was complete."""
 
 
 class GatewayClient:
@@ -175,11 +181,15 @@ class _Collector:
             b"".join(self._body),
             float(retry_after) if retry_after.isdigit() and len(retry_after) < 7 else None,
             request_id.decode(errors="replace")[:128] if request_id else None,
+            _is_stream(head),
         )
         self._finish(lambda: self.result.set_result(reply))
 
     def on_lost(self, reason: str, *, began: bool) -> None:  # noqa: ARG002
-        self._finish(lambda: self.result.set_exception(ConnectionResetError(reason)))
+        error: OSError = ConnectionResetError(reason)
+        if self._head and _is_stream(self._head):
+            error = Interrupted(reason)
+        self._finish(lambda: self.result.set_exception(error))
 
     def _give_up(self, error: OSError) -> None:
         self._body = []
@@ -190,3 +200,8 @@ class _Collector:
         self.ended = True
         if not self.result.done():
             set_result()
+
+
+def _is_stream(head: ResponseHead) -> bool:
+    content_type = value_of(head.headers, b"content-type") or b""
+    return head.status == 200 and content_type.lower().startswith(b"text/event-stream")

@@ -4,7 +4,6 @@ A line is read again when it is sent, so that memory holds only its place in the
 """
 
 import hashlib
-import json
 import os
 from array import array
 from collections.abc import Collection
@@ -126,11 +125,6 @@ def read_line(descriptor: int, index: Index, line: int, endpoint: str) -> Line:
     """Read the request of a line. Raises OSError or BadLine."""
     raw = os.pread(descriptor, index.lengths[line], index.offsets[line])
     return parse_line(raw, endpoint)
-
-
-def encode_body(line: Line) -> bytes:
-    """Return the body of the request."""
-    return json.dumps(line.body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class _Scanner:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from slotkeeper.backoff import Backoff
-from slotkeeper.batches import lines, results
-from slotkeeper.batches.client import GatewayClient, Reply, ResponsesFull, ResponseTooLarge
+from slotkeeper.batches import results
+from slotkeeper.batches.attempt import Attempt, attempt
+from slotkeeper.batches.client import GatewayClient
 from slotkeeper.batches.disk import Disk
 from slotkeeper.batches.lines import BadLine, Index, LineError
 from slotkeeper.batches.metrics import Metrics
@@ -17,7 +18,7 @@ from slotkeeper.batches.records import Batch, BatchStatus, is_done
 from slotkeeper.batches.results import Result
 from slotkeeper.batches.scheduler import PREEMPTED, THROTTLED, Job, Next, Scheduler
 from slotkeeper.batches.store import StorageFull
-from slotkeeper.batches.verdict import MAX_ATTEMPTS, Verdict, verdict
+from slotkeeper.batches.verdict import MAX_ATTEMPTS, Verdict
 from slotkeeper.error_text import describe
 from slotkeeper.wire.tasks import Tasks
 
@@ -58,6 +59,8 @@ class _Loaded:
         """Of its input file."""
         self.attempts: dict[int, int] = {}
         """Failed attempts by line."""
+        self.interruptions: dict[int, int] = {}
+        """Streams that were closed, by line."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.ready: list[Result] = []
         """Results that are not written yet."""
@@ -292,7 +295,7 @@ class Worker:
         except Exception:
             _log.exception("%s: line %d", started.batch_id, started.line + 1)
             result = None
-            self._retry_later(loaded, started)
+            self._retry_later(loaded, started, loaded.interruptions)
         finally:
             self._scheduler.ended(started.model)
             self._sent_bytes -= loaded.index.lengths[started.line]
@@ -304,52 +307,50 @@ class Worker:
     async def _attempt(self, loaded: _Loaded, started: Next) -> Result | None:
         """Send a request; return its result, None if it is sent again later."""
         batch = loaded.batch
-        batch_id, model, number = started
+        batch_id, _, number = started
         try:
             line = await self._disk.read_line(
                 loaded.descriptor, loaded.index, number, batch.endpoint
             )
         except BadLine as error:
             return results.of_error(batch_id, number, "", error.code, str(error))
-        reply: Reply | None = None
-        failure = ""
-        try:
-            body = lines.encode_body(line)
-            reply = await self._client.post(batch.endpoint, body, self._secret(batch.owner))
-            found = verdict(reply.status, reply.body)
-        except ResponseTooLarge as error:
-            self._metrics.attempt(Verdict.REJECTED)
-            return results.of_error(
-                batch_id, number, line.custom_id, "response_too_large", str(error)
-            )
-        except ResponsesFull:
-            found = Verdict.THROTTLED
-        except OSError as error:
-            found = Verdict.FAILED
-            failure = describe(error)
-        self._metrics.attempt(found)
-        now = self._loop.time()
-        if found in {Verdict.PREEMPTED, Verdict.THROTTLED}:
-            delays = PREEMPTED if found is Verdict.PREEMPTED else THROTTLED
-            self._scheduler.throttled(model, now, delays, reply and reply.retry_after)
-            self._add_again(loaded, started)
+        found = await attempt(
+            self._client, self._disk, batch.endpoint, line, self._secret(batch.owner)
+        )
+        self._metrics.attempt(found.verdict)
+        if self._is_sent_again(loaded, started, found):
             return None
-        if found is Verdict.FAILED:
-            attempts = loaded.attempts[number] = loaded.attempts.get(number, 0) + 1
-            if attempts < MAX_ATTEMPTS:
-                self._retry_later(loaded, started)
-                return None
+        if found.reply:
+            return await self._disk.in_thread(
+                results.of_reply, batch_id, number, line.custom_id, found.reply
+            )
+        return results.of_error(batch_id, number, line.custom_id, found.code, found.failure)
+
+    def _is_sent_again(self, loaded: _Loaded, started: Next, found: Attempt) -> bool:
+        _, model, number = started
+        if found.verdict in {Verdict.PREEMPTED, Verdict.THROTTLED}:
+            delays = PREEMPTED if found.verdict is Verdict.PREEMPTED else THROTTLED
+            retry_after = found.reply and found.reply.retry_after
+            self._scheduler.throttled(model, self._loop.time(), delays, retry_after)
+            if found.interrupted:
+                self._retry_later(loaded, started, loaded.interruptions)
+            else:
+                self._add_again(loaded, started)
+            return True
+        if found.verdict is Verdict.FAILED:
+            if loaded.attempts.get(number, 0) + 1 < MAX_ATTEMPTS:
+                self._retry_later(loaded, started, loaded.attempts)
+                return True
         else:
             self._scheduler.succeeded(model)
         loaded.attempts.pop(number, None)
-        if reply is None:
-            message = f"{MAX_ATTEMPTS} attempts failed, the last one with: {failure}"
-            return results.of_error(batch_id, number, line.custom_id, "request_failed", message)
-        return await self._disk.in_thread(results.of_reply, batch_id, number, line.custom_id, reply)
+        loaded.interruptions.pop(number, None)
+        return False
 
-    def _retry_later(self, loaded: _Loaded, started: Next) -> None:
-        attempts = loaded.attempts.get(started.line, 1)
-        self._loop.call_later(_RETRY.delay(attempts), self._add_again, loaded, started)
+    def _retry_later(self, loaded: _Loaded, started: Next, counts: dict[int, int]) -> None:
+        """Send a request again, the later, the more often that has been counted for its line."""
+        count = counts[started.line] = counts.get(started.line, 0) + 1
+        self._loop.call_later(_RETRY.delay(count), self._add_again, loaded, started)
 
     def _add_again(self, loaded: _Loaded, started: Next) -> None:
         job = self._scheduler.find(loaded.batch.owner, started.batch_id)

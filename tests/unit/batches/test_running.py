@@ -11,6 +11,8 @@ from fake_llama import Call, FakeLlama
 from raw_http import post
 from running_batches import CHAT, lines, request_line, run_batches
 from running_gateway import ANN, BOB, KEYS
+from slotkeeper.backoff import Backoff
+from slotkeeper.batches import worker
 
 
 async def complete(call: Call) -> None:
@@ -258,7 +260,9 @@ async def test_a_batch_of_a_removed_key_waits_until_the_key_is_there_again(tmp_p
         assert batch["request_counts"]["completed"] == 2
 
 
-async def test_a_request_whose_server_fails_is_sent_five_times(tmp_path: Path) -> None:
+async def test_a_request_whose_server_fails_is_sent_five_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def script(call: Call) -> None:
         call.reset()
 
@@ -266,7 +270,7 @@ async def test_a_request_whose_server_fails_is_sent_five_times(tmp_path: Path) -
         FakeLlama(slots=4, script=script) as llama,
         run_batches(tmp_path, one=llama) as batches,
     ):
-        batches.worker._retry_later = batches.worker._add_again  # type: ignore[method-assign]
+        monkeypatch.setattr(worker, "_RETRY", Backoff(first=0.001, maximum=0.001))
         batch = await batches.wait_status(await batches.start(lines(2)), "completed")
 
         assert batch["request_counts"] == {"total": 2, "completed": 0, "failed": 2}
@@ -293,3 +297,71 @@ async def test_a_model_that_is_deleted_meanwhile_is_an_error_of_its_requests(
 
 async def _with_unknown(models: Awaitable[frozenset[str]]) -> frozenset[str]:
     return await models | {"gone"}
+
+
+async def stream(call: Call) -> None:
+    """Respond as llama-server does to a request for a stream."""
+    tree = json.loads(call.body)
+    assert tree["stream"] is True
+    text = tree["messages"][0]["content"]
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "one"}
+    await call.send_head()
+    for delta in ({"role": "assistant", "content": None}, {"content": text[:1]}):
+        choice = {"index": 0, "delta": delta, "finish_reason": None}
+        await call.send_event(json.dumps({**head, "choices": [choice]}))
+    if call.proceed.is_set():
+        call.reset()
+        return
+    choice = {"index": 0, "delta": {"content": text[1:]}, "finish_reason": "stop"}
+    await call.send_event(json.dumps({**head, "choices": [choice]}))
+    await call.send_event(json.dumps({**head, "choices": [], "usage": {"total_tokens": 7}}))
+    await call.send_event("[DONE]")
+    await call.end()
+
+
+async def test_requests_are_streams_with_the_results_of_none(tmp_path: Path) -> None:
+    async with (
+        FakeLlama(slots=4, script=stream) as llama,
+        run_batches(tmp_path, one=llama) as batches,
+    ):
+        batch = await batches.wait_status(await batches.start(lines(3)), "completed")
+
+        for each in await batches.content(batch["output_file_id"]):
+            assert each["response"]["body"] == {
+                "id": "chatcmpl-1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "one",
+                "usage": {"total_tokens": 7},
+                "choices": [
+                    {
+                        "index": 0,
+                        "finish_reason": "stop",
+                        "message": {"role": "assistant", "content": each["custom_id"]},
+                    }
+                ],
+            }
+
+
+async def test_a_stream_that_is_closed_is_sent_again_and_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_RETRY", Backoff(first=0.001, maximum=0.001))
+    monkeypatch.setattr(worker, "PREEMPTED", Backoff(first=0.001, maximum=0.001))
+    calls = 0
+
+    async def script(call: Call) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 8:
+            call.proceed.set()
+        await stream(call)
+
+    async with (
+        FakeLlama(slots=4, script=script) as llama,
+        run_batches(tmp_path, one=llama) as batches,
+    ):
+        batch = await batches.wait_status(await batches.start(lines(2)), "completed")
+
+        assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+        assert len(llama.calls) == 10
