@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -306,8 +307,9 @@ async def stream(call: Call) -> None:
     text = tree["messages"][0]["content"]
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "one"}
     await call.send_head()
-    for delta in ({"role": "assistant", "content": None}, {"content": text[:1]}):
-        choice = {"index": 0, "delta": delta, "finish_reason": None}
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None}, {"content": text[:1]}]
+    for delta in deltas:
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": None}
         await call.send_event(json.dumps({**head, "choices": [choice]}))
     if call.proceed.is_set():
         call.reset()
