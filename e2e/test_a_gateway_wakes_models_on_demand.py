@@ -96,8 +96,7 @@ def test_200_requests_for_three_models_share_a_budget_of_one(
     while sending.poll() is None:
         history = _gateway(servers[0])["status"].get("budget", {}).get("history", [])
         changes |= {(each["time"], each["model"], each["action"]) for each in history}
-        ready = [server.name for server in servers if server.replica_addresses()]
-        assert len(ready) <= 1
+        assert len(_loaded(servers[0])) <= 1
         time.sleep(1)
     output, _ = sending.communicate()
 
@@ -106,14 +105,19 @@ def test_200_requests_for_three_models_share_a_budget_of_one(
     seconds = time.monotonic() - began
     waits = sorted(result["first_token_seconds"] for result in results)
     # `pytest -rP` shows this line.
-    print(
-        f"{loads} loads in {seconds:.0f} s; to the first token: median {waits[100]:.0f} s",
-        waits[-1],
-    )
+    median, maximum = waits[len(waits) // 2], waits[-1]
+    print(f"{loads} loads in {seconds:.0f} s; waits: median {median:.0f} s, max. {maximum:.0f} s")
     assert [result for result in results if not result["completed"]] == []
     assert len(results) == 200
     # Each serves what is queued for it. In turns by request it would be 133 on average.
     assert loads < 60
+
+
+def _loaded(server: Server) -> set[str]:
+    """The servers that have a replica's pod, a terminating one too."""
+    names = "jsonpath={.items[*].metadata.labels.slotkeeper\\.dev/server}"
+    replicas = "slotkeeper.dev/component=replica"
+    return set(server.kubectl("get", "pods", "-l", replicas, "-o", names).split())
 
 
 def _deploy(server: Server, **fields: Any) -> str:

@@ -12,7 +12,7 @@ from slotkeeper.scaling.sample import Sample
 NOW = 1_000_000.0
 
 _PART = re.compile(
-    r"(?P<demand>no data|\d+)"
+    r"(?P<demand>no data|\d+)(?P<preemptible> and preemptible requests)?"
     r"(?: \((?:service time (?P<service>[\d.]+) s)?(?:, )?(?:oldest (?P<oldest>[\d.]+) s)?\))?"
     r"(?: for (?P<seconds>\d+) s)?"
 )
@@ -29,10 +29,21 @@ def sample(
     mean: float | None = None,
     service_seconds: float | None = None,
     oldest: float = 0.0,
+    preemptible: int = 0,
 ) -> Sample:
     """A sample with one ready replica of 4 slots."""
     busy = min(demand, 4)
-    return Sample(at, busy, demand - busy, oldest, demand, 4, mean, service_seconds)
+    return Sample(
+        at,
+        busy,
+        demand - busy,
+        oldest,
+        demand,
+        4,
+        mean,
+        service_seconds,
+        preemptible=preemptible,
+    )
 
 
 def samples_of(script: str) -> list[Sample]:
@@ -40,10 +51,11 @@ def samples_of(script: str) -> list[Sample]:
 
     `5 for 90 s, then 1` is a demand of 5 for 90 s and then one sample with a demand of 1; `no data
     for 9 s` is 9 s without samples; `2 (service time 6 s)` has a mean service time. With `(oldest
-    3 s)` the oldest queued request has waited for 3 s, else it has just arrived. The mean demand is
+    3 s)` the oldest queued request has waited for 3 s, else it has just arrived. `0 and preemptible
+    requests` has nine of these besides. The mean demand is
     that of the script so far.
     """
-    polls: list[tuple[int, float | None, float] | None] = []
+    polls: list[tuple[int, float | None, float, int] | None] = []
     for part in script.split(", then "):
         match = _PART.fullmatch(part)
         assert match, part
@@ -51,7 +63,12 @@ def samples_of(script: str) -> list[Sample]:
         poll = (
             None
             if match["demand"] == "no data"
-            else (int(match["demand"]), service_seconds, float(match["oldest"] or 0))
+            else (
+                int(match["demand"]),
+                service_seconds,
+                float(match["oldest"] or 0),
+                9 if match["preemptible"] else 0,
+            )
         )
         polls += [poll] * (int(match["seconds"]) + 1 if match["seconds"] else 1)
     start = NOW - len(polls) + 1
@@ -59,10 +76,11 @@ def samples_of(script: str) -> list[Sample]:
     total = 0
     for second, poll in enumerate(polls):
         if poll is not None:
-            demand, service_seconds, oldest = poll
+            demand, service_seconds, oldest, preemptible = poll
             total += demand
             mean = total / (len(taken) + 1)
-            taken.append(sample(start + second, demand, mean, service_seconds, oldest))
+            at = start + second
+            taken.append(sample(at, demand, mean, service_seconds, oldest, preemptible))
     return taken
 
 

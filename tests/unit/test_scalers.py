@@ -63,15 +63,22 @@ def test_the_adapters_rule_sums_the_series_of_the_demand() -> None:
     text = Metrics(dispatcher).text().decode()
     series = set(re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE))
     [rule] = RULES["externalRules"]
-    [pattern] = re.findall(r'__name__=~"(.*?)"', rule["metricsQuery"])
+    added, subtracted = rule["metricsQuery"].split(" - ")
 
-    # Prometheus' expressions match whole names.
-    summed = {name for name in series if re.fullmatch(pattern, name)}
+    summed, without = (
+        # Prometheus' expressions match whole names.
+        {name for name in series if re.fullmatch(re.findall(r'__name__=~"(.*?)"', each)[0], name)}
+        for each in (added, subtracted)
+    )
 
     assert summed == {
         "slotkeeper_balancer_slots_busy",
         "slotkeeper_balancer_queued_requests",
         "slotkeeper_balancer_further_tasks",
+    }
+    assert without == {
+        "slotkeeper_balancer_preemptible_slots_busy",
+        "slotkeeper_balancer_preemptible_queued_requests",
     }
     assert rule["seriesQuery"].partition("{")[0] in summed
 

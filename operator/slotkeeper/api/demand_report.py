@@ -54,6 +54,9 @@ class DemandReport:
     """Mean time that a request occupies its slot; None before six requests have completed."""
     further_tasks: int = 0
     """Slots that queued requests need beyond one each, and tasks queued inside llama-servers."""
+    preemptible: int = 0
+    """Slots of preemptible requests, and queued ones. The other numbers do not count them, except
+    for `total_slots`: they need one replica, and never more."""
     unresponsive: tuple[str, ...] = ()
     """Replicas (HOST:PORT) that run and process nothing."""
     view_age_seconds: float = 0.0
@@ -74,6 +77,7 @@ class DemandReport:
             "slots": {"total": self.total_slots, "busy": self.busy_slots},
             "queued": self.queued,
             "furtherTasks": self.further_tasks,
+            "preemptible": self.preemptible,
             "oldestQueuedSeconds": round(self.oldest_queued_seconds, 3),
             "replicas": self.replicas,
             "busyByReplica": busy if busy is None else dict(busy),
@@ -105,6 +109,7 @@ class DemandReport:
             arrivals_per_second=_number(tree.get("arrivalsPerSecond", 0.0), MAX_RATE),
             mean_service_seconds=_optional(tree.get("meanServiceSeconds"), MAX_SECONDS),
             further_tasks=_count(tree.get("furtherTasks", 0)),
+            preemptible=_count(tree.get("preemptible", 0)),
             unresponsive=_names(tree.get("unresponsive", [])),
             view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
         )

@@ -67,7 +67,7 @@ class SlotsStatus(ApiModel):
     """Number of slots. Example: 8"""
 
     busy: Count = 0
-    """Number of slots that process a request. Example: 3"""
+    """Number of slots that process a request, without preemptible ones. Example: 3"""
 
 
 class ScalingEvent(ApiModel):
@@ -147,7 +147,8 @@ class LlamaServerStatus(ApiModel):
     """The slots of all ready replicas."""
 
     queued: Count = 0
-    """Number of requests in the balancer's queue. Example: 5"""
+    """Number of requests in the balancer's queue, without preemptible ones and those of API keys at
+    their limit of running requests. Example: 5"""
 
     url: Annotated[str, Field(max_length=512)] = ""
     """URL for clients in the cluster: llama-server's HTTP API, with OpenAI's API below /v1.

@@ -10,7 +10,7 @@ from slotkeeper.edge import access
 from slotkeeper.edge.access import FORWARDED, SECRETS
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.edge.routes import Route, is_public, route
-from slotkeeper.scheduling import FlowKey
+from slotkeeper.scheduling import PREEMPTIBLE_PRIORITY, FlowKey
 from slotkeeper.wire.message import Request
 
 KEY_NAME = b"x-slotkeeper-key-name"
@@ -91,9 +91,13 @@ class RequestAccess:
     def flow_key(self, request: Request, key_name: str | None = None) -> FlowKey:
         """Return the request's priority, and the key under which it takes turns.
 
-        `key_name`: of its API key. Raises HttpError with status 400 if X-Priority is no integer.
+        `key_name`: of its API key. Raises HttpError with status 400 if X-Priority is no integer, or
+        X-Preemptible no boolean.
         """
-        return FlowKey(self._priority(request, key_name), key_name or self._secret_hash(request))
+        priority = self._priority(request, key_name)
+        if access.preemptible(request):
+            priority = PREEMPTIBLE_PRIORITY
+        return FlowKey(priority, key_name or self._secret_hash(request))
 
     def _priority(self, request: Request, key_name: str | None) -> int:
         return access.priority(request, self._rules.max_priority_of(key_name))

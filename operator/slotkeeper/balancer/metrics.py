@@ -1,6 +1,7 @@
 """The balancer's metrics for Prometheus."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -17,6 +18,21 @@ from slotkeeper.scheduling.ejection import UpstreamFailure
 from slotkeeper.wire.listener import Listener
 
 _PREFIX = "slotkeeper_balancer"
+
+
+class PreemptionReason(StrEnum):
+    """Why a preemptible request was ended."""
+
+    SLOT = "slot"
+    """An ordinary request needed its slot."""
+    QUEUE = "queue"
+    """The queue was full, and an ordinary request arrived."""
+    REPLICA = "replica"
+    """Its replica was removed."""
+    LEADER = "leader"
+    """Its balancer ceased to be the leader: the next one could not preempt it."""
+
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -58,6 +74,13 @@ class Metrics:
         self.retries = self._counter(
             "request_retries", "Retries of requests whose upstream failed before the response."
         )
+        self.preemptions = Counters(
+            f"{_PREFIX}_preempted_requests",
+            "Preemptible requests that made way for others.",
+            "reason",
+            [reason.value for reason in PreemptionReason],
+        )
+        self._counters.append(self.preemptions)
         self.replica_crashes = self._counter(
             "replica_crashes",
             "Replicas that ended with requests on them, without having been deleted or drained.",
@@ -175,6 +198,16 @@ class _Gauges(Collector):
             "held_requests",
             "Queued requests of API keys that are at their limit of running requests.",
             dispatcher.held,
+        )
+        yield _gauge(
+            "preemptible_slots_busy",
+            "Busy slots with preemptible requests.",
+            dispatcher.preemptible_busy_slots,
+        )
+        yield _gauge(
+            "preemptible_queued_requests",
+            "Queued requests that are preemptible.",
+            len(dispatcher.queue.preemptible),
         )
         yield _gauge(
             "queued_bytes", "Size of the bodies of queued requests.", dispatcher.queued_bytes

@@ -22,10 +22,11 @@ def demand_report(
 
     Not in a standby's report: the requests that it still has on replicas, which the leader counts.
     """
-    busy = dispatcher.busy_slots if leader else 0
-    # More replicas would not help those that are held.
-    queued = dispatcher.queued - dispatcher.held
-    oldest = dispatcher.queue.oldest_not_held
+    busy = dispatcher.busy_slots - dispatcher.preemptible_busy_slots if leader else 0
+    # More replicas would not help those that are held, and are not added for preemptible ones.
+    queued = dispatcher.queue.demand
+    oldest = dispatcher.queue.oldest_demand
+    preemptible = dispatcher.preemptible_busy_slots if leader else 0
     return DemandReport(
         leader=leader,
         total_slots=dispatcher.total_slots,
@@ -39,6 +40,7 @@ def demand_report(
         arrivals_per_second=dispatcher.arrivals.rate(now),
         mean_service_seconds=dispatcher.service_times.mean_service_seconds(now),
         further_tasks=dispatcher.further_tasks,
+        preemptible=preemptible + len(dispatcher.queue.preemptible),
         unresponsive=tuple(unresponsive),
         view_age_seconds=view_age,
     )
@@ -74,6 +76,12 @@ def queue_timeout(dispatcher: Dispatcher[Any], now: float) -> HttpError:
         message = "no replica became ready within the cold start timeout"
         message += f": {blocker.message}" if blocker else ""
     return HttpError(503, code, message, retry_after=dispatcher.retry_after(now))
+
+
+def preempted() -> HttpError:
+    """503: a preemptible request made way for others."""
+    message = "the preemptible request (X-Preemptible) made way for other requests"
+    return HttpError(503, "preempted", message, retry_after=1)
 
 
 def draining() -> HttpError:

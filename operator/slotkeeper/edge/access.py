@@ -62,6 +62,20 @@ def priority(request: Request, maximum: int) -> int:
     return max(-maximum, min(int(value), maximum))
 
 
+def preemptible(request: Request) -> bool:
+    """Return whether X-Preemptible is `true`. Raises HttpError with status 400 if it is no boolean.
+
+    Every client may set it, because it only lowers the request.
+    """
+    value = request.header(b"x-preemptible")
+    if value is None:
+        return False
+    boolean = value.strip().lower()
+    if boolean not in {b"true", b"false"}:
+        raise HttpError(400, "invalid_preemptible", "X-Preemptible must be true or false")
+    return boolean == b"true"
+
+
 def _secrets(request: Request) -> list[bytes]:
     scheme, _, secret = (request.header(b"authorization") or b"").partition(b" ")
     bearer = secret.strip() if scheme.lower() == b"bearer" else b""

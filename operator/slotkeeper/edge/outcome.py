@@ -14,6 +14,9 @@ class Outcome(StrEnum):
     """An error response because no slot became free in time."""
     FAILED = "failed"
     """An error response because replicas failed before the client got any of a response."""
+    PREEMPTED = "preempted"
+    """A preemptible request that made way for others: an error response, or, if the response had
+    begun, the client's connection was closed."""
     CLIENT_DISCONNECTED = "client_disconnected"
     """The client closed its connection before the end of the response."""
     ABORTED = "aborted"

@@ -264,7 +264,7 @@ class Gateway:
         request.start(self.upstreams.pool(model), head)
 
     def _start(self, message: Request, key: str) -> Rejection | None:
-        preemptible = message.header(b"x-preemptible") == b"true"
+        preemptible = access.preemptible(message)
         return self._limiter.start(key, self.now(), preemptible=preemptible)
 
     def _encode_head(self, message: Request, key: str | None) -> bytes:

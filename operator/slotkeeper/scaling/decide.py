@@ -154,6 +154,10 @@ def decide(policy: Policy, observed: ScalingInput, *, current: int, now: float) 
     | 1       | 0 for 19 s, then no data for 9 s, then 0 for 9 s | 1       | Stabilizing         |
     | 1       | 0 for 19 s, then 1                               | 1       | DesiredWithinRange  |
     | 3       | 1 for 300 s                                      | 1       | DemandBelowTarget   |
+    | 0       | 0 and preemptible requests                       | 1       | DemandAboveCapacity |
+    | 1       | 0 and preemptible requests for 90 s              | 1       | DesiredWithinRange  |
+    | 3       | 0 and preemptible requests for 300 s             | 1       | DemandBelowTarget   |
+    | 3       | 9 and preemptible requests                       | 3       | DesiredWithinRange  |
 
     With `{maxReplicas: 9, behavior: {scaleUp: {stabilizationWindowSeconds: 30, policies: [{type:
     Pods, value: 2, periodSeconds: 60}]}, scaleDown: {selectPolicy: Disabled}}}`:
@@ -254,6 +258,8 @@ def _summary(sample: Sample, *, total: int) -> str:
         summary += f", estimated wait {wait:.1f} s"
     if sample.peak_demand > sample.current_demand:
         summary += f", recent peak {sample.peak_demand}"
+    if sample.preemptible:
+        summary += f", preemptible {sample.preemptible}"
     return summary
 
 

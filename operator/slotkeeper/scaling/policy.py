@@ -58,9 +58,12 @@ class Policy:
         return min(max(replicas, lower), self.spec.max_replicas)
 
     def required_replicas(self, sample: Sample) -> int:
-        """Return the replicas that a sample requires, without bounds: 0 only without demand."""
+        """Return the replicas that a sample requires, without bounds: 0 only without requests.
+
+        Preemptible requests require one, however many there are.
+        """
         if sample.demand == 0:
-            return 0
+            return int(sample.preemptible > 0)
         return max(
             self.for_demand(sample), self.for_mean_demand(sample), self.for_queue_wait(sample)
         )

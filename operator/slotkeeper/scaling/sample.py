@@ -29,6 +29,8 @@ class Sample:
     """Mean service time of a request; None before enough completions."""
     further_tasks: int = 0
     """Slots that requests need beyond one each, for several prompts or completions."""
+    preemptible: int = 0
+    """Running and queued preemptible requests, which count in no other number."""
 
     @property
     def current_demand(self) -> int:

@@ -10,6 +10,7 @@ from slotkeeper.scheduling.dispatcher import Dispatcher, QueueFull
 from slotkeeper.scheduling.prefix_index import SCANNED_BYTES, PrefixHashes, prefix_hashes
 from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
 from slotkeeper.scheduling.reservation import (
+    PREEMPTIBLE_PRIORITY,
     FlowKey,
     QueuedRequest,
     SlotReservation,
@@ -18,6 +19,7 @@ from slotkeeper.scheduling.running_limits import RunningLimits
 from slotkeeper.scheduling.slot_release import SlotProbe
 
 __all__ = [
+    "PREEMPTIBLE_PRIORITY",
     "SCANNED_BYTES",
     "AdoptedSlot",
     "AffinityLimits",

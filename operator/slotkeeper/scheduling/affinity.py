@@ -66,13 +66,17 @@ class AffinityScheduler(Generic[T]):
         | some, with affinity queues of half the slots | takes any slot, or joins once one shrinks |
         | some, with shorter affinity queues           | joins the shortest                        |
         """
-        if self._limits is None or self._queue.shared > self._limits.lookahead:
+        # A preemptible request waits for no replica: it would lose the slot again.
+        if self._limits is None or queued.preemptible:
+            return
+        if self._queue.shared_before(queued) >= self._limits.lookahead:
             return
         self._join(queued, self.prefix_index.replicas_with(queued.prefixes), replicas, now)
 
     def join_from_window(self, replicas: Mapping[str, Replica], now: float) -> None:
         """Move requests that are now among the first of the shared queue to affinity queues."""
-        if self._limits is None or not self._queue.shared:
+        head = self._queue.head
+        if self._limits is None or head is None or head.preemptible:
             return
         ready = [replica for replica in replicas.values() if replica.ready]
         for queued, cached_on in self._candidates(self._limits.lookahead):

@@ -7,6 +7,7 @@ from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.llamacpp.tasks import ONE_TASK, Tasks
 from slotkeeper.scheduling.affinity import AffinityLimits, AffinityScheduler
 from slotkeeper.scheduling.availability import Availability, QueueLimits
+from slotkeeper.scheduling.preemption import Preemption
 from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.queue import RequestQueue
 from slotkeeper.scheduling.replica import AdoptedSlot, FurtherSlot, Replica, SlotHold
@@ -37,7 +38,9 @@ class Dispatcher(Generic[T]):
     queue is at most ceil(slots/2) long, for less than `affinity.max_affinity_wait`; or if the slot
     is kept for a request that needs several and ranks first; or if it is held, because as many
     requests of its key run as `running_limits` allow. No request is bypassed (see RequestQueue)
-    more than `affinity.max_bypass` times; without affinity, never.
+    more than `affinity.max_bypass` times; without affinity, never. After dispatch(), abort the
+    victims(): an ordinary request coexists with a running one that yields only where it would
+    coexist with a free slot, or while as many slots are being released as it needs.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class Dispatcher(Generic[T]):
         self.affinity_scheduler = AffinityScheduler(self.queue, affinity)
         self.arrivals = Arrivals()
         self.service_times = ServiceTimes()
+        self.preemption: Preemption[T] = Preemption(self.queue)
         self._dispatched = self._busy = self._deferred = 0
+        self._busy_preemptible = 0
         self._availability = Availability()
 
     # Requests.
@@ -72,20 +77,26 @@ class Dispatcher(Generic[T]):
         tasks: Tasks = ONE_TASK,
         flow_key: FlowKey = _DEFAULT_FLOW_KEY,
         bounded: bool = True,
+        abortable: bool = True,
     ) -> QueuedRequest[T]:
         """Enqueue a request whose body has `size` bytes. Raises QueueFull.
 
         The limits apply to queued requests only: a request that can start at once, or that is
-        relayed to the leader (`bounded` False), is always accepted.
+        relayed to the leader (`bounded` False), is always accepted. Preemptible ones make room for
+        others: see take_displaced. `abortable`: see QueuedRequest.
         """
-        full = self._full(size) if bounded else None
-        if full and not self._can_start(tasks, flow_key.key):
+        full = self._full(size, flow_key) if bounded else None
+        if full and not self._can_start(tasks, flow_key):
             raise QueueFull(full)
         rank = self.queue.rank(flow_key)
         slots = self._expected_slots(tasks)
-        queued = QueuedRequest(request, size, now, rank, flow_key, prefixes, tasks, slots)
+        preemptible = flow_key.preemptible
+        queued = QueuedRequest(
+            request, size, now, rank, flow_key, prefixes, tasks, slots, preemptible, abortable
+        )
         self.queue.enqueue(queued)
-        self.arrivals.record(now, slots)
+        if not preemptible:
+            self.arrivals.record(now, slots)
         # With a full queue the request must not wait: it takes the free slot, whatever its prefix.
         # Nor does one join that needs several slots: it would block the affinity queue.
         if prefixes and not full and not queued.held and tasks is ONE_TASK:
@@ -116,14 +127,34 @@ class Dispatcher(Generic[T]):
             queued.attempts += 1
             hit = self.affinity_scheduler.record_prefix(queued, replica)
             reservation = SlotReservation(replica, now, queued=queued, prefix_hit=hit)
+            if queued.preemptible:
+                reservation.preemptible = True
+                reservation.yields = queued.abortable
             self._dispatched += 1
             replica.last_dispatch = self._dispatched
             self._hold(reservation)
             if queued.tasks is not ONE_TASK:
                 self._hold_further(reservation)
+            if reservation.yields:
+                self.preemption.running[reservation] = None
             reservations.append(reservation)
         self.affinity_scheduler.join_from_window(self.replicas, now)
         return reservations
+
+    def victims(self) -> list[SlotReservation[T]]:
+        """Return the preemptible requests to abort now; to be called after dispatch()."""
+        return self.preemption.victims(self.replicas)
+
+    def take_displaced(self) -> list[QueuedRequest[T]]:
+        """Remove and return the last preemptible requests while the queue is beyond its limits."""
+        displaced: list[QueuedRequest[T]] = []
+        queue, limits = self.queue, self.limits
+        while len(queue.preemptible) and (
+            len(queue) > limits.max_queued or queue.bytes > limits.max_queued_bytes
+        ):
+            displaced.append(queue.preemptible.last)
+            queue.cancel(queue.preemptible.last)
+        return displaced
 
     def cancel(self, queued: QueuedRequest[T]) -> bool:
         """Remove a request from the queue; return whether it was queued."""
@@ -181,7 +212,12 @@ class Dispatcher(Generic[T]):
         replica.holds.remove(hold)
         self._busy -= 1
         if isinstance(hold, SlotReservation | FurtherSlot):
-            self.service_times.ended(now)
+            if hold.preemptible:
+                replica.preemptible -= 1
+                self._busy_preemptible -= 1
+                self._forget_preemptible(hold)
+            else:
+                self.service_times.ended(now)
             self.queue.released(hold.key)
         if replica.removed and not replica.holds:
             self.replicas.pop(replica.name, None)
@@ -197,6 +233,7 @@ class Dispatcher(Generic[T]):
     def abort(self, reservation: SlotReservation[T], now: float) -> None:
         """Mark a request as aborted; its slots are busy until llama-server has released them."""
         self._end_deferred(reservation)
+        self._forget_preemptible(reservation)
         for hold in reservation.holds:
             if hold.aborted_at is None:
                 hold.aborted_at = now
@@ -274,20 +311,29 @@ class Dispatcher(Generic[T]):
     def further_tasks(self) -> int:
         """Slots that queued requests need beyond one each, and tasks queued inside llama-servers.
 
-        The latter belong to requests with more tasks than their replica has slots.
+        The latter belong to requests with more tasks than their replica has slots. Held and
+        preemptible requests do not count.
         """
-        further = self.queue.tasks - len(self.queue)
-        return self._deferred + further - (self.queue.held_tasks - self.queue.held)
+        return self._deferred + self.queue.tasks - self.queue.held_tasks - self.queue.demand
 
     @property
     def demand(self) -> int:
-        """Slots that all requests would use if there were enough; held ones do not count."""
-        return self._busy + self._deferred + self.queue.tasks - self.queue.held_tasks
+        """Slots that all requests would use if there were enough.
+
+        Held and preemptible ones do not count.
+        """
+        busy = self._busy - self._busy_preemptible
+        return busy + self._deferred + self.queue.tasks - self.queue.held_tasks
 
     @property
     def busy_slots(self) -> int:
         """Number of slots with a request on them."""
         return self._busy
+
+    @property
+    def preemptible_busy_slots(self) -> int:
+        """Number of those whose request is preemptible, until they are released."""
+        return self._busy_preemptible
 
     @property
     def total_slots(self) -> int:
@@ -313,8 +359,12 @@ class Dispatcher(Generic[T]):
         return None if self.has_replica else self._availability.start_blocker
 
     def busy_by_replica(self) -> dict[str, int]:
-        """Return the busy slots by replica, without idle replicas."""
-        return {name: replica.busy for name, replica in self.replicas.items() if replica.busy}
+        """Return the busy slots by replica, without idle replicas and preemptible requests."""
+        return {
+            name: replica.busy_ordinary
+            for name, replica in self.replicas.items()
+            if replica.busy_ordinary
+        }
 
     def ready_replicas(self) -> Iterator[Replica]:
         """Yield the replicas that accept requests."""
@@ -339,7 +389,11 @@ class Dispatcher(Generic[T]):
     def _hold(self, hold: SlotReservation[T] | FurtherSlot) -> None:
         hold.replica.holds.add(hold)
         self._busy += 1
-        self.service_times.started(hold.reserved_at)
+        if hold.preemptible:
+            hold.replica.preemptible += 1
+            self._busy_preemptible += 1
+        else:
+            self.service_times.started(hold.reserved_at)
         self.queue.reserved(hold.key)
 
     def _hold_further(self, reservation: SlotReservation[T]) -> None:
@@ -348,23 +402,42 @@ class Dispatcher(Generic[T]):
         count = tasks.slots_on(replica.slots)
         now = reservation.reserved_at
         reservation.further = tuple(
-            FurtherSlot(replica, now, key=reservation.key) for _ in range(count - 1)
+            FurtherSlot(
+                replica,
+                now,
+                key=reservation.key,
+                preemptible=reservation.preemptible,
+                yields=reservation.yields,
+            )
+            for _ in range(count - 1)
         )
         for hold in reservation.further:
             self._hold(hold)
-        reservation.deferred = tasks.deferred_on(replica.slots)
-        self._deferred += reservation.deferred
+        if not reservation.preemptible:
+            reservation.deferred = tasks.deferred_on(replica.slots)
+            self._deferred += reservation.deferred
 
     def _end_deferred(self, reservation: SlotReservation[T]) -> None:
         self._deferred -= reservation.deferred
         reservation.deferred = 0
 
-    def _can_start(self, tasks: Tasks, key: str) -> bool:
+    def _forget_preemptible(self, hold: SlotHold) -> None:
+        if self.preemption.running and isinstance(hold, SlotReservation):
+            self.preemption.running.pop(hold, None)
+
+    def _can_start(self, tasks: Tasks, flow_key: FlowKey) -> bool:
+        queue = self.queue
+        before = [*queue.gathering.values(), *queue.peek(1)]
+        if not flow_key.preemptible:
+            before = [each for each in before if not each.preemptible]
         return (
-            self.queue.head is None
-            and not self.queue.gathering
-            and self.queue.may_run(key, self._expected_slots(tasks))
-            and any(each.free >= tasks.slots_on(each.slots) for each in self.ready_replicas())
+            not before
+            and queue.may_run(flow_key.key, self._expected_slots(tasks))
+            and any(
+                each.free + (0 if flow_key.preemptible else each.yielding)
+                >= tasks.slots_on(each.slots)
+                for each in self.ready_replicas()
+            )
         )
 
     def _expected_slots(self, tasks: Tasks) -> int:
@@ -374,13 +447,16 @@ class Dispatcher(Generic[T]):
         slots = self.slots_per_replica
         return tasks.slots_on(slots) if slots else tasks.total
 
-    def _full(self, size: int) -> str | None:
-        queue = self.queue
-        if len(queue) >= self.limits.max_queued:
-            return f"{len(queue)} requests are queued already (maxQueuedRequests)"
-        if queue.bytes + size > self.limits.max_queued_bytes:
+    def _full(self, size: int, flow_key: FlowKey) -> str | None:
+        queued, bytes_ = len(self.queue), self.queue.bytes
+        if not flow_key.preemptible:
+            queued -= len(self.queue.preemptible)
+            bytes_ -= self.queue.preemptible_bytes
+        if queued >= self.limits.max_queued:
+            return f"{queued} requests are queued already (maxQueuedRequests)"
+        if bytes_ + size > self.limits.max_queued_bytes:
             return (
-                f"requests with {queue.bytes} bytes are queued already, and this one has {size}: "
+                f"requests with {bytes_} bytes are queued already, and this one has {size}: "
                 f"more than {self.limits.max_queued_bytes} (maxQueuedBytes)"
             )
         return None

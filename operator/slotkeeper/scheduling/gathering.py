@@ -37,18 +37,36 @@ def complete(
         if head and head.rank < queued.rank:
             break
         for replica in free:
-            own = replica.name == queued.gathering_on
-            if (own or is_open_to(queue, queued, replica)) and fits(queued, replica):
+            if may_take(queue, queued, replica) and fits(queued, replica):
                 return queued, replica
     return None
 
 
+def may_take(queue: RequestQueue[T], queued: QueuedRequest[T], replica: Replica) -> bool:
+    """Whether a gathering request may take the free slots of a replica."""
+    if replica.name == queued.gathering_on:
+        return True
+    if queued.preemptible and replica.name in queue.affinity_queues:
+        return False
+    return is_open_to(queue, queued, replica)
+
+
 def begin(queue: RequestQueue[T], head: QueuedRequest[T], replicas: Iterable[Replica]) -> bool:
-    """Keep a replica for the head of the shared queue; return whether there is one to keep."""
+    """Keep a replica for the head of the shared queue; return whether there is one to keep.
+
+    Slots of preemptible requests count as free for an ordinary one, which gets them.
+    """
     candidates = [each for each in replicas if each.ready and is_open_to(queue, head, each)]
     best = min(
         candidates,
-        key=lambda each: (head.tasks.slots_on(each.slots) - each.free, each.last_dispatch),
+        key=lambda each: (
+            # It would end the wait of others for their prefix cache hits.
+            head.preemptible and each.name in queue.affinity_queues,
+            head.tasks.slots_on(each.slots)
+            - each.free
+            - (0 if head.preemptible else each.yielding),
+            each.last_dispatch,
+        ),
         default=None,
     )
     if best is None:

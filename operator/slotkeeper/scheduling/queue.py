@@ -1,6 +1,6 @@
 """The request queue: its order, the affinity queues, and the count of bypasses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic
 
 from slotkeeper.scheduling.fairness import RoundRobin
@@ -33,7 +33,11 @@ class RequestQueue(Generic[T]):
     def __init__(self, max_bypass: int, running_limits: RunningLimits | None = None) -> None:
         self.bytes = 0
         self.tasks = 0
-        """Slots that all queued requests would use if replicas had enough."""
+        """Slots that all queued requests would use if replicas had enough, without preemptible
+        ones."""
+        self.preemptible: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
+        """The queued requests that are preemptible."""
+        self.preemptible_bytes = 0
         self._max_bypass = max_bypass
         self._shared: SortedList[QueueRank, QueuedRequest[T]] = SortedList()
         self.affinity_queues: dict[str, SortedList[QueueRank, QueuedRequest[T]]] = {}
@@ -71,7 +75,11 @@ class RequestQueue(Generic[T]):
         self._arrivals.add(queued.number, queued)
         self._round_robin.enqueue(queued.flow_key, queued.rank[1])
         self.bytes += queued.size
-        self.tasks += queued.tasks.total
+        if queued.preemptible:
+            self.preemptible.add(queued.rank, queued)
+            self.preemptible_bytes += queued.size
+        else:
+            self.tasks += queued.tasks.total
         self._insert(queued, None)
         if self._keyed:
             self._keyed.enqueued(queued)
@@ -148,9 +156,16 @@ class RequestQueue(Generic[T]):
         return self._arrivals.head
 
     @property
-    def oldest_not_held(self) -> QueuedRequest[T] | None:
-        """The request that arrived first of those that a slot would help."""
-        return next((queued for queued in self._arrivals if not queued.held), None)
+    def oldest_demand(self) -> QueuedRequest[T] | None:
+        """The request that arrived first of those that count as demand: see `demand`."""
+        counted = (each for each in self._arrivals if not (each.held or each.preemptible))
+        return next(counted, None)
+
+    @property
+    def demand(self) -> int:
+        """Number of requests that count as demand for slots: neither held nor preemptible."""
+        held = self._keyed.held - self._keyed.held_preemptible if self._keyed else 0
+        return len(self) - len(self.preemptible) - held
 
     @property
     def oldest_affinity_since(self) -> float | None:
@@ -174,8 +189,13 @@ class RequestQueue(Generic[T]):
 
     @property
     def held_tasks(self) -> int:
-        """Slots that the held requests would use if replicas had enough."""
+        """Slots that the held requests would use if replicas had enough, without preemptible
+        ones."""
         return self._keyed.held_tasks if self._keyed else 0
+
+    def slots_lacking(self, key: str) -> Iterable[int]:
+        """Return how many slots of `key` each of its held requests needs: see KeyedRequests."""
+        return self._keyed.slots_lacking(key) if self._keyed else ()
 
     def may_run(self, key: str, slots: int) -> bool:
         """Whether a request of `key` could run now if as many slots are free."""
@@ -185,6 +205,10 @@ class RequestQueue(Generic[T]):
     def shared(self) -> int:
         """Length of the shared queue."""
         return len(self._shared)
+
+    def shared_before(self, queued: QueuedRequest[T]) -> int:
+        """Return the number of requests in the shared queue that rank before this one."""
+        return self._shared.rank_of(queued.rank)
 
     def peek(self, count: int) -> list[QueuedRequest[T]]:
         """Return the first `count` requests of the shared queue."""
@@ -202,7 +226,11 @@ class RequestQueue(Generic[T]):
     def _remove(self, queued: QueuedRequest[T]) -> None:
         self._arrivals.discard(queued.number)
         self.bytes -= queued.size
-        self.tasks -= queued.tasks.total
+        if queued.preemptible:
+            self.preemptible.discard(queued.rank)
+            self.preemptible_bytes -= queued.size
+        else:
+            self.tasks -= queued.tasks.total
         self._extract(queued)
 
     def _hold(self, queued: QueuedRequest[T]) -> None:

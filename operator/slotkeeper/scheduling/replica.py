@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 
 @dataclass(slots=True, eq=False)
 class Replica:
@@ -17,6 +19,8 @@ class Replica:
     """Whether it was removed for good; it is deleted with its last hold."""
     holds: set["SlotHold"] = field(default_factory=set)
     """One for each busy slot."""
+    preemptible: int = 0
+    """Busy slots with a preemptible request on them, until they are released."""
     last_dispatch: int = 0
     """Sequence number of its last reservation: among equals the least recently used is next."""
 
@@ -29,6 +33,24 @@ class Replica:
     def busy(self) -> int:
         """Number of slots with a request on them; an aborted one counts until it is released."""
         return len(self.holds)
+
+    @property
+    def busy_ordinary(self) -> int:
+        """Number of those whose request is not preemptible."""
+        return len(self.holds) - self.preemptible
+
+    @property
+    def yielding(self) -> int:
+        """Number of busy slots that an ordinary request may get at once."""
+        return sum(hold.yields for hold in self.holds) if self.preemptible else 0
+
+    @property
+    def soon_free(self) -> int:
+        """Number of free slots once those of aborted requests are released, if it is ready.
+
+        Negative if it has fewer slots than before, and the other requests still need more.
+        """
+        return self.slots - sum(not hold.is_releasing for hold in self.holds)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +65,15 @@ class SlotHold:
     aborted_at: float | None = None
     """When its request ended here; llama-server may still be processing it."""
     released: bool = False
+    preemptible: bool = False
+    """Its request is preemptible."""
+    yields: bool = False
+    """Besides, llama-server releases it when the request is aborted."""
+
+    @property
+    def is_releasing(self) -> bool:
+        """Whether its request was aborted here, so that llama-server releases it soon."""
+        return self.aborted_at is not None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -61,3 +92,9 @@ class AdoptedSlot(SlotHold):
     """A slot with a request that was already running when this balancer counted the slots."""
 
     visible_at: float = -math.inf
+
+    @property
+    @override
+    def is_releasing(self) -> bool:
+        """False: it is released when a request ends that may run for minutes."""
+        return False

@@ -13,13 +13,22 @@ QueueRank = tuple[int, int, int]
 """Minus the priority, the round of the key, the number in order of arrival. The lowest is first."""
 
 
+PREEMPTIBLE_PRIORITY = -(10**9)
+"""Priority of preemptible requests: below all that a request can set in X-Priority."""
+
+
 class FlowKey(NamedTuple):
     """What a request is ordered by in the queue, before its arrival."""
 
     priority: int = 0
-    """Higher is dispatched first."""
+    """Higher is dispatched first. PREEMPTIBLE_PRIORITY: the request is preemptible."""
     key: str = ""
     """Identifies the client. Within a priority, keys are served round robin."""
+
+    @property
+    def preemptible(self) -> bool:
+        """Whether its requests rank behind all others, and yield their slots: see preemption.py."""
+        return self.priority == PREEMPTIBLE_PRIORITY
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +44,10 @@ class QueuedRequest(Generic[T]):
     tasks: Tasks = ONE_TASK
     expected_slots: int = 1
     """Slots that it is expected to use, by the replicas that there were on its arrival."""
+    preemptible: bool = False
+    """It ranks behind all ordinary requests, as its flow key has it."""
+    abortable: bool = True
+    """llama-server ends it when its connection is closed. Only such a request is preempted."""
     held: bool = False
     """Its key is at its limit of running requests; it takes no part in the queue's order."""
     gathering_on: str | None = None
@@ -61,6 +74,9 @@ class SlotReservation(SlotHold, Generic[T]):
     prefix_hit: bool | None = None
     """Whether the replica's cache held the longest cached prefix of the prompt; None: the prompt is
     short."""
+    began: bool = False
+    """Its response has begun: from now on llama-server notices at each token whether its connection
+    is closed, but before that not until the whole prompt has been processed."""
     further: tuple[FurtherSlot, ...] = ()
     """The other slots of a request that takes several."""
     deferred: int = 0

@@ -1,6 +1,6 @@
 """Limits on the running requests of each API key, so that one key cannot hold all slots."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -42,7 +42,10 @@ class KeyedRequests(Generic[T]):
         self._resume = resume
         self._keys: dict[str, _KeyState[T]] = {}
         self.held_tasks = 0
-        """Slots that the held requests would use if replicas had enough."""
+        """Slots that the held requests would use if replicas had enough, without preemptible
+        ones."""
+        self.held_preemptible = 0
+        """Number of held requests that are preemptible."""
 
     @property
     def held(self) -> int:
@@ -56,6 +59,22 @@ class KeyedRequests(Generic[T]):
         if limit is None or state is None:
             return True
         return not len(state.held) and state.committed + min(slots, limit) <= limit
+
+    def slots_lacking(self, key: str) -> Iterator[int]:
+        """Yield how many slots each held request of `key` needs that is not preemptible, in order.
+
+        As many must be released by requests of the key, which is at its limit.
+        """
+        state = self._keys.get(key)
+        if state is None:
+            return
+        left = state.limit - state.committed
+        for queued in state.held:
+            if queued.preemptible:
+                break
+            needed = state.weight(queued)
+            yield max(0, needed - left)
+            left = max(0, left - needed)
 
     def rank_of(self, queued: QueuedRequest[T]) -> int:
         """Return the number of held requests that rank before this one."""
@@ -75,7 +94,7 @@ class KeyedRequests(Generic[T]):
             last = state.eligible.last
             state.remove_eligible(last)
             state.held.add(last.rank, last)
-            self.held_tasks += last.tasks.total
+            self._count_held(last, 1)
             self._hold(last)
 
     def cancelled(self, queued: QueuedRequest[T]) -> None:
@@ -117,7 +136,13 @@ class KeyedRequests(Generic[T]):
 
     def _unhold(self, state: "_KeyState[T]", queued: QueuedRequest[T]) -> None:
         state.held.discard(queued.rank)
-        self.held_tasks -= queued.tasks.total
+        self._count_held(queued, -1)
+
+    def _count_held(self, queued: QueuedRequest[T], sign: int) -> None:
+        if queued.preemptible:
+            self.held_preemptible += sign
+        else:
+            self.held_tasks += sign * queued.tasks.total
 
 
 class _KeyState(Generic[T]):

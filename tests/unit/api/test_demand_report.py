@@ -12,6 +12,7 @@ COMPLETE: dict[str, Any] = {
     "slots": {"total": 4, "busy": 3},
     "queued": 5,
     "furtherTasks": 2,
+    "preemptible": 7,
     "oldestQueuedSeconds": 3.2,
     "replicas": 2,
     "busyByReplica": {"10.0.0.7:8080": 3},
@@ -40,6 +41,7 @@ reports = st.builds(
     arrivals_per_second=seconds,
     mean_service_seconds=st.none() | seconds,
     further_tasks=counts,
+    preemptible=counts,
     unresponsive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
     view_age_seconds=seconds,
 )

@@ -28,6 +28,7 @@ async def test_a_request_is_logged_as_one_line() -> None:
             "replica": llama.name,
             "relayed": False,
             "attempts": 1,
+            "preemptible": False,
             "prefix_hit": None,
             "bypassed": 0,
             "bytes_in": 5,

@@ -19,6 +19,7 @@ CONCURRENCY = 12
 COMPLETE = "complete"
 DISCONNECTED = "client disconnected"
 ABORTED = "aborted"
+PREEMPTED = "preempted"
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Scenario:
         self.open: list[Member] = []
         """Balancers that clients use."""
         self.closed: list[Member] = []
+        self.preemptible = 0.0
+        """Share of the requests that are."""
         self.clients: Counter[int] = Counter()
         """By the id() of the member that they use."""
         self.shutdowns: list[asyncio.Future[None]] = []
@@ -81,20 +84,25 @@ class Scenario:
         self.clients[id(member)] += 1
         body = b"%d" % number
         timeout = self.rng.random() / 100 if self.rng.random() < 0.2 else None
+        headers = ("X-Preemptible: true",) if self.rng.random() < self.preemptible else ()
+        if headers:
+            body = b'{"stream": true, "number": %d}' % number
         try:
             async with (
                 asyncio.timeout(timeout),
                 await RawClient.connect(member.balancer.port) as client,
             ):
-                response = await client.request(post("/completion", body))
+                response = await client.request(post("/completion", body, *headers))
         except TimeoutError:
             self.history.end(number, DISCONNECTED)
         except (OSError, asyncio.IncompleteReadError) as error:
-            self.history.end(number, f"{ABORTED}: {error!r}")
+            self.history.end(number, PREEMPTED if headers else f"{ABORTED}: {error!r}")
         else:
             events = set(response.body.split(b"\n\n")) - {b""}
             complete = response.status == 200 and events == {b"data: " + body}
             details = f"{response.status}: {response.body!r}"
+            if headers and response.status == 503 and response.error_code == "preempted":
+                details = PREEMPTED
             self.history.end(number, COMPLETE if complete else details)
 
         self.clients[id(member)] -= 1
@@ -178,3 +186,16 @@ async def test_killed_balancers_abort_only_their_own_requests_and_never_overcomm
 
         others = set(scenario.history.ends.values()) - {COMPLETE, DISCONNECTED}
         assert {end for end in others if not end.startswith(ABORTED)} == set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("seed", range(4))
+async def test_preemption_loses_no_ordinary_request_and_overcommits_no_slot(seed: int) -> None:
+    async with run_scenario(seed) as scenario:
+        scenario.preemptible = 0.6
+        await scenario.run(scenario.replace_a_balancer, scenario.replace_a_replica)
+
+        ends = Counter(scenario.history.ends.values())
+        assert ends.keys() <= {COMPLETE, DISCONNECTED, PREEMPTED}
+        assert ends[PREEMPTED]
+        assert ends[COMPLETE]

@@ -252,6 +252,7 @@ async def test_demand_is_reported_with_its_peak() -> None:
             "slots": {"total": 2, "busy": 2},
             "queued": 1,
             "furtherTasks": 0,
+            "preemptible": 0,
             "unresponsive": [],
             "replicas": 1,
             "busyByReplica": {llama.name: 2},

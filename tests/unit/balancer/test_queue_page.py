@@ -37,6 +37,7 @@ async def test_the_queue_page_lists_queued_requests_without_prompts_or_secrets()
             "ready": True,
             "slots": 1,
             "busy": 1,
+            "preemptible": 0,
             "releasing": 0,
             "affinityQueue": 0,
             "cachedPrefixes": 0,

@@ -10,6 +10,7 @@ from raw_http import RawClient, Response, get, post
 from running_gateway import ANN, BOB, run_gateway, server_manifest, two_keys
 from slotkeeper.wire.limits import Limits
 from stepped_loop import SteppedLoop
+from wait_until import until
 
 CHAT = "/v1/chat/completions"
 ONE = b'{"model":"one"}'
@@ -119,6 +120,7 @@ async def test_balancers_let_the_keys_of_a_gateway_take_turns() -> None:
             await gateway.start_request(post(CHAT, content, key))
             for content, key in [*contents, (b'{"n":"b"}', BOB)]
         ]
+        await until(lambda: balancer.metric("queued_requests") == 3)
         for number in range(4):
             await llama.proceed(number)
         for client in clients:

@@ -81,13 +81,16 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 async def test_only_headers_that_llama_server_reads_are_forwarded() -> None:
     async with FakeLlama() as llama, run_gateway(one=llama) as gateway:
         sent = ("Cookie: a=b", "Accept: nonsense", "X-Request-Id: 7", "Authorization: Bearer own")
-        await gateway.request(post(CHAT, b"{}", "X-Priority: 3", "Origin: https://a", *sent))
+        await gateway.request(
+            post(CHAT, b"{}", "X-Priority: 3", "X-Preemptible: true", "Origin: https://a", *sent)
+        )
 
         # Without API keys of the gateway, those of the server apply.
         assert llama.calls[0].headers == {
             "host": "test",
             "x-request-id": "7",
             "authorization": "Bearer own",
+            "x-preemptible": "true",
             "x-priority": "3",
             "content-length": "2",
         }

@@ -54,7 +54,8 @@ def queue(dispatcher: Dispatcher[Any], now: float, *, leader: bool) -> Response:
 
 
 def _flow(flow_key: FlowKey) -> dict[str, object]:
-    return {"priority": flow_key.priority, "key": flow_key.key or None}
+    priority = None if flow_key.preemptible else flow_key.priority
+    return {"priority": priority, "preemptible": flow_key.preemptible, "key": flow_key.key or None}
 
 
 def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]:
@@ -65,6 +66,7 @@ def _replica(dispatcher: Dispatcher[Any], replica: Replica) -> dict[str, object]
         "ready": replica.ready,
         "slots": replica.slots,
         "busy": replica.busy,
+        "preemptible": replica.preemptible,
         "releasing": sum(hold.aborted_at is not None for hold in replica.holds),
         "affinityQueue": len(affinity_queue) if affinity_queue else 0,
         "cachedPrefixes": prompt_counts.get(replica.name, 0),

@@ -11,13 +11,28 @@ from slotkeeper.balancer.proxy.prompt_limits import UNLIMITED_BYTES, PromptLimit
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
 from slotkeeper.edge import request_body
+from slotkeeper.edge.routes import PREFIX_CACHED, STREAMABLE
+from slotkeeper.edge.stream_request import wants_stream, wants_stream_large
 from slotkeeper.llamacpp.tasks import ONE_TASK
-from slotkeeper.scheduling import Dispatcher, Replica
+from slotkeeper.scheduling import (
+    SCANNED_BYTES,
+    Dispatcher,
+    PrefixHashes,
+    Replica,
+    prefix_hashes,
+)
 from slotkeeper.wire.errors import HttpError
+from slotkeeper.wire.message import Request
 
 _log = logging.getLogger(__name__)
 
 _BEGINNING = 1024
+
+
+def prefixes(message: Request) -> PrefixHashes:
+    """Return the hashes of a prompt's beginning; none on paths without a prefix cache."""
+    cached = message.path in PREFIX_CACHED
+    return prefix_hashes(message.beginning(SCANNED_BYTES)) if cached else ()
 
 
 class RequestInspection:
@@ -36,13 +51,18 @@ class RequestInspection:
         self._lock = asyncio.Lock()
 
     def inspect(self, request: ProxiedRequest) -> bool:
-        """Set the tasks of a request; return whether it is small. Raises HttpError."""
+        """Set the tasks of a request, and of a preemptible one whether it is a stream.
+
+        Return whether it is small; else `inspect_large` does the same. Raises HttpError.
+        """
         message = request.exchange.request
         if message.size:
             request_body.check_encoding(message)
             if message.size > request_body.SMALL:
                 return False
             request.tasks = request_body.inspect(message.path, message.body)
+            if request.preemptible and message.path in STREAMABLE:
+                request.is_stream = wants_stream(message.body)
         return True
 
     async def inspect_large(
@@ -61,6 +81,8 @@ class RequestInspection:
                 if exchange.is_open:
                     message = exchange.request
                     request.tasks = await request_body.inspect_large(message.path, message.body)
+                    if request.preemptible and message.path in STREAMABLE:
+                        request.is_stream = await wants_stream_large(message.body)
             if exchange.is_open:
                 accept()
         except HttpError as error:

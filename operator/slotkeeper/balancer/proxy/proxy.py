@@ -14,9 +14,10 @@ from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import relay, retry
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
-from slotkeeper.balancer.proxy.inspection import RequestInspection
+from slotkeeper.balancer.proxy.inspection import RequestInspection, prefixes
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
 from slotkeeper.balancer.proxy.local_routes import LocalRoutes
+from slotkeeper.balancer.proxy.preemptor import Preemptor
 from slotkeeper.balancer.proxy.relay_verification import RelayVerification
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.proxy.request_log import RequestLog
@@ -27,22 +28,19 @@ from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.outcome import Outcome
-from slotkeeper.edge.routes import LOCAL, PREFIX_CACHED, Route
+from slotkeeper.edge.routes import LOCAL, Route
 from slotkeeper.error_text import describe
 from slotkeeper.scheduling import (
-    SCANNED_BYTES,
     DemandStatistics,
     Dispatcher,
     FlowKey,
-    PrefixHashes,
     QueueFull,
     SlotReservation,
-    prefix_hashes,
 )
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import Request, encode_request_head
+from slotkeeper.wire.message import encode_request_head
 from slotkeeper.wire.reentry import Reentry
 from slotkeeper.wire.tasks import Tasks
 from slotkeeper.wire.timer import Timer
@@ -77,6 +75,7 @@ class Proxy:
         self.replicas = ReplicaSet(
             dispatcher, metrics, self.dispatch, slots=slots, timeouts=timeouts
         )
+        self._preemptor = Preemptor(dispatcher, self.replicas, metrics)
         self.keepalive = SseKeepalive(
             self.spawn, lambda request: dispatcher.queue.position(request.queued)
         )
@@ -141,6 +140,7 @@ class Proxy:
             flow_key = self.access.flow_key(message, key_name)
             now = self.now()
             request = ProxiedRequest(self, exchange, route, key_name=key_name, arrived=now)
+            request.preemptible = flow_key.preemptible
             if self.inspection.inspect(request):
                 self._enqueue(request, flow_key, now)
             else:
@@ -167,10 +167,11 @@ class Proxy:
                 request,
                 message.size,
                 now,
-                prefixes=_prefixes(message) if self.dispatcher.affinity else (),
+                prefixes=prefixes(message) if self.dispatcher.affinity else (),
                 tasks=request.tasks,
                 flow_key=flow_key,
                 bounded=self._leader is None,
+                abortable=request.is_stream,
             )
         except QueueFull as full:
             raise responses.queue_full(str(full), self.dispatcher.retry_after(now)) from None
@@ -178,6 +179,7 @@ class Proxy:
         self.active.add(request)
         self._idle.clear()
         self._dispatch(now)
+        self._preemptor.shorten_queue()
         request.stats.queue_position = self.dispatcher.queue.position(request.queued)
         if request.stats.queue_position:
             self.keepalive.add(request)
@@ -205,6 +207,7 @@ class Proxy:
         self._targets = targets, terminating
         if self.is_leader:
             self.replicas.set_targets(targets, terminating)
+            self._preemptor.leave_ending_replicas()
 
     def set_blocked(self, blocker: StartBlocker | None) -> None:
         """Set what keeps replicas from starting; None: nothing."""
@@ -234,6 +237,7 @@ class Proxy:
             self.demand.record(self.dispatcher.demand, now)
             for reservation in reservations:
                 self._send_to_replica(reservation)
+            self._preemptor.free_slots()
 
     def _arm_timer(self) -> None:
         due = self.dispatcher.next_wakeup()
@@ -426,6 +430,7 @@ class Proxy:
             self.is_leader = False
             self._paused = False
             self.metrics.leader.set(0)
+            self._preemptor.end_leadership()
             self.demand = DemandStatistics()
             self.replicas.set_targets({})
         before = self._leader and (self._leader.address, self._leader.proof)
@@ -493,8 +498,3 @@ class Proxy:
         await self.replicas.close()
         await self._tasks.join()
         self._request_log.log.flush()
-
-
-def _prefixes(message: Request) -> PrefixHashes:
-    cached = message.path in PREFIX_CACHED
-    return prefix_hashes(message.beginning(SCANNED_BYTES)) if cached else ()

@@ -22,7 +22,7 @@ LOOP_DELAY_SECONDS = 0.05
 """Delay before a looping request is relayed again: for the milliseconds of a handover, two
 balancers may each consider the other one the leader."""
 
-_READ_BY_LEADER = frozenset((b"x-priority",))
+_READ_BY_LEADER = frozenset((b"x-priority", b"x-preemptible"))
 """Headers that the leader reads, besides those that it forwards."""
 
 

@@ -96,11 +96,13 @@ class ProxiedRequest:
         "_response_started",
         "early",
         "exchange",
+        "is_stream",
         "key_name",
         "local_route",
         "loop_delayed",
         "needs_slot",
         "pool",
+        "preemptible",
         "proof",
         "queued",
         "relayed",
@@ -129,6 +131,11 @@ class ProxiedRequest:
         """Its route if the balancer can respond to it without the leader."""
         self.tasks: Tasks = ONE_TASK
         """Its tasks in llama-server, each of which needs a slot."""
+        self.preemptible = False
+        """It makes way for others."""
+        self.is_stream = False
+        """It is for a stream; only known of a preemptible one. llama-server notices that a client
+        has disconnected when it sends the next token, and processes other requests to their end."""
         self.queued: QueuedRequest[ProxiedRequest]
         self.reservation: SlotReservation[ProxiedRequest] | None = None
         self.relayed = False
@@ -248,20 +255,27 @@ class ProxiedRequest:
             began=began,
             stale=stale,
             malformed=self._connection is not None and self._connection.malformed,
-            partial=self.early.streams if self.early else bool(self.exchange.status),
+            partial=self._is_partial,
         )
 
     # Ends.
 
     def on_client_disconnect(self) -> None:
         """End the attempt: the client has closed its connection."""
-        sent = self._connection is not None
-        if sent and self.reservation:
-            _ = self.fingerprint  # while there is a body
-        if reservation := self.give_up():
-            # llama-server notices a closed connection, and only then stops and frees the slot.
-            self._host.on_released(reservation, occupied=sent and self.needs_slot)
+        self._end_attempt()
         self._finish(Outcome.CLIENT_DISCONNECTED)
+
+    def preempt(self, error: HttpError) -> None:
+        """End the request, queued or running: others need its place.
+
+        The client gets the error, unless it has a part of the response.
+        """
+        self._end_attempt()
+        if self._is_partial:
+            self.stats.error_code = error.code
+            self.abort_response(Outcome.PREEMPTED)
+        else:
+            self.respond_with_error(error, Outcome.PREEMPTED)
 
     def on_leader_lost(self) -> None:
         """Fail the attempt at a leader that no longer responds, unless the response has begun."""
@@ -300,15 +314,28 @@ class ProxiedRequest:
             cors.ANY_ORIGIN.respond(self.exchange, response)
         self._finish(outcome)
 
-    def abort_response(self) -> None:
+    def abort_response(self, outcome: Outcome = Outcome.ABORTED) -> None:
         """Close the client's connection in the middle of the response."""
         self.exchange.abort(reset=self._output.close_ends_body)
-        self._finish(Outcome.ABORTED)
+        self._finish(outcome)
 
     def abort(self) -> None:
         """End the request, whatever its state: the balancer shuts down."""
         self.on_client_disconnect()
         self.exchange.abort(reset=True)
+
+    def _end_attempt(self) -> None:
+        sent = self._connection is not None
+        if sent and self.reservation:
+            _ = self.fingerprint  # while there is a body
+        if reservation := self.give_up():
+            # llama-server notices a closed connection, and only then stops and frees the slot.
+            self._host.on_released(reservation, occupied=sent and self.needs_slot)
+
+    @property
+    def _is_partial(self) -> bool:
+        """Whether the client has a part of the response."""
+        return self.early.streams if self.early else bool(self.exchange.status)
 
     def _finish(self, outcome: Outcome) -> None:
         self.exchange.on_disconnect = self.exchange.on_backpressure = None
@@ -325,6 +352,7 @@ class ProxiedRequest:
         self._failed = head.status >= 400
         if self.reservation:
             _ = self.fingerprint  # while there is a body
+            self.reservation.began = True
             if self.needs_slot:
                 self.reservation.set_visible(self._host.now())
         exchange.release_body()

@@ -78,6 +78,7 @@ class RequestLog:
                 "replica": stats.upstream or None,
                 "relayed": request.relayed,
                 "attempts": request.queued.attempts,
+                "preemptible": request.preemptible,
                 "prefix_hit": stats.prefix_hit,
                 "bypassed": request.queued.bypassed,
                 "queue_seconds": None if request.relayed else queue_seconds,

@@ -54,6 +54,7 @@ def budget_model(
         # Not reported by name, each busy slot may be on another replica.
         busy_replicas=min(sample.busy_slots if by_replica is None else len(by_replica), ready),
         queued=sample.queued,
+        preemptible=sample.preemptible,
         oldest_queued_seconds=sample.oldest_queued_seconds,
         demand=sample.offered_load,
     )

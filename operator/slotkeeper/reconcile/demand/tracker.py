@@ -138,6 +138,7 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
         mean_demand=leader.mean_demand,
         mean_service_seconds=leader.mean_service_seconds,
         further_tasks=sum(report.further_tasks for report in reports),
+        preemptible=sum(report.preemptible for report in reports),
     )
     age = max(report.view_age_seconds for report in reports)
     return ServerDemand(sample, leader.busy_by_replica, leader.unresponsive, age)

@@ -48,6 +48,8 @@ class Model:
     busy_replicas: int = 0
     """Replicas with a busy slot."""
     queued: int = 0
+    preemptible: int = 0
+    """Running and queued preemptible requests, which count in no other number."""
     oldest_queued_seconds: float = 0.0
     demand: float = 0.0
     """Mean demand over the last minutes, in slots."""
@@ -69,7 +71,7 @@ class Model:
     def required(self) -> int:
         """Replicas that it requires. At zero none without a request: its own autoscaling still
         counts those of the last seconds, which were completed before it was evicted."""
-        if not self.alive and not self.is_in_use:
+        if not self.alive and not (self.is_in_use or self.preemptible):
             return self.minimum
         return max(self.desired, self.minimum)
 
@@ -81,8 +83,13 @@ class Model:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether there is a request for it."""
+        """Whether there is a request for it that is not preemptible."""
         return self.busy > 0 or self.queued > 0
+
+    @property
+    def takes_only_free_room(self) -> bool:
+        """Whether all requests for it are preemptible: no other model makes room for those."""
+        return self.preemptible > 0 and not self.is_in_use
 
     @property
     def reload_seconds(self) -> float:

@@ -42,6 +42,8 @@ def plan(budget: Budget, models: Sequence[Model], memory: Memory, now: float) ->
        the loading of both, MAX_TURN_SECONDS at most, and the requests that were queued before it.
        They get no new requests, complete the running ones, and then wait themselves.
     5. Room that is being made is reserved. What is free beyond it is granted to the next models.
+    6. A model whose requests are all preemptible comes last, gets only what is free, and is evicted
+       like one that is idle.
 
     So a model waits for the maximum wait or the turn of a model that is in use, whichever is
     longer, its longest request and its termination, and for as much for each model before it.
@@ -129,7 +131,7 @@ class _Planner:
     def _wanted_since(self) -> dict[str, float]:
         since = {}
         for name, model in self._models.items():
-            if model.alive or not model.required:
+            if model.alive or not model.required or _takes_only_free_room(model):
                 continue
             # Requests that were queued while it had its turn do not count.
             asked = max(
@@ -154,6 +156,8 @@ class _Planner:
         if model.blocked or model.name in self._memory.failed:
             # Each try may evict another model, and is probably in vain.
             tier = 3
+        if _takes_only_free_room(model):
+            tier = 4
         overdue = self._waited(model) if self._is_overdue(model) else 0.0
         share = model.cost.plus(ONE_MODEL).share_of(self._limit)
         urgency = (model.queued + model.busy) / (model.reload_seconds * max(share, 1e-9))
@@ -187,7 +191,11 @@ class _Planner:
                 BudgetReason.EXCEEDS_BUDGET,
             )
             return False
-        self._wait(model, self._make_room(model, need))
+        if _takes_only_free_room(model):
+            message = f"{self._text(need)} needed, all requests are preemptible"
+        else:
+            message = self._make_room(model, need)
+        self._wait(model, message)
         return False
 
     def _make_room(self, model: Model, need: Resources) -> str:
@@ -324,6 +332,10 @@ class _Planner:
 
     def _text(self, amount: Resources) -> str:
         return describe(amount, self._limit)
+
+
+def _takes_only_free_room(model: Model) -> bool:
+    return model.takes_only_free_room and model.alive >= model.minimum
 
 
 def _choose(candidates: Sequence[_Candidate], missing: Resources) -> list[_Candidate]:

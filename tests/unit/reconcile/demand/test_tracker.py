@@ -72,6 +72,18 @@ async def test_the_requests_of_a_standby_are_added_to_those_of_the_leader(
     assert (newest.sample.total_slots, newest.sample.busy_slots, newest.sample.queued) == (8, 4, 2)
 
 
+async def test_preemptible_requests_of_all_balancers_keep_one_replica(operator: Operator) -> None:
+    for host, leader in ((FIRST, True), (SECOND, False)):
+        report = demand_report() | {"leader": leader, "preemptible": 2}
+        operator.balancers.reports[host] = report
+    operator.state.demand.track(metrics_addresses(FIRST, SECOND), policy(minReplicas=0))
+
+    await poll(operator)
+
+    assert (last_sample(operator).preemptible, last_sample(operator).demand) == (4, 0)
+    assert [each.replicas for each in operator.state.demand.history.intervals] == [1]
+
+
 async def test_a_report_of_the_leader_alone_is_enough(operator: Operator) -> None:
     operator.balancers.reports[FIRST] = demand_report(busy=1)
     operator.state.demand.track(metrics_addresses(FIRST, SECOND), None)

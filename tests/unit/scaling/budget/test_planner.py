@@ -364,3 +364,42 @@ def test_memory_and_the_number_of_models_are_limited_too() -> None:
 
 def test_without_a_limit_everything_fits() -> None:
     assert replicas(decide(Budget(), idle("a"), asked("b", desired=9))) == {"a": 1, "b": 9}
+
+
+def batch(name: str, **fields: object) -> Model:
+    """A model at zero with preemptible requests only."""
+    return replace(Model(name, GPU, desired=1, preemptible=3), **fields)  # type: ignore[arg-type]
+
+
+def test_preemptible_requests_get_free_room() -> None:
+    assert replicas(decide(TWO, busy("a"), batch("b"))) == {"a": 1, "b": 1}
+
+
+def test_nothing_makes_room_for_preemptible_requests_however_long_they_wait() -> None:
+    first = decide(ONE, idle("a"), batch("b"))
+    later = plan(ONE, [idle("a"), batch("b")], first.memory, 5000.0)
+
+    for result in (first, later):
+        assert replicas(result) == {"a": 1, "b": 0}
+        assert result.grants["b"].reason is BudgetReason.WAITING
+        assert "1 GPU needed, all requests are preemptible" in result.grants["b"].message
+
+
+def test_other_models_come_before_those_with_preemptible_requests_only() -> None:
+    assert replicas(decide(ONE, batch("b"), asked("c"))) == {"b": 0, "c": 1}
+
+
+def test_a_model_with_preemptible_requests_only_makes_room_like_an_idle_one() -> None:
+    running = idle("b", preemptible=4)
+    assert replicas(decide(ONE, running, asked("c"))) == {"b": 0, "c": 0}
+
+
+def test_ordinary_requests_count_though_there_are_preemptible_ones() -> None:
+    result = decide(ONE, idle("a"), asked("b", preemptible=3))
+    assert replicas(result) == {"a": 0, "b": 0}
+    assert [each.model for each in result.evictions] == ["a"]
+
+
+def test_min_replicas_are_served_though_all_requests_are_preemptible() -> None:
+    result = decide(ONE, idle("a"), batch("b", minimum=1))
+    assert replicas(result) == {"a": 0, "b": 0}
