@@ -1,6 +1,7 @@
 """Command-line flags, each spelled once, and parsers for their values."""
 
 import argparse
+import ipaddress
 import math
 
 from typing_extensions import override
@@ -64,6 +65,8 @@ class GatewayFlags(ListenFlags):
 
     GATEWAY = "--gateway"
     TLS = "--tls"
+    BACKENDS = "--backends"
+    BACKEND_CIDR = "--backend-cidr"
 
 
 class BatchesFlags(ListenFlags):
@@ -138,6 +141,14 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(text)
+
+
+def cidr(text: str) -> str:
+    """Check a range of addresses such as 10.0.0.0/8. Raises ArgumentTypeError."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not a CIDR: {error}") from None
 
 
 def positive(text: str) -> int:

@@ -45,6 +45,40 @@ origins = mostly(
     st.sampled_from(["*", "https://a/", "ftp://a", "", "https://"]),
 )
 
+refs = st.fixed_dictionaries(
+    {"name": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))},
+    optional={"key": mostly(st.just("token"), st.sampled_from(["", "hosts", "..", "a b"]))},
+)
+backends = st.fixed_dictionaries(
+    {
+        "name": mostly(st.sampled_from(["a", "b-1", "c"]), st.text("aA.-_", max_size=4)),
+        "url": mostly(
+            st.sampled_from(
+                [
+                    "https://a.example/v1",
+                    "http://a.ns.svc:8000/v1",
+                    "https://[::1]/",
+                    "http://a/v1/",
+                ]
+            ),
+            st.sampled_from(
+                ["https://a", "http://a@b/v1", "http://a:0/v1", "http://a:65535/v1", "https://a/?b"]
+            ),
+        ),
+        "models": st.lists(
+            st.fixed_dictionaries(
+                {"name": models}, optional={"upstreamName": st.text("a/ é", max_size=3)}
+            ),
+            max_size=3,
+        ),
+    },
+    optional={
+        "secretRef": refs,
+        "caSecretRef": refs,
+        "firstByteSeconds": mostly(st.integers(1, 86_400), st.sampled_from([0, 86_401])),
+    },
+)
+
 specs = st.fixed_dictionaries(
     {},
     optional={
@@ -69,6 +103,36 @@ specs = st.fixed_dictionaries(
         ),
         "aliases": st.dictionaries(models, models, max_size=3),
         "defaultModel": models,
+        "externalBackends": st.lists(backends, max_size=3),
+        "shadow": st.lists(
+            st.fixed_dictionaries(
+                {"model": models, "to": models, "percent": mostly(st.just(5), st.just(101))}
+            ),
+            max_size=2,
+        ),
+        "fallbacks": st.lists(
+            st.fixed_dictionaries(
+                {"model": models, "to": st.lists(models, max_size=2)},
+                optional={
+                    "when": st.lists(
+                        mostly(st.sampled_from(["Full", "Waking"]), st.just("full")), max_size=2
+                    )
+                },
+            ),
+            max_size=2,
+        ),
+        "routes": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "name": models,
+                    "targets": st.lists(
+                        st.fixed_dictionaries({"model": models, "weight": st.integers(0, 3)}),
+                        max_size=3,
+                    ),
+                }
+            ),
+            max_size=2,
+        ),
         "tls": st.fixed_dictionaries(
             {"secretName": mostly(st.just("a.b-c"), st.text("aA.-_", max_size=4))}
         ),

@@ -34,6 +34,7 @@ EVERYTHING = {
         {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
     ],
     "priorityClassName": "system-cluster-critical",
+    "gatewayBackends": {"allowedCIDRs": ["10.20.0.0/16", "fd12::/32"]},
     "extraArgs": ["--log-level=DEBUG"],
     "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "podLabels": {"team": "a"},
@@ -152,6 +153,7 @@ def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
         ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"images": {"download": {"digest": "abc"}}}, "digest"),
         ({"extraArgs": ["quiet"]}, "extraArgs"),
+        ({"gatewayBackends": {"allowedCIDRs": ["10.0.0.1"]}}, "allowedCIDRs"),
         ({"watchNamespaces": ["Team_A"]}, "watchNamespaces"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

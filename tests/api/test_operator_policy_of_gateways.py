@@ -83,9 +83,18 @@ def changed_owner(manifest: Json) -> Json:
 def test_the_operator_may_create_change_and_delete_all_children_of_a_gateway(
     guarded: ApiServer, name: str
 ) -> None:
+    ref = {"name": "keys", "key": "token"}
+    backend = {
+        "name": "up",
+        "url": "https://up.example/v1",
+        "secretRef": ref,
+        "caSecretRef": ref,
+        "models": [{"name": "gpt"}],
+    }
     spec: dict[str, Any] = {
         "apiKeys": {"secretRef": {"name": "keys"}},
         "tls": {"secretName": "cert"},
+        "externalBackends": [backend, {**backend, "name": "a" * 40}],
         "batches": BATCHES,
     }
     written = gateway_children(name, **spec)
@@ -239,6 +248,21 @@ def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: s
                     {"kind": "PersistentVolumeClaim", "name": "db"},
                     "no source, selector",
                 ),
+            )
+        ),
+        *(
+            (
+                of_gateway("Deployment", apiKeys={"secretRef": {"name": "keys"}}),
+                "spec.template.spec.containers.0.volumeMounts.0.mountPath",
+                folder,
+                "only balancers and gateways may have a ServiceAccount",
+            )
+            for folder in (
+                "/etc/slotkeeper/backends",
+                "/etc/slotkeeper/backends/up",
+                "/etc/slotkeeper/backends/../key",
+                "/etc/slotkeeper/backends/up/key/x",
+                "/opt/etc/slotkeeper/backends/up/key",
             )
         ),
         (

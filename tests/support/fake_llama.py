@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -109,8 +110,16 @@ async def send_garbage(call: Call) -> None:
 class FakeLlama:
     """Serves `script` with `slots` slots on a free port of the loopback interface."""
 
-    def __init__(self, slots: int = 1, script: Script = echo, *, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        slots: int = 1,
+        script: Script = echo,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.host = host
+        self.tls = tls
         self.slots = slots
         self.script = script
         self.loading = False
@@ -147,7 +156,9 @@ class FakeLlama:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._on_connection, self.host, self.port)
+        self._server = await asyncio.start_server(
+            self._on_connection, self.host, self.port, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

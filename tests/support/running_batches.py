@@ -173,7 +173,13 @@ async def run_batches(
         ring.replace(keys)
     clock = Clock()
     async with run_gateway(
-        {"batches": {}, **(spec or {})}, keys=ring, limits=None, test_seconds=60, **upstreams
+        {"batches": {}, **(spec or {})},
+        keys=ring,
+        limits=None,
+        net=None,
+        secrets=None,
+        test_seconds=60,
+        **upstreams,
     ) as gateway:
         store = Store(folder, store_bytes)
         disk = Disk(store)

@@ -3,7 +3,8 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,9 +13,14 @@ from raw_http import RawClient, Response, get
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.gateway.admin import Admin
+from slotkeeper.gateway.backends import connect
+from slotkeeper.gateway.backends.addresses import AddressGuard, network
+from slotkeeper.gateway.backends.registry import Backends
+from slotkeeper.gateway.backends.secrets import BackendSecrets
 from slotkeeper.gateway.proxy import Gateway
 from slotkeeper.gateway.watch import ClusterFollower
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.wire.client import UpstreamConnection
 from slotkeeper.wire.limits import Limits, metrics_port_limits
 from slotkeeper.wire.server import Server
 from wait_until import until
@@ -55,6 +61,49 @@ def server_manifest(
         "spec": {"model": {"alias": alias} if alias else {}},
         "status": READY if state is None else state,
     }
+
+
+PUBLIC = "8.8.8.8"
+"""The address of external backends in tests."""
+
+
+@dataclass
+class Network:
+    """What external backends are reached through: names, addresses and the servers behind them."""
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Addresses by name; PUBLIC for all others."""
+    servers: dict[tuple[str, int], Upstream] = field(default_factory=dict)
+    """By address and port."""
+    lookups: list[str] = field(default_factory=list)
+    dialed: list[tuple[str, int]] = field(default_factory=list)
+    allowed: tuple[str, ...] = ()
+
+    async def look_up(self, host: str, port: int) -> list[str]:  # noqa: ARG002
+        self.lookups.append(host)
+        return self.names.get(host, [PUBLIC])
+
+    async def dial(
+        self,
+        factory: Callable[[], UpstreamConnection],
+        address: str,
+        port: int,
+        *,
+        context: ssl.SSLContext | None,
+        server_name: str,
+    ) -> UpstreamConnection:
+        self.dialed.append((address, port))
+        server = self.servers.get((address, port))
+        if server is None:
+            raise ConnectionRefusedError
+        return await connect.dial(
+            factory, "127.0.0.1", server.port, context=context, server_name=server_name
+        )
+
+    def backends(self, secrets: BackendSecrets) -> Backends:
+        guard = AddressGuard("default", tuple(map(network, self.allowed)))
+        now = asyncio.get_running_loop().time
+        return Backends(guard, secrets, connect.Resolver(self.look_up), self.dial, now)
 
 
 @dataclass
@@ -142,11 +191,14 @@ async def run_gateway(
     keys: ApiKeys | None = None,
     limits: Limits | None = None,
     test_seconds: float = 20,
+    net: Network | None = None,
+    secrets: BackendSecrets | None = None,
     **upstreams: Upstream,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway with a ready server for each of `upstreams`.
 
-    `test_seconds`: of the loop's clock, after which the test fails.
+    `test_seconds`: of the loop's clock, after which the test fails. `net` and `secrets`: of
+    external backends.
     """
     loop = asyncio.get_running_loop()
     log_stream = io.StringIO()
@@ -157,6 +209,7 @@ async def run_gateway(
         keys,
         name="default/llm",
         wall=lambda: 1_700_000_000.0,
+        backends=(net or Network()).backends(secrets or BackendSecrets(None)),
     )
     admin = Admin(gateway)
     client_server = Server(gateway.handle, limits, gateway.body_admission)

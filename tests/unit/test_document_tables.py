@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -41,6 +42,7 @@ from slotkeeper.gateway import admin as gateway_admin
 from slotkeeper.gateway import metrics as gateway_metrics
 from slotkeeper.gateway import options as gateway_options
 from slotkeeper.gateway import request_log as gateway_request_log
+from slotkeeper.gateway.backends.registry import public_backends
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
@@ -139,7 +141,7 @@ async def test_the_balancers_metrics_are_complete() -> None:
 
 
 async def test_the_gateways_metrics_are_complete() -> None:
-    metrics = gateway_metrics.Metrics(list, lambda: iter(()))
+    metrics = gateway_metrics.Metrics(list, lambda: iter(()), public_backends(time.monotonic))
     metrics.add_listener(Server(lambda _: None).listener)
 
     assert documented("## Gateway") == described(list(metrics._registry.collect()))

@@ -9,8 +9,10 @@ from pydantic import Field
 
 from slotkeeper.api import balancer_memory, gateway_memory, quantity
 from slotkeeper.api.balancer import Size
+from slotkeeper.api.gateway_backends import ExternalBackend, ExternalBackends
 from slotkeeper.api.gateway_batches import GatewayBatches
 from slotkeeper.api.gateway_keys import GatewayApiKeys
+from slotkeeper.api.gateway_routes import Fallback, Fallbacks, Route, Routes, Shadow, Shadows
 from slotkeeper.api.group import GATEWAY_KIND
 from slotkeeper.api.label_selector import LabelSelector
 from slotkeeper.api.model import MODEL_NAME, ModelName
@@ -224,6 +226,24 @@ class LlamaGatewaySpec(ApiModel):
     default_model: ModelName | None = None
     """Model, or alias, for requests without a model. Default: such requests are rejected with
     status 400. Example: qwen"""
+
+    external_backends: ExternalBackends = Field(default_factory=list[ExternalBackend])
+    """Other OpenAI-compatible servers, such as vLLM, Ollama or a provider, whose models are listed
+    and routed like those of LlamaServers; up to 32. Default: none. Example: [{name: openai, url:
+    https://api.example.com/v1, secretRef: {name: openai, key: api-key}, models: [{name: gpt-4o}]}]
+    """
+
+    fallbacks: Fallbacks = Field(default_factory=list[Fallback])
+    """Models that serve requests where another one is full, fails or is not ready, up to 64.
+    Default: none. Example: [{model: qwen, to: [gpt-4o], when: [Full, Failed]}]"""
+
+    routes: Routes = Field(default_factory=list[Route])
+    """Names for several models, which share the requests by weights, up to 64. Default: none.
+    Example: [{name: chat, targets: [{model: qwen, weight: 90}, {model: qwen-next, weight: 10}]}]"""
+
+    shadow: Shadows = Field(default_factory=list[Shadow])
+    """Copies of requests for another model, to compare the two in metrics, up to 16. Default: none.
+    Example: [{model: qwen, to: qwen-next, percent: 10}]"""
 
     tls: GatewayTls | None = None
     """Set for TLS between clients and the gateway: the Service then has port 443 instead of 80.

@@ -275,14 +275,16 @@ TABLE = (
         (Reason.DUPLICATE_MODEL,),
         _PROBLEM,
         "two LlamaServers that a gateway selects have the same model name; the older one is used: "
-        "set another `model.alias`",
+        "set another `model.alias`. Or an external backend has the model name of a LlamaServer or "
+        "of an earlier backend, which is used",
     ),
     ReasonDoc(
         (DEGRADED,),
         (Reason.UNKNOWN_MODEL,),
         _PROBLEM,
-        "`defaultModel` or an alias of a gateway refers to a model that none of the selected "
-        "LlamaServers serves. Requests for it are rejected with status 404",
+        "`defaultModel`, an alias, a route, a fallback or a shadow of a gateway refers to a model "
+        "that neither a selected LlamaServer nor an external backend serves. Requests for the name "
+        "are rejected with status 404; routes and fallbacks use their other models",
     ),
     ReasonDoc(
         (READY, MODEL, *_PODS, SCALING),

@@ -5,8 +5,16 @@ specs restarts no pod: the Deployment depends only on what a pod itself needs.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from slotkeeper.api.backend_folders import (
+    BACKENDS_FOLDER,
+    CA_FILE,
+    CA_FOLDER,
+    HOSTS_FILE,
+    KEY_FILE,
+    KEY_FOLDER,
+)
 from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.gateway_drain import DRAIN_SECONDS, SHUTDOWN_DELAY_SECONDS
 from slotkeeper.api.gateway_memory import MAX_CONNECTIONS
@@ -35,11 +43,16 @@ from slotkeeper.desired.placement import gateway_placement
 from slotkeeper.flags import GatewayFlags, LogFlags
 
 
-def manifests(gateway: LlamaGateway, images: Images, account_uid: str = "") -> list[Manifest]:
+def manifests(
+    gateway: LlamaGateway,
+    images: Images,
+    account_uid: str = "",
+    backend_cidrs: Sequence[str] = (),
+) -> list[Manifest]:
     """Return the manifests of all child objects, in the order in which they should be applied.
 
-    `account_uid` is of the pods' ServiceAccount. Each call returns new trees, and equal trees for
-    equal arguments.
+    `account_uid` is of the pods' ServiceAccount, `backend_cidrs` are the private addresses that
+    external backends may have. Each call returns new trees, and equal trees for equal arguments.
     """
     return [
         service_account(gateway, names.gateway(gateway), Component.GATEWAY),
@@ -48,7 +61,7 @@ def manifests(gateway: LlamaGateway, images: Images, account_uid: str = "") -> l
         service(gateway),
         gateway_policy(gateway),
         gateway_budget(gateway),
-        deployment(gateway, images, account_uid),
+        deployment(gateway, images, account_uid, backend_cidrs),
         *batches_manifests(gateway, images),
     ]
 
@@ -90,7 +103,12 @@ def service(gateway: LlamaGateway) -> Manifest:
     }
 
 
-def deployment(gateway: LlamaGateway, images: Images, account_uid: str = "") -> Manifest:
+def deployment(
+    gateway: LlamaGateway,
+    images: Images,
+    account_uid: str = "",
+    backend_cidrs: Sequence[str] = (),
+) -> Manifest:
     """Return the Deployment of the gateway's pods, all of which serve requests.
 
     `account_uid`: of their ServiceAccount. If it is deleted and created again, the pods' tokens are
@@ -114,13 +132,13 @@ def deployment(gateway: LlamaGateway, images: Images, account_uid: str = "") -> 
                     "labels": names.labels(gateway, Component.GATEWAY),
                     "annotations": {names.ACCOUNT_UID_ANNOTATION: account_uid},
                 },
-                "spec": _pod(gateway, images),
+                "spec": _pod(gateway, images, backend_cidrs),
             },
         },
     }
 
 
-def _pod(gateway: LlamaGateway, images: Images) -> Manifest:
+def _pod(gateway: LlamaGateway, images: Images, backend_cidrs: Sequence[str]) -> Manifest:
     pod = {
         "serviceAccountName": names.gateway(gateway),
         "automountServiceAccountToken": True,
@@ -129,20 +147,22 @@ def _pod(gateway: LlamaGateway, images: Images) -> Manifest:
         **pull_secrets(gateway),
         **gateway_placement(gateway),
         "affinity": spread_over_nodes(gateway, Component.GATEWAY),
-        "containers": [_container(gateway, images)],
+        "containers": [_container(gateway, images, backend_cidrs)],
     }
-    if volumes := [secret_volume(name, secret) for name, secret, _ in _secrets(gateway)]:
+    volumes = [secret_volume(name, secret) for name, secret, _ in _secrets(gateway)]
+    volumes += [volume for volume, _ in _backend_volumes(gateway)]
+    if volumes:
         pod["volumes"] = volumes
     return pod
 
 
-def _container(gateway: LlamaGateway, images: Images) -> Manifest:
+def _container(gateway: LlamaGateway, images: Images, backend_cidrs: Sequence[str]) -> Manifest:
     port, _ = _client_port(gateway)
     container = {
         "name": names.GATEWAY_CONTAINER,
         "image": images.balancer,
         "imagePullPolicy": images.pull_policy,
-        "command": list(_command(gateway)),
+        "command": list(_command(gateway, backend_cidrs)),
         "ports": [
             {"name": port, "protocol": "TCP", "containerPort": names.GATEWAY_PORT},
             {"name": names.METRICS, "protocol": "TCP", "containerPort": names.METRICS_PORT},
@@ -161,6 +181,10 @@ def _container(gateway: LlamaGateway, images: Images) -> Manifest:
         {"name": name, "mountPath": folder, "readOnly": True}
         for name, _, folder in _secrets(gateway)
     ]
+    mounts += [
+        {"name": volume["name"], "mountPath": folder, "readOnly": True}
+        for volume, folder in _backend_volumes(gateway)
+    ]
     if mounts:
         container["volumeMounts"] = mounts
     return container
@@ -175,7 +199,30 @@ def _secrets(gateway: LlamaGateway) -> Iterator[tuple[str, str, str]]:
         yield TLS_VOLUME, spec.tls.secret_name, TLS_FOLDER
 
 
-def _command(gateway: LlamaGateway) -> Iterator[str]:
+def _backend_volumes(gateway: LlamaGateway) -> Iterator[tuple[Manifest, str]]:
+    """The volumes with Secrets of external backends, and the folder of each."""
+    for backend in gateway.spec.external_backends:
+        folder = f"{BACKENDS_FOLDER}/{backend.name}"
+        if ref := backend.secret_ref:
+            entries = {ref.key: KEY_FILE, "hosts": HOSTS_FILE}
+            volume = _entries_volume(f"backend-key-{backend.name}", ref.name, entries)
+            yield volume, f"{folder}/{KEY_FOLDER}"
+        if ref := backend.ca_secret_ref:
+            volume = _entries_volume(f"backend-ca-{backend.name}", ref.name, {ref.key: CA_FILE})
+            yield volume, f"{folder}/{CA_FOLDER}"
+
+
+def _entries_volume(name: str, secret: str, files: Mapping[str, str]) -> Manifest:
+    """The volume of some entries of a Secret, without which the pod starts nevertheless.
+
+    A backend that lacks its Secret must not keep the gateway from serving other models.
+    """
+    items = [{"key": key, "path": file.rpartition("/")[2]} for key, file in files.items()]
+    source = {"secretName": secret, "defaultMode": 0o440, "optional": True, "items": items}
+    return {"name": name, "secret": source}
+
+
+def _command(gateway: LlamaGateway, backend_cidrs: Sequence[str]) -> Iterator[str]:
     yield from ("slotkeeper", "gateway")
     yield from (GatewayFlags.GATEWAY, f"{gateway.namespace}/{gateway.name}")
     yield from (GatewayFlags.LISTEN, f"[::]:{names.GATEWAY_PORT}")
@@ -187,6 +234,11 @@ def _command(gateway: LlamaGateway) -> Iterator[str]:
         yield from (GatewayFlags.API_KEYS, KEYS_FOLDER)
     if gateway.spec.tls:
         yield from (GatewayFlags.TLS, TLS_FOLDER)
+    if any(_backend_volumes(gateway)):
+        yield from (GatewayFlags.BACKENDS, BACKENDS_FOLDER)
+    if gateway.spec.external_backends:
+        for cidr in backend_cidrs:
+            yield from (GatewayFlags.BACKEND_CIDR, cidr)
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
 

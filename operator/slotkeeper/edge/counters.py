@@ -101,9 +101,9 @@ class LabeledCounter:
         self._name = name
         self._help_text = help_text
         self._labels = labels
-        self._counts: dict[Labels, int] = {}
+        self._counts: dict[Labels, float] = {}
 
-    def add(self, count: int, *values: str) -> None:
+    def add(self, count: float, *values: str) -> None:
         """Add to the series whose labels have these values."""
         self._counts[values] = self._counts.get(values, 0) + count
 

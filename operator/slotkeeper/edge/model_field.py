@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from slotkeeper.edge.request_body import (
     MAX_DEPTH,
@@ -20,7 +20,8 @@ from slotkeeper.edge.top_level import (
     NestedTooDeeply,
     RepeatedKey,
     TooManyValues,
-    top_level_values,
+    end_of_string,
+    locate_values,
 )
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
@@ -79,18 +80,7 @@ async def model_in_json(body: bytes) -> str | None:
     """
     if len(body) <= SMALL:
         return model_in_small_json(body)
-    beginning = body[:_STEP_BYTES].removeprefix(_BOM).lstrip(_BLANKS)
-    if beginning and not beginning.startswith(b"{"):
-        raise _invalid_json()
-    try:
-        values = await top_level_values(body, (_FIELD,), max_depth=MAX_DEPTH, unique=True)
-    except NestedTooDeeply:
-        raise nested_too_deeply() from None
-    except RepeatedKey:
-        raise _ambiguous() from None
-    except TooManyValues:
-        raise too_many_values() from None
-    return _checked(values.get(_FIELD))
+    return (await _scan(body))[0]
 
 
 async def model_in_form(content_type: bytes, body: bytes) -> str | None:
@@ -98,19 +88,96 @@ async def model_in_form(content_type: bytes, body: bytes) -> str | None:
 
     Raises HttpError with status 400 if there are several.
     """
-    match = _BOUNDARY.search(content_type)
-    if match is None:
+    place = await _value_in_form(content_type, body)
+    if place is None:
         return None
-    delimiter = b"--" + (match[1] or match[2])
-    found: list[bytes] = []
+    value = body[place.start : min(place.end, place.start + _MAX_FORM_VALUE)]
+    return value.decode(errors="replace").strip() or None
+
+
+class Replacement(NamedTuple):
+    """A change of a body: bytes from `start` up to `end` are replaced by `data`."""
+
+    start: int
+    end: int
+    data: bytes
+
+
+async def replacement(request: Request, model: str) -> Replacement:
+    """Return the change by which a request's body, of any size, names `model`.
+
+    Raises HttpError if it names several, or is neither JSON nor a form.
+    """
+    body = request.body
+    if not is_form(request):
+        return await _replacement_in_json(body, json.dumps(model).encode())
+    content_type = request.header(b"content-type") or b""
+    place = await _value_in_form(content_type, body)
+    if place is not None:
+        return Replacement(place.start, place.end, model.encode())
+    delimiter = _delimiter(content_type)
+    if delimiter is None or not body.startswith(delimiter):
+        raise HttpError(400, "invalid_form", "the body is no form: send multipart/form-data")
+    head = b'\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
+    return Replacement(0, 0, b"%s%s%s\r\n" % (delimiter, head, model.encode()))
+
+
+async def _replacement_in_json(body: bytes, model: bytes) -> Replacement:
+    _, start = await _scan(body)
+    if start is None:
+        # The scan has found nothing else before it.
+        start = body.find(b"{") + 1
+        empty = body[start : start + _STEP_BYTES].lstrip(_BLANKS).startswith(b"}")
+        return Replacement(
+            start, start, b'"%s":%s%s' % (_FIELD.encode(), model, b"," * (not empty))
+        )
+    if body[start : start + 1] == b'"':
+        return Replacement(start, await end_of_string(body, start + 1) + 1, model)
+    if body[start : start + 4] == b"null":
+        return Replacement(start, start + 4, model)
+    raise _invalid_json()
+
+
+async def _scan(body: bytes) -> tuple[str | None, int | None]:
+    """Return the model that a body of JSON names, and the position of that value."""
+    beginning = body[:_STEP_BYTES].removeprefix(_BOM).lstrip(_BLANKS)
+    if not beginning.startswith(b"{") and (beginning or len(body) <= _STEP_BYTES):
+        raise _invalid_json()
+    places: dict[str, int] = {}
+    try:
+        values = await locate_values(body, (_FIELD,), places, max_depth=MAX_DEPTH, unique=True)
+    except NestedTooDeeply:
+        raise nested_too_deeply() from None
+    except RepeatedKey:
+        raise _ambiguous() from None
+    except TooManyValues:
+        raise too_many_values() from None
+    return _checked(values.get(_FIELD)), places.get(_FIELD)
+
+
+class _Place(NamedTuple):
+    start: int
+    end: int
+
+
+async def _value_in_form(content_type: bytes, body: bytes) -> _Place | None:
+    """Return where the value of the form's field `model` is."""
+    delimiter = _delimiter(content_type)
+    if delimiter is None:
+        return None
+    found: list[_Place] = []
     async for start, end in _parts(body, delimiter):
         head_end = body.find(b"\r\n\r\n", start, min(end, start + _MAX_PART_HEAD))
-        if head_end < 0 or not _NAMED_MODEL.search(body[start:head_end]):
-            continue
-        found.append(body[head_end + 4 : min(end, head_end + 4 + _MAX_FORM_VALUE)])
+        if head_end >= 0 and _NAMED_MODEL.search(body[start:head_end]):
+            found.append(_Place(head_end + 4, end))
     if len(found) > 1:
         raise _ambiguous()
-    return found[0].decode(errors="replace").strip() or None if found else None
+    return found[0] if found else None
+
+
+def _delimiter(content_type: bytes) -> bytes | None:
+    match = _BOUNDARY.search(content_type)
+    return match and b"--" + (match[1] or match[2])
 
 
 async def _parts(body: bytes, delimiter: bytes) -> AsyncIterator[tuple[int, int]]:

@@ -50,6 +50,18 @@ async def top_level_values(
     The scan works in steps, which yield to the loop: Python's parser would block the loop from a
     thread too, since it holds the GIL until it is done.
     """
+    return await locate_values(body, names, {}, max_depth=max_depth, unique=unique)
+
+
+async def locate_values(
+    body: bytes,
+    names: Container[str],
+    places: dict[str, int],
+    *,
+    max_depth: int | None = None,
+    unique: bool = False,
+) -> dict[str, Any]:
+    """Do the same, and set in `places` the position of each value's first byte."""
     values: dict[str, Any] = {}
     array: list[Any] = []  # that is being counted, where the depth is 2
     depth = at = end = marks = 0
@@ -64,7 +76,7 @@ async def top_level_values(
             at += _STEP_BYTES
             continue
         kind = mark[0]
-        at = 1 + await _end_of_string(body, mark.end()) if kind == b'"' else mark.end()
+        at = 1 + await end_of_string(body, mark.end()) if kind == b'"' else mark.end()
         if depth == 2:
             _count_element(array, kind, body[end : mark.start()])
         end = at
@@ -76,6 +88,7 @@ async def top_level_values(
                     raise RepeatedKey(name)
                 end = at = key.end()
                 values[name], array = _value(body, at)
+                places[name] = at
                 # As long as a step. Without duplicate keys there are a handful.
                 marks += _MARKS_PER_STEP
                 await asyncio.sleep(0)
@@ -132,8 +145,11 @@ def _decode(part: bytes) -> str:
         return part[: error.start].decode()
 
 
-async def _end_of_string(body: bytes, begin: int) -> int:
-    """Return the position of the closing quote of a string, or the end of the body."""
+async def end_of_string(body: bytes, begin: int) -> int:
+    """Return the position of the closing quote of a string, or the end of the body.
+
+    `begin`: after its opening quote. Yields to the loop.
+    """
     at = begin
     while at < len(body):
         # Finding a byte is a hundred times as fast as matching a pattern.

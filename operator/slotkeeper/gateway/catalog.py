@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from slotkeeper.gateway.config import GatewayConfig
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.planning import Fallbacks
+from slotkeeper.gateway.targets import Named, ShadowRule, Target, Weighted, backend_models
 from slotkeeper.wire.errors import HttpError
 
 _MAX_LISTED = 20
@@ -17,12 +19,27 @@ class Catalog:
 
     def __init__(self, models: Mapping[str, Model], config: GatewayConfig) -> None:
         self._config = config
+        # A prompt must not leave the cluster because a backend has a server's model name.
+        targets: dict[str, Target] = {**backend_models(config.backends), **models}
         # An alias comes before a model of the same name, unless its own model is missing.
-        aliases = {alias: models[name] for alias, name in config.aliases.items() if name in models}
-        self._all = dict(sorted({**models, **aliases}.items()))
-        self._by_key: dict[str, dict[str, Model]] = {}
+        aliases = {a: targets[name] for a, name in config.aliases.items() if name in targets}
+        targets |= aliases
+        routes = _routes(config, targets)
+        of_routes = {a: routes[name] for a, name in config.aliases.items() if name in routes}
+        self._all: dict[str, Named] = dict(sorted({**targets, **of_routes, **routes}.items()))
+        self._by_key: dict[str, dict[str, Named]] = {}
+        self.fallbacks: Fallbacks = {
+            name: (tuple(targets[each] for each in fallback.to if each in targets), fallback.on)
+            for name, fallback in config.fallbacks.items()
+        }
+        self.shadows = {
+            name: ShadowRule(to, shadow.percent)
+            for name, shadow in config.shadows.items()
+            # The idle slots of an external backend are not known.
+            if isinstance(to := targets.get(shadow.to), Model)
+        }
 
-    def names(self, key: str | None) -> Mapping[str, Model]:
+    def names(self, key: str | None) -> Mapping[str, Named]:
         """Return the names that an API key may use, in order; `key` None: no key is required."""
         allowed = None if key is None else self._config.models_by_key.get(key)
         if key is None or allowed is None:
@@ -36,7 +53,7 @@ class Catalog:
             }
         return names
 
-    def find(self, name: str | None, key: str | None) -> Model:
+    def find(self, name: str | None, key: str | None) -> Named:
         """Return the model that a request is for; `name` None: it names none.
 
         Raises HttpError with status 404 or 400. A model that the key may not use does not exist for
@@ -62,14 +79,24 @@ class Catalog:
         )
 
 
-def _not_found(name: str, names: Mapping[str, Model]) -> HttpError:
+def _routes(config: GatewayConfig, targets: Mapping[str, Target]) -> dict[str, Weighted]:
+    """The routes with at least one model that exists."""
+    routes = {}
+    for name, route in config.routes.items():
+        choices = tuple((targets[each], w) for each, w in route.targets if w and each in targets)
+        if choices:
+            routes[name] = Weighted(name, choices)
+    return routes
+
+
+def _not_found(name: str, names: Mapping[str, Named]) -> HttpError:
     shown = name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}…"
     return HttpError(
         404, "model_not_found", f"the model {shown!r} does not exist; {_listed(names)}"
     )
 
 
-def _listed(names: Mapping[str, Model]) -> str:
+def _listed(names: Mapping[str, Named]) -> str:
     if not names:
         return "there is no model"
     listed = ", ".join([*names][:_MAX_LISTED])

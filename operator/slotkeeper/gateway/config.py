@@ -6,9 +6,11 @@ So each field is checked again. Unknown fields are ignored.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from slotkeeper.api import quantity
+from slotkeeper.gateway.target_config import Backend, Fallback, Route, Shadow, Trigger
 
 _MAX_ITEMS = 1000
 """Of a list or map. The CRD allows a tenth of that."""
@@ -97,6 +99,14 @@ class GatewayConfig:
     """Files and batches are served."""
     max_body_bytes: int | None = None
     """Maximum size of a request's body; None: that of the command line."""
+    backends: tuple[Backend, ...] = ()
+    """Other servers whose models are served too."""
+    fallbacks: Mapping[str, Fallback] = field(default_factory=dict)
+    """By the name of the model, or of the route, in whose place they serve."""
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    """By name."""
+    shadows: Mapping[str, Shadow] = field(default_factory=dict)
+    """By the name of the model whose requests are copied."""
 
     def limits_of(self, key: str) -> KeyLimits:
         """Return the limits of an API key."""
@@ -120,7 +130,74 @@ def parse_config(spec: Any) -> GatewayConfig:
         replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
         batches=_optional(tree.get("batches"), "batches", _object) is not None,
         max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
+        backends=_items(tree.get("externalBackends"), "externalBackends", _backend),
+        fallbacks=dict(_items(tree.get("fallbacks"), "fallbacks", _fallback)),
+        routes=dict(_items(tree.get("routes"), "routes", _route)),
+        shadows=dict(_items(tree.get("shadow"), "shadow", _shadow)),
     )
+
+
+def _fallback(value: Any, path: str) -> tuple[str, Fallback]:
+    tree = _object(value, path)
+    cases = _items(tree.get("when"), f"{path}.when", _text) or ("Full", "Failed", "Timeout")
+    # Cases of a later release never occur.
+    on = frozenset(each for each in get_args(Trigger) if each in cases)
+    to = _items(tree.get("to"), f"{path}.to", _text)
+    return _text(tree.get("model"), f"{path}.model"), Fallback(to, on)
+
+
+def _route(value: Any, path: str) -> tuple[str, Route]:
+    tree = _object(value, path)
+    targets = _items(tree.get("targets"), f"{path}.targets", _weighted)
+    return _text(tree.get("name"), f"{path}.name"), Route(targets)
+
+
+def _shadow(value: Any, path: str) -> tuple[str, Shadow]:
+    tree = _object(value, path)
+    to = _text(tree.get("to"), f"{path}.to")
+    percent = _count(tree.get("percent"), f"{path}.percent")
+    return _text(tree.get("model"), f"{path}.model"), Shadow(to, min(100, percent))
+
+
+def _weighted(value: Any, path: str) -> tuple[str, int]:
+    tree = _object(value, path)
+    return _text(tree.get("model"), f"{path}.model"), _count(tree.get("weight"), f"{path}.weight")
+
+
+def _backend(value: Any, path: str) -> Backend:
+    tree = _object(value, path)
+    url = _text(tree.get("url"), f"{path}.url")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if (
+        not host
+        or parts.scheme not in {"http", "https"}
+        or not (url.isascii() and url.isprintable())
+    ):
+        raise BadSpec(f"{path}.url: not a URL")
+    tls = parts.scheme == "https"
+    return Backend(
+        name=_text(tree.get("name"), f"{path}.name"),
+        tls=tls,
+        host=host,
+        port=port or (443 if tls else 80),
+        path=parts.path.rstrip("/"),
+        has_key=tree.get("secretRef") is not None,
+        has_ca=tree.get("caSecretRef") is not None,
+        first_byte_seconds=_optional(
+            tree.get("firstByteSeconds"), f"{path}.firstByteSeconds", _count
+        ),
+        models=_items(tree.get("models"), f"{path}.models", _external_model),
+    )
+
+
+def _external_model(value: Any, path: str) -> tuple[str, str]:
+    tree = _object(value, path)
+    name = _text(tree.get("name"), f"{path}.name")
+    return name, _optional(tree.get("upstreamName"), f"{path}.upstreamName", _text) or name
 
 
 def _selector(value: Any, path: str) -> Selector:
@@ -197,6 +274,10 @@ def _list(value: Any, path: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > _MAX_ITEMS:
         raise BadSpec(f"{path}: not a list of up to {_MAX_ITEMS} items")
     return value
+
+
+def _items(value: Any, path: str, parse: Callable[[Any, str], T]) -> tuple[T, ...]:
+    return tuple(parse(each, f"{path}[{number}]") for number, each in enumerate(_list(value, path)))
 
 
 def _texts(value: Any, path: str) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Responses of the gateway's own: its models and its health."""
 
+from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 from slotkeeper.api.model_state import ModelState
@@ -7,6 +8,7 @@ from slotkeeper.edge.routes import MODEL_PATH
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.targets import Named, Weighted
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Response, json_response
 
@@ -21,28 +23,39 @@ _STATUS: dict[ModelState, Json] = {
 }
 
 
-def models(catalog: Catalog, entries: ModelEntries, key: str | None) -> Response:
-    """Return OpenAI's list of the models and aliases that an API key may use."""
+def models(
+    catalog: Catalog, entries: ModelEntries, pause: Callable[[str], float], key: str | None
+) -> Response:
+    """Return OpenAI's list of the models and aliases that an API key may use.
+
+    `pause` returns for how long an external backend gets no requests; 0: it does.
+    """
     names = catalog.names(key)
     listed: Json = {
         "object": "list",
-        "data": [_entry(name, model, entries) for name, model in names.items()],
+        "data": [_entry(name, target, entries, pause) for name, target in names.items()],
     }
     described = [
         # Ollama's format, where llama-server lists what a model is capable of.
         {"type": "model", "name": name, "model": name, "capabilities": capabilities}
         for name, model in names.items()
-        if (capabilities := entries.info(model).capabilities)
+        if isinstance(model, Model) and (capabilities := entries.info(model).capabilities)
     ]
     if described:
         listed["models"] = described
     return json_response(200, listed)
 
 
-def one_model(catalog: Catalog, entries: ModelEntries, path: bytes, key: str | None) -> Response:
+def one_model(
+    catalog: Catalog,
+    entries: ModelEntries,
+    pause: Callable[[str], float],
+    path: bytes,
+    key: str | None,
+) -> Response:
     """Return OpenAI's entry of the model that `path` names. Raises HttpError with 404."""
     name = unquote_to_bytes(path.removeprefix(MODEL_PATH)).decode(errors="replace")
-    return json_response(200, _entry(name, catalog.find(name, key), entries))
+    return json_response(200, _entry(name, catalog.find(name, key), entries, pause))
 
 
 def health(*, synced: bool, draining: bool) -> Response:
@@ -69,12 +82,12 @@ def not_synced() -> HttpError:
     )
 
 
-def _entry(name: str, model: Model, entries: ModelEntries) -> Json:
-    return {
-        "id": name,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "slotkeeper",
-        "status": _STATUS[model.state],
-        **entries.info(model).model,
-    }
+def _entry(name: str, named: Named, entries: ModelEntries, pause: Callable[[str], float]) -> Json:
+    # Of several models, what is likely to serve the next request.
+    target = named.most_likely if isinstance(named, Weighted) else named
+    entry: Json = {"id": name, "object": "model"}
+    if isinstance(target, Model):
+        entry |= {"created": target.created, "owned_by": "slotkeeper"}
+        return {**entry, "status": _STATUS[target.state], **entries.info(target).model}
+    state: ModelState = "Failed" if pause(target.server) else "Ready"
+    return {**entry, "created": 0, "owned_by": target.server, "status": _STATUS[state]}

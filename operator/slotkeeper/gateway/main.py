@@ -17,6 +17,10 @@ from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.error_text import describe
 from slotkeeper.gateway.admin import Admin
+from slotkeeper.gateway.backends.addresses import AddressGuard, network
+from slotkeeper.gateway.backends.connect import Resolver, dial
+from slotkeeper.gateway.backends.registry import Backends
+from slotkeeper.gateway.backends.secrets import BackendSecrets
 from slotkeeper.gateway.config import GatewayConfig
 from slotkeeper.gateway.options import Options, parse
 from slotkeeper.gateway.proxy import Gateway
@@ -67,12 +71,20 @@ async def serve(options: Options) -> None:
         tls = TlsFolder(options.tls)
         tls.load()
     namespace, name = options.gateway
+    backends = Backends(
+        AddressGuard(namespace, tuple(map(network, options.backend_cidrs))),
+        BackendSecrets(options.backends),
+        Resolver(),
+        dial,
+        loop.time,
+    )
     gateway = Gateway(
         lambda server: (f"{server}.{namespace}.svc", _SERVER_PORT),
         AccessLog(sys.stdout if options.access_log else None, loop.call_later, time.time),
         keys,
         name=f"{namespace}/{name}",
         wall=time.time,
+        backends=backends,
     )
     admin = Admin(gateway)
     clients = Server(gateway.handle, options.limits, gateway.body_admission)
@@ -87,6 +99,7 @@ async def serve(options: Options) -> None:
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(_follow_cluster(options, follower))]
         background.append(tasks.create_task(gateway.entries.refresh()))
+        background.append(tasks.create_task(backends.secrets.watch()))
         background += [tasks.create_task(each.watch()) for each in (key_folder, tls) if each]
         # Objects from startup live as long as the process: keep the collector from scanning them.
         gc.collect()

@@ -14,7 +14,10 @@ from slotkeeper.edge.connection_metrics import ConnectionMetrics
 from slotkeeper.edge.counters import LabeledCounter, LabeledHistogram
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.models import Model
+from slotkeeper.gateway.shadow import Pair, Result
+from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.wire.listener import Listener
 
 _PREFIX = "slotkeeper_gateway"
@@ -34,8 +37,10 @@ class Metrics(Collector):
         self,
         models: Callable[[], Collection[Model]],
         running: Callable[[], Iterator[str]],
+        backends: Backends,
     ) -> None:
         self._models = models
+        self._backends = backends
         self._running = running
         self._requests = LabeledCounter(
             f"{_PREFIX}_requests",
@@ -72,6 +77,31 @@ class Metrics(Collector):
             "Requests that were sent again because their connection failed before they were read.",
             ["model"],
         )
+        self._fallbacks = LabeledCounter(
+            f"{_PREFIX}_fallbacks",
+            "Requests that were sent to another model, by the model in whose place, and by reason.",
+            ["model", "to", "reason"],
+        )
+        self._shadow_requests = LabeledCounter(
+            f"{_PREFIX}_shadow_requests",
+            "Requests of which a copy for another model was due, by result.",
+            ["model", "to", "result"],
+        )
+        self._shadow_responses = LabeledCounter(
+            f"{_PREFIX}_shadow_responses",
+            "Compared requests, by side (original or shadow) and status code.",
+            ["model", "to", "side", "code"],
+        )
+        self._shadow_seconds = LabeledCounter(
+            f"{_PREFIX}_shadow_duration_seconds",
+            "Sum of the durations of compared requests, by side.",
+            ["model", "to", "side"],
+        )
+        self._shadow_tokens = LabeledCounter(
+            f"{_PREFIX}_shadow_tokens",
+            "Tokens generated for compared requests, by side.",
+            ["model", "to", "side"],
+        )
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -95,6 +125,18 @@ class Metrics(Collector):
         """Count a retry."""
         self._retries.add(1, model)
 
+    def fell_back(self, model: str, to: str, reason: Trigger) -> None:
+        """Count a fallback from one model to another."""
+        self._fallbacks.add(1, model, to, reason)
+
+    def shadowed(self, model: str, to: str, result: Result, pair: Pair | None) -> None:
+        """Count a copy that was due, and compare it with the original if both are in `pair`."""
+        self._shadow_requests.add(1, model, to, result)
+        for side, measured in (pair.measured if pair else {}).items():
+            self._shadow_responses.add(1, model, to, side, str(measured.code or "none"))
+            self._shadow_seconds.add(measured.seconds, model, to, side)
+            self._shadow_tokens.add(measured.tokens, model, to, side)
+
     def add_tokens(self, model: str, key: str | None, tokens: Tokens) -> None:
         """Add the tokens of one response."""
         for kind, count in tokens._asdict().items():
@@ -111,11 +153,16 @@ class Metrics(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         models = self._models()
-        names = {NO_MODEL, *(model.name for model in models)}
+        names = {NO_MODEL, *(model.name for model in models), *self._backends.models}
         for labeled in (
             self._requests,
             self._tokens,
             self._retries,
+            self._fallbacks,
+            self._shadow_requests,
+            self._shadow_responses,
+            self._shadow_seconds,
+            self._shadow_tokens,
             self._duration,
             self._first_byte,
         ):
@@ -133,3 +180,4 @@ class Metrics(Collector):
         for state in get_args(ModelState):
             states.add_metric([state], found[state])
         yield states
+        yield from self._backends.metrics(_PREFIX)

@@ -22,6 +22,8 @@ class Options:
     metrics: Address
     api_keys: Path | None
     tls: Path | None
+    backends: Path | None
+    backend_cidrs: tuple[str, ...]
     limits: Limits
     shutdown_delay_seconds: float
     drain_timeout: float
@@ -39,6 +41,8 @@ def parse(argv: Sequence[str]) -> Options:
         metrics=arguments.metrics,
         api_keys=arguments.api_keys,
         tls=arguments.tls,
+        backends=arguments.backends,
+        backend_cidrs=tuple(arguments.backend_cidr),
         limits=limit_flags.limits_of(arguments),
         shutdown_delay_seconds=arguments.shutdown_delay,
         drain_timeout=arguments.drain_timeout,
@@ -90,6 +94,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="serve clients with TLS: the certificate tls.crt and the key tls.key in this "
         "directory; changes take effect within ten seconds",
+    )
+    add(
+        GatewayFlags.BACKENDS,
+        type=Path,
+        metavar="DIR",
+        help="the Secrets of external backends, a directory for each; changes take effect within "
+        "five seconds",
+    )
+    add(
+        GatewayFlags.BACKEND_CIDR,
+        type=flags.cidr,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="allow external backends at these private addresses, besides public addresses and "
+        "Services of the gateway's namespace; repeatable",
     )
     limit_flags.add_body_limit(parser)
     add(

@@ -5,10 +5,11 @@ from typing import Any
 
 from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.page.state import PageModel
+from slotkeeper.gateway.targets import Named
 
 
 def page_models(
-    names: Mapping[str, Model],
+    names: Mapping[str, Named],
     status: Callable[[str], Mapping[str, Any] | None],
     rate: Callable[[str], float],
 ) -> list[PageModel]:
@@ -16,12 +17,12 @@ def page_models(
 
     `status` returns the status of a LlamaServer, `rate` the tokens per second of a model.
     """
-    by_server: dict[str, list[str]] = {}
-    for name, model in names.items():
-        by_server.setdefault(model.server, []).append(name)
+    by_server: dict[str, tuple[Model, list[str]]] = {}
+    for name, target in names.items():
+        if isinstance(target, Model):
+            by_server.setdefault(target.server, (target, []))[1].append(name)
     found = []
-    for server, usable in by_server.items():
-        model = names[usable[0]]
+    for server, (model, usable) in by_server.items():
         # A key may be allowed an alias only: the page offers what the key may request.
         name = model.name if model.name in usable else usable[0]
         found.append(

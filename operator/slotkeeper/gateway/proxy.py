@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
 from slotkeeper.flags import Address
 from slotkeeper.gateway import batches, local_responses, routing
+from slotkeeper.gateway.backends.registry import Backends, public_backends
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.config import GatewayConfig
 from slotkeeper.gateway.limits import KeyLimiter, Rejection
@@ -27,9 +28,15 @@ from slotkeeper.gateway.page.handler import Page
 from slotkeeper.gateway.page.state import page_state
 from slotkeeper.gateway.page.token_rates import TokenRates
 from slotkeeper.gateway.page_models import page_models
+from slotkeeper.gateway.planning import conversation_point, make_plan, waking
 from slotkeeper.gateway.request import GatewayRequest
 from slotkeeper.gateway.request_log import RequestLog
+from slotkeeper.gateway.shadow import PREEMPTIBLE, Measured, Shadows
+from slotkeeper.gateway.target_config import Trigger
+from slotkeeper.gateway.targets import Plan, Target
 from slotkeeper.gateway.upstreams import Upstreams
+from slotkeeper.gateway.wake import Waker
+from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Header, Request, encode_request_head
@@ -48,7 +55,8 @@ class Gateway:
 
     `address` returns host and port of a server, by its name. `keys`: the accepted API keys; None:
     no key is required, and those of clients are forwarded. `name`: of the LlamaGateway, as
-    NAMESPACE/NAME, which the page shows. `wall` returns the time in seconds since 1970.
+    NAMESPACE/NAME, which the page shows. `wall` returns the time in seconds since 1970. `backends`
+    are the external ones; None: without secrets, at public addresses only.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Gateway:
         *,
         name: str,
         wall: Callable[[], float],
+        backends: Backends | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
@@ -69,8 +78,19 @@ class Gateway:
         self.draining = False
         self.active: set[GatewayRequest] = set()
         """Requests that are forwarded."""
-        self.metrics = Metrics(self._current_models, self._running)
+        self.backends = backends or public_backends(self.now)
+        self.metrics = Metrics(self._current_models, self._running, self.backends)
         self.upstreams = Upstreams(address)
+        self._waker = Waker(
+            self.upstreams.pool, self.spawn, lambda: self.config.timeouts.first_byte
+        )
+        self._shadows = Shadows(
+            self.upstreams.pool,
+            self._status,
+            self.spawn,
+            self.now,
+            self.metrics.shadowed,
+        )
         self.entries = ModelEntries(self.upstreams.fetch_models, self.spawn)
         self.status: Callable[[str], Mapping[str, Any] | None] = lambda _: None
         """Returns the status of a LlamaServer, as it was read, by the server's name."""
@@ -93,7 +113,7 @@ class Gateway:
         self._token_rates = TokenRates()
         self._reading = 0  # requests whose model is being looked for in a large body
         # One at a time: each needs its body in one piece, which is a copy of it.
-        self._read_lock = asyncio.Lock()
+        self.read_lock = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -115,7 +135,9 @@ class Gateway:
         self.cors.allowed_origins = config.allowed_origins
         self._limiter.config = config
         self.upstreams.set_connect_seconds(config.timeouts.connect)
-        self._catalog = Catalog(self._models, config)
+        self.backends.set(config.backends, config.timeouts.connect)
+        self.spawn(self.backends.secrets.set(config.backends))
+        self._set_catalog()
 
     def set_models(self, models: Mapping[str, Model]) -> None:
         """Set the models by name."""
@@ -123,10 +145,14 @@ class Gateway:
         if models == self._models:
             return
         self._models = models
-        self._catalog = Catalog(models, self.config)
+        self._set_catalog()
         self._token_rates.keep(models.keys())
         self.upstreams.keep(models.values())
         self.entries.update(models.values())
+
+    def _set_catalog(self) -> None:
+        self._catalog = Catalog(self._models, self.config)
+        self._shadows.set(self._catalog.shadows)
 
     # Clients.
 
@@ -206,10 +232,12 @@ class Gateway:
 
     def _respond_with_models(self, exchange: Exchange, kind: Route, key: str | None) -> None:
         if kind is Route.MODELS:
-            response = local_responses.models(self._catalog, self.entries, key)
+            response = local_responses.models(self._catalog, self.entries, self.backends.pause, key)
         else:
             path = exchange.request.path
-            response = local_responses.one_model(self._catalog, self.entries, path, key)
+            response = local_responses.one_model(
+                self._catalog, self.entries, self.backends.pause, path, key
+            )
         self.cors.respond(exchange, response)
 
     def _page_state(self, key: str) -> object:
@@ -232,7 +260,7 @@ class Gateway:
 
         exchange.on_disconnect = on_disconnect
         try:
-            async with self._read_lock:
+            async with self.read_lock:
                 name = await routing.model_in_body(exchange.request) if connected else None
             if connected:
                 self._forward(exchange, name, key)
@@ -253,29 +281,53 @@ class Gateway:
 
     def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
         """Forward a request to the model of this name. Raises HttpError."""
-        model = self._catalog.find(name, key)
-        head = self._encode_head(exchange.request, key)
+        plan = self._plan(exchange.request, name, key)
+        if key is not None:
+            # An invalid one is rejected before the request counts in the limits.
+            self._priority(exchange.request, key)
         if key is not None and (rejection := self._start(exchange.request, key)):
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
-        request = GatewayRequest(self, exchange, model, key, self.config.timeouts)
+        for target, trigger in plan.skipped:
+            self.metrics.fell_back(target.name, plan.targets[0].name, trigger)
+        if model := waking(plan):
+            self._waker.wake(model, exchange.request, lambda sent: self._encode_head(sent, key))
+        request = GatewayRequest(self, exchange, plan, key, self.config.timeouts)
+        request.shadow = self._shadows.start(
+            plan.targets[0].name,
+            exchange.request,
+            lambda sent: self._encode_head(sent, key, [PREEMPTIBLE]),
+        )
         self.active.add(request)
         self._idle.clear()
-        request.start(self.upstreams.pool(model), head)
+        request.start()
 
     def _start(self, message: Request, key: str) -> Rejection | None:
         preemptible = access.preemptible(message)
         return self._limiter.start(key, self.now(), preemptible=preemptible)
 
-    def _encode_head(self, message: Request, key: str | None) -> bytes:
+    def _plan(self, message: Request, name: str | None, key: str | None) -> Plan:
+        named = self._catalog.find(name, key)
+        return make_plan(
+            named,
+            self._catalog.fallbacks,
+            lambda: conversation_point(message),
+            self.backends.pause,
+        )
+
+    def _encode_head(
+        self, message: Request, key: str | None, added: Iterable[Header] = ()
+    ) -> bytes:
         if key is None:
-            return encode_request_head(message, _FORWARDED_WITHOUT_KEYS)
+            return encode_request_head(message, _FORWARDED_WITHOUT_KEYS, added)
         # Balancers let those with different values take turns. The key itself is not for them.
-        added: list[Header] = [(b"Authorization", b"Bearer gateway-%s" % _digest(key))]
-        maximum = self.config.max_priorities.get(key, 0)
-        if priority := access.priority(message, maximum):
-            added.append((b"X-Priority", b"%d" % priority))
-        return encode_request_head(message, _FORWARDED, added)
+        headers = [*added, (b"Authorization", b"Bearer gateway-%s" % _digest(key))]
+        if priority := self._priority(message, key):
+            headers.append((b"X-Priority", b"%d" % priority))
+        return encode_request_head(message, _FORWARDED, headers)
+
+    def _priority(self, message: Request, key: str) -> int:
+        return access.priority(message, self.config.max_priorities.get(key, 0))
 
     def _reject(
         self, exchange: Exchange, error: HttpError, key: str | None, reason: str = ""
@@ -285,9 +337,18 @@ class Gateway:
 
     # RequestHost.
 
+    def server_attempt(self, request: GatewayRequest, model: Model) -> tuple[Pool, bytes]:
+        """Return the connections to the server of a model, and the head of the request."""
+        head = self._encode_head(request.exchange.request, request.key)
+        return self.upstreams.pool(model), head
+
     def on_retry(self, request: GatewayRequest) -> None:
         """Count a retry."""
         self.metrics.retried(request.model.name)
+
+    def on_fallback(self, request: GatewayRequest, target: Target, trigger: Trigger) -> None:
+        """Count a fallback."""
+        self.metrics.fell_back(request.model.name, target.name, trigger)
 
     def on_released(self, request: GatewayRequest) -> None:
         """Forget a request."""
@@ -306,6 +367,12 @@ class Gateway:
                 self._token_rates.record(request.model.name, tokens.generated, now=now)
             if tokens and request.key is not None:
                 self._limiter.add_tokens(request.key, sum(tokens), now)
+        if request.shadow:
+            same = request.model.name == request.shadow.model and outcome is Outcome.COMPLETED
+            seconds = now - request.stats.arrived_at
+            generated = tokens.generated if tokens else 0
+            measured = Measured(request.exchange.status, seconds, generated) if same else None
+            self._shadows.original_ended(request.shadow, measured)
         self._request_log.finished(request, outcome, tokens, now)
 
     # Shutdown.
@@ -325,10 +392,14 @@ class Gateway:
         self.batches.abort()
         await self._tasks.join(cancel=True)
         self.upstreams.keep(())
+        await self.backends.close()
         self._request_log.log.flush()
 
     def _current_models(self) -> Collection[Model]:
         return self._models.values()
+
+    def _status(self, server: str) -> Mapping[str, Any] | None:
+        return self.status(server)
 
     def _running(self) -> Iterator[str]:
         return (request.model.name for request in self.active)

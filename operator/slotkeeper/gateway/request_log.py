@@ -82,8 +82,10 @@ class RequestLog:
             {
                 **exchange_fields(exchange, request.key),
                 "outcome": outcome,
+                "code": stats.error_code,
                 "model": model.name,
                 "server": model.server,
+                "fallback_from": None if model is request.first_model else request.first_model.name,
                 "retried": request.retried,
                 "first_byte_seconds": first,
                 "duration_seconds": duration,

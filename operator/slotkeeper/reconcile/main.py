@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY, start_http_server
 from slotkeeper import logs
 from slotkeeper.api.compute_capability import normalize
 from slotkeeper.desired.images import ANY_ARCH, Images
-from slotkeeper.flags import address
+from slotkeeper.flags import GatewayFlags, address, cidr
 from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import LLAMA_GATEWAYS
@@ -108,6 +108,7 @@ async def _run(flags: argparse.Namespace) -> None:
             images,
             clock,
         )
+        gateway_reconciler.backend_cidrs = flags.backend_cidr
         metrics.register(
             conflicts=lambda: reconciler.conflicts() + gateway_reconciler.conflicts(),
             snapshots=reconciler.scaling_snapshots,
@@ -174,6 +175,15 @@ def _parser() -> argparse.ArgumentParser:
         default="IfNotPresent",
         choices=("Always", "IfNotPresent", "Never"),
         help="pull policy of all these images (default: %(default)s)",
+    )
+    add(
+        GatewayFlags.BACKEND_CIDR,
+        type=cidr,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="private addresses that gateways may use for external backends, besides Services of "
+        "their own namespace; repeatable (default: none)",
     )
     add(
         "--namespace",

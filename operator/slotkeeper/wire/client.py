@@ -4,7 +4,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Protocol, cast
 
@@ -148,8 +148,8 @@ class UpstreamConnection(Pausable):
                 self._began = True
                 data = self._read_head(data, receiver)
                 framing = self._framing
-                if framing is None:
-                    return
+                if framing is None or self._receiver is not receiver:
+                    return  # incomplete, or aborted by on_head
             end = framing.feed(data)
         except BadResponse as error:
             self._fail(f"invalid HTTP response: {error}")
@@ -257,8 +257,15 @@ class UpstreamConnection(Pausable):
             receiver.on_lost(reason, began=True)
 
 
+Opener = Callable[[Callable[[], UpstreamConnection]], Awaitable[UpstreamConnection]]
+"""Opens a connection, with the protocol that the argument creates. Raises OSError."""
+
+
 class Pool:
-    """The connections to one replica. Reuses the most recently used idle connection."""
+    """The connections to one replica. Reuses the most recently used idle connection.
+
+    `opener` replaces the plain TCP connection to `host` and `port`.
+    """
 
     def __init__(
         self,
@@ -268,6 +275,7 @@ class Pool:
         max_idle: int = 8,
         connect_seconds: float = 3,
         tls: ssl.SSLContext | None = None,
+        opener: Opener | None = None,
     ) -> None:
         self.max_idle = max_idle
         """llama-server has few more HTTP threads than slots, and an idle connection holds one."""
@@ -275,6 +283,7 @@ class Pool:
         self._port = port
         self._connect_seconds = connect_seconds
         self._tls = tls
+        self._opener = opener
         self._idle: list[UpstreamConnection] = []
         self._closed = False
 
@@ -291,6 +300,8 @@ class Pool:
         """Open a new connection. Raises OSError, of which TimeoutError is a subclass."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
+            if self._opener:
+                return await self._opener(lambda: UpstreamConnection(self))
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self), self._host, self._port, ssl=self._tls
             )

@@ -10,6 +10,16 @@ from rejections import assert_gateway_rejected, is_accepted_by_the_operator, rej
 
 KEYS = {"secretRef": {"name": "keys"}}
 
+
+def external(**fields: Any) -> dict[str, Any]:
+    """A spec with a valid backend, apart from these fields."""
+    valid = {"name": "up", "url": "https://up.example/v1", "models": [{"name": "gpt"}]}
+    return {"externalBackends": [{**valid, **fields}]}
+
+
+REF = {"name": "keys", "key": "token"}
+URL = "must be the base URL of an OpenAI-compatible API with its path"
+
 ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"replicas": 0}, "spec.replicas", "should be greater than or equal to 1"),
     ({"replicas": 21}, "spec.replicas", "should be less than or equal to 20"),
@@ -79,6 +89,96 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         {"cors": {"allowedOrigins": ["*", "https://a"]}},
         "spec.cors.allowedOrigins",
         "must not contain an origin twice, and nothing else beside *",
+    ),
+    *(
+        (external(url=url), "spec.externalBackends[0].url", URL)
+        for url in (
+            "https://up.example",
+            "ftp://up.example/v1",
+            "https://user@up.example/v1",
+            "https://up.example/v1?a=b",
+            "https://up.example:65536/v1",
+            "https://up.example/v1//x",
+        )
+    ),
+    (external(name="a.b"), "spec.externalBackends[0].name", "must be a DNS label"),
+    (
+        {
+            "externalBackends": [
+                {**external()["externalBackends"][0], "name": f"up{number}"} for number in range(33)
+            ]
+        },
+        "spec.externalBackends",
+        "at most 32 items",
+    ),
+    (external(models=[]), "spec.externalBackends[0].models", "at least 1 items"),
+    (
+        external(models=[{"name": "a"}, {"name": "a"}]),
+        "spec.externalBackends[0].models[1]",
+        "Duplicate value",
+    ),
+    (
+        {"externalBackends": external()["externalBackends"] * 2},
+        "spec.externalBackends[1]",
+        "Duplicate value",
+    ),
+    (
+        external(url="http://up.example/v1", secretRef=REF),
+        "spec.externalBackends[0]",
+        "url must be https:// with secretRef",
+    ),
+    (
+        external(url="http://up.team.svc/v1", caSecretRef=REF),
+        "spec.externalBackends[0]",
+        "url must be https:// with caSecretRef",
+    ),
+    (
+        external(secretRef={**REF, "key": "hosts"}),
+        "spec.externalBackends[0].secretRef.key",
+        "must not be hosts",
+    ),
+    (
+        external(models=[{"name": "a", "upstreamName": "a b"}]),
+        "spec.externalBackends[0].models[0].upstreamName",
+        "must be printable ASCII",
+    ),
+    (
+        {"fallbacks": [{"model": "a", "to": ["b", "a"]}]},
+        "spec.fallbacks[0]",
+        "to must not contain the model itself",
+    ),
+    ({"fallbacks": [{"model": "a", "to": []}]}, "spec.fallbacks[0].to", "at least 1 items"),
+    ({"fallbacks": [{"model": "a", "to": ["b", "b"]}]}, "spec.fallbacks[0].to", "Duplicate"),
+    (
+        {"fallbacks": [{"model": "a", "to": ["b"], "when": ["Slow"]}]},
+        "spec.fallbacks[0].when[0]",
+        "Unsupported value",
+    ),
+    ({"fallbacks": [{"model": "a", "to": ["b"]}] * 2}, "spec.fallbacks[1]", "Duplicate value"),
+    (
+        {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 0}]}]},
+        "spec.routes[0]",
+        "targets must contain one with a weight above 0",
+    ),
+    (
+        {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 1}] * 2}]},
+        "spec.routes[0].targets[1]",
+        "Duplicate value",
+    ),
+    (
+        {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 1001}]}]},
+        "spec.routes[0].targets[0].weight",
+        "should be less than or equal to 1000",
+    ),
+    (
+        {"shadow": [{"model": "a", "to": "a", "percent": 1}]},
+        "spec.shadow[0]",
+        "to must not be the model itself",
+    ),
+    (
+        {"shadow": [{"model": "a", "to": "b", "percent": 0}]},
+        "spec.shadow[0].percent",
+        "should be greater than or equal to 1",
     ),
     (
         {"timeouts": {"connectSeconds": 0}},

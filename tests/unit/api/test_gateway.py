@@ -9,6 +9,13 @@ from slotkeeper.api.label_selector import LabelSelector
 from slotkeeper.api.resource import InvalidSpec
 
 MIB = 1024**2
+REF = {"name": "keys", "key": "token"}
+
+
+def external(**fields: Any) -> dict[str, Any]:
+    """A spec with a valid backend, apart from these fields."""
+    valid = {"name": "up", "url": "https://up.example/v1", "models": [{"name": "gpt"}]}
+    return {"externalBackends": [{**valid, **fields}]}
 
 
 def test_an_empty_spec_is_a_gateway_of_all_servers() -> None:
@@ -39,7 +46,13 @@ def test_all_fields_are_parsed() -> None:
             "limitsByKey": {"batch": {"tokensPerMinute": 5, "maxRunningRequests": 2}},
         },
         budget={"gpus": 4, "memory": "64Gi", "maxLoadedModels": 2},
+        externalBackends=external(url="http://a.b.svc/", secretRef=REF)["externalBackends"],
     ).spec
+
+    [backend] = spec.external_backends
+    assert (backend.name, backend.url, backend.ca_secret_ref) == ("up", "http://a.b.svc/", None)
+    assert backend.secret_ref
+    assert (backend.secret_ref.name, backend.models[0].upstream_name) == ("keys", None)
 
     assert spec.aliases == {"gpt-4o": "qwen"}
     assert spec.tls
@@ -59,6 +72,18 @@ def test_all_fields_are_parsed() -> None:
         ({"aliases": {"a": "b", "b": "c"}}, "must refer to models, not to other aliases"),
         ({"aliases": {"a b": "c"}}, "must have names of up to 128 letters"),
         ({"budget": {}}, "must have gpus, memory or maxLoadedModels"),
+        (external(url="https://up.example"), "with its path, such as"),
+        (external(url="http://up.example/v1", secretRef=REF), "https:// with secretRef"),
+        (external(url="http://up.a.svc/v1", caSecretRef=REF), "https:// with caSecretRef"),
+        (external(models=[{"name": "a"}] * 2), "must not contain the name a twice"),
+        (external(secretRef={**REF, "key": "hosts"}), "must not be hosts"),
+        ({"fallbacks": [{"model": "a", "to": ["a"]}]}, "must not contain the model itself"),
+        ({"shadow": [{"model": "a", "to": "a", "percent": 1}]}, "must not be the model itself"),
+        ({"fallbacks": [{"model": "a", "to": ["b", "b"]}]}, "must not contain an item twice"),
+        (
+            {"routes": [{"name": "a", "targets": [{"model": "b", "weight": 0}]}]},
+            "targets must contain one with a weight above 0",
+        ),
         ({"cors": {"allowedOrigins": ["*", "https://a"]}}, "nothing else beside *"),
         ({"cors": {"allowedOrigins": ["https://a/b"]}}, "a host without a path"),
         (

@@ -4,6 +4,7 @@ import pytest
 
 from llamagateways import gateway
 from llamaservers import IMAGES
+from slotkeeper.api.backend_folders import CA_FILE, HOSTS_FILE, KEY_FILE
 from slotkeeper.api.gateway_drain import DRAIN_SECONDS, SHUTDOWN_DELAY_SECONDS
 from slotkeeper.desired import gateway as desired
 from slotkeeper.desired import gateway_secrets, names
@@ -12,6 +13,13 @@ from slotkeeper.flags import GatewayFlags
 from slotkeeper.gateway.options import parse
 
 KEYS = {"secretRef": {"name": "keys"}}
+BACKEND = {
+    "name": "up",
+    "url": "https://up.example/v1",
+    "secretRef": {"name": "keys", "key": "token"},
+    "caSecretRef": {"name": "authorities", "key": "root.pem"},
+    "models": [{"name": "gpt"}],
+}
 
 
 def pod(**spec: Any) -> Any:
@@ -40,6 +48,7 @@ def test_the_command_names_the_gateway_and_its_ports() -> None:
         {"maxBodyBytes": "64Mi"},
         {"maxBodyBytes": "1500Ki", "resources": {"limits": {"memory": "200Mi"}}},
         {"resources": {}},
+        {"externalBackends": [BACKEND]},
     ],
 )
 def test_the_gateway_accepts_its_command_line(spec: dict[str, Any]) -> None:
@@ -114,6 +123,38 @@ def test_a_change_of_what_pods_watch_restarts_none() -> None:
     assert before == pod(aliases={"a": "b"}, defaultModel="a", budget={"gpus": 1})
     assert before == pod(timeouts={"connectSeconds": 1}, cors={"allowedOrigins": []})
     assert pod(apiKeys=KEYS) == pod(apiKeys={**KEYS, "limits": {"requestsPerMinute": 1}})
+
+
+def test_the_entries_of_a_backends_secrets_are_mounted_where_the_gateway_reads_them() -> None:
+    found, arguments = pod(externalBackends=[BACKEND]), command(externalBackends=[BACKEND])
+
+    root = arguments[arguments.index(GatewayFlags.BACKENDS) + 1]
+    folders = {each["name"]: each["mountPath"] for each in found["containers"][0]["volumeMounts"]}
+    files = {
+        f"{folders[volume['name']]}/{item['path']}": (volume["secret"]["secretName"], item["key"])
+        for volume in found["volumes"]
+        for item in volume["secret"]["items"]
+    }
+    assert files == {
+        f"{root}/up/{KEY_FILE}": ("keys", "token"),
+        f"{root}/up/{HOSTS_FILE}": ("keys", "hosts"),
+        f"{root}/up/{CA_FILE}": ("authorities", "root.pem"),
+    }
+    # A backend without its Secret must not keep the pod from starting.
+    assert all(volume["secret"]["optional"] for volume in found["volumes"])
+
+
+def test_a_backend_without_secrets_restarts_no_pod() -> None:
+    open_backend = {name: BACKEND[name] for name in ("name", "url", "models")}
+
+    assert pod(externalBackends=[open_backend]) == pod()
+
+
+def test_the_gateway_gets_the_private_addresses_that_the_chart_allows() -> None:
+    found = desired.manifests(gateway(externalBackends=[BACKEND]), IMAGES, "", ["10.0.0.0/8"])
+    [container] = found[-1]["spec"]["template"]["spec"]["containers"]
+
+    assert parse(container["command"][2:]).backend_cidrs == ("10.0.0.0/8",)
 
 
 def test_the_grace_period_is_longer_than_the_drain() -> None:

@@ -120,7 +120,7 @@ async def test_balancers_let_the_keys_of_a_gateway_take_turns() -> None:
             await gateway.start_request(post(CHAT, content, key))
             for content, key in [*contents, (b'{"n":"b"}', BOB)]
         ]
-        await until(lambda: balancer.metric("queued_requests") == 3)
+        await until(lambda: balancer.proxy.dispatcher.queued == 3)
         for number in range(4):
             await llama.proceed(number)
         for client in clients:

@@ -15,6 +15,7 @@ from slotkeeper.gateway.config import (
     Timeouts,
     parse_config,
 )
+from slotkeeper.gateway.target_config import Backend, Fallback, Route, Shadow
 
 FULL = {
     "serverSelector": {
@@ -32,6 +33,22 @@ FULL = {
     },
     "cors": {"allowedOrigins": ["https://a.example"]},
     "timeouts": {"connectSeconds": 1, "firstByteSeconds": 2, "idleSeconds": 3},
+    "externalBackends": [
+        {
+            "name": "up",
+            "url": "https://[::1]:8443/a/v1/",
+            "secretRef": {"name": "a", "key": "b"},
+            "firstByteSeconds": 9,
+            "models": [{"name": "gpt"}, {"name": "best", "upstreamName": "gpt-2026"}],
+        },
+        {"name": "root", "url": "http://vllm.ns.svc/", "caSecretRef": {}},
+    ],
+    "fallbacks": [
+        {"model": "qwen", "to": ["gpt", "best"], "when": ["Full", "Tired"]},
+        {"model": "gpt", "to": ["qwen"]},
+    ],
+    "shadow": [{"model": "qwen", "to": "best", "percent": 5}],
+    "routes": [{"name": "chat", "targets": [{"model": "qwen", "weight": 9}]}],
     "replicas": 3,
     "maxBodyBytes": "64Mi",
     "unknown": {"of a": "newer release"},
@@ -55,6 +72,25 @@ def test_a_spec_is_decoded() -> None:
         timeouts=Timeouts(1, 2, 3),
         replicas=3,
         max_body_bytes=64 * 1024 * 1024,
+        backends=(
+            Backend(
+                name="up",
+                tls=True,
+                host="::1",
+                port=8443,
+                path="/a/v1",
+                has_key=True,
+                first_byte_seconds=9,
+                models=(("gpt", "gpt"), ("best", "gpt-2026")),
+            ),
+            Backend("root", tls=False, host="vllm.ns.svc", port=80, path="", has_ca=True),
+        ),
+        fallbacks={
+            "qwen": Fallback(("gpt", "best"), frozenset(("Full",))),
+            "gpt": Fallback(("qwen",), frozenset(("Full", "Failed", "Timeout"))),
+        },
+        routes={"chat": Route((("qwen", 9),))},
+        shadows={"qwen": Shadow("best", 5)},
     )
     assert config.limits_of("ann") == KeyLimits(1)
     assert config.limits_of("bob") == KeyLimits(60, 1000, 2)

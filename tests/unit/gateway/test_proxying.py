@@ -287,7 +287,7 @@ async def test_a_client_that_disconnects_while_its_body_is_read_is_forgotten() -
     async with FakeLlama() as one, run_gateway(one=one) as gateway:
         client = await gateway.connect()
         # Reading it would take a millisecond: the body waits for its turn.
-        async with gateway.gateway._read_lock:
+        async with gateway.gateway.read_lock:
             await client.send(post(CHAT, content))
             await until(lambda: gateway.gateway._reading)
             client.reset()

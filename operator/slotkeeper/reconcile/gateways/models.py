@@ -3,7 +3,7 @@
 Their state is that of api/model_state.py, by which the gateway's pods route too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api.gateway import LlamaGateway
@@ -95,9 +95,12 @@ def models_of(gateway: LlamaGateway, servers: Iterable[ServedModel]) -> Models:
         first = by_name.setdefault(model.name, model)
         if first is not model:
             duplicates.append(_duplicate(first, model))
+    external, repeated = _external_models(gateway, by_name)
+    duplicates += repeated
+    unknown = _unknown(gateway, by_name.keys(), external)
     problems = [
         *(Problem(Reason.DUPLICATE_MODEL, message) for message in _listed(duplicates)),
-        *(Problem(Reason.UNKNOWN_MODEL, text) for text in _listed(_unknown(gateway, by_name))),
+        *(Problem(Reason.UNKNOWN_MODEL, message) for message in _listed(unknown)),
     ]
     served = [by_name[name] for name in sorted(by_name)]
     return Models(served, [model.server for model in selected], problems)
@@ -117,20 +120,69 @@ def _duplicate(first: ServedModel, other: ServedModel) -> str:
     )
 
 
-def _unknown(gateway: LlamaGateway, models: Mapping[str, ServedModel]) -> list[str]:
+def _external_models(
+    gateway: LlamaGateway, served: Mapping[str, ServedModel]
+) -> tuple[set[str], list[str]]:
+    """The names of the models of external backends, and messages on those that are not used."""
+    first: dict[str, str] = {}  # backend by model
+    messages = []
+    for backend in gateway.spec.external_backends:
+        for model in backend.models:
+            used = first.setdefault(model.name, backend.name)
+            if model.name in served:
+                messages.append(
+                    f"external backend {backend.name} has the model name {model.name} of "
+                    f"LlamaServer {served[model.name].server.name}, which is used: set another name"
+                )
+            elif used != backend.name:
+                messages.append(
+                    f"external backends {used} and {backend.name} have the model name "
+                    f"{model.name}; the first one, {used}, is used: set another name"
+                )
+    return set(first), messages
+
+
+def _unknown(
+    gateway: LlamaGateway, served: Collection[str], external: Collection[str]
+) -> list[str]:
     """Messages on names in the spec that refer to no model."""
+    models = {*served, *external}
     spec = gateway.spec
+    routes = {route.name for route in spec.routes}
+    usable = {*models, *spec.aliases}  # by fallbacks and routes
+    references = [
+        *((f"alias {alias}", {model} - routes, models) for alias, model in spec.aliases.items()),
+        *((f"fallback for {each.model}", {*each.to}, usable) for each in spec.fallbacks),
+        *(
+            (f"route {each.name}", {to.model for to in each.targets}, usable)
+            for each in spec.routes
+        ),
+    ]
     messages = [
-        f"alias {alias} refers to {model}, which no selected LlamaServer serves: correct "
-        "spec.aliases or spec.serverSelector"
-        for alias, model in sorted(spec.aliases.items())
-        if model not in models
+        f"{where} refers to {name}, which no selected LlamaServer serves, nor an external backend: "
+        f"correct it, spec.serverSelector or spec.externalBackends"
+        for where, names, existing in sorted(references, key=lambda each: each[0])
+        for name in sorted(names)
+        if name not in existing
+    ]
+    messages += [
+        f"fallback for {each.model}, which is neither a model nor a route: correct spec.fallbacks"
+        for each in spec.fallbacks
+        if each.model not in models and each.model not in routes
+    ]
+    by_alias = {*served, *(alias for alias, model in spec.aliases.items() if model in served)}
+    messages += [
+        f"shadow of {each.model} is for {each.to}, which no selected LlamaServer serves: correct "
+        "spec.shadow"
+        for each in spec.shadow
+        if each.to not in by_alias
     ]
     default = spec.default_model
-    if default is not None and default not in spec.aliases and default not in models:
+    if default is not None and default not in usable and default not in routes:
         messages.append(
-            f"defaultModel {default} is neither an alias nor served by a selected LlamaServer: "
-            "correct spec.defaultModel or spec.serverSelector"
+            f"defaultModel {default} is neither an alias nor a route, and neither a selected "
+            "LlamaServer nor an external backend serves it: correct spec.defaultModel or "
+            "spec.serverSelector"
         )
     return messages
 

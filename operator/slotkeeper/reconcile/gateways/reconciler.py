@@ -80,6 +80,8 @@ class GatewayReconciler:
         self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
         self.enqueue: Callable[[Key], None] = lambda _: None
         """Called with a gateway whose next pass is due at once."""
+        self.backend_cidrs: Sequence[str] = ()
+        """Private addresses that external backends may have."""
 
     async def reconcile(self, key: Key) -> None:
         """Make one pass: bring the gateway to its desired state, or one step nearer.
@@ -158,6 +160,9 @@ class GatewayReconciler:
         self.steps.check_readable(observed.children, gateway)
         return observed
 
+    def _manifests(self, gateway: LlamaGateway, uid: str = "") -> list[Manifest]:
+        return manifests(gateway, self._images, uid, self.backend_cidrs)
+
     def _set_budget(self, key: Key, gateway: LlamaGateway, servers: Sequence[Key]) -> None:
         if budget := budget_of(gateway):
             self._budgets.set(key, budget, servers)
@@ -169,7 +174,7 @@ class GatewayReconciler:
         state.gateway = observed.gateway
         state.unlabelled = set(observed.unlabelled)
         state.name_conflict = self.steps.name_conflict(
-            observed.gateway, observed.children, lambda: manifests(observed.gateway, self._images)
+            observed.gateway, observed.children, lambda: self._manifests(observed.gateway)
         )
         seconds = not_found_in([*observed.pods, *observed.batches_pods], self._clock.wall())
         state.due_at = None if seconds is None else now + seconds
@@ -177,7 +182,7 @@ class GatewayReconciler:
     def _plan(self, gateway: LlamaGateway, observed: Observed) -> Plan:
         name = names.gateway(gateway)
         uid = account_uid(name, observed.children, observed.deployment)
-        desired = manifests(gateway, self._images, uid or "")
+        desired = self._manifests(gateway, uid or "")
         if uid is None:
             # The next pass creates it. Pods without the uid would be replaced at once.
             desired = [each for each in desired if child(each) != (DEPLOYMENTS, name)]

@@ -24,6 +24,18 @@ def model(
     return found
 
 
+def external(name: str, *models: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "url": "https://up.example/v1",
+        "models": [{"name": each} for each in models],
+    }
+
+
+def route(name: str, *models: str) -> dict[str, Any]:
+    return {"name": name, "targets": [{"model": each, "weight": 1} for each in models]}
+
+
 def test_the_name_is_the_alias_or_else_the_server_s() -> None:
     assert model("chat").name == "chat"
     assert model("chat", model={"alias": "org/qwen:7b"}).name == "org/qwen:7b"
@@ -95,9 +107,39 @@ def test_of_two_servers_of_the_same_second_the_first_by_name_is_used() -> None:
     ("spec", "message"),
     [
         ({"aliases": {"gpt": "gone"}}, "alias gpt refers to gone, which no selected LlamaServer"),
-        ({"defaultModel": "gone"}, "defaultModel gone is neither an alias nor served"),
+        ({"defaultModel": "gone"}, "defaultModel gone is neither an alias nor a route"),
         ({"defaultModel": "gpt", "aliases": {"gpt": "chat"}}, None),
         ({"defaultModel": "chat"}, None),
+        ({"defaultModel": "gpt", "externalBackends": [external("up", "gpt")]}, None),
+        ({"defaultModel": "all", "routes": [route("all", "chat")]}, None),
+        ({"aliases": {"best": "all"}, "routes": [route("all", "chat")]}, None),
+        ({"routes": [route("all", "gone")]}, "route all refers to gone, which no selected"),
+        ({"fallbacks": [{"model": "chat", "to": ["gone"]}]}, "fallback for chat refers to gone"),
+        (
+            {
+                "shadow": [{"model": "chat", "to": "gpt", "percent": 1}],
+                "externalBackends": [external("up", "gpt")],
+            },
+            "shadow of chat is for gpt, which no selected LlamaServer serves",
+        ),
+        (
+            {
+                "shadow": [{"model": "gpt", "to": "best", "percent": 1}],
+                "aliases": {"best": "chat"},
+                "externalBackends": [external("up", "gpt")],
+            },
+            None,
+        ),
+        ({"fallbacks": [{"model": "all", "to": ["chat"]}]}, "fallback for all, which is neither"),
+        (
+            {
+                "routes": [route("all", "chat", "best")],
+                "aliases": {"best": "chat"},
+                "fallbacks": [{"model": "all", "to": ["best"]}],
+            },
+            None,
+        ),
+        ({"aliases": {"best": "gpt"}, "externalBackends": [external("up", "gpt")]}, None),
     ],
 )
 def test_a_name_that_refers_to_no_model_is_a_problem(
@@ -107,6 +149,21 @@ def test_a_name_that_refers_to_no_model_is_a_problem(
 
     assert [problem.reason for problem in problems] == (["UnknownModel"] if message else [])
     assert all(problem.message.startswith(message or "") for problem in problems)
+
+
+def test_a_model_of_a_backend_that_another_one_has_is_a_problem() -> None:
+    backends = [external("one", "chat", "gpt"), external("two", "gpt")]
+
+    found = models_of(gateway(externalBackends=backends), [model("chat")])
+
+    assert [each.name for each in found.served] == ["chat"]
+    [problem] = found.problems
+    assert problem.reason == "DuplicateModel"
+    assert problem.message == (
+        "external backend one has the model name chat of LlamaServer chat, which is used: set "
+        "another name; external backends one and two have the model name gpt; the first one, one, "
+        "is used: set another name"
+    )
 
 
 def test_many_problems_of_one_kind_are_one_message() -> None:

@@ -1,0 +1,1 @@
+"""Servers outside of the gateway's LlamaServers: connections to them, and what passes through."""
