@@ -17,6 +17,10 @@ COMMANDS = {
         "slotkeeper.gateway.main",
         "run a gateway: one address for many servers, routed by the name of the model",
     ),
+    "batches": (
+        "slotkeeper.batches.main",
+        "run the batches of a gateway: files, and requests on slots that are free",
+    ),
     "download": ("slotkeeper.download.main", "download a model and verify it"),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
     "what-if": (

@@ -69,6 +69,19 @@ class GatewayFlags(ListenFlags):
     BACKEND_CIDR = "--backend-cidr"
 
 
+class BatchesFlags(ListenFlags):
+    """Flags of `slotkeeper batches`."""
+
+    GATEWAY = "--gateway"
+    DATA = "--data"
+    GATEWAY_CERTIFICATE = "--gateway-certificate"
+    MAX_FILE_MIB = "--max-file-mib"
+    MAX_STORAGE_MIB = "--max-storage-mib"
+    MAX_LINE_MIB = "--max-line-mib"
+    RETENTION_DAYS = "--retention-days"
+    CONCURRENCY = "--concurrency"
+
+
 class DownloadFlags:
     """Flags of `slotkeeper download`."""
 

@@ -11,7 +11,7 @@ from gateway_harness import GATEWAY
 from operator_harness import KEY
 from slotkeeper.desired import names
 from slotkeeper.kube.client import ApiCluster
-from slotkeeper.kube.kinds import CHILDREN, LLAMA_GATEWAYS, LLAMA_SERVERS
+from slotkeeper.kube.kinds import CHILDREN, GATEWAY_CHILDREN, LLAMA_GATEWAYS, LLAMA_SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP_VERSION = "apis/slotkeeper.dev/v1alpha1"
@@ -61,6 +61,9 @@ async def cluster(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
             (LLAMA_GATEWAYS, GATEWAY, names.GATEWAY_LABEL),
         ):
             await connected.delete(owner, *key)
-            for kind in CHILDREN:
+            for kind in dict.fromkeys((*CHILDREN, *GATEWAY_CHILDREN)):
                 for item in (await connected.list(kind, key.namespace, {label: key.name})).items:
                     await connected.delete(kind, key.namespace, item["metadata"]["name"])
+        # Its finalizer needs a controller that does not run here.
+        claim = ("pvc", f"{GATEWAY.name}-batches", "-n", GATEWAY.namespace)
+        api.kubectl("patch", *claim, "-p", '{"metadata":{"finalizers":null}}')

@@ -23,6 +23,10 @@ sizes = mostly(
     st.sampled_from(["1Mi", "32Mi", "64M", 33554432, "272Mi", "1Gi"]),
     st.sampled_from([0, 1, "1023Ki", "64Gi", "65Gi", "-1", "x", "1e9", "1Pi", "1.5Pi"]),
 )
+claim_sizes = mostly(
+    st.sampled_from(["100Mi", "20Gi", "1.5Ti", 1073741824]),
+    st.sampled_from([0, "99Mi", "65Ti", "x", "-1Gi"]),
+)
 labels = st.dictionaries(
     mostly(st.sampled_from(["team", "example.com/a"]), st.text("aA./-_ \n", max_size=4)),
     mostly(st.sampled_from(["a", ""]), st.text("aA.-_ ", max_size=4)),
@@ -156,6 +160,24 @@ specs = st.fixed_dictionaries(
             },
         ),
         "maxBodyBytes": sizes,
+        "batches": st.fixed_dictionaries(
+            {
+                "storage": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "claimName": mostly(st.just("mine"), st.just("_")),
+                        "size": claim_sizes,
+                        "storageClassName": mostly(st.just("fast"), st.just("")),
+                    },
+                )
+            },
+            optional={
+                "maxFileBytes": sizes,
+                "maxStorageBytes": claim_sizes,
+                "retentionDays": mostly(st.integers(1, 365), st.sampled_from([0, 366])),
+                "concurrency": mostly(st.integers(1, 256), st.sampled_from([0, 257])),
+            },
+        ),
         "budget": st.fixed_dictionaries(
             {},
             optional={

@@ -26,7 +26,7 @@ from operator_process import (
     rbac_manifests,
 )
 from slotkeeper.desired import names
-from slotkeeper.kube.kinds import CHILDREN, LEASES
+from slotkeeper.kube.kinds import CHILDREN, GATEWAY_CHILDREN, LEASES
 
 Permission = tuple[str, str]
 """A resource and a verb."""
@@ -37,7 +37,7 @@ KINDS = ",".join(kind.plural for kind in CHILDREN)
 NOT_IN_AUDIT_LOG: Mapping[Permission, str] = {
     **{
         (kind.plural, "create"): "in the audit log an apply that creates an object is a patch"
-        for kind in CHILDREN
+        for kind in {*CHILDREN, *GATEWAY_CHILDREN}
         if kind != LEASES  # the operator's own Lease is created with a create
     },
     ("pods", "patch"): "used for a scale-down, with metrics of balancers, which do not run here",
@@ -114,11 +114,24 @@ def use_all_permissions(api: ApiServer) -> None:
 
 def use_permissions_for_gateways(api: ApiServer) -> None:
     """Make the operator create a gateway's children, and correct one that was deleted."""
-    gateway = raw_gateway("edge")
-    create(api, {**gateway, "metadata": {**gateway["metadata"], "namespace": NAMESPACE}})
+    gateway = raw_gateway("edge", batches={"storage": {"size": "1Gi"}})
+    metadata = {**gateway["metadata"], "namespace": NAMESPACE}
+    create(api, {**gateway, "metadata": metadata})
     eventually(lambda: "conditions" in one(api, "llamagw", "edge").get("status", {}))
     api.kubectl("delete", "service", "edge", "-n", NAMESPACE)
     eventually(lambda: one(api, "service", "edge"))
+
+    claim = ("pvc", "edge-batches")
+    api.kubectl("label", *claim, f"{names.GATEWAY_LABEL}-", "-n", NAMESPACE)
+    eventually(lambda: names.GATEWAY_LABEL in one(api, *claim)["metadata"]["labels"], 30)
+    create(api, {**raw_gateway("edge"), "metadata": metadata})
+    # Its finalizer needs a controller that does not run here.
+    eventually(lambda: is_deleted(one(api, *claim)))
+    api.kubectl("patch", *claim, "-n", NAMESPACE, "-p", '{"metadata":{"finalizers":null}}')
+
+
+def is_deleted(item: Any) -> bool:
+    return not item or "deletionTimestamp" in item["metadata"]
 
 
 def conditions(api: ApiServer) -> str:

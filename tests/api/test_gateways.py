@@ -62,7 +62,8 @@ async def test_a_gateway_gets_its_children_and_its_status(
     api: ApiServer, cluster: ApiCluster
 ) -> None:
     create_server(api, gpu={"count": 0})
-    create_gateway(api, defaultModel="chat", tls={"secretName": "cert"})
+    batches = {"storage": {"size": "1Gi"}}
+    create_gateway(api, defaultModel="chat", tls={"secretName": "cert"}, batches=batches)
     operator = Operator(cluster)
 
     await operator.reconcile()
@@ -85,6 +86,7 @@ async def test_a_second_pass_writes_nothing(api: ApiServer, cluster: ApiCluster)
         service={"type": "LoadBalancer", "annotations": {"example.com/a": "b"}},
         resources={"requests": {"cpu": "1000m"}, "limits": {"memory": "1.5Gi"}},
         placement={"tolerations": [{"key": "a", "operator": "Exists"}]},
+        batches={"storage": {"size": "1024Mi", "storageClassName": "fast"}, "concurrency": 3},
     )
     await Operator(cluster).reconcile_gateways()
     counting = CountingCluster(cluster)

@@ -19,6 +19,7 @@ NAMESPACE = "restricted"
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",

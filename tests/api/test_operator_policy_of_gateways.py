@@ -49,6 +49,18 @@ def of_gateway(kind: str, **spec: Any) -> Json:
     return next(each for each in gateway_children(**spec) if each["kind"] == kind)
 
 
+BATCHES = {"storage": {"size": "1Gi"}}
+
+
+def of_batches(kind: str) -> Json:
+    """A child for the batches of the gateway `llm`."""
+    return next(
+        each
+        for each in gateway_children(batches=BATCHES)
+        if each["kind"] == kind and each["metadata"]["name"] == "llm-batches"
+    )
+
+
 WITHOUT_ACCOUNT = {
     **of_gateway("Deployment")["spec"]["template"]["spec"],
     "serviceAccountName": "",
@@ -79,10 +91,11 @@ def test_the_operator_may_create_change_and_delete_all_children_of_a_gateway(
         "caSecretRef": ref,
         "models": [{"name": "gpt"}],
     }
-    spec = {
+    spec: dict[str, Any] = {
         "apiKeys": {"secretRef": {"name": "keys"}},
         "tls": {"secretName": "cert"},
         "externalBackends": [backend, {**backend, "name": "a" * 40}],
+        "batches": BATCHES,
     }
     written = gateway_children(name, **spec)
 
@@ -90,9 +103,15 @@ def test_the_operator_may_create_change_and_delete_all_children_of_a_gateway(
     assert apply(guarded, *written) == ""
 
     deleted = guarded.kubectl(
-        "delete", f"--as={OPERATOR}", "--filename=-", stdin=yaml.safe_dump_all(written)
+        *("delete", f"--as={OPERATOR}", "--wait=false", "--filename=-"),
+        stdin=yaml.safe_dump_all(written),
     )
     assert deleted.stderr == ""
+    # Its finalizer needs a controller that does not run here.
+    patch = ("-n", TEAM, "-p", '{"metadata":{"finalizers":null}}')
+    [claim] = [each for each in written if each["kind"] == "PersistentVolumeClaim"]
+    patched = guarded.kubectl("patch", "pvc", claim["metadata"]["name"], *patch)
+    assert patched.returncode == 0, patched.stderr
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
@@ -179,6 +198,55 @@ def test_the_service_of_a_gateway_may_have_each_type(guarded: ApiServer, kind: s
                     "roleRef.name",
                     "chat-balancer",
                     "may only bind the Role of their own name",
+                ),
+            )
+        ),
+        *(
+            (of_batches(kind), path, value, message)
+            for kind, path, value, message in (
+                (
+                    "Deployment",
+                    "spec.template.spec.containers.0.command",
+                    ["sh", "-c", "id"],
+                    "must run only `slotkeeper batches`",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.containers.0.image",
+                    "registry.example.com/shell",
+                    "must run only `slotkeeper batches`",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.serviceAccountName",
+                    "llm-gateway",
+                    "must run only `slotkeeper batches`",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.automountServiceAccountToken",
+                    True,
+                    "must have automountServiceAccountToken=false",
+                ),
+                (
+                    "Deployment",
+                    "spec.template.spec.volumes",
+                    [{"name": "data", "hostPath": {"path": "/"}}],
+                    "must run only `slotkeeper batches`",
+                ),
+                (
+                    "Deployment",
+                    "metadata.name",
+                    "api-batches",
+                    "only balancers and gateways may have a ServiceAccount",
+                ),
+                ("PersistentVolumeClaim", "metadata.name", "db", "must have the name"),
+                ("PersistentVolumeClaim", "spec.volumeName", "pv-1", "no source, selector"),
+                (
+                    "PersistentVolumeClaim",
+                    "spec.dataSource",
+                    {"kind": "PersistentVolumeClaim", "name": "db"},
+                    "no source, selector",
                 ),
             )
         ),

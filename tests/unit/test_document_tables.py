@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +34,9 @@ from slotkeeper.balancer.admin import server as admin
 from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import request_log
+from slotkeeper.batches import metrics as batches_metrics
+from slotkeeper.batches import options as batches_options
+from slotkeeper.batches.records import BatchStatus
 from slotkeeper.edge import access_log, routes, wait_headers
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway import admin as gateway_admin
@@ -155,6 +158,12 @@ async def test_the_gateways_metrics_are_complete() -> None:
     assert documented("## Gateway") == described(list(metrics._registry.collect()))
 
 
+def test_the_metrics_of_batches_are_complete() -> None:
+    metrics = batches_metrics.Metrics()
+
+    assert documented("## Batches") == described(list(metrics._registry.collect()))
+
+
 def test_the_operators_metrics_are_complete() -> None:
     registry = CollectorRegistry()
     metrics = operator_metrics.Metrics(registry, lambda: 0)
@@ -179,6 +188,7 @@ def test_each_metric_that_a_document_names_exists() -> None:
     existing = {
         *documented("## Balancer"),
         *documented("## Gateway"),
+        *documented("## Batches"),
         *documented("## Operator"),
     }
     # prometheus-adapter's name for the sum.
@@ -192,6 +202,13 @@ def test_each_metric_that_a_document_names_exists() -> None:
 
     assert len(named) > 25
     assert named <= existing
+
+
+def test_the_states_of_a_batch_are_complete() -> None:
+    page = (DOCS / "concepts/gateway-batches.md").read_text()
+    rows = table(page, "`status` of a batch", "meaning")
+
+    assert set(first_codes(rows)) == set(get_args(BatchStatus))
 
 
 def test_the_outcomes_are_complete() -> None:
@@ -241,7 +258,7 @@ def test_the_errors_are_complete() -> None:
     rows = table(ERRORS, "status", "code", "meaning", "what to do")
     created = {
         error
-        for folder in ("balancer", "gateway", "edge", "wire")
+        for folder in ("balancer", "gateway", "batches", "edge", "wire")
         for module in (PACKAGE / folder).rglob("*.py")
         for error in errors(module)
     }
@@ -290,9 +307,15 @@ def test_the_balancers_defaults_are_those_of_its_flags() -> None:
     assert compared > 10
 
 
-def test_the_gateways_flags_are_complete() -> None:
-    rows = table(section(COMMAND_LINE, "## Gateway"), "flag", "default", "meaning")
-    actions = flags(gateway_options._parser())
+@pytest.mark.parametrize(
+    ("heading", "parser"),
+    [("## Gateway", gateway_options._parser), ("## Batches", batches_options._parser)],
+)
+def test_the_flags_of_a_gateway_are_complete(
+    heading: str, parser: Callable[[], argparse.ArgumentParser]
+) -> None:
+    rows = table(section(COMMAND_LINE, heading), "flag", "default", "meaning")
+    actions = flags(parser())
 
     assert [code.split(" ")[0] for code in first_codes(rows)] == [
         flag for action in actions for flag in action.option_strings

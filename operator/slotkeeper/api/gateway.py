@@ -10,6 +10,7 @@ from pydantic import Field
 from slotkeeper.api import balancer_memory, gateway_memory, quantity
 from slotkeeper.api.balancer import Size
 from slotkeeper.api.gateway_backends import ExternalBackend, ExternalBackends
+from slotkeeper.api.gateway_batches import GatewayBatches
 from slotkeeper.api.gateway_keys import GatewayApiKeys
 from slotkeeper.api.gateway_routes import Fallback, Fallbacks, Route, Routes, Shadow, Shadows
 from slotkeeper.api.group import GATEWAY_KIND
@@ -27,6 +28,11 @@ NAME_RULES = (
         "!self.endsWith('-replicas') && !self.endsWith('-workers')",
         "must not end with '-replicas' or '-workers': Services of a LlamaServer may have that name",
         lambda name: not name.endswith(("-replicas", "-workers")),
+    ),
+    Rule(
+        "!self.endsWith('-batches')",
+        "must not end with '-batches': the Service of another gateway's batches may have that name",
+        lambda name: not name.endswith("-batches"),
     ),
 )
 """Rules of `metadata.name`."""
@@ -273,6 +279,10 @@ class LlamaGatewaySpec(ApiModel):
     """Set to limit what the loaded models use together. If a model at zero is requested and there
     is no room for it, the least valuable idle one is scaled to zero first: only a server with
     autoscaling and minReplicas 0. Default: no limit. Example: {gpus: 4}"""
+
+    batches: GatewayBatches | None = None
+    """Set for OpenAI's files and batches: requests of a file, which are sent when slots are free.
+    Default: none. Example: {storage: {size: 20Gi}}"""
 
     replicas: Annotated[int, Field(ge=1, le=20, json_schema_extra=_INT32)] = 2
     """Number of gateway pods, 1 to 20. All of them serve requests. Default: 2. Example: 3"""

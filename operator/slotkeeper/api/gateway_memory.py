@@ -32,3 +32,12 @@ def default_limit(max_body_bytes: float) -> int:
 def min_limit(max_body_bytes: float) -> int:
     """Return the lowest memory limit of the container in bytes that a spec may set."""
     return balancer_memory.limit(MIN_BODIES * max_body_bytes, MAX_CONNECTIONS)
+
+
+def batches_limit(max_body_bytes: float) -> int:
+    """Return the memory limit of the container for batches in bytes if the spec sets no resources.
+
+    Of batches: requests, responses and results in progress, each up to a total, the indexes of the
+    files, uploads, and one line as it is checked.
+    """
+    return 512 * MIB + int(4 * max_body_bytes)

@@ -20,6 +20,8 @@ from slotkeeper.api.gateway_drain import DRAIN_SECONDS, SHUTDOWN_DELAY_SECONDS
 from slotkeeper.api.gateway_memory import MAX_CONNECTIONS
 from slotkeeper.api.group import GATEWAY_PLURAL, GROUP, PLURAL
 from slotkeeper.desired import names, resources
+from slotkeeper.desired.gateway_batches import batches_manifests
+from slotkeeper.desired.gateway_secrets import KEYS_FOLDER, KEYS_VOLUME, TLS_FOLDER, TLS_VOLUME
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import (
     MIB,
@@ -39,11 +41,6 @@ from slotkeeper.desired.names import Component
 from slotkeeper.desired.network_and_pdb import gateway_budget, gateway_policy
 from slotkeeper.desired.placement import gateway_placement
 from slotkeeper.flags import GatewayFlags, LogFlags
-
-KEYS_FOLDER = "/etc/slotkeeper/api-keys"
-KEYS_VOLUME = "api-keys"
-TLS_FOLDER = "/etc/slotkeeper/tls"
-TLS_VOLUME = "tls"
 
 
 def manifests(
@@ -65,6 +62,7 @@ def manifests(
         gateway_policy(gateway),
         gateway_budget(gateway),
         deployment(gateway, images, account_uid, backend_cidrs),
+        *batches_manifests(gateway, images),
     ]
 
 

@@ -1,8 +1,9 @@
 """Names, labels, annotations and ports of child objects, each spelled only here."""
 
-import hashlib
 from enum import StrEnum
 
+from slotkeeper.api import child_name as child_names
+from slotkeeper.api.child_name import child_name
 from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.group import FIELD_MANAGER, GATEWAY_KIND, GROUP, KIND
 from slotkeeper.api.resource import Resource
@@ -32,6 +33,7 @@ BALANCER_CONTAINER = "balancer"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
 GATEWAY_CONTAINER = "gateway"
+BATCHES_CONTAINER = "batches"
 
 TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 """Volume with the token for downloads."""
@@ -72,7 +74,6 @@ GPU_MAJOR_LABEL = f"{GPU}.compute.major"
 GPU_MINOR_LABEL = f"{GPU}.compute.minor"
 """Labels of a node with the compute capability of its GPUs, set by GPU feature discovery."""
 
-_MAX_LENGTH = 63
 _MAX_STATEFUL_SET_LENGTH = 52
 """Labels of its pods contain its name and eleven more characters."""
 
@@ -84,6 +85,7 @@ class Component(StrEnum):
     BALANCER = "balancer"
     WORKER = "worker"
     GATEWAY = "gateway"
+    BATCHES = "batches"
 
 
 def replicas(server: LlamaServer) -> str:
@@ -132,6 +134,11 @@ def gateway(owner: LlamaGateway) -> str:
     return child_name(owner.name, "gateway")
 
 
+def batches(owner: LlamaGateway) -> str:
+    """Return the name of the Deployment, Service and claim of a gateway's batches."""
+    return child_names.batches(owner.name)
+
+
 def gateway_url(owner: LlamaGateway) -> str:
     """Return the URL of a gateway for clients in the cluster, with the default port of HTTP(S)."""
     scheme = HTTPS if owner.spec.tls else HTTP
@@ -164,12 +171,3 @@ def gpu_memory_label(resource: str) -> str:
     With MIG slices of different sizes, each size has its own label.
     """
     return f"{resource}.memory" if resource.startswith(MIG) else f"{GPU}.memory"
-
-
-def child_name(owner: str, suffix: str, max_length: int = _MAX_LENGTH) -> str:
-    """Return `OWNER-SUFFIX`; longer than `max_length`, the owner is truncated and hashed."""
-    name = f"{owner}-{suffix}"
-    if len(name) <= max_length:
-        return name
-    tail = f"-{hashlib.sha256(owner.encode()).hexdigest()[:8]}-{suffix}"
-    return owner[: max_length - len(tail)].rstrip("-") + tail

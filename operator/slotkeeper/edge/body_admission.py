@@ -16,6 +16,7 @@ class BodyAdmission(BodyFilter):
 
     `authenticate` raises HttpError for a request without a valid key. `log_rejected` is called with
     the client's address, the error, and the head of the request, None if that is incomplete.
+    `streams` returns whether a request is handled while its body arrives.
     """
 
     def __init__(
@@ -23,14 +24,20 @@ class BodyAdmission(BodyFilter):
         authenticate: Callable[[Request], object],
         log_rejected: Callable[[str, HttpError, Request | None], None],
         cors: CorsPolicy,
+        streams: Callable[[Request], bool] = lambda _: False,
     ) -> None:
         self._authenticate = authenticate
         self._log_rejected = log_rejected
         self._cors = cors
+        self._streams = streams
 
     @override
     def check(self, request: Request) -> None:
         self._authenticate(request)
+
+    @override
+    def streams(self, request: Request) -> bool:
+        return self._streams(request)
 
     @override
     def on_rejected(self, peer: str, error: HttpError, request: Request | None) -> Response:

@@ -42,6 +42,10 @@ class Counters:
         """Add 1 to the series whose label has this value."""
         self._counts[value] = self._counts.get(value, 0) + 1
 
+    def add(self, value: str, count: int) -> None:
+        """Add to the series whose label has this value."""
+        self._counts[value] = self._counts.get(value, 0) + count
+
     def family(self) -> CounterMetricFamily:
         """Return the samples for a scrape."""
         family = CounterMetricFamily(self._name, self._help_text, labels=[self._label])

@@ -95,6 +95,8 @@ class GatewayConfig:
     timeouts: Timeouts = Timeouts()
     replicas: int = 1
     """Gateway pods, which share the limits of an API key."""
+    batches: bool = False
+    """Files and batches are served."""
     max_body_bytes: int | None = None
     """Maximum size of a request's body; None: that of the command line."""
     usage_log: bool = False
@@ -128,6 +130,7 @@ def parse_config(spec: Any) -> GatewayConfig:
         allowed_origins=_origins(tree.get("cors"), "cors"),
         timeouts=_timeouts(tree.get("timeouts"), "timeouts"),
         replicas=max(1, _optional(tree.get("replicas"), "replicas", _count) or 1),
+        batches=_optional(tree.get("batches"), "batches", _object) is not None,
         max_body_bytes=_optional(tree.get("maxBodyBytes"), "maxBodyBytes", _bytes),
         usage_log=_optional(tree.get("usageLog"), "usageLog", _text) == "Stdout",
         backends=_items(tree.get("externalBackends"), "externalBackends", _backend),

@@ -129,15 +129,19 @@ class KeyLimiter:
         self._config = config
         self.pods.replicas = config.replicas
 
-    def start(self, key: str, now: float) -> Rejection | None:
-        """Count a request, or return why it is rejected. Call `finish` when it ends."""
+    def start(self, key: str, now: float, *, preemptible: bool = False) -> Rejection | None:
+        """Count a request, or return why it is rejected. Call `finish` when it ends.
+
+        `preemptible`: the request yields to others, and may use half of each limit only.
+        """
         limits = self.config.limits_of(key)
+        share = self.pods.get(now) * (2 if preemptible else 1)
         usage = self._usage.get(key)
         if usage is None:
             usage = self._usage[key] = KeyUsage()
         usage.requests.expire(now)
         usage.tokens.expire(now)
-        rejection = self._check(key, limits, usage, now)
+        rejection = self._check(key, limits, usage, now, share)
         if rejection is None:
             usage.requests.add(1, now)
             usage.running += 1
@@ -153,10 +157,11 @@ class KeyLimiter:
         usage.expire(now)
         usage.add(tokens, now)
 
-    def _check(self, key: str, limits: KeyLimits, usage: KeyUsage, now: float) -> Rejection | None:
-        pods = self.pods.get(now)
+    def _check(
+        self, key: str, limits: KeyLimits, usage: KeyUsage, now: float, share: int
+    ) -> Rejection | None:
         running, requests, tokens = (
-            None if limit is None else max(1, limit // pods)
+            None if limit is None else max(1, limit // share)
             for limit in (
                 limits.max_running_requests,
                 limits.requests_per_minute,

@@ -4,10 +4,10 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from slotkeeper.edge import access, request_body
 from slotkeeper.edge.access_log import AccessLog
@@ -18,11 +18,12 @@ from slotkeeper.edge.error_format import OLLAMA_PREFIX
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
 from slotkeeper.flags import Address
-from slotkeeper.gateway import local_responses, routing
+from slotkeeper.gateway import batches, local_responses, routing
 from slotkeeper.gateway.backends.registry import Backends, public_backends
+from slotkeeper.gateway.body_reader import BodyReader
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.config import GatewayConfig
-from slotkeeper.gateway.limits import KeyLimiter
+from slotkeeper.gateway.limits import KeyLimiter, Rejection
 from slotkeeper.gateway.metrics import Metrics
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
@@ -53,9 +54,8 @@ from slotkeeper.wire.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 # Origin is not forwarded: the gateway decides which pages may read a response.
+# Any request may be sent with a lower priority than its API key has.
 _FORWARDED = access.FORWARDED - {b"origin"} | {b"x-preemptible"}
 _FORWARDED_WITHOUT_KEYS = _FORWARDED | access.SECRETS | {b"x-priority"}
 
@@ -123,13 +123,14 @@ class Gateway:
         """Writes to nothing until its `log` is set, and only if the configuration enables it."""
         self._request_log = RequestLog(self.metrics, log, self.usage_log)
         self.body_admission = BodyAdmission(
-            self._check_key, self._request_log.rejected_incomplete, self.cors
+            self._check_body, self._request_log.rejected_incomplete, self.cors, self._is_upload
+        )
+        self.batches = batches.Batches(
+            name.rpartition("/")[2], address, self.cors, self._tasks, self._on_batches_finished
         )
         self._page = Page(lambda request: self._key(request) or "", self._page_state, self.now)
         self._token_rates = TokenRates()
-        self._reading = 0  # requests whose model is being looked for in a large body
-        # One at a time: each needs its body in one piece, which is a copy of it.
-        self.read_lock = asyncio.Lock()
+        self._bodies = BodyReader(self.spawn, self._reject, self._update_idle)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -179,14 +180,20 @@ class Gateway:
 
     def handle(self, exchange: Exchange) -> None:
         """Forward a complete request, or respond to it."""
-        message = exchange.request
-        if self._page.respond(exchange, message.path):
+        path = exchange.request.path
+        if self._page.respond(exchange, path):
             return
+        if path.startswith(OLLAMA_PREFIX):
+            self._handle_ollama(exchange)
+        elif batches.is_batches_path(path):
+            self._handle_batches(exchange)
+        else:
+            self._handle_others(exchange)
+
+    def _handle_others(self, exchange: Exchange) -> None:
         key = None
+        message = exchange.request
         try:
-            if message.path.startswith(OLLAMA_PREFIX):
-                self._handle_ollama(exchange)
-                return
             prefixed = routing.prefixed_path(message.path)
             if prefixed:
                 routing.with_path(message, prefixed.path)
@@ -207,7 +214,7 @@ class Gateway:
                 request_body.check_encoding(message)
             name = prefixed.model if prefixed else routing.model_in_header(message)
             if name is None and not routing.is_quick(message):
-                self._read_body(
+                self._bodies.read(
                     exchange,
                     key,
                     lambda: routing.model_in_body(message),
@@ -221,8 +228,36 @@ class Gateway:
     def _key(self, request: Request) -> str | None:
         return None if self._keys is None else access.key_owner(self._keys, request)
 
-    def _check_key(self, request: Request) -> None:
+    def _handle_batches(self, exchange: Exchange) -> None:
+        message = exchange.request
+        if message.method == b"OPTIONS":
+            self.batches.preflight(exchange)
+            return
+        key = None
+        try:
+            key = self._key(message)
+            self._check_serving()
+            if not self.config.batches:
+                raise batches.disabled()
+            self.batches.forward(exchange, key)
+            self._update_idle()
+        except HttpError as error:
+            self._reject(exchange, error, key)
+
+    def _check_body(self, request: Request) -> None:
         self._key(request)
+        if self._is_upload(request):
+            self._check_serving()
+            self.batches.check_upload()
+
+    def _is_upload(self, request: Request) -> bool:
+        return self.config.batches and batches.is_upload(request)
+
+    def _on_batches_finished(
+        self, exchange: Exchange, key: str | None, outcome: Outcome, seconds: float
+    ) -> None:
+        self._request_log.finished_batches(exchange, key, outcome, seconds)
+        self._update_idle()
 
     def _check_serving(self) -> None:
         if self.draining:
@@ -269,7 +304,7 @@ class Gateway:
             if message.size <= request_body.SMALL:
                 self._forward_ollama(exchange, endpoint, key, ollama_body.read_small(message.body))
                 return
-            self._read_body(
+            self._bodies.read(
                 exchange,
                 key,
                 lambda: ollama_body.read(message.body),
@@ -277,54 +312,6 @@ class Gateway:
             )
         except HttpError as error:
             self._reject(exchange, error, key)
-
-    def _read_body(
-        self,
-        exchange: Exchange,
-        key: str | None,
-        read: Callable[[], Awaitable[T]],
-        forward: Callable[[T], None],
-    ) -> None:
-        """Read a large body in a task; then call `forward` with the result."""
-        self._reading += 1
-        self._idle.clear()
-        self.spawn(self._read_and_forward(exchange, key, read, forward))
-
-    async def _read_and_forward(
-        self,
-        exchange: Exchange,
-        key: str | None,
-        read: Callable[[], Awaitable[T]],
-        forward: Callable[[T], None],
-    ) -> None:
-        connected = True
-
-        def on_disconnect() -> None:
-            nonlocal connected
-            connected = False
-
-        exchange.on_disconnect = on_disconnect
-        try:
-            async with self.read_lock:
-                if not connected:
-                    return
-                found = await read()
-            if connected:
-                forward(found)
-        except HttpError as error:
-            if connected:
-                self._reject(exchange, error, key)
-        except Exception:
-            _log.exception("reading the model of a request failed")
-            if connected:
-                self._reject(
-                    exchange,
-                    HttpError(500, "internal_error", "internal error while reading the request"),
-                    key,
-                )
-        finally:
-            self._reading -= 1
-            self._update_idle()
 
     def _forward(self, exchange: Exchange, name: str | None, key: str | None) -> None:
         """Forward a request to the model of this name. Raises HttpError."""
@@ -359,14 +346,15 @@ class Gateway:
         message = translation.message if translation else exchange.request
         plan = make_plan(
             named,
-            self._catalog.fallbacks,
+            # A batch waits rather than use what costs more.
+            {} if access.preemptible(message) else self._catalog.fallbacks,
             lambda: conversation_point(message),
             self.backends.pause,
         )
         if key is not None:
             # An invalid one is rejected before the request counts in the limits.
             self._priority(message, key)
-        if key is not None and (rejection := self._limiter.start(key, self.now())):
+        if key is not None and (rejection := self._start(message, key)):
             self._reject(exchange, rejection.error, key, rejection.limit)
             return
         for target, trigger in plan.skipped:
@@ -381,8 +369,12 @@ class Gateway:
             lambda sent: self._encode_head(sent, key, [PREEMPTIBLE]),
         )
         self.active.add(request)
-        self._idle.clear()
+        self._update_idle()
         request.start()
+
+    def _start(self, message: Request, key: str) -> Rejection | None:
+        preemptible = access.preemptible(message)
+        return self._limiter.start(key, self.now(), preemptible=preemptible)
 
     def _encode_head(
         self, message: Request, key: str | None, added: Iterable[Header] = ()
@@ -405,6 +397,11 @@ class Gateway:
         self._request_log.rejected(exchange, error, key, reason)
 
     # RequestHost.
+
+    @property
+    def read_lock(self) -> asyncio.Lock:
+        """Held while there is a copy of a large body."""
+        return self._bodies.lock
 
     def server_attempt(self, request: GatewayRequest, model: Model) -> tuple[Pool, bytes]:
         """Return the connections to the server of a model, and the head of the request."""
@@ -452,12 +449,13 @@ class Gateway:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-        return len(self.active) + self._reading
+        return len(self.active) + len(self.batches.active) + self._bodies.reading
 
     async def close(self) -> None:
         """Abort all requests and tasks, and close all connections to servers."""
         for request in list(self.active):
             request.abort()
+        self.batches.abort()
         await self._tasks.join(cancel=True)
         self.upstreams.keep(())
         await self.backends.close()
@@ -473,8 +471,10 @@ class Gateway:
         return (request.model.name for request in self.active)
 
     def _update_idle(self) -> None:
-        if not self.active and not self._reading:
+        if not (self.active or self.batches.active or self._bodies.reading):
             self._idle.set()
+        else:
+            self._idle.clear()
 
 
 def _digest(key: str) -> bytes:

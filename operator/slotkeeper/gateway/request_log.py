@@ -4,7 +4,7 @@ from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_field
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway.gen_ai_metrics import COMPATIBLE, LLAMA_CPP
-from slotkeeper.gateway.metrics import Metrics
+from slotkeeper.gateway.metrics import NO_MODEL, Metrics
 from slotkeeper.gateway.models import Model
 from slotkeeper.gateway.operations import operation
 from slotkeeper.gateway.request import GatewayRequest
@@ -50,6 +50,19 @@ class RequestLog:
                 "status": error.status,
                 "outcome": Outcome.REJECTED,
                 "code": error.code,
+            }
+        )
+
+    def finished_batches(
+        self, exchange: Exchange, key: str | None, outcome: Outcome, seconds: float
+    ) -> None:
+        """Record a request for files or batches."""
+        self._metrics.finished(NO_MODEL, key, outcome, exchange.status, seconds)
+        self.log.add(
+            {
+                **exchange_fields(exchange, key),
+                "outcome": outcome,
+                "duration_seconds": seconds,
             }
         )
 

@@ -9,6 +9,7 @@ DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
 REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet")
 SERVICES = Kind("", "v1", "services", "Service")
+PERSISTENT_VOLUME_CLAIMS = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDINGS = Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
@@ -37,6 +38,7 @@ GATEWAY_CHILDREN = (
     SERVICE_ACCOUNTS,
     ROLES,
     ROLE_BINDINGS,
+    PERSISTENT_VOLUME_CLAIMS,
     SERVICES,
     NETWORK_POLICIES,
     DISRUPTION_BUDGETS,
@@ -45,7 +47,7 @@ GATEWAY_CHILDREN = (
 """Kinds of objects that a LlamaGateway may own."""
 
 _OTHERS = (LLAMA_SERVERS, LLAMA_GATEWAYS, REPLICA_SETS, PODS, ENDPOINT_SLICES, EVENTS, NODES)
-_KINDS = {(kind.api_version, kind.kind): kind for kind in (*CHILDREN, *_OTHERS)}
+_KINDS = {(kind.api_version, kind.kind): kind for kind in (*CHILDREN, *GATEWAY_CHILDREN, *_OTHERS)}
 
 
 def kind_of(manifest: Manifest) -> Kind:

@@ -13,6 +13,14 @@ class BodyFilter:
         Called for large bodies only: small ones arrive together with their head.
         """
 
+    def streams(self, request: Request) -> bool:
+        """Whether a request with this head is handled while its body arrives, however long that is.
+
+        Called for large bodies only, and only for those with a Content-Length.
+        """
+        del request
+        return False
+
     def on_rejected(self, peer: str, error: HttpError, request: Request | None) -> Response:
         """Return the response for a request that was rejected before it was complete.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
@@ -56,6 +57,8 @@ class UpstreamConnection(Pausable):
         self._keep = False
         self._unsent: deque[bytes] = deque()
         self._on_sent: Callable[[], None] | None = None
+        self._incomplete = False  # more of the request's body follows
+        self._on_write_paused: Callable[[bool], None] | None = None
         self._write_paused = False  # the replica reads more slowly than the request is written
 
     def send(
@@ -73,6 +76,8 @@ class UpstreamConnection(Pausable):
         the response ends.
         """
         self._on_sent = on_sent
+        self._on_write_paused = None
+        self._incomplete = False
         self._receiver = receiver
         self._framing = None
         self._began = False
@@ -88,9 +93,30 @@ class UpstreamConnection(Pausable):
             self._unsent.extend(body)
             self._send_part()
 
+    def begin(
+        self, head: bytes, receiver: Receiver, on_write_paused: Callable[[bool], None]
+    ) -> None:
+        """Send the head of a request whose body follows with `write`, up to `end_body`.
+
+        `on_write_paused` is called with True when the other side reads more slowly than that.
+        """
+        self.send(head, (), receiver)
+        self._incomplete = True
+        self._on_write_paused = on_write_paused
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def end_body(self) -> None:
+        """Mark the request as sent."""
+        self._incomplete = False
+        self._on_write_paused = None
+
     def abort(self) -> None:
         """Drop the request and the connection at once, without a further call of its receiver."""
-        self._receiver = self._on_sent = None
+        self._receiver = self._on_sent = self._on_write_paused = None
         self._unsent.clear()
         self._transport.abort()
 
@@ -143,11 +169,15 @@ class UpstreamConnection(Pausable):
     def pause_writing(self) -> None:
         """Stop sending the body: the transport's write buffer is full."""
         self._write_paused = True
+        if self._on_write_paused:
+            self._on_write_paused(True)
 
     @override
     def resume_writing(self) -> None:
         """Continue sending the body: the transport's write buffer has drained."""
         self._write_paused = False
+        if self._on_write_paused:
+            self._on_write_paused(False)
         if self._unsent:
             asyncio.get_running_loop().call_soon(self._send_part)
 
@@ -209,7 +239,7 @@ class UpstreamConnection(Pausable):
             return  # aborted by on_body
         self._receiver = self._on_sent = None
         # A replica that responds before it has read the whole request may not read the rest.
-        if self._keep and end == len(data) and not self._unsent:
+        if self._keep and end == len(data) and not (self._unsent or self._incomplete):
             self.pause(False)
             self._pool.release(self)
         else:
@@ -244,6 +274,7 @@ class Pool:
         *,
         max_idle: int = 8,
         connect_seconds: float = 3,
+        tls: ssl.SSLContext | None = None,
         opener: Opener | None = None,
     ) -> None:
         self.max_idle = max_idle
@@ -251,6 +282,7 @@ class Pool:
         self._host = host
         self._port = port
         self._connect_seconds = connect_seconds
+        self._tls = tls
         self._opener = opener
         self._idle: list[UpstreamConnection] = []
         self._closed = False
@@ -271,7 +303,7 @@ class Pool:
             if self._opener:
                 return await self._opener(lambda: UpstreamConnection(self))
             _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self), self._host, self._port
+                lambda: UpstreamConnection(self), self._host, self._port, ssl=self._tls
             )
         return connection
 

@@ -37,7 +37,9 @@ class DownstreamConnection(sockets.Pausable):
         """The connection closes after the response in progress, or else after the next one."""
         self._listener = listener
         self._limits = listener.limits
-        self._parser = RequestParser(listener.limits, listener.body_filter.check)
+        self._parser = RequestParser(
+            listener.limits, listener.body_filter.check, listener.body_filter.streams
+        )
         self._queue: deque[Request | HttpError] = deque()
         self._exchange: Exchange | None = None
         self._advancing = False
@@ -94,6 +96,9 @@ class DownstreamConnection(sockets.Pausable):
             # client has sent its next request: this bounds the memory for pipelined requests.
             if self._queue:
                 self.pause(True)
+            if stream := self._exchange.request.stream:
+                self._await_body()
+                stream.deliver()
         else:
             self._advance()
         if len(data) >= _LARGE_READ:
@@ -149,6 +154,11 @@ class DownstreamConnection(sockets.Pausable):
         """Continue with the next request, or close: the response is complete."""
         exchange = self._exchange
         self._exchange = None
+        if exchange and exchange.request.stream and not exchange.request.stream.complete:
+            exchange.request.stream.stop()
+            self.client.waiting[self] = None
+            self._linger()
+            return
         if exchange and (self.draining or not exchange.request.keep_alive):
             self.client.waiting[self] = None
             self.close(reset=False)
@@ -242,6 +252,9 @@ class DownstreamConnection(sockets.Pausable):
 
     def _handle(self, exchange: Exchange) -> None:
         self._timer.stop()
+        stream = exchange.request.stream
+        if stream:
+            stream.on_pause = self._on_body_paused
         try:
             self._listener.handler(exchange)
         except Exception:
@@ -253,6 +266,30 @@ class DownstreamConnection(sockets.Pausable):
                 )
             else:
                 exchange.abort(reset=True)
+        if stream and self._exchange is exchange:
+            self._await_body()
+
+    def _on_body_paused(self) -> None:
+        if self._exchange and (stream := self._exchange.request.stream):
+            self.pause(stream.paused)
+            self._await_body()
+
+    def _await_body(self) -> None:
+        """Wait for the next piece of a body that is handled while it arrives."""
+        stream = self._exchange and self._exchange.request.stream
+        if not stream or stream.complete or stream.paused:
+            self._timer.stop()
+            return
+        self._timer.start(self._limits.body_timeout, self._body_timed_out)
+        self._send_continue()
+
+    def _body_timed_out(self) -> None:
+        exchange = self._exchange
+        self._client_disconnected()
+        if exchange and exchange.status:
+            self._reset()
+        else:
+            self._request_timed_out()
 
     def _await_request(self) -> None:
         if self._rejected:
@@ -266,20 +303,30 @@ class DownstreamConnection(sockets.Pausable):
             self._timer.start(limits.head_timeout, self._request_timed_out, phase="head")
         else:
             self._timer.start(limits.body_timeout, self._request_timed_out)
-            if parser.expects_continue:
-                parser.expects_continue = False
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._send_continue()
+
+    def _send_continue(self) -> None:
+        if self._parser.expects_continue:
+            self._parser.expects_continue = False
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _request_timed_out(self) -> None:
         self._reject(HttpError(408, "request_timeout", "timed out reading the request"))
 
     def _reject(self, error: HttpError) -> None:
-        self._rejected = True
         head = self._rejected_head or self._parser.head
+        self._rejected = True
         self._release_parser()
         self.update_buffered()
         response = self._listener.body_filter.on_rejected(self.peer, error, head)
         self.write(encode_response(response, connection=b"close"))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close once the client has read the response, though it has not sent its whole request."""
+        self._rejected = True
+        self._release_parser()
+        self.update_buffered()
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():

@@ -84,6 +84,10 @@ class Exchange:
         """
         if closing:
             self.request.keep_alive = False
+        stream = self.request.stream
+        if stream and not stream.complete:
+            # The client still sends, and would not get a response to what follows.
+            self.request.keep_alive = False
         if not self.request.keep_alive or self._channel.draining:
             return b"close"
         return None if self.request.http11 else b"keep-alive"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 
+from slotkeeper.wire.body_stream import BodyStream
+
 JSON = b"application/json; charset=utf-8"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -46,6 +48,8 @@ class Request:
     """Bytes of the body."""
     overhead: int = 0
     """Bytes of memory that the head occupies."""
+    stream: BodyStream | None = None
+    """The body, if the request is handled while it arrives; it has no `parts` then."""
 
     @property
     def body(self) -> bytes:
@@ -178,7 +182,8 @@ def encode_request_head(
         if (name := header[0].lower()) in forwarded or name == b"host"
     ]
     lines += [b"%s: %s\r\n" % header for header in added]
-    lines.append(b"Content-Length: %d\r\n\r\n" % request.size)
+    size = request.stream.size if request.stream else request.size
+    lines.append(b"Content-Length: %d\r\n\r\n" % size)
     return b"".join(lines)
 
 

@@ -7,10 +7,11 @@ from typing import NoReturn
 
 import httptools
 
+from slotkeeper.wire.body_stream import BodyStream
 from slotkeeper.wire.budget import HEADER_OVERHEAD, REQUEST_OVERHEAD
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.limits import Limits
-from slotkeeper.wire.message import Headers, Request
+from slotkeeper.wire.message import Headers, Request, value_of
 
 _SMALL_BODY = 16 * 1024
 """Bytes of a body that is read without a call of the body filter."""
@@ -41,12 +42,20 @@ class RequestParser:
     stricter checks are made here.
 
     `check_body` raises HttpError if the body that follows a head must not be sent. It is not called
-    for a request without a body or with a small one.
+    for a request without a body or with a small one. A request for which `streams` returns True is
+    complete with its head, and has its body as a stream, which may be longer than `max_body`.
     """
 
-    def __init__(self, limits: Limits, check_body: Callable[[Request], None] | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        check_body: Callable[[Request], None] | None = None,
+        streams: Callable[[Request], bool] | None = None,
+    ) -> None:
         self._limits = limits
         self._check_body = check_body
+        self._streams = streams
+        self._stream: BodyStream | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._part: bytes | bytearray
         self._complete: list[Request | HttpError] = []
@@ -187,11 +196,18 @@ class RequestParser:
                 self._reject(error)
             self.accepted = True
         self.stage = Stage.BODY
+        if may_be_large and self._is_streamed(self._request):
+            length = int(value_of(self._headers, b"content-length") or 0)
+            self._request.stream = self._stream = BodyStream(length)
+            self._complete_request()
 
     def on_body(self, body: bytes) -> None:
         """Append a piece of the body, without chunk framing."""
         self._had_event = True
         self.expects_continue = False
+        if self._stream:
+            self._stream.append(body)
+            return
         self.partial += len(body)
         if self.partial > self._limits.max_body:
             self._reject(self._too_large_body())
@@ -209,16 +225,28 @@ class RequestParser:
         self._had_event = True
         if self._upgrade_offered:
             return
-        self._end_part()
+        if self._stream:
+            self._stream.complete = True
+            self._stream = None
+        else:
+            self._end_part()
+            self._request.parts = self._parts
+            self._request.size = self.partial
+            self._complete_request()
+        self._begin()
+        self.stage = Stage.IDLE
+
+    def _complete_request(self) -> None:
         request = self._request
-        request.parts = self._parts
-        request.size = self.partial
         request.overhead = self._head_size + len(self._headers) * HEADER_OVERHEAD + REQUEST_OVERHEAD
         self._complete.append(request)
         if len(self._complete) > MAX_PIPELINED:
             self._bad_request(f"more than {MAX_PIPELINED} requests at once")
-        self._begin()
-        self.stage = Stage.IDLE
+
+    def _is_streamed(self, request: Request) -> bool:
+        if self._streams is None or value_of(self._headers, b"content-length") is None:
+            return False
+        return self._streams(request)
 
     def _begin(self) -> None:
         self._target = b""
@@ -249,7 +277,7 @@ class RequestParser:
         for name, value in request.headers:
             lower = name.lower()
             if lower == b"content-length":
-                if int(value) > self._limits.max_body:
+                if int(value) > self._limits.max_body and not self._is_streamed(request):
                     self._reject(self._too_large_body())
                 large = large or int(value) > _SMALL_BODY
             elif lower == b"transfer-encoding":

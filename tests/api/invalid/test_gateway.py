@@ -30,6 +30,24 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"aliases": {"a": "b c"}}, "spec.aliases[a]", "must start with a letter or digit"),
     ({"defaultModel": ""}, "spec.defaultModel", "must start with a letter or digit"),
     ({"tls": {}}, "spec.tls.secretName", "Required value"),
+    ({"batches": {}}, "spec.batches.storage", "Required value"),
+    ({"batches": {"storage": {}}}, "spec.batches.storage", "must set either claimName or size"),
+    (
+        {"batches": {"storage": {"claimName": "a", "size": "1Gi"}}},
+        "spec.batches.storage",
+        "must set either claimName or size",
+    ),
+    (
+        {"batches": {"storage": {"claimName": "a", "storageClassName": "fast"}}},
+        "spec.batches.storage",
+        "storageClassName needs size",
+    ),
+    ({"batches": {"storage": {"size": "1Mi"}}}, "spec.batches.storage.size", "must be from 100Mi"),
+    (
+        {"batches": {"storage": {"size": "1Gi"}, "concurrency": 0}},
+        "spec.batches.concurrency",
+        "should be greater than or equal to 1",
+    ),
     ({"tls": {"secretName": "A"}}, "spec.tls.secretName", "must be the name of an object"),
     ({"apiKeys": {}}, "spec.apiKeys.secretRef", "Required value"),
     (
@@ -221,6 +239,7 @@ def test_an_invalid_gateway_is_rejected(
     [
         ("1st", "must be 1 to 63 lower-case letters"),
         ("chat-replicas", "Services of a LlamaServer may have that name"),
+        ("llm-batches", "the Service of another gateway's batches may have that name"),
     ],
 )
 def test_a_name_that_no_service_can_have_is_rejected_by_both(

@@ -7,7 +7,7 @@ from llamaservers import IMAGES
 from slotkeeper.api.backend_folders import CA_FILE, HOSTS_FILE, KEY_FILE
 from slotkeeper.api.gateway_drain import DRAIN_SECONDS, SHUTDOWN_DELAY_SECONDS
 from slotkeeper.desired import gateway as desired
-from slotkeeper.desired import names
+from slotkeeper.desired import gateway_secrets, names
 from slotkeeper.desired.metadata import MIB
 from slotkeeper.flags import GatewayFlags
 from slotkeeper.gateway.options import parse
@@ -72,8 +72,8 @@ def test_the_gateway_accepts_its_command_line(spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spec", "flag", "folder", "secret"),
     [
-        ({"apiKeys": KEYS}, GatewayFlags.API_KEYS, desired.KEYS_FOLDER, "keys"),
-        ({"tls": {"secretName": "cert"}}, GatewayFlags.TLS, desired.TLS_FOLDER, "cert"),
+        ({"apiKeys": KEYS}, GatewayFlags.API_KEYS, gateway_secrets.KEYS_FOLDER, "keys"),
+        ({"tls": {"secretName": "cert"}}, GatewayFlags.TLS, gateway_secrets.TLS_FOLDER, "cert"),
     ],
 )
 def test_a_secret_is_mounted_where_the_command_reads_it(

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamaservers import server
+from slotkeeper.api.child_name import child_name
 from slotkeeper.desired import names
-from slotkeeper.desired.names import Component, child_name
+from slotkeeper.desired.names import Component
 
 dns_labels = st.from_regex(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 suffixes = st.sampled_from(["replicas", "balancer"])

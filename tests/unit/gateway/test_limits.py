@@ -48,6 +48,14 @@ def test_a_pod_enforces_its_share_and_at_least_one(limit: int, replicas: int, sh
         assert sum(found.start("ann", 0.0) is None for _ in range(20)) == share
 
 
+def test_preemptible_requests_leave_half_of_a_limit_to_others() -> None:
+    for name in ("requests_per_minute", "max_running_requests"):
+        found = limiter(2, **{name: 40})
+        accepted = [found.start("ann", 0.0, preemptible=True) is None for _ in range(20)]
+        assert sum(accepted) == 10
+        assert sum(found.start("ann", 0.0) is None for _ in range(20)) == 10
+
+
 def test_the_tokens_of_a_large_response_count_until_they_are_a_minute_old() -> None:
     found = limiter(tokens_per_minute=100)
     assert found.start("ann", 0.0) is None

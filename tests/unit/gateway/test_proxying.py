@@ -289,10 +289,10 @@ async def test_a_client_that_disconnects_while_its_body_is_read_is_forgotten() -
         # Reading it would take a millisecond: the body waits for its turn.
         async with gateway.gateway.read_lock:
             await client.send(post(CHAT, content))
-            await until(lambda: gateway.gateway._reading)
+            await until(lambda: gateway.gateway._bodies.reading)
             client.reset()
             await until(lambda: not len(gateway.client_server.listener.connections))
-        await until(lambda: not gateway.gateway._reading)
+        await until(lambda: not gateway.gateway._bodies.reading)
 
         assert (one.calls, gateway.gateway.active) == ([], set())
 

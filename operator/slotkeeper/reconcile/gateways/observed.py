@@ -27,6 +27,9 @@ class Observed:
     pods: Sequence[Manifest]
     """Pods of the gateway's Deployment, without those that are terminating."""
     deployment: Manifest | None
+    batches_pods: Sequence[Manifest]
+    """Pods of the Deployment for batches, without those that are terminating."""
+    batches_deployment: Manifest | None
     replica_sets: Sequence[Manifest]
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the gateway's label, so that no watch shows them."""
@@ -51,14 +54,22 @@ def observe(
     children = {**unlabelled, **store.children(key)}
     own = (DEPLOYMENTS, names.gateway(gateway))
     replica_sets = store.replica_sets(key)
-    pods = own_pods(store, gateway, children, [(own, Component.GATEWAY)], replica_sets)
-    deployment = children.get(own)
+    batches = (DEPLOYMENTS, names.batches(gateway))
+    workloads = [(own, Component.GATEWAY), (batches, Component.BATCHES)]
+    pods = own_pods(store, gateway, children, workloads, replica_sets)
+
+    def owned(child: Child) -> Manifest | None:
+        found = children.get(child)
+        return found if found and belongs_to(found, gateway) else None
+
     return Observed(
         raw=raw,
         gateway=gateway,
         children=children,
         pods=pods[Component.GATEWAY],
-        deployment=deployment if deployment and belongs_to(deployment, gateway) else None,
+        deployment=owned(own),
+        batches_pods=pods[Component.BATCHES],
+        batches_deployment=owned(batches),
         replica_sets=replica_sets,
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, gateway.uid),

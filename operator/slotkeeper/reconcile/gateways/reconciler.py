@@ -176,7 +176,7 @@ class GatewayReconciler:
         state.name_conflict = self.steps.name_conflict(
             observed.gateway, observed.children, lambda: self._manifests(observed.gateway)
         )
-        seconds = not_found_in(observed.pods, self._clock.wall())
+        seconds = not_found_in([*observed.pods, *observed.batches_pods], self._clock.wall())
         state.due_at = None if seconds is None else now + seconds
 
     def _plan(self, gateway: LlamaGateway, observed: Observed) -> Plan:

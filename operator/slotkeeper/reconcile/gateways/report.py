@@ -8,6 +8,7 @@ from slotkeeper.api.gateway_status import MAX_MODELS, BudgetStatus, LlamaGateway
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.desired import names
+from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.gateways.observed import Observed
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.pod_problems import creation_failure, first_problem
@@ -46,7 +47,8 @@ def report(
 def condition_values(observed: Observed, problems: Problems, now: datetime) -> list[ConditionValue]:
     """All conditions of a valid gateway."""
     failure = _pods_problem(observed, now)
-    found = [problems.rejected, problems.conflict, failure, *observed.models.problems]
+    batches = _batches_problem(observed, now)
+    found = [problems.rejected, problems.conflict, failure, batches, *observed.models.problems]
     return [_ready(observed, problems.rejected, failure), degraded(found)]
 
 
@@ -76,8 +78,20 @@ def _ready(observed: Observed, rejected: Problem | None, failure: Problem | None
 
 
 def _pods_problem(observed: Observed, now: datetime) -> Problem | None:
+    return _problem_of(observed, observed.deployment, observed.pods, now)
+
+
+def _batches_problem(observed: Observed, now: datetime) -> Problem | None:
+    """Only files and batches are unavailable: the gateway itself is ready."""
+    problem = _problem_of(observed, observed.batches_deployment, observed.batches_pods, now)
+    return problem and Problem(problem.reason, f"batches: {problem.message}")
+
+
+def _problem_of(
+    observed: Observed, deployment: Manifest | None, pods: Sequence[Manifest], now: datetime
+) -> Problem | None:
     return (
-        creation_failure([observed.deployment], observed.replica_sets)
-        or first_problem(observed.pods, Gpu(count=0))
-        or missing_secret(observed.pods, observed.gateway, now)
+        creation_failure([deployment], observed.replica_sets)
+        or first_problem(pods, Gpu(count=0))
+        or missing_secret(pods, observed.gateway, now)
     )

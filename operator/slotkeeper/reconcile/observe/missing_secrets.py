@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import gateway, names
+from slotkeeper.desired import gateway_secrets, names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.pods import lacks_volumes, lacks_volumes_since, required_secrets
@@ -78,7 +78,7 @@ def _problem(pod: Manifest, owner: Owner, wall: datetime) -> Problem:
 
 def _remedy(volume: str, pod: Manifest, owner: Owner) -> str:
     if isinstance(owner, LlamaGateway):
-        return "(tls.secretName)" if volume == gateway.TLS_VOLUME else "(apiKeys.secretRef)"
+        return "(tls.secretName)" if volume == gateway_secrets.TLS_VOLUME else "(apiKeys.secretRef)"
     if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == Component.BALANCER:
         return "(balancer.apiKeys.secretName)"
     token = owner.spec.model.token_secret_ref

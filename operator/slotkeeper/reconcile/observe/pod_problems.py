@@ -48,6 +48,7 @@ _MORE_MEMORY = {
     names.WAIT_CONTAINER: "increase resources.limits.memory",
     names.WORKER_CONTAINER: "increase workers.resources.limits.memory",
     names.BALANCER_CONTAINER: "increase balancer.resources.limits.memory",
+    names.BATCHES_CONTAINER: "increase batches.resources.limits.memory",
 }
 """What to do where a container used more memory than its limit."""
 
