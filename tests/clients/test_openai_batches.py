@@ -10,7 +10,7 @@ from fake_llama import Call, FakeLlama
 from running_batches import CHAT, lines, run_batches
 from running_gateway import KEYS
 
-openai = pytest.importorskip("openai")
+openai = pytest.importorskip("openai", reason="missing: openai. Install it with: make clients")
 
 
 async def complete(call: Call) -> None:
