@@ -89,6 +89,7 @@ class DownloadFlags:
     MMPROJ = "--mmproj"
     ADAPTER = "--adapter"
     SHA256 = "--sha256"
+    PARTS_SHA256 = "--parts-sha256"
     TO = "--to"
     TOKEN_FILE = "--token-file"  # noqa: S105 (a flag)
     TOKEN_HOSTS_FILE = "--token-hosts-file"  # noqa: S105 (a flag)

@@ -5,8 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from slotkeeper.download.download import Environment, File, download
+from slotkeeper.download.download import Environment, download
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.files import File
 from slotkeeper.download.partial_file import Open, open_file
 from slotkeeper.download.records import FileRecord
 from slotkeeper.download.storage import StorageLimits

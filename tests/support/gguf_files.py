@@ -1,22 +1,27 @@
 """Small GGUF files."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 F32 = 0
 ALIGNMENT = 32
 
 
 def gguf(
-    tensors: Mapping[str, int], *, split_count: int | None = None, alignment: int | None = None
+    tensors: Mapping[str, int],
+    *,
+    split_no: int | None = None,
+    split_count: int | None = None,
+    model_tensors: int | None = None,
+    alignment: int | None = None,
 ) -> bytes:
     """Return a file with one-dimensional tensors of these numbers of 32-bit zeros."""
-    pairs = b""
-    if split_count is not None:
-        pairs += _pair("split.count", 2, struct.pack("<H", split_count))
-    if alignment is not None:
-        pairs += _pair("general.alignment", 4, struct.pack("<I", alignment))
-    count = (split_count is not None) + (alignment is not None)
+    pairs = [
+        *_optional("split.no", 2, "<H", split_no),
+        *_optional("split.count", 2, "<H", split_count),
+        *_optional("split.tensors.count", 5, "<i", model_tensors),
+        *_optional("general.alignment", 4, "<I", alignment),
+    ]
     aligned = alignment or ALIGNMENT
     descriptions = b""
     data = b""
@@ -24,8 +29,22 @@ def gguf(
         data += bytes(-len(data) % aligned)
         descriptions += _string(name) + struct.pack("<IQIQ", 1, elements, F32, len(data))
         data += bytes(4 * elements)
-    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), count) + pairs + descriptions
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs)
+    header += descriptions
     return header + bytes(-len(header) % aligned) + data
+
+
+def split_gguf(*files: Mapping[str, int]) -> Sequence[bytes]:
+    """Return the files of one split model, with these tensors."""
+    total = sum(map(len, files))
+    return [
+        gguf(tensors, split_no=number, split_count=len(files), model_tensors=total)
+        for number, tensors in enumerate(files)
+    ]
+
+
+def _optional(key: str, kind: int, layout: str, value: int | None) -> Sequence[bytes]:
+    return [] if value is None else [_pair(key, kind, struct.pack(layout, value))]
 
 
 def _pair(key: str, kind: int, value: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,11 +103,23 @@ def redirect(location: str) -> Reply:
     return status(302, Location=location)
 
 
+def by_name(replies: Mapping[str, Reply]) -> Reply:
+    """Respond by the last segment of the URL's path, and with 404 to all others."""
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        name = request.path.partition("?")[0].rpartition("/")[2]
+        replies.get(name, status(404))(request)
+
+    return reply
+
+
 class ModelHost:
     """Records requests, and responds from a script, whose last reply repeats."""
 
     def __init__(self, port: int, scheme: str) -> None:
         self.url = f"{scheme}://127.0.0.1:{port}/model.gguf"
+        self.paths: list[str] = []
+        """The path and query of each request."""
         self.requests: list[Message] = []
         """The headers of each request."""
         self._script: Sequence[Reply] = [status(500)]
@@ -116,10 +128,12 @@ class ModelHost:
         """Respond to the next requests with these replies, in order."""
         self._script = script
         self.requests.clear()
+        self.paths.clear()
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         """Respond to one request."""
         self.requests.append(request.headers)
+        self.paths.append(request.path)
         self._script[min(len(self.requests), len(self._script)) - 1](request)
 
 

@@ -62,6 +62,7 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
         "placement.topologySpreadConstraints[].whenUnsatisfiable": "DoNotSchedule"
     },
     "podTemplate.env[].valueFrom": {"podTemplate.env[].value": ABSENT},
+    "model.partsSha256": {"model.url": "https://models.example.com/m-00001-of-00001.gguf"},
     # It selects one of several.
     "autoscaling.behavior.scaleUp.selectPolicy": {
         "autoscaling.behavior.scaleUp.policies": _TWO_POLICIES
@@ -79,7 +80,10 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
 }
 """Other fields that a field, or the fields in it, requires. A new row needs a reason."""
 
-OTHERS: Mapping[str, Json] = {"autoscaling.schedules[].cron": "0 9 * * *"}
+OTHERS: Mapping[str, Json] = {
+    "autoscaling.schedules[].cron": "0 9 * * *",
+    "model.partsSha256[]": "ab" * 32,
+}
 """Second values of fields whose example with an appended letter is invalid."""
 
 

@@ -59,7 +59,8 @@ class Download(ApiModel):
             lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
         ),
     ] = "100Gi"
-    """Maximum size of each file, a quantity from 1Mi to 16Ti. It bounds what a model host can write
+    """Maximum size of each file, and of all files of a split model together, a quantity from 1Mi to
+    16Ti. It bounds what a model host can write
     to a node's disk or to a claim. Default: 100Gi. Example: 400Gi"""
 
     http_proxy: Proxy | None = None

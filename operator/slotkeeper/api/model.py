@@ -10,7 +10,10 @@ from slotkeeper.api.download import Download
 from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
+from slotkeeper.api.split_model import ANY_PART, FIRST_PART, MAX_PARTS, part_count
 from slotkeeper.api.validation import ApiModel, Rule, matches
+
+_ONLY_PART = r"-00001-of-00001[.]gguf([?#]|$)"
 
 
 def _authority(url: str) -> str:
@@ -20,10 +23,7 @@ def _authority(url: str) -> str:
     return rest
 
 
-_SPLIT = r"-[0-9]{5}-of-[0-9]{5}[.]gguf([?#]|$)"
-_ONLY_PART = r"-00001-of-00001[.]gguf([?#]|$)"
-
-Url = Annotated[
+_Location = Annotated[
     str,
     Field(max_length=2048),
     matches(
@@ -36,12 +36,25 @@ Url = Annotated[
         "must not contain a user name or password: they are visible in the resource",
         lambda url: "@" not in _authority(url),
     ),
+]
+
+ModelUrl = Annotated[
+    _Location,
     Rule(
-        f"!self.matches(r'{_SPLIT}') || self.matches(r'{_ONLY_PART}')",
-        "must not be one file of a split model, such as model-00001-of-00003.gguf: llama-server "
-        "needs all of them, and only one is downloaded. Merge them with "
-        "`llama-gguf-split --merge`, or use a model in a single file",
-        lambda url: not re.search(_SPLIT, url) or re.search(_ONLY_PART, url) is not None,
+        f"!self.matches(r'{ANY_PART}') || self.matches(r'{FIRST_PART}')",
+        "must be the first file of a split model, such as model-00001-of-00003.gguf: the others, "
+        f"up to {MAX_PARTS} in all, are downloaded with it",
+        lambda url: not re.search(ANY_PART, url) or re.search(FIRST_PART, url) is not None,
+    ),
+]
+
+FileUrl = Annotated[
+    _Location,
+    Rule(
+        f"!self.matches(r'{ANY_PART}') || self.matches(r'{_ONLY_PART}')",
+        "must not be one file of several, such as lora-00001-of-00003.gguf: llama-server reads "
+        "projectors and adapters from a single file. Merge them with `llama-gguf-split --merge`",
+        lambda url: not re.search(ANY_PART, url) or re.search(_ONLY_PART, url) is not None,
     ),
 ]
 
@@ -95,7 +108,7 @@ class TokenSecret(ApiModel):
 class Projector(ApiModel):
     """Multimodal projector of a model that sees or hears: a GGUF file next to the model's."""
 
-    url: Url
+    url: FileUrl
     """URL of the GGUF file, http:// or https://. Example: https://example.com/mmproj.gguf"""
 
     sha256: Sha256 | None = None
@@ -106,7 +119,7 @@ class Projector(ApiModel):
 class Adapter(ApiModel):
     """LoRA adapter: a GGUF file that fine-tunes the model."""
 
-    url: Url
+    url: FileUrl
     """URL of the GGUF file, http:// or https://. Example: https://example.com/legal-lora.gguf"""
 
     sha256: Sha256 | None = None
@@ -194,16 +207,40 @@ class Model(ApiModel):
             "tokenSecretRef.allowHttp",
             _is_safe_for_token,
         ),
+        Rule(
+            f"!has(self.sha256) || !self.url.matches(r'{FIRST_PART}') || "
+            f"self.url.matches(r'{_ONLY_PART}')",
+            "must have partsSha256 instead of sha256: the model is split into several files",
+            lambda model: model.sha256 is None or part_count(model.url) == 1,
+        ),
+        Rule(
+            f"!has(self.partsSha256) || self.url.matches(r'{FIRST_PART}') && "
+            f"size(self.partsSha256) == int(self.url.find(r'{FIRST_PART}').substring(10, 15))",
+            "must have one SHA-256 in partsSha256 for each file of the split model in url",
+            lambda model: (
+                model.parts_sha256 is None
+                or (
+                    re.search(FIRST_PART, model.url) is not None
+                    and len(model.parts_sha256) == part_count(model.url)
+                )
+            ),
+        ),
     )
 
-    url: Url
-    """URL of the GGUF file, http:// or https://. Example: https://example.com/model.gguf"""
+    url: ModelUrl
+    """URL of the GGUF file, http:// or https://. Of a split model, that of its first file, such as
+    model-00001-of-00003.gguf: the others are downloaded from beside it.
+    Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None
     """SHA-256 of the file, 64 hexadecimal digits as printed by `sha256sum`. A file that does not
     match is not served. Recommended: without it, the owner of the URL can replace the model at any
     time. Default: not verified.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
+
+    parts_sha256: Annotated[list[Sha256], Field(min_length=1, max_length=MAX_PARTS)] | None = None
+    """SHA-256 of each file of a split model, in their order, instead of sha256. Default: not
+    verified. Example: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]"""
 
     token_secret_ref: TokenSecret | None = None
     """Bearer token for files with restricted access, such as a token of Hugging Face. It is sent

@@ -168,8 +168,8 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_SPLIT,),
         _PROBLEM,
-        "the model consists of several GGUF files, which is not supported: merge them with "
-        "`llama-gguf-split --merge`",
+        "a file of a split model is of another model, or has another place in it; or a file is one "
+        "of a split model, and `model.url` is not that of the first",
     ),
     ReasonDoc(
         _MODEL,

@@ -34,10 +34,11 @@ class ModelStatus(ApiModel):
     """File name of the model, the last segment of the URL's path. Example: model.gguf"""
 
     size_bytes: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
-    """Size of the file in bytes. Example: 4683073184"""
+    """Size of the file in bytes; of a split model, of all its files. Example: 4683073184"""
 
     sha256: Annotated[str, Field(max_length=64)] | None = None
-    """SHA-256 of the file, 64 hexadecimal digits as in spec.model.sha256.
+    """SHA-256 of the file, or of the first one of a split model, 64 hexadecimal digits as in
+    spec.model.sha256.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
     architecture: ShortText | None = None

@@ -8,6 +8,7 @@ from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.model import Adapter, Model, Projector
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.desired import names, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
@@ -124,16 +125,28 @@ def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[s
     yield from (flag, file.url.replace("$", "$$"))
     if file.sha256:
         yield from (DownloadFlags.SHA256, file.sha256.lower())
+    if isinstance(file, Model) and file.parts_sha256:
+        yield from (DownloadFlags.PARTS_SHA256, ",".join(file.parts_sha256).lower())
     yield from (DownloadFlags.TO, path)
 
 
 def _path(model: Model, file: Model | Projector | Adapter, name: str) -> str:
+    # llama-server finds the other files of a split model by the end of the first one's name.
+    suffix = part_suffix(1, part_count(file.url))
     if model.cache.claim_name is None:
-        return f"{MODELS_FOLDER}/{name}.gguf"
-    # In a shared claim the name identifies the content, or else the URL.
-    address = hashlib.sha256(file.url.encode()).hexdigest()
-    content = f"sha256-{file.sha256.lower()}" if file.sha256 else f"url-{address}"
-    return f"{MODELS_FOLDER}/{content}.gguf"
+        return f"{MODELS_FOLDER}/{name}{suffix}.gguf"
+    return f"{MODELS_FOLDER}/{_content_id(file)}{suffix}.gguf"
+
+
+def _content_id(file: Model | Projector | Adapter) -> str:
+    """Return the name of a file in a claim that servers share: by its content, or else its URL."""
+    if isinstance(file, Model) and file.parts_sha256:
+        return f"parts-{_sha256(','.join(file.parts_sha256).lower())}"
+    return f"sha256-{file.sha256.lower()}" if file.sha256 else f"url-{_sha256(file.url)}"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _storage(model: Model) -> Manifest:

@@ -13,30 +13,21 @@ import httpx
 
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
-from slotkeeper.download.address import redact, require_allowed, source_id
-from slotkeeper.download.checks import has_all_tensors, require_content
+from slotkeeper.download.address import redact
+from slotkeeper.download.checks import fits_header, layout_of, require_content
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
+from slotkeeper.download.sources import http
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.transfer import transfer
 from slotkeeper.error_text import describe
+from slotkeeper.llamacpp.gguf_split import Part
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class File:
-    """A file to download, and its target."""
-
-    url: str
-    path: Path
-    sha256: str | None = None
-    """64 lower-case hex digits; None to accept any content."""
-    role: str = "model"
-    """Field of the spec that names the file."""
 
 
 @dataclass(frozen=True)
@@ -82,35 +73,86 @@ def _download_as(file: File, environment: Environment) -> FileRecord:
 
 
 def download(file: File, environment: Environment) -> FileRecord:
-    """Put one file at its path, unless it is there already.
+    """Put one file, or all files of a split model, at its path, unless they are there already.
 
-    Next to it are `.json` (its record), `.lock` and, until it is complete, `.part` and
-    `.part.json`. Raises DownloadError; the path then contains no unverified file.
+    Next to each are `.json` (its record) and, until it is complete, `.part` and `.part.json`; next
+    to the first is `.lock`. Returns the record of the first, with the size of all. Raises
+    DownloadError; the path then contains no unverified file.
     """
-    require_allowed(file.url)
+    remote_files = http.resolve(file)
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(_sibling(file.path, ".lock")):
-            existing = _find(file, always_verify=environment.always_verify)
-            return existing or _download_anew(file, environment)
+        try:
+            with file_lock(_sibling(file.path, ".lock")):
+                return _put_in_place(remote_files, environment, _find_or_download)
+        except OSError as error:
+            if error.errno not in _CANNOT_WRITE:
+                raise
+            record = _put_in_place(remote_files, environment, _find_read_only(error))
+            log.info("the volume cannot be written, and has the files: %s", describe(error))
+            return record
 
 
-def _find(file: File, *, always_verify: bool) -> FileRecord | None:
+_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+_Put = Callable[[RemoteFile, Environment], FileRecord]
+
+
+def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _Put) -> FileRecord:
+    """Put all files of one model in place, each as its predecessors require."""
+    records: list[FileRecord] = []
+    expected = Part(count=len(files))
+    size = 0
+    for number, each in enumerate(files, 1):
+        file = replace(each, part=expected)
+        # What a model host can write is limited for all files together.
+        limited = replace(environment, limits=replace(environment.limits, used_bytes=size))
+        try:
+            records.append(put(file, limited))
+        except DownloadError as error:
+            if len(files) == 1:
+                raise
+            message = f"file {number} of {len(files)}: {error.message}"
+            raise DownloadError(error.reason, message) from error
+        expected = expected.next(layout_of(file.path))
+        size += records[-1].size
+    return replace(records[0], size=size)
+
+
+def _find_or_download(file: RemoteFile, environment: Environment) -> FileRecord:
+    return _find(file, environment) or _download_anew(file, environment)
+
+
+def _find_read_only(error: OSError) -> _Put:
+    """Return what raises this error for a file that is not in place."""
+
+    def find(file: RemoteFile, environment: Environment) -> FileRecord:
+        record = _find(file, environment, writable=False)
+        if record is None:
+            raise error
+        return record
+
+    return find
+
+
+def _find(
+    file: RemoteFile, environment: Environment, *, writable: bool = True
+) -> FileRecord | None:
     """Return the record of the existing file if it is the requested one."""
     record = FileRecord.read(_sibling(file.path, ".json"))
     if record is None or not file.path.exists():
         return None
-    verified = _verify(file, record, always=always_verify)
+    verified = _verify(file, record, always=environment.always_verify)
     if verified is None:
         log.info("existing file is not the requested one: %s", file.path)
         return None
-    if verified != record:
+    if verified != record and writable:
         write(_sibling(file.path, ".json"), verified)
     log.info("already in place: %s, %d bytes", verified.url, verified.size)
     return verified
 
 
-def _verify(file: File, record: FileRecord, *, always: bool) -> FileRecord | None:
+def _verify(file: RemoteFile, record: FileRecord, *, always: bool) -> FileRecord | None:
     """Return the record, updated, if it describes the existing file and that is the requested one.
 
     If a SHA-256 is requested, only the content counts: the same file may come from another URL.
@@ -119,9 +161,9 @@ def _verify(file: File, record: FileRecord, *, always: bool) -> FileRecord | Non
     share a volume would do it one after the other.
     """
     stat = file.path.stat()
-    if stat.st_size != record.size or not has_all_tensors(file.path):
+    if stat.st_size != record.size or not fits_header(file.path, file.part):
         return None
-    if file.sha256 is None and record.source != source_id(file.url):
+    if file.sha256 is None and record.source != file.source:
         return None
     expected = file.sha256 or record.sha256
     if always or (record.modified, record.changed) != _times(stat):
@@ -136,13 +178,13 @@ def _times(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _download_anew(file: File, environment: Environment) -> FileRecord:
+def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     # Delete the obsolete file first: there may be no space for both, and a record must never be
     # next to a file that it does not describe.
     _sibling(file.path, ".json").unlink(missing_ok=True)
     file.path.unlink(missing_ok=True)
     start = environment.clock()
-    with PartialFile(_sibling(file.path, ".part"), source_id(file.url), environment.opener) as part:
+    with PartialFile(_sibling(file.path, ".part"), file.source, environment.opener) as part:
         resumed = part.size
         _transfer_with_retries(file, part, environment)
         part.place(file.path)
@@ -158,7 +200,7 @@ def _download_anew(file: File, environment: Environment) -> FileRecord:
     return record
 
 
-def _transfer_with_retries(file: File, part: PartialFile, environment: Environment) -> None:
+def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content."""
     progress = Progress(environment.clock)
     retry = environment.retry
@@ -167,8 +209,8 @@ def _transfer_with_retries(file: File, part: PartialFile, environment: Environme
     while True:
         try:
             if not part.complete:
-                transfer(environment.client, file.url, part, progress, environment.limits)
-            require_content(file.url, part, file.sha256)
+                transfer(environment.client, file, part, progress, environment.limits)
+            require_content(file, part)
         except DownloadError as error:
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)

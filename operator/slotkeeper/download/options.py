@@ -10,7 +10,9 @@ from typing import Any
 from typing_extensions import override
 
 from slotkeeper import flags, logs
-from slotkeeper.download.download import File, RetryPolicy
+from slotkeeper.api.split_model import part_count
+from slotkeeper.download.download import RetryPolicy
+from slotkeeper.download.files import File
 from slotkeeper.download.storage import MAX_FILE_BYTES
 from slotkeeper.flags import DownloadFlags
 
@@ -55,6 +57,7 @@ def parse(argv: Sequence[str]) -> Options:
     for file in files:
         if "path" not in file:
             parser.error(f"{file['role']} requires --to")
+        _require_parts(parser, file)
     if (arguments.token_file is None) != (arguments.token_hosts_file is None):
         parser.error("--token-file and --token-hosts-file require each other")
     return Options(
@@ -70,6 +73,16 @@ def parse(argv: Sequence[str]) -> Options:
         log_format=arguments.log_format,
         log_level=arguments.log_level,
     )
+
+
+def _require_parts(parser: argparse.ArgumentParser, file: dict[str, Any]) -> None:
+    count = part_count(file["url"])
+    if part_count(file["path"].name) != count:
+        parser.error(f"{file['role']}: --to must have the ending of the URL of a split model")
+    if "parts_sha256" in file and len(file["parts_sha256"]) != count:
+        parser.error(f"{file['role']}: --parts-sha256 must have a value for each of {count} files")
+    if "sha256" in file and count > 1:
+        parser.error(f"{file['role']}: a split model requires --parts-sha256, not --sha256")
 
 
 class _AddFile(argparse.Action):
@@ -128,12 +141,21 @@ def _parser() -> argparse.ArgumentParser:
         help="expected SHA-256 of the preceding file",
     )
     parser.add_argument(
+        DownloadFlags.PARTS_SHA256,
+        **of_file,
+        type=_several_sha256,
+        metavar="HEX,HEX…",
+        help="expected SHA-256 of each file of the preceding split model, whose first file its URL "
+        "names",
+    )
+    parser.add_argument(
         DownloadFlags.TO,
         **of_file,
         dest="path",
         type=Path,
         metavar="PATH",
-        help="target path of the preceding file",
+        help="target path of the preceding file; of a split model, with the ending of its URL, "
+        "such as -00001-of-00003.gguf",
     )
     parser.add_argument(
         DownloadFlags.TOKEN_FILE,
@@ -195,3 +217,7 @@ def _sha256(text: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", text):
         raise argparse.ArgumentTypeError("expected 64 hex digits")
     return text.lower()
+
+
+def _several_sha256(text: str) -> tuple[str, ...]:
+    return tuple(map(_sha256, text.split(",")))

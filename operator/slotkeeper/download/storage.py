@@ -23,13 +23,15 @@ class StorageLimits:
     """Limits of one file, so that a model host cannot fill the disk of a node."""
 
     max_bytes: int = MAX_FILE_BYTES
+    used_bytes: int = 0
+    """Size of the files of the same model that are in place: the maximum is for all together."""
     free_bytes: Callable[[Path], int] = free_bytes
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
         if part.total is None:
             return
-        if part.total > self.max_bytes:
+        if self.used_bytes + part.total > self.max_bytes:
             raise self._too_large(url, part, f"announces {part.total} bytes, more")
         free = self.free_bytes(part.path.parent)
         if part.total - part.size > free:
@@ -41,13 +43,14 @@ class StorageLimits:
 
     def require_room(self, url: str, part: PartialFile, more: int) -> None:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
-        if part.size + more > self.max_bytes:
+        if self.used_bytes + part.size + more > self.max_bytes:
             raise self._too_large(url, part, "returns more")
 
     def _too_large(self, url: str, part: PartialFile, what: str) -> DownloadError:
         part.discard()
+        beside = f", after {self.used_bytes} bytes of other files," if self.used_bytes else ""
         return DownloadError(
             Reason.MODEL_TOO_LARGE,
-            f"GET {redact(url)} {what} than the {self.max_bytes} bytes of "
+            f"GET {redact(url)} {what}{beside} than the {self.max_bytes} bytes of "
             "model.download.maxFileSize",
         )

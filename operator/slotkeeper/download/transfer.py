@@ -14,6 +14,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact, require_allowed
 from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.files import RemoteFile
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.signature import expiry, is_signed
@@ -68,12 +69,17 @@ def _with_authorities(ca_file: Path) -> ssl.SSLContext:
 
 
 def transfer(
-    client: httpx.Client, url: str, part: PartialFile, progress: Progress, limits: StorageLimits
+    client: httpx.Client,
+    file: RemoteFile,
+    part: PartialFile,
+    progress: Progress,
+    limits: StorageLimits,
 ) -> None:
     """Complete `part` with one GET, resuming it if the server and the partial file support it.
 
     Raises DownloadError. Bytes that were received before an interruption are kept.
     """
+    url = file.url
     responded = False
     try:
         with client.stream("GET", url, headers=_headers(part)) as response:
@@ -85,7 +91,7 @@ def transfer(
             for chunk in response.iter_raw():
                 limits.require_room(url, part, len(chunk))
                 part.append(chunk)
-                require_gguf_so_far(url, part)
+                require_gguf_so_far(file, part)
                 progress.received(part)
     except httpx.TooManyRedirects:
         raise DownloadError(

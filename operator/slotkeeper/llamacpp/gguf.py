@@ -89,7 +89,7 @@ def read_metadata(head: bytes) -> GgufMetadata:
 Value = int | float | str
 
 _SELECTED_KEYS = re.compile(
-    r"general\.(?:alignment|architecture|file_type|name|size_label)|split\.count"
+    r"general\.(?:alignment|architecture|file_type|name|size_label)|split\.(?:no|count|tensors\.count)"
     r"|[^.]+\.(?:context_length|block_count)"
 )
 
@@ -136,6 +136,11 @@ class Header:
     def position(self) -> int:
         """The number of bytes that have been read."""
         return self._position
+
+    @property
+    def tensor_count(self) -> int:
+        """The number of tensors in the file, once the pairs are read."""
+        return self._tensors
 
     def pairs(self) -> Iterator[tuple[str, Value | None]]:
         """Yield the selected keys with their values; None for arrays and unsuitable strings."""

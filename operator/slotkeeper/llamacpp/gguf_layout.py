@@ -55,28 +55,39 @@ class Layout:
     """Minimum size of the file in bytes; 0 if the header cannot be read."""
     parts: int
     """Number of files of the model: more than 1 if it is split."""
+    part: int = 1
+    """Which of them the file is, from 1."""
+    tensors: int = 0
+    """Number of tensors in the file."""
+    model_tensors: int | None = None
+    """Number of tensors in all files of a split model; None if the header does not state it."""
 
 
 def read_layout(head: bytes) -> Layout:
     """Parse the header in the first HEAD_BYTES of a file, or in all of a shorter one. Never
     raises."""
     header = Header(head)
-    alignment = DEFAULT_ALIGNMENT
-    parts = 1
+    numbers: dict[str, int] = {}
     data = 0
     try:
-        for key, value in header.pairs():
-            if key == "split.count" and isinstance(value, int):
-                parts = value
-            elif key == "general.alignment" and isinstance(value, int):
-                alignment = value
+        # Pairs before an unreadable one are kept.
+        numbers.update((key, value) for key, value in header.pairs() if isinstance(value, int))
         for tensor in header.tensors():
             elements, size = BLOCKS.get(tensor.type, (1, 0))
             data = max(data, tensor.offset + tensor.elements // elements * size)
     except Truncated:
-        return Layout(len(head) + 1, parts)
+        size = len(head) + 1
     except Unreadable:
-        return Layout(0, parts)
-    if not data or alignment < 1:
-        return Layout(header.position, parts)
-    return Layout(-(-header.position // alignment) * alignment + data, parts)
+        size = 0
+    else:
+        alignment = numbers.get("general.alignment", DEFAULT_ALIGNMENT)
+        size = header.position
+        if data and alignment >= 1:
+            size = -(-header.position // alignment) * alignment + data
+    return Layout(
+        size=size,
+        parts=numbers.get("split.count", 1),
+        part=numbers.get("split.no", 0) + 1,
+        tensors=header.tensor_count,
+        model_tensors=numbers.get("split.tensors.count"),
+    )

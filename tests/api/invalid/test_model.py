@@ -8,6 +8,8 @@ from apiserver import ApiServer
 from rejections import assert_rejected
 
 URL = "https://models.example.com/model.gguf"
+SPLIT = "https://models.example.com/model-00001-of-00002.gguf?download=true"
+HEX = "ab" * 32
 
 ROWS: list[tuple[dict[str, Any], str, str]] = [
     (
@@ -42,16 +44,34 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "must be the name of an entry",
     ),
     ({"tokenSecretRef": {"name": "a", "key": "hosts"}}, "tokenSecretRef.key", "must not be hosts"),
-    (
-        {"url": "https://h/m-00001-of-00003.gguf?download=true"},
-        "url",
-        "must not be one file of a split model",
+    *(
+        ({"url": f"https://h/m-{part}.gguf{end}"}, "url", "must be the first file of a split model")
+        for part, end in (
+            ("00002-of-00003", ""),
+            ("00000-of-00003", "?download=true"),
+            ("00001-of-00000", ""),
+            ("00001-of-01000", "#a"),
+        )
     ),
     (
-        {"adapters": [{"url": "https://h/m-00002-of-00002.gguf"}]},
+        {"adapters": [{"url": "https://h/m-00001-of-00002.gguf"}]},
         "adapters[0].url",
-        "must not be one file of a split model",
+        "must not be one file of several",
     ),
+    (
+        {"mmproj": {"url": "https://h/m-00001-of-00002.gguf"}},
+        "mmproj.url",
+        "must not be one file of several",
+    ),
+    ({"url": SPLIT, "sha256": HEX}, "", "must have partsSha256 instead of sha256"),
+    (
+        {"url": SPLIT, "partsSha256": [HEX]},
+        "",
+        "must have one SHA-256 in partsSha256 for each file",
+    ),
+    ({"partsSha256": [HEX]}, "", "must have one SHA-256 in partsSha256 for each file"),
+    ({"url": SPLIT, "partsSha256": [HEX, "a"]}, "partsSha256[1]", "must be 64 hexadecimal digits"),
+    ({"url": SPLIT, "partsSha256": []}, "partsSha256", "should have at least 1 items"),
     *(
         (files | {"tokenSecretRef": {"name": "a"} | allowed}, "", "must have only https:// URLs")
         for files in (

@@ -97,6 +97,30 @@ def test_servers_that_share_a_claim_share_the_files_that_are_the_same(
     assert all(path.startswith("/models/") for path in paths)
 
 
+SPLIT = "https://models.example.com/model-00001-of-00003.gguf"
+PARTS = ["AB" * 32, "cd" * 32, "ef" * 32]
+
+
+def test_llama_server_finds_the_other_files_of_a_split_model_by_the_name_of_the_first() -> None:
+    [file] = download_options(url=f"{SPLIT}?download=true", partsSha256=PARTS).files
+
+    assert str(file.path) == argument("--model", url=SPLIT) == "/models/model-00001-of-00003.gguf"
+    assert file.parts_sha256 == ("ab" * 32, "cd" * 32, "ef" * 32)
+
+
+def test_servers_that_share_a_claim_share_the_same_split_model() -> None:
+    cache = {"cache": {"claimName": "models"}}
+    mirror = SPLIT.replace("models", "mirror")
+
+    def path(**model: Any) -> str:
+        return str(download_options(**model, **cache).files[0].path)
+
+    assert path(url=SPLIT, partsSha256=PARTS) == path(url=mirror, partsSha256=PARTS)
+    assert path(url=SPLIT) == path(url=SPLIT) != path(url=mirror)
+    assert path(url=SPLIT, partsSha256=PARTS) != path(url=SPLIT, partsSha256=[*PARTS[:2], PARTS[0]])
+    assert path(url=SPLIT).endswith("-00001-of-00003.gguf")
+
+
 def test_files_are_stored_in_the_configured_volume() -> None:
     assert volumes()["models"] == {"name": "models", "emptyDir": {}}
     assert volumes(cache={"sizeLimit": "40Gi"})["models"]["emptyDir"] == {"sizeLimit": "40Gi"}

@@ -7,9 +7,10 @@ from gguf_files import gguf
 from model_host import ModelHost, chunked, content
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import source_id
-from slotkeeper.download.checks import has_all_tensors
+from slotkeeper.download.checks import fits_header
 from slotkeeper.download.records import FileRecord, write
 from slotkeeper.llamacpp import gguf as header
+from slotkeeper.llamacpp.gguf_split import Part
 
 WHOLE = gguf(tensors={"a": 1024, "b": 2048})
 HALF = WHOLE[: len(WHOLE) // 2]
@@ -67,7 +68,7 @@ def test_half_of_a_file_that_an_earlier_version_put_in_place_is_downloaded_again
     harness.download(host.url)
 
     assert harness.path.read_bytes() == WHOLE
-    assert has_all_tensors(harness.path)
+    assert fits_header(harness.path, Part())
 
 
 def test_a_part_of_a_split_model_is_rejected_at_once(
@@ -78,8 +79,10 @@ def test_a_part_of_a_split_model_is_rejected_at_once(
     error = harness.download_error(host.url)
 
     assert error.reason is Reason.MODEL_SPLIT
-    assert "one of 3 files of a split model" in error.message
-    assert "llama-gguf-split --merge" in error.message
+    assert error.message == (
+        f"GET {host.url} returned a file that is one of 3 files of a split model: use the URL of "
+        "the first one, whose name must end with -00001-of-00003.gguf"
+    )
     assert harness.files == set()
     assert len(host.requests) == 1
 

@@ -6,7 +6,8 @@ import httpx
 from typing_extensions import override
 
 from model_host import ModelHost, content
-from slotkeeper.download.download import Environment, File, download
+from slotkeeper.download.download import Environment, download
+from slotkeeper.download.files import File
 from slotkeeper.download.lock import file_lock
 
 

@@ -2,10 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from slotkeeper.download.download import File
+from slotkeeper.download.files import File
 from slotkeeper.download.options import parse
 
 MODEL = ("--model", "https://a/m.gguf", "--to", "/models/model.gguf")
+SPLIT = ("--model", "https://a/m-00001-of-00002.gguf", "--to", "/models/m-00001-of-00002.gguf")
+HEX = "ab" * 32
 
 
 def test_each_url_is_followed_by_the_options_of_its_file() -> None:
@@ -49,6 +51,11 @@ def test_no_file_is_shared_between_two_command_lines() -> None:
         ([*MODEL, "--mmp", "u"], "unrecognized arguments"),
         ([*MODEL, "--token-file", "t"], "--token-file and --token-hosts-file require each other"),
         ([*MODEL, "--max-file-bytes", "0"], "must be 1 or more"),
+        ([*MODEL, "--parts-sha256", f"{HEX},{HEX}"], "must have a value for each of 1 files"),
+        ([*MODEL, "--parts-sha256", "abc"], "expected 64 hex digits"),
+        ([*SPLIT, "--parts-sha256", HEX], "must have a value for each of 2 files"),
+        ([*SPLIT, "--sha256", HEX], "a split model requires --parts-sha256, not --sha256"),
+        ([*SPLIT[:-1], "/m.gguf"], "--to must have the ending of the URL of a split model"),
     ],
 )
 def test_an_invalid_command_line_reports_what_is_missing(

@@ -9,8 +9,9 @@ import pytest
 
 from model_host import GGUF, OTHER, SHA256, ModelHost, Reply, content, status
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.download.download import Environment, File, download_all
+from slotkeeper.download.download import Environment, download_all
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.files import File
 from slotkeeper.download.main import main
 
 

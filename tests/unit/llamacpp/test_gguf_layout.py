@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gguf_files import gguf
+from slotkeeper.api.split_model import part_name
 from slotkeeper.llamacpp.gguf import MAX_PAIRS, MAX_TENSORS
 from slotkeeper.llamacpp.gguf_layout import BLOCKS, Layout, read_layout
+from slotkeeper.llamacpp.gguf_split import Part
 
 FILE = gguf(tensors={"a": 10, "b": 1000, "c": 7})
 
@@ -26,7 +28,7 @@ def test_the_sizes_of_blocks_are_those_of_llama_cpp() -> None:
 def test_a_file_has_the_size_that_its_header_requires(alignment: int | None) -> None:
     file = gguf(tensors={"a": 10, "b": 1000}, alignment=alignment)
 
-    assert read_layout(file) == Layout(size=len(file), parts=1)
+    assert (read_layout(file).size, read_layout(file).parts) == (len(file), 1)
 
 
 def test_a_file_of_llama_cpp_s_own_library_has_the_size_that_its_header_requires(
@@ -51,8 +53,28 @@ def test_each_beginning_of_a_file_is_shorter_than_its_header_requires(size: int)
     assert read_layout(FILE[:size]).size > size
 
 
-def test_the_number_of_files_of_a_split_model_is_returned() -> None:
-    assert read_layout(gguf(tensors={"a": 1}, split_count=3)).parts == 3
+def test_the_place_of_a_file_in_a_split_model_is_returned() -> None:
+    file = gguf({"a": 1, "b": 1}, split_no=1, split_count=3, model_tensors=9)
+
+    assert read_layout(file) == Layout(len(file), parts=3, part=2, tensors=2, model_tensors=9)
+
+
+def test_files_that_llama_cpp_s_own_library_has_split_belong_together(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "model.gguf", "llama", split_max_tensors=2)
+    for name in "abcde":
+        writer.add_tensor(name, np.zeros(256, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    files = sorted(tmp_path.iterdir())
+    expected = Part(count=3)
+
+    assert [part_name(str(files[0]), number) for number in (1, 2, 3)] == [*map(str, files)]
+    for file in files:
+        layout = read_layout(file.read_bytes())
+        assert expected.mismatch(layout) is None
+        expected = expected.next(layout)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +103,7 @@ def test_the_number_of_files_of_a_split_model_is_returned() -> None:
     ],
 )
 def test_an_unreadable_header_requires_nothing(head: bytes) -> None:
-    assert read_layout(head) == Layout(size=0, parts=1)
+    assert (read_layout(head).size, read_layout(head).parts) == (0, 1)
 
 
 def test_an_unknown_type_counts_as_empty() -> None:

@@ -56,7 +56,8 @@ def _parse(report: Mapping[str, Any] | None) -> ModelStatus | None:
 
 def _is_of(model: Model, status: Mapping[str, Any]) -> bool:
     same = status.get("source") == _source(model.url)
-    return same and (model.sha256 or "").lower() in {"", status.get("sha256")}
+    first = model.parts_sha256[0] if model.parts_sha256 else model.sha256
+    return same and (first or "").lower() in {"", status.get("sha256")}
 
 
 def _created(pod: Manifest) -> str:

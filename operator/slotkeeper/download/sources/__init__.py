@@ -1,0 +1,1 @@
+"""Where files come from: one module for each scheme of URLs."""
