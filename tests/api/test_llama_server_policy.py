@@ -82,6 +82,7 @@ def post(api: ApiServer, server: Json) -> str:
         {"model": {"url": "https://HuggingFace.co/a.gguf"}},
         {"image": "registry.example.org/llama:server"},
         {"model": {"url": URL, "download": {"httpsProxy": "http://proxy.models.example.com:3128"}}},
+        {"model": {"url": "pvc://models/a.gguf", "mmproj": {"url": "image:///a.gguf"}}},
         volume(configMap={"name": "c"}),
         volume(persistentVolumeClaim={"claimName": "c"}),
         template(env=[{"name": "A", "value": "b"}]),

@@ -8,6 +8,7 @@ from pydantic import Field
 from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.in_cluster import HTTP_URL
+from slotkeeper.api.model_url import CLAIM_URL, IMAGE_URL, LOCAL, TRAVERSAL, is_local
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
 from slotkeeper.api.split_model import ANY_PART, FIRST_PART, MAX_PARTS, part_count
@@ -27,14 +28,26 @@ _Location = Annotated[
     str,
     Field(max_length=2048),
     matches(
-        "https?://[^/?#].*",
-        "must start with http:// or https:// and a host, such as https://example.com/model.gguf",
+        "(https?://[^/?#]|pvc://|image://).*",
+        "must start with http:// or https:// and a host, such as https://example.com/model.gguf, "
+        "or with pvc:// or image://",
     ),
     matches("[!-~]*", "must be printable ASCII without spaces: encode a space as %20"),
     Rule(
         "!self.matches(r'^https?://[^/?#]*@')",
         "must not contain a user name or password: they are visible in the resource",
-        lambda url: "@" not in _authority(url),
+        lambda url: is_local(url) or "@" not in _authority(url),
+    ),
+    Rule(
+        f"!self.matches(r'{LOCAL}') || self.matches(r'^({CLAIM_URL}|{IMAGE_URL})$')",
+        "must be pvc://CLAIM/PATH with the name of a PersistentVolumeClaim, or image:///PATH with "
+        "a path in llama-server's image, of letters, digits, '-', '.', '_', '+', '@', '=' and '~'",
+        lambda url: not is_local(url) or re.fullmatch(f"{CLAIM_URL}|{IMAGE_URL}", url) is not None,
+    ),
+    Rule(
+        f"!self.matches(r'{TRAVERSAL}')",
+        "must not contain '/./' or '/../': such a path may be another one than it seems",
+        lambda url: re.search(TRAVERSAL, url) is None,
     ),
 ]
 
@@ -105,11 +118,25 @@ class TokenSecret(ApiModel):
     those whose names end with .svc or .svc.cluster.local. Default: false. Example: true"""
 
 
+_NOT_VERIFIED_IN_IMAGE = (
+    "with image://: a file in an image is not verified, use its digest in image"
+)
+
+_NO_SHA256_IN_IMAGE = Rule(
+    "!has(self.sha256) || !self.url.startsWith('image://')",
+    f"must not have sha256 {_NOT_VERIFIED_IN_IMAGE}",
+    lambda file: file.sha256 is None or not file.url.startswith("image://"),
+)
+
+
 class Projector(ApiModel):
     """Multimodal projector of a model that sees or hears: a GGUF file next to the model's."""
 
+    rules: ClassVar = (_NO_SHA256_IN_IMAGE,)
+
     url: FileUrl
-    """URL of the GGUF file, http:// or https://. Example: https://example.com/mmproj.gguf"""
+    """URL of the GGUF file: http://, https://, pvc:// or image://, as that of the model.
+    Example: https://example.com/mmproj.gguf"""
 
     sha256: Sha256 | None = None
     """SHA-256 of the file, 64 hexadecimal digits. Default: not verified.
@@ -119,8 +146,11 @@ class Projector(ApiModel):
 class Adapter(ApiModel):
     """LoRA adapter: a GGUF file that fine-tunes the model."""
 
+    rules: ClassVar = (_NO_SHA256_IN_IMAGE,)
+
     url: FileUrl
-    """URL of the GGUF file, http:// or https://. Example: https://example.com/legal-lora.gguf"""
+    """URL of the GGUF file: http://, https://, pvc:// or image://, as that of the model.
+    Example: https://example.com/legal-lora.gguf"""
 
     sha256: Sha256 | None = None
     """SHA-256 of the file, 64 hexadecimal digits. Default: not verified.
@@ -175,7 +205,7 @@ class Cache(ApiModel):
 
 def _safe_for_token(url: str) -> str:
     return (
-        f"({url}.startsWith('https://') || "
+        f"(!{url}.startsWith('http://') || "
         f"self.tokenSecretRef.allowHttp && {url}.matches(r'^(?:{HTTP_URL})$'))"
     )
 
@@ -186,7 +216,7 @@ def _is_safe_for_token(model: Any) -> bool:
     projectors = [model.mmproj] if model.mmproj else []
     urls = [file.url for file in (model, *projectors, *model.adapters)]
     return all(
-        url.startswith("https://")
+        not url.startswith("http://")
         or (model.token_secret_ref.allow_http and re.fullmatch(HTTP_URL, url) is not None)
         for url in urls
     )
@@ -194,7 +224,7 @@ def _is_safe_for_token(model: Any) -> bool:
 
 class Model(ApiModel):
     """The model, and the files that are loaded with it. All files are downloaded and verified
-    before a replica starts."""
+    before a replica starts, apart from those in llama-server's image."""
 
     rules: ClassVar = (
         Rule(
@@ -206,6 +236,12 @@ class Model(ApiModel):
             "http://. For hosts of the cluster, which end with .svc or .svc.cluster.local, set "
             "tokenSecretRef.allowHttp",
             _is_safe_for_token,
+        ),
+        _NO_SHA256_IN_IMAGE,
+        Rule(
+            "!has(self.partsSha256) || !self.url.startsWith('image://')",
+            f"must not have partsSha256 {_NOT_VERIFIED_IN_IMAGE}",
+            lambda model: model.parts_sha256 is None or not model.url.startswith("image://"),
         ),
         Rule(
             f"!has(self.sha256) || !self.url.matches(r'{FIRST_PART}') || "
@@ -228,8 +264,10 @@ class Model(ApiModel):
     )
 
     url: ModelUrl
-    """URL of the GGUF file, http:// or https://. Of a split model, that of its first file, such as
-    model-00001-of-00003.gguf: the others are downloaded from beside it.
+    """URL of the GGUF file, http:// or https://; pvc://CLAIM/PATH for a file on a
+    PersistentVolumeClaim in the server's namespace, or image:///PATH for one in llama-server's
+    image: these are not downloaded. Of a split model, that of its first file, such as
+    model-00001-of-00003.gguf: the others are beside it.
     Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None

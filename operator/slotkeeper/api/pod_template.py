@@ -38,6 +38,7 @@ def _keys(reserved: str) -> tuple[Rule, Rule]:
 
 
 _RESERVED_VOLUMES = ("models", "tmp", "model-token", "model-ca")
+_RESERVED_VOLUME = f"{'|'.join(_RESERVED_VOLUMES)}|model-claim-[0-9]+"
 
 
 class EnvVar(ApiModel):
@@ -90,9 +91,10 @@ class Volume(ApiModel):
     name: Annotated[
         VolumeName,
         Rule(
-            f"!(self in {list(_RESERVED_VOLUMES)})",
-            f"must not be {', '.join(_RESERVED_VOLUMES)}: the operator uses these names",
-            lambda name: name not in _RESERVED_VOLUMES,
+            f"!self.matches('^({_RESERVED_VOLUME})$')",
+            f"must not be {', '.join(_RESERVED_VOLUMES)} or model-claim-N: the operator uses these "
+            "names",
+            lambda name: not re.fullmatch(_RESERVED_VOLUME, name),
         ),
     ]
     """Name of the volume, for volumeMounts. The source of the volume, such as persistentVolumeClaim
@@ -118,10 +120,10 @@ class VolumeMount(ApiModel):
         Field(max_length=1024),
         matches("/[^:]*", "must be an absolute path without ':', such as /etc/certificates"),
         Rule(
-            "!self.matches(r'^/(?:models|tmp)?(?:/.*)?$')",
-            "must not be /, /models, /tmp or below these two: the operator mounts its volumes "
-            "there",
-            lambda path: not re.fullmatch("/(?:models|tmp)?(?:/.*)?", path),
+            "!self.matches(r'^/(?:models|model-claims|tmp)?(?:/.*)?$')",
+            "must not be /, /models, /model-claims, /tmp or below these: the operator mounts its "
+            "volumes there",
+            lambda path: not re.fullmatch("/(?:models|model-claims|tmp)?(?:/.*)?", path),
         ),
         Rule(
             f"!self.matches(r'{_NOT_NORMALIZED}')",

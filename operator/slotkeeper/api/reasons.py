@@ -52,6 +52,13 @@ TABLE = (
     ),
     ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and verified"),
     ReasonDoc(
+        (MODEL,),
+        (Reason.PROVIDED,),
+        _GOOD,
+        "the model is on a claim (`pvc://`), where it was found and verified, or in llama-server's "
+        "image (`image://`)",
+    ),
+    ReasonDoc(
         (REPLICAS,),
         (Reason.MINIMUM_REPLICAS_AVAILABLE,),
         _GOOD,
@@ -71,7 +78,12 @@ TABLE = (
     ),
     ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "no problems detected"),
     ReasonDoc((READY, MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
-    ReasonDoc((MODEL,), (Reason.DOWNLOADING,), _IN_PROGRESS, "a replica is downloading the model"),
+    ReasonDoc(
+        (MODEL,),
+        (Reason.DOWNLOADING,),
+        _IN_PROGRESS,
+        "a replica is downloading the model, or verifies it on a claim",
+    ),
     ReasonDoc(
         (*_PODS, SCALING),
         (Reason.STARTING,),

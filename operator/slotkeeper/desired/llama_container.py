@@ -65,11 +65,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {
-                "name": model_container.MODELS_VOLUME,
-                "mountPath": model_container.MODELS_FOLDER,
-                "readOnly": True,
-            },
+            *model_container.read_only_mounts(spec.model),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
             *(
                 mount.model_dump(by_alias=True, exclude_none=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.model import Adapter, Model, Projector
+from slotkeeper.api.model_url import claim_and_path, is_local, path_in_image
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.desired import names, resources
@@ -16,6 +17,9 @@ from slotkeeper.flags import DownloadFlags
 
 MODELS_FOLDER = "/models"
 MODELS_VOLUME = "models"
+
+CLAIMS_FOLDER = "/model-claims"
+"""With a folder for each claim that has files of the model, by its name."""
 
 TOKEN_FOLDER = "/etc/slotkeeper/model-token"  # noqa: S105 (a folder)
 TOKEN_FILE = "token"  # noqa: S105 (a file name)
@@ -29,6 +33,9 @@ CA_FILE = "ca.crt"
 
 CLUSTER_DOMAINS = ("localhost", ".svc", ".svc.cluster.local")
 """Never reached by a proxy, which would see a token that is sent by http://."""
+
+
+AnyFile = Model | Projector | Adapter
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,16 @@ def paths(model: Model) -> Paths:
     )
 
 
+def is_in_image(model: Model) -> bool:
+    """Whether all files are in llama-server's image, so that no init container is needed."""
+    return all(path_in_image(file.url) for file in _files(model))
+
+
+def is_provided(model: Model) -> bool:
+    """Whether no file is downloaded: all are on claims or in llama-server's image."""
+    return all(is_local(file.url) for file in _files(model))
+
+
 def container(server: LlamaServer, images: Images) -> Manifest:
     """Return the container, which succeeds once all files are downloaded and verified.
 
@@ -72,16 +89,30 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         # The program writes the message itself, for the server's status.
         "terminationMessagePolicy": "File",
         "volumeMounts": [
-            {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER},
+            *([] if is_provided(model) else [{"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER}]),
+            *_claim_mounts(model),
             *(token if model.token_secret_ref else []),
             *(authorities if model.download.ca_config_map_ref else []),
         ],
     }
 
 
+def read_only_mounts(model: Model) -> list[Manifest]:
+    """Return the mounts of llama-server, which reads the files."""
+    models = {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER, "readOnly": True}
+    return [*([] if is_provided(model) else [models]), *_claim_mounts(model)]
+
+
 def volumes(model: Model) -> list[Manifest]:
     """Return the volumes of a pod that downloads this model."""
-    return [{"name": MODELS_VOLUME, **_storage(model)}, *_token(model), *_authorities(model)]
+    if is_in_image(model):
+        return []
+    models = [] if is_provided(model) else [{"name": MODELS_VOLUME, **_storage(model)}]
+    return [*models, *_claims(model), *_token(model), *_authorities(model)]
+
+
+def _files(model: Model) -> list[AnyFile]:
+    return [model, *([model.mmproj] if model.mmproj else []), *model.adapters]
 
 
 def _resources(server: LlamaServer) -> Manifest:
@@ -120,7 +151,9 @@ def _proxies(download: Download) -> list[Manifest]:
     return [*env, {"name": "NO_PROXY", "value": ",".join((*CLUSTER_DOMAINS, *download.no_proxy))}]
 
 
-def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[str]:
+def _file(flag: str, file: AnyFile, path: str) -> Iterator[str]:
+    if path_in_image(file.url):
+        return
     # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
     yield from (flag, file.url.replace("$", "$$"))
     if file.sha256:
@@ -130,7 +163,11 @@ def _file(flag: str, file: Model | Projector | Adapter, path: str) -> Iterator[s
     yield from (DownloadFlags.TO, path)
 
 
-def _path(model: Model, file: Model | Projector | Adapter, name: str) -> str:
+def _path(model: Model, file: AnyFile, name: str) -> str:
+    if in_image := path_in_image(file.url):
+        return in_image
+    if on_claim := claim_and_path(file.url):
+        return "/".join((CLAIMS_FOLDER, *on_claim))
     # llama-server finds the other files of a split model by the end of the first one's name.
     suffix = part_suffix(1, part_count(file.url))
     if model.cache.claim_name is None:
@@ -138,7 +175,7 @@ def _path(model: Model, file: Model | Projector | Adapter, name: str) -> str:
     return f"{MODELS_FOLDER}/{_content_id(file)}{suffix}.gguf"
 
 
-def _content_id(file: Model | Projector | Adapter) -> str:
+def _content_id(file: AnyFile) -> str:
     """Return the name of a file in a claim that servers share: by its content, or else its URL."""
     if isinstance(file, Model) and file.parts_sha256:
         return f"parts-{_sha256(','.join(file.parts_sha256).lower())}"
@@ -155,6 +192,33 @@ def _storage(model: Model) -> Manifest:
         return {"persistentVolumeClaim": {"claimName": cache.claim_name}}
     # As a string, which is how the API server returns it.
     return {"emptyDir": {} if cache.size_limit is None else {"sizeLimit": str(cache.size_limit)}}
+
+
+def _claim_volumes(model: Model) -> dict[str, str]:
+    """The volumes with files of the model that are not downloaded, by the names of their claims."""
+    found = (claim_and_path(file.url) for file in _files(model))
+    claims = list(dict.fromkeys(claim for claim, _ in filter(None, found)))
+    volumes = {claim: f"{names.CLAIM_VOLUME}-{number}" for number, claim in enumerate(claims)}
+    cache = model.cache.claim_name
+    if cache in volumes and not is_provided(model):
+        # A claim is mounted once, and may be written.
+        volumes[cache] = MODELS_VOLUME
+    return volumes
+
+
+def _claim_mounts(model: Model) -> list[Manifest]:
+    return [
+        {"name": volume, "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
+        for claim, volume in _claim_volumes(model).items()
+    ]
+
+
+def _claims(model: Model) -> list[Manifest]:
+    return [
+        {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for claim, volume in _claim_volumes(model).items()
+        if volume != MODELS_VOLUME
+    ]
 
 
 def _token(model: Model) -> list[Manifest]:

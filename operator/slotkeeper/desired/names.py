@@ -37,6 +37,8 @@ BATCHES_CONTAINER = "batches"
 
 TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 """Volume with the token for downloads."""
+CLAIM_VOLUME = "model-claim"
+"""Volumes of claims with files of the model; followed by a number."""
 CA_VOLUME = "model-ca"
 """Volume with the certificates of private authorities for downloads."""
 

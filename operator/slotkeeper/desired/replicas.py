@@ -69,13 +69,14 @@ def _template(server: LlamaServer, images: Images) -> Manifest:
 
 
 def _pod(server: LlamaServer, images: Images) -> Manifest:
+    in_image = model_container.is_in_image(server.spec.model)
     return {
         "automountServiceAccountToken": False,
         **pod_basics(),
         "terminationGracePeriodSeconds": server.spec.update.drain_timeout_seconds,
         **pull_secrets(server),
         **placement(server),
-        "initContainers": [model_container.container(server, images)],
+        **({} if in_image else {"initContainers": [model_container.container(server, images)]}),
         "containers": [llama_container.container(server, images)],
         "volumes": [
             *model_container.volumes(server.spec.model),

@@ -86,7 +86,7 @@ def _leaders(server: LlamaServer, deployment: Manifest, workers: list[Manifest])
             | {"annotations": {**pod_metadata.get("annotations", {}), **workers_hash}},
             "spec": pod
             | {
-                "initContainers": [*pod["initContainers"], _wait(server, pod)],
+                "initContainers": [*pod.get("initContainers", []), _wait(server, pod)],
                 "containers": [_with_index(container) for container in pod["containers"]],
             },
         },

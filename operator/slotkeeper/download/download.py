@@ -21,7 +21,7 @@ from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
-from slotkeeper.download.sources import http
+from slotkeeper.download.sources import claim, http
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.transfer import transfer
 from slotkeeper.error_text import describe
@@ -75,10 +75,14 @@ def _download_as(file: File, environment: Environment) -> FileRecord:
 def download(file: File, environment: Environment) -> FileRecord:
     """Put one file, or all files of a split model, at its path, unless they are there already.
 
+    Those of a claim (pvc://) are there, and are only verified.
+
     Next to each are `.json` (its record) and, until it is complete, `.part` and `.part.json`; next
     to the first is `.lock`. Returns the record of the first, with the size of all. Raises
     DownloadError; the path then contains no unverified file.
     """
+    if claim.is_on_claim(file):
+        return claim.verify(file)
     remote_files = http.resolve(file)
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from types import FrameType
 from slotkeeper import logs
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.files import File
 from slotkeeper.download.options import Options, parse
 from slotkeeper.download.report import failure, success, write_termination_message
 from slotkeeper.download.storage import StorageLimits
@@ -54,8 +55,11 @@ def _run(options: Options) -> None:
             limits=StorageLimits(options.max_file_bytes),
             always_verify=options.always_verify,
         )
-        model, *_ = download_all(options.files, environment)
-    write_termination_message(options.termination_log, success(model, options.files[0].path))
+        records = download_all(options.files, environment)
+    # If the model is in llama-server's image, only its other files are here.
+    model = options.files[0].role == File.role
+    message = success(records[0], options.files[0].path) if model else {}
+    write_termination_message(options.termination_log, message)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ class Options:
     """Options of the command line."""
 
     files: Sequence[File]
-    """The model is the first."""
+    """The model is the first, unless it is in llama-server's image."""
     token_file: Path | None
     token_hosts_file: Path | None
     allow_http_token: bool
@@ -50,8 +50,10 @@ def parse(argv: Sequence[str]) -> Options:
     arguments = parser.parse_args(argv)
     files: list[dict[str, Any]] = arguments.files
     roles = [file["role"] for file in files]
-    if roles.count("model") != 1 or roles[0] != "model":
-        parser.error("exactly one --model is required, before all other files")
+    if not roles:
+        parser.error("at least one file is required")
+    if "model" in roles[1:]:
+        parser.error("at most one --model is allowed, before all other files")
     if roles.count("model.mmproj") > 1:
         parser.error("at most one --mmproj is allowed")
     for file in files:
@@ -122,14 +124,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "slotkeeper download",
         description="Download a GGUF model with its projector and adapters. Resumes interrupted "
-        "downloads, verifies each file, renames it into place, and reports the model's metadata.",
+        "downloads, verifies each file, renames it into place, and reports the model's metadata. "
+        "Files of pvc:// URLs are verified at their target paths, and not written.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
-    parser.add_argument(DownloadFlags.MODEL, **url, help="http:// or https:// URL of the model")
+    parser.add_argument(
+        DownloadFlags.MODEL, **url, help="http://, https:// or pvc:// URL of the model"
+    )
     parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")
     of_file: dict[str, Any] = {"action": _SetOfFile, "default": argparse.SUPPRESS}

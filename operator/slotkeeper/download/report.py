@@ -25,7 +25,8 @@ def success(record: FileRecord, path: Path) -> Message:
     metadata = asdict(_metadata(path))
     known = {_camel_case(name): value for name, value in metadata.items() if value is not None}
     log.info("model metadata: %s", known or "none")
-    return {"sizeBytes": record.size, "sha256": record.sha256, **known}
+    sha256 = {"sha256": record.sha256} if record.sha256 else {}
+    return {"sizeBytes": record.size, **sha256, **known}
 
 
 def failure(error: DownloadError) -> Message:

@@ -114,6 +114,47 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"alias": ""}, "alias", "must start with a letter or digit"),
     ({"alias": "a" * 129}, "alias", "may not be more than 128"),
     ({"mmproj": {}}, "mmproj.url", "Required value"),
+    ({"url": "file:///etc/passwd"}, "url", "must start with http:// or https://"),
+    *(
+        ({"url": url}, "url", "must be pvc://CLAIM/PATH with the name of a PersistentVolumeClaim")
+        for url in (
+            "pvc://models",
+            "pvc://models/",
+            "pvc:///a.gguf",
+            "pvc://Models/a.gguf",
+            "pvc://models-/a.gguf",
+            "pvc://models//a.gguf",
+            "pvc://models/a,b.gguf",
+            "pvc://models/a:b.gguf",
+            "pvc://models/%2e%2e/a.gguf",
+            "pvc://models/$(HOME)/a.gguf",
+            "pvc://models/a.gguf?a",
+            "image://models/a.gguf",
+            "image:///",
+            "image:////a.gguf",
+        )
+    ),
+    *(
+        ({"adapters": [{"url": url}]}, "adapters[0].url", "must not contain '/./' or '/../'")
+        for url in (
+            "pvc://models/../a.gguf",
+            "pvc://models/a/..",
+            "pvc://models/./a.gguf",
+            "image:///../a.gguf",
+            "image:///a/./b.gguf",
+        )
+    ),
+    ({"url": "image:///a.gguf", "sha256": HEX}, "", "must not have sha256 with image://"),
+    (
+        {"url": "image:///a-00001-of-00001.gguf", "partsSha256": [HEX]},
+        "",
+        "must not have partsSha256 with image://",
+    ),
+    (
+        {"mmproj": {"url": "image:///a.gguf", "sha256": HEX}},
+        "mmproj",
+        "must not have sha256 with image://",
+    ),
     ({"mmproj": {"url": "s3://a/b"}}, "mmproj.url", "must start with http:// or https://"),
     ({"mmproj": {"url": URL, "sha256": "a"}}, "mmproj.sha256", "must be 64 hexadecimal"),
     ({"adapters": URL}, "adapters", "must be of type array"),

@@ -121,6 +121,99 @@ def test_servers_that_share_a_claim_share_the_same_split_model() -> None:
     assert path(url=SPLIT).endswith("-00001-of-00003.gguf")
 
 
+def mounts(container: Manifest) -> dict[str, Any]:
+    return {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+
+
+def test_files_on_claims_are_read_where_they_are() -> None:
+    model = {
+        "url": "pvc://models/llama/m-00001-of-00002.gguf",
+        "mmproj": {"url": "pvc://team.a/mmproj.gguf"},
+        "adapters": [{"url": "pvc://models/lora.gguf", "scale": 0.5}],
+    }
+    replica = pod(**model)
+
+    assert argument("--model", **model) == "/model-claims/models/llama/m-00001-of-00002.gguf"
+    assert argument("--mmproj", **model) == "/model-claims/team.a/mmproj.gguf"
+    assert argument("--lora-scaled", **model) == "/model-claims/models/lora.gguf:0.5"
+    assert [str(file.path) for file in download_options(**model).files] == [
+        "/model-claims/models/llama/m-00001-of-00002.gguf",
+        "/model-claims/team.a/mmproj.gguf",
+        "/model-claims/models/lora.gguf",
+    ]
+    assert volumes(**model) == {
+        "model-claim-0": {
+            "name": "model-claim-0",
+            "persistentVolumeClaim": {"claimName": "models", "readOnly": True},
+        },
+        "model-claim-1": {
+            "name": "model-claim-1",
+            "persistentVolumeClaim": {"claimName": "team.a", "readOnly": True},
+        },
+        "tmp": {"name": "tmp", "emptyDir": {}},
+    }
+    for container in (replica["initContainers"][0], replica["containers"][0]):
+        claims = mounts(container)
+        claims.pop("/tmp", None)
+        assert list(claims) == ["/model-claims/models", "/model-claims/team.a"]
+        assert all(mount["readOnly"] is True for mount in claims.values())
+
+
+def test_a_claim_with_the_model_and_the_cache_is_one_volume() -> None:
+    model = {
+        "url": "pvc://models/model.gguf",
+        "adapters": [{"url": URL}],
+        "cache": {"claimName": "models"},
+    }
+    replica = pod(**model)
+
+    assert set(volumes(**model)) == {"models", "tmp"}
+    assert "readOnly" not in volumes(**model)["models"]["persistentVolumeClaim"]
+    assert mounts(replica["initContainers"][0]) == {
+        "/models": {"name": "models", "mountPath": "/models"},
+        "/model-claims/models": {
+            "name": "models",
+            "mountPath": "/model-claims/models",
+            "readOnly": True,
+        },
+    }
+
+
+def test_a_model_in_the_image_needs_no_init_container() -> None:
+    model = {
+        "url": "image:///weights/model.gguf",
+        "mmproj": {"url": "image:///weights/mmproj.gguf"},
+        "tokenSecretRef": {"name": "unused"},
+    }
+    replica = pod(**model)
+
+    assert argument("--model", **model) == "/weights/model.gguf"
+    assert argument("--mmproj", **model) == "/weights/mmproj.gguf"
+    assert "initContainers" not in replica
+    assert set(volumes(**model)) == {"tmp"}
+    assert list(mounts(replica["containers"][0])) == ["/tmp"]
+
+
+def test_other_files_of_a_model_in_the_image_are_downloaded() -> None:
+    model = {"url": "image:///model.gguf", "adapters": [{"url": URL}]}
+
+    [adapter] = download_options(**model).files
+
+    assert (adapter.role, adapter.url) == ("model.adapters[0]", URL)
+    assert argument("--model", **model) == "/model.gguf"
+    assert argument("--lora-scaled", **model) == f"{adapter.path}:1"
+
+
+def test_replicas_with_workers_need_no_download_of_a_model_in_the_image() -> None:
+    group = server(model={"url": "image:///model.gguf"}, workers={"count": 1})
+    assert group.spec.workers is not None
+
+    made = rpc_group.manifests(group, group.spec.workers, replicas.deployment(group, 1, IMAGES))
+
+    leaders = made[-1]["spec"]["template"]["spec"]
+    assert [each["name"] for each in leaders["initContainers"]] == ["wait-for-workers"]
+
+
 def test_files_are_stored_in_the_configured_volume() -> None:
     assert volumes()["models"] == {"name": "models", "emptyDir": {}}
     assert volumes(cache={"sizeLimit": "40Gi"})["models"]["emptyDir"] == {"sizeLimit": "40Gi"}

@@ -37,9 +37,9 @@ def test_no_file_is_shared_between_two_command_lines() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "exactly one --model is required"),
+        ([], "at least one file is required"),
         (["--mmproj", "http://a/", "--to", "p", *MODEL], "before all other files"),
-        ([*MODEL, *MODEL], "exactly one --model is required"),
+        ([*MODEL, *MODEL], "at most one --model is allowed"),
         (["--model", "http://a/"], "model requires --to"),
         ([*MODEL, "--adapter", "http://a/"], "model.adapters[0] requires --to"),
         ([*MODEL, "--to", "b"], "--to must follow the URL of its file, at most once"),

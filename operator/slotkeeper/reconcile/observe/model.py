@@ -11,15 +11,15 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import ModelStatus
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.observed import Observed
-from slotkeeper.reconcile.observe.pods import download_command, download_report
+from slotkeeper.reconcile.observe.pods import download_report, model_source
 
 
 def current_pods(observed: Observed) -> list[Manifest]:
     """The replicas' pods with the current model, without those of an older spec."""
     if observed.replicas is None:
         return []
-    desired = download_command(observed.replicas["spec"]["template"])
-    return [pod for pod in observed.replica_pods if download_command(pod) == desired]
+    desired = model_source(observed.replicas["spec"]["template"])
+    return [pod for pod in observed.replica_pods if model_source(pod) == desired]
 
 
 def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:

@@ -51,7 +51,9 @@ def lacks_volumes_since(pod: Manifest) -> datetime | None:
 
 
 def model_downloaded(pod: Manifest) -> bool:
-    """Whether this pod has downloaded and verified its model."""
+    """Whether this pod has its model: downloaded and verified, or in the image that it runs."""
+    if download_command(pod) is None:
+        return any("running" in each.get("state", {}) for each in container_statuses(pod))
     terminated = download_status(pod).get("state", {}).get("terminated", {})
     return bool(terminated.get("exitCode", 1) == 0)
 
@@ -63,7 +65,7 @@ def is_downloading(pod: Manifest) -> bool:
 
 def download_report(pod: Manifest) -> dict[str, Any] | None:
     """The model as the download reported it; None before its end, or without a report."""
-    if not model_downloaded(pod):
+    if download_command(pod) is None or not model_downloaded(pod):
         return None
     return parse_termination_message(download_status(pod)["state"]["terminated"])
 
@@ -84,6 +86,22 @@ def download_command(pod: Manifest) -> list[str] | None:
             command: list[str] = container.get("command", [])
             return command
     return None
+
+
+def model_source(pod: Manifest) -> list[str] | None:
+    """What determines the model of a pod, or of a pod template: the command of its download, or
+    else the arguments of llama-server."""
+    command = download_command(pod)
+    if command is not None:
+        return command
+    return next(
+        (
+            container.get("args")
+            for container in pod["spec"]["containers"]
+            if container["name"] == names.LLAMA_SERVER_CONTAINER
+        ),
+        None,
+    )
 
 
 def download_status(pod: Manifest) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import Severity, severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
+from slotkeeper.desired.model_container import is_in_image, is_provided
 from slotkeeper.reconcile.decide.blocker import budget_problem
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
@@ -137,16 +138,27 @@ def degraded(problems: Iterable[Problem | None]) -> ConditionValue:
 
 
 def _model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
+    if not is_in_image(server.spec.model):
+        return _verified_model(server, observed, wall)
+    message = "the model is in llama-server's image"
+    return ConditionResult(verdict(ConditionType.MODEL_READY, "True", Reason.PROVIDED, message))
+
+
+def _verified_model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
     kind = ConditionType.MODEL_READY
+    provided = is_provided(server.spec.model)
     pods = current_pods(observed)
     failure = next(filter(None, map(model_problem, pods)), None)
     if any(map(model_downloaded, pods)):
-        message = "model downloaded and verified" + _context_note(server, observed)
-        return ConditionResult(verdict(kind, "True", Reason.DOWNLOADED, message), failure)
+        reason, message = Reason.DOWNLOADED, "model downloaded and verified"
+        if provided:
+            reason, message = Reason.PROVIDED, "model found on its claim"
+        message += _context_note(server, observed)
+        return ConditionResult(verdict(kind, "True", reason, message), failure)
     if failure:
         return ConditionResult(_false(kind, failure), failure)
     if any(map(is_downloading, pods)):
-        message = "downloading the model"
+        message = "verifying the model" if provided else "downloading the model"
         return ConditionResult(verdict(kind, "False", Reason.DOWNLOADING, message))
     if missing := missing_secret(pods, server, wall):
         return ConditionResult(_false(kind, missing), missing)
