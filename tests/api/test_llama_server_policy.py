@@ -83,6 +83,13 @@ def post(api: ApiServer, server: Json) -> str:
         {"image": "registry.example.org/llama:server"},
         {"model": {"url": URL, "download": {"httpsProxy": "http://proxy.models.example.com:3128"}}},
         {"model": {"url": "pvc://models/a.gguf", "mmproj": {"url": "image:///a.gguf"}}},
+        {"model": {"url": "hf://org/repo:Q4_K_M"}},
+        {
+            "model": {
+                "url": "hf://org/repo/a.gguf",
+                "download": {"hubEndpoint": "https://hub.models.example.com"},
+            }
+        },
         volume(configMap={"name": "c"}),
         volume(persistentVolumeClaim={"claimName": "c"}),
         template(env=[{"name": "A", "value": "b"}]),
@@ -130,6 +137,16 @@ def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json
         ),
         (
             {"model": {"url": URL, "download": {"httpProxy": "http://10.0.0.1:3128"}}},
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        (
+            {
+                "model": {
+                    "url": "hf://huggingface.co/a/a.gguf",
+                    "download": {"hubEndpoint": "https://hub.example.com"},
+                }
+            },
             "spec.model",
             "allowedModelHosts",
         ),

@@ -63,6 +63,21 @@ class Download(ApiModel):
     16Ti. It bounds what a model host can write
     to a node's disk or to a claim. Default: 100Gi. Example: 400Gi"""
 
+    hub_endpoint: (
+        Annotated[
+            str,
+            Field(max_length=1024),
+            matches(
+                r"https?://[-.:a-zA-Z0-9_\[\]]+(/[-._~a-zA-Z0-9]+)*/?",
+                "must be a URL without user name, password and query, such as "
+                "https://hub.example.com",
+            ),
+        ]
+        | None
+    ) = None
+    """Hub of hf:// URLs: a mirror of Hugging Face's. Default: https://huggingface.co.
+    Example: https://hub.example.com"""
+
     http_proxy: Proxy | None = None
     """Proxy for http:// URLs. Default: none. Example: http://proxy.example.com:3128"""
 

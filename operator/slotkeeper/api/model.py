@@ -8,13 +8,20 @@ from pydantic import Field
 from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.in_cluster import HTTP_URL
-from slotkeeper.api.model_url import CLAIM_URL, IMAGE_URL, LOCAL, TRAVERSAL, is_local
+from slotkeeper.api.model_url import (
+    CLAIM_URL,
+    HUB_URL,
+    IMAGE_URL,
+    LOCAL,
+    TRAVERSAL,
+    is_local,
+)
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
 from slotkeeper.api.split_model import ANY_PART, FIRST_PART, MAX_PARTS, part_count
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
-_ONLY_PART = r"-00001-of-00001[.]gguf([?#]|$)"
+_ONLY_PART = r"-00001-of-00001[.]gguf([?#@]|$)"
 
 
 def _authority(url: str) -> str:
@@ -28,21 +35,28 @@ _Location = Annotated[
     str,
     Field(max_length=2048),
     matches(
-        "(https?://[^/?#]|pvc://|image://).*",
+        "(https?://[^/?#]|hf://|pvc://|image://).*",
         "must start with http:// or https:// and a host, such as https://example.com/model.gguf, "
-        "or with pvc:// or image://",
+        "or with hf://, pvc:// or image://",
     ),
     matches("[!-~]*", "must be printable ASCII without spaces: encode a space as %20"),
     Rule(
         "!self.matches(r'^https?://[^/?#]*@')",
         "must not contain a user name or password: they are visible in the resource",
-        lambda url: is_local(url) or "@" not in _authority(url),
+        lambda url: not url.startswith("http") or "@" not in _authority(url),
     ),
     Rule(
         f"!self.matches(r'{LOCAL}') || self.matches(r'^({CLAIM_URL}|{IMAGE_URL})$')",
-        "must be pvc://CLAIM/PATH with the name of a PersistentVolumeClaim, or image:///PATH with "
-        "a path in llama-server's image, of letters, digits, '-', '.', '_', '+', '@', '=' and '~'",
+        "must be pvc://CLAIM/PATH with the name of a PersistentVolumeClaim, or image:///PATH "
+        "with a path in llama-server's image: letters, digits, '-', '.', '_', '+', '@', '=', '~'",
         lambda url: not is_local(url) or re.fullmatch(f"{CLAIM_URL}|{IMAGE_URL}", url) is not None,
+    ),
+    Rule(
+        f"!self.startsWith('hf://') || self.matches(r'^{HUB_URL}$')",
+        "must be hf://ORG/REPOSITORY/FILE.gguf or hf://ORG/REPOSITORY:QUANTIZATION, optionally "
+        "with @REVISION; for a file with other characters than letters, digits and '-._+=~()' in "
+        "its name, use its https:// URL",
+        lambda url: not url.startswith("hf://") or re.fullmatch(HUB_URL, url) is not None,
     ),
     Rule(
         f"!self.matches(r'{TRAVERSAL}')",
@@ -135,7 +149,7 @@ class Projector(ApiModel):
     rules: ClassVar = (_NO_SHA256_IN_IMAGE,)
 
     url: FileUrl
-    """URL of the GGUF file: http://, https://, pvc:// or image://, as that of the model.
+    """URL of the GGUF file, of the same kinds as that of the model.
     Example: https://example.com/mmproj.gguf"""
 
     sha256: Sha256 | None = None
@@ -149,7 +163,7 @@ class Adapter(ApiModel):
     rules: ClassVar = (_NO_SHA256_IN_IMAGE,)
 
     url: FileUrl
-    """URL of the GGUF file: http://, https://, pvc:// or image://, as that of the model.
+    """URL of the GGUF file, of the same kinds as that of the model.
     Example: https://example.com/legal-lora.gguf"""
 
     sha256: Sha256 | None = None
@@ -215,6 +229,7 @@ def _is_safe_for_token(model: Any) -> bool:
         return True
     projectors = [model.mmproj] if model.mmproj else []
     urls = [file.url for file in (model, *projectors, *model.adapters)]
+    urls += [model.download.hub_endpoint] if model.download.hub_endpoint else []
     return all(
         not url.startswith("http://")
         or (model.token_secret_ref.allow_http and re.fullmatch(HTTP_URL, url) is not None)
@@ -231,7 +246,9 @@ class Model(ApiModel):
             f"!has(self.tokenSecretRef) || {_safe_for_token('self.url')} && "
             f"(!has(self.mmproj) || {_safe_for_token('self.mmproj.url')}) && "
             "(!has(self.adapters) || self.adapters.all(adapter, "
-            f"{_safe_for_token('adapter.url')}))",
+            f"{_safe_for_token('adapter.url')})) && "
+            "(!has(self.download) || !has(self.download.hubEndpoint) || "
+            f"{_safe_for_token('self.download.hubEndpoint')})",
             "must have only https:// URLs with tokenSecretRef, because others can read a token in "
             "http://. For hosts of the cluster, which end with .svc or .svc.cluster.local, set "
             "tokenSecretRef.allowHttp",
@@ -264,10 +281,11 @@ class Model(ApiModel):
     )
 
     url: ModelUrl
-    """URL of the GGUF file, http:// or https://; pvc://CLAIM/PATH for a file on a
-    PersistentVolumeClaim in the server's namespace, or image:///PATH for one in llama-server's
-    image: these are not downloaded. Of a split model, that of its first file, such as
-    model-00001-of-00003.gguf: the others are beside it.
+    """URL of the GGUF file: http:// or https://; hf://ORG/REPOSITORY/FILE.gguf@REVISION for one on
+    Hugging Face's hub, or hf://ORG/REPOSITORY:Q4_K_M for the one with this quantization;
+    pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the server's namespace, or image:///PATH
+    for one in llama-server's image: these two are not downloaded. Of a split model, that of its
+    first file, such as model-00001-of-00003.gguf: the others are beside it.
     Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None

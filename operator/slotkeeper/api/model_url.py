@@ -1,9 +1,10 @@
-"""URLs of files that are not downloaded: on a claim, or in the image of llama-server.
+"""URLs of files other than http:// and https://: on a claim, in llama-server's image, on a hub.
 
 No pydantic: the image of the download container has none.
 """
 
 import re
+from dataclasses import dataclass
 
 _SEGMENTS = "(?:/[-._+@=~a-zA-Z0-9]+)+"
 """No ',' and ':', which separate files in llama-server's arguments, and no '%', because a path is
@@ -15,8 +16,16 @@ IMAGE_URL = rf"image://({_SEGMENTS})"
 LOCAL = "^(pvc|image)://"
 """The beginning of both."""
 
-TRAVERSAL = "^(pvc|image)://.*/[.][.]?(/|$)"
+_NAME = "[a-zA-Z0-9][-._a-zA-Z0-9]*"
+_REVISION = "[a-zA-Z0-9][-._/a-zA-Z0-9]*"
+_FILE = "(?:/[-._+=~()a-zA-Z0-9]+)+[.]gguf"
+HUB_URL = rf"hf://({_NAME}/{_NAME})(?:({_FILE})|:({_NAME}))(?:@({_REVISION}))?"
+"""A file of a repository, or the name of a quantization in it; and a revision."""
+
+TRAVERSAL = "^(pvc|image|hf)://.*/[.][.]?(/|$)"
 """A path with a segment `.` or `..`. As the other patterns in the syntax of both RE2 and `re`."""
+
+HUB_ENDPOINT = "https://huggingface.co"
 
 
 def claim_and_path(url: str) -> tuple[str, str] | None:
@@ -34,3 +43,24 @@ def path_in_image(url: str) -> str | None:
 def is_local(url: str) -> bool:
     """Whether the file is on a claim or in the image, so that it is not downloaded."""
     return re.search(LOCAL, url) is not None
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A file of a repository on a hub: its path, or else its quantization."""
+
+    repository: str
+    path: str | None
+    quantization: str | None
+    revision: str
+    """Branch, tag or commit."""
+
+
+def hub_address(url: str) -> HubAddress | None:
+    """Return what hf://ORG/REPO/FILE@REVISION or hf://ORG/REPO:QUANTIZATION refers to; None for
+    other URLs."""
+    match = re.fullmatch(HUB_URL, url, re.ASCII)
+    if match is None or re.search(TRAVERSAL, url):
+        return None
+    path = match[2][1:] if match[2] else None
+    return HubAddress(match[1], path, match[3], match[4] or "main")

@@ -8,10 +8,10 @@ import re
 
 MAX_PARTS = 999
 
-ANY_PART = r"-[0-9]{5}-of-[0-9]{5}[.]gguf([?#]|$)"
+ANY_PART = r"-[0-9]{5}-of-[0-9]{5}[.]gguf([?#@]|$)"
 """In the URL, or at the end of the path, of any file of a split model."""
 
-FIRST_PART = r"-00001-of-00(00[1-9]|0[1-9][0-9]|[1-9][0-9]{2})[.]gguf([?#]|$)"
+FIRST_PART = r"-00001-of-00(00[1-9]|0[1-9][0-9]|[1-9][0-9]{2})[.]gguf([?#@]|$)"
 """The same for the first file. A pattern in the syntax of both RE2 and `re`."""
 
 

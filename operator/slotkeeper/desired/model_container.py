@@ -77,7 +77,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
     model = server.spec.model
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
-    env = _proxies(model.download)
+    env = [*_hub(model.download), *_proxies(model.download)]
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
@@ -141,6 +141,12 @@ def _command(model: Model) -> Iterator[str]:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
     for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
+
+
+def _hub(download: Download) -> list[Manifest]:
+    return (
+        [{"name": "HF_ENDPOINT", "value": download.hub_endpoint}] if download.hub_endpoint else []
+    )
 
 
 def _proxies(download: Download) -> list[Manifest]:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
+from slotkeeper.api.model_url import HUB_ENDPOINT, hub_address
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact
@@ -21,13 +23,15 @@ from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
-from slotkeeper.download.sources import claim, http
+from slotkeeper.download.sources import claim, http, hub
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.transfer import transfer
 from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.gguf_split import Part
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Environment:
     opener: Open = open_file
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: StorageLimits = field(default_factory=StorageLimits)
+    hub_endpoint: str = HUB_ENDPOINT
     always_verify: bool = False
     """Whether existing files are read and verified even if they seem unchanged."""
 
@@ -83,21 +88,41 @@ def download(file: File, environment: Environment) -> FileRecord:
     """
     if claim.is_on_claim(file):
         return claim.verify(file)
-    remote_files = http.resolve(file)
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with file_lock(_sibling(file.path, ".lock")):
-                return _put_in_place(remote_files, environment, _find_or_download)
+                return _find_or_download_all(file, environment)
         except OSError as error:
             if error.errno not in _CANNOT_WRITE:
                 raise
-            record = _put_in_place(remote_files, environment, _find_read_only(error))
+            files = _resolve(file, environment)
+            record = _put_in_place(files, environment, _find_read_only(error))
             log.info("the volume cannot be written, and has the files: %s", describe(error))
             return record
 
 
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def _find_or_download_all(file: File, environment: Environment) -> FileRecord:
+    try:
+        return _put_in_place(_resolve(file, environment), environment, _find_or_download)
+    except DownloadError as error:
+        if not error.transient:
+            # The next start may find another commit, which has the file.
+            _sibling(file.path, hub.RECORD).unlink(missing_ok=True)
+        raise
+
+
+def _resolve(file: File, environment: Environment) -> Sequence[RemoteFile]:
+    address = hub_address(file.url)
+    if address is None:
+        return http.resolve(file)
+    record = _sibling(file.path, hub.RECORD)
+    source = hub.Hub(environment.client, environment.hub_endpoint)
+    return _retrying(lambda: hub.resolve(file, address, source, record), lambda: 0, environment)
+
 
 _Put = Callable[[RemoteFile, Environment], FileRecord]
 
@@ -207,17 +232,29 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content."""
     progress = Progress(environment.clock)
+
+    def attempt() -> None:
+        if not part.complete:
+            transfer(environment.client, file, part, progress, environment.limits)
+        require_content(file, part)
+
+    _retrying(attempt, lambda: part.size, environment)
+
+
+def _retrying(
+    attempt: Callable[[], Result], size: Callable[[], int], environment: Environment
+) -> Result:
+    """Return the result of the first attempt without a transient error. `size` is what attempts
+    have achieved: the number of tries is counted from the last increase."""
     retry = environment.retry
     failures = 0
-    furthest = part.size
+    furthest = size()
     while True:
         try:
-            if not part.complete:
-                transfer(environment.client, file, part, progress, environment.limits)
-            require_content(file, part)
+            return attempt()
         except DownloadError as error:
-            failures = 1 if part.size > furthest else failures + 1
-            furthest = max(furthest, part.size)
+            failures = 1 if size() > furthest else failures + 1
+            furthest = max(furthest, size())
             postponed = error.retry_after > retry.max_retry_after
             if not error.transient or failures >= retry.tries or postponed:
                 raise
@@ -225,8 +262,6 @@ def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Env
             delay = retry.backoff.jittered(failures, environment.chance()) + error.retry_after
             log.warning("%s; retrying in %.1f s", error.message, delay)
             environment.sleep(delay)
-        else:
-            return
 
 
 @contextmanager

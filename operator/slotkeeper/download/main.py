@@ -1,6 +1,7 @@
 """`slotkeeper download`: the init container that downloads a model."""
 
 import logging
+import os
 import random
 import signal
 import time
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from slotkeeper import logs
+from slotkeeper.api.model_url import HUB_ENDPOINT
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
@@ -53,6 +55,7 @@ def _run(options: Options) -> None:
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
             limits=StorageLimits(options.max_file_bytes),
+            hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
         )
         records = download_all(options.files, environment)

@@ -23,6 +23,9 @@ exit status:
   2    invalid command line
   75   too many failures of the network or the server; the next start resumes the download
   143  stopped by SIGTERM; the next start resumes the download
+
+environment:
+  HF_ENDPOINT  hub of hf:// URLs (default: https://huggingface.co)
 """
 
 
@@ -133,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(
-        DownloadFlags.MODEL, **url, help="http://, https:// or pvc:// URL of the model"
+        DownloadFlags.MODEL, **url, help="http://, https://, hf:// or pvc:// URL of the model"
     )
     parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")

@@ -1,4 +1,4 @@
-"""JSON files that describe a partial or complete file next to them."""
+"""JSON files that describe the file next to them: partial, complete, or resolved."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from slotkeeper.bounded_json import parse
 
-_MAX_BYTES = 64 * 1024
+_MAX_BYTES = 256 * 1024
 """Of a record. Other pods may write to a volume that they share."""
 
 
@@ -31,6 +31,49 @@ class PartialRecord:
                 return cls(source, validator, total)
             case _:
                 return None
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository at one commit."""
+
+    name: str
+    """Path in the repository."""
+    sha256: str | None
+    """As the hub states it; None if it does not."""
+
+
+@dataclass(frozen=True)
+class HubRecord:
+    """What an hf:// URL was resolved to; stored as `MODEL.hub.json`.
+
+    A branch may move between two starts. With this, files of two commits never mix.
+    """
+
+    source: str
+    """`source_id` of the URL and of the hub."""
+    commit: str
+    files: tuple[HubFile, ...]
+    """The files of the model, in their order."""
+
+    @classmethod
+    def read(cls, path: Path) -> "HubRecord | None":
+        """Read a record; None if it is missing, truncated or malformed."""
+        match _read(path):
+            case {"source": str(source), "commit": str(commit), "files": [*files]}:
+                found = [_hub_file(each) for each in files]
+                known = tuple(each for each in found if each)
+                return cls(source, commit, known) if len(known) == len(found) else None
+            case _:
+                return None
+
+
+def _hub_file(tree: Any) -> HubFile | None:
+    match tree:
+        case {"name": str(name), "sha256": str(sha256) | (None as sha256)}:
+            return HubFile(name, sha256)
+        case _:
+            return None
 
 
 @dataclass(frozen=True)
@@ -68,7 +111,7 @@ class FileRecord:
                 return None
 
 
-def write(path: Path, record: PartialRecord | FileRecord) -> None:
+def write(path: Path, record: PartialRecord | FileRecord | HubRecord) -> None:
     """Write a record and sync it to the disk."""
     with path.open("w", encoding="utf-8") as file:
         json.dump(asdict(record), file)

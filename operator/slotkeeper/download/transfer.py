@@ -136,12 +136,17 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
                 "requested: restarting from the first byte",
             )
         case _:
-            raise DownloadError(
-                _reason(response),
-                f"GET {_redact_with_redirect(url, response)} returned {_status(response)}"
-                + _remedy(response),
-                retry_after=_retry_after(response),
-            )
+            raise rejection(url, response)
+
+
+def rejection(url: str, response: httpx.Response) -> DownloadError:
+    """Return the error of a response without the file."""
+    return DownloadError(
+        _reason(response),
+        f"GET {_redact_with_redirect(url, response)} returned {_status(response)}"
+        + _remedy(response),
+        retry_after=_retry_after(response),
+    )
 
 
 def _remedy(response: httpx.Response) -> str:
@@ -229,14 +234,20 @@ def _content_length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _interrupted(
-    url: str, part: PartialFile, error: Exception, *, responded: bool
-) -> DownloadError:
+def unreachable(url: str, error: Exception) -> DownloadError:
+    """Return the error of a request without a response."""
     details = describe(error)
     if "CERTIFICATE_VERIFY_FAILED" in details:
         details += "; set spec.model.download.caConfigMapRef if its authority is private"
+    return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} failed: {details}")
+
+
+def _interrupted(
+    url: str, part: PartialFile, error: Exception, *, responded: bool
+) -> DownloadError:
     if not responded:
-        return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} failed: {details}")
+        return unreachable(url, error)
+    details = describe(error)
     total = f" of {part.total}" if part.total is not None else ""
     return DownloadError(
         Reason.MODEL_DOWNLOAD_INCOMPLETE,

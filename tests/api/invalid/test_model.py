@@ -135,8 +135,45 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         )
     ),
     *(
+        ({"url": url}, "url", "must be hf://ORG/REPOSITORY/FILE.gguf or hf://ORG/REPOSITORY:QUANTI")
+        for url in (
+            "hf://org",
+            "hf://org/repo",
+            "hf://org/repo/model.safetensors",
+            "hf://org/repo/a.gguf@",
+            "hf://org/repo/a.gguf@a@b",
+            "hf://org/repo:",
+            "hf://org/repo:Q4_K_M/a.gguf",
+            "hf://org/repo/a%20b.gguf",
+            "hf://org/repo/a.gguf?download=true",
+            "hf://user:password@org/repo/a.gguf",
+        )
+    ),
+    (
+        {"url": "hf://org/repo/m-00002-of-00003.gguf@v1"},
+        "url",
+        "must be the first file of a split model",
+    ),
+    ({"url": "hf://org/repo/m-00001-of-00002.gguf@v1", "sha256": HEX}, "", "must have partsSha256"),
+    (
+        {
+            "url": "hf://org/repo:Q4_K_M",
+            "tokenSecretRef": {"name": "a"},
+            "download": {"hubEndpoint": "http://hub.example.com"},
+        },
+        "",
+        "must have only https:// URLs",
+    ),
+    (
+        {"download": {"hubEndpoint": "https://me:secret@hub.example.com"}},
+        "download.hubEndpoint",
+        "must be a URL without user name, password and query",
+    ),
+    *(
         ({"adapters": [{"url": url}]}, "adapters[0].url", "must not contain '/./' or '/../'")
         for url in (
+            "hf://org/repo/../a.gguf",
+            "hf://org/repo:Q4_K_M@a/../b",
             "pvc://models/../a.gguf",
             "pvc://models/a/..",
             "pvc://models/./a.gguf",

@@ -214,6 +214,17 @@ def test_replicas_with_workers_need_no_download_of_a_model_in_the_image() -> Non
     assert [each["name"] for each in leaders["initContainers"]] == ["wait-for-workers"]
 
 
+def test_the_hub_of_a_model_is_in_the_environment_of_the_download() -> None:
+    model = {"url": "hf://org/repo/m-00001-of-00002.gguf@main"}
+    mirror = {"download": {"hubEndpoint": "https://hub.example.com"}}
+
+    assert pod(**model, **mirror)["initContainers"][0]["env"] == [
+        {"name": "HF_ENDPOINT", "value": "https://hub.example.com"}
+    ]
+    assert "env" not in pod(**model)["initContainers"][0]
+    assert argument("--model", **model) == "/models/model-00001-of-00002.gguf"
+
+
 def test_files_are_stored_in_the_configured_volume() -> None:
     assert volumes()["models"] == {"name": "models", "emptyDir": {}}
     assert volumes(cache={"sizeLimit": "40Gi"})["models"]["emptyDir"] == {"sizeLimit": "40Gi"}

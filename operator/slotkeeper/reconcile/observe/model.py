@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from slotkeeper.api.model import Model
+from slotkeeper.api.model_url import hub_address
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import ModelStatus
 from slotkeeper.kube.cluster import Manifest
@@ -29,7 +30,7 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
     """
     model = server.spec.model
     source = _source(model.url)
-    from_spec = {"source": source, "file": unquote(source.rpartition("/")[2])}
+    from_spec = {"source": source, "file": _file(source)}
     before = server.status.get("model", {})
     newest_first = sorted(current_pods(observed), key=_created, reverse=True)
     reports = [report for pod in newest_first if (report := _parse(download_report(pod)))]
@@ -42,6 +43,14 @@ def _source(url: str) -> str:
     """The URL without query and fragment, which may be secret. A rule excludes userinfo."""
     path = url.partition("#")[0].partition("?")[0]
     return path if "/" in path.partition("://")[2] else f"{path}/"
+
+
+def _file(source: str) -> str:
+    """The file's name, as far as the URL has it."""
+    on_hub = hub_address(source)
+    if on_hub:
+        return (on_hub.path or "").rpartition("/")[2]
+    return unquote(source.rpartition("/")[2])
 
 
 def _parse(report: Mapping[str, Any] | None) -> ModelStatus | None:

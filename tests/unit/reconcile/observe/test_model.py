@@ -89,6 +89,9 @@ async def test_before_a_report_the_model_is_that_of_the_spec(
         ("http://h/?a", "http://h/", ""),
         ("http://[/x/y", "http://[/x/y", "y"),
         ("http://h/a%2Fb", "http://h/a%2Fb", "a/b"),
+        ("hf://org/repo/dir/a.gguf@refs/pr/1", "hf://org/repo/dir/a.gguf@refs/pr/1", "a.gguf"),
+        ("hf://org/repo:Q4_K_M", "hf://org/repo:Q4_K_M", ""),
+        ("pvc://models/dir/a.gguf", "pvc://models/dir/a.gguf", "a.gguf"),
     ],
 )
 async def test_any_url_has_a_source_and_a_file(
