@@ -10,8 +10,9 @@ INSTALLED := .venv/.installed
 BENCH := .venv/.bench
 BROWSER := .venv/.browser
 CLIENTS := .venv/clients/.installed
+OBJECT_STORE := .venv/object-store/.installed
 OTHER_GATEWAYS := build/bench-gateway/.installed
-EXTRAS := operator balancer download dev bench litellm llama-tests browser clients
+EXTRAS := operator balancer download dev bench litellm llama-tests browser clients object-store
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -37,7 +38,7 @@ test: prerequisites unit test-browser clients ## Run everything: checks, unit, b
 	$(BIN)/pytest tests/api e2e
 
 .PHONY: unit
-unit: check ## Run the checks and the unit tests (the fast part of `make test`)
+unit: check $(OBJECT_STORE) ## Run the checks and the unit tests (the fast part of `make test`)
 	@$(BIN)/pytest tests/unit tests/golden
 
 .PHONY: test-browser
@@ -60,7 +61,7 @@ screenshots: browser ## Write the screenshots of the gateway's page in docs/imag
 	@PYTHONPATH=e2e $(BIN)/python tests/support/page_screenshots.py
 
 .PHONY: test-one
-test-one: $(INSTALLED) ## Run selected tests: T=PATH, T=PATH::TEST or T=EXPRESSION; a cluster is left up
+test-one: $(INSTALLED) $(OBJECT_STORE) ## Run selected tests: T=PATH, T=PATH::TEST or T=EXPRESSION; a cluster is left up
 	@test -n "$(T)" || { echo 'usage: make test-one T=tests/unit/wire/test_parse.py, or T="affinity and not queue"' >&2; exit 2; }
 	@case "$(T)" in */*) test -e "$(firstword $(subst ::, ,$(T)))" || { echo "test-one: no file or folder $(T)" >&2; exit 2; };; esac
 	@$(BIN)/pytest $(SELECTION) || status=$$?; \
@@ -176,6 +177,12 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/dev.txt
 	@$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(OBJECT_STORE): requirements/object-store.txt | $(INSTALLED)
+	@echo "installing the Python packages of requirements/object-store.txt into .venv/object-store"
+	@$(PYTHON) -m venv .venv/object-store
+	@.venv/object-store/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/object-store.txt
 	@touch $@
 
 $(BROWSER): requirements/browser.txt $(INSTALLED)

@@ -94,6 +94,10 @@ class DownloadFlags:
     TOKEN_FILE = "--token-file"  # noqa: S105 (a flag)
     TOKEN_HOSTS_FILE = "--token-hosts-file"  # noqa: S105 (a flag)
     ALLOW_HTTP_TOKEN = "--allow-http-token"  # noqa: S105 (a flag)
+    S3_ENDPOINT = "--s3-endpoint"
+    S3_REGION = "--s3-region"
+    S3_VIRTUAL_HOSTS = "--s3-virtual-hosts"
+    S3_CREDENTIALS = "--s3-credentials"
     CA_FILE = "--ca-file"
     MAX_FILE_BYTES = "--max-file-bytes"
     ALWAYS_VERIFY = "--always-verify"

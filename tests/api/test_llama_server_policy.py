@@ -86,6 +86,12 @@ def post(api: ApiServer, server: Json) -> str:
         {"model": {"url": "hf://org/repo:Q4_K_M"}},
         {
             "model": {
+                "url": "s3://models/b",
+                "s3": {"endpoint": "https://s3.models.example.com:9000"},
+            }
+        },
+        {
+            "model": {
                 "url": "hf://org/repo/a.gguf",
                 "download": {"hubEndpoint": "https://hub.models.example.com"},
             }
@@ -147,6 +153,12 @@ def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json
                     "download": {"hubEndpoint": "https://hub.example.com"},
                 }
             },
+            "spec.model",
+            "allowedModelHosts",
+        ),
+        ({"model": {"url": "s3://huggingface.co/a"}}, "spec.model", "allowedModelHosts"),
+        (
+            {"model": {"url": "s3://models/b", "s3": {"endpoint": "https://minio.example.com"}}},
             "spec.model",
             "allowedModelHosts",
         ),

@@ -13,11 +13,13 @@ from slotkeeper.api.model_url import (
     HUB_URL,
     IMAGE_URL,
     LOCAL,
+    S3_URL,
     TRAVERSAL,
     is_local,
 )
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
+from slotkeeper.api.s3 import S3
 from slotkeeper.api.split_model import ANY_PART, FIRST_PART, MAX_PARTS, part_count
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
@@ -35,9 +37,9 @@ _Location = Annotated[
     str,
     Field(max_length=2048),
     matches(
-        "(https?://[^/?#]|hf://|pvc://|image://).*",
+        "(https?://[^/?#]|hf://|s3://|pvc://|image://).*",
         "must start with http:// or https:// and a host, such as https://example.com/model.gguf, "
-        "or with hf://, pvc:// or image://",
+        "or with hf://, s3://, pvc:// or image://",
     ),
     matches("[!-~]*", "must be printable ASCII without spaces: encode a space as %20"),
     Rule(
@@ -57,6 +59,12 @@ _Location = Annotated[
         "with @REVISION; for a file with other characters than letters, digits and '-._+=~()' in "
         "its name, use its https:// URL",
         lambda url: not url.startswith("hf://") or re.fullmatch(HUB_URL, url) is not None,
+    ),
+    Rule(
+        f"!self.startsWith('s3://') || self.matches(r'^{S3_URL}$')",
+        "must be s3://BUCKET/KEY; for a key with other characters than letters, digits, '/' and "
+        "'-._+@=~', use a signed https:// URL",
+        lambda url: not url.startswith("s3://") or re.fullmatch(S3_URL, url) is not None,
     ),
     Rule(
         f"!self.matches(r'{TRAVERSAL}')",
@@ -283,9 +291,10 @@ class Model(ApiModel):
     url: ModelUrl
     """URL of the GGUF file: http:// or https://; hf://ORG/REPOSITORY/FILE.gguf@REVISION for one on
     Hugging Face's hub, or hf://ORG/REPOSITORY:Q4_K_M for the one with this quantization;
-    pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the server's namespace, or image:///PATH
-    for one in llama-server's image: these two are not downloaded. Of a split model, that of its
-    first file, such as model-00001-of-00003.gguf: the others are beside it.
+    s3://BUCKET/KEY for one in the object store of `s3`; pvc://CLAIM/PATH for one on a
+    PersistentVolumeClaim in the server's namespace, or image:///PATH for one in llama-server's
+    image: these two are not downloaded. Of a split model, that of its first file, such as
+    model-00001-of-00003.gguf: the others are beside it.
     Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None
@@ -303,6 +312,10 @@ class Model(ApiModel):
     as `Authorization: Bearer …` to the hosts in the URLs of the model, mmproj and adapters, but not
     to hosts that these redirect to. The Secret's entry `hosts` must contain these hosts.
     Default: none. Example: {name: huggingface}"""
+
+    s3: S3 = S3()
+    """Object store of s3:// URLs. Default: AWS, region us-east-1, without an access key.
+    Example: {endpoint: "https://minio.example.com:9000", secretRef: {name: model-store}}"""
 
     alias: ModelName | None = None
     """Name of the model in responses and in /v1/models, up to 128 characters. A change restarts

@@ -1,4 +1,4 @@
-"""URLs of files other than http:// and https://: on a claim, in llama-server's image, on a hub.
+"""URLs of files that are on a claim, in llama-server's image, on a hub, or in an object store.
 
 No pydantic: the image of the download container has none.
 """
@@ -22,7 +22,10 @@ _FILE = "(?:/[-._+=~()a-zA-Z0-9]+)+[.]gguf"
 HUB_URL = rf"hf://({_NAME}/{_NAME})(?:({_FILE})|:({_NAME}))(?:@({_REVISION}))?"
 """A file of a repository, or the name of a quantization in it; and a revision."""
 
-TRAVERSAL = "^(pvc|image|hf)://.*/[.][.]?(/|$)"
+_BUCKET = "[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"
+S3_URL = rf"s3://({_BUCKET})({_SEGMENTS})"
+
+TRAVERSAL = "^(pvc|image|hf|s3)://.*/[.][.]?(/|$)"
 """A path with a segment `.` or `..`. As the other patterns in the syntax of both RE2 and `re`."""
 
 HUB_ENDPOINT = "https://huggingface.co"
@@ -43,6 +46,12 @@ def path_in_image(url: str) -> str | None:
 def is_local(url: str) -> bool:
     """Whether the file is on a claim or in the image, so that it is not downloaded."""
     return re.search(LOCAL, url) is not None
+
+
+def bucket_and_key(url: str) -> tuple[str, str] | None:
+    """Return the bucket and the key of s3://BUCKET/KEY; None for other URLs."""
+    match = re.fullmatch(S3_URL, url, re.ASCII)
+    return None if match is None or re.search(TRAVERSAL, url) else (match[1], match[2][1:])
 
 
 @dataclass(frozen=True)

@@ -154,14 +154,16 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_TOKEN_INVALID,),
         _PROBLEM,
-        "the Secret's entry in `model.tokenSecretRef` contains no token, or more than a token",
+        "the Secret's entry in `model.tokenSecretRef` contains no token, or more than a token; or "
+        "an entry of the Secret in `model.s3.secretRef` is not an access key",
     ),
     ReasonDoc(
         _MODEL,
         (Reason.MODEL_TOKEN_NOT_ALLOWED,),
         _PROBLEM,
-        "the host of a URL is not in the entry `hosts` of the Secret in `model.tokenSecretRef`, or "
-        "the URL is http:// outside of the cluster: the token is not sent",
+        "the host of a URL is not in the entry `hosts` of the Secret in `model.tokenSecretRef` or "
+        "`model.s3.secretRef`, or the URL is http:// outside of the cluster: the token is not "
+        "sent, and the access key not used",
     ),
     ReasonDoc(
         _MODEL,
@@ -237,9 +239,9 @@ TABLE = (
         (Reason.SECRET_NOT_FOUND,),
         _PROBLEM,
         "the volumes of a pod have not been mounted for a minute, or ten if some are disks: create "
-        "the Secret in `model.tokenSecretRef`, `balancer.apiKeys.secretName` or `podTemplate`, "
-        "with its entries; of a gateway, in `apiKeys.secretRef` or `tls.secretName`. If it "
-        "exists, the pod's events show the cause",
+        "the Secret in `model.tokenSecretRef`, `model.s3.secretRef`, "
+        "`balancer.apiKeys.secretName` or `podTemplate`, with its entries; of a gateway, in "
+        "`apiKeys.secretRef` or `tls.secretName`. If it exists, the pod's events show the cause",
     ),
     ReasonDoc(
         _PODS,

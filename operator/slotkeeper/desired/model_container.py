@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.model import Adapter, Model, Projector
-from slotkeeper.api.model_url import claim_and_path, is_local, path_in_image
+from slotkeeper.api.model_url import bucket_and_key, claim_and_path, is_local, path_in_image
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.desired import names, resources
@@ -27,6 +27,10 @@ TOKEN_HOSTS = "hosts"  # noqa: S105 (an entry, and a file name)
 """Entry of the token's Secret, and name of its file. The kubelet mounts no Secret without it: so a
 Secret that was not made for downloads cannot be sent anywhere."""
 
+
+S3_FOLDER = "/etc/slotkeeper/model-s3"
+S3_ENTRIES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", TOKEN_HOSTS)
+"""Entries of the Secret with an access key, and names of their files."""
 
 CA_FOLDER = "/etc/slotkeeper/model-ca"
 CA_FILE = "ca.crt"
@@ -76,6 +80,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
     """
     model = server.spec.model
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
+    access_key = [{"name": names.S3_VOLUME, "mountPath": S3_FOLDER, "readOnly": True}]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
     env = [*_hub(model.download), *_proxies(model.download)]
     return {
@@ -92,6 +97,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
             *([] if is_provided(model) else [{"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER}]),
             *_claim_mounts(model),
             *(token if model.token_secret_ref else []),
+            *(access_key if model.s3.secret_ref else []),
             *(authorities if model.download.ca_config_map_ref else []),
         ],
     }
@@ -108,7 +114,7 @@ def volumes(model: Model) -> list[Manifest]:
     if is_in_image(model):
         return []
     models = [] if is_provided(model) else [{"name": MODELS_VOLUME, **_storage(model)}]
-    return [*models, *_claims(model), *_token(model), *_authorities(model)]
+    return [*models, *_claims(model), *_token(model), *_access_key(model), *_authorities(model)]
 
 
 def _files(model: Model) -> list[AnyFile]:
@@ -130,6 +136,7 @@ def _command(model: Model) -> Iterator[str]:
         yield from (DownloadFlags.TOKEN_HOSTS_FILE, f"{TOKEN_FOLDER}/{TOKEN_HOSTS}")
         if model.token_secret_ref.allow_http:
             yield DownloadFlags.ALLOW_HTTP_TOKEN
+    yield from _s3(model)
     if model.cache.verify == "Always":
         yield DownloadFlags.ALWAYS_VERIFY
     if model.download.ca_config_map_ref:
@@ -141,6 +148,19 @@ def _command(model: Model) -> Iterator[str]:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
     for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
+
+
+def _s3(model: Model) -> Iterator[str]:
+    if not any(bucket_and_key(file.url) for file in _files(model)):
+        return
+    s3 = model.s3
+    if s3.endpoint:
+        yield from (DownloadFlags.S3_ENDPOINT, s3.endpoint)
+    yield from (DownloadFlags.S3_REGION, s3.region)
+    if s3.path_style is False or (s3.path_style is None and not s3.endpoint):
+        yield DownloadFlags.S3_VIRTUAL_HOSTS
+    if s3.secret_ref:
+        yield from (DownloadFlags.S3_CREDENTIALS, S3_FOLDER)
 
 
 def _hub(download: Download) -> list[Manifest]:
@@ -241,6 +261,18 @@ def _token(model: Model) -> list[Manifest]:
         "optional": False,
     }
     return [{"name": names.TOKEN_VOLUME, "secret": secret}]
+
+
+def _access_key(model: Model) -> list[Manifest]:
+    if model.s3.secret_ref is None:
+        return []
+    secret = {
+        "secretName": model.s3.secret_ref.name,
+        "items": [{"key": entry, "path": entry} for entry in S3_ENTRIES],
+        "defaultMode": 0o440,
+        "optional": False,
+    }
+    return [{"name": names.S3_VOLUME, "secret": secret}]
 
 
 def _authorities(model: Model) -> list[Manifest]:

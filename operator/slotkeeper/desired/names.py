@@ -39,6 +39,8 @@ TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 """Volume with the token for downloads."""
 CLAIM_VOLUME = "model-claim"
 """Volumes of claims with files of the model; followed by a number."""
+S3_VOLUME = "model-s3"
+"""Volume with the access key of an object store."""
 CA_VOLUME = "model-ca"
 """Volume with the certificates of private authorities for downloads."""
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import httpx
 
-from slotkeeper.api.model_url import HUB_ENDPOINT, hub_address
+from slotkeeper.api.model_url import HUB_ENDPOINT, bucket_and_key, hub_address
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact
@@ -23,7 +23,7 @@ from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
-from slotkeeper.download.sources import claim, http, hub
+from slotkeeper.download.sources import claim, http, hub, s3
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.transfer import transfer
 from slotkeeper.error_text import describe
@@ -59,6 +59,8 @@ class Environment:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: StorageLimits = field(default_factory=StorageLimits)
     hub_endpoint: str = HUB_ENDPOINT
+    store: s3.Store = field(default_factory=s3.Store)
+    """Of s3:// URLs."""
     always_verify: bool = False
     """Whether existing files are read and verified even if they seem unchanged."""
 
@@ -116,6 +118,8 @@ def _find_or_download_all(file: File, environment: Environment) -> FileRecord:
 
 
 def _resolve(file: File, environment: Environment) -> Sequence[RemoteFile]:
+    if bucket_and_key(file.url):
+        return s3.resolve(file, environment.store)
     address = hub_address(file.url)
     if address is None:
         return http.resolve(file)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from slotkeeper.download.address import source_id
 from slotkeeper.llamacpp.gguf_split import Part
 
@@ -34,6 +36,8 @@ class RemoteFile:
     """What names the content, such as the URL with the commit of a repository; by default the URL.
     A partial file of another identity is not resumed."""
     part: Part = field(default_factory=Part)
+    auth: httpx.Auth | None = None
+    """What authorizes requests instead of the token."""
 
     @property
     def source(self) -> str:

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import FrameType
 
 from slotkeeper import logs
@@ -15,6 +16,7 @@ from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.options import Options, parse
 from slotkeeper.download.report import failure, success, write_termination_message
+from slotkeeper.download.sources.s3 import Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
@@ -55,6 +57,7 @@ def _run(options: Options) -> None:
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
             limits=StorageLimits(options.max_file_bytes),
+            store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
         )
@@ -63,6 +66,17 @@ def _run(options: Options) -> None:
     model = options.files[0].role == File.role
     message = success(records[0], options.files[0].path) if model else {}
     write_termination_message(options.termination_log, message)
+
+
+def _store(options: Options) -> Store:
+    credentials = None
+    if options.s3_credentials:
+        credentials = read_credentials(
+            options.s3_credentials,
+            now=lambda: datetime.now(UTC),  # noqa: TID251 (the only clock of this program)
+        )
+    virtual_hosts = options.s3_virtual_hosts
+    return Store(options.s3_endpoint, options.s3_region, not virtual_hosts, credentials)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

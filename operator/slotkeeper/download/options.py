@@ -38,6 +38,10 @@ class Options:
     token_file: Path | None
     token_hosts_file: Path | None
     allow_http_token: bool
+    s3_endpoint: str | None
+    s3_region: str
+    s3_virtual_hosts: bool
+    s3_credentials: Path | None
     ca_file: Path | None
     max_file_bytes: int
     always_verify: bool
@@ -70,6 +74,10 @@ def parse(argv: Sequence[str]) -> Options:
         token_file=arguments.token_file,
         token_hosts_file=arguments.token_hosts_file,
         allow_http_token=arguments.allow_http_token,
+        s3_endpoint=arguments.s3_endpoint,
+        s3_region=arguments.s3_region,
+        s3_virtual_hosts=arguments.s3_virtual_hosts,
+        s3_credentials=arguments.s3_credentials,
         ca_file=arguments.ca_file,
         max_file_bytes=arguments.max_file_bytes,
         always_verify=arguments.always_verify,
@@ -136,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(
-        DownloadFlags.MODEL, **url, help="http://, https://, hf:// or pvc:// URL of the model"
+        DownloadFlags.MODEL,
+        **url,
+        help="http://, https://, hf://, s3:// or pvc:// URL of the model",
     )
     parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")
@@ -182,6 +192,29 @@ def _parser() -> argparse.ArgumentParser:
         DownloadFlags.ALLOW_HTTP_TOKEN,
         action="store_true",
         help="send the token by http:// too, to hosts that end with .svc or .svc.cluster.local",
+    )
+    parser.add_argument(
+        DownloadFlags.S3_ENDPOINT,
+        metavar="URL",
+        help="object store of s3:// URLs (default: that of AWS in the region)",
+    )
+    parser.add_argument(
+        DownloadFlags.S3_REGION,
+        metavar="NAME",
+        default="us-east-1",
+        help="region of the object store, for signatures (default: %(default)s)",
+    )
+    parser.add_argument(
+        DownloadFlags.S3_VIRTUAL_HOSTS,
+        action="store_true",
+        help="put the bucket into the host name instead of the path",
+    )
+    parser.add_argument(
+        DownloadFlags.S3_CREDENTIALS,
+        type=Path,
+        metavar="FOLDER",
+        help="folder with the files AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts "
+        "that the access key may be used for (default: requests are not signed)",
     )
     parser.add_argument(
         DownloadFlags.CA_FILE,

@@ -33,7 +33,7 @@ class Token:
 
         httpx calls it for each request, also after a redirect.
         """
-        if "authorization" not in request.headers:
+        if request.headers.get("authorization") != f"Bearer {self.value}":
             return
         host = request.url.raw_host.decode("ascii").lower()
         if host not in self.hosts:

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -80,9 +80,10 @@ def transfer(
     Raises DownloadError. Bytes that were received before an interruption are kept.
     """
     url = file.url
+    auth = file.auth or httpx.USE_CLIENT_DEFAULT
     responded = False
     try:
-        with client.stream("GET", url, headers=_headers(part)) as response:
+        with client.stream("GET", url, headers=_headers(part), auth=auth) as response:
             responded = True
             _prepare(response, url, part)
             limits.require_announced(url, part)
@@ -151,19 +152,31 @@ def rejection(url: str, response: httpx.Response) -> DownloadError:
 
 def _remedy(response: httpx.Response) -> str:
     first = response.history[0] if response.history else response
-    has_token = "authorization" in first.request.headers
+    credentials = first.request.headers.get("authorization", "")
+    has_token = bool(credentials)
     signed = is_signed(str(response.request.url))
     match response.status_code:
         case HTTPStatus.FORBIDDEN if signed:
             return _remedy_of_signed_url(response)
         case HTTPStatus.BAD_REQUEST if signed and "authorization" in response.request.headers:
             return ": a signed URL needs no token: remove spec.model.tokenSecretRef"
+        case status if credentials.startswith("AWS4"):
+            return _REMEDIES_OF_STORE.get(status, "")
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if has_token:
             return ": the token in spec.model.tokenSecretRef is not accepted"
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return ": set spec.model.tokenSecretRef to a Secret with a token"
         case _:
             return ""
+
+
+_REMEDIES_OF_STORE: Mapping[int, str] = {
+    HTTPStatus.MOVED_PERMANENTLY: ": spec.model.s3.region is not that of the bucket",
+    HTTPStatus.BAD_REQUEST: ": spec.model.s3.region is not that of the bucket",
+    HTTPStatus.FORBIDDEN: (
+        ": the access key in spec.model.s3.secretRef is not accepted, or may not read the object"
+    ),
+}
 
 
 def _remedy_of_signed_url(response: httpx.Response) -> str:

@@ -174,6 +174,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         for url in (
             "hf://org/repo/../a.gguf",
             "hf://org/repo:Q4_K_M@a/../b",
+            "s3://models/../a.gguf",
             "pvc://models/../a.gguf",
             "pvc://models/a/..",
             "pvc://models/./a.gguf",
@@ -192,7 +193,29 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "mmproj",
         "must not have sha256 with image://",
     ),
-    ({"mmproj": {"url": "s3://a/b"}}, "mmproj.url", "must start with http:// or https://"),
+    ({"mmproj": {"url": "ftp://a/b"}}, "mmproj.url", "must start with http:// or https://"),
+    *(
+        ({"url": url}, "url", "must be s3://BUCKET/KEY")
+        for url in (
+            "s3://models",
+            "s3://models/",
+            "s3://Models/a.gguf",
+            "s3://me:secret@models/a.gguf",
+            "s3://models/a.gguf?versionId=1",
+            "s3://models/a%20b.gguf",
+        )
+    ),
+    *(
+        ({"s3": {"endpoint": url}}, "s3.endpoint", "must be the URL of an object store")
+        for url in ("minio:9000", "https://me:secret@minio", "https://minio/path", "s3://minio")
+    ),
+    ({"s3": {"region": "Frankfurt"}}, "s3.region", "must be the name of a region"),
+    ({"s3": {"secretRef": {}}}, "s3.secretRef.name", "Required value"),
+    (
+        {"s3": {"endpoint": "http://minio.example.com", "secretRef": {"name": "a"}}},
+        "s3",
+        "must have an https:// endpoint with secretRef",
+    ),
     ({"mmproj": {"url": URL, "sha256": "a"}}, "mmproj.sha256", "must be 64 hexadecimal"),
     ({"adapters": URL}, "adapters", "must be of type array"),
     ({"adapters": [{"url": URL}] * 17}, "adapters", "must have at most 16 items"),

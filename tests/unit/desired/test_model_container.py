@@ -1,5 +1,6 @@
 """Effect of `spec.model` on a replica's init container and on its llama-server."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from llamaservers import IMAGES, server
 from slotkeeper.desired import balancer, model_container, replicas, rpc_group
 from slotkeeper.desired.metadata import Manifest
 from slotkeeper.download.options import Options, parse
+from slotkeeper.download.sources.s3 import ENTRIES
 
 URL = "https://models.example.com/model.gguf"
 SHA256 = "AB" * 32
@@ -223,6 +225,39 @@ def test_the_hub_of_a_model_is_in_the_environment_of_the_download() -> None:
     ]
     assert "env" not in pod(**model)["initContainers"][0]
     assert argument("--model", **model) == "/models/model-00001-of-00002.gguf"
+
+
+S3_URL = "s3://models/team/model.gguf"
+
+
+def test_an_access_key_is_mounted_into_the_init_container_only() -> None:
+    model = {"url": S3_URL, "s3": {"secretRef": {"name": "model-store"}, "region": "eu-west-1"}}
+    replica, options = pod(**model), download_options(**model)
+
+    assert (options.s3_endpoint, options.s3_region) == (None, "eu-west-1")
+    assert options.s3_virtual_hosts is True
+    assert options.s3_credentials == Path("/etc/slotkeeper/model-s3")
+    assert volumes(**model)["model-s3"]["secret"] == {
+        "secretName": "model-store",
+        "items": [{"key": entry, "path": entry} for entry in ENTRIES],
+        "defaultMode": 0o440,
+        "optional": False,
+    }
+    assert "/etc/slotkeeper/model-s3" in mounts(replica["initContainers"][0])
+    assert "/etc/slotkeeper/model-s3" not in mounts(replica["containers"][0])
+
+
+def test_an_object_store_of_ones_own_has_the_bucket_in_the_path() -> None:
+    endpoint = "https://minio.example.com:9000"
+
+    options = download_options(url=S3_URL, s3={"endpoint": endpoint})
+
+    assert (options.s3_endpoint, options.s3_virtual_hosts) == (endpoint, False)
+    assert options.s3_credentials is None
+    assert download_options(url=S3_URL, s3={"endpoint": endpoint, "pathStyle": False}) == (
+        replace(options, s3_virtual_hosts=True)
+    )
+    assert download_options(url=S3_URL, s3={"pathStyle": True}).s3_virtual_hosts is False
 
 
 def test_files_are_stored_in_the_configured_volume() -> None:

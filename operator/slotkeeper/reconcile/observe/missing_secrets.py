@@ -87,4 +87,9 @@ def _remedy(volume: str, pod: Manifest, owner: Owner) -> str:
             f"with the entries {token.key} and hosts, the hosts that may receive the token "
             "(model.tokenSecretRef)"
         )
+    if volume == names.S3_VOLUME:
+        return (
+            "with the entries AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts that "
+            "the access key may be used for (model.s3.secretRef)"
+        )
     return "(podTemplate.volumes)"

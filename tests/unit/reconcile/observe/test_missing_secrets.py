@@ -29,6 +29,10 @@ CREATE = "create it in the server's namespace"
 ENTRIES = (
     "with the entries token and hosts, the hosts that may receive the token (model.tokenSecretRef)"
 )
+KEY_ENTRIES = (
+    "with the entries AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts that the "
+    "access key may be used for (model.s3.secretRef)"
+)
 
 
 def volume(**secret: Any) -> dict[str, Any]:
@@ -59,6 +63,10 @@ async def deploy_waiting_balancer(cluster: FakeCluster, operator: Operator) -> N
         (
             TOKEN,
             f"Secret gate{{}}: {CREATE} {ENTRIES}",
+        ),
+        (
+            {"model": {"url": "s3://a-b/c", "s3": {"secretRef": {"name": "store"}}}},
+            f"Secret store{{}}: {CREATE} {KEY_ENTRIES}",
         ),
         (
             volume(secretName="proxy-ca"),

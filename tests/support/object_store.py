@@ -1,0 +1,51 @@
+"""An S3 server that verifies each signature: moto, with an access key and a bucket.
+
+Runs with the Python of .venv/object-store: `object_store.py FOLDER` serves the files in a folder as
+the objects of the bucket `models`, prints its port and access key as JSON, and ends with its
+standard input.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import boto3
+from moto import settings
+from moto.server import ThreadedMotoServer
+
+BUCKET = "models"
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
+    ],
+}
+
+
+def main(folder: Path) -> None:
+    """Serve until the end of standard input."""
+    logging.disable()
+    os.environ |= {"AWS_ACCESS_KEY_ID": "setup", "AWS_SECRET_ACCESS_KEY": "setup"}
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    endpoint = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+    iam, s3 = boto3.client("iam", **endpoint), boto3.client("s3", **endpoint)
+    iam.create_user(UserName="reader")
+    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=json.dumps(POLICY))
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    s3.create_bucket(Bucket=BUCKET)
+    for path in (each for each in folder.rglob("*") if each.is_file()):
+        s3.put_object(Bucket=BUCKET, Key=str(path.relative_to(folder)), Body=path.read_bytes())
+    # From now on, each request needs a valid signature and a right.
+    settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+    print(json.dumps({"port": port, "id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}))
+    sys.stdout.flush()
+    sys.stdin.read()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
