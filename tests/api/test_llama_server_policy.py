@@ -84,6 +84,7 @@ def post(api: ApiServer, server: Json) -> str:
         {"model": {"url": URL, "download": {"httpsProxy": "http://proxy.models.example.com:3128"}}},
         {"model": {"url": "pvc://models/a.gguf", "mmproj": {"url": "image:///a.gguf"}}},
         {"model": {"url": "hf://org/repo:Q4_K_M"}},
+        {"model": {"url": "oci://eu.models.example.com:5000/models/gemma:4b"}},
         {
             "model": {
                 "url": "s3://models/b",
@@ -157,6 +158,7 @@ def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json
             "allowedModelHosts",
         ),
         ({"model": {"url": "s3://huggingface.co/a"}}, "spec.model", "allowedModelHosts"),
+        ({"model": {"url": "oci://ghcr.io/a:v1"}}, "spec.model", "allowedModelHosts"),
         (
             {"model": {"url": "s3://models/b", "s3": {"endpoint": "https://minio.example.com"}}},
             "spec.model",

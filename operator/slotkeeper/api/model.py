@@ -13,6 +13,7 @@ from slotkeeper.api.model_url import (
     HUB_URL,
     IMAGE_URL,
     LOCAL,
+    OCI_URL,
     S3_URL,
     TRAVERSAL,
     is_local,
@@ -37,9 +38,9 @@ _Location = Annotated[
     str,
     Field(max_length=2048),
     matches(
-        "(https?://[^/?#]|hf://|s3://|pvc://|image://).*",
+        "(https?://[^/?#]|hf://|s3://|oci://|pvc://|image://).*",
         "must start with http:// or https:// and a host, such as https://example.com/model.gguf, "
-        "or with hf://, s3://, pvc:// or image://",
+        "or with hf://, s3://, oci://, pvc:// or image://",
     ),
     matches("[!-~]*", "must be printable ASCII without spaces: encode a space as %20"),
     Rule(
@@ -65,6 +66,11 @@ _Location = Annotated[
         "must be s3://BUCKET/KEY; for a key with other characters than letters, digits, '/' and "
         "'-._+@=~', use a signed https:// URL",
         lambda url: not url.startswith("s3://") or re.fullmatch(S3_URL, url) is not None,
+    ),
+    Rule(
+        f"!self.startsWith('oci://') || self.matches(r'^{OCI_URL}$')",
+        "must be oci://REGISTRY/REPOSITORY:TAG, with @sha256:DIGEST after or instead of the tag",
+        lambda url: not url.startswith("oci://") or re.fullmatch(OCI_URL, url) is not None,
     ),
     Rule(
         f"!self.matches(r'{TRAVERSAL}')",
@@ -291,9 +297,10 @@ class Model(ApiModel):
     url: ModelUrl
     """URL of the GGUF file: http:// or https://; hf://ORG/REPOSITORY/FILE.gguf@REVISION for one on
     Hugging Face's hub, or hf://ORG/REPOSITORY:Q4_K_M for the one with this quantization;
-    s3://BUCKET/KEY for one in the object store of `s3`; pvc://CLAIM/PATH for one on a
-    PersistentVolumeClaim in the server's namespace, or image:///PATH for one in llama-server's
-    image: these two are not downloaded. Of a split model, that of its first file, such as
+    s3://BUCKET/KEY for one in the object store of `s3`; oci://REGISTRY/REPOSITORY:TAG for a layer
+    of an artifact in a registry; pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the
+    server's namespace, or image:///PATH for one in llama-server's image: these two are not
+    downloaded. Of a split model, that of its first file, such as
     model-00001-of-00003.gguf: the others are beside it.
     Example: https://example.com/model.gguf"""
 
@@ -310,7 +317,8 @@ class Model(ApiModel):
     token_secret_ref: TokenSecret | None = None
     """Bearer token for files with restricted access, such as a token of Hugging Face. It is sent
     as `Authorization: Bearer …` to the hosts in the URLs of the model, mmproj and adapters, but not
-    to hosts that these redirect to. The Secret's entry `hosts` must contain these hosts.
+    to hosts that these redirect to. For oci:// it is USER:PASSWORD, for the registry and the server
+    that issues its tokens. The Secret's entry `hosts` must contain these hosts.
     Default: none. Example: {name: huggingface}"""
 
     s3: S3 = S3()

@@ -1,4 +1,4 @@
-"""URLs of files that are on a claim, in llama-server's image, on a hub, or in an object store.
+"""URLs of files on a claim, in an image, on a hub, in an object store, or in a registry.
 
 No pydantic: the image of the download container has none.
 """
@@ -24,6 +24,14 @@ HUB_URL = rf"hf://({_NAME}/{_NAME})(?:({_FILE})|:({_NAME}))(?:@({_REVISION}))?"
 
 _BUCKET = "[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"
 S3_URL = rf"s3://({_BUCKET})({_SEGMENTS})"
+
+_REGISTRY = "[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?(?::[0-9]{1,5})?"
+_REPOSITORY = "[a-z0-9][-._a-z0-9]*(?:/[a-z0-9][-._a-z0-9]*)*"
+OCI_URL = (
+    rf"oci://({_REGISTRY})/({_REPOSITORY})(?::([a-zA-Z0-9_][-._a-zA-Z0-9]*))?"
+    r"(?:@(sha256:[0-9a-f]{64}))?"
+)
+"""An artifact of a registry, by its tag, its digest, or both."""
 
 TRAVERSAL = "^(pvc|image|hf|s3)://.*/[.][.]?(/|$)"
 """A path with a segment `.` or `..`. As the other patterns in the syntax of both RE2 and `re`."""
@@ -73,3 +81,24 @@ def hub_address(url: str) -> HubAddress | None:
         return None
     path = match[2][1:] if match[2] else None
     return HubAddress(match[1], path, match[3], match[4] or "main")
+
+
+@dataclass(frozen=True)
+class OciReference:
+    """An artifact of a registry."""
+
+    host: str
+    """With the port, if any."""
+    repository: str
+    reference: str
+    """Tag or digest."""
+
+
+def oci_reference(url: str) -> OciReference | None:
+    """Return what oci://REGISTRY/REPOSITORY:TAG@DIGEST refers to; None for other URLs."""
+    match = re.fullmatch(OCI_URL, url, re.ASCII)
+    if match is None:
+        return None
+    # The API of Docker Hub has another host than its name.
+    host = "registry-1.docker.io" if match[1] == "docker.io" else match[1]
+    return OciReference(host, match[2], match[4] or match[3] or "latest")

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import httpx
 
-from slotkeeper.api.model_url import HUB_ENDPOINT, bucket_and_key, hub_address
+from slotkeeper.api.model_url import HUB_ENDPOINT, bucket_and_key, hub_address, oci_reference
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact
@@ -23,8 +23,9 @@ from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.records import FileRecord, write
-from slotkeeper.download.sources import claim, http, hub, s3
+from slotkeeper.download.sources import claim, http, hub, oci, s3
 from slotkeeper.download.storage import StorageLimits
+from slotkeeper.download.token import Token
 from slotkeeper.download.transfer import transfer
 from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.gguf_split import Part
@@ -59,6 +60,8 @@ class Environment:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: StorageLimits = field(default_factory=StorageLimits)
     hub_endpoint: str = HUB_ENDPOINT
+    token: Token | None = None
+    """For registries, which the client does not send it to."""
     store: s3.Store = field(default_factory=s3.Store)
     """Of s3:// URLs."""
     always_verify: bool = False
@@ -113,13 +116,26 @@ def _find_or_download_all(file: File, environment: Environment) -> FileRecord:
     except DownloadError as error:
         if not error.transient:
             # The next start may find another commit, which has the file.
-            _sibling(file.path, hub.RECORD).unlink(missing_ok=True)
+            for record in (hub.RECORD, oci.RECORD):
+                _sibling(file.path, record).unlink(missing_ok=True)
         raise
 
 
 def _resolve(file: File, environment: Environment) -> Sequence[RemoteFile]:
     if bucket_and_key(file.url):
         return s3.resolve(file, environment.store)
+    if reference := oci_reference(file.url):
+        return _retrying(
+            lambda: oci.resolve(
+                file,
+                reference,
+                environment.client,
+                environment.token,
+                _sibling(file.path, oci.RECORD),
+            ),
+            lambda: 0,
+            environment,
+        )
     address = hub_address(file.url)
     if address is None:
         return http.resolve(file)

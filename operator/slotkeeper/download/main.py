@@ -57,6 +57,7 @@ def _run(options: Options) -> None:
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
             limits=StorageLimits(options.max_file_bytes),
+            token=token,
             store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,

@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         DownloadFlags.MODEL,
         **url,
-        help="http://, https://, hf://, s3:// or pvc:// URL of the model",
+        help="http://, https://, hf://, s3://, oci:// or pvc:// URL of the model",
     )
     parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")

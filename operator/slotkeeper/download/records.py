@@ -35,7 +35,7 @@ class PartialRecord:
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository at one commit."""
+    """A file of a repository at one commit, or a layer of an artifact."""
 
     name: str
     """Path in the repository."""
@@ -45,14 +45,15 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubRecord:
-    """What an hf:// URL was resolved to; stored as `MODEL.hub.json`.
+    """What an hf:// or oci:// URL was resolved to; stored as `MODEL.hub.json` or `MODEL.oci.json`.
 
-    A branch may move between two starts. With this, files of two commits never mix.
+    A branch or a tag may move between two starts. With this, files of two commits never mix.
     """
 
     source: str
     """`source_id` of the URL and of the hub."""
     commit: str
+    """Or the tag or digest of an artifact."""
     files: tuple[HubFile, ...]
     """The files of the model, in their order."""
 

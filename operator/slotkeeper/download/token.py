@@ -33,8 +33,11 @@ class Token:
 
         httpx calls it for each request, also after a redirect.
         """
-        if request.headers.get("authorization") != f"Bearer {self.value}":
-            return
+        if request.headers.get("authorization") == f"Bearer {self.value}":
+            self.require_receiver(request)
+
+    def require_receiver(self, request: httpx.Request) -> None:
+        """Raise DownloadError (ModelTokenNotAllowed) if this host must not receive the token."""
         host = request.url.raw_host.decode("ascii").lower()
         if host not in self.hosts:
             raise DownloadError(

@@ -206,6 +206,18 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         )
     ),
     *(
+        ({"url": url}, "url", "must be oci://REGISTRY/REPOSITORY:TAG")
+        for url in (
+            "oci://registry.example.com",
+            "oci://registry.example.com/",
+            "oci://registry.example.com/Models:v1",
+            "oci://registry.example.com/models:",
+            "oci://registry.example.com/models@sha256:abc",
+            "oci://registry.example.com/a/../b:v1",
+            "oci://me:secret@registry.example.com/a:v1",
+        )
+    ),
+    *(
         ({"s3": {"endpoint": url}}, "s3.endpoint", "must be the URL of an object store")
         for url in ("minio:9000", "https://me:secret@minio", "https://minio/path", "s3://minio")
     ),

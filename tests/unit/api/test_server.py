@@ -74,7 +74,7 @@ def test_a_field_of_a_newer_schema_is_ignored() -> None:
             {"model": {"url": "ftp://models.example.com/model.gguf"}},
             (
                 "spec.model.url: must start with http:// or https:// and a host, such as "
-                "https://example.com/model.gguf, or with hf://, s3://, pvc:// or image://"
+                "https://example.com/model.gguf, or with hf://, s3://, oci://, pvc:// or image://"
             ),
         ),
         ({"model": {}}, "spec.model.url: Field required"),

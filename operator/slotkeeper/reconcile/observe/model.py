@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from slotkeeper.api.model import Model
-from slotkeeper.api.model_url import hub_address
+from slotkeeper.api.model_url import hub_address, oci_reference
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import ModelStatus
 from slotkeeper.kube.cluster import Manifest
@@ -50,6 +50,8 @@ def _file(source: str) -> str:
     on_hub = hub_address(source)
     if on_hub:
         return (on_hub.path or "").rpartition("/")[2]
+    if oci_reference(source):
+        return ""
     return unquote(source.rpartition("/")[2])
 
 

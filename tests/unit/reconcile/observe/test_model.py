@@ -91,6 +91,7 @@ async def test_before_a_report_the_model_is_that_of_the_spec(
         ("http://h/a%2Fb", "http://h/a%2Fb", "a/b"),
         ("hf://org/repo/dir/a.gguf@refs/pr/1", "hf://org/repo/dir/a.gguf@refs/pr/1", "a.gguf"),
         ("hf://org/repo:Q4_K_M", "hf://org/repo:Q4_K_M", ""),
+        ("oci://registry.example.com:5000/a:v1", "oci://registry.example.com:5000/a:v1", ""),
         ("pvc://models/dir/a.gguf", "pvc://models/dir/a.gguf", "a.gguf"),
     ],
 )
