@@ -14,6 +14,7 @@ def gguf(
     split_count: int | None = None,
     model_tensors: int | None = None,
     alignment: int | None = None,
+    tokens: Sequence[str] = (),
 ) -> bytes:
     """Return a file with one-dimensional tensors of these numbers of 32-bit zeros."""
     pairs = [
@@ -21,6 +22,7 @@ def gguf(
         *_optional("split.count", 2, "<H", split_count),
         *_optional("split.tensors.count", 5, "<i", model_tensors),
         *_optional("general.alignment", 4, "<I", alignment),
+        *([_tokens(tokens)] if tokens else []),
     ]
     aligned = alignment or ALIGNMENT
     descriptions = b""
@@ -45,6 +47,11 @@ def split_gguf(*files: Mapping[str, int]) -> Sequence[bytes]:
 
 def _optional(key: str, kind: int, layout: str, value: int | None) -> Sequence[bytes]:
     return [] if value is None else [_pair(key, kind, struct.pack(layout, value))]
+
+
+def _tokens(tokens: Sequence[str]) -> bytes:
+    items = b"".join(map(_string, tokens))
+    return _pair("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, len(tokens)) + items)
 
 
 def _pair(key: str, kind: int, value: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Verification of downloaded content. A partial file that fails is deleted: resuming is useless."""
 
+import sys
 from pathlib import Path
 
 from slotkeeper.api.problem_reasons import Reason
@@ -19,16 +20,24 @@ def require_gguf_so_far(file: RemoteFile, part: PartialFile) -> None:
     another model at its header. Raises DownloadError."""
     if not MAGIC.startswith(part.head):
         raise _not_gguf(file, part)
-    if not part.header_checked and part.size >= HEAD_BYTES:
-        part.header_checked = True
-        _require_layout(file, part, part.total)
+    if part.size < part.header_check_size:
+        return
+    with part.open_head() as head:
+        layout = read_layout(head)
+    if layout.truncated and part.size < HEAD_BYTES:
+        part.header_check_size = min(4 * part.size, HEAD_BYTES)
+        return
+    part.header_check_size = sys.maxsize
+    _require_layout(file, part, layout, part.total)
 
 
 def require_content(file: RemoteFile, part: PartialFile) -> None:
     """Verify the format and the checksum of a complete file. Raises DownloadError."""
     if part.head != MAGIC:
         raise _not_gguf(file, part)
-    _require_layout(file, part, part.size)
+    with part.open_head() as head:
+        layout = read_layout(head)
+    _require_layout(file, part, layout, part.size)
     if file.sha256 is not None and part.sha256 != file.sha256:
         part.discard()
         raise DownloadError(
@@ -41,7 +50,7 @@ def require_content(file: RemoteFile, part: PartialFile) -> None:
 def layout_of(path: Path) -> Layout:
     """Return what the header of a file requires of it. Raises OSError."""
     with path.open("rb") as file:
-        return read_layout(file.read(HEAD_BYTES))
+        return read_layout(file)
 
 
 def fits_header(path: Path, expected: Part) -> bool:
@@ -51,8 +60,7 @@ def fits_header(path: Path, expected: Part) -> bool:
     return layout.size <= path.stat().st_size and expected.mismatch(layout) is None
 
 
-def _require_layout(file: RemoteFile, part: PartialFile, size: int | None) -> None:
-    layout = read_layout(part.read_head(HEAD_BYTES))
+def _require_layout(file: RemoteFile, part: PartialFile, layout: Layout, size: int | None) -> None:
     mismatch = file.part.mismatch(layout)
     if mismatch:
         part.discard()

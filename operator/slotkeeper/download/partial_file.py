@@ -11,6 +11,7 @@ from typing import BinaryIO, Self, cast
 from slotkeeper.download.records import PartialRecord, sync_folder, write
 
 HEAD_SIZE = 4
+FIRST_HEADER_CHECK = 64 * 1024
 READ_SIZE = 1 << 20
 
 Open = Callable[[Path, str], BinaryIO]
@@ -39,8 +40,8 @@ class PartialFile:
         self.size = 0
         self.head = b""
         """The first 4 bytes, or fewer if the file is shorter."""
-        self.header_checked = False
-        """For the checks of the content: whether the GGUF header was checked already."""
+        self.header_check_size = FIRST_HEADER_CHECK
+        """For the checks of the content: the size from which on the GGUF header is read next."""
         self._record_path = path.with_name(path.name + ".json")
         self._digest = hashlib.sha256()
         record = PartialRecord.read(self._record_path)
@@ -70,7 +71,7 @@ class PartialFile:
         self._file.truncate()
         self.size = 0
         self.head = b""
-        self.header_checked = False
+        self.header_check_size = FIRST_HEADER_CHECK
         self._digest = hashlib.sha256()
         self.validator = None
         self.total = total
@@ -83,11 +84,10 @@ class PartialFile:
         self._file.write(chunk)
         self._count(chunk)
 
-    def read_head(self, size: int) -> bytes:
-        """Return the first `size` bytes, or all if the file is shorter."""
+    def open_head(self) -> BinaryIO:
+        """Open the current bytes for reading."""
         self._file.flush()
-        with self.path.open("rb") as file:
-            return file.read(size)
+        return self.path.open("rb")
 
     def place(self, path: Path) -> None:
         """Sync the bytes to the disk, then rename the file to `path`."""

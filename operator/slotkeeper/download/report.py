@@ -10,7 +10,7 @@ from pathlib import Path
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.records import FileRecord
 from slotkeeper.error_text import describe
-from slotkeeper.llamacpp.gguf import HEAD_BYTES, GgufMetadata, read_metadata
+from slotkeeper.llamacpp.gguf import GgufMetadata, read_metadata
 
 MAX_BYTES = 4096
 """The kubelet's limit for a termination message."""
@@ -65,7 +65,7 @@ def _line(message: Message) -> str:
 def _metadata(path: Path) -> GgufMetadata:
     try:
         with path.open("rb") as file:
-            return read_metadata(file.read(HEAD_BYTES))
+            return read_metadata(file)
     except OSError as error:
         # The file has been verified already: missing metadata must not prevent serving.
         log.warning("cannot read %s: %s", path, describe(error))

@@ -5,18 +5,24 @@ key, the type of the value as u32, the value. A string is its length as u64 and 
 array is the type of its items as u32, their number as u64, and the items. Then the tensors: a name,
 the number of dimensions as u32, each dimension as u64, the data type as u32, the offset as u64.
 
-The header is untrusted input: the work is bounded by the size of the input, and malformed data ends
-the parsing; the metadata up to there is returned.
+The header is untrusted input: the work is bounded by the size of the input, the memory by that of a
+window, and malformed data ends the parsing; the metadata up to there is returned.
 """
 
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from math import prod
+from os import SEEK_END
+from typing import BinaryIO
 
 HEAD_BYTES = 32 * 1024**2
 """Size of the beginning of a file that contains its header: the largest vocabularies take half."""
+
+WINDOW_BYTES = 256 * 1024
+"""How much of a header is in memory at a time: more than any value that is read."""
 
 VERSIONS = (2, 3)
 
@@ -71,8 +77,8 @@ class GgufMetadata:
     """Parameter count as text, such as 7B."""
 
 
-def read_metadata(head: bytes) -> GgufMetadata:
-    """Parse the header at the beginning of a file. Never raises."""
+def read_metadata(head: bytes | BinaryIO) -> GgufMetadata:
+    """Parse the header at the beginning of a file. Raises only OSError of the file."""
     values = _values(head)
     architecture = _text(values.get("general.architecture"))
     file_type = _number(values.get("general.file_type"))
@@ -94,7 +100,7 @@ _SELECTED_KEYS = re.compile(
 )
 
 
-def _values(head: bytes) -> dict[str, Value]:
+def _values(head: bytes | BinaryIO) -> dict[str, Value]:
     values: dict[str, Value] = {}
     try:
         for key, value in Header(head).pairs():
@@ -127,9 +133,14 @@ class Tensor:
 class Header:
     """Cursor over a header: first its pairs, then its tensors."""
 
-    def __init__(self, head: bytes) -> None:
-        self._head = head
+    def __init__(self, head: bytes | BinaryIO) -> None:
+        """`head` is a file, of which up to HEAD_BYTES are read, or its first bytes."""
+        self._file = BytesIO(head) if isinstance(head, bytes) else head
+        self.size = min(self._file.seek(0, SEEK_END), HEAD_BYTES)
+        """The number of bytes that can be read."""
         self._position = 0
+        self._window = b""
+        self._window_start = 0
         self._tensors = 0
 
     @property
@@ -207,29 +218,42 @@ class Header:
     def _skip_strings(self, count: int) -> None:
         # A tight loop, because vocabularies have hundreds of thousands of strings. Each takes at
         # least eight bytes, which bounds the loop whatever count is.
-        head = self._head
-        position = self._position
-        last = len(self._head) - _U64.size
-        read = _U64.unpack_from
-        for _ in range(min(count, len(head))):
-            if position > last:
-                raise Truncated
-            position += _U64.size + read(head, position)[0]
-        if position > len(head) or count > len(head):
+        if count > self.size:
             raise Truncated
-        self._position = position
+        read = _U64.unpack_from
+        while count:
+            self._load(_U64.size)
+            window = self._window
+            last = len(window) - _U64.size
+            offset = 0
+            while count and offset <= last:
+                offset += _U64.size + read(window, offset)[0]
+                count -= 1
+            self._skip(offset)
 
     def _scalar(self, kind: struct.Struct) -> int | float:
         number: int | float = kind.unpack(self._bytes(kind.size))[0]
         return number
 
     def _bytes(self, size: int) -> bytes:
-        start = self._position
-        self._skip(size)
-        return self._head[start : self._position]
+        if self._position + size > self._window_start + len(self._window):
+            self._load(size)
+        start = self._position - self._window_start
+        self._position += size
+        return self._window[start : start + size]
+
+    def _load(self, size: int) -> None:
+        """Move the window to the position; it has at least `size` bytes."""
+        if size > self.size - self._position:
+            raise Truncated
+        self._file.seek(self._position)
+        self._window = self._file.read(min(WINDOW_BYTES, self.size - self._position))
+        self._window_start = self._position
+        if len(self._window) < size:  # the file became shorter
+            raise Truncated
 
     def _skip(self, size: int) -> None:
-        if size > len(self._head) - self._position:
+        if size > self.size - self._position:
             raise Truncated
         self._position += size
 

@@ -4,6 +4,7 @@ A host that has half of a file serves it with a matching length, so that only th
 """
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from slotkeeper.llamacpp.gguf import Header, Truncated, Unreadable
 
@@ -61,14 +62,16 @@ class Layout:
     """Number of tensors in the file."""
     model_tensors: int | None = None
     """Number of tensors in all files of a split model; None if the header does not state it."""
+    truncated: bool = False
+    """Whether the header continues after the end of what was read."""
 
 
-def read_layout(head: bytes) -> Layout:
-    """Parse the header in the first HEAD_BYTES of a file, or in all of a shorter one. Never
-    raises."""
+def read_layout(head: bytes | BinaryIO) -> Layout:
+    """Parse the header at the beginning of a file. Raises only OSError of the file."""
     header = Header(head)
     numbers: dict[str, int] = {}
     data = 0
+    truncated = False
     try:
         # Pairs before an unreadable one are kept.
         numbers.update((key, value) for key, value in header.pairs() if isinstance(value, int))
@@ -76,7 +79,8 @@ def read_layout(head: bytes) -> Layout:
             elements, size = BLOCKS.get(tensor.type, (1, 0))
             data = max(data, tensor.offset + tensor.elements // elements * size)
     except Truncated:
-        size = len(head) + 1
+        truncated = True
+        size = header.size + 1
     except Unreadable:
         size = 0
     else:
@@ -90,4 +94,5 @@ def read_layout(head: bytes) -> Layout:
         part=numbers.get("split.no", 0) + 1,
         tensors=header.tensor_count,
         model_tensors=numbers.get("split.tensors.count"),
+        truncated=truncated,
     )

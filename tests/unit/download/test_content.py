@@ -8,13 +8,12 @@ from model_host import ModelHost, chunked, content
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import source_id
 from slotkeeper.download.checks import fits_header
+from slotkeeper.download.download import RetryPolicy
 from slotkeeper.download.records import FileRecord, write
-from slotkeeper.llamacpp import gguf as header
 from slotkeeper.llamacpp.gguf_split import Part
 
 WHOLE = gguf(tensors={"a": 1024, "b": 2048})
 HALF = WHOLE[: len(WHOLE) // 2]
-LARGE = gguf(tensors={"a": header.HEAD_BYTES // 4, "b": header.HEAD_BYTES // 4})
 
 
 @pytest.mark.parametrize("half", [content(HALF), chunked(HALF)])
@@ -45,15 +44,20 @@ def test_half_of_a_file_is_never_put_in_place(host: ModelHost, harness: Download
     assert not any("Range" in headers for headers in host.requests)
 
 
+@pytest.mark.parametrize(
+    "vocabulary", [pytest.param(0, id="a short header"), pytest.param(200_000, id="a long header")]
+)
 def test_half_of_a_large_file_is_noticed_at_its_header(
-    host: ModelHost, harness: DownloadHarness
+    host: ModelHost, harness: DownloadHarness, vocabulary: int
 ) -> None:
     # The rest never arrives: without the header, it would be an interrupted download.
-    host.respond_with(content(LARGE[:-1], cut=header.HEAD_BYTES))
+    large = gguf({"a": 1_000_000}, tokens=["token"] * vocabulary)
+    host.respond_with(content(large[:-1], cut=4 * 64 * 1024 + vocabulary * 32))
 
     error = harness.download_error(host.url)
 
-    assert f"has at least {len(LARGE)}" in error.message
+    assert f"has at least {len(large)}" in error.message
+    assert len(host.requests) == RetryPolicy().tries
 
 
 def test_half_of_a_file_that_an_earlier_version_put_in_place_is_downloaded_again(

@@ -1,6 +1,7 @@
 """A GGUF header is parsed as far as possible, with work bounded by its size."""
 
 import struct
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -11,7 +12,13 @@ from gguf import GGUFWriter, LlamaFileType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.llamacpp.gguf import QUANTIZATIONS, GgufMetadata, read_metadata
+from slotkeeper.llamacpp.gguf import (
+    HEAD_BYTES,
+    QUANTIZATIONS,
+    WINDOW_BYTES,
+    GgufMetadata,
+    read_metadata,
+)
 
 LLAMA = GgufMetadata(
     architecture="llama",
@@ -187,3 +194,33 @@ def test_no_damage_makes_it_fail(at: int, noise: bytes) -> None:
     metadata = read_metadata(COMPLETE[:at] + noise + COMPLETE[at + len(noise) :])
 
     assert isinstance(metadata, GgufMetadata)
+
+
+@given(st.integers(WINDOW_BYTES - 400, WINDOW_BYTES + 20))
+def test_values_across_the_edge_of_a_window_are_read(size: int) -> None:
+    padding = array("padding", 0, size, bytes(size))
+
+    assert read_metadata(header(padding, *PAIRS)) == LLAMA
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(header(array("a", 8, 2**18, bytes(2**21)), *PAIRS), id="empty strings"),
+        pytest.param(header(text("a", bytes(2**24)), *PAIRS), id="a long string"),
+        pytest.param(header(text("a", b"")[:-8] + struct.pack("<Q", 2**64 - 1)), id="no end"),
+        pytest.param(header(*[array("a", 8, 2**10, bytes(2**13))] * 2**8), id="many arrays"),
+    ],
+)
+def test_no_header_takes_more_memory_than_a_few_windows(tmp_path: Path, head: bytes) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(head + bytes(2 * HEAD_BYTES))
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file:
+            read_metadata(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 4 * WINDOW_BYTES
