@@ -1,5 +1,6 @@
 """Runs downloads into one folder, with simulated time."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -24,12 +25,13 @@ class DownloadHarness:
         self.limits = StorageLimits()
         self.always_verify = False
         self.delays: list[float] = []
+        self.clock: Callable[[], float] = lambda: sum(self.delays)
         self._client = client
 
     def download(self, url: str, sha256: str | None = None, opener: Open = open_file) -> FileRecord:
         environment = Environment(
             client=self._client,
-            clock=lambda: sum(self.delays),
+            clock=self.clock,
             sleep=self.delays.append,
             chance=lambda: 0.0,
             opener=opener,

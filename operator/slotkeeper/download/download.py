@@ -22,6 +22,7 @@ from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
+from slotkeeper.download.ranges import Connections
 from slotkeeper.download.records import FileRecord, write
 from slotkeeper.download.sources import claim, http, hub, oci, s3
 from slotkeeper.download.storage import StorageLimits
@@ -252,10 +253,11 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content."""
     progress = Progress(environment.clock)
+    connections = Connections()
 
     def attempt() -> None:
         if not part.complete:
-            transfer(environment.client, file, part, progress, environment.limits)
+            transfer(environment.client, file, part, progress, environment.limits, connections)
         require_content(file, part)
 
     _retrying(attempt, lambda: part.size, environment)
@@ -273,7 +275,7 @@ def _retrying(
         try:
             return attempt()
         except DownloadError as error:
-            failures = 1 if size() > furthest else failures + 1
+            failures = 1 if size() > furthest and not error.stalled else failures + 1
             furthest = max(furthest, size())
             postponed = error.retry_after > retry.max_retry_after
             if not error.transient or failures >= retry.tries or postponed:

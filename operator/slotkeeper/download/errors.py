@@ -15,12 +15,16 @@ class DownloadError(Exception):
     the HTTP status, if any.
     """
 
-    def __init__(self, reason: Reason, message: str, *, retry_after: float = 0) -> None:
+    def __init__(
+        self, reason: Reason, message: str, *, retry_after: float = 0, stalled: bool = False
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
         """Seconds that the model host asked to wait; 0 if it did not."""
+        self.stalled = stalled
+        """Whether so few bytes arrived that they are no progress."""
 
     @property
     def transient(self) -> bool:

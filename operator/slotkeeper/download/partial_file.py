@@ -79,7 +79,7 @@ class PartialFile:
             self.validator = validator
             write(self._record_path, PartialRecord(self.source, validator, total))
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: bytes | memoryview) -> None:
         """Append bytes."""
         self._file.write(chunk)
         self._count(chunk)
@@ -117,8 +117,8 @@ class PartialFile:
         with suppress(OSError):
             self._file.close()
 
-    def _count(self, chunk: bytes) -> None:
+    def _count(self, chunk: bytes | memoryview) -> None:
         self.size += len(chunk)
         self._digest.update(chunk)
         if len(self.head) < HEAD_SIZE:
-            self.head = (self.head + chunk)[:HEAD_SIZE]
+            self.head += bytes(chunk[: HEAD_SIZE - len(self.head)])

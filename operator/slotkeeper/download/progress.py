@@ -15,7 +15,7 @@ class Progress:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` returns seconds since any fixed time."""
-        self._clock = clock
+        self.clock = clock
         self._logged_at = clock()
         self._logged_size = 0
 
@@ -25,11 +25,11 @@ class Progress:
 
     def received(self, part: PartialFile) -> None:
         """Log the progress if the interval has passed."""
-        if self._clock() - self._logged_at >= LOG_INTERVAL_SECONDS:
+        if self.clock() - self._logged_at >= LOG_INTERVAL_SECONDS:
             self._log(part, "downloaded")
 
     def _log(self, part: PartialFile, action: str) -> None:
-        now = self._clock()
+        now = self.clock()
         seconds = now - self._logged_at
         received = part.size - self._logged_size
         total = f" of {part.total}" if part.total is not None else ""

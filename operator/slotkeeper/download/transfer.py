@@ -1,8 +1,8 @@
-"""One HTTP request for the bytes of a file, or for its missing bytes."""
+"""HTTP requests for the bytes of a file, or for its missing bytes."""
 
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -15,8 +15,16 @@ from slotkeeper.download.address import redact, require_allowed
 from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import RemoteFile
+from slotkeeper.download.minimum_speed import MinimumSpeed
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
+from slotkeeper.download.ranges import (
+    SEGMENT_BYTES,
+    Connections,
+    Source,
+    Version,
+    in_order,
+)
 from slotkeeper.download.signature import expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
@@ -74,10 +82,12 @@ def transfer(
     part: PartialFile,
     progress: Progress,
     limits: StorageLimits,
+    connections: Connections,
 ) -> None:
-    """Complete `part` with one GET, resuming it if the server and the partial file support it.
+    """Complete `part`, resuming it if the server and the partial file support it.
 
-    Raises DownloadError. Bytes that were received before an interruption are kept.
+    There is one GET, and if the host supports ranges of this version of the file, one for each
+    further segment. Raises DownloadError. Bytes that were received before an interruption are kept.
     """
     url = file.url
     auth = file.auth or httpx.USE_CLIENT_DEFAULT
@@ -88,8 +98,12 @@ def transfer(
             _prepare(response, url, part)
             limits.require_announced(url, part)
             progress.started(part)
-            # Raw: the bytes as sent are counted, hashed and resumed.
-            for chunk in response.iter_raw():
+            speed = MinimumSpeed(progress.clock)
+            # Not to a host that the first one has redirected to.
+            auth_of_segments = file.auth if response.url == httpx.URL(url) else None
+            source = Source(client, response, auth_of_segments, progress.clock)
+            for chunk in _bytes(source, part, connections):
+                speed.received(len(chunk))
                 limits.require_room(url, part, len(chunk))
                 part.append(chunk)
                 require_gguf_so_far(file, part)
@@ -106,6 +120,59 @@ def transfer(
             Reason.MODEL_DOWNLOAD_INCOMPLETE,
             f"GET {redact(url)} returned {part.size} of {part.total} bytes",
         )
+
+
+def _bytes(
+    source: Source, part: PartialFile, connections: Connections
+) -> Iterator[bytes | memoryview]:
+    """Yield the missing bytes in order, as sent: those are counted, hashed and resumed."""
+    response = source.first
+    end = part.size + SEGMENT_BYTES
+    supported = (
+        response.status_code == HTTPStatus.PARTIAL_CONTENT
+        or response.headers.get("accept-ranges", "").lower() == "bytes"
+    )
+    if (
+        connections.maximum == 1
+        or not supported
+        or part.validator is None
+        or part.total is None
+        or part.total - end < SEGMENT_BYTES
+    ):
+        yield from response.iter_raw()
+        return
+
+    def require_range(each: httpx.Response, start: int) -> None:
+        if each.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            connections.reduce()
+            rejected = rejection(str(each.request.url), each)
+            # The first request was accepted: whether this is permanent, the next one shows.
+            raise DownloadError(
+                rejected.reason if rejected.transient else Reason.MODEL_SERVER_ERROR,
+                rejected.message,
+                retry_after=rejected.retry_after,
+            )
+        if not _has_range(each, part, start):
+            raise DownloadError(
+                Reason.MODEL_DOWNLOAD_INCOMPLETE,
+                f"GET {redact(str(each.request.url))} returned {_status(each)} with another range "
+                "or version of the file than requested",
+            )
+
+    version = Version(part.validator, require_range)
+    # The header first: other segments are requested only once the beginning has been accepted.
+    position = part.size
+    try:
+        for chunk in response.iter_raw():
+            yield chunk[: end - position]
+            position += len(chunk)
+            if position >= end:
+                break
+    except httpx.TransportError:
+        if not position > end - SEGMENT_BYTES:
+            raise
+    response.close()
+    yield from in_order(source, version, min(position, end), part.total, connections.maximum)
 
 
 def _headers(part: PartialFile) -> dict[str, str]:
@@ -226,10 +293,14 @@ def _reason(response: httpx.Response) -> Reason:
 
 def _continues(response: httpx.Response, part: PartialFile) -> bool:
     """Whether a 206 has exactly the missing bytes of the same version."""
+    return _has_range(response, part, part.size)
+
+
+def _has_range(response: httpx.Response, part: PartialFile, start: int) -> bool:
     content_range = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     return (
         content_range is not None
-        and (int(content_range[1]), int(content_range[2])) == (part.size, part.total)
+        and (int(content_range[1]), int(content_range[2])) == (start, part.total)
         and _validator(response) in {None, part.validator}
     )
 
