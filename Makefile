@@ -151,6 +151,10 @@ bench-autoscale: $(BENCH) ## Compare the autoscaler with other policies in simul
 bench-budget: $(BENCH) ## Compare the gateway's budget policy with LRU and the optimum in simulated time; tables in bench/results
 	@$(BIN)/python -m bench.budget
 
+.PHONY: bench-download
+bench-download: $(BENCH) ## Compare the downloader with curl on loopback; tables in bench/results
+	@$(BIN)/python -m bench.download
+
 .PHONY: clean
 clean: ## Remove all clusters, caches and build outputs
 	@./e2e/cluster clean

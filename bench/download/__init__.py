@@ -1,0 +1,1 @@
+"""The downloader compared with curl, in one run."""
