@@ -70,7 +70,7 @@ def test_a_batch_is_completed_though_its_pod_is_killed(server: Server, url: str)
         assert each["response"]["body"]["usage"]["completion_tokens"] == TOKENS
 
 
-def test_other_requests_are_served_while_a_batch_uses_all_slots(server: Server, url: str) -> None:
+def test_other_requests_are_served_beside_a_batch(server: Server, url: str) -> None:
     batch = _create(server, url, tokens=10 * TOKENS)
     _wait(server, url, batch, lambda found: found["status"] == "in_progress")
     durations = []
