@@ -147,6 +147,10 @@ bench-reconcile: prerequisites $(BENCH) ## Compare the operator with a plain cli
 bench-autoscale: $(BENCH) ## Compare the autoscaler with other policies in simulated time; tables and plots in bench/results
 	@$(BIN)/python -m bench.autoscale
 
+.PHONY: bench-preemption
+bench-preemption: $(BENCH) ## Measure interactive requests beside a batch; tables in bench/results
+	@$(BIN)/python -m bench.preemption
+
 .PHONY: bench-budget
 bench-budget: $(BENCH) ## Compare the gateway's budget policy with LRU and the optimum in simulated time; tables in bench/results
 	@$(BIN)/python -m bench.budget

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from servers import Server, spec
+from servers import SLOW, Server, spec
 
 GATEWAY = "llm"
 COUNT = 60
 IDS = [f"r{number}" for number in range(COUNT)]
 CHAT = "/v1/chat/completions"
+TOKENS = 100
+"""Of a request: with two slots the batch takes several seconds."""
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def url(server: Server, tmp_path: Path) -> Iterator[str]:
         "metadata": {"name": GATEWAY},
         "spec": {"replicas": 1, "batches": {"storage": {"size": "1Gi"}}},
     }
-    server.ready(spec())
+    server.ready(spec(SLOW))
     server.cluster.apply(gateway, namespace=server.namespace)
     server.kubectl("wait", "--for=condition=Ready", f"llamagateway/{GATEWAY}", "--timeout=120s")
     _wait_for_pod(server)
@@ -52,7 +54,7 @@ def url(server: Server, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_batch_is_completed_though_its_pod_is_killed(server: Server, url: str) -> None:
-    batch = _create(server, url, tokens=4)
+    batch = _create(server, url, tokens=TOKENS)
     _wait(server, url, batch, lambda found: found["request_counts"]["completed"] > 0)
 
     pods = ("pods", "-l", f"slotkeeper.dev/gateway={GATEWAY},slotkeeper.dev/component=batches")
@@ -65,19 +67,20 @@ def test_a_batch_is_completed_though_its_pod_is_killed(server: Server, url: str)
     results = [json.loads(line) for line in content.splitlines()]
     assert sorted(each["custom_id"] for each in results) == sorted(IDS)
     for each in results:
-        assert each["response"]["body"]["usage"]["completion_tokens"] == 4
+        assert each["response"]["body"]["usage"]["completion_tokens"] == TOKENS
 
 
-def test_other_requests_are_served_while_a_batch_uses_all_slots(server: Server, url: str) -> None:
-    batch = _create(server, url, tokens=200)
+def test_other_requests_are_served_beside_a_batch(server: Server, url: str) -> None:
+    batch = _create(server, url, tokens=10 * TOKENS)
     _wait(server, url, batch, lambda found: found["status"] == "in_progress")
     durations = []
     for _ in range(10):
         began = time.monotonic()
         response = _post(server, f"{url}{CHAT}", _body(server, 4))
-        durations.append(round(time.monotonic() - began, 3))
+        durations.append(time.monotonic() - began)
         assert response["usage"]["completion_tokens"] == 4
-    print("DURATIONS", sorted(durations))
+    # `pytest -rP` shows this line.
+    print(f"seconds of requests beside a batch: {[round(each, 2) for each in sorted(durations)]}")
 
     cancelled = _post(server, f"{url}/v1/batches/{batch}/cancel", {})
     assert cancelled["status"] in {"cancelling", "cancelled"}
@@ -120,7 +123,8 @@ def _wait(
     deadline = time.monotonic() + 180
     while True:
         found: dict[str, Any] = json.loads(_curl(server, f"{url}/v1/batches/{batch}"))
-        if condition(found):
+        # While its pod is replaced, the gateway responds with an error.
+        if "status" in found and condition(found):
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.2)

@@ -1,6 +1,6 @@
-"""Instructions to the fake llama-server, in a request header that no proxy changes.
+"""Instructions to the fake llama-server, in a request header, and at the end of the body.
 
-Gateways that forward no such header get them in the body as well: see `chat_request`.
+The latter for proxies that forward no such header.
 """
 
 import json
@@ -30,20 +30,22 @@ class Job:
     session: int = -1
 
 
-def request(job: Job, body: bytes = b'{"prompt": "hello"}') -> bytes:
-    """Encode a request."""
-    return (
-        b"POST /completion HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        b"X-Job: %d %d %d %d %d\r\nContent-Length: %d\r\n\r\n"
-        % (
-            job.number,
-            job.service_us,
-            job.tokens,
-            job.interval_us,
-            job.session,
-            len(body),
-        )
-    ) + body
+def request(job: Job, body: bytes = b'{"prompt": "hello"}', headers: Sequence[str] = ()) -> bytes:
+    """Encode a request with these further headers, and the job at the end of the body."""
+    numbers = _numbers(job)
+    if body.endswith(b"}"):
+        body = body[:-1] + b', "job": "job %s"}' % numbers.encode()
+    else:
+        body += b'job %s"' % numbers.encode()
+    lines = (
+        "POST /completion HTTP/1.1",
+        "Host: bench",
+        "Content-Type: application/json",
+        f"X-Job: {numbers}",
+        *headers,
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def chat_request(job: Job, headers: Sequence[str] = (), size: int = 0) -> bytes:

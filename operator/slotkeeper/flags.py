@@ -54,6 +54,7 @@ class BalancerFlags(ListenFlags):
     KEY_MAX_PRIORITY = "--key-max-priority"
     MAX_RUNNING_PER_KEY = "--max-running-per-key"
     KEY_MAX_RUNNING = "--key-max-running"
+    RESERVED_SLOTS = "--reserved-slots"
     ALLOWED_PATH = "--allowed-path"
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
     MEDIA = "--media"

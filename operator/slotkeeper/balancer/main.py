@@ -64,7 +64,10 @@ async def balance(options: Options) -> None:
         key_folder = ApiKeyFolder(options.api_keys, keys, named)
         key_folder.load()
     dispatcher: Dispatcher[Any] = Dispatcher(
-        options.queue_limits, options.affinity, running_limits=options.running_limits
+        options.queue_limits,
+        options.affinity,
+        running_limits=options.running_limits,
+        reserved_slots=options.reserved_slots,
     )
     access = RequestAccess(options.rules, salt, keys)
     # Until the rules in force are known: this may be a restarted balancer of an older spec.

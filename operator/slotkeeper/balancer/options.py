@@ -35,6 +35,7 @@ class Options:
     queue_limits: QueueLimits
     affinity: AffinityLimits | None
     running_limits: RunningLimits | None
+    reserved_slots: int
     api_keys: Path | None
     rules: AccessRules
     heartbeat_seconds: float
@@ -90,6 +91,7 @@ def parse(argv: Sequence[str]) -> Options:
         if arguments.prefix_affinity
         else None,
         running_limits=_running_limits(arguments),
+        reserved_slots=arguments.reserved_slots,
         api_keys=arguments.api_keys,
         rules=AccessRules(
             arguments.max_priority,
@@ -311,6 +313,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_named_count,
         metavar="NAME=N",
         help="the same for the API key NAME; repeatable",
+    )
+    add(
+        BalancerFlags.RESERVED_SLOTS,
+        type=flags.count,
+        default=1,
+        metavar="N",
+        help="slots that preemptible requests leave free for others, unless nothing else runs",
     )
     add(
         BalancerFlags.ALLOWED_PATH,

@@ -40,7 +40,9 @@ class Dispatcher(Generic[T]):
     requests of its key run as `running_limits` allow. No request is bypassed (see RequestQueue)
     more than `affinity.max_bypass` times; without affinity, never. After dispatch(), abort the
     victims(): an ordinary request coexists with a running one that yields only where it would
-    coexist with a free slot, or while as many slots are being released as it needs.
+    coexist with a free slot, or while as many slots are being released as it needs. Preemptible
+    requests leave `reserved_slots` free, unless nothing else runs: the next ordinary request gets
+    one at once, and another one is released meanwhile.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Dispatcher(Generic[T]):
         affinity: AffinityLimits | None = _DEFAULT_AFFINITY,
         *,
         running_limits: RunningLimits | None = None,
+        reserved_slots: int = 0,
     ) -> None:
         self.limits = limits
+        self._reserved_slots = reserved_slots
         self.affinity = affinity
         self.running_limits = running_limits or RunningLimits()
         self.replicas: dict[str, Replica] = {}
@@ -123,6 +127,9 @@ class Dispatcher(Generic[T]):
             if match is None:
                 break
             queued, replica = match
+            if queued.preemptible and not self._may_use(queued.tasks.slots_on(replica.slots)):
+                # Those that remain are preemptible, too, or wait for other replicas.
+                break
             self.queue.dequeue(queued)
             queued.attempts += 1
             hit = self.affinity_scheduler.record_prefix(queued, replica)
@@ -143,7 +150,8 @@ class Dispatcher(Generic[T]):
 
     def victims(self) -> list[SlotReservation[T]]:
         """Return the preemptible requests to abort now; to be called after dispatch()."""
-        return self.preemption.victims(self.replicas)
+        reserved = self._reserved_slots if self._busy > self._busy_preemptible else 0
+        return self.preemption.victims(self.replicas, reserved)
 
     def take_displaced(self) -> list[QueuedRequest[T]]:
         """Remove and return the last preemptible requests while the queue is beyond its limits."""
@@ -386,6 +394,14 @@ class Dispatcher(Generic[T]):
         needed = self.service_times.time_for(self.queue.tasks + 1, now) or 1.0
         return min(max(1.0, needed), self.limits.cold_start_timeout)
 
+    def _may_use(self, slots: int) -> bool:
+        """Whether a preemptible request may use this many slots: enough others remain free, or
+        nothing runs."""
+        if not self._busy:
+            return True
+        free = sum(each.free for each in self.replicas.values())
+        return free - slots >= self._reserved_slots
+
     def _hold(self, hold: SlotReservation[T] | FurtherSlot) -> None:
         hold.replica.holds.add(hold)
         self._busy += 1
@@ -430,6 +446,8 @@ class Dispatcher(Generic[T]):
         before = [*queue.gathering.values(), *queue.peek(1)]
         if not flow_key.preemptible:
             before = [each for each in before if not each.preemptible]
+        if flow_key.preemptible and not self._may_use(self._expected_slots(tasks)):
+            return False
         return (
             not before
             and queue.may_run(flow_key.key, self._expected_slots(tasks))

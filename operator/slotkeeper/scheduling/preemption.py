@@ -26,8 +26,12 @@ class Preemption(Generic[T]):
         """In the order of their dispatch, without those that were aborted."""
         self._queue = queue
 
-    def victims(self, replicas: Mapping[str, Replica]) -> list[SlotReservation[T]]:
+    def victims(
+        self, replicas: Mapping[str, Replica], reserved: int = 0
+    ) -> list[SlotReservation[T]]:
         """Return those to abort for the ordinary requests that dispatch() has left in the queue.
+
+        Further ones are aborted until `reserved` slots are free for the next ordinary requests.
 
         In the table, the last is the last dispatched of those whose response has begun, or else of
         all. None is aborted in vain, nor for a slot that an aborted request will release anyway.
@@ -39,9 +43,9 @@ class Preemption(Generic[T]):
         | gathers slots on a replica              | the last there, if they free enough together   |
         | held, because its key is at its limit   | the last of its key, if they free enough       |
         """
-        if not self.running or len(self._queue) == len(self._queue.preemptible):
+        if not self.running:
             return []
-        return _Plan(self._queue, list(self.running), replicas).victims()
+        return _Plan(self._queue, list(self.running), replicas).victims(reserved)
 
 
 class _Plan(Generic[T]):
@@ -60,7 +64,7 @@ class _Plan(Generic[T]):
         self._soon = {each.name: each.soon_free for each in self._ready}
         """Slots that will be free, by replica, less those that requests of this plan get."""
 
-    def victims(self) -> list[SlotReservation[T]]:
+    def victims(self, reserved: int) -> list[SlotReservation[T]]:
         for key in dict.fromkeys(each.key for each in self._candidates):
             self._resume_held(key)
         bound = [*self._queue.gathering.values()]
@@ -76,7 +80,16 @@ class _Plan(Generic[T]):
         for queued in self._queue.peek(len(self._candidates) + self._free_soon):
             if queued.preemptible or not self._place(queued):
                 break
+        self._reserve(reserved)
         return self._victims
+
+    def _reserve(self, slots: int) -> None:
+        lacking = slots - self._free_soon
+        self._free(min(lacking, self._yielding), lambda _: True, reusable=True)
+
+    @property
+    def _yielding(self) -> int:
+        return sum(len(each.holds) for each in self._candidates)
 
     @property
     def _free_soon(self) -> int:

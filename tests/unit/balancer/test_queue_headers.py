@@ -2,6 +2,7 @@ from balancer_harness import run_balancer
 from fake_llama import Call, FakeLlama, stream_two_events
 from raw_http import post
 from slotkeeper.scheduling import QueueLimits
+from stepped_loop import SteppedLoop
 
 POSITION, WAIT = "x-slotkeeper-queue-position", "x-slotkeeper-wait-seconds"
 
@@ -48,21 +49,26 @@ async def test_a_request_rejected_by_a_full_queue_has_queue_time_zero() -> None:
     assert response.headers[WAIT] == "0.000"
 
 
-async def test_a_request_that_timed_out_has_its_position_and_queue_time() -> None:
+async def test_a_request_that_timed_out_has_its_position_and_queue_time(
+    clock: SteppedLoop,
+) -> None:
     async with (
         FakeLlama(1, stream_two_events) as llama,
-        run_balancer(llama, queue_limits=QueueLimits(queue_timeout=0.02)) as balancer,
+        run_balancer(
+            llama, queue_limits=QueueLimits(queue_timeout=60), test_seconds=1000
+        ) as balancer,
         await balancer.start_request(post("/completion")),
         await balancer.start_request(post("/completion")) as second,
         await balancer.start_request(post("/completion")) as third,
     ):
+        await clock.advance(70, step=5)
         responses = [await client.response() for client in (second, third)]
         lines = balancer.access_log()
 
     assert [response.status for response in responses] == [503, 503]
     assert [response.headers[POSITION] for response in responses] == ["1", "2"]
     waits = [float(response.headers[WAIT]) for response in responses]
-    assert all(wait >= 0.02 for wait in waits)
+    assert all(60 <= wait < 80 for wait in waits)
     assert all(map(_same_milliseconds, waits, [line["queue_seconds"] for line in lines]))
 
 

@@ -25,9 +25,10 @@ def dispatcher_with(
     limits: QueueLimits | None = None,
     affinity: AffinityLimits | None = None,
     running: RunningLimits | None = None,
+    reserved: int = 0,
 ) -> Dispatcher[str]:
     dispatcher: Dispatcher[str] = Dispatcher(
-        limits or QueueLimits(), affinity, running_limits=running
+        limits or QueueLimits(), affinity, running_limits=running, reserved_slots=reserved
     )
     for number, count in enumerate(slots):
         dispatcher.add(f"r{number}", count, now=0)
@@ -408,3 +409,44 @@ def test_tasks_queued_inside_of_a_replica_for_a_preemptible_request_are_no_deman
     assert (dispatcher.demand, dispatcher.further_tasks) == (0, 0)
     dispatcher.release_all(started["p1"], 1)
     assert (dispatcher.preemptible_busy_slots, dispatcher.busy_slots) == (0, 0)
+
+
+def test_preemptible_requests_leave_a_slot_free_for_the_next_ordinary_one() -> None:
+    dispatcher = dispatcher_with(2, 2, reserved=1)
+    enqueue(dispatcher, "p1", "p2", "p3", "p4")
+
+    assert [*dispatch(dispatcher)] == ["p1", "p2", "p3"]
+    assert not preempt(dispatcher)
+    enqueue(dispatcher, "a")
+    [(name, first)] = dispatch(dispatcher).items()
+    assert name == "a"
+    assert preempt(dispatcher) == ["p3"]
+    enqueue(dispatcher, "b")
+    assert not dispatch(dispatcher)
+    assert preempt(dispatcher) == ["p2"]
+    dispatcher.release(first, 1)
+    assert [*dispatch(dispatcher)] == ["b"]
+
+
+def test_where_nothing_runs_a_preemptible_request_uses_all_slots() -> None:
+    single = dispatcher_with(1, reserved=1)
+    enqueue(single, "p1")
+    several = dispatcher_with(2, reserved=1)
+    enqueue(several, "p1", tasks=Tasks(2))
+
+    assert [*dispatch(single)] == [*dispatch(several)] == ["p1"]
+    for dispatcher in (single, several):
+        assert not preempt(dispatcher)
+        enqueue(dispatcher, "a")
+        assert not dispatch(dispatcher)
+        assert preempt(dispatcher) == ["p1"]
+
+
+def test_a_preemptible_request_waits_where_an_ordinary_one_leaves_no_other_slot() -> None:
+    dispatcher = dispatcher_with(2, reserved=1)
+    enqueue(dispatcher, "a", "p1")
+
+    [(name, ordinary)] = dispatch(dispatcher).items()
+    assert name == "a"
+    dispatcher.release(ordinary, 1)
+    assert [*dispatch(dispatcher)] == ["p1"]

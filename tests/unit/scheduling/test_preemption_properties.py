@@ -32,12 +32,16 @@ class AnyMixOfRequests(RuleBasedStateMachine):
 
     affinity: AffinityLimits | None = None
     running_limits: RunningLimits | None = None
+    reserved_slots = 0
     tasks: Sequence[Tasks] = (ONE_TASK, Tasks(2), Tasks(1, 2), Tasks(4))
 
     def __init__(self) -> None:
         super().__init__()
         self.dispatcher: Dispatcher[str] = Dispatcher(
-            QueueLimits(max_queued=12), self.affinity, running_limits=self.running_limits
+            QueueLimits(max_queued=12),
+            self.affinity,
+            running_limits=self.running_limits,
+            reserved_slots=self.reserved_slots,
         )
         self.queued: dict[str, QueuedRequest[str]] = {}
         self.running: list[SlotReservation[str]] = []
@@ -56,7 +60,10 @@ class AnyMixOfRequests(RuleBasedStateMachine):
             del self.queued[displaced.request]
         victims = dispatcher.victims()
         ordinary = [each for each in self.queued.values() if not each.preemptible]
-        assert not victims or ordinary
+        others = any(not each.queued.preemptible for each in self.running)
+        # Adopted slots are of requests that are not known here.
+        adopted = any(each.busy_ordinary for each in dispatcher.replicas.values())
+        assert not victims or ordinary or (self.reserved_slots and (others or adopted))
         for victim in victims:
             assert victim.queued.preemptible
             assert victim.queued.abortable
@@ -249,6 +256,20 @@ class AnyMixWithLimits(AnyMixOfRequests):
     running_limits = RunningLimits(3, {"x": 1})
 
 
+class AnyMixWithReservedSlots(AnyMixOfRequests):
+    affinity = AffinityLimits(max_bypass=3)
+    reserved_slots = 1
+
+    @invariant()
+    def a_slot_is_free_for_the_next_ordinary_request(self) -> None:
+        dispatcher = self.dispatcher
+        yielding = [each for each in dispatcher.preemption.running if each.replica.ready]
+        if yielding and dispatcher.busy_slots > dispatcher.preemptible_busy_slots:
+            free = sum(max(0, each.soon_free) for each in dispatcher.ready_replicas())
+            affine = sum(map(len, dispatcher.queue.affinity_queues.values()))
+            assert free - affine >= 1 or len(dispatcher.queue.gathering)
+
+
 class AnyMixOfSingleSlots(AnyMixOfRequests):
     """Beside a rule that is too simple to be wrong."""
 
@@ -274,10 +295,17 @@ class AnyMixOfSingleSlots(AnyMixOfRequests):
             assert queued <= sum(max(0, each.soon_free) for each in ready)
 
 
-MACHINES = (AnyMixOfRequests, AnyMixWithAffinity, AnyMixWithLimits, AnyMixOfSingleSlots)
+MACHINES = (
+    AnyMixOfRequests,
+    AnyMixWithAffinity,
+    AnyMixWithLimits,
+    AnyMixWithReservedSlots,
+    AnyMixOfSingleSlots,
+)
 for machine in MACHINES:
     machine.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestAnyMixOfRequests = AnyMixOfRequests.TestCase
 TestAnyMixWithAffinity = AnyMixWithAffinity.TestCase
 TestAnyMixWithLimits = AnyMixWithLimits.TestCase
+TestAnyMixWithReservedSlots = AnyMixWithReservedSlots.TestCase
 TestAnyMixOfSingleSlots = AnyMixOfSingleSlots.TestCase

@@ -62,6 +62,8 @@ class RequestStats:
     """Of the request's body."""
     dispatched_at: float | None = None
     """When its slot was reserved, or it was relayed to the leader; None while it is queued."""
+    rejected_at: float | None = None
+    """When its error response was sent, if it got no slot."""
     first_byte_at: float | None = None
     """When the first byte of the response's body arrived."""
     sent_bytes: int = 0
@@ -161,9 +163,9 @@ class ProxiedRequest:
     @property
     def queue_seconds(self) -> float:
         """Seconds from its arrival to its slot, or until now."""
-        dispatched = self.stats.dispatched_at
-        until = self._host.now() if dispatched is None else dispatched
-        return until - self.stats.arrived_at
+        stats = self.stats
+        until = stats.rejected_at if stats.dispatched_at is None else stats.dispatched_at
+        return (self._host.now() if until is None else until) - stats.arrived_at
 
     @property
     def fingerprint(self) -> int:
@@ -305,6 +307,8 @@ class ProxiedRequest:
     def respond_with_error(self, error: HttpError, outcome: Outcome) -> None:
         """Send an error response, within the stream if that has begun."""
         self.stats.error_code = error.code
+        # The header and the logs have the same queue time.
+        self.stats.rejected_at = self._host.now()
         if self.early:
             self.early.end_with_error(error)
         else:

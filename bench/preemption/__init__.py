@@ -1,0 +1,1 @@
+"""Benchmark of preemption: what a batch on idle slots costs interactive requests."""
