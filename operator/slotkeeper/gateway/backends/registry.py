@@ -110,6 +110,7 @@ class Backends:
         """
         backend = model.backend
         requests.check_path(message, backend)
+        requests.check_hops(message)
         pause = self.pause(backend.name)
         if pause:
             raise HttpError(
