@@ -5,6 +5,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from slotkeeper.backoff import Backoff
@@ -408,8 +409,9 @@ class Worker:
         now = self._wall()
         for loaded in list(self._loaded.values()):
             batch = loaded.batch
-            if batch.id in self._loading or self.blocked:
+            if batch.id in self._loading or self._retry_at.get(batch.id, 0.0) > self._loop.time():
                 continue
+            # Also while no results can be written: the files of one that has ended can be deleted.
             if batch.status == "cancelling" or batch.expires_at <= now or loaded.has_all_results:
                 self._loading.add(batch.id)
                 self._tasks.spawn(self._end(loaded))
@@ -417,13 +419,14 @@ class Worker:
     async def _end(self, loaded: _Loaded) -> None:
         """End a batch: all its results are there, it was cancelled, or it has expired."""
         batch_id = loaded.batch.id
+        self._retry_at[batch_id] = self._loop.time() + self._settings.retry_seconds
         self._scheduler.remove(loaded.batch.owner, batch_id)
         for task in list(loaded.tasks):
             task.cancel()
         await asyncio.gather(*loaded.tasks, return_exceptions=True)
         try:
             if loaded.ready:
-                await self._write(loaded)
+                await self._write_last(loaded)
             status: BatchStatus = "completed"
             if not loaded.has_all_results:
                 status = "cancelled" if loaded.batch.status == "cancelling" else "expired"
@@ -431,6 +434,7 @@ class Worker:
                 await self._write_expired(loaded)
             await self._finish(batch_id, status)
             del self._loaded[batch_id]
+            self._retry_at.pop(batch_id, None)
             os.close(loaded.descriptor)
         except (OSError, sqlite3.Error) as error:
             _log.error("cannot end %s: %s", batch_id, describe(error))
@@ -443,6 +447,14 @@ class Worker:
             self._loading.discard(batch_id)
             self._wake.set()
 
+    async def _write_last(self, loaded: _Loaded) -> bool:
+        """Write results, or drop them if there is no room: the batch must end. Return whether."""
+        with suppress(StorageFull):
+            await self._write(loaded)
+            return True
+        loaded.ready.clear()
+        return False
+
     async def _write_expired(self, loaded: _Loaded) -> None:
         done = loaded.batch.done
         missing = [line for line in range(loaded.batch.total) if not is_done(done, line)]
@@ -453,20 +465,15 @@ class Worker:
                 loaded.ready.append(
                     results.of_error(loaded.batch.id, number, custom_id, "batch_expired", message)
                 )
-            try:
-                await self._write(loaded)
-            except StorageFull:
-                # The lines without a result are counted nowhere, but the batch must end.
-                loaded.ready.clear()
-                return
+            if not await self._write_last(loaded):
+                return  # the lines without a result are counted nowhere
 
     async def _custom_id(self, loaded: _Loaded, number: int) -> str:
         endpoint = loaded.batch.endpoint
-        try:
+        with suppress(BadLine):
             line = await self._disk.read_line(loaded.descriptor, loaded.index, number, endpoint)
-        except BadLine:
-            return ""
-        return line.custom_id
+            return line.custom_id
+        return ""
 
     async def _finish(self, batch_id: str, status: BatchStatus) -> None:
         now = int(self._wall())

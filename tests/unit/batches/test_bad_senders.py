@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from balancer_process import run_process
-from fake_llama import FakeLlama, never_respond
+from fake_llama import Call, FakeLlama, never_respond
 from raw_http import RawClient, get, post
 from running_batches import (
     Port,
@@ -178,6 +178,31 @@ async def test_a_pod_that_connects_directly_needs_an_api_key(tmp_path: Path) -> 
             head = b"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
             await client.send(head)
             assert (await client.response()).status == 401
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "expired"])
+async def test_a_batch_that_has_filled_the_storage_can_end(tmp_path: Path, ends: str) -> None:
+    async def respond(call: Call) -> None:
+        await call.send_json({"content": "x" * 50_000})
+
+    async with (
+        FakeLlama(slots=4, script=respond) as llama,
+        run_batches(tmp_path, store_bytes=250_000, one=llama) as batches,
+    ):
+        batch_id = await batches.start(lines(50))
+        await batches.until(lambda: batches.worker.blocked)
+        if ends == "cancelled":
+            path = f"/v1/batches/{batch_id}/cancel"
+            assert (await batches.gateway.request(post(path))).status == 200
+        else:
+            batches.clock.now += 86_401
+        batch = await batches.wait_status(batch_id, ends)
+
+        output = batch["output_file_id"]
+        assert len(await batches.content(output)) == batch["request_counts"]["completed"] > 0
+        for file_id in (output, batch["input_file_id"]):
+            assert (await batches.get(f"/v1/files/{file_id}", method="DELETE")).status == 200
+        assert (await batches.upload(lines(1))).status == 200
 
 
 async def test_uploads_in_progress_are_limited(tmp_path: Path) -> None:

@@ -247,7 +247,10 @@ def test_only_harmless_headers_of_a_response_pass_through() -> None:
 
 
 def test_an_error_is_passed_on_without_the_key() -> None:
-    text = b"HTTP/1.1 400 Bad sk-1\r\nContent-Type: text/sk-1\r\nRetry-After: 3\r\nSet-Cookie: a\r\n\r\n"
+    text = (
+        b"HTTP/1.1 400 Bad sk-1\r\nContent-Type: text/sk-1\r\n"
+        b"Retry-After: 3\r\nSet-Cookie: a\r\n\r\n"
+    )
 
     response = responses.error_response(parse_head(text), b"bad key sk-1, sk-1", b"sk-1")
 

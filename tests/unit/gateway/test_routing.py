@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from fake_llama import FakeLlama
 from raw_http import get, post
@@ -87,6 +88,7 @@ def test_a_path_of_slashes_is_not_compared_at_each_of_them() -> None:
     class CountedPath(bytes):
         copies = 0
 
+        @override
         def __getitem__(self, key: Any) -> Any:
             CountedPath.copies += 1
             return super().__getitem__(key)
