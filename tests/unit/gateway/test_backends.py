@@ -66,6 +66,7 @@ async def test_gateways_that_are_backends_of_each_other_do_not_forward_for_ever(
 
         assert (response.status, response.error_code) == (508, "loop_detected")
         assert len(net.dialed) == 3
+        assert not gateway.gateway.backends.pause("up")
 
 
 async def test_a_model_is_inserted_where_the_path_names_it() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -79,7 +80,8 @@ class Backends:
         if health is None:
             return
         self._responses[name, str(status or "none")] += 1
-        if status == 0 or status >= 500:
+        # A loop is about the request: any client could pause the backend with a header Via.
+        if status == 0 or (status >= 500 and status != HTTPStatus.LOOP_DETECTED):
             health.failed(self._now())
         else:
             health.succeeded()
