@@ -279,11 +279,11 @@ async def test_a_backend_that_fails_repeatedly_is_paused_and_tried_again(
     clock: SteppedLoop,
 ) -> None:
     async with (
-        FakeLlama(1, responds(b"500 Oops")) as server,
+        FakeLlama(1, responds(b"502 Oops")) as server,
         run_gateway(SPEC, net=network_of(server)) as gateway,
     ):
         for _ in range(3):
-            assert (await gateway.request(post(CHAT, GPT))).status == 500
+            assert (await gateway.request(post(CHAT, GPT))).status == 502
         response = await gateway.request(post(CHAT, GPT))
         assert (response.status, response.error_code) == (503, "backend_paused")
         assert response.headers["retry-after"] == "1"
@@ -296,6 +296,18 @@ async def test_a_backend_that_fails_repeatedly_is_paused_and_tried_again(
         await clock.advance(1)
         assert (await gateway.request(post(CHAT, GPT))).status == 200
         assert gateway.metric("backend_paused", backend="up") == 0
+
+
+async def test_requests_that_a_backend_cannot_process_do_not_pause_it_for_others() -> None:
+    async with (
+        FakeLlama(1, responds(b"500 Oops")) as server,
+        run_gateway(SPEC, keys=two_keys(), net=network_of(server)) as gateway,
+    ):
+        for _ in range(9):
+            assert (await gateway.request(post(CHAT, GPT, ANN))).status == 500
+
+        server.script = echo
+        assert (await gateway.request(post(CHAT, GPT, BOB))).status == 200
 
 
 async def test_a_large_body_passes_with_another_model_and_is_freed() -> None:

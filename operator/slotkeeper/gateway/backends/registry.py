@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from http import HTTPStatus
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,6 +20,9 @@ from slotkeeper.wire.message import Request
 
 _MAX_IDLE = 16
 """Kept connections to each backend."""
+_FAILURES = frozenset((0, 502, 503, 504))
+"""Statuses that are about the backend; 0: no response. Others, such as 500, may be about the
+request: a client could pause the backend for all with requests that it cannot process."""
 
 
 class Outgoing(NamedTuple):
@@ -80,10 +82,9 @@ class Backends:
         if health is None:
             return
         self._responses[name, str(status or "none")] += 1
-        # A loop is about the request: any client could pause the backend with a header Via.
-        if status == 0 or (status >= 500 and status != HTTPStatus.LOOP_DETECTED):
+        if status in _FAILURES:
             health.failed(self._now())
-        else:
+        elif status < 500:
             health.succeeded()
 
     def metrics(self, prefix: str) -> Iterator[Metric]:
