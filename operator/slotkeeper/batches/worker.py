@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -106,6 +107,7 @@ class Worker:
         self._tasks = Tasks()
         self._blocked_until = 0.0
         self._retry_at: dict[str, float] = {}
+        self._last_load = defaultdict[str, float](float)  # times, by owner
 
     # Called by the API.
 
@@ -172,17 +174,16 @@ class Worker:
 
     def _load_batches(self) -> None:
         now = self._loop.time()
-        counts: dict[str, int] = {}
-        for loaded in self._loaded.values():
-            counts[loaded.batch.owner] = counts.get(loaded.batch.owner, 0) + 1
-        for batch in list(self._waiting.values()):
+        counts = Counter(loaded.batch.owner for loaded in self._loaded.values())
+        for batch in sorted(self._waiting.values(), key=lambda each: self._last_load[each.owner]):
             if self._loading or len(self._loaded) >= MAX_LOADED:
                 return
             if self._retry_at.get(batch.id, 0.0) > now:
                 continue
             ends = batch.status == "cancelling" or batch.expires_at <= self._wall()
-            if ends or counts.get(batch.owner, 0) < MAX_LOADED_OF_OWNER:
-                # One at a time: an index is made from a whole file.
+            if ends or counts[batch.owner] < MAX_LOADED_OF_OWNER:
+                # One at a time: an index is made from a whole file. So owners take turns.
+                self._last_load[batch.owner] = now
                 self._loading.add(batch.id)
                 self._tasks.spawn(self._load(batch))
 
@@ -291,8 +292,6 @@ class Worker:
     async def _execute(self, loaded: _Loaded, started: Next) -> None:
         try:
             result = await self._attempt(loaded, started)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             _log.exception("%s: line %d", started.batch_id, started.line + 1)
             result = None
