@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +250,12 @@ async def test_the_files_of_one_key_do_not_delay_a_batch_of_another(tmp_path: Pa
         scanned: list[str] = []
         proceed = asyncio.Event()
 
-        async def wait_and_scan(path: Path, *arguments: Any) -> Index:
+        async def wait_and_scan(
+            path: Path, endpoint: str, max_line: int, models: Collection[str] | None
+        ) -> Index:
             scanned.append(path.name)
             await proceed.wait()
-            return await scan(path, *arguments)
+            return await scan(path, endpoint, max_line, models)
 
         disk.scan = wait_and_scan  # type: ignore[method-assign]
         large = await batches.file_id(b"no JSON", ANN)
