@@ -13,7 +13,7 @@ def test_a_group_of_pods_serves_as_one_replica(server: Server) -> None:
     assert result["completed"], result
     assert result["tokens"] == 50
     assert server.get()["status"]["readyReplicas"] == 1
-    assert server.get()["status"]["slots"]["total"] == 2
+    server.wait("jsonpath={.status.slots.total}=2", 30)
     assert len(server.children("pods")) == 3 + 2  # with two balancers
     # Without workers a single pod serves, and the group is deleted.
     server.apply(spec(SLOW))

@@ -9,7 +9,7 @@ import yaml
 
 from apiserver import ApiServer
 from helm import NAMESPACE, SECOND_RELEASE, Helm
-from llamaservers import EXAMPLES, GOLDEN, only_server, raw_server
+from llamaservers import EXAMPLES, GOLDEN, only_server, raw_server, servers_in
 from operator_policy import (
     FULL_NAME,
     OPERATOR,
@@ -35,10 +35,7 @@ from operator_process import (
 )
 from slotkeeper.api.group import GROUP
 
-CASES = sorted(
-    {*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")} - {EXAMPLES / "gateway.yaml"}
-)
-"""With one server each."""
+CASES = sorted([*EXAMPLES.glob("*.yaml"), *GOLDEN.glob("*/server.yaml")])
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +61,11 @@ def pod(**labels: str) -> Json:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.relative_to(case.parents[1])))
 def test_the_operator_may_create_all_children(guarded: ApiServer, case: Path) -> None:
-    server = only_server(case)
-    server["metadata"].pop("namespace", None)
+    servers = servers_in(case)
+    for server in servers:
+        server["metadata"].pop("namespace", None)
 
-    errors = [send(guarded, "POST", child) for child in children(server)]
+    errors = [send(guarded, "POST", child) for server in servers for child in children(server)]
 
     # The API server looks the Role up, which a dry run has not created.
     assert [error for error in errors if error and "not found" not in error] == []

@@ -49,7 +49,12 @@ def golden_cases() -> list[Path]:
     return sorted(file.parent for file in GOLDEN.glob("*/server.yaml"))
 
 
+def servers_in(file: Path) -> list[dict[str, Any]]:
+    """The LlamaServers in a YAML file, which may contain other resources."""
+    return [raw for raw in yaml.safe_load_all(file.read_text()) if raw["kind"] == KIND]
+
+
 def only_server(file: Path) -> dict[str, Any]:
-    """The only LlamaServer in a YAML file, which may contain other resources."""
-    [server] = [raw for raw in yaml.safe_load_all(file.read_text()) if raw["kind"] == KIND]
-    return dict(server)
+    """The only one of them."""
+    [server] = servers_in(file)
+    return server

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from slotkeeper.backoff import Backoff
@@ -105,6 +107,7 @@ class Worker:
         self._tasks = Tasks()
         self._blocked_until = 0.0
         self._retry_at: dict[str, float] = {}
+        self._last_load = defaultdict[str, float](float)  # times, by owner
 
     # Called by the API.
 
@@ -171,17 +174,16 @@ class Worker:
 
     def _load_batches(self) -> None:
         now = self._loop.time()
-        counts: dict[str, int] = {}
-        for loaded in self._loaded.values():
-            counts[loaded.batch.owner] = counts.get(loaded.batch.owner, 0) + 1
-        for batch in list(self._waiting.values()):
+        counts = Counter(loaded.batch.owner for loaded in self._loaded.values())
+        for batch in sorted(self._waiting.values(), key=lambda each: self._last_load[each.owner]):
             if self._loading or len(self._loaded) >= MAX_LOADED:
                 return
             if self._retry_at.get(batch.id, 0.0) > now:
                 continue
             ends = batch.status == "cancelling" or batch.expires_at <= self._wall()
-            if ends or counts.get(batch.owner, 0) < MAX_LOADED_OF_OWNER:
-                # One at a time: an index is made from a whole file.
+            if ends or counts[batch.owner] < MAX_LOADED_OF_OWNER:
+                # One at a time: an index is made from a whole file. So owners take turns.
+                self._last_load[batch.owner] = now
                 self._loading.add(batch.id)
                 self._tasks.spawn(self._load(batch))
 
@@ -290,8 +292,6 @@ class Worker:
     async def _execute(self, loaded: _Loaded, started: Next) -> None:
         try:
             result = await self._attempt(loaded, started)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             _log.exception("%s: line %d", started.batch_id, started.line + 1)
             result = None
@@ -408,8 +408,9 @@ class Worker:
         now = self._wall()
         for loaded in list(self._loaded.values()):
             batch = loaded.batch
-            if batch.id in self._loading or self.blocked:
+            if batch.id in self._loading or self._retry_at.get(batch.id, 0.0) > self._loop.time():
                 continue
+            # Also while no results can be written: the files of one that has ended can be deleted.
             if batch.status == "cancelling" or batch.expires_at <= now or loaded.has_all_results:
                 self._loading.add(batch.id)
                 self._tasks.spawn(self._end(loaded))
@@ -417,13 +418,14 @@ class Worker:
     async def _end(self, loaded: _Loaded) -> None:
         """End a batch: all its results are there, it was cancelled, or it has expired."""
         batch_id = loaded.batch.id
+        self._retry_at[batch_id] = self._loop.time() + self._settings.retry_seconds
         self._scheduler.remove(loaded.batch.owner, batch_id)
         for task in list(loaded.tasks):
             task.cancel()
         await asyncio.gather(*loaded.tasks, return_exceptions=True)
         try:
             if loaded.ready:
-                await self._write(loaded)
+                await self._write_last(loaded)
             status: BatchStatus = "completed"
             if not loaded.has_all_results:
                 status = "cancelled" if loaded.batch.status == "cancelling" else "expired"
@@ -431,6 +433,7 @@ class Worker:
                 await self._write_expired(loaded)
             await self._finish(batch_id, status)
             del self._loaded[batch_id]
+            self._retry_at.pop(batch_id, None)
             os.close(loaded.descriptor)
         except (OSError, sqlite3.Error) as error:
             _log.error("cannot end %s: %s", batch_id, describe(error))
@@ -443,6 +446,14 @@ class Worker:
             self._loading.discard(batch_id)
             self._wake.set()
 
+    async def _write_last(self, loaded: _Loaded) -> bool:
+        """Write results, or drop them if there is no room: the batch must end. Return whether."""
+        with suppress(StorageFull):
+            await self._write(loaded)
+            return True
+        loaded.ready.clear()
+        return False
+
     async def _write_expired(self, loaded: _Loaded) -> None:
         done = loaded.batch.done
         missing = [line for line in range(loaded.batch.total) if not is_done(done, line)]
@@ -453,20 +464,15 @@ class Worker:
                 loaded.ready.append(
                     results.of_error(loaded.batch.id, number, custom_id, "batch_expired", message)
                 )
-            try:
-                await self._write(loaded)
-            except StorageFull:
-                # The lines without a result are counted nowhere, but the batch must end.
-                loaded.ready.clear()
-                return
+            if not await self._write_last(loaded):
+                return  # the lines without a result are counted nowhere
 
     async def _custom_id(self, loaded: _Loaded, number: int) -> str:
         endpoint = loaded.batch.endpoint
-        try:
+        with suppress(BadLine):
             line = await self._disk.read_line(loaded.descriptor, loaded.index, number, endpoint)
-        except BadLine:
-            return ""
-        return line.custom_id
+            return line.custom_id
+        return ""
 
     async def _finish(self, batch_id: str, status: BatchStatus) -> None:
         now = int(self._wall())

@@ -6,7 +6,8 @@ Two fields of that name are rejected: two programs might read different ones.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
+from itertools import product
 from typing import Any, NamedTuple
 
 from slotkeeper.edge.request_body import (
@@ -27,6 +28,8 @@ from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
 
 _FIELD = "model"
+_SPELLINGS = frozenset(map("".join, product(*((each, each.upper()) for each in _FIELD))))
+"""Go's JSON package, with which Ollama and others are written, reads a field in any case."""
 _STEP_BYTES = 256 * 1024
 _MAX_PART_HEAD = 4 * 1024
 _MAX_FORM_VALUE = 1024
@@ -37,6 +40,14 @@ _BOUNDARY = re.compile(rb';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.I
 _NAMED_MODEL = re.compile(
     rb"^content-disposition:[^\r\n]*;\s*name=(?:\"model\"|model(?=[\s;]|$))",
     re.IGNORECASE | re.MULTILINE,
+)
+# Of a form whose fields any two parsers read alike: no folded lines, no encoded or escaped names.
+_HEADER_LINE = re.compile(rb"[!-9;-~]+:[^\r\n\0]*")
+_QUOTED = rb'"(?:[^"\\]|\\(?!"))*"'
+_DISPOSITION = re.compile(
+    rb"content-disposition:[ \t]*form-data;[ \t]*name=(?:\"[^\"\\]*\"|[\w.-]+)"
+    rb"(?:;[ \t]*filename\*?=(?:%s|[^\s;\"]+))*[ \t]*" % _QUOTED,
+    re.IGNORECASE,
 )
 
 
@@ -80,7 +91,7 @@ async def model_in_json(body: bytes) -> str | None:
     """
     if len(body) <= SMALL:
         return model_in_small_json(body)
-    return (await _scan(body))[0]
+    return (await _scan(body, (_FIELD,)))[0]
 
 
 async def model_in_form(content_type: bytes, body: bytes) -> str | None:
@@ -106,24 +117,31 @@ class Replacement(NamedTuple):
 async def replacement(request: Request, model: str) -> Replacement:
     """Return the change by which a request's body, of any size, names `model`.
 
-    Raises HttpError if it names several, or is neither JSON nor a form.
+    Raises HttpError if it names several, or is neither JSON nor a form, or if another program might
+    read another model: the one that is replaced is the one that the client may use.
     """
     body = request.body
+    if sum(name.lower() == b"content-type" for name, _ in request.headers) > 1:
+        raise HttpError(400, "bad_request", "several Content-Type headers: send one")
     if not is_form(request):
         return await _replacement_in_json(body, json.dumps(model).encode())
     content_type = request.header(b"content-type") or b""
+    delimiter = _delimiter(content_type)
+    if delimiter is None or content_type.lower().count(b"boundary") > 1:
+        raise _invalid_form()
+    await _check_form(body, delimiter)
     place = await _value_in_form(content_type, body)
     if place is not None:
         return Replacement(place.start, place.end, model.encode())
-    delimiter = _delimiter(content_type)
-    if delimiter is None or not body.startswith(delimiter):
-        raise HttpError(400, "invalid_form", "the body is no form: send multipart/form-data")
     head = b'\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
     return Replacement(0, 0, b"%s%s%s\r\n" % (delimiter, head, model.encode()))
 
 
 async def _replacement_in_json(body: bytes, model: bytes) -> Replacement:
-    _, start = await _scan(body)
+    places = (await _scan(body, _SPELLINGS))[1]
+    start = places.pop(_FIELD, None)
+    if places:
+        raise _ambiguous()
     if start is None:
         # The scan has found nothing else before it.
         start = body.find(b"{") + 1
@@ -138,21 +156,46 @@ async def _replacement_in_json(body: bytes, model: bytes) -> Replacement:
     raise _invalid_json()
 
 
-async def _scan(body: bytes) -> tuple[str | None, int | None]:
-    """Return the model that a body of JSON names, and the position of that value."""
+async def _scan(body: bytes, names: Container[str]) -> tuple[str | None, dict[str, int]]:
+    """Return the model that a body of JSON names, and the position of the value of each name."""
     beginning = body[:_STEP_BYTES].removeprefix(_BOM).lstrip(_BLANKS)
     if not beginning.startswith(b"{") and (beginning or len(body) <= _STEP_BYTES):
         raise _invalid_json()
     places: dict[str, int] = {}
     try:
-        values = await locate_values(body, (_FIELD,), places, max_depth=MAX_DEPTH, unique=True)
+        values = await locate_values(body, names, places, max_depth=MAX_DEPTH, unique=True)
     except NestedTooDeeply:
         raise nested_too_deeply() from None
     except RepeatedKey:
         raise _ambiguous() from None
     except TooManyValues:
         raise too_many_values() from None
-    return _checked(values.get(_FIELD)), places.get(_FIELD)
+    return _checked(values.get(_FIELD)), places
+
+
+async def _check_form(body: bytes, delimiter: bytes) -> None:
+    """Raise HttpError for a form in which two parsers may find different fields."""
+    # The last delimiter, which is within the last kilobytes.
+    end = body.rfind(b"\r\n" + delimiter, max(0, len(body) - _MAX_PART_HEAD)) + 2
+    first = body[len(delimiter) : _MAX_PART_HEAD].lstrip(b" \t")
+    if (
+        not body.startswith(delimiter)
+        or not first.startswith(b"\r\n")
+        or not body.startswith(delimiter + b"--", end)
+    ):
+        raise _invalid_form()
+    async for start, end in _parts(body, delimiter):
+        line = body[body.rfind(delimiter, 0, start) + len(delimiter) : start]
+        head_end = body.find(b"\r\n\r\n", start, min(end, start + _MAX_PART_HEAD))
+        lines = body[start:head_end].split(b"\r\n") if head_end >= 0 else []
+        named = [each for each in lines if each.lower().startswith(b"content-disposition")]
+        if (
+            line.strip(b" \t") != b"\r\n"
+            or not all(map(_HEADER_LINE.fullmatch, lines))
+            or len(named) != 1
+            or not _DISPOSITION.fullmatch(named[0])
+        ):
+            raise _invalid_form()
 
 
 class _Place(NamedTuple):
@@ -215,6 +258,15 @@ def _checked(value: Any) -> str | None:
 
 def _ambiguous() -> HttpError:
     return HttpError(400, "ambiguous_model", "the body has several model fields: send one")
+
+
+def _invalid_form() -> HttpError:
+    return HttpError(
+        400,
+        "invalid_form",
+        "the body is no plain form: send multipart/form-data, in which each part has one header "
+        'Content-Disposition: form-data; name="..."',
+    )
 
 
 def _invalid_json() -> HttpError:

@@ -1,6 +1,7 @@
 """Forwards files and batches to the process that keeps them. It checks the API key once more."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from slotkeeper.api.child_name import batches
@@ -20,6 +21,8 @@ from slotkeeper.wire.timer import Timer
 
 MAX_UPLOADS = 16
 """Uploads in progress in one pod. Each occupies up to half a megabyte."""
+MAX_UPLOADS_OF_KEY = 8
+"""Those of one API key: a client may take as long as it likes to send a file."""
 
 _PATHS = (b"/v1/files", b"/v1/batches")
 _CONNECT_SECONDS = 5.0
@@ -67,7 +70,8 @@ class Batches:
         self.cors = cors
         self.spawn = tasks.spawn
         self.active: set[BatchesRequest] = set()
-        self.uploads = 0
+        self.uploads = Counter[str | None]()
+        """Those in progress, by the name of their API key."""
         self.service = batches(gateway)
         self._address = address
         self._on_finished = on_finished
@@ -82,21 +86,27 @@ class Batches:
         ]
         self.cors.respond(exchange, Response(204, headers=headers))
 
-    def check_upload(self) -> None:
-        """Raise HttpError if too many uploads are in progress."""
-        if self.uploads >= MAX_UPLOADS:
+    def check_upload(self, key: str | None) -> None:
+        """Raise HttpError if too many uploads are in progress; `key`: the name of the API key."""
+        of_key = 0 if key is None else self.uploads[key]
+        if self.uploads.total() >= MAX_UPLOADS or of_key >= MAX_UPLOADS_OF_KEY:
+            count = (
+                f"{of_key} uploads of this API key"
+                if of_key >= MAX_UPLOADS_OF_KEY
+                else f"{MAX_UPLOADS} uploads"
+            )
             raise HttpError(
                 503,
                 "too_many_uploads",
-                f"{MAX_UPLOADS} uploads are in progress here: retry later",
+                f"{count} are in progress here: retry later",
                 retry_after=5,
             )
 
     def forward(self, exchange: Exchange, key: str | None) -> None:
         """Forward a request; `key`: the name of its API key. Raises HttpError."""
         if exchange.request.stream:
-            self.check_upload()
-            self.uploads += 1
+            self.check_upload(key)
+            self.uploads[key] += 1
         host, port = self._address(self.service)
         pool = Pool(host, port, max_idle=0, connect_seconds=_CONNECT_SECONDS)
         request = BatchesRequest(self, exchange, key)
@@ -112,7 +122,7 @@ class Batches:
         """Forget a request, and record it."""
         self.active.discard(request)
         if request.exchange.request.stream:
-            self.uploads -= 1
+            self.uploads[request.key] -= 1
         self._on_finished(request.exchange, request.key, outcome, seconds)
 
 

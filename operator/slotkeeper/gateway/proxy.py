@@ -245,10 +245,10 @@ class Gateway:
             self._reject(exchange, error, key)
 
     def _check_body(self, request: Request) -> None:
-        self._key(request)
+        key = self._key(request)
         if self._is_upload(request):
             self._check_serving()
-            self.batches.check_upload()
+            self.batches.check_upload(key)
 
     def _is_upload(self, request: Request) -> bool:
         return self.config.batches and batches.is_upload(request)
@@ -431,8 +431,10 @@ class Gateway:
             tokens = request.stats.edges.tokens(request.message.path)
             if tokens:
                 self._token_rates.record(request.model.name, tokens.generated, now=now)
-            if tokens and request.key is not None:
-                self._limiter.add_tokens(request.key, sum(tokens), now)
+        if request.key is not None:
+            path, status = request.message.path, request.exchange.status
+            used = sum(tokens or (request.stats.unreported_tokens(path, status),))
+            self._limiter.add_tokens(request.key, used, now)
         if request.shadow:
             same = request.model.name == request.shadow.model and outcome is Outcome.COMPLETED
             seconds = now - request.stats.arrived_at

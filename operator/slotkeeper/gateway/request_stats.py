@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from slotkeeper.edge.usage import BodyEdges
 from slotkeeper.gateway.observed_response import ObservedResponse
+from slotkeeper.gateway.operations import CHAT, TEXT, operation
+
+_BYTES_PER_TOKEN = 4
+"""About, in a response that is no stream."""
 
 
 @dataclass(slots=True)
@@ -22,3 +26,13 @@ class RequestStats:
     edges: BodyEdges = field(default_factory=BodyEdges)
     """The first and last bytes of the response's body, which contain the token counts."""
     response: ObservedResponse = field(default_factory=ObservedResponse)
+
+    def unreported_tokens(self, path: bytes, status: int) -> int:
+        """Return about how many tokens were generated for a response that reports none.
+
+        A client may close its connection before a stream reports them at its end, and
+        `response_fields` of llama-server's /completion leaves them out.
+        """
+        if status != 200 or operation(path) not in {CHAT, TEXT}:
+            return 0
+        return self.response.events or self.sent_bytes // _BYTES_PER_TOKEN

@@ -1,6 +1,5 @@
 """Which model a request is for: by its path, else by the header X-Model, else by its body."""
 
-from collections.abc import Container
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -13,7 +12,7 @@ from slotkeeper.wire.message import Request
 PREFIX = b"/models/"
 """Followed by the name of a model and a path."""
 
-_SERVED: Container[bytes] = PROXIED | READ_PATHS
+_SERVED = PROXIED | READ_PATHS
 
 
 class PrefixedPath(NamedTuple):
@@ -31,16 +30,17 @@ def prefixed_path(path: bytes) -> PrefixedPath | None:
     """
     if not path.startswith(PREFIX):
         return None
-    at = path.find(b"/", len(PREFIX))
-    if at == len(PREFIX):
+    first = path.find(b"/", len(PREFIX))
+    if first in {-1, len(PREFIX)}:
         return None
-    while at > 0:
-        rest = path[at:]
-        if rest in _SERVED or rest.startswith(MODEL_PATH):
-            name = unquote_to_bytes(path[len(PREFIX) : at])
-            return PrefixedPath(name.decode(errors="replace"), rest)
-        at = path.find(b"/", at + 1)
-    return None
+    # The longest rest counts. To try each slash takes milliseconds for a path that is full of them.
+    ends = [len(path) - len(each) for each in _SERVED if path.endswith(each)]
+    ends.append(path.find(MODEL_PATH, first))
+    at = min((each for each in ends if each >= first), default=0)
+    if not at:
+        return None
+    name = unquote_to_bytes(path[len(PREFIX) : at])
+    return PrefixedPath(name.decode(errors="replace"), path[at:])
 
 
 def with_path(request: Request, path: bytes) -> None:

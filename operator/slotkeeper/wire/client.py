@@ -17,6 +17,8 @@ from slotkeeper.wire.message import Headers, ResponseHead, value_of
 from slotkeeper.wire.sockets import Pausable, tune
 
 _MAX_HEAD = 64 * 1024
+_MAX_INFORMATIONAL = 16
+"""Responses such as 103 before one response. Otherwise a server could send them for minutes."""
 # llhttp also accepts RTSP, status 099, and control characters in the reason phrase.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _MAX_DIGITS = 20
@@ -52,6 +54,7 @@ class UpstreamConnection(Pausable):
         self._receiver: Receiver | None = None
         self._framing: Framing | None = None
         self._head = b""
+        self._informational = 0
         self._began = False
         self._to_head = False
         self._keep = False
@@ -226,7 +229,11 @@ class UpstreamConnection(Pausable):
                 break
             if head.status == 101:
                 raise BadResponse("unexpected switch of protocols")
+            self._informational += 1
+            if self._informational > _MAX_INFORMATIONAL:
+                raise BadResponse(f"more than {_MAX_INFORMATIONAL} informational responses")
         self._head = b""
+        self._informational = 0
         self._framing = framing_of(head, to_head=self._to_head)
         self._keep = head.keeps_connection and not self._framing.until_close
         receiver.on_head(head, self._framing, more=bool(data))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from balancer_process import run_process
-from fake_llama import FakeLlama, never_respond
+from fake_llama import Call, FakeLlama, never_respond
 from raw_http import RawClient, get, post
 from running_batches import (
     Port,
@@ -22,7 +22,7 @@ from running_batches import (
 )
 from running_gateway import ANN, BOB, KEYS
 from slotkeeper.batches.api import MAX_UNFINISHED, ApiLimits
-from slotkeeper.gateway.batches import MAX_UPLOADS
+from slotkeeper.gateway.batches import MAX_UPLOADS, MAX_UPLOADS_OF_KEY
 from slotkeeper.wire.limits import MIB
 
 VALID = b'{"endpoint":"/v1/completions","completion_window":"24h","input_file_id":"FILE"}'
@@ -52,7 +52,7 @@ async def test_a_client_that_disconnects_leaves_nothing(tmp_path: Path) -> None:
         await batches.until(lambda: not contents(batches))
         await batches.until(lambda: not batches.gateway.gateway.batches.active)
 
-        assert batches.gateway.gateway.batches.uploads == 0
+        assert batches.gateway.gateway.batches.uploads.total() == 0
         assert (await batches.upload(lines(1))).status == 200
 
 
@@ -180,16 +180,55 @@ async def test_a_pod_that_connects_directly_needs_an_api_key(tmp_path: Path) -> 
             assert (await client.response()).status == 401
 
 
+@pytest.mark.parametrize("ends", ["cancelled", "expired"])
+async def test_a_batch_that_has_filled_the_storage_can_end(tmp_path: Path, ends: str) -> None:
+    async def respond(call: Call) -> None:
+        await call.send_json({"content": "x" * 50_000})
+
+    async with (
+        FakeLlama(slots=4, script=respond) as llama,
+        run_batches(tmp_path, store_bytes=250_000, one=llama) as batches,
+    ):
+        batch_id = await batches.start(lines(50))
+        await batches.until(lambda: batches.worker.blocked)
+        if ends == "cancelled":
+            path = f"/v1/batches/{batch_id}/cancel"
+            assert (await batches.gateway.request(post(path))).status == 200
+        else:
+            batches.clock.now += 86_401
+        batch = await batches.wait_status(batch_id, ends)
+
+        output = batch["output_file_id"]
+        assert len(await batches.content(output)) == batch["request_counts"]["completed"] > 0
+        for file_id in (output, batch["input_file_id"]):
+            assert (await batches.get(f"/v1/files/{file_id}", method="DELETE")).status == 200
+        assert (await batches.upload(lines(1))).status == 200
+
+
 async def test_uploads_in_progress_are_limited(tmp_path: Path) -> None:
     async with FakeLlama() as llama, run_batches(tmp_path, one=llama) as batches:
         data = upload_request(b"x" * 100_000)
         for _ in range(MAX_UPLOADS):
             client = await batches.gateway.connect()
             await client.send(data[:1000])
-        await batches.until(lambda: batches.gateway.gateway.batches.uploads == MAX_UPLOADS)
+        await batches.until(lambda: batches.gateway.gateway.batches.uploads.total() == MAX_UPLOADS)
 
         response = await batches.upload(b"x" * 100_000)
         assert (response.status, response.error_code) == (503, "too_many_uploads")
+
+
+async def test_uploads_of_one_key_leave_room_for_those_of_others(tmp_path: Path) -> None:
+    async with FakeLlama() as llama, run_batches(tmp_path, keys=KEYS, one=llama) as batches:
+        data = upload_request(b"x" * 100_000, BOB)
+        for _ in range(MAX_UPLOADS):
+            client = await batches.gateway.connect()
+            await client.send(data[:1000])
+        uploads = batches.gateway.gateway.batches.uploads
+        await batches.until(lambda: uploads["bob"] == MAX_UPLOADS_OF_KEY)
+
+        response = await batches.upload(b"x" * 100_000, BOB)
+        assert (response.status, response.error_code) == (503, "too_many_uploads")
+        assert (await batches.upload(b"x" * 100_000, ANN)).status == 200
 
 
 async def test_batches_of_one_key_are_limited(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from running_batches import CHAT, lines, request_line, run_batches
 from running_gateway import ANN, BOB, KEYS
 from slotkeeper.backoff import Backoff
 from slotkeeper.batches import worker
+from slotkeeper.batches.lines import Index
 
 
 async def complete(call: Call) -> None:
@@ -237,6 +238,36 @@ async def test_batches_without_slots_yield_to_each_other(tmp_path: Path) -> None
         await batches.until(lambda: order.count("b") == 5)
 
         assert order.count("a") < 30
+
+
+async def test_the_files_of_one_key_do_not_delay_a_batch_of_another(tmp_path: Path) -> None:
+    async with (
+        FakeLlama(slots=4, script=complete) as llama,
+        run_batches(tmp_path, keys=KEYS, one=llama) as batches,
+    ):
+        disk = batches.worker._disk
+        scan = disk.scan
+        scanned: list[str] = []
+        proceed = asyncio.Event()
+
+        async def wait_and_scan(
+            path: Path, endpoint: str, max_line: int, models: Collection[str] | None
+        ) -> Index:
+            scanned.append(path.name)
+            await proceed.wait()
+            return await scan(path, endpoint, max_line, models)
+
+        disk.scan = wait_and_scan  # type: ignore[method-assign]
+        large = await batches.file_id(b"no JSON", ANN)
+        small = await batches.file_id(lines(1), BOB)
+        for _ in range(3):
+            await batches.create(large, ANN)
+        await batches.create(small, BOB)
+        await batches.until(lambda: scanned)
+        proceed.set()
+        await batches.until(lambda: len(scanned) == 4)
+
+        assert scanned == [large, small, large, large]
 
 
 async def test_a_batch_of_a_removed_key_waits_until_the_key_is_there_again(tmp_path: Path) -> None:

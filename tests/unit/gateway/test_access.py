@@ -157,6 +157,42 @@ async def test_requests_per_minute_are_limited_by_key(clock: SteppedLoop) -> Non
         assert len(llama.calls) == 6
 
 
+async def test_the_events_of_a_stream_that_its_client_ends_count_as_tokens() -> None:
+    async def stream(call: Call) -> None:
+        await call.send_head()
+        for _ in range(10):
+            await call.send_event('{"choices":[]}')
+        await call.disconnected.wait()
+
+    spec = {"apiKeys": {"limits": {"tokensPerMinute": 10}}}
+    async with (
+        FakeLlama(script=stream) as llama,
+        run_gateway(spec, keys=two_keys(), one=llama) as gateway,
+    ):
+        async with await gateway.start_request(post(CHAT, ONE, ANN)) as client:
+            for _ in range(10):
+                await client.reader.readuntil(b"\n\n")
+        await gateway.wait_idle()
+
+        assert (await gateway.request(post(CHAT, ONE, ANN))).error_code == "rate_limit_exceeded"
+
+
+async def test_the_bytes_of_a_response_without_a_report_count_as_tokens() -> None:
+    async def respond(call: Call) -> None:
+        await call.send_json({"content": "x" * 400})
+
+    spec = {"apiKeys": {"limits": {"tokensPerMinute": 100}}}
+    body = b'{"model":"one","response_fields":["content"]}'
+    async with (
+        FakeLlama(script=respond) as llama,
+        run_gateway(spec, keys=two_keys(), one=llama) as gateway,
+    ):
+        assert (await gateway.request(post("/completion", body, ANN))).status == 200
+        await gateway.wait_idle()
+
+        assert (await gateway.request(post("/completion", body, ANN))).status == 429
+
+
 async def test_tokens_per_minute_are_limited_when_they_are_known(clock: SteppedLoop) -> None:
     async def with_usage(call: Call) -> None:
         await call.send_json({"usage": {"prompt_tokens": 60, "completion_tokens": 40}})

@@ -19,7 +19,8 @@ from external_backends import (
 )
 from fake_llama import Call, FakeLlama, Script, echo, never_respond, send_garbage, stream_two_events
 from raw_http import post
-from running_gateway import ANN, BOB, PUBLIC, run_gateway, two_keys
+from running_batches import Port
+from running_gateway import ANN, BOB, PUBLIC, Network, run_gateway, two_keys
 from slotkeeper.gateway.page_models import page_models
 from stepped_loop import SteppedLoop
 from wait_until import until
@@ -43,6 +44,7 @@ async def test_a_request_is_sent_with_the_backends_path_key_and_model(tmp_path: 
             "host": "up.example",
             "accept-encoding": "identity",
             "user-agent": "slotkeeper",
+            "via": "1.1 slotkeeper",
             "authorization": f"Bearer {KEY}",
             "content-length": "26",
         }
@@ -52,6 +54,19 @@ async def test_a_request_is_sent_with_the_backends_path_key_and_model(tmp_path: 
         assert gateway.metric("backend_responses_total", backend="up", code="200") == 1
         labels = {"model": "gpt", "key": "ann", "outcome": "completed", "code": "200"}
         assert gateway.metric("requests_total", **labels) == 1
+
+
+async def test_gateways_that_are_backends_of_each_other_do_not_forward_for_ever() -> None:
+    net = Network()
+    spec = {"externalBackends": [backend(url="http://up.example/v1", models=[{"name": "gpt"}])]}
+    async with run_gateway(spec, net=net) as gateway:
+        net.servers[PUBLIC, 80] = Port(gateway.port)
+
+        response = await gateway.request(post("/v1/completions", GPT, "Via: 1.0 front"))
+
+        assert (response.status, response.error_code) == (508, "loop_detected")
+        assert len(net.dialed) == 3
+        assert not gateway.gateway.backends.pause("up")
 
 
 async def test_a_model_is_inserted_where_the_path_names_it() -> None:
@@ -264,11 +279,11 @@ async def test_a_backend_that_fails_repeatedly_is_paused_and_tried_again(
     clock: SteppedLoop,
 ) -> None:
     async with (
-        FakeLlama(1, responds(b"500 Oops")) as server,
+        FakeLlama(1, responds(b"502 Oops")) as server,
         run_gateway(SPEC, net=network_of(server)) as gateway,
     ):
         for _ in range(3):
-            assert (await gateway.request(post(CHAT, GPT))).status == 500
+            assert (await gateway.request(post(CHAT, GPT))).status == 502
         response = await gateway.request(post(CHAT, GPT))
         assert (response.status, response.error_code) == (503, "backend_paused")
         assert response.headers["retry-after"] == "1"
@@ -281,6 +296,18 @@ async def test_a_backend_that_fails_repeatedly_is_paused_and_tried_again(
         await clock.advance(1)
         assert (await gateway.request(post(CHAT, GPT))).status == 200
         assert gateway.metric("backend_paused", backend="up") == 0
+
+
+async def test_requests_that_a_backend_cannot_process_do_not_pause_it_for_others() -> None:
+    async with (
+        FakeLlama(1, responds(b"500 Oops")) as server,
+        run_gateway(SPEC, keys=two_keys(), net=network_of(server)) as gateway,
+    ):
+        for _ in range(9):
+            assert (await gateway.request(post(CHAT, GPT, ANN))).status == 500
+
+        server.script = echo
+        assert (await gateway.request(post(CHAT, GPT, BOB))).status == 200
 
 
 async def test_a_large_body_passes_with_another_model_and_is_freed() -> None:

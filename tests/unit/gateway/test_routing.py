@@ -1,8 +1,10 @@
 """Which server gets a request."""
 
 import json
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from fake_llama import FakeLlama
 from raw_http import get, post
@@ -80,6 +82,19 @@ def test_a_path_with_a_model_is_split(path: str, expected: tuple[str, str] | Non
     split = routing.prefixed_path(path.encode())
 
     assert (split and (split.model, split.path.decode())) == expected
+
+
+def test_a_path_of_slashes_is_not_compared_at_each_of_them() -> None:
+    class CountedPath(bytes):
+        copies = 0
+
+        @override
+        def __getitem__(self, key: Any) -> Any:
+            CountedPath.copies += 1
+            return super().__getitem__(key)
+
+    assert routing.prefixed_path(CountedPath(b"/models/" + b"a/" * 4_000)) is None
+    assert CountedPath.copies == 0
 
 
 async def test_the_name_of_a_model_is_the_servers_alias_or_else_its_name() -> None:

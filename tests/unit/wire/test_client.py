@@ -183,6 +183,19 @@ async def test_a_100_before_the_response_is_skipped() -> None:
     assert (response.head.status, response.body) == (200, b"ok")
 
 
+async def test_responses_with_only_a_head_before_the_response_are_limited() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    async with replica_sending(early * 16 + b"HTTP/1.1 204 No Content\r\n\r\n") as pool:
+        recorder, _ = await send_request(pool)
+        await recorder.ended.wait()
+        assert recorder.head
+    async with replica_sending(early * 9, early * 9) as pool:
+        recorder, connection = await send_request(pool)
+        await recorder.ended.wait()
+        assert recorder.reason == "invalid HTTP response: more than 16 informational responses"
+        assert connection.malformed
+
+
 async def test_bytes_after_a_response_are_discarded() -> None:
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + b"HTTP/1.1 200 OK\r\n\r\nanother's"
     async with replica_sending(data) as pool:

@@ -20,6 +20,9 @@ from slotkeeper.wire.message import Request
 
 _MAX_IDLE = 16
 """Kept connections to each backend."""
+_FAILURES = frozenset((0, 502, 503, 504))
+"""Statuses that are about the backend; 0: no response. Others, such as 500, may be about the
+request: a client could pause the backend for all with requests that it cannot process."""
 
 
 class Outgoing(NamedTuple):
@@ -79,9 +82,9 @@ class Backends:
         if health is None:
             return
         self._responses[name, str(status or "none")] += 1
-        if status == 0 or status >= 500:
+        if status in _FAILURES:
             health.failed(self._now())
-        else:
+        elif status < 500:
             health.succeeded()
 
     def metrics(self, prefix: str) -> Iterator[Metric]:
@@ -110,6 +113,7 @@ class Backends:
         """
         backend = model.backend
         requests.check_path(message, backend)
+        requests.check_hops(message)
         pause = self.pause(backend.name)
         if pause:
             raise HttpError(

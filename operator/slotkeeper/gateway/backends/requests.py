@@ -15,6 +15,24 @@ _ROOT = b"/v1/"
 _FORWARDED = frozenset((b"content-type", b"traceparent", b"tracestate", b"x-request-id"))
 """Those of a client that identify it, such as User-Agent and baggage, are not for others. Without
 Accept-Encoding the token counts of a response can be read."""
+_VIA = b"1.1 slotkeeper"
+MAX_HOPS = 3
+"""Gateways that a request may pass to a backend. Gateways that are backends, or fallbacks, of each
+other would otherwise forward it until all their connections are in use."""
+
+
+def check_hops(message: Request) -> None:
+    """Raise HttpError with status 508 for a request that has passed too many gateways."""
+    if _hops(message) >= MAX_HOPS:
+        raise HttpError(
+            508,
+            "loop_detected",
+            f"the request has passed {MAX_HOPS} gateways: their external backends form a loop",
+        )
+
+
+def _hops(message: Request) -> int:
+    return sum(value.count(_VIA) for name, value in message.headers if name.lower() == b"via")
 
 
 def check_path(message: Request, backend: Backend) -> None:
@@ -30,7 +48,11 @@ def check_path(message: Request, backend: Backend) -> None:
 
 def encode_head(message: Request, backend: Backend, key: bytes | None, size: int) -> bytes:
     """Encode the head of a request for a backend; `size`: of its body."""
-    added: list[Header] = [(b"Accept-Encoding", b"identity"), (b"User-Agent", b"slotkeeper")]
+    added: list[Header] = [
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", b"slotkeeper"),
+        (b"Via", b", ".join([_VIA] * (_hops(message) + 1))),
+    ]
     if key is not None:
         added.append((b"Authorization", b"Bearer " + key))
     target = backend.path.encode() + message.target[len(_ROOT) - 1 :]

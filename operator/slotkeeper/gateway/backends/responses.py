@@ -70,10 +70,11 @@ def error_response(head: ResponseHead, body: bytes, secret: bytes | None) -> Res
     if (head_value(head, b"content-encoding") or b"identity").lower() != b"identity":
         return None
     response = Response(head.status, _redact(body, secret))
-    response.content_type = head_value(head, b"content-type") or b"text/plain"
+    content_type = head_value(head, b"content-type") or b"text/plain"
+    response.content_type = _redact(content_type, secret)
     retry_after = head_value(head, b"retry-after")
     if retry_after:
-        response.headers.append((b"Retry-After", retry_after))
+        response.headers.append((b"Retry-After", _redact(retry_after, secret)))
     return response
 
 
