@@ -52,7 +52,7 @@ class GatewayApiKeys(ApiModel):
         KEY_NAMES,
     ] = Field(default_factory=dict)
     """Models that single keys may use, by the name of the entry: names of models or aliases, up to
-    64 for each of up to 64 keys. Requests for other models are rejected with status 403, and they
+    64 for each of up to 64 keys. Requests for other models are rejected with status 404, and they
     are not listed. All other keys may use all models. Default: none. Example: {alice: [qwen]}"""
 
     max_priorities: Annotated[dict[str, Priority], Field(max_length=MAX_KEYS), KEY_NAMES] = Field(

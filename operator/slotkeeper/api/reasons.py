@@ -305,8 +305,8 @@ TABLE = (
         (Reason.EXCEEDS_BUDGET,),
         _PROBLEM,
         "a replica never fits into the `budget` of the server's gateway, alone or beside the "
-        "`minReplicas` of the other servers. Requests are rejected at once with status 503: raise "
-        "the budget, or lower the GPUs or the memory that a replica requests",
+        "`minReplicas` of the other servers. Requests are rejected after ten seconds with status "
+        "503: raise the budget, or lower the GPUs or the memory that a replica requests",
     ),
     ReasonDoc(
         (READY, MODEL, *_PODS, SCALING),

@@ -59,7 +59,7 @@ class ApiKeyFolder:
     """Keeps `keys` equal to the files in `path`: a file's name is the key's, its content the key.
 
     Kubernetes mounts a Secret in this way, and updates the files within about a minute. `named` are
-    the names of keys that have limits of their own: a misspelled one would have none.
+    the names of keys that have rules of their own: a misspelled one would have none.
     """
 
     def __init__(self, path: Path, keys: ApiKeys, named: Collection[str] = ()) -> None:
@@ -68,6 +68,12 @@ class ApiKeyFolder:
         self._keys = keys
         self._signature: Signature | None = None
         self._last_error = ""
+
+    def set_named(self, named: Collection[str]) -> None:
+        """Set the names of keys that have rules of their own."""
+        if self._named != frozenset(named):
+            self._named = frozenset(named)
+            self._warn_of_unknown()
 
     def load(self) -> None:
         """Read the folder for the first time. Raises OSError with a message for users."""
@@ -99,13 +105,16 @@ class ApiKeyFolder:
         if keys is None:
             return
         self._keys.replace(keys)
-        unknown = sorted(self._named.difference(keys))
-        if unknown:
-            _log.warning("no API key has the name %s, for which a limit is set", ", ".join(unknown))
+        self._warn_of_unknown()
         if keys:
             _log.info("API keys loaded: %d", len(self._keys))
         else:
             _log.warning("no API key in %s; rejecting all requests", self._path)
+
+    def _warn_of_unknown(self) -> None:
+        unknown = sorted(self._named.difference(self._keys.names))
+        if unknown:
+            _log.warning("no API key has the name %s, for which a rule is set", ", ".join(unknown))
 
     def _message(self, error: OSError) -> str:
         return f"cannot read API keys from {self._path}: {describe(error)}"

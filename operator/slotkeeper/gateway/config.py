@@ -114,6 +114,11 @@ class GatewayConfig:
         """Return the limits of an API key."""
         return self.limits_by_key.get(key, self.limits)
 
+    @property
+    def named_keys(self) -> frozenset[str]:
+        """The names of API keys that have rules of their own."""
+        return frozenset((*self.models_by_key, *self.max_priorities, *self.limits_by_key))
+
 
 def parse_config(spec: Any) -> GatewayConfig:
     """Return the configuration that a spec, as a JSON tree, describes. Raises BadSpec."""

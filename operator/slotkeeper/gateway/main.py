@@ -96,7 +96,13 @@ async def serve(options: Options) -> None:
         await metrics.listen(*options.metrics),
     )
     _log.info("listening on %s, metrics on %s", *(join(*address) for address in addresses))
-    follower = ClusterFollower(gateway, lambda config: set_body_limit(clients, options, config))
+
+    def on_config(config: GatewayConfig) -> None:
+        set_body_limit(clients, options, config)
+        if key_folder:
+            key_folder.set_named(config.named_keys)
+
+    follower = ClusterFollower(gateway, on_config)
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(_follow_cluster(options, follower))]
         background.append(tasks.create_task(gateway.entries.refresh()))

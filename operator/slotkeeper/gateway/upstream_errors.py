@@ -10,10 +10,11 @@ from slotkeeper.wire.errors import HttpError
 def unreachable(model: Target, error: OSError) -> HttpError:
     """502: no connection."""
     if isinstance(model, Model):
+        state = f"{model.state} ({model.message})" if model.message else model.state
         return HttpError(
             502,
             "server_unreachable",
-            f"cannot connect to the server of model {model.name}, which is {model.state}: "
+            f"cannot connect to the server of model {model.name}, which is {state}: "
             f"{describe(error)}",
         )
     code = "backend_unreachable"

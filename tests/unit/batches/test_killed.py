@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ async def test_a_second_process_does_not_use_the_same_data(tmp_path: Path) -> No
             for path in ("/ready", "/health", "/metrics"):
                 assert (await client.request(get(path))).status == 200
         second = await asyncio.create_subprocess_exec(
-            *("python", "-m", "slotkeeper", "batches", *flags),
+            *(sys.executable, "-m", "slotkeeper", "batches", *flags),
             *("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"),
             stdout=asyncio.subprocess.PIPE,
         )

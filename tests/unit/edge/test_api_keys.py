@@ -162,4 +162,18 @@ def test_a_limit_for_a_name_without_a_key_is_logged(
 
     ApiKeyFolder(tmp_path, ApiKeys(b"salt"), {"bob", "bbo"}).load()
 
-    assert "no API key has the name bbo, for which a limit is set" in caplog.text
+    assert "no API key has the name bbo, for which a rule is set" in caplog.text
+
+
+def test_names_that_are_set_later_are_compared_with_the_keys(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bob").write_text("secret")
+    folder = ApiKeyFolder(tmp_path, ApiKeys(b"salt"))
+    folder.load()
+    assert "no API key has the name" not in caplog.text
+
+    folder.set_named({"bob", "bbo"})
+    folder.set_named({"bob", "bbo"})
+
+    assert caplog.text.count("no API key has the name bbo, for which a rule is set") == 1

@@ -150,7 +150,9 @@ def _unknown(
     spec = gateway.spec
     routes = {route.name for route in spec.routes}
     usable = {*models, *spec.aliases}  # by fallbacks and routes
+    of_keys = spec.api_keys.models if spec.api_keys else {}
     references = [
+        *((f"API key {key}", {*names}, usable | routes) for key, names in of_keys.items()),
         *((f"alias {alias}", {model} - routes, models) for alias, model in spec.aliases.items()),
         *((f"fallback for {each.model}", {*each.to}, usable) for each in spec.fallbacks),
         *(

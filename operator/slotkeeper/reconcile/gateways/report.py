@@ -14,7 +14,7 @@ from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.pod_problems import creation_failure, first_problem
 from slotkeeper.reconcile.observe.pods import is_ready
 from slotkeeper.reconcile.observe.problem import Problem
-from slotkeeper.reconcile.report.conditions import Problems, degraded, verdict
+from slotkeeper.reconcile.report.conditions import Problems, degraded_by_all, verdict
 from slotkeeper.reconcile.report.events import EventContent, condition_events
 from slotkeeper.reconcile.report.report import Report
 
@@ -49,7 +49,7 @@ def condition_values(observed: Observed, problems: Problems, now: datetime) -> l
     failure = _pods_problem(observed, now)
     batches = _batches_problem(observed, now)
     found = [problems.rejected, problems.conflict, failure, batches, *observed.models.problems]
-    return [_ready(observed, problems.rejected, failure), degraded(found)]
+    return [_ready(observed, problems.rejected, failure), degraded_by_all(found)]
 
 
 def _ready(observed: Observed, rejected: Problem | None, failure: Problem | None) -> ConditionValue:

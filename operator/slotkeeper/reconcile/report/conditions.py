@@ -1,8 +1,9 @@
 """The conditions of a server, without their times. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from slotkeeper.api.conditions import ConditionStatus, ConditionType, ConditionValue, condition
@@ -129,12 +130,23 @@ def _ready(
 
 def degraded(problems: Iterable[Problem | None]) -> ConditionValue:
     """The condition Degraded, with the first of these problems that needs attention."""
+    return degraded_by_all(list(islice(_needing_attention(problems), 1)))
+
+
+def degraded_by_all(problems: Iterable[Problem | None]) -> ConditionValue:
+    """The condition Degraded, with the reason of the first, and the messages of all."""
     kind = ConditionType.DEGRADED
-    for problem in problems:
-        # A reason that only waits for time is no problem.
-        if problem and _is_problem(problem.reason):
-            return verdict(kind, "True", problem.reason, problem.message)
-    return verdict(kind, "False", Reason.AS_EXPECTED, "no problems detected")
+    found = list(_needing_attention(problems))
+    if not found:
+        return verdict(kind, "False", Reason.AS_EXPECTED, "no problems detected")
+    first, *others = found
+    messages = [first.message, *(f"{each.reason}: {each.message}" for each in others)]
+    return verdict(kind, "True", first.reason, "; ".join(messages))
+
+
+def _needing_attention(problems: Iterable[Problem | None]) -> Iterator[Problem]:
+    # A reason that only waits for time is no problem.
+    return (problem for problem in problems if problem and _is_problem(problem.reason))
 
 
 def _model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:

@@ -60,7 +60,14 @@ def describe(amount: Resources, limit: Resources) -> str:
     if limit.gpus != inf:
         parts.append(f"{amount.gpus:g} GPU{'' if amount.gpus == 1 else 's'}")
     if limit.memory != inf:
-        parts.append(f"{amount.memory / 2**30:.1f} GiB")
+        parts.append(_memory(amount.memory))
     if limit.models != inf:
         parts.append(f"{amount.models:g} model{'' if amount.models == 1 else 's'}")
     return ", ".join(parts)
+
+
+def _memory(size: float) -> str:
+    """Return bytes as text; small amounts are not rounded so far that different ones look equal."""
+    if size >= 10 * 2**30 or size % 2**30 == 0:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB"

@@ -140,6 +140,10 @@ def test_of_two_servers_of_the_same_second_the_first_by_name_is_used() -> None:
             None,
         ),
         ({"aliases": {"best": "gpt"}, "externalBackends": [external("up", "gpt")]}, None),
+        (
+            {"apiKeys": {"secretRef": {"name": "keys"}, "models": {"bob": ["gone", "chat"]}}},
+            "API key bob refers to gone, which no selected LlamaServer",
+        ),
     ],
 )
 def test_a_name_that_refers_to_no_model_is_a_problem(
