@@ -1,10 +1,12 @@
 """A file of the spec, and the files on the network or on a volume that it consists of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from slotkeeper.api.split_model import part_count, part_name
 from slotkeeper.download.address import source_id
 from slotkeeper.llamacpp.gguf_split import Part
 
@@ -22,6 +24,10 @@ class File:
     """Field of the spec that names the file."""
     parts_sha256: tuple[str, ...] = ()
     """Of a split model, instead of `sha256`: one for each of its files, or empty."""
+
+    def sha256_of(self, number: int) -> str | None:
+        """The expected SHA-256 of the file with this number, which starts at 1."""
+        return self.parts_sha256[number - 1] if self.parts_sha256 else self.sha256
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,23 @@ class RemoteFile:
     def source(self) -> str:
         """The hash of what names the content, without its credentials."""
         return source_id(self.identity or self.url)
+
+
+def adjacent_files(
+    file: File, url: Callable[[str], str] = str, auth: httpx.Auth | None = None
+) -> list[RemoteFile]:
+    """Return the files of a model whose URLs differ in their numbers only.
+
+    `url` returns the URL of a request from that of the spec.
+    """
+    count = part_count(file.url)
+    return [
+        RemoteFile(
+            url=url(part_name(file.url, number)),
+            path=file.path.with_name(part_name(file.path.name, number)),
+            sha256=file.sha256_of(number),
+            part=Part(number, count),
+            auth=auth,
+        )
+        for number in range(1, count + 1)
+    ]

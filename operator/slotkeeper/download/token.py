@@ -12,6 +12,7 @@ import httpx
 
 from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.secret_hosts import hosts_in
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.error_text import describe
 
@@ -69,8 +70,7 @@ def read_token(path: Path, hosts: Path, *, allow_http: bool = False) -> Token:
             "the entry of the Secret (model.tokenSecretRef) is not a token: it must be one line of "
             "printable ASCII without spaces",
         )
-    listed = re.split(r"[\s,]+", _read(hosts).lower())
-    return Token(text, frozenset(filter(None, listed)), allow_http)
+    return Token(text, hosts_in(_read(hosts)), allow_http)
 
 
 def _read(path: Path) -> str:

@@ -28,7 +28,6 @@ def verify(file: File) -> FileRecord:
     large file takes minutes. Raises DownloadError.
     """
     count = part_count(file.url)
-    sha256 = file.parts_sha256 or (file.sha256,) * count
     expected = Part(count=count)
     size = 0
     for number in range(1, count + 1):
@@ -37,10 +36,10 @@ def verify(file: File) -> FileRecord:
         try:
             expected = _require_content(url, path, expected)
             size += path.stat().st_size
-            _require_sha256(url, path, sha256[number - 1])
+            _require_sha256(url, path, file.sha256_of(number))
         except OSError as error:
             raise _unreadable(url, error) from error
-    return FileRecord(file.url, source_id(file.url), sha256[0] or "", size, modified=0)
+    return FileRecord(file.url, source_id(file.url), file.sha256_of(1) or "", size, modified=0)
 
 
 def _inside(url: str, path: Path) -> Path:

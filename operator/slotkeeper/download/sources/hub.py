@@ -11,7 +11,6 @@ brought. The tests compare both.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,12 +20,11 @@ import httpx
 from slotkeeper.api.model_url import HubAddress
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.split_model import part_count, part_name
-from slotkeeper.bounded_json import parse
 from slotkeeper.download.address import source_id
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.records import HubFile, HubRecord, write
-from slotkeeper.download.transfer import rejection, unreachable
+from slotkeeper.download.sources.document import get_document
 from slotkeeper.llamacpp.gguf_split import Part
 
 RECORD = ".hub.json"
@@ -36,9 +34,6 @@ _MAX_BYTES = 16 * 1024**2
 
 _MAX_LISTED = 8
 """Files that an error message lists."""
-
-_HEADERS = {"Accept-Encoding": "identity"}
-"""So that a response is not larger than what is read of it."""
 
 _COMMIT = "[0-9a-f]{40,64}"
 _SHA256 = "[0-9a-f]{64}"
@@ -71,7 +66,7 @@ def resolve(file: File, address: HubAddress, hub: Hub, record_path: Path) -> Seq
         RemoteFile(
             url=f"{endpoint}/{address.repository}/resolve/{record.commit}/{quote(each.name)}",
             path=file.path.with_name(part_name(file.path.name, number)),
-            sha256=_expected(file, number) or each.sha256,
+            sha256=file.sha256_of(number) or each.sha256,
             identity=f"{endpoint} {address.repository} {record.commit} {each.name}",
             part=Part(number, len(record.files)),
         )
@@ -99,24 +94,9 @@ def _list(
     revision = quote(address.revision, safe="")
     url = f"{endpoint}/api/models/{address.repository}/revision/{revision}"
     try:
-        with client.stream("GET", url, params={"blobs": "true"}, headers=_HEADERS) as response:
-            if response.status_code != HTTPStatus.OK:
-                raise _rejection(address, rejection(url, response))
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    break
-    except httpx.TooManyRedirects:
-        raise DownloadError(
-            Reason.MODEL_TOO_MANY_REDIRECTS, f"GET {url} is redirected too often"
-        ) from None
-    except (httpx.RequestError, httpx.InvalidURL) as error:
-        raise unreachable(url, error) from error
-    try:
-        tree = parse(bytes(body), max_bytes=_MAX_BYTES)
-    except ValueError:
-        tree = None
+        tree = get_document(client, url, max_bytes=_MAX_BYTES, parameters={"blobs": "true"}).tree
+    except DownloadError as error:
+        raise _with_hint(address, error) from error
     match tree:
         case {"sha": str(commit), "siblings": [*siblings]} if re.fullmatch(_COMMIT, commit):
             return commit, [each for each in map(_listed, siblings) if each]
@@ -128,7 +108,7 @@ def _list(
             )
 
 
-def _rejection(address: HubAddress, error: DownloadError) -> DownloadError:
+def _with_hint(address: HubAddress, error: DownloadError) -> DownloadError:
     hint = ""
     if error.reason in {Reason.MODEL_NOT_FOUND, Reason.MODEL_FORBIDDEN}:
         hint = (
@@ -197,14 +177,10 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def _expected(file: File, number: int) -> str | None:
-    return file.parts_sha256[number - 1] if file.parts_sha256 else file.sha256
-
-
 def _require_expected(file: File, files: Sequence[HubFile]) -> None:
     """Notice another file before its gigabytes are downloaded."""
     for number, each in enumerate(files, 1):
-        expected = _expected(file, number)
+        expected = file.sha256_of(number)
         if expected and each.sha256 and each.sha256 != expected:
             raise DownloadError(
                 Reason.MODEL_CHECKSUM_MISMATCH,

@@ -17,13 +17,12 @@ from typing_extensions import override
 
 from slotkeeper.api.model_url import OciReference
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.bounded_json import parse
 from slotkeeper.download.address import redact, source_id
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.records import HubFile, HubRecord, write
+from slotkeeper.download.sources.document import get_document
 from slotkeeper.download.token import Token
-from slotkeeper.download.transfer import rejection, unreachable
 
 RECORD = ".oci.json"
 
@@ -106,8 +105,10 @@ class RegistryAuth(httpx.Auth):
         """Return a token of the server that issues them. Raises DownloadError."""
         url = challenge["realm"]
         parameters = {name: challenge[name] for name in ("service", "scope") if name in challenge}
-        tree = _get(self._client, url, self._password, {}, parameters)[1]
-        match tree:
+        found = get_document(
+            self._client, url, max_bytes=_MAX_BYTES, auth=self._password, parameters=parameters
+        )
+        match found.tree:
             case {"token": str(token)} | {"access_token": str(token)} if _TOKEN.fullmatch(token):
                 return token
             case _:
@@ -138,38 +139,6 @@ class _Password(httpx.Auth):
         return f"Basic {b64encode(self._token.value.encode()).decode()}"
 
 
-def _get(
-    client: httpx.Client,
-    url: str,
-    auth: httpx.Auth,
-    headers: Mapping[str, str],
-    parameters: Mapping[str, str],
-) -> tuple[bytes, Any]:
-    """Return the body of a response, and its JSON; None if it is none. Raises DownloadError."""
-    headers = {**headers, "Accept-Encoding": "identity"}
-    body = bytearray()
-    try:
-        with client.stream(
-            "GET", httpx.URL(url).copy_merge_params(parameters), headers=headers, auth=auth
-        ) as response:
-            if response.status_code != HTTPStatus.OK:
-                raise rejection(url, response)
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    break
-    except httpx.TooManyRedirects:
-        raise DownloadError(
-            Reason.MODEL_TOO_MANY_REDIRECTS, f"GET {redact(url)} is redirected too often"
-        ) from None
-    except (httpx.RequestError, httpx.InvalidURL) as error:
-        raise unreachable(url, error) from error
-    try:
-        return bytes(body), parse(bytes(body), max_bytes=_MAX_BYTES)
-    except ValueError:
-        return bytes(body), None
-
-
 def _is_valid(record: HubRecord) -> bool:
     """Whether a record can be used: other pods may write to a volume that they share."""
     return len(record.files) == 1 and _SHA256.fullmatch(record.files[0].sha256 or "") is not None
@@ -177,13 +146,14 @@ def _is_valid(record: HubRecord) -> bool:
 
 def _manifest(reference: OciReference, client: httpx.Client, auth: RegistryAuth) -> Any:
     url = f"https://{reference.host}/v2/{reference.repository}/manifests/{reference.reference}"
-    body, tree = _get(client, url, auth, {"Accept": ", ".join(_MANIFESTS)}, {})
+    headers = {"Accept": ", ".join(_MANIFESTS)}
+    found = get_document(client, url, max_bytes=_MAX_BYTES, auth=auth, headers=headers)
     digest = re.fullmatch(_DIGEST, reference.reference)
-    if digest and hashlib.sha256(body).hexdigest() != digest[1]:
+    if digest and hashlib.sha256(found.body).hexdigest() != digest[1]:
         raise DownloadError(
             Reason.MODEL_CHECKSUM_MISMATCH, f"GET {url} returned a manifest with another digest"
         )
-    return tree
+    return found.tree
 
 
 def _select(file: File, manifest: Any) -> HubFile:

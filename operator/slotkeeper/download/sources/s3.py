@@ -21,11 +21,10 @@ from typing_extensions import override
 
 from slotkeeper.api.model_url import bucket_and_key
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.split_model import part_count, part_name
+from slotkeeper.api.secret_hosts import hosts_in
 from slotkeeper.download.errors import DownloadError
-from slotkeeper.download.files import File, RemoteFile
+from slotkeeper.download.files import File, RemoteFile, adjacent_files
 from slotkeeper.error_text import describe
-from slotkeeper.llamacpp.gguf_split import Part
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SERVICE = "s3"
@@ -72,19 +71,7 @@ def resolve(file: File, store: Store) -> Sequence[RemoteFile]:
             f"the access key is not used for {host}: the entry `hosts` of the Secret "
             "(model.s3.secretRef) does not contain it",
         )
-    auth = Signature(store)
-    count = part_count(file.url)
-    sha256 = file.parts_sha256 or (file.sha256,) * count
-    return [
-        RemoteFile(
-            url=_object_url(part_name(file.url, number), store),
-            path=file.path.with_name(part_name(file.path.name, number)),
-            sha256=sha256[number - 1],
-            part=Part(number, count),
-            auth=auth,
-        )
-        for number in range(1, count + 1)
-    ]
+    return adjacent_files(file, lambda url: _object_url(url, store), Signature(store))
 
 
 def read_credentials(folder: Path, now: Callable[[], datetime]) -> Credentials:
@@ -104,8 +91,7 @@ def read_credentials(folder: Path, now: Callable[[], datetime]) -> Credentials:
             "an entry of the Secret (model.s3.secretRef) is not an access key: it must be one line "
             "of printable ASCII without spaces",
         )
-    listed = frozenset(filter(None, re.split(r"[\s,]+", hosts.lower())))
-    return Credentials(key_id, secret, listed, now)
+    return Credentials(key_id, secret, hosts_in(hosts), now)
 
 
 class Signature(httpx.Auth):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slotkeeper.api.backend_folders import CA_FILE, HOSTS_FILE, KEY_FILE
+from slotkeeper.api.secret_hosts import hosts_in
 from slotkeeper.error_text import describe
 from slotkeeper.gateway.target_config import Backend
 
@@ -118,9 +119,8 @@ class BackendSecrets:
             raise BadSecret(
                 "the API key must be one line of up to 4096 printable characters without spaces"
             )
-        # Who may write a LlamaGateway, but not read Secrets, could have any Secret sent elsewhere.
-        hosts = re.split(rb"[\s,]+", self._file(backend, HOSTS_FILE).lower())
-        if backend.host.encode() not in hosts:
+        hosts = hosts_in(self._file(backend, HOSTS_FILE).decode(errors="replace"))
+        if backend.host not in hosts:
             raise BadSecret(
                 f"its API key is not sent to {backend.host}: the entry `hosts` of the Secret does "
                 "not contain this host"

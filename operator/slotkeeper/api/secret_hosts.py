@@ -1,0 +1,13 @@
+"""The entry `hosts` of a Secret: the hosts that may receive its secret. No pydantic: the images of
+the download container and of gateways have none.
+
+Who may write a resource that names a Secret, but may not read Secrets, could otherwise have any of
+them sent to a host of their own.
+"""
+
+import re
+
+
+def hosts_in(text: str) -> frozenset[str]:
+    """Return the lower-case names of hosts, which spaces, commas or new lines separate."""
+    return frozenset(filter(None, re.split(r"[\s,]+", text.lower())))
