@@ -14,13 +14,13 @@ from running_gateway import ANN, RunningGateway, Upstream, run_gateway
 from slotkeeper.batches.api import MAX_BODY, Api, ApiLimits
 from slotkeeper.batches.client import GatewayClient, KeyRing
 from slotkeeper.batches.disk import Disk
-from slotkeeper.batches.main import is_upload
 from slotkeeper.batches.metrics import Metrics
 from slotkeeper.batches.store import Store
 from slotkeeper.batches.worker import Settings, Worker
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.cors import ANY_ORIGIN
+from slotkeeper.edge.uploads import is_upload
 from slotkeeper.wire.limits import MIB, Limits
 from slotkeeper.wire.server import Server
 from wait_until import until

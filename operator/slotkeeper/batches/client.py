@@ -10,6 +10,7 @@ from typing import NamedTuple
 from typing_extensions import override
 
 from slotkeeper import bounded_json
+from slotkeeper.edge.access import PREEMPTIBLE
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.error_text import describe
 from slotkeeper.flags import Address
@@ -84,8 +85,9 @@ class GatewayClient:
 
     async def post(self, path: str, body: bytes, secret: bytes | None) -> Reply:
         """Send a request of a batch. Raises OSError."""
-        head = b"POST %s HTTP/1.1\r\nX-Preemptible: true\r\nContent-Type: application/json\r\n"
-        return await self._send(head % path.encode(), body, secret, _RESPONSE_SECONDS)
+        head = b"POST %s HTTP/1.1\r\n%s: true\r\nContent-Type: application/json\r\n"
+        head %= path.encode(), PREEMPTIBLE
+        return await self._send(head, body, secret, _RESPONSE_SECONDS)
 
     async def models(self, secret: bytes | None) -> frozenset[str]:
         """Return the names that may be requested. Raises OSError."""

@@ -25,10 +25,10 @@ from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.cors import ANY_ORIGIN
+from slotkeeper.edge.uploads import is_upload
 from slotkeeper.error_text import describe
 from slotkeeper.process import ignore_shutdown_signals, shutdown_signal
 from slotkeeper.wire.limits import MIB, Limits, metrics_port_limits
-from slotkeeper.wire.message import Request
 from slotkeeper.wire.server import Server
 from slotkeeper.wire.sockets import join
 
@@ -114,11 +114,6 @@ async def serve(options: Options) -> None:
     client.close()
     await asyncio.to_thread(disk.close)
     _log.info("shutdown complete")
-
-
-def is_upload(request: Request) -> bool:
-    """Whether a request is handled while its body arrives."""
-    return request.method == b"POST" and request.path == b"/v1/files"
 
 
 async def _keep_house(

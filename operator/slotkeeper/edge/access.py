@@ -26,6 +26,9 @@ an Accept or a Range that it cannot parse; with X-Conversation-Id it would conti
 the client has disconnected, and end another client's request with the same id; and cookies are
 nothing that it should ever see."""
 
+PREEMPTIBLE = b"x-preemptible"
+"""Header of a request that yields its slot to others: true or false."""
+
 SECRETS = frozenset((b"authorization", b"x-api-key"))
 """Headers that may contain an API key."""
 
@@ -67,7 +70,7 @@ def preemptible(request: Request) -> bool:
 
     Every client may set it, because it only lowers the request.
     """
-    value = request.header(b"x-preemptible")
+    value = request.header(PREEMPTIBLE)
     if value is None:
         return False
     boolean = value.strip().lower()

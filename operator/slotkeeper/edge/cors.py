@@ -48,10 +48,10 @@ class CorsPolicy:
             return [_VARY]
         return [(_ALLOW_ORIGIN, origin), _EXPOSED, _VARY]
 
-    def preflight(self, request: Request) -> Response:
-        """Return the response to a preflight (OPTIONS) for a path that is served."""
+    def preflight(self, request: Request, methods: bytes = b"GET, POST, OPTIONS") -> Response:
+        """Return the response to a preflight (OPTIONS) for a path that is served by `methods`."""
         headers: Headers = [
-            (b"Access-Control-Allow-Methods", b"GET, POST, OPTIONS"),
+            (b"Access-Control-Allow-Methods", methods),
             (
                 b"Access-Control-Allow-Headers",
                 # "*" does not include Authorization.

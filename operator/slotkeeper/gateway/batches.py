@@ -15,7 +15,7 @@ from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import Header, Request, Response, ResponseHead, encode_request_head
+from slotkeeper.wire.message import ResponseHead, encode_request_head
 from slotkeeper.wire.tasks import Tasks
 from slotkeeper.wire.timer import Timer
 
@@ -37,11 +37,6 @@ Finished = Callable[[Exchange, str | None, Outcome, float], None]
 def is_batches_path(path: bytes) -> bool:
     """Whether a path is one of files or batches."""
     return path in _PATHS or path.startswith((b"/v1/files/", b"/v1/batches/"))
-
-
-def is_upload(request: Request) -> bool:
-    """Whether a request is forwarded while its body arrives."""
-    return request.method == b"POST" and request.path == b"/v1/files"
 
 
 def disabled() -> HttpError:
@@ -78,13 +73,7 @@ class Batches:
 
     def preflight(self, exchange: Exchange) -> None:
         """Respond to a preflight request of a browser."""
-        request = exchange.request
-        asked = request.header(b"access-control-request-headers") or b"*"
-        headers: list[Header] = [
-            (b"Access-Control-Allow-Methods", _METHODS),
-            (b"Access-Control-Allow-Headers", asked),
-        ]
-        self.cors.respond(exchange, Response(204, headers=headers))
+        self.cors.respond(exchange, self.cors.preflight(exchange.request, _METHODS))
 
     def check_upload(self, key: str | None) -> None:
         """Raise HttpError if too many uploads are in progress; `key`: the name of the API key."""

@@ -17,13 +17,14 @@ from slotkeeper.edge.cors import CorsPolicy
 from slotkeeper.edge.error_format import OLLAMA_PREFIX
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
+from slotkeeper.edge.uploads import is_upload
 from slotkeeper.flags import Address
 from slotkeeper.gateway import batches, local_responses, routing
 from slotkeeper.gateway.backends.registry import Backends, public_backends
 from slotkeeper.gateway.body_reader import BodyReader
 from slotkeeper.gateway.catalog import Catalog
 from slotkeeper.gateway.config import GatewayConfig
-from slotkeeper.gateway.limits import KeyLimiter, Rejection
+from slotkeeper.gateway.limits import KeyLimiter
 from slotkeeper.gateway.metrics import Metrics
 from slotkeeper.gateway.model_entries import ModelEntries
 from slotkeeper.gateway.models import Model
@@ -56,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 # Origin is not forwarded: the gateway decides which pages may read a response.
 # Any request may be sent with a lower priority than its API key has.
-_FORWARDED = access.FORWARDED - {b"origin"} | {b"x-preemptible"}
+_FORWARDED = access.FORWARDED - {b"origin"} | {access.PREEMPTIBLE}
 _FORWARDED_WITHOUT_KEYS = _FORWARDED | access.SECRETS | {b"x-priority"}
 
 
@@ -251,7 +252,7 @@ class Gateway:
             self.batches.check_upload(key)
 
     def _is_upload(self, request: Request) -> bool:
-        return self.config.batches and batches.is_upload(request)
+        return self.config.batches and is_upload(request)
 
     def _on_batches_finished(
         self, exchange: Exchange, key: str | None, outcome: Outcome, seconds: float
@@ -344,19 +345,21 @@ class Gateway:
         `name`: by which it requests `named`. Raises HttpError.
         """
         message = translation.message if translation else exchange.request
+        preemptible = access.preemptible(message)
         plan = make_plan(
             named,
             # A batch waits rather than use what costs more.
-            {} if access.preemptible(message) else self._catalog.fallbacks,
+            {} if preemptible else self._catalog.fallbacks,
             lambda: conversation_point(message),
             self.backends.pause,
         )
         if key is not None:
             # An invalid one is rejected before the request counts in the limits.
             self._priority(message, key)
-        if key is not None and (rejection := self._start(message, key)):
-            self._reject(exchange, rejection.error, key, rejection.limit)
-            return
+            rejection = self._limiter.start(key, self.now(), preemptible=preemptible)
+            if rejection:
+                self._reject(exchange, rejection.error, key, rejection.limit)
+                return
         for target, trigger in plan.skipped:
             self.metrics.fell_back(target.name, plan.targets[0].name, trigger)
         if model := waking(plan):
@@ -371,10 +374,6 @@ class Gateway:
         self.active.add(request)
         self._update_idle()
         request.start()
-
-    def _start(self, message: Request, key: str) -> Rejection | None:
-        preemptible = access.preemptible(message)
-        return self._limiter.start(key, self.now(), preemptible=preemptible)
 
     def _encode_head(
         self, message: Request, key: str | None, added: Iterable[Header] = ()

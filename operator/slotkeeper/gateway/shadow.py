@@ -10,6 +10,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from typing_extensions import override
+
+from slotkeeper.edge import access
 from slotkeeper.edge.routes import STREAMABLE
 from slotkeeper.edge.usage import BodyEdges
 from slotkeeper.gateway.models import Model
@@ -17,6 +20,7 @@ from slotkeeper.gateway.targets import ShadowRule
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.message import Request, ResponseHead
+from slotkeeper.wire.response_end import ResponseEnd
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +32,7 @@ clients."""
 MAX_SECONDS = 300.0
 """Of a copy."""
 
-PREEMPTIBLE = (b"X-Preemptible", b"true")
+PREEMPTIBLE = (access.PREEMPTIBLE, b"true")
 """Header by which a balancer gives the slot to others as soon as they need it."""
 
 Side = Literal["original", "shadow"]
@@ -172,30 +176,21 @@ async def _send(pool: Pool, head: bytes, parts: Sequence[bytes], response: "_Res
             connection.abort()
 
 
-class _Response:
+class _Response(ResponseEnd):
     """Reads a response to its end, and keeps only what is measured."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.code = 0
-        self.complete = False
         self.edges = BodyEdges()
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:  # noqa: ARG002
+    @override
+    def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:
         self.code = head.status
 
-    def on_body(self, data: bytes, framing: Framing) -> None:  # noqa: ARG002
+    @override
+    def on_body(self, data: bytes, framing: Framing) -> None:
         self.edges.append(data)
-
-    def on_end(self) -> None:
-        self.complete = True
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    def on_lost(self, reason: str, *, began: bool) -> None:  # noqa: ARG002
-        self.complete = True
-        if not self.ended.done():
-            self.ended.set_exception(ConnectionResetError(reason))
 
 
 def _idle_slots(status: Mapping[str, Any] | None) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from slotkeeper.error_text import describe
 from slotkeeper.gateway.models import Model
 from slotkeeper.wire.client import Pool
-from slotkeeper.wire.framing import Framing
-from slotkeeper.wire.message import Request, ResponseHead
+from slotkeeper.wire.message import Request
+from slotkeeper.wire.response_end import ResponseEnd
 
 _log = logging.getLogger(__name__)
 
@@ -53,34 +53,13 @@ class Waker:
         try:
             async with asyncio.timeout(self._seconds()):
                 connection = await self._pool(model).connect()
-                ended = _Ended()
+                response = ResponseEnd()
                 try:
-                    connection.send(head, (_BODY,), ended)
-                    await ended.future
+                    connection.send(head, (_BODY,), response)
+                    await response.ended
                 finally:
                     connection.abort()
         except OSError as error:
             _log.warning("cannot start a replica of model %s: %s", model.name, describe(error))
         finally:
             self._running.discard(model.uid)
-
-
-class _Ended:
-    """Ignores a response, apart from its end."""
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def on_head(self, head: ResponseHead, framing: Framing, *, more: bool) -> None:
-        pass
-
-    def on_body(self, data: bytes, framing: Framing) -> None:
-        pass
-
-    def on_end(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def on_lost(self, reason: str, *, began: bool) -> None:  # noqa: ARG002
-        if not self.future.done():
-            self.future.set_exception(ConnectionResetError(reason))

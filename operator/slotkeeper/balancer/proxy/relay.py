@@ -9,6 +9,7 @@ from typing import Self
 from slotkeeper.balancer.access import KEY_NAME
 from slotkeeper.balancer.election import peer_auth
 from slotkeeper.balancer.election.peers import host_and_port
+from slotkeeper.edge.access import PREEMPTIBLE
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, encode_request_head
@@ -22,7 +23,7 @@ LOOP_DELAY_SECONDS = 0.05
 """Delay before a looping request is relayed again: for the milliseconds of a handover, two
 balancers may each consider the other one the leader."""
 
-_READ_BY_LEADER = frozenset((b"x-priority", b"x-preemptible"))
+_READ_BY_LEADER = frozenset((b"x-priority", PREEMPTIBLE))
 """Headers that the leader reads, besides those that it forwards."""
 
 

@@ -6,7 +6,7 @@ and its 401 is about the gateway's key, not about the client's.
 
 from slotkeeper.gateway.target_config import Trigger
 from slotkeeper.wire.errors import HttpError
-from slotkeeper.wire.message import Response, ResponseHead
+from slotkeeper.wire.message import Response, ResponseHead, value_of
 
 _PASSED = frozenset(
     (
@@ -67,20 +67,15 @@ def error_response(head: ResponseHead, body: bytes, secret: bytes | None) -> Res
 
     None if it cannot be inspected.
     """
-    if (head_value(head, b"content-encoding") or b"identity").lower() != b"identity":
+    if (value_of(head.headers, b"content-encoding") or b"identity").lower() != b"identity":
         return None
     response = Response(head.status, _redact(body, secret))
-    content_type = head_value(head, b"content-type") or b"text/plain"
+    content_type = value_of(head.headers, b"content-type") or b"text/plain"
     response.content_type = _redact(content_type, secret)
-    retry_after = head_value(head, b"retry-after")
+    retry_after = value_of(head.headers, b"retry-after")
     if retry_after:
         response.headers.append((b"Retry-After", _redact(retry_after, secret)))
     return response
-
-
-def head_value(head: ResponseHead, name: bytes) -> bytes | None:
-    """Return the first value of a header, by its name in lower case."""
-    return next((value for key, value in head.headers if key.lower() == name), None)
 
 
 def _redact(text: bytes, secret: bytes | None) -> bytes:
