@@ -9,7 +9,7 @@ from slotkeeper import flags, logs
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer.election.peers import host_and_port
 from slotkeeper.balancer.proxy.prompt_limits import PromptLimits
-from slotkeeper.edge import limit_flags
+from slotkeeper.edge import listen_flags
 from slotkeeper.edge.routes import PROXIED
 from slotkeeper.flags import Address, BalancerFlags
 from slotkeeper.scheduling import AffinityLimits, QueueLimits, RunningLimits
@@ -100,7 +100,7 @@ def parse(argv: Sequence[str]) -> Options:
             arguments.api_keys_secret,
         ),
         heartbeat_seconds=arguments.heartbeat_interval,
-        limits=limit_flags.limits_of(
+        limits=listen_flags.limits_of(
             arguments,
             # A full queue must fit.
             min_buffered=queue_limits.max_queued_bytes,
@@ -129,19 +129,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=flags.HelpFormatter,
     )
     add = parser.add_argument
-    add(
-        BalancerFlags.LISTEN,
-        type=flags.address,
-        required=True,
-        metavar="HOST:PORT",
-        help="address for clients",
-    )
-    add(
-        BalancerFlags.METRICS,
-        type=flags.address,
-        required=True,
-        metavar="HOST:PORT",
-        help="address of /metrics, /ready, /healthz, /autoscaling, /debug/queue; not for clients",
+    listen_flags.add_addresses(
+        parser,
+        clients="for clients",
+        metrics="of /metrics, /ready, /healthz, /autoscaling, /debug/queue; not for clients",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -205,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="maximum total size of the bodies of queued requests",
     )
-    limit_flags.add_body_limit(parser)
+    listen_flags.add_body_limit(parser)
     add(
         BalancerFlags.MAX_BUFFERED_MIB,
         type=flags.positive,
@@ -214,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         help="maximum memory that requests occupy, those queued and those in transit; at least "
         "--max-queued-mib and --max-body-mib; a quarter of it before authentication",
     )
-    limit_flags.add_connection_limits(parser)
+    listen_flags.add_connection_limits(parser)
     add(
         BalancerFlags.REPLICA_MEMORY_MIB,
         type=flags.count,
@@ -328,27 +319,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="proxy only this path, such as /v1/chat/completions; repeatable",
     )
-    add(
-        BalancerFlags.SHUTDOWN_DELAY,
-        type=flags.seconds,
-        default=2,
-        metavar="SECONDS",
-        help="time after SIGTERM in which new requests are still accepted: clients may not have "
-        "noticed yet that the balancer is not ready",
-    )
-    add(
-        BalancerFlags.DRAIN_TIMEOUT,
-        type=flags.seconds,
-        default=600,
-        metavar="SECONDS",
-        help="time after that in which requests may complete",
-    )
-    add(
-        BalancerFlags.ACCESS_LOG,
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a line of JSON for each request to standard output",
-    )
+    listen_flags.add_shutdown(parser, "balancer", drain_seconds=600)
+    listen_flags.add_access_log(parser)
     logs.add_flags(parser)
     return parser
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotkeeper import flags, logs
+from slotkeeper.edge import listen_flags
 from slotkeeper.flags import Address, BatchesFlags
 
 MIB = 1024**2
@@ -76,19 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="directory of files, results and state; of one process only",
     )
-    add(
-        BatchesFlags.LISTEN,
-        type=flags.address,
-        required=True,
-        metavar="HOST:PORT",
-        help="address for the gateway",
-    )
-    add(
-        BatchesFlags.METRICS,
-        type=flags.address,
-        required=True,
-        metavar="HOST:PORT",
-        help="address of /metrics, /ready and /healthz",
+    listen_flags.add_addresses(
+        parser,
+        clients="for the gateway",
+        metrics="of /metrics, /ready and /healthz",
     )
     add(
         BatchesFlags.API_KEYS,
@@ -112,11 +104,6 @@ def _parser() -> argparse.ArgumentParser:
         (BatchesFlags.CONCURRENCY, 16, "N", "maximum number of requests in progress"),
     ):
         add(flag, type=flags.positive, default=default, metavar=unit, help=help_)
-    add(
-        BatchesFlags.ACCESS_LOG,
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a line of JSON for each request to standard output",
-    )
+    listen_flags.add_access_log(parser)
     logs.add_flags(parser)
     return parser

@@ -23,12 +23,12 @@ from slotkeeper.desired.metadata import (
     MIB,
     RBAC_GROUP,
     Manifest,
+    cluster_service,
     container_security_context,
     metadata,
     pod_basics,
     pull_secrets,
     secret_volume,
-    service_port,
     spread_over_nodes,
 )
 from slotkeeper.desired.metadata import role_binding as role_binding_of
@@ -84,19 +84,7 @@ def deployment(server: LlamaServer, images: Images, account_uid: str = "") -> Ma
 def service(server: LlamaServer) -> Manifest:
     """Return the Service for clients, with the server's name. Metrics and other scalers use its
     second port."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(server, names.client_service(server), Component.BALANCER),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": names.match_labels(server, Component.BALANCER),
-            "ports": [
-                service_port(names.HTTP, names.CLIENT_PORT),
-                service_port(names.METRICS, names.METRICS_PORT),
-            ],
-        },
-    }
+    return cluster_service(server, names.client_service(server), Component.BALANCER)
 
 
 def service_account(server: LlamaServer) -> Manifest:

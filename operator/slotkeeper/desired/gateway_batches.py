@@ -13,12 +13,12 @@ from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import (
     MIB,
     Manifest,
+    cluster_service,
     container_security_context,
     metadata,
     pod_basics,
     pull_secrets,
     secret_volume,
-    service_port,
 )
 from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import gateway_placement
@@ -36,7 +36,7 @@ def batches_manifests(gateway: LlamaGateway, images: Images) -> list[Manifest]:
     claims = [] if batches.storage.size is None else [_claim(gateway, batches)]
     return [
         *claims,
-        _service(gateway),
+        cluster_service(gateway, names.batches(gateway), Component.BATCHES),
         _network_policy(gateway),
         _deployment(gateway, batches, images),
     ]
@@ -55,22 +55,6 @@ def _claim(gateway: LlamaGateway, batches: GatewayBatches) -> Manifest:
         "kind": "PersistentVolumeClaim",
         "metadata": metadata(gateway, names.batches(gateway), Component.BATCHES),
         "spec": spec,
-    }
-
-
-def _service(gateway: LlamaGateway) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(gateway, names.batches(gateway), Component.BATCHES),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": names.match_labels(gateway, Component.BATCHES),
-            "ports": [
-                service_port(names.HTTP, names.CLIENT_PORT),
-                service_port(names.METRICS, names.METRICS_PORT),
-            ],
-        },
     }
 
 

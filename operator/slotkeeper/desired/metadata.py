@@ -6,7 +6,15 @@ from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.group import API_VERSION
 from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired.names import Component, labels, match_labels
+from slotkeeper.desired.names import (
+    CLIENT_PORT,
+    HTTP,
+    METRICS,
+    METRICS_PORT,
+    Component,
+    labels,
+    match_labels,
+)
 
 Manifest = dict[str, Any]
 """A Kubernetes object as a JSON tree."""
@@ -115,6 +123,20 @@ def spread_over_nodes(owner: Resource, component: Component) -> Manifest:
 def service_port(name: str, number: int) -> Manifest:
     """Return a port of a Service, which has the name of the pods' port."""
     return {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
+
+
+def cluster_service(owner: Resource, name: str, component: Component) -> Manifest:
+    """Return a Service for a component within the cluster, with a second port for metrics."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(owner, name, component),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": match_labels(owner, component),
+            "ports": [service_port(HTTP, CLIENT_PORT), service_port(METRICS, METRICS_PORT)],
+        },
+    }
 
 
 def secret_volume(name: str, secret: str) -> Manifest:

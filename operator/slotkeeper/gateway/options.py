@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slotkeeper import flags, logs
 from slotkeeper.api.gateway_drain import DRAIN_SECONDS
-from slotkeeper.edge import limit_flags
+from slotkeeper.edge import listen_flags
 from slotkeeper.flags import Address, GatewayFlags
 from slotkeeper.wire.limits import Limits
 
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str]) -> Options:
         tls=arguments.tls,
         backends=arguments.backends,
         backend_cidrs=tuple(arguments.backend_cidr),
-        limits=limit_flags.limits_of(arguments),
+        limits=listen_flags.limits_of(arguments),
         shutdown_delay_seconds=arguments.shutdown_delay,
         drain_timeout=arguments.drain_timeout,
         access_log=arguments.access_log,
@@ -67,19 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMESPACE/NAME",
         help="the LlamaGateway, whose spec is the configuration; changes apply without a restart",
     )
-    add(
-        GatewayFlags.LISTEN,
-        type=flags.address,
-        required=True,
-        metavar="HOST:PORT",
-        help="address for clients",
-    )
-    add(
-        GatewayFlags.METRICS,
-        type=flags.address,
-        required=True,
-        metavar="HOST:PORT",
-        help="address of /metrics, /ready and /healthz; not for clients",
+    listen_flags.add_addresses(
+        parser,
+        clients="for clients",
+        metrics="of /metrics, /ready and /healthz; not for clients",
     )
     add(
         GatewayFlags.API_KEYS,
@@ -111,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="allow external backends at these private addresses, besides public addresses and "
         "Services of the gateway's namespace; repeatable",
     )
-    limit_flags.add_body_limit(parser)
+    listen_flags.add_body_limit(parser)
     add(
         GatewayFlags.MAX_BUFFERED_MIB,
         type=flags.positive,
@@ -120,27 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         help="maximum memory that requests, and responses that clients do not read, occupy; at "
         "least --max-body-mib; a quarter of it before authentication",
     )
-    limit_flags.add_connection_limits(parser)
-    add(
-        GatewayFlags.SHUTDOWN_DELAY,
-        type=flags.seconds,
-        default=2,
-        metavar="SECONDS",
-        help="time after SIGTERM in which new requests are still accepted: clients may not have "
-        "noticed yet that the gateway is not ready",
-    )
-    add(
-        GatewayFlags.DRAIN_TIMEOUT,
-        type=flags.seconds,
-        default=DRAIN_SECONDS,
-        metavar="SECONDS",
-        help="time after that in which requests may complete",
-    )
-    add(
-        GatewayFlags.ACCESS_LOG,
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a line of JSON for each request to standard output",
-    )
+    listen_flags.add_connection_limits(parser)
+    listen_flags.add_shutdown(parser, "gateway", drain_seconds=DRAIN_SECONDS)
+    listen_flags.add_access_log(parser)
     logs.add_flags(parser)
     return parser

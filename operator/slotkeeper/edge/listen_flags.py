@@ -1,10 +1,47 @@
-"""Command-line flags of a listening address' limits."""
+"""Command-line flags of the processes that serve clients: addresses, limits, shutdown."""
 
 import argparse
 
 from slotkeeper import flags
 from slotkeeper.flags import ListenFlags
 from slotkeeper.wire.limits import MIB, Limits
+
+
+def add_addresses(parser: argparse.ArgumentParser, *, clients: str, metrics: str) -> None:
+    """Add the flags of both addresses; `clients` and `metrics`: what is at them."""
+    for flag, help_ in ((ListenFlags.LISTEN, clients), (ListenFlags.METRICS, metrics)):
+        parser.add_argument(
+            flag, type=flags.address, required=True, metavar="HOST:PORT", help=f"address {help_}"
+        )
+
+
+def add_shutdown(parser: argparse.ArgumentParser, program: str, *, drain_seconds: float) -> None:
+    """Add the flags of a shutdown of `program`; `drain_seconds`: the default for requests."""
+    parser.add_argument(
+        ListenFlags.SHUTDOWN_DELAY,
+        type=flags.seconds,
+        default=2,
+        metavar="SECONDS",
+        help="time after SIGTERM in which new requests are still accepted: clients may not have "
+        f"noticed yet that the {program} is not ready",
+    )
+    parser.add_argument(
+        ListenFlags.DRAIN_TIMEOUT,
+        type=flags.seconds,
+        default=drain_seconds,
+        metavar="SECONDS",
+        help="time after that in which requests may complete",
+    )
+
+
+def add_access_log(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of the access log."""
+    parser.add_argument(
+        ListenFlags.ACCESS_LOG,
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a line of JSON for each request to standard output",
+    )
 
 
 def add_body_limit(parser: argparse.ArgumentParser) -> None:
