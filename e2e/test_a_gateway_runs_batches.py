@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateways import GATEWAY, deploy_gateway
 from servers import SLOW, Server, spec
+from volumes import node_volume
 
-GATEWAY = "llm"
 COUNT = 60
 IDS = [f"r{number}" for number in range(COUNT)]
 CHAT = "/v1/chat/completions"
@@ -21,36 +22,11 @@ TOKENS = 100
 @pytest.fixture
 def url(server: Server, tmp_path: Path) -> Iterator[str]:
     """URL of a gateway that serves batches, on a claim that the operator creates."""
-    # Kubernetes does not change the owner of a hostPath folder.
-    tmp_path.chmod(0o777)
-    volume = f"batches-of-{server.namespace}"
-    server.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": "",
-                "claimRef": {"namespace": server.namespace, "name": f"{GATEWAY}-batches"},
-                "hostPath": {"path": str(tmp_path)},
-            },
-        }
-    )
-    gateway = {
-        "apiVersion": "slotkeeper.dev/v1alpha1",
-        "kind": "LlamaGateway",
-        "metadata": {"name": GATEWAY},
-        "spec": {"replicas": 1, "batches": {"storage": {"size": "1Gi"}}},
-    }
     server.ready(spec(SLOW))
-    server.cluster.apply(gateway, namespace=server.namespace)
-    server.kubectl("wait", "--for=condition=Ready", f"llamagateway/{GATEWAY}", "--timeout=120s")
-    _wait_for_pod(server)
-    service = server.cluster.get("service", GATEWAY, namespace=server.namespace)
-    yield f"http://{service['spec']['clusterIP']}"
-    server.cluster.kubectl("delete", "persistentvolume", volume, "--wait=false")
+    with node_volume(server, f"{GATEWAY}-batches", tmp_path, mode="ReadWriteOnce"):
+        url = deploy_gateway(server, replicas=1, batches={"storage": {"size": "1Gi"}})
+        _wait_for_pod(server)
+        yield url
 
 
 def test_a_batch_is_completed_though_its_pod_is_killed(server: Server, url: str) -> None:

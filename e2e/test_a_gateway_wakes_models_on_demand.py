@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateways import GATEWAY, deploy_gateway
 from servers import Server, spec
 from stack import CHAT, Cluster
 
 MODELS = ("first", "second")
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 300}
-GATEWAY = "llm"
 PATH = "/v1/chat/completions"
 
 
@@ -27,7 +27,7 @@ def servers(cluster: Cluster, namespace: str) -> list[Server]:
 
 
 def test_a_gateway_wakes_the_model_that_a_request_names(servers: list[Server]) -> None:
-    url = _deploy(servers[0])
+    url = deploy_gateway(servers[0], replicas=1)
 
     _, listed = _request(servers[0], f"{url}/v1/models")
     assert [model["id"] for model in listed["data"]] == list(MODELS)
@@ -46,8 +46,10 @@ def test_an_api_key_uses_only_its_models(servers: list[Server]) -> None:
     keys = ("--from-literal=alice=of-alice", "--from-literal=bob=of-bob")
     servers[0].kubectl("create", "secret", "generic", "keys", *keys)
 
-    url = _deploy(
-        servers[0], apiKeys={"secretRef": {"name": "keys"}, "models": {"bob": ["second"]}}
+    url = deploy_gateway(
+        servers[0],
+        replicas=1,
+        apiKeys={"secretRef": {"name": "keys"}, "models": {"bob": ["second"]}},
     )
 
     assert _request(servers[0], f"{url}/v1/models")[0] == 401
@@ -61,7 +63,9 @@ def test_an_api_key_uses_only_its_models(servers: list[Server]) -> None:
 
 
 def test_one_of_two_models_is_loaded_at_a_time_within_the_budget(servers: list[Server]) -> None:
-    url = _deploy(servers[0], budget={"maxLoadedModels": 1, "minimumResidencySeconds": 1})
+    url = deploy_gateway(
+        servers[0], replicas=1, budget={"maxLoadedModels": 1, "minimumResidencySeconds": 1}
+    )
 
     for name in (*MODELS, *MODELS):
         status, response = _request(servers[0], f"{url}{PATH}", body=_chat(name))
@@ -86,7 +90,7 @@ def test_200_requests_for_three_models_share_a_budget_of_one(
     for server in servers:
         server.wait("condition=Ready")
     budget = {"maxLoadedModels": 1, "minimumResidencySeconds": 1, "maximumWaitSeconds": 20}
-    url = _deploy(servers[0], budget=budget)
+    url = deploy_gateway(servers[0], replicas=1, budget=budget)
     options = [f"--model={name}" for name in models]
     size = ("--requests=200", "--concurrent=24", "--tokens=8", "--stream")
 
@@ -118,20 +122,6 @@ def _loaded(server: Server) -> set[str]:
     names = "jsonpath={.items[*].metadata.labels.slotkeeper\\.dev/server}"
     replicas = "slotkeeper.dev/component=replica"
     return set(server.kubectl("get", "pods", "-l", replicas, "-o", names).split())
-
-
-def _deploy(server: Server, **fields: Any) -> str:
-    """Apply the gateway, wait until it serves, and return its URL."""
-    manifest = {
-        "apiVersion": "slotkeeper.dev/v1alpha1",
-        "kind": "LlamaGateway",
-        "metadata": {"name": GATEWAY},
-        "spec": {"replicas": 1, **fields},
-    }
-    server.cluster.apply(manifest, namespace=server.namespace)
-    server.kubectl("wait", "--for=condition=Ready", f"llamagateway/{GATEWAY}", "--timeout=120s")
-    service = server.cluster.get("service", GATEWAY, namespace=server.namespace)
-    return f"http://{service['spec']['clusterIP']}"
 
 
 def _chat(model: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import pytest
 
 from client_servers import GATEWAY, KEY, KEY_NAME, SERVERS, spec
+from gateways import deploy_gateway
 from servers import QUICK, Server
 from stack import ROOT, Cluster
 
@@ -18,7 +19,7 @@ def test_client_libraries_work_through_a_gateway(cluster: Cluster, namespace: st
     servers[0].kubectl("create", "secret", "generic", "keys", f"--from-literal={KEY_NAME}={KEY}")
     for server in servers:
         server.wait("condition=Ready")
-    url = _deploy(servers[0])
+    url = deploy_gateway(servers[0], **GATEWAY)
 
     environment = (f"SLOTKEEPER_GATEWAY_URL={url}", f"PYTHONPATH={ROOT / 'operator'}")
     tests = cluster.attempt(
@@ -35,17 +36,3 @@ def test_client_libraries_work_through_a_gateway(cluster: Cluster, namespace: st
     )
 
     assert tests.returncode == 0, tests.stdout + tests.stderr
-
-
-def _deploy(server: Server) -> str:
-    """Apply the gateway, wait until it serves, and return its URL."""
-    manifest = {
-        "apiVersion": "slotkeeper.dev/v1alpha1",
-        "kind": "LlamaGateway",
-        "metadata": {"name": "llm"},
-        "spec": GATEWAY,
-    }
-    server.cluster.apply(manifest, namespace=server.namespace)
-    server.kubectl("wait", "--for=condition=Ready", "llamagateway/llm", "--timeout=120s")
-    service = server.cluster.get("service", "llm", namespace=server.namespace)
-    return f"http://{service['spec']['clusterIP']}"

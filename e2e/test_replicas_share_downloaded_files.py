@@ -7,44 +7,28 @@ import pytest
 
 from servers import QUICK, Server, Spec, spec
 from stack import MODELS_NAMESPACE
+from volumes import node_volume
 
 
 @pytest.fixture
 def claim(server: Server, tmp_path: Path) -> Iterator[str]:
     """Name of a claim to a volume that all pods of the node can share."""
-    # Kubernetes does not change the owner of a hostPath folder.
-    tmp_path.chmod(0o777)
-    volume = f"models-of-{server.namespace}"
-    server.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteMany"],
-                "storageClassName": "",
-                "claimRef": {"namespace": server.namespace, "name": "models"},
-                "hostPath": {"path": str(tmp_path)},
+    with node_volume(server, "models", tmp_path, mode="ReadWriteMany") as volume:
+        server.cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "models"},
+                "spec": {
+                    "accessModes": ["ReadWriteMany"],
+                    "storageClassName": "",
+                    "volumeName": volume,
+                    "resources": {"requests": {"storage": "1Gi"}},
+                },
             },
-        }
-    )
-    server.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models"},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "storageClassName": "",
-                "volumeName": volume,
-                "resources": {"requests": {"storage": "1Gi"}},
-            },
-        },
-        namespace=server.namespace,
-    )
-    yield "models"
-    server.cluster.kubectl("delete", "persistentvolume", volume, "--wait=false")
+            namespace=server.namespace,
+        )
+        yield "models"
 
 
 def test_a_file_on_a_claim_is_downloaded_once(server: Server, claim: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from disturbance import Disturbance, drift
+from disturbance import Disturbance
 from fake_cluster import FakeCluster, Place
 from operator_harness import (
     BALANCER_HOST,
@@ -19,7 +19,6 @@ from operator_harness import (
     Operator,
     apply_server,
     demand_report,
-    roll_out,
     update_spec,
 )
 from scenarios import collect_garbage, delete_server, final_state, reconcile_until_stable
@@ -63,6 +62,9 @@ SPECS: list[dict[str, Any]] = [
 class World(Disturbance):
     """A cluster with one server and its operator, and what may happen to them."""
 
+    key = KEY
+    kinds = KINDS
+
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,9 +74,7 @@ class World(Disturbance):
     def steps(self) -> list[Callable[[], object]]:
         return [
             *(self.change_spec, self.change_spec, self.recreate_server, self.change_demand),
-            *(self.cause_drift, self.delete_child, self.take_name, self.change_pods),
-            *(self.inject_error, self.inject_error, self.lose_response, self.recover),
-            *(self.restart, self.relist, self.collect_garbage),
+            *self.common_steps,
         ]
 
     def change_spec(self) -> None:
@@ -93,43 +93,10 @@ class World(Disturbance):
             report = demand_report(busy=self.rng.randint(0, 8), queued=self.rng.choice([0, 0, 3]))
             self.balancers.reports[BALANCER_HOST] = report
 
-    def cause_drift(self) -> None:
-        replicas = self.rng.randint(0, 5)
-        if child := self._any_child():
-            self.cluster.edit(*child, drift(replicas))
-
-    def delete_child(self) -> None:
-        if child := self._any_child():
-            self.cluster.remove(*child)
-
-    def take_name(self) -> None:
-        """Replace the clients' Service by one that the server does not own."""
-        service = (SERVICES, KEY.namespace, KEY.name)
-        if service in self.cluster.objects:
-            self.cluster.remove(*service)
-        metadata = {"name": KEY.name, "namespace": KEY.namespace, "ownerReferences": []}
-        self.cluster.put({"apiVersion": "v1", "kind": "Service", "metadata": metadata})
-
-    def change_pods(self) -> None:
-        roll_out(self.cluster, ready=self.rng.random() < 0.7)
-
-    def inject_error(self) -> None:
-        self.inject_error_of(KINDS)
-
+    @override
     def collect_garbage(self) -> None:
         self._free_name()
         collect_garbage(self.cluster)
-
-    async def finish(self) -> None:
-        """End all faults, and run Kubernetes and the operator until nothing changes."""
-        self.recover()
-        self.balancers.reports.clear()
-        for _ in range(3):
-            self.collect_garbage()
-            roll_out(self.cluster)
-            self.operator.relist()
-            # Longer than the maximum of each back-off.
-            await self.operator.run_for(310)
 
     def _free_name(self) -> None:
         service = (SERVICES, KEY.namespace, KEY.name)
@@ -137,9 +104,9 @@ class World(Disturbance):
         if found and not found["metadata"]["ownerReferences"]:
             self.cluster.remove(*service)
 
-    def _any_child(self) -> Place | None:
-        children = [place for place in self.cluster.objects if place[0] in CHILDREN]
-        return self.rng.choice(children) if children else None
+    @override
+    def children(self) -> list[Place]:
+        return [place for place in self.cluster.objects if place[0] in CHILDREN]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

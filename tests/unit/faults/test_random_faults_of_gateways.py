@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from disturbance import Disturbance, drift
+from disturbance import Disturbance
 from fake_cluster import Place
 from gateway_harness import GATEWAY, apply_gateway, update_gateway
-from operator_harness import apply_server, roll_out, update_spec
+from operator_harness import apply_server, update_spec
 from slotkeeper.kube.cluster import ApiError, Kind
 from slotkeeper.kube.kinds import (
     DEPLOYMENTS,
@@ -58,6 +58,9 @@ SPECS: list[dict[str, Any]] = [
 class World(Disturbance):
     """A cluster with a gateway, two servers and the operator, and what may happen to them."""
 
+    key = GATEWAY
+    kinds = KINDS
+
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,9 +72,7 @@ class World(Disturbance):
     def steps(self) -> list[Callable[[], object]]:
         return [
             *(self.change_gateway, self.change_gateway, self.recreate_gateway, self.change_server),
-            *(self.cause_drift, self.delete_child, self.take_name, self.change_pods),
-            *(self.inject_error, self.inject_error, self.lose_response, self.recover),
-            *(self.restart, self.relist, self.collect_garbage),
+            *self.common_steps,
         ]
 
     @property
@@ -98,29 +99,7 @@ class World(Disturbance):
             key = Key(GATEWAY.namespace, name)
             update_spec(self.cluster, key, replicas=self.rng.choice([0, 1, 2]))
 
-    def cause_drift(self) -> None:
-        replicas = self.rng.randint(0, 5)
-        if child := self._any_child():
-            self.cluster.edit(*child, drift(replicas))
-
-    def delete_child(self) -> None:
-        if child := self._any_child():
-            self.cluster.remove(*child)
-
-    def take_name(self) -> None:
-        """Replace the clients' Service by one that the gateway does not own."""
-        service = (SERVICES, *GATEWAY)
-        if service in self.cluster.objects:
-            self.cluster.remove(*service)
-        metadata = {"name": GATEWAY.name, "namespace": GATEWAY.namespace, "ownerReferences": []}
-        self.cluster.put({"apiVersion": "v1", "kind": "Service", "metadata": metadata})
-
-    def change_pods(self) -> None:
-        roll_out(self.cluster, ready=self.rng.random() < 0.7)
-
-    def inject_error(self) -> None:
-        self.inject_error_of(KINDS)
-
+    @override
     def collect_garbage(self) -> None:
         """Delete children whose owner is deleted, and the Service that took the gateway's name."""
         owners = {
@@ -134,27 +113,18 @@ class World(Disturbance):
             if is_child and not {each["uid"] for each in references or ()} & owners:
                 self.cluster.remove(*place)
 
-    def _any_child(self) -> Place | None:
-        found = [place for place, item in self.cluster.objects.items() if _is_of_gateway(item)]
-        return self.rng.choice(found) if found else None
+    @override
+    def children(self) -> list[Place]:
+        return [place for place, item in self.cluster.objects.items() if _is_of_gateway(item)]
 
+    @override
     async def run_for(self, seconds: int) -> None:
         for _ in range(seconds):
             await self.operator.run_for(1)
             with suppress(ApiError, RetryError):
                 await self.operator.reconcile_gateways()
 
-    async def finish(self) -> None:
-        """End all faults, and run Kubernetes and the operator until nothing changes."""
-        self.recover()
-        for _ in range(3):
-            self.collect_garbage()
-            roll_out(self.cluster)
-            self.operator.relist()
-            # Longer than the maximum of each back-off.
-            await self.run_for(310)
-
-    def children(self) -> dict[Place, Any]:
+    def manifests(self) -> dict[Place, Any]:
         """The gateway's children as the operator specifies them."""
         found = {}
         for place, item in self.cluster.objects.items():
@@ -193,7 +163,7 @@ async def test_nothing_is_left_of_random_faults_of_a_gateway(seed: int) -> None:
     assert world.cluster.writes == []
     assert not world.operator.runtime.gateways.queue.is_failing(GATEWAY)
     if not world.has_gateway:
-        assert world.children() == {}
+        assert world.manifests() == {}
         return
     gateway = world.cluster.by_name(LLAMA_GATEWAYS)[GATEWAY.name]
     anew = World(rng)
@@ -204,4 +174,4 @@ async def test_nothing_is_left_of_random_faults_of_a_gateway(seed: int) -> None:
         conditions = {each["type"]: each["reason"] for each in gateway["status"]["conditions"]}
         assert conditions["Degraded"] == "InvalidSpec"
     else:
-        assert world.children() == anew.children()
+        assert world.manifests() == anew.manifests()
