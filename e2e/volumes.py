@@ -30,5 +30,7 @@ def node_volume(server: Server, claim: str, folder: Path, *, mode: str) -> Itera
             },
         }
     )
-    yield volume
-    server.cluster.kubectl("delete", "persistentvolume", volume, "--wait=false")
+    try:
+        yield volume
+    finally:
+        server.cluster.kubectl("delete", "persistentvolume", volume, "--wait=false")

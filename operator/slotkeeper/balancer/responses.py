@@ -23,7 +23,7 @@ def demand_report(
     Not in a standby's report: the requests that it still has on replicas, which the leader counts.
     """
     busy = dispatcher.busy_slots - dispatcher.preemptible_busy_slots if leader else 0
-    # More replicas would not help those that are held, and are not added for preemptible ones.
+    # More replicas would not help held requests, and none is added for preemptible ones.
     queued = dispatcher.queue.demand
     oldest = dispatcher.queue.oldest_demand
     preemptible = dispatcher.preemptible_busy_slots if leader else 0

@@ -33,7 +33,7 @@ _RESPONSE_SECONDS = 3600.0
 
 
 class KeyRing(ApiKeys):
-    """The accepted API keys, with their secrets: they are sent for those who own a batch."""
+    """The accepted API keys, with the secrets: each batch is sent with its owner's."""
 
     def __init__(self, salt: bytes) -> None:
         super().__init__(salt)

@@ -106,7 +106,8 @@ def parse_line(raw: bytes, endpoint: str) -> Line:
 def scan(path: Path, endpoint: str, max_line: int, models: Collection[str] | None) -> Index:
     """Return the index of a file, with the errors of its lines.
 
-    `max_line`: bytes of one line; `models`: those that exist; None: any. Raises OSError.
+    `max_line`: bytes of one line; `models`: the names of all models; None: any name is accepted.
+    Raises OSError.
     """
     scanner = _Scanner(endpoint, max_line, models)
     with path.open("rb") as file:

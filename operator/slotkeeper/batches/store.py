@@ -241,7 +241,7 @@ class Store:
         return dict(self._all("SELECT status, count(*) FROM batches GROUP BY status"))
 
     def count_batches_of(self, owner: str) -> tuple[int, int]:
-        """Return the number of this owner's batches, and of those that have not ended."""
+        """Return the number of this owner's batches, and how many of them have not ended."""
         sql = (
             f"SELECT count(*), coalesce(sum(status NOT IN ({_ENDED})), 0) "  # noqa: S608
             "FROM batches WHERE owner = ?"

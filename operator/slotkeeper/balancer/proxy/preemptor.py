@@ -12,23 +12,23 @@ from slotkeeper.scheduling import Dispatcher, QueuedRequest, SlotReservation
 
 @dataclass(frozen=True, slots=True)
 class Preemptor:
-    """Ends those that the dispatcher selects, and those that would be in the way otherwise."""
+    """Ends preemptible requests that ordinary ones, ending replicas or the next leader require."""
 
     dispatcher: Dispatcher[ProxiedRequest]
     replicas: ReplicaSet
     metrics: Metrics
 
     def free_slots(self) -> None:
-        """Abort those that run on slots which ordinary requests are queued for."""
+        """Abort running requests whose slots ordinary requests need, those queued or the next."""
         self._end_running(self.dispatcher.victims(), PreemptionReason.SLOT)
 
     def shorten_queue(self) -> None:
-        """Reject queued ones while the queue is beyond its limits."""
+        """Reject queued requests while the queue is beyond its limits."""
         if len(self.dispatcher.queue.preemptible):
             self._end(self.dispatcher.take_displaced(), PreemptionReason.QUEUE)
 
     def leave_ending_replicas(self) -> None:
-        """Abort those that run on replicas which are being deleted, so that they delay no pod."""
+        """Abort the requests on replicas that are being deleted, so that they delay no pod."""
         running = [
             reservation
             for reservation in self.dispatcher.preemption.running

@@ -48,8 +48,10 @@ class Hub:
 
 
 def resolve(file: File, address: HubAddress, hub: Hub, record_path: Path) -> Sequence[RemoteFile]:
-    """Return the files to fetch: those of an earlier start of the same URL, without a request, or
-    those that the hub lists now, which are recorded.
+    """Return the files to fetch.
+
+    An earlier start of the same URL has recorded them; otherwise the hub lists them, and they are
+    recorded.
 
     Raises DownloadError and OSError.
     """

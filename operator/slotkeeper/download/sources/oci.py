@@ -49,8 +49,10 @@ def resolve(
     token: Token | None,
     record_path: Path,
 ) -> Sequence[RemoteFile]:
-    """Return the file to fetch: that of an earlier start of the same URL, without a request, or
-    that of the manifest, which is recorded.
+    """Return the file to fetch.
+
+    An earlier start of the same URL has recorded it; otherwise the manifest names it, and it is
+    recorded.
 
     Raises DownloadError and OSError.
     """

@@ -1,7 +1,7 @@
 """Which addresses a gateway may connect to for an external backend. Pure.
 
-Whoever may write LlamaGateways chooses the backends, and the gateway's pods reach addresses that
-these people may not: of nodes, of cloud metadata services, of other namespaces.
+A user who may write LlamaGateways chooses the backends, and the gateway's pods reach addresses that
+this user may not: of nodes, of cloud metadata services, of other namespaces.
 """
 
 import re
