@@ -4,6 +4,7 @@ from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import balancer, network_and_pdb, rpc_group
 from slotkeeper.desired import replicas as llama_servers
+from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest
 
@@ -14,6 +15,7 @@ def manifests(
     images: Images,
     blocker: StartBlocker | None = None,
     account_uid: str = "",
+    downloads: DownloadSettings = NO_SETTINGS,
 ) -> list[Manifest]:
     """Return the manifests of all child objects, in the order in which they should be applied.
 
@@ -32,12 +34,14 @@ def manifests(
         network_and_pdb.replica_budget(server),
         network_and_pdb.balancer_budget(server),
         balancer.deployment(server, images, account_uid),
-        *_replicas(server, replicas, images),
+        *_replicas(server, replicas, images, downloads),
     ]
 
 
-def _replicas(server: LlamaServer, replicas: int, images: Images) -> list[Manifest]:
-    deployment = llama_servers.deployment(server, replicas, images)
+def _replicas(
+    server: LlamaServer, replicas: int, images: Images, downloads: DownloadSettings
+) -> list[Manifest]:
+    deployment = llama_servers.deployment(server, replicas, images, downloads)
     if workers := server.spec.workers:
         return rpc_group.manifests(server, workers, deployment)
     return [deployment]

@@ -11,6 +11,7 @@ from slotkeeper.api.model_url import bucket_and_key, claim_and_path, is_local, p
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.desired import names, resources
+from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.flags import DownloadFlags
@@ -73,7 +74,7 @@ def is_provided(model: Model) -> bool:
     return all(is_local(file.url) for file in _files(model))
 
 
-def container(server: LlamaServer, images: Images) -> Manifest:
+def container(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
     """Return the container, which succeeds once all files are downloaded and verified.
 
     Its termination message contains the model's metadata, or the reason of the failure.
@@ -82,7 +83,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
     access_key = [{"name": names.S3_VOLUME, "mountPath": S3_FOLDER, "readOnly": True}]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
-    env = [*_hub(model.download), *_proxies(model.download)]
+    env = [*_hub(model.download), *_proxies(model.download, downloads)]
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
@@ -169,12 +170,21 @@ def _hub(download: Download) -> list[Manifest]:
     )
 
 
-def _proxies(download: Download) -> list[Manifest]:
-    proxies = {"HTTP_PROXY": download.http_proxy, "HTTPS_PROXY": download.https_proxy}
+def _proxies(download: Download, defaults: DownloadSettings) -> list[Manifest]:
+    proxies = {
+        "HTTP_PROXY": download.http_proxy or defaults.http_proxy,
+        "HTTPS_PROXY": download.https_proxy or defaults.https_proxy,
+    }
     env = [{"name": name, "value": proxy} for name, proxy in proxies.items() if proxy]
     if not env:
         return []
-    return [*env, {"name": "NO_PROXY", "value": ",".join((*CLUSTER_DOMAINS, *download.no_proxy))}]
+    return [
+        *env,
+        {
+            "name": "NO_PROXY",
+            "value": ",".join((*CLUSTER_DOMAINS, *defaults.no_proxy, *download.no_proxy)),
+        },
+    ]
 
 
 def _file(flag: str, file: AnyFile, path: str) -> Iterator[str]:

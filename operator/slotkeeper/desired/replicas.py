@@ -2,6 +2,7 @@
 
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.desired import llama_container, model_container, names
+from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_container import LOADING_SECONDS
 from slotkeeper.desired.metadata import Manifest, metadata, pod_basics, pull_secrets
@@ -9,7 +10,9 @@ from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import placement
 
 
-def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
+def deployment(
+    server: LlamaServer, replicas: int, images: Images, downloads: DownloadSettings = NO_SETTINGS
+) -> Manifest:
     """Return the Deployment, whose pods download and verify the model before they serve it."""
     return {
         "apiVersion": "apps/v1",
@@ -22,7 +25,7 @@ def deployment(server: LlamaServer, replicas: int, images: Images) -> Manifest:
             "progressDeadlineSeconds": LOADING_SECONDS + server.spec.update.drain_timeout_seconds,
             "strategy": _strategy(server.spec),
             "selector": {"matchLabels": names.match_labels(server, Component.REPLICA)},
-            "template": _template(server, images),
+            "template": _template(server, images, downloads),
         },
     }
 
@@ -61,14 +64,14 @@ def _strategy(spec: LlamaServerSpec) -> Manifest:
     }
 
 
-def _template(server: LlamaServer, images: Images) -> Manifest:
+def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
     template = server.spec.pod_template
     labels = {**template.labels, **names.labels(server, Component.REPLICA)}
     annotations = {"annotations": dict(template.annotations)} if template.annotations else {}
-    return {"metadata": {"labels": labels, **annotations}, "spec": _pod(server, images)}
+    return {"metadata": {"labels": labels, **annotations}, "spec": _pod(server, images, downloads)}
 
 
-def _pod(server: LlamaServer, images: Images) -> Manifest:
+def _pod(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
     in_image = model_container.is_in_image(server.spec.model)
     return {
         "automountServiceAccountToken": False,
@@ -76,7 +79,11 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "terminationGracePeriodSeconds": server.spec.update.drain_timeout_seconds,
         **pull_secrets(server),
         **placement(server),
-        **({} if in_image else {"initContainers": [model_container.container(server, images)]}),
+        **(
+            {}
+            if in_image
+            else {"initContainers": [model_container.container(server, images, downloads)]}
+        ),
         "containers": [llama_container.container(server, images)],
         "volumes": [
             *model_container.volumes(server.spec.model),

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY, start_http_server
 
 from slotkeeper import logs
 from slotkeeper.api.compute_capability import normalize
+from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.flags import GatewayFlags, address, cidr
 from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
@@ -99,6 +100,7 @@ async def _run(flags: argparse.Namespace) -> None:
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
+        reconciler.downloads = DownloadSettings()
         catalog = ModelCatalog(store)
         gateway_reconciler = GatewayReconciler(
             cluster,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
+from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import UNREADABLE, Cluster
@@ -65,6 +66,8 @@ class Reconciler:
         self._states = states
         self._poller = poller
         self._images = images
+        self.downloads = NO_SETTINGS
+        """What the chart sets for the downloads of all servers."""
         self._clock = clock
         self._schedule_clock = ScheduleClock(clock)
         self._nodes = GpuNodes(cluster, clock.monotonic)
@@ -233,7 +236,9 @@ class Reconciler:
             # The status was written, and the response to it lost.
             state.unreported = None
         state.name_conflict = self.steps.name_conflict(
-            server, observed.children, lambda: manifests(server, 0, self._images)
+            server,
+            observed.children,
+            lambda: manifests(server, 0, self._images, downloads=self.downloads),
         )
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
@@ -250,7 +255,9 @@ class Reconciler:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
         uid = account_uid(server, observed)
-        desired = manifests(server, replicas, self._images, decision.blocker, uid or "")
+        desired = manifests(
+            server, replicas, self._images, decision.blocker, uid or "", self.downloads
+        )
         if uid is None:
             # The next pass creates it. Pods without the uid would be replaced at once.
             balancers = (DEPLOYMENTS, names.balancer(server))
