@@ -36,6 +36,14 @@ _REASON = {
     "priority": 1,
 }
 
+_DEGRADED = {
+    "name": "Degraded",
+    "type": "string",
+    "jsonPath": '.status.conditions[?(@.type=="Degraded")].status',
+    "description": "Whether a problem needs attention",
+    "priority": 1,
+}
+
 _SERVER_COLUMNS: tuple[Mapping[str, Any], ...] = (
     {
         "name": "Ready",
@@ -69,6 +77,7 @@ _SERVER_COLUMNS: tuple[Mapping[str, Any], ...] = (
     },
     _AGE,
     _REASON,
+    _DEGRADED,
     {
         "name": "GPUs",
         "type": "integer",
@@ -106,6 +115,7 @@ _GATEWAY_COLUMNS: tuple[Mapping[str, Any], ...] = (
     },
     _AGE,
     _REASON,
+    _DEGRADED,
     {
         "name": "Pods",
         "type": "integer",

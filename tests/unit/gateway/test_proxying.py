@@ -9,6 +9,7 @@ from balancer_harness import run_balancer
 from fake_llama import Call, FakeLlama, Script, never_respond, send_garbage, stream_two_events
 from raw_http import get, post
 from running_gateway import run_gateway, server_manifest
+from slotkeeper.gateway import request
 from stepped_loop import SteppedLoop
 from wait_until import until
 
@@ -147,13 +148,18 @@ async def test_a_deleted_server_is_unknown_at_once_but_completes_its_requests() 
         assert await client.reader.readuntil(b"0\r\n\r\n")
 
 
-async def test_a_refused_connection_is_tried_again_once() -> None:
+async def test_a_refused_connection_is_tried_again_once(
+    clock: SteppedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than a busy machine may take to start the server again.
+    monkeypatch.setattr(request, "RECONNECT_SECONDS", 5)
     async with FakeLlama() as llama, run_gateway(one=llama) as gateway:
         await until(lambda: llama.health_polls + llama.connections)
         await llama.stop()
         client = await gateway.start_request(post(CHAT))
         await until(lambda: gateway.metric("request_retries_total", model="one") == 1)
         await llama.start()
+        await clock.advance(5, step=1)
 
         assert (await client.response()).status == 200
         await gateway.wait_idle()
