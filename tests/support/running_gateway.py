@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raw_http import RawClient, Response, get
+from slotkeeper.address_guard import AddressGuard, network
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.gateway.admin import Admin
 from slotkeeper.gateway.backends import connect
-from slotkeeper.gateway.backends.addresses import AddressGuard, network
 from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.backends.secrets import BackendSecrets
 from slotkeeper.gateway.proxy import Gateway

@@ -12,12 +12,12 @@ from dataclasses import replace
 import uvloop
 
 from slotkeeper import logs
+from slotkeeper.address_guard import AddressGuard, network
 from slotkeeper.api.group import GATEWAY_FIELD_MANAGER
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.error_text import describe
 from slotkeeper.gateway.admin import Admin
-from slotkeeper.gateway.backends.addresses import AddressGuard, network
 from slotkeeper.gateway.backends.connect import Resolver, dial
 from slotkeeper.gateway.backends.registry import Backends
 from slotkeeper.gateway.backends.secrets import BackendSecrets

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Protocol
 
+from slotkeeper.address_guard import AddressGuard, IpAddress
 from slotkeeper.error_text import describe
-from slotkeeper.gateway.backends.addresses import AddressGuard, IpAddress
 from slotkeeper.gateway.target_config import Backend
 from slotkeeper.wire.client import UpstreamConnection
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from slotkeeper.address_guard import AddressGuard
 from slotkeeper.gateway.backends import requests
-from slotkeeper.gateway.backends.addresses import AddressGuard
 from slotkeeper.gateway.backends.connect import Dial, Resolver, connect, dial
 from slotkeeper.gateway.backends.health import BackendHealth
 from slotkeeper.gateway.backends.secrets import BackendSecrets

@@ -1,7 +1,7 @@
-"""Which addresses a gateway may connect to for an external backend. Pure.
+"""Which addresses may be connected to for a URL that a user has chosen. Pure.
 
-A user who may write LlamaGateways chooses the backends, and the gateway's pods reach addresses that
-this user may not: of nodes, of cloud metadata services, of other namespaces.
+A user who may write LlamaGateways or LlamaServers chooses hosts of backends and of models, and pods
+reach addresses that this user may not: of nodes, of cloud metadata services, of other namespaces.
 """
 
 import re
@@ -42,16 +42,16 @@ class AddressGuard:
     """
 
     namespace: str = ""
-    """The gateway's own, in which its users may run pods with the same reach."""
+    """The resource's own, in which its users may run pods with the same reach."""
     allowed: tuple[IpNetwork, ...] = ()
 
     def allows(self, host: str, address: IpAddress) -> bool:
         """Whether this address of `host` may be connected to."""
-        forms = list(_forms(address))
-        if not all(map(_is_possible, forms)):
+        if is_forbidden(address):
             return False
         if self._is_own_service(host):
             return True
+        forms = _forms(address)
         return all(
             each.is_global or any(each in network for network in self.allowed) for each in forms
         )
@@ -62,11 +62,18 @@ class AddressGuard:
         return bool(namespace) and re.fullmatch(pattern, host, re.ASCII) is not None
 
 
+def is_forbidden(address: IpAddress) -> bool:
+    """Whether an address is one of those that are never allowed."""
+    return not all(map(_is_possible, _forms(address)))
+
+
 def _forms(address: IpAddress) -> Iterable[IpAddress]:
     """The address, and the IPv4 address that it leads to through a translator or a tunnel."""
     if isinstance(address, IPv4Address):
         yield address
         return
+    # Without a zone, with which it would not equal a metadata address.
+    address = IPv6Address(int(address))
     if address.ipv4_mapped:
         yield address.ipv4_mapped
         return

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.gateway.backends.addresses import AddressGuard, IpAddress, network
+from slotkeeper.address_guard import AddressGuard, IpAddress, network
 
 OWN = "vllm.team.svc.cluster.local"
 FOREIGN = "vllm.other.svc.cluster.local"
@@ -24,7 +24,16 @@ def test_public_addresses_are_allowed_in_each_form(address: str) -> None:
     [
         *("127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "255.255.255.255", "240.0.0.1"),
         *("169.254.169.254", "169.254.170.2", "224.0.0.1", "168.63.129.16", "100.100.100.200"),
-        *("::", "::1", "fe80::1", "fe80::1%eth0", "ff02::1", "fec0::1", "fd00:ec2::254"),
+        *(
+            "::",
+            "::1",
+            "fe80::1",
+            "fe80::1%eth0",
+            "ff02::1",
+            "fec0::1",
+            "fd00:ec2::254",
+            "fd00:ec2::254%1",
+        ),
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1"),
         *("64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "2002:7f00:1::", "2002:a9fe:a9fe::"),
         # Teredo, whose client is 127.0.0.1.
