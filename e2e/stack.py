@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from provider.constants import SERVICE_RANGE
+
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_NAMESPACE = "slotkeeper-system"
 MODELS_NAMESPACE = "slotkeeper-demo"
@@ -140,6 +142,8 @@ def install_operator(cluster: Cluster, release: str, namespace: str, *flags: str
     cluster.call(
         *("helm", "upgrade", "--install", release, "charts/slotkeeper"),
         *("--namespace", namespace, "--create-namespace", "--wait", "--timeout", "3m"),
+        # The model server is in a namespace of its own.
+        *("--set", f"modelDownloads.allowedAddressRanges={{{SERVICE_RANGE}}}"),
         *flags,
         *_image_values(),
     )

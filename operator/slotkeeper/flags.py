@@ -100,10 +100,28 @@ class DownloadFlags:
     S3_VIRTUAL_HOSTS = "--s3-virtual-hosts"
     S3_CREDENTIALS = "--s3-credentials"
     CA_FILE = "--ca-file"
+    ADDRESS_GUARD = "--address-guard"
+    ALLOWED_ADDRESSES = "--allowed-addresses"
+    TRUSTED_PROXY = "--trusted-proxy"
     MAX_FILE_BYTES = "--max-file-bytes"
     ALWAYS_VERIFY = "--always-verify"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"
+
+
+class DownloadDefaultsFlags:
+    """Flags of `slotkeeper operator` for the downloads of all servers."""
+
+    ADDRESS_RANGE = "--download-address-range"
+    HTTP_PROXY = "--download-http-proxy"
+    HTTPS_PROXY = "--download-https-proxy"
+    NO_PROXY = "--download-no-proxy"
+    CA_CERTIFICATES = "--download-ca-certificates"
+
+
+CA_CERTIFICATES = "SLOTKEEPER_CA_CERTIFICATES"
+"""Environment variable of the download container. As an argument, certificates would make the
+command unreadable."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -1,5 +1,6 @@
 """The chart, installed by a real Helm on a real API server with RBAC."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,8 +15,16 @@ from llamagateways import parsed_gateway, raw_gateway
 from llamaservers import IMAGES, parsed, raw_server
 from operator_process import create, namespace_of
 from slotkeeper.desired import gateway
+from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.manifests import manifests
+from slotkeeper.reconcile.download_flags import download_settings
+from slotkeeper.reconcile.main import _parser
 
+TLS = CHART.parents[1] / "tests/support/tls.pem"
+
+CERTIFICATES = "".join(
+    re.findall("-----BEGIN CERT.*?-----END CERTIFICATE-----\n", TLS.read_text(), re.DOTALL)
+)
 WATCHED = "team-a"
 OTHER = "team-b"
 IMAGE_NAMES = ("operator", "balancer", "download", "llamaServer")
@@ -35,6 +44,13 @@ EVERYTHING = {
     ],
     "priorityClassName": "system-cluster-critical",
     "gatewayBackends": {"allowedCIDRs": ["10.20.0.0/16", "fd12::/32"]},
+    "modelDownloads": {
+        "allowedAddressRanges": ["10.96.0.0/12"],
+        "httpProxy": "http://proxy.example.com:3128",
+        "httpsProxy": "http://[fd00::1]:3129",
+        "noProxy": [".example.com", "10.0.0.7"],
+        "caCertificates": f"# $(HOME): ours\n{CERTIFICATES}",
+    },
     "extraArgs": ["--log-level=DEBUG"],
     "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "podLabels": {"team": "a"},
@@ -145,6 +161,21 @@ def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
         assert text in rendered
 
 
+def test_the_operator_reads_what_the_chart_sets_for_downloads(helm: Helm) -> None:
+    rendered = list(yaml.safe_load_all(helm.rendered(EVERYTHING)))
+    [container] = _only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+
+    flags = _parser().parse_args([each.replace("$$", "$") for each in container["args"]])
+
+    assert download_settings(flags) == DownloadSettings(
+        http_proxy="http://proxy.example.com:3128",
+        https_proxy="http://[fd00::1]:3129",
+        no_proxy=(".example.com", "10.0.0.7"),
+        allowed_addresses=("10.96.0.0/12",),
+        ca_certificates=CERTIFICATES,
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [
@@ -154,6 +185,11 @@ def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
         ({"images": {"download": {"digest": "abc"}}}, "digest"),
         ({"extraArgs": ["quiet"]}, "extraArgs"),
         ({"gatewayBackends": {"allowedCIDRs": ["10.0.0.1"]}}, "allowedCIDRs"),
+        ({"modelDownloads": {"allowedAddressRanges": ["10.0.0.1"]}}, "allowedAddressRanges"),
+        ({"modelDownloads": {"httpProxy": "http://me:secret@proxy:3128"}}, "httpProxy"),
+        ({"modelDownloads": {"httpsProxy": "proxy:3128"}}, "httpsProxy"),
+        ({"modelDownloads": {"noProxy": ["a,b"]}}, "noProxy"),
+        ({"modelDownloads": {"caCertificates": "MIIB"}}, "caCertificates"),
         ({"watchNamespaces": ["Team_A"]}, "watchNamespaces"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     MODEL_SERVER_ERROR = "ModelServerError"
     MODEL_DOWNLOAD_INCOMPLETE = "ModelDownloadIncomplete"
     MODEL_URL_NOT_ALLOWED = "ModelURLNotAllowed"
+    MODEL_ADDRESS_NOT_ALLOWED = "ModelAddressNotAllowed"
     MODEL_TOKEN_INVALID = "ModelTokenInvalid"  # noqa: S105 (a reason)
     MODEL_TOKEN_NOT_ALLOWED = "ModelTokenNotAllowed"  # noqa: S105 (a reason)
     MODEL_CA_INVALID = "ModelCAInvalid"
@@ -81,6 +82,7 @@ DOWNLOAD_REASONS = frozenset(
         Reason.MODEL_SERVER_ERROR,
         Reason.MODEL_DOWNLOAD_INCOMPLETE,
         Reason.MODEL_URL_NOT_ALLOWED,
+        Reason.MODEL_ADDRESS_NOT_ALLOWED,
         Reason.MODEL_TOKEN_INVALID,
         Reason.MODEL_TOKEN_NOT_ALLOWED,
         Reason.MODEL_CA_INVALID,

@@ -152,6 +152,13 @@ TABLE = (
     ),
     ReasonDoc(
         _MODEL,
+        (Reason.MODEL_ADDRESS_NOT_ALLOWED,),
+        _PROBLEM,
+        "a host of a URL, of a redirect, or a proxy has only addresses that downloads [may not "
+        "connect to](../concepts/models.md#addresses)",
+    ),
+    ReasonDoc(
+        _MODEL,
         (Reason.MODEL_TOKEN_INVALID,),
         _PROBLEM,
         "the Secret's entry in `model.tokenSecretRef` contains no token, or more than a token; or "
@@ -345,6 +352,7 @@ PERMANENT = frozenset(
         Reason.MODEL_CHECKSUM_MISMATCH,
         Reason.MODEL_NOT_GGUF,
         Reason.MODEL_URL_NOT_ALLOWED,
+        Reason.MODEL_ADDRESS_NOT_ALLOWED,
         Reason.MODEL_TOKEN_INVALID,
         Reason.MODEL_TOKEN_NOT_ALLOWED,
         Reason.MODEL_CA_INVALID,

@@ -13,6 +13,10 @@ class DownloadSettings:
     """Proxy for https:// URLs of servers that set none."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are connected to directly, beside those that a server sets."""
+    allowed_addresses: tuple[str, ...] = ()
+    """Ranges of private addresses that may be connected to."""
+    ca_certificates: str = ""
+    """Certificates of private authorities in PEM format, beside those that a server sets."""
 
 
 NO_SETTINGS = DownloadSettings()

@@ -11,10 +11,10 @@ from slotkeeper.api.model_url import bucket_and_key, claim_and_path, is_local, p
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.desired import names, resources
-from slotkeeper.desired.download_settings import DownloadSettings
+from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
-from slotkeeper.flags import DownloadFlags
+from slotkeeper.flags import CA_CERTIFICATES, DownloadFlags
 
 MODELS_FOLDER = "/models"
 MODELS_VOLUME = "models"
@@ -80,15 +80,18 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
     Its termination message contains the model's metadata, or the reason of the failure.
     """
     model = server.spec.model
+    if is_provided(model):
+        # A change of the settings must not replace replicas that download nothing.
+        downloads = NO_SETTINGS
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
     access_key = [{"name": names.S3_VOLUME, "mountPath": S3_FOLDER, "readOnly": True}]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
-    env = [*_hub(model.download), *_proxies(model.download, downloads)]
+    env = [*_hub(model.download), *_proxies(model.download, downloads), *_ca(downloads)]
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
         "imagePullPolicy": images.pull_policy,
-        "command": list(_command(model)),
+        "command": list(_command(server, downloads)),
         **({"env": env} if env else {}),
         "resources": _resources(server),
         "securityContext": container_security_context(),
@@ -129,7 +132,8 @@ def _resources(server: LlamaServer) -> Manifest:
     return resources.of_init_container(server.spec.resources)
 
 
-def _command(model: Model) -> Iterator[str]:
+def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
+    model = server.spec.model
     targets = paths(model)
     yield from ("slotkeeper", "download")
     if model.token_secret_ref:
@@ -142,6 +146,8 @@ def _command(model: Model) -> Iterator[str]:
         yield DownloadFlags.ALWAYS_VERIFY
     if model.download.ca_config_map_ref:
         yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
+    if not is_provided(model):
+        yield from _address_guard(server, downloads)
     size = int(quantity.parse(model.download.max_file_size))
     yield from (DownloadFlags.MAX_FILE_BYTES, str(size))
     yield from _file(DownloadFlags.MODEL, model, targets.model)
@@ -149,6 +155,18 @@ def _command(model: Model) -> Iterator[str]:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
     for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
+
+
+def _address_guard(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
+    yield from (DownloadFlags.ADDRESS_GUARD, server.namespace)
+    for addresses in downloads.allowed_addresses:
+        yield from (DownloadFlags.ALLOWED_ADDRESSES, addresses)
+    # The server's own proxies are a user's, and are checked.
+    own = server.spec.model.download
+    http = None if own.http_proxy else downloads.http_proxy
+    https = None if own.https_proxy else downloads.https_proxy
+    for proxy in dict.fromkeys(filter(None, (http, https))):
+        yield from (DownloadFlags.TRUSTED_PROXY, proxy)
 
 
 def _s3(model: Model) -> Iterator[str]:
@@ -185,6 +203,11 @@ def _proxies(download: Download, defaults: DownloadSettings) -> list[Manifest]:
             "value": ",".join((*CLUSTER_DOMAINS, *defaults.no_proxy, *download.no_proxy)),
         },
     ]
+
+
+def _ca(downloads: DownloadSettings) -> list[Manifest]:
+    pem = downloads.ca_certificates
+    return [{"name": CA_CERTIFICATES, "value": pem}] if pem else []
 
 
 def _file(flag: str, file: AnyFile, path: str) -> Iterator[str]:

@@ -3,6 +3,8 @@
 import hashlib
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
+
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.errors import DownloadError
 
@@ -15,7 +17,9 @@ def require_allowed(url: str) -> None:
         parts = urlsplit(url)
         allowed = parts.scheme in SCHEMES and bool(parts.hostname)
         _ = parts.port  # raises ValueError unless it is a number from 0 to 65535
-    except ValueError:
+        if allowed:
+            httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         raise DownloadError(
             Reason.MODEL_URL_NOT_ALLOWED, "cannot parse the URL of the model"
         ) from None
@@ -24,6 +28,30 @@ def require_allowed(url: str) -> None:
             Reason.MODEL_URL_NOT_ALLOWED,
             f"{redact(url)} is not allowed: the URL of a model, even after a redirect, must be "
             "http://HOST/PATH or https://HOST/PATH",
+        )
+
+
+def require_redirect_allowed(response: httpx.Response) -> None:
+    """Raise DownloadError (ModelURLNotAllowed) if a response redirects from https:// to http://, or
+    to what is no URL.
+
+    httpx calls it for each response, before it follows a redirect. Its own error would quote a part
+    of the URL.
+    """
+    if not response.has_redirect_location:
+        return
+    source = redact(str(response.url))
+    try:
+        target = response.url.join(response.headers["location"])
+    except (ValueError, httpx.InvalidURL):
+        raise DownloadError(
+            Reason.MODEL_URL_NOT_ALLOWED, f"{source} redirects to a URL that cannot be parsed"
+        ) from None
+    if response.url.scheme == "https" and target.scheme == "http":
+        raise DownloadError(
+            Reason.MODEL_URL_NOT_ALLOWED,
+            f"{source} redirects to {redact(str(target))}, which is not allowed: others can read "
+            "and change what is sent by http://",
         )
 
 

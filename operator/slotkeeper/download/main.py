@@ -10,16 +10,19 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from slotkeeper import logs
+from slotkeeper.address_guard import AddressGuard, network
 from slotkeeper.api.model_url import HUB_ENDPOINT
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
+from slotkeeper.download.network import Network
 from slotkeeper.download.options import Options, parse
 from slotkeeper.download.report import failure, success, write_termination_message
 from slotkeeper.download.sources.s3 import Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
+from slotkeeper.flags import CA_CERTIFICATES
 
 EXIT_SUCCESS = 0
 EXIT_FAILURE = 1
@@ -49,7 +52,8 @@ def _run(options: Options) -> None:
         token = read_token(
             options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
         )
-    with new_client(token, options.ca_file) as client:
+    certificates = os.environ.get(CA_CERTIFICATES, "")
+    with new_client(token, options.ca_file, _network(options), certificates) as client:
         environment = Environment(
             client=client,
             clock=time.monotonic,  # noqa: TID251 (the only clock of this program)
@@ -67,6 +71,14 @@ def _run(options: Options) -> None:
     model = options.files[0].role == File.role
     message = success(records[0], options.files[0].path) if model else {}
     write_termination_message(options.termination_log, message)
+
+
+def _network(options: Options) -> Network:
+    guard = None
+    if options.guarded_namespace is not None:
+        allowed = tuple(map(network, options.allowed_addresses))
+        guard = AddressGuard(options.guarded_namespace, allowed)
+    return Network(guard, options.trusted_proxies)
 
 
 def _store(options: Options) -> Store:

@@ -26,6 +26,10 @@ exit status:
 
 environment:
   HF_ENDPOINT  hub of hf:// URLs (default: https://huggingface.co)
+  HTTP_PROXY, HTTPS_PROXY, NO_PROXY
+               proxies, and hosts that are connected to without them (default: none)
+  SLOTKEEPER_CA_CERTIFICATES
+               certificates of private authorities in PEM format, besides those of --ca-file
 """
 
 
@@ -43,6 +47,10 @@ class Options:
     s3_virtual_hosts: bool
     s3_credentials: Path | None
     ca_file: Path | None
+    guarded_namespace: str | None
+    """None to connect to any address."""
+    allowed_addresses: tuple[str, ...]
+    trusted_proxies: frozenset[str]
     max_file_bytes: int
     always_verify: bool
     tries: int
@@ -79,6 +87,9 @@ def parse(argv: Sequence[str]) -> Options:
         s3_virtual_hosts=arguments.s3_virtual_hosts,
         s3_credentials=arguments.s3_credentials,
         ca_file=arguments.ca_file,
+        guarded_namespace=arguments.address_guard,
+        allowed_addresses=tuple(arguments.allowed_addresses),
+        trusted_proxies=frozenset(arguments.trusted_proxy),
         max_file_bytes=arguments.max_file_bytes,
         always_verify=arguments.always_verify,
         tries=arguments.tries,
@@ -221,6 +232,28 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="file with certificates of private authorities in PEM format",
+    )
+    parser.add_argument(
+        DownloadFlags.ADDRESS_GUARD,
+        metavar="NAMESPACE",
+        help="connect to public addresses only, and to Services of this namespace (default: to any "
+        "address)",
+    )
+    parser.add_argument(
+        DownloadFlags.ALLOWED_ADDRESSES,
+        type=flags.cidr,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help=f"private addresses that {DownloadFlags.ADDRESS_GUARD} allows too; repeatable",
+    )
+    parser.add_argument(
+        DownloadFlags.TRUSTED_PROXY,
+        action="append",
+        default=[],
+        metavar="URL",
+        help="proxy that may have any address, if HTTP_PROXY or HTTPS_PROXY is this one; "
+        "repeatable",
     )
     parser.add_argument(
         DownloadFlags.MAX_FILE_BYTES,

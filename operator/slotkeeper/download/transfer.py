@@ -1,7 +1,6 @@
 """HTTP requests for the bytes of a file, or for its missing bytes."""
 
 import re
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,11 +10,13 @@ from pathlib import Path
 import httpx
 
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.download.address import redact, require_allowed
+from slotkeeper.download.address import redact, require_allowed, require_redirect_allowed
+from slotkeeper.download.authorities import tls_context
 from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import RemoteFile
 from slotkeeper.download.minimum_speed import MinimumSpeed
+from slotkeeper.download.network import Network, direct, proxied
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import (
@@ -37,12 +38,19 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
-def new_client(token: Token | None = None, ca_file: Path | None = None) -> httpx.Client:
-    """Return an HTTP client that follows redirects, and checks the URL of each request.
+def new_client(
+    token: Token | None = None,
+    ca_file: Path | None = None,
+    network: Network = Network(),  # noqa: B008 (frozen)
+    ca_certificates: str = "",
+) -> httpx.Client:
+    """Return an HTTP client that follows redirects, and checks the URL and the address of each
+    request.
 
     `token` is sent to the host of each requested URL, if it may be. httpx drops Authorization when
-    a redirect leads to another host. `ca_file` has certificate authorities to trust, in addition
-    to the public ones. Proxies are those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    a redirect leads to another host. `ca_file` and `ca_certificates` (PEM) have certificate
+    authorities to trust, in addition to the public ones. Proxies are those of HTTP_PROXY,
+    HTTPS_PROXY and NO_PROXY.
 
     Raises DownloadError (ModelCAInvalid).
     """
@@ -51,29 +59,16 @@ def new_client(token: Token | None = None, ca_file: Path | None = None) -> httpx
     ]
     if token:
         checks.append(token.require_allowed)
+    context = tls_context(ca_file, ca_certificates)
     return httpx.Client(
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         timeout=TIMEOUT,
-        verify=_with_authorities(ca_file) if ca_file else True,
+        transport=direct(network, context),
+        mounts=proxied(network, context),
         headers={"Authorization": f"Bearer {token.value}"} if token else None,
-        event_hooks={"request": checks},
+        event_hooks={"request": checks, "response": [require_redirect_allowed]},
     )
-
-
-def _with_authorities(ca_file: Path) -> ssl.SSLContext:
-    context = httpx.create_ssl_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise DownloadError(
-            Reason.MODEL_CA_INVALID,
-            "cannot read certificates in PEM format from the ConfigMap "
-            f"(model.download.caConfigMapRef): {describe(error)}",
-        ) from None
-    # Certificates of private authorities often lack extensions that RFC 5280 requires.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
 
 
 def transfer(

@@ -16,12 +16,12 @@ from prometheus_client import REGISTRY, start_http_server
 
 from slotkeeper import logs
 from slotkeeper.api.compute_capability import normalize
-from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.images import ANY_ARCH, Images
 from slotkeeper.flags import GatewayFlags, address, cidr
 from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import LLAMA_GATEWAYS
+from slotkeeper.reconcile import download_flags
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
 from slotkeeper.reconcile.demand.poller import DemandPoller
@@ -100,7 +100,7 @@ async def _run(flags: argparse.Namespace) -> None:
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
-        reconciler.downloads = DownloadSettings()
+        reconciler.downloads = download_flags.download_settings(flags)
         catalog = ModelCatalog(store)
         gateway_reconciler = GatewayReconciler(
             cluster,
@@ -188,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         help="private addresses that gateways may use for external backends, besides Services of "
         "their own namespace; repeatable (default: none)",
     )
+    download_flags.add_flags(parser)
     add(
         "--namespace",
         action="append",
