@@ -5,8 +5,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
 from slotkeeper import logs
@@ -17,8 +18,9 @@ from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.network import Network
 from slotkeeper.download.options import Options, parse
-from slotkeeper.download.report import failure, success, write_termination_message
-from slotkeeper.download.sources.s3 import Store, read_credentials
+from slotkeeper.download.redaction import Redaction
+from slotkeeper.download.report import Message, failure, success, write_termination_message
+from slotkeeper.download.sources.s3 import ENTRIES, Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import read_token
 from slotkeeper.download.transfer import new_client
@@ -35,18 +37,39 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     logs.configure(options.log_format, options.log_level)
     previous = signal.signal(signal.SIGTERM, _stop)
+    redaction = Redaction(_secret_files(options))
     try:
-        _run(options)
-    except DownloadError as error:
-        logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
-        write_termination_message(options.termination_log, failure(error))
-        return EXIT_RETRY if error.transient else EXIT_FAILURE
+        with redaction.of_logs():
+            return _run_and_report(options, redaction)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return EXIT_SUCCESS
 
 
-def _run(options: Options) -> None:
+def _run_and_report(options: Options, redaction: Redaction) -> int:
+    """Return the exit status."""
+    status = EXIT_SUCCESS
+    try:
+        message = _run(options)
+    except DownloadError as error:
+        logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
+        message = failure(error)
+        status = EXIT_RETRY if error.transient else EXIT_FAILURE
+    redacted = {
+        name: redaction(value) if isinstance(value, str) else value
+        for name, value in message.items()
+    }
+    write_termination_message(options.termination_log, redacted)
+    return status
+
+
+def _secret_files(options: Options) -> Iterator[Path]:
+    if options.token_file:
+        yield options.token_file
+    if options.s3_credentials:
+        yield from (options.s3_credentials / name for name in ENTRIES if name != "hosts")
+
+
+def _run(options: Options) -> Message:
     token = None
     if options.token_file and options.token_hosts_file:
         token = read_token(
@@ -69,8 +92,7 @@ def _run(options: Options) -> None:
         records = download_all(options.files, environment)
     # If the model is in llama-server's image, only its other files are here.
     model = options.files[0].role == File.role
-    message = success(records[0], options.files[0].path) if model else {}
-    write_termination_message(options.termination_log, message)
+    return success(records[0], options.files[0].path) if model else {}
 
 
 def _network(options: Options) -> Network:

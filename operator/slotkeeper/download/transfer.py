@@ -315,7 +315,7 @@ def _content_length(response: httpx.Response) -> int | None:
 
 def unreachable(url: str, error: Exception) -> DownloadError:
     """Return the error of a request without a response."""
-    details = describe(error)
+    details = _describe(error)
     if "CERTIFICATE_VERIFY_FAILED" in details:
         details += "; set spec.model.download.caConfigMapRef if its authority is private"
     return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} failed: {details}")
@@ -326,7 +326,7 @@ def _interrupted(
 ) -> DownloadError:
     if not responded:
         return unreachable(url, error)
-    details = describe(error)
+    details = _describe(error)
     total = f" of {part.total}" if part.total is not None else ""
     return DownloadError(
         Reason.MODEL_DOWNLOAD_INCOMPLETE,
@@ -334,8 +334,15 @@ def _interrupted(
     )
 
 
+def _describe(error: Exception) -> str:
+    # Without the bytes of an invalid response, which may contain anything.
+    return re.sub(r": ?(bytearray\(|b['\"]).*", "", describe(error), flags=re.DOTALL)
+
+
 def _status(response: httpx.Response) -> str:
-    return f"{response.status_code} {response.reason_phrase}".strip()
+    # Not the phrase of the host, which may contain anything.
+    phrases = {each.value: each.phrase for each in HTTPStatus}
+    return f"{response.status_code} {phrases.get(response.status_code, '')}".strip()
 
 
 def _redact_with_redirect(url: str, response: httpx.Response) -> str:
