@@ -339,8 +339,9 @@ def test_no_credential_is_in_the_arguments_or_the_environment_of_the_process(
             *("--ca-file", str(CERTIFICATE), "--tries", "1", *options),
             *("--to", str(tmp_path / "model.gguf")),
         ]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, env={**os.environ, **variables}, **quiet) as process:
+        with subprocess.Popen(
+            command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL
+        ) as process:
             assert reached.wait(20)
             seen = [
                 Path(f"/proc/{process.pid}/{name}").read_text(errors="replace")
