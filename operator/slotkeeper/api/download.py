@@ -79,19 +79,23 @@ class Download(ApiModel):
     Example: https://hub.example.com"""
 
     http_proxy: Proxy | None = None
-    """Proxy for http:// URLs. Default: none. Example: http://proxy.example.com:3128"""
+    """Proxy for http:// URLs. Its address must be public, or allowed by the chart's
+    modelDownloads.allowedAddressRanges. Default: the chart's modelDownloads.httpProxy.
+    Example: http://proxy.example.com:3128"""
 
     https_proxy: Proxy | None = None
-    """Proxy for https:// URLs. It sees the names of hosts, but no URLs, files and tokens.
-    Default: none. Example: http://proxy.example.com:3128"""
+    """Proxy for https:// URLs, with an address as that of httpProxy. It sees the names of hosts,
+    but no URLs, files and tokens. Default: the chart's modelDownloads.httpsProxy.
+    Example: http://proxy.example.com:3128"""
 
     no_proxy: Annotated[list[DirectHost], Field(max_length=64)] = Field(default_factory=list)
     """Hosts that are connected to directly: names, domains and IP addresses, but no ranges, up to
-    64. Those of the cluster, which end with .svc or .svc.cluster.local, always are.
-    Default: none. Example: [.example.com]"""
+    64. Those of the cluster, which end with .svc or .svc.cluster.local, always are, and those in
+    the chart's modelDownloads.noProxy. Default: none. Example: [.example.com]"""
 
     ca_config_map_ref: CaConfigMap | None = None
-    """Certificates of private authorities to trust, in addition to the public ones. Default: none.
+    """Certificates of private authorities to trust, in addition to the public ones and those in the
+    chart's modelDownloads.caCertificates. Default: none.
     Example: {name: company-ca}"""
 
     resources: Resources | None = None
