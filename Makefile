@@ -12,7 +12,7 @@ BROWSER := .venv/.browser
 CLIENTS := .venv/clients/.installed
 OBJECT_STORE := .venv/object-store/.installed
 OTHER_GATEWAYS := build/bench-gateway/.installed
-EXTRAS := operator balancer download dev bench litellm llama-tests browser clients object-store
+EXTRAS := operator balancer download dev bench litellm llama-tests browser clients object-store model-sources real-model
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -75,7 +75,7 @@ test-long: $(INSTALLED) ## Run the unit tests with fifty times as many random in
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: e2e-long
-e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, 200 scale-downs under load, llama.cpp's own tests
+e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, a real model, 200 scale-downs under load, llama.cpp's own tests
 	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
 	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest -m long e2e
@@ -100,6 +100,10 @@ crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 .PHONY: goldens
 goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden
 	@$(BIN)/python tests/support/goldens.py
+
+.PHONY: image-sizes
+image-sizes: $(INSTALLED) ## Print the sizes of the images on the node of the test cluster, which must be up
+	@$(BIN)/python e2e/image_sizes.py --name $(CLUSTER)
 
 REGISTRY ?=
 CONTAINER_TOOL ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
