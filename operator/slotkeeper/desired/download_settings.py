@@ -13,6 +13,9 @@ class DownloadSettings:
     """Proxy for https:// URLs of servers that set none."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are connected to directly, beside those that a server sets."""
+    operator_namespace: str | None = None
+    """Namespace of the operator, which reads the progress of downloads; None if it runs outside of
+    the cluster."""
 
 
 NO_SETTINGS = DownloadSettings()

@@ -5,20 +5,24 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
 
 from slotkeeper import logs
 from slotkeeper.api.model_url import HUB_ENDPOINT
+from slotkeeper.api.split_model import part_count
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.options import Options, parse
+from slotkeeper.download.progress_server import serve_progress
 from slotkeeper.download.report import failure, success, write_termination_message
+from slotkeeper.download.sources.claim import is_on_claim
 from slotkeeper.download.sources.s3 import Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import read_token
+from slotkeeper.download.tracker import Tracker
 from slotkeeper.download.transfer import new_client
 
 EXIT_SUCCESS = 0
@@ -44,6 +48,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> None:
+    clock = time.monotonic  # noqa: TID251 (the only clock of this program)
+    fetched = [file for file in options.files if not is_on_claim(file)]
+    tracker = Tracker(clock, sum(part_count(file.url) for file in fetched))
+    if options.progress_port is None:
+        _download(options, tracker, clock)
+        return
+    with serve_progress(options.progress_port, tracker.report, clock, time.sleep):
+        _download(options, tracker, clock)
+
+
+def _download(options: Options, tracker: Tracker, clock: Callable[[], float]) -> None:
     token = None
     if options.token_file and options.token_hosts_file:
         token = read_token(
@@ -52,7 +67,7 @@ def _run(options: Options) -> None:
     with new_client(token, options.ca_file) as client:
         environment = Environment(
             client=client,
-            clock=time.monotonic,  # noqa: TID251 (the only clock of this program)
+            clock=clock,
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
@@ -61,11 +76,13 @@ def _run(options: Options) -> None:
             store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
+            tracker=tracker,
         )
         records = download_all(options.files, environment)
     # If the model is in llama-server's image, only its other files are here.
     model = options.files[0].role == File.role
-    message = success(records[0], options.files[0].path) if model else {}
+    found = success(records[0], options.files[0].path) if model else {}
+    message = {**found, **({"receivedBytes": tracker.received} if tracker.received else {})}
     write_termination_message(options.termination_log, message)
 
 
