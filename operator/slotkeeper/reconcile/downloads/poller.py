@@ -15,8 +15,7 @@ PROGRESS_SECONDS = 2.0
 """Between two rounds, and so between two changes of a server's status by its progress."""
 
 MAX_POLLS = 200
-"""Pods in one round. More servers take turns: each poll costs half a millisecond of the operator's
-one CPU."""
+"""Pods in one round. More servers take turns: each poll costs 0.4 ms of the operator's one CPU."""
 
 MAX_CONCURRENT = 50
 """Connections at a time: pods that do not respond occupy one each for a second."""
