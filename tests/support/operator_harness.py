@@ -154,8 +154,8 @@ class Operator:
             unreadable=self.store.unreadable,
             leads=self.lease.leads,
             budget_waits=self.reconciler.budgets.waits,
-            downloads=self.reconciler.download_samples,
         )
+        self.metrics.register_downloads(self.reconciler.download_samples)
         self.runtime = Runtime(
             self.cluster,
             self.store,

@@ -49,6 +49,7 @@ from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
 from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
+from slotkeeper.reconcile.downloads.tracker import DownloadSample
 from slotkeeper.reconcile.report import download_events, events
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
 from slotkeeper.scaling.decide import ScalingReason
@@ -175,6 +176,7 @@ def test_the_operators_metrics_are_complete() -> None:
         leads=lambda: True,
         budget_waits=lambda: [(Key("default", "chat"), 1.0)],
     )
+    metrics.register_downloads(lambda: [(Key("default", "chat"), DownloadSample(2, 1, 0.0))])
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")

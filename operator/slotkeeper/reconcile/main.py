@@ -120,8 +120,8 @@ async def _run(flags: argparse.Namespace) -> None:
             unreadable=lambda: _sum(store.unreadable(), gateway_store.unreadable()),
             leads=lease.leads,
             budget_waits=reconciler.budgets.waits,
-            downloads=reconciler.download_samples,
         )
+        metrics.register_downloads(reconciler.download_samples)
         gateways = GatewayRuntime(
             cluster,
             gateway_store,

@@ -75,11 +75,10 @@ class Metrics:
         unreadable: Callable[[], Mapping[str, int]],
         leads: Callable[[], bool],
         budget_waits: Callable[[], Iterable[tuple[Key, float]]] = lambda: (),
-        downloads: Callable[[], Iterable[tuple[Key, DownloadSample]]] = lambda: (),
     ) -> None:
         """Export what is read at each scrape: field conflicts, scaling decisions, unreadable
-        objects by kind, whether this operator is the leader, for how many seconds servers have
-        waited for room in the budget of their gateway, and the progress of downloads."""
+        objects by kind, whether this operator is the leader, and for how many seconds servers have
+        waited for room in the budget of their gateway."""
         leader = Gauge(
             "slotkeeper_operator_leader",
             "1 for the operator that leads, 0 for a standby",
@@ -95,7 +94,12 @@ class Metrics:
         self._registry.register(_Scaling(snapshots))
         self._registry.register(_Unreadable(unreadable))
         self._registry.register(_BudgetWaits(budget_waits))
-        self._registry.register(_Downloads(downloads))
+
+    def register_downloads(
+        self, samples: Callable[[], Iterable[tuple[Key, DownloadSample]]]
+    ) -> None:
+        """Export the progress of downloads, which is read at each scrape."""
+        self._registry.register(_Downloads(samples))
 
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one pass."""
