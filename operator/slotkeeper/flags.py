@@ -107,6 +107,7 @@ class DownloadFlags:
     ALWAYS_VERIFY = "--always-verify"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"
+    PROGRESS_PORT = "--progress-port"
 
 
 class DownloadDefaultsFlags:
@@ -141,13 +142,16 @@ class LogFlags:
     LEVEL = "--log-level"
 
 
+MAX_PORT = 65535
+
+
 def address(text: str) -> Address:
     """Parse HOST:PORT or [HOST]:PORT; without a host: all IPv4 and IPv6 addresses.
 
     Raises ArgumentTypeError.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    if not colon or not port.isdecimal() or int(port) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host.strip("[]") or "::", int(port)
 

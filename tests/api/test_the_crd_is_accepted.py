@@ -1,6 +1,7 @@
 """The API server accepts the CRD, and kubectl works with it."""
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -42,6 +43,11 @@ STATUS = {
         "quantization": "Q4_K_M",
         "name": "Llama 3 8B",
         "sizeLabel": "8B",
+        "bytes": 4_920_739_232,
+        "downloadedBytes": 2_115_917_869,
+        "bytesPerSecond": 35_060_267,
+        "secondsLeft": 80,
+        "display": "43% 1m20s",
     },
     "scaling": {"desiredReplicas": 2, "reason": "Manual", "message": "replicas: 2"},
 }
@@ -119,12 +125,16 @@ def test_kubectl_get_prints_the_columns(api: ApiServer) -> None:
     assert patched.json()["status"] == STATUS
 
     header, row = api.kubectl("get", "llama", "seen").stdout.splitlines()
-    wide = api.kubectl("get", "llama", "seen", "--output=wide").stdout.splitlines()
+    wide = [
+        re.split(" {2,}", line)
+        for line in api.kubectl("get", "llama", "seen", "--output=wide").stdout.splitlines()
+    ]
 
     assert header.split() == ["NAME", "READY", "REPLICAS", "SLOTS", "QUEUED", "MODEL", "AGE"]
-    assert row.split()[:6] == ["seen", "True", "1/2", "3/8", "5", "model.gguf"]
-    assert wide[0].split()[7:] == ["REASON", "GPUS", "URL"]
-    assert wide[1].split()[7:] == ["Serving", "1", "http://seen.default.svc"]
+    columns = re.split(" {2,}", row)
+    assert columns[:6] == ["seen", "True", "1/2", "3/8", "5", "43% 1m20s"]
+    assert wide[0][7:] == ["REASON", "DEGRADED", "GPUS", "URL"]
+    assert [wide[1][7], *wide[1][-2:]] == ["Serving", "1", "http://seen.default.svc"]
 
 
 def test_kubectl_get_all_shows_servers(api: ApiServer) -> None:

@@ -34,6 +34,8 @@ from slotkeeper.kube.kinds import (
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.poller import DemandPoller
+from slotkeeper.reconcile.downloads.poller import PROGRESS_SECONDS, ProgressPoller
+from slotkeeper.reconcile.downloads.report import ProgressReport
 from slotkeeper.reconcile.gateways.catalog import ModelCatalog, Servers
 from slotkeeper.reconcile.gateways.reconciler import GatewayReconciler, gateway_records
 from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
@@ -107,12 +109,28 @@ def demand_report(*, busy: int = 0, queued: int = 0, total: int = 4, oldest: flo
 
 
 @dataclass
+class FakeDownloads:
+    """The progress of each pod's download by host. A pod without one does not respond."""
+
+    reports: dict[str, Any] = field(default_factory=dict)
+    polls: int = 0
+
+    async def fetch(self, address: str) -> ProgressReport:
+        self.polls += 1
+        host = address.removesuffix(f":{names.PROGRESS_PORT}")
+        if host not in self.reports:
+            raise ConnectionRefusedError(address)
+        return ProgressReport.parse(json.dumps(self.reports[host]).encode())
+
+
+@dataclass
 class Operator:
     """One process of the operator. Another instance on the same cluster is a restart."""
 
     cluster: Cluster
     time: FakeTime = field(default_factory=FakeTime)
     balancers: FakeBalancers = field(default_factory=FakeBalancers)
+    downloads: FakeDownloads = field(default_factory=FakeDownloads)
     store: Store = field(default_factory=Store)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
@@ -137,6 +155,7 @@ class Operator:
             leads=self.lease.leads,
             budget_waits=self.reconciler.budgets.waits,
         )
+        self.metrics.register_downloads(self.reconciler.download_samples)
         self.runtime = Runtime(
             self.cluster,
             self.store,
@@ -148,6 +167,7 @@ class Operator:
             self.metrics,
             clock.monotonic,
             self._gateways(clock),
+            ProgressPoller(self.downloads.fetch, clock.monotonic),
         )
         self._watched_versions: dict[tuple[Kind, Kind], str] = {}
         """The version up to which a watch has delivered events, by kind of store and of object."""
@@ -242,6 +262,8 @@ class Operator:
         """Run for some seconds: in each one poll, watch events, and passes until nothing is due."""
         for _ in range(seconds):
             self.time.elapsed += 1
+            if self.time.elapsed % PROGRESS_SECONDS == 0:
+                await self.runtime.poll_downloads()
             await self.runtime.poll_demand()
             await self.deliver_events()
             await self._run_due_passes()

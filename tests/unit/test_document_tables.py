@@ -49,7 +49,8 @@ from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
 from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
-from slotkeeper.reconcile.report import events
+from slotkeeper.reconcile.downloads.tracker import DownloadSample
+from slotkeeper.reconcile.report import download_events, events
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
 from slotkeeper.scaling.decide import ScalingReason
 from slotkeeper.scheduling import Dispatcher, QueueLimits
@@ -85,7 +86,7 @@ def test_the_conditions_are_complete() -> None:
 
 def test_the_events_are_complete() -> None:
     rows = table((DOCS / "concepts/status.md").read_text(), "reason", "type", "when")
-    source = inspect.getsource(events)
+    source = inspect.getsource(events) + inspect.getsource(download_events)
     own = {*re.findall(r'EventContent\("\w+", "(\w+)"', source), "ScaledUp", "ScaledDown"}
 
     assert all(f'"{reason}"' in source for reason in own)
@@ -175,6 +176,7 @@ def test_the_operators_metrics_are_complete() -> None:
         leads=lambda: True,
         budget_waits=lambda: [(Key("default", "chat"), 1.0)],
     )
+    metrics.register_downloads(lambda: [(Key("default", "chat"), DownloadSample(2, 1, 0.0))])
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")

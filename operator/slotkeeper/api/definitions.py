@@ -72,8 +72,8 @@ _SERVER_COLUMNS: tuple[Mapping[str, Any], ...] = (
     {
         "name": "Model",
         "type": "string",
-        "jsonPath": ".status.model.file",
-        "description": "File name of the model",
+        "jsonPath": ".status.model.display",
+        "description": "Progress of the download, or Loading, or the file name of the model",
     },
     _AGE,
     _REASON,

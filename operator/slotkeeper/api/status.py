@@ -8,6 +8,7 @@ from slotkeeper.api.conditions import Condition
 from slotkeeper.api.validation import ApiModel
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
+Int64 = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 ShortText = Annotated[str, Field(max_length=128)]
 Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 
@@ -33,7 +34,7 @@ class ModelStatus(ApiModel):
     file: Annotated[str, Field(max_length=2048)] = ""
     """File name of the model, the last segment of the URL's path. Example: model.gguf"""
 
-    size_bytes: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
+    size_bytes: Int64 | None = None
     """Size of the file in bytes; of a split model, of all its files. Example: 4683073184"""
 
     sha256: Annotated[str, Field(max_length=64)] | None = None
@@ -59,6 +60,25 @@ class ModelStatus(ApiModel):
 
     size_label: ShortText | None = None
     """Parameter count of the model as text, from the file's header. Example: 7B"""
+
+    total_bytes: Annotated[Int64 | None, Field(alias="bytes")] = None
+    """Size in bytes of all files that are being downloaded, with projector and adapters. Only while
+    a replica downloads, and once the sizes of all files are known. Example: 4683073184"""
+
+    downloaded_bytes: Int64 | None = None
+    """Bytes of them that are downloaded, by the replica that will have the model first. Only while
+    a replica downloads. Example: 2013721469"""
+
+    bytes_per_second: Int64 | None = None
+    """Speed of that download in the last half minute. Example: 33371713"""
+
+    seconds_left: Int64 | None = None
+    """Time left for that download at this speed. Example: 80"""
+
+    display: Annotated[str, Field(max_length=2048)] = ""
+    """The column MODEL of `kubectl get`: the progress of the download, such as 43% 1m20s, or
+    Checking, Verifying or Waiting; then Loading while llama-server loads the model; else the file
+    name. Example: 43% 1m20s"""
 
 
 class SlotsStatus(ApiModel):

@@ -17,6 +17,9 @@ class DownloadSettings:
     """Ranges of private addresses that may be connected to."""
     ca_certificates: str = ""
     """Certificates of private authorities in PEM format, beside those that a server sets."""
+    operator_namespace: str | None = None
+    """Namespace of the operator, which reads the progress of downloads; None if it runs outside of
+    the cluster."""
 
 
 NO_SETTINGS = DownloadSettings()

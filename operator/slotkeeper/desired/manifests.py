@@ -30,7 +30,7 @@ def manifests(
         balancer.lease(server),
         balancer.service(server),
         llama_servers.service(server),
-        network_and_pdb.network_policy(server),
+        network_and_pdb.network_policy(server, downloads),
         network_and_pdb.replica_budget(server),
         network_and_pdb.balancer_budget(server),
         balancer.deployment(server, images, account_uid),

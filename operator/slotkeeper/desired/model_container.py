@@ -93,6 +93,9 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
         "imagePullPolicy": images.pull_policy,
         "command": list(_command(server, downloads)),
         **({"env": env} if env else {}),
+        "ports": [
+            {"name": names.PROGRESS, "protocol": "TCP", "containerPort": names.PROGRESS_PORT}
+        ],
         "resources": _resources(server),
         "securityContext": container_security_context(),
         # The program writes the message itself, for the server's status.
@@ -136,6 +139,7 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
     model = server.spec.model
     targets = paths(model)
     yield from ("slotkeeper", "download")
+    yield from (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
     if model.token_secret_ref:
         yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
         yield from (DownloadFlags.TOKEN_HOSTS_FILE, f"{TOKEN_FOLDER}/{TOKEN_HOSTS}")

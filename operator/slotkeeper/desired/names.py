@@ -17,6 +17,8 @@ TLS_CLIENT_PORT = 443
 METRICS_PORT = 9090
 RPC_PORT = 50052
 """Of a worker, for its leader only."""
+PROGRESS_PORT = 9091
+"""Of a download, for the operator only."""
 
 HTTP = "http"
 """Name of the port for requests, of replicas, balancers and gateways."""
@@ -24,6 +26,8 @@ HTTPS = "https"
 """Name of a gateway's port for requests with TLS."""
 RPC = "rpc"
 """Name of a worker's port."""
+PROGRESS = "progress"
+"""Name of the port for the progress of a download."""
 METRICS = "metrics"
 """Name of the port for metrics and probes, of balancers and gateways."""
 
@@ -90,6 +94,16 @@ class Component(StrEnum):
     WORKER = "worker"
     GATEWAY = "gateway"
     BATCHES = "batches"
+
+
+OPERATOR_LABELS = {
+    "app.kubernetes.io/part-of": "slotkeeper",
+    "app.kubernetes.io/component": "operator",
+}
+"""Labels of the operator's own pods, in every release of the chart."""
+
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+"""On each namespace, with its name; set by Kubernetes."""
 
 
 def replicas(server: LlamaServer) -> str:

@@ -4,12 +4,15 @@ from slotkeeper.api.gateway import LlamaGateway
 from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
+from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.metadata import Manifest, metadata
+from slotkeeper.desired.model_container import is_in_image
 from slotkeeper.desired.names import Component
 
 
-def network_policy(server: LlamaServer) -> Manifest:
-    """Return the NetworkPolicy that lets only the server's balancers connect to its replicas.
+def network_policy(server: LlamaServer, downloads: DownloadSettings = NO_SETTINGS) -> Manifest:
+    """Return the NetworkPolicy that lets only the server's balancers connect to its replicas, and
+    the operator to their downloads.
 
     llama-server checks no API keys here, and requests that bypass the balancer occupy slots without
     being counted. Egress is not restricted: replicas download their model.
@@ -31,7 +34,8 @@ def network_policy(server: LlamaServer) -> Manifest:
                         }
                     ],
                     "ports": [{"protocol": "TCP", "port": names.LLAMA_SERVER_PORT}],
-                }
+                },
+                *_from_operator(server, downloads),
             ],
         },
     }
@@ -73,6 +77,17 @@ def gateway_policy(gateway: LlamaGateway) -> Manifest:
             "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in ports]}],
         },
     }
+
+
+def _from_operator(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
+    namespace = downloads.operator_namespace
+    if namespace is None or is_in_image(server.spec.model):
+        return []
+    operator = {
+        "namespaceSelector": {"matchLabels": {names.NAMESPACE_LABEL: namespace}},
+        "podSelector": {"matchLabels": dict(names.OPERATOR_LABELS)},
+    }
+    return [{"from": [operator], "ports": [{"protocol": "TCP", "port": names.PROGRESS_PORT}]}]
 
 
 def _budget(owner: Resource, name: str, component: Component) -> Manifest:

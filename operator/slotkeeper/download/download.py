@@ -27,6 +27,7 @@ from slotkeeper.download.records import FileRecord, write
 from slotkeeper.download.sources import claim, http, hub, oci, s3
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
+from slotkeeper.download.tracker import Tracker
 from slotkeeper.download.transfer import transfer
 from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.gguf_split import Part
@@ -67,6 +68,8 @@ class Environment:
     """Of s3:// URLs."""
     always_verify: bool = False
     """Whether existing files are read and verified even if they seem unchanged."""
+    tracker: Tracker = field(default_factory=Tracker)
+    """The progress of all files together."""
 
 
 def download_all(files: Sequence[File], environment: Environment) -> list[FileRecord]:
@@ -92,12 +95,14 @@ def download(file: File, environment: Environment) -> FileRecord:
     to the first is `.lock`. Returns the record of the first, with the size of all. Raises
     DownloadError; the path then contains no unverified file.
     """
+    tracker = environment.tracker
     if claim.is_on_claim(file):
+        tracker.enter("Verifying")
         return claim.verify(file)
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with file_lock(_sibling(file.path, ".lock")):
+            with file_lock(_sibling(file.path, ".lock"), lambda: tracker.enter("Waiting")):
                 return _find_or_download_all(file, environment)
         except OSError as error:
             if error.errno not in _CANNOT_WRITE:
@@ -107,6 +112,9 @@ def download(file: File, environment: Environment) -> FileRecord:
             log.info("the volume cannot be written, and has the files: %s", describe(error))
             return record
 
+
+MAX_NAME = 255
+"""Characters of a file's name in the progress."""
 
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -157,6 +165,7 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
         file = replace(each, part=expected)
         # What a model host can write is limited for all files together.
         limited = replace(environment, limits=replace(environment.limits, used_bytes=size))
+        environment.tracker.begin(file.path, _name(file))
         try:
             records.append(put(file, limited))
         except DownloadError as error:
@@ -164,6 +173,7 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
                 raise
             message = f"file {number} of {len(files)}: {error.message}"
             raise DownloadError(error.reason, message) from error
+        environment.tracker.completed(file.path, records[-1].size)
         expected = expected.next(layout_of(file.path))
         size += records[-1].size
     return replace(records[0], size=size)
@@ -192,6 +202,7 @@ def _find(
     record = FileRecord.read(_sibling(file.path, ".json"))
     if record is None or not file.path.exists():
         return None
+    environment.tracker.enter("Verifying")
     verified = _verify(file, record, always=environment.always_verify)
     if verified is None:
         log.info("existing file is not the requested one: %s", file.path)
@@ -234,8 +245,11 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     _sibling(file.path, ".json").unlink(missing_ok=True)
     file.path.unlink(missing_ok=True)
     start = environment.clock()
+    # The bytes of an earlier container are read again.
+    environment.tracker.enter("Verifying")
     with PartialFile(_sibling(file.path, ".part"), file.source, environment.opener) as part:
         resumed = part.size
+        environment.tracker.enter("Checking")
         _transfer_with_retries(file, part, environment)
         part.place(file.path)
     times = _times(file.path.stat())
@@ -252,12 +266,13 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
 
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content."""
-    progress = Progress(environment.clock)
+    progress = Progress(environment.clock, file.path, environment.tracker)
     connections = Connections()
 
     def attempt() -> None:
         if not part.complete:
             transfer(environment.client, file, part, progress, environment.limits, connections)
+        environment.tracker.enter("Verifying")
         require_content(file, part)
 
     _retrying(attempt, lambda: part.size, environment)
@@ -298,6 +313,10 @@ def _storage_errors(path: Path) -> Iterator[None]:
                 Reason.INSUFFICIENT_STORAGE, f"insufficient storage for {path}: {details}"
             ) from error
         raise DownloadError(Reason.STORAGE_ERROR, f"cannot write {path}: {details}") from error
+
+
+def _name(file: RemoteFile) -> str:
+    return redact(file.url).rpartition("/")[2][:MAX_NAME]
 
 
 def _sibling(path: Path, suffix: str) -> Path:

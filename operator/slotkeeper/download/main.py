@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -13,16 +13,20 @@ from types import FrameType
 from slotkeeper import logs
 from slotkeeper.address_guard import AddressGuard, network
 from slotkeeper.api.model_url import HUB_ENDPOINT
+from slotkeeper.api.split_model import part_count
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.network import Network
 from slotkeeper.download.options import Options, parse
+from slotkeeper.download.progress_server import serve_progress
 from slotkeeper.download.redaction import Redaction
 from slotkeeper.download.report import Message, failure, success, write_termination_message
+from slotkeeper.download.sources.claim import is_on_claim
 from slotkeeper.download.sources.s3 import ENTRIES, Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import read_token
+from slotkeeper.download.tracker import Tracker
 from slotkeeper.download.transfer import new_client
 from slotkeeper.flags import CA_CERTIFICATES
 
@@ -70,6 +74,16 @@ def _secret_files(options: Options) -> Iterator[Path]:
 
 
 def _run(options: Options) -> Message:
+    clock = time.monotonic  # noqa: TID251 (the only clock of this program)
+    fetched = [file for file in options.files if not is_on_claim(file)]
+    tracker = Tracker(clock, sum(part_count(file.url) for file in fetched))
+    if options.progress_port is None:
+        return _download(options, tracker, clock)
+    with serve_progress(options.progress_port, tracker.report, clock, time.sleep):
+        return _download(options, tracker, clock)
+
+
+def _download(options: Options, tracker: Tracker, clock: Callable[[], float]) -> Message:
     token = None
     if options.token_file and options.token_hosts_file:
         token = read_token(
@@ -79,7 +93,7 @@ def _run(options: Options) -> Message:
     with new_client(token, options.ca_file, _network(options), certificates) as client:
         environment = Environment(
             client=client,
-            clock=time.monotonic,  # noqa: TID251 (the only clock of this program)
+            clock=clock,
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
@@ -88,11 +102,13 @@ def _run(options: Options) -> Message:
             store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
+            tracker=tracker,
         )
         records = download_all(options.files, environment)
     # If the model is in llama-server's image, only its other files are here.
     model = options.files[0].role == File.role
-    return success(records[0], options.files[0].path) if model else {}
+    found = success(records[0], options.files[0].path) if model else {}
+    return {**found, **({"receivedBytes": tracker.received} if tracker.received else {})}
 
 
 def _network(options: Options) -> Network:

@@ -55,6 +55,7 @@ class Options:
     always_verify: bool
     tries: int
     termination_log: Path
+    progress_port: int | None
     log_format: str
     log_level: str
 
@@ -94,6 +95,7 @@ def parse(argv: Sequence[str]) -> Options:
         always_verify=arguments.always_verify,
         tries=arguments.tries,
         termination_log=arguments.termination_log,
+        progress_port=arguments.progress_port,
         log_format=arguments.log_format,
         log_level=arguments.log_level,
     )
@@ -283,8 +285,21 @@ def _parser() -> argparse.ArgumentParser:
         help="existing file for the result as JSON: the model's metadata, or the reason of the "
         "failure (default: %(default)s)",
     )
+    parser.add_argument(
+        DownloadFlags.PROGRESS_PORT,
+        type=_port,
+        metavar="PORT",
+        help="port for GET /progress: bytes, speed and time left as JSON (default: none)",
+    )
     logs.add_flags(parser)
     return parser
+
+
+def _port(text: str) -> int:
+    port = flags.count(text)
+    if port > flags.MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be {flags.MAX_PORT} or less")
+    return port
 
 
 def _sha256(text: str) -> str:

@@ -1,9 +1,11 @@
-"""Logs the progress of a download every few seconds."""
+"""Reports the progress of one file: to the tracker, and every few seconds to the log."""
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from slotkeeper.download.partial_file import PartialFile
+from slotkeeper.download.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -13,18 +15,24 @@ LOG_INTERVAL_SECONDS = 10.0
 class Progress:
     """Logs the size of a partial file, and its speed since the last line."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` returns seconds since any fixed time."""
+    def __init__(
+        self, clock: Callable[[], float], path: Path = Path(), tracker: Tracker | None = None
+    ) -> None:
+        """`clock` returns seconds since any fixed time; `path` is the file's."""
         self.clock = clock
+        self._path = path
+        self._tracker = tracker or Tracker(clock)
         self._logged_at = clock()
         self._logged_size = 0
 
     def started(self, part: PartialFile) -> None:
-        """Log the start of a response, from which the speed is measured."""
+        """Report the start of a response, from which the speed is measured."""
+        self._tracker.started(self._path, part.size, part.total)
         self._log(part, "downloading")
 
     def received(self, part: PartialFile) -> None:
-        """Log the progress if the interval has passed."""
+        """Report the progress; log it if the interval has passed."""
+        self._tracker.received_up_to(self._path, part.size)
         if self.clock() - self._logged_at >= LOG_INTERVAL_SECONDS:
             self._log(part, "downloaded")
 

@@ -55,7 +55,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def download_settings(arguments: argparse.Namespace) -> DownloadSettings:
+def download_settings(
+    arguments: argparse.Namespace, operator_namespace: str | None = None
+) -> DownloadSettings:
     """Return the settings of parsed flags."""
     return DownloadSettings(
         http_proxy=arguments.download_http_proxy,
@@ -63,6 +65,7 @@ def download_settings(arguments: argparse.Namespace) -> DownloadSettings:
         no_proxy=tuple(arguments.download_no_proxy),
         allowed_addresses=tuple(arguments.download_address_range),
         ca_certificates=arguments.download_ca_certificates,
+        operator_namespace=operator_namespace,
     )
 
 

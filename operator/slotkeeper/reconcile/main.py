@@ -25,6 +25,8 @@ from slotkeeper.reconcile import download_flags
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
 from slotkeeper.reconcile.demand.poller import DemandPoller
+from slotkeeper.reconcile.downloads.client import open_progress_client
+from slotkeeper.reconcile.downloads.poller import ProgressPoller
 from slotkeeper.reconcile.gateways.catalog import ModelCatalog, Servers
 from slotkeeper.reconcile.gateways.reconciler import GatewayReconciler, gateway_records
 from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
@@ -95,12 +97,13 @@ async def _run(flags: argparse.Namespace) -> None:
         # Renewals need connections of their own: those of other requests may all be dead.
         await ApiCluster.connect(idle_timeout=flags.api_idle_timeout) as lease_cluster,
         open_client() as fetch,
+        open_progress_client() as fetch_progress,
     ):
         store, gateway_store = Store(), Store(LLAMA_GATEWAYS)
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
-        reconciler.downloads = download_flags.download_settings(flags)
+        reconciler.downloads = download_flags.download_settings(flags, _own_namespace())
         catalog = ModelCatalog(store)
         gateway_reconciler = GatewayReconciler(
             cluster,
@@ -118,6 +121,7 @@ async def _run(flags: argparse.Namespace) -> None:
             leads=lease.leads,
             budget_waits=reconciler.budgets.waits,
         )
+        metrics.register_downloads(reconciler.download_samples)
         gateways = GatewayRuntime(
             cluster,
             gateway_store,
@@ -140,6 +144,7 @@ async def _run(flags: argparse.Namespace) -> None:
             metrics,
             clock.monotonic,
             gateways,
+            ProgressPoller(fetch_progress, clock.monotonic),
         )
         start_http_server(flags.metrics[1], addr=available(flags.metrics[0]))
         async with await serve_health(flags.health, lease.problem):
@@ -252,11 +257,12 @@ def _image_for(text: str) -> tuple[str, str]:
 def _lease_namespace(flags: argparse.Namespace) -> str:
     if flags.lease_namespace:
         return str(flags.lease_namespace)
-    return str(flags.namespace[0]) if flags.namespace else _own_namespace()
+    return str(flags.namespace[0]) if flags.namespace else _own_namespace() or "default"
 
 
-def _own_namespace() -> str:
-    return OWN_NAMESPACE.read_text(encoding="utf-8") if OWN_NAMESPACE.exists() else "default"
+def _own_namespace() -> str | None:
+    """The namespace of the operator's pod; None outside of a cluster."""
+    return OWN_NAMESPACE.read_text(encoding="utf-8") if OWN_NAMESPACE.exists() else None
 
 
 def _identity() -> str:

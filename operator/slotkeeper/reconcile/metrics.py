@@ -9,12 +9,14 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.downloads.tracker import DownloadSample
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
 
 Snapshots = Callable[[], Iterable[tuple[Key, ScalingSnapshot | None]]]
 """The last decision on each server's replicas. Called from another thread at each scrape."""
 
 PREFIX = "slotkeeper_autoscaler"
+DOWNLOAD_PREFIX = "slotkeeper_operator_model_download"
 
 
 class Metrics:
@@ -92,6 +94,12 @@ class Metrics:
         self._registry.register(_Scaling(snapshots))
         self._registry.register(_Unreadable(unreadable))
         self._registry.register(_BudgetWaits(budget_waits))
+
+    def register_downloads(
+        self, samples: Callable[[], Iterable[tuple[Key, DownloadSample]]]
+    ) -> None:
+        """Export the progress of downloads, which is read at each scrape."""
+        self._registry.register(_Downloads(samples))
 
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one pass."""
@@ -177,6 +185,29 @@ class _BudgetWaits(Collector):
 
 
 @dataclass(frozen=True)
+class _Downloads(Collector):
+    """A server has series only while one of its pods downloads the model."""
+
+    downloads: Callable[[], Iterable[tuple[Key, DownloadSample]]]
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        size = _gauge("bytes", "Size of the files that a server downloads", DOWNLOAD_PREFIX)
+        downloaded = _gauge("received_bytes", "Bytes of them that are downloaded", DOWNLOAD_PREFIX)
+        stalled = _gauge(
+            "stalled_seconds",
+            "Time for which no download of a server has made progress",
+            DOWNLOAD_PREFIX,
+        )
+        for key, sample in self.downloads():
+            if sample.total_bytes is not None:
+                size.add_metric(key, sample.total_bytes)
+            downloaded.add_metric(key, sample.downloaded_bytes)
+            stalled.add_metric(key, sample.stalled_seconds)
+        yield from (size, downloaded, stalled)
+
+
+@dataclass(frozen=True)
 class _Unreadable(Collector):
     """Objects by kind."""
 
@@ -194,5 +225,5 @@ class _Unreadable(Collector):
         yield objects
 
 
-def _gauge(name: str, help_: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", help_, labels=["namespace", "name"])
+def _gauge(name: str, help_: str, prefix: str = PREFIX) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{prefix}_{name}", help_, labels=["namespace", "name"])

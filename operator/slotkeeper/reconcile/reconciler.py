@@ -23,7 +23,9 @@ from slotkeeper.reconcile.decide.replicas import (
     within_grant,
 )
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
+from slotkeeper.reconcile.downloads.tracker import DownloadSample
 from slotkeeper.reconcile.isolation import Isolation
+from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
@@ -179,7 +181,11 @@ class Reconciler:
         state = self._states.find(key)
         if state is None or state.server is None:
             return False
-        demand = state.demand.latest(self._clock.monotonic())
+        now = self._clock.monotonic()
+        download = state.download
+        if download.latest(download.addresses, now) != state.shown_progress:
+            return True
+        demand = state.demand.latest(now)
         if demand and demand.unresponsive != state.unresponsive:
             return True
         return is_stale(state.server, demand)
@@ -196,6 +202,12 @@ class Reconciler:
             with self.isolation(key):
                 snapshots.append((key, self._scaling_snapshot(state)))
         return snapshots
+
+    def download_samples(self) -> list[tuple[Key, DownloadSample]]:
+        """The progress of each server that downloads its model."""
+        now = self._clock.monotonic()
+        samples = ((key, state.download.sample(now)) for key, state, _ in self._states.servers())
+        return [(key, sample) for key, sample in samples if sample]
 
     def conflicts(self) -> int:
         """Children in conflict, of all servers."""
@@ -220,6 +232,9 @@ class Reconciler:
         demand = state.demand.latest(self._clock.monotonic()) if state else None
         if demand and demand.unresponsive:
             observed = replace(observed, unresponsive=demand.unresponsive)
+        if state and (downloading := progress_addresses(observed)):
+            progress = state.download.latest(downloading, self._clock.monotonic())
+            observed = replace(observed, progress=progress)
         pods = [*observed.worker_pods, *observed.replica_pods]
         if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
@@ -242,6 +257,7 @@ class Reconciler:
         )
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
+        state.download.track(progress_addresses(observed), moment.monotonic)
         state.pods = pod_readiness(observed)
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         seconds = not_found_in(pods, moment.wall)
@@ -318,6 +334,7 @@ class Reconciler:
             self.enqueue(key)
             return
         state.unreported = None
+        state.shown_progress = snapshot.observed.progress
         state.server = replace(snapshot.server, status=raw.get("status") or {})
 
     async def _report_invalid(self, key: Key, snapshot: Invalid) -> None:

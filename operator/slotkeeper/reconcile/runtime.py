@@ -13,6 +13,7 @@ from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.poller import POLL_SECONDS, DemandPoller
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
+from slotkeeper.reconcile.downloads.poller import PROGRESS_SECONDS, ProgressPoller
 from slotkeeper.reconcile.fair_lane import FairLane
 from slotkeeper.reconcile.gateways.runtime import GatewayRuntime
 from slotkeeper.reconcile.leader_election import OperatorLease
@@ -41,8 +42,8 @@ SLICE = 10
 """Servers that are checked at a time, in a few milliseconds, before other work has its turn."""
 
 MAX_STATUS_REFRESHES = 50
-"""Servers that get a pass in one second only because their busy slots or queued requests changed,
-in turns: each is a write, and a thousand busy servers change all the time."""
+"""Servers that get a pass in one second only because their busy slots, queued requests or download
+changed, in turns: each is a write, and a thousand busy servers change all the time."""
 
 CRD_SECONDS = 2.0
 """Between two tries to list LlamaServers before their CRD exists."""
@@ -64,6 +65,7 @@ class Runtime:
     metrics: Metrics
     monotonic: Callable[[], float]
     gateways: GatewayRuntime
+    downloads: ProgressPoller
     stale: FairLane = field(default_factory=FairLane)
     """Servers whose status shows old numbers."""
 
@@ -71,7 +73,8 @@ class Runtime:
         self.reconciler.enqueue = self.queue.add
         self.reconciler.steps.on_corrected = self.metrics.count_correction
         self.reconciler.steps.on_conditions = self._on_conditions
-        for part in (self.reconciler, self.reconciler.budgets, self.poller, self.store):
+        isolated = (self.reconciler, self.reconciler.budgets, self.poller, self.store)
+        for part in (*isolated, self.downloads):
             part.isolation.on_error = self.metrics.count_suppressed_error
 
     def on_server_event(self, event: WatchEvent) -> None:
@@ -101,6 +104,7 @@ class Runtime:
                 run_informers(running),
                 run_queue(self.queue, running, self.work),
                 periodically(POLL_SECONDS, self.poll_demand),
+                periodically(PROGRESS_SECONDS, self.poll_downloads),
                 periodically(LIST_SECONDS, lambda: self.resync(namespaces)),
                 resync_periodically(self.store, self.queue),
                 *self.gateways.parts(namespaces),
@@ -147,6 +151,11 @@ class Runtime:
         for _ in range(MAX_STATUS_REFRESHES):
             if stale := self.stale.take():
                 self.queue.add_debounced(stale)
+
+    async def poll_downloads(self) -> None:
+        """Poll the pods that download models. `poll_demand` finds the statuses that are old then,
+        and limits how many are written."""
+        await self.downloads.poll((key, state.download) for key, state, _ in self.states.servers())
 
     async def list_servers(self, namespaces: Sequence[str] = ()) -> None:
         """List all servers once their CRD exists: kopf would not notice its creation later.

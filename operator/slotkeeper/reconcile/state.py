@@ -12,6 +12,8 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.decide.replicas import Scaling, policy_of
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
+from slotkeeper.reconcile.downloads.report import ProgressReport
+from slotkeeper.reconcile.downloads.tracker import TrackedDownload
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
@@ -88,6 +90,9 @@ class ServerState(ResourceState):
     """One server's record. Small, since there may be thousands; lost with the process."""
 
     demand: TrackedDemand = field(kw_only=True)
+    download: TrackedDownload = field(default_factory=TrackedDownload)
+    shown_progress: ProgressReport | None = None
+    """The progress of a download in the last status."""
     server: LlamaServer | None = None
     """As of the last pass, with the status then; None before it, and for an invalid spec."""
     current: int | None = None

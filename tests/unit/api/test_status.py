@@ -21,7 +21,7 @@ def test_a_status_is_a_tree_without_unknown_values() -> None:
         slots=SlotsStatus(total=4, busy=3),
         queued=5,
         url="http://chat.default.svc",
-        model=ModelStatus(source="https://a/model.gguf", file="model.gguf"),
+        model=ModelStatus(source="https://a/model.gguf", file="model.gguf", display="50%"),
     )
 
     assert status.tree() == {
@@ -44,5 +44,5 @@ def test_a_status_is_a_tree_without_unknown_values() -> None:
         "slotsInUse": "3/4",
         "queued": 5,
         "url": "http://chat.default.svc",
-        "model": {"source": "https://a/model.gguf", "file": "model.gguf"},
+        "model": {"source": "https://a/model.gguf", "file": "model.gguf", "display": "50%"},
     }

@@ -276,7 +276,7 @@ def test_a_checksum_is_passed_in_lower_case() -> None:
     pod = llama_servers(server(model=model))["spec"]["template"]["spec"]
 
     assert pod["initContainers"][0]["command"] == [
-        *("slotkeeper", "download", "--address-guard", "default"),
+        *("slotkeeper", "download", "--progress-port", "9091", "--address-guard", "default"),
         *("--max-file-bytes", str(100 * 1024**3)),
         *("--model", "http://models.example.com/a.gguf"),
         *("--sha256", "ab" * 32, "--to", "/models/model.gguf"),

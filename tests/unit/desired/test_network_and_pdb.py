@@ -4,6 +4,7 @@ import pytest
 
 from llamaservers import IMAGES, server
 from slotkeeper.desired import balancer, network_and_pdb, replicas
+from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.metadata import Manifest
 
 
@@ -26,6 +27,35 @@ def test_only_the_servers_own_balancers_reach_its_replicas() -> None:
     assert "namespaceSelector" not in source
     assert rule["ports"] == [{"protocol": "TCP", "port": 8080}]
     assert spec["policyTypes"] == ["Ingress"]
+
+
+def test_only_the_operator_reads_the_progress_of_downloads() -> None:
+    downloads = DownloadSettings(operator_namespace="system")
+    _, rule = network_and_pdb.network_policy(server(), downloads)["spec"]["ingress"]
+    [init] = replicas.deployment(server(), 1, IMAGES)["spec"]["template"]["spec"]["initContainers"]
+
+    assert rule == {
+        "from": [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "system"}},
+                "podSelector": {
+                    "matchLabels": {
+                        "app.kubernetes.io/part-of": "slotkeeper",
+                        "app.kubernetes.io/component": "operator",
+                    }
+                },
+            }
+        ],
+        "ports": [{"protocol": "TCP", "port": 9091}],
+    }
+    assert init["ports"] == [{"name": "progress", "protocol": "TCP", "containerPort": 9091}]
+
+
+def test_without_a_download_no_port_is_opened() -> None:
+    in_image = server(model={"url": "image:///model.gguf"})
+    downloads = DownloadSettings(operator_namespace="system")
+
+    assert len(network_and_pdb.network_policy(in_image, downloads)["spec"]["ingress"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 
 
 def arguments(host: ModelHost, path: Path) -> list[str]:
-    return ["--model", host.url, "--sha256", SHA256, "--to", str(path)]
+    files = ["--model", host.url, "--sha256", SHA256, "--to", str(path)]
+    return [*files, "--progress-port", "0"]
 
 
 def start(host: ModelHost, path: Path) -> subprocess.Popen[bytes]:

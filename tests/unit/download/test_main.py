@@ -37,7 +37,11 @@ def test_a_model_in_place_is_exit_0(
 
     assert code == 0
     assert path.read_bytes() == GGUF
-    assert json.loads(termination_log.read_text()) == {"sizeBytes": len(GGUF), "sha256": SHA256}
+    assert json.loads(termination_log.read_text()) == {
+        "sizeBytes": len(GGUF),
+        "sha256": SHA256,
+        "receivedBytes": len(GGUF),
+    }
     assert f"{len(GGUF)} bytes in " in caplog.text
     assert SHA256 in caplog.text
 

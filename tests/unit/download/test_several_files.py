@@ -108,4 +108,8 @@ def test_the_termination_message_describes_the_model(host: ModelHost, tmp_path: 
     )
 
     assert code == 0
-    assert json.loads(log.read_text()) == {"sizeBytes": len(GGUF), "sha256": SHA256}
+    assert json.loads(log.read_text()) == {
+        "sizeBytes": len(GGUF),
+        "sha256": SHA256,
+        "receivedBytes": len(GGUF) + len(OTHER),
+    }

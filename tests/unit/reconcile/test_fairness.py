@@ -17,6 +17,7 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.demand.tracker import ServerDemand
+from slotkeeper.reconcile.downloads.report import ProgressReport
 from slotkeeper.reconcile.runtime import MAX_STATUS_REFRESHES, SLICE
 from slotkeeper.reconcile.state import States
 from slotkeeper.reconcile.workqueue import WorkQueue
@@ -197,3 +198,25 @@ async def test_changed_numbers_bring_a_bounded_number_of_passes_in_turns(
     assert [len(keys) for keys in refreshed[:4]] == [MAX_STATUS_REFRESHES] * 4
     assert STRANGER in refreshed[0]
     assert {*CROWD[:200]} <= {key for keys in refreshed for key in keys}
+
+
+async def test_many_downloads_bring_a_bounded_number_of_passes_in_turns(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    for key in [*CROWD[:200], STRANGER]:
+        create(cluster, operator, key)
+        await operator.runtime.work(key)
+        await operator.runtime.work(key)
+        operator.states[key].download.track({"pod": "10.0.0.1:9091"}, 0.0)
+        progress = ProgressReport(phase="Downloading", downloaded_bytes=1)
+        operator.states[key].download.update("pod", progress, 0.0)
+    take_all(operator.queue)
+
+    refreshed = []
+    for _ in range(5):
+        await operator.runtime.poll_demand()
+        operator.due_keys()
+        refreshed.append(take_all(operator.queue))
+
+    assert [len(keys) for keys in refreshed[:4]] == [MAX_STATUS_REFRESHES] * 4
+    assert STRANGER in refreshed[0]

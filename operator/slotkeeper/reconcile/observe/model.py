@@ -11,8 +11,17 @@ from slotkeeper.api.model_url import hub_address, oci_reference
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import ModelStatus
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.downloads.text import column
 from slotkeeper.reconcile.observe.observed import Observed
-from slotkeeper.reconcile.observe.pods import download_report, model_source
+from slotkeeper.reconcile.observe.pods import (
+    download_report,
+    is_loading,
+    is_ready,
+    model_source,
+)
+
+LOADING = "Loading"
+"""In the column MODEL, while llama-server reads the file."""
 
 
 def current_pods(observed: Observed) -> list[Manifest]:
@@ -30,13 +39,35 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
     """
     model = server.spec.model
     source = _source(model.url)
-    from_spec = {"source": source, "file": _file(source)}
+    file = _file(source)
+    progress = observed.progress
+    shown = progress if progress and progress.has_bytes else None
+    # Nothing of these is in a download's report, or kept from the last status.
+    now = {
+        "source": source,
+        "file": file,
+        "total_bytes": shown and shown.total_bytes,
+        "downloaded_bytes": shown and shown.downloaded_bytes,
+        "bytes_per_second": shown and shown.bytes_per_second,
+        "seconds_left": shown and shown.seconds_left,
+        "display": _display(observed) or file,
+    }
     before = server.status.get("model", {})
     newest_first = sorted(current_pods(observed), key=_created, reverse=True)
     reports = [report for pod in newest_first if (report := _parse(download_report(pod)))]
     if not reports and _is_of(model, before):
         reports = [kept for kept in [_parse(before)] if kept]
-    return (reports[0] if reports else ModelStatus()).model_copy(update=from_spec)
+    return (reports[0] if reports else ModelStatus()).model_copy(update=now)
+
+
+def _display(observed: Observed) -> str:
+    """What keeps the model from being served; empty if it is served, or nothing is starting."""
+    pods = current_pods(observed)
+    if any(map(is_ready, pods)):
+        return ""
+    if any(map(is_loading, pods)):
+        return LOADING
+    return column(observed.progress) if observed.progress else ""
 
 
 def _source(url: str) -> str:

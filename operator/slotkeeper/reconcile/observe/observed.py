@@ -10,6 +10,7 @@ from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
+from slotkeeper.reconcile.downloads.report import ProgressReport
 from slotkeeper.reconcile.observe import accounts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
@@ -43,6 +44,8 @@ class Observed:
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
     unresponsive: Sequence[str] = ()
     """Replicas (HOST:PORT) that their balancer reports as unresponsive."""
+    progress: ProgressReport | None = None
+    """The download of the pod that will have the model first; None if none runs, or reports."""
 
     @property
     def current(self) -> int | None:

@@ -1,7 +1,7 @@
 """The conditions of a server, without their times. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from slotkeeper.desired import names
 from slotkeeper.desired.model_container import is_in_image, is_provided
 from slotkeeper.reconcile.decide.blocker import budget_problem
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
+from slotkeeper.reconcile.downloads import text
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods, model_status
 from slotkeeper.reconcile.observe.observed import Observed, current_balancers, updated_pods
@@ -52,6 +53,9 @@ class ConditionResult:
     value: ConditionValue
     problem: Problem | None = None
     """A problem to fix, though the condition may be True."""
+    summary: str = ""
+    """The message for Ready, where the condition's own changes every other second: gateways read
+    that of Ready, and each change is another pass over them."""
 
 
 def condition_values(
@@ -72,7 +76,7 @@ def condition_values(
     active = _scaling(server, scaling)
     found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, active])]
     return [
-        _ready(server, [part.value for part in parts], problems.rejected, scaling.desired),
+        _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
         *(part.value for part in parts),
         active.value,
         degraded(found),
@@ -128,6 +132,10 @@ def _ready(
     return verdict(kind, "True", Reason.SERVING, f"serving at {names.client_url(server)}")
 
 
+def _for_ready(part: ConditionResult) -> ConditionValue:
+    return replace(part.value, message=part.summary) if part.summary else part.value
+
+
 def degraded(problems: Iterable[Problem | None]) -> ConditionValue:
     """The condition Degraded, with the first of these problems that needs attention."""
     return degraded_by_all(list(islice(_needing_attention(problems), 1)))
@@ -170,8 +178,10 @@ def _verified_model(server: LlamaServer, observed: Observed, wall: datetime) -> 
     if failure:
         return ConditionResult(_false(kind, failure), failure)
     if any(map(is_downloading, pods)):
-        message = "verifying the model" if provided else "downloading the model"
-        return ConditionResult(verdict(kind, "False", Reason.DOWNLOADING, message))
+        summary = "verifying the model" if provided else "downloading the model"
+        progress = "" if provided or observed.progress is None else text.message(observed.progress)
+        value = verdict(kind, "False", Reason.DOWNLOADING, summary + progress)
+        return ConditionResult(value, summary=summary)
     if missing := missing_secret(pods, server, wall):
         return ConditionResult(_false(kind, missing), missing)
     if observed.current == 0:

@@ -11,6 +11,7 @@ from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe.observed import Snapshot
 from slotkeeper.reconcile.report import conditions, status
 from slotkeeper.reconcile.report.conditions import Problems
+from slotkeeper.reconcile.report.download_events import download_events
 from slotkeeper.reconcile.report.events import EventContent, condition_events
 
 
@@ -31,10 +32,10 @@ def report(
 ) -> Report:
     """The report on a valid server; `events` were caused by writes since the last one."""
     values = conditions.condition_values(snapshot.server, snapshot.observed, scaling, problems, now)
-    return Report(
-        status.status(snapshot, values, scaling, demand, now=now),
-        [*events, *condition_events(snapshot.server.status, values)],
-    )
+    before = snapshot.server.status
+    found = status.status(snapshot, values, scaling, demand, now=now)
+    downloads = download_events(before, found["model"], snapshot.observed, values)
+    return Report(found, [*events, *downloads, *condition_events(before, values)])
 
 
 def invalid_report(

@@ -36,7 +36,7 @@ REPORT = {
     "name": "Llama 3 8B",
     "sizeLabel": "8B",
 }
-FROM_SPEC = {"source": URL, "file": "a model.gguf"}
+FROM_SPEC = {"source": URL, "file": "a model.gguf", "display": "a model.gguf"}
 
 
 def with_report(pod: Manifest, message: str, created: str = "2026-11-01T12:00:00Z") -> Manifest:
@@ -102,7 +102,7 @@ async def test_any_url_has_a_source_and_a_file(
 
     await operator.reconcile()
 
-    assert model(cluster) == {"source": source, "file": file}
+    assert model(cluster) == {"source": source, "file": file, "display": file}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ async def test_the_report_of_another_model_is_dropped(
     edit_spec(cluster, lambda spec: spec["model"].update(other))
     await operator.reconcile()
 
-    assert set(model(cluster)) == {"source", "file"}
+    assert set(model(cluster)) == {"source", "file", "display"}
 
 
 async def test_the_report_is_kept_when_its_checksum_is_added_to_the_spec(

@@ -59,6 +59,7 @@ async def test_a_model_in_the_image_is_ready(cluster: FakeCluster, operator: Ope
     assert server_status(cluster)["model"] == {
         "source": "image:///weights/model.gguf",
         "file": "model.gguf",
+        "display": "model.gguf",
     }
 
 

@@ -1,0 +1,1 @@
+"""The progress of downloads, polled from the pods that run them."""
