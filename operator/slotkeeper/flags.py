@@ -102,8 +102,23 @@ class DownloadFlags:
     CA_FILE = "--ca-file"
     MAX_FILE_BYTES = "--max-file-bytes"
     ALWAYS_VERIFY = "--always-verify"
+    NODE_CACHE = "--node-cache"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"
+
+
+class NodeCacheFlags:
+    """Flags of `slotkeeper node-cache`."""
+
+    PATH = "--path"
+    FOLDER = "--folder"
+    PREPARE = "--prepare"
+    SIZE_LIMIT = "--size-limit"
+    MIN_FREE_PERCENT = "--min-free-percent"
+    NODE = "--node"
+    NAMESPACE = "--namespace"
+    INTERVAL = "--interval"
+    METRICS = "--metrics"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

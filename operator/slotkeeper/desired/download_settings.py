@@ -13,6 +13,9 @@ class DownloadSettings:
     """Proxy for https:// URLs of servers that set none."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are connected to directly, beside those that a server sets."""
+    node_cache_path: str | None = None
+    """Folder on each node for models with cache.node, with a folder for each namespace. None: not
+    allowed."""
 
 
 NO_SETTINGS = DownloadSettings()

@@ -67,6 +67,8 @@ class Environment:
     """Of s3:// URLs."""
     always_verify: bool = False
     """Whether existing files are read and verified even if they seem unchanged."""
+    mark_used: Callable[[int], None] | None = None
+    """In the cache of a node: marks a model as used, by the descriptor of its lock."""
 
 
 def download_all(files: Sequence[File], environment: Environment) -> list[FileRecord]:
@@ -97,10 +99,11 @@ def download(file: File, environment: Environment) -> FileRecord:
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with file_lock(_sibling(file.path, ".lock")):
+            with file_lock(_sibling(file.path, ".lock"), environment.mark_used or _mark_nothing):
                 return _find_or_download_all(file, environment)
         except OSError as error:
-            if error.errno not in _CANNOT_WRITE:
+            # A file that is not marked as used may be removed from a node's cache.
+            if error.errno not in _CANNOT_WRITE or environment.mark_used:
                 raise
             files = _resolve(file, environment)
             record = _put_in_place(files, environment, _find_read_only(error))
@@ -109,6 +112,10 @@ def download(file: File, environment: Environment) -> FileRecord:
 
 
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def _mark_nothing(_lock: int) -> None:
+    pass
 
 
 def _find_or_download_all(file: File, environment: Environment) -> FileRecord:

@@ -2,24 +2,43 @@
 
 import fcntl
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
+def file_lock(path: Path, on_locked: Callable[[int], None] = lambda _: None) -> Iterator[None]:
     """Lock the file `path`, waiting while another process holds the lock.
 
-    The kernel releases the lock when its holder exits. The file is kept: after a deletion one
-    process could lock a new file while another waits for the old one.
+    `on_locked` is called with its descriptor. The kernel releases the lock when its holder exits.
+    The file is kept. The agent of a node's cache may delete it while it holds the lock; then the
+    lock of the new file is what counts, for all processes.
     """
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that downloads this file")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("ab") as file:
+            _acquire(file)
+            if _is_at(path, file):
+                on_locked(file.fileno())
+                yield
+                return
+
+
+def _acquire(file: BinaryIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("waiting for another process that downloads this file")
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether the path is still that of the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -14,6 +14,7 @@ from slotkeeper.api.model_url import HUB_ENDPOINT
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
+from slotkeeper.download.node_cache import NodeCache, mark, read_limits
 from slotkeeper.download.options import Options, parse
 from slotkeeper.download.report import failure, success, write_termination_message
 from slotkeeper.download.sources.s3 import Store, read_credentials
@@ -49,6 +50,10 @@ def _run(options: Options) -> None:
         token = read_token(
             options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
         )
+    limits = StorageLimits(options.max_file_bytes)
+    if options.node_cache:
+        cache = NodeCache(read_limits(options.node_cache), time.sleep)
+        limits = cache.storage_limits(options.max_file_bytes)
     with new_client(token, options.ca_file) as client:
         environment = Environment(
             client=client,
@@ -56,11 +61,12 @@ def _run(options: Options) -> None:
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
-            limits=StorageLimits(options.max_file_bytes),
+            limits=limits,
             token=token,
             store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
+            mark_used=mark if options.node_cache else None,
         )
         records = download_all(options.files, environment)
     # If the model is in llama-server's image, only its other files are here.

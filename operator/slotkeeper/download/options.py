@@ -45,6 +45,7 @@ class Options:
     ca_file: Path | None
     max_file_bytes: int
     always_verify: bool
+    node_cache: Path | None
     tries: int
     termination_log: Path
     log_format: str
@@ -81,6 +82,7 @@ def parse(argv: Sequence[str]) -> Options:
         ca_file=arguments.ca_file,
         max_file_bytes=arguments.max_file_bytes,
         always_verify=arguments.always_verify,
+        node_cache=arguments.node_cache,
         tries=arguments.tries,
         termination_log=arguments.termination_log,
         log_format=arguments.log_format,
@@ -233,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
         DownloadFlags.ALWAYS_VERIFY,
         action="store_true",
         help="read and verify existing files even if they seem unchanged",
+    )
+    parser.add_argument(
+        DownloadFlags.NODE_CACHE,
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the targets that an agent of the node keeps within limits, which are in a "
+        "file in it: mark the files as used, and request room from it (default: none)",
     )
     parser.add_argument(
         DownloadFlags.TRIES,

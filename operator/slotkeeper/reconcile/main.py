@@ -100,7 +100,7 @@ async def _run(flags: argparse.Namespace) -> None:
         lease = OperatorLease(lease_cluster, ref, clock)
         poller = DemandPoller(fetch, clock.monotonic)
         reconciler = Reconciler(cluster, store, states, poller, images, clock)
-        reconciler.downloads = DownloadSettings()
+        reconciler.downloads = DownloadSettings(node_cache_path=flags.node_cache_path)
         catalog = ModelCatalog(store)
         gateway_reconciler = GatewayReconciler(
             cluster,
@@ -178,6 +178,12 @@ def _parser() -> argparse.ArgumentParser:
         default="IfNotPresent",
         choices=("Always", "IfNotPresent", "Never"),
         help="pull policy of all these images (default: %(default)s)",
+    )
+    add(
+        "--node-cache-path",
+        metavar="PATH",
+        help="folder on each node for the models of servers with model.cache.node (default: not "
+        "allowed)",
     )
     add(
         GatewayFlags.BACKEND_CIDR,
