@@ -22,6 +22,10 @@ COMMANDS = {
         "run the batches of a gateway: files, and requests on slots that are free",
     ),
     "download": ("slotkeeper.download.main", "download a model and verify it"),
+    "node-cache": (
+        "slotkeeper.node_cache.main",
+        "run the agent of a node's cache: remove models that no pod uses",
+    ),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
     "what-if": (
         "slotkeeper.simulation.main",

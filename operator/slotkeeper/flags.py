@@ -105,6 +105,7 @@ class DownloadFlags:
     TRUSTED_PROXY = "--trusted-proxy"
     MAX_FILE_BYTES = "--max-file-bytes"
     ALWAYS_VERIFY = "--always-verify"
+    NODE_CACHE = "--node-cache"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"
     PROGRESS_PORT = "--progress-port"
@@ -123,6 +124,20 @@ class DownloadDefaultsFlags:
 CA_CERTIFICATES = "SLOTKEEPER_CA_CERTIFICATES"
 """Environment variable of the download container. As an argument, certificates would make the
 command unreadable."""
+
+
+class NodeCacheFlags:
+    """Flags of `slotkeeper node-cache`."""
+
+    PATH = "--path"
+    FOLDER = "--folder"
+    PREPARE = "--prepare"
+    SIZE_LIMIT = "--size-limit"
+    MIN_FREE_PERCENT = "--min-free-percent"
+    NODE = "--node"
+    NAMESPACE = "--namespace"
+    INTERVAL = "--interval"
+    METRICS = "--metrics"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

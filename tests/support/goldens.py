@@ -18,7 +18,7 @@ import yaml
 from typing_extensions import override
 
 from llamagateways import gateway_cases, only_gateway, parsed_gateway
-from llamaservers import GOLDEN, IMAGES, golden_cases, only_server, parsed
+from llamaservers import DOWNLOADS, GOLDEN, IMAGES, golden_cases, only_server, parsed
 from slotkeeper.desired import gateway
 from slotkeeper.desired.manifests import manifests
 
@@ -74,7 +74,7 @@ def _manifests(case: Path, **metadata: str) -> list[Manifest]:
     server = parsed({**raw, "metadata": {**raw["metadata"], **metadata}})
     scaling = server.spec.autoscaling
     replicas = server.spec.replicas if scaling is None else scaling.min_replicas
-    return manifests(server, replicas, IMAGES)
+    return manifests(server, replicas, IMAGES, downloads=DOWNLOADS)
 
 
 def _text(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ import yaml
 
 from slotkeeper.api.group import API_VERSION, KIND
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.images import Images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,9 @@ IMAGES = Images(
     balancer="slotkeeper/balancer:0.1.0",
     download="slotkeeper/download:0.1.0",
 )
+
+DOWNLOADS = DownloadSettings(node_cache_path="/var/lib/slotkeeper/models")
+"""As the chart sets them with `nodeCache.enabled`."""
 
 
 def raw_server(name: str = "chat", **spec: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import yaml
 
 from apiserver import ApiServer
 from helm import NAMESPACE, SECOND_RELEASE, Helm
-from llamaservers import IMAGES, parsed, raw_server
+from llamaservers import DOWNLOADS, IMAGES, parsed, raw_server
 from operator_process import eventually
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.kinds import kind_of
@@ -64,7 +64,8 @@ def send(api: ApiServer, method: str, manifest: Json) -> str:
 
 
 def children(raw: Json) -> list[Json]:
-    return manifests(parsed({**raw, "metadata": {**raw["metadata"], "namespace": TEAM}}), 1, IMAGES)
+    server = parsed({**raw, "metadata": {**raw["metadata"], "namespace": TEAM}})
+    return manifests(server, 1, IMAGES, downloads=DOWNLOADS)
 
 
 def child(kind: str, component: str = "") -> Json:

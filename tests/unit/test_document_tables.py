@@ -192,6 +192,7 @@ def test_each_metric_that_a_document_names_exists() -> None:
         *documented("## Gateway"),
         *documented("## Batches"),
         *documented("## Operator"),
+        *documented("## Node cache"),
     }
     # prometheus-adapter's name for the sum.
     existing.add("slotkeeper_demand")

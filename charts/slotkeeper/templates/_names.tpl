@@ -49,6 +49,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* The name of the objects of the node cache's agent. */}}
+{{- define "slotkeeper.nodeCacheName" -}}
+{{ include "slotkeeper.fullname" . }}-node-cache
+{{- end }}
+
+{{- define "slotkeeper.nodeCacheLabels" -}}
+{{ include "slotkeeper.labels" . | replace "app.kubernetes.io/component: operator" "app.kubernetes.io/component: node-cache" }}
+{{- end }}
+
 {{/* An image reference: (list REGISTRY IMAGE DEFAULT_TAG). */}}
 {{- define "slotkeeper.image" -}}
 {{- $image := index . 1 }}

@@ -201,6 +201,12 @@ class Cache(ApiModel):
             "sizeLimit must not be set with claimName: a claim has its own size",
             lambda cache: cache.claim_name is None or cache.size_limit is None,
         ),
+        Rule(
+            "!has(self.node) || !self.node || !has(self.claimName) && !has(self.sizeLimit)",
+            "claimName and sizeLimit must not be set with node: the files are on the node's disk, "
+            "and the administrator sets their limit",
+            lambda cache: not cache.node or (cache.claim_name is None and cache.size_limit is None),
+        ),
     )
 
     claim_name: Name | None = None
@@ -208,6 +214,13 @@ class Cache(ApiModel):
     shared by all replicas and by other servers: each file is downloaded once. Replicas on several
     nodes need the access mode ReadWriteMany. Files are never removed. Default: each pod has its own
     files, which are deleted with it. Example: models"""
+
+    node: bool = False
+    """Whether files are in a folder of the node, which all replicas of the namespace on it share:
+    each file is downloaded once for each node, and outlives pods. The least recently used files
+    are removed while they exceed the administrator's limit, but never one that a pod of the node
+    uses. The administrator must have allowed it (chart value nodeCache.enabled), and Pod Security
+    must allow hostPath volumes in the namespace. Default: false. Example: true"""
 
     verify: Verify = "Changed"
     """When an existing file is read again to verify its SHA-256. Changed: if it was written since

@@ -66,6 +66,8 @@ class Reason(StrEnum):
     UNKNOWN_MODEL = "UnknownModel"
     EXCEEDS_BUDGET = "ExceedsBudget"
     INVALID_SPEC = "InvalidSpec"
+    NODE_CACHE_NOT_ALLOWED = "NodeCacheNotAllowed"
+    NODE_CACHE_UNAVAILABLE = "NodeCacheUnavailable"
     NAME_CONFLICT = "NameConflict"
     APPLY_REJECTED = "ApplyRejected"
     FIELD_CONFLICT = "FieldConflict"

@@ -183,7 +183,7 @@ TABLE = (
         _MODEL,
         (Reason.MODEL_TOO_LARGE,),
         _PROBLEM,
-        "a file is larger than `model.download.maxFileSize`",
+        "a file is larger than `model.download.maxFileSize`, or than the whole cache of a node",
     ),
     ReasonDoc(
         _MODEL,
@@ -196,7 +196,8 @@ TABLE = (
         _MODEL,
         (Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR),
         _PROBLEM,
-        "the node's disk, or the volume of `model.cache.claimName`, is full or fails",
+        "the node's disk, or the volume of `model.cache.claimName`, is full or fails; or all files "
+        "of the node's cache are in use",
     ),
     ReasonDoc(
         _MODEL,
@@ -251,10 +252,19 @@ TABLE = (
         "`apiKeys.secretRef` or `tls.secretName`. If it exists, the pod's events show the cause",
     ),
     ReasonDoc(
+        _MODEL,
+        (Reason.NODE_CACHE_UNAVAILABLE,),
+        _PROBLEM,
+        "the cache of a pod's node has had no folder for the namespace for a minute: the chart's "
+        "DaemonSet does not run on the node. Check `nodeCache.nodeSelector` and "
+        "`nodeCache.tolerations`, or keep replicas off the node by `nodeSelector`",
+    ),
+    ReasonDoc(
         _PODS,
         (Reason.FAILED_CREATE,),
         _PROBLEM,
-        "a quota, a LimitRange or an admission policy rejects the pods: change it, or set "
+        "a quota, a LimitRange, an admission policy or Pod Security rejects the pods: change it, "
+        "or set "
         "`resources`, `model.download.resources`, `workers.resources` or `balancer.resources`",
     ),
     ReasonDoc(
@@ -320,6 +330,13 @@ TABLE = (
         (Reason.INVALID_SPEC,),
         _PROBLEM,
         "the spec breaks a rule; the message contains the field and what is allowed",
+    ),
+    ReasonDoc(
+        (READY, MODEL, *_PODS, SCALING),
+        (Reason.NODE_CACHE_NOT_ALLOWED,),
+        _PROBLEM,
+        "`model.cache.node` is true, and the operator was installed without the chart value "
+        "`nodeCache.enabled`: set one of the two. Running pods are kept until then",
     ),
     ReasonDoc(
         (READY,),

@@ -20,6 +20,9 @@ class DownloadSettings:
     operator_namespace: str | None = None
     """Namespace of the operator, which reads the progress of downloads; None if it runs outside of
     the cluster."""
+    node_cache_path: str | None = None
+    """Folder on each node for models with cache.node, with a folder for each namespace. None: not
+    allowed."""
 
 
 NO_SETTINGS = DownloadSettings()

@@ -116,11 +116,13 @@ def read_only_mounts(model: Model) -> list[Manifest]:
     return [*([] if is_provided(model) else [models]), *_claim_mounts(model)]
 
 
-def volumes(model: Model) -> list[Manifest]:
-    """Return the volumes of a pod that downloads this model."""
+def volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
+    """Return the volumes of a pod that downloads the server's model."""
+    model = server.spec.model
     if is_in_image(model):
         return []
-    models = [] if is_provided(model) else [{"name": MODELS_VOLUME, **_storage(model)}]
+    storage = _node_folder(server, downloads) or _storage(model)
+    models = [] if is_provided(model) else [{"name": MODELS_VOLUME, **storage}]
     return [*models, *_claims(model), *_token(model), *_access_key(model), *_authorities(model)]
 
 
@@ -146,6 +148,8 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         if model.token_secret_ref.allow_http:
             yield DownloadFlags.ALLOW_HTTP_TOKEN
     yield from _s3(model)
+    if model.cache.node:
+        yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
     if model.cache.verify == "Always":
         yield DownloadFlags.ALWAYS_VERIFY
     if model.download.ca_config_map_ref:
@@ -233,13 +237,13 @@ def _path(model: Model, file: AnyFile, name: str) -> str:
         return "/".join((CLAIMS_FOLDER, *on_claim))
     # llama-server finds the other files of a split model by the end of the first one's name.
     suffix = part_suffix(1, part_count(file.url))
-    if model.cache.claim_name is None:
+    if model.cache.claim_name is None and not model.cache.node:
         return f"{MODELS_FOLDER}/{name}{suffix}.gguf"
     return f"{MODELS_FOLDER}/{_content_id(file)}{suffix}.gguf"
 
 
 def _content_id(file: AnyFile) -> str:
-    """Return the name of a file in a claim that servers share: by its content, or else its URL."""
+    """Return the name of a file where servers share it: by its content, or else its URL."""
     if isinstance(file, Model) and file.parts_sha256:
         return f"parts-{_sha256(','.join(file.parts_sha256).lower())}"
     return f"sha256-{file.sha256.lower()}" if file.sha256 else f"url-{_sha256(file.url)}"
@@ -247,6 +251,15 @@ def _content_id(file: AnyFile) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _node_folder(server: LlamaServer, downloads: DownloadSettings) -> Manifest | None:
+    if not server.spec.model.cache.node or downloads.node_cache_path is None:
+        return None
+    # A folder for each namespace: naming the URL of a file must not suffice to get one that only
+    # another namespace may download. It must exist: the node's agent creates it, with its owner.
+    path = f"{downloads.node_cache_path}/{server.namespace}"
+    return {"hostPath": {"path": path, "type": "Directory"}}
 
 
 def _storage(model: Model) -> Manifest:

@@ -86,7 +86,7 @@ def _pod(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Ma
         ),
         "containers": [llama_container.container(server, images)],
         "volumes": [
-            *model_container.volumes(server.spec.model),
+            *model_container.volumes(server, downloads),
             {"name": "tmp", "emptyDir": {}},
             *(volume.model_dump(by_alias=True) for volume in server.spec.pod_template.volumes),
         ],

@@ -70,6 +70,8 @@ class Environment:
     """Whether existing files are read and verified even if they seem unchanged."""
     tracker: Tracker = field(default_factory=Tracker)
     """The progress of all files together."""
+    mark_used: Callable[[int], None] | None = None
+    """In the cache of a node: marks a model as used, by the descriptor of its lock."""
 
 
 def download_all(files: Sequence[File], environment: Environment) -> list[FileRecord]:
@@ -102,10 +104,12 @@ def download(file: File, environment: Environment) -> FileRecord:
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with file_lock(_sibling(file.path, ".lock"), lambda: tracker.enter("Waiting")):
+            lock = _sibling(file.path, ".lock")
+            with file_lock(lock, lambda: tracker.enter("Waiting"), environment.mark_used):
                 return _find_or_download_all(file, environment)
         except OSError as error:
-            if error.errno not in _CANNOT_WRITE:
+            # A file that is not marked as used may be removed from a node's cache.
+            if error.errno not in _CANNOT_WRITE or environment.mark_used:
                 raise
             files = _resolve(file, environment)
             record = _put_in_place(files, environment, _find_read_only(error))

@@ -18,6 +18,7 @@ from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.network import Network
+from slotkeeper.download.node_cache import NodeCache, mark, read_limits
 from slotkeeper.download.options import Options, parse
 from slotkeeper.download.progress_server import serve_progress
 from slotkeeper.download.redaction import Redaction
@@ -90,6 +91,10 @@ def _download(options: Options, tracker: Tracker, clock: Callable[[], float]) ->
             options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
         )
     certificates = os.environ.get(CA_CERTIFICATES, "")
+    limits = StorageLimits(options.max_file_bytes)
+    if options.node_cache:
+        cache = NodeCache(read_limits(options.node_cache), time.sleep)
+        limits = cache.storage_limits(options.max_file_bytes)
     with new_client(token, options.ca_file, _network(options), certificates) as client:
         environment = Environment(
             client=client,
@@ -97,12 +102,13 @@ def _download(options: Options, tracker: Tracker, clock: Callable[[], float]) ->
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
-            limits=StorageLimits(options.max_file_bytes),
+            limits=limits,
             token=token,
             store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
             tracker=tracker,
+            mark_used=mark if options.node_cache else None,
         )
         records = download_all(options.files, environment)
     # If the model is in llama-server's image, only its other files are here.

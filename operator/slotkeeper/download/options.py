@@ -53,6 +53,7 @@ class Options:
     trusted_proxies: frozenset[str]
     max_file_bytes: int
     always_verify: bool
+    node_cache: Path | None
     tries: int
     termination_log: Path
     progress_port: int | None
@@ -93,6 +94,7 @@ def parse(argv: Sequence[str]) -> Options:
         trusted_proxies=frozenset(arguments.trusted_proxy),
         max_file_bytes=arguments.max_file_bytes,
         always_verify=arguments.always_verify,
+        node_cache=arguments.node_cache,
         tries=arguments.tries,
         termination_log=arguments.termination_log,
         progress_port=arguments.progress_port,
@@ -268,6 +270,13 @@ def _parser() -> argparse.ArgumentParser:
         DownloadFlags.ALWAYS_VERIFY,
         action="store_true",
         help="read and verify existing files even if they seem unchanged",
+    )
+    parser.add_argument(
+        DownloadFlags.NODE_CACHE,
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the targets that an agent of the node keeps within limits, which are in a "
+        "file in it: mark the files as used, and request room from it (default: none)",
     )
     parser.add_argument(
         DownloadFlags.TRIES,

@@ -26,6 +26,10 @@ class StorageLimits:
     used_bytes: int = 0
     """Size of the files of the same model that are in place: the maximum is for all together."""
     free_bytes: Callable[[Path], int] = free_bytes
+    limit_name: str = "model.download.maxFileSize"
+    """What sets the maximum."""
+    make_room: Callable[[Path, int], None] = lambda _part, _missing: None
+    """Called with a partial file and its missing bytes if these are not free."""
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
@@ -33,12 +37,15 @@ class StorageLimits:
             return
         if self.used_bytes + part.total > self.max_bytes:
             raise self._too_large(url, part, f"announces {part.total} bytes, more")
+        missing = part.total - part.size
+        if missing > self.free_bytes(part.path.parent):
+            self.make_room(part.path, missing)
         free = self.free_bytes(part.path.parent)
-        if part.total - part.size > free:
+        if missing > free:
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,
-                f"insufficient storage for {redact(url)}: {part.total - part.size} more bytes are "
-                f"needed, {free} are free",
+                f"insufficient storage for {redact(url)}: {missing} more bytes are needed, {free} "
+                "are free",
             )
 
     def require_room(self, url: str, part: PartialFile, more: int) -> None:
@@ -52,5 +59,5 @@ class StorageLimits:
         return DownloadError(
             Reason.MODEL_TOO_LARGE,
             f"GET {redact(url)} {what}{beside} than the {self.max_bytes} bytes of "
-            "model.download.maxFileSize",
+            f"{self.limit_name}",
         )

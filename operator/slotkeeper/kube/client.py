@@ -129,11 +129,12 @@ class ApiCluster:
         labels: Mapping[str, str] | None = None,
         *,
         name: str = "",
+        node: str = "",
     ) -> Listing:
-        """See Cluster."""
+        """See Cluster. `node` restricts a list of pods to those that are bound to this node."""
         items = []
         version = ""
-        async for page in self._pages(kind, namespace, labels, name):
+        async for page in self._pages(kind, namespace, labels, _field_selector(name, node)):
             items += page.items
             version = page.resource_version
         return Listing(items, version)
@@ -186,15 +187,16 @@ class ApiCluster:
         resource_version: str,
         *,
         name: str = "",
+        node: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """See Cluster."""
+        """See Cluster, and `list`."""
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_TIMEOUT),
             "resourceVersion": resource_version,
             "labelSelector": _label_selector(labels),
-            "fieldSelector": _field_selector(name),
+            "fieldSelector": _field_selector(name, node),
         }
         path = _path(kind, namespace)
         headers = {"Accept": METADATA} if kind.metadata_only else READ
@@ -217,10 +219,10 @@ class ApiCluster:
         kind: Kind,
         namespace: str | None,
         labels: Mapping[str, str] | None,
-        name: str = "",
+        fields: str = "",
     ) -> AsyncIterator[Listing]:
         path = _path(kind, namespace)
-        query = {"labelSelector": _label_selector(labels), "fieldSelector": _field_selector(name)}
+        query = {"labelSelector": _label_selector(labels), "fieldSelector": fields}
         headers = {"Accept": METADATA_LIST} if kind.metadata_only else READ
         size = PAGE_SIZE
         while True:
@@ -383,8 +385,9 @@ def _label_selector(labels: Mapping[str, str] | None) -> str:
     return ",".join(f"{key}={value}" if value else key for key, value in (labels or {}).items())
 
 
-def _field_selector(name: str) -> str:
-    return f"metadata.name={name}" if name else ""
+def _field_selector(name: str, node: str = "") -> str:
+    fields = {"metadata.name": name, "spec.nodeName": node}
+    return ",".join(f"{field}={value}" for field, value in fields.items() if value)
 
 
 def _event(kind: Kind, event: Mapping[str, Any]) -> WatchEvent:

@@ -53,6 +53,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="certificates of private authorities that all downloads trust, in PEM format "
         "(default: none)",
     )
+    add(
+        "--node-cache-path",
+        metavar="PATH",
+        help="folder on each node for the models of servers with model.cache.node (default: not "
+        "allowed)",
+    )
 
 
 def download_settings(
@@ -66,6 +72,7 @@ def download_settings(
         allowed_addresses=tuple(arguments.download_address_range),
         ca_certificates=arguments.download_ca_certificates,
         operator_namespace=operator_namespace,
+        node_cache_path=arguments.node_cache_path,
     )
 
 

@@ -28,6 +28,7 @@ from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
+from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.pods import is_unschedulable
 from slotkeeper.reconcile.pass_steps import PassSteps
@@ -226,6 +227,8 @@ class Reconciler:
             server = LlamaServer.parse(raw)
         except InvalidSpec as error:
             return Invalid(raw, str(error))
+        if problem := not_allowed(server, self.downloads):
+            return Invalid(raw, problem.message, problem.reason)
         state = self._states.find(key)
         observed = observe(self._store, server, await self.steps.unlabelled(key, state))
         self.steps.check_readable(observed.children, server)
@@ -341,7 +344,9 @@ class Reconciler:
         state = self._states.find(key)
         pending = state.events if state else []
         self._forget(key)
-        status, events = invalid_report(snapshot.raw, snapshot.message, self._clock.wall())
+        status, events = invalid_report(
+            snapshot.raw, snapshot.message, self._clock.wall(), reason=snapshot.reason
+        )
         found = Report(status, [*pending, *events])
         await self.steps.write_invalid(key, snapshot.raw, found)
 

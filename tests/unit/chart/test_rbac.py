@@ -15,15 +15,16 @@ FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "escalate", "bind", "imp
 """Words that no rule may contain. The operator needs no access to credentials or prompts."""
 
 
-@pytest.mark.parametrize("name", ["watched", "own", "nodes"])
+@pytest.mark.parametrize("name", ["watched", "own", "nodes", "node-cache"])
 def test_no_rule_contains_a_wildcard_or_secrets(name: str) -> None:
     used = {word for rule in rules(name) for words in rule.values() for word in words}
 
     assert used & FORBIDDEN == set()
 
 
-def test_there_are_no_other_rules_for_the_operator() -> None:
+def test_there_are_no_other_rules() -> None:
     assert {file.name for file in CHART.glob("files/rbac/*")} == {
+        "node-cache.yaml",
         "nodes.yaml",
         "own.yaml",
         "watched.yaml",
@@ -55,6 +56,12 @@ def test_the_operator_has_minimal_permissions_for_other_objects(
 def test_the_operator_may_only_list_nodes() -> None:
     assert _granted(rules("nodes"), "", "nodes") == {"list"}
     assert _granted(rules("watched"), "", "nodes") == set()
+
+
+def test_the_agent_of_a_nodes_cache_may_only_list_and_watch_pods() -> None:
+    assert rules("node-cache") == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
+    ]
 
 
 def test_the_operator_may_lead_and_watch_its_own_lease() -> None:

@@ -1,6 +1,6 @@
-"""Secrets without which a pod does not start. Pure.
+"""Secrets, and folders of a node's cache, without which a pod does not start. Pure.
 
-The operator may not read Secrets, and the kubelet reports a missing one only in an event. A pod's
+The operator may not read Secrets, and the kubelet reports what is missing only in an event. A pod's
 status shows that it has a node, and since when its volumes are not mounted there.
 """
 
@@ -13,6 +13,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import gateway_secrets, names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.observe.node_cache import folder_missing, is_on_node_cache
 from slotkeeper.reconcile.observe.pods import lacks_volumes, lacks_volumes_since, required_secrets
 from slotkeeper.reconcile.observe.problem import Problem
 
@@ -33,20 +34,29 @@ _LOCAL_VOLUMES = frozenset(
 
 
 def missing_secret(pods: Iterable[Manifest], owner: Owner, wall: datetime) -> Problem | None:
-    """The Secret that one of the owner's pods is waiting for; not found after the timeout."""
-    problems = [_problem(pod, owner, wall) for pod in _waiting_pods(pods)]
-    lasting = (each for each in problems if each.reason is Reason.SECRET_NOT_FOUND)
+    """The Secret that one of the owner's pods is waiting for; not found after the timeout.
+
+    Then also the folder of a node's cache, of a pod that needs no Secret.
+    """
+    found = (_problem(pod, owner, wall) for pod in _waiting_pods(pods))
+    problems = [problem for problem in found if problem]
+    lasting = (each for each in problems if each.reason is not Reason.WAITING_FOR_SECRET)
     return next(lasting, problems[0] if problems else None)
 
 
 def not_found_in(pods: Iterable[Manifest], wall: datetime) -> float | None:
-    """Seconds until another Secret counts as not found; None where no pod is waiting for one."""
+    """Seconds until another Secret, or folder, counts as not found; None where no pod is waiting
+    for one."""
     left = (_not_found_in(pod, wall) for pod in _waiting_pods(pods))
     return min((seconds for seconds in left if seconds), default=None)
 
 
 def _waiting_pods(pods: Iterable[Manifest]) -> Iterator[Manifest]:
-    return (pod for pod in pods if lacks_volumes(pod) and required_secrets(pod))
+    return (
+        pod
+        for pod in pods
+        if lacks_volumes(pod) and (required_secrets(pod) or is_on_node_cache(pod))
+    )
 
 
 def _not_found_in(pod: Manifest, wall: datetime) -> float | None:
@@ -60,8 +70,10 @@ def _has_disk(pod: Manifest) -> bool:
     return any(not _LOCAL_VOLUMES.issuperset(each) for each in pod["spec"].get("volumes") or ())
 
 
-def _problem(pod: Manifest, owner: Owner, wall: datetime) -> Problem:
+def _problem(pod: Manifest, owner: Owner, wall: datetime) -> Problem | None:
     secrets = required_secrets(pod)
+    if not secrets:
+        return None if _not_found_in(pod, wall) != 0 else folder_missing(pod)
     found = " or ".join(dict.fromkeys(secrets.values()))
     noun = "gateway" if isinstance(owner, LlamaGateway) else "server"
     remedy = f"create it in the {noun}'s namespace " + " or ".join(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
@@ -75,6 +76,7 @@ class Invalid:
     raw: Manifest
     message: str
     """The fields, and what is allowed."""
+    reason: Reason = Reason.INVALID_SPEC
 
 
 def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manifest]) -> Observed:

@@ -12,6 +12,7 @@ from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
 from slotkeeper.llamacpp.log import cause
+from slotkeeper.reconcile.observe.node_cache import pod_security_remedy
 from slotkeeper.reconcile.observe.pod_templates import current_replica_sets
 from slotkeeper.reconcile.observe.pods import (
     condition,
@@ -136,7 +137,8 @@ def _failure_of_replica_set(replica_set: Manifest) -> Problem | None:
     lacks_pods = replica_set["status"]["replicas"] < replica_set["spec"]["replicas"]
     if failure.get("status") != "True" or not lacks_pods:
         return None
-    return Problem(Reason.FAILED_CREATE, failure.get("message", ""))
+    message = failure.get("message", "")
+    return Problem(Reason.FAILED_CREATE, message + pod_security_remedy(message))
 
 
 def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:

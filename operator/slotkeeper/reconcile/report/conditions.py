@@ -83,15 +83,17 @@ def condition_values(
     ]
 
 
-def invalid(message: str, kinds: Iterable[ConditionType] = ConditionType) -> list[ConditionValue]:
+def invalid(
+    message: str,
+    kinds: Iterable[ConditionType] = ConditionType,
+    reason: Reason = Reason.INVALID_SPEC,
+) -> list[ConditionValue]:
     """All conditions, of these types, of a resource whose spec breaks a rule."""
     verdicts: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: "False",
         ConditionType.DEGRADED: "True",
     }
-    return [
-        verdict(kind, verdicts.get(kind, "Unknown"), Reason.INVALID_SPEC, message) for kind in kinds
-    ]
+    return [verdict(kind, verdicts.get(kind, "Unknown"), reason, message) for kind in kinds]
 
 
 def _suspended(conflict: Problem | None) -> list[ConditionValue]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.decide.replicas import Scaling
 from slotkeeper.reconcile.demand.tracker import ServerDemand
@@ -43,9 +44,10 @@ def invalid_report(
     message: str,
     now: datetime,
     kinds: Iterable[ConditionType] = ConditionType,
+    reason: Reason = Reason.INVALID_SPEC,
 ) -> Report:
     """The report on a resource whose spec breaks a rule; `kinds`: the types of its conditions."""
-    values = conditions.invalid(message, kinds)
+    values = conditions.invalid(message, kinds, reason)
     return Report(
         status.invalid(raw, values, now=now), condition_events(raw.get("status") or {}, values)
     )

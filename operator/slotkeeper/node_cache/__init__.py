@@ -1,0 +1,1 @@
+"""The agent of a node's cache: creates its folders, and keeps it within its limit."""

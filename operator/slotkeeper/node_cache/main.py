@@ -1,0 +1,164 @@
+"""`slotkeeper node-cache`: its flags, and its only clocks."""
+
+import argparse
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import REGISTRY, start_http_server
+
+from slotkeeper import flags, logs
+from slotkeeper.api import quantity
+from slotkeeper.error_text import describe
+from slotkeeper.flags import NodeCacheFlags
+from slotkeeper.kube.client import ApiCluster
+from slotkeeper.kube.cluster import ApiError
+from slotkeeper.node_cache.agent import Agent, Node
+from slotkeeper.node_cache.folder import Folder, give_to
+from slotkeeper.node_cache.metrics import Metrics
+from slotkeeper.node_folder import Limits
+from slotkeeper.process import shutdown_signal
+from slotkeeper.wire.sockets import available
+
+USER = 65532
+"""User of the pods of replicas, and of the agent."""
+
+MAX_INTERVAL = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the agent until SIGTERM or SIGINT (0)."""
+    options = _parser().parse_args(argv)
+    logs.configure(options.log_format, options.log_level)
+    if options.prepare:
+        give_to(options.folder, USER)
+        return 0
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    shutdown = shutdown_signal(asyncio.get_running_loop())
+    limits = Limits(options.size_limit, options.min_free_percent)
+    metrics = Metrics(REGISTRY, limits)
+    node = Node(options.node, options.path, options.namespace or [None])
+    start_http_server(options.metrics[1], addr=available(options.metrics[0]))
+    with Folder(options.folder) as folder:
+        async with await ApiCluster.connect() as cluster:
+            agent = Agent(folder, cluster, node, limits, metrics)
+            await agent.prepare_existing()
+            tasks = [asyncio.ensure_future(agent.follow(each)) for each in node.namespaces]
+            tasks.append(asyncio.ensure_future(_sweep(agent, metrics, options.interval)))
+            ends: list[asyncio.Future[Any]] = [shutdown, *tasks]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    # None returns: an unexpected error ends the process, which is restarted.
+                    task.result()
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return 0
+
+
+async def _sweep(agent: Agent, metrics: Metrics, interval: float) -> None:
+    while True:
+        try:
+            await agent.sweep(time.monotonic(), time.time_ns())
+        except (ApiError, OSError) as error:
+            metrics.count_error()
+            _log.warning("nothing was removed: %s", describe(error))
+        await asyncio.sleep(interval)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slotkeeper node-cache",
+        description="Keep the cache of models on one node: create the folders that its pods need, "
+        "and remove the least recently used models that no pod uses, while they exceed the limit "
+        "or the disk is nearly full.",
+    )
+    add = parser.add_argument
+    add(
+        NodeCacheFlags.PATH,
+        required=True,
+        metavar="PATH",
+        help="path of the cache on the node, as in the hostPath volumes of pods",
+    )
+    add(
+        NodeCacheFlags.FOLDER,
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="where it is mounted in this container",
+    )
+    add(
+        NodeCacheFlags.PREPARE,
+        action="store_true",
+        help=f"only make {USER}, the user of all pods, the owner of the folder, and exit",
+    )
+    add(
+        NodeCacheFlags.SIZE_LIMIT,
+        type=_bytes,
+        default="200Gi",
+        metavar="QUANTITY",
+        help="limit of all files (default: %(default)s)",
+    )
+    add(
+        NodeCacheFlags.MIN_FREE_PERCENT,
+        type=_percent,
+        default=15,
+        metavar="PERCENT",
+        help="part of the disk that is left free (default: %(default)s)",
+    )
+    add(NodeCacheFlags.NODE, default="", metavar="NAME", help="name of this node")
+    add(
+        NodeCacheFlags.NAMESPACE,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only pods of this namespace use the cache; repeatable (default: all)",
+    )
+    add(
+        NodeCacheFlags.INTERVAL,
+        type=_interval,
+        default=5.0,
+        metavar="SECONDS",
+        help="time between two readings of the folder (default: %(default)g)",
+    )
+    add(
+        NodeCacheFlags.METRICS,
+        type=flags.address,
+        default="[::]:9090",
+        metavar="HOST:PORT",
+        help="address of /metrics (default: %(default)s)",
+    )
+    logs.add_flags(parser)
+    return parser
+
+
+def _bytes(text: str) -> int:
+    try:
+        size = int(quantity.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if size < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return size
+
+
+def _percent(text: str) -> int:
+    percent = flags.count(text)
+    if percent > 90:
+        raise argparse.ArgumentTypeError("must be 0 to 90")
+    return percent
+
+
+def _interval(text: str) -> float:
+    seconds = flags.seconds(text)
+    if not 1 <= seconds <= MAX_INTERVAL:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_INTERVAL:g} seconds")
+    return seconds

@@ -1,0 +1,99 @@
+"""What to remove from a node's cache. Pure."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from slotkeeper.node_folder import Limits
+
+DEAD_NS = 3600 * 10**9
+"""Age from which an incomplete model without a pod is removed, whatever the limits: its download
+is not continued. Not at once, since the next pod would resume it."""
+
+
+class Mark(NamedTuple):
+    """The last use of a model, as its lock file shows it."""
+
+    file: str
+    inode: int
+    used_ns: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The files of one model in the folder of a namespace, which are removed together."""
+
+    namespace: str
+    name: str
+    """The content ID."""
+    marks: tuple[Mark, ...]
+    """Of its lock files: one, unless others than the downloader write to the folder."""
+    used_ns: int
+    """Time of the last use in nanoseconds. Without a lock file, of the last change."""
+    size: int = 0
+    """Bytes on the disk."""
+    files: int = 1
+    complete: bool = True
+    """Whether all its files are, so that no download of it was interrupted."""
+    requested: int = 0
+    """Free bytes that a running download of it lacks."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system of the cache, in bytes."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The removals of one sweep."""
+
+    remove: tuple[Entry, ...]
+    """In order."""
+    excess: int
+    """Bytes above the limits after them: the files in use do not fit."""
+
+
+def plan(
+    entries: Iterable[Entry],
+    is_used: Callable[[Entry], bool],
+    limits: Limits,
+    disk: Disk,
+    now_ns: int,
+) -> Plan:
+    """Return what to remove: the least recently used models, until the others are within limits.
+
+    | entry                                        | is removed                              |
+    | used by a pod, or being downloaded           | never                                   |
+    | incomplete, and not used for an hour         | always                                  |
+    | any other                                    | while the cache exceeds its limit, or   |
+    |                                              | the disk has less free than it must;    |
+    |                                              | the least recently used first           |
+    """
+    entries = list(entries)
+    idle = (each for each in entries if not each.requested and not is_used(each))
+    unused = sorted(idle, key=_age)
+    requested = sum(each.requested for each in entries)
+    excess = max(
+        sum(each.size for each in entries) - limits.max_bytes,
+        limits.reserved_bytes(disk.total) + requested - disk.free,
+    )
+    remove = []
+    for entry in unused:
+        is_dead = not entry.complete and now_ns - entry.used_ns > DEAD_NS
+        if is_dead:
+            remove.append(entry)
+            excess -= entry.size
+    for entry in unused:
+        # Nothing is gained by the removal of an empty one.
+        if excess > 0 and entry.size and entry not in remove:
+            remove.append(entry)
+            excess -= entry.size
+    return Plan(tuple(remove), max(0, excess))
+
+
+def _age(entry: Entry) -> tuple[int, str, str]:
+    return entry.used_ns, entry.namespace, entry.name
