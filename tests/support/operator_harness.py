@@ -136,6 +136,7 @@ class Operator:
             unreadable=self.store.unreadable,
             leads=self.lease.leads,
             budget_waits=self.reconciler.budgets.waits,
+            prefetches=self.reconciler.prefetches,
         )
         self.runtime = Runtime(
             self.cluster,

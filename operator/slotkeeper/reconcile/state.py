@@ -12,6 +12,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.decide.replicas import Scaling, policy_of
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
+from slotkeeper.reconcile.observe.prefetch import Phase
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
@@ -99,6 +100,8 @@ class ServerState(ResourceState):
     """A change of replicas that was written and is not in the status yet."""
     counted: ScalingSnapshot | None = None
     """The decision that the metrics counted last."""
+    prefetch: Phase | None = None
+    """Phase of the prefetch Job, as of the last pass; None without one."""
     pods: PodReadiness | None = None
     """Readiness of the pods, as of the last pass."""
     serving: Serving = field(default_factory=Serving)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import names, prefetch
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.observe import accounts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
@@ -35,6 +35,10 @@ class Observed:
     """The StatefulSets of workers, one for each index in a replica."""
     replica_sets: Sequence[Manifest]
     """All ReplicaSets with the server's label, whatever their owner."""
+    prefetch_job: Manifest | None
+    """The Job that downloads the files of the current spec before a replica is desired."""
+    prefetch_pods: list[Manifest]
+    """Its pods, one for each try."""
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the server's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child] = ()
@@ -95,6 +99,8 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
             if (one := (STATEFUL_SETS, names.worker(server, number))) in own
         ],
         replica_sets=replica_sets,
+        prefetch_job=own.get((JOBS, prefetch.name(server))),
+        prefetch_pods=pods[Component.PREFETCH],
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )
