@@ -12,7 +12,7 @@ SLOW = f"http://models.{MODELS_NAMESPACE}.svc/tiny.gguf"
 """A model that takes some seconds for a thousand tokens."""
 
 ALL_KINDS = (
-    "deployments,statefulsets,services,serviceaccounts,roles,rolebindings,leases,networkpolicies,"
+    "deployments,statefulsets,jobs,services,serviceaccounts,roles,rolebindings,leases,networkpolicies,"
     "poddisruptionbudgets,pods"
 )
 """All kinds that a server's resources may have, in kubectl's syntax."""

@@ -5,13 +5,18 @@ from typing import Any
 import pytest
 
 from apiserver import ApiServer
+from llamaservers import parsed, raw_server
 from operator_harness import KEY, Operator
 from real_api_harness import create_server
+from slotkeeper.desired import prefetch
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, EVENTS, SERVICES
 from slotkeeper.reconcile.write.conflicts import CONFLICT_AFTER, RETRY
+
+MODEL = {"url": "https://example.com/model.gguf", "cache": {"claimName": "models"}}
+PREFETCH_JOB = prefetch.name(parsed(raw_server(model=MODEL)))
 
 DRIFTS = [
     pytest.param("deployment", "chat-replicas", '{"spec":{"replicas":7}}', id="replicas"),
@@ -41,6 +46,7 @@ DRIFTS = [
         '{"metadata":{"labels":{"slotkeeper.dev/server":null}}}',
         id="label",
     ),
+    pytest.param("job", PREFETCH_JOB, '{"spec":{"parallelism":0,"backoffLimit":9}}', id="job"),
 ]
 
 
@@ -48,7 +54,7 @@ DRIFTS = [
 async def test_a_changed_child_is_corrected(
     api: ApiServer, cluster: ApiCluster, kind: str, name: str, patch: str
 ) -> None:
-    create_server(api, gpu={"count": 0})
+    create_server(api, gpu={"count": 0}, model={**MODEL, "prefetch": True}, replicas=0)
     await Operator(cluster).reconcile()
     before = await specs(cluster)
     changed = api.kubectl("patch", kind, name, "--type=strategic", "-p", patch)

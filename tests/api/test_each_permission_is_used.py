@@ -84,6 +84,9 @@ def use_all_permissions(api: ApiServer) -> None:
     """Make the operator create children, find unlabelled ones, delete some, and list nodes."""
     gpu = {"count": 1, "computeArch": "9.0"}
     create(api, server("plain", gpu=gpu), server("group", gpu=gpu, workers={"count": 1}))
+    model = {"url": "https://example.com/model.gguf", "cache": {"claimName": "models"}}
+    create(api, server("zero", model=model, autoscaling={"minReplicas": 0, "maxReplicas": 1}))
+    eventually(lambda: "conditions" in one(api, "llama", "zero").get("status", {}))
     eventually(lambda: "conditions" in one(api, "llama", "group").get("status", {}))
     eventually(lambda: "conditions" in one(api, "llama", "plain").get("status", {}))
     use_permissions_for_gateways(api)
@@ -157,6 +160,9 @@ def obsolete_child(child: Any) -> dict[str, Any]:
     copy = {key: child[key] for key in child.keys() - {"status", "metadata"}}
     if copy["kind"] == "Service":
         copy["spec"] = {"ports": [{"port": 80}]}
+    if copy["kind"] == "Job":
+        # The API server generates both.
+        del copy["spec"]["selector"], copy["spec"]["template"]["metadata"]["labels"]
     metadata = {key: child["metadata"][key] for key in ("namespace", "labels", "ownerReferences")}
     return {**copy, "metadata": {**metadata, "name": "obsolete"}}
 

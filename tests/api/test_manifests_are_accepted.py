@@ -18,6 +18,7 @@ NAMESPACE = "restricted"
 
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
@@ -81,7 +82,7 @@ def read(case: Path) -> dict[str, Any]:
 
 
 def pods(case: Path) -> Iterator[dict[str, Any]]:
-    """Yield the pods that a server's Deployments and StatefulSets would create."""
+    """Yield the pods that a server's Deployments, StatefulSets and Job would create."""
     yield from pods_of(manifests(parsed(read(case)), 1, IMAGES))
 
 
@@ -92,9 +93,9 @@ def read_gateway(case: Path) -> dict[str, Any]:
 
 
 def pods_of(children: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the pods that Deployments and StatefulSets would create."""
+    """Yield the pods that Deployments, StatefulSets and Jobs would create."""
     for manifest in children:
-        if manifest["kind"] in {"Deployment", "StatefulSet"}:
+        if manifest["kind"] in {"Deployment", "StatefulSet", "Job"}:
             template = manifest["spec"]["template"]
             yield {
                 "apiVersion": "v1",

@@ -31,6 +31,10 @@ SERVERS: dict[str, dict[str, Any]] = {
     "idle-gpu": {"gpu": {"count": 1}, "replicas": 2, "podTemplate": {"labels": {"team": "a"}}},
     "idle-group": {"gpu": {"count": 1}, "workers": {"count": 2}},
     "idle-scaled": {"autoscaling": {"minReplicas": 0, "maxReplicas": 3}},
+    "idle-prefetch": {
+        "autoscaling": {"minReplicas": 0, "maxReplicas": 3},
+        "model": {"url": "https://example.com/a.gguf", "cache": {"claimName": "models"}},
+    },
     "idle-suspended": {"suspend": True},
     "idle-keys": {
         "balancer": {"apiKeys": {"secretName": "keys"}},

@@ -78,6 +78,9 @@ def server(name: str, rng: Random) -> dict[str, Any]:
     spec: dict[str, Any] = {"gpu": {"count": 1}}
     if rng.random() < 0.3:
         spec["workers"] = {"count": 1}
+    if rng.random() < 0.3:
+        spec["autoscaling"] = {"minReplicas": 0, "maxReplicas": 3}
+        spec["model"] = {"url": "https://example.com/a.gguf", "cache": {"claimName": "models"}}
     return raw_server(name, replicas=rng.randint(1, 3), **spec)
 
 

@@ -187,6 +187,30 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             "must not have privileges",
         ),
         (
+            child("Job"),
+            "spec.template.spec.hostNetwork",
+            True,
+            "must not have privileges",
+        ),
+        (
+            child("Job"),
+            "metadata.ownerReferences",
+            [],
+            "may only write objects with the label",
+        ),
+        (
+            child("Job"),
+            "spec.template.spec.containers.0.image",
+            "registry.example.com/miner",
+            "must run only `slotkeeper download` with the image slotkeeper/download:0.1.0",
+        ),
+        (
+            child("Job"),
+            "spec.template.spec.containers.0.command",
+            ["sh"],
+            "must run only `slotkeeper download`",
+        ),
+        (
             child("Service"),
             "spec.externalIPs",
             ["192.0.2.1"],

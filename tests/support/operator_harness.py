@@ -154,6 +154,7 @@ class Operator:
             unreadable=self.store.unreadable,
             leads=self.lease.leads,
             budget_waits=self.reconciler.budgets.waits,
+            prefetches=self.reconciler.prefetches,
         )
         self.metrics.register_downloads(self.reconciler.download_samples)
         self.runtime = Runtime(

@@ -70,7 +70,9 @@ def children(raw: Json) -> list[Json]:
 
 def child(kind: str, component: str = "") -> Json:
     """A child of the server `chat`."""
-    found = (each for each in children(raw_server(gpu={"count": 0})) if each["kind"] == kind)
+    model = {"url": "https://example.com/model.gguf", "cache": {"claimName": "models"}}
+    raw = raw_server(gpu={"count": 0}, model={**model, "prefetch": True})
+    found = (each for each in children(raw) if each["kind"] == kind)
     return next(each for each in found if each["metadata"]["name"].endswith(component))
 
 

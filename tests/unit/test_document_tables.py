@@ -96,7 +96,8 @@ def test_the_events_are_complete() -> None:
 def test_each_reason_that_a_guide_names_exists() -> None:
     # Values of the API and of Kubernetes that are written like a reason.
     values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
-    values |= {"LoadBalancer", "NodePort", KIND, GATEWAY_KIND}
+    values |= {"LoadBalancer", "NodePort", "WaitForFirstConsumer", KIND, GATEWAY_KIND}
+    values |= {"PrefetchStarted"}
     decisions = {*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET}
     existing = {*Reason, *ConditionType, *decisions, *values}
     named = {
@@ -175,6 +176,7 @@ def test_the_operators_metrics_are_complete() -> None:
         unreadable=lambda: {"Pod": 1},
         leads=lambda: True,
         budget_waits=lambda: [(Key("default", "chat"), 1.0)],
+        prefetches=lambda: {"Running": 1},
     )
     metrics.register_downloads(lambda: [(Key("default", "chat"), DownloadSample(2, 1, 0.0))])
     metrics.count_reconcile(0.1, failed=False)

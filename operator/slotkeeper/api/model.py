@@ -243,6 +243,11 @@ class Cache(ApiModel):
     """Maximum size of the files of one pod on its node's disk, a quantity from 1Mi to 16Ti.
     Kubernetes evicts a pod with larger files. Default: no limit. Example: 40Gi"""
 
+    @property
+    def outlives_pods(self) -> bool:
+        """Whether files are kept when the pod that downloaded them is deleted."""
+        return self.claim_name is not None
+
 
 def _safe_for_token(url: str) -> str:
     return (
@@ -305,6 +310,13 @@ class Model(ApiModel):
                 )
             ),
         ),
+        Rule(
+            "!(has(self.prefetch) && self.prefetch) || "
+            "has(self.cache) && has(self.cache.claimName)",
+            "must not have prefetch: true without cache.claimName: the files would be deleted with "
+            "the pod that downloads them",
+            lambda model: not model.prefetch or model.cache.outlives_pods,
+        ),
     )
 
     url: ModelUrl
@@ -354,6 +366,12 @@ class Model(ApiModel):
     cache: Cache = Cache()
     """Storage of downloaded files. Default: on the node's disk, deleted with the pod.
     Example: {claimName: models}"""
+
+    prefetch: bool | None = None
+    """Whether the files are downloaded before the first request, as soon as the server is created
+    or its model changes: by a Job that ends, occupies no GPU, and runs while no replica is desired.
+    It needs a cache that outlives pods, cache.claimName. Default: true if there is such a cache
+    and autoscaling.minReplicas is 0, always or during a schedule. Example: true"""
 
     download: Download = Download()
     """How files are downloaded: the maximum size, proxies, private certificate authorities, and the

@@ -9,6 +9,7 @@ class Reason(StrEnum):
     # As specified.
     SERVING = "Serving"
     DOWNLOADED = "Downloaded"
+    PREFETCHED = "Prefetched"
     PROVIDED = "Provided"
     MINIMUM_REPLICAS_AVAILABLE = "MinimumReplicasAvailable"
     BALANCER_AVAILABLE = "BalancerAvailable"

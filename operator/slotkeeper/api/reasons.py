@@ -53,6 +53,13 @@ TABLE = (
     ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and verified"),
     ReasonDoc(
         (MODEL,),
+        (Reason.PREFETCHED,),
+        _GOOD,
+        "the model is downloaded and verified, and no replica has read it yet: see "
+        "`model.prefetch`",
+    ),
+    ReasonDoc(
+        (MODEL,),
         (Reason.PROVIDED,),
         _GOOD,
         "the model is on a claim (`pvc://`), where it was found and verified, or in llama-server's "
@@ -82,7 +89,8 @@ TABLE = (
         (MODEL,),
         (Reason.DOWNLOADING,),
         _IN_PROGRESS,
-        "a replica is downloading the model, or verifies it on a claim",
+        "a replica, or the Job of `model.prefetch`, is downloading the model, or verifies it on a "
+        "claim",
     ),
     ReasonDoc(
         (*_PODS, SCALING),

@@ -200,6 +200,14 @@ class LlamaServerSpec(ApiModel):
         """The llama-server plus its workers, if any."""
         return 1 + (self.workers.count if self.workers else 0)
 
+    @property
+    def prefetch(self) -> bool:
+        """Whether the model is downloaded before a replica is desired."""
+        if self.model.prefetch is not None:
+            return self.model.prefetch
+        to_zero = self.autoscaling is not None and self.autoscaling.may_be_zero
+        return to_zero and self.model.cache.outlives_pods
+
 
 @dataclass(frozen=True)
 class LlamaServer(Resource):

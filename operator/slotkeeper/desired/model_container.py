@@ -41,6 +41,7 @@ CLUSTER_DOMAINS = ("localhost", ".svc", ".svc.cluster.local")
 
 
 AnyFile = Model | Projector | Adapter
+Json = list[object]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,17 @@ def is_in_image(model: Model) -> bool:
 def is_provided(model: Model) -> bool:
     """Whether no file is downloaded: all are on claims or in llama-server's image."""
     return all(is_local(file.url) for file in _files(model))
+
+
+def content(model: Model) -> Json:
+    """Return what identifies the downloaded files: their sources, checksums, paths and storage."""
+    targets = paths(model)
+    found = zip(_files(model), _all(targets), strict=True)
+    return [
+        _storage(model),
+        [list(_file("", file, path)) for file, path in found],
+        [model.download.hub_endpoint, model.s3.endpoint, model.s3.region],
+    ]
 
 
 def container(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
@@ -124,6 +136,10 @@ def volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
     storage = _node_folder(server, downloads) or _storage(model)
     models = [] if is_provided(model) else [{"name": MODELS_VOLUME, **storage}]
     return [*models, *_claims(model), *_token(model), *_access_key(model), *_authorities(model)]
+
+
+def _all(paths: Paths) -> list[str]:
+    return [paths.model, *([paths.mmproj] if paths.mmproj else []), *paths.adapters]
 
 
 def _files(model: Model) -> list[AnyFile]:

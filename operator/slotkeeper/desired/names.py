@@ -72,7 +72,8 @@ WORKERS_HASH_ANNOTATION = f"{GROUP}/workers-hash"
 ACCOUNT_UID_ANNOTATION = f"{GROUP}/service-account-uid"
 """On a balancer's pod: the uid of its ServiceAccount, so that it is replaced with it."""
 TEMPLATE_HASH_ANNOTATION = f"{GROUP}/template-hash"
-"""On a balancer's pod: hash of its template, by which pods of the current one are recognized."""
+"""On a balancer's pod: hash of its template, by which pods of the current one are recognized. On a
+Job: hash of its spec, which is immutable."""
 
 GPU = "nvidia.com/gpu"
 MIG = "nvidia.com/mig-"
@@ -92,6 +93,7 @@ class Component(StrEnum):
     REPLICA = "replica"
     BALANCER = "balancer"
     WORKER = "worker"
+    PREFETCH = "prefetch"
     GATEWAY = "gateway"
     BATCHES = "batches"
 
@@ -129,6 +131,11 @@ def worker(server: LlamaServer, number: int) -> str:
 def worker_host(server: LlamaServer, number: int, replica: str) -> str:
     """Return the host name of a replica's worker of this index."""
     return f"{worker(server, number)}-{replica}.{workers(server)}"
+
+
+def prefetch(server: LlamaServer, content: str) -> str:
+    """Return the name of the Job that downloads the files with this hash of their sources."""
+    return child_name(server.name, f"prefetch-{content}")
 
 
 def balancer(server: LlamaServer) -> str:

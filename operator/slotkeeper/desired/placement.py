@@ -30,6 +30,21 @@ def placement(server: LlamaServer) -> Manifest:
     return {name: value for name, value in fields.items() if value}
 
 
+def prefetch_placement(server: LlamaServer) -> Manifest:
+    """Return the scheduling fields of a pod that only downloads, without empty ones.
+
+    It goes where replicas may go: else a volume that is provisioned for it, in its zone, may be out
+    of their reach.
+    """
+    spec = server.spec.placement
+    fields = {**_common(spec), "affinity": _affinity(server), "schedulerName": spec.scheduler_name}
+    if server.spec.gpu.count:
+        # As Kubernetes adds it to pods that request GPUs (ExtendedResourceToleration).
+        gpus = {"key": server.spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
+        fields["tolerations"] = [*fields["tolerations"], gpus]
+    return {name: value for name, value in fields.items() if value}
+
+
 def balancer_placement(server: LlamaServer) -> Manifest:
     """Return the scheduling fields of a balancer's pod, without empty ones."""
     fields = _common(server.spec.balancer.placement)

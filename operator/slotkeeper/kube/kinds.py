@@ -8,6 +8,7 @@ LLAMA_GATEWAYS = Kind(GROUP, VERSION, GATEWAY_PLURAL, GATEWAY_KIND)
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", "StatefulSet")
 REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet")
+JOBS = Kind("batch", "v1", "jobs", "Job")
 SERVICES = Kind("", "v1", "services", "Service")
 PERSISTENT_VOLUME_CLAIMS = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount")
@@ -31,6 +32,7 @@ CHILDREN = (
     DISRUPTION_BUDGETS,
     DEPLOYMENTS,
     STATEFUL_SETS,
+    JOBS,
 )
 """Kinds of objects that a LlamaServer may own."""
 

@@ -119,6 +119,7 @@ async def _run(flags: argparse.Namespace) -> None:
             snapshots=reconciler.scaling_snapshots,
             unreadable=lambda: _sum(store.unreadable(), gateway_store.unreadable()),
             leads=lease.leads,
+            prefetches=reconciler.prefetches,
             budget_waits=reconciler.budgets.waits,
         )
         metrics.register_downloads(reconciler.download_samples)

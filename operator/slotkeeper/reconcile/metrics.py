@@ -75,10 +75,11 @@ class Metrics:
         unreadable: Callable[[], Mapping[str, int]],
         leads: Callable[[], bool],
         budget_waits: Callable[[], Iterable[tuple[Key, float]]] = lambda: (),
+        prefetches: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """Export what is read at each scrape: field conflicts, scaling decisions, unreadable
         objects by kind, whether this operator is the leader, and for how many seconds servers have
-        waited for room in the budget of their gateway."""
+        waited for room in the budget of their gateway, and prefetch Jobs by phase."""
         leader = Gauge(
             "slotkeeper_operator_leader",
             "1 for the operator that leads, 0 for a standby",
@@ -94,6 +95,7 @@ class Metrics:
         self._registry.register(_Scaling(snapshots))
         self._registry.register(_Unreadable(unreadable))
         self._registry.register(_BudgetWaits(budget_waits))
+        self._registry.register(_Prefetches(prefetches))
 
     def register_downloads(
         self, samples: Callable[[], Iterable[tuple[Key, DownloadSample]]]
@@ -205,6 +207,25 @@ class _Downloads(Collector):
             downloaded.add_metric(key, sample.downloaded_bytes)
             stalled.add_metric(key, sample.stalled_seconds)
         yield from (size, downloaded, stalled)
+
+
+@dataclass(frozen=True)
+class _Prefetches(Collector):
+    """Jobs by phase."""
+
+    counts: Callable[[], Mapping[str, int]]
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily(
+            "slotkeeper_operator_prefetch_jobs",
+            "Jobs that download the model of a server before its first request, by phase: Running, "
+            "Succeeded or Failed",
+            labels=["phase"],
+        )
+        for phase, count in self.counts().items():
+            jobs.add_metric([phase], count)
+        yield jobs
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,22 @@
 """One pass over one server: observe, decide, plan, apply, report."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import names, prefetch
 from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import UNREADABLE, Cluster
-from slotkeeper.kube.kinds import DEPLOYMENTS
+from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, kind_of
 from slotkeeper.kube.objects import Key, child
 from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
+from slotkeeper.reconcile.decide.prefetch import Prefetch, decide_prefetch
 from slotkeeper.reconcile.decide.replicas import (
     NOT_AUTOSCALED,
     DesiredReplicas,
@@ -31,9 +33,10 @@ from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.pods import is_unschedulable
+from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
 from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.report.conditions import Problems
-from slotkeeper.reconcile.report.events import scaled
+from slotkeeper.reconcile.report.events import prefetch_started, scaled
 from slotkeeper.reconcile.report.report import Report, invalid_report, report
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot, scaling_snapshot
 from slotkeeper.reconcile.report.serving import pod_readiness, serving
@@ -110,7 +113,7 @@ class Reconciler:
             rejected=state.unapplied,
             attempted=state.attempted,
         )
-        plan = self._plan(snapshot, decision)
+        plan = self._plan(snapshot, decision, moment)
         if _replicas_drifted(plan, snapshot.observed):
             # A correction of what others set is no scaling.
             decision = decision.unscaled()
@@ -214,6 +217,11 @@ class Reconciler:
         """Children in conflict, of all servers."""
         return sum(len(state.conflicts) for _, state, _ in self._states.servers())
 
+    def prefetches(self) -> Mapping[str, int]:
+        """The numbers of prefetch Jobs, by phase."""
+        found = Counter(state.prefetch for _, state, _ in self._states.servers() if state.prefetch)
+        return {each.value: found[each] for each in Phase}
+
     # The steps of a pass.
 
     async def _observe(self, key: Key) -> Snapshot | Invalid | None:
@@ -262,15 +270,18 @@ class Reconciler:
         state.demand.track(addresses(observed.balancer_pods), policy)
         state.download.track(progress_addresses(observed), moment.monotonic)
         state.pods = pod_readiness(observed)
+        job = observed.prefetch_job
+        state.prefetch = phase(job) if job else None
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
-        seconds = not_found_in(pods, moment.wall)
-        due = [] if seconds is None else [moment.monotonic + seconds]
+        pods += observed.prefetch_pods
+        waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
+        due = [moment.monotonic + seconds for seconds in waits if seconds]
         if policy and state.demand.is_warming_up(moment.monotonic):
             # Conditions are kept until then, and no change may follow.
             due.append(state.demand.warm_up_ends)
         state.due_at = min(due, default=None)
 
-    def _plan(self, snapshot: Snapshot, decision: Decision) -> Plan:
+    def _plan(self, snapshot: Snapshot, decision: Decision, moment: Moment) -> Plan:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
         uid = account_uid(server, observed)
@@ -281,7 +292,15 @@ class Reconciler:
             # The next pass creates it. Pods without the uid would be replaced at once.
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
-        return plan_changes(desired, observed.children, server, observed.deleted_by_others)
+        job = next((manifest for manifest in desired if kind_of(manifest) == JOBS), None)
+        scaling = decision.scaling.desired
+        prefetches = decide_prefetch(server, observed, job, scaling, moment.wall)
+        children = dict(observed.children)
+        if job and prefetches is not Prefetch.RUN:
+            desired.remove(job)
+            if prefetches is Prefetch.KEEP:
+                del children[child(job)]
+        return plan_changes(desired, children, server, observed.deleted_by_others)
 
     async def _apply(
         self, plan: Plan, snapshot: Snapshot, decision: Decision, state: ServerState
@@ -304,6 +323,9 @@ class Reconciler:
     ) -> None:
         """Remember what was written, also where the plan failed later."""
         self.steps.record_writes(state, result, moment.monotonic)
+        job = (JOBS, prefetch.name(snapshot.server))
+        if job in result.applied and snapshot.observed.prefetch_job is None:
+            state.events.append(prefetch_started(job[1]))
         scaling, replicas = decision.scaling, snapshot.observed.replicas
         if scaling.scaled and replicas and child(replicas) in result.applied:
             state.demand.scaled(scaling.change, moment.monotonic)

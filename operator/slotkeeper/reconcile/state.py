@@ -14,6 +14,7 @@ from slotkeeper.reconcile.decide.replicas import Scaling, policy_of
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
 from slotkeeper.reconcile.downloads.report import ProgressReport
 from slotkeeper.reconcile.downloads.tracker import TrackedDownload
+from slotkeeper.reconcile.observe.prefetch import Phase
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.events import EventContent
 from slotkeeper.reconcile.report.scaling_snapshot import ScalingSnapshot
@@ -104,6 +105,8 @@ class ServerState(ResourceState):
     """A change of replicas that was written and is not in the status yet."""
     counted: ScalingSnapshot | None = None
     """The decision that the metrics counted last."""
+    prefetch: Phase | None = None
+    """Phase of the prefetch Job, as of the last pass; None without one."""
     pods: PodReadiness | None = None
     """Readiness of the pods, as of the last pass."""
     serving: Serving = field(default_factory=Serving)

@@ -243,6 +243,8 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"cache": {"sizeLimit": "40 GB"}}, "cache.sizeLimit", "must be a quantity such as"),
     ({"cache": {"sizeLimit": "1Ki"}}, "cache.sizeLimit", "must be from 1Mi to 16Ti"),
     ({"cache": {"claimName": "models", "sizeLimit": "40Gi"}}, "cache", "a claim has its own size"),
+    ({"prefetch": True}, "", "must not have prefetch: true without cache.claimName"),
+    ({"prefetch": "yes"}, "prefetch", "must be of type boolean"),
 ]
 
 

@@ -21,6 +21,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
     pods_problem,
 )
 from slotkeeper.reconcile.observe.pods import is_ready
+from slotkeeper.reconcile.observe.prefetch import prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
 
 
@@ -35,16 +36,15 @@ def start_blocker(
     """What blocks every replica from starting, where `desired` replicas should run.
 
     None where one is ready, one may still become so, or none is desired. So each wake from zero is
-    a new try: the blocker of the last replica ends with its pod. Only what exceeds the budget of a
-    gateway is known before a try.
+    a new try: the blocker of the last replica ends with its pod. Known before a try is only what
+    exceeds the budget of a gateway, and what the prefetch Job has shown.
     """
     if problem := budget_problem(observed, desired):
         return _blocker(problem, permanent=True)
     if not observed.current:
-        # The Deployment itself could not be written.
-        if not desired.replicas or rejected is None:
-            return None
-        return _blocker(rejected, permanent=rejected.reason in PERMANENT)
+        # The Deployment itself could not be written, or the Job shows what a replica will meet.
+        known = rejected if desired.replicas else _prefetch_problem(server, observed, wall)
+        return _blocker(known, permanent=known.reason in PERMANENT) if known else None
     if any(map(is_ready, observed.replica_pods)):
         return None
     pods = updated_pods(observed)
@@ -62,6 +62,11 @@ def budget_problem(observed: Observed, desired: DesiredReplicas) -> Problem | No
     if observed.current or not desired.exceeds_budget:
         return None
     return Problem(Reason.EXCEEDS_BUDGET, desired.exceeds_budget)
+
+
+def _prefetch_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:
+    state = None if server.spec.suspend else prefetch_state(server, observed, wall)
+    return state.blocker if state else None
 
 
 def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:

@@ -10,6 +10,6 @@ def progress_addresses(observed: Observed) -> dict[str, str]:
     """HOST:PORT of the progress of each pod whose download runs, by the pod's uid."""
     return {
         pod["metadata"]["uid"]: address(pod, names.PROGRESS_PORT)
-        for pod in current_pods(observed)
+        for pod in (*current_pods(observed), *observed.prefetch_pods)
         if is_downloading(pod) and pod["status"].get("podIP")
     }

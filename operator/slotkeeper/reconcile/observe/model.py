@@ -14,6 +14,7 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.downloads.text import column
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.pods import (
+    created,
     download_report,
     is_loading,
     is_ready,
@@ -53,7 +54,8 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
         "display": _display(observed) or file,
     }
     before = server.status.get("model", {})
-    newest_first = sorted(current_pods(observed), key=_created, reverse=True)
+    pods = [*current_pods(observed), *observed.prefetch_pods]
+    newest_first = sorted(pods, key=created, reverse=True)
     reports = [report for pod in newest_first if (report := _parse(download_report(pod)))]
     if not reports and _is_of(model, before):
         reports = [kept for kept in [_parse(before)] if kept]
@@ -100,8 +102,3 @@ def _is_of(model: Model, status: Mapping[str, Any]) -> bool:
     same = status.get("source") == _source(model.url)
     first = model.parts_sha256[0] if model.parts_sha256 else model.sha256
     return same and (first or "").lower() in {"", status.get("sha256")}
-
-
-def _created(pod: Manifest) -> str:
-    """Kubernetes' timestamps sort as text."""
-    return str(pod["metadata"].get("creationTimestamp", ""))

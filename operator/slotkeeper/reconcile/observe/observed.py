@@ -6,10 +6,10 @@ from itertools import chain
 
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import names, prefetch
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.downloads.report import ProgressReport
 from slotkeeper.reconcile.observe import accounts
@@ -37,6 +37,10 @@ class Observed:
     """The StatefulSets of workers, one for each index in a replica."""
     replica_sets: Sequence[Manifest]
     """All ReplicaSets with the server's label, whatever their owner."""
+    prefetch_job: Manifest | None
+    """The Job that downloads the files of the current spec before a replica is desired."""
+    prefetch_pods: list[Manifest]
+    """Its pods, one for each try."""
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the server's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child] = ()
@@ -100,6 +104,8 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
             if (one := (STATEFUL_SETS, names.worker(server, number))) in own
         ],
         replica_sets=replica_sets,
+        prefetch_job=own.get((JOBS, prefetch.name(server))),
+        prefetch_pods=pods[Component.PREFETCH],
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )

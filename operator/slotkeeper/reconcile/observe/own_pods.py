@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
+from slotkeeper.desired import names, prefetch
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, STATEFUL_SETS
+from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key, owned
 from slotkeeper.reconcile.watch.store import Store
 
@@ -52,6 +52,7 @@ def own_pods(
 def workloads(server: LlamaServer) -> Iterator[tuple[Child, Component]]:
     """The objects that create a server's pods."""
     yield (DEPLOYMENTS, names.balancer(server)), Component.BALANCER
+    yield (JOBS, prefetch.name(server)), Component.PREFETCH
     if server.spec.workers is None:
         yield (DEPLOYMENTS, names.replicas(server)), Component.REPLICA
         return

@@ -22,6 +22,11 @@ def is_unschedulable(pod: Manifest) -> bool:
     return condition(pod, "PodScheduled").get("reason") == "Unschedulable"
 
 
+def created(pod: Manifest) -> str:
+    """When the pod was created. Kubernetes' timestamps sort as text."""
+    return str(pod["metadata"].get("creationTimestamp", ""))
+
+
 def address(pod: Manifest, port: int) -> str:
     """HOST:PORT of a pod that has an address."""
     host = pod["status"]["podIP"]
@@ -89,8 +94,10 @@ def parse_termination_message(terminated: Manifest) -> dict[str, Any] | None:
 
 
 def download_command(pod: Manifest) -> list[str] | None:
-    """The command by which a pod, or a pod template, downloads its model."""
-    for container in pod["spec"].get("initContainers", []):
+    """The command by which a pod, or a pod template, downloads its model: in an init container, or
+    in the container of a Job."""
+    spec = pod["spec"]
+    for container in (*spec.get("initContainers", ()), *spec["containers"]):
         if container["name"] == names.DOWNLOAD_CONTAINER:
             command: list[str] = container.get("command", [])
             return command

@@ -27,6 +27,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
     unresponsive,
 )
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
+from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.serving import REASONS, Serving
 
@@ -122,7 +123,9 @@ def _ready(
     # by suspend or spec.replicas is not.
     at_zero = desired.replicas == 0 and desired.reason not in NOT_AUTOSCALED
     zero = [part for part in parts if at_zero and part.reason == Reason.SCALED_TO_ZERO]
-    lacking = (part for part in parts if part.status != "True" and part not in zero)
+    # So is a server whose model is being prefetched: the next request starts a replica anyway.
+    exempt = zero and [*zero, *(part for part in parts if _is_prefetching(part))]
+    lacking = (part for part in parts if part.status != "True" and part not in exempt)
     # A problem comes before what waits for it: no model is downloaded where no pod has a node.
     worst = min(lacking, key=lambda part: _urgency(part.reason), default=None)
     if worst:
@@ -136,6 +139,10 @@ def _ready(
 
 def _for_ready(part: ConditionResult) -> ConditionValue:
     return replace(part.value, message=part.summary) if part.summary else part.value
+
+
+def _is_prefetching(part: ConditionValue) -> bool:
+    return part.type is ConditionType.MODEL_READY and not _is_problem(part.reason)
 
 
 def degraded(problems: Iterable[Problem | None]) -> ConditionValue:
@@ -186,10 +193,34 @@ def _verified_model(server: LlamaServer, observed: Observed, wall: datetime) -> 
         return ConditionResult(value, summary=summary)
     if missing := missing_secret(pods, server, wall):
         return ConditionResult(_false(kind, missing), missing)
+    return _without_pods(server, observed, wall)
+
+
+def _without_pods(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
+    """The model where no pod of a replica shows anything of it."""
+    kind = ConditionType.MODEL_READY
+    if state := prefetch_state(server, observed, wall):
+        return _prefetched(server, observed, state)
     if observed.current == 0:
         message = "no replica runs to download the model"
         return ConditionResult(verdict(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
     message = "no replica has started to download the model"
+    return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
+
+
+def _prefetched(server: LlamaServer, observed: Observed, state: PrefetchState) -> ConditionResult:
+    kind = ConditionType.MODEL_READY
+    if state.phase is Phase.SUCCEEDED:
+        message = f"model prefetched: downloaded and verified{_context_note(server, observed)}"
+        return ConditionResult(verdict(kind, "True", Reason.PREFETCHED, message))
+    if state.problem:
+        return ConditionResult(_false(kind, state.problem), state.problem)
+    if any(map(is_downloading, observed.prefetch_pods)):
+        summary = "prefetching the model"
+        progress = "" if observed.progress is None else text.message(observed.progress)
+        value = verdict(kind, "False", Reason.DOWNLOADING, summary + progress)
+        return ConditionResult(value, summary=summary)
+    message = f"the prefetch of the model has not started{state.delayed and f': {state.delayed}'}"
     return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from slotkeeper.api.conditions import ConditionType, ConditionValue, condition, rfc3339
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.objects import Child
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, Scaling
@@ -39,13 +40,27 @@ def condition_events(
     by_type = {value.type: value for value in values}
     ready = by_type[ConditionType.READY]
     degraded = by_type[ConditionType.DEGRADED]
+    model = by_type.get(ConditionType.MODEL_READY)
     events = []
+    if model and model.reason == Reason.PREFETCHED and not _had_model(before):
+        events.append(EventContent("Normal", "Prefetched", model.message))
     if ready.status == "True" and condition(before, ready.type).get("status") != "True":
         events.append(EventContent("Normal", "Ready", ready.message))
     was = condition(before, degraded.type).get("reason")
     if degraded.status == "True" and was != degraded.reason:
         events.append(EventContent("Warning", degraded.reason, degraded.message))
     return events
+
+
+def _had_model(before: Mapping[str, Any]) -> bool:
+    """Whether the model is not new: a replica had it, or the Job had ended."""
+    reason = condition(before, ConditionType.MODEL_READY).get("reason")
+    return reason in {Reason.PREFETCHED, Reason.DOWNLOADED}
+
+
+def prefetch_started(job: str) -> EventContent:
+    """The event of a new Job that downloads the model."""
+    return EventContent("Normal", "PrefetchStarted", f"Job {job} downloads the model")
 
 
 def scaled(scaling: Scaling) -> EventContent:
