@@ -9,7 +9,7 @@ from itertools import pairwise
 from servers import SLOW, Server, spec
 
 THROTTLED = SLOW.replace("/tiny", "/throttled/tiny")
-"""29 MB at 300 kB/s for each of four connections: half a minute."""
+"""39 MB at 300 kB/s for each of four connections: half a minute."""
 
 PROGRESS = re.compile(r"(\d+)%( \w+)?")
 
@@ -55,6 +55,8 @@ def _watched(server: Server) -> Iterator[list[str]]:
             watch.wait(10)
         except subprocess.TimeoutExpired:
             watch.kill()
+        for pipe in filter(None, (watch.stdin, watch.stdout)):
+            pipe.close()
 
 
 def _models(lines: list[str]) -> list[str]:

@@ -177,7 +177,6 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
                 raise
             message = f"file {number} of {len(files)}: {error.message}"
             raise DownloadError(error.reason, message) from error
-        environment.tracker.completed(file.path, records[-1].size)
         expected = expected.next(layout_of(file.path))
         size += records[-1].size
     return replace(records[0], size=size)
@@ -213,6 +212,7 @@ def _find(
         return None
     if verified != record and writable:
         write(_sibling(file.path, ".json"), verified)
+    environment.tracker.completed(file.path, verified.size)
     log.info("already in place: %s, %d bytes", verified.url, verified.size)
     return verified
 
@@ -259,6 +259,7 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     times = _times(file.path.stat())
     record = FileRecord(redact(file.url), part.source, part.sha256, part.size, *times)
     write(_sibling(file.path, ".json"), record)
+    environment.tracker.completed(file.path, record.size)
     seconds = max(environment.clock() - start, 1e-3)
     log.info(
         "in place: %s, %d bytes in %.1f s, %.1f MB/s, SHA-256 %s%s",

@@ -13,11 +13,12 @@ from slotkeeper.api.status import ModelStatus
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.downloads.text import column
 from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.pod_problems import first_problem
 from slotkeeper.reconcile.observe.pods import (
     created,
     download_report,
-    is_loading,
     is_ready,
+    model_downloaded,
     model_source,
 )
 
@@ -51,7 +52,7 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
         "downloaded_bytes": shown and shown.downloaded_bytes,
         "bytes_per_second": shown and shown.bytes_per_second,
         "seconds_left": shown and shown.seconds_left,
-        "display": _display(observed) or file,
+        "display": _display(server, observed) or file,
     }
     before = server.status.get("model", {})
     pods = [*current_pods(observed), *observed.prefetch_pods]
@@ -62,14 +63,19 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
     return (reports[0] if reports else ModelStatus()).model_copy(update=now)
 
 
-def _display(observed: Observed) -> str:
+def _display(server: LlamaServer, observed: Observed) -> str:
     """What keeps the model from being served; empty if it is served, or nothing is starting."""
     pods = current_pods(observed)
     if any(map(is_ready, pods)):
         return ""
-    if any(map(is_loading, pods)):
+    if any(_is_loading(pod, server) for pod in pods):
         return LOADING
     return column(observed.progress) if observed.progress else ""
+
+
+def _is_loading(pod: Manifest, server: LlamaServer) -> bool:
+    """Whether the pod has its model, and nothing but time keeps it from being ready."""
+    return model_downloaded(pod) and first_problem([pod], server.spec.gpu) is None
 
 
 def _source(url: str) -> str:

@@ -68,15 +68,6 @@ def is_downloading(pod: Manifest) -> bool:
     return "running" in download_status(pod).get("state", {})
 
 
-def is_loading(pod: Manifest) -> bool:
-    """Whether llama-server runs in this pod, which has its model, and is not ready yet."""
-    running = any(
-        each["name"] == names.LLAMA_SERVER_CONTAINER and "running" in each.get("state", {})
-        for each in container_statuses(pod)
-    )
-    return running and not is_ready(pod) and model_downloaded(pod)
-
-
 def download_report(pod: Manifest) -> dict[str, Any] | None:
     """The model as the download reported it; None before its end, or without a report."""
     if download_command(pod) is None or not model_downloaded(pod):

@@ -17,7 +17,14 @@ from operator_harness import (
     server_status,
     set_pod_status,
 )
-from pod_statuses import RUNNING, download, llama_server, terminated
+from pod_statuses import (
+    CRASH_LOOP,
+    IMAGE_NOT_FOUND,
+    RUNNING,
+    download,
+    llama_server,
+    terminated,
+)
 
 URL = "https://models.example.com/model.gguf"
 STATUS_WRITE = Write("patch_status", "LlamaServer", "chat")
@@ -123,6 +130,25 @@ async def test_loading_follows_the_download_and_then_the_models_name(
     assert loading["display"] == "Loading"
     assert not PROGRESS.keys() & loading.keys()
     assert model(cluster)["display"] == "model.gguf"
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ({"waiting": {"reason": "PodInitializing"}}, "Loading"),
+        (RUNNING, "Loading"),
+        (CRASH_LOOP, "model.gguf"),
+        (IMAGE_NOT_FOUND, "model.gguf"),
+    ],
+)
+async def test_a_model_is_loading_unless_a_problem_keeps_it_from_being_ready(
+    cluster: FakeCluster, operator: Operator, state: Any, shown: str
+) -> None:
+    await deploy_downloading(cluster, operator)
+    set_pod_status(cluster, llama_server(state=state))
+    await operator.reconcile()
+
+    assert model(cluster)["display"] == shown
 
 
 @pytest.mark.parametrize(
