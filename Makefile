@@ -12,7 +12,7 @@ BROWSER := .venv/.browser
 CLIENTS := .venv/clients/.installed
 OBJECT_STORE := .venv/object-store/.installed
 OTHER_GATEWAYS := build/bench-gateway/.installed
-EXTRAS := operator balancer download dev bench litellm llama-tests browser clients object-store
+EXTRAS := operator balancer download dev bench litellm llama-tests browser clients object-store model-sources real-model
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -75,7 +75,7 @@ test-long: $(INSTALLED) ## Run the unit tests with fifty times as many random in
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: e2e-long
-e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, 200 scale-downs under load, llama.cpp's own tests
+e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, a real model, 200 scale-downs under load, llama.cpp's own tests
 	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
 	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest -m long e2e
@@ -122,6 +122,10 @@ images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or 
 		if [ -n "$(PUSH)" ]; then echo "pushing $$name"; $(CONTAINER_TOOL) push --quiet "$$name"; fi; \
 	done
 	@echo "to install: helm install slotkeeper charts/slotkeeper --set images.registry=$(REGISTRY)"
+
+.PHONY: image-sizes
+image-sizes: $(INSTALLED) ## Print the sizes of the images on the node of the test cluster, which must be up
+	@$(BIN)/python e2e/image_sizes.py --name $(CLUSTER)
 
 .PHONY: lock
 lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+import model_sources as sources
 from servers import Server
 from stack import Cluster, up
 
@@ -55,3 +57,13 @@ def namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[str]:
 def server(cluster: Cluster, namespace: str) -> Server:
     """A server that is not yet applied."""
     return Server(cluster, namespace, "llama")
+
+
+@pytest.fixture(scope="session")
+def model_sources(cluster: Cluster, pytestconfig: pytest.Config) -> Iterator[sources.ModelSources]:
+    """Servers of models, each of which starts when the first test needs it."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with ExitStack() as stack:
+        with capture.global_and_fixture_disabled():
+            servers = stack.enter_context(sources.model_sources(cluster))
+        yield servers

@@ -58,6 +58,8 @@ MODELS = {
     # 0.7 MB, thousands of tokens a second: for tests that need short requests.
     "quick.gguf": ("--layers", "2", "--width", "64"),
     "quick-lora.gguf": ("--layers", "2", "--width", "64", "--lora-rank", "4"),
+    # The same in three files.
+    "split.gguf": ("--layers", "2", "--width", "64", "--tensors-per-file", "8"),
     # 29 MB, some hundreds of tokens a second on one core: for requests that take seconds.
     "tiny.gguf": ("--layers", "4", "--width", "384"),
 }
@@ -145,6 +147,30 @@ def install_operator(cluster: Cluster, release: str, namespace: str, *flags: str
     )
 
 
+def restricted_pod(container: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return the spec of a pod with one container that passes Pod Security's `restricted`."""
+    return {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "imagePullPolicy": "IfNotPresent",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                **container,
+            }
+        ],
+        **fields,
+    }
+
+
 CHAT = (sys.executable, str(ROOT / "e2e/chat.py"))
 """The client's command line, to be run where a server's address is reachable."""
 
@@ -201,7 +227,17 @@ def _serve_models(cluster: Cluster) -> None:
             "metadata": {"name": "models", "labels": labels},
             "spec": {
                 "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": _models_pod()},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": restricted_pod(
+                        {
+                            "name": "nginx",
+                            "image": MODELS_IMAGE.reference,
+                            "ports": [{"containerPort": 8080}],
+                            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                        }
+                    ),
+                },
             },
         },
         {
@@ -214,30 +250,6 @@ def _serve_models(cluster: Cluster) -> None:
     )
     rollout = ("rollout", "status", "deployment/models", "--timeout", "120s")
     cluster.call("kubectl", "-n", MODELS_NAMESPACE, *rollout)
-
-
-def _models_pod() -> dict[str, Any]:
-    return {
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [
-            {
-                "name": "nginx",
-                "image": MODELS_IMAGE.reference,
-                "imagePullPolicy": "IfNotPresent",
-                "ports": [{"containerPort": 8080}],
-                "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-            }
-        ],
-    }
 
 
 def _files(sources: Iterable[str]) -> Iterator[Path]:

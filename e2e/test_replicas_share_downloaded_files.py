@@ -7,28 +7,14 @@ import pytest
 
 from servers import QUICK, Server, Spec, spec
 from stack import MODELS_NAMESPACE
-from volumes import node_volume
+from volumes import node_claim
 
 
 @pytest.fixture
 def claim(server: Server, tmp_path: Path) -> Iterator[str]:
     """Name of a claim to a volume that all pods of the node can share."""
-    with node_volume(server, "models", tmp_path, mode="ReadWriteMany") as volume:
-        server.cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "models"},
-                "spec": {
-                    "accessModes": ["ReadWriteMany"],
-                    "storageClassName": "",
-                    "volumeName": volume,
-                    "resources": {"requests": {"storage": "1Gi"}},
-                },
-            },
-            namespace=server.namespace,
-        )
-        yield "models"
+    with node_claim(server, "models", tmp_path) as claim:
+        yield claim
 
 
 def test_a_file_on_a_claim_is_downloaded_once(server: Server, claim: str) -> None:

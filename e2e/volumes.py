@@ -34,3 +34,25 @@ def node_volume(server: Server, claim: str, folder: Path, *, mode: str) -> Itera
         yield volume
     finally:
         server.cluster.kubectl("delete", "persistentvolume", volume, "--wait=false")
+
+
+@contextmanager
+def node_claim(server: Server, claim: str, folder: Path) -> Iterator[str]:
+    """Create a claim to a folder of the node, which all pods of the node can share; yield its
+    name."""
+    with node_volume(server, claim, folder, mode="ReadWriteMany") as volume:
+        server.cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim},
+                "spec": {
+                    "accessModes": ["ReadWriteMany"],
+                    "storageClassName": "",
+                    "volumeName": volume,
+                    "resources": {"requests": {"storage": "1Gi"}},
+                },
+            },
+            namespace=server.namespace,
+        )
+        yield claim

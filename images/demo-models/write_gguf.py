@@ -2,6 +2,7 @@
 
     python write_gguf.py tiny.gguf --layers 2 --width 64 --context 4096
     python write_gguf.py lora.gguf --layers 2 --width 64 --lora-rank 4
+    python write_gguf.py split.gguf --layers 2 --width 64 --tensors-per-file 8
 
 The model is a `llama` with a vocabulary of 256 bytes (and three control tokens), so that every text
 is a prompt and every response is noise. The time per token is proportional to
@@ -26,15 +27,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def write(path: Path, *, layers: int, width: int, context: int, seed: int) -> None:
+def write(
+    path: Path, *, layers: int, width: int, context: int, seed: int, tensors_per_file: int = 0
+) -> None:
     """Write the model to `path`. `width` is in channels and `context` in tokens.
 
+    With `tensors_per_file` it is split: split.gguf becomes split-00001-of-00003.gguf and so on.
     Deterministic. Raises ValueError if `width` is not a multiple of HEAD_WIDTH.
     """
     if width % HEAD_WIDTH:
         message = f"--width must be a multiple of {HEAD_WIDTH}, not {width}"
         raise ValueError(message)
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, "llama", split_max_tensors=tensors_per_file)
     writer.add_name(f"random-{layers}x{width}")
     writer.add_block_count(layers)
     writer.add_context_length(context)
@@ -125,6 +129,12 @@ def main() -> None:
         help="write a LoRA adapter of this rank instead of a model",
     )
     parser.add_argument(
+        "--tensors-per-file",
+        type=int,
+        default=0,
+        help="split the model into files with so many tensors (default: one file)",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random weights (default: 0)"
     )
     arguments = parser.parse_args()
@@ -133,7 +143,12 @@ def main() -> None:
         write_adapter(arguments.path, rank=arguments.lora_rank, **size)
         return
     try:
-        write(arguments.path, context=arguments.context, **size)
+        write(
+            arguments.path,
+            context=arguments.context,
+            tensors_per_file=arguments.tensors_per_file,
+            **size,
+        )
     except ValueError as error:
         parser.error(str(error))
 

@@ -1,4 +1,4 @@
-"""A hub on loopback with the API of Hugging Face's: repositories with commits and branches.
+"""A hub with the API of Hugging Face's: repositories with commits and branches.
 
 Files in LFS are redirected to another host, as the hub does. The tests let the real package
 huggingface_hub read it.
@@ -28,6 +28,8 @@ class FakeHub:
     """One repository. Each commit is a complete set of files."""
 
     port: int
+    files_url: str
+    """The URL of the host of its files."""
     commits: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     token: str | None = None
@@ -91,7 +93,7 @@ class FakeHub:
         else:
             digest = hashlib.sha256(body).hexdigest()
             request.send_response(302)
-            request.send_header("Location", f"http://localhost:{self.port}/cdn/{digest}")
+            request.send_header("Location", f"{self.files_url}/cdn/{digest}")
             request.send_header("X-Repo-Commit", commit)
             request.send_header("X-Linked-Etag", f'"{digest}"')
             request.send_header("X-Linked-Size", str(len(body)))
@@ -111,8 +113,13 @@ class FakeHub:
 
 
 @contextmanager
-def fake_hub() -> Iterator[FakeHub]:
-    """Run a hub on a free port of 127.0.0.1 until the block ends."""
+def fake_hub(
+    address: str = "127.0.0.1", port: int = 0, files_url: str | None = None
+) -> Iterator[FakeHub]:
+    """Run a hub until the block ends, by default on a free port of 127.0.0.1.
+
+    `files_url` is another URL of it, under which it is the host of its files.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -132,8 +139,8 @@ def fake_hub() -> Iterator[FakeHub]:
         def handle_error(self, request: Any, client_address: Any) -> None:
             """Print nothing: clients close connections early."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    hub = FakeHub(server.server_port)
+    server = Server((address, port), Handler)
+    hub = FakeHub(server.server_port, files_url or f"http://localhost:{server.server_port}")
     thread = Thread(target=server.serve_forever, args=(0.005,))
     thread.start()
     try:

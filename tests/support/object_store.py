@@ -24,11 +24,13 @@ POLICY = {
 }
 
 
-def main(folder: Path) -> None:
-    """Serve until the end of standard input."""
+def main(folder: Path, address: str = "127.0.0.1", listen_on: str = "0") -> None:
+    """Serve until the end of standard input, by default on a free port of 127.0.0.1."""
     logging.disable()
+    # Otherwise the first label of a host such as s3.example.svc is the bucket.
+    settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True
     os.environ |= {"AWS_ACCESS_KEY_ID": "setup", "AWS_SECRET_ACCESS_KEY": "setup"}
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server = ThreadedMotoServer(address, int(listen_on), verbose=False)
     server.start()
     _, port = server.get_host_and_port()
     endpoint = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
@@ -48,4 +50,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
