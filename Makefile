@@ -127,6 +127,10 @@ images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or 
 	done
 	@echo "to install: helm install slotkeeper charts/slotkeeper --set images.registry=$(REGISTRY)"
 
+.PHONY: image-sizes
+image-sizes: $(INSTALLED) ## Print the sizes of the images on the node of the test cluster, which must be up
+	@$(BIN)/python e2e/image_sizes.py --name $(CLUSTER)
+
 .PHONY: lock
 lock: $(INSTALLED) ## Pin the newest releases that pyproject.toml allows
 	@$(BIN)/pip install --quiet uv

@@ -1,8 +1,8 @@
 """An S3 server that verifies each signature: moto, with an access key and a bucket.
 
-Runs with the Python of .venv/object-store: `object_store.py FOLDER [ADDRESS PORT]` serves the files
-in a folder as the objects of the bucket `models`, prints its port and access key as JSON, and ends
-with its standard input. By default it listens on a free port of 127.0.0.1.
+Runs with the Python of .venv/object-store: `object_store.py FOLDER` serves the files in a folder as
+the objects of the bucket `models`, prints its port and access key as JSON, and ends with its
+standard input.
 """
 
 import json
@@ -24,16 +24,16 @@ POLICY = {
 }
 
 
-def main(folder: Path, address: str = "127.0.0.1", port: str = "0") -> None:
-    """Serve until the end of standard input."""
+def main(folder: Path, address: str = "127.0.0.1", listen_on: str = "0") -> None:
+    """Serve until the end of standard input, by default on a free port of 127.0.0.1."""
     logging.disable()
     # Otherwise the first label of a host such as s3.example.svc is the bucket.
     settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True
     os.environ |= {"AWS_ACCESS_KEY_ID": "setup", "AWS_SECRET_ACCESS_KEY": "setup"}
-    server = ThreadedMotoServer(address, int(port), verbose=False)
+    server = ThreadedMotoServer(address, int(listen_on), verbose=False)
     server.start()
-    _, bound = server.get_host_and_port()
-    endpoint = {"endpoint_url": f"http://127.0.0.1:{bound}", "region_name": "us-east-1"}
+    _, port = server.get_host_and_port()
+    endpoint = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
     iam, s3 = boto3.client("iam", **endpoint), boto3.client("s3", **endpoint)
     iam.create_user(UserName="reader")
     iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=json.dumps(POLICY))
@@ -43,7 +43,7 @@ def main(folder: Path, address: str = "127.0.0.1", port: str = "0") -> None:
         s3.put_object(Bucket=BUCKET, Key=str(path.relative_to(folder)), Body=path.read_bytes())
     # From now on, each request needs a valid signature and a right.
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
-    print(json.dumps({"port": bound, "id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}))
+    print(json.dumps({"port": port, "id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}))
     sys.stdout.flush()
     sys.stdin.read()
     server.stop()
