@@ -17,6 +17,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact
 from slotkeeper.download.checks import fits_header, layout_of, require_content
+from slotkeeper.download.connection_speed import FAST_BYTES_PER_SECOND
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.lock import file_lock
@@ -60,6 +61,8 @@ class Environment:
     opener: Open = open_file
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: StorageLimits = field(default_factory=StorageLimits)
+    fast: float | None = FAST_BYTES_PER_SECOND
+    """As in Connections."""
     hub_endpoint: str = HUB_ENDPOINT
     token: Token | None = None
     """For registries, which the client does not send it to."""
@@ -253,7 +256,7 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content."""
     progress = Progress(environment.clock)
-    connections = Connections()
+    connections = Connections(fast=environment.fast)
 
     def attempt() -> None:
         if not part.complete:

@@ -12,10 +12,11 @@ import httpx
 
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact, require_allowed
+from slotkeeper.download.body import TIMEOUT, blocks, is_chunked
 from slotkeeper.download.checks import require_gguf_so_far
+from slotkeeper.download.connection_speed import ConnectionSpeed
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import RemoteFile
-from slotkeeper.download.minimum_speed import MinimumSpeed
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import (
@@ -31,8 +32,6 @@ from slotkeeper.download.token import Token
 from slotkeeper.error_text import describe
 
 MAX_REDIRECTS = 5
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds. The read timeout applies between two chunks: a whole download may take hours."""
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -98,12 +97,10 @@ def transfer(
             _prepare(response, url, part)
             limits.require_announced(url, part)
             progress.started(part)
-            speed = MinimumSpeed(progress.clock)
             # Not to a host that the first one has redirected to.
             auth_of_segments = file.auth if response.url == httpx.URL(url) else None
             source = Source(client, response, auth_of_segments, progress.clock)
             for chunk in _bytes(source, part, connections):
-                speed.received(len(chunk))
                 limits.require_room(url, part, len(chunk))
                 part.append(chunk)
                 require_gguf_so_far(file, part)
@@ -125,7 +122,8 @@ def transfer(
 def _bytes(
     source: Source, part: PartialFile, connections: Connections
 ) -> Iterator[bytes | memoryview]:
-    """Yield the missing bytes in order, as sent: those are counted, hashed and resumed."""
+    """Yield the missing bytes in order: from the first response, or if that is slow, by several
+    connections. A block is valid until the next but one is requested."""
     response = source.first
     end = part.size + SEGMENT_BYTES
     supported = (
@@ -139,7 +137,7 @@ def _bytes(
         or part.total is None
         or part.total - end < SEGMENT_BYTES
     ):
-        yield from response.iter_raw()
+        yield from blocks(response, source.clock)
         return
 
     def require_range(each: httpx.Response, start: int) -> None:
@@ -162,17 +160,18 @@ def _bytes(
     version = Version(part.validator, require_range)
     # The header first: other segments are requested only once the beginning has been accepted.
     position = part.size
+    speed = ConnectionSpeed(source.clock, connections.fast)
     try:
-        for chunk in response.iter_raw():
-            yield chunk[: end - position]
-            position += len(chunk)
-            if position >= end:
+        for block in blocks(response, source.clock):
+            yield block
+            position += len(block)
+            if not speed.received(len(block)) and position >= end:
                 break
     except httpx.TransportError:
-        if not position > end - SEGMENT_BYTES:
+        if position == end - SEGMENT_BYTES:
             raise
     response.close()
-    yield from in_order(source, version, min(position, end), part.total, connections.maximum)
+    yield from in_order(source, version, position, part.total, connections.maximum)
 
 
 def _headers(part: PartialFile) -> dict[str, str]:
@@ -188,7 +187,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
     match response.status_code:
         case HTTPStatus.OK:
             part.restart(validator=_validator(response), total=_content_length(response))
-            if part.total is None and "transfer-encoding" not in response.headers:
+            if part.total is None and not is_chunked(response):
                 raise DownloadError(
                     Reason.MODEL_SIZE_UNKNOWN,
                     f"GET {redact(url)} returned no Content-Length: an interrupted download would "
