@@ -101,6 +101,7 @@ class DownloadFlags:
     S3_CREDENTIALS = "--s3-credentials"
     CA_FILE = "--ca-file"
     MAX_FILE_BYTES = "--max-file-bytes"
+    MAX_TOTAL_BYTES = "--max-total-bytes"
     ALWAYS_VERIFY = "--always-verify"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"

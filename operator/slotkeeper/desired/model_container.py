@@ -144,6 +144,9 @@ def _command(model: Model) -> Iterator[str]:
         yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
     size = int(quantity.parse(model.download.max_file_size))
     yield from (DownloadFlags.MAX_FILE_BYTES, str(size))
+    if model.cache.claim_name is None and model.cache.size_limit is not None:
+        limit = int(quantity.parse(model.cache.size_limit))
+        yield from (DownloadFlags.MAX_TOTAL_BYTES, str(limit))
     yield from _file(DownloadFlags.MODEL, model, targets.model)
     if model.mmproj and targets.mmproj:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)

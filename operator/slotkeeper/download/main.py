@@ -56,7 +56,7 @@ def _run(options: Options) -> None:
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
-            limits=StorageLimits(options.max_file_bytes),
+            limits=StorageLimits(options.max_file_bytes, all_files_bytes=options.max_total_bytes),
             token=token,
             store=_store(options),
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,

@@ -44,6 +44,7 @@ class Options:
     s3_credentials: Path | None
     ca_file: Path | None
     max_file_bytes: int
+    max_total_bytes: int | None
     always_verify: bool
     tries: int
     termination_log: Path
@@ -80,6 +81,7 @@ def parse(argv: Sequence[str]) -> Options:
         s3_credentials=arguments.s3_credentials,
         ca_file=arguments.ca_file,
         max_file_bytes=arguments.max_file_bytes,
+        max_total_bytes=arguments.max_total_bytes,
         always_verify=arguments.always_verify,
         tries=arguments.tries,
         termination_log=arguments.termination_log,
@@ -228,6 +230,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         default=MAX_FILE_BYTES,
         help="maximum size of each file (default: %(default)s)",
+    )
+    parser.add_argument(
+        DownloadFlags.MAX_TOTAL_BYTES,
+        type=flags.positive,
+        metavar="BYTES",
+        help="maximum size of all files together, which is checked before they are downloaded "
+        "(default: no limit)",
     )
     parser.add_argument(
         DownloadFlags.ALWAYS_VERIFY,

@@ -1,6 +1,7 @@
 """The partial file next to the target, until the download is complete."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +67,11 @@ class PartialFile:
     def complete(self) -> bool:
         """Whether all bytes that the server announced have been received."""
         return self.size == self.total
+
+    @property
+    def header_accepted(self) -> bool:
+        """Whether the GGUF header was read and fits the file."""
+        return self.header_check_size == sys.maxsize
 
     def restart(self, *, validator: str | None, total: int | None) -> None:
         """Discard all bytes. New ones can be resumed only with a validator and a total."""

@@ -26,6 +26,8 @@ class StorageLimits:
     used_bytes: int = 0
     """Size of the files of the same model that are in place: the maximum is for all together."""
     free_bytes: Callable[[Path], int] = free_bytes
+    all_files_bytes: int | None = None
+    """Maximum size of all files of a pod together: with more, the pod is evicted."""
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
@@ -45,6 +47,23 @@ class StorageLimits:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
         if self.used_bytes + part.size + more > self.max_bytes:
             raise self._too_large(url, part, "returns more")
+
+    def require_all(self, folder: Path, *, size: int, missing: int) -> None:
+        """Check all files of a pod together: their size, and how much is to be downloaded to
+        `folder`. Raises DownloadError."""
+        if self.all_files_bytes is not None and size > self.all_files_bytes:
+            raise DownloadError(
+                Reason.INSUFFICIENT_STORAGE,
+                f"all files together have {size} bytes, more than the {self.all_files_bytes} bytes "
+                "of model.cache.sizeLimit",
+            )
+        free = self.free_bytes(folder)
+        if missing > free:
+            raise DownloadError(
+                Reason.INSUFFICIENT_STORAGE,
+                f"insufficient storage for all files together: {missing} more bytes are needed, "
+                f"{free} are free",
+            )
 
     def _too_large(self, url: str, part: PartialFile, what: str) -> DownloadError:
         part.discard()

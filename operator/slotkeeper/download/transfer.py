@@ -105,6 +105,8 @@ def transfer(
                 part.append(chunk)
                 require_gguf_so_far(file, part)
                 progress.received(part)
+                if file.header_only and part.header_accepted:
+                    return
     except httpx.TooManyRedirects:
         raise DownloadError(
             Reason.MODEL_TOO_MANY_REDIRECTS,
