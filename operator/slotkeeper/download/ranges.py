@@ -17,6 +17,7 @@ import httpx
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact
 from slotkeeper.download.connection_speed import FAST_BYTES_PER_SECOND
+from slotkeeper.download.deadline import send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.minimum_speed import MinimumSpeed
 
@@ -63,7 +64,7 @@ class Source:
         request.headers.pop("authorization", None)
         if "authorization" in sent.headers:
             request.headers["authorization"] = sent.headers["authorization"]
-        return self.client.send(request, stream=True, auth=self.auth or httpx.USE_CLIENT_DEFAULT)
+        return send(self.client, request, self.auth)
 
 
 @dataclass(frozen=True)

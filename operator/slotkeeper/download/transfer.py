@@ -3,6 +3,7 @@
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from slotkeeper.download.address import redact, require_allowed
 from slotkeeper.download.body import TIMEOUT, blocks, is_chunked
 from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.connection_speed import ConnectionSpeed
+from slotkeeper.download.deadline import send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import RemoteFile
 from slotkeeper.download.partial_file import PartialFile
@@ -32,6 +34,9 @@ from slotkeeper.download.token import Token
 from slotkeeper.error_text import describe
 
 MAX_REDIRECTS = 5
+
+COMPRESSIONS = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
+"""Others, such as aws-chunked, are stored with objects by mistake, and do not change the bytes."""
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -89,10 +94,10 @@ def transfer(
     further segment. Raises DownloadError. Bytes that were received before an interruption are kept.
     """
     url = file.url
-    auth = file.auth or httpx.USE_CLIENT_DEFAULT
     responded = False
     try:
-        with client.stream("GET", url, headers=_headers(part), auth=auth) as response:
+        request = client.build_request("GET", url, headers=_headers(part))
+        with closing(send(client, request, file.auth)) as response:
             responded = True
             _prepare(response, url, part)
             limits.require_announced(url, part)
@@ -195,6 +200,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
                     f"GET {redact(url)} returned no Content-Length: an interrupted download would "
                     "look complete",
                 )
+            _require_uncompressed(response, url)
         case HTTPStatus.PARTIAL_CONTENT if _continues(response, part):
             pass
         case HTTPStatus.PARTIAL_CONTENT | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if part.size:
@@ -206,6 +212,16 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
             )
         case _:
             raise rejection(url, response)
+
+
+def _require_uncompressed(response: httpx.Response, url: str) -> None:
+    encoding = response.headers.get("content-encoding", "").lower()
+    if encoding in COMPRESSIONS:
+        raise DownloadError(
+            Reason.MODEL_DOWNLOAD_REJECTED,
+            f"GET {redact(url)} returned a compressed file (Content-Encoding: {encoding}), which "
+            "was not requested: it cannot be resumed and verified, store it uncompressed",
+        )
 
 
 def rejection(url: str, response: httpx.Response) -> DownloadError:
