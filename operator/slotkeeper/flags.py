@@ -104,6 +104,7 @@ class DownloadFlags:
     ALLOWED_ADDRESSES = "--allowed-addresses"
     TRUSTED_PROXY = "--trusted-proxy"
     MAX_FILE_BYTES = "--max-file-bytes"
+    MAX_TOTAL_BYTES = "--max-total-bytes"
     ALWAYS_VERIFY = "--always-verify"
     NODE_CACHE = "--node-cache"
     TRIES = "--tries"

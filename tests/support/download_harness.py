@@ -24,6 +24,7 @@ class DownloadHarness:
         self.path = path
         self.limits = StorageLimits()
         self.always_verify = False
+        self.fast: float | None = None
         self.delays: list[float] = []
         self.clock: Callable[[], float] = lambda: sum(self.delays)
         self._client = client
@@ -36,6 +37,7 @@ class DownloadHarness:
             chance=lambda: 0.0,
             opener=opener,
             limits=self.limits,
+            fast=self.fast,
             always_verify=self.always_verify,
         )
         return download(File(url, self.path, sha256), environment)

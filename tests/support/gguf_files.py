@@ -15,9 +15,13 @@ def gguf(
     model_tensors: int | None = None,
     alignment: int | None = None,
     tokens: Sequence[str] = (),
+    kind: str | None = None,
+    architecture: str | None = None,
 ) -> bytes:
     """Return a file with one-dimensional tensors of these numbers of 32-bit zeros."""
     pairs = [
+        *_optional_text("general.type", kind),
+        *_optional_text("general.architecture", architecture),
         *_optional("split.no", 2, "<H", split_no),
         *_optional("split.count", 2, "<H", split_count),
         *_optional("split.tensors.count", 5, "<i", model_tensors),
@@ -47,6 +51,10 @@ def split_gguf(*files: Mapping[str, int]) -> Sequence[bytes]:
 
 def _optional(key: str, kind: int, layout: str, value: int | None) -> Sequence[bytes]:
     return [] if value is None else [_pair(key, kind, struct.pack(layout, value))]
+
+
+def _optional_text(key: str, value: str | None) -> Sequence[bytes]:
+    return [] if value is None else [_pair(key, 8, _string(value))]
 
 
 def _tokens(tokens: Sequence[str]) -> bytes:

@@ -14,10 +14,12 @@ Fault = Callable[[int, BaseHTTPRequestHandler], Reply | None]
 """(number of the request from 0, request) -> the reply instead of the file's bytes, or None."""
 
 
-def large_model(size: int, *, seed: int = 1) -> bytes:
+def large_model(
+    size: int, *, seed: int = 1, kind: str | None = None, architecture: str | None = None
+) -> bytes:
     """Return a GGUF file of at least this size with random content."""
     elements = size // 4
-    file = gguf({"weights": elements})
+    file = gguf({"weights": elements}, kind=kind, architecture=architecture)
     return file[: -4 * elements] + Random(seed).randbytes(4 * elements)
 
 

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
     MODEL_TOO_LARGE = "ModelTooLarge"
     MODEL_SPLIT = "ModelSplit"
+    MODEL_TYPE_MISMATCH = "ModelTypeMismatch"
     INSUFFICIENT_STORAGE = "InsufficientStorage"
     STORAGE_ERROR = "StorageError"
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
@@ -93,6 +94,7 @@ DOWNLOAD_REASONS = frozenset(
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,
         Reason.MODEL_SPLIT,
+        Reason.MODEL_TYPE_MISMATCH,
         Reason.INSUFFICIENT_STORAGE,
         Reason.STORAGE_ERROR,
     }

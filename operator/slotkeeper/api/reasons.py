@@ -202,6 +202,13 @@ TABLE = (
     ),
     ReasonDoc(
         _MODEL,
+        (Reason.MODEL_TYPE_MISMATCH,),
+        _PROBLEM,
+        "according to its GGUF header, a file is not what its field is for: a model, a projector, "
+        "or an adapter of the model's architecture",
+    ),
+    ReasonDoc(
+        _MODEL,
         (Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR),
         _PROBLEM,
         "the node's disk, or the volume of `model.cache.claimName`, is full or fails; or all files "
@@ -385,6 +392,7 @@ PERMANENT = frozenset(
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,
         Reason.MODEL_SPLIT,
+        Reason.MODEL_TYPE_MISMATCH,
         Reason.IMAGE_PULL_BACK_OFF,
         Reason.CREATE_CONTAINER_ERROR,
         Reason.SECRET_NOT_FOUND,

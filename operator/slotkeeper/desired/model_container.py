@@ -174,6 +174,9 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         yield from _address_guard(server, downloads)
     size = int(quantity.parse(model.download.max_file_size))
     yield from (DownloadFlags.MAX_FILE_BYTES, str(size))
+    if model.cache.claim_name is None and model.cache.size_limit is not None:
+        limit = int(quantity.parse(model.cache.size_limit))
+        yield from (DownloadFlags.MAX_TOTAL_BYTES, str(limit))
     yield from _file(DownloadFlags.MODEL, model, targets.model)
     if model.mmproj and targets.mmproj:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)

@@ -61,12 +61,15 @@ def fits_header(path: Path, expected: Part) -> bool:
 
 
 def _require_layout(file: RemoteFile, part: PartialFile, layout: Layout, size: int | None) -> None:
-    mismatch = file.part.mismatch(layout)
-    if mismatch:
-        part.discard()
-        raise DownloadError(
-            Reason.MODEL_SPLIT, f"GET {redact(file.url)} returned a file that is {mismatch}"
-        )
+    for reason, mismatch in (
+        (Reason.MODEL_SPLIT, file.part.mismatch(layout)),
+        (Reason.MODEL_TYPE_MISMATCH, file.use.mismatch(layout)),
+    ):
+        if mismatch:
+            part.discard()
+            raise DownloadError(
+                reason, f"GET {redact(file.url)} returned a file that is {mismatch}"
+            )
     if size is not None and size < layout.size:
         part.restart(validator=None, total=None)
         raise DownloadError(

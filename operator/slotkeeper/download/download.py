@@ -14,16 +14,18 @@ import httpx
 
 from slotkeeper.api.model_url import HUB_ENDPOINT, bucket_and_key, hub_address, oci_reference
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.split_model import part_count, part_name
 from slotkeeper.backoff import Backoff
 from slotkeeper.download.address import redact
 from slotkeeper.download.checks import fits_header, layout_of, require_content
+from slotkeeper.download.connection_speed import FAST_BYTES_PER_SECOND
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import Connections
-from slotkeeper.download.records import FileRecord, write
+from slotkeeper.download.records import FileRecord, PartialRecord, write
 from slotkeeper.download.sources import claim, http, hub, oci, s3
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
@@ -61,6 +63,8 @@ class Environment:
     opener: Open = open_file
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     limits: StorageLimits = field(default_factory=StorageLimits)
+    fast: float | None = FAST_BYTES_PER_SECOND
+    """As in Connections."""
     hub_endpoint: str = HUB_ENDPOINT
     token: Token | None = None
     """For registries, which the client does not send it to."""
@@ -74,14 +78,68 @@ class Environment:
     """In the cache of a node: marks a model as used, by the descriptor of its lock."""
 
 
+_Step = Callable[[File, Environment], FileRecord]
+_Put = Callable[[RemoteFile, Environment], FileRecord]
+
+
 def download_all(files: Sequence[File], environment: Environment) -> list[FileRecord]:
-    """Put each file in place. Raises DownloadError, whose message names the file's field."""
-    return [_download_as(file, environment) for file in files]
+    """Put each file in place. Raises DownloadError, whose message names the file's field.
+
+    Before the weights of any are downloaded, all are checked by their headers.
+    """
+    check_all(files, environment)
+    return _in_turn(files, environment, download)
 
 
-def _download_as(file: File, environment: Environment) -> FileRecord:
+def check_all(files: Sequence[File], environment: Environment) -> None:
+    """Check that all files can be downloaded, fit their fields, and fit on the volume together.
+
+    The bytes that were received for this are kept, in partial files. Raises DownloadError.
+    """
+    limits = environment.limits
+    several = len(files) > 1 or any(part_count(file.url) > 1 for file in files)
+    if not several and limits.all_files_bytes is None:
+        return  # The checks at its header are the same.
+    records = _in_turn(files, environment, _check)
+    downloaded = [
+        (file, record)
+        for file, record in zip(files, records, strict=True)
+        if not claim.is_on_claim(file)
+    ]
+    if downloaded:
+        size = sum(record.size for _, record in downloaded)
+        on_volume = sum(_bytes_on_volume(file) for file, _ in downloaded)
+        part = _sibling(downloaded[0][0].path, ".part")
+        limits.require_all(part, size=size, missing=size - on_volume)
+
+
+def _bytes_on_volume(file: File) -> int:
+    """Return how much of a model is on the volume, complete or not."""
+    count = part_count(file.url)
+    paths = [file.path.with_name(part_name(file.path.name, n)) for n in range(1, count + 1)]
+    return sum(present.stat().st_size for path in paths if (present := _present(path)))
+
+
+def _in_turn(files: Sequence[File], environment: Environment, step: _Step) -> list[FileRecord]:
+    """Do a step for each file, with the architecture of the model, which is the first."""
+    records: list[FileRecord] = []
+    architecture = None
+    for file in files:
+        records.append(_named(replace(file, architecture=architecture), environment, step))
+        if file.role == File.role and (present := _present(file.path)):
+            architecture = layout_of(present).architecture
+    return records
+
+
+def _present(path: Path) -> Path | None:
+    """Return the path of a file, or of what was received of it; None if there is neither."""
+    part = _sibling(path, ".part")
+    return path if path.exists() else part if part.exists() else None
+
+
+def _named(file: File, environment: Environment, step: _Step) -> FileRecord:
     try:
-        return download(file, environment)
+        return step(file, environment)
     except DownloadError as error:
         if file.role == File.role:
             raise
@@ -97,22 +155,40 @@ def download(file: File, environment: Environment) -> FileRecord:
     to the first is `.lock`. Returns the record of the first, with the size of all. Raises
     DownloadError; the path then contains no unverified file.
     """
-    tracker = environment.tracker
     if claim.is_on_claim(file):
-        tracker.enter("Verifying")
+        environment.tracker.enter("Verifying")
         return claim.verify(file)
+    return _locked(file, environment, _find_or_download, _find_read_only)
+
+
+def _check(file: File, environment: Environment) -> FileRecord:
+    """Check one file, or all files of a split model, by their headers. Raises DownloadError.
+
+    Returns the record of the first, with the announced size of all.
+    """
+    if claim.is_on_claim(file):
+        return claim.verify(file, header_only=True)
+    return _locked(file, environment, _find_or_check, lambda _: _find_or_check)
+
+
+def _locked(
+    file: File, environment: Environment, put: _Put, read_only: Callable[[OSError], _Put]
+) -> FileRecord:
+    """Put a file in place while no other process does; with `read_only`, if that is impossible
+    because of an error of the volume."""
+    tracker = environment.tracker
     with _storage_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = _sibling(file.path, ".lock")
             with file_lock(lock, lambda: tracker.enter("Waiting"), environment.mark_used):
-                return _find_or_download_all(file, environment)
+                return _put_all(file, environment, put)
         except OSError as error:
             # A file that is not marked as used may be removed from a node's cache.
             if error.errno not in _CANNOT_WRITE or environment.mark_used:
                 raise
             files = _resolve(file, environment)
-            record = _put_in_place(files, environment, _find_read_only(error))
+            record = _put_in_place(files, environment, read_only(error))
             log.info("the volume cannot be written, and has the files: %s", describe(error))
             return record
 
@@ -123,9 +199,9 @@ MAX_NAME = 255
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def _find_or_download_all(file: File, environment: Environment) -> FileRecord:
+def _put_all(file: File, environment: Environment, put: _Put) -> FileRecord:
     try:
-        return _put_in_place(_resolve(file, environment), environment, _find_or_download)
+        return _put_in_place(_resolve(file, environment), environment, put)
     except DownloadError as error:
         if not error.transient:
             # The next start may find another commit, which has the file.
@@ -135,6 +211,10 @@ def _find_or_download_all(file: File, environment: Environment) -> FileRecord:
 
 
 def _resolve(file: File, environment: Environment) -> Sequence[RemoteFile]:
+    return [replace(each, use=file.use) for each in _resolve_url(file, environment)]
+
+
+def _resolve_url(file: File, environment: Environment) -> Sequence[RemoteFile]:
     if bucket_and_key(file.url):
         return s3.resolve(file, environment.store)
     if reference := oci_reference(file.url):
@@ -157,9 +237,6 @@ def _resolve(file: File, environment: Environment) -> Sequence[RemoteFile]:
     return _retrying(lambda: hub.resolve(file, address, source, record), lambda: 0, environment)
 
 
-_Put = Callable[[RemoteFile, Environment], FileRecord]
-
-
 def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _Put) -> FileRecord:
     """Put all files of one model in place, each as its predecessors require."""
     records: list[FileRecord] = []
@@ -177,13 +254,35 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
                 raise
             message = f"file {number} of {len(files)}: {error.message}"
             raise DownloadError(error.reason, message) from error
-        expected = expected.next(layout_of(file.path))
+        expected = expected.next(layout_of(_present(file.path) or file.path))
         size += records[-1].size
     return replace(records[0], size=size)
 
 
 def _find_or_download(file: RemoteFile, environment: Environment) -> FileRecord:
     return _find(file, environment) or _download_anew(file, environment)
+
+
+def _find_or_check(file: RemoteFile, environment: Environment) -> FileRecord:
+    """Return a record with the size of a file, whose header has been checked."""
+    record = FileRecord.read(_sibling(file.path, ".json"))
+    if record and file.path.exists() and fits_header(file.path, file.part):
+        if mismatch := file.use.mismatch(layout_of(file.path)):
+            raise DownloadError(Reason.MODEL_TYPE_MISMATCH, f"{redact(file.url)} is {mismatch}")
+        environment.tracker.expect(file.path, record.size)
+        return record
+    path = _sibling(file.path, ".part")
+    resumed = PartialRecord.read(_sibling(path, ".json"))
+    if resumed and resumed.source == file.source and path.exists():
+        layout = layout_of(path)
+        # It was checked when it was received. To open the partial file takes long: it is hashed.
+        if layout.size and not layout.truncated and not file.use.mismatch(layout):
+            environment.tracker.expect(file.path, resumed.total)
+            return FileRecord(redact(file.url), file.source, "", resumed.total, modified=0)
+    with PartialFile(path, file.source, environment.opener) as part:
+        _transfer_with_retries(replace(file, header_only=True), part, environment)
+        size = part.size if part.total is None else part.total
+    return FileRecord(redact(file.url), file.source, "", size, modified=0)
 
 
 def _find_read_only(error: OSError) -> _Put:
@@ -270,15 +369,16 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
 
 
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
-    """Complete `part` with verified content."""
+    """Complete `part` with verified content, or only until its header is accepted."""
     progress = Progress(environment.clock, file.path, environment.tracker)
-    connections = Connections()
+    connections = Connections(fast=environment.fast)
 
     def attempt() -> None:
         if not part.complete:
             transfer(environment.client, file, part, progress, environment.limits, connections)
-        environment.tracker.enter("Verifying")
-        require_content(file, part)
+        if not file.header_only or part.complete:
+            environment.tracker.enter("Verifying")
+            require_content(file, part)
 
     _retrying(attempt, lambda: part.size, environment)
 

@@ -9,6 +9,7 @@ import httpx
 from slotkeeper.api.split_model import part_count, part_name
 from slotkeeper.download.address import source_id
 from slotkeeper.llamacpp.gguf_split import Part
+from slotkeeper.llamacpp.gguf_use import Kind, Use
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,24 @@ class File:
     """Field of the spec that names the file."""
     parts_sha256: tuple[str, ...] = ()
     """Of a split model, instead of `sha256`: one for each of its files, or empty."""
+    architecture: str | None = None
+    """That of the model, if it is known and this is another file."""
+
+    @property
+    def use(self) -> Use:
+        """What the header must fit."""
+        return Use(_KINDS.get(self.role.partition("[")[0]), self.architecture)
 
     def sha256_of(self, number: int) -> str | None:
         """The expected SHA-256 of the file with this number, which starts at 1."""
         return self.parts_sha256[number - 1] if self.parts_sha256 else self.sha256
+
+
+_KINDS = {
+    "model": Kind.MODEL,
+    "model.mmproj": Kind.PROJECTOR,
+    "model.adapters": Kind.ADAPTER,
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,9 @@ class RemoteFile:
     """What names the content, such as the URL with the commit of a repository; by default the URL.
     A partial file of another identity is not resumed."""
     part: Part = field(default_factory=Part)
+    use: Use = field(default_factory=Use)
+    header_only: bool = False
+    """Whether the transfer ends as soon as the GGUF header has been accepted."""
     auth: httpx.Auth | None = None
     """What authorizes requests instead of the token."""
 

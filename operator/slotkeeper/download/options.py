@@ -52,6 +52,7 @@ class Options:
     allowed_addresses: tuple[str, ...]
     trusted_proxies: frozenset[str]
     max_file_bytes: int
+    max_total_bytes: int | None
     always_verify: bool
     node_cache: Path | None
     tries: int
@@ -93,6 +94,7 @@ def parse(argv: Sequence[str]) -> Options:
         allowed_addresses=tuple(arguments.allowed_addresses),
         trusted_proxies=frozenset(arguments.trusted_proxy),
         max_file_bytes=arguments.max_file_bytes,
+        max_total_bytes=arguments.max_total_bytes,
         always_verify=arguments.always_verify,
         node_cache=arguments.node_cache,
         tries=arguments.tries,
@@ -265,6 +267,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         default=MAX_FILE_BYTES,
         help="maximum size of each file (default: %(default)s)",
+    )
+    parser.add_argument(
+        DownloadFlags.MAX_TOTAL_BYTES,
+        type=flags.positive,
+        metavar="BYTES",
+        help="maximum size of all files together, which is checked before they are downloaded "
+        "(default: no limit)",
     )
     parser.add_argument(
         DownloadFlags.ALWAYS_VERIFY,

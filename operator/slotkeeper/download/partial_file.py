@@ -1,26 +1,29 @@
 """The partial file next to the target, until the download is complete."""
 
-import hashlib
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
+from slotkeeper.download.digest import Digest
 from slotkeeper.download.records import PartialRecord, sync_folder, write
 
 HEAD_SIZE = 4
 FIRST_HEADER_CHECK = 64 * 1024
-READ_SIZE = 1 << 20
+READ_SIZE = 256 * 1024
+WRITE_BUFFER = 128 * 1024
+WRITEBACK_BYTES = 16 * 1024**2
 
 Open = Callable[[Path, str], BinaryIO]
 """(path, mode) -> file. Tests replace it to simulate a full disk."""
 
 
 def open_file(path: Path, mode: str) -> BinaryIO:
-    """Open a file with a buffer of one MiB, because chunks from the network are small."""
-    return cast("BinaryIO", path.open(mode, buffering=READ_SIZE))
+    """Open a file with a buffer for small chunks; larger blocks are written without a copy."""
+    return cast("BinaryIO", path.open(mode, buffering=WRITE_BUFFER))
 
 
 class PartialFile:
@@ -43,7 +46,8 @@ class PartialFile:
         self.header_check_size = FIRST_HEADER_CHECK
         """For the checks of the content: the size from which on the GGUF header is read next."""
         self._record_path = path.with_name(path.name + ".json")
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
+        self._written_back = 0
         record = PartialRecord.read(self._record_path)
         reusable = record is not None and record.source == source and path.exists()
         self._file = opener(path, "r+b" if reusable else "w+b")
@@ -52,6 +56,7 @@ class PartialFile:
             self.total = record.total
             while chunk := self._file.read(READ_SIZE):
                 self._count(chunk)
+            self._written_back = self.size
 
     @property
     def sha256(self) -> str:
@@ -63,6 +68,11 @@ class PartialFile:
         """Whether all bytes that the server announced have been received."""
         return self.size == self.total
 
+    @property
+    def header_accepted(self) -> bool:
+        """Whether the GGUF header was read and fits the file."""
+        return self.header_check_size == sys.maxsize
+
     def restart(self, *, validator: str | None, total: int | None) -> None:
         """Discard all bytes. New ones can be resumed only with a validator and a total."""
         # The record is deleted first: it must never describe bytes of another version.
@@ -72,7 +82,9 @@ class PartialFile:
         self.size = 0
         self.head = b""
         self.header_check_size = FIRST_HEADER_CHECK
-        self._digest = hashlib.sha256()
+        self._digest.close()
+        self._digest = Digest()
+        self._written_back = 0
         self.validator = None
         self.total = total
         if validator is not None and total is not None:
@@ -80,9 +92,11 @@ class PartialFile:
             write(self._record_path, PartialRecord(self.source, validator, total))
 
     def append(self, chunk: bytes | memoryview) -> None:
-        """Append bytes."""
-        self._file.write(chunk)
+        """Append bytes, which must not change until the next call of any method has returned."""
         self._count(chunk)
+        self._file.write(chunk)
+        if self.size - self._written_back >= WRITEBACK_BYTES:
+            self._start_writeback()
 
     def open_head(self) -> BinaryIO:
         """Open the current bytes for reading."""
@@ -116,6 +130,22 @@ class PartialFile:
         # the relevant one; after place() the buffer is empty.
         with suppress(OSError):
             self._file.close()
+        self._digest.close()
+
+    def _start_writeback(self) -> None:
+        """Let the kernel write the last bytes to the disk, without waiting for it.
+
+        Otherwise it may collect many GB, for which place() would wait: minutes without progress.
+        """
+        # For pages that are not on the disk yet, this advice does that, and nothing else.
+        with suppress(OSError):  # the file system does not support it
+            os.posix_fadvise(
+                self._file.fileno(),
+                self._written_back,
+                self.size - self._written_back,
+                os.POSIX_FADV_DONTNEED,
+            )
+        self._written_back = self.size
 
     def _count(self, chunk: bytes | memoryview) -> None:
         self.size += len(chunk)

@@ -16,6 +16,8 @@ import httpx
 
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact
+from slotkeeper.download.connection_speed import FAST_BYTES_PER_SECOND
+from slotkeeper.download.deadline import send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.minimum_speed import MinimumSpeed
 
@@ -34,6 +36,8 @@ class Connections:
     """How many connections a download uses at a time."""
 
     maximum: int = CONNECTIONS
+    fast: float | None = FAST_BYTES_PER_SECOND
+    """Bytes per second of one connection that need no others; None if others are always used."""
 
     def reduce(self) -> None:
         """Use half as many: the host has rejected one of several."""
@@ -60,7 +64,7 @@ class Source:
         request.headers.pop("authorization", None)
         if "authorization" in sent.headers:
             request.headers["authorization"] = sent.headers["authorization"]
-        return self.client.send(request, stream=True, auth=self.auth or httpx.USE_CLIENT_DEFAULT)
+        return send(self.client, request, self.auth)
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,9 @@ class Version:
 def in_order(
     source: Source, version: Version, start: int, total: int, connections: int
 ) -> Generator[memoryview, None, None]:
-    """Yield the bytes from `start` to the end. A block is valid until the next one is requested.
+    """Yield the bytes from `start` to the end.
 
+    A block is valid until the next but one is requested.
     Raises DownloadError or httpx.RequestError at the position of the failure, after all bytes
     before it.
     """
@@ -95,6 +100,7 @@ def in_order(
         for position in range(start, total, SEGMENT_BYTES)
     ]
     fetcher = _Fetcher(source, version, segments)
+    previous: _Segment | None = None
     try:
         fetcher.start(min(connections, len(segments)))
         for segment in segments:
@@ -102,7 +108,11 @@ def in_order(
                 if isinstance(block, Exception):
                     raise block
                 yield block
-            fetcher.consumed(segment)
+                if previous:
+                    # Its last block is not used any more.
+                    fetcher.consumed(previous)
+                    previous = None
+            previous = segment
     finally:
         fetcher.stop()
 
@@ -162,8 +172,9 @@ class _Fetcher:
 
     def start(self, threads: int) -> None:
         """Begin to fetch."""
-        # One more than threads, so that none waits while the last bytes of a segment are written.
-        for _ in range(threads + 1):
+        # Two more than threads, so that none waits while the last bytes of a segment are written
+        # and hashed.
+        for _ in range(threads + 2):
             self._free.put(bytearray(SEGMENT_BYTES))
         for _ in range(threads):
             # Daemons, so that the process can exit while one is connecting.

@@ -30,6 +30,8 @@ class StorageLimits:
     """What sets the maximum."""
     make_room: Callable[[Path, int], None] = lambda _part, _missing: None
     """Called with a partial file and its missing bytes if these are not free."""
+    all_files_bytes: int | None = None
+    """Maximum size of all files of a pod together: with more, the pod is evicted."""
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
@@ -37,21 +39,34 @@ class StorageLimits:
             return
         if self.used_bytes + part.total > self.max_bytes:
             raise self._too_large(url, part, f"announces {part.total} bytes, more")
-        missing = part.total - part.size
-        if missing > self.free_bytes(part.path.parent):
-            self.make_room(part.path, missing)
-        free = self.free_bytes(part.path.parent)
-        if missing > free:
-            raise DownloadError(
-                Reason.INSUFFICIENT_STORAGE,
-                f"insufficient storage for {redact(url)}: {missing} more bytes are needed, {free} "
-                "are free",
-            )
+        self._require_free(redact(url), part.path, part.total - part.size)
 
     def require_room(self, url: str, part: PartialFile, more: int) -> None:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
         if self.used_bytes + part.size + more > self.max_bytes:
             raise self._too_large(url, part, "returns more")
+
+    def require_all(self, part: Path, *, size: int, missing: int) -> None:
+        """Check all files of a pod together: their size, and how much is to be downloaded; `part`
+        is one of the partial files. Raises DownloadError."""
+        if self.all_files_bytes is not None and size > self.all_files_bytes:
+            raise DownloadError(
+                Reason.INSUFFICIENT_STORAGE,
+                f"all files together have {size} bytes, more than the {self.all_files_bytes} bytes "
+                "of model.cache.sizeLimit",
+            )
+        self._require_free("all files together", part, missing)
+
+    def _require_free(self, what: str, part: Path, missing: int) -> None:
+        if missing > self.free_bytes(part.parent):
+            self.make_room(part, missing)
+        free = self.free_bytes(part.parent)
+        if missing > free:
+            raise DownloadError(
+                Reason.INSUFFICIENT_STORAGE,
+                f"insufficient storage for {what}: {missing} more bytes are needed, {free} are "
+                "free",
+            )
 
     def _too_large(self, url: str, part: PartialFile, what: str) -> DownloadError:
         part.discard()

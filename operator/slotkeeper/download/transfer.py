@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -12,10 +13,12 @@ import httpx
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.address import redact, require_allowed, require_redirect_allowed
 from slotkeeper.download.authorities import tls_context
+from slotkeeper.download.body import TIMEOUT, blocks, is_chunked
 from slotkeeper.download.checks import require_gguf_so_far
+from slotkeeper.download.connection_speed import ConnectionSpeed
+from slotkeeper.download.deadline import send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import RemoteFile
-from slotkeeper.download.minimum_speed import MinimumSpeed
 from slotkeeper.download.network import Network, direct, proxied
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
@@ -32,8 +35,9 @@ from slotkeeper.download.token import Token
 from slotkeeper.error_text import describe
 
 MAX_REDIRECTS = 5
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds. The read timeout applies between two chunks: a whole download may take hours."""
+
+COMPRESSIONS = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
+"""Others, such as aws-chunked, are stored with objects by mistake, and do not change the bytes."""
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -85,24 +89,24 @@ def transfer(
     further segment. Raises DownloadError. Bytes that were received before an interruption are kept.
     """
     url = file.url
-    auth = file.auth or httpx.USE_CLIENT_DEFAULT
     responded = False
     try:
-        with client.stream("GET", url, headers=_headers(part), auth=auth) as response:
+        request = client.build_request("GET", url, headers=_headers(part))
+        with closing(send(client, request, file.auth)) as response:
             responded = True
             _prepare(response, url, part)
             limits.require_announced(url, part)
             progress.started(part)
-            speed = MinimumSpeed(progress.clock)
             # Not to a host that the first one has redirected to.
             auth_of_segments = file.auth if response.url == httpx.URL(url) else None
             source = Source(client, response, auth_of_segments, progress.clock)
             for chunk in _bytes(source, part, connections):
-                speed.received(len(chunk))
                 limits.require_room(url, part, len(chunk))
                 part.append(chunk)
                 require_gguf_so_far(file, part)
                 progress.received(part)
+                if file.header_only and part.header_accepted:
+                    return
     except httpx.TooManyRedirects:
         raise DownloadError(
             Reason.MODEL_TOO_MANY_REDIRECTS,
@@ -120,7 +124,8 @@ def transfer(
 def _bytes(
     source: Source, part: PartialFile, connections: Connections
 ) -> Iterator[bytes | memoryview]:
-    """Yield the missing bytes in order, as sent: those are counted, hashed and resumed."""
+    """Yield the missing bytes in order: from the first response, or if that is slow, by several
+    connections. A block is valid until the next but one is requested."""
     response = source.first
     end = part.size + SEGMENT_BYTES
     supported = (
@@ -134,7 +139,7 @@ def _bytes(
         or part.total is None
         or part.total - end < SEGMENT_BYTES
     ):
-        yield from response.iter_raw()
+        yield from blocks(response, source.clock)
         return
 
     def require_range(each: httpx.Response, start: int) -> None:
@@ -157,17 +162,18 @@ def _bytes(
     version = Version(part.validator, require_range)
     # The header first: other segments are requested only once the beginning has been accepted.
     position = part.size
+    speed = ConnectionSpeed(source.clock, connections.fast)
     try:
-        for chunk in response.iter_raw():
-            yield chunk[: end - position]
-            position += len(chunk)
-            if position >= end:
+        for block in blocks(response, source.clock):
+            yield block
+            position += len(block)
+            if not speed.received(len(block)) and position >= end:
                 break
     except httpx.TransportError:
-        if not position > end - SEGMENT_BYTES:
+        if position == end - SEGMENT_BYTES:
             raise
     response.close()
-    yield from in_order(source, version, min(position, end), part.total, connections.maximum)
+    yield from in_order(source, version, position, part.total, connections.maximum)
 
 
 def _headers(part: PartialFile) -> dict[str, str]:
@@ -183,12 +189,13 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
     match response.status_code:
         case HTTPStatus.OK:
             part.restart(validator=_validator(response), total=_content_length(response))
-            if part.total is None and "transfer-encoding" not in response.headers:
+            if part.total is None and not is_chunked(response):
                 raise DownloadError(
                     Reason.MODEL_SIZE_UNKNOWN,
                     f"GET {redact(url)} returned no Content-Length: an interrupted download would "
                     "look complete",
                 )
+            _require_uncompressed(response, url)
         case HTTPStatus.PARTIAL_CONTENT if _continues(response, part):
             pass
         case HTTPStatus.PARTIAL_CONTENT | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if part.size:
@@ -200,6 +207,16 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
             )
         case _:
             raise rejection(url, response)
+
+
+def _require_uncompressed(response: httpx.Response, url: str) -> None:
+    encoding = response.headers.get("content-encoding", "").lower()
+    if encoding in COMPRESSIONS:
+        raise DownloadError(
+            Reason.MODEL_DOWNLOAD_REJECTED,
+            f"GET {redact(url)} returned a compressed file (Content-Encoding: {encoding}), which "
+            "was not requested: it cannot be resumed and verified, store it uncompressed",
+        )
 
 
 def rejection(url: str, response: httpx.Response) -> DownloadError:

@@ -95,7 +95,7 @@ def read_metadata(head: bytes | BinaryIO) -> GgufMetadata:
 Value = int | float | str
 
 _SELECTED_KEYS = re.compile(
-    r"general\.(?:alignment|architecture|file_type|name|size_label)|split\.(?:no|count|tensors\.count)"
+    r"general\.(?:alignment|architecture|file_type|name|size_label|type)|split\.(?:no|count|tensors\.count)"
     r"|[^.]+\.(?:context_length|block_count)"
 )
 

@@ -1,4 +1,5 @@
-"""What a GGUF header requires of its file: how long it must be, and whether it is one of several.
+"""What a GGUF header states of its file: how long it must be, whether it is one of several, and
+what it is for.
 
 A host that has half of a file serves it with a matching length, so that only the header shows it.
 """
@@ -50,7 +51,7 @@ as empty, so that a new one is no reason to reject a file."""
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header requires of its file."""
+    """What a header states of its file."""
 
     size: int
     """Minimum size of the file in bytes; 0 if the header cannot be read."""
@@ -62,6 +63,10 @@ class Layout:
     """Number of tensors in the file."""
     model_tensors: int | None = None
     """Number of tensors in all files of a split model; None if the header does not state it."""
+    type: str | None = None
+    """Such as model, adapter or mmproj; None if the header does not state it."""
+    architecture: str | None = None
+    """Such as llama; clip for a projector."""
     truncated: bool = False
     """Whether the header continues after the end of what was read."""
 
@@ -70,11 +75,16 @@ def read_layout(head: bytes | BinaryIO) -> Layout:
     """Parse the header at the beginning of a file. Raises only OSError of the file."""
     header = Header(head)
     numbers: dict[str, int] = {}
+    texts: dict[str, str] = {}
     data = 0
     truncated = False
     try:
         # Pairs before an unreadable one are kept.
-        numbers.update((key, value) for key, value in header.pairs() if isinstance(value, int))
+        for key, value in header.pairs():
+            if isinstance(value, int):
+                numbers[key] = value
+            elif isinstance(value, str):
+                texts[key] = value
         for tensor in header.tensors():
             elements, size = BLOCKS.get(tensor.type, (1, 0))
             data = max(data, tensor.offset + tensor.elements // elements * size)
@@ -94,5 +104,7 @@ def read_layout(head: bytes | BinaryIO) -> Layout:
         part=numbers.get("split.no", 0) + 1,
         tensors=header.tensor_count,
         model_tensors=numbers.get("split.tensors.count"),
+        type=texts.get("general.type"),
+        architecture=texts.get("general.architecture"),
         truncated=truncated,
     )

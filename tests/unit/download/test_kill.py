@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from threading import Lock
+from threading import Event, Lock
 
 import httpx
 import pytest
@@ -25,15 +25,23 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 MAX_MEMORY_KB = 64 * 1000
 
 
+PIECE_SECONDS = 0.01
+"""Pause of a host that is so slow that it gets several connections."""
+
+
 class Killer:
     """Kills a process once a number of bytes was sent to it."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.remaining = 0
+        self.slow = False
         self._lock = Lock()
+        self._never = Event()
 
     def sent(self, size: int) -> None:
+        if self.slow:
+            self._never.wait(PIECE_SECONDS)
         with self._lock:
             self.remaining -= size
             if self.process and self.remaining <= 0:
@@ -58,9 +66,10 @@ def test_a_process_that_is_killed_at_random_moments_is_continued(
     endings = {"killed": 0, "resumed": 0, "finished before": 0}
     for number in range(KILLS):
         killer.remaining = random.randrange(len(BODY) // 2)
+        killer.slow = number % 2 == 0
         with start(host, path) as killer.process:
             code = killer.process.wait(60)
-        killer.process, killer.remaining = None, sys.maxsize
+        killer.process, killer.remaining, killer.slow = None, sys.maxsize, False
         endings["killed" if code else "finished before"] += 1
         part = path.with_name("model.gguf.part")
         kept = part.read_bytes() if part.exists() else b""

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from threading import active_count
 
@@ -15,6 +15,7 @@ from download_harness import COMPLETE, DownloadHarness
 from model_host import ModelHost, Reply, other_range, redirect, status
 from ranged_model import Fault, RangedModel, faults, large_model
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.body import BLOCK_BYTES
 from slotkeeper.download.download import RetryPolicy
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.ranges import CONNECTIONS, SEGMENT_BYTES, Source
@@ -33,13 +34,51 @@ def test_a_large_file_is_fetched_once_in_segments(
     harness.download(host.url, SHA256)
 
     assert harness.path.read_bytes() == BODY
-    assert len(model.ranges) == 8
-    # Only the first segment of the first response is read.
+    # The first segment is read from the first response, to the end of a block.
     first, *segments = sorted(model.ranges)
     assert first == (0, len(BODY))
-    assert segments[0][0] == SEGMENT_BYTES
+    assert SEGMENT_BYTES <= segments[0][0] <= SEGMENT_BYTES + BLOCK_BYTES
+    assert all(end - start <= SEGMENT_BYTES for start, end in segments)
     assert segments[-1][1] == len(BODY)
     assert all(before[1] == after[0] for before, after in pairwise(segments))
+
+
+def test_a_fast_connection_needs_no_others(host: ModelHost, harness: DownloadHarness) -> None:
+    host.respond_with(RangedModel(BODY))
+    harness.fast = 1.0
+
+    harness.download(host.url, SHA256)
+
+    assert harness.path.read_bytes() == BODY
+    assert len(host.requests) == 1
+
+
+def test_others_continue_when_a_fast_connection_becomes_slow(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    model = RangedModel(BODY)
+    host.respond_with(model)
+    reads = count()
+    # Time passes once several blocks have been read.
+    harness.clock = lambda: float(max(0, next(reads) - 60))
+    harness.fast = 1e9
+
+    harness.download(host.url, SHA256)
+
+    assert harness.path.read_bytes() == BODY
+    assert len(host.requests) > 1
+
+
+def test_a_fast_connection_that_breaks_is_continued_without_back_off(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(RangedModel(BODY, cut=2 * SEGMENT_BYTES))
+    harness.fast = 1.0
+
+    harness.download(host.url, SHA256)
+
+    assert harness.path.read_bytes() == BODY
+    assert harness.delays == []
 
 
 def test_a_small_file_and_a_host_without_ranges_get_one_request(
@@ -120,7 +159,9 @@ def test_a_redirected_host_is_asked_once_and_gets_no_credentials(
     harness.download(host.url.replace("//", "//user:SECRET@"), SHA256)
 
     authorized = [bool(headers["Authorization"]) for headers in host.requests]
-    assert authorized == [True, *[False] * 8]
+    assert authorized[0]
+    assert len(authorized) > CONNECTIONS
+    assert not any(authorized[1:])
 
 
 def test_a_redirect_that_expires_is_followed_again(
@@ -198,6 +239,7 @@ def test_random_faults_end_with_the_file_or_with_a_transient_error(
     threads = active_count()
     fault = faults(seed, kinds, share=0.3)
     host.respond_with(RangedModel(BODY, cut=[None, 2_000_000][seed % 2], fault=fault))
+    harness.fast = [None, 1.0][seed % 4 // 2]
 
     for _ in range(20):
         error = attempt(harness, host.url)

@@ -14,6 +14,7 @@ from slotkeeper.download.files import File
 from slotkeeper.download.records import FileRecord
 from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.gguf_split import Part
+from slotkeeper.llamacpp.gguf_use import Use
 
 
 def is_on_claim(file: File) -> bool:
@@ -21,11 +22,11 @@ def is_on_claim(file: File) -> bool:
     return claim_and_path(file.url) is not None
 
 
-def verify(file: File) -> FileRecord:
+def verify(file: File, *, header_only: bool = False) -> FileRecord:
     """Verify the files of a model at their paths. Nothing is written.
 
     Returns the size of all of them, and the SHA-256 of the first, if one was expected: reading a
-    large file takes minutes. Raises DownloadError.
+    large file takes minutes, so that with `header_only` it is not compared. Raises DownloadError.
     """
     count = part_count(file.url)
     expected = Part(count=count)
@@ -34,9 +35,10 @@ def verify(file: File) -> FileRecord:
         url = part_name(file.url, number)
         path = _inside(url, Path(part_name(str(file.path), number)))
         try:
-            expected = _require_content(url, path, expected)
+            expected = _require_content(url, path, expected, file.use)
             size += path.stat().st_size
-            _require_sha256(url, path, file.sha256_of(number))
+            if not header_only:
+                _require_sha256(url, path, file.sha256_of(number))
         except OSError as error:
             raise _unreadable(url, error) from error
     return FileRecord(file.url, source_id(file.url), file.sha256_of(1) or "", size, modified=0)
@@ -70,7 +72,7 @@ def _inside(url: str, path: Path) -> Path:
     return target
 
 
-def _require_content(url: str, path: Path, expected: Part) -> Part:
+def _require_content(url: str, path: Path, expected: Part, use: Use) -> Part:
     """Return what the next file is expected to be."""
     with path.open("rb") as file:
         head = file.read(len(MAGIC))
@@ -82,6 +84,8 @@ def _require_content(url: str, path: Path, expected: Part) -> Part:
     size = path.stat().st_size
     if mismatch := expected.mismatch(layout):
         raise DownloadError(Reason.MODEL_SPLIT, f"{url} is {mismatch}")
+    if mismatch := use.mismatch(layout):
+        raise DownloadError(Reason.MODEL_TYPE_MISMATCH, f"{url} is {mismatch}")
     if size < layout.size:
         raise DownloadError(
             Reason.MODEL_DOWNLOAD_INCOMPLETE,

@@ -1,6 +1,7 @@
 """Small documents that name the files to fetch: lists, manifests and tokens."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -9,8 +10,12 @@ import httpx
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.bounded_json import parse
 from slotkeeper.download.address import redact
+from slotkeeper.download.deadline import in_time, send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.transfer import rejection, unreachable
+
+DOCUMENT_SECONDS = 60.0
+"""Until the end of a document, which is small."""
 
 
 class Document(NamedTuple):
@@ -34,22 +39,17 @@ def get_document(
 
     `parameters` are added to the URL's query. Raises DownloadError.
     """
-    # Compressed, a response would be larger than what is read of it.
     sent = {**(headers or {}), "Accept-Encoding": "identity"}
-    body = bytearray()
     try:
-        with client.stream(
-            "GET",
-            httpx.URL(url).copy_merge_params(parameters or {}),
-            headers=sent,
-            auth=auth or httpx.USE_CLIENT_DEFAULT,
-        ) as response:
+        request = client.build_request(
+            "GET", httpx.URL(url).copy_merge_params(parameters or {}), headers=sent
+        )
+        with closing(send(client, request, auth)) as response:
             if response.status_code != HTTPStatus.OK:
                 raise rejection(url, response)
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > max_bytes:
-                    break
+            body = in_time(
+                lambda: _read(response, max_bytes), discard=_ignore, seconds=DOCUMENT_SECONDS
+            )
     except httpx.TooManyRedirects:
         raise DownloadError(
             Reason.MODEL_TOO_MANY_REDIRECTS, f"GET {redact(url)} is redirected too often"
@@ -57,6 +57,20 @@ def get_document(
     except (httpx.RequestError, httpx.InvalidURL) as error:
         raise unreachable(url, error) from error
     try:
-        return Document(bytes(body), parse(bytes(body), max_bytes=max_bytes))
+        return Document(body, parse(body, max_bytes=max_bytes))
     except ValueError:
-        return Document(bytes(body), None)
+        return Document(body, None)
+
+
+def _read(response: httpx.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    # As sent: a few bytes that were compressed, though that was not requested, may be very many.
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            break
+    return bytes(body)
+
+
+def _ignore(_body: bytes) -> None:
+    pass

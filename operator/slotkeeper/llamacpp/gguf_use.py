@@ -1,0 +1,54 @@
+"""Whether a file is what its field of the spec is for, from its GGUF header.
+
+llama-server reads an adapter only if its header has the type `adapter` and the model's
+architecture. llama.cpp's converters write the architecture `clip` into projectors. A header without
+type and architecture is accepted: llama-server may know more.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from slotkeeper.llamacpp.gguf_layout import Layout
+
+
+class Kind(Enum):
+    """What a file contains. The value is used in messages."""
+
+    MODEL = "a model"
+    PROJECTOR = "a projector (model.mmproj)"
+    ADAPTER = "a LoRA adapter (model.adapters)"
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a file is used for."""
+
+    kind: Kind | None = None
+    """None if any file is accepted."""
+    architecture: str | None = None
+    """That of the model, which an adapter must have; None if it is not known."""
+
+    def mismatch(self, layout: Layout) -> str | None:
+        """Return how a header contradicts this, as the end of `the file is …`; None if it does
+        not."""
+        kind = _kind(layout)
+        if self.kind is None or kind is None:
+            return None
+        if kind is not self.kind:
+            return f"{kind.value} according to its GGUF header, not {self.kind.value}"
+        if kind is not Kind.ADAPTER or None in {self.architecture, layout.architecture}:
+            return None
+        if layout.architecture != self.architecture:
+            return (
+                f"an adapter of another model: that has the architecture {layout.architecture!r}, "
+                f"and this model has {self.architecture!r}"
+            )
+        return None
+
+
+def _kind(layout: Layout) -> Kind | None:
+    if layout.type == "adapter":
+        return Kind.ADAPTER
+    if layout.type == "mmproj" or layout.architecture == "clip":
+        return Kind.PROJECTOR
+    return Kind.MODEL if layout.architecture or layout.type == "model" else None
