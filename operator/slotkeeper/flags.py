@@ -99,6 +99,7 @@ class DownloadFlags:
     S3_REGION = "--s3-region"
     S3_VIRTUAL_HOSTS = "--s3-virtual-hosts"
     S3_CREDENTIALS = "--s3-credentials"
+    S3_SESSION_TOKEN = "--s3-session-token"  # noqa: S105 (a flag)
     CA_FILE = "--ca-file"
     MAX_FILE_BYTES = "--max-file-bytes"
     ALWAYS_VERIFY = "--always-verify"

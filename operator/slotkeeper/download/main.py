@@ -74,6 +74,7 @@ def _store(options: Options) -> Store:
     if options.s3_credentials:
         credentials = read_credentials(
             options.s3_credentials,
+            options.s3_session_token,
             now=lambda: datetime.now(UTC),  # noqa: TID251 (the only clock of this program)
         )
     virtual_hosts = options.s3_virtual_hosts

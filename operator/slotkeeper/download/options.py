@@ -42,6 +42,7 @@ class Options:
     s3_region: str
     s3_virtual_hosts: bool
     s3_credentials: Path | None
+    s3_session_token: Path | None
     ca_file: Path | None
     max_file_bytes: int
     always_verify: bool
@@ -78,6 +79,7 @@ def parse(argv: Sequence[str]) -> Options:
         s3_region=arguments.s3_region,
         s3_virtual_hosts=arguments.s3_virtual_hosts,
         s3_credentials=arguments.s3_credentials,
+        s3_session_token=arguments.s3_session_token,
         ca_file=arguments.ca_file,
         max_file_bytes=arguments.max_file_bytes,
         always_verify=arguments.always_verify,
@@ -215,6 +217,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder with the files AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts "
         "that the access key may be used for (default: requests are not signed)",
+    )
+    parser.add_argument(
+        DownloadFlags.S3_SESSION_TOKEN,
+        type=Path,
+        metavar="PATH",
+        help="file with the session token of a temporary access key; it may be missing",
     )
     parser.add_argument(
         DownloadFlags.CA_FILE,

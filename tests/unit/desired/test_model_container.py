@@ -243,6 +243,13 @@ def test_an_access_key_is_mounted_into_the_init_container_only() -> None:
         "defaultMode": 0o440,
         "optional": False,
     }
+    assert options.s3_session_token == Path("/etc/slotkeeper/model-s3-session/AWS_SESSION_TOKEN")
+    assert volumes(**model)["model-s3-session"]["secret"] == {
+        "secretName": "model-store",
+        "items": [{"key": "AWS_SESSION_TOKEN", "path": "AWS_SESSION_TOKEN"}],
+        "defaultMode": 0o440,
+        "optional": True,
+    }
     assert "/etc/slotkeeper/model-s3" in mounts(replica["initContainers"][0])
     assert "/etc/slotkeeper/model-s3" not in mounts(replica["containers"][0])
 
