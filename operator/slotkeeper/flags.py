@@ -100,6 +100,7 @@ class DownloadFlags:
     S3_VIRTUAL_HOSTS = "--s3-virtual-hosts"
     S3_CREDENTIALS = "--s3-credentials"
     S3_SESSION_TOKEN = "--s3-session-token"  # noqa: S105 (a flag)
+    PLAIN_HTTP_REGISTRIES = "--plain-http-registries"
     CA_FILE = "--ca-file"
     MAX_FILE_BYTES = "--max-file-bytes"
     ALWAYS_VERIFY = "--always-verify"

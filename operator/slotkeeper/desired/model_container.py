@@ -149,6 +149,8 @@ def _command(model: Model) -> Iterator[str]:
         if model.token_secret_ref.allow_http:
             yield DownloadFlags.ALLOW_HTTP_TOKEN
     yield from _s3(model)
+    if model.oci.plain_http:
+        yield DownloadFlags.PLAIN_HTTP_REGISTRIES
     if model.cache.verify == "Always":
         yield DownloadFlags.ALWAYS_VERIFY
     if model.download.ca_config_map_ref:

@@ -19,12 +19,14 @@ from slotkeeper.download.address import redact
 from slotkeeper.download.checks import fits_header, layout_of, require_content
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
+from slotkeeper.download.layers import Deleted, LayerFile, Search, not_found
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import Connections
 from slotkeeper.download.records import FileRecord, write
 from slotkeeper.download.sources import claim, http, hub, oci, s3
+from slotkeeper.download.sources.registry import Registries
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
 from slotkeeper.download.transfer import transfer
@@ -63,6 +65,8 @@ class Environment:
     hub_endpoint: str = HUB_ENDPOINT
     token: Token | None = None
     """For registries, which the client does not send it to."""
+    plain_http: bool = False
+    """Whether registries of the cluster are accessed by http://."""
     store: s3.Store = field(default_factory=s3.Store)
     """Of s3:// URLs."""
     always_verify: bool = False
@@ -130,8 +134,7 @@ def _resolve(file: File, environment: Environment) -> Sequence[RemoteFile]:
             lambda: oci.resolve(
                 file,
                 reference,
-                environment.client,
-                environment.token,
+                Registries(environment.client, environment.token, environment.plain_http),
                 _sibling(file.path, oci.RECORD),
             ),
             lambda: 0,
@@ -234,12 +237,15 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     _sibling(file.path, ".json").unlink(missing_ok=True)
     file.path.unlink(missing_ok=True)
     start = environment.clock()
-    with PartialFile(_sibling(file.path, ".part"), file.source, environment.opener) as part:
-        resumed = part.size
-        _transfer_with_retries(file, part, environment)
-        part.place(file.path)
+    for each, part in _partial_files(file, environment):
+        with part:
+            resumed = part.size
+            _transfer_with_retries(each, part, environment)
+            if part.has_content:
+                part.place(file.path)
+                break
     times = _times(file.path.stat())
-    record = FileRecord(redact(file.url), part.source, part.sha256, part.size, *times)
+    record = FileRecord(redact(each.url), file.source, part.sha256, part.content_size, *times)
     write(_sibling(file.path, ".json"), record)
     seconds = max(environment.clock() - start, 1e-3)
     log.info(
@@ -250,6 +256,21 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     return record
 
 
+def _partial_files(
+    file: RemoteFile, environment: Environment
+) -> Iterator[tuple[RemoteFile, PartialFile]]:
+    """Yield what to transfer, until the file has been found in it. Raises DownloadError."""
+    path = _sibling(file.path, ".part")
+    if file.image is None:
+        yield file, PartialFile(path, file.source, environment.opener)
+        return
+    search = Search(file.image, Deleted(), environment.limits)
+    for layer in file.image.layers:
+        part = LayerFile(path, layer, search, environment.opener)
+        yield replace(file, url=layer.url), part
+    raise not_found(file.image)
+
+
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content."""
     progress = Progress(environment.clock)
@@ -258,7 +279,9 @@ def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Env
     def attempt() -> None:
         if not part.complete:
             transfer(environment.client, file, part, progress, environment.limits, connections)
-        require_content(file, part)
+        part.finish()
+        if part.has_content:
+            require_content(file, part)
 
     _retrying(attempt, lambda: part.size, environment)
 

@@ -59,6 +59,7 @@ def _run(options: Options) -> None:
             limits=StorageLimits(options.max_file_bytes),
             token=token,
             store=_store(options),
+            plain_http=options.plain_http_registries,
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
         )

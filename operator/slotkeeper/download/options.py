@@ -43,6 +43,7 @@ class Options:
     s3_virtual_hosts: bool
     s3_credentials: Path | None
     s3_session_token: Path | None
+    plain_http_registries: bool
     ca_file: Path | None
     max_file_bytes: int
     always_verify: bool
@@ -80,6 +81,7 @@ def parse(argv: Sequence[str]) -> Options:
         s3_virtual_hosts=arguments.s3_virtual_hosts,
         s3_credentials=arguments.s3_credentials,
         s3_session_token=arguments.s3_session_token,
+        plain_http_registries=arguments.plain_http_registries,
         ca_file=arguments.ca_file,
         max_file_bytes=arguments.max_file_bytes,
         always_verify=arguments.always_verify,
@@ -223,6 +225,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="file with the session token of a temporary access key; it may be missing",
+    )
+    parser.add_argument(
+        DownloadFlags.PLAIN_HTTP_REGISTRIES,
+        action="store_true",
+        help="access registries of oci:// URLs by http:// if their names end with .svc or "
+        ".svc.cluster.local",
     )
     parser.add_argument(
         DownloadFlags.CA_FILE,

@@ -29,21 +29,23 @@ class StorageLimits:
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
-        if part.total is None:
+        total = part.content_total
+        if total is None:
             return
-        if self.used_bytes + part.total > self.max_bytes:
-            raise self._too_large(url, part, f"announces {part.total} bytes, more")
+        if self.used_bytes + total > self.max_bytes:
+            raise self._too_large(url, part, f"announces {total} bytes, more")
         free = self.free_bytes(part.path.parent)
-        if part.total - part.size > free:
+        missing = total - part.content_size
+        if missing > free:
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,
-                f"insufficient storage for {redact(url)}: {part.total - part.size} more bytes are "
-                f"needed, {free} are free",
+                f"insufficient storage for {redact(url)}: {missing} more bytes are needed, {free} "
+                "are free",
             )
 
     def require_room(self, url: str, part: PartialFile, more: int) -> None:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
-        if self.used_bytes + part.size + more > self.max_bytes:
+        if self.used_bytes + part.content_after(more) > self.max_bytes:
             raise self._too_large(url, part, "returns more")
 
     def _too_large(self, url: str, part: PartialFile, what: str) -> DownloadError:
