@@ -140,11 +140,16 @@ class LayerFile(PartialFile):
         """Append bytes of the layer. Raises DownloadError if it has not what is searched for."""
         self.size += len(chunk)
         self._layer_digest.update(chunk)
-        for data in self._unpack(chunk):
-            for content in self._tar.feed(data):
-                self._file.write(content)
-                self._content_size += len(content)
-                self._count_content(content)
+        try:
+            for data in self._unpack(chunk):
+                self._limit(len(data))
+                for content in self._tar.feed(data):
+                    self._file.write(content)
+                    self._content_size += len(content)
+                    self._count_content(content)
+        except DownloadError:
+            self.discard()
+            raise
 
     @override
     def finish(self) -> None:
@@ -177,15 +182,18 @@ class LayerFile(PartialFile):
                 data = self._unzip.decompress(packed, _UNPACKED_BYTES)
             except zlib.error as error:
                 raise malformed(f"gzip: {error}") from None
-            self._unpacked += len(data)
-            if self._unpacked > self._search.limits.max_bytes:
-                raise DownloadError(
-                    Reason.MODEL_TOO_LARGE,
-                    f"{self._search.image.url}: a layer is decompressed to more than the "
-                    f"{self._search.limits.max_bytes} bytes of model.download.maxFileSize",
-                )
             yield data
             packed = self._unzip.unconsumed_tail or self._unzip.unused_data
+
+    def _limit(self, more: int) -> None:
+        """Limit all content of the layer: few bytes can be decompressed to very many."""
+        self._unpacked += more
+        if self._unpacked > self._search.limits.max_bytes:
+            raise DownloadError(
+                Reason.MODEL_TOO_LARGE,
+                f"{self._search.image.url}: a layer has more content than the "
+                f"{self._search.limits.max_bytes} bytes of model.download.maxFileSize",
+            )
 
     def _select(self, entry: Entry) -> bool:
         """Whether an entry of the layer is the file. Raises DownloadError if there is no right one.

@@ -360,22 +360,26 @@ def test_a_malformed_layer_is_rejected(
     ("contents", "message"),
     [
         ({"m.gguf": BODY + bytes(1 << 20)}, "announces"),
-        ({"zeros": bytes(8 << 20), "m.gguf": BODY}, "is decompressed to more than"),
+        ({"m.gguf": BODY, "zeros": bytes(8 << 20)}, "has more content than"),
     ],
 )
-def test_what_a_layer_is_decompressed_to_is_limited(
+@pytest.mark.parametrize("compressed", [True, False])
+def test_the_content_of_a_layer_is_limited(
     registry: Registry,
     environment: Environment,
     tmp_path: Path,
     contents: Contents,
     message: str,
+    compressed: bool,
 ) -> None:
     limited = replace(environment, limits=StorageLimits(1 << 20))
+    layer = packed(contents) if compressed else (TAR, tar(contents), None)
 
-    error = failure(File(registry.push("bomb", packed(contents)), tmp_path / "m.gguf"), limited)
+    error = failure(File(registry.push("bomb", layer), tmp_path / "m.gguf"), limited)
 
     assert error.reason is Reason.MODEL_TOO_LARGE
     assert message in error.message
+    assert list(tmp_path.glob("*.part*")) == []
 
 
 @needs_registry
