@@ -99,6 +99,8 @@ class DownloadFlags:
     S3_REGION = "--s3-region"
     S3_VIRTUAL_HOSTS = "--s3-virtual-hosts"
     S3_CREDENTIALS = "--s3-credentials"
+    S3_SESSION_TOKEN = "--s3-session-token"  # noqa: S105 (a flag)
+    PLAIN_HTTP_REGISTRIES = "--plain-http-registries"
     CA_FILE = "--ca-file"
     ADDRESS_GUARD = "--address-guard"
     ALLOWED_ADDRESSES = "--allowed-addresses"

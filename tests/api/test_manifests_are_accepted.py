@@ -10,9 +10,12 @@ import yaml
 
 from apiserver import ApiServer
 from llamagateways import gateway_cases, only_gateway, parsed_gateway
-from llamaservers import EXAMPLES, IMAGES, golden_cases, only_server, parsed
+from llamaservers import EXAMPLES, IMAGES, golden_cases, only_server, parsed, raw_server
 from slotkeeper.desired import gateway
 from slotkeeper.desired.manifests import manifests
+from slotkeeper.kube.objects import child
+from slotkeeper.reconcile.write.conflicts import Drift, FieldConflicts
+from slotkeeper.reconcile.write.diff import differences
 
 NAMESPACE = "restricted"
 
@@ -237,3 +240,25 @@ def test_the_pods_of_the_example_pass_a_quota_and_a_limit_range(api: ApiServer) 
     assert [response.status_code for response in responses] == [201, 201], [
         response.text for response in responses
     ]
+
+
+def test_an_api_server_without_image_volumes_drops_them_which_is_noticed(api: ApiServer) -> None:
+    weights = {"name": "weights", "image": {"reference": "registry.example.com/gemma:4b"}}
+    mount = {"name": "weights", "mountPath": "/weights"}
+    raw = raw_server(podTemplate={"volumes": [weights], "volumeMounts": [mount]})
+    [specified] = (
+        each
+        for each in manifests(parsed(raw), 1, IMAGES)
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "chat-replicas")
+    )
+
+    # Kubernetes 1.34, where the feature gate is off by default.
+    response = api.post(PATHS["Deployment"].format("default"), specified, dry_run=True)
+
+    assert response.status_code == 201
+    conflicts = FieldConflicts()
+    drift = Drift.of(child(specified), differences(specified, response.json()))
+    conflicts.record([], [drift], now=0)
+    problem = conflicts.problem(now=0)
+    assert problem is not None
+    assert "enable the feature gate ImageVolume" in problem.message

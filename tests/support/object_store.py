@@ -1,8 +1,8 @@
 """An S3 server that verifies each signature: moto, with an access key and a bucket.
 
 Runs with the Python of .venv/object-store: `object_store.py FOLDER` serves the files in a folder as
-the objects of the bucket `models`, prints its port and access key as JSON, and ends with its
-standard input.
+the objects of the bucket `models`, prints its port, an access key and a temporary one as JSON, and
+ends with its standard input.
 """
 
 import json
@@ -16,6 +16,9 @@ from moto import settings
 from moto.server import ThreadedMotoServer
 
 BUCKET = "models"
+PUBLIC = "public.gguf"
+"""Of an object that everybody may read."""
+
 POLICY = {
     "Version": "2012-10-17",
     "Statement": [
@@ -38,12 +41,33 @@ def main(folder: Path, address: str = "127.0.0.1", listen_on: str = "0") -> None
     iam.create_user(UserName="reader")
     iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=json.dumps(POLICY))
     key = iam.create_access_key(UserName="reader")["AccessKey"]
+    role = iam.create_role(RoleName="reader", AssumeRolePolicyDocument=json.dumps(POLICY))["Role"]
+    iam.put_role_policy(RoleName="reader", PolicyName="read", PolicyDocument=json.dumps(POLICY))
+    sts = boto3.client("sts", **endpoint)
+    session = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="tests")["Credentials"]
     s3.create_bucket(Bucket=BUCKET)
     for path in (each for each in folder.rglob("*") if each.is_file()):
         s3.put_object(Bucket=BUCKET, Key=str(path.relative_to(folder)), Body=path.read_bytes())
+    public = folder / PUBLIC
+    if public.exists():
+        s3.put_object_acl(Bucket=BUCKET, Key=PUBLIC, ACL="public-read")
     # From now on, each request needs a valid signature and a right.
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
-    print(json.dumps({"port": port, "id": key["AccessKeyId"], "secret": key["SecretAccessKey"]}))
+    temporary = {
+        "id": session["AccessKeyId"],
+        "secret": session["SecretAccessKey"],
+        "session_token": session["SessionToken"],
+    }
+    print(
+        json.dumps(
+            {
+                "port": port,
+                "id": key["AccessKeyId"],
+                "secret": key["SecretAccessKey"],
+                "temporary": temporary,
+            }
+        )
+    )
     sys.stdout.flush()
     sys.stdin.read()
     server.stop()

@@ -66,6 +66,7 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     "model.partsSha256": {"model.url": "https://models.example.com/m-00001-of-00001.gguf"},
     # It has an effect only with such a URL.
     "model.s3": {"model.url": "s3://models/model.gguf"},
+    "model.oci": {"model.url": "oci://registry.ai.svc/models/gemma:4b"},
     # It selects one of several.
     "autoscaling.behavior.scaleUp.selectPolicy": {
         "autoscaling.behavior.scaleUp.policies": _TWO_POLICIES

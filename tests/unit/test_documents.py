@@ -68,6 +68,8 @@ def unknown_fields(tree: Any, schema: Any, path: str) -> Iterator[str]:
     elif isinstance(tree, dict) and "properties" in schema:
         for field, value in tree.items():
             inner = schema["properties"].get(field)
+            if inner is None and schema.get("x-kubernetes-preserve-unknown-fields"):
+                continue
             if inner is None:
                 yield f"{path}.{field}"
             else:

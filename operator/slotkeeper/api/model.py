@@ -18,6 +18,7 @@ from slotkeeper.api.model_url import (
     TRAVERSAL,
     is_local,
 )
+from slotkeeper.api.oci import Oci
 from slotkeeper.api.placement import Name
 from slotkeeper.api.resources import Quantity
 from slotkeeper.api.s3 import S3
@@ -69,7 +70,9 @@ _Location = Annotated[
     ),
     Rule(
         f"!self.startsWith('oci://') || self.matches(r'^{OCI_URL}$')",
-        "must be oci://REGISTRY/REPOSITORY:TAG, with @sha256:DIGEST after or instead of the tag",
+        "must be oci://REGISTRY/REPOSITORY:TAG, with @sha256:DIGEST after or instead of the tag, "
+        "and then optionally /PATH of one of several files: letters, digits, '-', '.', '_', '+', "
+        "'=', '~'",
         lambda url: not url.startswith("oci://") or re.fullmatch(OCI_URL, url) is not None,
     ),
     Rule(
@@ -269,6 +272,15 @@ def _is_safe_for_token(model: Any) -> bool:
     )
 
 
+_IN_CLUSTER_REGISTRY = "^oci://[^/:]+[.]svc([.]cluster[.]local)?[:/]"
+
+
+def _has_registry_in_cluster(model: Any) -> bool:
+    projectors = [model.mmproj] if model.mmproj else []
+    files = (model, *projectors, *model.adapters)
+    return any(re.search(_IN_CLUSTER_REGISTRY, file.url) for file in files)
+
+
 class Model(ApiModel):
     """The model, and the files that are loaded with it. All files are downloaded and verified
     before a replica starts, apart from those in llama-server's image."""
@@ -287,6 +299,16 @@ class Model(ApiModel):
             _is_safe_for_token,
         ),
         _NO_SHA256_IN_IMAGE,
+        Rule(
+            "!has(self.oci) || !self.oci.plainHttp || "
+            f"self.url.matches(r'{_IN_CLUSTER_REGISTRY}') || "
+            f"(has(self.mmproj) && self.mmproj.url.matches(r'{_IN_CLUSTER_REGISTRY}')) || "
+            "(has(self.adapters) && self.adapters.exists(adapter, "
+            f"adapter.url.matches(r'{_IN_CLUSTER_REGISTRY}')))",
+            "must have an oci:// URL of a registry in the cluster with oci.plainHttp: one whose "
+            "name ends with .svc or .svc.cluster.local",
+            lambda model: not model.oci.plain_http or _has_registry_in_cluster(model),
+        ),
         Rule(
             "!has(self.partsSha256) || !self.url.startsWith('image://')",
             f"must not have partsSha256 {_NOT_VERIFIED_IN_IMAGE}",
@@ -322,11 +344,11 @@ class Model(ApiModel):
     url: ModelUrl
     """URL of the GGUF file: http:// or https://; hf://ORG/REPOSITORY/FILE.gguf@REVISION for one on
     Hugging Face's hub, or hf://ORG/REPOSITORY:Q4_K_M for the one with this quantization;
-    s3://BUCKET/KEY for one in the object store of `s3`; oci://REGISTRY/REPOSITORY:TAG for a layer
-    of an artifact in a registry; pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the
-    server's namespace, or image:///PATH for one in llama-server's image: these two are not
-    downloaded. Of a split model, that of its first file, such as
-    model-00001-of-00003.gguf: the others are beside it.
+    s3://BUCKET/KEY for one in the object store of `s3`; oci://REGISTRY/REPOSITORY:TAG/PATH for one
+    in an artifact or a container image in a registry, without /PATH for the only one;
+    pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the server's namespace, or image:///PATH
+    for one in llama-server's image: these two are not downloaded. Of a split model, that of its
+    first file, such as model-00001-of-00003.gguf: the others are beside it.
     Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None
@@ -349,6 +371,10 @@ class Model(ApiModel):
     s3: S3 = S3()
     """Object store of s3:// URLs. Default: AWS, region us-east-1, without an access key.
     Example: {endpoint: "https://minio.example.com:9000", secretRef: {name: model-store}}"""
+
+    oci: Oci = Oci()
+    """Container registries of oci:// URLs. Default: they are accessed by https://.
+    Example: {plainHttp: true}"""
 
     alias: ModelName | None = None
     """Name of the model in responses and in /v1/models, up to 128 characters. A change restarts

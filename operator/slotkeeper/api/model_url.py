@@ -27,13 +27,14 @@ S3_URL = rf"s3://({_BUCKET})({_SEGMENTS})"
 
 _REGISTRY = "[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?(?::[0-9]{1,5})?"
 _REPOSITORY = "[a-z0-9][-._a-z0-9]*(?:/[a-z0-9][-._a-z0-9]*)*"
+_DIGEST = "@(sha256:[0-9a-f]{64})"
 OCI_URL = (
-    rf"oci://({_REGISTRY})/({_REPOSITORY})(?::([a-zA-Z0-9_][-._a-zA-Z0-9]*))?"
-    r"(?:@(sha256:[0-9a-f]{64}))?"
+    rf"oci://({_REGISTRY})/({_REPOSITORY})"
+    rf"(?:(?::([a-zA-Z0-9_][-._a-zA-Z0-9]*)(?:{_DIGEST})?|{_DIGEST})((?:/[-._+=~a-zA-Z0-9]+)+)?)?"
 )
-"""An artifact of a registry, by its tag, its digest, or both."""
+"""An artifact or image of a registry, by its tag, its digest, or both; and then a file in it."""
 
-TRAVERSAL = "^(pvc|image|hf|s3)://.*/[.][.]?(/|$)"
+TRAVERSAL = "^(pvc|image|hf|s3|oci)://.*/[.][.]?(/|$)"
 """A path with a segment `.` or `..`. As the other patterns in the syntax of both RE2 and `re`."""
 
 HUB_ENDPOINT = "https://huggingface.co"
@@ -85,20 +86,27 @@ def hub_address(url: str) -> HubAddress | None:
 
 @dataclass(frozen=True)
 class OciReference:
-    """An artifact of a registry."""
+    """An artifact or image of a registry."""
 
     host: str
     """With the port, if any."""
     repository: str
     reference: str
     """Tag or digest."""
+    path: str | None
+    """Of a file in it."""
+    url: str
+    """Without the path, but with a tag or digest."""
 
 
 def oci_reference(url: str) -> OciReference | None:
-    """Return what oci://REGISTRY/REPOSITORY:TAG@DIGEST refers to; None for other URLs."""
+    """Return what oci://REGISTRY/REPOSITORY:TAG@DIGEST/PATH refers to; None for other URLs."""
     match = re.fullmatch(OCI_URL, url, re.ASCII)
-    if match is None:
+    if match is None or re.search(TRAVERSAL, url):
         return None
+    registry, repository, tag, digest_of_tag, digest, path = match.groups()
+    digest = digest_of_tag or digest
     # The API of Docker Hub has another host than its name.
-    host = "registry-1.docker.io" if match[1] == "docker.io" else match[1]
-    return OciReference(host, match[2], match[4] or match[3] or "latest")
+    host = "registry-1.docker.io" if registry == "docker.io" else registry
+    base = url.removesuffix(path or "") if tag or digest else f"{url}:latest"
+    return OciReference(host, repository, digest or tag or "latest", path and path[1:], base)

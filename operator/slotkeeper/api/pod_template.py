@@ -37,7 +37,7 @@ def _keys(reserved: str) -> tuple[Rule, Rule]:
     )
 
 
-_RESERVED_VOLUMES = ("models", "tmp", "model-token", "model-ca", "model-s3")
+_RESERVED_VOLUMES = ("models", "tmp", "model-token", "model-ca", "model-s3", "model-s3-session")
 _RESERVED_VOLUME = f"{'|'.join(_RESERVED_VOLUMES)}|model-claim-[0-9]+"
 
 

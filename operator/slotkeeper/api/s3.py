@@ -12,7 +12,8 @@ from slotkeeper.api.validation import ApiModel, Rule, matches
 
 class S3Secret(ApiModel):
     """Secret with an access key of an object store, in the entries AWS_ACCESS_KEY_ID and
-    AWS_SECRET_ACCESS_KEY. Its entry `hosts` must list the host of the endpoint."""
+    AWS_SECRET_ACCESS_KEY, and of a temporary one AWS_SESSION_TOKEN. Its entry `hosts` must list the
+    host of the endpoint."""
 
     name: Name
     """Name of the Secret in the server's namespace. Example: model-store"""

@@ -33,6 +33,11 @@ S3_FOLDER = "/etc/slotkeeper/model-s3"
 S3_ENTRIES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", TOKEN_HOSTS)
 """Entries of the Secret with an access key, and names of their files."""
 
+S3_SESSION_FOLDER = "/etc/slotkeeper/model-s3-session"
+S3_SESSION_TOKEN = "AWS_SESSION_TOKEN"  # noqa: S105 (an entry, and a file name)
+"""An entry that the same Secret has for a temporary access key only. It has a volume of its own,
+because in Kubernetes volumes are optional, but not their entries."""
+
 CA_FOLDER = "/etc/slotkeeper/model-ca"
 CA_FILE = "ca.crt"
 
@@ -96,7 +101,13 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
         # A change of the settings must not replace replicas that download nothing.
         downloads = NO_SETTINGS
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
-    access_key = [{"name": names.S3_VOLUME, "mountPath": S3_FOLDER, "readOnly": True}]
+    access_key = [
+        {"name": volume, "mountPath": folder, "readOnly": True}
+        for volume, folder in (
+            (names.S3_VOLUME, S3_FOLDER),
+            (names.S3_SESSION_VOLUME, S3_SESSION_FOLDER),
+        )
+    ]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
     env = [*_hub(model.download), *_proxies(model.download, downloads), *_ca(downloads)]
     return {
@@ -158,12 +169,7 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
     targets = paths(model)
     yield from ("slotkeeper", "download")
     yield from (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
-    if model.token_secret_ref:
-        yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
-        yield from (DownloadFlags.TOKEN_HOSTS_FILE, f"{TOKEN_FOLDER}/{TOKEN_HOSTS}")
-        if model.token_secret_ref.allow_http:
-            yield DownloadFlags.ALLOW_HTTP_TOKEN
-    yield from _s3(model)
+    yield from _sources(model)
     if model.cache.node:
         yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
     if model.cache.verify == "Always":
@@ -182,6 +188,17 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
     for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
+
+
+def _sources(model: Model) -> Iterator[str]:
+    if model.token_secret_ref:
+        yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
+        yield from (DownloadFlags.TOKEN_HOSTS_FILE, f"{TOKEN_FOLDER}/{TOKEN_HOSTS}")
+        if model.token_secret_ref.allow_http:
+            yield DownloadFlags.ALLOW_HTTP_TOKEN
+    yield from _s3(model)
+    if model.oci.plain_http:
+        yield DownloadFlags.PLAIN_HTTP_REGISTRIES
 
 
 def _address_guard(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
@@ -207,6 +224,7 @@ def _s3(model: Model) -> Iterator[str]:
         yield DownloadFlags.S3_VIRTUAL_HOSTS
     if s3.secret_ref:
         yield from (DownloadFlags.S3_CREDENTIALS, S3_FOLDER)
+        yield from (DownloadFlags.S3_SESSION_TOKEN, f"{S3_SESSION_FOLDER}/{S3_SESSION_TOKEN}")
 
 
 def _hub(download: Download) -> list[Manifest]:
@@ -341,7 +359,15 @@ def _access_key(model: Model) -> list[Manifest]:
         "defaultMode": 0o440,
         "optional": False,
     }
-    return [{"name": names.S3_VOLUME, "secret": secret}]
+    session = {
+        **secret,
+        "items": [{"key": S3_SESSION_TOKEN, "path": S3_SESSION_TOKEN}],
+        "optional": True,
+    }
+    return [
+        {"name": names.S3_VOLUME, "secret": secret},
+        {"name": names.S3_SESSION_VOLUME, "secret": session},
+    ]
 
 
 def _authorities(model: Model) -> list[Manifest]:

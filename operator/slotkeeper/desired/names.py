@@ -44,6 +44,7 @@ TOKEN_VOLUME = "model-token"  # noqa: S105 (the name of a volume)
 CLAIM_VOLUME = "model-claim"
 """Volumes of claims with files of the model; followed by a number."""
 S3_VOLUME = "model-s3"
+S3_SESSION_VOLUME = "model-s3-session"
 """Volume with the access key of an object store."""
 CA_VOLUME = "model-ca"
 """Volume with the certificates of private authorities for downloads."""

@@ -20,15 +20,15 @@ def require_gguf_so_far(file: RemoteFile, part: PartialFile) -> None:
     another model at its header. Raises DownloadError."""
     if not MAGIC.startswith(part.head):
         raise _not_gguf(file, part)
-    if part.size < part.header_check_size:
+    if part.content_size < part.header_check_size:
         return
     with part.open_head() as head:
         layout = read_layout(head)
-    if layout.truncated and part.size < HEAD_BYTES:
-        part.header_check_size = min(4 * part.size, HEAD_BYTES)
+    if layout.truncated and part.content_size < HEAD_BYTES:
+        part.header_check_size = min(4 * part.content_size, HEAD_BYTES)
         return
     part.header_check_size = sys.maxsize
-    _require_layout(file, part, layout, part.total)
+    _require_layout(file, part, layout, part.content_total)
 
 
 def require_content(file: RemoteFile, part: PartialFile) -> None:
@@ -37,13 +37,13 @@ def require_content(file: RemoteFile, part: PartialFile) -> None:
         raise _not_gguf(file, part)
     with part.open_head() as head:
         layout = read_layout(head)
-    _require_layout(file, part, layout, part.size)
+    _require_layout(file, part, layout, part.content_size)
     if file.sha256 is not None and part.sha256 != file.sha256:
         part.discard()
         raise DownloadError(
             Reason.MODEL_CHECKSUM_MISMATCH,
-            f"GET {redact(file.url)} returned {part.size} bytes with SHA-256 {part.sha256}, "
-            f"expected {file.sha256}",
+            f"GET {redact(file.url)} returned {part.content_size} bytes with SHA-256 "
+            f"{part.sha256}, expected {file.sha256}",
         )
 
 

@@ -21,12 +21,14 @@ from slotkeeper.download.checks import fits_header, layout_of, require_content
 from slotkeeper.download.connection_speed import FAST_BYTES_PER_SECOND
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
+from slotkeeper.download.layers import Deleted, LayerFile, Search, not_found
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import Connections
 from slotkeeper.download.records import FileRecord, PartialRecord, write
 from slotkeeper.download.sources import claim, http, hub, oci, s3
+from slotkeeper.download.sources.registry import Registries
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
 from slotkeeper.download.tracker import Tracker
@@ -68,6 +70,8 @@ class Environment:
     hub_endpoint: str = HUB_ENDPOINT
     token: Token | None = None
     """For registries, which the client does not send it to."""
+    plain_http: bool = False
+    """Whether registries of the cluster are accessed by http://."""
     store: s3.Store = field(default_factory=s3.Store)
     """Of s3:// URLs."""
     always_verify: bool = False
@@ -222,8 +226,7 @@ def _resolve_url(file: File, environment: Environment) -> Sequence[RemoteFile]:
             lambda: oci.resolve(
                 file,
                 reference,
-                environment.client,
-                environment.token,
+                Registries(environment.client, environment.token, environment.plain_http),
                 _sibling(file.path, oci.RECORD),
             ),
             lambda: 0,
@@ -254,7 +257,8 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
                 raise
             message = f"file {number} of {len(files)}: {error.message}"
             raise DownloadError(error.reason, message) from error
-        expected = expected.next(layout_of(_present(file.path) or file.path))
+        if present := _present(file.path):
+            expected = expected.next(layout_of(present))
         size += records[-1].size
     return replace(records[0], size=size)
 
@@ -271,6 +275,9 @@ def _find_or_check(file: RemoteFile, environment: Environment) -> FileRecord:
             raise DownloadError(Reason.MODEL_TYPE_MISMATCH, f"{redact(file.url)} is {mismatch}")
         environment.tracker.expect(file.path, record.size)
         return record
+    if file.image:
+        # It is somewhere in layers, which would have to be read up to there twice.
+        return FileRecord(redact(file.url), file.source, "", 0, modified=0)
     path = _sibling(file.path, ".part")
     resumed = PartialRecord.read(_sibling(path, ".json"))
     if resumed and resumed.source == file.source and path.exists():
@@ -350,13 +357,16 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     start = environment.clock()
     # The bytes of an earlier container are read again.
     environment.tracker.enter("Verifying")
-    with PartialFile(_sibling(file.path, ".part"), file.source, environment.opener) as part:
-        resumed = part.size
-        environment.tracker.enter("Checking")
-        _transfer_with_retries(file, part, environment)
-        part.place(file.path)
+    for each, part in _partial_files(file, environment):
+        with part:
+            resumed = part.size
+            environment.tracker.enter("Checking")
+            _transfer_with_retries(each, part, environment)
+            if part.has_content:
+                part.place(file.path)
+                break
     times = _times(file.path.stat())
-    record = FileRecord(redact(file.url), part.source, part.sha256, part.size, *times)
+    record = FileRecord(redact(each.url), file.source, part.sha256, part.content_size, *times)
     write(_sibling(file.path, ".json"), record)
     environment.tracker.completed(file.path, record.size)
     seconds = max(environment.clock() - start, 1e-3)
@@ -368,6 +378,21 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
     return record
 
 
+def _partial_files(
+    file: RemoteFile, environment: Environment
+) -> Iterator[tuple[RemoteFile, PartialFile]]:
+    """Yield what to transfer, until the file has been found in it. Raises DownloadError."""
+    path = _sibling(file.path, ".part")
+    if file.image is None:
+        yield file, PartialFile(path, file.source, environment.opener)
+        return
+    search = Search(file.image, Deleted(), environment.limits)
+    for layer in file.image.layers:
+        part = LayerFile(path, layer, search, environment.opener)
+        yield replace(file, url=layer.url), part
+    raise not_found(file.image)
+
+
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content, or only until its header is accepted."""
     progress = Progress(environment.clock, file.path, environment.tracker)
@@ -376,7 +401,8 @@ def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Env
     def attempt() -> None:
         if not part.complete:
             transfer(environment.client, file, part, progress, environment.limits, connections)
-        if not file.header_only or part.complete:
+        part.finish()
+        if part.has_content and (part.complete or not file.header_only):
             environment.tracker.enter("Verifying")
             require_content(file, part)
 

@@ -46,6 +46,41 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A layer of a container image."""
+
+    url: str
+    sha256: str
+    gzip: bool
+
+
+@dataclass(frozen=True)
+class Image:
+    """A container image, one of whose layers contains the file."""
+
+    url: str
+    """oci:// URL of the spec."""
+    base: str
+    """The same without the path."""
+    layers: tuple[Layer, ...]
+    """From the uppermost to the lowest."""
+    path: str | None
+    """Of the file in the image, without a leading `/`; None for the only GGUF file."""
+    is_projector: bool = False
+    """Whether the file is a projector, where its path is not known."""
+
+    @property
+    def identity(self) -> str:
+        """What names the content."""
+        digests = " ".join(layer.sha256 for layer in self.layers)
+        return f"{digests} {self.path} {self.is_projector}"
+
+    def named(self, path: str) -> str:
+        """Return the URL of a file in this image."""
+        return f"{self.base}/{path}"
+
+
+@dataclass(frozen=True)
 class RemoteFile:
     """One file to fetch with GET."""
 
@@ -62,6 +97,8 @@ class RemoteFile:
     """Whether the transfer ends as soon as the GGUF header has been accepted."""
     auth: httpx.Auth | None = None
     """What authorizes requests instead of the token."""
+    image: Image | None = None
+    """Set if the file is inside of a layer of this image."""
 
     @property
     def source(self) -> str:

@@ -73,6 +73,8 @@ def _secret_files(options: Options) -> Iterator[Path]:
         yield options.token_file
     if options.s3_credentials:
         yield from (options.s3_credentials / name for name in ENTRIES if name != "hosts")
+    if options.s3_session_token:
+        yield options.s3_session_token
 
 
 def _run(options: Options) -> Message:
@@ -106,6 +108,7 @@ def _download(options: Options, tracker: Tracker, clock: Callable[[], float]) ->
             limits=replace(limits, all_files_bytes=options.max_total_bytes),
             token=token,
             store=_store(options),
+            plain_http=options.plain_http_registries,
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
             tracker=tracker,
@@ -131,6 +134,7 @@ def _store(options: Options) -> Store:
     if options.s3_credentials:
         credentials = read_credentials(
             options.s3_credentials,
+            options.s3_session_token,
             now=lambda: datetime.now(UTC),  # noqa: TID251 (the only clock of this program)
         )
     virtual_hosts = options.s3_virtual_hosts

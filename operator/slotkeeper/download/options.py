@@ -46,6 +46,8 @@ class Options:
     s3_region: str
     s3_virtual_hosts: bool
     s3_credentials: Path | None
+    s3_session_token: Path | None
+    plain_http_registries: bool
     ca_file: Path | None
     guarded_namespace: str | None
     """None to connect to any address."""
@@ -89,6 +91,8 @@ def parse(argv: Sequence[str]) -> Options:
         s3_region=arguments.s3_region,
         s3_virtual_hosts=arguments.s3_virtual_hosts,
         s3_credentials=arguments.s3_credentials,
+        s3_session_token=arguments.s3_session_token,
+        plain_http_registries=arguments.plain_http_registries,
         ca_file=arguments.ca_file,
         guarded_namespace=arguments.address_guard,
         allowed_addresses=tuple(arguments.allowed_addresses),
@@ -232,6 +236,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder with the files AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts "
         "that the access key may be used for (default: requests are not signed)",
+    )
+    parser.add_argument(
+        DownloadFlags.S3_SESSION_TOKEN,
+        type=Path,
+        metavar="PATH",
+        help="file with the session token of a temporary access key; it may be missing",
+    )
+    parser.add_argument(
+        DownloadFlags.PLAIN_HTTP_REGISTRIES,
+        action="store_true",
+        help="access registries of oci:// URLs by http:// if their names end with .svc or "
+        ".svc.cluster.local",
     )
     parser.add_argument(
         DownloadFlags.CA_FILE,

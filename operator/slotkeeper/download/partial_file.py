@@ -73,6 +73,28 @@ class PartialFile:
         """Whether the GGUF header was read and fits the file."""
         return self.header_check_size == sys.maxsize
 
+    @property
+    def content_size(self) -> int:
+        """Current size of the file: of its bytes, if others are transferred with them."""
+        return self.size
+
+    @property
+    def content_total(self) -> int | None:
+        """Size of the complete file; None if unknown."""
+        return self.total
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the file is part of what has been transferred."""
+        return True
+
+    def content_after(self, more: int) -> int:
+        """The size that the file has after `more` transferred bytes, at most."""
+        return self.size + more
+
+    def finish(self) -> None:
+        """Verify what has been transferred with the file. Raises DownloadError."""
+
     def restart(self, *, validator: str | None, total: int | None) -> None:
         """Discard all bytes. New ones can be resumed only with a validator and a total."""
         # The record is deleted first: it must never describe bytes of another version.
@@ -149,6 +171,9 @@ class PartialFile:
 
     def _count(self, chunk: bytes | memoryview) -> None:
         self.size += len(chunk)
+        self._count_content(chunk)
+
+    def _count_content(self, chunk: bytes | memoryview) -> None:
         self._digest.update(chunk)
         if len(self.head) < HEAD_SIZE:
             self.head += bytes(chunk[: HEAD_SIZE - len(self.head)])

@@ -41,6 +41,8 @@ class HubFile:
     """Path in the repository."""
     sha256: str | None
     """As the hub states it; None if it does not."""
+    archive: str | None = None
+    """Format of a layer in which the file is searched: `tar` or `tar+gzip`."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class HubRecord:
     source: str
     """`source_id` of the URL and of the hub."""
     commit: str
-    """Or the tag or digest of an artifact."""
+    """Or the tag or digest of an artifact or image."""
     files: tuple[HubFile, ...]
-    """The files of the model, in their order."""
+    """The files of the model in their order, or the layers of an image from the uppermost."""
 
     @classmethod
     def read(cls, path: Path) -> "HubRecord | None":
@@ -71,8 +73,9 @@ class HubRecord:
 
 def _hub_file(tree: Any) -> HubFile | None:
     match tree:
-        case {"name": str(name), "sha256": str(sha256) | (None as sha256)}:
-            return HubFile(name, sha256)
+        case {"name": str(name), "sha256": str(sha256) | (None as sha256), **others}:
+            archive = others.get("archive")
+            return HubFile(name, sha256, archive if isinstance(archive, str) else None)
         case _:
             return None
 

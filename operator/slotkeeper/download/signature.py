@@ -3,6 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
+SESSION_TOKEN = "x-amz-security-token"  # noqa: S105 (the name of a header)
+"""Of a temporary access key of an object store."""
+
 _SIGNATURES = {"x-amz-signature", "x-goog-signature", "signature", "sig"}
 """Parameters of S3, Google Cloud Storage, CloudFront and older S3, and Azure."""
 

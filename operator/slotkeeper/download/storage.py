@@ -35,15 +35,16 @@ class StorageLimits:
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
-        if part.total is None:
+        total = part.content_total
+        if total is None:
             return
-        if self.used_bytes + part.total > self.max_bytes:
-            raise self._too_large(url, part, f"announces {part.total} bytes, more")
-        self._require_free(redact(url), part.path, part.total - part.size)
+        if self.used_bytes + total > self.max_bytes:
+            raise self._too_large(url, part, f"announces {total} bytes, more")
+        self._require_free(redact(url), part.path, total - part.content_size)
 
     def require_room(self, url: str, part: PartialFile, more: int) -> None:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
-        if self.used_bytes + part.size + more > self.max_bytes:
+        if self.used_bytes + part.content_after(more) > self.max_bytes:
             raise self._too_large(url, part, "returns more")
 
     def require_all(self, part: Path, *, size: int, missing: int) -> None:

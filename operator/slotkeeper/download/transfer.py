@@ -29,7 +29,7 @@ from slotkeeper.download.ranges import (
     Version,
     in_order,
 )
-from slotkeeper.download.signature import expiry, is_signed
+from slotkeeper.download.signature import SESSION_TOKEN, expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
 from slotkeeper.error_text import describe
@@ -59,7 +59,8 @@ def new_client(
     Raises DownloadError (ModelCAInvalid).
     """
     checks: list[Callable[[httpx.Request], None]] = [
-        lambda request: require_allowed(str(request.url))
+        lambda request: require_allowed(str(request.url)),
+        keep_session_token,
     ]
     if token:
         checks.append(token.require_allowed)
@@ -73,6 +74,15 @@ def new_client(
         headers={"Authorization": f"Bearer {token.value}"} if token else None,
         event_hooks={"request": checks, "response": [require_redirect_allowed]},
     )
+
+
+def keep_session_token(request: httpx.Request) -> None:
+    """Remove the session token of an object store from a request to another host.
+
+    After a redirect to one, httpx removes Authorization, but no other header.
+    """
+    if "authorization" not in request.headers:
+        request.headers.pop(SESSION_TOKEN, None)
 
 
 def transfer(
@@ -239,14 +249,23 @@ def _remedy(response: httpx.Response) -> str:
             return _remedy_of_signed_url(response)
         case HTTPStatus.BAD_REQUEST if signed and "authorization" in response.request.headers:
             return ": a signed URL needs no token: remove spec.model.tokenSecretRef"
-        case status if credentials.startswith("AWS4"):
-            return _REMEDIES_OF_STORE.get(status, "")
+        case _ if credentials.startswith("AWS4"):
+            return _remedy_of_store(response, has_session=SESSION_TOKEN in first.request.headers)
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if has_token:
             return ": the token in spec.model.tokenSecretRef is not accepted"
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return ": set spec.model.tokenSecretRef to a Secret with a token"
         case _:
             return ""
+
+
+def _remedy_of_store(response: httpx.Response, *, has_session: bool) -> str:
+    if has_session and response.status_code == HTTPStatus.BAD_REQUEST:
+        return (
+            ": the session token in spec.model.s3.secretRef has expired or is of another access "
+            "key, or spec.model.s3.region is not that of the bucket"
+        )
+    return _REMEDIES_OF_STORE.get(response.status_code, "")
 
 
 _REMEDIES_OF_STORE: Mapping[int, str] = {

@@ -214,12 +214,24 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
             "oci://registry.example.com/models:",
             "oci://registry.example.com/models@sha256:abc",
             "oci://registry.example.com/a/../b:v1",
+            "oci://registry.example.com/a:v1/b?c",
+            "oci://registry.example.com/a:v1/b:c",
+            "oci://registry.example.com/a:v1//b",
+            "oci://registry.example.com/a:v1/",
             "oci://me:secret@registry.example.com/a:v1",
         )
     ),
     *(
         ({"s3": {"endpoint": url}}, "s3.endpoint", "must be the URL of an object store")
         for url in ("minio:9000", "https://me:secret@minio", "https://minio/path", "s3://minio")
+    ),
+    *(
+        (
+            {"url": f"oci://{registry}/a:v1", "oci": {"plainHttp": True}},
+            "",
+            "must have an oci:// URL of a registry in the cluster with oci.plainHttp",
+        )
+        for registry in ("registry.example.com", "registry.ai.svc.example.com", "svc", "ai:5000")
     ),
     ({"s3": {"region": "Frankfurt"}}, "s3.region", "must be the name of a region"),
     ({"s3": {"secretRef": {}}}, "s3.secretRef.name", "Required value"),

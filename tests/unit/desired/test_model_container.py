@@ -243,8 +243,28 @@ def test_an_access_key_is_mounted_into_the_init_container_only() -> None:
         "defaultMode": 0o440,
         "optional": False,
     }
+    assert options.s3_session_token == Path("/etc/slotkeeper/model-s3-session/AWS_SESSION_TOKEN")
+    assert volumes(**model)["model-s3-session"]["secret"] == {
+        "secretName": "model-store",
+        "items": [{"key": "AWS_SESSION_TOKEN", "path": "AWS_SESSION_TOKEN"}],
+        "defaultMode": 0o440,
+        "optional": True,
+    }
     assert "/etc/slotkeeper/model-s3" in mounts(replica["initContainers"][0])
     assert "/etc/slotkeeper/model-s3" not in mounts(replica["containers"][0])
+
+
+def test_registries_of_the_cluster_may_be_accessed_by_http() -> None:
+    url = "oci://registry.ai.svc/gemma:4b"
+
+    assert download_options(url=url, oci={"plainHttp": True}).plain_http_registries
+    assert not download_options(url=url).plain_http_registries
+
+
+def test_a_split_model_in_a_registry_has_its_number_of_files_in_the_url() -> None:
+    model = {"url": "oci://ghcr.io/team/gemma:4b/m/gemma-00001-of-00003.gguf"}
+
+    assert argument("--model", **model) == "/models/model-00001-of-00003.gguf"
 
 
 def test_an_object_store_of_ones_own_has_the_bucket_in_the_path() -> None:

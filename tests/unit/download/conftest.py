@@ -1,3 +1,4 @@
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from download_harness import DownloadHarness
 from model_host import ModelHost, model_host
+from oci_registry import CERTIFICATE
 from slotkeeper.download.transfer import new_client
 
 
@@ -29,3 +31,11 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def harness(client: httpx.Client, path: Path) -> DownloadHarness:
     return DownloadHarness(client, path)
+
+
+@pytest.fixture
+def tls_host() -> Iterator[ModelHost]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with model_host(context) as host:
+        yield host

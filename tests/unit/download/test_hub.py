@@ -201,6 +201,16 @@ def test_a_malformed_record_is_ignored(
     assert json.loads(path.read_text())["files"][0]["name"] == "Model-Q4_K_M.gguf"
 
 
+def test_the_url_of_a_split_model_in_a_message_has_the_revision(
+    hub: FakeHub, environment: Environment, tmp_path: Path
+) -> None:
+    hub.push(dict(zip(SPLIT, PARTS, strict=True)), "v1.0")
+
+    error = failure(model(tmp_path, ":Q6_K@v1.0"), environment)
+
+    assert error.message.endswith(f"use hf://{REPOSITORY}/{SPLIT[0]}@v1.0")
+
+
 @pytest.mark.parametrize(
     ("reference", "reason", "message"),
     [

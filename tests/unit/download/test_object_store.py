@@ -4,9 +4,10 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from slotkeeper.download.transfer import new_client
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv/object-store/bin/python"
 KEYS = ["model.gguf", "team/a+b=c~d@1/Model_v1.0.gguf"]
+PUBLIC = "public.gguf"
 SPLIT = [f"m-{number:05}-of-00002.gguf" for number in (1, 2)]
 BODY = gguf({"a": 4096})
 PARTS = split_gguf({"a": 1}, {"b": 1})
@@ -38,12 +40,17 @@ class Server:
     port: int
     id: str
     secret: str
+    temporary: dict[str, Any] = field(default_factory=dict)
+    """Another access key: id, secret and session_token."""
+    session_token: str | None = None
 
     @property
     def credentials(self) -> Credentials:
         """The access key."""
         hosts = frozenset({"127.0.0.1"})
-        return Credentials(self.id, self.secret, hosts, lambda: datetime.now(UTC))
+        return Credentials(
+            self.id, self.secret, hosts, lambda: datetime.now(UTC), self.session_token
+        )
 
     @property
     def store(self) -> Store:
@@ -55,7 +62,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("objects")
-    contents = [*((key, BODY) for key in KEYS), *zip(SPLIT, PARTS, strict=True)]
+    contents = [*((key, BODY) for key in (*KEYS, PUBLIC)), *zip(SPLIT, PARTS, strict=True)]
     for key, body in contents:
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).write_bytes(body)
@@ -134,6 +141,41 @@ def test_another_key_is_rejected(
     assert error.message.endswith(
         ": the access key in spec.model.s3.secretRef is not accepted, or may not read the object"
     )
+
+
+def test_a_temporary_key_needs_its_session_token(
+    environment: Environment, server: Server, tmp_path: Path
+) -> None:
+    temporary = replace(server, **server.temporary)
+    file = File("s3://models/model.gguf", tmp_path / "m.gguf")
+
+    without = replace(temporary, session_token=None)
+    missing = failure(file, replace(environment, store=without.store))
+    other = replace(temporary, session_token="CANARY")
+    wrong = failure(file, replace(environment, store=other.store))
+    download(file, replace(environment, store=temporary.store))
+
+    assert missing.reason is Reason.MODEL_FORBIDDEN
+    assert "the session token in spec.model.s3.secretRef has expired" in wrong.message
+    assert "CANARY" not in wrong.message
+    assert (tmp_path / "m.gguf").read_bytes() == BODY
+
+
+def test_a_public_object_needs_no_key(
+    environment: Environment, server: Server, tmp_path: Path
+) -> None:
+    anonymous = replace(environment, store=replace(server.store, credentials=None))
+    authorization = f"{server.store.url}/moto-api/reset-auth"
+    # While moto checks signatures, it has no anonymous requests: now it checks access lists only.
+    httpx.post(authorization, content="inf").raise_for_status()
+    try:
+        download(File(f"s3://models/{PUBLIC}", tmp_path / "m.gguf"), anonymous)
+        error = failure(File("s3://models/model.gguf", tmp_path / "other.gguf"), anonymous)
+    finally:
+        httpx.post(authorization, content="0").raise_for_status()
+
+    assert (tmp_path / "m.gguf").read_bytes() == BODY
+    assert error.reason is Reason.MODEL_FORBIDDEN
 
 
 def test_a_missing_object_is_reported(environment: Environment, tmp_path: Path) -> None:

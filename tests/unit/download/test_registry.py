@@ -2,107 +2,45 @@
 
 import hashlib
 import json
-import shutil
-import socket
-import ssl
-import subprocess
-import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from typing_extensions import override
 
-from gguf_files import gguf
-from model_host import ModelHost, Reply, content, model_host, status
-from slotkeeper.api.crd import ROOT
+from gguf_files import gguf, split_gguf
+from model_host import ModelHost, Reply, content, status
+from oci_registry import (
+    CERTIFICATE,
+    TOKEN,
+    USER,
+    Registry,
+    descriptor,
+    manifest,
+    needs_registry,
+    running_registry,
+)
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import Environment, download
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
-from slotkeeper.download.token import Token
 from slotkeeper.download.transfer import new_client
 
-CERTIFICATE = Path(ROOT, "tests/support/tls.pem")
-USER = "reader:CANARY"
-HTPASSWD = "reader:$2b$04$abcdefghijklmnopqrstuuA1n0mBpuBflT9o8ajqXH1XjRREPpLdy\n"
-TOKEN = Token(USER, frozenset({"127.0.0.1"}))
-
 BODY, OTHER, PROJECTOR = gguf({"a": 4096}), gguf({"b": 8}), gguf({"c": 8})
+PARTS = split_gguf({"a": 1}, {"b": 1})
+SPLIT = [f"m-{number:05}-of-00002.gguf" for number in (1, 2)]
+ORAS = "application/octet-stream"
 MODEL_TYPE, PROJECTOR_TYPE = "application/vnd.docker.ai.gguf.v3", "application/vnd.docker.ai.mmproj"
-
-needs_registry = pytest.mark.skipif(
-    shutil.which("docker-registry") is None, reason="Debian's docker-registry is not installed"
-)
-
-
-def descriptor(kind: str, body: bytes, title: str | None = None) -> dict[str, Any]:
-    annotations = {"annotations": {"org.opencontainers.image.title": title}} if title else {}
-    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-    return {"mediaType": kind, "digest": digest, "size": len(body), **annotations}
-
-
-def manifest(*layers: dict[str, Any]) -> bytes:
-    tree = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
-        "layers": [*layers],
-    }
-    return json.dumps(tree).encode()
-
-
-@dataclass
-class Registry:
-    """A running docker-registry, with one user."""
-
-    host: str
-
-    def push(self, tag: str, *layers: tuple[str, bytes, str | None]) -> str:
-        """Push an artifact with these layers; return its URL."""
-        base = f"https://{self.host}/v2/team/model"
-        user, password = USER.split(":")
-        tls = ssl.create_default_context(cafile=str(CERTIFICATE))
-        with httpx.Client(verify=tls, auth=(user, password)) as client:
-            for body in (b"{}", *(body for _, body, _ in layers)):
-                upload = httpx.URL(client.post(f"{base}/blobs/uploads/").headers["location"])
-                upload = upload.copy_add_param("digest", descriptor("", body)["digest"])
-                client.put(upload, content=body).raise_for_status()
-            text = manifest(*(descriptor(*layer) for layer in layers))
-            headers = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
-            client.put(f"{base}/manifests/{tag}", content=text, headers=headers).raise_for_status()
-        return f"oci://{self.host}/team/model:{tag}"
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
-    (folder / "htpasswd").write_text(HTPASSWD)
-    config = {
-        "version": 0.1,
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder)}},
-        "http": {"addr": host, "tls": {"certificate": str(CERTIFICATE), "key": str(CERTIFICATE)}},
-        "auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}},
-    }
-    (folder / "config.yml").write_text(json.dumps(config))
-    command = ["docker-registry", "serve", str(folder / "config.yml")]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and process.poll() is None:
-            with suppress(OSError), socket.create_connection(host.split(":"), 1):  # type: ignore[arg-type]
-                break
-            time.sleep(0.05)
-        yield Registry(host)
-        process.terminate()
+    with running_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -179,14 +117,25 @@ def test_a_tag_that_has_moved_is_not_resolved_again(
     [
         ([], Reason.MODEL_NOT_FOUND, "has no layer with a GGUF file, of 0 layers"),
         (
-            [("application/vnd.oci.image.layer.v1.tar+gzip", b"tar", None)],
+            [("application/vnd.docker.ai.license", b"MIT", None)],
             Reason.MODEL_NOT_FOUND,
             "has no layer with a GGUF file, of 1 layers",
         ),
         (
             [(MODEL_TYPE, BODY, "a.gguf"), (MODEL_TYPE, OTHER, "b.gguf")],
             Reason.MODEL_SPLIT,
-            "has several layers with a GGUF file, not one: a.gguf, b.gguf",
+            (
+                "has several layers with a GGUF file, of which the URL must name one, such as "
+                "oci://HOST/team/model:other/a.gguf: a.gguf, b.gguf"
+            ),
+        ),
+        (
+            [(ORAS, PARTS[1], SPLIT[1]), (ORAS, PARTS[0], SPLIT[0])],
+            Reason.MODEL_SPLIT,
+            (
+                "has a split model, whose first file the URL must name, such as "
+                f"oci://HOST/team/model:other/{SPLIT[0]}"
+            ),
         ),
     ],
 )
@@ -200,7 +149,110 @@ def test_an_artifact_without_one_model_is_rejected(
 ) -> None:
     error = failure(File(registry.push("other", *layers), tmp_path / "m.gguf"), environment)
 
-    assert (error.reason, error.message.partition(" ")[2]) == (reason, message)
+    found = error.message.partition(" ")[2].replace(registry.host, "HOST")
+    assert (error.reason, found) == (reason, message)
+
+
+@needs_registry
+def test_the_url_names_one_of_several_layers(
+    registry: Registry, environment: Environment, tmp_path: Path
+) -> None:
+    url = registry.push("two", (ORAS, BODY, "a.gguf"), (ORAS, OTHER, "team/b.gguf"))
+
+    download(File(f"{url}/team/b.gguf", tmp_path / "m.gguf"), environment)
+    error = failure(File(f"{url}/c.gguf", tmp_path / "other.gguf"), environment)
+
+    assert (tmp_path / "m.gguf").read_bytes() == OTHER
+    assert error.reason is Reason.MODEL_NOT_FOUND
+    assert error.message == f"{url}/c.gguf has no such layer, but a.gguf, team/b.gguf"
+
+
+@needs_registry
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [(ORAS, PARTS[1], SPLIT[1]), (ORAS, BODY, "a.gguf"), (ORAS, PARTS[0], SPLIT[0])],
+        [(MODEL_TYPE, PARTS[0], None), (MODEL_TYPE, PARTS[1], None)],
+    ],
+    ids=["ORAS", "Docker"],
+)
+def test_a_split_model_is_downloaded_from_its_layers(
+    registry: Registry,
+    environment: Environment,
+    tmp_path: Path,
+    layers: list[tuple[str, bytes, str | None]],
+) -> None:
+    url = f"{registry.push('split', *layers)}/{SPLIT[0]}"
+    digests = tuple(hashlib.sha256(part).hexdigest() for part in PARTS)
+
+    file = File(url, tmp_path / SPLIT[0], parts_sha256=digests)
+    record = download(file, environment)
+
+    assert [(tmp_path / name).read_bytes() for name in SPLIT] == PARTS
+    assert record.size == sum(map(len, PARTS))
+    wrong = replace(file, path=tmp_path / "other" / SPLIT[0], parts_sha256=digests[::-1])
+    assert failure(wrong, environment).reason is Reason.MODEL_CHECKSUM_MISMATCH
+
+
+@needs_registry
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([(ORAS, PARTS[0], SPLIT[0])], Reason.MODEL_NOT_FOUND),
+        ([(ORAS, PARTS[0], SPLIT[0]), (ORAS, BODY, SPLIT[1])], Reason.MODEL_SPLIT),
+        ([(MODEL_TYPE, PARTS[1], None), (MODEL_TYPE, PARTS[0], None)], Reason.MODEL_SPLIT),
+        ([(MODEL_TYPE, PARTS[0], None)], Reason.MODEL_NOT_FOUND),
+    ],
+    ids=["missing", "of another model", "in another order", "too few"],
+)
+def test_layers_that_are_no_split_model_are_rejected(
+    registry: Registry,
+    environment: Environment,
+    tmp_path: Path,
+    layers: list[tuple[str, bytes, str | None]],
+    reason: Reason,
+) -> None:
+    url = f"{registry.push('no-split', *layers)}/{SPLIT[0]}"
+
+    assert failure(File(url, tmp_path / SPLIT[0]), environment).reason is reason
+
+
+@needs_registry
+def test_a_registry_of_the_cluster_may_be_accessed_by_http(tmp_path: Path) -> None:
+    class ClusterDns(httpx.HTTPTransport):
+        """Resolves all names to loopback."""
+
+        @override
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            url = request.url.copy_with(host="127.0.0.1")
+            sent = httpx.Request(request.method, url, headers=request.headers)
+            sent.extensions = request.extensions
+            return super().handle_request(sent)
+
+    token = replace(TOKEN, hosts=frozenset({"registry.ai.svc"}))
+    with (
+        running_registry(tmp_path / "registry", tls=False) as plain,
+        httpx.Client(transport=ClusterDns()) as client,
+    ):
+        environment = Environment(
+            client, lambda: 0.0, lambda _: None, lambda: 0.0, token=token, plain_http=True
+        )
+        url = plain.push("v1", (MODEL_TYPE, BODY, None))
+        url = url.replace("127.0.0.1", "registry.ai.svc")
+        file = File(url, tmp_path / "models/m.gguf")
+        secret = failure(file, environment)
+        allowed = replace(environment, token=replace(token, allow_http=True))
+        download(file, allowed)
+        other = replace(file, path=tmp_path / "models/other.gguf")
+        tls = failure(other, replace(allowed, plain_http=False))
+        outside = replace(other, url=url.replace("registry.ai.svc", "registry.example.com"))
+        public = failure(outside, allowed)
+
+    assert secret.reason is Reason.MODEL_TOKEN_NOT_ALLOWED
+    assert "tokenSecretRef.allowHttp" in secret.message
+    assert file.path.read_bytes() == BODY
+    assert tls.reason is public.reason is Reason.MODEL_UNREACHABLE
+    assert public.message.startswith("GET https://registry.example.com:")
 
 
 @needs_registry
@@ -228,14 +280,6 @@ def test_user_and_password_are_sent_to_listed_hosts_only(
     error = failure(File(url, tmp_path / "m.gguf"), replace(environment, token=other))
 
     assert error.reason is Reason.MODEL_TOKEN_NOT_ALLOWED
-
-
-@pytest.fixture
-def token_host() -> Iterator[ModelHost]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    with model_host(context) as host:
-        yield host
 
 
 def with_tokens(host: ModelHost, realm: str | None = None) -> Reply:
@@ -269,25 +313,25 @@ def with_tokens(host: ModelHost, realm: str | None = None) -> Reply:
 
 
 def test_a_token_is_requested_again_when_it_has_expired(
-    token_host: ModelHost, environment: Environment, tmp_path: Path
+    tls_host: ModelHost, environment: Environment, tmp_path: Path
 ) -> None:
-    token_host.respond_with(with_tokens(token_host))
-    url = token_host.url.replace("https", "oci").replace("model.gguf", "team/model")
+    tls_host.respond_with(with_tokens(tls_host))
+    url = tls_host.url.replace("https", "oci").replace("model.gguf", "team/model")
 
     download(File(url, tmp_path / "m.gguf"), environment)
 
     assert (tmp_path / "m.gguf").read_bytes() == BODY
-    tokens = [path for path in token_host.paths if path.startswith("/token")]
+    tokens = [path for path in tls_host.paths if path.startswith("/token")]
     assert tokens == ["/token?service=tests&scope=repository%3Ateam%2Fmodel%3Apull"] * len(tokens)
     assert len(tokens) > 1
 
 
 def test_a_registry_cannot_have_the_password_sent_elsewhere(
-    token_host: ModelHost, environment: Environment, tmp_path: Path
+    tls_host: ModelHost, environment: Environment, tmp_path: Path
 ) -> None:
-    url = token_host.url.replace("https", "oci").replace("model.gguf", "team/model")
-    for realm in ("https://evil.example.com/token", token_host.url.replace("https", "http")):
-        token_host.respond_with(with_tokens(token_host, realm))
+    url = tls_host.url.replace("https", "oci").replace("model.gguf", "team/model")
+    for realm in ("https://evil.example.com/token", tls_host.url.replace("https", "http")):
+        tls_host.respond_with(with_tokens(tls_host, realm))
 
         error = failure(File(url, tmp_path / "m.gguf"), environment)
 
@@ -296,10 +340,10 @@ def test_a_registry_cannot_have_the_password_sent_elsewhere(
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"layers": 1}', b'{"manifests": []}'])
 def test_another_server_is_no_registry(
-    token_host: ModelHost, environment: Environment, tmp_path: Path, body: bytes
+    tls_host: ModelHost, environment: Environment, tmp_path: Path, body: bytes
 ) -> None:
-    token_host.respond_with(content(body))
-    url = token_host.url.replace("https", "oci").replace("model.gguf", "team/model")
+    tls_host.respond_with(content(body))
+    url = tls_host.url.replace("https", "oci").replace("model.gguf", "team/model")
 
     error = failure(File(url, tmp_path / "m.gguf"), environment)
 

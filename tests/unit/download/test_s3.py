@@ -1,15 +1,25 @@
 """s3:// URLs: which URL is requested, for which hosts a key is used, and what is signed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from gguf_files import gguf
+from model_host import content, model_host, redirect
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
-from slotkeeper.download.sources.s3 import Credentials, Store, read_credentials, resolve, sign
+from slotkeeper.download.sources.s3 import (
+    ENTRIES,
+    Credentials,
+    Store,
+    read_credentials,
+    resolve,
+    sign,
+)
 
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 KEY = Credentials(
@@ -67,6 +77,51 @@ def test_a_key_is_used_for_its_hosts_only() -> None:
     assert "the access key is not used for evil.example.com" in caught.value.message
 
 
+def test_a_session_token_is_signed() -> None:
+    request = httpx.Request("GET", "https://examplebucket.s3.amazonaws.com/test.txt")
+
+    sign(request, replace(KEY, session_token="session"), "us-east-1")
+
+    assert request.headers["x-amz-security-token"] == "session"
+    assert (
+        "SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"
+        in (request.headers["authorization"])
+    )
+
+
+def test_a_session_token_is_not_sent_to_a_host_that_the_store_redirects_to(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    key = replace(KEY, session_token="CANARY", hosts=frozenset({"127.0.0.1"}))
+    with model_host() as store, model_host() as other:
+        store.respond_with(redirect(other.url.replace("127.0.0.1", "localhost")))
+        other.respond_with(content(gguf({"a": 1})))
+        endpoint = store.url.removesuffix("/model.gguf")
+        [file] = resolve(
+            File("s3://models/model.gguf", tmp_path / "m.gguf"),
+            Store(endpoint, path_style=True, credentials=key),
+        )
+        response = client.get(file.url, auth=file.auth)
+
+    assert response.status_code == 200
+    assert store.requests[0]["x-amz-security-token"] == "CANARY"
+    assert "x-amz-security-token" not in other.requests[0]
+
+
+def test_a_session_token_is_an_optional_entry(tmp_path: Path) -> None:
+    for name in ENTRIES:
+        (tmp_path / name).write_text("a")
+    path = tmp_path / "AWS_SESSION_TOKEN"
+
+    assert read_credentials(tmp_path, path, now=lambda: NOW).session_token is None
+    path.write_text("session\n")
+    assert read_credentials(tmp_path, path, now=lambda: NOW).session_token == "session"
+    path.write_text("CANARY CANARY")
+    with pytest.raises(DownloadError) as caught:
+        read_credentials(tmp_path, path, now=lambda: NOW)
+    assert "CANARY" not in caught.value.message
+
+
 @pytest.mark.parametrize("key", ["CANARY CANARY", "", "CANARY\nCANARY", "CÄNARY", None])
 def test_an_invalid_key_is_reported_without_it(tmp_path: Path, key: str | None) -> None:
     (tmp_path / "AWS_ACCESS_KEY_ID").write_text("id")
@@ -75,7 +130,7 @@ def test_an_invalid_key_is_reported_without_it(tmp_path: Path, key: str | None) 
         (tmp_path / "AWS_SECRET_ACCESS_KEY").write_text(key)
 
     with pytest.raises(DownloadError) as caught:
-        read_credentials(tmp_path, lambda: NOW)
+        read_credentials(tmp_path, now=lambda: NOW)
 
     assert caught.value.reason is Reason.MODEL_TOKEN_INVALID
     assert "model.s3.secretRef" in caught.value.message

@@ -160,7 +160,8 @@ def _select(
         raise DownloadError(Reason.MODEL_NOT_FOUND, f"{where} {several if found else none}")
     if part_count(found[0]) > 1:
         # The operator has to know the number of files, which is in llama-server's arguments.
-        named = f"hf://{address.repository}/{found[0]}"
+        revision = f"@{address.revision}" if address.revision != "main" else ""
+        named = f"hf://{address.repository}/{found[0]}{revision}"
         raise DownloadError(Reason.MODEL_SPLIT, f"{where} a split model for it: use {named}")
     return [by_name[found[0]]]
 

@@ -24,6 +24,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.secret_hosts import hosts_in
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile, adjacent_files
+from slotkeeper.download.signature import SESSION_TOKEN
 from slotkeeper.error_text import describe
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -43,6 +44,8 @@ class Credentials:
     hosts: frozenset[str]
     now: Callable[[], datetime]
     """Returns the time of day."""
+    session_token: str | None = None
+    """Of a temporary access key."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,18 @@ def resolve(file: File, store: Store) -> Sequence[RemoteFile]:
     return adjacent_files(file, lambda url: _object_url(url, store), Signature(store))
 
 
-def read_credentials(folder: Path, now: Callable[[], datetime]) -> Credentials:
-    """Read the files of a mounted Secret. Raises DownloadError, which quotes none of them."""
+def read_credentials(
+    folder: Path, session_token: Path | None = None, *, now: Callable[[], datetime]
+) -> Credentials:
+    """Read the files of a mounted Secret. That of the session token may be missing.
+
+    Raises DownloadError, which quotes none of them.
+    """
+    session = None
     try:
         texts = [(folder / name).read_text("ascii").strip() for name in ENTRIES]
+        if session_token and session_token.exists():
+            session = session_token.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         details = describe(error) if isinstance(error, OSError) else "it is not ASCII"
         raise DownloadError(
@@ -85,13 +96,15 @@ def read_credentials(folder: Path, now: Callable[[], datetime]) -> Credentials:
             f"cannot read the access key (model.s3.secretRef): {details}",
         ) from None
     key_id, secret, hosts = texts
-    if not all(re.fullmatch("[!-~]{1,512}", text) for text in (key_id, secret)):
+    if not all(re.fullmatch("[!-~]{1,512}", text) for text in (key_id, secret)) or (
+        session is not None and not re.fullmatch("[!-~]{1,16384}", session)
+    ):
         raise DownloadError(
             Reason.MODEL_TOKEN_INVALID,
             "an entry of the Secret (model.s3.secretRef) is not an access key: it must be one line "
             "of printable ASCII without spaces",
         )
-    return Credentials(key_id, secret, hosts_in(hosts), now)
+    return Credentials(key_id, secret, hosts_in(hosts), now, session)
 
 
 class Signature(httpx.Auth):
@@ -116,6 +129,8 @@ def sign(request: httpx.Request, credentials: Credentials, region: str) -> None:
         "x-amz-content-sha256": UNSIGNED_BODY,
         "x-amz-date": stamp,
     }
+    if credentials.session_token:
+        signed[SESSION_TOKEN] = credentials.session_token
     names = ";".join(signed)
     headers = "".join(f"{name}:{value}\n" for name, value in signed.items())
     path = request.url.raw_path.decode("ascii")

@@ -89,8 +89,9 @@ def _file(source: str) -> str:
     on_hub = hub_address(source)
     if on_hub:
         return (on_hub.path or "").rpartition("/")[2]
-    if oci_reference(source):
-        return ""
+    in_registry = oci_reference(source)
+    if in_registry:
+        return (in_registry.path or "").rpartition("/")[2]
     return unquote(source.rpartition("/")[2])
 
 

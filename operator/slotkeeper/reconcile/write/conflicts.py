@@ -39,6 +39,8 @@ MAX_FIELDS = 3
 
 WEBHOOK = "a mutating webhook"
 
+_VOLUMES = "spec.template.spec.volumes"
+
 _LABELS = {field_path(("metadata", "labels", label)) for label in names.OWNER_LABELS.values()}
 
 
@@ -188,6 +190,14 @@ def _message(drift: Drift, kind: str) -> str:
     backing_off = "corrections are backing off, up to every 5 minutes"
     if not drift.fields:
         return f"{drift.name} is deleted repeatedly; {backing_off}: find out what deletes it"
+    if drift.manager == WEBHOOK and any(each.startswith(_VOLUMES) for each in drift.fields):
+        # An API server drops what belongs to a feature that is off, without an error.
+        return (
+            f"{drift.name}: {drift.field_list} comes back changed from each write, as by "
+            f"{WEBHOOK} or where the cluster has no image volumes; {backing_off}: for "
+            "podTemplate.volumes with an image enable the feature gate ImageVolume, which is on by "
+            "default since Kubernetes 1.35"
+        )
     if drift.manager == WEBHOOK:
         return (
             f"{drift.name}: {drift.field_list} comes back changed from each write, as by "

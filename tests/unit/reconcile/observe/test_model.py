@@ -92,6 +92,7 @@ async def test_before_a_report_the_model_is_that_of_the_spec(
         ("hf://org/repo/dir/a.gguf@refs/pr/1", "hf://org/repo/dir/a.gguf@refs/pr/1", "a.gguf"),
         ("hf://org/repo:Q4_K_M", "hf://org/repo:Q4_K_M", ""),
         ("oci://registry.example.com:5000/a:v1", "oci://registry.example.com:5000/a:v1", ""),
+        ("oci://ghcr.io/a:v1/m/b.gguf", "oci://ghcr.io/a:v1/m/b.gguf", "b.gguf"),
         ("pvc://models/dir/a.gguf", "pvc://models/dir/a.gguf", "a.gguf"),
     ],
 )
