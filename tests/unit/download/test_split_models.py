@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -208,7 +207,7 @@ def test_a_volume_that_cannot_be_written_is_used_if_it_has_all_files(
 def _make_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let locks and records fail as on a read-only volume. Tests may run as root."""
 
-    def file_lock(path: Path, _on_wait: Callable[[], None]) -> None:
+    def file_lock(path: Path, *_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     def write(path: Path, _record: FileRecord) -> None:
