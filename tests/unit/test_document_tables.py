@@ -97,7 +97,7 @@ def test_each_reason_that_a_guide_names_exists() -> None:
     # Values of the API and of Kubernetes that are written like a reason.
     values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
     values |= {"LoadBalancer", "NodePort", "WaitForFirstConsumer", KIND, GATEWAY_KIND}
-    values |= {"PrefetchStarted"}
+    values |= {"DownloadStarted", "DownloadCompleted", "PrefetchStarted"}
     decisions = {*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET}
     existing = {*Reason, *ConditionType, *decisions, *values}
     named = {

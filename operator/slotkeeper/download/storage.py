@@ -59,9 +59,10 @@ class StorageLimits:
         self._require_free("all files together", part, missing)
 
     def _require_free(self, what: str, part: Path, missing: int) -> None:
-        if missing > self.free_bytes(part.parent):
-            self.make_room(part, missing)
         free = self.free_bytes(part.parent)
+        if missing > free:
+            self.make_room(part, missing)
+            free = self.free_bytes(part.parent)
         if missing > free:
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,
