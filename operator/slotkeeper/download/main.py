@@ -5,7 +5,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
 
@@ -18,7 +19,7 @@ from slotkeeper.download.options import Options, parse
 from slotkeeper.download.report import failure, success, write_termination_message
 from slotkeeper.download.sources.s3 import Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
-from slotkeeper.download.token import read_token
+from slotkeeper.download.token import Token, read_token
 from slotkeeper.download.transfer import new_client
 
 EXIT_SUCCESS = 0
@@ -49,8 +50,19 @@ def _run(options: Options) -> None:
         token = read_token(
             options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
         )
+    with environment_of(options, token) as environment:
+        records = download_all(options.files, environment)
+    # If the model is in llama-server's image, only its other files are here.
+    model = options.files[0].role == File.role
+    message = success(records[0], options.files[0].path) if model else {}
+    write_termination_message(options.termination_log, message)
+
+
+@contextmanager
+def environment_of(options: Options, token: Token | None) -> Iterator[Environment]:
+    """The environment of downloads with these options."""
     with new_client(token, options.ca_file) as client:
-        environment = Environment(
+        yield Environment(
             client=client,
             clock=time.monotonic,  # noqa: TID251 (the only clock of this program)
             sleep=time.sleep,
@@ -62,11 +74,6 @@ def _run(options: Options) -> None:
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
         )
-        records = download_all(options.files, environment)
-    # If the model is in llama-server's image, only its other files are here.
-    model = options.files[0].role == File.role
-    message = success(records[0], options.files[0].path) if model else {}
-    write_termination_message(options.termination_log, message)
 
 
 def _store(options: Options) -> Store:

@@ -55,6 +55,17 @@ def parse(argv: Sequence[str]) -> Options:
     """Parse the command line. Exits with status 2 if it is invalid."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    for file in arguments.files:
+        if "path" not in file:
+            parser.error(f"{file['role']} requires --to")
+    if (arguments.token_file is None) != (arguments.token_hosts_file is None):
+        parser.error("--token-file and --token-hosts-file require each other")
+    return options_of(parser, arguments)
+
+
+def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Options:
+    """Return the options, in which each file has a path. Exits with status 2 if they are
+    invalid."""
     files: list[dict[str, Any]] = arguments.files
     roles = [file["role"] for file in files]
     if not roles:
@@ -64,11 +75,7 @@ def parse(argv: Sequence[str]) -> Options:
     if roles.count("model.mmproj") > 1:
         parser.error("at most one --mmproj is allowed")
     for file in files:
-        if "path" not in file:
-            parser.error(f"{file['role']} requires --to")
         _require_parts(parser, file)
-    if (arguments.token_file is None) != (arguments.token_hosts_file is None):
-        parser.error("--token-file and --token-hosts-file require each other")
     return Options(
         files=[File(**file) for file in files],
         token_file=arguments.token_file,
@@ -141,6 +148,38 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_flags(parser)
+    parser.add_argument(
+        DownloadFlags.TO,
+        action=_SetOfFile,
+        default=argparse.SUPPRESS,
+        dest="path",
+        type=Path,
+        metavar="PATH",
+        help="target path of the preceding file; of a split model, with the ending of its URL, "
+        "such as -00001-of-00003.gguf",
+    )
+    parser.add_argument(
+        DownloadFlags.TOKEN_HOSTS_FILE,
+        type=Path,
+        metavar="PATH",
+        help="file with the names of the hosts that may receive the token, separated by spaces, "
+        "commas or new lines",
+    )
+    parser.add_argument(
+        DownloadFlags.TERMINATION_LOG,
+        type=Path,
+        metavar="PATH",
+        default=Path("/dev/termination-log"),
+        help="existing file for the result as JSON: the model's metadata, or the reason of the "
+        "failure (default: %(default)s)",
+    )
+    logs.add_flags(parser)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of files and of their sources, which `slotkeeper bake` has too."""
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(
@@ -167,26 +206,10 @@ def _parser() -> argparse.ArgumentParser:
         "names",
     )
     parser.add_argument(
-        DownloadFlags.TO,
-        **of_file,
-        dest="path",
-        type=Path,
-        metavar="PATH",
-        help="target path of the preceding file; of a split model, with the ending of its URL, "
-        "such as -00001-of-00003.gguf",
-    )
-    parser.add_argument(
         DownloadFlags.TOKEN_FILE,
         type=Path,
         metavar="PATH",
         help="file with a bearer token for the hosts of all URLs",
-    )
-    parser.add_argument(
-        DownloadFlags.TOKEN_HOSTS_FILE,
-        type=Path,
-        metavar="PATH",
-        help="file with the names of the hosts that may receive the token, separated by spaces, "
-        "commas or new lines",
     )
     parser.add_argument(
         DownloadFlags.ALLOW_HTTP_TOKEN,
@@ -242,16 +265,6 @@ def _parser() -> argparse.ArgumentParser:
         help="consecutive tries without a new byte before the download fails (default: "
         "%(default)s)",
     )
-    parser.add_argument(
-        DownloadFlags.TERMINATION_LOG,
-        type=Path,
-        metavar="PATH",
-        default=Path("/dev/termination-log"),
-        help="existing file for the result as JSON: the model's metadata, or the reason of the "
-        "failure (default: %(default)s)",
-    )
-    logs.add_flags(parser)
-    return parser
 
 
 def _sha256(text: str) -> str:
