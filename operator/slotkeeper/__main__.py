@@ -22,6 +22,7 @@ COMMANDS = {
         "run the batches of a gateway: files, and requests on slots that are free",
     ),
     "download": ("slotkeeper.download.main", "download a model and verify it"),
+    "bake": ("slotkeeper.bake.main", "build an image with a model in it"),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
     "what-if": (
         "slotkeeper.simulation.main",

@@ -106,6 +106,18 @@ class DownloadFlags:
     TERMINATION_LOG = "--termination-log"
 
 
+class BakeFlags:
+    """Flags of `slotkeeper bake`, besides those of `slotkeeper download`."""
+
+    IMAGE = "--image"
+    BASE = "--base"
+    PLATFORM = "--platform"
+    TOOL = "--tool"
+    PUSH = "--push"
+    CACHE_DIR = "--cache-dir"
+    TOKEN_HOST = "--token-host"  # noqa: S105 (a flag)
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the defaults to the help, where there are any."""
 
