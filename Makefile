@@ -101,6 +101,10 @@ crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden
 	@$(BIN)/python tests/support/goldens.py
 
+.PHONY: bake
+bake: $(INSTALLED) ## Build an image with a model in it; ARGS="--model URL --image NAME", see docs/baked-images.md
+	@$(BIN)/slotkeeper bake $(ARGS)
+
 REGISTRY ?=
 CONTAINER_TOOL ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
 VERSION := $(shell sed -n 's/^appVersion: //p' charts/slotkeeper/Chart.yaml)
