@@ -52,7 +52,7 @@ variable "models" {
   }
 
   validation {
-    condition     = alltrue([for model in var.models : !can(regex("@.*[?]|[?].*(X-Amz-Signature|[Tt]oken|[Ss]ig)=", model.url))])
+    condition     = alltrue([for model in var.models : !can(regex("^https://[^/?#]*@|[?&](X-Amz-Signature|[a-z_]*[Tt]oken|[Ss]ig(nature)?)=", model.url))])
     error_message = "url must have no credentials: anyone who may read the component sees it."
   }
 

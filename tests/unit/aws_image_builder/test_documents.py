@@ -172,6 +172,11 @@ def model(**fields: str) -> list[dict[str, str]]:
         ({"models": model(url="https://h/m.gguf' x")}, "url must begin with https://"),
         ({"models": model(url="https://h/{{ x }}.gguf")}, "url must begin with https://"),
         ({"models": model(url="https://h/m?token=CANARY")}, "url must have no credentials"),
+        ({"models": model(url="https://u:CANARY@h/m.gguf")}, "url must have no credentials"),
+        (
+            {"models": model(url="https://h/m?a=1&X-Amz-Signature=1")},
+            "url must have no credentials",
+        ),
         ({"models": model(url="https://h/m-00001-of-00002.gguf")}, "Split models are not"),
         ({"models": model(namespace="../a")}, "name of a Kubernetes namespace"),
         ({"models": model(sha256="abc")}, "64 hexadecimal digits"),
