@@ -105,6 +105,10 @@ goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden
 image-sizes: $(INSTALLED) ## Print the sizes of the images on the node of the test cluster, which must be up
 	@$(BIN)/python e2e/image_sizes.py --name $(CLUSTER)
 
+.PHONY: bake
+bake: $(INSTALLED) ## Build an image with a model in it; ARGS="--model URL --image NAME", see docs/baked-images.md
+	@$(BIN)/slotkeeper bake $(ARGS)
+
 REGISTRY ?=
 CONTAINER_TOOL ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
 VERSION := $(shell sed -n 's/^appVersion: //p' charts/slotkeeper/Chart.yaml)

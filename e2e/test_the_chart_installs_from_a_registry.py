@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from operator_pods import operators
 from provider.constants import REGISTRY
 from provider.prerequisites import docker_available
+from registry import registry
 from servers import Server, spec
 from stack import ROOT, Cluster
 
@@ -18,27 +18,12 @@ pytestmark = pytest.mark.skipif(
     docker_available(), reason="a Docker daemon cannot push to a registry in the node's network"
 )
 
-CONFIG = f"""\
-version: 0.1
-log: {{level: error}}
-storage:
-  filesystem: {{rootdirectory: FOLDER}}
-http: {{addr: "{REGISTRY}"}}
-"""
 
-
-@pytest.fixture
-def registry(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(name="registry")
+def running_registry(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
     """The address of an empty registry in the node's network."""
-    config = tmp_path / "registry.yml"
-    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
-    with cluster.start("run", "docker-registry", "serve", str(config)) as process:
-        deadline = time.monotonic() + 20
-        while cluster.attempt("run", "curl", "-fsS", f"http://{REGISTRY}/v2/").returncode:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-        yield REGISTRY
-        process.terminate()
+    with registry(cluster, tmp_path) as address:
+        yield address
 
 
 @pytest.fixture

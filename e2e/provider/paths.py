@@ -55,7 +55,10 @@ class ClusterPaths:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace the file's text atomically."""
+    """Replace the file's text atomically, unless it is the same."""
+    # A mounted file, such as resolv.conf, could not be mounted once more if it was replaced.
+    if path.is_file() and path.stat().st_mode & 0o777 == mode and path.read_text() == text:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)

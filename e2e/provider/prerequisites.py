@@ -30,6 +30,7 @@ PACKAGES = {
     "curl": "curl",
     "promtool": "prometheus",
     "docker-registry": "docker-registry",
+    "shellcheck": "shellcheck",
 }
 """Programs that the native provider and the tests call, and the Debian packages they are in."""
 

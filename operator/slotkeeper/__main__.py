@@ -26,6 +26,7 @@ COMMANDS = {
         "slotkeeper.node_cache.main",
         "run the agent of a node's cache: remove models that no pod uses",
     ),
+    "bake": ("slotkeeper.bake.main", "build an image with a model in it"),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
     "what-if": (
         "slotkeeper.simulation.main",

@@ -143,6 +143,18 @@ class NodeCacheFlags:
     METRICS = "--metrics"
 
 
+class BakeFlags:
+    """Flags of `slotkeeper bake`, besides those of `slotkeeper download`."""
+
+    IMAGE = "--image"
+    BASE = "--base"
+    PLATFORM = "--platform"
+    TOOL = "--tool"
+    PUSH = "--push"
+    CACHE_DIR = "--cache-dir"
+    TOKEN_HOST = "--token-host"  # noqa: S105 (a flag)
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the defaults to the help, where there are any."""
 

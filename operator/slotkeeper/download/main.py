@@ -5,7 +5,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +28,12 @@ from slotkeeper.download.report import Message, failure, success, write_terminat
 from slotkeeper.download.sources.claim import is_on_claim
 from slotkeeper.download.sources.s3 import ENTRIES, Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
-from slotkeeper.download.token import read_token
+from slotkeeper.download.token import Token, read_token
 from slotkeeper.download.tracker import Tracker
 from slotkeeper.download.transfer import new_client
 from slotkeeper.flags import CA_CERTIFICATES
+
+CLOCK = time.monotonic  # noqa: TID251 (the only clock of this program)
 
 EXIT_SUCCESS = 0
 EXIT_FAILURE = 1
@@ -78,47 +81,55 @@ def _secret_files(options: Options) -> Iterator[Path]:
 
 
 def _run(options: Options) -> Message:
-    clock = time.monotonic  # noqa: TID251 (the only clock of this program)
     fetched = [file for file in options.files if not is_on_claim(file)]
-    tracker = Tracker(clock, sum(part_count(file.url) for file in fetched))
+    tracker = Tracker(CLOCK, sum(part_count(file.url) for file in fetched))
     if options.progress_port is None:
-        return _download(options, tracker, clock)
-    with serve_progress(options.progress_port, tracker.report, clock, time.sleep):
-        return _download(options, tracker, clock)
+        return _download(options, tracker)
+    with serve_progress(options.progress_port, tracker.report, CLOCK, time.sleep):
+        return _download(options, tracker)
 
 
-def _download(options: Options, tracker: Tracker, clock: Callable[[], float]) -> Message:
+def _download(options: Options, tracker: Tracker) -> Message:
     token = None
     if options.token_file and options.token_hosts_file:
         token = read_token(
             options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
         )
+    with environment_of(options, token) as environment:
+        records = download_all(options.files, replace(environment, tracker=tracker))
+    # If the model is in llama-server's image, only its other files are here.
+    model = options.files[0].role == File.role
+    found = success(records[0], options.files[0].path) if model else {}
+    return {**found, **({"receivedBytes": tracker.received} if tracker.received else {})}
+
+
+@contextmanager
+def environment_of(options: Options, token: Token | None) -> Iterator[Environment]:
+    """The environment of downloads with these options."""
     certificates = os.environ.get(CA_CERTIFICATES, "")
-    limits = StorageLimits(options.max_file_bytes)
-    if options.node_cache:
-        cache = NodeCache(read_limits(options.node_cache), time.sleep)
-        limits = cache.storage_limits(options.max_file_bytes)
     with new_client(token, options.ca_file, _network(options), certificates) as client:
-        environment = Environment(
+        yield Environment(
             client=client,
-            clock=clock,
+            clock=CLOCK,
             sleep=time.sleep,
             chance=random.random,  # noqa: TID251 (the only source of randomness)
             retry=RetryPolicy(tries=options.tries),
-            limits=replace(limits, all_files_bytes=options.max_total_bytes),
+            limits=_limits(options),
             token=token,
             store=_store(options),
             plain_http=options.plain_http_registries,
             hub_endpoint=os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT,
             always_verify=options.always_verify,
-            tracker=tracker,
             mark_used=mark if options.node_cache else None,
         )
-        records = download_all(options.files, environment)
-    # If the model is in llama-server's image, only its other files are here.
-    model = options.files[0].role == File.role
-    found = success(records[0], options.files[0].path) if model else {}
-    return {**found, **({"receivedBytes": tracker.received} if tracker.received else {})}
+
+
+def _limits(options: Options) -> StorageLimits:
+    limits = StorageLimits(options.max_file_bytes)
+    if options.node_cache:
+        cache = NodeCache(read_limits(options.node_cache), time.sleep)
+        limits = cache.storage_limits(options.max_file_bytes)
+    return replace(limits, all_files_bytes=options.max_total_bytes)
 
 
 def _network(options: Options) -> Network:

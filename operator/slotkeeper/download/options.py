@@ -68,6 +68,17 @@ def parse(argv: Sequence[str]) -> Options:
     """Parse the command line. Exits with status 2 if it is invalid."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    for file in arguments.files:
+        if "path" not in file:
+            parser.error(f"{file['role']} requires --to")
+    if (arguments.token_file is None) != (arguments.token_hosts_file is None):
+        parser.error("--token-file and --token-hosts-file require each other")
+    return options_of(parser, arguments)
+
+
+def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Options:
+    """Return the options, in which each file has a path. Exits with status 2 if they are
+    invalid."""
     files: list[dict[str, Any]] = arguments.files
     roles = [file["role"] for file in files]
     if not roles:
@@ -77,11 +88,7 @@ def parse(argv: Sequence[str]) -> Options:
     if roles.count("model.mmproj") > 1:
         parser.error("at most one --mmproj is allowed")
     for file in files:
-        if "path" not in file:
-            parser.error(f"{file['role']} requires --to")
         _require_parts(parser, file)
-    if (arguments.token_file is None) != (arguments.token_hosts_file is None):
-        parser.error("--token-file and --token-hosts-file require each other")
     return Options(
         files=[File(**file) for file in files],
         token_file=arguments.token_file,
@@ -162,6 +169,51 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_flags(parser)
+    parser.add_argument(
+        DownloadFlags.TO,
+        action=_SetOfFile,
+        default=argparse.SUPPRESS,
+        dest="path",
+        type=Path,
+        metavar="PATH",
+        help="target path of the preceding file; of a split model, with the ending of its URL, "
+        "such as -00001-of-00003.gguf",
+    )
+    parser.add_argument(
+        DownloadFlags.TOKEN_HOSTS_FILE,
+        type=Path,
+        metavar="PATH",
+        help="file with the names of the hosts that may receive the token, separated by spaces, "
+        "commas or new lines",
+    )
+    parser.add_argument(
+        DownloadFlags.TERMINATION_LOG,
+        type=Path,
+        metavar="PATH",
+        default=Path("/dev/termination-log"),
+        help="existing file for the result as JSON: the model's metadata, or the reason of the "
+        "failure (default: %(default)s)",
+    )
+    parser.add_argument(
+        DownloadFlags.PROGRESS_PORT,
+        type=_port,
+        metavar="PORT",
+        help="port for GET /progress: bytes, speed and time left as JSON (default: none)",
+    )
+    parser.add_argument(
+        DownloadFlags.NODE_CACHE,
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the targets that an agent of the node keeps within limits, which are in a "
+        "file in it: mark the files as used, and request room from it (default: none)",
+    )
+    logs.add_flags(parser)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of files and of their sources, which `slotkeeper bake` has too."""
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(
@@ -188,26 +240,10 @@ def _parser() -> argparse.ArgumentParser:
         "names",
     )
     parser.add_argument(
-        DownloadFlags.TO,
-        **of_file,
-        dest="path",
-        type=Path,
-        metavar="PATH",
-        help="target path of the preceding file; of a split model, with the ending of its URL, "
-        "such as -00001-of-00003.gguf",
-    )
-    parser.add_argument(
         DownloadFlags.TOKEN_FILE,
         type=Path,
         metavar="PATH",
         help="file with a bearer token for the hosts of all URLs",
-    )
-    parser.add_argument(
-        DownloadFlags.TOKEN_HOSTS_FILE,
-        type=Path,
-        metavar="PATH",
-        help="file with the names of the hosts that may receive the token, separated by spaces, "
-        "commas or new lines",
     )
     parser.add_argument(
         DownloadFlags.ALLOW_HTTP_TOKEN,
@@ -297,13 +333,6 @@ def _parser() -> argparse.ArgumentParser:
         help="read and verify existing files even if they seem unchanged",
     )
     parser.add_argument(
-        DownloadFlags.NODE_CACHE,
-        type=Path,
-        metavar="FOLDER",
-        help="folder of the targets that an agent of the node keeps within limits, which are in a "
-        "file in it: mark the files as used, and request room from it (default: none)",
-    )
-    parser.add_argument(
         DownloadFlags.TRIES,
         type=int,
         metavar="N",
@@ -311,22 +340,6 @@ def _parser() -> argparse.ArgumentParser:
         help="consecutive tries without a new byte before the download fails (default: "
         "%(default)s)",
     )
-    parser.add_argument(
-        DownloadFlags.TERMINATION_LOG,
-        type=Path,
-        metavar="PATH",
-        default=Path("/dev/termination-log"),
-        help="existing file for the result as JSON: the model's metadata, or the reason of the "
-        "failure (default: %(default)s)",
-    )
-    parser.add_argument(
-        DownloadFlags.PROGRESS_PORT,
-        type=_port,
-        metavar="PORT",
-        help="port for GET /progress: bytes, speed and time left as JSON (default: none)",
-    )
-    logs.add_flags(parser)
-    return parser
 
 
 def _port(text: str) -> int:

@@ -58,10 +58,15 @@ class Token:
 
 
 def read_token(path: Path, hosts: Path, *, allow_http: bool = False) -> Token:
-    """Read a token, without surrounding white space, and its hosts.
+    """Read a token, without surrounding white space, and its hosts. Raises DownloadError."""
+    return Token(read_value(path), hosts_in(_read(hosts)), allow_http)
 
-    Raises DownloadError if one is missing, or the token is not valid in an HTTP header: the error
-    of an HTTP library would quote it.
+
+def read_value(path: Path) -> str:
+    """Read a token, without surrounding white space.
+
+    Raises DownloadError if it is missing, or not valid in an HTTP header: the error of an HTTP
+    library would quote it.
     """
     text = _read(path)
     if not re.fullmatch("[!-~]+", text) or len(text) > MAX_CHARACTERS:
@@ -70,7 +75,7 @@ def read_token(path: Path, hosts: Path, *, allow_http: bool = False) -> Token:
             "the entry of the Secret (model.tokenSecretRef) is not a token: it must be one line of "
             "printable ASCII without spaces",
         )
-    return Token(text, hosts_in(_read(hosts)), allow_http)
+    return text
 
 
 def _read(path: Path) -> str:

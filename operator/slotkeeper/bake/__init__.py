@@ -1,0 +1,1 @@
+"""Images with a model in them, on top of an image of llama-server."""
