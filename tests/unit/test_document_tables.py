@@ -96,6 +96,7 @@ def test_the_events_are_complete() -> None:
 def test_each_reason_that_a_guide_names_exists() -> None:
     # Values of the API and of Kubernetes that are written like a reason.
     values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
+    values |= {"DownloadStarted", "DownloadCompleted"}
     values |= {"LoadBalancer", "NodePort", KIND, GATEWAY_KIND}
     decisions = {*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET}
     existing = {*Reason, *ConditionType, *decisions, *values}
