@@ -133,19 +133,19 @@ async def test_loading_follows_the_download_and_then_the_models_name(
 
 
 @pytest.mark.parametrize(
-    ("state", "shown"),
+    ("status", "shown"),
     [
-        ({"waiting": {"reason": "PodInitializing"}}, "Loading"),
-        (RUNNING, "Loading"),
-        (CRASH_LOOP, "model.gguf"),
-        (IMAGE_NOT_FOUND, "model.gguf"),
+        ({"state": {"waiting": {"reason": "PodInitializing"}}}, "Loading"),
+        ({"state": RUNNING}, "Loading"),
+        ({"state": CRASH_LOOP, "lastState": terminated()}, "model.gguf"),
+        ({"state": IMAGE_NOT_FOUND}, "model.gguf"),
     ],
 )
 async def test_a_model_is_loading_unless_a_problem_keeps_it_from_being_ready(
-    cluster: FakeCluster, operator: Operator, state: Any, shown: str
+    cluster: FakeCluster, operator: Operator, status: Any, shown: str
 ) -> None:
     await deploy_downloading(cluster, operator)
-    set_pod_status(cluster, llama_server(state=state))
+    set_pod_status(cluster, llama_server(**status))
     await operator.reconcile()
 
     assert model(cluster)["display"] == shown
