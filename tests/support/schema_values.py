@@ -46,6 +46,7 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     "gpu.tensorSplit": {"gpu.count": 2},
     "autoscaling.idleSeconds": {"autoscaling.minReplicas": 0},
     "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
+    "model.cache.node": {"model.cache.claimName": ABSENT, "model.cache.sizeLimit": ABSENT},
     "balancer.resources.requests": {"balancer.resources.limits": ABSENT},
     "update.strategy": {"update.maxSurge": ABSENT},
     "autoscaling.schedules[].maxReplicas": {"autoscaling.schedules[].minReplicas": 0},

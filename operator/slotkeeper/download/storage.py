@@ -38,9 +38,10 @@ class StorageLimits:
         if self.used_bytes + part.total > self.max_bytes:
             raise self._too_large(url, part, f"announces {part.total} bytes, more")
         missing = part.total - part.size
-        if missing > self.free_bytes(part.path.parent):
-            self.make_room(part.path, missing)
         free = self.free_bytes(part.path.parent)
+        if missing > free:
+            self.make_room(part.path, missing)
+            free = self.free_bytes(part.path.parent)
         if missing > free:
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,

@@ -243,6 +243,8 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"cache": {"sizeLimit": "40 GB"}}, "cache.sizeLimit", "must be a quantity such as"),
     ({"cache": {"sizeLimit": "1Ki"}}, "cache.sizeLimit", "must be from 1Mi to 16Ti"),
     ({"cache": {"claimName": "models", "sizeLimit": "40Gi"}}, "cache", "a claim has its own size"),
+    ({"cache": {"node": True, "claimName": "models"}}, "cache", "must not be set with node"),
+    ({"cache": {"node": True, "sizeLimit": "40Gi"}}, "cache", "must not be set with node"),
 ]
 
 

@@ -207,7 +207,7 @@ def test_a_volume_that_cannot_be_written_is_used_if_it_has_all_files(
 def _make_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let locks and records fail as on a read-only volume. Tests may run as root."""
 
-    def file_lock(path: Path) -> None:
+    def file_lock(path: Path, _on_locked: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     def write(path: Path, _record: FileRecord) -> None:
