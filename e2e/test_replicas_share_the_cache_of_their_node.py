@@ -28,9 +28,9 @@ def node_cache(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
     install_operator(cluster, "slotkeeper", SYSTEM_NAMESPACE)
 
 
-def cached(url: str, server: Server, **fields: object) -> Spec:
+def cached(url: str, server: Server, replicas: int = 1) -> Spec:
     # A URL that no other test requests, to be found in the access log.
-    return spec(**fields) | {
+    return spec(replicas=replicas) | {
         "model": {"url": f"{url}?for={server.namespace}-{server.name}", "cache": {"node": True}}
     }
 
@@ -76,12 +76,12 @@ def test_models_of_a_node_are_shared_and_the_least_recently_used_ones_are_remove
 
     # A large model that is used no more makes room for the next one; the small one is in use.
     first, second = (Server(server.cluster, server.namespace, name) for name in ("one", "two"))
-    first.ready(cached(SLOW, first, replicas=1))
+    first.ready(cached(SLOW, first))
     unused = file_of(first)
     assert unused in files(server)
     first.kubectl("delete", "llamaserver", first.name)
     first.wait_until_deleted()
-    second.ready(cached(SLOW, second, replicas=1))
+    second.ready(cached(SLOW, second))
 
     agent = ("-n", SYSTEM_NAMESPACE, "logs", "daemonset/slotkeeper-node-cache", "--follow")
     with server.cluster.start("kubectl", *agent) as log:
