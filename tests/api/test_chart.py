@@ -103,6 +103,19 @@ def test_helm_lint_accepts_the_chart(helm: Helm) -> None:
         pytest.param({}, id="defaults"),
         pytest.param(EVERYTHING, id="everything"),
         pytest.param({"watchNamespaces": [WATCHED, OTHER]}, id="two namespaces"),
+        pytest.param(
+            {
+                "nodeCache": {
+                    "enabled": True,
+                    "sizeLimit": 10**12,
+                    "nodeSelector": {"disk": "fast"},
+                    "tolerations": [],
+                    "priorityClassName": "system-node-critical",
+                },
+                "watchNamespaces": [WATCHED, OTHER],
+            },
+            id="node cache",
+        ),
         *(
             pytest.param(yaml.safe_load(block), id="docs/security.md")
             for block in code_blocks((DOCS / "security.md").read_text(), "yaml")

@@ -47,6 +47,7 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
     "autoscaling.idleSeconds": {"autoscaling.minReplicas": 0},
     "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
     "model.prefetch": {"model.cache": {"claimName": "models"}},
+    "model.cache.node": {"model.cache.claimName": ABSENT, "model.cache.sizeLimit": ABSENT},
     "balancer.resources.requests": {"balancer.resources.limits": ABSENT},
     "update.strategy": {"update.maxSurge": ABSENT},
     "autoscaling.schedules[].maxReplicas": {"autoscaling.schedules[].minReplicas": 0},

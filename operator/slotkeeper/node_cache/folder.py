@@ -114,7 +114,7 @@ class Folder:
                         for name, files in grouped.items()
                     )
             except OSError:
-                # A file or a link, or gone.
+                # A file or a link, or deleted meanwhile.
                 foreign += not namespace.startswith(_NEW)
         status = os.fstatvfs(self._root)
         size = status.f_frsize

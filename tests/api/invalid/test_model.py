@@ -257,6 +257,8 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"cache": {"claimName": "models", "sizeLimit": "40Gi"}}, "cache", "a claim has its own size"),
     ({"prefetch": True}, "", "must not have prefetch: true without cache.claimName"),
     ({"prefetch": "yes"}, "prefetch", "must be of type boolean"),
+    ({"cache": {"node": True, "claimName": "models"}}, "cache", "must not be set with node"),
+    ({"cache": {"node": True, "sizeLimit": "40Gi"}}, "cache", "must not be set with node"),
 ]
 
 

@@ -34,7 +34,7 @@ def folder(root: Path) -> Iterator[Folder]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A file that nobody may touch."""
+    """A file that must not be touched."""
     file = tmp_path / "outside" / f"{name_of('a')}.gguf"
     file.parent.mkdir()
     file.write_bytes(b"precious")
