@@ -49,7 +49,7 @@ def decide_prefetch(
     | missing | no replica is desired | run |
     | missing | a replica is desired, which downloads by itself | none |
     | has succeeded | | keep |
-    | has failed | of another spec, or long ago and not for good | none, then another one |
+    | has failed | of another spec, or long ago (`retry_in`) | none, then another one |
     | has failed | a replica has downloaded the model | none: the next one will confirm it |
     | has failed | otherwise | keep |
     | is running | of another spec | none, then another one |
