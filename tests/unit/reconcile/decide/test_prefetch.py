@@ -73,6 +73,7 @@ ROWS = [
     (Case(None), Prefetch.RUN),
     (Case(None, is_suspended=True), Prefetch.NONE),
     (Case(None, desired=1), Prefetch.NONE),
+    (Case(None, pods=(ON_NODE,)), Prefetch.NONE),
     (Case(SUCCEEDED), Prefetch.KEEP),
     (Case(SUCCEEDED, desired=1, pods=(DOWNLOADED,)), Prefetch.KEEP),
     (Case(SUCCEEDED, is_old_spec=True), Prefetch.KEEP),
