@@ -14,7 +14,7 @@ from volumes import node_claim
 
 TO_ZERO = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 600}
 THROTTLED = SLOW.replace("/tiny", "/slow/tiny")
-"""29 MB at 1.6 MB/s, with four connections."""
+"""At 1.6 MB/s, with four connections."""
 TINY = ROOT / "build/models/tiny.gguf"
 KILLS = 3
 SECONDS = 60

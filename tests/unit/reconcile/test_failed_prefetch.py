@@ -15,6 +15,7 @@ from operator_harness import (
     replica_count,
     roll_out,
     set_pod_status,
+    update_spec,
 )
 from pod_statuses import (
     IMAGE_NOT_FOUND,
@@ -25,6 +26,7 @@ from pod_statuses import (
     volumes_not_mounted,
 )
 from prefetch_jobs import (
+    MODEL,
     NO_MEMORY,
     NOT_FOUND,
     UNREACHABLE,
@@ -61,10 +63,26 @@ async def test_a_failed_prefetch_is_reported_without_a_request(
     assert (blocker.reason, blocker.permanent) == ("ModelNotFound", True)
     assert event_messages(cluster, "ModelNotFound") == [message]
     assert phases(operator.registry)["Failed"] == 1
-    # Not even long after.
-    uid = job(cluster)["metadata"]["uid"]
-    await operator.run_for(3600)
-    assert job(cluster)["metadata"]["uid"] == uid
+
+
+async def test_a_download_that_failed_for_good_is_tried_again_after_an_hour(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_at_zero(cluster, operator)
+    await fail(cluster, operator, NOT_FOUND)
+    before = job(cluster)["metadata"]["uid"]
+    await operator.run_for(3590)
+    shortly_before = job(cluster)["metadata"]["uid"]
+    await operator.run_for(12)
+    during = condition(cluster, "ModelReady")
+
+    assert shortly_before == before
+    assert job(cluster)["metadata"]["uid"] != before
+    # Alerts on the problem do not start anew.
+    assert during["reason"] == "ModelNotFound"
+    update_spec(cluster, model=MODEL | {"url": f"{URL}?v=2"})
+    await operator.reconcile()
+    assert condition(cluster, "ModelReady")["reason"] == "Pending"
 
 
 async def test_the_reason_is_kept_when_the_node_with_the_pod_is_deleted(
@@ -129,7 +147,7 @@ async def test_failures_that_may_pass_are_tried_again_later(
     shortly_before = job(cluster)["metadata"]["uid"]
     await operator.run_for(12)
 
-    assert condition(cluster, "ModelReady")["reason"] == "Pending"
+    assert condition(cluster, "ModelReady")["reason"] == "ModelUnreachable"
     assert blocker
     assert (blocker.reason, blocker.permanent) == ("ModelUnreachable", False)
     assert shortly_before == before

@@ -46,10 +46,10 @@ def decide_prefetch(
     | the Job | and | decision |
     |---|---|---|
     | not desired | | none |
-    | missing | no replica is desired | run |
-    | missing | a replica is desired, which downloads by itself | none |
+    | missing | no replica is desired, and none is left | run |
+    | missing | otherwise: a replica downloads by itself | none |
     | has succeeded | | keep |
-    | has failed | of another spec, or long ago and not for good | none, then another one |
+    | has failed | of another spec, or long ago (`retry_in`) | none, then another one |
     | has failed | a replica has downloaded the model | none: the next one will confirm it |
     | has failed | otherwise | keep |
     | is running | of another spec | none, then another one |
@@ -60,8 +60,9 @@ def decide_prefetch(
         return Prefetch.NONE
     existing = observed.prefetch_job
     if existing is None:
-        starts = desired.replicas == 0 and not server.spec.suspend
-        return Prefetch.RUN if starts else Prefetch.NONE
+        # A pod that is about to terminate would end the Job again.
+        has_replica = desired.replicas > 0 or bool(observed.replica_pods)
+        return Prefetch.NONE if has_replica or server.spec.suspend else Prefetch.RUN
     now = phase(existing)
     if now is Phase.SUCCEEDED:
         # One without an owner, restored from a backup, is adopted if its spec allows it.

@@ -17,14 +17,19 @@ from slotkeeper.reconcile.observe.pods import condition, created
 from slotkeeper.reconcile.observe.problem import Problem
 
 RETRY_AFTER = timedelta(minutes=10)
-"""From the failure of a Job whose tries all failed for a reason that may pass, to the next Job."""
+"""From the failure of a Job, whose tries all failed for a reason that may pass, to the next Job."""
+
+RETRY_REJECTED_AFTER = timedelta(hours=1)
+"""The same where a user has to do something: it may be in a Secret or at the host of the model,
+where the operator does not see it."""
 
 _NO_GPU = Gpu(count=0)
 
 _NOT_STARTED = frozenset({Reason.UNSCHEDULABLE, Reason.FAILED_CREATE})
 """Reasons that concern the Job's pod only: a replica may start nevertheless."""
 
-_MODEL_REASONS = DOWNLOAD_REASONS | {Reason.MODEL_DOWNLOAD_FAILED, Reason.SECRET_NOT_FOUND}
+_FAILURES = DOWNLOAD_REASONS | {Reason.MODEL_DOWNLOAD_FAILED}
+"""Reasons of a download that has failed."""
 
 
 class Phase(StrEnum):
@@ -50,7 +55,7 @@ class PrefetchState:
     @property
     def blocker(self) -> Problem | None:
         """The problem that a replica will have, too, as far as it is known."""
-        known = self.problem and self.problem.reason in _MODEL_REASONS
+        known = self.problem and self.problem.reason in {*_FAILURES, Reason.SECRET_NOT_FOUND}
         return self.problem if known else None
 
 
@@ -81,21 +86,24 @@ def prefetch_state(server: LlamaServer, observed: Observed, wall: datetime) -> P
     problem = problem or _creation_failure(job, pods)
     if problem and problem.reason in _NOT_STARTED:
         return PrefetchState(now, delayed=problem.message)
+    problem = problem or _reported_failure(server, of_any_generation=now is Phase.FAILED)
     if problem is None and now is Phase.FAILED:
-        problem = _kept(server) or _unexplained(job)
+        problem = _unexplained(job)
     return PrefetchState(now, problem)
 
 
 def retry_in(job: Manifest, wall: datetime) -> float | None:
     """Seconds until a failed Job should be replaced by another one; 0 where it should be now.
 
-    None where it should not: it has not failed, or for a reason that a user has to remove.
+    None where it has not failed.
     """
     failed = condition(job, "Failed")
-    if failed.get("status") != "True" or failed.get("reason") == "PodFailurePolicy":
+    if failed.get("status") != "True":
         return None
+    rejected = failed.get("reason") == "PodFailurePolicy"
     since = failed.get("lastTransitionTime")
-    due = datetime.fromisoformat(since) + RETRY_AFTER if since else wall
+    delay = RETRY_REJECTED_AFTER if rejected else RETRY_AFTER
+    due = datetime.fromisoformat(since) + delay if since else wall
     return max(0.0, (due - wall).total_seconds())
 
 
@@ -115,10 +123,17 @@ def _creation_failure(job: Manifest, pods: list[Manifest]) -> Problem | None:
     )
 
 
-def _kept(server: LlamaServer) -> Problem | None:
-    """The reported problem: the pods that showed it may have been deleted, with their node."""
+def _reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:
+    """The failure in the status.
+
+    It still explains most until the next try ends. And the pods that showed it may have been
+    deleted, with their node.
+    """
     before = reported(server.status, ConditionType.MODEL_READY)
-    if before.get("status") != "False" or before.get("reason") not in _MODEL_REASONS:
+    if not of_any_generation and before.get("observedGeneration") != server.generation:
+        # What is downloaded may be another file.
+        return None
+    if before.get("status") != "False" or before.get("reason") not in _FAILURES:
         return None
     return Problem(Reason(before["reason"]), before["message"])
 

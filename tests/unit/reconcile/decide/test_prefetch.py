@@ -16,7 +16,7 @@ from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.decide.prefetch import Prefetch, decide_prefetch
 from slotkeeper.reconcile.decide.replicas import DesiredReplicas
 from slotkeeper.reconcile.observe.observed import Observed
-from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER
+from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER, RETRY_REJECTED_AFTER
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MODEL = {"url": "https://models.example.com/model.gguf", "cache": {"claimName": "models"}}
@@ -73,6 +73,7 @@ ROWS = [
     (Case(None), Prefetch.RUN),
     (Case(None, is_suspended=True), Prefetch.NONE),
     (Case(None, desired=1), Prefetch.NONE),
+    (Case(None, pods=(ON_NODE,)), Prefetch.NONE),
     (Case(SUCCEEDED), Prefetch.KEEP),
     (Case(SUCCEEDED, desired=1, pods=(DOWNLOADED,)), Prefetch.KEEP),
     (Case(SUCCEEDED, is_old_spec=True), Prefetch.KEEP),
@@ -81,7 +82,8 @@ ROWS = [
     (Case(SUCCEEDED, is_owned=False, is_old_spec=True), Prefetch.KEEP),
     (Case(FOR_GOOD), Prefetch.KEEP),
     (Case(TERMINATING), Prefetch.KEEP),
-    (Case(failed("PodFailurePolicy", ago=10 * LONG_AGO)), Prefetch.KEEP),
+    (Case(failed("PodFailurePolicy", ago=LONG_AGO)), Prefetch.KEEP),
+    (Case(failed("PodFailurePolicy", ago=RETRY_REJECTED_AFTER)), Prefetch.NONE),
     (Case(FOR_GOOD, is_old_spec=True), Prefetch.NONE),
     (Case(FOR_GOOD, desired=1, pods=(DOWNLOADING,)), Prefetch.KEEP),
     (Case(FOR_GOOD, desired=1, pods=(DOWNLOADED,)), Prefetch.NONE),
