@@ -51,9 +51,9 @@ def main(argv: Sequence[str]) -> int:
     """Download with each system and report; return 0 whether or not the gates are met."""
     arguments = _parser().parse_args(argv)
     began = time.monotonic()
-    size = (64 if arguments.quick else 2048) * MIB
+    size = (64 if arguments.quick else arguments.size) * MIB
     limited = size // 8
-    rounds = 1 if arguments.quick else 5
+    rounds = 1 if arguments.quick else arguments.rounds
     with (
         tempfile.TemporaryDirectory(dir=arguments.folder) as name,
         _server(Path(name), size) as url,
@@ -193,6 +193,8 @@ def _output(*command: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.download", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smoke test: 64 MiB, one round")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=2048, help="in MiB; default: %(default)s")
     parser.add_argument(
         "--folder", type=Path, help="where the files are written (default: that of temporary files)"
     )

@@ -172,9 +172,9 @@ class _Fetcher:
 
     def start(self, threads: int) -> None:
         """Begin to fetch."""
-        # Two more than threads, so that none waits while the last bytes of a segment are written
+        # One more than threads, so that none waits while the last bytes of a segment are written
         # and hashed.
-        for _ in range(threads + 2):
+        for _ in range(threads + 1):
             self._free.put(bytearray(SEGMENT_BYTES))
         for _ in range(threads):
             # Daemons, so that the process can exit while one is connecting.
