@@ -20,7 +20,7 @@ class Digest:
 
     def update(self, block: bytes | memoryview) -> None:
         """Add bytes, which must not change until the next call of any method has returned."""
-        self._wait()
+        self.wait()
         if len(block) < INLINE_BYTES:
             self._hash.update(block)
             return
@@ -32,18 +32,19 @@ class Digest:
 
     def hexdigest(self) -> str:
         """Return the digest of all bytes."""
-        self._wait()
+        self.wait()
         return self._hash.hexdigest()
 
     def close(self) -> None:
         """End the thread."""
-        self._wait()
+        self.wait()
         if self._thread is not None:
             self._blocks.put(None)
             self._thread.join()
             self._thread = None
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Return when the last block has been hashed, and may be overwritten."""
         if self._busy:
             self._done.get()
             self._busy = False

@@ -147,6 +147,8 @@ class LayerFile(PartialFile):
                     self._file.write(content)
                     self._content_size += len(content)
                     self._count_content(content)
+            # The next block of the layer may have no more content, which would wait for this one.
+            self._digest.wait()
         except DownloadError:
             self.discard()
             raise
