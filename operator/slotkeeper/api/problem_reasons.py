@@ -40,6 +40,7 @@ class Reason(StrEnum):
     MODEL_TOKEN_INVALID = "ModelTokenInvalid"  # noqa: S105 (a reason)
     MODEL_TOKEN_NOT_ALLOWED = "ModelTokenNotAllowed"  # noqa: S105 (a reason)
     MODEL_CA_INVALID = "ModelCAInvalid"
+    MODEL_CERTIFICATE_NOT_TRUSTED = "ModelCertificateNotTrusted"
     MODEL_TOO_MANY_REDIRECTS = "ModelTooManyRedirects"
     MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
     MODEL_TOO_LARGE = "ModelTooLarge"
@@ -90,6 +91,7 @@ DOWNLOAD_REASONS = frozenset(
         Reason.MODEL_TOKEN_INVALID,
         Reason.MODEL_TOKEN_NOT_ALLOWED,
         Reason.MODEL_CA_INVALID,
+        Reason.MODEL_CERTIFICATE_NOT_TRUSTED,
         Reason.MODEL_TOO_MANY_REDIRECTS,
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,

@@ -189,6 +189,13 @@ TABLE = (
     ),
     ReasonDoc(
         _MODEL,
+        (Reason.MODEL_CERTIFICATE_NOT_TRUSTED,),
+        _PROBLEM,
+        "the certificate of the model host is of an unknown authority, of another host, or has "
+        "expired",
+    ),
+    ReasonDoc(
+        _MODEL,
         (Reason.MODEL_TOO_LARGE,),
         _PROBLEM,
         "a file is larger than `model.download.maxFileSize`, or than the whole cache of a node",
@@ -388,6 +395,7 @@ PERMANENT = frozenset(
         Reason.MODEL_TOKEN_INVALID,
         Reason.MODEL_TOKEN_NOT_ALLOWED,
         Reason.MODEL_CA_INVALID,
+        Reason.MODEL_CERTIFICATE_NOT_TRUSTED,
         Reason.MODEL_TOO_MANY_REDIRECTS,
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,

@@ -352,9 +352,11 @@ def _content_length(response: httpx.Response) -> int | None:
 def unreachable(url: str, error: Exception) -> DownloadError:
     """Return the error of a request without a response."""
     details = _describe(error)
+    reason = Reason.MODEL_UNREACHABLE
     if "CERTIFICATE_VERIFY_FAILED" in details:
+        reason = Reason.MODEL_CERTIFICATE_NOT_TRUSTED
         details += "; set spec.model.download.caConfigMapRef if its authority is private"
-    return DownloadError(Reason.MODEL_UNREACHABLE, f"GET {redact(url)} failed: {details}")
+    return DownloadError(reason, f"GET {redact(url)} failed: {details}")
 
 
 def _interrupted(

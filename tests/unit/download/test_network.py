@@ -37,7 +37,8 @@ def test_an_unknown_authority_is_reported_with_its_field(
     with model_host(server_tls) as host:
         error = harness.download_error(host.url)
 
-    assert error.reason is Reason.MODEL_UNREACHABLE
+    assert error.reason is Reason.MODEL_CERTIFICATE_NOT_TRUSTED
+    assert not error.transient
     assert "CERTIFICATE_VERIFY_FAILED" in error.message
     assert error.message.endswith(
         "set spec.model.download.caConfigMapRef if its authority is private"

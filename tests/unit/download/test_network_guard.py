@@ -74,7 +74,7 @@ def test_a_certificate_is_verified_for_the_name_not_the_address(path: Path) -> N
         DownloadHarness(client, path).download(at(host, "up.example"))
         error = DownloadHarness(client, path).download_error(at(host, "other.example"))
 
-    assert names == ["up.example", *["other.example"] * 6]
+    assert names == ["up.example", "other.example"]
     assert "CERTIFICATE_VERIFY_FAILED" in error.message
 
 
