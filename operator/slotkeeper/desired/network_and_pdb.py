@@ -12,7 +12,7 @@ from slotkeeper.desired.names import Component
 
 def network_policy(server: LlamaServer, downloads: DownloadSettings = NO_SETTINGS) -> Manifest:
     """Return the NetworkPolicy that lets only the server's balancers connect to its replicas, and
-    the operator to their downloads.
+    the operator to downloads, of replicas and of the prefetch Job.
 
     llama-server checks no API keys here, and requests that bypass the balancer occupy slots without
     being counted. Egress is not restricted: replicas download their model.
@@ -22,7 +22,16 @@ def network_policy(server: LlamaServer, downloads: DownloadSettings = NO_SETTING
         "kind": "NetworkPolicy",
         "metadata": metadata(server, names.replicas(server), Component.REPLICA),
         "spec": {
-            "podSelector": {"matchLabels": names.match_labels(server, Component.REPLICA)},
+            "podSelector": {
+                "matchLabels": {names.SERVER_LABEL: server.name},
+                "matchExpressions": [
+                    {
+                        "key": names.COMPONENT_LABEL,
+                        "operator": "In",
+                        "values": [Component.REPLICA.value, Component.PREFETCH.value],
+                    }
+                ],
+            },
             "policyTypes": ["Ingress"],
             "ingress": [
                 {

@@ -51,6 +51,21 @@ def test_only_the_operator_reads_the_progress_of_downloads() -> None:
     assert init["ports"] == [{"name": "progress", "protocol": "TCP", "containerPort": 9091}]
 
 
+def test_the_policy_is_for_replicas_and_the_prefetch_of_their_server_only() -> None:
+    selector = network_and_pdb.network_policy(server())["spec"]["podSelector"]
+
+    assert selector == {
+        "matchLabels": {"slotkeeper.dev/server": "chat"},
+        "matchExpressions": [
+            {
+                "key": "slotkeeper.dev/component",
+                "operator": "In",
+                "values": ["replica", "prefetch"],
+            }
+        ],
+    }
+
+
 def test_without_a_download_no_port_is_opened() -> None:
     in_image = server(model={"url": "image:///model.gguf"})
     downloads = DownloadSettings(operator_namespace="system")

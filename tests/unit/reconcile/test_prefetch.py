@@ -1,5 +1,7 @@
 """The Job that downloads a model while no replica is desired: its life, and what is reported."""
 
+import json
+
 import pytest
 
 from fake_cluster import FakeCluster
@@ -19,6 +21,7 @@ from operator_harness import (
 )
 from pod_statuses import (
     RUNNING,
+    terminated,
     unschedulable,
 )
 from prefetch_jobs import (
@@ -72,6 +75,38 @@ async def test_the_model_is_downloaded_before_a_request(
     assert len(event_messages(cluster, "Prefetched")) == 1
     assert running == {"Running": 1, "Succeeded": 0, "Failed": 0}
     assert phases(operator.registry) == {"Running": 0, "Succeeded": 1, "Failed": 0}
+
+
+async def test_the_progress_of_a_prefetch_is_reported_like_that_of_a_replica(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_at_zero(cluster, operator)
+    put_pod(cluster, RUNNING, podIP="10.0.1.0")
+    put_status(cluster, active=1)
+    await operator.reconcile()
+    operator.downloads.reports["10.0.1.0"] = {
+        "phase": "Downloading",
+        "bytes": 4_000_000_000,
+        "downloadedBytes": 1_720_000_000,
+        "bytesPerSecond": 28_500_000,
+        "secondsLeft": 80,
+    }
+    await operator.run_for(2)
+    shown = server_status(cluster)["model"]["display"]
+    message = condition(cluster, "ModelReady")["message"]
+    times = {"startedAt": "2026-11-01T12:00:00Z", "finishedAt": "2026-11-01T12:01:20Z"}
+    report = json.dumps({"sizeBytes": 4_000_000_000, "receivedBytes": 4_000_000_000})
+    put_pod(cluster, terminated(report, 0, **times))
+    put_status(cluster, SUCCEEDED, succeeded=1)
+    await operator.reconcile()
+
+    assert shown == "43% 1m20s"
+    assert message == "prefetching the model: 43% of 4.0 GB, 28.5 MB/s, 1m20s left"
+    assert server_status(cluster)["model"]["display"] == "model.gguf"
+    assert len(event_messages(cluster, "DownloadStarted")) == 1
+    assert event_messages(cluster, "DownloadCompleted") == [
+        "model.gguf: 4.0 GB in 1m20s (50.0 MB/s)"
+    ]
 
 
 async def test_a_finished_job_stays_and_is_not_written_again(

@@ -33,8 +33,9 @@ def download_events(
         # The same text for all replicas: it is one event an hour.
         host = model["source"].partition("://")[2].partition("/")[0]
         yield EventContent("Normal", "DownloadStarted", f"downloading {name} from {host}")
-    if is_ready.reason == Reason.DOWNLOADED and not was_ready:
-        completed = sorted(filter(None, map(_completed, current_pods(observed))))
+    if is_ready.reason in {Reason.DOWNLOADED, Reason.PREFETCHED} and not was_ready:
+        pods = [*current_pods(observed), *observed.prefetch_pods]
+        completed = sorted(filter(None, map(_completed, pods)))
         for _, seconds, received in completed[:1]:
             speed = f" ({size(received / seconds)}/s)" if seconds else ""
             text = f"{name}: {size(received)} in {duration(seconds)}{speed}"
