@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from fake_cluster import FakeCluster
-from llamaservers import IMAGES, raw_server
+from llamaservers import DOWNLOADS, IMAGES, raw_server
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.demand_report import DemandReport
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
@@ -146,6 +146,7 @@ class Operator:
         self.reconciler = Reconciler(
             self.cluster, self.store, self.states, self.poller, IMAGES, clock
         )
+        self.reconciler.downloads = DOWNLOADS
         self.lease = OperatorLease(self.cluster, LeaseRef("system", "a"), clock)
         self.metrics = Metrics(self.registry, lambda: len(self.queue))
         self.metrics.register(

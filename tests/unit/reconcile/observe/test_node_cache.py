@@ -32,6 +32,7 @@ def volume(cluster: FakeCluster) -> dict[str, Any]:
 async def test_without_the_charts_consent_nothing_is_created_and_the_remedy_is_reported(
     cluster: FakeCluster, operator: Operator
 ) -> None:
+    operator.reconciler.downloads = replace(DOWNLOADS, node_cache_path=None)
     apply_server(cluster, model=MODEL)
 
     await operator.reconcile()
@@ -46,7 +47,6 @@ async def test_without_the_charts_consent_nothing_is_created_and_the_remedy_is_r
 async def test_with_it_replicas_mount_the_folder_of_their_namespace(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    operator.reconciler.downloads = DOWNLOADS
     apply_server(cluster, model=MODEL)
 
     await operator.reconcile()
@@ -60,7 +60,6 @@ async def test_with_it_replicas_mount_the_folder_of_their_namespace(
 async def test_running_replicas_are_kept_when_it_is_withdrawn(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    operator.reconciler.downloads = DOWNLOADS
     apply_server(cluster, model=MODEL)
     await operator.reconcile()
     before = cluster.by_name(DEPLOYMENTS)
@@ -77,7 +76,6 @@ async def test_running_replicas_are_kept_when_it_is_withdrawn(
 async def test_a_folder_that_is_not_there_after_a_minute_is_reported(
     cluster: FakeCluster, operator: Operator, second: int, reason: str
 ) -> None:
-    operator.reconciler.downloads = DOWNLOADS
     apply_server(cluster, model=MODEL)
     await operator.reconcile()
     roll_out(cluster, ready=False)
