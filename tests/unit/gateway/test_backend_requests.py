@@ -77,7 +77,11 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(max_size=5), json_values), st.text(max_size=9), st.booleans())
+# Names such as MODEL are rejected.
+names = st.text(max_size=5).filter(lambda name: name == "model" or name.lower() != "model")
+
+
+@given(st.dictionaries(names, json_values), st.text(max_size=9), st.booleans())
 def test_nothing_else_in_a_body_changes(tree: dict[str, Any], model: str, escaped: bool) -> None:
     body = json.dumps({**tree, "model": "a"}, ensure_ascii=escaped).encode()
 
