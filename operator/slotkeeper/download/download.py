@@ -102,7 +102,7 @@ def check_all(files: Sequence[File], environment: Environment) -> None:
     """
     limits = environment.limits
     several = len(files) > 1 or any(part_count(file.url) > 1 for file in files)
-    if not several and limits.all_files_bytes is None:
+    if not several and limits.of_one_file:
         return  # The checks at its header are the same.
     records = _in_turn(files, environment, _check)
     downloaded = [
@@ -112,9 +112,28 @@ def check_all(files: Sequence[File], environment: Environment) -> None:
     ]
     if downloaded:
         size = sum(record.size for _, record in downloaded)
-        on_volume = sum(_bytes_on_volume(file) for file, _ in downloaded)
-        part = _sibling(downloaded[0][0].path, ".part")
-        limits.require_all(part, size=size, missing=size - on_volume)
+        first = downloaded[0][0].path
+        with _room_lock(first, environment):
+            on_volume = sum(_bytes_on_volume(file) for file, _ in downloaded)
+            limits.require_all(_sibling(first, ".part"), size=size, missing=size - on_volume)
+
+
+@contextmanager
+def _room_lock(path: Path, environment: Environment) -> Iterator[None]:
+    """In the cache of a node, lock a file: its agent ignores a request for room without a lock,
+    since a killed download leaves one."""
+    if environment.mark_used is None:
+        yield
+        return
+    with (
+        _storage_errors(path),
+        file_lock(
+            _sibling(path, ".lock"),
+            lambda: environment.tracker.enter("Waiting"),
+            environment.mark_used,
+        ),
+    ):
+        yield
 
 
 def _bytes_on_volume(file: File) -> int:

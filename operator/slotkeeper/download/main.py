@@ -125,11 +125,10 @@ def environment_of(options: Options, token: Token | None) -> Iterator[Environmen
 
 
 def _limits(options: Options) -> StorageLimits:
-    limits = StorageLimits(options.max_file_bytes)
     if options.node_cache:
         cache = NodeCache(read_limits(options.node_cache), time.sleep)
-        limits = cache.storage_limits(options.max_file_bytes)
-    return replace(limits, all_files_bytes=options.max_total_bytes)
+        return cache.storage_limits(options.max_file_bytes)
+    return StorageLimits(options.max_file_bytes, all_files_bytes=options.max_total_bytes)
 
 
 def _network(options: Options) -> Network:

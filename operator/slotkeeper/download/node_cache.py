@@ -27,13 +27,16 @@ class NodeCache:
     """Total, used and free bytes."""
 
     def storage_limits(self, max_file_bytes: int) -> StorageLimits:
-        """Return the limits of a file, which must not be larger than the whole cache either."""
+        """Return the limits of a file and of all files of a model, which must not be larger than
+        the whole cache either."""
         exceeds_cache = max_file_bytes > self.limits.max_bytes
         return StorageLimits(
             min(max_file_bytes, self.limits.max_bytes),
             free_bytes=self.free_bytes,
             limit_name=SIZE_LIMIT if exceeds_cache else StorageLimits.limit_name,
             make_room=self.make_room,
+            all_files_bytes=self.limits.max_bytes,
+            all_files_limit_name=SIZE_LIMIT,
         )
 
     def free_bytes(self, folder: Path) -> int:

@@ -31,7 +31,14 @@ class StorageLimits:
     make_room: Callable[[Path, int], None] = lambda _part, _missing: None
     """Called with a partial file and its missing bytes if these are not free."""
     all_files_bytes: int | None = None
-    """Maximum size of all files of a pod together: with more, the pod is evicted."""
+    """Maximum size of all files of a model together, which must not be downloaded with more."""
+    all_files_limit_name: str = "model.cache.sizeLimit"
+    """What sets it."""
+
+    @property
+    def of_one_file(self) -> bool:
+        """Whether a single file within the maximum of one is within that of all files."""
+        return self.all_files_bytes is None or self.max_bytes <= self.all_files_bytes
 
     def require_announced(self, url: str, part: PartialFile) -> None:
         """Check the announced size of a file, before its bytes. Raises DownloadError."""
@@ -54,7 +61,7 @@ class StorageLimits:
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,
                 f"all files together have {size} bytes, more than the {self.all_files_bytes} bytes "
-                "of model.cache.sizeLimit",
+                f"of {self.all_files_limit_name}",
             )
         self._require_free("all files together", part, missing)
 

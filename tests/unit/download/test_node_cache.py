@@ -8,14 +8,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cached_models import name_of
 from download_harness import COMPLETE, DownloadHarness
-from model_host import GGUF, SHA256, ModelHost, chunked, content
+from model_host import GGUF, SHA256, ModelHost, by_name, chunked, content
+from ranged_model import RangedModel, large_model
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.download.download import Environment, download
+from slotkeeper.download.body import BLOCK_BYTES
+from slotkeeper.download.download import Environment, download, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.main import main
 from slotkeeper.download.node_cache import ROOM_SECONDS, NodeCache, read_limits
+from slotkeeper.download.ranges import SEGMENT_BYTES
+from slotkeeper.node_cache.folder import Folder
 from slotkeeper.node_folder import LIMITS_FILE, Limits, mark_used
 
 DISK = 100_000
@@ -100,6 +105,87 @@ def test_without_room_the_download_fails_before_the_first_byte(
     assert f"{len(GGUF)} more bytes are needed, 5000 are free" in error.message
     assert disk.seconds == ROOM_SECONDS
     assert not disk.request.exists()
+
+
+SIZE = 4 * SEGMENT_BYTES
+MODEL = large_model(SIZE, kind="model", architecture="llama")
+PROJECTOR = large_model(SIZE, kind="mmproj", architecture="clip")
+
+
+def two_files(host: ModelHost, path: Path) -> list[File]:
+    host.respond_with(
+        by_name({"model.gguf": RangedModel(MODEL), "mmproj.gguf": RangedModel(PROJECTOR)})
+    )
+    projector = host.url.replace("model", "mmproj")
+    other = path.with_name("mmproj.gguf")
+    return [File(host.url, path), File(projector, other, role="model.mmproj")]
+
+
+def environment(client: httpx.Client, cache: NodeCache) -> Environment:
+    return Environment(
+        client,
+        clock=lambda: 0.0,
+        sleep=lambda _: None,
+        chance=lambda: 0.0,
+        limits=cache.storage_limits(10**9),
+        fast=None,
+        mark_used=lambda descriptor: mark_used(descriptor, 10**9),
+    )
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_files_that_are_larger_than_the_cache_together_are_rejected_by_their_headers(
+    host: ModelHost, client: httpx.Client, path: Path, missing: int
+) -> None:
+    files = two_files(host, path)
+    limits = Limits(len(MODEL) + len(PROJECTOR) - missing, 0)
+    cache = NodeCache(limits, lambda _: None, lambda _: (10**9, 0, 10**9))
+    if not missing:
+        assert len(download_all(files, environment(client, cache))) == 2
+        return
+
+    with pytest.raises(DownloadError) as caught:
+        download_all(files, environment(client, cache))
+
+    assert caught.value.reason is Reason.INSUFFICIENT_STORAGE
+    assert caught.value.message == (
+        f"all files together have {limits.max_bytes + 1} bytes, more than the {limits.max_bytes} "
+        "bytes of the node's cache (chart value nodeCache.sizeLimit)"
+    )
+    assert sum(file.stat().st_size for file in path.parent.glob("*.part")) <= 4 * BLOCK_BYTES
+
+
+def test_a_single_file_is_requested_once(
+    host: ModelHost, client: httpx.Client, path: Path, disk: FakeDisk
+) -> None:
+    host.respond_with(content())
+
+    download_all([File(host.url, path)], environment(client, disk.limits()))
+
+    assert len(host.requests) == 1
+
+
+def test_room_for_all_files_is_requested_under_a_lock(
+    host: ModelHost, client: httpx.Client, path: Path
+) -> None:
+    path = path.with_name(f"{name_of('model')}.gguf")
+    files = two_files(host, path)
+    free = [len(MODEL) + len(PROJECTOR) - 4 * BLOCK_BYTES - 1]
+
+    def agent(_: float) -> None:
+        """Makes room only for a download that runs, as the real one."""
+        with Folder(path.parent.parent) as folder:
+            [entry] = folder.scan().entries
+            free[0] += entry.requested
+
+    def disk(_: Path) -> tuple[int, int, int]:
+        return 10**9, 10**9 - free[0], free[0]
+
+    cache = NodeCache(Limits(10**9, 0), agent, disk)
+
+    download_all(files, environment(client, cache))
+
+    assert free[0] > len(MODEL) + len(PROJECTOR)
 
 
 def test_a_part_of_the_disk_is_left_free(
