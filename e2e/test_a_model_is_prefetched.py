@@ -126,6 +126,29 @@ def test_a_request_during_the_download_is_served_by_a_replica_that_continues_it(
     assert server.children("jobs") == []
 
 
+def test_progress_is_read_where_a_policy_denies_all_connections(server: Server, claim: str) -> None:
+    server.cluster.apply(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "deny-all"},
+            "spec": {
+                "podSelector": {"matchLabels": {"slotkeeper.dev/component": "prefetch"}},
+                "policyTypes": ["Ingress"],
+            },
+        },
+        namespace=server.namespace,
+    )
+    server.apply(cached(THROTTLED, claim))
+    deadline = time.monotonic() + SECONDS
+    while not (model := server.get().get("status", {}).get("model", {})).get("downloadedBytes"):
+        assert time.monotonic() < deadline, model
+        time.sleep(0.2)
+
+    assert model["bytes"] == TINY.stat().st_size
+    server.wait_for_reason("ModelReady", "Prefetched")
+
+
 def test_a_quota_delays_the_prefetch_and_the_server_is_ready(server: Server, claim: str) -> None:
     server.ready(cached(QUICK, claim) | {"model": {"url": QUICK}})
     running = len(server.children("pods"))

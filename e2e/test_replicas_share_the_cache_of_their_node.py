@@ -57,6 +57,35 @@ def file_of(server: Server) -> str:
     return path.rpartition("/")[2]
 
 
+def allow_host_paths(server: Server) -> None:
+    server.cluster.kubectl(
+        *("label", "namespace", server.namespace, "--overwrite"),
+        "pod-security.kubernetes.io/enforce=privileged",
+    )
+
+
+@pytest.mark.usefixtures("node_cache")
+def test_a_model_is_on_the_node_before_the_first_request(server: Server) -> None:
+    allow_host_paths(server)
+    to_zero = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 600}
+    server.ready(spec(autoscaling=to_zero) | {"model": cached(QUICK, server)["model"]})
+    server.wait_for_reason("ModelReady", "Prefetched")
+    before = downloads(server, "quick.gguf")
+    replicas = server.get()["status"]["replicas"]
+    on_node = files(server)
+
+    [result] = server.chat()
+
+    assert result["completed"], result
+    assert on_node == [file_of(server)]
+    assert replicas == 0
+    # The header and the rest may be two requests; a replica adds none.
+    assert before >= 1
+    assert downloads(server, "quick.gguf") == before
+    [job] = server.children("jobs")
+    assert job["status"]["succeeded"] == 1
+
+
 @pytest.mark.usefixtures("node_cache")
 def test_models_of_a_node_are_shared_and_the_least_recently_used_ones_are_removed(
     server: Server,
@@ -66,10 +95,7 @@ def test_models_of_a_node_are_shared_and_the_least_recently_used_ones_are_remove
     server.apply(cached(QUICK, server, replicas=2))
     message = server.wait_for_reason("ReplicasReady", "FailedCreate")
     assert "pod-security.kubernetes.io/enforce=privileged" in message
-    server.cluster.kubectl(
-        *("label", "namespace", server.namespace, "--overwrite"),
-        "pod-security.kubernetes.io/enforce=privileged",
-    )
+    allow_host_paths(server)
 
     server.wait("jsonpath={.status.readyReplicas}=2")
     server.kubectl("rollout", "restart", f"deployment/{server.name}-replicas")

@@ -67,6 +67,22 @@ def test_the_operator_may_mount_the_folder_of_the_namespace(cached: ApiServer) -
     assert [error for error in errors if error and "not found" not in error] == []
 
 
+def prefetch_job() -> Json:
+    model = {"url": "https://a.example/a.gguf", "cache": {"node": True}, "prefetch": True}
+    found = children(raw_server("chat", model=model))
+    return next(each for each in found if each["kind"] == "Job")
+
+
+def test_a_prefetch_may_write_to_the_folder_of_its_namespace_only(cached: ApiServer) -> None:
+    job = prefetch_job()
+    assert job["spec"]["template"]["spec"]["volumes"][0]["hostPath"]["path"] == f"{PATH}/{TEAM}"
+
+    assert ONLY_ONE not in send(cached, "POST", job)
+    for path in (PATH, f"{PATH}/{STRANGERS}", "/"):
+        wrong = changed(job, f"{VOLUME}.hostPath.path", path)
+        assert ONLY_ONE in send(cached, "POST", wrong), path
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -23,8 +23,10 @@ IMAGES = Images(
     download="slotkeeper/download:0.1.0",
 )
 
-DOWNLOADS = DownloadSettings(node_cache_path="/var/lib/slotkeeper/models")
-"""As the chart sets them with `nodeCache.enabled`."""
+DOWNLOADS = DownloadSettings(
+    node_cache_path="/var/lib/slotkeeper/models", operator_namespace="slotkeeper-system"
+)
+"""As the chart sets them with `nodeCache.enabled`, in its usual namespace."""
 
 
 def raw_server(name: str = "chat", **spec: Any) -> dict[str, Any]:

@@ -249,7 +249,7 @@ class Cache(ApiModel):
     @property
     def outlives_pods(self) -> bool:
         """Whether files are kept when the pod that downloaded them is deleted."""
-        return self.claim_name is not None
+        return self.node or self.claim_name is not None
 
 
 def _safe_for_token(url: str) -> str:
@@ -334,9 +334,10 @@ class Model(ApiModel):
         ),
         Rule(
             "!(has(self.prefetch) && self.prefetch) || "
-            "has(self.cache) && has(self.cache.claimName)",
-            "must not have prefetch: true without cache.claimName: the files would be deleted with "
-            "the pod that downloads them",
+            "has(self.cache) && "
+            "(has(self.cache.claimName) || has(self.cache.node) && self.cache.node)",
+            "must not have prefetch: true without cache.claimName or cache.node: the files would "
+            "be deleted with the pod that downloads them",
             lambda model: not model.prefetch or model.cache.outlives_pods,
         ),
     )
@@ -396,8 +397,9 @@ class Model(ApiModel):
     prefetch: bool | None = None
     """Whether the files are downloaded before the first request, as soon as the server is created
     or its model changes: by a Job that ends, occupies no GPU, and runs while no replica is desired.
-    It needs a cache that outlives pods, cache.claimName. Default: true if there is such a cache
-    and autoscaling.minReplicas is 0, always or during a schedule. Example: true"""
+    It needs a cache that outlives pods: cache.claimName, or cache.node, which is then that of one
+    node only. Default: true if there is such a cache and autoscaling.minReplicas is 0, always or
+    during a schedule. Example: true"""
 
     download: Download = Download()
     """How files are downloaded: the maximum size, proxies, private certificate authorities, and the

@@ -56,7 +56,8 @@ TABLE = (
         (Reason.PREFETCHED,),
         _GOOD,
         "the model is downloaded and verified, and no replica has read it yet: see "
-        "`model.prefetch`",
+        "`model.prefetch`. With `model.cache.node` that was on one node, and it may have been "
+        "removed for others since",
     ),
     ReasonDoc(
         (MODEL,),

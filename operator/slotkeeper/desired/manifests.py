@@ -36,7 +36,7 @@ def manifests(
         balancer.deployment(server, images, account_uid),
         *_replicas(server, replicas, images, downloads),
         # Last: the others are in force also where a policy or a quota rejects Jobs.
-        *([prefetch.job(server, images, downloads)] if prefetch.is_used(server) else []),
+        *([prefetch.job(server, images, downloads)] if prefetch.is_used(server, downloads) else []),
     ]
 
 

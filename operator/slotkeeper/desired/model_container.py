@@ -85,7 +85,7 @@ def content(model: Model) -> Json:
     targets = paths(model)
     found = zip(_files(model), _all(targets), strict=True)
     return [
-        _storage(model),
+        "node" if model.cache.node else _storage(model),
         [list(_file("", file, path)) for file, path in found],
         [model.download.hub_endpoint, model.s3.endpoint, model.s3.region],
     ]
@@ -137,6 +137,11 @@ def read_only_mounts(model: Model) -> list[Manifest]:
     """Return the mounts of llama-server, which reads the files."""
     models = {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER, "readOnly": True}
     return [*([] if is_provided(model) else [models]), *_claim_mounts(model)]
+
+
+def has_storage(model: Model, downloads: DownloadSettings) -> bool:
+    """Whether the files have the storage that the model names: the chart may not allow it."""
+    return not model.cache.node or downloads.node_cache_path is not None
 
 
 def volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
@@ -291,7 +296,7 @@ def _sha256(text: str) -> str:
 
 
 def _node_folder(server: LlamaServer, downloads: DownloadSettings) -> Manifest | None:
-    if not server.spec.model.cache.node or downloads.node_cache_path is None:
+    if not server.spec.model.cache.node or not has_storage(server.spec.model, downloads):
         return None
     # A folder for each namespace: naming the URL of a file must not suffice to get one that only
     # another namespace may download. It must exist: the node's agent creates it, with its owner.

@@ -76,8 +76,9 @@ TEMPLATE_HASH_ANNOTATION = f"{GROUP}/template-hash"
 """On a balancer's pod: hash of its template, by which pods of the current one are recognized. On a
 Job: hash of its spec, which is immutable."""
 
-GPU = "nvidia.com/gpu"
-MIG = "nvidia.com/mig-"
+NVIDIA = "nvidia.com/"
+GPU = f"{NVIDIA}gpu"
+MIG = f"{NVIDIA}mig-"
 """Resource name of NVIDIA's GPUs, and its prefix for MIG slices."""
 
 GPU_MAJOR_LABEL = f"{GPU}.compute.major"

@@ -34,10 +34,16 @@ def prefetch_placement(server: LlamaServer) -> Manifest:
     """Return the scheduling fields of a pod that only downloads, without empty ones.
 
     It goes where replicas may go: else a volume that is provisioned for it, in its zone, may be out
-    of their reach.
+    of their reach. And a model in the cache of a node is of use to replicas on that node only: so
+    it needs a GPU there, as they do, though it requests none.
     """
     spec = server.spec.placement
-    fields = {**_common(spec), "affinity": _affinity(server), "schedulerName": spec.scheduler_name}
+    affinity = _affinity(server)
+    if server.spec.model.cache.node and not _selects_nodes(spec, affinity):
+        requirements = _any_gpu(server.spec.gpu)
+        if requirements:
+            affinity["nodeAffinity"] = _require(requirements, affinity.get("nodeAffinity") or {})
+    fields = {**_common(spec), "affinity": affinity, "schedulerName": spec.scheduler_name}
     if server.spec.gpu.count:
         # As Kubernetes adds it to pods that request GPUs (ExtendedResourceToleration).
         gpus = {"key": server.spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
@@ -105,6 +111,18 @@ def _node_requirements(gpu: Gpu) -> list[Manifest]:
         # There is no operator "greater than or equal".
         requirements.append({"key": key, "operator": "Gt", "values": [str(mib - 1)]})
     return requirements
+
+
+def _selects_nodes(spec: Placement, affinity: Manifest) -> bool:
+    """Whether pods are limited to some nodes, by other means than what they request."""
+    return bool(spec.node_selector or (affinity.get("nodeAffinity") or {}).get(_REQUIRED))
+
+
+def _any_gpu(gpu: Gpu) -> list[Manifest]:
+    """Return a match expression for nodes with NVIDIA's GPUs. Others have no common label."""
+    if gpu.count == 0 or not gpu.resource_name.startswith(names.NVIDIA):
+        return []
+    return [{"key": names.gpu_memory_label(gpu.resource_name), "operator": "Exists"}]
 
 
 def _spread(server: LlamaServer, constraint: TopologySpreadConstraint) -> Manifest:

@@ -19,9 +19,14 @@ EXIT_FAILURE = 1
 """Exit code of a download that must not be retried."""
 
 
-def is_used(server: LlamaServer) -> bool:
-    """Whether the server has such a Job: there is a file to download."""
-    return server.spec.prefetch and not model_container.is_provided(server.spec.model)
+def is_used(server: LlamaServer, downloads: DownloadSettings) -> bool:
+    """Whether the server has such a Job: there is a file to download, and storage for it."""
+    model = server.spec.model
+    return (
+        server.spec.prefetch
+        and not model_container.is_provided(model)
+        and model_container.has_storage(model, downloads)
+    )
 
 
 def name(server: LlamaServer) -> str:
@@ -33,7 +38,11 @@ def name(server: LlamaServer) -> str:
 
 
 def job(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
-    """Return the Job. Its spec is immutable: the annotation with its hash shows a change."""
+    """Return the Job. Its spec is immutable: the annotation with its hash shows a change.
+
+    It has one pod, also with the cache of the node: one for each node that replicas may use would
+    download as often, and one without a node left would keep the Job from ending.
+    """
     spec = {
         "completions": 1,
         "parallelism": 1,

@@ -1,6 +1,8 @@
 import pytest
 
 from cached_models import NODE_PATH, name_of, pod
+from llamaservers import DOWNLOADS, IMAGES, server
+from slotkeeper.desired import prefetch
 from slotkeeper.kube.cluster import UNREADABLE
 from slotkeeper.node_cache.policy import Entry
 from slotkeeper.node_cache.usage import required_folder, usage
@@ -22,6 +24,23 @@ def test_a_model_in_an_argument_of_a_pod_is_in_use() -> None:
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_has_ended_uses_nothing(phase: str) -> None:
     assert not usage([pod("a", phase=phase)], NODE_PATH).includes(entry("a"))
+
+
+def test_a_prefetch_uses_its_model_until_it_has_ended() -> None:
+    model = {"url": "https://example.com/a", "cache": {"node": True}, "prefetch": True}
+    of = server("chat", model=model)
+    template = prefetch.job(of, IMAGES, DOWNLOADS)["spec"]["template"]
+    metadata = {"namespace": of.namespace, "name": "chat-prefetch"}
+    running, ended = (
+        {"metadata": metadata, "spec": template["spec"], "status": {"phase": phase}}
+        for phase in ("Running", "Succeeded")
+    )
+    model_entry = entry("https://example.com/a", of.namespace)
+
+    assert usage([running], NODE_PATH).includes(model_entry)
+    assert required_folder(running, NODE_PATH) == of.namespace
+    # Else the models of all servers at zero would be in use for ever, since their Jobs stay.
+    assert not usage([ended], NODE_PATH).includes(model_entry)
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Running", "Unknown"])

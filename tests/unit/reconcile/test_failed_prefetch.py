@@ -21,6 +21,7 @@ from pod_statuses import (
     IMAGE_NOT_FOUND,
     RUNNING,
     download,
+    download_error,
     terminated,
     unschedulable,
     volumes_not_mounted,
@@ -260,3 +261,42 @@ async def test_a_job_whose_pod_is_rejected_keeps_the_server_ready(
     assert found["reason"] == "Pending"
     assert "a quota or an admission policy may reject it" in found["message"]
     assert condition(cluster, "Ready")["status"] == "True"
+
+
+async def deploy_on_node(cluster: FakeCluster, operator: Operator) -> None:
+    await deploy_at_zero(cluster, operator, cache={"node": True})
+
+
+@pytest.mark.parametrize("reason", ["InsufficientStorage", "StorageError"])
+@pytest.mark.parametrize("node", [True, False])
+async def test_a_disk_of_one_node_without_room_blocks_no_replica(
+    cluster: FakeCluster, operator: Operator, reason: str, node: bool
+) -> None:
+    await (deploy_on_node if node else deploy_at_zero)(cluster, operator)
+    await fail(cluster, operator, download_error(reason, "no room"))
+
+    assert condition(cluster, "ModelReady")["reason"] == reason
+    assert bool(published_blocker(cluster)) is not node
+
+
+async def test_a_wrong_url_blocks_replicas_on_all_nodes(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_on_node(cluster, operator)
+    await fail(cluster, operator, NOT_FOUND)
+
+    assert published_blocker(cluster)
+
+
+async def test_a_node_without_the_folder_of_its_cache_is_reported(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_on_node(cluster, operator)
+    pod = pod_of(job(cluster), 0, ready=False)
+    unmounted = volumes_not_mounted(lastTransitionTime=rfc3339(START))
+    cluster.put(pod | {"status": unmounted})
+    operator.time.elapsed += 60
+    await operator.reconcile()
+
+    assert condition(cluster, "ModelReady")["reason"] == "NodeCacheUnavailable"
+    assert published_blocker(cluster) is None

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fake_cluster import FakeCluster
+from llamaservers import DOWNLOADS
 from operator_harness import (
     BALANCER_HOST,
     Operator,
@@ -41,6 +42,7 @@ from prefetch_jobs import (
     succeed,
 )
 from slotkeeper.api.group import GROUP
+from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, PODS
 from slotkeeper.reconcile.workqueue import RetryError
 
@@ -323,3 +325,21 @@ async def test_a_job_of_that_name_of_others_is_left_alone(
 
     assert condition(cluster, "Ready")["reason"] == "NameConflict"
     assert job(cluster)["metadata"]["ownerReferences"] == []
+
+
+async def test_a_model_is_downloaded_to_a_node_only_with_the_charts_consent(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    operator.reconciler.downloads = NO_SETTINGS
+    await deploy_at_zero(cluster, operator, cache={"node": True})
+    without = jobs(cluster)
+    reason = condition(cluster, "Ready")["reason"]
+    operator.reconciler.downloads = DOWNLOADS
+    await operator.reconcile()
+    await succeed(cluster, operator)
+
+    assert (without, reason) == ({}, "NodeCacheNotAllowed")
+    [volume] = job(cluster)["spec"]["template"]["spec"]["volumes"]
+    assert volume["hostPath"]["path"] == "/var/lib/slotkeeper/models/default"
+    assert condition(cluster, "ModelReady")["reason"] == "Prefetched"
+    assert replica_count(cluster) == 0

@@ -14,6 +14,7 @@ from slotkeeper.kube.kinds import ROLES
 from slotkeeper.reconcile.decide.replicas import DesiredReplicas
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods
+from slotkeeper.reconcile.observe.node_cache import is_of_node
 from slotkeeper.reconcile.observe.observed import Observed, updated_pods
 from slotkeeper.reconcile.observe.pod_problems import (
     creation_failure,
@@ -66,7 +67,8 @@ def budget_problem(observed: Observed, desired: DesiredReplicas) -> Problem | No
 
 def _prefetch_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:
     state = None if server.spec.suspend else prefetch_state(server, observed, wall)
-    return state.blocker if state else None
+    blocker = state.blocker if state else None
+    return None if blocker and is_of_node(blocker, server) else blocker
 
 
 def published_blocker(server: LlamaServer, observed: Observed) -> StartBlocker | None:

@@ -3,20 +3,28 @@
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.download_settings import DownloadSettings
-from slotkeeper.desired.model_container import MODELS_VOLUME
+from slotkeeper.desired.model_container import MODELS_VOLUME, has_storage
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.problem import Problem
 
 
 def not_allowed(server: LlamaServer, downloads: DownloadSettings) -> Problem | None:
     """The problem of a server that uses the cache of its node, which the chart does not allow."""
-    if not server.spec.model.cache.node or downloads.node_cache_path is not None:
+    if has_storage(server.spec.model, downloads):
         return None
     return Problem(
         Reason.NODE_CACHE_NOT_ALLOWED,
         "spec.model.cache.node: the administrator has not allowed it: set the chart value "
         "nodeCache.enabled, or use model.cache.claimName",
     )
+
+
+def is_of_node(problem: Problem, server: LlamaServer) -> bool:
+    """Whether a download failed because of the node that it ran on: another one may have room."""
+    return server.spec.model.cache.node and problem.reason in _STORAGE
+
+
+_STORAGE = frozenset({Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR})
 
 
 def is_on_node_cache(pod: Manifest) -> bool:
