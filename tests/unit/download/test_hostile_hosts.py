@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
-from collections.abc import Callable, Sequence
+import tracemalloc
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +14,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from download_harness import COMPLETE, DownloadHarness
 from model_host import (
@@ -173,6 +176,52 @@ def test_a_result_that_is_too_late_is_discarded() -> None:
     late.set()
 
     assert discarded.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("code", "headers"),
+    [(302, {"Location": "/model.gguf"}), (401, {"WWW-Authenticate": "Basic"})],
+)
+def test_the_body_of_a_response_that_is_not_the_last_is_not_kept(
+    host: ModelHost, client: httpx.Client, code: int, headers: Mapping[str, str]
+) -> None:
+    zeros = gzip.compress(bytes(64 * 1024**2))
+    sent: list[int] = []
+
+    def bomb(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Encoding", "gzip")
+        request.send_header("Content-Length", str(64 * 1024**2))
+        request.end_headers()
+        request.wfile.write(zeros)
+        with suppress(OSError):  # the client has closed the connection
+            for _ in range(64):
+                request.wfile.write(bytes(1024**2))
+                sent.append(1024**2)
+
+    host.respond_with(bomb, content(BODY))
+    request = client.build_request("GET", host.url)
+
+    tracemalloc.start()
+    with closing(send(client, request, _Again())) as response:
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert response.status_code == 200
+    assert peak < 4 * 1024**2
+    assert sum(sent) < 32 * 1024**2
+
+
+class _Again(httpx.Auth):
+    """Repeats a request that was not accepted, as registries require."""
+
+    @override
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield request
+        if response.status_code == 401:
+            yield request
 
 
 FAULTS: Sequence[Reply] = [
