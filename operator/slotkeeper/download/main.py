@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 
 from slotkeeper import logs
@@ -26,7 +25,7 @@ from slotkeeper.download.progress_server import serve_progress
 from slotkeeper.download.redaction import Redaction
 from slotkeeper.download.report import Message, failure, success, write_termination_message
 from slotkeeper.download.sources.claim import is_on_claim
-from slotkeeper.download.sources.s3 import ENTRIES, Store, read_credentials
+from slotkeeper.download.sources.s3 import Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token, read_token
 from slotkeeper.download.tracker import Tracker
@@ -46,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     logs.configure(options.log_format, options.log_level)
     previous = signal.signal(signal.SIGTERM, _stop)
-    redaction = Redaction(_secret_files(options))
+    redaction = Redaction(options.secret_files)
     try:
         with redaction.of_logs():
             return _run_and_report(options, redaction)
@@ -69,15 +68,6 @@ def _run_and_report(options: Options, redaction: Redaction) -> int:
     }
     write_termination_message(options.termination_log, redacted)
     return status
-
-
-def _secret_files(options: Options) -> Iterator[Path]:
-    if options.token_file:
-        yield options.token_file
-    if options.s3_credentials:
-        yield from (options.s3_credentials / name for name in ENTRIES if name != "hosts")
-    if options.s3_session_token:
-        yield options.s3_session_token
 
 
 def _run(options: Options) -> Message:
