@@ -56,8 +56,14 @@ def require_redirect_allowed(response: httpx.Response) -> None:
 
 
 def redact(url: str) -> str:
-    """Return `url` without userinfo, query and fragment, which may contain credentials."""
-    scheme, netloc, path, _, _ = urlsplit(url)
+    """Return `url` without userinfo, query and fragment, which may contain credentials.
+
+    Nothing of what is no URL, which may be anything.
+    """
+    try:
+        scheme, netloc, path, _, _ = urlsplit(url)
+    except ValueError:
+        return "[invalid URL]"
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 

@@ -39,7 +39,7 @@ MAX_REDIRECTS = 5
 COMPRESSIONS = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
 """Others, such as aws-chunked, are stored with objects by mistake, and do not change the bytes."""
 
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+CONTENT_RANGE = re.compile("bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
 
 
 def new_client(
@@ -299,7 +299,7 @@ def _retry_after(response: httpx.Response) -> float:
 def _date(value: str | None) -> datetime | None:
     try:
         date = parsedate_to_datetime(value or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 

@@ -34,6 +34,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.deadline import in_time, send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.ranges import SEGMENT_BYTES
+from slotkeeper.download.sources.document import get_document
 from slotkeeper.download.transfer import new_client
 
 BODY = large_model(2 * SEGMENT_BYTES + 54_321)
@@ -62,6 +63,7 @@ MULTIPART = (
     b'HTTP/1.1 206 Partial Content\r\nETag: "v1"\r\nContent-Length: 60\r\n'
     b"Content-Type: multipart/byteranges; boundary=x\r\n\r\n" + b"--x\r\n" + bytes(55)
 )
+DIGITS = "9" * 5000
 TRANSIENT: dict[str, Reply] = {
     "longer than announced": raw(length(len(BODY) - SEGMENT_BYTES), BODY),
     "shorter than announced": raw(length(len(BODY) + 1), BODY),
@@ -76,6 +78,11 @@ TRANSIENT: dict[str, Reply] = {
     "half of a chunk": raw(head("Transfer-Encoding: chunked"), b"fffff\r\nGGUF"),
     "503": status(503),
     "429": status(429, **{"Retry-After": "3"}),
+    "a year of 20 digits": status(
+        503, **{"Retry-After": f"Mon, 01 Jan {DIGITS[:20]} 00:00:00 GMT"}
+    ),
+    "a year of 5000 digits": status(503, **{"Retry-After": f"Mon, 01 Jan {DIGITS} 00:00:00 GMT"}),
+    "a length of 5000 digits": raw(head(f"Content-Length: {DIGITS}"), BODY),
 }
 PERMANENT: dict[str, tuple[Reply, Reason]] = {
     "gzip": (
@@ -87,6 +94,10 @@ PERMANENT: dict[str, tuple[Reply, Reason]] = {
     "without a length": (endless(BODY), Reason.MODEL_SIZE_UNKNOWN),
     "a range that was not requested": (other_range(0, 99), Reason.MODEL_DOWNLOAD_REJECTED),
     "several ranges": (raw(MULTIPART), Reason.MODEL_DOWNLOAD_REJECTED),
+    "a range of 5000 digits": (
+        raw(f"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-{DIGITS}/{DIGITS}\r\n\r\n".encode()),
+        Reason.MODEL_DOWNLOAD_REJECTED,
+    ),
     "416": (status(416), Reason.MODEL_DOWNLOAD_REJECTED),
     "another file": (content(GGUF), Reason.MODEL_CHECKSUM_MISMATCH),
     "to a file": (redirect("file:///etc/passwd"), Reason.MODEL_URL_NOT_ALLOWED),
@@ -130,6 +141,15 @@ def test_a_wrong_response_is_rejected_at_once(
     assert error.reason is reason
     assert len(host.requests) == 1
     assert not harness.path.exists()
+
+
+@pytest.mark.parametrize("url", ["https://[", "https://[::1]x/", "https://a.example.com:x/"])
+def test_a_url_of_a_host_that_is_none_is_a_clear_error(client: httpx.Client, url: str) -> None:
+    """Such as that of the server that issues a registry's tokens."""
+    with pytest.raises(DownloadError) as caught:
+        get_document(client, url, max_bytes=1)
+
+    assert caught.value.reason is Reason.MODEL_UNREACHABLE
 
 
 def test_interim_responses_are_ignored(host: ModelHost, harness: DownloadHarness) -> None:
