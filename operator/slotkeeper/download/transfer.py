@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
@@ -72,6 +73,8 @@ def new_client(
         transport=direct(network, context),
         mounts=proxied(network, context),
         headers={"Authorization": f"Bearer {token.value}"} if token else None,
+        # None are kept, as by curl: a host could add some with each response.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         event_hooks={"request": checks, "response": [require_redirect_allowed]},
     )
 
