@@ -34,6 +34,7 @@ class NodeCache:
             free_bytes=self.free_bytes,
             limit_name=SIZE_LIMIT if exceeds_cache else StorageLimits.limit_name,
             make_room=self.make_room,
+            shared=True,
         )
 
     def free_bytes(self, folder: Path) -> int:

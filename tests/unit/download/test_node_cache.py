@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from download_harness import COMPLETE, DownloadHarness
+from download_harness import COMPLETE, RESUMABLE, DownloadHarness
 from model_host import GGUF, SHA256, ModelHost, chunked, content
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import Environment, download
@@ -100,6 +100,33 @@ def test_without_room_the_download_fails_before_the_first_byte(
     assert f"{len(GGUF)} more bytes are needed, 5000 are free" in error.message
     assert disk.seconds == ROOM_SECONDS
     assert not disk.request.exists()
+
+
+class SharedDisk(FakeDisk):
+    """A disk whose free bytes other downloads take after it has been read."""
+
+    def usage(self, path: Path) -> tuple[int, int, int]:
+        found = super().usage(path)
+        if not self.seconds:
+            self.free = DISK // 10
+        return found
+
+
+@pytest.mark.parametrize("freed_after", [3, None])
+def test_a_part_of_the_disk_is_left_free_by_downloads_at_the_same_time(
+    host: ModelHost, harness: DownloadHarness, path: Path, freed_after: int | None
+) -> None:
+    disk = SharedDisk(path, DISK, freed_after=freed_after)
+    host.respond_with(content())
+    harness.limits = disk.limits(percent=10).storage_limits(10**9)
+
+    if freed_after:
+        harness.download(host.url)
+    else:
+        assert harness.download_error(host.url).reason is Reason.INSUFFICIENT_STORAGE
+
+    assert harness.files == (COMPLETE if freed_after else RESUMABLE)
+    assert disk.requested == {str(len(GGUF))}
 
 
 def test_a_part_of_the_disk_is_left_free(
