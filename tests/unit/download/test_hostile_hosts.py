@@ -152,6 +152,20 @@ def test_a_url_of_a_host_that_is_none_is_a_clear_error(client: httpx.Client, url
     assert caught.value.reason is Reason.MODEL_UNREACHABLE
 
 
+def test_a_document_of_very_many_values_takes_little_memory(
+    host: ModelHost, client: httpx.Client
+) -> None:
+    host.respond_with(content(b"[" + b"{}," * 1_300_000 + b"{}]"))
+
+    tracemalloc.start()
+    found = get_document(client, host.url, max_bytes=4 * 1024**2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found.tree is None
+    assert peak < 24 * 1024**2
+
+
 def test_interim_responses_are_ignored(host: ModelHost, harness: DownloadHarness) -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 100
     host.respond_with(raw(interim, length(len(BODY)), BODY))
