@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -57,25 +57,26 @@ def _run_and_report(options: Options, redaction: Redaction) -> int:
     """Return the exit status."""
     status = EXIT_SUCCESS
     try:
-        message = _run(options)
+        message = _run(options, redaction)
     except DownloadError as error:
         logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
         message = failure(error)
         status = EXIT_RETRY if error.transient else EXIT_FAILURE
-    redacted = {
-        name: redaction(value) if isinstance(value, str) else value
-        for name, value in message.items()
-    }
-    write_termination_message(options.termination_log, redacted)
+    write_termination_message(options.termination_log, redaction.of_texts(message))
     return status
 
 
-def _run(options: Options) -> Message:
+def _run(options: Options, redaction: Redaction) -> Message:
     fetched = [file for file in options.files if not is_on_claim(file)]
     tracker = Tracker(CLOCK, sum(part_count(file.url) for file in fetched))
     if options.progress_port is None:
         return _download(options, tracker)
-    with serve_progress(options.progress_port, tracker.report, CLOCK, time.sleep):
+
+    def report() -> Mapping[str, object]:
+        # A hub chooses the names of files.
+        return redaction.of_texts(tracker.report())
+
+    with serve_progress(options.progress_port, report, CLOCK, time.sleep):
         return _download(options, tracker)
 
 
