@@ -1,6 +1,7 @@
 """A download into the cache of a node: its limits, marks, and requests for room."""
 
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,9 @@ class FakeDisk:
     def sleep(self, seconds: float) -> None:
         self.seconds += int(seconds)
         self.requested.add(self.request.read_text())
+        # Otherwise the agent takes the request for one that a kill has left.
+        with self.request.open() as request, pytest.raises(BlockingIOError):
+            fcntl.flock(request, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if self.seconds == self._freed_after:
             self.free = DISK
 
