@@ -19,7 +19,8 @@ another limit restarts no replica."""
 LOCK_SUFFIX = ".lock"
 
 ROOM_SUFFIX = ".room"
-"""Of the file by which a download requests free bytes while the disk is full."""
+"""Of the file by which a download requests free bytes while the disk is full. It holds its lock as
+long as it waits."""
 
 MAX_LIMITS_BYTES = 4096
 

@@ -22,8 +22,8 @@ if [ -z "$(ctr images check --quiet "name==${DOWNLOAD_IMAGE:?is not set}")" ]; t
 fi
 while read -r namespace url sha256; do
   folder="$MODELS_FOLDER/$namespace"
-  # As the node cache's agent creates it: the user of replicas and of their downloads.
-  install --directory --owner=65532 --group=65532 --mode=0755 "$folder"
+  # As the node cache's agent creates it: for the user of replicas and of their downloads only.
+  install --directory --owner=65532 --group=65532 --mode=0700 "$folder"
   echo "fetch-models: $url"
   status=0
   ctr run --rm --net-host \

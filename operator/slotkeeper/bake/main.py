@@ -22,6 +22,7 @@ from slotkeeper.download.download import download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.lock import file_lock
 from slotkeeper.download.main import EXIT_FAILURE, EXIT_RETRY, EXIT_STOPPED, environment_of
+from slotkeeper.download.redaction import Redaction
 from slotkeeper.download.storage import free_bytes
 from slotkeeper.download.token import Token, read_value
 from slotkeeper.error_text import describe
@@ -39,6 +40,15 @@ def main(argv: Sequence[str]) -> int:
     logs.configure(options.download.log_format, options.download.log_level)
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
+        with Redaction(options.download.secret_files).of_logs():
+            return _bake_and_report(options)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _bake_and_report(options: Options) -> int:
+    """Return the exit status."""
+    try:
         print(_bake(options), end="")
     except DownloadError as error:
         log.error("%s: %s%s", error.reason, error.message, _flags_for(error.message))
@@ -55,8 +65,6 @@ def main(argv: Sequence[str]) -> int:
             options.folder,
         )
         return EXIT_STOPPED if isinstance(error, _Stopped) else EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     return 0
 
 

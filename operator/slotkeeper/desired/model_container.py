@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.model import Adapter, Model, Projector
-from slotkeeper.api.model_url import bucket_and_key, claim_and_path, is_local, path_in_image
+from slotkeeper.api.model_url import (
+    bucket_and_key,
+    claim_and_path,
+    hub_address,
+    is_local,
+    oci_reference,
+    path_in_image,
+)
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.desired import names, resources
@@ -281,14 +288,28 @@ def _path(model: Model, file: AnyFile, name: str) -> str:
     suffix = part_suffix(1, part_count(file.url))
     if model.cache.claim_name is None and not model.cache.node:
         return f"{MODELS_FOLDER}/{name}{suffix}.gguf"
-    return f"{MODELS_FOLDER}/{_content_id(file)}{suffix}.gguf"
+    return f"{MODELS_FOLDER}/{_content_id(model, file)}{suffix}.gguf"
 
 
-def _content_id(file: AnyFile) -> str:
-    """Return the name of a file where servers share it: by its content, or else its URL."""
+def _content_id(model: Model, file: AnyFile) -> str:
+    """Return the name of a file where servers share it: by its content, or else by where it is."""
     if isinstance(file, Model) and file.parts_sha256:
         return f"parts-{_sha256(','.join(file.parts_sha256).lower())}"
-    return f"sha256-{file.sha256.lower()}" if file.sha256 else f"url-{_sha256(file.url)}"
+    if file.sha256:
+        return f"sha256-{file.sha256.lower()}"
+    return f"url-{_sha256(' '.join(_location(model, file)))}"
+
+
+def _location(model: Model, file: AnyFile) -> Iterator[str]:
+    """What distinguishes files with the same URL, too."""
+    yield file.url
+    if hub_address(file.url) and model.download.hub_endpoint:
+        yield model.download.hub_endpoint
+    if bucket_and_key(file.url) and model.s3.endpoint:
+        yield model.s3.endpoint
+    if oci_reference(file.url) and isinstance(file, Projector):
+        # The only model and the only projector of an artifact.
+        yield "mmproj"
 
 
 def _sha256(text: str) -> str:

@@ -1,6 +1,7 @@
 """URLs of models: validation, and redaction of credentials."""
 
 import hashlib
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -32,8 +33,8 @@ def require_allowed(url: str) -> None:
 
 
 def require_redirect_allowed(response: httpx.Response) -> None:
-    """Raise DownloadError (ModelURLNotAllowed) if a response redirects from https:// to http://, or
-    to what is no URL.
+    """Raise DownloadError (ModelURLNotAllowed) if a response redirects from https:// to http://,
+    into the cluster, or to what is no URL.
 
     httpx calls it for each response, before it follows a redirect. Its own error would quote a part
     of the URL.
@@ -53,11 +54,36 @@ def require_redirect_allowed(response: httpx.Response) -> None:
             f"{source} redirects to {redact(str(target))}, which is not allowed: others can read "
             "and change what is sent by http://",
         )
+    require_not_into_cluster(response.url, target)
+
+
+def require_not_into_cluster(source: httpx.URL, target: httpx.URL) -> None:
+    """Raise DownloadError (ModelURLNotAllowed) if a host beyond the cluster names one of the
+    cluster for the next request.
+
+    Services of the server's namespace may have private addresses because a user names them.
+    """
+    if _is_in_cluster(target) and not _is_in_cluster(source):
+        raise DownloadError(
+            Reason.MODEL_URL_NOT_ALLOWED,
+            f"{redact(str(source))} redirects to {redact(str(target))}, which is not allowed: only "
+            "hosts of the cluster may redirect to others",
+        )
+
+
+def _is_in_cluster(url: httpx.URL) -> bool:
+    return re.fullmatch(r".*\.svc(\.cluster\.local)?\.?", url.host) is not None
 
 
 def redact(url: str) -> str:
-    """Return `url` without userinfo, query and fragment, which may contain credentials."""
-    scheme, netloc, path, _, _ = urlsplit(url)
+    """Return `url` without userinfo, query and fragment, which may contain credentials.
+
+    Nothing of what is no URL, which may be anything.
+    """
+    try:
+        scheme, netloc, path, _, _ = urlsplit(url)
+    except ValueError:
+        return "[invalid URL]"
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 

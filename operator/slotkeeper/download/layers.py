@@ -10,6 +10,7 @@ again: the state of its digest and its decompression is lost.
 
 import hashlib
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +30,15 @@ from slotkeeper.download.tar_stream import Entry, TarStream, malformed, shown
 _UNPACKED_BYTES = 1024**2
 """Decompressed at a time."""
 
-_MAX_DELETED = 100_000
-"""Paths that are kept in memory."""
+_MAX_DELETED_BYTES = 8 * 1024**2
+"""Of the memory for paths that layers have deleted. An image chooses their number and length."""
+
+_SET_ENTRY_BYTES = 64
+"""What a path takes besides its text, about."""
+
+_FIRST_WINDOW = 16 * 1024
+"""Bytes that are decompressed after the end of a member. The rest of them is copied at each end, of
+which a megabyte may have fifty thousand."""
 
 _DELETED = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -45,6 +53,7 @@ class Deleted:
         self.paths: set[str] = set()
         self.folders: set[str] = set()
         """Whose contents are deleted; empty for the root."""
+        self._bytes = 0
 
     def add(self, entry: Entry) -> bool:
         """Add what an entry of a layer deletes. Return whether it does. Raises DownloadError."""
@@ -52,17 +61,17 @@ class Deleted:
         if not name.startswith(_DELETED):
             return False
         if name == _OPAQUE:
-            self.folders.add(folder)
+            self._add(self.folders, folder)
         else:
-            self.paths.add(f"{folder}/{name.removeprefix(_DELETED)}".removeprefix("/"))
-        if len(self.paths) + len(self.folders) > _MAX_DELETED:
-            raise malformed(f"it deletes more than {_MAX_DELETED} files")
+            self._add(self.paths, f"{folder}/{name.removeprefix(_DELETED)}".removeprefix("/"))
         return True
 
     def update(self, other: "Deleted") -> None:
-        """Add what a layer has deleted."""
-        self.paths |= other.paths
-        self.folders |= other.folders
+        """Add what a layer has deleted. Raises DownloadError."""
+        for path in other.paths:
+            self._add(self.paths, path)
+        for folder in other.folders:
+            self._add(self.folders, folder)
 
     def contains(self, path: str) -> bool:
         """Whether a path of a lower layer is deleted."""
@@ -70,6 +79,14 @@ class Deleted:
         return not (
             self.paths.isdisjoint({path, *folders}) and self.folders.isdisjoint({"", *folders})
         )
+
+    def _add(self, paths: set[str], path: str) -> None:
+        if path in paths:
+            return
+        self._bytes += sys.getsizeof(path) + _SET_ENTRY_BYTES
+        if self._bytes > _MAX_DELETED_BYTES:
+            raise malformed("the layers of the image delete too many files")
+        paths.add(path)
 
 
 @dataclass(frozen=True)
@@ -175,22 +192,27 @@ class LayerFile(PartialFile):
         if self._unzip is None:
             yield chunk
             return
-        packed: bytes | memoryview = chunk
+        packed = memoryview(chunk)
+        window = len(packed)
         while packed:
             if self._unzip.eof:
                 # Files of several members are valid, and some builders write them.
                 self._unzip = _gzip()
+                window = _FIRST_WINDOW
+            part = packed[:window]
             try:
-                data = self._unzip.decompress(packed, _UNPACKED_BYTES)
+                yield self._unzip.decompress(part, _UNPACKED_BYTES)
             except zlib.error as error:
                 raise malformed(f"gzip: {error}") from None
-            yield data
-            packed = self._unzip.unconsumed_tail or self._unzip.unused_data
+            left = len(self._unzip.unconsumed_tail) + len(self._unzip.unused_data)
+            packed = packed[len(part) - left :]
+            window *= 2
 
     def _limit(self, more: int) -> None:
-        """Limit all content of the layer: few bytes can be decompressed to very many."""
+        """Limit all content of the layer: few bytes can be decompressed to very many, and very many
+        to none."""
         self._unpacked += more
-        if self._unpacked > self._search.limits.max_bytes:
+        if max(self._unpacked, self.size) > self._search.limits.max_bytes:
             raise DownloadError(
                 Reason.MODEL_TOO_LARGE,
                 f"{self._search.image.url}: a layer has more content than the "

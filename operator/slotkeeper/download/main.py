@@ -5,11 +5,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 
 from slotkeeper import logs
@@ -26,7 +25,7 @@ from slotkeeper.download.progress_server import serve_progress
 from slotkeeper.download.redaction import Redaction
 from slotkeeper.download.report import Message, failure, success, write_termination_message
 from slotkeeper.download.sources.claim import is_on_claim
-from slotkeeper.download.sources.s3 import ENTRIES, Store, read_credentials
+from slotkeeper.download.sources.s3 import Store, read_credentials
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token, read_token
 from slotkeeper.download.tracker import Tracker
@@ -46,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     logs.configure(options.log_format, options.log_level)
     previous = signal.signal(signal.SIGTERM, _stop)
-    redaction = Redaction(_secret_files(options))
+    redaction = Redaction(options.secret_files)
     try:
         with redaction.of_logs():
             return _run_and_report(options, redaction)
@@ -58,34 +57,26 @@ def _run_and_report(options: Options, redaction: Redaction) -> int:
     """Return the exit status."""
     status = EXIT_SUCCESS
     try:
-        message = _run(options)
+        message = _run(options, redaction)
     except DownloadError as error:
         logging.getLogger(__name__).error("%s: %s", error.reason, error.message)
         message = failure(error)
         status = EXIT_RETRY if error.transient else EXIT_FAILURE
-    redacted = {
-        name: redaction(value) if isinstance(value, str) else value
-        for name, value in message.items()
-    }
-    write_termination_message(options.termination_log, redacted)
+    write_termination_message(options.termination_log, redaction.of_texts(message))
     return status
 
 
-def _secret_files(options: Options) -> Iterator[Path]:
-    if options.token_file:
-        yield options.token_file
-    if options.s3_credentials:
-        yield from (options.s3_credentials / name for name in ENTRIES if name != "hosts")
-    if options.s3_session_token:
-        yield options.s3_session_token
-
-
-def _run(options: Options) -> Message:
+def _run(options: Options, redaction: Redaction) -> Message:
     fetched = [file for file in options.files if not is_on_claim(file)]
     tracker = Tracker(CLOCK, sum(part_count(file.url) for file in fetched))
     if options.progress_port is None:
         return _download(options, tracker)
-    with serve_progress(options.progress_port, tracker.report, CLOCK, time.sleep):
+
+    def report() -> Mapping[str, object]:
+        # A hub chooses the names of files.
+        return redaction.of_texts(tracker.report())
+
+    with serve_progress(options.progress_port, report, CLOCK, time.sleep):
         return _download(options, tracker)
 
 

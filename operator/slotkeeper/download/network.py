@@ -7,7 +7,9 @@ segments of a file. A user chooses the URLs, and the pod reaches addresses that 
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from ipaddress import IPv4Address, ip_address
 from urllib.request import getproxies
 
@@ -21,6 +23,9 @@ from slotkeeper.download.errors import DownloadError
 
 MAX_ADDRESSES = 4
 """Addresses of a name that are tried."""
+
+MAX_UNUSED_BODY = 64 * 1024
+"""Bytes of a body that is not used, which are received to use the connection again."""
 
 Resolve = Callable[[str, int], Sequence[IpAddress]]
 """Returns the addresses of a host. Raises OSError or UnicodeError."""
@@ -85,7 +90,10 @@ class _Transport(httpx.HTTPTransport):
             # The proxy resolves names. What is an address already can be checked here.
             host = request.url.raw_host.decode("ascii")
             _allowed(self._guard, host, _addresses_in(host))
-        return super().handle_request(request)
+        response = super().handle_request(request)
+        is_last = response.status_code != HTTPStatus.UNAUTHORIZED
+        is_last = is_last and not response.has_redirect_location
+        return response if is_last else _without_body(response)
 
 
 class _Guarded(httpcore.NetworkBackend):
@@ -119,6 +127,19 @@ class _Guarded(httpcore.NetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+
+def _without_body(response: httpx.Response) -> httpx.Response:
+    """Return a response that another request follows. httpx would read all of its body into memory,
+    and decompress it, whatever its size."""
+    size = 0
+    with closing(response):
+        for chunk in response.iter_raw():
+            size += len(chunk)
+            if size > MAX_UNUSED_BODY:
+                break
+    headers = [each for each in response.headers.raw if each[0].lower() != b"content-encoding"]
+    return httpx.Response(response.status_code, headers=headers, extensions=response.extensions)
 
 
 def _to_proxy(proxy: str, network: Network, context: ssl.SSLContext) -> httpx.BaseTransport:

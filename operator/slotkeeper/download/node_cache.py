@@ -1,5 +1,6 @@
 """A download into the cache of a node: its limits, and how it requests room."""
 
+import fcntl
 import shutil
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class NodeCache:
             make_room=self.make_room,
             all_files_bytes=self.limits.max_bytes,
             all_files_limit_name=SIZE_LIMIT,
+            shared=True,
         )
 
     def free_bytes(self, folder: Path) -> int:
@@ -50,14 +52,18 @@ class NodeCache:
         Returns after ROOM_SECONDS without it.
         """
         request = part.with_name(part.name + ROOM_SUFFIX)
-        request.write_text(str(missing))
-        try:
-            for _ in range(ROOM_SECONDS):
-                if self.free_bytes(part.parent) >= missing:
-                    return
-                self.sleep(1)
-        finally:
-            request.unlink(missing_ok=True)
+        with request.open("w", encoding="ascii") as file:
+            # The kernel releases the lock if this process is killed, whose request then ends.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(str(missing))
+            file.flush()
+            try:
+                for _ in range(ROOM_SECONDS):
+                    if self.free_bytes(part.parent) >= missing:
+                        return
+                    self.sleep(1)
+            finally:
+                request.unlink(missing_ok=True)
 
 
 def read_limits(folder: Path) -> Limits:

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from slotkeeper import flags, logs
 from slotkeeper.api.split_model import part_count
 from slotkeeper.download.download import RetryPolicy
 from slotkeeper.download.files import File
+from slotkeeper.download.sources.s3 import ENTRIES
 from slotkeeper.download.storage import MAX_FILE_BYTES
 from slotkeeper.flags import DownloadFlags
 
@@ -62,6 +63,16 @@ class Options:
     progress_port: int | None
     log_format: str
     log_level: str
+
+    @property
+    def secret_files(self) -> Iterator[Path]:
+        """The files with what no message may contain."""
+        if self.token_file:
+            yield self.token_file
+        if self.s3_credentials:
+            yield from (self.s3_credentials / name for name in ENTRIES if name != "hosts")
+        if self.s3_session_token:
+            yield self.s3_session_token
 
 
 def parse(argv: Sequence[str]) -> Options:

@@ -6,7 +6,7 @@ file: a process that is killed loses at most the segments in memory, and nothing
 """
 
 import socket
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -95,15 +95,15 @@ def in_order(
     Raises DownloadError or httpx.RequestError at the position of the failure, after all bytes
     before it.
     """
-    segments = [
-        _Segment(position, min(position + SEGMENT_BYTES, total))
-        for position in range(start, total, SEGMENT_BYTES)
-    ]
+    starts = range(start, total, SEGMENT_BYTES)
+    # One by one: of a terabyte there are so many that they would take much memory.
+    segments = (_Segment(position, min(position + SEGMENT_BYTES, total)) for position in starts)
     fetcher = _Fetcher(source, version, segments)
     previous: _Segment | None = None
     try:
-        fetcher.start(min(connections, len(segments)))
-        for segment in segments:
+        fetcher.start(min(connections, len(starts)))
+        for _ in starts:
+            segment = fetcher.begun.get()
             while (block := segment.blocks.get()) is not None:
                 if isinstance(block, Exception):
                     raise block
@@ -158,10 +158,12 @@ class _Segment:
 class _Fetcher:
     """Threads that fetch segments, each the first one that no other has."""
 
-    def __init__(self, source: Source, version: Version, segments: list[_Segment]) -> None:
+    def __init__(self, source: Source, version: Version, segments: Iterator[_Segment]) -> None:
         self._source = source
         self._version = version
-        self._pending = iter(segments)
+        self._pending = segments
+        self.begun: SimpleQueue[_Segment] = SimpleQueue()
+        """In the order of the file. Those after one that ends with an error may be missing."""
         # The same few buffers for all segments: memory that threads allocate and free for each
         # chunk of the network is fragmented, and takes twice as much.
         self._free: SimpleQueue[bytearray] = SimpleQueue()
@@ -211,8 +213,9 @@ class _Fetcher:
         buffer = self._free.get()
         with self._lock:
             segment = None if self._stopped else next(self._pending, None)
-        if segment is not None:
-            segment.buffer = buffer
+            if segment is not None:
+                segment.buffer = buffer
+                self.begun.put(segment)
         return segment
 
     def _fetch(self, segment: _Segment) -> None:

@@ -6,10 +6,13 @@ as the name of a file, which a message then quotes.
 
 import logging
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
+
+Value = TypeVar("Value")
 
 REDACTED = "[redacted]"
 MIN_CHARACTERS = 8
@@ -29,6 +32,12 @@ class Redaction:
         for form in self._forms:
             text = text.replace(form, REDACTED)
         return text
+
+    def of_texts(self, values: Mapping[str, Value]) -> dict[str, Value | str]:
+        """Return the values, with texts without credentials."""
+        return {
+            name: self(value) if isinstance(value, str) else value for name, value in values.items()
+        }
 
     @contextmanager
     def of_logs(self) -> Iterator[None]:
@@ -51,7 +60,8 @@ def _forms(text: str) -> Iterator[str]:
     # Of USER:PASSWORD, the password too.
     for secret in {text, text.partition(":")[2]}:
         if len(secret) >= MIN_CHARACTERS:
-            yield from (secret, quote(secret, safe=""), b64encode(secret.encode()).decode())
+            yield from (secret, quote(secret, safe=""), quote(secret), ascii(secret)[1:-1])
+            yield b64encode(secret.encode()).decode()
 
 
 def _read(file: Path) -> str:

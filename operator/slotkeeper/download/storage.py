@@ -30,6 +30,8 @@ class StorageLimits:
     """What sets the maximum."""
     make_room: Callable[[Path, int], None] = lambda _part, _missing: None
     """Called with a partial file and its missing bytes if these are not free."""
+    shared: bool = False
+    """Whether other downloads may take the free bytes meanwhile, and must leave some to others."""
     all_files_bytes: int | None = None
     """Maximum size of all files of a model together, which must not be downloaded with more."""
     all_files_limit_name: str = "model.cache.sizeLimit"
@@ -53,6 +55,10 @@ class StorageLimits:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
         if self.used_bytes + part.content_after(more) > self.max_bytes:
             raise self._too_large(url, part, "returns more")
+        if self.shared and self.free_bytes(part.path.parent) == 0:
+            total = part.content_total
+            missing = more if total is None else total - part.content_size
+            self._require_free(redact(url), part.path, missing)
 
     def require_all(self, part: Path, *, size: int, missing: int) -> None:
         """Check all files of a pod together: their size, and how much is to be downloaded; `part`

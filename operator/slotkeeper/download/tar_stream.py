@@ -16,8 +16,11 @@ from slotkeeper.download.errors import DownloadError
 MAX_EXTENSION_BYTES = 1024**2
 """Of a header for a long name, which is kept in memory."""
 
-MAX_ENTRIES = 1_000_000
-"""An archive of empty files would keep a CPU busy for long."""
+MAX_HEADERS = 2_000_000
+"""An archive of empty files would keep a CPU busy for long. A file may have several."""
+
+MAX_NAME = 4096
+"""Characters of a path, as in Linux. The memory for all folders of a path is quadratic."""
 
 _MAX_SHOWN = 200
 """Characters of a name in a message."""
@@ -63,7 +66,7 @@ class TarStream:
         """Remaining bytes of a selected entry."""
         self._skip = 0
         """Bytes up to the next header, after the content."""
-        self._entries = 0
+        self._headers = 0
         self.ended = False
         """Whether the end of the archive has been read."""
 
@@ -107,6 +110,9 @@ class TarStream:
             info = tarfile.TarInfo.frombuf(data, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise malformed(str(error)) from None
+        self._headers += 1
+        if self._headers > MAX_HEADERS:
+            raise malformed(f"more than {MAX_HEADERS} headers")
         if info.type in _EXTENSIONS:
             if not 0 < info.size <= MAX_EXTENSION_BYTES:
                 raise malformed(f"a header of {info.size} bytes")
@@ -117,9 +123,6 @@ class TarStream:
         self._read_entry(info)
 
     def _read_entry(self, info: tarfile.TarInfo) -> None:
-        self._entries += 1
-        if self._entries > MAX_ENTRIES:
-            raise malformed(f"more than {MAX_ENTRIES} files")
         if info.type == tarfile.GNUTYPE_SPARSE or "sparse" in self._overrides:
             raise malformed("a sparse file")
         size = self._overrides.get("size", str(info.size))
@@ -135,6 +138,9 @@ class TarStream:
             else None,
         )
         self._overrides = {}
+        longest = max(len(entry.name), len(entry.link or ""))
+        if longest > MAX_NAME:
+            raise malformed(f"a name of {longest} characters")
         # Links and folders have no content, whatever their header states: as in tarfile.
         has_content = info.isreg() or info.type not in tarfile.SUPPORTED_TYPES
         stored = entry.size if has_content else 0

@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
@@ -39,7 +40,7 @@ MAX_REDIRECTS = 5
 COMPRESSIONS = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
 """Others, such as aws-chunked, are stored with objects by mistake, and do not change the bytes."""
 
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+CONTENT_RANGE = re.compile("bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
 
 
 def new_client(
@@ -72,6 +73,8 @@ def new_client(
         transport=direct(network, context),
         mounts=proxied(network, context),
         headers={"Authorization": f"Bearer {token.value}"} if token else None,
+        # None are kept, as by curl: a host could add some with each response.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         event_hooks={"request": checks, "response": [require_redirect_allowed]},
     )
 
@@ -299,7 +302,7 @@ def _retry_after(response: httpx.Response) -> float:
 def _date(value: str | None) -> datetime | None:
     try:
         date = parsedate_to_datetime(value or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 

@@ -239,28 +239,24 @@ def _entry(
         complete=bool(models)
         and all(f"{file}.json" in files for file in models)
         and not any(file.endswith(".part") for file in files),
-        requested=_requested(folder, files, locks),
+        requested=_requested(folder, files),
     )
 
 
-def _requested(folder: int, files: Iterable[str], locks: Iterable[str]) -> int:
-    """The free bytes that a running download requests: one that ended by a kill has no lock."""
+def _requested(folder: int, files: Iterable[str]) -> int:
+    """The free bytes that downloads request: a request that was left by a kill has no lock."""
     total = 0
     for name in files:
         if not name.endswith(ROOM_SUFFIX):
             continue
         with ExitStack() as opened, suppress(OSError):
             request = open_regular(folder, name, opened)
-            text = b"" if request is None else os.read(request, _MAX_REQUEST + 1)
-            if len(text) <= _MAX_REQUEST and text.isdigit() and _any_locked(folder, locks):
+            if request is None or try_lock(request):
+                continue
+            text = os.read(request, _MAX_REQUEST + 1)
+            if len(text) <= _MAX_REQUEST and text.isdigit():
                 total += int(text)
     return total
-
-
-def _any_locked(folder: int, locks: Iterable[str]) -> bool:
-    with ExitStack() as opened:
-        descriptors = [open_regular(folder, name, opened) for name in locks]
-        return not all(try_lock(lock) for lock in descriptors if lock is not None)
 
 
 def _records_first(name: str) -> tuple[bool, str]:

@@ -76,10 +76,10 @@ def plan(
     entries = list(entries)
     idle = (each for each in entries if not each.requested and not is_used(each))
     unused = sorted(idle, key=_age)
-    requested = sum(each.requested for each in entries)
+    free = disk.free - limits.reserved_bytes(disk.total)
     excess = max(
         sum(each.size for each in entries) - limits.max_bytes,
-        limits.reserved_bytes(disk.total) + requested - disk.free,
+        granted(entries, free + sum(each.size for each in unused)) - free,
     )
     remove = []
     for entry in unused:
@@ -93,6 +93,16 @@ def plan(
             remove.append(entry)
             excess -= entry.size
     return Plan(tuple(remove), max(0, excess))
+
+
+def granted(entries: Iterable[Entry], possible: int) -> int:
+    """Return the requested bytes, without requests that cannot be granted: a model host may
+    announce any size, for which all unused models would be removed in vain."""
+    total = 0
+    for requested in sorted(each.requested for each in entries):
+        if total + requested <= possible:
+            total += requested
+    return total
 
 
 def _age(entry: Entry) -> tuple[int, str, str]:

@@ -321,7 +321,7 @@ def test_models_are_downloaded_into_the_folders_of_their_namespaces(node: Node) 
     assert runs[0].endswith(
         f"slotkeeper download --model {url} --sha256 {SHA256} --to /models/sha256-{SHA256}.gguf"
     )
-    assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (65532, 0o755)
+    assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (65532, 0o700)
     assert fetch(node, f"chat {url} {SHA256}").returncode == 0
 
 

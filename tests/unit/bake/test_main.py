@@ -2,6 +2,7 @@
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ import yaml
 
 from fake_tools import FakeTools
 from gguf_files import split_gguf
-from model_host import GGUF, SHA256, ModelHost, by_name, content, status
+from model_host import GGUF, SHA256, ModelHost, by_name, content, model_host, redirect, status
+from oci_registry import CERTIFICATE
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.bake.main import main
 
@@ -295,6 +297,32 @@ def test_a_token_is_read_from_its_file_and_sent_to_the_hosts_of_the_urls_only_by
     assert "by http://" in caplog.text
     assert "CANARY" not in caplog.text
     assert host.requests == []
+
+
+def test_a_token_that_a_host_sends_back_is_not_logged(tools: FakeTools, tmp_path: Path) -> None:
+    tools.install("docker")
+    token = tmp_path / "token"
+    token.write_text("CANARY-of-the-token\n")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with model_host(context) as host:
+        host.respond_with(redirect("/CANARY-of-the-token/model.gguf"), status(404))
+        url = f"{host.url}/model.gguf"
+        argv = ["--model", url, "--image", IMAGE, "--cache-dir", str(tmp_path / "cache")]
+        process = subprocess.run(
+            [
+                *(sys.executable, "-m", "slotkeeper", "bake", *argv),
+                *("--token-file", str(token), "--ca-file", str(CERTIFICATE)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert host.requests[0]["Authorization"] == "Bearer CANARY-of-the-token"
+    assert process.returncode == 1
+    assert "redirected to https://127.0.0.1" in process.stderr
+    assert "CANARY" not in process.stdout + process.stderr
 
 
 def test_a_split_model_is_baked_whole(

@@ -103,6 +103,40 @@ SPLIT = "https://models.example.com/model-00001-of-00003.gguf"
 PARTS = ["AB" * 32, "cd" * 32, "ef" * 32]
 
 
+@pytest.mark.parametrize("cache", [{"claimName": "models"}, {"node": True}])
+def test_the_model_and_the_projector_of_an_artifact_are_two_files(cache: dict[str, Any]) -> None:
+    url = "oci://ghcr.io/team/vision:v1"
+    model, mmproj = download_options(url=url, mmproj={"url": url}, cache=cache).files
+
+    assert model.path != mmproj.path
+
+
+@pytest.mark.parametrize(
+    ("url", "one", "other"),
+    [
+        (
+            "hf://team/model:Q4_K_M",
+            {"download": {"hubEndpoint": "https://one.example.com"}},
+            {"download": {"hubEndpoint": "https://two.example.com"}},
+        ),
+        (
+            "s3://models/model.gguf",
+            {"s3": {"endpoint": "https://one.example.com"}},
+            {"s3": {"endpoint": "https://two.example.com"}},
+        ),
+    ],
+)
+def test_servers_that_share_a_claim_do_not_share_files_of_different_hosts(
+    url: str, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    cache = {"claimName": "models"}
+    paths = {
+        download_options(url=url, cache=cache, **each).files[0].path for each in (one, other, {})
+    }
+
+    assert len(paths) == 3
+
+
 def test_llama_server_finds_the_other_files_of_a_split_model_by_the_name_of_the_first() -> None:
     [file] = download_options(url=f"{SPLIT}?download=true", partsSha256=PARTS).files
 

@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
-from collections.abc import Callable, Sequence
+import tracemalloc
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +14,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from download_harness import COMPLETE, DownloadHarness
 from model_host import (
@@ -31,6 +34,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.deadline import in_time, send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.ranges import SEGMENT_BYTES
+from slotkeeper.download.sources.document import get_document
 from slotkeeper.download.transfer import new_client
 
 BODY = large_model(2 * SEGMENT_BYTES + 54_321)
@@ -59,6 +63,7 @@ MULTIPART = (
     b'HTTP/1.1 206 Partial Content\r\nETag: "v1"\r\nContent-Length: 60\r\n'
     b"Content-Type: multipart/byteranges; boundary=x\r\n\r\n" + b"--x\r\n" + bytes(55)
 )
+DIGITS = "9" * 5000
 TRANSIENT: dict[str, Reply] = {
     "longer than announced": raw(length(len(BODY) - SEGMENT_BYTES), BODY),
     "shorter than announced": raw(length(len(BODY) + 1), BODY),
@@ -73,6 +78,11 @@ TRANSIENT: dict[str, Reply] = {
     "half of a chunk": raw(head("Transfer-Encoding: chunked"), b"fffff\r\nGGUF"),
     "503": status(503),
     "429": status(429, **{"Retry-After": "3"}),
+    "a year of 20 digits": status(
+        503, **{"Retry-After": f"Mon, 01 Jan {DIGITS[:20]} 00:00:00 GMT"}
+    ),
+    "a year of 5000 digits": status(503, **{"Retry-After": f"Mon, 01 Jan {DIGITS} 00:00:00 GMT"}),
+    "a length of 5000 digits": raw(head(f"Content-Length: {DIGITS}"), BODY),
 }
 PERMANENT: dict[str, tuple[Reply, Reason]] = {
     "gzip": (
@@ -84,6 +94,10 @@ PERMANENT: dict[str, tuple[Reply, Reason]] = {
     "without a length": (endless(BODY), Reason.MODEL_SIZE_UNKNOWN),
     "a range that was not requested": (other_range(0, 99), Reason.MODEL_DOWNLOAD_REJECTED),
     "several ranges": (raw(MULTIPART), Reason.MODEL_DOWNLOAD_REJECTED),
+    "a range of 5000 digits": (
+        raw(f"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-{DIGITS}/{DIGITS}\r\n\r\n".encode()),
+        Reason.MODEL_DOWNLOAD_REJECTED,
+    ),
     "416": (status(416), Reason.MODEL_DOWNLOAD_REJECTED),
     "another file": (content(GGUF), Reason.MODEL_CHECKSUM_MISMATCH),
     "to a file": (redirect("file:///etc/passwd"), Reason.MODEL_URL_NOT_ALLOWED),
@@ -127,6 +141,29 @@ def test_a_wrong_response_is_rejected_at_once(
     assert error.reason is reason
     assert len(host.requests) == 1
     assert not harness.path.exists()
+
+
+@pytest.mark.parametrize("url", ["https://[", "https://[::1]x/", "https://a.example.com:x/"])
+def test_a_url_of_a_host_that_is_none_is_a_clear_error(client: httpx.Client, url: str) -> None:
+    """Such as that of the server that issues a registry's tokens."""
+    with pytest.raises(DownloadError) as caught:
+        get_document(client, url, max_bytes=1)
+
+    assert caught.value.reason is Reason.MODEL_UNREACHABLE
+
+
+def test_a_document_of_very_many_values_takes_little_memory(
+    host: ModelHost, client: httpx.Client
+) -> None:
+    host.respond_with(content(b"[" + b"{}," * 1_300_000 + b"{}]"))
+
+    tracemalloc.start()
+    found = get_document(client, host.url, max_bytes=4 * 1024**2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found.tree is None
+    assert peak < 24 * 1024**2
 
 
 def test_interim_responses_are_ignored(host: ModelHost, harness: DownloadHarness) -> None:
@@ -173,6 +210,52 @@ def test_a_result_that_is_too_late_is_discarded() -> None:
     late.set()
 
     assert discarded.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("code", "headers"),
+    [(302, {"Location": "/model.gguf"}), (401, {"WWW-Authenticate": "Basic"})],
+)
+def test_the_body_of_a_response_that_is_not_the_last_is_not_kept(
+    host: ModelHost, client: httpx.Client, code: int, headers: Mapping[str, str]
+) -> None:
+    zeros = gzip.compress(bytes(64 * 1024**2))
+    sent: list[int] = []
+
+    def bomb(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Encoding", "gzip")
+        request.send_header("Content-Length", str(64 * 1024**2))
+        request.end_headers()
+        request.wfile.write(zeros)
+        with suppress(OSError):  # the client has closed the connection
+            for _ in range(64):
+                request.wfile.write(bytes(1024**2))
+                sent.append(1024**2)
+
+    host.respond_with(bomb, content(BODY))
+    request = client.build_request("GET", host.url)
+
+    tracemalloc.start()
+    with closing(send(client, request, _Again())) as response:
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert response.status_code == 200
+    assert peak < 4 * 1024**2
+    assert sum(sent) < 32 * 1024**2
+
+
+class _Again(httpx.Auth):
+    """Repeats a request that was not accepted, as registries require."""
+
+    @override
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield request
+        if response.status_code == 401:
+            yield request
 
 
 FAULTS: Sequence[Reply] = [

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -138,6 +139,30 @@ def test_the_help_explains_every_exit_status(capsys: pytest.CaptureFixture[str])
 
     text = capsys.readouterr().out
     assert all(f"\n  {code} " in text for code in (0, 1, 2, 75, 143))
+
+
+def test_the_progress_has_no_credential(
+    path: Path, termination_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub may return one as the name of a file."""
+    reports: list[Mapping[str, object]] = []
+
+    @contextmanager
+    def serve(_port: int, report: Callable[[], Mapping[str, object]], *_: object) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            reports.append(report())
+
+    monkeypatch.setattr("slotkeeper.download.main.serve_progress", serve)
+    (tmp_path / "token").write_text("PLANTED/token+1")
+    (tmp_path / "hosts").write_text("127.0.0.1")
+    secrets = ("--token-file", f"{tmp_path}/token", "--token-hosts-file", f"{tmp_path}/hosts")
+    url = "http://127.0.0.1:9/PLANTED%2Ftoken%2B1-Q4_K_M.gguf"
+
+    main(_argv(url, path, termination_log, *secrets, "--progress-port", "9"))
+
+    assert [report["file"] for report in reports] == ["[redacted]-Q4_K_M.gguf"]
 
 
 def _argv(url: str, path: Path, termination_log: Path, *more: str) -> list[str]:

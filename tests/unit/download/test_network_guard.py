@@ -193,6 +193,32 @@ def test_a_redirect_is_checked(host: ModelHost, path: Path, location: str) -> No
     assert fake.connected == [PUBLIC]
 
 
+@pytest.mark.parametrize("name", ["web.team.svc", "web.team.svc.cluster.local", "WEB.team.svc."])
+def test_a_host_beyond_the_cluster_does_not_redirect_into_it(
+    host: ModelHost, path: Path, name: str
+) -> None:
+    fake = FakeNetwork(
+        models_example=[PUBLIC], web_team_svc=["10.0.0.5"], other_team_svc=["10.0.0.6"]
+    )
+    host.respond_with(redirect(f"http://{name}:{httpx.URL(host.url).port}/delete?CANARY"))
+
+    error = error_of(fake.guarded(), path, at(host, "models.example"))
+
+    assert error.reason is Reason.MODEL_URL_NOT_ALLOWED
+    assert "only hosts of the cluster may redirect to others" in error.message
+    assert "CANARY" not in error.message
+    assert fake.connected == [PUBLIC]
+
+
+def test_a_host_of_the_cluster_redirects_to_others(host: ModelHost, path: Path) -> None:
+    fake = FakeNetwork(web_team_svc=["10.0.0.5"], other_team_svc=["10.0.0.6"])
+    host.respond_with(redirect(at(host, "other.team.svc")), content())
+
+    run(fake.guarded(), path, at(host, "web.team.svc"))
+
+    assert fake.connected == ["10.0.0.5", "10.0.0.6"]
+
+
 def test_a_redirect_from_https_to_http_is_not_followed(path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(PEM)
@@ -346,11 +372,21 @@ def test_the_host_of_a_hub_s_files_is_checked(path: Path) -> None:
     assert set(fake.connected) == {PUBLIC}
 
 
-def test_the_server_of_a_registry_s_tokens_is_checked(path: Path) -> None:
-    fake = FakeNetwork(up_example=[PUBLIC], tokens_example=["10.0.0.5"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tokens.example", Reason.MODEL_ADDRESS_NOT_ALLOWED),
+        ("tokens.team.svc", Reason.MODEL_URL_NOT_ALLOWED),
+    ],
+)
+def test_the_server_of_a_registry_s_tokens_is_checked(
+    path: Path, name: str, reason: Reason
+) -> None:
+    private = ["10.0.0.5"]
+    fake = FakeNetwork(up_example=[PUBLIC], tokens_example=private, tokens_team_svc=private)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(PEM)
-    challenge = 'Bearer realm="https://tokens.example/token?CANARY",service="registry"'
+    challenge = f'Bearer realm="https://{name}/token?CANARY",service="registry"'
     with (
         model_host(context) as host,
         new_client(network=fake.guarded(), ca_certificates=PEM.read_text()) as client,
@@ -360,8 +396,8 @@ def test_the_server_of_a_registry_s_tokens_is_checked(path: Path) -> None:
         with pytest.raises(DownloadError) as caught:
             download(File(f"oci://up.example:{port}/team/model:v1", path), environment(client))
 
-    assert caught.value.reason is Reason.MODEL_ADDRESS_NOT_ALLOWED
-    assert "tokens.example" in caught.value.message
+    assert caught.value.reason is reason
+    assert name in caught.value.message
     assert "CANARY" not in caught.value.message
     assert fake.connected == [PUBLIC]
 

@@ -1,15 +1,17 @@
 """A download into the cache of a node: its limits, marks, and requests for room."""
 
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
 
 import httpx
 import pytest
+from typing_extensions import override
 
 from cached_models import name_of
-from download_harness import COMPLETE, DownloadHarness
+from download_harness import COMPLETE, RESUMABLE, DownloadHarness
 from model_host import GGUF, SHA256, ModelHost, by_name, chunked, content
 from ranged_model import RangedModel, large_model
 from slotkeeper.api.problem_reasons import Reason
@@ -42,6 +44,9 @@ class FakeDisk:
     def sleep(self, seconds: float) -> None:
         self.seconds += int(seconds)
         self.requested.add(self.request.read_text())
+        # Otherwise the agent takes the request for one that a kill has left.
+        with self.request.open() as request, pytest.raises(BlockingIOError):
+            fcntl.flock(request, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if self.seconds == self._freed_after:
             self.free = DISK
 
@@ -186,6 +191,34 @@ def test_room_for_all_files_is_requested_under_a_lock(
     download_all(files, environment(client, cache))
 
     assert free[0] > len(MODEL) + len(PROJECTOR)
+
+
+class SharedDisk(FakeDisk):
+    """A disk whose free bytes other downloads take after it has been read."""
+
+    @override
+    def usage(self, path: Path) -> tuple[int, int, int]:
+        found = super().usage(path)
+        if not self.seconds:
+            self.free = DISK // 10
+        return found
+
+
+@pytest.mark.parametrize("freed_after", [3, None])
+def test_a_part_of_the_disk_is_left_free_by_downloads_at_the_same_time(
+    host: ModelHost, harness: DownloadHarness, path: Path, freed_after: int | None
+) -> None:
+    disk = SharedDisk(path, DISK, freed_after=freed_after)
+    host.respond_with(content())
+    harness.limits = disk.limits(percent=10).storage_limits(10**9)
+
+    if freed_after:
+        harness.download(host.url)
+    else:
+        assert harness.download_error(host.url).reason is Reason.INSUFFICIENT_STORAGE
+
+    assert harness.files == (COMPLETE if freed_after else RESUMABLE)
+    assert disk.requested == {str(len(GGUF))}
 
 
 def test_a_part_of_the_disk_is_left_free(

@@ -1,11 +1,13 @@
 """Ranges of a large file are fetched by several connections, and are always of one version."""
 
 import hashlib
+import tracemalloc
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from itertools import count, pairwise
 from pathlib import Path
-from threading import active_count
+from threading import Event, Thread, active_count
 
 import httpx
 import pytest
@@ -18,7 +20,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.body import BLOCK_BYTES
 from slotkeeper.download.download import RetryPolicy
 from slotkeeper.download.errors import DownloadError
-from slotkeeper.download.ranges import CONNECTIONS, SEGMENT_BYTES, Source
+from slotkeeper.download.ranges import CONNECTIONS, SEGMENT_BYTES, Source, Version, in_order
 
 BODY = large_model(7 * SEGMENT_BYTES + 12_345)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -316,3 +318,37 @@ def test_segments_have_the_credentials_of_the_first_request(
     assert requests[0].headers.get("Authorization") == expected
     assert str(requests[0].url) == "https://cdn.test/f"
     assert requests[0].headers["Range"] == "bytes=10-19"
+
+
+def test_the_number_of_segments_takes_no_memory(host: ModelHost, client: httpx.Client) -> None:
+    """A host may announce any size, and cookies with each range."""
+    size = 2**40
+    cookies = [f"c{n}={'x' * 3000}; Path=/" for n in range(5)]
+    numbers = count()
+    many = Event()
+
+    def reply(request: BaseHTTPRequestHandler) -> None:
+        if len(host.requests) > 50:
+            many.set()
+        request.send_response(206)
+        for cookie in cookies:
+            request.send_header("Set-Cookie", f"{next(numbers)}{cookie}")
+        request.send_header("Content-Length", "1")
+        request.end_headers()
+        request.wfile.write(b"x")
+
+    host.respond_with(reply)
+    request = client.build_request("GET", host.url, headers={"Range": "bytes=0-"})
+    with closing(client.send(request, stream=True)) as first:
+        source = Source(client, first, None, lambda: 0.0)
+        version = Version('"v1"', lambda _response, _start: None)
+        tracemalloc.start()
+        received = in_order(source, version, 0, size, 1)
+        # It returns when many more responses than these have been received.
+        Thread(target=next, args=(received, None), daemon=True).start()
+        assert many.wait(30)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert peak < 2 * SEGMENT_BYTES + 4 * 1024**2
+    assert all("Cookie" not in request for request in host.requests)

@@ -176,14 +176,17 @@ def test_the_agent_marks_a_model_in_use(root: Path, folder: Folder) -> None:
 
 @pytest.mark.parametrize("content", ["3000", "x", "-1", "", "9" * 30])
 @pytest.mark.parametrize("held", [True, False])
-def test_only_a_running_download_requests_room(
+def test_only_a_download_that_waits_requests_room(
     root: Path, folder: Folder, content: str, held: bool
 ) -> None:
     *_, lock = write_model(root / "team", "a")
-    (root / "team" / f"{name_of('a')}.gguf.part.room").write_text(content)
-    with lock.open("ab") as file:
+    request = root / "team" / f"{name_of('a')}.gguf.part.room"
+    request.write_text(content)
+    with lock.open("ab") as running, request.open("ab") as waiting:
+        # A later download of the model does not renew a request that a kill has left.
+        fcntl.flock(running, fcntl.LOCK_EX)
         if held:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(waiting, fcntl.LOCK_EX)
         requested = only_entry(folder).requested
 
     assert requested == (3000 if held and content == "3000" else 0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.node_cache.policy import DEAD_NS, Disk, Entry, plan
+from slotkeeper.node_cache.policy import DEAD_NS, Disk, Entry, granted, plan
 from slotkeeper.node_folder import Limits
 
 NOW = 10 * DEAD_NS
@@ -100,6 +100,21 @@ def test_room_that_a_download_requests_is_made() -> None:
     assert [each.name for each in found.remove] == ["older", "old"]
 
 
+@pytest.mark.parametrize("requested", [1001, 10**20 - 1])
+def test_nothing_is_removed_for_more_room_than_there_can_be(requested: int) -> None:
+    """A model host may announce any size, and a pod may write any request."""
+    downloading = replace(entry("new", 0), requested=requested)
+    other = replace(entry("other", 0), requested=30)
+    old = [entry("older", 20, hours_ago=3), entry("old", 20, hours_ago=2), entry("last", 20)]
+    disk = Disk(1000, 0)
+
+    found = plan([downloading, *old], lambda _: False, Limits(500, 0), disk, NOW)
+    beside = plan([downloading, other, *old], lambda _: False, Limits(500, 0), disk, NOW)
+
+    assert found.remove == ()
+    assert [each.name for each in beside.remove] == ["older", "old"]
+
+
 @given(entries, st.sets(st.text("xyz", min_size=1, max_size=3)), limits, disks)
 def test_a_plan_keeps_what_is_in_use_and_meets_the_limits_or_reports_the_excess(
     present: list[Entry], used: set[str], limits: Limits, disk: Disk
@@ -108,10 +123,12 @@ def test_a_plan_keeps_what_is_in_use_and_meets_the_limits_or_reports_the_excess(
 
     kept = [each for each in present if each not in found.remove]
     freed = sum(each.size for each in found.remove)
-    requested = sum(each.requested for each in present)
+    idle = [each for each in present if each.name not in used and not each.requested]
+    free = disk.free - limits.reserved_bytes(disk.total)
+    requested = granted(present, free + sum(each.size for each in idle))
     excess = max(
         sum(each.size for each in kept) - limits.max_bytes,
-        limits.reserved_bytes(disk.total) + requested - (disk.free + freed),
+        requested - (free + freed),
         0,
     )
     assert not [each for each in found.remove if each.name in used]

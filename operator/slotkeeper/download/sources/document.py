@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.bounded_json import parse
+from slotkeeper.bounded_json import BoundsError, parse
 from slotkeeper.download.address import redact
 from slotkeeper.download.deadline import in_time, send
 from slotkeeper.download.errors import DownloadError
@@ -16,6 +16,10 @@ from slotkeeper.download.transfer import rejection, unreachable
 
 DOCUMENT_SECONDS = 60.0
 """Until the end of a document, which is small."""
+
+MAX_VALUES = 100_000
+"""Of a document, about: each takes a hundred bytes of memory, even if it has only two itself. A hub
+has eight for each file."""
 
 
 class Document(NamedTuple):
@@ -57,7 +61,7 @@ def get_document(
     except (httpx.RequestError, httpx.InvalidURL) as error:
         raise unreachable(url, error) from error
     try:
-        return Document(body, parse(body, max_bytes=max_bytes))
+        return Document(body, _tree(body, max_bytes))
     except ValueError:
         return Document(body, None)
 
@@ -70,6 +74,14 @@ def _read(response: httpx.Response, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             break
     return bytes(body)
+
+
+def _tree(body: bytes, max_bytes: int) -> Any:
+    """Parse JSON. Raises ValueError."""
+    values = sum(map(body.count, (b",", b"[", b"{")))
+    if values > MAX_VALUES:
+        raise BoundsError(f"{values} values, at most {MAX_VALUES}")
+    return parse(body, max_bytes=max_bytes)
 
 
 def _ignore(_body: bytes) -> None:

@@ -29,7 +29,7 @@ from slotkeeper.llamacpp.gguf_split import Part
 
 RECORD = ".hub.json"
 
-_MAX_BYTES = 16 * 1024**2
+_MAX_BYTES = 4 * 1024**2
 """Of the list of files, which has a few hundred bytes for each."""
 
 _MAX_LISTED = 8

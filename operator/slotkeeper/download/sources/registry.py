@@ -5,6 +5,7 @@ import platform
 import re
 from base64 import b64encode
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +16,7 @@ from typing_extensions import override
 from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.model_url import OciReference
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.download.address import redact
+from slotkeeper.download.address import redact, require_not_into_cluster
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.sources.document import get_document
 from slotkeeper.download.token import Token
@@ -78,16 +79,18 @@ class RegistryAuth(httpx.Auth):
         challenge = response.headers.get("www-authenticate", "")
         parameters = dict(_PARAMETER.findall(challenge))
         if challenge.lower().startswith("bearer ") and "realm" in parameters:
-            self._authorization = f"Bearer {self._request_token(parameters)}"
+            self._authorization = f"Bearer {self._request_token(response.url, parameters)}"
         else:
             self._authorization = self._password.header_for(request)
         if self._authorization:
             request.headers["Authorization"] = self._authorization
             yield request
 
-    def _request_token(self, challenge: Mapping[str, str]) -> str:
+    def _request_token(self, registry: httpx.URL, challenge: Mapping[str, str]) -> str:
         """Return a token of the server that issues them. Raises DownloadError."""
         url = challenge["realm"]
+        with suppress(httpx.InvalidURL):  # is reported below
+            require_not_into_cluster(registry, httpx.URL(url))
         parameters = {name: challenge[name] for name in ("service", "scope") if name in challenge}
         found = get_document(
             self._client, url, max_bytes=_MAX_BYTES, auth=self._password, parameters=parameters
