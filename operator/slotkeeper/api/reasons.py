@@ -164,7 +164,7 @@ TABLE = (
         (Reason.MODEL_ADDRESS_NOT_ALLOWED,),
         _PROBLEM,
         "a host of a URL, of a redirect, or a proxy has only addresses that downloads [may not "
-        "connect to](../concepts/models.md#addresses)",
+        "connect to](../concepts/model-sources.md#addresses)",
     ),
     ReasonDoc(
         _MODEL,
