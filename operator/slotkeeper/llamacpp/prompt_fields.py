@@ -1,6 +1,7 @@
 """The fields of a request on which the beginning of llama-server's prompt depends.
 
-Source: tools/server/server-common.cpp and server-chat.cpp, and common/chat.cpp of build 11434.
+Source: tools/server/server-common.cpp and server-chat.cpp, and common/chat.cpp of build 11434. The
+fields of chats were checked with /apply-template of build 11669 and the 71 templates of its source.
 """
 
 import re
@@ -27,7 +28,7 @@ class PromptFields(NamedTuple):
 _COMPLETION = PromptFields(("prompt",), ("lora",))
 _CHAT_SETTINGS = (
     "chat_template_kwargs",
-    # The template of DeepSeek V4 has the schema in the system prompt.
+    # Both have the schema, which the template of DeepSeek V4 writes into the system prompt.
     "json_schema",
     "lora",
     "reasoning_effort",
