@@ -387,5 +387,6 @@ def _status(response: httpx.Response) -> str:
 
 
 def _redact_with_redirect(url: str, response: httpx.Response) -> str:
-    redirected = f" (redirected to {redact(str(response.url))})" if response.history else ""
-    return redact(url) + redirected
+    first, last = redact(url), redact(str(response.url))
+    # Without a redirect, a request that was authenticated has a history too.
+    return f"{first} (redirected to {last})" if response.history and last != first else first
