@@ -30,6 +30,7 @@ from slotkeeper.download.ranges import (
     Version,
     in_order,
 )
+from slotkeeper.download.records import SENDABLE
 from slotkeeper.download.signature import SESSION_TOKEN, expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
@@ -201,7 +202,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
     """Prepare `part` for the bytes of `response`. Raises DownloadError if it has none."""
     match response.status_code:
         case HTTPStatus.OK:
-            part.restart(validator=_validator(response), total=_content_length(response))
+            part.restart(validator=_sendable(response), total=_content_length(response))
             if part.total is None and not is_chunked(response):
                 raise DownloadError(
                     Reason.MODEL_SIZE_UNKNOWN,
@@ -333,7 +334,8 @@ def _continues(response: httpx.Response, part: PartialFile) -> bool:
 def _has_range(response: httpx.Response, part: PartialFile, start: int) -> bool:
     content_range = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     return (
-        content_range is not None
+        response.status_code == HTTPStatus.PARTIAL_CONTENT
+        and content_range is not None
         and (int(content_range[1]), int(content_range[2])) == (start, part.total)
         and _validator(response) in {None, part.validator}
     )
@@ -345,6 +347,12 @@ def _validator(response: httpx.Response) -> str | None:
         return etag
     modified: str | None = response.headers.get("last-modified")
     return modified
+
+
+def _sendable(response: httpx.Response) -> str | None:
+    """Return the validator if a request may contain it: some hosts send bytes beyond ASCII."""
+    validator = _validator(response)
+    return validator if validator and SENDABLE.fullmatch(validator) else None
 
 
 def _content_length(response: httpx.Response) -> int | None:

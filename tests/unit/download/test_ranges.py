@@ -189,6 +189,11 @@ def test_a_redirect_that_expires_is_followed_again(
     assert len(issued) == 2
 
 
+def beginning_as_range(request: BaseHTTPRequestHandler) -> None:
+    start, end = map(int, request.headers["Range"].removeprefix("bytes=").split("-"))
+    other_range(start, len(BODY), BODY[: end + 1 - start], code=200)(request)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -200,6 +205,7 @@ def test_a_redirect_that_expires_is_followed_again(
         ),
         pytest.param(status(206), id="no range"),
         pytest.param(status(200), id="200 without the file"),
+        pytest.param(beginning_as_range, id="200 with the range, and the beginning of the file"),
         pytest.param(status(404), id="404"),
     ],
 )
