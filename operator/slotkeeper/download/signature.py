@@ -1,5 +1,6 @@
 """Signed (presigned) URLs of object stores, which expire."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,20 +19,25 @@ def is_signed(url: str) -> bool:
 
 
 def expiry(url: str) -> datetime | None:
-    """Return the time at which a signed URL expires; None if it does not specify it."""
-    query = _query(url)
+    """Return the time in UTC at which a signed URL expires; None if it does not specify it."""
     try:
-        for vendor in ("x-amz", "x-goog"):
-            if f"{vendor}-date" in query:
-                signed = datetime.strptime(query[f"{vendor}-date"], _ISO_8601_BASIC)
-                return signed + timedelta(seconds=int(query[f"{vendor}-expires"]))
-        if "se" in query:
-            expires = datetime.fromisoformat(query["se"])
-            return expires if expires.tzinfo else expires.replace(tzinfo=UTC)
-        if "expires" in query:
-            return datetime.fromtimestamp(int(query["expires"]), UTC)
+        expires = _stated_expiry(_query(url))
+        # Of a time beyond the years that are known, there is no message either.
+        return expires and expires.astimezone(UTC)
     except (KeyError, ValueError, OverflowError, OSError):
-        pass
+        return None
+
+
+def _stated_expiry(query: Mapping[str, str]) -> datetime | None:
+    for vendor in ("x-amz", "x-goog"):
+        if f"{vendor}-date" in query:
+            signed = datetime.strptime(query[f"{vendor}-date"], _ISO_8601_BASIC)
+            return signed + timedelta(seconds=int(query[f"{vendor}-expires"]))
+    if "se" in query:
+        expires = datetime.fromisoformat(query["se"])
+        return expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+    if "expires" in query:
+        return datetime.fromtimestamp(int(query["expires"]), UTC)
     return None
 
 

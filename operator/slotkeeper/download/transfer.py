@@ -286,7 +286,7 @@ def _remedy_of_signed_url(response: httpx.Response) -> str:
     now = _date(response.headers.get("date"))
     remedy = "" if response.history else ", sign the URL again, or use one that does not expire"
     if expires and now and expires < now:
-        return f": the signed URL expired at {expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}{remedy}"
+        return f": the signed URL expired at {expires:%Y-%m-%dT%H:%M:%SZ}{remedy}"
     return f": the signature in the URL is not accepted{remedy}"
 
 

@@ -108,6 +108,10 @@ SIGN_AGAIN = ", sign the URL again, or use one that does not expire"
             f": the signature in the URL is not accepted{SIGN_AGAIN}",
         ),
         (
+            "?se=0001-01-01T00%3A00%3A00%2B23%3A59&sig=SECRET",
+            f": the signature in the URL is not accepted{SIGN_AGAIN}",
+        ),
+        (
             SIGNED.replace("3600", "soon"),
             f": the signature in the URL is not accepted{SIGN_AGAIN}",
         ),
