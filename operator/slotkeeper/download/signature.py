@@ -22,7 +22,7 @@ def expiry(url: str) -> datetime | None:
     """Return the time in UTC at which a signed URL expires; None if it does not specify it."""
     try:
         expires = _stated_expiry(_query(url))
-        # Of a time beyond the years that are known, there is no message either.
+        # Here, where a time that is before the year 1 in UTC is caught.
         return expires and expires.astimezone(UTC)
     except (KeyError, ValueError, OverflowError, OSError):
         return None
