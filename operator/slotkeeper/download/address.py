@@ -84,6 +84,9 @@ def redact(url: str) -> str:
         scheme, netloc, path, _, _ = urlsplit(url)
     except ValueError:
         return "[invalid URL]"
+    if not netloc:
+        # A URL with a mistake, such as https:/USER:PASSWORD@HOST.
+        path = path.rpartition("@")[2]
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 
