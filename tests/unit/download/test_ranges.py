@@ -292,6 +292,43 @@ def test_a_host_that_sends_almost_nothing_is_given_up(path: Path) -> None:
     assert requests == RetryPolicy().tries
 
 
+def test_a_byte_for_each_range_is_no_progress_for_long(path: Path) -> None:
+    seconds = 0.0
+    requests = 0
+
+    class Broken(httpx.SyncByteStream):
+        """The bytes from a position on, until the connection breaks."""
+
+        def __init__(self, start: int) -> None:
+            self.start = start
+
+        @override
+        def __iter__(self) -> Iterator[bytes]:
+            nonlocal seconds
+            seconds += 7
+            yield BODY[self.start : self.start + 1] if self.start else BODY[:100_000]
+            raise httpx.ReadError("reset")
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        nonlocal requests
+        requests += 1
+        start = int(request.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
+        headers = {"ETag": '"v1"', "Accept-Ranges": "bytes"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+        headers["Content-Length"] = str(len(BODY) - start)
+        return httpx.Response(206 if start else 200, headers=headers, stream=Broken(start))
+
+    with httpx.Client(transport=httpx.MockTransport(reply)) as client:
+        harness = DownloadHarness(client, path)
+        harness.clock = lambda: seconds
+        error = harness.download_error("http://127.0.0.1/model.gguf")
+
+    assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
+    assert "sent only" in error.message
+    assert requests < 40 * RetryPolicy().tries
+
+
 class Signature(httpx.Auth):
     @override
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:

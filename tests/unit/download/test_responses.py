@@ -195,6 +195,17 @@ def test_each_new_byte_resets_the_number_of_failures(
     assert harness.delays == [1.0] * 20
 
 
+def test_a_byte_for_each_try_is_no_progress_for_long(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(cut=1))
+
+    error = harness.download_error(host.url)
+
+    assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
+    assert harness.delays == [1.0] * 60 + [2.0, 4.0, 8.0, 16.0]
+
+
 def test_restarts_from_the_first_byte_are_no_progress(
     host: ModelHost, harness: DownloadHarness
 ) -> None:
