@@ -12,6 +12,9 @@ _SIGNATURES = {"x-amz-signature", "x-goog-signature", "signature", "sig"}
 
 _ISO_8601_BASIC = "%Y%m%dT%H%M%S%z"
 
+_MAX_SKEW = timedelta(minutes=15)
+"""Of clocks, that object stores accept."""
+
 
 def is_signed(url: str) -> bool:
     """Whether a URL contains a signature."""
@@ -26,6 +29,16 @@ def expiry(url: str) -> datetime | None:
         return expires and expires.astimezone(UTC)
     except (KeyError, ValueError, OverflowError, OSError):
         return None
+
+
+def clock_skew(signed: str, now: datetime | None) -> timedelta:
+    """Return how far the clock was ahead with which a request was signed at `signed`, if a store
+    rejects that; else zero. `now` is the store's time."""
+    try:
+        skew = datetime.strptime(signed, _ISO_8601_BASIC) - now if now else timedelta()
+    except ValueError:
+        skew = timedelta()
+    return skew if abs(skew) > _MAX_SKEW else timedelta()
 
 
 def _stated_expiry(query: Mapping[str, str]) -> datetime | None:

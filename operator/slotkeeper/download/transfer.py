@@ -31,7 +31,7 @@ from slotkeeper.download.ranges import (
     in_order,
 )
 from slotkeeper.download.records import SENDABLE
-from slotkeeper.download.signature import SESSION_TOKEN, expiry, is_signed
+from slotkeeper.download.signature import SESSION_TOKEN, clock_skew, expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
 from slotkeeper.error_text import describe
@@ -269,6 +269,10 @@ def _remedy_of_store(response: httpx.Response, *, has_session: bool) -> str:
             ": the session token in spec.model.s3.secretRef has expired or is of another access "
             "key, or spec.model.s3.region is not that of the bucket"
         )
+    signed = response.request.headers.get("x-amz-date", "")
+    skew = clock_skew(signed, _date(response.headers.get("date")))
+    if skew and response.status_code == HTTPStatus.FORBIDDEN:
+        return f": the clock of the node is wrong by {skew.total_seconds() / 60:+.0f} minutes"
     return _REMEDIES_OF_STORE.get(response.status_code, "")
 
 
