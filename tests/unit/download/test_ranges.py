@@ -3,7 +3,7 @@
 import hashlib
 import tracemalloc
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler
 from itertools import count, pairwise
 from pathlib import Path
@@ -383,15 +383,26 @@ def test_the_number_of_segments_takes_no_memory(host: ModelHost, client: httpx.C
     host.respond_with(reply)
     request = client.build_request("GET", host.url, headers={"Range": "bytes=0-"})
     with closing(client.send(request, stream=True)) as first:
-        source = Source(client, first, None, lambda: 0.0)
+        seconds = [0.0]
+        source = Source(client, first, None, lambda: seconds[0])
         version = Version('"v1"', lambda _response, _start: None)
         tracemalloc.start()
         received = in_order(source, version, 0, size, 1)
+
+        def receive() -> None:
+            with suppress(DownloadError):
+                next(received, None)
+
         # It returns when many more responses than these have been received.
-        Thread(target=next, args=(received, None), daemon=True).start()
+        thread = Thread(target=receive, daemon=True)
+        thread.start()
         assert many.wait(30)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+        # So few bytes in a minute end it. It would keep a connection, and so the host, otherwise.
+        seconds[0] = 61.0
+        thread.join(30)
+        assert not thread.is_alive()
 
     assert peak < 2 * SEGMENT_BYTES + 4 * 1024**2
     assert all("Cookie" not in request for request in host.requests)
