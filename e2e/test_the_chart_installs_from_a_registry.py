@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from operator_pods import operators
-from provider.constants import REGISTRY
+from provider.constants import REGISTRY, SERVICE_RANGE
 from provider.prerequisites import docker_available
 from registry import registry
 from servers import Server, spec
@@ -45,6 +45,8 @@ def release(cluster: Cluster, images: str, namespace: str) -> Iterator[str]:
             *("helm", "install", name, "charts/slotkeeper", "--namespace", namespace, "--wait"),
             *("--timeout", "3m", "--set", f"images.registry={images}"),
             *("--set", "images.pullPolicy=Always", "--set", f"watchNamespaces={{{namespace}}}"),
+            # The models of the tests have an address of the cluster, in another namespace.
+            *("--set", f"modelDownloads.allowedAddressRanges={{{SERVICE_RANGE}}}"),
             *("--set", "crds.enabled=false", "--set", "rbac.aggregate=false"),
         )
         yield name
