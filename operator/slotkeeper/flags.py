@@ -59,6 +59,8 @@ class BalancerFlags(ListenFlags):
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
     MEDIA = "--media"
     NO_MEDIA = "--no-media"
+    PROMPT_FILES = "--prompt-files"
+    PROMPT_MIN_TOKENS = "--prompt-min-tokens"
 
 
 class GatewayFlags(ListenFlags):
@@ -141,6 +143,18 @@ class NodeCacheFlags:
     NAMESPACE = "--namespace"
     INTERVAL = "--interval"
     METRICS = "--metrics"
+
+
+class PromptFilesFlags:
+    """Flags of `slotkeeper prompt-files`."""
+
+    FOLDER = "--folder"
+    IDENTITY = "--identity"
+    SIZE_LIMIT = "--size-limit"
+    MIN_FREE_PERCENT = "--min-free-percent"
+    LISTEN = "--listen"
+    MODEL = "--model"
+    PREPARE = "--prepare"
 
 
 class BakeFlags:

@@ -19,6 +19,8 @@ RPC_PORT = 50052
 """Of a worker, for its leader only."""
 PROGRESS_PORT = 9091
 """Of a download, for the operator only."""
+PROMPT_FILES_PORT = 9094
+"""Of the agent of prompt files, for the balancers only."""
 
 HTTP = "http"
 """Name of the port for requests, of replicas, balancers and gateways."""
@@ -28,12 +30,16 @@ RPC = "rpc"
 """Name of a worker's port."""
 PROGRESS = "progress"
 """Name of the port for the progress of a download."""
+PROMPT_FILES = "prompt-files"
+"""Name of the port of the agent of prompt files."""
 METRICS = "metrics"
 """Name of the port for metrics and probes, of balancers and gateways."""
 
 DOWNLOAD_CONTAINER = "download"
 LLAMA_SERVER_CONTAINER = "llama-server"
 BALANCER_CONTAINER = "balancer"
+PREPARE_PROMPT_FILES_CONTAINER = "prepare-prompt-files"
+PROMPT_FILES_CONTAINER = "prompt-files"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
 GATEWAY_CONTAINER = "gateway"

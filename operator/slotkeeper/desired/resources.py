@@ -61,6 +61,14 @@ def of_init_container(main: Resources) -> Manifest:
     return _tree(combined(main.requests, _INIT_REQUESTS), combined(main.limits, _INIT_LIMITS))
 
 
+def of_sidecar(memory_limit_mib: int) -> Manifest:
+    """Return the resources of a container that runs beside the main one, in addition to it."""
+    return {
+        "requests": {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST},
+        "limits": {"cpu": CPU_LIMIT, "memory": f"{memory_limit_mib}Mi"},
+    }
+
+
 def _tree(requests: Amounts, limits: Amounts) -> Manifest:
     # As strings, which is how the API server returns them.
     return {
