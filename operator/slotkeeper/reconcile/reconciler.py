@@ -351,7 +351,8 @@ class Reconciler:
         state.unresponsive = demand.unresponsive if demand else ()
         state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
         conflict = state.conflicts.problem(moment.monotonic)
-        problems = Problems(state.unapplied, conflict, state.serving)
+        prompts = demand.prompt_cache if demand else None
+        problems = Problems(state.unapplied, conflict, state.serving, prompts)
         key = Key(snapshot.server.namespace, snapshot.server.name)
         found = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         raw = await self.steps.write_report(key, snapshot.raw, state, found)
