@@ -2,7 +2,7 @@
 
 from slotkeeper.api.prompt_cache import PromptCache
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired.download_settings import DownloadSettings
+from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.metadata import Manifest
 
 VOLUME = "prompt-files"
@@ -21,6 +21,11 @@ def volumes(server: LlamaServer, settings: DownloadSettings) -> list[Manifest]:
     """Return the pod's volume; none without a cache."""
     cache = server.spec.prompt_cache
     return [{"name": VOLUME, **_source(server, cache, settings)}] if cache else []
+
+
+def claims(server: LlamaServer) -> list[Manifest]:
+    """Return the volume of a pod that removes the server's folder from its claim."""
+    return volumes(server, NO_SETTINGS)
 
 
 def mount(server: LlamaServer) -> Manifest:

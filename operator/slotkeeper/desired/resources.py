@@ -14,10 +14,13 @@ MEMORY_REQUEST = "128Mi"
 CPU_LIMIT = "1"
 """More is of no use to them: each computes in one thread."""
 
+SMALL_LIMIT_MIB = 256
+"""Memory limit of programs that only read, write or remove files."""
+
 Amounts = Mapping[str, int | str]
 
 _INIT_REQUESTS: Amounts = {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST}
-_INIT_LIMITS: Amounts = {"cpu": CPU_LIMIT, "memory": "256Mi"}
+_INIT_LIMITS: Amounts = {"cpu": CPU_LIMIT, "memory": f"{SMALL_LIMIT_MIB}Mi"}
 
 
 def specified(spec: Resources) -> Manifest:
