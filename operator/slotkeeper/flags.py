@@ -143,6 +143,8 @@ class NodeCacheFlags:
     NAMESPACE = "--namespace"
     INTERVAL = "--interval"
     METRICS = "--metrics"
+    PROMPTS_PATH = "--prompts-path"
+    PROMPTS_FOLDER = "--prompts-folder"
 
 
 class PromptFilesFlags:

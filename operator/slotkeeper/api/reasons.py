@@ -293,7 +293,7 @@ TABLE = (
         _MODEL,
         (Reason.NODE_CACHE_UNAVAILABLE,),
         _PROBLEM,
-        "the cache of a pod's node has had no folder for the namespace for a minute: the chart's "
+        "the cache of a pod's node has had no folder for the pod for a minute: the chart's "
         "DaemonSet does not run on the node. Check `nodeCache.nodeSelector` and "
         "`nodeCache.tolerations`, or keep replicas off the node by `nodeSelector`",
     ),
@@ -395,7 +395,8 @@ TABLE = (
         (Reason.NODE_CACHE_NOT_ALLOWED,),
         _PROBLEM,
         "`model.cache.node` is true, and the operator was installed without the chart value "
-        "`nodeCache.enabled`: set one of the two. Running pods are kept until then",
+        "`nodeCache.enabled`; or `promptCache.node` is true without `nodeCache.promptsPath`: "
+        "change one of the two. Running pods are kept until then",
     ),
     ReasonDoc(
         (READY,),
