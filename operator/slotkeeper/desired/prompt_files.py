@@ -152,8 +152,8 @@ def _relevant(arguments: Iterable[str]) -> Iterator[str]:
 def _container(name: str, command: list[str], images: Images) -> Manifest:
     return {
         "name": name,
-        # On the node already: it downloads the model.
-        "image": images.download,
+        # It serves HTTP as a balancer does: that of the download has no parser of requests.
+        "image": images.balancer,
         "imagePullPolicy": images.pull_policy,
         "command": command,
         "securityContext": container_security_context(),
