@@ -111,6 +111,7 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
     serve = [
         *_command(server, cache, images, prompt_volume.FOLDER),
         *(PromptFilesFlags.LISTEN, f"[::]:{names.PROMPT_FILES_PORT}"),
+        *(LogFlags.FORMAT, "json"),
         *_models(server),
     ]
     return [
@@ -168,7 +169,6 @@ def _command(server: LlamaServer, cache: PromptCache, images: Images, folder: st
     yield from (PromptFilesFlags.SIZE_LIMIT, str(cache.size_limit))
     free = MIN_FREE_PERCENT if cache.claim_name else MIN_FREE_PERCENT_OF_NODE
     yield from (PromptFilesFlags.MIN_FREE_PERCENT, str(free))
-    yield from (LogFlags.FORMAT, "json")
 
 
 def _models(server: LlamaServer) -> Iterator[str]:
