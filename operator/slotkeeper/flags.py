@@ -59,6 +59,8 @@ class BalancerFlags(ListenFlags):
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
     MEDIA = "--media"
     NO_MEDIA = "--no-media"
+    PROMPT_FILES = "--prompt-files"
+    PROMPT_MIN_TOKENS = "--prompt-min-tokens"
 
 
 class GatewayFlags(ListenFlags):
@@ -134,6 +136,8 @@ class NodeCacheFlags:
 
     PATH = "--path"
     FOLDER = "--folder"
+    PROMPTS_PATH = "--prompts-path"
+    PROMPTS_FOLDER = "--prompts-folder"
     PREPARE = "--prepare"
     SIZE_LIMIT = "--size-limit"
     MIN_FREE_PERCENT = "--min-free-percent"
