@@ -59,6 +59,8 @@ class BalancerFlags(ListenFlags):
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
     MEDIA = "--media"
     NO_MEDIA = "--no-media"
+    PROMPT_FILES = "--prompt-files"
+    PROMPT_MIN_TOKENS = "--prompt-min-tokens"
 
 
 class GatewayFlags(ListenFlags):
