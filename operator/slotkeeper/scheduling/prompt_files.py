@@ -99,10 +99,14 @@ class PromptFileIndex:
     def set_replica(self, replica: str, compatible: str, files: Iterable[PromptFile]) -> None:
         """Set all files in a replica's folder, the newest first. Others than it can use are left
         out."""
-        self.remove_replica(replica)
-        self._compatible[replica] = compatible
-        self._names[replica] = set()
-        for file in reversed(list(files)):
+        if self._compatible.get(replica) != compatible:
+            self.remove_replica(replica)
+            self._compatible[replica] = compatible
+            self._names[replica] = set()
+        listed = [file for file in files if file.prefixes and file.compatible == compatible]
+        for name in self._names[replica].difference(file.name for file in listed):
+            self.discard(replica, name)
+        for file in reversed(listed):
             self.add(replica, file)
 
     def remove_replica(self, replica: str) -> None:
@@ -174,7 +178,7 @@ class PromptFileIndex:
         |---|---|
         | holds no more than the memory        | is sent                            |
         | holds too little of the prompt       | is sent: llama-server would not use it |
-        | takes longer to read than to compute | is sent                            |
+        | takes longer to read than to compute | is sent, also if it takes over 5 s |
         | else                                 | is sent after the restore          |
         """
         compatible = self._compatible.get(replica)
@@ -187,10 +191,10 @@ class PromptFileIndex:
         if self._shared_bytes(file, shared) < _MIN_SHARE * size:
             return None
         compute = self.rates.compute_seconds(_gained_tokens(file, shared, cached))
-        if self.rates.read_seconds(file.bytes, now) >= compute:
+        deadline = min(compute, MAX_RESTORE_SECONDS)
+        if self.rates.read_seconds(file.bytes, now) >= deadline:
             self.rates.slower_at = now
             return None
-        deadline = min(compute, MAX_RESTORE_SECONDS)
         return RestorePlan(file, shared, cached, size, deadline)
 
     def covers(self, replica: str, prefixes: PrefixHashes, tokens: int) -> bool:

@@ -42,6 +42,12 @@ class PromptRates:
             self._read = _average(self.read_rate(now), size / seconds)
             self._read_at = now
 
+    def record_slow_read(self, size: int, seconds: float, now: float) -> None:
+        """Record that a file was not restored in this time: such files are not tried again soon."""
+        if seconds > 0:
+            self._read = min(self.read_rate(now), size / seconds / 2)
+            self._read_at = now
+
     def record_write(self, size: int, tokens: int, seconds: float) -> None:
         """Record that a file was written."""
         if size > 0 and tokens > 0:

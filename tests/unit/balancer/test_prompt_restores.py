@@ -9,6 +9,7 @@ import pytest
 from balancer_harness import DEFAULT_AFFINITY, Balancer, run_balancer
 from fake_llama import Call, FakeLlama
 from prompt_slots import FakeAgent, PromptSlots, chat
+from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.scheduling import AffinityLimits
 from wait_until import until
 
@@ -37,13 +38,19 @@ class Stack:
         await self.joined(self.second)
 
     async def joined(self, llama: FakeLlama) -> None:
-        def listed() -> bool:
-            prompts = self.balancer.proxy.prompts
-            assert prompts
-            replica = prompts.files._replicas.get(llama.name)
-            return replica is not None and replica.compatible is not None
+        """Wait until the files of a replica have been listed."""
+        replicas = self.prompt_files._replicas
+        await until(lambda: llama.name in replicas and replicas[llama.name].compatible)
 
-        await until(listed)
+    def files_of(self, llama: FakeLlama) -> set[str]:
+        """The names of the files that are known of a replica."""
+        return set(self.prompt_files._replicas[llama.name].sizes)
+
+    @property
+    def prompt_files(self) -> PromptFiles:
+        prompts = self.balancer.proxy.prompts
+        assert prompts
+        return prompts.files
 
     def failures(self, reason: str) -> float:
         return self.balancer.metric("prompt_restore_failures_total", reason=reason)
@@ -86,6 +93,26 @@ async def test_a_new_replica_restores_the_longest_prefix_of_a_request(tmp_path: 
         page = (await stack.balancer.admin_json("/debug/queue"))["promptFiles"]
         assert page["restoredTokensLastHour"] == line["cached_tokens"]
         assert page["reason"] == "Active"
+
+
+@pytest.mark.parametrize("saved_before", [True, False])
+async def test_a_replica_restores_what_another_one_saves_at_its_end(
+    tmp_path: Path, saved_before: bool
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        balancer = stack.balancer
+        if saved_before:
+            await stack.save("before", "x" * 8000)
+        balancer.proxy.set_replicas({stack.first.name: True, stack.second.name: False})
+        await balancer.request(chat("hello", "y" * 8000))
+        balancer.proxy.set_replicas({stack.first.name: True, stack.second.name: True})
+        await stack.joined(stack.second)
+        balancer.terminate(stack.first, stack.second)
+        await stack.agents[0].done.wait()
+        await until(lambda: stack.files_of(stack.second) == set(stack.agents[0].records))
+        await balancer.request(chat("hello", "y" * 8000))
+
+        assert stack.second_slots.actions == [("restore", 0)]
 
 
 async def test_a_prompt_that_the_replica_has_in_its_memory_is_not_restored(tmp_path: Path) -> None:

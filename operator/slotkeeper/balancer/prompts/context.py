@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.prompt_metrics import PromptMetrics
 from slotkeeper.scheduling.prefix_index import PrefixHashes
-from slotkeeper.scheduling.prompt_files import PromptFileIndex, RestorePlan, RestoreRecord
+from slotkeeper.scheduling.prompt_files import (
+    PromptFile,
+    PromptFileIndex,
+    RestorePlan,
+    RestoreRecord,
+)
 from slotkeeper.scheduling.prompt_saves import ReplicaLoad, SeenPrompts
 
 
@@ -75,6 +80,8 @@ class PromptContext:
     """What runs on a replica."""
     metrics: PromptMetrics
     timings: PromptTimings
+    on_saved: Callable[[str, PromptFile], None]
+    """Called when a replica has saved a file."""
     index: PromptFileIndex = field(default_factory=PromptFileIndex)
     seen: SeenPrompts = field(default_factory=SeenPrompts)
     record: RestoreRecord = field(init=False)

@@ -1,6 +1,7 @@
 """The prompt files of all replicas, as the balancer that is the leader uses them."""
 
 import asyncio
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,15 @@ from slotkeeper.balancer.prompts.slot_actions import SlotActions
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.scheduling.prefix_index import PrefixHashes
-from slotkeeper.scheduling.prompt_files import RestorePlan
+from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
 from slotkeeper.scheduling.prompt_saves import ReplicaLoad
 
 _RECENT_SECONDS = 600.0
 """For which a full folder, or files that are read too slowly, are reported."""
+
+
+_COMPARED_NAMES = 16
+"""Two folders that have one of these names in common are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class PromptFiles:
             load=self._load,
             metrics=metrics.add_prompts(),
             timings=timings,
+            on_saved=self._on_saved,
         )
         self._replicas: dict[str, PromptReplica] = {}
         self._tasks: dict[PromptReplica, asyncio.Task[None]] = {}
@@ -135,6 +141,20 @@ class PromptFiles:
         await replica.run()
         if replica.name not in self._targets and self._replicas.get(replica.name) is replica:
             self._remove(replica.name)
+
+    def _on_saved(self, name: str, file: PromptFile) -> None:
+        saved_by = self._replicas.get(name)
+        if saved_by is None:
+            return
+        some = list(itertools.islice(saved_by.sizes, _COMPARED_NAMES))
+        for replica in self._replicas.values():
+            if replica is saved_by:
+                continue
+            if any(name in replica.sizes for name in some):
+                replica.added(file)
+            elif saved_by.ending:
+                # It may have been the first file in their common folder.
+                replica.list_again()
 
     def _remove(self, name: str) -> None:
         replica = self._replicas.pop(name, None)

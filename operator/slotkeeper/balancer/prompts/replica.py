@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -82,6 +83,16 @@ class PromptReplica:
         """Whether the replica is being deleted."""
         return self._ending.is_set()
 
+    def list_again(self) -> None:
+        """Read the files soon: another replica has written some."""
+        self._listed_at = -math.inf
+        self._wake.set()
+
+    def added(self, file: PromptFile) -> None:
+        """Record a file that another replica has written to the same folder."""
+        self.sizes[file.name] = file.bytes
+        self._context.index.add(self.name, file)
+
     def completed(self, prompt: CompletedPrompt) -> None:
         """Record a completed request, whose slot is worth a file."""
         if self.compatible in self._context.index.unusable:
@@ -114,6 +125,7 @@ class PromptReplica:
                 failure = await self._restore(plan)
         except TimeoutError:
             failure = RestoreFailure.TIMEOUT
+            context.index.rates.record_slow_read(plan.file.bytes, plan.deadline, context.now())
         finally:
             self._acting = False
         if failure:
@@ -164,6 +176,8 @@ class PromptReplica:
             self._set_problem("llama-server does not describe its model and its build")
             return False
         self._set_problem("")
+        if compatible != self.compatible:
+            self.contents.clear()
         self.compatible = compatible
         self.sizes = {file.name: file.bytes for file in listing.files}
         self._context.index.set_replica(self.name, compatible, listing.files)
@@ -264,6 +278,7 @@ class PromptReplica:
         for other in removed:
             self._removed(other)
         context.metrics.saves.inc(reason)
+        context.on_saved(self.name, file)
         for shorter in context.index.superseded(self.name, file):
             await self._delete(shorter.name)
         return None
