@@ -28,6 +28,9 @@ _HONORED = 0.25
 _HONORED_BESIDE_MEMORY = 0.7
 """Likewise, if the memory may have half of them."""
 
+_MIN_BYTES_PER_TOKEN = 2
+"""Of JSON, which has more in most languages."""
+
 _COVERED = 0.9
 """A file with this share of a slot's tokens, of the same prompt, needs no replacement."""
 
@@ -188,7 +191,7 @@ class PromptFileIndex:
         if found is None:
             return None
         file, shared = found
-        if self._shared_bytes(file, shared) < _MIN_SHARE * size:
+        if _shared_bytes(file, shared) < _MIN_SHARE * size:
             return None
         compute = self.rates.compute_seconds(_gained_tokens(file, shared, cached))
         deadline = min(compute, MAX_RESTORE_SECONDS)
@@ -232,14 +235,17 @@ class PromptFileIndex:
             if not names:
                 del self._by_prefix[prefix]
 
-    @staticmethod
-    def _shared_bytes(file: PromptFile, shared: int) -> float:
-        """Return how much of the prompt a file holds at least, by the sizes of its prefixes.
 
-        The last size is the longest that is hashed: of a longer prompt, only the tokens are known.
-        """
-        size = PREFIX_SIZES[shared - 1]
-        return max(size, 2 * file.tokens) if shared == len(PREFIX_SIZES) else size
+def _shared_bytes(file: PromptFile, shared: int) -> float:
+    """Return how many bytes of a request a file holds at least.
+
+    Prefixes leave out the settings, such as tools, and what follows the last one. The tokens of a
+    file count both, if the request has all of its prefixes.
+    """
+    size = PREFIX_SIZES[shared - 1]
+    if shared == len(file.prefixes):
+        return max(size, file.tokens * _MIN_BYTES_PER_TOKEN)
+    return size
 
 
 def _gained_tokens(file: PromptFile, shared: int, cached: int) -> float:

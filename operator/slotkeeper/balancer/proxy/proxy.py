@@ -182,7 +182,7 @@ class Proxy:
                 request,
                 message.size,
                 now,
-                prefixes=prefixes(message) if self.dispatcher.affinity or self.prompts else (),
+                prefixes=prefixes(message) if self.dispatcher.uses_prefixes else (),
                 tasks=request.tasks,
                 flow_key=flow_key,
                 bounded=self._relay.leader is None,
