@@ -48,6 +48,11 @@ class PromptRates:
             self._read = min(self.read_rate(now), size / seconds / 2)
             self._read_at = now
 
+    def learn_size(self, size: int, tokens: int) -> None:
+        """Use the size of a file that was written before, until one is written."""
+        if self.bytes_per_token is None:
+            self.bytes_per_token = size / tokens
+
     def record_write(self, size: int, tokens: int, seconds: float) -> None:
         """Record that a file was written."""
         if size > 0 and tokens > 0:

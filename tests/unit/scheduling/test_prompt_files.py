@@ -317,6 +317,14 @@ def test_small_measurements_are_left_out() -> None:
     assert rates.write_seconds(10) == math.inf
 
 
+def test_the_size_of_a_file_is_learned_once() -> None:
+    rates = PromptRates()
+    rates.learn_size(100, 10)
+    rates.learn_size(100, 1)
+
+    assert rates.bytes_per_token == 10
+
+
 def test_a_read_that_was_given_up_is_not_tried_again_soon() -> None:
     files = index(file())
     files.rates.record_slow_read(file().bytes, MAX_RESTORE_SECONDS, 0.0)

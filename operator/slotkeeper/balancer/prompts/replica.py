@@ -32,8 +32,9 @@ _log = logging.getLogger(__name__)
 _TEMPORARY = ".part"
 _MAX_PENDING = 64
 """Completed requests whose slot is searched in one read of /slots."""
-_DEFAULT_BYTES_PER_TOKEN = 64 * 1024
-"""Of the first file, whose size is not known before."""
+_DEFAULT_BYTES_PER_TOKEN = 16 * 1024
+"""Of the first file, whose size is not known before. That of a small model: if there were no room
+for more, the size would never be known."""
 
 
 class PromptReplica:
@@ -181,6 +182,10 @@ class PromptReplica:
         self.compatible = compatible
         self.sizes = {file.name: file.bytes for file in listing.files}
         self._context.index.set_replica(self.name, compatible, listing.files)
+        for file in listing.files:
+            if file.compatible == compatible and file.tokens:
+                self._context.index.rates.learn_size(file.bytes, file.tokens)
+                break
         return True
 
     def _set_problem(self, problem: str) -> None:
