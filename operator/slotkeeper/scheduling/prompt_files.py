@@ -102,15 +102,31 @@ class PromptFileIndex:
     def set_replica(self, replica: str, compatible: str, files: Iterable[PromptFile]) -> None:
         """Set all files in a replica's folder, the newest first. Others than it can use are left
         out."""
+        for file in self.retain(replica, compatible, files):
+            self.add(replica, file)
+
+    def retain(
+        self, replica: str, compatible: str, files: Iterable[PromptFile]
+    ) -> list[PromptFile]:
+        """Remove all files of a replica but these; return those to be added, the newest last.
+
+        To add thousands at once would delay streams.
+        """
         if self._compatible.get(replica) != compatible:
             self.remove_replica(replica)
             self._compatible[replica] = compatible
             self._names[replica] = set()
-        listed = [file for file in files if file.prefixes and file.compatible == compatible]
-        for name in self._names[replica].difference(file.name for file in listed):
+        usable = {
+            file.name: file for file in files if file.prefixes and file.compatible == compatible
+        }
+        names = self._names[replica]
+        for name in names - usable.keys():
             self.discard(replica, name)
-        for file in reversed(listed):
-            self.add(replica, file)
+        return [
+            file
+            for file in reversed(usable.values())
+            if file.name not in names or self._entries[file.name].file != file
+        ]
 
     def remove_replica(self, replica: str) -> None:
         """Remove a replica."""
@@ -256,13 +272,20 @@ def _gained_tokens(file: PromptFile, shared: int, cached: int) -> float:
 
 
 class RestoreRecord:
-    """Whether restored files are honored, and what they saved."""
+    """Whether restored files are honored, and what they saved.
+
+    A model whose files are never used fails from the first one on. Where some were used, further
+    failures are of the requests: with `cache_prompt: false` nothing is found, and a client must not
+    end the restores of all others.
+    """
 
     _MAX_FAILURES = 3
+    _MAX_FAILURES_ONCE_HONORED = 20
 
     def __init__(self, index: PromptFileIndex) -> None:
         self._index = index
         self._failures: dict[str, int] = {}  # in a row, by `compatible`
+        self._honored: set[str] = set()  # `compatible` of which a file was used
         self._minutes: deque[tuple[int, int]] = deque(maxlen=60)  # minute -> tokens
 
     def record(self, plan: RestorePlan, cached: int, computed: int, now: float) -> bool:
@@ -271,11 +294,13 @@ class RestoreRecord:
         honored = plan.is_honored(cached, computed)
         if honored is not False:
             if honored:
+                self._honored.add(compatible)
                 self._failures.pop(compatible, None)
             self._add(min(cached, plan.file.tokens), now)
             return True
         failures = self._failures[compatible] = self._failures.get(compatible, 0) + 1
-        if failures >= self._MAX_FAILURES:
+        once = compatible in self._honored
+        if failures >= (self._MAX_FAILURES_ONCE_HONORED if once else self._MAX_FAILURES):
             self._index.unusable[compatible] = (
                 f"llama-server did not use {failures} restored prompts in a row: the last request "
                 f"found {cached} of {plan.file.tokens} tokens"

@@ -265,12 +265,24 @@ def test_a_restore_is_honored_if_the_tokens_are_found(
     assert plan.is_honored(cached, 1000 - cached) is honored
 
 
-def test_three_failures_in_a_row_end_restoring() -> None:
+def test_after_a_restore_that_was_honored_it_takes_twenty_failures_in_a_row() -> None:
+    files = index(file())
+    record = RestoreRecord(files)
+    plan = RestorePlan(file(), 3, 0, SIZE, 1.0)
+    for cached in (0, 0, 900, *[0] * 19, 900, *[0] * 19):
+        record.record(plan, cached, 1000 - cached, 0.0)
+    assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0)
+
+    record.record(plan, 0, 1000, 0.0)
+    assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0) is None
+
+
+def test_three_failures_from_the_first_restore_on_end_restoring() -> None:
     files = index(file())
     record = RestoreRecord(files)
     plan = RestorePlan(file(), 3, 0, SIZE, 1.0)
     unknown = RestorePlan(file(), 3, 2, SIZE, 1.0)
-    for cached, of in ((0, plan), (0, plan), (900, plan), (0, plan), (500, unknown), (0, plan)):
+    for cached, of in ((0, plan), (500, unknown), (0, plan)):
         record.record(of, cached, 1000 - cached, 0.0)
     assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0)
 

@@ -30,6 +30,8 @@ from slotkeeper.scheduling.prompt_saves import (
 _log = logging.getLogger(__name__)
 
 _TEMPORARY = ".part"
+_ADDED_AT_ONCE = 256
+"""Files of a listing that are added to the index in one iteration of the event loop."""
 _MAX_PENDING = 64
 """Completed requests whose slot is searched in one read of /slots."""
 _DEFAULT_BYTES_PER_TOKEN = 16 * 1024
@@ -181,10 +183,14 @@ class PromptReplica:
             self.contents.clear()
         self.compatible = compatible
         self.sizes = {file.name: file.bytes for file in listing.files}
-        self._context.index.set_replica(self.name, compatible, listing.files)
+        index = self._context.index
+        for number, file in enumerate(index.retain(self.name, compatible, listing.files), start=1):
+            index.add(self.name, file)
+            if number % _ADDED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         for file in listing.files:
             if file.compatible == compatible and file.tokens:
-                self._context.index.rates.learn_size(file.bytes, file.tokens)
+                index.rates.learn_size(file.bytes, file.tokens)
                 break
         return True
 
