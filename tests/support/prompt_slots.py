@@ -186,6 +186,8 @@ class FakeAgent:
         self.records: dict[str, dict[str, Any]] = {}
         """By name: what was committed. Agents of one folder share it."""
         self.has_room = True
+        self.silent = False
+        """It does not respond."""
         self.done = asyncio.Event()
         self.requests: list[str] = []
         self._server = Server(self._handle)
@@ -202,6 +204,8 @@ class FakeAgent:
         path = request.path.decode()
         self.requests.append(f"{request.method.decode()} {path}")
         tree = json.loads(request.body) if request.size else {}
+        if self.silent:
+            return
         if path == "/files":
             files = [each for each in reversed(self.records.values()) if self._exists(each["name"])]
             used = sum(each["bytes"] for each in files)

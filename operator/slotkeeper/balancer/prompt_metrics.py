@@ -27,6 +27,8 @@ class SaveFailure(StrEnum):
 class RestoreFailure(StrEnum):
     """Why a request was sent without a restore that was begun, or did not gain by it."""
 
+    BUSY = "busy"
+    """Other slots of the replica were saved or restored for too long."""
     GONE = "gone"
     """The file had been removed."""
     AGENT = "agent"

@@ -1,12 +1,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from balancer_harness import DEFAULT_AFFINITY, Balancer, run_balancer
+from balancer_harness import DEFAULT_AFFINITY, FAST_PROMPT_TIMINGS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama
 from prompt_slots import FakeAgent, PromptSlots, chat
 from slotkeeper.balancer.prompts.prompt_files import PromptFiles
@@ -233,6 +233,52 @@ async def test_a_slot_is_occupied_until_the_restore_of_a_client_that_has_gone_en
         may_end.set()
         await stack.balancer.wait_idle()
         assert stack.second_slots.tasks == 0
+
+
+async def test_a_request_that_is_queued_for_a_new_replica_waits_for_its_files(
+    tmp_path: Path,
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        stack.balancer.proxy.set_replicas({})
+        async with await stack.balancer.start_request(chat("hello")) as client:
+            stack.balancer.proxy.set_replicas({stack.second.name: True})
+            assert (await client.response()).status == 200
+
+        assert stack.second_slots.actions == [("restore", 0)]
+
+
+async def test_requests_of_a_new_replica_are_restored_one_after_the_other(tmp_path: Path) -> None:
+    async with run_stack(tmp_path) as stack:
+        systems = "a" * 2000, "b" * 2500
+        for system in systems:
+            for _ in range(2):
+                await stack.balancer.request(chat(system=system))
+        await until(lambda: len(stack.agents[0].records) == 2)
+        stack.balancer.proxy.set_replicas({})
+        async with (
+            await stack.balancer.start_request(chat(system=systems[0])) as first,
+            await stack.balancer.start_request(chat(system=systems[1])) as second,
+        ):
+            stack.balancer.proxy.set_replicas({stack.second.name: True})
+            await first.response()
+            await second.response()
+
+        assert sorted(stack.second_slots.actions) == [("restore", 0), ("restore", 1)]
+
+
+async def test_an_agent_that_does_not_respond_delays_the_first_requests_only(
+    tmp_path: Path,
+) -> None:
+    async with FakeLlama(1) as llama, FakeAgent(tmp_path) as agent:
+        PromptSlots(llama, tmp_path)
+        agent.silent = True
+        timings = replace(FAST_PROMPT_TIMINGS, first_listing=0.01)
+        async with run_balancer(llama, prompt_files=agent.port, prompt_timings=timings) as balancer:
+            assert (await balancer.request(chat("hello"))).status == 200
+            prompts = balancer.proxy.prompts
+            assert prompts
+            assert prompts.files.plan(llama.name, (1,), 2000, 0) is None
 
 
 async def test_a_request_beside_a_restore_is_sent_at_once(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ class PromptTimings:
 
     join: Backoff = Backoff(0.5, 30.0)  # noqa: RUF009 (frozen)
     """Between two requests to an agent that does not respond."""
+    first_listing: float = 1.0
+    """For which requests wait until the files of a new replica are known. Usually it takes some
+    milliseconds."""
     response: float = 2.0
     """For a response of llama-server's /slots, which a long decode step delays."""
     agent: float = 30.0

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,10 @@ from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
 from slotkeeper.scheduling.prompt_saves import ReplicaLoad
 
+_log = logging.getLogger(__name__)
+
 _RECENT_SECONDS = 600.0
 """For which a full folder, or files that are read too slowly, are reported."""
-
-
 _COMPARED_NAMES = 16
 """Two folders that have one of these names in common are the same."""
 
@@ -46,16 +47,23 @@ class PromptReport:
     message: str
 
 
+Plan = Callable[[], RestorePlan | None]
+
+
 @dataclass(frozen=True, slots=True)
 class PromptRestore:
-    """A restore that is about to run; no other one, and no save, of its replica runs before."""
+    """A restore before a request is sent."""
 
     replica: PromptReplica
-    plan: RestorePlan
+    plan: Plan
 
     async def run(self) -> Restored | None:
-        """Restore the file. None if that failed."""
-        return await self.replica.restore(self.plan)
+        """Restore a file. None if there is none, or if that failed."""
+        if self.replica.is_joining:
+            # The first requests of a new replica gain the most: it has nothing in its memory.
+            await self.replica.joined()
+        plan = self.plan()
+        return await self.replica.restore(plan) if plan else None
 
 
 class PromptFiles:
@@ -138,7 +146,11 @@ class PromptFiles:
         task.add_done_callback(lambda _: self._tasks.pop(replica, None))
 
     async def _run(self, replica: PromptReplica) -> None:
-        await replica.run()
+        try:
+            await replica.run()
+        except Exception:
+            # Its pod waits for some seconds, and all else works without prompt files.
+            _log.exception("prompt files of replica %s", replica.name)
         if replica.name not in self._targets and self._replicas.get(replica.name) is replica:
             self._remove(replica.name)
 
@@ -177,16 +189,20 @@ class PromptFiles:
     def plan(
         self, name: str, prefixes: PrefixHashes, size: int, cached: int
     ) -> PromptRestore | None:
-        """Return what to restore before a request is sent to a replica, which must be run.
+        """Return what to restore before a request is sent to a replica.
 
         None: nothing. `size`: of the request's body; `cached`: how many of its prefixes the replica
         has in its memory.
         """
         replica = self._replicas.get(name)
-        if replica is None or not prefixes:
+        if replica is None or replica.ending:
             return None
-        plan = self._context.index.plan(name, prefixes, size, cached, self._context.now())
-        return PromptRestore(replica, plan) if plan and replica.reserve() else None
+        context = self._context
+
+        def plan() -> RestorePlan | None:
+            return context.index.plan(name, prefixes, size, cached, context.now())
+
+        return PromptRestore(replica, plan) if replica.is_joining or plan() else None
 
     def completed(self, name: str, prompt: CompletedPrompt) -> None:
         """Record a completed request of a replica."""
@@ -221,28 +237,28 @@ class PromptFiles:
 
         | the replicas                          | reason        |
         |---|---|
-        | none                                  | NoReplica     |
         | the files of none can be read         | Unreachable   |
-        | did not use restored files            | NotHonored   |
+        | none, or the files are still read     | NoReplica     |
+        | did not use restored files            | NotHonored    |
         | have full folders                     | FolderFull    |
         | compute prompts quicker than they read | RestoreSlower |
         | else                                  | Active        |
         """
         context = self._context
         now = context.now()
+        rates = context.index.rates
         replicas = [each for each in self._replicas.values() if not each.ending]
         known = [each for each in replicas if each.compatible]
-        if not replicas:
-            return "NoReplica", "there is no ready replica"
-        if not known:
-            problem = next((each.problem for each in replicas if each.problem), "no response yet")
-            return "Unreachable", f"the prompt files of no replica can be read: {problem}"
+        problem = next((each.problem for each in replicas if each.problem), None)
         unusable = [context.index.unusable.get(each.compatible or "") for each in known]
+        if not known and problem:
+            return "Unreachable", f"the prompt files of no replica can be read: {problem}"
+        if not known:
+            return "NoReplica", "there is no ready replica, or its files have not been read yet"
         if all(unusable):
             return "NotHonored", unusable[0] or ""
         if now - context.full_at < _RECENT_SECONDS:
             return "FolderFull", "the folder of prompt files has no room for another one"
-        rates = context.index.rates
         if not restored and now - rates.slower_at < _RECENT_SECONDS:
             return "RestoreSlower", (
                 f"prompts are computed quicker ({rates.tokens_per_second:.0f} tokens/s) than their "

@@ -67,8 +67,10 @@ class PromptReplica:
         self._describe = describe
         self._pending: deque[Completed] = deque(maxlen=_MAX_PENDING)
         self._budget = WriteBudget(context.now())
-        self._acting = False
-        """A slot is saved or restored."""
+        self._acting = asyncio.Lock()
+        """Held while a slot is saved or restored: one at a time."""
+        self._first_listing = asyncio.Event()
+        """The files have been read, or that has failed."""
         self._ending = asyncio.Event()
         self._wake = asyncio.Event()
         self._listed_at = context.now()
@@ -112,33 +114,39 @@ class PromptReplica:
         )
         self._wake.set()
 
-    def reserve(self) -> bool:
-        """Reserve the replica for a restore, which must follow. False: it saves or restores."""
-        if self._acting or self.ending:
-            return False
-        self._acting = True
-        return True
+    @property
+    def is_joining(self) -> bool:
+        """Whether its files are read for the first time, so that none of them is known yet."""
+        return not self._first_listing.is_set()
+
+    async def joined(self) -> None:
+        """Wait until the files have been read for the first time, for a moment at most."""
+        await self._wait(self._first_listing, self._context.timings.first_listing)
+        # An agent that does not respond delays no further request.
+        self._first_listing.set()
 
     async def restore(self, plan: RestorePlan) -> Restored | None:
-        """Restore a file into an idle slot, after `reserve`. None if it failed."""
+        """Restore a file into an idle slot. None if it failed."""
         context = self._context
         began = context.now()
+        acting_since: float | None = None
         try:
-            async with asyncio.timeout(plan.deadline):
+            async with asyncio.timeout(plan.deadline), self._acting:
+                acting_since = context.now()
                 failure = await self._restore(plan)
         except TimeoutError:
-            failure = RestoreFailure.TIMEOUT
-            context.index.rates.record_slow_read(plan.file.bytes, plan.deadline, context.now())
-        finally:
-            self._acting = False
+            failure = RestoreFailure.BUSY if acting_since is None else RestoreFailure.TIMEOUT
+        now = context.now()
+        rates = context.index.rates
+        if failure is RestoreFailure.TIMEOUT:
+            rates.record_slow_read(plan.file.bytes, plan.deadline, now)
         if failure:
             context.metrics.restore_failures.inc(failure)
             return None
-        seconds = context.now() - began
-        context.index.rates.record_read(plan.file.bytes, seconds, context.now())
+        rates.record_read(plan.file.bytes, now - (acting_since or now), now)
         context.metrics.restores.inc()
         context.metrics.bytes.add("read", plan.file.bytes)
-        return Restored(plan, seconds)
+        return Restored(plan, now - began)
 
     # The task.
 
@@ -162,7 +170,9 @@ class PromptReplica:
     async def _join(self) -> None:
         """Read the files, until that has succeeded."""
         for attempt in count(1):
-            if self.ending or await self._list():
+            listed = self.ending or await self._list()
+            self._first_listing.set()
+            if listed:
                 return
             await self._wait(self._ending, self._context.timings.join.delay(attempt))
 
@@ -206,7 +216,9 @@ class PromptReplica:
         if self._pending:
             with suppress(OSError):
                 await self._find_slots()
-        if self._acting or context.now() < self._paused_until:
+        if self.compatible in context.index.unusable:
+            self.contents.clear()
+        if self._acting.locked() or context.now() < self._paused_until:
             return
         contents = self.contents.values()
         load = context.load(self.name)
@@ -235,9 +247,9 @@ class PromptReplica:
     async def _try_save(self, content: SlotContent, reason: SaveReason) -> None:
         """Save a slot, or count why not."""
         context = self._context
-        self._acting = True
         try:
-            failure = await self._save(content, reason)
+            async with self._acting:
+                failure = await self._save(content, reason)
         except ActionFailedError as error:
             _log.warning("replica %s: cannot save a slot: %s", self.name, error)
             failure = SaveFailure.FAILED
@@ -247,8 +259,6 @@ class PromptReplica:
         except OSError as error:
             _log.info("replica %s: cannot save a slot: %s", self.name, describe(error))
             failure = SaveFailure.FAILED
-        finally:
-            self._acting = False
         if failure:
             context.metrics.save_failures.inc(failure)
         if failure in {SaveFailure.REUSED, SaveFailure.FAILED}:
@@ -315,7 +325,7 @@ class PromptReplica:
     async def _end(self) -> None:
         """Save what is worth it, and tell the agent that the pod may end."""
         timings = self._context.timings
-        while self._context.load(self.name).busy or self._acting:  # noqa: ASYNC110 (no event)
+        while self._context.load(self.name).busy:  # noqa: ASYNC110 (no event)
             await asyncio.sleep(timings.drained)
         try:
             async with asyncio.timeout(timings.ending):

@@ -1,5 +1,6 @@
 """Requests that are sent after a part of their prompt was restored from a file."""
 
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from slotkeeper.edge.usage import Tokens
 from slotkeeper.llamacpp.tasks import ONE_TASK
 from slotkeeper.scheduling import SlotReservation
 from slotkeeper.wire.client import Pool
+
+_log = logging.getLogger(__name__)
 
 Reservation = SlotReservation[ProxiedRequest]
 
@@ -63,10 +66,13 @@ class PromptRestores:
     async def _restore(
         self, request: ProxiedRequest, reservation: Reservation, pool: Pool, restore: PromptRestore
     ) -> None:
+        restored = None
         try:
             restored = await restore.run()
-        finally:
-            self._running.discard(reservation)
+        except Exception:
+            # The request is served all the same.
+            _log.exception("restore of a prompt failed")
+        self._running.discard(reservation)
         if request.reservation is not reservation:
             self.release(reservation)
             return
