@@ -52,9 +52,9 @@ class SlotContent:
     slot: Slot
     """As /slots reported it after the request: if it still does, no other request used it."""
     prefixes: PrefixHashes
-    seen: int
-    """Requests with this prompt."""
     used_at: float
+    seen: int = 1
+    """Requests with this prompt, as of the last decision."""
     saved: bool = False
     """There is a file of it, as of the last decision."""
 

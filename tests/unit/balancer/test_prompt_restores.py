@@ -182,7 +182,8 @@ async def test_a_file_that_is_gone_delays_one_request_only(tmp_path: Path) -> No
 
 async def test_restored_prompts_that_are_computed_again_end_restoring(tmp_path: Path) -> None:
     async with run_stack(tmp_path, slots=8) as stack:
-        texts = [letter * 8000 for letter in "abcd"]
+        # Of several lengths, so that the slot of each is known.
+        texts = [letter * (8000 + 100 * number) for number, letter in enumerate("abcd")]
         for text in texts:
             await stack.save(text)
         stack.second_slots.honors_restores = False

@@ -52,7 +52,7 @@ def content(
     used_at: float = 0.0,
     tokens: int = 127,
 ) -> SlotContent:
-    return SlotContent(slot(number, tokens), prefixes, seen, used_at)
+    return SlotContent(slot(number, tokens), prefixes, used_at, seen)
 
 
 # Slots of requests.

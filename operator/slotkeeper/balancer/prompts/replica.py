@@ -221,6 +221,8 @@ class PromptReplica:
         if self._acting.locked() or context.now() < self._paused_until:
             return
         contents = self.contents.values()
+        for content in contents:
+            content.seen = context.seen.count(content.prefixes)
         load = context.load(self.name)
         if found := next_save(
             contents, context.index, self.name, load, self._budget, context.now()
@@ -239,8 +241,7 @@ class PromptReplica:
                 same = before.prefixes[0] == completed.prefixes[0]
                 place = Place.SLOT if same else Place.MEMORY
                 self._context.metrics.cached_tokens.add(place, completed.cached)
-            seen = self._context.seen.count(completed.prefixes)
-            self.contents[slot.id] = SlotContent(slot, completed.prefixes, seen, completed.at)
+            self.contents[slot.id] = SlotContent(slot, completed.prefixes, completed.at)
 
     # Saves.
 
@@ -376,7 +377,6 @@ class PromptReplica:
         self.contents[slot.id] = SlotContent(
             replace(slot, prompt_tokens=restored.tokens),
             file.prefixes,
-            self._context.seen.count(file.prefixes),
             self._context.now(),
             saved=True,
         )
