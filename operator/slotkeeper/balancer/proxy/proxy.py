@@ -15,7 +15,7 @@ from slotkeeper.balancer.prompts.context import DEFAULT_TIMINGS, PromptTimings
 from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.balancer.proxy import relay, retry
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
-from slotkeeper.balancer.proxy.inspection import RequestInspection, prefixes
+from slotkeeper.balancer.proxy.inspection import RequestInspection
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
 from slotkeeper.balancer.proxy.local_routes import LocalRoutes
 from slotkeeper.balancer.proxy.preemptor import Preemptor
@@ -182,7 +182,7 @@ class Proxy:
                 request,
                 message.size,
                 now,
-                prefixes=prefixes(message) if self.dispatcher.uses_prefixes else (),
+                prefixes=request.prefixes,
                 tasks=request.tasks,
                 flow_key=flow_key,
                 bounded=self._relay.leader is None,
