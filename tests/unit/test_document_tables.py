@@ -149,6 +149,7 @@ async def test_the_balancers_metrics_are_complete() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
     metrics = Metrics(dispatcher)
     metrics.add_listener(Server(lambda _: None).listener)
+    metrics.add_prompts()
 
     assert documented("## Balancer") == described(list(metrics._registry.collect()))
 

@@ -63,6 +63,13 @@ class PrefixIndex:
                 return replicas
         return ()
 
+    def held_by(self, replica: str, prefixes: PrefixHashes) -> int:
+        """Return how many of `prefixes` a replica holds."""
+        for count in range(len(prefixes), 0, -1):
+            if replica in self._replicas.get(prefixes[count - 1], ()):
+                return count
+        return 0
+
     def record(self, replica: str, prefixes: PrefixHashes, capacity: int) -> None:
         """Record a prompt sent to `replica`, whose cache holds the last `capacity` prompts."""
         if not prefixes:

@@ -79,7 +79,12 @@ class Admin:
 
     def _queue(self) -> Response:
         proxy = self._proxy
-        return queue_page.queue(proxy.dispatcher, proxy.now(), leader=proxy.is_leader)
+        return queue_page.queue(
+            proxy.dispatcher,
+            proxy.now(),
+            leader=proxy.is_leader,
+            prompts=proxy.prompts.files.page() if proxy.prompts else None,
+        )
 
     def _readiness(self) -> Response:
         proxy = self._proxy

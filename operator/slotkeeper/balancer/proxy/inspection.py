@@ -120,7 +120,7 @@ class RequestInspection:
 
     def _has_prefixes(self, message: Request) -> bool:
         return (
-            self._dispatcher.affinity is not None
+            self._dispatcher.uses_prefixes
             and message.size >= MIN_PROMPT_BYTES
             and message.path in PREFIX_CACHED
         )
