@@ -101,10 +101,6 @@ crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden
 	@$(BIN)/python tests/support/goldens.py
 
-.PHONY: image-sizes
-image-sizes: $(INSTALLED) ## Print the sizes of the images on the node of the test cluster, which must be up
-	@$(BIN)/python e2e/image_sizes.py --name $(CLUSTER)
-
 .PHONY: bake
 bake: $(INSTALLED) ## Build an image with a model in it; ARGS="--model URL --image NAME", see docs/baked-images.md
 	@$(BIN)/slotkeeper bake $(ARGS)

@@ -151,6 +151,26 @@ def install_operator(cluster: Cluster, release: str, namespace: str, *flags: str
     )
 
 
+def service_at(name: str, address: str, port: int) -> tuple[dict[str, Any], ...]:
+    """Return a Service without pods, and its EndpointSlice with one IPv4 address."""
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"clusterIP": "None", "ports": [{"port": port}]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"port": port}],
+        },
+    )
+
+
 def restricted_pod(container: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """Return the spec of a pod with one container that passes Pod Security's `restricted`."""
     return {

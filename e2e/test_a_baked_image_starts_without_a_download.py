@@ -21,7 +21,7 @@ from provider.images import RUN, buildah_command, buildah_environment
 from provider.prerequisites import docker_available
 from registry import registry
 from servers import Server, Spec, spec
-from stack import LLAMA_SERVER, ROOT, Cluster
+from stack import LLAMA_SERVER, ROOT, Cluster, service_at
 
 pytestmark = pytest.mark.skipif(
     docker_available(), reason="a Docker daemon cannot push to a registry in the node's network"
@@ -88,12 +88,16 @@ def test_a_baked_image_starts_without_a_download(
     model, image = baked.fields["model"], baked.fields["image"]
     assert model == {"url": "image:///models/model.gguf"}
     in_image = {**spec(), **baked.fields}
+    # The node's address is not public, and is allowed only as a Service of the server's namespace.
+    server.cluster.apply(*service_at("weights", ADDRESS, 80), namespace=server.namespace)
+    in_cluster = url.replace(ADDRESS, f"weights.{server.namespace}.svc")
 
     cold = _seconds_to_ready(replace(server, name="cold"), in_image)
     chat = replace(server, name="cold").chat()
     warm = [_seconds_to_ready(replace(server, name=f"warm-{n}"), in_image) for n in range(3)]
     downloaded = [
-        _seconds_to_ready(replace(server, name=f"downloaded-{n}"), spec(url)) for n in range(3)
+        _seconds_to_ready(replace(server, name=f"downloaded-{n}"), spec(in_cluster))
+        for n in range(3)
     ]
 
     assert chat[0]["completed"]

@@ -3,7 +3,7 @@
 import pytest
 
 from servers import QUICK, Server, spec
-from stack import MODELS_NAMESPACE
+from stack import MODELS_NAMESPACE, service_at
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "2852039166", "[::ffff:169.254.169.254]"])
@@ -26,23 +26,7 @@ def test_a_private_address_needs_the_chart_or_a_service_of_the_namespace(server:
 
     assert f"its address {address} is not public" in message
     assert "modelDownloads.allowedAddressRanges" in message
-    server.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "mirror"},
-            "spec": {"clusterIP": "None", "ports": [{"port": 8080}]},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": "mirror", "labels": {"kubernetes.io/service-name": "mirror"}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [address]}],
-            "ports": [{"port": 8080}],
-        },
-        namespace=server.namespace,
-    )
+    server.cluster.apply(*service_at("mirror", address, 8080), namespace=server.namespace)
     server.ready(spec(f"http://mirror.{server.namespace}.svc:8080/quick.gguf"))
     # In a range that the chart allows.
     server.ready(spec(QUICK))

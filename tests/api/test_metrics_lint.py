@@ -20,8 +20,12 @@ from raw_http import RawClient, get, post
 from running_gateway import run_gateway
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import KIND
+from slotkeeper.batches import metrics as batches
 from slotkeeper.gateway.shadow import Measured, Pair, Side
 from slotkeeper.kube.objects import Key
+from slotkeeper.node_cache import metrics as node_cache
+from slotkeeper.node_folder import Limits
+from slotkeeper.reconcile.downloads.tracker import DownloadSample
 from slotkeeper.reconcile.metrics import Metrics
 from slotkeeper.reconcile.report.scaling_snapshot import ReplicaBounds, ScalingSnapshot
 
@@ -89,7 +93,9 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
         unreadable=lambda: {"Pod": 1},
         leads=lambda: True,
         budget_waits=lambda: [(key, 1.0)],
+        prefetches=lambda: {"Running": 1},
     )
+    metrics.register_downloads(lambda: [(key, DownloadSample(2, 1, 0.0))])
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")
     metrics.set_conditions(KIND, key, [{"type": "Ready", "status": "True"}])
@@ -97,6 +103,20 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
     metrics.count_decision(key, None, snapshot)
 
     assert_accepted(generate_latest(registry).decode())
+
+
+def test_promtool_accepts_the_metrics_of_a_node_cache() -> None:
+    registry = CollectorRegistry()
+    node_cache.Metrics(registry, Limits(max_bytes=1, min_free_percent=1))
+
+    assert_accepted(generate_latest(registry).decode())
+
+
+def test_promtool_accepts_the_metrics_of_batches() -> None:
+    metrics = batches.Metrics()
+    metrics.statuses = {"in_progress": 1}
+
+    assert_accepted(metrics.text().decode())
 
 
 async def scrape(made: Balancer) -> str:

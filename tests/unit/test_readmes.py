@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,18 @@ each_document = pytest.mark.parametrize(
 def commands(document: Path) -> list[list[str]]:
     lines = re.findall(r"^\$ (.*)$", document.read_text(), re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_make_has_nothing_to_warn_of() -> None:
+    result = subprocess.run(
+        ("make", "--no-print-directory", "help"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stderr == ""
 
 
 @each_document

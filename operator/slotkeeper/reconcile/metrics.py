@@ -74,8 +74,8 @@ class Metrics:
         snapshots: Snapshots,
         unreadable: Callable[[], Mapping[str, int]],
         leads: Callable[[], bool],
-        budget_waits: Callable[[], Iterable[tuple[Key, float]]] = lambda: (),
-        prefetches: Callable[[], Mapping[str, int]] = dict,
+        budget_waits: Callable[[], Iterable[tuple[Key, float]]],
+        prefetches: Callable[[], Mapping[str, int]],
     ) -> None:
         """Export what is read at each scrape: field conflicts, scaling decisions, unreadable
         objects by kind, whether this operator is the leader, and for how many seconds servers have

@@ -7,7 +7,7 @@ from slotkeeper.scheduling.affinity import AffinityLimits
 from slotkeeper.scheduling.availability import QueueLimits
 from slotkeeper.scheduling.demand import DemandStatistics
 from slotkeeper.scheduling.dispatcher import Dispatcher, QueueFull
-from slotkeeper.scheduling.prefix_index import SCANNED_BYTES, PrefixHashes, prefix_hashes
+from slotkeeper.scheduling.prefix_index import PREFIX_SIZES, PrefixHashes, prefix_hashes
 from slotkeeper.scheduling.replica import AdoptedSlot, Replica, SlotHold
 from slotkeeper.scheduling.reservation import (
     PREEMPTIBLE_PRIORITY,
@@ -20,7 +20,7 @@ from slotkeeper.scheduling.slot_release import SlotProbe
 
 __all__ = [
     "PREEMPTIBLE_PRIORITY",
-    "SCANNED_BYTES",
+    "PREFIX_SIZES",
     "AdoptedSlot",
     "AffinityLimits",
     "DemandStatistics",

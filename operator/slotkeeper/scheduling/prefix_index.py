@@ -5,10 +5,9 @@ computes only the new part of a prompt that starts like one of those. A wrong es
 more prompt computation and nothing else, so a cheap estimate is better than an exact one.
 """
 
-import re
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 PrefixHashes = tuple[int, ...]
@@ -20,37 +19,28 @@ prefixes are mostly recognized by their first 64 KiB. Each size is twice the one
 conversations with the same system prompt differ only after it, and a size must lie between the end
 of the system prompt and the end of the conversation."""
 
-_SEARCHED = 256 * 1024
-"""Bytes in which the prompt must start, so that the search takes microseconds in any body."""
 
-SCANNED_BYTES = _SEARCHED + PREFIX_SIZES[-1]
-"""Bytes at the beginning of a body that `prefix_hashes` reads; the rest may be left out."""
+def prefix_hashes(prompt: bytes, settings: Iterable[bytes] = ()) -> PrefixHashes:
+    """Return the hashes of a prompt's prefixes; () for a short prompt.
 
-# Within a JSON string each quote is preceded by a backslash, so that no text of a client can look
-# like one of these keys.
-_PROMPT = re.compile(rb'"(?:messages|prompt|input|input_prefix)"[ \t\r\n]*:[ \t\r\n]*')
+    `prompt` is JSON as it was sent, or the beginning of it. `settings` change the prompt from its
+    first token on, such as tools: each hash depends on all of them.
 
-
-def prefix_hashes(body: bytes) -> PrefixHashes:
-    """Return the prefix hashes of the prompt in a request's JSON `body`; () for a short prompt.
-
-    The prompt is what follows the first key that may have one. It is found by a search and not by
-    parsing: 5 MB of JSON would block every stream for 24 ms. The hash is a chained crc32: 64 KiB
-    take 20 µs, and 85 µs with blake2b, where a whole request takes 32 µs. A client that makes two
-    prompts collide only spoils the estimate for its own requests.
+    The hash is a chained crc32: 64 KiB take 20 µs, and 85 µs with blake2b, where a whole request
+    takes 32 µs. A client that makes two prompts collide only spoils the estimate for its own
+    requests.
     """
-    if len(body) < PREFIX_SIZES[0]:
+    if len(prompt) < PREFIX_SIZES[0]:
         return ()
-    key = _PROMPT.search(body, 0, _SEARCHED)
-    if key is None:
-        return ()
-    prompt = memoryview(body)[key.end() :]
-    hashes: list[int] = []
     crc = begin = 0
+    for setting in settings:
+        crc = zlib.crc32(setting, crc)
+    hashes: list[int] = []
+    view = memoryview(prompt)
     for end in PREFIX_SIZES:
-        if len(prompt) < end:
+        if len(view) < end:
             break
-        crc = zlib.crc32(prompt[begin:end], crc)
+        crc = zlib.crc32(view[begin:end], crc)
         hashes.append(end << 32 | crc)
         begin = end
     return tuple(hashes)

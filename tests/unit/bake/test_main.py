@@ -241,11 +241,14 @@ def test_an_interrupted_build_ends_its_program_and_keeps_the_files(
     tools.fail(build=None)
     host.respond_with(content())
     argv = ("--model", f"{host.url}/model.gguf", "--image", IMAGE)
+    # A shell's background job ignores SIGINT, and a child of it would inherit that.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "slotkeeper", "bake", *argv, "--cache-dir", tmp_path / "cache"],
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, inherited)
     deadline = time.monotonic() + 30
     while not (tools.folder / "started").exists():
         assert time.monotonic() < deadline

@@ -42,6 +42,17 @@ async def test_a_conversation_stays_with_its_replica() -> None:
         assert balancer.metric("prefix_cache_misses_total") == 1
 
 
+async def test_a_conversation_with_other_tools_is_another_prompt() -> None:
+    async with FakeLlama(2) as llama, run_balancer(llama) as balancer:
+        for text in ("x" * 2000, "y" * 200_000):
+            for tools in ([1], [1], [2]):
+                body = {"messages": [text], "tools": tools}
+                await balancer.request(post("/v1/chat/completions", json.dumps(body).encode()))
+
+        hits = [line["prefix_hit"] for line in balancer.access_log()]
+        assert hits == [False, True, False, False, True, False]
+
+
 async def test_a_conversation_is_queued_for_its_replica_while_others_are_dispatched() -> None:
     async with (
         FakeLlama(1, stream_two_events) as first,

@@ -36,8 +36,8 @@ def both(path: bytes, body: bytes) -> list[Tasks | str]:
             return error.code
 
     return [
-        result(lambda: inspect(path, body)),
-        result(lambda: asyncio.run(inspect_large(path, body))),
+        result(lambda: inspect(path, body).tasks),
+        result(lambda: asyncio.run(inspect_large(path, body)).tasks),
     ]
 
 

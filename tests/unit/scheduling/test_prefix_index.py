@@ -1,6 +1,3 @@
-import json
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,72 +7,37 @@ from slotkeeper.scheduling.prefix_index import PREFIX_SIZES, PrefixIndex
 KIB = 1024
 
 
-def chat(*texts: str, **fields: object) -> bytes:
-    messages = [{"role": "user", "content": text} for text in texts]
-    return json.dumps({**fields, "messages": messages}).encode()
-
-
 def test_a_prompt_has_a_hash_for_each_size_that_it_reaches() -> None:
     sizes = [
-        len(prefix_hashes(chat("x" * size))) for size in (100, KIB, 5 * KIB, 70 * KIB, 500 * KIB)
+        len(prefix_hashes(b"x" * size))
+        for size in (0, KIB - 1, KIB, 5 * KIB, 64 * KIB - 1, 64 * KIB, 500 * KIB)
     ]
 
-    assert sizes == [0, 1, 3, len(PREFIX_SIZES), len(PREFIX_SIZES)]
-    assert [each >> 32 for each in prefix_hashes(chat("x" * 500 * KIB))] == list(PREFIX_SIZES)
+    assert sizes == [0, 0, 1, 3, len(PREFIX_SIZES) - 1, len(PREFIX_SIZES), len(PREFIX_SIZES)]
+    assert [each >> 32 for each in prefix_hashes(b"x" * 500 * KIB)] == list(PREFIX_SIZES)
 
 
-def test_a_conversation_that_grows_keeps_its_hashes() -> None:
-    first = prefix_hashes(chat("x" * 3000))
-    second = prefix_hashes(chat("x" * 3000, "y" * 6000))
+@given(st.binary(min_size=1, max_size=9), st.binary(max_size=9), st.integers(0, 70))
+def test_a_prompt_that_grows_keeps_its_hashes(begin: bytes, end: bytes, kib: int) -> None:
+    prompt = begin * (kib * KIB // len(begin))
+    first, second = prefix_hashes(prompt), prefix_hashes(prompt + end * KIB)
 
     assert second[: len(first)] == first
-    assert len(second) > len(first)
 
 
 def test_prompts_share_the_hashes_before_their_first_difference() -> None:
-    one, other = (prefix_hashes(chat("x" * 5 * KIB + mark + "x" * 20 * KIB)) for mark in "ab")
+    one, other = (prefix_hashes(b"x" * 5 * KIB + mark + b"x" * 20 * KIB) for mark in (b"a", b"b"))
 
     assert one[:3] == other[:3]
     assert not set(one[3:]) & set(other[3:])
 
 
-def test_fields_before_the_prompt_do_not_matter() -> None:
-    assert prefix_hashes(chat("x" * KIB, seed=1)) == prefix_hashes(
-        chat("x" * KIB, seed=2, stream=True)
-    )
+def test_prompts_with_other_settings_share_no_hash() -> None:
+    prompt = b"x" * 64 * KIB
+    hashes = [prefix_hashes(prompt, settings) for settings in ([], [b"a"], [b"b"], [b"b", b"a"])]
 
-
-@pytest.mark.parametrize("key", ["prompt", "messages", "input", "input_prefix"])
-@pytest.mark.parametrize("colon", [":", " : ", ":\n\t"])
-def test_each_key_that_may_have_a_prompt_is_found(key: str, colon: str) -> None:
-    body = f'{{"seed": 7, "{key}"{colon}"{"x" * KIB}"}}'.encode()
-
-    assert prefix_hashes(body) == prefix_hashes(b'{"prompt":"%s"}' % (b"x" * KIB))
-
-
-def test_a_key_within_a_string_is_not_found() -> None:
-    before = {"user": '"prompt": "messages":'}
-
-    assert prefix_hashes(chat("x" * KIB, **before)) == prefix_hashes(chat("x" * KIB))
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"x" * 2000,
-        b"{}" * 2000,
-        b'"prompt":' + b"x",
-        b" " * 300_000 + b'"prompt":' + b"x" * KIB,
-    ],
-)
-def test_a_body_without_a_prompt_has_no_hashes(body: bytes) -> None:
-    assert prefix_hashes(body) == ()
-
-
-@given(st.binary(max_size=50), st.binary(min_size=KIB, max_size=3 * KIB))
-def test_any_bytes_may_be_before_and_in_a_prompt(before: bytes, prompt: bytes) -> None:
-    assert 1 <= len(prefix_hashes(before + b'"prompt":' + b"x" + prompt)) <= 2
+    assert len({each for some in hashes for each in some}) == 4 * len(PREFIX_SIZES)
+    assert prefix_hashes(prompt, [b"b", b"a"]) == hashes[3]
 
 
 def test_the_longest_cached_prefix_decides() -> None:

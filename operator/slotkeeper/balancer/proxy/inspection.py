@@ -7,6 +7,7 @@ from typing import Any
 
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
+from slotkeeper.balancer.proxy.prefixes import MIN_PROMPT_BYTES, prefixes
 from slotkeeper.balancer.proxy.prompt_limits import UNLIMITED_BYTES, PromptLimits
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
@@ -14,25 +15,13 @@ from slotkeeper.edge import request_body
 from slotkeeper.edge.routes import PREFIX_CACHED, STREAMABLE
 from slotkeeper.edge.stream_request import wants_stream, wants_stream_large
 from slotkeeper.llamacpp.tasks import ONE_TASK
-from slotkeeper.scheduling import (
-    SCANNED_BYTES,
-    Dispatcher,
-    PrefixHashes,
-    Replica,
-    prefix_hashes,
-)
+from slotkeeper.scheduling import Dispatcher, Replica
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request
 
 _log = logging.getLogger(__name__)
 
 _BEGINNING = 1024
-
-
-def prefixes(message: Request) -> PrefixHashes:
-    """Return the hashes of a prompt's beginning; none on paths without a prefix cache."""
-    cached = message.path in PREFIX_CACHED
-    return prefix_hashes(message.beginning(SCANNED_BYTES)) if cached else ()
 
 
 class RequestInspection:
@@ -51,7 +40,7 @@ class RequestInspection:
         self._lock = asyncio.Lock()
 
     def inspect(self, request: ProxiedRequest) -> bool:
-        """Set the tasks of a request, and of a preemptible one whether it is a stream.
+        """Set a request's tasks and prefixes, and of a preemptible one whether it is a stream.
 
         Return whether it is small; else `inspect_large` does the same. Raises HttpError.
         """
@@ -60,7 +49,10 @@ class RequestInspection:
             request_body.check_encoding(message)
             if message.size > request_body.SMALL:
                 return False
-            request.tasks = request_body.inspect(message.path, message.body)
+            locate = self._has_prefixes(message)
+            request.tasks, members = request_body.inspect(message.path, message.body, locate=locate)
+            if locate:
+                request.prefixes = prefixes(message.path, members)
             if request.preemptible and message.path in STREAMABLE:
                 request.is_stream = wants_stream(message.body)
         return True
@@ -80,7 +72,12 @@ class RequestInspection:
             async with self._lock:
                 if exchange.is_open:
                     message = exchange.request
-                    request.tasks = await request_body.inspect_large(message.path, message.body)
+                    locate = self._has_prefixes(message)
+                    request.tasks, members = await request_body.inspect_large(
+                        message.path, message.body, locate=locate
+                    )
+                    if locate:
+                        request.prefixes = prefixes(message.path, members)
                     if request.preemptible and message.path in STREAMABLE:
                         request.is_stream = await wants_stream_large(message.body)
             if exchange.is_open:
@@ -120,3 +117,10 @@ class RequestInspection:
                     raise
                 # To raise the limit of a prompt would not help.
                 raise HttpError(400, "invalid_json", "the body is not a JSON object") from None
+
+    def _has_prefixes(self, message: Request) -> bool:
+        return (
+            self._dispatcher.affinity is not None
+            and message.size >= MIN_PROMPT_BYTES
+            and message.path in PREFIX_CACHED
+        )

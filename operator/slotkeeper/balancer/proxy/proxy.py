@@ -14,7 +14,7 @@ from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import relay, retry
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
-from slotkeeper.balancer.proxy.inspection import RequestInspection, prefixes
+from slotkeeper.balancer.proxy.inspection import RequestInspection
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
 from slotkeeper.balancer.proxy.local_routes import LocalRoutes
 from slotkeeper.balancer.proxy.preemptor import Preemptor
@@ -167,7 +167,7 @@ class Proxy:
                 request,
                 message.size,
                 now,
-                prefixes=prefixes(message) if self.dispatcher.affinity else (),
+                prefixes=request.prefixes,
                 tasks=request.tasks,
                 flow_key=flow_key,
                 bounded=self._leader is None,

@@ -15,7 +15,7 @@ from slotkeeper.edge.routes import LOCAL, Route
 from slotkeeper.edge.usage import BodyEdges
 from slotkeeper.edge.wait_headers import wait_headers
 from slotkeeper.llamacpp.tasks import ONE_TASK, Tasks
-from slotkeeper.scheduling import QueuedRequest, SlotReservation
+from slotkeeper.scheduling import PrefixHashes, QueuedRequest, SlotReservation
 from slotkeeper.wire.client import Pool, UpstreamConnection
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
@@ -106,6 +106,7 @@ class ProxiedRequest:
         "needs_slot",
         "pool",
         "preemptible",
+        "prefixes",
         "proof",
         "queued",
         "relayed",
@@ -134,6 +135,8 @@ class ProxiedRequest:
         """Its route if the balancer can respond to it without the leader."""
         self.tasks: Tasks = ONE_TASK
         """Its tasks in llama-server, each of which needs a slot."""
+        self.prefixes: PrefixHashes = ()
+        """Hashes of its prompt's prefixes; none of a short one, or without affinity."""
         self.preemptible = False
         """It makes way for others."""
         self.is_stream = False
