@@ -19,6 +19,9 @@ MIN_FREE_PERCENT_OF_NODE = 15
 
 _PROCESS_MIB = 128
 
+_CREATE_SCRIPT = 'mkdir -p -m 0700 "$0" && exec "$@"'
+"""Not left to the kubelet, by `subPath`: it would create the folder as root."""
+
 _IRRELEVANT = {
     # Where files are, and how the model is called: the sources of the files count instead.
     "--model": 1,
@@ -105,6 +108,7 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
     if cache is None:
         return []
     prepare = [
+        *_create_folder(server),
         *_command(server, cache, images, prompt_volume.created_folder(server)),
         PromptFilesFlags.PREPARE,
     ]
@@ -137,6 +141,13 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
             ],
         },
     ]
+
+
+def _create_folder(server: LlamaServer) -> Iterator[str]:
+    """The start of a command that first creates the server's folder on a volume of several."""
+    folder = prompt_volume.created_folder(server)
+    if folder != prompt_volume.FOLDER:
+        yield from ("sh", "-c", _CREATE_SCRIPT, folder)
 
 
 def _relevant(arguments: Iterable[str]) -> Iterator[str]:
