@@ -93,6 +93,10 @@ async def test_a_new_replica_restores_the_longest_prefix_of_a_request(tmp_path: 
         page = (await stack.balancer.admin_json("/debug/queue"))["promptFiles"]
         assert page["restoredTokensLastHour"] == line["cached_tokens"]
         assert page["reason"] == "Active"
+        report = (await stack.balancer.admin_json("/autoscaling"))["promptCache"]
+        assert report["reason"] == "Active"
+        assert report["files"] == 1
+        assert report["restoredTokensLastHour"] == line["cached_tokens"]
 
 
 @pytest.mark.parametrize("saved_before", [True, False])
