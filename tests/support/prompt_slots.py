@@ -95,6 +95,11 @@ class PromptSlots:
         """What the slots hold."""
         return [slot.text for slot in self.slots]
 
+    def restart(self) -> None:
+        """Become another process, with empty slots."""
+        self.slots = [_SlotState() for _ in range(self.llama.slots)]
+        self.tasks = 0
+
     async def _complete(self, call: Call) -> None:
         slot, common = self._slot_for(call.body)
         cached = min(common, len(call.body) - 4) // 4

@@ -128,6 +128,24 @@ async def test_a_prompt_that_the_replica_has_in_its_memory_is_not_restored(tmp_p
         assert stack.balancer.access_log()[-1]["restored_tokens"] is None
 
 
+async def test_a_prompt_is_restored_though_no_endpoint_showed_that_its_replica_was_restarted(
+    tmp_path: Path,
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello", "x" * 2000)
+        await stack.save("other", "y" * 2000)
+        stack.first_slots.restart()
+        await stack.balancer.request(chat("third"))
+        # /slots is read after each request.
+        index = stack.balancer.proxy.dispatcher.affinity_scheduler.prefix_index
+        await until(lambda: not index.prompt_counts)
+
+        await stack.balancer.request(chat("hello", "x" * 2000, "and more"))
+
+        assert ("restore", 1) in stack.first_slots.actions
+        assert stack.balancer.access_log()[-1]["restored_tokens"] > 700
+
+
 async def test_without_affinity_prompts_are_restored_too(tmp_path: Path) -> None:
     async with run_stack(tmp_path, affinity=None) as stack:
         await stack.save("hello")

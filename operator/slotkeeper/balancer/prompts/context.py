@@ -85,6 +85,8 @@ class PromptContext:
     timings: PromptTimings
     on_saved: Callable[[str, PromptFile], None]
     """Called when a replica has saved a file."""
+    on_restarted: Callable[[str], None]
+    """Called when a replica's llama-server turns out to be another process than before."""
     index: PromptFileIndex = field(default_factory=PromptFileIndex)
     seen: SeenPrompts = field(default_factory=SeenPrompts)
     record: RestoreRecord = field(init=False)

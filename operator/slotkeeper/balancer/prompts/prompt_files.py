@@ -80,6 +80,7 @@ class PromptFiles:
             metrics=metrics.add_prompts(),
             timings=timings,
             on_saved=self._on_saved,
+            on_restarted=dispatcher.affinity_scheduler.prefix_index.remove,
         )
         self._replicas: dict[str, PromptReplica] = {}
         self._tasks: dict[PromptReplica, asyncio.Task[None]] = {}

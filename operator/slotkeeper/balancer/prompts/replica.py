@@ -15,6 +15,7 @@ from slotkeeper.balancer.prompts.agent import NO_ROOM, NOT_FOUND, Agent, AgentEr
 from slotkeeper.balancer.prompts.context import CompletedPrompt, PromptContext, Restored
 from slotkeeper.balancer.prompts.slot_actions import ActionFailedError, SlotActions
 from slotkeeper.error_text import describe
+from slotkeeper.llamacpp.slots import Slot
 from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
 from slotkeeper.scheduling.prompt_saves import (
     Completed,
@@ -75,6 +76,7 @@ class PromptReplica:
         self._wake = asyncio.Event()
         self._listed_at = context.now()
         self._paused_until = context.now()
+        self._tasks: dict[int, int] = {}
 
     # The proxy's side. Nothing here waits.
 
@@ -233,7 +235,7 @@ class PromptReplica:
         """Find the slots of completed requests."""
         pending = list(self._pending)
         self._pending.clear()
-        slots = await self._actions.slots()
+        slots = await self._read_slots()
         found = find_slots(pending, slots, self.contents)
         for completed, slot in found:
             before = self.contents.get(slot.id)
@@ -242,6 +244,16 @@ class PromptReplica:
                 place = Place.SLOT if same else Place.MEMORY
                 self._context.metrics.cached_tokens.add(place, completed.cached)
             self.contents[slot.id] = SlotContent(slot, completed.prefixes, completed.at)
+
+    async def _read_slots(self) -> tuple[Slot, ...]:
+        slots = await self._actions.slots()
+        tasks = {slot.id: -1 if slot.task is None else slot.task for slot in slots}
+        if any(self._tasks.get(slot, -1) > task for slot, task in tasks.items()):
+            # Task numbers only grow: this is another process, with nothing in its memory.
+            self.contents.clear()
+            self._context.on_restarted(self.name)
+        self._tasks = tasks
+        return slots
 
     # Saves.
 
@@ -274,7 +286,7 @@ class PromptReplica:
     async def _save(self, content: SlotContent, reason: SaveReason) -> SaveFailure | None:
         context = self._context
         slot = content.slot
-        if self.compatible is None or slot not in await self._actions.slots():
+        if self.compatible is None or slot not in await self._read_slots():
             return SaveFailure.REUSED
         rates = context.index.rates
         per_token = rates.bytes_per_token or _DEFAULT_BYTES_PER_TOKEN
@@ -292,7 +304,7 @@ class PromptReplica:
         self._budget.spend(written.bytes, context.now())
         context.metrics.bytes.add("written", written.bytes)
         # A request that used the slot meanwhile has deferred the save: it has another prompt.
-        if written.tokens != slot.prompt_tokens or slot not in await self._actions.slots():
+        if written.tokens != slot.prompt_tokens or slot not in await self._read_slots():
             return SaveFailure.REUSED
         file = PromptFile(name, written.bytes, written.tokens, content.prefixes, self.compatible)
         removed = await self._agent.commit(temporary, file)
@@ -358,7 +370,7 @@ class PromptReplica:
         file = plan.file
         try:
             await self._agent.use(file.name)
-            slot = slot_to_restore_into(await self._actions.slots(), self.contents)
+            slot = slot_to_restore_into(await self._read_slots(), self.contents)
             if slot is None:
                 return RestoreFailure.SLOTS
             self.contents.pop(slot.id, None)
