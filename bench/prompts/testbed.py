@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,13 @@ class Testbed:
     def kill_and_restart(self, host: str) -> None:
         """Kill a llama-server, and start it again."""
         self._kill(f"llama-server {host}")
-        self._start_llama_server(host)
+        # In a cluster the endpoints show it. Here the next request is refused, and waits.
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(self.ask, "a", 1)
+            while self.metric("slotkeeper_balancer_slots"):
+                time.sleep(0.01)
+            self._start_llama_server(host)
+            waiting.result()
 
     def ask(self, prompt: str, tokens: int) -> Answer:
         """Send a prompt to the balancer."""
