@@ -145,6 +145,18 @@ class NodeCacheFlags:
     METRICS = "--metrics"
 
 
+class PromptFilesFlags:
+    """Flags of `slotkeeper prompt-files`."""
+
+    FOLDER = "--folder"
+    IDENTITY = "--identity"
+    PREPARE = "--prepare"
+    MODEL = "--model"
+    SIZE_LIMIT = "--size-limit"
+    MIN_FREE_PERCENT = "--min-free-percent"
+    LISTEN = "--listen"
+
+
 class BakeFlags:
     """Flags of `slotkeeper bake`, besides those of `slotkeeper download`."""
 
@@ -209,6 +221,14 @@ def cidr(text: str) -> str:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not a CIDR: {error}") from None
+
+
+def percent(text: str) -> int:
+    """Parse the part of a disk that is left free, in percent. Raises ArgumentTypeError."""
+    number = count(text)
+    if number > 90:
+        raise argparse.ArgumentTypeError("must be 0 to 90")
+    return number
 
 
 def positive(text: str) -> int:

@@ -196,6 +196,7 @@ def test_each_metric_that_a_document_names_exists() -> None:
         *documented("## Batches"),
         *documented("## Operator"),
         *documented("## Node cache"),
+        *documented("## Prompt files"),
     }
     # prometheus-adapter's name for the sum.
     existing.add("slotkeeper_demand")

@@ -102,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         NodeCacheFlags.SIZE_LIMIT,
-        type=_bytes,
+        type=quantity.bytes_argument,
         default="200Gi",
         metavar="QUANTITY",
         help="limit of all files (default: %(default)s)",
     )
     add(
         NodeCacheFlags.MIN_FREE_PERCENT,
-        type=_percent,
+        type=flags.percent,
         default=15,
         metavar="PERCENT",
         help="part of the disk that is left free (default: %(default)s)",
@@ -138,23 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     logs.add_flags(parser)
     return parser
-
-
-def _bytes(text: str) -> int:
-    try:
-        size = int(quantity.parse(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if size < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return size
-
-
-def _percent(text: str) -> int:
-    percent = flags.count(text)
-    if percent > 90:
-        raise argparse.ArgumentTypeError("must be 0 to 90")
-    return percent
 
 
 def _interval(text: str) -> float:
