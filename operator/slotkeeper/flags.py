@@ -143,6 +143,20 @@ class NodeCacheFlags:
     NAMESPACE = "--namespace"
     INTERVAL = "--interval"
     METRICS = "--metrics"
+    PROMPTS_PATH = "--prompts-path"
+    PROMPTS_FOLDER = "--prompts-folder"
+
+
+class PromptFilesFlags:
+    """Flags of `slotkeeper prompt-files`."""
+
+    FOLDER = "--folder"
+    IDENTITY = "--identity"
+    SIZE_LIMIT = "--size-limit"
+    MIN_FREE_PERCENT = "--min-free-percent"
+    LISTEN = "--listen"
+    MODEL = "--model"
+    PREPARE = "--prepare"
 
 
 class PromptFilesFlags:

@@ -23,7 +23,7 @@ from slotkeeper.__main__ import COMMANDS
 from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
-from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
 from slotkeeper.api.group import GATEWAY_KIND, KIND
 from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
@@ -440,6 +440,7 @@ def test_the_demand_report_is_complete() -> None:
         oldest_queued_seconds=3.2,
         peak_demand=11,
         busy_by_replica={},
+        prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
     )
 
     assert list(json.loads(example)) == list(report.to_json())

@@ -6,7 +6,7 @@ Times are seconds on one clock, which `now` reads.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule
 from slotkeeper.scaling.decide import ScalingInput
 from slotkeeper.scaling.history import Change, History
@@ -34,6 +34,8 @@ class ServerDemand:
     """Replicas (HOST:PORT) that run and process nothing, as their balancer found."""
     view_age_seconds: float = 0.0
     """Age of the oldest view of the cluster that a balancer has."""
+    prompt_cache: PromptCacheReport | None = None
+    """The files of prompts, as the leader reports them."""
 
 
 @dataclass
@@ -141,4 +143,6 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
         preemptible=sum(report.preemptible for report in reports),
     )
     age = max(report.view_age_seconds for report in reports)
-    return ServerDemand(sample, leader.busy_by_replica, leader.unresponsive, age)
+    return ServerDemand(
+        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache
+    )
