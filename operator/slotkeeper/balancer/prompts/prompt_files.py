@@ -235,6 +235,8 @@ class PromptFiles:
     def _reason(self, restored: int) -> tuple[str, str]:
         """Return the reason and the message of the condition; the first row that applies.
 
+        Without numbers that change all the time: the operator writes each change to the status.
+
         | the replicas                          | reason        |
         |---|---|
         | the files of none can be read         | Unreachable   |
@@ -260,11 +262,8 @@ class PromptFiles:
         if now - context.full_at < _RECENT_SECONDS:
             return "FolderFull", "the folder of prompt files has no room for another one"
         if not restored and now - rates.slower_at < _RECENT_SECONDS:
-            return "RestoreSlower", (
-                f"prompts are computed quicker ({rates.tokens_per_second:.0f} tokens/s) than their "
-                f"files are read ({rates.read_rate(now) / 1e6:.0f} MB/s)"
-            )
-        return "Active", f"{restored} tokens were restored in the last hour"
+            return "RestoreSlower", "prompts are computed in less time than their files are read"
+        return "Active", "prompts are saved to files, and restored from them"
 
     def page(self) -> dict[str, object]:
         """Return the state, for /debug/queue."""
