@@ -152,18 +152,6 @@ class PromptFilesFlags:
 
     FOLDER = "--folder"
     IDENTITY = "--identity"
-    SIZE_LIMIT = "--size-limit"
-    MIN_FREE_PERCENT = "--min-free-percent"
-    LISTEN = "--listen"
-    MODEL = "--model"
-    PREPARE = "--prepare"
-
-
-class PromptFilesFlags:
-    """Flags of `slotkeeper prompt-files`."""
-
-    FOLDER = "--folder"
-    IDENTITY = "--identity"
     PREPARE = "--prepare"
     MODEL = "--model"
     SIZE_LIMIT = "--size-limit"

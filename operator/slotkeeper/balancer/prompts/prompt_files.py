@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slotkeeper.api.demand_report import PromptCacheReport
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.prompt_metrics import Place, RestoreFailure
 from slotkeeper.balancer.prompts.agent import Agent
@@ -31,20 +33,6 @@ _RECENT_SECONDS = 600.0
 """For which a full folder, or files that are read too slowly, are reported."""
 _COMPARED_NAMES = 16
 """Two folders that have one of these names in common are the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptReport:
-    """The state of the prompt files, for the operator."""
-
-    files: int
-    """In all folders together."""
-    bytes: int
-    restored_tokens: int
-    """Found in restored files in the last hour."""
-    reason: str
-    """Of the condition PromptCacheActive: `Active`, or why prompts are not kept or not restored."""
-    message: str
 
 
 Plan = Callable[[], RestorePlan | None]
@@ -222,7 +210,7 @@ class PromptFiles:
 
     # Reports.
 
-    def report(self) -> PromptReport:
+    def report(self) -> PromptCacheReport:
         """Return the state, for the operator."""
         context = self._context
         sizes: dict[str, int] = {}
@@ -230,9 +218,9 @@ class PromptFiles:
             sizes.update(replica.sizes)
         restored = context.record.tokens_last_hour(context.now())
         reason, message = self._reason(restored)
-        return PromptReport(len(sizes), sum(sizes.values()), restored, reason, message)
+        return PromptCacheReport(reason, message, sum(sizes.values()), len(sizes), restored)
 
-    def _reason(self, restored: int) -> tuple[str, str]:
+    def _reason(self, restored: int) -> tuple[Reason, str]:
         """Return the reason and the message of the condition; the first row that applies.
 
         Without numbers that change all the time: the operator writes each change to the status.
@@ -254,16 +242,16 @@ class PromptFiles:
         problem = next((each.problem for each in replicas if each.problem), None)
         unusable = [context.index.unusable.get(each.compatible or "") for each in known]
         if not known and problem:
-            return "Unreachable", f"the prompt files of no replica can be read: {problem}"
+            return Reason.UNREACHABLE, f"the prompt files of no replica can be read: {problem}"
         if not known:
-            return "NoReplica", "there is no ready replica, or its files have not been read yet"
+            return Reason.NO_REPLICA, "no replica is ready, or its files are being read"
         if all(unusable):
-            return "NotHonored", unusable[0] or ""
+            return Reason.NOT_HONORED, unusable[0] or ""
         if now - context.full_at < _RECENT_SECONDS:
-            return "FolderFull", "the folder of prompt files has no room for another one"
+            return Reason.FOLDER_FULL, "the folder of prompt files has no room for another one"
         if not restored and now - rates.slower_at < _RECENT_SECONDS:
-            return "RestoreSlower", "prompts are computed in less time than their files are read"
-        return "Active", "prompts are saved to files, and restored from them"
+            return Reason.RESTORE_SLOWER, "prompts are computed in less time than files are read"
+        return Reason.ACTIVE, "prompts are saved to files, and restored from them"
 
     def page(self) -> dict[str, object]:
         """Return the state, for /debug/queue."""
@@ -273,7 +261,7 @@ class PromptFiles:
         return {
             "reason": report.reason,
             "message": report.message,
-            "restoredTokensLastHour": report.restored_tokens,
+            "restoredTokensLastHour": report.restored_tokens_last_hour,
             "computeTokensPerSecond": round(rates.tokens_per_second, 1),
             "readBytesPerSecond": round(rates.read_rate(context.now())),
             "bytesPerToken": rates.bytes_per_token and round(rates.bytes_per_token),
