@@ -245,8 +245,8 @@ class PromptReplica:
 
     # Saves.
 
-    async def _try_save(self, content: SlotContent, reason: SaveReason) -> None:
-        """Save a slot, or count why not."""
+    async def _try_save(self, content: SlotContent, reason: SaveReason) -> bool:
+        """Save a slot, or count why not; return whether others may be saved."""
         context = self._context
         try:
             async with self._acting:
@@ -264,10 +264,12 @@ class PromptReplica:
             context.metrics.save_failures.inc(failure)
         if failure in {SaveFailure.REUSED, SaveFailure.FAILED}:
             self._forget(content)
-        if failure and failure is not SaveFailure.REUSED:
-            self._paused_until = context.now() + context.timings.pause
         if failure is SaveFailure.NO_ROOM:
             context.full_at = context.now()
+        if failure is None or failure is SaveFailure.REUSED:
+            return True
+        self._paused_until = context.now() + context.timings.pause
+        return False
 
     async def _save(self, content: SlotContent, reason: SaveReason) -> SaveFailure | None:
         context = self._context
@@ -347,7 +349,8 @@ class PromptReplica:
             with suppress(OSError):
                 await self._find_slots()
         for content in worth_saving(self.contents.values(), self._context.index, self.name):
-            await self._try_save(content, SaveReason.ENDING)
+            if not await self._try_save(content, SaveReason.ENDING):
+                return
 
     # Restores.
 
