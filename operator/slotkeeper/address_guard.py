@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 
-# Metadata services that have no link-local address: of Azure, Alibaba Cloud, Oracle Cloud, AWS and
-# Google Cloud.
+# Metadata services that have no link-local address: of Azure, Alibaba Cloud, Oracle Cloud, AWS,
+# Google Cloud and Scaleway.
 _METADATA = frozenset(
     map(
         ip_address,
@@ -21,10 +21,12 @@ _METADATA = frozenset(
             "168.63.129.16",
             "100.100.100.200",
             "192.0.0.192",
+            "fd00:c1::a9fe:a9fe",
             "fd00:ec2::254",
             "fd00:ec2::23",
             "fd00:ec2::123",
             "fd20:ce::254",
+            "fd00:42::42",
         ),
     )
 )

@@ -50,11 +50,11 @@ def content(
     return reply
 
 
-def other_range(start: int, total: int, body: bytes = b"") -> Reply:
-    """Respond with 206 and this range, whatever was requested."""
+def other_range(start: int, total: int, body: bytes = b"", code: int = 206) -> Reply:
+    """Respond with this range, whatever was requested."""
 
     def reply(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(206)
+        request.send_response(code)
         request.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         _send(request, body)
 

@@ -33,6 +33,8 @@ def test_public_addresses_are_allowed_in_each_form(address: str) -> None:
             "fec0::1",
             "fd00:ec2::254",
             "fd00:ec2::254%1",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
         ),
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1"),
         *("64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "2002:7f00:1::", "2002:a9fe:a9fe::"),

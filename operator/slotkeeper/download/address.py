@@ -19,7 +19,7 @@ def require_allowed(url: str) -> None:
         allowed = parts.scheme in SCHEMES and bool(parts.hostname)
         _ = parts.port  # raises ValueError unless it is a number from 0 to 65535
         if allowed:
-            httpx.URL(url)
+            _ = httpx.URL(url).host  # raises UnicodeError if it is no valid name of IDNA
     except (ValueError, httpx.InvalidURL):
         raise DownloadError(
             Reason.MODEL_URL_NOT_ALLOWED, "cannot parse the URL of the model"
@@ -44,6 +44,7 @@ def require_redirect_allowed(response: httpx.Response) -> None:
     source = redact(str(response.url))
     try:
         target = response.url.join(response.headers["location"])
+        _ = target.host  # as above
     except (ValueError, httpx.InvalidURL):
         raise DownloadError(
             Reason.MODEL_URL_NOT_ALLOWED, f"{source} redirects to a URL that cannot be parsed"
@@ -72,7 +73,8 @@ def require_not_into_cluster(source: httpx.URL, target: httpx.URL) -> None:
 
 
 def _is_in_cluster(url: httpx.URL) -> bool:
-    return re.fullmatch(r".*\.svc(\.cluster\.local)?\.?", url.host) is not None
+    # Not decoded: it may be no valid name of IDNA.
+    return re.fullmatch(rb".*\.svc(\.cluster\.local)?\.?", url.raw_host) is not None
 
 
 def redact(url: str) -> str:
@@ -84,6 +86,9 @@ def redact(url: str) -> str:
         scheme, netloc, path, _, _ = urlsplit(url)
     except ValueError:
         return "[invalid URL]"
+    if not netloc:
+        # A URL with a mistake, such as https:/USER:PASSWORD@HOST.
+        path = path.rpartition("@")[2]
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 

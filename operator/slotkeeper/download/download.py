@@ -23,6 +23,7 @@ from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.layers import Deleted, LayerFile, Search, not_found
 from slotkeeper.download.lock import file_lock
+from slotkeeper.download.minimum_speed import MINIMUM_BYTES, WINDOW_SECONDS
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import Connections
@@ -46,7 +47,7 @@ class RetryPolicy:
     """Number and delays (in seconds) of the retries after transient errors."""
 
     tries: int = 6
-    """Consecutive tries without a new byte. A try with new bytes resets the count."""
+    """Consecutive tries without progress: a new byte, or 64 KiB after more than a minute."""
     backoff: Backoff = Backoff(1.0, 30.0)  # noqa: RUF009 (frozen)
     max_retry_after: float = 600.0
     """Longest Retry-After of a model host that is waited for. After a longer one the container
@@ -432,15 +433,21 @@ def _retrying(
     attempt: Callable[[], Result], size: Callable[[], int], environment: Environment
 ) -> Result:
     """Return the result of the first attempt without a transient error. `size` is what attempts
-    have achieved: the number of tries is counted from the last increase."""
+    have achieved: the number of tries is counted from the last increase, if that is not too little
+    for the time since the first one."""
     retry = environment.retry
     failures = 0
-    furthest = size()
+    furthest = counted = size()
+    since = environment.clock()
     while True:
         try:
             return attempt()
         except DownloadError as error:
-            failures = 1 if size() > furthest and not error.stalled else failures + 1
+            now = environment.clock()
+            if size() - counted >= MINIMUM_BYTES:
+                counted, since = size(), now
+            progress = size() > furthest and now - since < WINDOW_SECONDS
+            failures = 1 if progress and not error.stalled else failures + 1
             furthest = max(furthest, size())
             postponed = error.retry_after > retry.max_retry_after
             if not error.transient or failures >= retry.tries or postponed:

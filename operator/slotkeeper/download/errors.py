@@ -8,6 +8,15 @@ TRANSIENT = frozenset(
 """Reasons for which a retry may succeed."""
 
 
+MAX_SHOWN = 200
+"""Characters of a name in a message."""
+
+
+def shown(name: str) -> str:
+    """Return a name for messages and logs, which a host or the author of an archive has chosen."""
+    return ascii(name[:MAX_SHOWN])[1:-1]
+
+
 class DownloadError(Exception):
     """A file could not be put in place.
 

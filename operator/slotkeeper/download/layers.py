@@ -21,11 +21,11 @@ from typing_extensions import override
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.split_model import ANY_PART
 from slotkeeper.download.address import source_id
-from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.errors import DownloadError, shown
 from slotkeeper.download.files import Image, Layer
 from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.storage import StorageLimits
-from slotkeeper.download.tar_stream import Entry, TarStream, malformed, shown
+from slotkeeper.download.tar_stream import Entry, TarStream, malformed
 
 _UNPACKED_BYTES = 1024**2
 """Decompressed at a time."""

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import IPv4Address, ip_address
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpcore
@@ -62,10 +63,14 @@ def proxied(network: Network, context: ssl.SSLContext) -> Mapping[str, httpx.Bas
     direct_hosts = [host.strip() for host in proxies.get("no", "").split(",") if host.strip()]
     if "*" in direct_hosts:
         return {}
-    used = {f"{scheme}://": proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
+    used = {scheme: proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
+    patterns = [pattern for host in direct_hosts if (pattern := _pattern(host))]
     return {
-        **{pattern: _to_proxy(proxy, network, context) for pattern, proxy in used.items()},
-        **{_pattern(host): None for host in direct_hosts},
+        **{
+            f"{scheme}://": _to_proxy(scheme, proxy, network, context)
+            for scheme, proxy in used.items()
+        },
+        **dict.fromkeys(patterns),
     }
 
 
@@ -142,23 +147,52 @@ def _without_body(response: httpx.Response) -> httpx.Response:
     return httpx.Response(response.status_code, headers=headers, extensions=response.extensions)
 
 
-def _to_proxy(proxy: str, network: Network, context: ssl.SSLContext) -> httpx.BaseTransport:
+def _to_proxy(
+    scheme: str, proxy: str, network: Network, context: ssl.SSLContext
+) -> httpx.BaseTransport:
     guard = network.guard
     backend = network.connect
     if guard and proxy not in network.trusted_proxies:
         backend = _Guarded(network, guard, "the proxy ")
     url = proxy if "://" in proxy else f"http://{proxy}"
-    return _Transport(context, backend, url, guard)
-
-
-def _pattern(host: str) -> str:
-    """Return httpx's pattern of the URLs with a host in NO_PROXY, which may be a domain."""
-    if "://" in host:
-        return host
     try:
-        return f"all://[{host}]" if ip_address(host).version == 6 else f"all://{host}"
+        # The port is checked here: the library only checks that it is a number.
+        if not urlsplit(url).hostname or urlsplit(url).port == 0:
+            raise ValueError
+        return _Transport(context, backend, url, guard)
+    except (ValueError, httpx.InvalidURL):
+        # Its URL may contain a password.
+        raise DownloadError(
+            Reason.MODEL_URL_NOT_ALLOWED,
+            f"the proxy for {scheme}:// URLs (model.download.{scheme}Proxy) is not "
+            "http://HOST:PORT or https://HOST:PORT",
+        ) from None
+
+
+def _pattern(host: str) -> str | None:
+    """Return httpx's pattern of the URLs with a host in NO_PROXY, which may be a domain; None for
+    what is no host, which other programs ignore too."""
+    if "://" in host:
+        pattern = host
+    elif address := _address(host.removeprefix("[").removesuffix("]")):
+        pattern = f"all://[{address}]" if address.version == 6 else f"all://{address}"
+    elif host.lower() == "localhost":
+        pattern = f"all://{host}"
+    else:
+        # Some programs require `*.` before a domain.
+        pattern = f"all://*{host.removeprefix('*')}"
+    try:
+        httpx.URL(pattern)
+    except httpx.InvalidURL:
+        return None
+    return pattern
+
+
+def _address(text: str) -> IpAddress | None:
+    try:
+        return ip_address(text)
     except ValueError:
-        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
+        return None
 
 
 def _addresses_in(host: str) -> Sequence[IpAddress]:
@@ -166,10 +200,8 @@ def _addresses_in(host: str) -> Sequence[IpAddress]:
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return [IPv4Address("127.0.0.1")]
-    try:
-        return [ip_address(name)]
-    except ValueError:
-        pass
+    if address := _address(name):
+        return [address]
     try:
         # Such as 2130706433 and 0x7f.1.
         return [IPv4Address(socket.inet_aton(name))]

@@ -348,8 +348,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=RetryPolicy.tries,
-        help="consecutive tries without a new byte before the download fails (default: "
-        "%(default)s)",
+        help="consecutive tries without progress before the download fails (default: %(default)s)",
     )
 
 

@@ -1,5 +1,6 @@
 """The partial file next to the target, until the download is complete."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class PartialFile:
         self._written_back = 0
         record = PartialRecord.read(self._record_path)
         reusable = record is not None and record.source == source and path.exists()
-        self._file = opener(path, "r+b" if reusable else "w+b")
+        self._opener = opener
+        self._file = opener(path, "r+b") if reusable else self._open_new()
         if reusable and record is not None:
             self.validator = record.validator
             self.total = record.total
@@ -99,8 +101,10 @@ class PartialFile:
         """Discard all bytes. New ones can be resumed only with a validator and a total."""
         # The record is deleted first: it must never describe bytes of another version.
         self._record_path.unlink(missing_ok=True)
-        self._file.seek(0)
-        self._file.truncate()
+        if self.size:
+            with suppress(OSError):  # its bytes are not needed
+                self._file.close()
+            self._file = self._open_new()
         self.size = 0
         self.head = b""
         self.header_check_size = FIRST_HEADER_CHECK
@@ -128,6 +132,7 @@ class PartialFile:
     def place(self, path: Path) -> None:
         """Sync the bytes to the disk, then rename the file to `path`."""
         self._file.flush()
+        self._require_own()
         os.fsync(self._file.fileno())
         self.path.replace(path)
         self._record_path.unlink(missing_ok=True)
@@ -153,6 +158,23 @@ class PartialFile:
         with suppress(OSError):
             self._file.close()
         self._digest.close()
+
+    def _open_new(self) -> BinaryIO:
+        """Create the file. One that exists is not emptied, but replaced: `_require_own` then finds
+        out in another process that writes it."""
+        self.path.unlink(missing_ok=True)
+        return self._opener(self.path, "w+b")
+
+    def _require_own(self) -> None:
+        """Raise OSError if another process has moved or replaced the file: on volumes whose locks
+        do not work between nodes, two may write it. It may be a model in use by now."""
+        own = os.fstat(self._file.fileno())
+        try:
+            same = os.path.samestat(self.path.stat(), own)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise OSError(errno.EBUSY, "another process writes it: the volume must support locks")
 
     def _start_writeback(self) -> None:
         """Let the kernel write the last bytes to the disk, without waiting for it.

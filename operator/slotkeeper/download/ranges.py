@@ -221,6 +221,8 @@ class _Fetcher:
     def _fetch(self, segment: _Segment) -> None:
         """Fetch a segment, with several requests if responses end early."""
         fruitless = 0
+        # Of responses that end early: each has a speed of its own, and may have one byte.
+        speed = MinimumSpeed(self._source.clock)
         while segment.position < segment.end:
             before = segment.position
             try:
@@ -237,6 +239,8 @@ class _Fetcher:
                         f"GET {redact(str(self._source.first.request.url))} returned no bytes for "
                         f"the range from {before} to {segment.end - 1}",
                     )
+            if segment.position < segment.end:
+                speed.received(segment.position - before)
 
     def _receive(self, segment: _Segment) -> None:
         response = self._source.send(self._version.headers(segment.position, segment.end))

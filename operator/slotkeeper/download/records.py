@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from slotkeeper.bounded_json import parse
 
 _MAX_BYTES = 256 * 1024
 """Of a record. Other pods may write to a volume that they share."""
+
+SENDABLE = re.compile("[!-~]([ -~]*[!-~])?")
+"""Values of headers that can be sent in a request."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,11 @@ class PartialRecord:
     def read(cls, path: Path) -> "PartialRecord | None":
         """Read a record; None if it is missing, truncated or malformed."""
         match _read(path):
-            case {"source": str(source), "validator": str(validator), "total": int(total)}:
+            case {
+                "source": str(source),
+                "validator": str(validator),
+                "total": int(total),
+            } if SENDABLE.fullmatch(validator):
                 return cls(source, validator, total)
             case _:
                 return None

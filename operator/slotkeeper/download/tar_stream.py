@@ -22,9 +22,6 @@ MAX_HEADERS = 2_000_000
 MAX_NAME = 4096
 """Characters of a path, as in Linux. The memory for all folders of a path is quadratic."""
 
-_MAX_SHOWN = 200
-"""Characters of a name in a message."""
-
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENSIONS = (*_PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _RECORD = re.compile(rb"([0-9]{1,20}) ([^=]+)=")
@@ -155,11 +152,6 @@ class TarStream:
             self._overrides["linkpath"] = _text(data.rstrip(b"\0"))
         else:
             self._overrides |= _records(data)
-
-
-def shown(name: str) -> str:
-    """Return a name for messages: it is chosen by the author of the archive."""
-    return ascii(name[:_MAX_SHOWN])[1:-1]
 
 
 def malformed(details: str) -> DownloadError:

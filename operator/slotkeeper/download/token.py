@@ -12,7 +12,7 @@ import httpx
 
 from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.secret_hosts import hosts_in
+from slotkeeper.api.secret_hosts import hosts_in, not_listed
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.error_text import describe
 
@@ -44,7 +44,7 @@ class Token:
             raise DownloadError(
                 Reason.MODEL_TOKEN_NOT_ALLOWED,
                 f"the token is not sent to {host}: the entry `hosts` of the Secret "
-                "(model.tokenSecretRef) does not contain it",
+                f"(model.tokenSecretRef) {not_listed(self.hosts)}",
             )
         # The URL of the request, not of the spec: the host may have redirected to http://.
         in_cluster = re.fullmatch(HTTP_URL, str(request.url), re.IGNORECASE) is not None

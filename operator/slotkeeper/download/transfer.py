@@ -30,7 +30,8 @@ from slotkeeper.download.ranges import (
     Version,
     in_order,
 )
-from slotkeeper.download.signature import SESSION_TOKEN, expiry, is_signed
+from slotkeeper.download.records import SENDABLE
+from slotkeeper.download.signature import SESSION_TOKEN, clock_skew, expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
 from slotkeeper.error_text import describe
@@ -201,7 +202,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
     """Prepare `part` for the bytes of `response`. Raises DownloadError if it has none."""
     match response.status_code:
         case HTTPStatus.OK:
-            part.restart(validator=_validator(response), total=_content_length(response))
+            part.restart(validator=_sendable(response), total=_content_length(response))
             if part.total is None and not is_chunked(response):
                 raise DownloadError(
                     Reason.MODEL_SIZE_UNKNOWN,
@@ -268,6 +269,10 @@ def _remedy_of_store(response: httpx.Response, *, has_session: bool) -> str:
             ": the session token in spec.model.s3.secretRef has expired or is of another access "
             "key, or spec.model.s3.region is not that of the bucket"
         )
+    signed = response.request.headers.get("x-amz-date", "")
+    skew = clock_skew(signed, _date(response.headers.get("date")))
+    if skew and response.status_code == HTTPStatus.FORBIDDEN:
+        return f": the clock of the node is wrong by {skew.total_seconds() / 60:+.0f} minutes"
     return _REMEDIES_OF_STORE.get(response.status_code, "")
 
 
@@ -285,7 +290,7 @@ def _remedy_of_signed_url(response: httpx.Response) -> str:
     now = _date(response.headers.get("date"))
     remedy = "" if response.history else ", sign the URL again, or use one that does not expire"
     if expires and now and expires < now:
-        return f": the signed URL expired at {expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}{remedy}"
+        return f": the signed URL expired at {expires:%Y-%m-%dT%H:%M:%SZ}{remedy}"
     return f": the signature in the URL is not accepted{remedy}"
 
 
@@ -333,7 +338,8 @@ def _continues(response: httpx.Response, part: PartialFile) -> bool:
 def _has_range(response: httpx.Response, part: PartialFile, start: int) -> bool:
     content_range = CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     return (
-        content_range is not None
+        response.status_code == HTTPStatus.PARTIAL_CONTENT
+        and content_range is not None
         and (int(content_range[1]), int(content_range[2])) == (start, part.total)
         and _validator(response) in {None, part.validator}
     )
@@ -345,6 +351,12 @@ def _validator(response: httpx.Response) -> str | None:
         return etag
     modified: str | None = response.headers.get("last-modified")
     return modified
+
+
+def _sendable(response: httpx.Response) -> str | None:
+    """Return the validator if a request may contain it: some hosts send bytes beyond ASCII."""
+    validator = _validator(response)
+    return validator if validator and SENDABLE.fullmatch(validator) else None
 
 
 def _content_length(response: httpx.Response) -> int | None:
@@ -387,5 +399,6 @@ def _status(response: httpx.Response) -> str:
 
 
 def _redact_with_redirect(url: str, response: httpx.Response) -> str:
-    redirected = f" (redirected to {redact(str(response.url))})" if response.history else ""
-    return redact(url) + redirected
+    first, last = redact(url), redact(str(response.url))
+    # Without a redirect, a request that was authenticated has a history too.
+    return f"{first} (redirected to {last})" if response.history and last != first else first

@@ -3,18 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from slotkeeper.backoff import Backoff
 from slotkeeper.error_text import describe
 from slotkeeper.kube.cluster import ApiError, Gone, Kind, Listing, Manifest, WatchEvent
 from slotkeeper.kube.kinds import PODS
-from slotkeeper.node_cache.folder import Folder
+from slotkeeper.node_cache.folder import Folder, Scan
 from slotkeeper.node_cache.metrics import Metrics
 from slotkeeper.node_cache.policy import Entry, plan
-from slotkeeper.node_cache.usage import required_folder, usage
+from slotkeeper.node_cache.usage import Usage, required_folder, usage
 from slotkeeper.node_folder import Limits
 
 REFRESH_SECONDS = 30.0
@@ -25,6 +25,8 @@ download waits for room."""
 _RETRY = Backoff(0.1, 30.0)
 
 _log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Pods(Protocol):
@@ -121,16 +123,48 @@ class Agent:
             pods += (await self._list(namespace)).items
         used = usage(pods, self._node.path)
         in_use = [each for each in scan.entries if used.includes(each)]
-        found = plan(scan.entries, used.includes, self._limits, scan.disk, now_ns)
         for entry in in_use:
             await self._attempt("mark", entry, partial(self._folder.mark_used, now_ns=now_ns))
-        for entry in found.remove:
-            await self._attempt("remove", entry, self._remove)
-        self._metrics.set_use(sum(each.size for each in in_use), found.excess)
-        if found.excess:
-            _log.warning("%d bytes exceed the limits, and are of files in use", found.excess)
+        excess = await self._remove_excess(scan, used, now_ns)
+        self._metrics.set_use(sum(each.size for each in in_use), excess)
+        if excess:
+            _log.warning("%d bytes exceed the limits, and are of files in use", excess)
         self._used = used
         self._next_list = monotonic + REFRESH_SECONDS
+
+    async def _remove_excess(self, scan: Scan, used: Usage, now_ns: int) -> int:
+        """Remove models, and others instead of those that cannot be removed; return the bytes that
+        exceed the limits nevertheless."""
+        entries, free = list(scan.entries), scan.disk.free
+        kept: set[Entry] = set()
+        while True:
+            found = plan(
+                entries,
+                lambda entry: entry in kept or used.includes(entry),
+                self._limits,
+                replace(scan.disk, free=free),
+                now_ns,
+            )
+            failed = [each for each in found.remove if not await self._is_removed(each)]
+            if not failed:
+                return found.excess
+            kept.update(failed)
+            for entry in set(found.remove).difference(failed):
+                entries.remove(entry)
+                free += entry.size
+
+    async def _is_removed(self, entry: Entry) -> bool:
+        """Remove an entry, if it is possible."""
+        removed = await self._attempt("remove", entry, self._folder.remove)
+        if removed:
+            self._metrics.count_removed(entry)
+            _log.info(
+                "removed %s/%s: %d bytes, last used %d s since the epoch",
+                *(entry.namespace, entry.name, entry.size, entry.used_ns // 10**9),
+            )
+        elif removed is False:
+            _log.info("in use again: %s/%s", entry.namespace, entry.name)
+        return bool(removed)
 
     async def _list(self, namespace: str | None) -> Listing:
         return await self._pods.list(PODS, namespace, node=self._node.name)
@@ -150,22 +184,15 @@ class Agent:
         except OSError as error:
             self._failed(f"folder of namespace {namespace}", error)
 
-    async def _attempt(self, verb: str, entry: Entry, action: Callable[[Entry], None]) -> None:
-        """Do something with one entry, whose errors do not concern the others."""
+    async def _attempt(
+        self, verb: str, entry: Entry, action: Callable[[Entry], Result]
+    ) -> Result | None:
+        """Do something with one entry, whose errors do not concern the others: None after one."""
         try:
-            await asyncio.to_thread(action, entry)
+            return await asyncio.to_thread(action, entry)
         except OSError as error:
             self._failed(f"cannot {verb} {entry.namespace}/{entry.name}", error)
-
-    def _remove(self, entry: Entry) -> None:
-        if not self._folder.remove(entry):
-            _log.info("in use again: %s/%s", entry.namespace, entry.name)
-            return
-        self._metrics.count_removed(entry)
-        _log.info(
-            "removed %s/%s: %d bytes, last used %d s since the epoch",
-            *(entry.namespace, entry.name, entry.size, entry.used_ns // 10**9),
-        )
+            return None
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.count_error()

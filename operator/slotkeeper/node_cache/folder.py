@@ -160,7 +160,7 @@ class Folder:
         """
         with self._open(entry.namespace) as folder, ExitStack() as opened:
             locks = lock_unchanged(folder, entry, opened)
-            names = {name for name in names_in(folder) if content_id(name) == entry.name}
+            names = set(_grouped(folder)[0].get(entry.name, {}))
             if locks is None or {name for name in names if name.endswith(LOCK_SUFFIX)} != locks:
                 return False
             for name in sorted(names - locks, key=_records_first):
@@ -203,7 +203,8 @@ _Files = dict[str, os.stat_result]
 
 
 def _grouped(folder: int) -> tuple[dict[str, _Files], int]:
-    """The files of a folder by content ID, and the number of the others."""
+    """The files of a folder by content ID, and the number of the others, with all folders in it:
+    they are not removed, and must not keep the files of a model."""
     grouped: dict[str, _Files] = {}
     others = 0
     for name in sorted(names_in(folder)):
@@ -213,6 +214,9 @@ def _grouped(folder: int) -> tuple[dict[str, _Files], int]:
             continue
         with suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                others += 1
+                continue
             grouped.setdefault(model, {})[name] = status
     return grouped, others
 

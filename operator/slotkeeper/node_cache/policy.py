@@ -75,7 +75,7 @@ def plan(
     """
     entries = list(entries)
     idle = (each for each in entries if not each.requested and not is_used(each))
-    unused = sorted(idle, key=_age)
+    unused = sorted(idle, key=lambda each: (_last_use(each, now_ns), each.namespace, each.name))
     free = disk.free - limits.reserved_bytes(disk.total)
     excess = max(
         sum(each.size for each in entries) - limits.max_bytes,
@@ -83,7 +83,7 @@ def plan(
     )
     remove = []
     for entry in unused:
-        is_dead = not entry.complete and now_ns - entry.used_ns > DEAD_NS
+        is_dead = not entry.complete and now_ns - _last_use(entry, now_ns) > DEAD_NS
         if is_dead:
             remove.append(entry)
             excess -= entry.size
@@ -105,5 +105,7 @@ def granted(entries: Iterable[Entry], possible: int) -> int:
     return total
 
 
-def _age(entry: Entry) -> tuple[int, str, str]:
-    return entry.used_ns, entry.namespace, entry.name
+def _last_use(entry: Entry, now_ns: int) -> int:
+    """The time of the last use; 0 if it is far in the future. The clock was wrong then, and the
+    entry would be the last one to be removed until that time."""
+    return entry.used_ns if entry.used_ns <= now_ns + DEAD_NS else 0

@@ -5,9 +5,11 @@ folder, which others may share, that were written with the same model, build and
 """
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from slotkeeper.scheduling.prefix_index import PREFIX_SIZES, PrefixHashes
 from slotkeeper.scheduling.prompt_rates import PromptRates
@@ -18,6 +20,8 @@ MAX_RESTORE_SECONDS = 5.0
 _MAX_COMPARED = 32
 """Files with the same prefix that are compared for one request, the newest first: thousands may
 begin with the same system prompt."""
+
+_MAX_FAILED_FILES = 1024
 
 _MIN_SHARE = 0.15
 """Of the prompt that a file must hold. llama-server uses a slot for a prompt only if a tenth of it
@@ -81,6 +85,23 @@ class RestorePlan:
         return cached >= expected * (_HONORED_BESIDE_MEMORY if self.in_memory else _HONORED)
 
 
+class Outcome(Enum):
+    """What became of a restore."""
+
+    GAINED = "llama-server found tokens of the file"
+    NOT_HONORED = "it did not"
+    USELESS_FILE = "it did not, for the second time: the file is to be deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Files that llama-server did not use after a restore."""
+
+    reason: str
+    until: float = math.inf
+    """When they are tried again."""
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
     file: PromptFile
@@ -92,8 +113,8 @@ class PromptFileIndex:
 
     def __init__(self) -> None:
         self.rates = PromptRates()
-        self.unusable: dict[str, str] = {}
-        """Why restored files were not honored, by `compatible`: they are not restored again."""
+        self.unusable: dict[str, Unusable] = {}
+        """By `compatible`, why files are not restored any more."""
         self._compatible: dict[str, str] = {}  # replica -> what its files must have
         self._entries: dict[str, _Entry] = {}  # by the file's name
         self._names: dict[str, set[str]] = {}  # replica -> its files
@@ -201,7 +222,7 @@ class PromptFileIndex:
         | else                                 | is sent after the restore          |
         """
         compatible = self._compatible.get(replica)
-        if not prefixes or compatible is None or compatible in self.unusable:
+        if not prefixes or compatible is None or self.why_unusable(compatible, now):
             return None
         found = self.longest(replica, prefixes, cached)
         if found is None:
@@ -215,6 +236,11 @@ class PromptFileIndex:
             self.rates.slower_at = now
             return None
         return RestorePlan(file, shared, cached, size, deadline)
+
+    def why_unusable(self, compatible: str | None, now: float) -> str | None:
+        """Return why files are neither restored nor saved; None if they are."""
+        found = self.unusable.get(compatible or "")
+        return found.reason if found and now < found.until else None
 
     def covers(self, replica: str, prefixes: PrefixHashes, tokens: int) -> bool:
         """Whether a replica has a file of the same prompt, with nearly as many tokens."""
@@ -274,38 +300,58 @@ def _gained_tokens(file: PromptFile, shared: int, cached: int) -> float:
 class RestoreRecord:
     """Whether restored files are honored, and what they saved.
 
+    | failures in a row              | what follows                       |
+    |---|---|
+    | 3, and no file was ever used   | files are not restored any more    |
+    | 20                             | files are not restored for 10 min  |
+    | 2 of one file                  | it is deleted                      |
+
     A model whose files are never used fails from the first one on. Where some were used, further
-    failures are of the requests: with `cache_prompt: false` nothing is found, and a client must not
-    end the restores of all others.
+    failures are of the requests or of old files. With `cache_prompt: false` nothing is found, and a
+    client must not end the restores of all others. A template with the date makes other prompts of
+    the same requests at midnight.
     """
 
     _MAX_FAILURES = 3
     _MAX_FAILURES_ONCE_HONORED = 20
+    _PAUSE_SECONDS = 600.0
 
     def __init__(self, index: PromptFileIndex) -> None:
         self._index = index
         self._failures: dict[str, int] = {}  # in a row, by `compatible`
+        self._failed_files: dict[str, None] = {}  # since each was used last, the oldest first
         self._honored: set[str] = set()  # `compatible` of which a file was used
         self._minutes: deque[tuple[int, int]] = deque(maxlen=60)  # minute -> tokens
 
-    def record(self, plan: RestorePlan, cached: int, computed: int, now: float) -> bool:
-        """Record a restore whose request found `cached` tokens; return False if it did not gain."""
-        compatible = plan.file.compatible
+    def record(self, plan: RestorePlan, cached: int, computed: int, now: float) -> Outcome:
+        """Record a restore whose request found `cached` tokens."""
+        file = plan.file
         honored = plan.is_honored(cached, computed)
         if honored is not False:
             if honored:
-                self._honored.add(compatible)
-                self._failures.pop(compatible, None)
-            self._add(min(cached, plan.file.tokens), now)
-            return True
+                self._honored.add(file.compatible)
+                self._failures.pop(file.compatible, None)
+                self._failed_files.pop(file.name, None)
+            self._add(min(cached, file.tokens), now)
+            return Outcome.GAINED
+        self._count_failure(file.compatible, now)
+        if file.name in self._failed_files:
+            del self._failed_files[file.name]
+            return Outcome.USELESS_FILE
+        self._failed_files[file.name] = None
+        if len(self._failed_files) > _MAX_FAILED_FILES:
+            del self._failed_files[next(iter(self._failed_files))]
+        return Outcome.NOT_HONORED
+
+    def _count_failure(self, compatible: str, now: float) -> None:
         failures = self._failures[compatible] = self._failures.get(compatible, 0) + 1
-        once = compatible in self._honored
-        if failures >= (self._MAX_FAILURES_ONCE_HONORED if once else self._MAX_FAILURES):
-            self._index.unusable[compatible] = (
-                f"llama-server did not use {failures} restored prompts in a row: the last request "
-                f"found {cached} of {plan.file.tokens} tokens"
-            )
-        return False
+        reason = f"llama-server did not use {failures} restored prompts in a row"
+        if compatible in self._honored:
+            if failures >= self._MAX_FAILURES_ONCE_HONORED:
+                del self._failures[compatible]
+                self._index.unusable[compatible] = Unusable(reason, now + self._PAUSE_SECONDS)
+        elif failures >= self._MAX_FAILURES:
+            self._index.unusable[compatible] = Unusable(reason)
 
     def tokens_last_hour(self, now: float) -> int:
         """Return the tokens that were found in restored files, in the last hour."""

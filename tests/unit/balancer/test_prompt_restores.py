@@ -197,6 +197,21 @@ async def test_restored_prompts_that_are_computed_again_end_restoring(tmp_path: 
         assert page["reason"] == "NotHonored"
 
 
+async def test_a_file_that_is_computed_again_twice_is_deleted(tmp_path: Path) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello", "x" * 8000)
+        stack.second_slots.honors_restores = False
+        for _ in range(2):
+            # Each time a new process, without anything in its memory.
+            stack.second_slots.slots[0].text = b""
+            stack.balancer.proxy.set_replicas({})
+            await stack.replace()
+            await stack.balancer.request(chat("hello", "x" * 8000))
+        await until(lambda: not stack.agents[0].records)
+
+        assert stack.failures("not_honored") == 2
+
+
 async def test_a_slow_restore_is_given_up(tmp_path: Path) -> None:
     async def wait(_: Call) -> None:
         await asyncio.sleep(3600)

@@ -143,13 +143,16 @@ def test_a_wrong_response_is_rejected_at_once(
     assert not harness.path.exists()
 
 
-@pytest.mark.parametrize("url", ["https://[", "https://[::1]x/", "https://a.example.com:x/"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://[", "https://[::1]x/", "https://a.example.com:x/", "https://xn--a/", "//a/", ""],
+)
 def test_a_url_of_a_host_that_is_none_is_a_clear_error(client: httpx.Client, url: str) -> None:
     """Such as that of the server that issues a registry's tokens."""
     with pytest.raises(DownloadError) as caught:
         get_document(client, url, max_bytes=1)
 
-    assert caught.value.reason is Reason.MODEL_UNREACHABLE
+    assert caught.value.reason is Reason.MODEL_URL_NOT_ALLOWED
 
 
 def test_a_document_of_very_many_values_takes_little_memory(

@@ -99,6 +99,32 @@ def test_the_real_huggingface_hub_finds_the_same(
     assert listing in hub.paths[1:]
 
 
+def test_names_that_a_hub_chooses_are_shown_as_plain_text(
+    hub: FakeHub, environment: Environment, tmp_path: Path
+) -> None:
+    """A terminal would obey them, and a log would have lines of the hub's choice."""
+    hub.push({f"\x1b[2J\n{'x' * 9999}{n}-Q4_K_M.gguf": ONE for n in range(2)})
+    several = failure(model(tmp_path, ":Q4_K_M"), environment)
+    missing = failure(model(tmp_path, "/other.gguf"), environment)
+    hub.push({"\u202e\n-Q4_K_M.gguf": ONE})
+    checksum = failure(model(tmp_path, ":Q4_K_M", "0" * 64), environment)
+    hub.push({"\x1b-Q4_K_M-00001-of-00002.gguf": ONE})
+    split = failure(model(tmp_path, ":Q4_K_M"), environment)
+
+    for error in (several, missing, checksum, split):
+        assert error.message.isprintable()
+        assert len(error.message) < 1000
+
+
+def test_a_name_that_leads_out_of_the_repository_is_no_file_of_it(
+    hub: FakeHub, environment: Environment, tmp_path: Path
+) -> None:
+    hub.push({"../../../../other/Model/resolve/main/Model-Q4_K_M.gguf": ONE})
+
+    assert failure(model(tmp_path, ":Q4_K_M"), environment).reason is Reason.MODEL_NOT_FOUND
+    assert len(hub.paths) == 1
+
+
 def test_a_tag_a_commit_and_a_reference_with_a_slash_are_revisions(
     hub: FakeHub, environment: Environment, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from llamaservers import ROOT
 from model_host import GGUF, SHA256, ModelHost, content, model_host
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.network import Network, proxied
 from slotkeeper.download.transfer import new_client
 
 CERTIFICATE = Path(ROOT, "tests/support/tls.pem")
@@ -72,3 +73,35 @@ def test_a_proxy_is_used_except_for_hosts_in_no_proxy(
 
     assert [headers["Host"] for headers in host.requests] == ["models.example.org"]
     assert len(direct.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "no_proxy",
+    ["[::1]", "::1", "a:b,::1", "fe80::1::,[::1]", "10.0.0.0/8,::1", "%,::1", "*.example.com,::1"],
+)
+def test_what_is_no_host_in_no_proxy_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+
+    mounts = proxied(Network(), ssl.create_default_context())
+
+    assert mounts["all://[::1]"] is None
+    assert (mounts.get("all://*.example.com", "") is None) == ("example" in no_proxy)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://p:CANARY", "http://p:99999", "http://p:0", "http://[::1", "http://", "ftp://CANARY"],
+)
+def test_a_proxy_that_is_none_is_reported_with_its_field(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    with pytest.raises(DownloadError, match=r"model\.download\.httpsProxy") as caught:
+        new_client()
+
+    assert caught.value.reason is Reason.MODEL_URL_NOT_ALLOWED
+    assert "CANARY" not in caught.value.message

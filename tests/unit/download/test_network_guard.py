@@ -279,6 +279,8 @@ def test_no_notation_of_loopback_is_connected_to(
         ("[::g]", Reason.MODEL_URL_NOT_ALLOWED),
         ("[v1.fe80::a]", Reason.MODEL_URL_NOT_ALLOWED),
         ("a..b", Reason.MODEL_UNREACHABLE),
+        ("xn--a", Reason.MODEL_URL_NOT_ALLOWED),
+        ("xn--.example.com", Reason.MODEL_URL_NOT_ALLOWED),
         ("x" * 64, Reason.MODEL_UNREACHABLE),
     ],
 )
@@ -295,6 +297,8 @@ def test_a_host_that_cannot_be_one_is_reported(path: Path, name: str, reason: Re
         "http://u:CANARY:x@[::1/",
         "http://1.2.3.CANARY4%zz:1x/",
         "http://\x01CANARY/",
+        "//xn--a/CANARY",
+        "http://xn--%00CANARY.svc/",
     ],
 )
 def test_a_redirect_to_what_is_no_url_is_reported_and_not_quoted(

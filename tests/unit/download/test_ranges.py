@@ -3,7 +3,7 @@
 import hashlib
 import tracemalloc
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler
 from itertools import count, pairwise
 from pathlib import Path
@@ -189,6 +189,11 @@ def test_a_redirect_that_expires_is_followed_again(
     assert len(issued) == 2
 
 
+def beginning_as_range(request: BaseHTTPRequestHandler) -> None:
+    start, end = map(int, request.headers["Range"].removeprefix("bytes=").split("-"))
+    other_range(start, len(BODY), BODY[: end + 1 - start], code=200)(request)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -200,6 +205,7 @@ def test_a_redirect_that_expires_is_followed_again(
         ),
         pytest.param(status(206), id="no range"),
         pytest.param(status(200), id="200 without the file"),
+        pytest.param(beginning_as_range, id="200 with the range, and the beginning of the file"),
         pytest.param(status(404), id="404"),
     ],
 )
@@ -286,6 +292,43 @@ def test_a_host_that_sends_almost_nothing_is_given_up(path: Path) -> None:
     assert requests == RetryPolicy().tries
 
 
+def test_a_byte_for_each_range_is_no_progress_for_long(path: Path) -> None:
+    seconds = 0.0
+    requests = 0
+
+    class Broken(httpx.SyncByteStream):
+        """The bytes from a position on, until the connection breaks."""
+
+        def __init__(self, start: int) -> None:
+            self.start = start
+
+        @override
+        def __iter__(self) -> Iterator[bytes]:
+            nonlocal seconds
+            seconds += 7
+            yield BODY[self.start : self.start + 1] if self.start else BODY[:100_000]
+            raise httpx.ReadError("reset")
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        nonlocal requests
+        requests += 1
+        start = int(request.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
+        headers = {"ETag": '"v1"', "Accept-Ranges": "bytes"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+        headers["Content-Length"] = str(len(BODY) - start)
+        return httpx.Response(206 if start else 200, headers=headers, stream=Broken(start))
+
+    with httpx.Client(transport=httpx.MockTransport(reply)) as client:
+        harness = DownloadHarness(client, path)
+        harness.clock = lambda: seconds
+        error = harness.download_error("http://127.0.0.1/model.gguf")
+
+    assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
+    assert "sent only" in error.message
+    assert requests < 40 * RetryPolicy().tries
+
+
 class Signature(httpx.Auth):
     @override
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -340,15 +383,26 @@ def test_the_number_of_segments_takes_no_memory(host: ModelHost, client: httpx.C
     host.respond_with(reply)
     request = client.build_request("GET", host.url, headers={"Range": "bytes=0-"})
     with closing(client.send(request, stream=True)) as first:
-        source = Source(client, first, None, lambda: 0.0)
+        seconds = [0.0]
+        source = Source(client, first, None, lambda: seconds[0])
         version = Version('"v1"', lambda _response, _start: None)
         tracemalloc.start()
         received = in_order(source, version, 0, size, 1)
+
+        def receive() -> None:
+            with suppress(DownloadError):
+                next(received, None)
+
         # It returns when many more responses than these have been received.
-        Thread(target=next, args=(received, None), daemon=True).start()
+        thread = Thread(target=receive, daemon=True)
+        thread.start()
         assert many.wait(30)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+        # So few bytes in a minute end it. It would keep a connection, and so the host, otherwise.
+        seconds[0] = 61.0
+        thread.join(30)
+        assert not thread.is_alive()
 
     assert peak < 2 * SEGMENT_BYTES + 4 * 1024**2
     assert all("Cookie" not in request for request in host.requests)

@@ -338,6 +338,33 @@ def test_a_registry_cannot_have_the_password_sent_elsewhere(
         assert error.reason is Reason.MODEL_TOKEN_NOT_ALLOWED
 
 
+def test_a_registry_that_is_not_listed_gets_no_token_of_a_listed_one(tmp_path: Path) -> None:
+    """It would choose what the token is for, such as a private repository."""
+    requests: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        if request.url.host == "auth.example.com":
+            return httpx.Response(200, stream=httpx.ByteStream(b'{"token": "CANARY"}'))
+        challenge = 'Bearer realm="https://auth.example.com/",scope="repository:private:pull,push"'
+        return httpx.Response(401, headers={"WWW-Authenticate": challenge})
+
+    token = replace(TOKEN, hosts=frozenset({"auth.example.com"}))
+    with httpx.Client(transport=httpx.MockTransport(respond)) as client:
+        environment = Environment(
+            client, lambda: 0.0, lambda _: None, lambda: 0.0, token=token, plain_http=True
+        )
+        url = "oci://evil.example.com/team/model:v1"
+        error = failure(File(url, tmp_path / "m.gguf"), environment)
+        plain = url.replace("evil.example.com", "registry.ai.svc")
+        listed = replace(token, hosts=token.hosts | {"registry.ai.svc"})
+        by_http = failure(File(plain, tmp_path / "m.gguf"), replace(environment, token=listed))
+
+    assert error.reason is by_http.reason is Reason.MODEL_TOKEN_NOT_ALLOWED
+    assert error.message.startswith("the token is not sent to evil.example.com: ")
+    assert [request.url.host for request in requests] == ["evil.example.com", "registry.ai.svc"]
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"layers": 1}', b'{"manifests": []}'])
 def test_another_server_is_no_registry(
     tls_host: ModelHost, environment: Environment, tmp_path: Path, body: bytes

@@ -108,6 +108,10 @@ SIGN_AGAIN = ", sign the URL again, or use one that does not expire"
             f": the signature in the URL is not accepted{SIGN_AGAIN}",
         ),
         (
+            "?se=0001-01-01T00%3A00%3A00%2B23%3A59&sig=SECRET",
+            f": the signature in the URL is not accepted{SIGN_AGAIN}",
+        ),
+        (
             SIGNED.replace("3600", "soon"),
             f": the signature in the URL is not accepted{SIGN_AGAIN}",
         ),
@@ -189,6 +193,17 @@ def test_each_new_byte_resets_the_number_of_failures(
     harness.download(host.url, SHA256)
 
     assert harness.delays == [1.0] * 20
+
+
+def test_a_byte_for_each_try_is_no_progress_for_long(
+    host: ModelHost, harness: DownloadHarness
+) -> None:
+    host.respond_with(content(cut=1))
+
+    error = harness.download_error(host.url)
+
+    assert error.reason is Reason.MODEL_DOWNLOAD_INCOMPLETE
+    assert harness.delays == [1.0] * 60 + [2.0, 4.0, 8.0, 16.0]
 
 
 def test_restarts_from_the_first_byte_are_no_progress(

@@ -1,3 +1,4 @@
+import json
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -53,6 +54,8 @@ def test_a_resume_by_last_modified_works_as_one_by_etag(
     [
         pytest.param(content(etag=None, cut=99), id="no validator"),
         pytest.param(content(etag='W/"v1"', cut=99), id="weak etag"),
+        pytest.param(content(etag='"\u00e9"', cut=99), id="an etag beyond ASCII"),
+        pytest.param(content(etag=None, modified="\u00e9", cut=99), id="a time beyond ASCII"),
         pytest.param(chunked(GGUF[:99], finished=False), id="no length"),
     ],
 )
@@ -77,6 +80,9 @@ def test_a_download_that_cannot_be_resumed_safely_restarts(
             [other_range(99, len(GGUF) + 1), content()], id="206 of a file of another length"
         ),
         pytest.param([status(416), content()], id="416"),
+        pytest.param(
+            [other_range(99, len(GGUF), GGUF[99:] + b"more"), content()], id="206 with more bytes"
+        ),
     ],
 )
 def test_a_rejected_resume_restarts_from_the_first_byte(
@@ -84,7 +90,7 @@ def test_a_rejected_resume_restarts_from_the_first_byte(
 ) -> None:
     host.respond_with(content(OTHER, cut=99), *second)
 
-    harness.download(host.url, SHA256)
+    harness.download(host.url)
 
     assert host.requests[1]["Range"] == "bytes=99-"
     assert harness.path.read_bytes() == GGUF
@@ -153,6 +159,23 @@ def test_a_partial_file_without_a_valid_record_is_never_reused(
     harness.download(host.url)
 
     assert host.requests[0]["Range"] is None
+    assert harness.path.read_bytes() == GGUF
+
+
+@pytest.mark.parametrize("validator", ["", "\n", "a\r\nX: b", " a", '"\u00e9"'])
+def test_a_validator_that_cannot_be_sent_is_not_read(
+    host: ModelHost, harness: DownloadHarness, validator: str
+) -> None:
+    """Other pods may write to the volume."""
+    host.respond_with(content(OTHER, cut=99), status(404))
+    harness.download_error(host.url)
+    path = harness.path.with_name("model.gguf.part.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "validator": validator}))
+
+    host.respond_with(content())
+    harness.download(host.url)
+
+    assert [headers["Range"] for headers in host.requests] == [None]
     assert harness.path.read_bytes() == GGUF
 
 

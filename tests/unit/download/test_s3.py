@@ -10,6 +10,7 @@ import pytest
 from gguf_files import gguf
 from model_host import content, model_host, redirect
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.download import Environment, download
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.sources.s3 import (
@@ -135,3 +136,27 @@ def test_an_invalid_key_is_reported_without_it(tmp_path: Path, key: str | None) 
     assert caught.value.reason is Reason.MODEL_TOKEN_INVALID
     assert "model.s3.secretRef" in caught.value.message
     assert "CANARY" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("date", "end"),
+    [
+        ("Fri, 24 May 2013 00:20:00 GMT", ": the clock of the node is wrong by -20 minutes"),
+        ("Thu, 23 May 2013 00:00:00 GMT", ": the clock of the node is wrong by +1440 minutes"),
+        ("Fri, 24 May 2013 00:10:00 GMT", "is not accepted, or may not read the object"),
+        ("soon", "is not accepted, or may not read the object"),
+    ],
+)
+def test_a_wrong_clock_is_reported(tmp_path: Path, date: str, end: str) -> None:
+    def reject(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(403, headers={"Date": date})
+
+    with httpx.Client(transport=httpx.MockTransport(reject)) as client:
+        environment = Environment(
+            client, lambda: 0.0, lambda _: None, lambda: 0.0, store=Store(credentials=KEY)
+        )
+        with pytest.raises(DownloadError) as caught:
+            download(File("s3://models/m.gguf", tmp_path / "m.gguf"), environment)
+
+    assert caught.value.reason is Reason.MODEL_FORBIDDEN
+    assert caught.value.message.endswith(end)

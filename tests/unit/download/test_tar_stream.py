@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slotkeeper.download.errors import DownloadError
-from slotkeeper.download.tar_stream import Entry, TarStream, path_in_archive, shown
+from slotkeeper.download.errors import DownloadError, shown
+from slotkeeper.download.tar_stream import Entry, TarStream, path_in_archive
 
 FORMATS: list[Literal[1, 2]] = [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]
 names = st.text("abc/.-é\n", min_size=1, max_size=300).filter(lambda name: name.strip("/"))

@@ -81,6 +81,30 @@ def test_a_token_is_not_sent_to_another_host(
     assert "CANARY" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("listed", "end"),
+    [
+        ("https://hf.example", ", but a URL or a port: it must be names only"),
+        ("other.example hf.example:443", ", but a URL or a port: it must be names only"),
+        ("hf.example/", ", but a URL or a port: it must be names only"),
+        ("other.example, fd00::1, 10.0.0.1", ""),
+    ],
+)
+def test_hosts_that_are_no_names_are_explained_and_not_quoted(
+    listed: str, end: str, file: Path, hosts: Path
+) -> None:
+    file.write_text(CANARY)
+    hosts.write_text(listed)
+
+    with pytest.raises(DownloadError) as caught:
+        read_token(file, hosts).require_allowed(sent("https://hf.example/a.gguf"))
+
+    assert caught.value.message == (
+        "the token is not sent to hf.example: the entry `hosts` of the Secret "
+        f"(model.tokenSecretRef) does not contain it{end}"
+    )
+
+
 @pytest.mark.parametrize("url", ["http://models.ns.svc/a", "http://m.ns.svc.cluster.local:80/a"])
 def test_a_token_is_sent_by_http_within_the_cluster_if_that_is_allowed(url: str) -> None:
     names = frozenset({httpx.URL(url).host})

@@ -1,4 +1,6 @@
 import asyncio
+import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
@@ -7,12 +9,14 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from cached_models import HOUR_NS, NODE_PATH, name_of, pod, write_model
 from slotkeeper.kube.cluster import Gone, Kind, Listing, Manifest, Unreachable, WatchEvent
 from slotkeeper.node_cache.agent import REFRESH_SECONDS, Agent, Node
 from slotkeeper.node_cache.folder import Folder
 from slotkeeper.node_cache.metrics import Metrics
+from slotkeeper.node_cache.policy import Entry
 from slotkeeper.node_folder import LIMITS_FILE, Limits
 
 NOW = 100 * HOUR_NS
@@ -187,19 +191,56 @@ async def test_a_cache_that_is_full_of_files_in_use_does_not_list_pods_at_each_s
     assert harness.pods.lists == 1
 
 
-async def test_an_error_of_one_model_does_not_keep_the_others(
-    root: Path, folder: Folder, caplog: pytest.LogCaptureFixture
+async def test_instead_of_a_model_that_cannot_be_removed_another_one_is(
+    root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    harness = Harness(root, folder, 0.5)
-    harness.write("a", 9)
-    harness.write("b", 8)
-    (root / "team" / f"{name_of('a')}.gguf.part").mkdir()
+    class ReadOnly(Folder):
+        """Cannot remove one of the models."""
+
+        @override
+        def remove(self, entry: Entry) -> bool:
+            if entry.name == name_of("a"):
+                raise PermissionError(errno.EPERM, "Operation not permitted")
+            return super().remove(entry)
+
+    with ReadOnly(root) as folder:
+        harness = Harness(root, folder, 1)
+        harness.write("a", 9)
+        harness.write("b", 8)
+        await harness.agent.sweep(0, NOW)
+
+    assert harness.models == {"a"}
+    assert harness.metric("errors_total") == 1
+    assert f"cannot remove team/{name_of('a')}: " in caplog.text
+
+
+async def test_what_cannot_be_removed_is_not_kept_at_the_cost_of_the_limit(
+    root: Path, folder: Folder
+) -> None:
+    harness = Harness(root, folder, 2)
+    for model, hours_ago in (("a", 9), ("b", 8), ("c", 7)):
+        harness.write(model, hours_ago)
+    with (root / "team" / f"{name_of('a')}.gguf.lock").open("ab") as lock:
+        # Of a container without a pod, such as one that was deleted by force.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        await harness.agent.sweep(0, NOW)
+
+    assert harness.models == {"a", "c"}
+    assert harness.metric("excess_bytes") == 0
+
+
+async def test_a_folder_among_the_files_of_a_model_does_not_keep_them(
+    root: Path, folder: Folder
+) -> None:
+    harness = Harness(root, folder, 2)
+    for model, hours_ago in (("a", 9), ("b", 8), ("c", 7)):
+        harness.write(model, hours_ago)
+    for suffix in (".a", ".gguf.lock.lock", ".gguf.part"):
+        (root / "team" / f"{name_of('a')}{suffix}" / "deep").mkdir(parents=True)
 
     await harness.agent.sweep(0, NOW)
 
-    assert "b" not in harness.models
-    assert harness.metric("errors_total") == 1
-    assert f"cannot remove team/{name_of('a')}: " in caplog.text
+    assert harness.models == {"b", "c"}
 
 
 async def test_only_pods_of_the_given_namespaces_are_listed(root: Path, folder: Folder) -> None:

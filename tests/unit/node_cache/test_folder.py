@@ -277,6 +277,17 @@ def test_of_a_link_only_the_link_is_removed(root: Path, outside: Path, folder: F
     assert list((root / "team").iterdir()) == []
 
 
+def test_a_folder_among_the_files_of_a_model_does_not_keep_them(root: Path, folder: Folder) -> None:
+    write_model(root / "team", "a")
+    hostile = [root / "team" / f"{name_of('a')}{suffix}" for suffix in (".a", ".lock")]
+    for each in hostile:
+        (each / "deep").mkdir(parents=True)
+
+    assert folder.remove(only_entry(folder))
+
+    assert set((root / "team").iterdir()) == set(hostile)
+
+
 def test_a_lock_that_is_a_link_is_neither_locked_nor_marked(
     root: Path, outside: Path, folder: Folder
 ) -> None:
@@ -341,9 +352,9 @@ def test_a_folder_with_the_name_of_a_model_is_left(root: Path, folder: Folder) -
     hostile = root / "team" / f"{name_of('a')}.gguf"
     (hostile / "deep").mkdir(parents=True)
 
-    with pytest.raises(IsADirectoryError):
-        folder.remove(only_entry(folder))
+    scan = folder.scan()
 
+    assert (scan.entries, scan.foreign) == ((), 1)
     assert hostile.is_dir()
 
 

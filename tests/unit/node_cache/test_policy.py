@@ -70,6 +70,21 @@ def entry(name: str, size: int = 10, *, hours_ago: float = 0, complete: bool = T
             id="a slow download",
         ),
         pytest.param(
+            [entry("future", hours_ago=-2), entry("old", hours_ago=9)],
+            *("", 10, 1000, ["future"], 0),
+            id="used while the clock was wrong",
+        ),
+        pytest.param(
+            [entry("future", hours_ago=-2, complete=False)],
+            *("", 100, 1000, ["future"], 0),
+            id="a dead download while the clock was wrong",
+        ),
+        pytest.param(
+            [entry("new", hours_ago=-0.5), entry("old", hours_ago=9)],
+            *("", 10, 1000, ["old"], 0),
+            id="the clock was set back by some minutes",
+        ),
+        pytest.param(
             [entry("empty", 0, hours_ago=2), entry("full")],
             *("", 5, 1000, ["full"], 0),
             id="nothing is gained by an empty one",

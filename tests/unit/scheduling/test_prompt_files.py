@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from slotkeeper.scheduling.prefix_index import PREFIX_SIZES, PrefixHashes, PrefixIndex
 from slotkeeper.scheduling.prompt_files import (
     MAX_RESTORE_SECONDS,
+    Outcome,
     PromptFile,
     PromptFileIndex,
     RestorePlan,
@@ -274,7 +275,8 @@ def test_after_a_restore_that_was_honored_it_takes_twenty_failures_in_a_row() ->
     assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0)
 
     record.record(plan, 0, 1000, 0.0)
-    assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0) is None
+    assert files.plan("r", (1, 2, 3), SIZE, 0, 599.0) is None
+    assert files.plan("r", (1, 2, 3), SIZE, 0, 600.0)
 
 
 def test_three_failures_from_the_first_restore_on_end_restoring() -> None:
@@ -286,9 +288,37 @@ def test_three_failures_from_the_first_restore_on_end_restoring() -> None:
         record.record(of, cached, 1000 - cached, 0.0)
     assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0)
 
-    assert not record.record(plan, 0, 1000, 0.0)
-    assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0) is None
-    assert "3 restored prompts in a row" in files.unusable["a"]
+    record.record(plan, 0, 1000, 0.0)
+    assert files.plan("r", (1, 2, 3), SIZE, 0, 1e9) is None
+    assert "3 restored prompts in a row" in (files.why_unusable("a", 1e9) or "")
+    assert files.why_unusable("b", 0.0) is None
+
+
+def test_a_file_that_was_not_used_twice_is_useless() -> None:
+    record = RestoreRecord(index(file()))
+    plan, other = (RestorePlan(file(name), 3, 0, SIZE, 1.0) for name in ("f", "g"))
+    outcomes = [
+        record.record(of, cached, 1000 - cached, 0.0)
+        for of, cached in ((plan, 0), (other, 0), (plan, 900), (plan, 0), (plan, 0), (other, 0))
+    ]
+
+    assert outcomes == [
+        Outcome.NOT_HONORED,
+        Outcome.NOT_HONORED,
+        Outcome.GAINED,
+        Outcome.NOT_HONORED,
+        Outcome.USELESS_FILE,
+        Outcome.USELESS_FILE,
+    ]
+
+
+def test_the_files_that_failed_are_bounded() -> None:
+    record = RestoreRecord(index(file()))
+    for number in range(2000):
+        record.record(RestorePlan(file(str(number)), 3, 0, SIZE, 1.0), 0, 1000, 0.0)
+
+    first = RestorePlan(file("0"), 3, 0, SIZE, 1.0)
+    assert record.record(first, 0, 1000, 0.0) is Outcome.NOT_HONORED
 
 
 def test_the_tokens_of_the_last_hour_are_counted() -> None:

@@ -24,7 +24,7 @@ from slotkeeper.balancer.prompts.slot_actions import SlotActions
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.scheduling.prefix_index import PrefixHashes
-from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
+from slotkeeper.scheduling.prompt_files import Outcome, PromptFile, RestorePlan
 from slotkeeper.scheduling.prompt_saves import ReplicaLoad
 
 _log = logging.getLogger(__name__)
@@ -195,14 +195,19 @@ class PromptFiles:
     def completed(self, name: str, prompt: CompletedPrompt) -> None:
         """Record a completed request of a replica."""
         context = self._context
+        replica = self._replicas.get(name)
         if prompt.compute_seconds is not None:
             context.index.rates.record_compute(prompt.computed, prompt.compute_seconds)
         if restored := prompt.restored:
-            if context.record.record(restored.plan, prompt.cached, prompt.computed, context.now()):
+            outcome = context.record.record(
+                restored.plan, prompt.cached, prompt.computed, context.now()
+            )
+            if outcome is Outcome.GAINED:
                 context.metrics.cached_tokens.add(Place.FILE, prompt.cached)
             else:
                 context.metrics.restore_failures.inc(RestoreFailure.NOT_HONORED)
-        replica = self._replicas.get(name)
+            if outcome is Outcome.USELESS_FILE and replica:
+                replica.discard(restored.plan.file)
         if prompt.prefixes and prompt.computed + prompt.cached >= self._min_tokens:
             context.seen.record(prompt.prefixes)
             if replica:
@@ -240,7 +245,7 @@ class PromptFiles:
         replicas = [each for each in self._replicas.values() if not each.ending]
         known = [each for each in replicas if each.compatible]
         problem = next((each.problem for each in replicas if each.problem), None)
-        unusable = [context.index.unusable.get(each.compatible or "") for each in known]
+        unusable = [context.index.why_unusable(each.compatible, now) for each in known]
         if not known and problem:
             return Reason.UNREACHABLE, f"the prompt files of no replica can be read: {problem}"
         if not known:

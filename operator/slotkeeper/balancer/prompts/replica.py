@@ -66,6 +66,7 @@ class PromptReplica:
         self._actions = actions
         self._describe = describe
         self._pending: deque[Completed] = deque(maxlen=_MAX_PENDING)
+        self._discarded: list[str] = []
         self._budget = WriteBudget(context.now())
         self._acting = asyncio.Lock()
         """Held while a slot is saved or restored: one at a time."""
@@ -98,9 +99,15 @@ class PromptReplica:
         self.sizes[file.name] = file.bytes
         self._context.index.add(self.name, file)
 
+    def discard(self, file: PromptFile) -> None:
+        """Delete a file soon."""
+        self._context.index.discard(self.name, file.name)
+        self._discarded.append(file.name)
+        self._wake.set()
+
     def completed(self, prompt: CompletedPrompt) -> None:
         """Record a completed request, whose slot is worth a file."""
-        if self.compatible in self._context.index.unusable:
+        if self._is_unusable:
             return
         self._pending.append(
             Completed(
@@ -165,7 +172,13 @@ class PromptReplica:
     @property
     def _has_work(self) -> bool:
         unsaved = any(not content.saved for content in self.contents.values())
-        return self.ending or bool(self._pending) or unsaved
+        return self.ending or bool(self._pending or self._discarded) or unsaved
+
+    @property
+    def _is_unusable(self) -> bool:
+        """Whether llama-server does not use its files, so that none are saved."""
+        context = self._context
+        return context.index.why_unusable(self.compatible, context.now()) is not None
 
     async def _join(self) -> None:
         """Read the files, until that has succeeded."""
@@ -213,10 +226,12 @@ class PromptReplica:
         context = self._context
         if context.now() - self._listed_at >= context.timings.listing:
             await self._list()
+        while self._discarded:
+            await self._delete(self._discarded.pop())
         if self._pending:
             with suppress(OSError):
                 await self._find_slots()
-        if self.compatible in context.index.unusable:
+        if self._is_unusable:
             self.contents.clear()
         if self._acting.locked() or context.now() < self._paused_until:
             return
@@ -343,7 +358,7 @@ class PromptReplica:
         self.finished = True
 
     async def _save_all(self) -> None:
-        if self.compatible is None or self.compatible in self._context.index.unusable:
+        if self.compatible is None or self._is_unusable:
             return
         if self._pending:
             with suppress(OSError):

@@ -9,7 +9,7 @@ import httpx
 
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.bounded_json import BoundsError, parse
-from slotkeeper.download.address import redact
+from slotkeeper.download.address import redact, require_allowed
 from slotkeeper.download.deadline import in_time, send
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.transfer import rejection, unreachable
@@ -43,6 +43,7 @@ def get_document(
 
     `parameters` are added to the URL's query. Raises DownloadError.
     """
+    require_allowed(url)
     sent = {**(headers or {}), "Accept-Encoding": "identity"}
     try:
         request = client.build_request(

@@ -20,8 +20,8 @@ import httpx
 from slotkeeper.api.model_url import HubAddress
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.split_model import part_count, part_name
-from slotkeeper.download.address import source_id
-from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.address import redact, source_id
+from slotkeeper.download.errors import DownloadError, shown
 from slotkeeper.download.files import File, RemoteFile
 from slotkeeper.download.records import HubFile, HubRecord, write
 from slotkeeper.download.sources.document import get_document
@@ -82,11 +82,15 @@ def _is_valid(record: HubRecord, count: int) -> bool:
         re.fullmatch(_COMMIT, record.commit) is not None
         and len(record.files) == count
         and all(
-            not {"", ".", ".."}.intersection(each.name.split("/"))
-            and (each.sha256 is None or re.fullmatch(_SHA256, each.sha256))
+            _is_path(each.name) and (each.sha256 is None or re.fullmatch(_SHA256, each.sha256))
             for each in record.files
         )
     )
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name stays in its repository, as a part of a URL."""
+    return {"", ".", ".."}.isdisjoint(name.split("/"))
 
 
 def _list(
@@ -101,12 +105,13 @@ def _list(
         raise _with_hint(address, error) from error
     match tree:
         case {"sha": str(commit), "siblings": [*siblings]} if re.fullmatch(_COMMIT, commit):
-            return commit, [each for each in map(_listed, siblings) if each]
+            files = [each for each in map(_listed, siblings) if each and _is_path(each.name)]
+            return commit, files
         case _:
             raise DownloadError(
                 Reason.MODEL_DOWNLOAD_REJECTED,
-                f"GET {url} did not return the list of files of a repository: is it the API of a "
-                "hub (model.download.hubEndpoint)?",
+                f"GET {redact(url)} did not return the list of files of a repository: is it the "
+                "API of a hub (model.download.hubEndpoint)?",
             )
 
 
@@ -161,7 +166,7 @@ def _select(
     if part_count(found[0]) > 1:
         # The operator has to know the number of files, which is in llama-server's arguments.
         revision = f"@{address.revision}" if address.revision != "main" else ""
-        named = f"hf://{address.repository}/{found[0]}{revision}"
+        named = f"hf://{address.repository}/{shown(found[0])}{revision}"
         raise DownloadError(Reason.MODEL_SPLIT, f"{where} a split model for it: use {named}")
     return [by_name[found[0]]]
 
@@ -177,7 +182,7 @@ def _models(listed: Sequence[HubFile]) -> str:
 
 def _shown(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
+    return ", ".join(map(shown, names[:_MAX_LISTED])) + more
 
 
 def _require_expected(file: File, files: Sequence[HubFile]) -> None:
@@ -187,6 +192,6 @@ def _require_expected(file: File, files: Sequence[HubFile]) -> None:
         if expected and each.sha256 and each.sha256 != expected:
             raise DownloadError(
                 Reason.MODEL_CHECKSUM_MISMATCH,
-                f"{file.url}: according to the hub {each.name} has the SHA-256 {each.sha256}, "
-                f"expected {expected}",
+                f"{file.url}: according to the hub {shown(each.name)} has the SHA-256 "
+                f"{each.sha256}, expected {expected}",
             )

@@ -15,7 +15,7 @@ from slotkeeper.api.model_url import OciReference
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.split_model import ANY_PART, part_count, part_name
 from slotkeeper.download.address import source_id
-from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.errors import DownloadError, shown
 from slotkeeper.download.files import File, Image, Layer, RemoteFile
 from slotkeeper.download.records import HubFile, HubRecord, write
 from slotkeeper.download.sources.registry import (
@@ -192,14 +192,14 @@ def _only(file: File, reference: OciReference, models: Sequence[_Layer]) -> Sequ
         raise DownloadError(
             Reason.MODEL_SPLIT,
             f"{file.url} has a split model, whose first file the URL must name, such as "
-            f"{reference.url}/{_shown(name)}",
+            f"{reference.url}/{shown(name)}",
         )
     if len(selected) > 1:
-        names = ", ".join(_shown(each.name or f"sha256:{each.sha256}") for each in selected[:8])
+        names = ", ".join(shown(each.name or f"sha256:{each.sha256}") for each in selected[:8])
         raise DownloadError(
             Reason.MODEL_SPLIT,
             f"{file.url} has several layers with a {_what(file)}, of which the URL must name one, "
-            f"such as {reference.url}/{_shown(selected[0].name) or 'model.gguf'}: {names}",
+            f"such as {reference.url}/{shown(selected[0].name) or 'model.gguf'}: {names}",
         )
     return selected
 
@@ -210,17 +210,13 @@ def _not_found(
     if reference.path is None:
         message = f"has no layer with a {_what(file)}, of {count} layers"
     else:
-        names = ", ".join(_shown(each.name) for each in models[:_MAX_LISTED] if each.name)
+        names = ", ".join(shown(each.name) for each in models[:_MAX_LISTED] if each.name)
         message = f"has no such layer, but {names}" if names else "has no layer with this title"
     return DownloadError(Reason.MODEL_NOT_FOUND, f"{file.url} {message}")
 
 
 def _what(file: File) -> str:
     return "projector" if _is_projector_role(file) else "GGUF file"
-
-
-def _shown(name: str) -> str:
-    return ascii(name[:200])[1:-1]
 
 
 def _require_expected(file: File, files: Sequence[HubFile]) -> None:
@@ -232,7 +228,7 @@ def _require_expected(file: File, files: Sequence[HubFile]) -> None:
         if expected not in {None, each.sha256}:
             raise DownloadError(
                 Reason.MODEL_CHECKSUM_MISMATCH,
-                f"{file.url}: the layer {_shown(each.name)} has the SHA-256 {each.sha256}, "
+                f"{file.url}: the layer {shown(each.name)} has the SHA-256 {each.sha256}, "
                 f"expected {expected}",
             )
 

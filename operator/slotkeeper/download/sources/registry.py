@@ -79,6 +79,8 @@ class RegistryAuth(httpx.Auth):
         challenge = response.headers.get("www-authenticate", "")
         parameters = dict(_PARAMETER.findall(challenge))
         if challenge.lower().startswith("bearer ") and "realm" in parameters:
+            # The registry chooses what the token is for, which may be another repository.
+            self._password.require_receiver(request)
             self._authorization = f"Bearer {self._request_token(response.url, parameters)}"
         else:
             self._authorization = self._password.header_for(request)
@@ -117,6 +119,11 @@ class _Password(httpx.Auth):
         if header:
             request.headers["Authorization"] = header
         yield request
+
+    def require_receiver(self, request: httpx.Request) -> None:
+        """Raise DownloadError if there is a password that this host must not receive."""
+        if self._token:
+            self._token.require_receiver(request)
 
     def header_for(self, request: httpx.Request) -> str | None:
         """Return the header; None without a password. Raises DownloadError."""

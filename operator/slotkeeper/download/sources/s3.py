@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from slotkeeper.api.model_url import bucket_and_key
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.secret_hosts import hosts_in
+from slotkeeper.api.secret_hosts import hosts_in, not_listed
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File, RemoteFile, adjacent_files
 from slotkeeper.download.signature import SESSION_TOKEN
@@ -72,7 +72,7 @@ def resolve(file: File, store: Store) -> Sequence[RemoteFile]:
         raise DownloadError(
             Reason.MODEL_TOKEN_NOT_ALLOWED,
             f"the access key is not used for {host}: the entry `hosts` of the Secret "
-            "(model.s3.secretRef) does not contain it",
+            f"(model.s3.secretRef) {not_listed(store.credentials.hosts)}",
         )
     return adjacent_files(file, lambda url: _object_url(url, store), Signature(store))
 

@@ -92,7 +92,9 @@ def _file(source: str) -> str:
     in_registry = oci_reference(source)
     if in_registry:
         return (in_registry.path or "").rpartition("/")[2]
-    return unquote(source.rpartition("/")[2])
+    name = source.rpartition("/")[2]
+    # The column MODEL shows it, and a terminal obeys characters for its control.
+    return decoded if (decoded := unquote(name)).isprintable() else name
 
 
 def _parse(report: Mapping[str, Any] | None) -> ModelStatus | None:

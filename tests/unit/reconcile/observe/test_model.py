@@ -89,6 +89,7 @@ async def test_before_a_report_the_model_is_that_of_the_spec(
         ("http://h/?a", "http://h/", ""),
         ("http://[/x/y", "http://[/x/y", "y"),
         ("http://h/a%2Fb", "http://h/a%2Fb", "a/b"),
+        ("http://h/%1b[2J%0a%e2%80%ae", "http://h/%1b[2J%0a%e2%80%ae", "%1b[2J%0a%e2%80%ae"),
         ("hf://org/repo/dir/a.gguf@refs/pr/1", "hf://org/repo/dir/a.gguf@refs/pr/1", "a.gguf"),
         ("hf://org/repo:Q4_K_M", "hf://org/repo:Q4_K_M", ""),
         ("oci://registry.example.com:5000/a:v1", "oci://registry.example.com:5000/a:v1", ""),
