@@ -136,6 +136,8 @@ class NodeCacheFlags:
 
     PATH = "--path"
     FOLDER = "--folder"
+    PROMPTS_PATH = "--prompts-path"
+    PROMPTS_FOLDER = "--prompts-folder"
     PREPARE = "--prepare"
     SIZE_LIMIT = "--size-limit"
     MIN_FREE_PERCENT = "--min-free-percent"
@@ -143,8 +145,6 @@ class NodeCacheFlags:
     NAMESPACE = "--namespace"
     INTERVAL = "--interval"
     METRICS = "--metrics"
-    PROMPTS_PATH = "--prompts-path"
-    PROMPTS_FOLDER = "--prompts-folder"
 
 
 class PromptFilesFlags:

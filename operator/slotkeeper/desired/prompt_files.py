@@ -19,6 +19,9 @@ MIN_FREE_PERCENT_OF_NODE = 15
 
 _PROCESS_MIB = 128
 
+_CREATE_SCRIPT = 'mkdir -p -m 0700 "$0" && exec "$@"'
+"""Not left to the kubelet, by `subPath`: it would create the folder as root."""
+
 _IRRELEVANT = {
     # Where files are, and how the model is called: the sources of the files count instead.
     "--model": 1,
@@ -105,12 +108,14 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
     if cache is None:
         return []
     prepare = [
+        *_create_folder(server),
         *_command(server, cache, images, prompt_volume.created_folder(server)),
         PromptFilesFlags.PREPARE,
     ]
     serve = [
         *_command(server, cache, images, prompt_volume.FOLDER),
         *(PromptFilesFlags.LISTEN, f"[::]:{names.PROMPT_FILES_PORT}"),
+        *(LogFlags.FORMAT, "json"),
         *_models(server),
     ]
     return [
@@ -138,6 +143,13 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
     ]
 
 
+def _create_folder(server: LlamaServer) -> Iterator[str]:
+    """The start of a command that first creates the server's folder on a volume of several."""
+    folder = prompt_volume.created_folder(server)
+    if folder != prompt_volume.FOLDER:
+        yield from ("sh", "-c", _CREATE_SCRIPT, folder)
+
+
 def _relevant(arguments: Iterable[str]) -> Iterator[str]:
     skipped = 0
     for argument in arguments:
@@ -152,8 +164,8 @@ def _relevant(arguments: Iterable[str]) -> Iterator[str]:
 def _container(name: str, command: list[str], images: Images) -> Manifest:
     return {
         "name": name,
-        # On the node already: it downloads the model.
-        "image": images.download,
+        # It serves HTTP as a balancer does: that of the download has no parser of requests.
+        "image": images.balancer,
         "imagePullPolicy": images.pull_policy,
         "command": command,
         "securityContext": container_security_context(),
@@ -168,7 +180,6 @@ def _command(server: LlamaServer, cache: PromptCache, images: Images, folder: st
     yield from (PromptFilesFlags.SIZE_LIMIT, str(cache.size_limit))
     free = MIN_FREE_PERCENT if cache.claim_name else MIN_FREE_PERCENT_OF_NODE
     yield from (PromptFilesFlags.MIN_FREE_PERCENT, str(free))
-    yield from (LogFlags.FORMAT, "json")
 
 
 def _models(server: LlamaServer) -> Iterator[str]:

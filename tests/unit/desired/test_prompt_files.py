@@ -119,6 +119,30 @@ def test_the_folder_is_created_before_anything_mounts_it() -> None:
     assert "restartPolicy" not in prepare
 
 
+def test_the_folder_on_a_claim_is_created_by_the_user_of_the_pod(tmp_path: Path) -> None:
+    prepare = container(pod(promptCache=ON_CLAIM), "prepare-prompt-files")
+    on_node = container(pod(promptCache={"node": True}), "prepare-prompt-files")
+    assert on_node["command"][:2] == ["slotkeeper", "prompt-files"]
+
+    program = tmp_path / "slotkeeper"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    command = [each.replace("/prompt-files/", f"{tmp_path}/") for each in prepare["command"]]
+    for _ in range(2):
+        run = subprocess.run(
+            command,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            check=True,
+            timeout=10,
+            capture_output=True,
+            text=True,
+        )
+
+    folder = tmp_path / UID
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert run.stdout.startswith(f"prompt-files --folder {folder} --identity ")
+
+
 def test_the_agent_outlives_llama_server() -> None:
     agent = container(pod(promptCache=ON_CLAIM), "prompt-files")
 

@@ -136,6 +136,18 @@ async def test_the_prompts_of_a_deleted_server_are_removed(
     assert harness.metric("prompt_folders") == 3
 
 
+async def test_a_file_in_place_of_a_folder_is_removed_too(
+    tmp_path: Path, opened: PromptsRoot
+) -> None:
+    harness = Harness(tmp_path, opened)
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / UID).write_bytes(b"")
+
+    await harness.prompts.sweep()
+
+    assert opened.folders() == []
+
+
 async def test_without_folders_no_server_is_listed(tmp_path: Path, opened: PromptsRoot) -> None:
     harness = Harness(tmp_path, opened)
     (tmp_path / "team").mkdir()

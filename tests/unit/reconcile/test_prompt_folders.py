@@ -232,6 +232,40 @@ async def test_a_new_release_replaces_the_job(cluster: FakeCluster, operator: Op
     assert (container["image"], job["spec"]["suspend"]) == (images.download, True)
 
 
+async def test_a_pod_that_mounts_the_claim_for_itself_is_not_waited_for(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, promptCache=ON_CLAIM)
+    delete_server(cluster)
+    for name in cluster.by_name(PODS):
+        cluster.edit(PODS, KEY.namespace, name, without_sub_path)
+
+    await operator.reconcile()
+
+    assert suspended(cluster) == [False]
+
+
+def without_sub_path(pod: Any) -> None:
+    for container in pod["spec"]["containers"]:
+        for mount in container.get("volumeMounts", ()):
+            mount.pop("subPath", None)
+
+
+async def test_a_job_that_is_deleted_meanwhile_is_not_created_again(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, promptCache=ON_CLAIM)
+    delete_server(cluster)
+    end_pods(cluster)
+    await operator.deliver_events()
+    [name] = cluster.by_name(JOBS)
+    cluster.remove(JOBS, KEY.namespace, name)
+
+    await operator.run_passes()
+
+    assert jobs(cluster) == []
+
+
 async def test_a_job_of_a_user_is_left_alone(cluster: FakeCluster, operator: Operator) -> None:
     await deploy(cluster, operator, promptCache=ON_CLAIM)
     [job] = jobs(cluster)

@@ -71,7 +71,6 @@ async def test_the_files_are_shown_as_they_are_reported(
         ("RestoreSlower", "False", False),
         ("NotHonored", "False", True),
         ("FolderFull", "False", True),
-        ("Unreachable", "False", True),
     ],
 )
 async def test_a_cache_that_is_of_no_use_says_why_and_the_server_stays_ready(
@@ -85,6 +84,29 @@ async def test_a_cache_that_is_of_no_use_says_why_and_the_server_stays_ready(
     assert condition(cluster, "Ready")["status"] == "True"
     assert condition(cluster, "Degraded")["status"] == str(degraded)
     assert event_messages(cluster, reason) == ([message] if degraded else [])
+
+
+@pytest.mark.parametrize("before", [None, "Active"])
+async def test_files_that_are_briefly_unreachable_are_no_problem(
+    cluster: FakeCluster, operator: Operator, before: str | None
+) -> None:
+    await deploy(cluster, operator, promptCache=CACHE, autoscaling={"maxReplicas": 2})
+    if before:
+        await poll(operator, report(before))
+    known = shown(cluster)
+
+    await poll(operator, report("Unreachable"))
+    await operator.run_for(29)
+    assert shown(cluster) == known
+    assert event_messages(cluster, "Unreachable") == []
+
+    await operator.run_for(1)
+    assert shown(cluster) == ("False", "Unreachable", "it is Unreachable")
+    assert condition(cluster, "Degraded")["reason"] == "Unreachable"
+
+    await poll(operator, report("Active"))
+    await poll(operator, report("Unreachable"))
+    assert shown(cluster)[1] == "Active"
 
 
 async def test_new_numbers_are_written_though_nothing_else_changed(
