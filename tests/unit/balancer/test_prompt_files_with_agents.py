@@ -109,7 +109,7 @@ async def test_a_file_with_another_content_is_neither_kept_nor_restored(tmp_path
         first, second = stack.llamas
         for _ in range(2):
             await stack.balancer.request(chat("hello"))
-        await until(stack.files)
+        await until(partial(stack.has_saved, 1))
         [file] = stack.files()
         stack.balancer.proxy.set_replicas({first.name: True, second.name: True})
         await stack.known(second, lambda names: names == {file.name})
