@@ -95,6 +95,20 @@ async def test_a_new_replica_restores_the_longest_prefix_of_a_request(tmp_path: 
         assert page["reason"] == "Active"
 
 
+async def test_a_replica_knows_the_first_file_in_a_folder_that_others_share(
+    tmp_path: Path,
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        both = {stack.first.name: True, stack.second.name: True}
+        stack.balancer.proxy.set_replicas(both)
+        await stack.joined(stack.second)
+        for _ in range(2):
+            await stack.balancer.request(chat("hello"))
+        records = stack.agents[0].records
+        for llama in (stack.first, stack.second):
+            await until(lambda: records and stack.files_of(llama) == set(records))  # noqa: B023
+
+
 @pytest.mark.parametrize("saved_before", [True, False])
 async def test_a_replica_restores_what_another_one_saves_at_its_end(
     tmp_path: Path, saved_before: bool

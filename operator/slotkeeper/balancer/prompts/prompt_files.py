@@ -152,8 +152,8 @@ class PromptFiles:
                 continue
             if any(name in replica.sizes for name in some):
                 replica.added(file)
-            elif saved_by.ending:
-                # It may have been the first file in their common folder.
+            elif saved_by.ending or not replica.sizes:
+                # It may be the first file in their common folder.
                 replica.list_again()
 
     def _remove(self, name: str) -> None:
