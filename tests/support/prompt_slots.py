@@ -6,9 +6,11 @@ one; the state of a slot is a real file in a folder. Four bytes of a body are on
 
 import asyncio
 import json
+import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -179,6 +181,18 @@ def _common(first: bytes, second: bytes) -> int:
     """Return the length of the common prefix."""
     pairs = zip(first, second, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Yield a port on which servers can listen, on several addresses of the loopback interface.
+
+    It is bound for all addresses, so that no other process gets it.
+    """
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("", 0))
+        yield reserved.getsockname()[1]
 
 
 class FakeAgent:

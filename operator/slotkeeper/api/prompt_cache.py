@@ -66,14 +66,13 @@ _IS_CLAIM_OF_MODEL = (
     "has(self.model.cache) && has(self.model.cache.claimName) && "
     "self.model.cache.claimName == self.promptCache.claimName || "
     f"self.model.url.{_ON_CLAIM} || "
-    f"has(self.model.mmproj) && self.model.mmproj.url.{_ON_CLAIM} || "
-    f"has(self.model.adapters) && self.model.adapters.exists(adapter, adapter.url.{_ON_CLAIM})"
+    f"has(self.model.mmproj) && self.model.mmproj.url.{_ON_CLAIM}"
 )
 
 
 def _claims_of_model(model: Any) -> Iterator[str | None]:
     yield model.cache.claim_name
-    files = (model, *([model.mmproj] if model.mmproj else []), *model.adapters)
+    files = (model, *([model.mmproj] if model.mmproj else []))
     yield from (on_claim[0] for file in files if (on_claim := claim_and_path(file.url)))
 
 
@@ -94,6 +93,13 @@ RULES = (
         "promptCache must not be set with embeddings: their inputs are not kept in a slot. Remove "
         "promptCache",
         lambda spec: spec.prompt_cache is None or spec.embeddings is None,
+    ),
+    Rule(
+        "!has(self.promptCache) || !has(self.model.adapters) || self.model.adapters.size() == 0",
+        "promptCache must not be set with model.adapters: a file does not contain with "
+        "which adapters a prompt was computed, and requests may select others. Remove one of the "
+        "two, or merge the adapter into the model",
+        lambda spec: spec.prompt_cache is None or not spec.model.adapters,
     ),
     Rule(
         f"!has(self.promptCache) || !has(self.promptCache.claimName) || !({_IS_CLAIM_OF_MODEL})",

@@ -26,7 +26,6 @@ _IRRELEVANT = {
     # Where files are, and how the model is called: the sources of the files count instead.
     "--model": 1,
     "--mmproj": 1,
-    "--lora-scaled": 1,
     "--alias": 1,
     "-a": 1,
     # How requests arrive, and how many. The context of one slot counts instead of that of all.
@@ -79,7 +78,6 @@ def identity(server: LlamaServer, images: Images) -> str:
     spec = server.spec
     content = {
         "files": model_container.sources(spec.model),
-        "scales": [adapter.scale for adapter in spec.model.adapters],
         "image": spec.image or images.llama_server_for(spec.gpu),
         "contextPerSlot": spec.context_per_slot,
         "arguments": list(_relevant(llama_container.arguments(server))),

@@ -79,6 +79,17 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "promptCache must not be set with embeddings",
     ),
     (
+        {
+            "promptCache": {"emptyDir": True},
+            "model": {
+                "url": "https://a.example/m.gguf",
+                "adapters": [{"url": "https://a.example/l"}],
+            },
+        },
+        "spec",
+        "promptCache must not be set with model.adapters",
+    ),
+    (
         {"promptCache": {"claimName": "a"}, "model": {"url": "pvc://a/model.gguf"}},
         "spec",
         "promptCache.claimName must not be a claim with files of the model",

@@ -5,6 +5,7 @@ import pytest
 from llamaservers import parsed, raw_server
 from slotkeeper.api.resource import InvalidSpec
 
+URL = "https://models.example.com/model.gguf"
 ON_CLAIM = {"claimName": "prompts"}
 
 
@@ -42,6 +43,10 @@ def test_exactly_one_place_must_be_set(place: dict[str, Any]) -> None:
     [
         ({"workers": {"count": 1}}, "promptCache must not be set with workers"),
         ({"embeddings": {}}, "promptCache must not be set with embeddings"),
+        (
+            {"model": {"url": URL, "adapters": [{"url": URL}]}},
+            "promptCache must not be set with model.adapters",
+        ),
     ],
 )
 def test_a_server_whose_slots_cannot_be_saved_is_rejected(
@@ -51,16 +56,12 @@ def test_a_server_whose_slots_cannot_be_saved_is_rejected(
         spec(promptCache=ON_CLAIM, **fields)
 
 
-URL = "https://models.example.com/model.gguf"
-
-
 @pytest.mark.parametrize(
     "model",
     [
         pytest.param({"url": URL, "cache": {"claimName": "prompts"}}, id="cache"),
         pytest.param({"url": "pvc://prompts/model.gguf"}, id="model"),
         pytest.param({"url": URL, "mmproj": {"url": "pvc://prompts/mmproj.gguf"}}, id="projector"),
-        pytest.param({"url": URL, "adapters": [{"url": "pvc://prompts/a.gguf"}]}, id="adapter"),
     ],
 )
 def test_a_claim_with_models_is_rejected(model: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from balancer_harness import DEFAULT_AFFINITY, FAST_PROMPT_TIMINGS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama
-from prompt_slots import FakeAgent, PromptSlots, chat
+from prompt_slots import FakeAgent, PromptSlots, chat, reserved_port
 from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.scheduling import AffinityLimits
 from wait_until import until
@@ -60,18 +60,19 @@ class Stack:
 async def run_stack(
     folder: Path, slots: int = 2, affinity: AffinityLimits | None = DEFAULT_AFFINITY
 ) -> AsyncIterator[Stack]:
-    async with (
-        FakeLlama(slots) as first,
-        FakeLlama(slots, host="127.0.0.2") as second,
-        FakeAgent(folder) as agent,
-        FakeAgent(folder, host="127.0.0.2", port=agent.port) as other,
-    ):
-        other.records = agent.records
-        first_slots, second_slots = PromptSlots(first, folder), PromptSlots(second, folder)
-        async with run_balancer(first, prompt_files=agent.port, affinity=affinity) as balancer:
-            stack = Stack(balancer, first, second, first_slots, second_slots, (agent, other))
-            await stack.joined(first)
-            yield stack
+    with reserved_port() as port:
+        async with (
+            FakeLlama(slots) as first,
+            FakeLlama(slots, host="127.0.0.2") as second,
+            FakeAgent(folder, port=port) as agent,
+            FakeAgent(folder, host="127.0.0.2", port=port) as other,
+        ):
+            other.records = agent.records
+            first_slots, second_slots = PromptSlots(first, folder), PromptSlots(second, folder)
+            async with run_balancer(first, prompt_files=agent.port, affinity=affinity) as balancer:
+                stack = Stack(balancer, first, second, first_slots, second_slots, (agent, other))
+                await stack.joined(first)
+                yield stack
 
 
 async def test_a_new_replica_restores_the_longest_prefix_of_a_request(tmp_path: Path) -> None:
@@ -97,6 +98,20 @@ async def test_a_new_replica_restores_the_longest_prefix_of_a_request(tmp_path: 
         assert report["reason"] == "Active"
         assert report["files"] == 1
         assert report["restoredTokensLastHour"] == line["cached_tokens"]
+
+
+async def test_a_replica_knows_the_first_file_in_a_folder_that_others_share(
+    tmp_path: Path,
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        both = {stack.first.name: True, stack.second.name: True}
+        stack.balancer.proxy.set_replicas(both)
+        await stack.joined(stack.second)
+        for _ in range(2):
+            await stack.balancer.request(chat("hello"))
+        records = stack.agents[0].records
+        for llama in (stack.first, stack.second):
+            await until(lambda: records and stack.files_of(llama) == set(records))  # noqa: B023
 
 
 @pytest.mark.parametrize("saved_before", [True, False])

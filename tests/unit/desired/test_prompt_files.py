@@ -43,7 +43,6 @@ def identity(**spec: Any) -> str:
         pytest.param({"model": {"url": f"{URL}?v=2"}}, id="model"),
         pytest.param({"model": {"url": URL, "sha256": "a" * 64}}, id="checksum"),
         pytest.param({"model": {"url": URL, "mmproj": {"url": URL}}}, id="projector"),
-        pytest.param({"model": {"url": URL, "adapters": [{"url": URL}]}}, id="adapter"),
         pytest.param({"image": "example.com/llama:2"}, id="build"),
         pytest.param({"contextPerSlot": 8192}, id="context"),
         pytest.param({"kvCacheType": "q8_0"}, id="type of the KV cache"),
@@ -58,12 +57,6 @@ def identity(**spec: Any) -> str:
 )
 def test_what_changes_the_state_of_a_slot_makes_old_files_unusable(changed: dict[str, Any]) -> None:
     assert identity(**changed) != identity()
-
-
-def test_the_scale_of_an_adapter_makes_old_files_unusable() -> None:
-    scales = [{"url": URL, "adapters": [{"url": URL, "scale": scale}]} for scale in (0.5, 1.0)]
-
-    assert len({identity(model=model) for model in scales}) == 2
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ class PromptFiles:
                 continue
             if any(name in replica.sizes for name in some):
                 replica.added(file)
-            elif saved_by.ending:
-                # It may have been the first file in their common folder.
+            elif saved_by.ending or not replica.sizes:
+                # It may be the first file in their common folder.
                 replica.list_again()
 
     def _remove(self, name: str) -> None:
@@ -250,19 +250,13 @@ class PromptFiles:
         if not known and problem:
             return Reason.UNREACHABLE, f"the prompt files of no replica can be read: {problem}"
         if not known:
-            return (
-                Reason.NO_REPLICA,
-                "there is no ready replica, or its files have not been read yet",
-            )
+            return Reason.NO_REPLICA, "no replica is ready, or its files are being read"
         if all(unusable):
             return Reason.NOT_HONORED, unusable[0] or ""
         if now - context.full_at < _RECENT_SECONDS:
             return Reason.FOLDER_FULL, "the folder of prompt files has no room for another one"
         if not restored and now - rates.slower_at < _RECENT_SECONDS:
-            return (
-                Reason.RESTORE_SLOWER,
-                "prompts are computed in less time than their files are read",
-            )
+            return Reason.RESTORE_SLOWER, "prompts are computed in less time than files are read"
         return Reason.ACTIVE, "prompts are saved to files, and restored from them"
 
     def page(self) -> dict[str, object]:
