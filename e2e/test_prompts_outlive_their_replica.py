@@ -87,7 +87,7 @@ def test_prompts_are_removed_with_their_server(server: Server, claim: str, tmp_p
 
     server.kubectl("delete", f"llamaserver/{server.name}")
 
-    server.wait_until_deleted()
+    # By a Job, after the last pod.
     wait_for(lambda: list(tmp_path.iterdir()), lambda left: not left)
 
 
