@@ -1,4 +1,5 @@
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -368,6 +369,35 @@ async def test_a_request_is_queued_again_if_the_leadership_ended_during_its_rest
             may_end.set()
             await until(lambda: stack.balancer.dispatcher.queued == 1)
             stack.balancer.proxy.become_leader()
+            assert (await client.response()).status == 200
+
+
+@pytest.mark.parametrize("lease_expires", [True, False])
+async def test_a_request_is_queued_again_if_another_balancer_may_lead_after_its_restore(
+    tmp_path: Path, lease_expires: bool
+) -> None:
+    may_end = asyncio.Event()
+
+    async def wait(_: Call) -> None:
+        await may_end.wait()
+
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        await stack.replace()
+        stack.second_slots.before_action = wait
+        proxy = stack.balancer.proxy
+        async with await stack.balancer.start_request(chat("hello")) as client:
+            await until(lambda: "POST /use" in stack.agents[1].requests)
+            if lease_expires:
+                proxy.lease_valid_until = proxy.now()
+            else:
+                proxy.pause(True)
+            may_end.set()
+            await until(lambda: stack.balancer.dispatcher.queued == 1)
+            assert stack.second_slots.tasks == 0
+
+            proxy.lease_valid_until = math.inf
+            proxy.pause(False)
             assert (await client.response()).status == 200
 
 

@@ -77,8 +77,8 @@ class PromptRestores:
             self.release(reservation)
             return
         request.stats.restored = restored
-        if self.sender.is_leader():
+        if self.sender.may_dispatch():
             self.sender.send(request, pool)
         else:
-            # The new leader has counted the slots without this one.
+            # A new leader may have counted the slots without this one.
             self.sender.requeue(request)
