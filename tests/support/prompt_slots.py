@@ -246,7 +246,8 @@ class FakeAgent:
         else:
             name = path.rpartition("/")[2]
             self.records.pop(name, None)
-            (self.folder / name).unlink(missing_ok=True)
+            for file in (name, f"{name}.part"):
+                (self.folder / file).unlink(missing_ok=True)
             exchange.respond(json_response(200, {"removed": True}))
 
     def file_names(self) -> set[str]:

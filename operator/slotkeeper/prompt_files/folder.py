@@ -192,9 +192,10 @@ class Folder:
                 raise FileNotFoundError(errno.ENOENT, f"it was invalid: {error}", name) from None
 
     def remove(self, name: str) -> bool:
-        """Delete a file; whether it was there."""
+        """Delete a file, also one that llama-server has not completed; whether it was there."""
         with self._storage.locked(), self._storage.open(self.identity) as folder:
-            return storage.remove(folder, name)
+            was_complete = storage.remove(folder, name)
+            return storage.unlink(folder, name + PART) or was_complete
 
     def _mark_used(self, now_ns: int) -> None:
         with self._storage.open(self.identity) as folder:

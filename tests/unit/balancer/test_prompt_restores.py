@@ -335,6 +335,24 @@ async def test_an_agent_that_does_not_respond_delays_the_first_requests_only(
             assert prompts.files.plan(llama.name, (1,), 2000, 0) is None
 
 
+async def test_a_restore_that_another_request_defers_is_given_up(tmp_path: Path) -> None:
+    may_end = asyncio.Event()
+
+    async with run_stack(tmp_path) as stack:
+        slots = stack.second_slots
+
+        async def use_slot(_: Call) -> None:
+            slots.slots[0].busy = True
+            await may_end.wait()
+
+        await stack.save("hello")
+        await stack.replace()
+        slots.before_action = use_slot
+        assert (await stack.balancer.request(chat("hello"))).status == 200
+        assert stack.failures("slots") == 1
+        may_end.set()
+
+
 async def test_a_request_beside_a_restore_is_sent_at_once(tmp_path: Path) -> None:
     may_end = asyncio.Event()
 

@@ -143,8 +143,29 @@ async def test_a_save_whose_slot_was_used_meanwhile_is_discarded(tmp_path: Path)
             for _ in range(2):
                 await balancer.request(chat("hello"))
             await until(lambda: balancer.metric("prompt_save_failures_total", reason="reused"))
+            await until(lambda: not agent.file_names())
 
         assert slots.actions == [("save", 0)]
+        assert not agent.records
+
+
+async def test_a_save_that_a_request_defers_is_given_up(tmp_path: Path) -> None:
+    may_end = asyncio.Event()
+
+    async with FakeLlama(2) as llama, FakeAgent(tmp_path) as agent:
+        slots = PromptSlots(llama, tmp_path)
+
+        async def use_slot(_: Call) -> None:
+            slots.slots[0].busy = True
+            await may_end.wait()
+
+        slots.before_action = use_slot
+        async with run_balancer(llama, prompt_files=agent.port) as balancer:
+            for _ in range(2):
+                await balancer.request(chat("hello"))
+            await until(lambda: balancer.metric("prompt_save_failures_total", reason="reused"))
+            may_end.set()
+
         assert not agent.records
 
 
@@ -159,6 +180,7 @@ async def test_a_full_disk_is_counted_and_saving_pauses(tmp_path: Path) -> None:
                 assert (await balancer.request(chat("other"))).status == 200
 
             assert balancer.metric("prompt_save_failures_total", reason="failed") == 1
+            await until(lambda: any("DELETE /files/" in each for each in agent.requests))
 
 
 async def test_a_full_folder_is_reported(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ class PromptTimings:
     """For a response of the agent, which may read a file or free space."""
     save: float = 30.0
     """For the save of a slot: a state of several GB, on a slow disk."""
+    deferred: float = 0.25
+    """Between two checks whether llama-server defers a save or a restore, since a request uses the
+    slot. Most are complete by then."""
     poll: float = 1.0
     """Between two reads of a replica's /slots, and decisions on what to save."""
     listing: float = 60.0

@@ -5,16 +5,18 @@ import hashlib
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 from slotkeeper.balancer.prompt_metrics import Place, RestoreFailure, SaveFailure
 from slotkeeper.balancer.prompts.agent import NO_ROOM, NOT_FOUND, Agent, AgentError
 from slotkeeper.balancer.prompts.context import CompletedPrompt, PromptContext, Restored
 from slotkeeper.balancer.prompts.slot_actions import ActionFailedError, SlotActions
 from slotkeeper.error_text import describe
+from slotkeeper.llamacpp.slot_files import SlotFile
 from slotkeeper.llamacpp.slots import Slot
 from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
 from slotkeeper.scheduling.prompt_saves import (
@@ -313,8 +315,14 @@ class PromptReplica:
             return None
         name = self._new_name(content)
         temporary = name + _TEMPORARY
+        # What is left of a save that fails takes room until it is deleted.
+        self._discarded.append(name)
         began = context.now()
-        written = await self._actions.save(slot.id, temporary, context.timings.save)
+        written = await self._unless_deferred(
+            slot.id, self._actions.save(slot.id, temporary, context.timings.save)
+        )
+        if written is None:
+            return SaveFailure.REUSED
         rates.record_write(written.bytes, written.tokens, context.now() - began)
         self._budget.spend(written.bytes, context.now())
         context.metrics.bytes.add("written", written.bytes)
@@ -323,6 +331,7 @@ class PromptReplica:
             return SaveFailure.REUSED
         file = PromptFile(name, written.bytes, written.tokens, content.prefixes, self.compatible)
         removed = await self._agent.commit(temporary, file)
+        self._discarded.remove(name)
         content.saved = True
         context.index.add(self.name, file)
         self.sizes[name] = written.bytes
@@ -386,10 +395,9 @@ class PromptReplica:
         try:
             await self._agent.use(file.name)
             slot = slot_to_restore_into(await self._read_slots(), self.contents)
-            if slot is None:
+            restored = await self._restore_into(slot, plan) if slot else None
+            if slot is None or restored is None:
                 return RestoreFailure.SLOTS
-            self.contents.pop(slot.id, None)
-            restored = await self._actions.restore(slot.id, file.name, plan.deadline)
             if restored.tokens != file.tokens:
                 raise ActionFailedError(f"{restored.tokens} tokens, not {file.tokens}")
         except ActionFailedError as error:
@@ -411,6 +419,32 @@ class PromptReplica:
             saved=True,
         )
         return None
+
+    async def _restore_into(self, slot: Slot, plan: RestorePlan) -> SlotFile | None:
+        self.contents.pop(slot.id, None)
+        return await self._unless_deferred(
+            slot.id, self._actions.restore(slot.id, plan.file.name, plan.deadline)
+        )
+
+    async def _unless_deferred(
+        self, slot: int, action: Coroutine[Any, Any, SlotFile]
+    ) -> SlotFile | None:
+        """Run an action on a slot. None if a request uses the slot: it may run for minutes, and
+        llama-server defers the action until its end, unless that is aborted."""
+        task = asyncio.ensure_future(action)
+        try:
+            while True:
+                await asyncio.wait((task,), timeout=self._context.timings.deferred)
+                if task.done():
+                    return task.result()
+                # While the action runs, /slots does not respond.
+                with suppress(OSError):
+                    slots = await self._read_slots()
+                    if any(each.id == slot and each.is_processing for each in slots):
+                        return None
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     @staticmethod
     async def _wait(event: asyncio.Event, seconds: float) -> None:
