@@ -9,7 +9,8 @@ import pytest
 
 from balancer_harness import DEFAULT_AFFINITY, FAST_PROMPT_TIMINGS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama
-from prompt_slots import FakeAgent, PromptSlots, chat, reserved_port
+from prompt_slots import FakeAgent, PromptSlots, chat, chat_body, reserved_port
+from raw_http import post
 from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.scheduling import AffinityLimits
 from wait_until import until
@@ -233,6 +234,29 @@ async def test_restored_prompts_that_are_computed_again_end_restoring(tmp_path: 
         assert stack.failures("not_honored") == 3
         page = (await stack.balancer.admin_json("/debug/queue"))["promptFiles"]
         assert page["reason"] == "NotHonored"
+
+
+@pytest.mark.parametrize("field", ['"cache_prompt": false', '"id_slot": 1', r'"id\u005fslot":0'])
+async def test_nothing_is_restored_for_a_request_that_would_not_use_it(
+    tmp_path: Path, field: str
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        await stack.replace()
+        body = chat_body("hello")[:-1] + f", {field}}}".encode()
+        assert (await stack.balancer.request(post("/v1/chat/completions", body))).status == 200
+
+        assert stack.second_slots.actions == []
+
+
+async def test_a_request_for_any_slot_is_restored(tmp_path: Path) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        await stack.replace()
+        body = chat_body("hello")[:-1] + b', "id_slot": -1, "cache_prompt": true}'
+        await stack.balancer.request(post("/v1/chat/completions", body))
+
+        assert stack.second_slots.actions == [("restore", 0)]
 
 
 async def test_a_file_that_is_computed_again_twice_is_deleted(tmp_path: Path) -> None:

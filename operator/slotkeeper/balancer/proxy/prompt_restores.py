@@ -39,6 +39,8 @@ class PromptRestores:
         # A preemptible request may have to leave its slot at any moment.
         if not queued.prefixes or queued.preemptible or queued.tasks is not ONE_TASK:
             return False
+        if not request.uses_restored_slot:
+            return False
         restore = self.files.plan(
             reservation.replica.name, queued.prefixes, queued.size, queued.cached_prefixes
         )
