@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 from slotkeeper.api.prompt_cache import PromptCache
@@ -66,6 +67,10 @@ _IRRELEVANT = {
 """Flags of llama-server that make no difference to the state of a slot, and to which prompt is
 which, with the number of their values. All others are part of the identity: a flag that is missing
 here only makes files unusable that could be used."""
+
+
+_FLAG = re.compile("--?[A-Za-z]")
+"""Never taken for a value: some builds have a flag without the value that others require."""
 
 
 def identity(server: LlamaServer, images: Images) -> str:
@@ -151,7 +156,7 @@ def _create_folder(server: LlamaServer) -> Iterator[str]:
 def _relevant(arguments: Iterable[str]) -> Iterator[str]:
     skipped = 0
     for argument in arguments:
-        if skipped:
+        if skipped and not _FLAG.match(argument):
             skipped -= 1
         elif argument in _IRRELEVANT:
             skipped = _IRRELEVANT[argument]
