@@ -94,7 +94,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Files that llama-server did not use after a restore."""
+    """Files that cannot be restored, or that llama-server did not use after a restore."""
 
     reason: str
     until: float

@@ -51,7 +51,9 @@ def identity(**spec: Any) -> str:
         pytest.param({"reasoning": {"enabled": False}}, id="reasoning"),
         pytest.param({"extraArgs": ["--swa-full"]}, id="cache of sliding windows"),
         pytest.param({"extraArgs": ["--rope-scale", "2"]}, id="positions"),
-        pytest.param({"extraArgs": ["--log-colors", "--swa-full"]}, id="behind a flag without value"),
+        pytest.param(
+            {"extraArgs": ["--log-colors", "--swa-full"]}, id="behind a flag without value"
+        ),
         pytest.param({"podTemplate": {"env": [{"name": "GGML_A", "value": "1"}]}}, id="variable"),
     ],
 )

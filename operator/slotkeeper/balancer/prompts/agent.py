@@ -11,6 +11,7 @@ from slotkeeper.scheduling.prompt_files import PromptFile
 from slotkeeper.wire.http_get import request
 
 NO_ROOM = 507
+INVALID_FILE = 409
 NOT_FOUND = 404
 
 _MAX_LISTING = 4 * 2**20

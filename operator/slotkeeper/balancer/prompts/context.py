@@ -39,6 +39,8 @@ class PromptTimings:
     """Between two listings of a folder that other replicas may write to."""
     pause: float = 60.0
     """After a save that failed, until the next one."""
+    invalid: float = 600.0
+    """After a file that the agent rejected, until the next save."""
     drained: float = 0.05
     """Between two checks whether the last request of an ending replica has ended."""
     ending: float = 10.0

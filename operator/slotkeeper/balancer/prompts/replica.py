@@ -12,13 +12,13 @@ from itertools import count
 from typing import Any
 
 from slotkeeper.balancer.prompt_metrics import Place, RestoreFailure, SaveFailure
-from slotkeeper.balancer.prompts.agent import NO_ROOM, NOT_FOUND, Agent, AgentError
+from slotkeeper.balancer.prompts.agent import INVALID_FILE, NO_ROOM, NOT_FOUND, Agent, AgentError
 from slotkeeper.balancer.prompts.context import CompletedPrompt, PromptContext, Restored
 from slotkeeper.balancer.prompts.slot_actions import ActionFailedError, SlotActions
 from slotkeeper.error_text import describe
 from slotkeeper.llamacpp.slot_files import SlotFile
 from slotkeeper.llamacpp.slots import Slot
-from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
+from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan, Unusable
 from slotkeeper.scheduling.prompt_saves import (
     Completed,
     SaveReason,
@@ -286,6 +286,11 @@ class PromptReplica:
         except AgentError as error:
             _log.warning("replica %s: cannot keep a prompt file: %s", self.name, error)
             failure = SaveFailure.NO_ROOM if error.status == NO_ROOM else SaveFailure.AGENT
+            if error.status == INVALID_FILE:
+                context.index.unusable[self.compatible or ""] = Unusable(
+                    "what llama-server saves is rejected: the log of prompt-files shows why",
+                    context.now() + context.timings.invalid,
+                )
         except OSError as error:
             _log.info("replica %s: cannot save a slot: %s", self.name, describe(error))
             failure = SaveFailure.FAILED
