@@ -268,8 +268,8 @@ SAVED = "http://127.0.0.1:9094/wait-done?seconds=15"
 
 
 def test_prompts_are_saved_once_no_slot_is_busy(tmp_path: Path) -> None:
-    assert drained(tmp_path, '[{"is_processing":false}]', 0) == [SLOTS, SAVED]
+    assert drained(tmp_path, '[{"is_processing":false}]', 0) == [SLOTS, SAVED, SLOTS]
 
 
 def test_a_failed_save_does_not_fail_the_hook(tmp_path: Path) -> None:
-    assert drained(tmp_path, "", 7) == [SLOTS, SAVED]
+    assert drained(tmp_path, "", 7) == [SLOTS, SAVED, SLOTS]
