@@ -137,7 +137,7 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
                     "containerPort": names.PROMPT_FILES_PORT,
                 }
             ],
-            "resources": resources.of_sidecar(_memory_mib(server)),
+            "resources": _sidecar_resources(server, cache),
             "volumeMounts": [
                 prompt_volume.mount(server),
                 *model_container.read_only_mounts(server.spec.model),
@@ -189,6 +189,17 @@ def _models(server: LlamaServer) -> Iterator[str]:
     """The model's files, of which the agent takes a fingerprint: a URL may get another content."""
     for path in model_container.mounted_files(server.spec.model):
         yield from (PromptFilesFlags.MODEL, path)
+
+
+def _sidecar_resources(server: LlamaServer, cache: PromptCache) -> Manifest:
+    found = resources.of_sidecar(_memory_mib(server))
+    storage = "ephemeral-storage"
+    limits = server.spec.resources.limits
+    if cache.empty_dir and storage in limits:
+        # Files in an emptyDir count as storage of the pod, which is evicted above the sum.
+        found["limits"][storage] = str(cache.size_limit)
+        found["requests"][storage] = str(cache.size_limit)
+    return found
 
 
 def _memory_mib(server: LlamaServer) -> int:

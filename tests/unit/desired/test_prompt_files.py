@@ -235,6 +235,17 @@ def test_a_model_in_the_image_needs_no_download() -> None:
     assert names == ["prepare-prompt-files", "prompt-files"]
 
 
+@pytest.mark.parametrize("place", ["emptyDir", "node"])
+def test_files_in_an_empty_dir_count_as_storage_of_the_pod(place: str) -> None:
+    found = pod(
+        promptCache={place: True, "sizeLimit": "5Gi"},
+        resources={"limits": {"ephemeral-storage": "1Gi"}},
+    )
+
+    limits = container(found, "prompt-files")["resources"]["limits"]
+    assert limits.get("ephemeral-storage") == ("5Gi" if place == "emptyDir" else None)
+
+
 def test_the_prompts_are_saved_within_the_grace_period() -> None:
     update = {"drainTimeoutSeconds": 100}
 
