@@ -97,6 +97,20 @@ async def test_the_slots_of_an_ending_replica_are_saved_after_its_requests(tmp_p
         assert agent.requests[-1] == "POST /done"
 
 
+async def test_the_agent_is_told_which_prompts_were_sent_once(tmp_path: Path) -> None:
+    async with FakeLlama(3) as llama, FakeAgent(tmp_path) as agent:
+        PromptSlots(llama, tmp_path)
+        async with run_balancer(llama, prompt_files=agent.port) as balancer:
+            await prompts_known(balancer)
+            for text in ("long", "longer", "longer"):
+                await balancer.request(chat(system=text * 400))
+            balancer.terminate(llama)
+            await agent.done.wait()
+
+        tokens_once = [(each["tokens"] > 500, each["once"]) for each in agent.records.values()]
+        assert sorted(tokens_once) == [(False, True), (True, False)]
+
+
 async def test_an_ending_replica_without_prompts_is_done_at_once(tmp_path: Path) -> None:
     async with FakeLlama(1) as llama, FakeAgent(tmp_path) as agent:
         PromptSlots(llama, tmp_path)

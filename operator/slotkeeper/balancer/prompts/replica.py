@@ -5,7 +5,7 @@ import hashlib
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -239,14 +239,18 @@ class PromptReplica:
             self.contents.clear()
         if self._acting.locked() or context.now() < self._paused_until:
             return
-        contents = self.contents.values()
-        for content in contents:
-            content.seen = context.seen.count(content.prefixes)
         load = context.load(self.name)
         if found := next_save(
-            contents, context.index, self.name, load, self._budget, context.now()
+            self._counted(), context.index, self.name, load, self._budget, context.now()
         ):
             await self._try_save(*found)
+
+    def _counted(self) -> Collection[SlotContent]:
+        """What the slots hold, with the number of requests for each."""
+        contents = self.contents.values()
+        for content in contents:
+            content.seen = self._context.seen.count(content.prefixes)
+        return contents
 
     async def _find_slots(self) -> None:
         """Find the slots of completed requests."""
@@ -335,7 +339,7 @@ class PromptReplica:
         if written.tokens != slot.prompt_tokens or slot not in await self._read_slots():
             return SaveFailure.REUSED
         file = PromptFile(name, written.bytes, written.tokens, content.prefixes, self.compatible)
-        removed = await self._agent.commit(temporary, file)
+        removed = await self._agent.commit(temporary, file, once=content.seen < 2)
         self._discarded.remove(name)
         content.saved = True
         context.index.add(self.name, file)
@@ -389,7 +393,7 @@ class PromptReplica:
         if self._pending:
             with suppress(OSError):
                 await self._find_slots()
-        for content in worth_saving(self.contents.values(), self._context.index, self.name):
+        for content in worth_saving(self._counted(), self._context.index, self.name):
             if not await self._try_save(content, SaveReason.ENDING):
                 return
 
