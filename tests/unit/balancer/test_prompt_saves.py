@@ -1,7 +1,8 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
-from balancer_harness import Balancer, run_balancer
+from balancer_harness import FAST_PROMPT_TIMINGS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama
 from prompt_slots import FakeAgent, PromptSlots, chat, chat_body, text_of
 from raw_http import post
@@ -181,6 +182,27 @@ async def test_a_save_that_a_request_defers_is_given_up(tmp_path: Path) -> None:
             may_end.set()
 
         assert not agent.records
+
+
+async def test_a_file_that_the_agent_completes_too_late_is_kept(tmp_path: Path) -> None:
+    timings = replace(FAST_PROMPT_TIMINGS, agent=0.05)
+    async with FakeLlama(2) as llama, FakeAgent(tmp_path) as agent:
+        slots = PromptSlots(llama, tmp_path)
+
+        async def stop_agent(_: Call) -> None:
+            agent.silent = True
+
+        slots.before_action = stop_agent
+        async with run_balancer(llama, prompt_files=agent.port, prompt_timings=timings) as balancer:
+            for _ in range(2):
+                await balancer.request(chat("hello"))
+            await until(lambda: balancer.metric("prompt_save_failures_total", reason="failed"))
+            requests = len(agent.requests)
+            await balancer.request(chat("hello"))
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+
+        assert not any(each.startswith("DELETE") for each in agent.requests[requests:])
 
 
 async def test_a_full_disk_is_counted_and_saving_pauses(tmp_path: Path) -> None:

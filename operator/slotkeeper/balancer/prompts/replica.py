@@ -339,8 +339,9 @@ class PromptReplica:
         if written.tokens != slot.prompt_tokens or slot not in await self._read_slots():
             return SaveFailure.REUSED
         file = PromptFile(name, written.bytes, written.tokens, content.prefixes, self.compatible)
-        removed = await self._agent.commit(temporary, file, once=content.seen < 2)
+        # From here on the agent deletes it after an error. It may complete it after a timeout.
         self._discarded.remove(name)
+        removed = await self._agent.commit(temporary, file, once=content.seen < 2)
         content.saved = True
         context.index.add(self.name, file)
         self.sizes[name] = written.bytes
