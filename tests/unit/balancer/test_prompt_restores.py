@@ -11,6 +11,7 @@ from balancer_harness import DEFAULT_AFFINITY, FAST_PROMPT_TIMINGS, Balancer, ru
 from fake_llama import Call, FakeLlama
 from prompt_slots import FakeAgent, PromptSlots, chat, chat_body, reserved_port
 from raw_http import post
+from slotkeeper.balancer.prompts.context import PromptTimings
 from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.scheduling import AffinityLimits
 from wait_until import until
@@ -60,7 +61,10 @@ class Stack:
 
 @asynccontextmanager
 async def run_stack(
-    folder: Path, slots: int = 2, affinity: AffinityLimits | None = DEFAULT_AFFINITY
+    folder: Path,
+    slots: int = 2,
+    affinity: AffinityLimits | None = DEFAULT_AFFINITY,
+    timings: PromptTimings = FAST_PROMPT_TIMINGS,
 ) -> AsyncIterator[Stack]:
     with reserved_port() as port:
         async with (
@@ -71,7 +75,9 @@ async def run_stack(
         ):
             other.records = agent.records
             first_slots, second_slots = PromptSlots(first, folder), PromptSlots(second, folder)
-            async with run_balancer(first, prompt_files=agent.port, affinity=affinity) as balancer:
+            async with run_balancer(
+                first, prompt_files=agent.port, affinity=affinity, prompt_timings=timings
+            ) as balancer:
                 stack = Stack(balancer, first, second, first_slots, second_slots, (agent, other))
                 await stack.joined(first)
                 yield stack
@@ -288,6 +294,25 @@ async def test_a_slow_restore_is_given_up(tmp_path: Path) -> None:
         assert response.status == 200
         assert stack.failures("timeout") == 1
         assert stack.agents[0].records
+
+
+async def test_restores_are_not_tried_again_soon_where_llama_server_responds_too_late(
+    tmp_path: Path,
+) -> None:
+    async def hang(_: Call) -> None:
+        await asyncio.sleep(3600)
+
+    timings = replace(FAST_PROMPT_TIMINGS, response=0.02)
+    async with run_stack(tmp_path, timings=timings) as stack:
+        await stack.save("hello", "x" * 2000)
+        await stack.replace()
+        stack.second.state_scripts["/slots"] = hang
+        for _ in range(2):
+            # As if nothing of it was in the replica's memory.
+            stack.balancer.dispatcher.affinity_scheduler.prefix_index.remove(stack.second.name)
+            await stack.balancer.request(chat("hello", "x" * 2000))
+
+        assert stack.failures("timeout") == 1
 
 
 async def test_a_slot_is_occupied_until_the_restore_of_a_client_that_has_gone_ends(

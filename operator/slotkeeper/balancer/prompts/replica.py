@@ -421,7 +421,8 @@ class PromptReplica:
             return RestoreFailure.GONE
         except OSError as error:
             _log.info("replica %s: cannot restore a prompt: %s", self.name, describe(error))
-            return RestoreFailure.FAILED
+            late = isinstance(error, TimeoutError)
+            return RestoreFailure.TIMEOUT if late else RestoreFailure.FAILED
         self.contents[slot.id] = SlotContent(
             replace(slot, prompt_tokens=restored.tokens),
             file.prefixes,
