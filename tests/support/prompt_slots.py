@@ -114,11 +114,13 @@ class PromptSlots:
         self.tasks += 1
         slot.task, slot.used, slot.busy = self.tasks, self.tasks, True
         slot.text = call.body[: len(call.body) // 4 * 4]
-        if self.before_response:
-            await self.before_response(call)
+        try:
+            if self.before_response:
+                await self.before_response(call)
+        finally:
+            slot.busy = False
         slot.text += b"g" * 4 * (generated - 1)  # the last token is not processed
         slot.numbers = (computed, cached, generated) if self.keeps_numbers else (0, 0, 0)
-        slot.busy = False
         timings = {
             "cache_n": cached,
             "prompt_n": computed,
