@@ -36,6 +36,11 @@ async def test_no_request_is_lost_and_no_slot_overcommitted(tmp_path: Path, seed
                     llama, tmp_path, before_response=sometimes_wait, before_action=sometimes_wait
                 )
             async with run_balancer(*llamas, prompt_files=port) as balancer:
+                # The more files there are, the more restores.
+                for text in TEXTS:
+                    for _ in range(2):
+                        await balancer.request(chat(text))
+                await until(lambda: agent.records)
                 events = asyncio.create_task(_disturb(balancer, llamas, chance))
                 requests = [asyncio.create_task(_request(balancer, chance)) for _ in range(60)]
                 statuses = await asyncio.gather(*requests)
@@ -44,8 +49,6 @@ async def test_no_request_is_lost_and_no_slot_overcommitted(tmp_path: Path, seed
 
                 assert {status for status in statuses if status} == {200}
                 assert [llama.overcommitted for llama in llamas] == [0, 0]
-                assert balancer.metric("prompt_saves_total", reason="repeated")
-                assert balancer.metric("prompt_restores_total")
 
 
 async def _request(balancer: Balancer, chance: random.Random) -> int | None:
