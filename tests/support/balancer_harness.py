@@ -36,7 +36,7 @@ FAST_TIMEOUTS = ReplicaTimeouts(
     restarted=0.1,
 )
 FAST_PROMPT_TIMINGS = PromptTimings(
-    join=Backoff(0.002, 0.01), poll=0.005, drained=0.002, done=(0.0, 0.01, 0.05)
+    join=Backoff(0.002, 0.01), deferred=0.005, poll=0.005, drained=0.002, done=(0.0, 0.01, 0.05)
 )
 MIN_TOKENS = 128
 TEST_SECONDS = 20

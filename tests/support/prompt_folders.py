@@ -48,20 +48,34 @@ class PromptFolder:
         return folder
 
     def save(
-        self, number: int, content: bytes = b"", *, tokens: int = 10, part: str = ""
+        self,
+        number: int,
+        content: bytes = b"",
+        *,
+        tokens: int = 10,
+        part: str = "",
+        once: bool = False,
     ) -> Removals:
         """Save a slot to a file, a second after the one before."""
         content = content or state(tokens)
         part = part or f"{name(number)}.part"
         write_part(self.path, part, content, self.now)
-        return self.commit(number, content, tokens=tokens, part=part)
+        return self.commit(number, content, tokens=tokens, part=part, once=once)
 
-    def commit(self, number: int, content: bytes, *, tokens: int = 10, part: str = "") -> Removals:
+    def commit(
+        self,
+        number: int,
+        content: bytes,
+        *,
+        tokens: int = 10,
+        part: str = "",
+        once: bool = False,
+    ) -> Removals:
         """Commit what has been written."""
         self.now += SECOND_NS
         part = part or f"{name(number)}.part"
         stated = Content(len(content), tokens, (1,), COMPATIBLE)
-        return self.folder().commit(part, name(number), stated, self.now)
+        return self.folder().commit(part, name(number), stated, self.now, once=once)
 
     def use(self, number: int, is_given_up: Callable[[], bool] = lambda: False) -> int:
         """Read a file, a second after what was done before."""

@@ -42,9 +42,11 @@ def chat(*texts: str, path: str = "/v1/chat/completions", system: str = SYSTEM) 
     return post(path, chat_body(*texts, system=system))
 
 
-def state(text: bytes) -> bytes:
-    """Return a file as llama-server writes it, with a packed list of tokens."""
+def state(text: bytes, *, packed: bool = True) -> bytes:
+    """Return a file as llama-server writes it, with a packed or a plain list of tokens."""
     tokens = len(text) // 4
+    if not packed:
+        return struct.pack("=3I", _MAGIC, 4, tokens) + text[: tokens * 4] + bytes(_PADDING)
     numbers = struct.pack("=6I", _MAGIC, 4, tokens + 4, 0xFFFFFFFF, 1, tokens)
     return numbers + text[: tokens * 4] + struct.pack("=I", 0) + bytes(_PADDING)
 
@@ -74,6 +76,8 @@ class PromptSlots:
     build: str = "b11434-abc"
     honors_restores: bool = True
     """Else restored tokens are computed again."""
+    packed: bool = True
+    """Files have a packed list of tokens, as those of later builds."""
     keeps_numbers: bool = False
     """/slots reports the numbers of a response after it."""
     before_response: Callable[[Call], Awaitable[None]] | None = None
@@ -110,11 +114,13 @@ class PromptSlots:
         self.tasks += 1
         slot.task, slot.used, slot.busy = self.tasks, self.tasks, True
         slot.text = call.body[: len(call.body) // 4 * 4]
-        if self.before_response:
-            await self.before_response(call)
+        try:
+            if self.before_response:
+                await self.before_response(call)
+        finally:
+            slot.busy = False
         slot.text += b"g" * 4 * (generated - 1)  # the last token is not processed
         slot.numbers = (computed, cached, generated) if self.keeps_numbers else (0, 0, 0)
-        slot.busy = False
         timings = {
             "cache_n": cached,
             "prompt_n": computed,
@@ -143,7 +149,7 @@ class PromptSlots:
         if action in self.failing:
             await call.send_json({"error": {"code": 400, "message": "no"}}, "400 Bad Request")
         elif action == "save":
-            written = file.write_bytes(state(slot.text))
+            written = file.write_bytes(state(slot.text, packed=self.packed))
             self.actions.append(("save", number))
             await call.send_json({"n_saved": len(slot.text) // 4, "n_written": written})
         else:
@@ -246,7 +252,8 @@ class FakeAgent:
         else:
             name = path.rpartition("/")[2]
             self.records.pop(name, None)
-            (self.folder / name).unlink(missing_ok=True)
+            for file in (name, f"{name}.part"):
+                (self.folder / file).unlink(missing_ok=True)
             exchange.respond(json_response(200, {"removed": True}))
 
     def file_names(self) -> set[str]:

@@ -344,7 +344,8 @@ TABLE = (
         (Reason.NOT_HONORED,),
         _PROBLEM,
         "llama-server computed prompts again although they had been restored, as for some models "
-        "with a recurrent state: remove `promptCache`, which is of no use to this model",
+        "with a recurrent state, or its build writes files that the agent rejects: remove "
+        "`promptCache`, which is of no use to this model and build",
     ),
     ReasonDoc(
         (PROMPTS,),

@@ -32,8 +32,8 @@ ENDPOINT_PROPAGATION_SECONDS = 2
 """Upper estimate of the time until the balancer is notified that a replica terminates."""
 
 _SLOTS_URL = f"http://127.0.0.1:{names.LLAMA_SERVER_PORT}/slots"
-DRAIN_SCRIPT = f"""\
-sleep {ENDPOINT_PROPAGATION_SECONDS}
+_PROPAGATION = f"sleep {ENDPOINT_PROPAGATION_SECONDS}\n"
+_WAIT_UNTIL_IDLE = f"""\
 while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; do
   case $slots in
     '' | *'"is_processing":true'* | *'"is_processing": true'*) sleep 1 ;;
@@ -41,6 +41,7 @@ while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; 
   esac
 done
 """
+DRAIN_SCRIPT = _PROPAGATION + _WAIT_UNTIL_IDLE
 """Waits until no slot is busy. A timeout, curl's status 28, means that llama-server is busy; any
 other failure ends the wait, even if curl is missing."""
 
@@ -51,12 +52,17 @@ _MAX_SAVE_SECONDS = SAVE_SECONDS + 5
 
 _SAVED_URL = f"http://127.0.0.1:{names.PROMPT_FILES_PORT}/wait-done?seconds={SAVE_SECONDS}"
 DRAIN_AND_SAVE_SCRIPT = f"""\
-(
-{DRAIN_SCRIPT})
+idle() (
+{_WAIT_UNTIL_IDLE})
+{_PROPAGATION}\
+idle
 curl --silent --max-time {_MAX_SAVE_SECONDS} '{_SAVED_URL}' || true
+idle
 """
 """Waits then until the balancer has saved the prompts that are in the slots, which llama-server has
-to serve meanwhile. Whatever fails there keeps no pod from ending."""
+to serve meanwhile. Whatever fails there keeps no pod from ending.
+
+And waits until no slot is busy again: a request whose prompt was being restored occupied none."""
 
 
 def grace_period(spec: LlamaServerSpec) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 from slotkeeper.api.prompt_cache import PromptCache
@@ -66,6 +67,10 @@ _IRRELEVANT = {
 """Flags of llama-server that make no difference to the state of a slot, and to which prompt is
 which, with the number of their values. All others are part of the identity: a flag that is missing
 here only makes files unusable that could be used."""
+
+
+_FLAG = re.compile("--?[A-Za-z]")
+"""Never taken for a value: some builds have a flag without the value that others require."""
 
 
 def identity(server: LlamaServer, images: Images) -> str:
@@ -132,7 +137,7 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
                     "containerPort": names.PROMPT_FILES_PORT,
                 }
             ],
-            "resources": resources.of_sidecar(_memory_mib(server)),
+            "resources": _sidecar_resources(server, cache),
             "volumeMounts": [
                 prompt_volume.mount(server),
                 *model_container.read_only_mounts(server.spec.model),
@@ -151,7 +156,7 @@ def _create_folder(server: LlamaServer) -> Iterator[str]:
 def _relevant(arguments: Iterable[str]) -> Iterator[str]:
     skipped = 0
     for argument in arguments:
-        if skipped:
+        if skipped and not _FLAG.match(argument):
             skipped -= 1
         elif argument in _IRRELEVANT:
             skipped = _IRRELEVANT[argument]
@@ -184,6 +189,17 @@ def _models(server: LlamaServer) -> Iterator[str]:
     """The model's files, of which the agent takes a fingerprint: a URL may get another content."""
     for path in model_container.mounted_files(server.spec.model):
         yield from (PromptFilesFlags.MODEL, path)
+
+
+def _sidecar_resources(server: LlamaServer, cache: PromptCache) -> Manifest:
+    found = resources.of_sidecar(_memory_mib(server))
+    storage = "ephemeral-storage"
+    limits = server.spec.resources.limits
+    if cache.empty_dir and storage in limits:
+        # Files in an emptyDir count as storage of the pod, which is evicted above the sum.
+        found["limits"][storage] = str(cache.size_limit)
+        found["requests"][storage] = str(cache.size_limit)
+    return found
 
 
 def _memory_mib(server: LlamaServer) -> int:

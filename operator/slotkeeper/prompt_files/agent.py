@@ -11,6 +11,8 @@
 | GET /wait-done     | query: seconds                                       | done                |
 | GET /metrics       |                                                      |                     |
 
+`once` may be in the body of /commit: true if the prompt was sent only once.
+
 `removed` are the names of files that were removed for it; of DELETE, whether the file was there.
 
 Errors: 400 for a malformed request, 404, 405, 409 for a file that is not what was announced (it is
@@ -22,6 +24,7 @@ import errno
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -212,9 +215,9 @@ class Agent:
             raise _invalid("temporary must be 32 hexadecimal digits and .part")
         if content is None:
             raise _invalid("bytes, tokens, prefixes or compatible are missing or invalid")
-        now_ns = self._time_ns()
+        commit = partial(self._folder.commit, once=tree.get("once") is True)
         removals = await self._in_thread(
-            self._changes, self._folder.commit, part, name, content, now_ns
+            self._changes, commit, part, name, content, self._time_ns()
         )
         self._metrics.count_removals(removals)
         return json_response(200, {"removed": removals.names})

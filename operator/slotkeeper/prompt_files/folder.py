@@ -20,6 +20,7 @@ from slotkeeper.prompt_files import storage
 from slotkeeper.prompt_files.names import NEW_RECORD, PART, RECORD
 from slotkeeper.prompt_files.policy import (
     MAX_FILES,
+    ONCE_NS,
     Contents,
     Plan,
     Reason,
@@ -148,8 +149,12 @@ class Folder:
             self._carry_out(found, removals)
         return Room(removals, found.reason if removals.failures else None)
 
-    def commit(self, part: str, name: str, content: Content, now_ns: int) -> Removals:
+    def commit(
+        self, part: str, name: str, content: Content, now_ns: int, *, once: bool = False
+    ) -> Removals:
         """Make the file that llama-server has written complete, and keep the limits.
+
+        `once`: its prompt was sent only once.
 
         Raises InvalidFileError if it is not such a file. It is deleted after any error.
         """
@@ -163,7 +168,7 @@ class Folder:
                     storage.remove(folder, name)
                     os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
                     storage.flush(folder)
-                    _complete(folder, name, record, now_ns)
+                    _complete(folder, name, record, now_ns - ONCE_NS if once else now_ns)
                     self._keep_limits(now_ns, removals)
             except (InvalidFileError, OSError):
                 with suppress(OSError):
@@ -192,9 +197,10 @@ class Folder:
                 raise FileNotFoundError(errno.ENOENT, f"it was invalid: {error}", name) from None
 
     def remove(self, name: str) -> bool:
-        """Delete a file; whether it was there."""
+        """Delete a file, also one that llama-server has not completed; whether it was there."""
         with self._storage.locked(), self._storage.open(self.identity) as folder:
-            return storage.remove(folder, name)
+            was_complete = storage.remove(folder, name)
+            return storage.unlink(folder, name + PART) or was_complete
 
     def _mark_used(self, now_ns: int) -> None:
         with self._storage.open(self.identity) as folder:
@@ -300,9 +306,9 @@ def _check_state(descriptor: int, size: int, content: Content) -> None:
         raise InvalidFileError(problem)
 
 
-def _complete(folder: int, name: str, record: Record, now_ns: int) -> None:
+def _complete(folder: int, name: str, record: Record, used_ns: int) -> None:
     try:
-        storage.write_record(folder, name, record, now_ns)
+        storage.write_record(folder, name, record, used_ns)
     except OSError:
         # The disk is full: what is left would take room until the next sweep.
         with suppress(OSError):

@@ -18,6 +18,10 @@ that of an earlier spec, or of a server without replicas."""
 EXPIRED_NS = 24 * 3600 * _SECOND_NS
 """Time without use from which an identity is removed with all its files."""
 
+ONCE_NS = 3600 * _SECOND_NS
+"""A file whose prompt was sent only once counts as last used so long before it was saved: many such
+prompts, as of a batch, must not push out those that are sent again and again."""
+
 PART_NS = 600 * _SECOND_NS
 """Age from which a file that llama-server has not completed is removed. A save takes seconds."""
 

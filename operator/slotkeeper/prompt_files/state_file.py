@@ -10,6 +10,10 @@ where the n numbers are the tokens, or since 2026 a packed list (`server_tokens:
 
 llama-server checks a file again when it restores it. This check is for files that were written in
 part, or by something else.
+
+Files with a plain list are rejected. The builds that write these do not remove the checkpoints of
+the prompt that was in the slot before: with sliding windows or a recurrent state, a part of a
+request's state would then be that of another prompt.
 """
 
 import struct
@@ -44,13 +48,9 @@ def find_problem(head: bytes, size: int, tokens: int) -> str | None:
         return f"no state of a slot: magic {magic:08x}, version {version}"
     if _FIXED_BYTES + numbers * _NUMBER_BYTES >= size:
         return f"{numbers} tokens announced, which exceed the file"
-    needed = tokens
     if first != PACKED:
-        count = numbers
-    else:
-        needed += PACKED_NUMBERS
-        if list_version != PACKED_VERSION:
-            count = tokens
-    if count != tokens:
+        return "a plain list of tokens: this build of llama-server does not restore slots safely"
+    if list_version == PACKED_VERSION and count != tokens:
         return f"{count} tokens instead of {tokens}"
-    return None if numbers >= needed else f"{numbers} numbers, too few for {tokens} tokens"
+    enough = numbers >= tokens + PACKED_NUMBERS
+    return None if enough else f"{numbers} numbers, too few for {tokens} tokens"

@@ -196,15 +196,18 @@ def read_record(folder: int, name: str) -> Record | None:
         return Record.from_json(os.read(descriptor, MAX_RECORD_BYTES))
 
 
-def write_record(folder: int, name: str, record: Record, now_ns: int) -> None:
-    """Put a record in place, after which its file is complete. Raises OSError."""
+def write_record(folder: int, name: str, record: Record, used_ns: int) -> None:
+    """Put a record in place, after which its file is complete. Raises OSError.
+
+    `used_ns`: the time of the file's last use.
+    """
     new = name + NEW_RECORD
     descriptor = os.open(new, _WRITE | os.O_TRUNC, 0o600, dir_fd=folder)
     try:
         content = record.to_json()
         while content:
             content = content[os.write(descriptor, content) :]
-        os.utime(descriptor, ns=(now_ns, now_ns))
+        os.utime(descriptor, ns=(used_ns, used_ns))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -5,7 +5,6 @@ folder, which others may share, that were written with the same model, build and
 """
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -95,10 +94,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Files that llama-server did not use after a restore."""
+    """Files that cannot be restored, or that llama-server did not use after a restore."""
 
     reason: str
-    until: float = math.inf
+    until: float
     """When they are tried again."""
 
 
@@ -302,17 +301,19 @@ class RestoreRecord:
 
     | failures in a row              | what follows                       |
     |---|---|
-    | 3, and no file was ever used   | files are not restored any more    |
+    | 3, and no file was ever used   | files are not restored for a day   |
+    | 1 more after this day          | likewise                           |
     | 20                             | files are not restored for 10 min  |
     | 2 of one file                  | it is deleted                      |
 
     A model whose files are never used fails from the first one on. Where some were used, further
-    failures are of the requests or of old files. With `cache_prompt: false` nothing is found, and a
-    client must not end the restores of all others. A template with the date makes other prompts of
-    the same requests at midnight.
+    failures are of the requests or of old files: a template with the date makes other prompts of
+    the same requests at midnight. A client can cause failures too, by two prompts with equal
+    hashes, and must not end the restores of all others for ever.
     """
 
     _MAX_FAILURES = 3
+    _NEVER_HONORED_SECONDS = 86400.0
     _MAX_FAILURES_ONCE_HONORED = 20
     _PAUSE_SECONDS = 600.0
 
@@ -351,7 +352,7 @@ class RestoreRecord:
                 del self._failures[compatible]
                 self._index.unusable[compatible] = Unusable(reason, now + self._PAUSE_SECONDS)
         elif failures >= self._MAX_FAILURES:
-            self._index.unusable[compatible] = Unusable(reason)
+            self._index.unusable[compatible] = Unusable(reason, now + self._NEVER_HONORED_SECONDS)
 
     def tokens_last_hour(self, now: float) -> int:
         """Return the tokens that were found in restored files, in the last hour."""

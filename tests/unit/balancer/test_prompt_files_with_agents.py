@@ -134,6 +134,20 @@ async def test_a_save_that_llama_server_broke_off_is_not_kept(tmp_path: Path) ->
         assert not stack.files()
 
 
+async def test_nothing_more_is_saved_of_a_build_whose_files_are_rejected(tmp_path: Path) -> None:
+    async with run_stack(tmp_path) as stack:
+        stack.slots[0].packed = False
+        for text in ("hello", "hello", "others", "others"):
+            await stack.balancer.request(chat(text, system=text * 500))
+        prompts = stack.balancer.proxy.prompts
+        assert prompts
+        await until(lambda: prompts.files.report().reason == Reason.NOT_HONORED)
+
+        assert len(stack.slots[0].actions) == 1
+        assert "rejected" in prompts.files.report().message
+        await until(lambda: not stack.files())
+
+
 async def test_a_longer_conversation_leaves_one_file(tmp_path: Path) -> None:
     async with run_stack(tmp_path) as stack:
         for saves, texts in enumerate((("a",), ("a", "b" * 700)), start=1):

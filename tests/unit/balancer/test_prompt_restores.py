@@ -1,78 +1,16 @@
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from balancer_harness import DEFAULT_AFFINITY, FAST_PROMPT_TIMINGS, Balancer, run_balancer
+from balancer_harness import FAST_PROMPT_TIMINGS, run_balancer
 from fake_llama import Call, FakeLlama
-from prompt_slots import FakeAgent, PromptSlots, chat, reserved_port
-from slotkeeper.balancer.prompts.prompt_files import PromptFiles
-from slotkeeper.scheduling import AffinityLimits
+from prompt_slots import FakeAgent, PromptSlots, chat, chat_body
+from prompt_stack import run_stack
+from raw_http import post
 from wait_until import until
-
-
-@dataclass
-class Stack:
-    """Two replicas on one folder; the second one starts when the first one has ended."""
-
-    balancer: Balancer
-    first: FakeLlama
-    second: FakeLlama
-    first_slots: PromptSlots
-    second_slots: PromptSlots
-    agents: tuple[FakeAgent, FakeAgent]
-
-    async def save(self, *texts: str) -> None:
-        """Leave a prompt of the first replica in a file."""
-        before = len(self.agents[0].records)
-        await self.balancer.request(chat(*texts))
-        await self.balancer.request(chat(*texts))
-        await until(lambda: len(self.agents[0].records) > before)
-
-    async def replace(self) -> None:
-        """Replace the first replica by the second one."""
-        self.balancer.proxy.set_replicas({self.second.name: True})
-        await self.joined(self.second)
-
-    async def joined(self, llama: FakeLlama) -> None:
-        """Wait until the files of a replica have been listed."""
-        replicas = self.prompt_files._replicas
-        await until(lambda: llama.name in replicas and replicas[llama.name].compatible)
-
-    def files_of(self, llama: FakeLlama) -> set[str]:
-        """The names of the files that are known of a replica."""
-        return set(self.prompt_files._replicas[llama.name].sizes)
-
-    @property
-    def prompt_files(self) -> PromptFiles:
-        prompts = self.balancer.proxy.prompts
-        assert prompts
-        return prompts.files
-
-    def failures(self, reason: str) -> float:
-        return self.balancer.metric("prompt_restore_failures_total", reason=reason)
-
-
-@asynccontextmanager
-async def run_stack(
-    folder: Path, slots: int = 2, affinity: AffinityLimits | None = DEFAULT_AFFINITY
-) -> AsyncIterator[Stack]:
-    with reserved_port() as port:
-        async with (
-            FakeLlama(slots) as first,
-            FakeLlama(slots, host="127.0.0.2") as second,
-            FakeAgent(folder, port=port) as agent,
-            FakeAgent(folder, host="127.0.0.2", port=port) as other,
-        ):
-            other.records = agent.records
-            first_slots, second_slots = PromptSlots(first, folder), PromptSlots(second, folder)
-            async with run_balancer(first, prompt_files=agent.port, affinity=affinity) as balancer:
-                stack = Stack(balancer, first, second, first_slots, second_slots, (agent, other))
-                await stack.joined(first)
-                yield stack
 
 
 async def test_a_new_replica_restores_the_longest_prefix_of_a_request(tmp_path: Path) -> None:
@@ -234,6 +172,29 @@ async def test_restored_prompts_that_are_computed_again_end_restoring(tmp_path: 
         assert page["reason"] == "NotHonored"
 
 
+@pytest.mark.parametrize("field", ['"cache_prompt": false', '"id_slot": 1', r'"id\u005fslot":0'])
+async def test_nothing_is_restored_for_a_request_that_would_not_use_it(
+    tmp_path: Path, field: str
+) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        await stack.replace()
+        body = chat_body("hello")[:-1] + f", {field}}}".encode()
+        assert (await stack.balancer.request(post("/v1/chat/completions", body))).status == 200
+
+        assert stack.second_slots.actions == []
+
+
+async def test_a_request_for_any_slot_is_restored(tmp_path: Path) -> None:
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        await stack.replace()
+        body = chat_body("hello")[:-1] + b', "id_slot": -1, "cache_prompt": true}'
+        await stack.balancer.request(post("/v1/chat/completions", body))
+
+        assert stack.second_slots.actions == [("restore", 0)]
+
+
 async def test_a_file_that_is_computed_again_twice_is_deleted(tmp_path: Path) -> None:
     async with run_stack(tmp_path) as stack:
         await stack.save("hello", "x" * 8000)
@@ -263,6 +224,25 @@ async def test_a_slow_restore_is_given_up(tmp_path: Path) -> None:
         assert response.status == 200
         assert stack.failures("timeout") == 1
         assert stack.agents[0].records
+
+
+async def test_restores_are_not_tried_again_soon_where_llama_server_responds_too_late(
+    tmp_path: Path,
+) -> None:
+    async def hang(_: Call) -> None:
+        await asyncio.sleep(3600)
+
+    timings = replace(FAST_PROMPT_TIMINGS, response=0.02)
+    async with run_stack(tmp_path, timings=timings) as stack:
+        await stack.save("hello", "x" * 2000)
+        await stack.replace()
+        stack.second.state_scripts["/slots"] = hang
+        for _ in range(2):
+            # As if nothing of it was in the replica's memory.
+            stack.balancer.dispatcher.affinity_scheduler.prefix_index.remove(stack.second.name)
+            await stack.balancer.request(chat("hello", "x" * 2000))
+
+        assert stack.failures("timeout") == 1
 
 
 async def test_a_slot_is_occupied_until_the_restore_of_a_client_that_has_gone_ends(
@@ -334,6 +314,24 @@ async def test_an_agent_that_does_not_respond_delays_the_first_requests_only(
             assert prompts.files.plan(llama.name, (1,), 2000, 0) is None
 
 
+async def test_a_restore_that_another_request_defers_is_given_up(tmp_path: Path) -> None:
+    may_end = asyncio.Event()
+
+    async with run_stack(tmp_path) as stack:
+        slots = stack.second_slots
+
+        async def use_slot(_: Call) -> None:
+            slots.slots[0].busy = True
+            await may_end.wait()
+
+        await stack.save("hello")
+        await stack.replace()
+        slots.before_action = use_slot
+        assert (await stack.balancer.request(chat("hello"))).status == 200
+        assert stack.failures("slots") == 1
+        may_end.set()
+
+
 async def test_a_request_beside_a_restore_is_sent_at_once(tmp_path: Path) -> None:
     may_end = asyncio.Event()
 
@@ -368,6 +366,35 @@ async def test_a_request_is_queued_again_if_the_leadership_ended_during_its_rest
             may_end.set()
             await until(lambda: stack.balancer.dispatcher.queued == 1)
             stack.balancer.proxy.become_leader()
+            assert (await client.response()).status == 200
+
+
+@pytest.mark.parametrize("lease_expires", [True, False])
+async def test_a_request_is_queued_again_if_another_balancer_may_lead_after_its_restore(
+    tmp_path: Path, lease_expires: bool
+) -> None:
+    may_end = asyncio.Event()
+
+    async def wait(_: Call) -> None:
+        await may_end.wait()
+
+    async with run_stack(tmp_path) as stack:
+        await stack.save("hello")
+        await stack.replace()
+        stack.second_slots.before_action = wait
+        proxy = stack.balancer.proxy
+        async with await stack.balancer.start_request(chat("hello")) as client:
+            await until(lambda: "POST /use" in stack.agents[1].requests)
+            if lease_expires:
+                proxy.lease_valid_until = proxy.now()
+            else:
+                proxy.pause(True)
+            may_end.set()
+            await until(lambda: stack.balancer.dispatcher.queued == 1)
+            assert stack.second_slots.tasks == 0
+
+            proxy.lease_valid_until = math.inf
+            proxy.pause(False)
             assert (await client.response()).status == 200
 
 

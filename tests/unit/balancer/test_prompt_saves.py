@@ -1,7 +1,8 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
-from balancer_harness import Balancer, run_balancer
+from balancer_harness import FAST_PROMPT_TIMINGS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama
 from prompt_slots import FakeAgent, PromptSlots, chat, chat_body, text_of
 from raw_http import post
@@ -97,6 +98,20 @@ async def test_the_slots_of_an_ending_replica_are_saved_after_its_requests(tmp_p
         assert agent.requests[-1] == "POST /done"
 
 
+async def test_the_agent_is_told_which_prompts_were_sent_once(tmp_path: Path) -> None:
+    async with FakeLlama(3) as llama, FakeAgent(tmp_path) as agent:
+        PromptSlots(llama, tmp_path)
+        async with run_balancer(llama, prompt_files=agent.port) as balancer:
+            await prompts_known(balancer)
+            for text in ("long", "longer", "longer"):
+                await balancer.request(chat(system=text * 400))
+            balancer.terminate(llama)
+            await agent.done.wait()
+
+        tokens_once = [(each["tokens"] > 500, each["once"]) for each in agent.records.values()]
+        assert sorted(tokens_once) == [(False, True), (True, False)]
+
+
 async def test_an_ending_replica_without_prompts_is_done_at_once(tmp_path: Path) -> None:
     async with FakeLlama(1) as llama, FakeAgent(tmp_path) as agent:
         PromptSlots(llama, tmp_path)
@@ -143,9 +158,51 @@ async def test_a_save_whose_slot_was_used_meanwhile_is_discarded(tmp_path: Path)
             for _ in range(2):
                 await balancer.request(chat("hello"))
             await until(lambda: balancer.metric("prompt_save_failures_total", reason="reused"))
+            await until(lambda: not agent.file_names())
 
         assert slots.actions == [("save", 0)]
         assert not agent.records
+
+
+async def test_a_save_that_a_request_defers_is_given_up(tmp_path: Path) -> None:
+    may_end = asyncio.Event()
+
+    async with FakeLlama(2) as llama, FakeAgent(tmp_path) as agent:
+        slots = PromptSlots(llama, tmp_path)
+
+        async def use_slot(_: Call) -> None:
+            slots.slots[0].busy = True
+            await may_end.wait()
+
+        slots.before_action = use_slot
+        async with run_balancer(llama, prompt_files=agent.port) as balancer:
+            for _ in range(2):
+                await balancer.request(chat("hello"))
+            await until(lambda: balancer.metric("prompt_save_failures_total", reason="reused"))
+            may_end.set()
+
+        assert not agent.records
+
+
+async def test_a_file_that_the_agent_completes_too_late_is_kept(tmp_path: Path) -> None:
+    timings = replace(FAST_PROMPT_TIMINGS, agent=0.05)
+    async with FakeLlama(2) as llama, FakeAgent(tmp_path) as agent:
+        slots = PromptSlots(llama, tmp_path)
+
+        async def stop_agent(_: Call) -> None:
+            agent.silent = True
+
+        slots.before_action = stop_agent
+        async with run_balancer(llama, prompt_files=agent.port, prompt_timings=timings) as balancer:
+            for _ in range(2):
+                await balancer.request(chat("hello"))
+            await until(lambda: balancer.metric("prompt_save_failures_total", reason="failed"))
+            requests = len(agent.requests)
+            await balancer.request(chat("hello"))
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+
+        assert not any(each.startswith("DELETE") for each in agent.requests[requests:])
 
 
 async def test_a_full_disk_is_counted_and_saving_pauses(tmp_path: Path) -> None:
@@ -159,6 +216,7 @@ async def test_a_full_disk_is_counted_and_saving_pauses(tmp_path: Path) -> None:
                 assert (await balancer.request(chat("other"))).status == 200
 
             assert balancer.metric("prompt_save_failures_total", reason="failed") == 1
+            await until(lambda: any("DELETE /files/" in each for each in agent.requests))
 
 
 async def test_a_full_folder_is_reported(tmp_path: Path) -> None:

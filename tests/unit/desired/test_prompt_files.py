@@ -51,7 +51,9 @@ def identity(**spec: Any) -> str:
         pytest.param({"reasoning": {"enabled": False}}, id="reasoning"),
         pytest.param({"extraArgs": ["--swa-full"]}, id="cache of sliding windows"),
         pytest.param({"extraArgs": ["--rope-scale", "2"]}, id="positions"),
-        pytest.param({"extraArgs": ["--threads", "--swa-full", "--swa-full"]}, id="a flag's value"),
+        pytest.param(
+            {"extraArgs": ["--log-colors", "--swa-full"]}, id="behind a flag without value"
+        ),
         pytest.param({"podTemplate": {"env": [{"name": "GGML_A", "value": "1"}]}}, id="variable"),
     ],
 )
@@ -233,6 +235,17 @@ def test_a_model_in_the_image_needs_no_download() -> None:
     assert names == ["prepare-prompt-files", "prompt-files"]
 
 
+@pytest.mark.parametrize("place", ["emptyDir", "node"])
+def test_files_in_an_empty_dir_count_as_storage_of_the_pod(place: str) -> None:
+    found = pod(
+        promptCache={place: True, "sizeLimit": "5Gi"},
+        resources={"limits": {"ephemeral-storage": "1Gi"}},
+    )
+
+    limits = container(found, "prompt-files")["resources"]["limits"]
+    assert limits.get("ephemeral-storage") == ("5Gi" if place == "emptyDir" else None)
+
+
 def test_the_prompts_are_saved_within_the_grace_period() -> None:
     update = {"drainTimeoutSeconds": 100}
 
@@ -266,8 +279,8 @@ SAVED = "http://127.0.0.1:9094/wait-done?seconds=15"
 
 
 def test_prompts_are_saved_once_no_slot_is_busy(tmp_path: Path) -> None:
-    assert drained(tmp_path, '[{"is_processing":false}]', 0) == [SLOTS, SAVED]
+    assert drained(tmp_path, '[{"is_processing":false}]', 0) == [SLOTS, SAVED, SLOTS]
 
 
 def test_a_failed_save_does_not_fail_the_hook(tmp_path: Path) -> None:
-    assert drained(tmp_path, "", 7) == [SLOTS, SAVED]
+    assert drained(tmp_path, "", 7) == [SLOTS, SAVED, SLOTS]

@@ -219,6 +219,14 @@ def test_a_removed_file_is_gone(harness: PromptFolder) -> None:
     assert harness.files == set()
 
 
+def test_a_file_that_is_not_complete_is_removed_too(harness: PromptFolder) -> None:
+    folder = harness.prepare()
+    (harness.path / f"{name(1)}.part").write_bytes(b"some")
+
+    assert folder.remove(name(1))
+    assert harness.files == set()
+
+
 def test_files_of_another_content_of_the_model_are_not_for_this_one(
     harness: PromptFolder,
 ) -> None:

@@ -37,6 +37,20 @@ def test_the_least_recently_used_files_are_removed_for_a_new_one(harness: Prompt
     assert harness.folder().make_room(1500, harness.now).removals.names == []
 
 
+def test_prompts_that_are_sent_once_push_out_each_other(harness: PromptFolder) -> None:
+    harness.limits = Limits(4 * (1000 + RECORD_BYTES), 0)
+    harness.prepare()
+    for number in range(2):
+        harness.save(number)
+    for number in range(2, 9):
+        harness.folder().make_room(1000 + RECORD_BYTES, harness.now)
+        harness.save(number, once=True)
+    assert harness.listed() == [1, 0, 8, 7]
+
+    harness.use(7)
+    assert harness.listed() == [7, 1, 0, 8]
+
+
 def test_no_file_is_removed_for_one_that_cannot_fit(harness: PromptFolder) -> None:
     harness.limits = Limits(5000, 0)
     harness.prepare()

@@ -16,15 +16,18 @@ def head(*numbers: int) -> bytes:
     return struct.pack("=6I", *numbers)
 
 
-@given(st.integers(1, 5000), st.booleans())
-def test_the_state_of_a_slot_is_accepted(tokens: int, packed: bool) -> None:
-    assert problem(state(tokens, 4 * tokens + 100, packed=packed), tokens) is None
+@given(st.integers(1, 5000))
+def test_the_state_of_a_slot_is_accepted(tokens: int) -> None:
+    assert problem(state(tokens, 4 * tokens + 100), tokens) is None
 
 
-@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("tokens", [9, 11])
-def test_another_number_of_tokens_is_not_that_file(tokens: int, packed: bool) -> None:
-    assert problem(state(10, packed=packed), tokens) == f"10 tokens instead of {tokens}"
+def test_another_number_of_tokens_is_not_that_file(tokens: int) -> None:
+    assert problem(state(10), tokens) == f"10 tokens instead of {tokens}"
+
+
+def test_a_plain_list_is_of_a_build_that_keeps_checkpoints_of_other_prompts() -> None:
+    assert "does not restore slots safely" in (problem(state(10, packed=False)) or "")
 
 
 def test_a_packed_list_may_have_media() -> None:

@@ -279,7 +279,7 @@ def test_after_a_restore_that_was_honored_it_takes_twenty_failures_in_a_row() ->
     assert files.plan("r", (1, 2, 3), SIZE, 0, 600.0)
 
 
-def test_three_failures_from_the_first_restore_on_end_restoring() -> None:
+def test_three_failures_from_the_first_restore_on_end_restoring_for_a_day() -> None:
     files = index(file())
     record = RestoreRecord(files)
     plan = RestorePlan(file(), 3, 0, SIZE, 1.0)
@@ -289,9 +289,14 @@ def test_three_failures_from_the_first_restore_on_end_restoring() -> None:
     assert files.plan("r", (1, 2, 3), SIZE, 0, 0.0)
 
     record.record(plan, 0, 1000, 0.0)
-    assert files.plan("r", (1, 2, 3), SIZE, 0, 1e9) is None
-    assert "3 restored prompts in a row" in (files.why_unusable("a", 1e9) or "")
+    day = 86400.0
+    assert files.plan("r", (1, 2, 3), SIZE, 0, day - 1) is None
+    assert "3 restored prompts in a row" in (files.why_unusable("a", day - 1) or "")
     assert files.why_unusable("b", 0.0) is None
+    assert files.plan("r", (1, 2, 3), SIZE, 0, day)
+
+    record.record(plan, 0, 1000, day)
+    assert files.plan("r", (1, 2, 3), SIZE, 0, 2 * day - 1) is None
 
 
 def test_a_file_that_was_not_used_twice_is_useless() -> None:

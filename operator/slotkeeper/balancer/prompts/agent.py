@@ -11,6 +11,7 @@ from slotkeeper.scheduling.prompt_files import PromptFile
 from slotkeeper.wire.http_get import request
 
 NO_ROOM = 507
+INVALID_FILE = 409
 NOT_FOUND = 404
 
 _MAX_LISTING = 4 * 2**20
@@ -72,9 +73,10 @@ class Agent:
             raise AgentError(NO_ROOM, f"no room for a prompt file: {tree.get('reason')}")
         return _removed(tree)
 
-    async def commit(self, temporary: str, file: PromptFile) -> list[str]:
+    async def commit(self, temporary: str, file: PromptFile, *, once: bool) -> list[str]:
         """Check what llama-server has written to `temporary`, and keep it as `file`.
 
+        `once`: its prompt was sent only once, so that it does not push out others.
         Returns the names of files that were removed for it.
         """
         tree = await self._post(
@@ -86,6 +88,7 @@ class Agent:
                 "tokens": file.tokens,
                 "prefixes": list(file.prefixes),
                 "compatible": file.compatible,
+                "once": once,
             },
         )
         return _removed(tree)

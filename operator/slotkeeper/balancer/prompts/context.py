@@ -30,12 +30,17 @@ class PromptTimings:
     """For a response of the agent, which may read a file or free space."""
     save: float = 30.0
     """For the save of a slot: a state of several GB, on a slow disk."""
+    deferred: float = 0.25
+    """Between two checks whether llama-server defers a save or a restore, since a request uses the
+    slot. Most are complete by then."""
     poll: float = 1.0
     """Between two reads of a replica's /slots, and decisions on what to save."""
     listing: float = 60.0
     """Between two listings of a folder that other replicas may write to."""
     pause: float = 60.0
     """After a save that failed, until the next one."""
+    invalid: float = 600.0
+    """After a file that the agent rejected, until the next save."""
     drained: float = 0.05
     """Between two checks whether the last request of an ending replica has ended."""
     ending: float = 10.0

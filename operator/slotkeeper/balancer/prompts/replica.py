@@ -5,18 +5,20 @@ import hashlib
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 from slotkeeper.balancer.prompt_metrics import Place, RestoreFailure, SaveFailure
-from slotkeeper.balancer.prompts.agent import NO_ROOM, NOT_FOUND, Agent, AgentError
+from slotkeeper.balancer.prompts.agent import INVALID_FILE, NO_ROOM, NOT_FOUND, Agent, AgentError
 from slotkeeper.balancer.prompts.context import CompletedPrompt, PromptContext, Restored
 from slotkeeper.balancer.prompts.slot_actions import ActionFailedError, SlotActions
 from slotkeeper.error_text import describe
+from slotkeeper.llamacpp.slot_files import SlotFile
 from slotkeeper.llamacpp.slots import Slot
-from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan
+from slotkeeper.scheduling.prompt_files import PromptFile, RestorePlan, Unusable
 from slotkeeper.scheduling.prompt_saves import (
     Completed,
     SaveReason,
@@ -237,14 +239,18 @@ class PromptReplica:
             self.contents.clear()
         if self._acting.locked() or context.now() < self._paused_until:
             return
-        contents = self.contents.values()
-        for content in contents:
-            content.seen = context.seen.count(content.prefixes)
         load = context.load(self.name)
         if found := next_save(
-            contents, context.index, self.name, load, self._budget, context.now()
+            self._counted(), context.index, self.name, load, self._budget, context.now()
         ):
             await self._try_save(*found)
+
+    def _counted(self) -> Collection[SlotContent]:
+        """What the slots hold, with the number of requests for each."""
+        contents = self.contents.values()
+        for content in contents:
+            content.seen = self._context.seen.count(content.prefixes)
+        return contents
 
     async def _find_slots(self) -> None:
         """Find the slots of completed requests."""
@@ -284,6 +290,11 @@ class PromptReplica:
         except AgentError as error:
             _log.warning("replica %s: cannot keep a prompt file: %s", self.name, error)
             failure = SaveFailure.NO_ROOM if error.status == NO_ROOM else SaveFailure.AGENT
+            if error.status == INVALID_FILE:
+                context.index.unusable[self.compatible or ""] = Unusable(
+                    "what llama-server saves is rejected: the log of prompt-files shows why",
+                    context.now() + context.timings.invalid,
+                )
         except OSError as error:
             _log.info("replica %s: cannot save a slot: %s", self.name, describe(error))
             failure = SaveFailure.FAILED
@@ -313,8 +324,14 @@ class PromptReplica:
             return None
         name = self._new_name(content)
         temporary = name + _TEMPORARY
+        # What is left of a save that fails takes room until it is deleted.
+        self._discarded.append(name)
         began = context.now()
-        written = await self._actions.save(slot.id, temporary, context.timings.save)
+        written = await self._unless_deferred(
+            slot.id, self._actions.save(slot.id, temporary, context.timings.save)
+        )
+        if written is None:
+            return SaveFailure.REUSED
         rates.record_write(written.bytes, written.tokens, context.now() - began)
         self._budget.spend(written.bytes, context.now())
         context.metrics.bytes.add("written", written.bytes)
@@ -322,7 +339,9 @@ class PromptReplica:
         if written.tokens != slot.prompt_tokens or slot not in await self._read_slots():
             return SaveFailure.REUSED
         file = PromptFile(name, written.bytes, written.tokens, content.prefixes, self.compatible)
-        removed = await self._agent.commit(temporary, file)
+        # From here on the agent deletes it after an error. It may complete it after a timeout.
+        self._discarded.remove(name)
+        removed = await self._agent.commit(temporary, file, once=content.seen < 2)
         content.saved = True
         context.index.add(self.name, file)
         self.sizes[name] = written.bytes
@@ -375,7 +394,7 @@ class PromptReplica:
         if self._pending:
             with suppress(OSError):
                 await self._find_slots()
-        for content in worth_saving(self.contents.values(), self._context.index, self.name):
+        for content in worth_saving(self._counted(), self._context.index, self.name):
             if not await self._try_save(content, SaveReason.ENDING):
                 return
 
@@ -386,10 +405,9 @@ class PromptReplica:
         try:
             await self._agent.use(file.name)
             slot = slot_to_restore_into(await self._read_slots(), self.contents)
-            if slot is None:
+            restored = await self._restore_into(slot, plan) if slot else None
+            if slot is None or restored is None:
                 return RestoreFailure.SLOTS
-            self.contents.pop(slot.id, None)
-            restored = await self._actions.restore(slot.id, file.name, plan.deadline)
             if restored.tokens != file.tokens:
                 raise ActionFailedError(f"{restored.tokens} tokens, not {file.tokens}")
         except ActionFailedError as error:
@@ -403,7 +421,8 @@ class PromptReplica:
             return RestoreFailure.GONE
         except OSError as error:
             _log.info("replica %s: cannot restore a prompt: %s", self.name, describe(error))
-            return RestoreFailure.FAILED
+            late = isinstance(error, TimeoutError)
+            return RestoreFailure.TIMEOUT if late else RestoreFailure.FAILED
         self.contents[slot.id] = SlotContent(
             replace(slot, prompt_tokens=restored.tokens),
             file.prefixes,
@@ -411,6 +430,32 @@ class PromptReplica:
             saved=True,
         )
         return None
+
+    async def _restore_into(self, slot: Slot, plan: RestorePlan) -> SlotFile | None:
+        self.contents.pop(slot.id, None)
+        return await self._unless_deferred(
+            slot.id, self._actions.restore(slot.id, plan.file.name, plan.deadline)
+        )
+
+    async def _unless_deferred(
+        self, slot: int, action: Coroutine[Any, Any, SlotFile]
+    ) -> SlotFile | None:
+        """Run an action on a slot. None if a request uses the slot: it may run for minutes, and
+        llama-server defers the action until its end, unless that is aborted."""
+        task = asyncio.ensure_future(action)
+        try:
+            while True:
+                await asyncio.wait((task,), timeout=self._context.timings.deferred)
+                if task.done():
+                    return task.result()
+                # While the action runs, /slots does not respond.
+                with suppress(OSError):
+                    slots = await self._read_slots()
+                    if any(each.id == slot and each.is_processing for each in slots):
+                        return None
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     @staticmethod
     async def _wait(event: asyncio.Event, seconds: float) -> None:

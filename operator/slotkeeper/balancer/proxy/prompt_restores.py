@@ -39,6 +39,8 @@ class PromptRestores:
         # A preemptible request may have to leave its slot at any moment.
         if not queued.prefixes or queued.preemptible or queued.tasks is not ONE_TASK:
             return False
+        if not request.uses_restored_slot:
+            return False
         restore = self.files.plan(
             reservation.replica.name, queued.prefixes, queued.size, queued.cached_prefixes
         )
@@ -77,8 +79,8 @@ class PromptRestores:
             self.release(reservation)
             return
         request.stats.restored = restored
-        if self.sender.is_leader():
+        if self.sender.may_dispatch():
             self.sender.send(request, pool)
         else:
-            # The new leader has counted the slots without this one.
+            # A new leader may have counted the slots without this one.
             self.sender.requeue(request)

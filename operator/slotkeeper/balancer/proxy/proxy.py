@@ -105,7 +105,7 @@ class Proxy:
         self._sender = Sender(
             access,
             self.spawn,
-            lambda: self.is_leader,
+            lambda: self._may_dispatch(self.now()),
             self._requeue_unsent,
             self.on_upstream_failure,
         )
@@ -249,12 +249,15 @@ class Proxy:
         if leader := self._relay.leader:
             for queued in self.dispatcher.take_all():
                 self._send_to_leader(queued.request, leader)
-        elif self.is_leader and not self._paused and now < self.lease_valid_until:
+        elif self._may_dispatch(now):
             reservations = self.dispatcher.dispatch(now)
             self.demand.record(self.dispatcher.demand, now)
             for reservation in reservations:
                 self._send_to_replica(reservation)
             self._preemptor.free_slots()
+
+    def _may_dispatch(self, now: float) -> bool:
+        return self.is_leader and not self._paused and now < self.lease_valid_until
 
     def _arm_timer(self) -> None:
         due = self.dispatcher.next_wakeup()

@@ -116,6 +116,7 @@ class ProxiedRequest:
         "reservation",
         "stats",
         "tasks",
+        "uses_restored_slot",
     )
     # fmt: on
 
@@ -140,6 +141,8 @@ class ProxiedRequest:
         """Its tasks in llama-server, each of which needs a slot."""
         self.prefixes: PrefixHashes = ()
         """Hashes of its prompt's prefixes; none of a short one, or if none of them matter."""
+        self.uses_restored_slot = True
+        """llama-server would find its prompt in the slot of a restored file."""
         self.preemptible = False
         """It makes way for others."""
         self.is_stream = False

@@ -19,7 +19,8 @@ class Sender:
 
     access: RequestAccess
     spawn: Callable[[Coroutine[Any, Any, None]], None]
-    is_leader: Callable[[], bool]
+    may_dispatch: Callable[[], bool]
+    """Whether no other balancer can be the leader."""
     requeue: Callable[[ProxiedRequest], None]
     """Returns a request to the queue, which was not sent."""
     on_failure: Callable[[ProxiedRequest, FailedAttempt], None]
@@ -42,8 +43,8 @@ class Sender:
             return
         if request.pool is not pool:
             pool.release(connection)
-        elif request.reservation and not self.is_leader():
-            # The new leader has counted the slots without this one.
+        elif request.reservation and not self.may_dispatch():
+            # A new leader may have counted the slots without this one.
             pool.release(connection)
             self.requeue(request)
         else:
