@@ -167,6 +167,10 @@ bench-budget: $(BENCH) ## Compare the gateway's budget policy with LRU and the o
 bench-download: $(BENCH) ## Compare the downloader with curl on loopback; tables in bench/results
 	@$(BIN)/python -m bench.download
 
+.PHONY: bench-prompts
+bench-prompts: $(BENCH) ## Compare restored prompts with computed ones; ARGS="--model FILE [--llama-server COMMAND]"; tables in bench/results
+	@$(BIN)/python -m bench.prompts $(ARGS)
+
 .PHONY: clean
 clean: ## Remove all clusters, caches and build outputs
 	@./e2e/cluster clean

@@ -26,6 +26,10 @@ COMMANDS = {
         "slotkeeper.node_cache.main",
         "run the agent of a node's cache: remove models that no pod uses",
     ),
+    "prompt-files": (
+        "slotkeeper.prompt_files.main",
+        "run the prompt-files agent of a replica: own the states of slots on its volume",
+    ),
     "bake": ("slotkeeper.bake.main", "build an image with a model in it"),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
     "what-if": (
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names. Return its exit status, 2 if unknown."""
     command, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     if command not in COMMANDS:
-        lines = [f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items()]
+        lines = [f"  {name:<12} {help_text}" for name, (_, help_text) in COMMANDS.items()]
         help_requested = command in {"-h", "--help"}
         if command and not help_requested:
             print(f"slotkeeper: no command {command}", file=sys.stderr)

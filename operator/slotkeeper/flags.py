@@ -59,6 +59,8 @@ class BalancerFlags(ListenFlags):
     REPLICA_MEMORY_MIB = "--replica-memory-mib"
     MEDIA = "--media"
     NO_MEDIA = "--no-media"
+    PROMPT_FILES = "--prompt-files"
+    PROMPT_MIN_TOKENS = "--prompt-min-tokens"
 
 
 class GatewayFlags(ListenFlags):
@@ -134,6 +136,8 @@ class NodeCacheFlags:
 
     PATH = "--path"
     FOLDER = "--folder"
+    PROMPTS_PATH = "--prompts-path"
+    PROMPTS_FOLDER = "--prompts-folder"
     PREPARE = "--prepare"
     SIZE_LIMIT = "--size-limit"
     MIN_FREE_PERCENT = "--min-free-percent"
@@ -141,6 +145,18 @@ class NodeCacheFlags:
     NAMESPACE = "--namespace"
     INTERVAL = "--interval"
     METRICS = "--metrics"
+
+
+class PromptFilesFlags:
+    """Flags of `slotkeeper prompt-files`."""
+
+    FOLDER = "--folder"
+    IDENTITY = "--identity"
+    PREPARE = "--prepare"
+    MODEL = "--model"
+    SIZE_LIMIT = "--size-limit"
+    MIN_FREE_PERCENT = "--min-free-percent"
+    LISTEN = "--listen"
 
 
 class BakeFlags:
@@ -207,6 +223,14 @@ def cidr(text: str) -> str:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not a CIDR: {error}") from None
+
+
+def percent(text: str) -> int:
+    """Parse the part of a disk that is left free, in percent. Raises ArgumentTypeError."""
+    number = count(text)
+    if number > 90:
+        raise argparse.ArgumentTypeError("must be 0 to 90")
+    return number
 
 
 def positive(text: str) -> int:

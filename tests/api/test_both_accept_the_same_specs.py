@@ -68,7 +68,7 @@ specs = st.fixed_dictionaries(
                 "cache": st.one_of(
                     st.fixed_dictionaries({}, optional={"sizeLimit": sizes}),
                     st.fixed_dictionaries(
-                        {"claimName": mostly(st.just("models"), st.just("A"))},
+                        {"claimName": mostly(st.just("models"), st.sampled_from(["A", "prompts"]))},
                         optional={"sizeLimit": sizes},
                     ),
                 ),
@@ -172,6 +172,16 @@ specs = st.fixed_dictionaries(
                 "resources": st.fixed_dictionaries(
                     {}, optional={"limits": st.dictionaries(st.just("memory"), sizes, max_size=1)}
                 ),
+            },
+        ),
+        "promptCache": st.fixed_dictionaries(
+            {},
+            optional={
+                "claimName": st.sampled_from(["prompts", "models"]),
+                "node": mostly(st.just(False), st.just(True)),
+                "emptyDir": mostly(st.just(False), st.just(True)),
+                "sizeLimit": sizes,
+                "minTokens": mostly(st.integers(1, 9999), st.sampled_from([0, 16_777_217])),
             },
         ),
         "image": mostly(st.just("a"), st.sampled_from(["", "a" * 1024, "a" * 1025])),

@@ -36,6 +36,7 @@ SERVERS: dict[str, dict[str, Any]] = {
         "model": {"url": "https://example.com/a.gguf", "cache": {"claimName": "models"}},
     },
     "idle-suspended": {"suspend": True},
+    "idle-prompts": {"promptCache": {"claimName": "prompts"}},
     "idle-keys": {
         "balancer": {"apiKeys": {"secretName": "keys"}},
         "model": {

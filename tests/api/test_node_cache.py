@@ -12,7 +12,7 @@ import pytest
 from apiserver import ApiServer, free_port
 from cached_models import name_of, write_model
 from helm import NAMESPACE, SECOND_RELEASE, Helm
-from llamaservers import EXAMPLES, only_server, raw_server
+from llamaservers import EXAMPLES, UID, only_server, raw_server
 from operator_policy import (
     FULL_NAME,
     RELEASE,
@@ -28,6 +28,7 @@ from operator_process import create, eventually, get, namespace_of, operator_kub
 from slotkeeper.node_folder import LIMITS_FILE
 
 PATH = "/var/lib/slotkeeper/models"
+PROMPTS = "/var/lib/slotkeeper/prompts"
 AGENT = f"system:serviceaccount:{NAMESPACE}:{FULL_NAME}-node-cache"
 VOLUME = "spec.template.spec.volumes.0"
 ONLY_ONE = "may have only one hostPath volume"
@@ -42,7 +43,8 @@ def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 @pytest.fixture(scope="module")
 def cached(helm: Helm) -> Iterator[ApiServer]:
     """An API server with the node's cache allowed, and the operator's policy in effect."""
-    helm.install(RELEASE, *SECOND_RELEASE, values={"nodeCache": {"enabled": True}})
+    values = {"nodeCache": {"enabled": True, "promptsPath": PROMPTS}}
+    helm.install(RELEASE, *SECOND_RELEASE, values=values)
     wrong = changed(replicas(), f"{VOLUME}.hostPath.path", "/")
     eventually(lambda: ONLY_ONE in apply(helm.api, wrong, dry_run=True))
     yield helm.api
@@ -110,20 +112,54 @@ def test_a_user_may_not_mount_a_folder_of_the_node_by_a_llama_server(cached: Api
     assert ONLY_ONE in send(cached, "POST", replicas(podTemplate={"volumes": volumes}))
 
 
-def test_the_agent_may_only_list_and_watch_pods(cached: ApiServer) -> None:
+PROMPTS_VOLUME = "spec.template.spec.volumes.2"
+
+
+def test_the_operator_may_mount_the_folder_of_a_server_for_its_prompts(cached: ApiServer) -> None:
+    deployment = replicas(promptCache={"node": True})
+    source = deployment["spec"]["template"]["spec"]["volumes"][2]["hostPath"]
+    assert source["path"] == f"{PROMPTS}/{TEAM}/{UID}"
+    assert ONLY_ONE not in send(cached, "POST", deployment)
+
+    for path in (f"{PROMPTS}/{TEAM}", f"{PROMPTS}/{TEAM}/0000-1", f"{PROMPTS}/{STRANGERS}/{UID}"):
+        wrong = changed(deployment, f"{PROMPTS_VOLUME}.hostPath.path", path)
+        assert ONLY_ONE in send(cached, "POST", wrong), path
+    wrong = changed(deployment, f"{PROMPTS_VOLUME}.hostPath.type", "DirectoryOrCreate")
+    assert ONLY_ONE in send(cached, "POST", wrong)
+
+
+def test_without_the_value_no_prompts_are_on_nodes(helm: Helm) -> None:
+    manifests = helm.rendered({"nodeCache": {"enabled": True}})
+
+    assert "prompts-path" not in manifests
+    assert "volume.name == 'prompt-files'" not in manifests
+    rights = [each for each in manifests.split("---") if "kind: ClusterRole\n" in each]
+    agent = next(each for each in rights if "node-cache" in each)
+    assert "llamaservers" not in agent
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/prompts", "/var/lib/slotkeeper"])
+def test_models_and_prompts_have_separate_folders(helm: Helm, path: str) -> None:
+    with pytest.raises(AssertionError, match="must not be in nodeCache"):
+        helm.rendered({"nodeCache": {"enabled": True, "promptsPath": path}})
+
+
+def test_the_agent_may_only_list_pods_and_servers_and_watch_pods(cached: ApiServer) -> None:
     def may(verb: str, resource: str) -> bool:
         answer = cached.kubectl("auth", "can-i", verb, resource, f"--as={AGENT}", "-A")
         return answer.stdout.strip() == "yes"
 
     assert may("list", "pods")
     assert may("watch", "pods")
+    assert may("list", "llamaservers.slotkeeper.dev")
     for verb, resource in (
         ("get", "secrets"),
         ("get", "pods"),
         ("delete", "pods"),
         ("create", "pods/exec"),
         ("list", "nodes"),
-        ("list", "llamaservers.slotkeeper.dev"),
+        ("get", "llamaservers.slotkeeper.dev"),
+        ("watch", "llamaservers.slotkeeper.dev"),
     ):
         assert not may(verb, resource), (verb, resource)
 
@@ -146,6 +182,9 @@ def test_the_agent_creates_folders_and_removes_what_no_pod_of_its_node_uses(
 ) -> None:
     root = tmp_path / "models"
     root.mkdir()
+    prompts = tmp_path / "prompts"
+    of_deleted_server = prompts / TEAM / "0000-1"
+    of_deleted_server.mkdir(parents=True)
     kubeconfig = operator_kubeconfig(cached, tmp_path, f"{FULL_NAME}-node-cache", NAMESPACE)
     create(cached, bound("first", TEAM, "used"), bound("elsewhere", TEAM, "unused", "node-2"))
     agent = subprocess.Popen(
@@ -153,6 +192,7 @@ def test_the_agent_creates_folders_and_removes_what_no_pod_of_its_node_uses(
             *(sys.executable, "-m", "slotkeeper", "node-cache", "--path", PATH),
             *("--folder", root, "--size-limit", "1", "--min-free-percent", "0"),
             *("--node", "node-1", "--interval", "1", "--metrics", f"127.0.0.1:{free_port()}"),
+            *("--prompts-path", PROMPTS, "--prompts-folder", prompts),
         ],
         env={**os.environ, "KUBECONFIG": str(kubeconfig)},
         stderr=subprocess.PIPE,
@@ -160,6 +200,7 @@ def test_the_agent_creates_folders_and_removes_what_no_pod_of_its_node_uses(
     )
     try:
         eventually((root / TEAM / LIMITS_FILE).exists)
+        eventually(lambda: not of_deleted_server.exists())
         # By its watch.
         create(cached, bound("second", STRANGERS, "used"))
         eventually((root / STRANGERS / LIMITS_FILE).exists)
@@ -190,9 +231,13 @@ def test_with_listed_namespaces_the_agent_has_no_rights_elsewhere(helm: Helm) ->
 def test_the_agents_pods_have_no_privileges(cached: ApiServer) -> None:
     daemon_set = get(cached, "daemonset", f"{FULL_NAME}-node-cache", f"--namespace={NAMESPACE}")
     pod = daemon_set["spec"]["template"]["spec"]
-    [prepare], [agent] = pod["initContainers"], pod["containers"]
+    [agent] = pod["containers"]
 
-    assert prepare["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    for prepare, folder in zip(pod["initContainers"], ("/cache", "/prompts"), strict=True):
+        assert prepare["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+        [mount] = prepare["volumeMounts"]
+        assert mount["mountPath"] == folder
+        assert f"--folder={folder}" in prepare["args"]
     assert agent["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert agent["securityContext"]["runAsUser"] == 65532
     assert not {"hostNetwork", "hostPID", "hostIPC"} & {*pod}
@@ -209,6 +254,8 @@ def test_the_agents_pods_have_no_privileges(cached: ApiServer) -> None:
         ("path", "/a/../b"),
         ("path", "/a/"),
         ("path", "/a'b"),
+        ("promptsPath", "relative"),
+        ("promptsPath", "/a/../b"),
         ("sizeLimit", "many"),
         ("sizeLimit", "100m"),
         ("minFreePercent", 91),

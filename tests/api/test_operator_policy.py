@@ -59,6 +59,12 @@ def pod(**labels: str) -> Json:
     }
 
 
+def prompt_cleanup() -> Json:
+    """The Job that removes a folder of prompts."""
+    found = children(raw_server(promptCache={"claimName": "prompts"}))
+    return next(each for each in found if each["kind"] == "Job")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.relative_to(case.parents[1])))
 def test_the_operator_may_create_all_children(guarded: ApiServer, case: Path) -> None:
     servers = servers_in(case)
@@ -211,6 +217,36 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             "must run only `slotkeeper download`",
         ),
         (
+            prompt_cleanup(),
+            "spec.template.spec.containers.0.command",
+            ["rm", "-rf", "--", "/prompt-files"],
+            "or remove the folder of their label slotkeeper.dev/prompt-folder",
+        ),
+        (
+            prompt_cleanup(),
+            "metadata.labels.slotkeeper\\.dev/prompt-folder",
+            "everything",
+            "may only write objects with the label",
+        ),
+        (
+            prompt_cleanup(),
+            "spec.template.spec.containers.0.image",
+            "registry.example.com/miner",
+            "with the image slotkeeper/download:0.1.0",
+        ),
+        (
+            prompt_cleanup(),
+            "spec.template.spec.volumes",
+            [{"name": "prompt-files", "secret": {"secretName": "keys"}}],
+            "or remove the folder of their label slotkeeper.dev/prompt-folder",
+        ),
+        (
+            prompt_cleanup(),
+            "spec.template.spec.serviceAccountName",
+            "cluster-admin",
+            "or remove the folder of their label slotkeeper.dev/prompt-folder",
+        ),
+        (
             child("Service"),
             "spec.externalIPs",
             ["192.0.2.1"],
@@ -267,6 +303,20 @@ def test_the_operators_token_writes_no_other_object(
 
     assert f"ValidatingAdmissionPolicy '{FULL_NAME}-operator.{NAMESPACE}'" in error
     assert message in " ".join(error.split())
+
+
+def test_a_job_that_removes_prompts_is_resumed_without_an_owner(guarded: ApiServer) -> None:
+    job = prompt_cleanup()
+    older = changed(job, "spec.template.spec.containers.0.image", "slotkeeper/download:0.0.9")
+    create(guarded, older)
+
+    assert apply(guarded, changed(older, "spec.suspend", value=False)) == ""
+    assert (
+        guarded.kubectl(
+            *("delete", "job", job["metadata"]["name"]), f"--as={OPERATOR}", f"--namespace={TEAM}"
+        ).stderr
+        == ""
+    )
 
 
 def test_the_operators_token_changes_and_deletes_no_foreign_object(guarded: ApiServer) -> None:

@@ -11,7 +11,7 @@ from operator_harness import KEY, Operator
 from real_api_harness import CountingCluster, create_server
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.conditions import ALWAYS
 from slotkeeper.api.group import (
     ACCESS_RULES_ANNOTATION,
     BALANCER_FIELD_MANAGER,
@@ -80,7 +80,7 @@ async def test_the_api_server_stores_the_status(api: ApiServer, cluster: ApiClus
     server = await cluster.get(LLAMA_SERVERS, *KEY)
     assert server is not None
     conditions = {each["type"]: each for each in server["status"]["conditions"]}
-    assert set(conditions) == set(ConditionType)
+    assert set(conditions) == set(ALWAYS)
     assert conditions["Ready"]["status"] == "False"
     assert server["status"]["url"] == "http://chat.default.svc"
     listed = api.kubectl("get", "llama", KEY.name)

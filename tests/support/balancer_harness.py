@@ -15,6 +15,7 @@ from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.local_responses import Model
+from slotkeeper.balancer.prompts.context import PromptTimings
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
@@ -34,6 +35,10 @@ FAST_TIMEOUTS = ReplicaTimeouts(
     ending=0.02,
     restarted=0.1,
 )
+FAST_PROMPT_TIMINGS = PromptTimings(
+    join=Backoff(0.002, 0.01), deferred=0.005, poll=0.005, drained=0.002, done=(0.0, 0.01, 0.05)
+)
+MIN_TOKENS = 128
 TEST_SECONDS = 20
 
 
@@ -120,9 +125,14 @@ async def run_balancer(
     limits: Limits | None = None,
     timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
+    prompt_files: int | None = None,
+    prompt_timings: PromptTimings = FAST_PROMPT_TIMINGS,
     test_seconds: float = TEST_SECONDS,
 ) -> AsyncIterator[Balancer]:
-    """Run a balancer. Its replicas are ready unless they are loading."""
+    """Run a balancer. Its replicas are ready unless they are loading.
+
+    `prompt_files`: the port of their agents.
+    """
     loop = asyncio.get_running_loop()
     log_stream = io.StringIO()
     dispatcher: Dispatcher[Any] = Dispatcher(
@@ -138,6 +148,8 @@ async def run_balancer(
         timeouts=timeouts,
     )
     proxy.keepalive.seconds = heartbeat_seconds
+    if prompt_files is not None:
+        proxy.keep_prompts(prompt_files, MIN_TOKENS, prompt_timings)
     admin = Admin(proxy)
     client_server = Server(proxy.handle, limits, proxy.body_admission)
     proxy.metrics.add_listener(client_server.listener)

@@ -132,6 +132,8 @@ class FakeLlama:
         self.connections = 0
         self.state_scripts: dict[str, Script] = {}
         """Scripts for GET requests, by path."""
+        self.slot_action: Script = never_respond
+        """Script for saving and restoring slots, which occupies none."""
         self.health_polls = 0
         self.slots_polls = 0
         self.calls: list[Call] = []
@@ -214,6 +216,8 @@ class FakeLlama:
         call = Call(method, path, headers, body, writer)
         if method == "GET":
             await self._serve_state(call)
+        elif path.startswith("/slots/"):
+            await self.slot_action(call)
         else:
             await self._serve_inference(call, reader)
         return headers.get("connection") != "close"

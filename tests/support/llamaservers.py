@@ -24,9 +24,12 @@ IMAGES = Images(
 )
 
 DOWNLOADS = DownloadSettings(
-    node_cache_path="/var/lib/slotkeeper/models", operator_namespace="slotkeeper-system"
+    node_cache_path="/var/lib/slotkeeper/models",
+    node_prompts_path="/var/lib/slotkeeper/prompts",
+    operator_namespace="slotkeeper-system",
 )
-"""As the chart sets them with `nodeCache.enabled`, in its usual namespace."""
+"""As the chart sets them with `nodeCache.enabled` and `nodeCache.promptsPath`, in its usual
+namespace."""
 
 
 def raw_server(name: str = "chat", **spec: Any) -> dict[str, Any]:

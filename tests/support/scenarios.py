@@ -53,7 +53,8 @@ def collect_garbage(cluster: FakeCluster) -> None:
     uids = {item["metadata"]["uid"] for item in cluster.by_name(LLAMA_SERVERS).values()}
     for kind in CHILDREN:
         for name, item in list(cluster.by_name(kind).items()):
-            if not {owner["uid"] for owner in item["metadata"]["ownerReferences"]} & uids:
+            owners = item["metadata"].get("ownerReferences")
+            if owners and not {owner["uid"] for owner in owners} & uids:
                 cluster.remove(kind, KEY.namespace, name)
     if not cluster.by_name(DEPLOYMENTS):
         for name in list(cluster.by_name(PODS)):
@@ -111,6 +112,18 @@ SCENARIOS: Mapping[str, Sequence[Step]] = {
         apply_spec(replicas=1, slots=2),
         collect_garbage,
         roll_out,
+    ],
+    "prompts on claims": [
+        apply_spec(promptCache={"claimName": "prompts"}),
+        roll_out,
+        apply_spec(promptCache={"claimName": "others"}),
+        roll_out,
+        remove_fields("promptCache"),
+        roll_out,
+        apply_spec(promptCache={"claimName": "prompts"}),
+        roll_out,
+        delete_server,
+        collect_garbage,
     ],
     "deleted": [apply_spec(), roll_out, apply_spec(slots=8), delete_server, collect_garbage],
 }

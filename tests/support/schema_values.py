@@ -85,6 +85,9 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
 }
 """Other fields that a field, or the fields in it, requires. A new row needs a reason."""
 
+EXCLUSIVE = [("promptCache.claimName", "promptCache.node", "promptCache.emptyDir")]
+"""Fields of which exactly one is set: a value in one of them replaces the others."""
+
 OTHERS: Mapping[str, Json] = {
     "autoscaling.schedules[].cron": "0 9 * * *",
     "model.partsSha256[]": "ab" * 32,
@@ -171,7 +174,17 @@ def placed(spec: Mapping[str, Json], path: Path, value: Json) -> dict[str, Json]
         place[key] = copy.deepcopy(value)
     elif step == ITEM or key in place:
         del place[key]
+    if value is not ABSENT and value is not False:
+        _remove_alternatives(place, path)
     return result
+
+
+def _remove_alternatives(place: Json, path: Path) -> None:
+    for paths in (list(map(path_of, group)) for group in EXCLUSIVE):
+        if path in paths:
+            for other in paths:
+                if other != path:
+                    place.pop(other[-1], None)
 
 
 def with_needs(spec: Mapping[str, Json], field: Field) -> dict[str, Json]:

@@ -23,7 +23,7 @@ from slotkeeper.__main__ import COMMANDS
 from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
-from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
 from slotkeeper.api.group import GATEWAY_KIND, KIND
 from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
@@ -149,6 +149,7 @@ async def test_the_balancers_metrics_are_complete() -> None:
     dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
     metrics = Metrics(dispatcher)
     metrics.add_listener(Server(lambda _: None).listener)
+    metrics.add_prompts()
 
     assert documented("## Balancer") == described(list(metrics._registry.collect()))
 
@@ -195,6 +196,7 @@ def test_each_metric_that_a_document_names_exists() -> None:
         *documented("## Batches"),
         *documented("## Operator"),
         *documented("## Node cache"),
+        *documented("## Prompt files"),
     }
     # prometheus-adapter's name for the sum.
     existing.add("slotkeeper_demand")
@@ -438,6 +440,7 @@ def test_the_demand_report_is_complete() -> None:
         oldest_queued_seconds=3.2,
         peak_demand=11,
         busy_by_replica={},
+        prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
     )
 
     assert list(json.loads(example)) == list(report.to_json())

@@ -26,8 +26,14 @@ class ConditionType(StrEnum):
     """The balancer accepts requests."""
     SCALING_ACTIVE = "ScalingActive"
     """Demand determines the number of replicas."""
+    PROMPT_CACHE_ACTIVE = "PromptCacheActive"
+    """Prompts are saved to files and restored. Only of a server with `promptCache`."""
     DEGRADED = "Degraded"
     """A problem needs attention, whether requests are served or not."""
+
+
+ALWAYS = tuple(kind for kind in ConditionType if kind is not ConditionType.PROMPT_CACHE_ACTIVE)
+"""Types of conditions that each LlamaServer has."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class Condition(ApiModel):
     """One condition, in the shape of metav1.Condition."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive or
-    Degraded."""
+    """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive,
+    PromptCacheActive or Degraded."""
     status: ConditionStatus
     """Status of the condition: True, False, or Unknown if it could not be determined."""
     reason: Annotated[

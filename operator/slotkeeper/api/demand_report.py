@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.bounded_json import parse
 
 PATH = "/autoscaling"
@@ -20,11 +21,68 @@ MAX_BYTES = 256 * 1024
 MAX_COUNT = 10**9
 MAX_SECONDS = 10.0**9
 MAX_RATE = 10.0**9
+MAX_BYTES_ON_DISK = 2**53
 """Of a number in a report: far more than any balancer can have, and far less than what would be
 rounded or overflow in a decision."""
 
 _MAX_NAMES = 1000
 _MAX_NAME = 100
+_MAX_MESSAGE = 1000
+
+PROMPT_CACHE_REASONS = frozenset(
+    {
+        Reason.ACTIVE,
+        Reason.NO_REPLICA,
+        Reason.RESTORE_SLOWER,
+        Reason.NOT_HONORED,
+        Reason.FOLDER_FULL,
+        Reason.UNREACHABLE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCacheReport:
+    """The files of prompts, and whether prompts are restored from them."""
+
+    reason: Reason
+    """One of PROMPT_CACHE_REASONS: ACTIVE, or why prompts are not restored."""
+    message: str
+    """Details for people, cut to 1000 characters."""
+    bytes: int = 0
+    files: int = 0
+    """Of the files that replicas can restore, each counted once."""
+    restored_tokens_last_hour: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as a JSON tree that `from_json` parses."""
+        return {
+            "reason": self.reason.value,
+            "message": self.message[:_MAX_MESSAGE],
+            "bytes": self.bytes,
+            "files": self.files,
+            "restoredTokensLastHour": self.restored_tokens_last_hour,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self | None:
+        """Parse a report; None with a reason of another release, which must not stop the scaling.
+
+        Raises ValueError if it is malformed or out of range.
+        """
+        tree = _object(value)
+        reason, message = (_text(tree.get(name), _MAX_MESSAGE) for name in ("reason", "message"))
+        if reason not in PROMPT_CACHE_REASONS:
+            return None
+        return cls(
+            reason=Reason(reason),
+            message=message,
+            bytes=_integer(tree.get("bytes", 0), MAX_BYTES_ON_DISK),
+            files=_count(tree.get("files", 0)),
+            restored_tokens_last_hour=_integer(
+                tree.get("restoredTokensLastHour", 0), MAX_BYTES_ON_DISK
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +119,8 @@ class DemandReport:
     """Replicas (HOST:PORT) that run and process nothing."""
     view_age_seconds: float = 0.0
     """Since the API server last confirmed the replicas and rules that this balancer has."""
+    prompt_cache: PromptCacheReport | None = None
+    """None without the cache, and in a standby's report."""
 
     @property
     def demand(self) -> int:
@@ -88,6 +148,7 @@ class DemandReport:
             "meanServiceSeconds": None if service is None else round(service, 3),
             "unresponsive": list(self.unresponsive),
             "viewAgeSeconds": round(self.view_age_seconds, 3),
+            **({"promptCache": self.prompt_cache.to_json()} if self.prompt_cache else {}),
         }
 
     @classmethod
@@ -96,6 +157,7 @@ class DemandReport:
         tree = _object(parse(body, max_bytes=MAX_BYTES))
         slots = _object(tree.get("slots"))
         busy = tree.get("busyByReplica")
+        prompts = tree.get("promptCache")
         return cls(
             leader=tree.get("leader") is True,
             total_slots=_count(slots.get("total")),
@@ -112,6 +174,7 @@ class DemandReport:
             preemptible=_count(tree.get("preemptible", 0)),
             unresponsive=_names(tree.get("unresponsive", [])),
             view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
+            prompt_cache=None if prompts is None else PromptCacheReport.from_json(prompts),
         )
 
 
@@ -133,6 +196,12 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _text(value: Any, maximum: int) -> str:
+    if not isinstance(value, str) or len(value) > maximum:
+        raise ValueError(f"expected a text of at most {maximum} characters")
+    return value
+
+
 def _number(value: Any, maximum: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected a number, not {type(value).__name__}")
@@ -146,6 +215,10 @@ def _optional(value: Any, maximum: float) -> float | None:
 
 
 def _count(value: Any) -> int:
+    return _integer(value, MAX_COUNT)
+
+
+def _integer(value: Any, maximum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"expected a whole number, not {type(value).__name__}")
-    return int(_number(value, MAX_COUNT))
+    return int(_number(value, maximum))

@@ -37,7 +37,15 @@ def _keys(reserved: str) -> tuple[Rule, Rule]:
     )
 
 
-_RESERVED_VOLUMES = ("models", "tmp", "model-token", "model-ca", "model-s3", "model-s3-session")
+_RESERVED_VOLUMES = (
+    "models",
+    "tmp",
+    "model-token",
+    "model-ca",
+    "model-s3",
+    "model-s3-session",
+    "prompt-files",
+)
 _RESERVED_VOLUME = f"{'|'.join(_RESERVED_VOLUMES)}|model-claim-[0-9]+"
 
 
@@ -120,10 +128,12 @@ class VolumeMount(ApiModel):
         Field(max_length=1024),
         matches("/[^:]*", "must be an absolute path without ':', such as /etc/certificates"),
         Rule(
-            "!self.matches(r'^/(?:models|model-claims|tmp)?(?:/.*)?$')",
-            "must not be /, /models, /model-claims, /tmp or below these: the operator mounts its "
-            "volumes there",
-            lambda path: not re.fullmatch("/(?:models|model-claims|tmp)?(?:/.*)?", path),
+            "!self.matches(r'^/(?:models|model-claims|prompt-files|tmp)?(?:/.*)?$')",
+            "must not be /, /models, /model-claims, /prompt-files, /tmp or below these: the "
+            "operator mounts its volumes there",
+            lambda path: (
+                not re.fullmatch("/(?:models|model-claims|prompt-files|tmp)?(?:/.*)?", path)
+            ),
         ),
         Rule(
             f"!self.matches(r'{_NOT_NORMALIZED}')",

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     BALANCER_AVAILABLE = "BalancerAvailable"
     VALID_METRIC_FOUND = "ValidMetricFound"
     AS_EXPECTED = "AsExpected"
+    ACTIVE = "Active"
     # In progress, or switched off.
     PENDING = "Pending"
     DOWNLOADING = "Downloading"
@@ -26,6 +27,8 @@ class Reason(StrEnum):
     SCALED_TO_ZERO = "ScaledToZero"
     SUSPENDED = "Suspended"
     SCALING_DISABLED = "ScalingDisabled"
+    NO_REPLICA = "NoReplica"
+    RESTORE_SLOWER = "RestoreSlower"
     # The model cannot be downloaded.
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FORBIDDEN = "ModelForbidden"
@@ -63,6 +66,10 @@ class Reason(StrEnum):
     NO_SLOTS = "NoSlots"
     STALE_ENDPOINTS = "StaleEndpoints"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 (a reason)
+    # Prompts are not restored from files.
+    NOT_HONORED = "NotHonored"
+    FOLDER_FULL = "FolderFull"
+    UNREACHABLE = "Unreachable"
     # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     DUPLICATE_MODEL = "DuplicateModel"

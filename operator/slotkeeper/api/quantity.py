@@ -1,6 +1,7 @@
 """Parses Kubernetes quantities, such as `500m`, `2` and `4Gi`, into exact numbers."""
 
 import re
+from argparse import ArgumentTypeError
 from fractions import Fraction
 
 PATTERN = r"[0-9]+(\.[0-9]*)?([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?"
@@ -27,3 +28,14 @@ def parse(quantity: int | str) -> Fraction:
         return Fraction(number.rstrip(".")) * _SUFFIXES[suffix]
     mantissa, _, exponent = text.lower().partition("e")
     return Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0)
+
+
+def bytes_argument(text: str) -> int:
+    """Parse an argument of a command line, a number of bytes. Raises ArgumentTypeError."""
+    try:
+        size = int(parse(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if size < 1:
+        raise ArgumentTypeError("must be 1 or more")
+    return size

@@ -11,6 +11,7 @@ MODEL = ConditionType.MODEL_READY
 REPLICAS = ConditionType.REPLICAS_READY
 BALANCER = ConditionType.BALANCER_READY
 SCALING = ConditionType.SCALING_ACTIVE
+PROMPTS = ConditionType.PROMPT_CACHE_ACTIVE
 DEGRADED = ConditionType.DEGRADED
 
 
@@ -85,6 +86,9 @@ TABLE = (
         "demand determines the number of replicas",
     ),
     ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "no problems detected"),
+    ReasonDoc(
+        (PROMPTS,), (Reason.ACTIVE,), _GOOD, "prompts are saved to files and restored from them"
+    ),
     ReasonDoc((READY, MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
     ReasonDoc(
         (MODEL,),
@@ -94,10 +98,11 @@ TABLE = (
         "claim",
     ),
     ReasonDoc(
-        (*_PODS, SCALING),
+        (*_PODS, SCALING, PROMPTS),
         (Reason.STARTING,),
         _IN_PROGRESS,
-        "pods are starting; for `ScalingActive`, there are no metrics from a balancer yet",
+        "pods are starting; for `ScalingActive` and `PromptCacheActive`, there is no report from a "
+        "balancer yet",
     ),
     ReasonDoc((REPLICAS,), (Reason.LOADING_MODEL,), _IN_PROGRESS, "llama-server loads the model"),
     ReasonDoc(
@@ -114,8 +119,18 @@ TABLE = (
         "the desired number of replicas is 0. With `autoscaling`, Ready is True: the next request "
         "starts a replica",
     ),
-    ReasonDoc((MODEL, *_PODS, SCALING), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"),
+    ReasonDoc(
+        (MODEL, *_PODS, SCALING, PROMPTS), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"
+    ),
     ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
+    ReasonDoc((PROMPTS,), (Reason.NO_REPLICA,), _IN_PROGRESS, "no replica is ready"),
+    ReasonDoc(
+        (PROMPTS,),
+        (Reason.RESTORE_SLOWER,),
+        _IN_PROGRESS,
+        "to read a prompt's file takes longer than to compute the prompt, as measured: a faster "
+        "volume may help",
+    ),
     ReasonDoc(
         (READY, MODEL, *_PODS),
         (Reason.WAITING_FOR_SECRET,),
@@ -278,7 +293,7 @@ TABLE = (
         _MODEL,
         (Reason.NODE_CACHE_UNAVAILABLE,),
         _PROBLEM,
-        "the cache of a pod's node has had no folder for the namespace for a minute: the chart's "
+        "the cache of a pod's node has had no folder for the pod for a minute: the chart's "
         "DaemonSet does not run on the node. Check `nodeCache.nodeSelector` and "
         "`nodeCache.tolerations`, or keep replicas off the node by `nodeSelector`",
     ),
@@ -325,6 +340,28 @@ TABLE = (
         "no metrics from any balancer since `lastTransitionTime`: the number of replicas is kept",
     ),
     ReasonDoc(
+        (PROMPTS,),
+        (Reason.NOT_HONORED,),
+        _PROBLEM,
+        "llama-server computed prompts again although they had been restored, as for some models "
+        "with a recurrent state, or its build writes files that the agent rejects: remove "
+        "`promptCache`, which is of no use to this model and build",
+    ),
+    ReasonDoc(
+        (PROMPTS,),
+        (Reason.FOLDER_FULL,),
+        _PROBLEM,
+        "a prompt does not fit into `promptCache.sizeLimit`, or the disk is full: increase one of "
+        "the two",
+    ),
+    ReasonDoc(
+        (PROMPTS,),
+        (Reason.UNREACHABLE,),
+        _PROBLEM,
+        "the balancer does not reach the container `prompt-files` of the replicas on port 9094: "
+        "check the network, and the container's log",
+    ),
+    ReasonDoc(
         (DEGRADED,),
         (Reason.DUPLICATE_MODEL,),
         _PROBLEM,
@@ -359,7 +396,8 @@ TABLE = (
         (Reason.NODE_CACHE_NOT_ALLOWED,),
         _PROBLEM,
         "`model.cache.node` is true, and the operator was installed without the chart value "
-        "`nodeCache.enabled`: set one of the two. Running pods are kept until then",
+        "`nodeCache.enabled`; or `promptCache.node` is true without `nodeCache.promptsPath`: "
+        "change one of the two. Running pods are kept until then",
     ),
     ReasonDoc(
         (READY,),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import serving, workers
+from slotkeeper.api import prompt_cache, serving, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
@@ -15,6 +15,7 @@ from slotkeeper.api.group import KIND
 from slotkeeper.api.model import Model
 from slotkeeper.api.placement import Placement
 from slotkeeper.api.pod_template import PodTemplate
+from slotkeeper.api.prompt_cache import PromptCache
 from slotkeeper.api.pull_secrets import PullSecrets
 from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
 from slotkeeper.api.resources import Resources
@@ -55,6 +56,7 @@ class LlamaServerSpec(ApiModel):
         ),
         *workers.RULES,
         *serving.RULES,
+        *prompt_cache.RULES,
     )
 
     model: Model
@@ -143,6 +145,11 @@ class LlamaServerSpec(ApiModel):
     60 to 86400. llama-server responds between two batches of a prompt: set more where a CPU
     computes one batch (--batch-size, 2048 tokens) for longer. 0: it is never restarted. Default:
     600. Example: 3600"""
+
+    prompt_cache: PromptCache | None = None
+    """Set to save computed prompts to files before a replica terminates, and to restore them in
+    another one, where that is quicker than to compute them again. The files contain what users
+    wrote. Default: prompts are lost with their replica. Example: {claimName: prompts}"""
 
     image: (
         Annotated[

@@ -81,6 +81,20 @@ class ModelStatus(ApiModel):
     name. Example: 43% 1m20s"""
 
 
+class PromptCacheStatus(ApiModel):
+    """The files of prompts, as the balancer reports them. Only with spec.promptCache."""
+
+    total_bytes: Annotated[Int64, Field(alias="bytes")] = 0
+    """Size of the files in bytes. Example: 2147483648"""
+
+    files: Count = 0
+    """Number of files, each of which has one prompt. Example: 56"""
+
+    restored_tokens_last_hour: Int64 = 0
+    """Tokens that were restored from files in the last hour, and not computed again.
+    Example: 118550"""
+
+
 class SlotsStatus(ApiModel):
     """The slots of all ready replicas."""
 
@@ -152,7 +166,8 @@ class LlamaServerStatus(ApiModel):
     conditions: Conditions = Field(default_factory=list[Condition])
     """Conditions of the LlamaServer. Ready summarizes ModelReady, ReplicasReady and BalancerReady;
     `kubectl wait --for=condition=Ready llamaserver/NAME` waits for it. ScalingActive: demand
-    determines the number of replicas. Degraded: a problem needs attention."""
+    determines the number of replicas. PromptCacheActive, only with spec.promptCache: prompts are
+    saved to files and restored. Degraded: a problem needs attention."""
 
     replicas: Count = 0
     """Number of existing replicas, ready or not. Example: 2"""
@@ -180,6 +195,9 @@ class LlamaServerStatus(ApiModel):
 
     scaling: ScalingStatus | None = None
     """The last decision on the number of replicas, and recent changes."""
+
+    prompt_cache: PromptCacheStatus | None = None
+    """The files of prompts. Only with spec.promptCache."""
 
     @computed_field
     def replicas_ready(self) -> str:

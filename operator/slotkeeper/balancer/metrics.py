@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.balancer.prompt_metrics import PromptMetrics
 from slotkeeper.edge.connection_metrics import ConnectionMetrics
 from slotkeeper.edge.counters import Counter, Counters, Histogram
 from slotkeeper.edge.outcome import Outcome
@@ -140,6 +141,12 @@ class Metrics:
     def add_listener(self, listener: Listener) -> None:
         """Report the connections of the clients' port, and what they occupy."""
         self._registry.register(ConnectionMetrics(listener, _PREFIX))
+
+    def add_prompts(self) -> PromptMetrics:
+        """Report prompt files, and return what counts them."""
+        metrics = PromptMetrics(_PREFIX)
+        self._registry.register(metrics)
+        return metrics
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -34,6 +34,9 @@ class Options:
     model: str
     queue_limits: QueueLimits
     affinity: AffinityLimits | None
+    prompt_files: int | None
+    """Port of the replicas' prompt-files agents."""
+    prompt_min_tokens: int
     running_limits: RunningLimits | None
     reserved_slots: int
     api_keys: Path | None
@@ -90,6 +93,8 @@ def parse(argv: Sequence[str]) -> Options:
         affinity=AffinityLimits(arguments.cached_prompts, arguments.max_affinity_wait)
         if arguments.prefix_affinity
         else None,
+        prompt_files=arguments.prompt_files,
+        prompt_min_tokens=arguments.prompt_min_tokens,
         running_limits=_running_limits(arguments),
         reserved_slots=arguments.reserved_slots,
         api_keys=arguments.api_keys,
@@ -256,6 +261,20 @@ def _parser() -> argparse.ArgumentParser:
         "while others are free",
     )
     add(
+        BalancerFlags.PROMPT_FILES,
+        type=_port,
+        metavar="PORT",
+        help="save computed prompts to files and restore them in other replicas, by the agents "
+        "(slotkeeper prompt-files) that listen on this port beside each replica",
+    )
+    add(
+        BalancerFlags.PROMPT_MIN_TOKENS,
+        type=flags.positive,
+        default=512,
+        metavar="N",
+        help="with --prompt-files: shorter prompts are not saved",
+    )
+    add(
         BalancerFlags.MAX_PRIORITY,
         type=flags.count,
         default=0,
@@ -331,6 +350,13 @@ def _replica(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _port(text: str) -> int:
+    port = flags.positive(text)
+    if port > flags.MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return port
 
 
 def _named_count(text: str) -> tuple[str, int]:

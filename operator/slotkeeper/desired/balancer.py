@@ -36,17 +36,13 @@ from slotkeeper.desired.metadata import service_account as service_account_of
 from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import balancer_placement
 from slotkeeper.flags import BalancerFlags, LogFlags
-from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
+from slotkeeper.llamacpp.kv_cache import token_bytes_of_8b
 
 SHUTDOWN_DELAY_SECONDS = 30
 """Longer than a terminating balancer still accepts requests before it drains."""
 
 KEYS_FOLDER = "/etc/slotkeeper/api-keys"
 KEYS_VOLUME = "api-keys"
-
-KIB_PER_TOKEN = 128
-"""KV cache of one token of an 8B model: keys and values of 32 layers, with 8 heads of 128 numbers
-of 16 bits each."""
 
 
 def deployment(server: LlamaServer, images: Images, account_uid: str = "") -> Manifest:
@@ -158,16 +154,16 @@ def cached_prompts(server: LlamaServer) -> int:
     """Return the number of prompts in a replica's cache, without those in its slots.
 
     The estimate assumes prompts that fill half of their slot, because conversations are seldom
-    longer on average, and KIB_PER_TOKEN (scaled to the KV cache's type), because 8B is a usual
-    size. For other sizes `cachedPrompts` should be set: the cache has room for more prompts of a
-    smaller model, and for fewer of a larger one.
+    longer on average, and tokens of an 8B model, because that is a usual size. For
+    other sizes `cachedPrompts` should be set: the cache has room for more prompts of a smaller
+    model, and for fewer of a larger one.
     """
     cached = server.spec.balancer.prefix_affinity.cached_prompts
     if cached is not None:
         return cached
     spec = server.spec
-    token_kib = KIB_PER_TOKEN * BITS_PER_VALUE[spec.kv_cache_type] / BITS_PER_VALUE["f16"]
-    return int(cache_ram_mib(spec) * 1024 / (spec.context_per_slot * token_kib / 2))
+    prompt = spec.context_per_slot * token_bytes_of_8b(spec.kv_cache_type) / 2
+    return int(cache_ram_mib(spec) * MIB / prompt)
 
 
 def _pod(server: LlamaServer, images: Images) -> Manifest:
@@ -247,6 +243,9 @@ def _command(server: LlamaServer) -> Iterator[str]:
         yield from (BalancerFlags.MAX_AFFINITY_WAIT, str(spec.prefix_affinity.max_wait_seconds))
     else:
         yield BalancerFlags.NO_PREFIX_AFFINITY
+    if prompts := server.spec.prompt_cache:
+        yield from (BalancerFlags.PROMPT_FILES, str(names.PROMPT_FILES_PORT))
+        yield from (BalancerFlags.PROMPT_MIN_TOKENS, str(prompts.min_tokens))
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))

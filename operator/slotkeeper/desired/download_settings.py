@@ -1,4 +1,4 @@
-"""What the chart sets for the downloads of all servers."""
+"""What the chart sets for the downloads of all servers, and for their folders on nodes."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,9 @@ class DownloadSettings:
     node_cache_path: str | None = None
     """Folder on each node for models with cache.node, with a folder for each namespace. None: not
     allowed."""
+    node_prompts_path: str | None = None
+    """Folder on each node for servers with promptCache.node, with a folder for each namespace, and
+    in it one for each server. None: not allowed."""
 
 
 NO_SETTINGS = DownloadSettings()

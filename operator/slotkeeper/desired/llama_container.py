@@ -8,7 +8,7 @@ from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.serving import FlashAttention, Reasoning
-from slotkeeper.desired import model_container, names, resources
+from slotkeeper.desired import model_container, names, prompt_volume, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
@@ -32,8 +32,8 @@ ENDPOINT_PROPAGATION_SECONDS = 2
 """Upper estimate of the time until the balancer is notified that a replica terminates."""
 
 _SLOTS_URL = f"http://127.0.0.1:{names.LLAMA_SERVER_PORT}/slots"
-DRAIN_SCRIPT = f"""\
-sleep {ENDPOINT_PROPAGATION_SECONDS}
+_PROPAGATION = f"sleep {ENDPOINT_PROPAGATION_SECONDS}\n"
+_WAIT_UNTIL_IDLE = f"""\
 while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; do
   case $slots in
     '' | *'"is_processing":true'* | *'"is_processing": true'*) sleep 1 ;;
@@ -41,13 +41,42 @@ while slots=$(curl --silent --fail --max-time 5 {_SLOTS_URL}) || [ $? -eq 28 ]; 
   esac
 done
 """
+DRAIN_SCRIPT = _PROPAGATION + _WAIT_UNTIL_IDLE
 """Waits until no slot is busy. A timeout, curl's status 28, means that llama-server is busy; any
 other failure ends the wait, even if curl is missing."""
 
+SAVE_SECONDS = 15
+"""Maximum time in which the balancer saves the prompts of a replica that has drained. Longer than
+its own limit, so that what it has begun is complete."""
+_MAX_SAVE_SECONDS = SAVE_SECONDS + 5
 
-def container(server: LlamaServer, images: Images) -> Manifest:
-    """Return the container, which serves the model that the init container has downloaded."""
+_SAVED_URL = f"http://127.0.0.1:{names.PROMPT_FILES_PORT}/wait-done?seconds={SAVE_SECONDS}"
+DRAIN_AND_SAVE_SCRIPT = f"""\
+idle() (
+{_WAIT_UNTIL_IDLE})
+{_PROPAGATION}\
+idle
+curl --silent --max-time {_MAX_SAVE_SECONDS} '{_SAVED_URL}' || true
+idle
+"""
+"""Waits then until the balancer has saved the prompts that are in the slots, which llama-server has
+to serve meanwhile. Whatever fails there keeps no pod from ending.
+
+And waits until no slot is busy again: a request whose prompt was being restored occupied none."""
+
+
+def grace_period(spec: LlamaServerSpec) -> int:
+    """Return the seconds in which a replica's pod may drain, and save its prompts."""
+    return spec.update.drain_timeout_seconds + (_MAX_SAVE_SECONDS if spec.prompt_cache else 0)
+
+
+def container(server: LlamaServer, images: Images, slot_save_path: str | None = None) -> Manifest:
+    """Return the container, which serves the model that the init container has downloaded.
+
+    `slot_save_path`: the folder in which it saves slots; None without a prompt cache.
+    """
     spec = server.spec
+    drain = DRAIN_SCRIPT if slot_save_path is None else DRAIN_AND_SAVE_SCRIPT
     env = [
         variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.pod_template.env
     ]
@@ -56,7 +85,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "image": spec.image or images.llama_server_for(spec.gpu),
         "imagePullPolicy": images.pull_policy,
         # No command: the path of llama-server differs between images; it is their entrypoint.
-        "args": argv(_serving(server)),
+        "args": arguments(server, slot_save_path),
         **({"env": env} if env else {}),
         "ports": [
             {"name": names.HTTP, "protocol": "TCP", "containerPort": names.LLAMA_SERVER_PORT}
@@ -67,6 +96,7 @@ def container(server: LlamaServer, images: Images) -> Manifest:
         "volumeMounts": [
             *model_container.read_only_mounts(spec.model),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
+            *([] if slot_save_path is None else [prompt_volume.mount(server)]),
             *(
                 mount.model_dump(by_alias=True, exclude_none=True)
                 for mount in spec.pod_template.volume_mounts
@@ -85,8 +115,13 @@ def container(server: LlamaServer, images: Images) -> Manifest:
             "failureThreshold": 6,
         },
         **_liveness(spec.unresponsive_seconds),
-        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", DRAIN_SCRIPT]}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", drain]}}},
     }
+
+
+def arguments(server: LlamaServer, slot_save_path: str | None = None) -> list[str]:
+    """Return the arguments of llama-server."""
+    return argv(_serving(server, slot_save_path))
 
 
 def worker_hosts(server: LlamaServer) -> list[str]:
@@ -119,7 +154,7 @@ def _health() -> Manifest:
     return {"path": "/health", "port": names.HTTP}
 
 
-def _serving(server: LlamaServer) -> Serving:
+def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
     spec = server.spec
     paths = model_container.paths(server.spec.model)
     return Serving(
@@ -137,6 +172,7 @@ def _serving(server: LlamaServer) -> Serving:
         chat=_chat(spec),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
+        slot_save_path=slot_save_path,
         mmproj=paths.mmproj,
         adapters=tuple(
             (path, adapter.scale)

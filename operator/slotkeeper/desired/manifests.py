@@ -2,7 +2,7 @@
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import balancer, network_and_pdb, prefetch, rpc_group
+from slotkeeper.desired import balancer, network_and_pdb, prefetch, prompt_cleanup, rpc_group
 from slotkeeper.desired import replicas as llama_servers
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
@@ -36,6 +36,7 @@ def manifests(
         balancer.deployment(server, images, account_uid),
         *_replicas(server, replicas, images, downloads),
         # Last: the others are in force also where a policy or a quota rejects Jobs.
+        *([prompt_cleanup.job(server, images)] if prompt_cleanup.is_used(server) else []),
         *([prefetch.job(server, images, downloads)] if prefetch.is_used(server, downloads) else []),
     ]
 

@@ -16,7 +16,7 @@ from slotkeeper.api.model_url import (
     path_in_image,
 )
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.api.split_model import part_count, part_suffix
+from slotkeeper.api.split_model import part_count, part_name, part_suffix
 from slotkeeper.desired import names, resources
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
@@ -95,6 +95,25 @@ def content(model: Model) -> Json:
         "node" if model.cache.node else _storage(model),
         [list(_file("", file, path)) for file, path in found],
         [model.download.hub_endpoint, model.s3.endpoint, model.s3.region],
+    ]
+
+
+def sources(model: Model) -> Json:
+    """Return what identifies the content of the files, wherever they are stored."""
+    files = [
+        [file.url, file.sha256 and file.sha256.lower(), file is model and model.parts_sha256]
+        for file in _files(model)
+    ]
+    return [files, [model.download.hub_endpoint, model.s3.endpoint, model.s3.region]]
+
+
+def mounted_files(model: Model) -> list[str]:
+    """Return the paths of all files that are in a volume, with all files of a split model."""
+    return [
+        part_name(path, number)
+        for file, path in zip(_files(model), _all(paths(model)), strict=True)
+        if not path_in_image(file.url)
+        for number in range(1, part_count(path) + 1)
     ]
 
 

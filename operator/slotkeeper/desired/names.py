@@ -19,6 +19,8 @@ RPC_PORT = 50052
 """Of a worker, for its leader only."""
 PROGRESS_PORT = 9091
 """Of a download, for the operator only."""
+PROMPT_FILES_PORT = 9094
+"""Of the agent of prompt files, for the balancers only."""
 
 HTTP = "http"
 """Name of the port for requests, of replicas, balancers and gateways."""
@@ -28,12 +30,17 @@ RPC = "rpc"
 """Name of a worker's port."""
 PROGRESS = "progress"
 """Name of the port for the progress of a download."""
+PROMPT_FILES = "prompt-files"
+"""Name of the port of the agent of prompt files."""
 METRICS = "metrics"
 """Name of the port for metrics and probes, of balancers and gateways."""
 
 DOWNLOAD_CONTAINER = "download"
 LLAMA_SERVER_CONTAINER = "llama-server"
 BALANCER_CONTAINER = "balancer"
+PREPARE_PROMPT_FILES_CONTAINER = "prepare-prompt-files"
+PROMPT_FILES_CONTAINER = "prompt-files"
+PROMPT_CLEANUP_CONTAINER = "remove-prompt-files"
 WORKER_CONTAINER = "rpc-server"
 WAIT_CONTAINER = "wait-for-workers"
 GATEWAY_CONTAINER = "gateway"
@@ -54,6 +61,9 @@ GATEWAY_LABEL = f"{GROUP}/gateway"
 OWNER_LABELS = {KIND: SERVER_LABEL, GATEWAY_KIND: GATEWAY_LABEL}
 """Label of the children of each kind of resource, with the resource's name."""
 COMPONENT_LABEL = f"{GROUP}/component"
+PROMPT_FOLDER_LABEL = f"{GROUP}/prompt-folder"
+"""On the Job that removes a folder of prompts: the uid of its server, which is the folder's
+name."""
 WORKER_LABEL = f"{GROUP}/worker"
 """Index of a worker pod within its replica, from 0."""
 DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
@@ -96,6 +106,7 @@ class Component(StrEnum):
     BALANCER = "balancer"
     WORKER = "worker"
     PREFETCH = "prefetch"
+    PROMPTS = "prompts"
     GATEWAY = "gateway"
     BATCHES = "batches"
 
@@ -138,6 +149,12 @@ def worker_host(server: LlamaServer, number: int, replica: str) -> str:
 def prefetch(server: LlamaServer, content: str) -> str:
     """Return the name of the Job that downloads the files with this hash of their sources."""
     return child_name(server.name, f"prefetch-{content}")
+
+
+def prompt_cleanup(server: LlamaServer, content: str) -> str:
+    """Return the name of the Job, with this hash of its content, that removes a folder of
+    prompts."""
+    return child_name(server.name, f"prompts-{content}")
 
 
 def balancer(server: LlamaServer) -> str:

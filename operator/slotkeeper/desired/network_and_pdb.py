@@ -14,8 +14,9 @@ def network_policy(server: LlamaServer, downloads: DownloadSettings = NO_SETTING
     """Return the NetworkPolicy that lets only the server's balancers connect to its replicas, and
     the operator to downloads, of replicas and of the prefetch Job.
 
-    llama-server checks no API keys here, and requests that bypass the balancer occupy slots without
-    being counted. Egress is not restricted: replicas download their model.
+    llama-server and the agent of prompt files check no API keys here, and requests that bypass the
+    balancer occupy slots without being counted. Egress is not restricted: replicas download their
+    model.
     """
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -42,7 +43,7 @@ def network_policy(server: LlamaServer, downloads: DownloadSettings = NO_SETTING
                             }
                         }
                     ],
-                    "ports": [{"protocol": "TCP", "port": names.LLAMA_SERVER_PORT}],
+                    "ports": [{"protocol": "TCP", "port": port} for port in _ports(server)],
                 },
                 *_from_operator(server, downloads),
             ],
@@ -86,6 +87,11 @@ def gateway_policy(gateway: LlamaGateway) -> Manifest:
             "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in ports]}],
         },
     }
+
+
+def _ports(server: LlamaServer) -> list[int]:
+    prompts = [names.PROMPT_FILES_PORT] if server.spec.prompt_cache else []
+    return [names.LLAMA_SERVER_PORT, *prompts]
 
 
 def _from_operator(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:

@@ -1,7 +1,13 @@
 """Manifests of the replicas: Deployment, and the headless Service that the balancer watches."""
 
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
-from slotkeeper.desired import llama_container, model_container, names
+from slotkeeper.desired import (
+    llama_container,
+    model_container,
+    names,
+    prompt_files,
+    prompt_volume,
+)
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_container import LOADING_SECONDS
@@ -73,21 +79,23 @@ def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) 
 
 def _pod(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
     in_image = model_container.is_in_image(server.spec.model)
+    init_containers = [
+        *([] if in_image else [model_container.container(server, images, downloads)]),
+        *prompt_files.init_containers(server, images),
+    ]
+    save_path = prompt_files.save_path(server, images)
     return {
         "automountServiceAccountToken": False,
         **pod_basics(),
-        "terminationGracePeriodSeconds": server.spec.update.drain_timeout_seconds,
+        "terminationGracePeriodSeconds": llama_container.grace_period(server.spec),
         **pull_secrets(server),
         **placement(server),
-        **(
-            {}
-            if in_image
-            else {"initContainers": [model_container.container(server, images, downloads)]}
-        ),
-        "containers": [llama_container.container(server, images)],
+        **({"initContainers": init_containers} if init_containers else {}),
+        "containers": [llama_container.container(server, images, save_path)],
         "volumes": [
             *model_container.volumes(server, downloads),
             {"name": "tmp", "emptyDir": {}},
+            *prompt_volume.volumes(server, downloads),
             *(volume.model_dump(by_alias=True) for volume in server.spec.pod_template.volumes),
         ],
     }

@@ -14,10 +14,13 @@ MEMORY_REQUEST = "128Mi"
 CPU_LIMIT = "1"
 """More is of no use to them: each computes in one thread."""
 
+SMALL_LIMIT_MIB = 256
+"""Memory limit of programs that only read, write or remove files."""
+
 Amounts = Mapping[str, int | str]
 
 _INIT_REQUESTS: Amounts = {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST}
-_INIT_LIMITS: Amounts = {"cpu": CPU_LIMIT, "memory": "256Mi"}
+_INIT_LIMITS: Amounts = {"cpu": CPU_LIMIT, "memory": f"{SMALL_LIMIT_MIB}Mi"}
 
 
 def specified(spec: Resources) -> Manifest:
@@ -59,6 +62,14 @@ def of_init_container(main: Resources) -> Manifest:
         return found | {name: each for name, each in default.items() if name not in kept}
 
     return _tree(combined(main.requests, _INIT_REQUESTS), combined(main.limits, _INIT_LIMITS))
+
+
+def of_sidecar(memory_limit_mib: int) -> Manifest:
+    """Return the resources of a container that runs beside the main one, in addition to it."""
+    return {
+        "requests": {"cpu": CPU_REQUEST, "memory": MEMORY_REQUEST},
+        "limits": {"cpu": CPU_LIMIT, "memory": f"{memory_limit_mib}Mi"},
+    }
 
 
 def _tree(requests: Amounts, limits: Amounts) -> Manifest:

@@ -1,4 +1,4 @@
-"""Long polling: hold requests for the demand while there is none."""
+"""Long polling: hold requests until there is something to report."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,17 +7,18 @@ from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Response
 
 MAX_SECONDS = 30.0
-"""A longer requested timeout is reduced to this."""
+"""A longer requested timeout is reduced to this, by default."""
 
 
 class LongPoll:
     """Holds requests until `release_all` is called or their timeouts expire.
 
-    `response` returns the current response.
+    `response` returns the current response. Timeouts are reduced to `max_seconds`.
     """
 
-    def __init__(self, response: Callable[[], Response]) -> None:
+    def __init__(self, response: Callable[[], Response], max_seconds: float = MAX_SECONDS) -> None:
         self._response = response
+        self._max_seconds = max_seconds
         self._held: dict[Exchange, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -27,7 +28,7 @@ class LongPoll:
 
     def hold(self, exchange: Exchange, seconds: float) -> None:
         """Respond after `seconds`, or when `release_all` is called."""
-        timeout = min(seconds, MAX_SECONDS)
+        timeout = min(seconds, self._max_seconds)
         self._held[exchange] = self._loop.call_later(timeout, self._release, exchange)
         exchange.on_disconnect = lambda: self._drop(exchange)
 

@@ -51,6 +51,14 @@ class BodyEdges:
         """Return the usage that the complete response to `path` reports; None if none."""
         return parse_usage(path, self._first or b"", self._last)
 
+    def prompt_seconds(self) -> float | None:
+        """Return how long llama-server computed the prompt; None if it reports no `timings`."""
+        timings = _last_object(b"".join(self._last), b"timings")
+        milliseconds = timings.get("prompt_ms") if timings else None
+        if isinstance(milliseconds, int | float) and milliseconds > 0:
+            return milliseconds / 1000
+        return None
+
 
 def parse_usage(path: bytes, first: bytes, last: Iterable[bytes]) -> Tokens | None:
     """Return the usage that a complete response to `path` reports; None if none.

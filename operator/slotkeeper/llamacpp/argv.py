@@ -77,6 +77,8 @@ class Serving:
     """HOST:PORT of each rpc-server whose devices are used."""
     threads: int | None = None
     """Compute threads; None for the number of the node's cores."""
+    slot_save_path: str | None = None
+    """Folder in which slots are saved, with a slash at its end. None: they cannot be saved."""
     extra: tuple[str, ...] = ()
     """Additional arguments. They come last, because the last occurrence of a flag applies."""
 
@@ -119,6 +121,8 @@ def _slots(serving: Serving) -> Iterator[str]:
     yield from ("--cache-type-v", serving.kv_cache_type)
     # The default is 8 GiB, regardless of the container's memory limit.
     yield from ("--cache-ram", str(serving.cache_ram_mib))
+    if serving.slot_save_path is not None:
+        yield from ("--slot-save-path", serving.slot_save_path)
 
 
 def _compute(serving: Serving) -> Iterator[str]:

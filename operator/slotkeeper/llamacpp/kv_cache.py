@@ -12,3 +12,15 @@ BITS_PER_VALUE = {
     "iq4_nl": 4.5,
 }
 """Bits per number, including its share of the block's scale."""
+
+_VALUES_OF_8B = 2 * 32 * 8 * 128
+"""Numbers of one token in the cache of an 8B model: keys and values of 32 layers, with 8 heads of
+128 numbers."""
+
+
+def token_bytes_of_8b(kv_cache_type: str) -> float:
+    """Return the size of one token in the KV cache of an 8B model: 128 KiB with f16.
+
+    For estimates where the model is not known, because 8B is a usual size.
+    """
+    return _VALUES_OF_8B * BITS_PER_VALUE[kv_cache_type] / 8

@@ -21,11 +21,22 @@ class SlotsParseError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot: its number, whether it processes a request, its context in tokens (0: unknown)."""
+    """One slot. Of the numbers, 0 is unknown too."""
 
     id: int
     is_processing: bool
     n_ctx: int = 0
+    """Its context in tokens."""
+    task: int | None = None
+    """The number of its current task, else of its last one."""
+    prompt_tokens: int = 0
+    """Tokens that it holds, of the last prompt and of the response to it."""
+    processed: int = 0
+    """Tokens of the prompt that were computed. Some builds report 0 after the response."""
+    cached: int = 0
+    """Those that were found in the cache; likewise."""
+    decoded: int = 0
+    """Tokens of the response; likewise."""
 
 
 def parse_slots(body: bytes | str) -> tuple[Slot, ...]:
@@ -58,10 +69,24 @@ def _slot(item: object) -> Slot:
         raise SlotsParseError("a slot is not an object")
     number = item.get("id")
     busy = item.get("is_processing")
-    context = item.get("n_ctx", 0)
     if not isinstance(number, int) or isinstance(number, bool):
         raise SlotsParseError("a slot has no integer id")
     if not isinstance(busy, bool):
         raise SlotsParseError(f"slot {number} has no boolean is_processing")
-    known = isinstance(context, int) and not isinstance(context, bool) and 0 < context < 2**31
-    return Slot(number, busy, context if known else 0)
+    next_token = item.get("next_token")
+    first = next_token[0] if isinstance(next_token, list) and next_token else next_token
+    return Slot(
+        number,
+        busy,
+        _count(item.get("n_ctx")) or 0,
+        _count(item.get("id_task")),
+        _count(item.get("n_prompt_tokens")) or 0,
+        _count(item.get("n_prompt_tokens_processed")) or 0,
+        _count(item.get("n_prompt_tokens_cache")) or 0,
+        (_count(first.get("n_decoded")) or 0) if isinstance(first, dict) else 0,
+    )
+
+
+def _count(value: object) -> int | None:
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    return value if known and isinstance(value, int) else None

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -79,6 +79,8 @@ class Agent:
         self._next_list = 0.0
         self._used = usage((), node.path)
         """As of the last list."""
+        self.create_prompts: Callable[[Iterable[Manifest]], Awaitable[None]] | None = None
+        """Called with pods of the node, which may need folders of prompts."""
 
     async def prepare_existing(self) -> None:
         """Write the limits into the folders that exist."""
@@ -168,6 +170,9 @@ class Agent:
         return await self._pods.list(PODS, namespace, node=self._node.name)
 
     async def _prepare_for(self, pods: Iterable[Manifest]) -> None:
+        pods = list(pods)
+        if self.create_prompts:
+            await self.create_prompts(pods)
         required = {required_folder(pod, self._node.path) for pod in pods}
         missing = {each for each in required if each} - set(self._folder.namespaces())
         for namespace in sorted(missing):

@@ -4,7 +4,8 @@ import argparse
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from slotkeeper.kube.cluster import ApiError
 from slotkeeper.node_cache.agent import Agent, Node
 from slotkeeper.node_cache.folder import Folder, give_to
 from slotkeeper.node_cache.metrics import Metrics
+from slotkeeper.node_cache.prompts import PromptFolders, PromptsRoot
 from slotkeeper.node_folder import Limits
 from slotkeeper.process import shutdown_signal
 from slotkeeper.wire.sockets import available
@@ -28,12 +30,18 @@ USER = 65532
 
 MAX_INTERVAL = 3600.0
 
+PROMPTS_SECONDS = 60.0
+"""Between two lists of the servers, while there are folders of prompts."""
+
 _log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the agent until SIGTERM or SIGINT (0)."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if bool(options.prompts_path) != bool(options.prompts_folder):
+        parser.error("--prompts-path and --prompts-folder require each other")
     logs.configure(options.log_format, options.log_level)
     if options.prepare:
         give_to(options.folder, USER)
@@ -47,31 +55,42 @@ async def _run(options: argparse.Namespace) -> int:
     metrics = Metrics(REGISTRY, limits)
     node = Node(options.node, options.path, options.namespace or [None])
     start_http_server(options.metrics[1], addr=available(options.metrics[0]))
-    with Folder(options.folder) as folder:
-        async with await ApiCluster.connect() as cluster:
-            agent = Agent(folder, cluster, node, limits, metrics)
-            await agent.prepare_existing()
-            tasks = [asyncio.ensure_future(agent.follow(each)) for each in node.namespaces]
-            tasks.append(asyncio.ensure_future(_sweep(agent, metrics, options.interval)))
-            ends: list[asyncio.Future[Any]] = [shutdown, *tasks]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    # None returns: an unexpected error ends the process, which is restarted.
-                    task.result()
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async with AsyncExitStack() as opened:
+        folder = opened.enter_context(Folder(options.folder))
+        cluster = await opened.enter_async_context(await ApiCluster.connect())
+        agent = Agent(folder, cluster, node, limits, metrics)
+        running = [_repeat(options.interval, lambda: _sweep(agent), metrics)]
+        if options.prompts_folder:
+            root = opened.enter_context(PromptsRoot(options.prompts_folder))
+            prompts = PromptFolders(root, cluster, options.prompts_path, node.namespaces, metrics)
+            agent.create_prompts = prompts.create_for
+            running.append(_repeat(PROMPTS_SECONDS, prompts.sweep, metrics))
+        await agent.prepare_existing()
+        running += map(agent.follow, node.namespaces)
+        tasks = list(map(asyncio.ensure_future, running))
+        ends: list[asyncio.Future[Any]] = [shutdown, *tasks]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                # None returns: an unexpected error ends the process, which is restarted.
+                task.result()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return 0
 
 
-async def _sweep(agent: Agent, metrics: Metrics, interval: float) -> None:
+async def _sweep(agent: Agent) -> None:
+    await agent.sweep(time.monotonic(), time.time_ns())
+
+
+async def _repeat(seconds: float, sweep: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
     while True:
         try:
-            await agent.sweep(time.monotonic(), time.time_ns())
+            await sweep()
         except (ApiError, OSError) as error:
             metrics.count_error()
             _log.warning("nothing was removed: %s", describe(error))
-        await asyncio.sleep(interval)
+        await asyncio.sleep(seconds)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,14 +121,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         NodeCacheFlags.SIZE_LIMIT,
-        type=_bytes,
+        type=quantity.bytes_argument,
         default="200Gi",
         metavar="QUANTITY",
         help="limit of all files (default: %(default)s)",
     )
     add(
         NodeCacheFlags.MIN_FREE_PERCENT,
-        type=_percent,
+        type=flags.percent,
         default=15,
         metavar="PERCENT",
         help="part of the disk that is left free (default: %(default)s)",
@@ -136,25 +155,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="address of /metrics (default: %(default)s)",
     )
+    add(
+        NodeCacheFlags.PROMPTS_PATH,
+        default="",
+        metavar="PATH",
+        help="folder for the prompts of servers on the node (default: not allowed)",
+    )
+    add(
+        NodeCacheFlags.PROMPTS_FOLDER,
+        type=Path,
+        metavar="PATH",
+        help="with --prompts-path: where it is mounted in this container",
+    )
     logs.add_flags(parser)
     return parser
-
-
-def _bytes(text: str) -> int:
-    try:
-        size = int(quantity.parse(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if size < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return size
-
-
-def _percent(text: str) -> int:
-    percent = flags.count(text)
-    if percent > 90:
-        raise argparse.ArgumentTypeError("must be 0 to 90")
-    return percent
 
 
 def _interval(text: str) -> float:

@@ -27,6 +27,10 @@ class Metrics:
         self._foreign = gauge("foreign_files", "Files and folders that are not of the cache")
         self._removed = counter("removed_models", "Models that were removed")
         self._removed_bytes = counter("removed_bytes", "Bytes of the models that were removed")
+        self._prompt_folders = gauge("prompt_folders", "Folders of prompts, one for each server")
+        self._removed_prompts = counter(
+            "removed_prompt_folders", "Folders of prompts that were removed with their server"
+        )
         self._errors = counter("errors", "Errors of the API server and of the disk")
         gauge("limit_bytes", "Limit of all files").set(limits.max_bytes)
 
@@ -46,6 +50,14 @@ class Metrics:
         """Count a model that was removed."""
         self._removed.inc()
         self._removed_bytes.inc(entry.size)
+
+    def set_prompt_folders(self, count: int) -> None:
+        """Set the number of folders of prompts, as of the last sweep."""
+        self._prompt_folders.set(count)
+
+    def count_removed_prompts(self) -> None:
+        """Count a folder of prompts that was removed."""
+        self._removed_prompts.inc()
 
     def count_error(self) -> None:
         """Count an error, after which work continues."""

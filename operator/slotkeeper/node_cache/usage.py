@@ -50,7 +50,7 @@ def usage(pods: Iterable[Manifest], path: str) -> Usage:
         if pod.get("status", {}).get("phase") in _ENDED:
             continue
         named = {each for argument in _arguments(pod) for each in content_ids(argument)}
-        for namespace in _mounted(pod, path):
+        for namespace in mounted_folders(pod, path):
             files.update((namespace, each) for each in named)
             if not named:
                 folders.add(namespace)
@@ -63,12 +63,12 @@ def required_folder(pod: Manifest, path: str) -> str | None:
     Only a pod of that namespace gets it: no other may use it.
     """
     own = pod["metadata"]["namespace"]
-    mounted = [] if UNREADABLE in pod else _mounted(pod, path)
+    mounted = [] if UNREADABLE in pod else mounted_folders(pod, path)
     return own if is_namespace(own) and own in mounted else None
 
 
-def _mounted(pod: Manifest, path: str) -> Iterator[str]:
-    """The namespaces whose folders a pod mounts."""
+def mounted_folders(pod: Manifest, path: str) -> Iterator[str]:
+    """Return the names of the folders in this one, on the node, that a pod mounts."""
     for volume in pod["spec"].get("volumes") or ():
         mounted = (volume.get("hostPath") or {}).get("path", "")
         folder, name = posixpath.split(_normal(mounted))

@@ -59,6 +59,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="folder on each node for the models of servers with model.cache.node (default: not "
         "allowed)",
     )
+    add(
+        "--node-prompts-path",
+        metavar="PATH",
+        help="folder on each node for the prompts of servers with promptCache.node (default: not "
+        "allowed)",
+    )
 
 
 def download_settings(
@@ -73,6 +79,7 @@ def download_settings(
         ca_certificates=arguments.download_ca_certificates,
         operator_namespace=operator_namespace,
         node_cache_path=arguments.node_cache_path,
+        node_prompts_path=arguments.node_prompts_path,
     )
 
 

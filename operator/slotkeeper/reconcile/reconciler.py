@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names, prefetch
+from slotkeeper.desired import names, prefetch, prompt_cleanup
 from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.kube.cluster import UNREADABLE, Cluster
-from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, kind_of
+from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS
 from slotkeeper.kube.objects import Key, child
 from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
@@ -35,6 +35,7 @@ from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, a
 from slotkeeper.reconcile.observe.pods import is_unschedulable
 from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
 from slotkeeper.reconcile.pass_steps import PassSteps
+from slotkeeper.reconcile.prompt_folders import PromptFolders
 from slotkeeper.reconcile.report.conditions import Problems
 from slotkeeper.reconcile.report.events import prefetch_started, scaled
 from slotkeeper.reconcile.report.report import Report, invalid_report, report
@@ -79,6 +80,7 @@ class Reconciler:
         self._nodes = GpuNodes(cluster, clock.monotonic)
         self.budgets = Budgets(store, states, clock, self._without_budget)
         """The budgets of gateways, which limit the replicas of their servers."""
+        self._prompts = PromptFolders(cluster, store)
         self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
         self.enqueue: Callable[[Key], None] = lambda _: None
         """Called with a server whose next pass is due at once."""
@@ -95,6 +97,7 @@ class Reconciler:
             # Deleted: the garbage collector deletes the children, which are owned.
             self._forget(key)
             self.steps.on_conditions(key, ())
+            await self._prompts.clean_up(key, self._store.children(key))
             return
         self._states.forget_previous(key, snapshot.raw["metadata"]["uid"])
         if isinstance(snapshot, Invalid):
@@ -129,6 +132,7 @@ class Reconciler:
         if self._advance(state, snapshot, decision, result):
             self.enqueue(key)
             return
+        await self._clean_up(key, snapshot)
         if decision.keeps_blocker:
             # Neither withdrawn nor reported before the balancers' first report: poll again.
             state.due_at = moment.monotonic
@@ -292,7 +296,8 @@ class Reconciler:
             # The next pass creates it. Pods without the uid would be replaced at once.
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
-        job = next((manifest for manifest in desired if kind_of(manifest) == JOBS), None)
+        prefetched = (JOBS, prefetch.name(server))
+        job = next((manifest for manifest in desired if child(manifest) == prefetched), None)
         scaling = decision.scaling.desired
         prefetches = decide_prefetch(server, observed, job, scaling, moment.wall)
         children = dict(observed.children)
@@ -343,6 +348,14 @@ class Reconciler:
         generation = snapshot.server.generation
         return state.record_rejection(result.rejected, generation, changed=changed)
 
+    async def _clean_up(self, key: Key, snapshot: Snapshot) -> None:
+        """Remove what the server left on claims that it no longer uses."""
+        server = snapshot.server
+        used = prompt_cleanup.is_used(server)
+        desired = prompt_cleanup.job(server, self._images) if used else None
+        if await self._prompts.clean_up(key, snapshot.observed.children, desired):
+            self.enqueue(key)
+
     async def _report(
         self, state: ServerState, snapshot: Snapshot, decision: Decision, moment: Moment
     ) -> None:
@@ -351,7 +364,8 @@ class Reconciler:
         state.unresponsive = demand.unresponsive if demand else ()
         state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
         conflict = state.conflicts.problem(moment.monotonic)
-        problems = Problems(state.unapplied, conflict, state.serving)
+        prompts = demand.prompt_cache if demand else None
+        problems = Problems(state.unapplied, conflict, state.serving, prompts)
         key = Key(snapshot.server.namespace, snapshot.server.name)
         found = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         raw = await self.steps.write_report(key, snapshot.raw, state, found)

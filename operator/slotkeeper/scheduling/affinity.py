@@ -7,6 +7,7 @@ from typing import Generic
 from slotkeeper.llamacpp.tasks import ONE_TASK
 from slotkeeper.scheduling import gathering
 from slotkeeper.scheduling.prefix_index import PrefixIndex
+from slotkeeper.scheduling.prompt_files import PromptFileIndex
 from slotkeeper.scheduling.queue import RequestQueue
 from slotkeeper.scheduling.replica import Replica
 from slotkeeper.scheduling.reservation import QueuedRequest, QueueRank, T
@@ -49,6 +50,8 @@ class AffinityScheduler(Generic[T]):
 
     def __init__(self, queue: RequestQueue[T], limits: AffinityLimits | None) -> None:
         self.prefix_index = PrefixIndex()
+        self.files: PromptFileIndex | None = None
+        """What replicas can restore; None: nothing is restored."""
         self._queue = queue
         self._limits = limits
 
@@ -63,6 +66,7 @@ class AffinityScheduler(Generic[T]):
         | at least one with a free slot                | takes that slot                           |
         | more than half of all                        | takes any slot: most of them are hits     |
         | some, but `lookahead` requests are before it | takes any slot, or joins once fewer are   |
+        | some, but a free one restores as much        | takes any slot                            |
         | some, with affinity queues of half the slots | takes any slot, or joins once one shrinks |
         | some, with shorter affinity queues           | joins the shortest                        |
         """
@@ -97,11 +101,31 @@ class AffinityScheduler(Generic[T]):
         hits = [each for each in replicas if each.name in cached_on and each.name not in kept]
         if 2 * len(hits) > len(replicas) or any(replica.free for replica in hits):
             return
+        if self.files and self._can_restore(self.files, queued, hits, replicas, now):
+            return
         lengths = {each.name: len(self._queue.affinity_queues.get(each.name, ())) for each in hits}
         short = [each for each in hits if 2 * lengths[each.name] < each.slots]
         best = min(short, key=lambda each: (lengths[each.name], each.last_dispatch), default=None)
         if best:
             self._queue.move_to_affinity(queued, best.name, now)
+
+    def _can_restore(
+        self,
+        files: PromptFileIndex,
+        queued: QueuedRequest[T],
+        hits: Collection[Replica],
+        replicas: Collection[Replica],
+        now: float,
+    ) -> bool:
+        """Whether a free replica can restore as much of a prompt as those of `hits` hold."""
+        held = max(
+            (self.prefix_index.held_by(each.name, queued.prefixes) for each in hits), default=0
+        )
+        return any(
+            replica.free
+            and files.plan(replica.name, queued.prefixes, queued.size, max(0, held - 1), now)
+            for replica in replicas
+        )
 
     def match(
         self, free: Sequence[Replica], replicas: Iterable[Replica]
@@ -160,14 +184,17 @@ class AffinityScheduler(Generic[T]):
     def record_prefix(self, queued: QueuedRequest[T], replica: Replica) -> bool | None:
         """Record that a request's prompt is sent to `replica`.
 
-        Returns whether that is a prefix cache hit; None for a short prompt.
+        Returns whether that is a prefix cache hit; None for a short prompt, or without affinity.
         """
-        if self._limits is None or not queued.prefixes:
+        if not queued.prefixes:
             return None
+        if self.files:
+            queued.cached_prefixes = self.prefix_index.held_by(replica.name, queued.prefixes)
+        limits = self._limits or AffinityLimits()
         hit = replica.name in self.prefix_index.replicas_with(queued.prefixes)
-        capacity = replica.slots + self._limits.cached_prompts
+        capacity = replica.slots + limits.cached_prompts
         self.prefix_index.record(replica.name, queued.prefixes, capacity)
-        return hit
+        return hit if self._limits else None
 
     def _hits(self, free: Sequence[Replica], lookahead: int) -> dict[Replica, QueuedRequest[T]]:
         """Return the first request with a prefix cache hit for each free replica that has one."""

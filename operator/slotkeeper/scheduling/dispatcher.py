@@ -357,6 +357,11 @@ class Dispatcher(Generic[T]):
         return max((each.slots for each in self.ready_replicas()), default=0)
 
     @property
+    def uses_prefixes(self) -> bool:
+        """Whether the prefixes of requests matter."""
+        return self.affinity is not None or self.affinity_scheduler.files is not None
+
+    @property
     def has_replica(self) -> bool:
         """Whether any replica accepts requests."""
         return self._availability.has_replica

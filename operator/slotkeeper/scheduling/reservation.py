@@ -59,6 +59,8 @@ class QueuedRequest(Generic[T]):
     bypassed: int = 0
     """Number of requests that ranked behind it and got a slot that it would have taken."""
     attempts: int = 0
+    cached_prefixes: int = 0
+    """How many of `prefixes` its replica held in its memory; only known with prompt files."""
 
     @property
     def number(self) -> int:

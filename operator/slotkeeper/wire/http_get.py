@@ -1,4 +1,4 @@
-"""A small GET on its own connection, for /health and /slots of a replica."""
+"""A small request on its own connection, such as for /health and /slots of a replica."""
 
 import asyncio
 from collections.abc import Iterable
@@ -25,15 +25,35 @@ async def get(
     if no complete response arrives within `seconds`, or as soon as its body is longer than
     `max_bytes`.
     """
+    return await request(
+        "GET", host, port, path, seconds=seconds, max_bytes=max_bytes, headers=headers
+    )
+
+
+async def request(  # noqa: PLR0913 (a request has as many parts)
+    method: str,
+    host: str,
+    port: int,
+    path: str,
+    *,
+    seconds: float,
+    max_bytes: int,
+    headers: Iterable[Header] = (),
+    body: bytes = b"",
+) -> tuple[int, bytes]:
+    """Do the same with another method, and with a JSON `body`. Raises the same."""
     async with asyncio.timeout(seconds):
         pool = Pool(host, port, max_idle=0, connect_seconds=seconds)
         connection = await pool.connect()
         try:
             collector = _Collector(max_bytes)
             host_header = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            head = f"GET {path} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n".encode()
+            first = f"{method} {path} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n"
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-            connection.send(b"%s%s\r\n" % (head, lines), (), collector)
+            if method != "GET":
+                lines += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+            head = b"%s%s\r\n" % (first.encode(), lines)
+            connection.send(head, (body,) if body else (), collector)
             return await collector.result
         finally:
             connection.abort()

@@ -49,6 +49,52 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"extraArgs": ["--top-k", "$(A)"]}, "spec.extraArgs[1]", "must not contain $("),
     ({"extraArgs": ["a$$(A)"]}, "spec.extraArgs[0]", "Kubernetes would replace $(NAME)"),
     (
+        {"promptCache": {}},
+        "spec.promptCache",
+        "must set exactly one of claimName, node: true and emptyDir: true",
+    ),
+    (
+        {"promptCache": {"node": True, "emptyDir": True}},
+        "spec.promptCache",
+        "must set exactly one of claimName, node: true and emptyDir: true",
+    ),
+    (
+        {"promptCache": {"emptyDir": True, "sizeLimit": "1Mi"}},
+        "spec.promptCache.sizeLimit",
+        "must be from 64Mi to 16Ti",
+    ),
+    (
+        {"promptCache": {"emptyDir": True, "minTokens": 0}},
+        "spec.promptCache.minTokens",
+        "greater than or equal to 1",
+    ),
+    (
+        {"promptCache": {"emptyDir": True}, "workers": {"count": 1}},
+        "spec",
+        "promptCache must not be set with workers",
+    ),
+    (
+        {"promptCache": {"emptyDir": True}, "embeddings": {}},
+        "spec",
+        "promptCache must not be set with embeddings",
+    ),
+    (
+        {
+            "promptCache": {"emptyDir": True},
+            "model": {
+                "url": "https://a.example/m.gguf",
+                "adapters": [{"url": "https://a.example/l"}],
+            },
+        },
+        "spec",
+        "promptCache must not be set with model.adapters",
+    ),
+    (
+        {"promptCache": {"claimName": "a"}, "model": {"url": "pvc://a/model.gguf"}},
+        "spec",
+        "promptCache.claimName must not be a claim with files of the model",
+    ),
+    (
         {"extraArgs": ["--port", "80"]},
         "spec.extraArgs[0]",
         "the operator sets the address of llama-server",

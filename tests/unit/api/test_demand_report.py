@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.demand_report import (
+    PROMPT_CACHE_REASONS,
+    DemandReport,
+    PromptCacheReport,
+)
+from slotkeeper.api.problem_reasons import Reason
 
 COMPLETE: dict[str, Any] = {
     "leader": True,
@@ -23,6 +28,13 @@ COMPLETE: dict[str, Any] = {
     "meanServiceSeconds": 6.2,
     "unresponsive": ["10.0.0.7:8080"],
     "viewAgeSeconds": 0.5,
+    "promptCache": {
+        "reason": "Active",
+        "message": "restoring prompts from 56 files",
+        "bytes": 2147483648,
+        "files": 56,
+        "restoredTokensLastHour": 118550,
+    },
 }
 
 counts = st.integers(0, 10**6)
@@ -44,6 +56,15 @@ reports = st.builds(
     preemptible=counts,
     unresponsive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
     view_age_seconds=seconds,
+    prompt_cache=st.none()
+    | st.builds(
+        PromptCacheReport,
+        reason=st.sampled_from(sorted(PROMPT_CACHE_REASONS)),
+        message=st.text(max_size=20),
+        bytes=st.integers(0, 2**53),
+        files=counts,
+        restored_tokens_last_hour=counts,
+    ),
 )
 
 
@@ -64,6 +85,24 @@ def test_optional_measurements_may_be_absent() -> None:
 
     assert (report.demand, report.mean_demand, report.busy_by_replica) == (8, None, None)
 
+
+def test_a_reason_of_another_release_is_ignored() -> None:
+    changed = COMPLETE | {"promptCache": PROMPT_CACHE | {"reason": "Restarting"}}
+
+    report = DemandReport.from_json(json.dumps(changed))
+
+    assert (report.prompt_cache, report.demand) == (None, 10)
+
+
+def test_a_long_message_is_cut() -> None:
+    report = PromptCacheReport(Reason.UNREACHABLE, "a" * 2000)
+
+    assert PromptCacheReport.from_json(report.to_json()) == PromptCacheReport(
+        Reason.UNREACHABLE, "a" * 1000
+    )
+
+
+PROMPT_CACHE = COMPLETE["promptCache"]
 
 CHANGES: dict[str, dict[str, Any]] = {
     "no slots": {"slots": None},
@@ -87,6 +126,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "unresponsive replicas that are no names": {"unresponsive": [1]},
     "very many unresponsive replicas": {"unresponsive": ["a:1"] * 2000},
     "an enormous name": {"unresponsive": ["a" * 1000]},
+    "a prompt cache that is no object": {"promptCache": "Active"},
+    "a reason that is no text": {"promptCache": PROMPT_CACHE | {"reason": ["Active"]}},
+    "an enormous message": {"promptCache": PROMPT_CACHE | {"message": "a" * 1001}},
+    "more files than there can be": {"promptCache": PROMPT_CACHE | {"files": 10**10}},
+    "more bytes than there can be": {"promptCache": PROMPT_CACHE | {"bytes": 2**60}},
+    "a fraction of a token": {"promptCache": PROMPT_CACHE | {"restoredTokensLastHour": 0.5}},
 }
 
 NOT_REPORTS = [

@@ -30,6 +30,8 @@ async def test_a_request_is_logged_as_one_line() -> None:
             "attempts": 1,
             "preemptible": False,
             "prefix_hit": None,
+            "restored_tokens": None,
+            "restore_seconds": None,
             "bypassed": 0,
             "bytes_in": 5,
             "bytes_out": len(response.body),

@@ -57,6 +57,20 @@ def test_the_memory_for_requests_holds_the_whole_queue(
     assert options.limits.max_buffered == buffered_mib * 1024 * 1024
 
 
+def test_prompts_are_kept_with_the_port_of_the_agents() -> None:
+    default = parse([*PORTS, "--replica", "a:1"])
+    options = parse([*PORTS, "--replica", "a:1", "--prompt-files", "9094"])
+
+    assert (default.prompt_files, default.prompt_min_tokens) == (None, 512)
+    assert options.prompt_files == 9094
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_an_invalid_port_of_the_agents_is_rejected(port: str) -> None:
+    with pytest.raises(SystemExit):
+        parse([*PORTS, "--replica", "a:1", "--prompt-files", port])
+
+
 def test_connections_have_limits_and_timeouts() -> None:
     replica = [*PORTS, "--replica", "a:1"]
 

@@ -4,19 +4,10 @@ import pytest
 
 from balancer_harness import run_balancer
 from fake_llama import FakeLlama, stream_two_events
+from prompt_slots import chat
 from raw_http import post
 from slotkeeper.scheduling import AffinityLimits
 from wait_until import until
-
-SYSTEM = "You are helpful. " * 100
-
-
-def chat_body(*texts: str) -> bytes:
-    return json.dumps({"messages": [SYSTEM, *texts], "stream": True}).encode()
-
-
-def chat(*texts: str, path: str = "/v1/chat/completions") -> bytes:
-    return post(path, chat_body(*texts))
 
 
 async def test_a_conversation_stays_with_its_replica() -> None:

@@ -15,7 +15,7 @@ FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "escalate", "bind", "imp
 """Words that no rule may contain. The operator needs no access to credentials or prompts."""
 
 
-@pytest.mark.parametrize("name", ["watched", "own", "nodes", "node-cache"])
+@pytest.mark.parametrize("name", ["watched", "own", "nodes", "node-cache", "node-prompts"])
 def test_no_rule_contains_a_wildcard_or_secrets(name: str) -> None:
     used = {word for rule in rules(name) for words in rule.values() for word in words}
 
@@ -25,6 +25,7 @@ def test_no_rule_contains_a_wildcard_or_secrets(name: str) -> None:
 def test_there_are_no_other_rules() -> None:
     assert {file.name for file in CHART.glob("files/rbac/*")} == {
         "node-cache.yaml",
+        "node-prompts.yaml",
         "nodes.yaml",
         "own.yaml",
         "watched.yaml",

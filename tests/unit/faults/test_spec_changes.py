@@ -8,7 +8,7 @@ from fake_cluster import FakeCluster
 from operator_harness import KEY, Operator, apply_server
 from scenarios import final_state, reconcile_until_stable
 from schema_values import BASES, Field, base, fields, placed, valid, values, with_needs
-from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.kinds import JOBS, LLAMA_SERVERS
 
 Spec = dict[str, Any]
 
@@ -61,11 +61,20 @@ def set_spec(cluster: FakeCluster, spec: Spec) -> None:
 
 def children(cluster: FakeCluster, spec: Spec) -> dict[Any, Any]:
     state = final_state(cluster)
-    found = {place: item for place, item in state.items() if place[0] != LLAMA_SERVERS}
+    found = {
+        place: item
+        for place, item in state.items()
+        if place[0] != LLAMA_SERVERS and not removes_folder(item)
+    }
     if "autoscaling" not in spec:
         return found
     # The number of replicas depends on the earlier number, too.
     return {place: _without(item, "replicas") for place, item in found.items()}
+
+
+def removes_folder(item: Any) -> bool:
+    """Whether this is a Job that removes the prompts of an earlier spec, and then itself."""
+    return item["kind"] == JOBS.kind and item["spec"].get("suspend") is False
 
 
 def _without(item: Any, field: str) -> Any:

@@ -25,7 +25,7 @@ json_trees = st.recursive(
 def test_a_real_response_is_parsed() -> None:
     slots = parse_slots(REAL)
 
-    assert slots == (Slot(0, is_processing=False, n_ctx=1024), Slot(1, True, 1024))
+    assert slots == (Slot(0, is_processing=False, n_ctx=1024), Slot(1, True, 1024, 7, decoded=3))
     assert processing(slots) == 1
 
 

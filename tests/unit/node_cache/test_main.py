@@ -49,3 +49,15 @@ def test_an_invalid_value_is_rejected(
         parse(*arguments)
 
     assert f"argument {arguments[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--prompts-path", "/prompts"], ["--prompts-folder", "/prompts"]]
+)
+def test_both_paths_of_prompts_are_required(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--path", "/models", "--folder", "/cache", *arguments])
+
+    assert "--prompts-path and --prompts-folder require each other" in capsys.readouterr().err

@@ -25,6 +25,14 @@ def test_without_flags_nothing_is_set() -> None:
     assert certificates(" \n") == ""
 
 
+def test_the_folders_of_nodes_are_kept() -> None:
+    arguments = ["--node-cache-path", "/models", "--node-prompts-path", "/prompts"]
+
+    settings = download_settings(parser().parse_args(arguments))
+
+    assert (settings.node_cache_path, settings.node_prompts_path) == ("/models", "/prompts")
+
+
 def test_only_certificates_are_kept() -> None:
     found = certificates(f"a company\r\n{TLS}\n{TLS}")
 

@@ -18,7 +18,7 @@ from operator_harness import (
     server_status,
     update_spec,
 )
-from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.conditions import ALWAYS
 from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, LLAMA_SERVERS, SERVICES
 
 
@@ -32,7 +32,7 @@ async def test_a_new_server_gets_its_children_and_a_status(
     assert set(cluster.by_name(DEPLOYMENTS)) == {"chat-replicas", "chat-balancer"}
     assert set(cluster.by_name(SERVICES)) == {"chat", "chat-replicas"}
     kinds = {found["type"]: found["status"] for found in server_status(cluster)["conditions"]}
-    assert kinds == dict.fromkeys(ConditionType, "False")
+    assert kinds == dict.fromkeys(ALWAYS, "False")
 
 
 async def test_a_second_pass_writes_nothing(cluster: FakeCluster, operator: Operator) -> None:

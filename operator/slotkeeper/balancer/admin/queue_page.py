@@ -1,5 +1,6 @@
 """/debug/queue: the queue and the replicas as JSON, without prompts."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +11,17 @@ _MAX_LISTED = 100
 """Requests listed one by one: to list a long queue would delay the streams."""
 
 
-def queue(dispatcher: Dispatcher[Any], now: float, *, leader: bool) -> Response:
-    """Return the queue in total, by priority and key, its first requests, and the replicas."""
+def queue(
+    dispatcher: Dispatcher[Any],
+    now: float,
+    *,
+    leader: bool,
+    prompts: Mapping[str, object] | None = None,
+) -> Response:
+    """Return the queue in total, by priority and key, its first requests, and the replicas.
+
+    `prompts`: the state of the prompt files, if prompts are kept.
+    """
     requests = list(dispatcher.queue)
     by_flow: dict[FlowKey, list[QueuedRequest[Any]]] = {}
     for queued in requests:
@@ -49,6 +59,7 @@ def queue(dispatcher: Dispatcher[Any], now: float, *, leader: bool) -> Response:
             ],
             "startBlocker": asdict(dispatcher.start_blocker) if dispatcher.start_blocker else None,
             "replicas": [_replica(dispatcher, each) for each in dispatcher.replicas.values()],
+            "promptFiles": prompts,
         },
     )
 

@@ -1,6 +1,7 @@
 """The metrics port: for Prometheus, probes, the operator and other balancers, never for clients."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 from slotkeeper.api import demand_report
@@ -75,11 +76,18 @@ class Admin:
             leader=proxy.is_leader,
             view_age=proxy.view_age(),
         )
+        if proxy.prompts and proxy.is_leader:
+            report = replace(report, prompt_cache=proxy.prompts.files.report())
         return json_response(200, report.to_json())
 
     def _queue(self) -> Response:
         proxy = self._proxy
-        return queue_page.queue(proxy.dispatcher, proxy.now(), leader=proxy.is_leader)
+        return queue_page.queue(
+            proxy.dispatcher,
+            proxy.now(),
+            leader=proxy.is_leader,
+            prompts=proxy.prompts.files.page() if proxy.prompts else None,
+        )
 
     def _readiness(self) -> Response:
         proxy = self._proxy

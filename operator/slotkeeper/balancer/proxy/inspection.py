@@ -7,11 +7,12 @@ from typing import Any
 
 from slotkeeper.balancer import responses
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
-from slotkeeper.balancer.proxy.prefixes import MIN_PROMPT_BYTES, prefixes
+from slotkeeper.balancer.proxy.prefixes import MIN_PROMPT_BYTES, prefixes, uses_restored_slot
 from slotkeeper.balancer.proxy.prompt_limits import UNLIMITED_BYTES, PromptLimits
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.upstream.replicas import ReplicaSet
 from slotkeeper.edge import request_body
+from slotkeeper.edge.json_members import Members
 from slotkeeper.edge.routes import PREFIX_CACHED, STREAMABLE
 from slotkeeper.edge.stream_request import wants_stream, wants_stream_large
 from slotkeeper.llamacpp.tasks import ONE_TASK
@@ -52,7 +53,7 @@ class RequestInspection:
             locate = self._has_prefixes(message)
             request.tasks, members = request_body.inspect(message.path, message.body, locate=locate)
             if locate:
-                request.prefixes = prefixes(message.path, members)
+                self._set_prefixes(request, members)
             if request.preemptible and message.path in STREAMABLE:
                 request.is_stream = wants_stream(message.body)
         return True
@@ -77,7 +78,7 @@ class RequestInspection:
                         message.path, message.body, locate=locate
                     )
                     if locate:
-                        request.prefixes = prefixes(message.path, members)
+                        self._set_prefixes(request, members)
                     if request.preemptible and message.path in STREAMABLE:
                         request.is_stream = await wants_stream_large(message.body)
             if exchange.is_open:
@@ -118,9 +119,14 @@ class RequestInspection:
                 # To raise the limit of a prompt would not help.
                 raise HttpError(400, "invalid_json", "the body is not a JSON object") from None
 
+    @staticmethod
+    def _set_prefixes(request: ProxiedRequest, members: Members) -> None:
+        request.prefixes = prefixes(request.exchange.request.path, members)
+        request.uses_restored_slot = uses_restored_slot(members)
+
     def _has_prefixes(self, message: Request) -> bool:
         return (
-            self._dispatcher.affinity is not None
+            self._dispatcher.uses_prefixes
             and message.size >= MIN_PROMPT_BYTES
             and message.path in PREFIX_CACHED
         )

@@ -26,3 +26,10 @@ def prefixes(path: bytes, members: Members) -> PrefixHashes:
         if name in spans and (value := members.value(name, _MAX_SETTING)):
             others += (name.encode(), value)
     return prefix_hashes(prompt, others)
+
+
+def uses_restored_slot(members: Members) -> bool:
+    """Whether llama-server would use the slot of a restored prompt: unless the client selects
+    another slot, or no cache."""
+    any_slot = members.value("id_slot", 3) in {b"", b"-1"}
+    return any_slot and members.value("cache_prompt", 6) != b"false"

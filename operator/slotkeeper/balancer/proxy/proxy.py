@@ -1,7 +1,6 @@
 """The proxy: clients on one side, the dispatcher in the middle, replicas on the other side."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -12,15 +11,19 @@ from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.prompts.context import DEFAULT_TIMINGS, PromptTimings
+from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.balancer.proxy import relay, retry
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
 from slotkeeper.balancer.proxy.inspection import RequestInspection
 from slotkeeper.balancer.proxy.keepalive import SseKeepalive
 from slotkeeper.balancer.proxy.local_routes import LocalRoutes
 from slotkeeper.balancer.proxy.preemptor import Preemptor
+from slotkeeper.balancer.proxy.prompt_restores import PromptRestores
 from slotkeeper.balancer.proxy.relay_verification import RelayVerification
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.proxy.request_log import RequestLog
+from slotkeeper.balancer.proxy.sender import Sender
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
 from slotkeeper.balancer.upstream.aggregate import Aggregate
 from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
@@ -29,7 +32,6 @@ from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import LOCAL, Route
-from slotkeeper.error_text import describe
 from slotkeeper.scheduling import (
     DemandStatistics,
     Dispatcher,
@@ -37,15 +39,12 @@ from slotkeeper.scheduling import (
     QueueFull,
     SlotReservation,
 )
-from slotkeeper.wire.client import Pool, UpstreamConnection
+from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
-from slotkeeper.wire.message import encode_request_head
 from slotkeeper.wire.reentry import Reentry
 from slotkeeper.wire.tasks import Tasks
 from slotkeeper.wire.timer import Timer
-
-_log = logging.getLogger(__name__)
 
 
 class Proxy:
@@ -93,14 +92,23 @@ class Proxy:
         self.stall_monitor = StallMonitor(
             self.replicas, self.active, timeouts or ReplicaTimeouts(), self._on_unresponsive
         )
+        self.prompts: PromptRestores | None = None
+        """Keeps the prompts of replicas in files; None: nothing does."""
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
         # A request that is rejected instead of being sent frees its slot, which dispatches again.
         self._reentry = Reentry(self._dispatch_once)
-        self._leader: relay.Leader | None = None  # that requests are relayed to
+        self._relay = relay.RelayTarget()
         self.access = access
         self.handle = RelayVerification(access, self.spawn, self._handle).handle
         """Queues a complete request, or responds to it."""
+        self._sender = Sender(
+            access,
+            self.spawn,
+            lambda: self._may_dispatch(self.now()),
+            self._requeue_unsent,
+            self.on_upstream_failure,
+        )
         self._request_log = RequestLog(metrics, log)
         self.body_admission = BodyAdmission(
             access.authenticate, self._request_log.rejected_incomplete, cors.ANY_ORIGIN
@@ -109,7 +117,7 @@ class Proxy:
         self._local = LocalRoutes(
             LocalResponses(dispatcher, model), self.replicas, self.aggregate, metrics, self.spawn
         )
-        self.replicas.on_joined = lambda name: self.spawn(self.aggregate.describe(name))
+        self.replicas.on_joined = self._on_joined
         self._timer = Timer(self._loop)
         self._crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
         self.replicas.on_refused = self._crash_guard.on_refused
@@ -118,6 +126,13 @@ class Proxy:
         metrics.access_outdated.set_function(lambda: float(access.outdated))
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def keep_prompts(
+        self, port: int, min_tokens: int, timings: PromptTimings = DEFAULT_TIMINGS
+    ) -> None:
+        """Save and restore prompts, by the agents on this port. To be called first."""
+        files = PromptFiles(self.dispatcher, self.replicas, self.metrics, port, min_tokens, timings)
+        self.prompts = PromptRestores(files, self._sender, self.spawn, self._release_restored)
 
     # Clients.
 
@@ -130,7 +145,7 @@ class Proxy:
             if route is Route.PREFLIGHT:
                 cors.ANY_ORIGIN.respond(exchange, cors.ANY_ORIGIN.preflight(message))
                 return
-            if route in LOCAL and self._leader is None:
+            if route in LOCAL and self._relay.leader is None:
                 self._local.respond(exchange, route, draining=self.draining)
                 return
             # Requests relayed by a standby are accepted still: they have no other leader yet.
@@ -170,7 +185,7 @@ class Proxy:
                 prefixes=request.prefixes,
                 tasks=request.tasks,
                 flow_key=flow_key,
-                bounded=self._leader is None,
+                bounded=self._relay.leader is None,
                 abortable=request.is_stream,
             )
         except QueueFull as full:
@@ -207,6 +222,8 @@ class Proxy:
         self._targets = targets, terminating
         if self.is_leader:
             self.replicas.set_targets(targets, terminating)
+            if self.prompts:
+                self.prompts.files.set_targets(targets, terminating)
             self._preemptor.leave_ending_replicas()
 
     def set_blocked(self, blocker: StartBlocker | None) -> None:
@@ -229,15 +246,18 @@ class Proxy:
             self._arm_timer()
 
     def _dispatch_once(self, now: float) -> None:
-        if self._leader:
+        if leader := self._relay.leader:
             for queued in self.dispatcher.take_all():
-                self._send_to_leader(queued.request, self._leader)
-        elif self.is_leader and not self._paused and now < self.lease_valid_until:
+                self._send_to_leader(queued.request, leader)
+        elif self._may_dispatch(now):
             reservations = self.dispatcher.dispatch(now)
             self.demand.record(self.dispatcher.demand, now)
             for reservation in reservations:
                 self._send_to_replica(reservation)
             self._preemptor.free_slots()
+
+    def _may_dispatch(self, now: float) -> bool:
+        return self.is_leader and not self._paused and now < self.lease_valid_until
 
     def _arm_timer(self) -> None:
         due = self.dispatcher.next_wakeup()
@@ -266,49 +286,16 @@ class Proxy:
             return
         pool = self.replicas.pool(reservation.replica.name)
         request.assign_replica(reservation, pool)
-        self._send_over(pool, request)
+        if not (self.prompts and self.prompts.begin(request, reservation, pool)):
+            self._sender.send(request, pool)
 
     def _send_to_leader(self, request: ProxiedRequest, leader: relay.Leader) -> None:
         self.keepalive.discard(request)
         request.assign_leader(leader.address, leader.proof, leader.pool)
         if request.loop_delayed or not relay.is_looping(request.exchange.request):
-            self._send_over(leader.pool, request)
+            self._sender.send(request, leader.pool)
         else:
             self.spawn(self._delay_looping(request, leader.pool))
-
-    def _send_over(self, pool: Pool, request: ProxiedRequest) -> None:
-        if connection := pool.acquire():
-            self._send(request, connection)
-        else:
-            self.spawn(self._connect(request, pool))
-
-    def _send(self, request: ProxiedRequest, connection: UpstreamConnection) -> None:
-        message = request.exchange.request
-        if request.relayed:
-            head = relay.encode_relayed_head(
-                message, request.key_name, request.proof, self.access.forwarded_headers
-            )
-        else:
-            head = encode_request_head(message, self.access.forwarded_headers)
-        request.send(connection, head)
-
-    async def _connect(self, request: ProxiedRequest, pool: Pool) -> None:
-        try:
-            connection = await pool.connect()
-        except OSError as error:
-            if request.pool is pool:
-                reason = describe(error)
-                self.on_upstream_failure(request, request.record_failure(reason, sent=False))
-            return
-        if request.pool is not pool:
-            pool.release(connection)
-        elif request.reservation and not self.is_leader:
-            # The new leader has counted the slots without this one.
-            pool.release(connection)
-            self._detach(request, occupied=False)
-            self._continue(request, retry.Action.REQUEUE)
-        else:
-            self._send(request, connection)
 
     async def _delay_looping(self, request: ProxiedRequest, pool: Pool) -> None:
         await asyncio.sleep(relay.LOOP_DELAY_SECONDS)
@@ -329,12 +316,25 @@ class Proxy:
                 reason,
             )
 
+    def _on_joined(self, name: str) -> None:
+        self.spawn(self.aggregate.describe(name))
+        if self.prompts:
+            self.prompts.files.joined(name)
+
+    def _release_restored(self, reservation: SlotReservation[ProxiedRequest]) -> None:
+        self.dispatcher.release_all(reservation, self.now())
+        self.dispatch()
+
     def _on_unresponsive(self, requests: Sequence[ProxiedRequest], reason: str) -> None:
         self._crash_guard.on_unresponsive(requests)
         for request in requests:
             if reservation := request.give_up():
                 self.on_released(reservation, occupied=request.needs_slot)
             request.respond_with_error(responses.replica_unresponsive(reason), Outcome.FAILED)
+
+    def _requeue_unsent(self, request: ProxiedRequest) -> None:
+        self._detach(request, occupied=False)
+        self._continue(request, retry.Action.REQUEUE)
 
     def _detach(self, request: ProxiedRequest, *, occupied: bool) -> None:
         if reservation := request.detach():
@@ -373,7 +373,7 @@ class Proxy:
         """Free the slots of a request that ended early; if occupied, when llama-server has."""
         if occupied:
             self.replicas.abort(reservation)
-        else:
+        elif not (self.prompts and self.prompts.is_running(reservation)):
             self.dispatcher.release_all(reservation, self.now())
 
     def on_upstream_failure(self, request: ProxiedRequest, attempt: retry.FailedAttempt) -> None:
@@ -384,13 +384,13 @@ class Proxy:
             self._crash_guard.on_lost(upstream, request)
         decision = retry.decide(attempt)
         if decision.action is retry.Action.RECONNECT and request.pool:
-            self.spawn(self._connect(request, request.pool))
+            self.spawn(self._sender.connect(request, request.pool))
             return
         if decision.ejection:
             self.replicas.eject(upstream, decision.ejection, attempt.reason)
         self._detach(request, occupied=attempt.sent and request.needs_slot)
         if decision.stop_relaying:
-            self._stop_relaying(upstream, attempt.reason)
+            self._relay.stop(upstream, attempt.reason)
         if decision.action in retry.RETRIES:
             self.metrics.retries.inc()
         if decision.action is retry.Action.HOLD:
@@ -405,7 +405,9 @@ class Proxy:
             self.dispatcher.cancel(request.queued)
         self.active.discard(request)
         self.keepalive.discard(request)
-        self._request_log.finished(request, outcome, now)
+        tokens = self._request_log.finished(request, outcome, now)
+        if self.prompts:
+            self.prompts.finished(request, tokens)
         self._update_idle()
         self._dispatch(now)
 
@@ -417,8 +419,8 @@ class Proxy:
         self._paused = False
         self.metrics.leader.set(1)
         self.metrics.leadership_acquired.inc()
-        self._close_relay()
-        self.replicas.set_targets(*self._targets)
+        self._relay.close()
+        self.set_replicas(*self._targets)
 
     def become_standby(self, leader: str | None, proof: bytes = b"") -> None:
         """Relay what is queued or arrives to `leader` (HOST:PORT of its clients' port).
@@ -433,13 +435,10 @@ class Proxy:
             self._preemptor.end_leadership()
             self.demand = DemandStatistics()
             self.replicas.set_targets({})
-        before = self._leader and (self._leader.address, self._leader.proof)
-        if before == ((leader, proof) if leader else None):
-            return
-        self._close_relay()
-        if leader:
-            self._leader = relay.Leader.at(leader, proof)
-        self.dispatch()
+            if self.prompts:
+                self.prompts.files.stop()
+        if self._relay.set(leader, proof):
+            self.dispatch()
 
     def pause(self, paused: bool) -> None:
         """Dispatch nothing while the leadership is uncertain."""
@@ -458,23 +457,13 @@ class Proxy:
     @property
     def is_relaying(self) -> bool:
         """Whether requests are relayed to another balancer."""
-        return self._leader is not None
+        return self._relay.leader is not None
 
     @property
     def all_visible(self) -> bool:
         """Whether the replicas' /slots count everything that was sent from here."""
         now = self.now()
         return all(request.is_visible(now) for request in self.active)
-
-    def _stop_relaying(self, address: str, reason: str) -> None:
-        if self._leader and self._leader.address == address:
-            _log.warning("cannot relay to leader %s: %s", address, reason)
-            self._close_relay()
-
-    def _close_relay(self) -> None:
-        if self._leader:
-            self._leader.pool.close()
-            self._leader = None
 
     # The process.
 
@@ -494,7 +483,9 @@ class Proxy:
         self._timer.stop()
         self.keepalive.close()
         await self.stall_monitor.close()
-        self._close_relay()
+        self._relay.close()
+        if self.prompts:
+            await self.prompts.files.close()
         await self.replicas.close()
         await self._tasks.join()
         self._request_log.log.flush()

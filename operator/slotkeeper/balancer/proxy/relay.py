@@ -3,6 +3,7 @@
 A relayed request proves that it is from a balancer, and has the name of its API key, never the key.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,6 +14,8 @@ from slotkeeper.edge.access import PREEMPTIBLE
 from slotkeeper.wire.client import Pool
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.message import Request, encode_request_head
+
+_log = logging.getLogger(__name__)
 
 _HOPS = b"x-slotkeeper-hops"
 _EXPECTED_HOPS = 2
@@ -41,6 +44,35 @@ class Leader:
     def at(cls, address: str, proof: bytes) -> Self:
         """A leader that there are no connections to yet."""
         return cls(address, proof, Pool(*host_and_port(address), max_idle=_MAX_IDLE))
+
+
+class RelayTarget:
+    """The leader that requests are relayed to, if any."""
+
+    def __init__(self) -> None:
+        self.leader: Leader | None = None
+
+    def set(self, address: str | None, proof: bytes) -> bool:
+        """Set the leader's address, None: there is none. Return whether that is a change."""
+        before = self.leader and (self.leader.address, self.leader.proof)
+        if before == ((address, proof) if address else None):
+            return False
+        self.close()
+        if address:
+            self.leader = Leader.at(address, proof)
+        return True
+
+    def stop(self, address: str, reason: str) -> None:
+        """Relay nothing to this address until it is known which balancer leads now."""
+        if self.leader and self.leader.address == address:
+            _log.warning("cannot relay to leader %s: %s", address, reason)
+            self.close()
+
+    def close(self) -> None:
+        """Relay nothing."""
+        if self.leader:
+            self.leader.pool.close()
+            self.leader = None
 
 
 def is_relayed(request: Request) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from slotkeeper.balancer.prompts.context import Restored
 from slotkeeper.balancer.proxy.retry import FailedAttempt
 from slotkeeper.edge import cors
 from slotkeeper.edge.early_response import EarlySseResponse
@@ -76,6 +77,8 @@ class RequestStats:
     """The last replica, or leader, that it was assigned to."""
     prefix_hit: bool | None = None
     """Whether the replica's cache held a prefix of the prompt; None: too short, or not sent."""
+    restored: Restored | None = None
+    """The prompt file that was restored for it, by its last attempt."""
     edges: BodyEdges = field(default_factory=BodyEdges)
     """The first and last bytes of the response's body, which contain the token counts."""
 
@@ -113,6 +116,7 @@ class ProxiedRequest:
         "reservation",
         "stats",
         "tasks",
+        "uses_restored_slot",
     )
     # fmt: on
 
@@ -136,7 +140,9 @@ class ProxiedRequest:
         self.tasks: Tasks = ONE_TASK
         """Its tasks in llama-server, each of which needs a slot."""
         self.prefixes: PrefixHashes = ()
-        """Hashes of its prompt's prefixes; none of a short one, or without affinity."""
+        """Hashes of its prompt's prefixes; none of a short one, or if none of them matter."""
+        self.uses_restored_slot = True
+        """llama-server would find its prompt in the slot of a restored file."""
         self.preemptible = False
         """It makes way for others."""
         self.is_stream = False
@@ -204,6 +210,7 @@ class ProxiedRequest:
         stats.dispatched_at = reservation.reserved_at
         stats.upstream = reservation.replica.name
         stats.prefix_hit = reservation.prefix_hit
+        stats.restored = None
 
     def assign_leader(self, address: str, proof: bytes, pool: Pool) -> None:
         """Begin an attempt at the leader, HOST:PORT."""

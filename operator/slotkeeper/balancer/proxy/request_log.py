@@ -4,6 +4,7 @@ from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.edge.access_log import AccessLog, exchange_fields, request_fields
 from slotkeeper.edge.outcome import Outcome
+from slotkeeper.edge.usage import Tokens
 from slotkeeper.wire.errors import HttpError
 from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.message import Request
@@ -42,8 +43,11 @@ class RequestLog:
             }
         )
 
-    def finished(self, request: ProxiedRequest, outcome: Outcome, now: float) -> None:
-        """Record a request that was queued, dispatched or relayed."""
+    def finished(self, request: ProxiedRequest, outcome: Outcome, now: float) -> Tokens | None:
+        """Record a request that was queued, dispatched or relayed.
+
+        Returns the tokens that its replica reported; None for a response that is not complete.
+        """
         exchange = request.exchange
         stats = request.stats
         metrics = self._metrics
@@ -69,7 +73,7 @@ class RequestLog:
                 if tokens:
                     metrics.add_tokens(tokens)
         if not self.log.enabled:
-            return
+            return tokens
         self.log.add(
             {
                 **exchange_fields(exchange, request.key_name),
@@ -80,6 +84,8 @@ class RequestLog:
                 "attempts": request.queued.attempts,
                 "preemptible": request.preemptible,
                 "prefix_hit": stats.prefix_hit,
+                "restored_tokens": stats.restored and stats.restored.tokens,
+                "restore_seconds": stats.restored and stats.restored.seconds,
                 "bypassed": request.queued.bypassed,
                 "queue_seconds": None if request.relayed else queue_seconds,
                 "first_byte_seconds": first,
@@ -92,3 +98,4 @@ class RequestLog:
                 "generated_tokens": tokens and tokens.generated,
             }
         )
+        return tokens

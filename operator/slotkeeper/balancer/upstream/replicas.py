@@ -113,7 +113,7 @@ class ReplicaSet:
         self._targets_changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.on_joined: Callable[[str], None] = lambda _: None
-        """Called with the name of a replica that has become ready."""
+        """Called with the name of a replica that has become ready, before it gets requests."""
         self.on_refused: Callable[[str], None] = lambda _: None
         """Called with the name of a replica that has ended while aborted requests ran on it."""
 
@@ -358,8 +358,8 @@ class ReplicaSet:
         _log.info("replica %s ready: %d slots, %d busy", upstream.name, slots, busy)
         if busy:
             self._start_polling(upstream)
-        self._on_freed()
         self.on_joined(upstream.name)
+        self._on_freed()
 
     async def _probe_new(self, upstream: _Upstream) -> tuple[int, int]:
         """Return the number of slots, and of those with requests that were not sent from here."""

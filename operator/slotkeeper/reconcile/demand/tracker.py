@@ -4,9 +4,10 @@ Times are seconds on one clock, which `now` reads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from slotkeeper.api.demand_report import DemandReport
+from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule
 from slotkeeper.scaling.decide import ScalingInput
 from slotkeeper.scaling.history import Change, History
@@ -18,6 +19,10 @@ WARM_UP_SECONDS = 10.0
 
 IDLE_MAX_AGE_SECONDS = 60.0
 """Age up to which a report is current for a server without autoscaling: a thousand take turns."""
+
+MIN_UNREACHABLE_SECONDS = 30.0
+"""For how long the files of prompts must be unreachable until that is believed: those of a replica
+that has just become ready are, until the balancer has asked for them."""
 
 CHANGES_SECONDS = 1800.0
 """How long a change of replicas is kept: no policy of behavior has a longer period."""
@@ -34,6 +39,8 @@ class ServerDemand:
     """Replicas (HOST:PORT) that run and process nothing, as their balancer found."""
     view_age_seconds: float = 0.0
     """Age of the oldest view of the cluster that a balancer has."""
+    prompt_cache: PromptCacheReport | None = None
+    """The files of prompts, as the leader reports them."""
 
 
 @dataclass
@@ -54,6 +61,8 @@ class TrackedDemand:
     """Since when all balancers respond, and none reports to be the leader."""
     no_slots_since: float | None = None
     """Since when reports show no slots."""
+    prompts_unreachable_since: float | None = None
+    """Since when reports show that the files of prompts are unreachable."""
     changes: tuple[Change, ...] = ()
 
     def track(self, addresses: Sequence[str], policy: Policy | None) -> None:
@@ -69,7 +78,7 @@ class TrackedDemand:
 
     def update(self, demand: ServerDemand) -> None:
         """Record what a poll found."""
-        self.last = demand
+        self.last = replace(demand, prompt_cache=self._believed(demand))
         self.leaderless_since = None
         if demand.sample.total_slots:
             self.no_slots_since = None
@@ -81,6 +90,18 @@ class TrackedDemand:
                 self.policy.required_replicas(demand.sample),
                 keep=self.policy.history_seconds,
             )
+
+    def _believed(self, demand: ServerDemand) -> PromptCacheReport | None:
+        """The report of the files of prompts; the last one while they are briefly unreachable."""
+        report, now = demand.prompt_cache, demand.sample.at
+        if report is None or report.reason is not Reason.UNREACHABLE:
+            self.prompts_unreachable_since = None
+            return report
+        if self.prompts_unreachable_since is None:
+            self.prompts_unreachable_since = now
+        if now - self.prompts_unreachable_since >= MIN_UNREACHABLE_SECONDS:
+            return report
+        return self.last.prompt_cache if self.last else None
 
     def leaderless(self, responses: int, now: float) -> None:
         """Record a poll without the leader's report; `responses`: of other balancers."""
@@ -141,4 +162,6 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
         preemptible=sum(report.preemptible for report in reports),
     )
     age = max(report.view_age_seconds for report in reports)
-    return ServerDemand(sample, leader.busy_by_replica, leader.unresponsive, age)
+    return ServerDemand(
+        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache
+    )

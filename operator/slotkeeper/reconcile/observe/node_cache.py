@@ -1,7 +1,10 @@
 """Problems with the cache of a node. Pure."""
 
+import re
+
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired import prompt_volume
 from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.model_container import MODELS_VOLUME, has_storage
 from slotkeeper.kube.cluster import Manifest
@@ -9,7 +12,13 @@ from slotkeeper.reconcile.observe.problem import Problem
 
 
 def not_allowed(server: LlamaServer, downloads: DownloadSettings) -> Problem | None:
-    """The problem of a server that uses the cache of its node, which the chart does not allow."""
+    """The problem of a server that uses a folder of its node, which the chart does not allow."""
+    if not prompt_volume.has_storage(server, downloads):
+        return Problem(
+            Reason.NODE_CACHE_NOT_ALLOWED,
+            "spec.promptCache.node: the administrator has not allowed it: set the chart value "
+            "nodeCache.promptsPath, or use promptCache.claimName",
+        )
     if has_storage(server.spec.model, downloads):
         return None
     return Problem(
@@ -30,7 +39,7 @@ _STORAGE = frozenset({Reason.INSUFFICIENT_STORAGE, Reason.STORAGE_ERROR})
 def is_on_node_cache(pod: Manifest) -> bool:
     """Whether this pod mounts a folder of the cache of its node."""
     volumes = pod["spec"].get("volumes") or ()
-    return any(each["name"] == MODELS_VOLUME and "hostPath" in each for each in volumes)
+    return any(each["name"] in _VOLUMES and "hostPath" in each for each in volumes)
 
 
 def folder_missing(pod: Manifest) -> Problem:
@@ -39,7 +48,7 @@ def folder_missing(pod: Manifest) -> Problem:
     node = pod["spec"].get("nodeName", "")
     return Problem(
         Reason.NODE_CACHE_UNAVAILABLE,
-        f"node {node} has no folder for this namespace in its cache: check that a pod of "
+        f"node {node} has no folder for this pod in its cache: check that a pod of "
         "Slotkeeper's DaemonSet (chart value nodeCache) runs on it, and see the events of "
         f"kubectl describe --namespace={namespace} pods/{name}",
     )
@@ -48,9 +57,22 @@ def folder_missing(pod: Manifest) -> Problem:
 def pod_security_remedy(message: str) -> str:
     """What to add to the message of a pod that was not created: the remedy, if it is the volume of
     the cache that Pod Security forbids."""
-    if "violates PodSecurity" not in message or f'volume "{MODELS_VOLUME}"' not in message:
+    if "violates PodSecurity" not in message:
+        return ""
+    # Of two volumes it names both, in their order.
+    forbidden = (
+        field
+        for name, field in _VOLUMES.items()
+        if re.search(f'volumes? [^()]*"{name}"[^()]* restricted volume type', message)
+    )
+    field = next(forbidden, None)
+    if field is None:
         return ""
     return (
-        "; model.cache.node needs hostPath volumes: ask the administrator to label the namespace "
-        "pod-security.kubernetes.io/enforce=privileged, or use model.cache.claimName"
+        f"; {field}.node needs hostPath volumes: ask the administrator to label the namespace "
+        f"pod-security.kubernetes.io/enforce=privileged, or use {field}.claimName"
     )
+
+
+_VOLUMES = {MODELS_VOLUME: "model.cache", prompt_volume.VOLUME: "promptCache"}
+"""Volumes that may be folders of the node, and the fields for them."""

@@ -6,7 +6,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from slotkeeper.api.conditions import ConditionStatus, ConditionType, ConditionValue, condition
+from slotkeeper.api.conditions import (
+    ALWAYS,
+    ConditionStatus,
+    ConditionType,
+    ConditionValue,
+    condition,
+)
+from slotkeeper.api.demand_report import PromptCacheReport
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import Severity, severity
@@ -29,6 +36,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
 
 MAX_MESSAGE = 32768
@@ -45,6 +53,8 @@ class Problems:
     """Who repeatedly changes what the operator writes."""
     serving: Serving = Serving()  # noqa: RUF009 (immutable)
     """What the balancers' reports show."""
+    prompts: PromptCacheReport | None = None
+    """The files of prompts; None without a current report of them."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +78,26 @@ def condition_values(
 ) -> list[ConditionValue]:
     """All conditions of a valid server, at the time of day `wall`."""
     if server.spec.suspend and not problems.rejected:
-        return _suspended(problems.conflict)
+        return _suspended(server, problems.conflict)
     parts = [
         _model(server, observed, wall),
         _replicas(server, observed, scaling.desired, wall),
         _balancer(server, observed, problems.serving, wall),
     ]
-    active = _scaling(server, scaling)
-    found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, active])]
+    others = [_scaling(server, scaling)]
+    if server.spec.prompt_cache:
+        others.append(ConditionResult(*prompt_condition(server, problems.prompts)))
+    found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, *others])]
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
-        *(part.value for part in parts),
-        active.value,
+        *(part.value for part in [*parts, *others]),
         degraded(found),
     ]
 
 
 def invalid(
     message: str,
-    kinds: Iterable[ConditionType] = ConditionType,
+    kinds: Iterable[ConditionType] = ALWAYS,
     reason: Reason = Reason.INVALID_SPEC,
 ) -> list[ConditionValue]:
     """All conditions, of these types, of a resource whose spec breaks a rule."""
@@ -97,13 +108,13 @@ def invalid(
     return [verdict(kind, verdicts.get(kind, "Unknown"), reason, message) for kind in kinds]
 
 
-def _suspended(conflict: Problem | None) -> list[ConditionValue]:
+def _suspended(server: LlamaServer, conflict: Problem | None) -> list[ConditionValue]:
     message = "neither replicas nor balancers run while spec.suspend is true"
     expected = verdict(ConditionType.DEGRADED, "False", Reason.AS_EXPECTED, message)
     return [
         *(
             verdict(kind, "False", Reason.SUSPENDED, message)
-            for kind in ConditionType
+            for kind in (ConditionType if server.spec.prompt_cache else ALWAYS)
             if kind is not ConditionType.DEGRADED
         ),
         degraded([conflict]) if conflict else expected,

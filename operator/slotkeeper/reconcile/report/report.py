@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from slotkeeper.api.conditions import ConditionType
+from slotkeeper.api.conditions import ALWAYS, ConditionType
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.decide.replicas import Scaling
@@ -43,7 +43,7 @@ def invalid_report(
     raw: Manifest,
     message: str,
     now: datetime,
-    kinds: Iterable[ConditionType] = ConditionType,
+    kinds: Iterable[ConditionType] = ALWAYS,
     reason: Reason = Reason.INVALID_SPEC,
 ) -> Report:
     """The report on a resource whose spec breaks a rule; `kinds`: the types of its conditions."""

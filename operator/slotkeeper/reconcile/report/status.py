@@ -18,6 +18,7 @@ from slotkeeper.reconcile.decide.replicas import Scaling
 from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Snapshot
+from slotkeeper.reconcile.report.prompt_cache import is_prompt_status_stale, prompt_status
 
 Status = dict[str, Any]
 
@@ -56,6 +57,7 @@ def status(
         url=names.client_url(server),
         model=model_status(server, observed),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
+        prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
     ).tree()
 
 
@@ -83,7 +85,11 @@ def is_stale(server: LlamaServer, demand: ServerDemand | None) -> bool:
         return False
     sample = demand.sample
     slots = {"total": sample.total_slots, "busy": sample.busy_slots}
-    return slots != server.status.get("slots") or sample.queued != server.status.get("queued")
+    return (
+        slots != server.status.get("slots")
+        or sample.queued != server.status.get("queued")
+        or is_prompt_status_stale(server, demand.prompt_cache)
+    )
 
 
 def _numbers(

@@ -44,6 +44,20 @@ async def test_without_the_charts_consent_nothing_is_created_and_the_remedy_is_r
     assert not cluster.by_name(DEPLOYMENTS)
 
 
+async def test_prompts_on_a_node_need_a_consent_of_their_own(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    operator.reconciler.downloads = replace(DOWNLOADS, node_prompts_path=None)
+    apply_server(cluster, model=MODEL, promptCache={"node": True})
+
+    await operator.reconcile()
+
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "NodeCacheNotAllowed")
+    assert "nodeCache.promptsPath" in ready["message"]
+    assert not cluster.by_name(DEPLOYMENTS)
+
+
 async def test_with_it_replicas_mount_the_folder_of_their_namespace(
     cluster: FakeCluster, operator: Operator
 ) -> None:
@@ -72,11 +86,12 @@ async def test_running_replicas_are_kept_when_it_is_withdrawn(
     assert cluster.by_name(DEPLOYMENTS) == before
 
 
+@pytest.mark.parametrize("spec", [{"model": MODEL}, {"promptCache": {"node": True}}], ids=list)
 @pytest.mark.parametrize(("second", "reason"), [(59, "Pending"), (60, "NodeCacheUnavailable")])
 async def test_a_folder_that_is_not_there_after_a_minute_is_reported(
-    cluster: FakeCluster, operator: Operator, second: int, reason: str
+    cluster: FakeCluster, operator: Operator, second: int, reason: str, spec: dict[str, Any]
 ) -> None:
-    apply_server(cluster, model=MODEL)
+    apply_server(cluster, **spec)
     await operator.reconcile()
     roll_out(cluster, ready=False)
     set_pod_status(cluster, UNMOUNTED)
@@ -98,18 +113,26 @@ FORBIDDEN = (
 
 
 @pytest.mark.parametrize(
-    ("message", "has_remedy"),
+    ("message", "field"),
     [
-        (FORBIDDEN, True),
-        (FORBIDDEN.replace('"models"', '"own"'), False),
-        ("exceeded quota: gpus", False),
-        ("", False),
+        (FORBIDDEN, "model.cache"),
+        (FORBIDDEN.replace('"models"', '"prompt-files"'), "promptCache"),
+        (
+            FORBIDDEN.replace('volume "models" uses', 'volumes "models", "prompt-files" use'),
+            "model.cache",
+        ),
+        (FORBIDDEN.replace('volume "models" uses', 'volumes "own", "prompt-files" use'), "promptC"),
+        (FORBIDDEN.replace('"models"', '"own"'), ""),
+        ('violates PodSecurity "restricted": privileged (container "prompt-files" must not)', ""),
+        ("exceeded quota: gpus", ""),
+        ("", ""),
     ],
 )
 def test_the_remedy_is_that_of_the_volume_that_pod_security_forbids(
-    message: str, has_remedy: bool
+    message: str, field: str
 ) -> None:
     remedy = pod_security_remedy(message)
 
-    assert ("pod-security.kubernetes.io/enforce=privileged" in remedy) == has_remedy
-    assert bool(remedy) == has_remedy
+    assert ("pod-security.kubernetes.io/enforce=privileged" in remedy) == bool(field)
+    assert remedy.startswith(f"; {field}" if field else "")
+    assert bool(remedy) == bool(field)

@@ -1,0 +1,1 @@
+"""Prompts that are computed, and restored from files, by real llama-servers."""

@@ -1,0 +1,61 @@
+"""Servers with a prompt cache in a test: their files, and how their llama-server is killed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from servers import Server
+
+SECONDS = 60
+
+
+def prompt_files(volume: Path) -> list[Path]:
+    """Return the files of saved slots that are complete."""
+    return [path for path in volume.rglob("*") if path.is_file() and len(path.name) == 32]
+
+
+def kill_llama_server(server: Server) -> None:
+    """Kill the process of the only replica, as a node does that runs out of memory; wait until
+    another one is ready."""
+    uid = _replica(server)["metadata"]["uid"].replace("-", "_")
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_text().split("\0")
+            group = (folder / "cgroup").read_text().replace("-", "_")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "--slot-save-path" in arguments and uid in group:
+            os.kill(int(folder.name), signal.SIGKILL)
+            wait_for(lambda: _restarts(server), lambda count: count == 1)
+            return
+    raise AssertionError("llama-server does not run")
+
+
+def wait_for(read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
+    """Return what `read` returns, once it satisfies the condition."""
+    deadline = time.monotonic() + SECONDS
+    while not condition(found := read()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    return found
+
+
+def _replica(server: Server) -> dict[str, Any]:
+    [pod] = [
+        pod
+        for pod in server.children("pods")
+        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
+    ]
+    return pod
+
+
+def _restarts(server: Server) -> int:
+    [status] = [
+        each
+        for each in _replica(server)["status"]["containerStatuses"]
+        if each["name"] == "llama-server"
+    ]
+    return int(status["restartCount"]) if status["ready"] else 0

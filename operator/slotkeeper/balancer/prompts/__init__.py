@@ -1,0 +1,1 @@
+"""Prompt files: slots of replicas that are saved, and restored in other replicas."""
