@@ -165,6 +165,21 @@ def test_each_cluster_command_is_valid() -> None:
         cli.command_line().parse_args(arguments)
 
 
+def test_new_limits_of_the_nodes_cache_apply_after_the_documented_commands() -> None:
+    # Until the agents are replaced, downloads use the previous limits.
+    text = (DOCS / "concepts/model-storage.md").read_text()
+    *_, upgrade, rollout = [
+        each for each in commands(text) if "nodeCache" in each or "node-cache" in each
+    ]
+
+    [name] = re.findall(
+        r'include "slotkeeper.fullname" \. \}\}(-node-cache)',
+        (ROOT / "charts/slotkeeper/templates/_names.tpl").read_text(),
+    )
+    assert "--wait" in upgrade.split()
+    assert rollout == f"kubectl -n slotkeeper-system rollout status daemonset/slotkeeper{name}"
+
+
 def test_each_subcommand_exists() -> None:
     found = {
         match
