@@ -180,6 +180,19 @@ def test_new_limits_of_the_nodes_cache_apply_after_the_documented_commands() -> 
     assert rollout == f"kubectl -n slotkeeper-system rollout status daemonset/slotkeeper{name}"
 
 
+def test_everything_says_a_url() -> None:
+    files = [*DOCUMENTS, ROOT / "CHANGELOG.md", *PACKAGE.rglob("*.py"), *ROOT.glob("crds/*")]
+    pattern = re.compile(r"\ban\s+UR[LI]", re.IGNORECASE)
+
+    assert [path for path in files if pattern.search(path.read_text())] == []
+
+
+def test_the_lines_of_the_readme_are_wrapped() -> None:
+    lines = [line for line in prose(README).splitlines() if not line.startswith("|")]
+
+    assert [line for line in lines if len(line) > 110] == []
+
+
 def test_each_subcommand_exists() -> None:
     found = {
         match
