@@ -16,6 +16,8 @@ EXTRAS := operator balancer download dev bench litellm llama-tests browser clien
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
+# `demo` unless CLUSTER is set: the demo must not change the cluster of the tests.
+DEMO_CLUSTER = $(if $(filter file,$(origin CLUSTER)),demo,$(CLUSTER))
 # pytest arguments for the value of T: a path (with ::TEST), otherwise an expression for -k.
 SELECTION = $(if $(wildcard $(firstword $(subst ::, ,$(T)))),"$$T",tests e2e -k "$$T")
 
@@ -25,7 +27,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: prerequisites $(INSTALLED) ## Create a cluster and a server that responds, scales up and scales down again
-	@$(BIN)/python e2e/demo.py
+	@$(BIN)/python e2e/demo.py --name $(DEMO_CLUSTER)
 
 .PHONY: run
 run: $(INSTALLED) ## Run the operator from the checkout with the current kubeconfig; ARGS=operator flags
@@ -106,7 +108,9 @@ bake: $(INSTALLED) ## Build an image with a model in it; ARGS="--model URL --ima
 	@$(BIN)/slotkeeper bake $(ARGS)
 
 REGISTRY ?=
-CONTAINER_TOOL ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
+# docker only if its daemon responds: the client alone builds nothing.
+CONTAINER_TOOL ?= $(firstword $(shell docker version >/dev/null 2>&1 && echo docker) \
+	$(foreach tool,podman buildah,$(if $(shell command -v $(tool)),$(tool))))
 VERSION := $(shell sed -n 's/^appVersion: //p' charts/slotkeeper/Chart.yaml)
 IMAGES := operator:$(VERSION) balancer:$(VERSION) download:$(VERSION) llama-server:$(VERSION)-cpu
 
@@ -118,7 +122,7 @@ BASES = $(if $(DEBIAN_TRIXIE),--build-arg DEBIAN_TRIXIE=$(DEBIAN_TRIXIE)) $(if $
 .PHONY: images
 images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or buildah); PUSH=1 pushes them
 	@test -n "$(REGISTRY)" || { echo 'usage: make images REGISTRY=registry.example.com/team [PUSH=1]' >&2; exit 2; }
-	@test -n "$(CONTAINER_TOOL)" || { echo 'missing: docker, podman or buildah. Install one of them.' >&2; exit 1; }
+	@test -n "$(CONTAINER_TOOL)" || { echo 'missing: docker with a running daemon, podman or buildah. Install one of them.' >&2; exit 1; }
 	@for image in $(IMAGES); do \
 		name="$(REGISTRY)/slotkeeper/$$image"; \
 		echo "building $$name"; \

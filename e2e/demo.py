@@ -2,19 +2,21 @@
 
     make demo
 
-Brings up the cluster `demo`, installs the operator, applies examples/quickstart.yaml, and leaves
-all of it running. The last line and the exit status show whether every request was completed and
-whether the replicas changed 1 -> 2 -> 1.
+Brings up the cluster `demo`, or another one with `make demo CLUSTER=NAME`, installs the operator,
+applies examples/quickstart.yaml, and leaves all of it running. The last line and the exit status
+show whether every request was completed and whether the replicas changed 1 -> 2 -> 1.
 """
 
+import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 from field_watch import FieldWatch
 from stack import Cluster, chat, up
 
-NAME = "demo"
+EXIT_INTERRUPTED = 130
 SERVER = "llamaserver/quickstart"
 BURST = 8
 BURST_TOKENS = 600
@@ -35,9 +37,11 @@ def print_ready(replicas: str) -> None:
     print_progress(f"ready replicas: {replicas or 0}")
 
 
-def main() -> int:
-    """Run the demo; return 0 if all requests completed and the replicas changed as expected."""
-    cluster = Cluster(NAME)
+def demo(cluster: Cluster) -> int:
+    """Run the demo; return 0 if all requests completed and the replicas changed as expected.
+
+    Raises RuntimeError or CalledProcessError if a command fails.
+    """
     print_progress("creating a cluster, the images, the operator and a model server")
     up(cluster)
 
@@ -76,18 +80,34 @@ def main() -> int:
     changes = "->".join(replicas.values)
     print(f"""
 The cluster is still up. Try:
-    ./e2e/cluster --name {NAME} kubectl describe llama quickstart
-    ./e2e/cluster --name {NAME} run curl {url}/v1/chat/completions -d \
+    ./e2e/cluster --name {cluster.name} kubectl describe llama quickstart
+    ./e2e/cluster --name {cluster.name} run curl {url}/v1/chat/completions -d \
 '{{"messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 20}}'
-    ./e2e/cluster --name {NAME} down
+    ./e2e/cluster --name {cluster.name} down
 """)
     counts = f"{len(results)} requests, {completed} completed, {failed} failed"
     print(f"demo: {counts}, replicas {changes}")
     return 0 if scaled and not failed else 1
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str], run: Callable[[Cluster], int] = demo) -> int:
+    """Run the demo on the cluster that the command line names; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--name", default="demo", help="name of the cluster (default: %(default)s)")
+    name = parser.parse_args(arguments).name
     try:
-        sys.exit(main())
+        return run(Cluster(name))
+    except KeyboardInterrupt:
+        print(
+            f"\ndemo: interrupted. `make demo CLUSTER={name}` starts it again, and "
+            f"`./e2e/cluster --name {name} down` removes the cluster",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
     except (RuntimeError, subprocess.CalledProcessError) as failure:
-        sys.exit(f"demo: failed: {failure}")
+        print(f"demo: failed: {failure}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

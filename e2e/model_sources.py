@@ -33,6 +33,10 @@ TLS = "tls"
 """Name of the Secret with the certificate of all servers, and of the volume with it."""
 TLS_FOLDER = "/tls"
 CONFIG_FOLDER = "/config"
+AUTHORITY = "authority"
+"""Name of the ConfigMap with the certificate of the authority, in the namespaces of users."""
+TRUSTING = {"caConfigMapRef": {"name": AUTHORITY}}
+"""`spec.model.download` that trusts it."""
 PASSWORD_FILE = "reader:$2b$04$abcdefghijklmnopqrstuuA1n0mBpuBflT9o8ajqXH1XjRREPpLdy\n"
 """The hash of `reader:CANARY`, which docker-registry verifies."""
 
@@ -225,39 +229,60 @@ class ModelSources:
 
 @contextmanager
 def model_sources(cluster: Cluster) -> Iterator[ModelSources]:
-    """Build the image and create the namespace of the servers; delete it after the `with`."""
+    """Prepare the servers; delete their namespace after the `with`."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield prepare(cluster, Path(folder) / "keys")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def prepare(cluster: Cluster, keys: Path) -> ModelSources:
+    """Build the image and create the namespace of the servers, without those of an earlier call.
+
+    `keys`: a folder for the certificates, which is created.
+    """
     cluster.call("build", IMAGE.reference, IMAGE.containerfile, ".")
     cluster.call("load", IMAGE.reference)
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
-    with tempfile.TemporaryDirectory() as folder:
-        keys = Path(folder) / "keys"
-        names = tuple(f"DNS:{_host(name)}" for name in ("registry", "web"))
-        issue(keys, [Certificate(TLS, _host("registry"), alternative_names=names)])
-        cluster.kubectl("create", "namespace", NAMESPACE)
-        cluster.kubectl(
-            *("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-        )
-        cluster.kubectl(
-            *("-n", NAMESPACE, "create", "secret", "generic", TLS),
-            f"--from-file=tls.crt={keys / 'tls.crt'}",
-            f"--from-file=tls.key={keys / 'tls.key'}",
-            f"--from-file=ca.crt={keys / 'ca.crt'}",
-        )
-        yield ModelSources(cluster, keys)
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    names = tuple(f"DNS:{_host(name)}" for name in ("registry", "web"))
+    issue(keys, [Certificate(TLS, _host("registry"), alternative_names=names)])
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl(
+        *("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    )
+    cluster.kubectl(
+        *("-n", NAMESPACE, "create", "secret", "generic", TLS),
+        f"--from-file=tls.crt={keys / 'tls.crt'}",
+        f"--from-file=tls.key={keys / 'tls.key'}",
+        f"--from-file=ca.crt={keys / 'ca.crt'}",
+    )
+    return ModelSources(cluster, keys)
+
+
+def secret(name: str, entries: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Secret."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "stringData": dict(entries),
+    }
+
+
+def authority_config_map(authority: str) -> dict[str, Any]:
+    """Return the ConfigMap of TRUSTING."""
+    metadata = {"name": AUTHORITY}
+    data = {"ca.crt": authority}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def create_secret(server: Server, name: str, entries: Mapping[str, str]) -> None:
     """Create a Secret in the server's namespace."""
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
-    server.cluster.apply({**secret, "stringData": entries}, namespace=server.namespace)
+    server.cluster.apply(secret(name, entries), namespace=server.namespace)
 
 
-def trust(server: Server, authority: str) -> dict[str, Any]:
-    """Create a ConfigMap with the certificate; return `spec.model.download` that trusts it."""
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authority"}}
-    server.cluster.apply({**config_map, "data": {"ca.crt": authority}}, namespace=server.namespace)
-    return {"caConfigMapRef": {"name": "authority"}}
+def trust(server: Server, authority: str) -> None:
+    """Create the ConfigMap of TRUSTING in the server's namespace."""
+    server.cluster.apply(authority_config_map(authority), namespace=server.namespace)
 
 
 def published(server: Server) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_sources import ModelSources, trust
+from model_sources import TRUSTING, ModelSources, trust
 from provider.prerequisites import docker_available
 from servers import Server, spec
 from stack import ROOT
@@ -38,8 +38,8 @@ def test_a_killed_download_is_continued(
 ) -> None:
     digest = hashlib.sha256(MODEL.read_bytes()).hexdigest()
     model = {"url": f"{model_sources.web.url}/slow/{MODEL.name}", "sha256": digest}
-    download = trust(server, model_sources.authority)
-    server.apply(spec() | {"model": {**model, "download": download, "cache": {"claimName": claim}}})
+    trust(server, model_sources.authority)
+    server.apply(spec() | {"model": {**model, "download": TRUSTING, "cache": {"claimName": claim}}})
     size = MODEL.stat().st_size
     whole = tmp_path / f"sha256-{digest}.gguf"
     part = whole.with_name(f"{whole.name}.part")

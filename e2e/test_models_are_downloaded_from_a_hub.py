@@ -4,12 +4,10 @@ import hashlib
 
 import pytest
 
-from fake_hub import REPOSITORY
 from model_sources import ModelSources, Protected, create_secret, published
-from servers import Server, Spec, spec
+from servers import Server
+from source_examples import HUB, on_hub
 from stack import ROOT
-
-SECRET = "hub"
 
 
 @pytest.fixture
@@ -18,14 +16,8 @@ def hub(model_sources: ModelSources) -> Protected:
     return model_sources.hub
 
 
-def on_hub(hub: Protected, reference: str) -> Spec:
-    model = {"url": f"hf://{REPOSITORY}{reference}", "download": {"hubEndpoint": hub.url}}
-    token = {"name": SECRET, "allowHttp": True}
-    return spec() | {"model": {**model, "tokenSecretRef": token}}
-
-
 def test_a_gated_model_is_downloaded_by_its_quantization(server: Server, hub: Protected) -> None:
-    create_secret(server, SECRET, hub.entries)
+    create_secret(server, HUB, hub.entries)
 
     server.ready(on_hub(hub, ":Q8_0"))
 
@@ -38,7 +30,7 @@ def test_a_gated_model_is_downloaded_by_its_quantization(server: Server, hub: Pr
 
 
 def test_a_wrong_token_is_reported(server: Server, hub: Protected) -> None:
-    create_secret(server, SECRET, hub.entries | {"token": "PLANTED"})
+    create_secret(server, HUB, hub.entries | {"token": "PLANTED"})
     server.apply(on_hub(hub, "/Model-Q8_0.gguf@main"))
 
     server.wait_for_reason("Ready", "ModelForbidden")
@@ -49,7 +41,7 @@ def test_a_wrong_token_is_reported(server: Server, hub: Protected) -> None:
 def test_a_quantization_that_the_hub_lacks_is_reported_with_its_files(
     server: Server, hub: Protected
 ) -> None:
-    create_secret(server, SECRET, hub.entries)
+    create_secret(server, HUB, hub.entries)
     server.apply(on_hub(hub, ":Q5_K_M"))
 
     message = server.wait_for_reason("Ready", "ModelNotFound")

@@ -3,9 +3,8 @@
 import pytest
 
 from model_sources import ModelSources, Protected, create_secret, published, trust
-from servers import Server, spec
-
-SECRET = "web"
+from servers import Server
+from source_examples import WEB, on_web
 
 
 @pytest.fixture
@@ -17,12 +16,10 @@ def web(model_sources: ModelSources) -> Protected:
 def test_a_split_model_is_downloaded_with_a_token_by_tls(
     server: Server, web: Protected, model_sources: ModelSources
 ) -> None:
-    create_secret(server, SECRET, web.entries)
-    url = f"{web.url}/gated/split-00001-of-00003.gguf"
-    model = {"url": url, "tokenSecretRef": {"name": SECRET}}
-    download = trust(server, model_sources.authority)
+    create_secret(server, WEB, web.entries)
+    trust(server, model_sources.authority)
 
-    server.ready(spec() | {"model": {**model, "download": download}})
+    server.ready(on_web(web, "split-00001-of-00003.gguf"))
 
     [result] = server.chat()
     assert result["completed"], result

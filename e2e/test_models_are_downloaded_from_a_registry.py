@@ -3,9 +3,8 @@
 import pytest
 
 from model_sources import ModelSources, Protected, create_secret, published, trust
-from servers import Server, Spec, spec
-
-SECRET = "registry"
+from servers import Server
+from source_examples import REGISTRY, in_registry
 
 
 @pytest.fixture
@@ -14,35 +13,28 @@ def registry(model_sources: ModelSources) -> Protected:
     return model_sources.registry
 
 
-@pytest.fixture
-def download(server: Server, model_sources: ModelSources) -> dict[str, object]:
-    """`spec.model.download` that trusts the registry's certificate."""
-    return trust(server, model_sources.authority)
-
-
-def in_registry(registry: Protected, tag: str, download: dict[str, object]) -> Spec:
-    model = {"url": f"{registry.url}/models/quick:{tag}", "download": download}
-    return spec() | {"model": {**model, "tokenSecretRef": {"name": SECRET}}}
+@pytest.fixture(autouse=True)
+def trusted(server: Server, model_sources: ModelSources) -> None:
+    """The server may trust the registry's certificate."""
+    trust(server, model_sources.authority)
 
 
 @pytest.mark.parametrize("tag", ["oras", "docker"])
 def test_a_model_is_downloaded_from_an_artifact(
-    server: Server, registry: Protected, download: dict[str, object], tag: str
+    server: Server, registry: Protected, tag: str
 ) -> None:
-    create_secret(server, SECRET, registry.entries)
+    create_secret(server, REGISTRY, registry.entries)
 
-    server.ready(in_registry(registry, tag, download))
+    server.ready(in_registry(registry, tag))
 
     [result] = server.chat()
     assert result["completed"], result
     assert "CANARY" not in published(server)
 
 
-def test_a_wrong_password_is_reported(
-    server: Server, registry: Protected, download: dict[str, object]
-) -> None:
-    create_secret(server, SECRET, registry.entries | {"token": "reader:PLANTED"})
-    server.apply(in_registry(registry, "oras", download))
+def test_a_wrong_password_is_reported(server: Server, registry: Protected) -> None:
+    create_secret(server, REGISTRY, registry.entries | {"token": "reader:PLANTED"})
+    server.apply(in_registry(registry, "oras"))
 
     server.wait_for_reason("Ready", "ModelForbidden")
 

@@ -1,15 +1,13 @@
 """A model in a bucket is downloaded with an access key, which appears nowhere."""
 
 import hashlib
-from typing import Any
 
 import pytest
 
 from model_sources import ModelSources, ObjectStore, create_secret, published
-from servers import Server, Spec, spec
+from servers import Server
+from source_examples import STORE, in_bucket
 from stack import ROOT
-
-KEY = "store"
 
 
 @pytest.fixture
@@ -18,14 +16,9 @@ def store(model_sources: ModelSources) -> ObjectStore:
     return model_sources.object_store
 
 
-def in_bucket(store: ObjectStore, key: str = "quick.gguf", **model: Any) -> Spec:
-    s3 = {"endpoint": store.url, "pathStyle": True, "secretRef": {"name": KEY}}
-    return spec() | {"model": {"url": f"s3://models/{key}", "s3": s3, **model}}
-
-
 def test_an_object_is_downloaded_with_the_access_key(server: Server, store: ObjectStore) -> None:
     digest = hashlib.sha256((ROOT / "build/models/quick.gguf").read_bytes()).hexdigest()
-    create_secret(server, KEY, store.entries)
+    create_secret(server, STORE, store.entries)
 
     server.ready(in_bucket(store, sha256=digest))
 
@@ -39,7 +32,7 @@ def test_an_object_is_downloaded_with_the_access_key(server: Server, store: Obje
 def test_a_split_model_is_downloaded_by_its_first_object(
     server: Server, store: ObjectStore
 ) -> None:
-    create_secret(server, KEY, store.entries)
+    create_secret(server, STORE, store.entries)
 
     server.ready(in_bucket(store, "split-00001-of-00003.gguf"))
 
@@ -50,7 +43,7 @@ def test_a_split_model_is_downloaded_by_its_first_object(
 def test_a_wrong_access_key_is_reported_until_it_is_corrected(
     server: Server, store: ObjectStore
 ) -> None:
-    create_secret(server, KEY, store.entries | {"AWS_SECRET_ACCESS_KEY": "CANARY"})
+    create_secret(server, STORE, store.entries | {"AWS_SECRET_ACCESS_KEY": "CANARY"})
     server.apply(in_bucket(store))
 
     message = server.wait_for_reason("Ready", "ModelForbidden")
@@ -60,7 +53,7 @@ def test_a_wrong_access_key_is_reported_until_it_is_corrected(
 
 
 def test_a_missing_object_is_reported(server: Server, store: ObjectStore) -> None:
-    create_secret(server, KEY, store.entries)
+    create_secret(server, STORE, store.entries)
     server.apply(in_bucket(store, "other.gguf"))
 
     assert "other.gguf" in server.wait_for_reason("Ready", "ModelNotFound")

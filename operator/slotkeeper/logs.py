@@ -13,6 +13,9 @@ from typing_extensions import override
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
+_LAST_SECOND = 253_402_300_799.0
+"""Of the year 9999. The time of a file, which its owner sets, may be later."""
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add --log-format and --log-level to a command's parser."""
@@ -51,13 +54,18 @@ def configure(form: str, level: str, *, stream: TextIO | None = None) -> None:
         logging.getLogger("kopf").setLevel(logging.INFO)
 
 
+def utc_text(seconds: float) -> str:
+    """Return a Unix time as `2026-11-28T12:00:00Z`; the nearest from the years 1970 to 9999."""
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 class TextFormatter(logging.Formatter):
     """`2026-11-28T12:00:00Z INFO slotkeeper.reconcile.runtime: message`."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC)
-        time = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+        time = utc_text(record.created)
         # A message may contain text from a server, which must not look like a separate record.
         message = _CONTROL.sub(lambda match: repr(match[0])[1:-1], record.getMessage())
         line = f"{time} {record.levelname} {record.name}: {message}"

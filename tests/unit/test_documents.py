@@ -165,6 +165,34 @@ def test_each_cluster_command_is_valid() -> None:
         cli.command_line().parse_args(arguments)
 
 
+def test_new_limits_of_the_nodes_cache_apply_after_the_documented_commands() -> None:
+    # Until the agents are replaced, downloads use the previous limits.
+    text = (DOCS / "concepts/model-storage.md").read_text()
+    *_, upgrade, rollout = [
+        each for each in commands(text) if "nodeCache" in each or "node-cache" in each
+    ]
+
+    [name] = re.findall(
+        r'include "slotkeeper.fullname" \. \}\}(-node-cache)',
+        (ROOT / "charts/slotkeeper/templates/_names.tpl").read_text(),
+    )
+    assert "--wait" in upgrade.split()
+    assert rollout == f"kubectl -n slotkeeper-system rollout status daemonset/slotkeeper{name}"
+
+
+def test_everything_says_a_url() -> None:
+    files = [*DOCUMENTS, ROOT / "CHANGELOG.md", *PACKAGE.rglob("*.py"), *ROOT.glob("crds/*")]
+    pattern = re.compile(r"\ban\s+UR[LI]", re.IGNORECASE)
+
+    assert [path for path in files if pattern.search(path.read_text())] == []
+
+
+def test_the_lines_of_the_readme_are_wrapped() -> None:
+    lines = [line for line in prose(README).splitlines() if not line.startswith("|")]
+
+    assert [line for line in lines if len(line) > 110] == []
+
+
 def test_each_subcommand_exists() -> None:
     found = {
         match
@@ -209,7 +237,7 @@ def test_each_page_has_one_title(document: Path) -> None:
 
 
 def test_each_path_in_the_repository_exists() -> None:
-    generated = {"bench/results/"}
+    generated = {"bench/results/", "build/sources.yaml"}
     paths = {
         (name(document), code)
         for document in DOCUMENTS

@@ -26,6 +26,21 @@ def test_text_is_a_line_with_time_level_name_and_message() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1_795_975_065, "2026-11-29T17:57:45Z"),
+        (0, "1970-01-01T00:00:00Z"),
+        # Times of files, which others may set.
+        (-1, "1970-01-01T00:00:00Z"),
+        (2**63 / 10**9, "2262-04-11T23:47:16Z"),
+        (2**63, "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_every_time_has_a_text(seconds: float, text: str) -> None:
+    assert logs.utc_text(seconds) == text
+
+
 def test_a_message_cannot_look_like_a_separate_record() -> None:
     stream = configured("text")
 

@@ -1,11 +1,15 @@
-"""`make images` with a container tool that only prints its arguments."""
+"""`make images` with container tools that only print or record their arguments."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import slotkeeper
 from chart import values
+from fake_tools import FakeTools
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +46,59 @@ def test_each_image_of_the_chart_is_built_and_pushed_under_its_default_name() ->
 
 def test_images_are_pushed_only_on_request() -> None:
     assert calls(make_images("REGISTRY=registry.example.com").stdout, "push") == []
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
+    """Container tools: none of this machine is on the PATH."""
+    tools = FakeTools(tmp_path)
+    (tmp_path / "bin").mkdir()
+    tools.fail()
+    for program in ("make", "sed"):
+        found = shutil.which(program)
+        assert found
+        (tmp_path / "bin" / program).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CONTAINER_TOOL", raising=False)
+    return tools
+
+
+def make_images_with_a_tool_of_the_path() -> subprocess.CompletedProcess[str]:
+    command = ("make", "--no-print-directory", "images", "REGISTRY=registry.example.com")
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("installed", "daemon", "used"),
+    [
+        (("docker", "podman", "buildah"), True, "docker"),
+        (("docker", "podman", "buildah"), False, "podman"),
+        (("docker", "buildah"), False, "buildah"),
+        (("buildah",), False, "buildah"),
+    ],
+)
+def test_docker_is_used_only_if_its_daemon_responds(
+    tools: FakeTools, installed: tuple[str, ...], daemon: bool, used: str
+) -> None:
+    tools.install(*installed)
+    if not daemon:
+        tools.fail(version="Cannot connect to the Docker daemon")
+
+    result = make_images_with_a_tool_of_the_path()
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert {tool for tool, verb, *_ in tools.calls if verb == "build"} == {used}
+
+
+def test_without_a_usable_tool_the_error_says_what_is_missing(tools: FakeTools) -> None:
+    tools.install("docker")
+    tools.fail(version="Cannot connect to the Docker daemon")
+
+    result = make_images_with_a_tool_of_the_path()
+
+    assert result.returncode != 0
+    assert "missing: docker with a running daemon, podman or buildah" in result.stderr
 
 
 def test_a_failed_build_ends_it() -> None:

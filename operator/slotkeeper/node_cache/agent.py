@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+from slotkeeper import logs
 from slotkeeper.backoff import Backoff
 from slotkeeper.error_text import describe
 from slotkeeper.kube.cluster import ApiError, Gone, Kind, Listing, Manifest, WatchEvent
@@ -159,8 +160,8 @@ class Agent:
         if removed:
             self._metrics.count_removed(entry)
             _log.info(
-                "removed %s/%s: %d bytes, last used %d s since the epoch",
-                *(entry.namespace, entry.name, entry.size, entry.used_ns // 10**9),
+                "removed %s/%s: %d bytes, last used at %s",
+                *(entry.namespace, entry.name, entry.size, logs.utc_text(entry.used_ns / 10**9)),
             )
         elif removed is False:
             _log.info("in use again: %s/%s", entry.namespace, entry.name)

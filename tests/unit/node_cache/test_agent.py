@@ -120,6 +120,20 @@ async def test_the_least_recently_used_model_that_no_pod_uses_is_removed(
     assert harness.metric("excess_bytes") == 0
 
 
+async def test_the_log_has_the_time_at_which_a_removed_model_was_last_used(
+    root: Path, folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "slotkeeper")
+    harness = Harness(root, folder, 0.5)
+    harness.write("a", 9)
+
+    await harness.agent.sweep(0, NOW)
+
+    assert f"removed team/{name_of('a')}: " in caplog.text
+    # Nine hours before the hundredth of 1970.
+    assert " bytes, last used at 1970-01-04T19:00:00Z" in caplog.text
+
+
 async def test_what_pods_use_stays_above_the_limit_and_is_reported(
     root: Path, folder: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
