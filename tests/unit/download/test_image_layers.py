@@ -113,6 +113,7 @@ def test_the_file_is_taken_out_of_its_layer(
 
     assert (tmp_path / "m.gguf").read_bytes() == BODY
     assert (record.sha256, record.size) == (sha256, len(BODY))
+    assert record.name == "models/a.gguf"
     names = {each.name for each in tmp_path.iterdir()}
     assert names == {"m.gguf", "m.gguf.json", "m.gguf.lock", "m.gguf.oci.json"}
 

@@ -71,6 +71,7 @@ def resolve(file: File, address: HubAddress, hub: Hub, record_path: Path) -> Seq
             sha256=file.sha256_of(number) or each.sha256,
             identity=f"{endpoint} {address.repository} {record.commit} {each.name}",
             part=Part(number, len(record.files)),
+            name=each.name,
         )
         for number, each in enumerate(record.files, 1)
     ]

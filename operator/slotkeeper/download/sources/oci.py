@@ -104,6 +104,8 @@ def resolve(
             identity=f"sha256:{each.sha256}",
             part=Part(number, count),
             auth=auth,
+            # A layer of Docker's has no name.
+            name="" if each.name == f"sha256:{each.sha256}" else each.name,
         )
         for number, each in enumerate(record.files, 1)
     ]
