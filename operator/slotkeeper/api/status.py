@@ -80,8 +80,9 @@ class ModelStatus(ApiModel):
 
     display: Annotated[str, Field(max_length=2048)] = ""
     """The column MODEL of `kubectl get`: the progress of the download, such as 43% 1m20s, or
-    Checking, Verifying or Waiting; then Loading while llama-server loads the model; else the file
-    name, or NAME:TAG of an artifact whose files have none. Example: 43% 1m20s"""
+    Checking, Verifying or Waiting; Failed while it has failed; then Loading while llama-server
+    loads the model; else the file name, or NAME:TAG of an artifact whose files have none.
+    Example: 43% 1m20s"""
 
 
 class PromptCacheStatus(ApiModel):
