@@ -211,7 +211,7 @@ async def test_an_evicted_pod_is_no_problem(cluster: FakeCluster, operator: Oper
             volumes_not_mounted(lastTransitionTime=rfc3339(START - timedelta(minutes=20))),
             "SecretNotFound",
             False,
-            "Secret huggingface not found",
+            "Secret huggingface or one of its entries token, hosts does not exist",
             id="no Secret",
         ),
     ],

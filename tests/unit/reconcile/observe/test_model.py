@@ -290,7 +290,7 @@ async def test_a_replica_without_its_volumes_waits_for_the_secret_of_the_model(
     found = condition(cluster, "ModelReady")
     assert (found["status"], found["reason"]) == ("False", reason)
     assert ("Secret huggingface" in found["message"]) is bool(secret)
-    assert ("the entries token and hosts, the hosts" in found["message"]) is bool(secret)
+    assert ("with its entries token, hosts: create" in found["message"]) is bool(secret)
 
 
 async def test_an_invalid_token_is_reported(cluster: FakeCluster, operator: Operator) -> None:
