@@ -51,14 +51,19 @@ TABLE = (
         _GOOD,
         "requests are served by replicas, or gateway pods, of the current spec",
     ),
-    ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and verified"),
+    ReasonDoc(
+        (MODEL,),
+        (Reason.DOWNLOADED,),
+        _GOOD,
+        "the model is downloaded, and verified if `sha256` is set",
+    ),
     ReasonDoc(
         (MODEL,),
         (Reason.PREFETCHED,),
         _GOOD,
-        "the model is downloaded and verified, and no replica has read it yet: see "
-        "`model.prefetch`. With `model.cache.node` that was on one node, and it may have been "
-        "removed for others since",
+        "the model is downloaded, and verified if `sha256` is set, and no replica has read it "
+        "yet: see `model.prefetch`. With `model.cache.node` that was on one node, and it may have "
+        "been removed for others since",
     ),
     ReasonDoc(
         (MODEL,),

@@ -258,7 +258,26 @@ async def test_a_context_longer_than_the_model_was_trained_for_is_reported(
     found = condition(cluster, "ModelReady")
 
     assert (found["status"], found["reason"]) == ("True", "Downloaded")
-    assert found["message"] == f"model downloaded and verified{rest}"
+    assert found["message"] == f"model downloaded{rest}"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"sha256": SHA256}, "model downloaded and verified"),
+        (
+            {"url": "https://a/m-00001-of-00001.gguf", "partsSha256": [SHA256]},
+            "model downloaded and verified",
+        ),
+        ({}, "model downloaded"),
+    ],
+)
+async def test_only_a_model_with_a_sha256_is_reported_as_verified(
+    cluster: FakeCluster, operator: Operator, model: dict[str, Any], message: str
+) -> None:
+    await deploy_reported(cluster, operator, model={"url": URL} | model)
+
+    assert condition(cluster, "ModelReady")["message"] == message
 
 
 async def test_the_same_report_is_not_written_again(
