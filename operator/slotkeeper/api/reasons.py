@@ -230,6 +230,13 @@ TABLE = (
     ),
     ReasonDoc(
         _MODEL,
+        (Reason.MODEL_AMBIGUOUS,),
+        _PROBLEM,
+        "a repository, an artifact or an image has several files that the URL may mean; the "
+        "message lists them: use a URL that names one",
+    ),
+    ReasonDoc(
+        _MODEL,
         (Reason.MODEL_TYPE_MISMATCH,),
         _PROBLEM,
         "according to its GGUF header, a file is not what its field is for: a model, a projector, "
@@ -444,6 +451,7 @@ PERMANENT = frozenset(
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,
         Reason.MODEL_SPLIT,
+        Reason.MODEL_AMBIGUOUS,
         Reason.MODEL_TYPE_MISMATCH,
         Reason.IMAGE_PULL_BACK_OFF,
         Reason.CREATE_CONTAINER_ERROR,

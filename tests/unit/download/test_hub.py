@@ -262,7 +262,7 @@ def test_the_url_of_a_split_model_in_a_message_has_the_revision(
         (":4_K_M", Reason.MODEL_NOT_FOUND, "no file for it, but "),
         (
             ":F16",
-            Reason.MODEL_NOT_FOUND,
+            Reason.MODEL_AMBIGUOUS,
             "several files for it, of which the URL must name one: a/F16.gguf, b/F16.gguf",
         ),
         (

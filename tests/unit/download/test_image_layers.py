@@ -191,7 +191,7 @@ def test_upper_layers_hide_lower_ones(
     [
         (
             ([{"m/a.gguf": BODY, "m/b.gguf": OTHER}], ""),
-            Reason.MODEL_SPLIT,
+            Reason.MODEL_AMBIGUOUS,
             (
                 "has several GGUF files, of which the URL must name one: "
                 "oci://HOST/team/model:bad/m/a.gguf, oci://HOST/team/model:bad/m/b.gguf"

@@ -128,7 +128,7 @@ def test_a_tag_that_has_moved_is_not_resolved_again(
         ),
         (
             [(MODEL_TYPE, BODY, "a.gguf"), (MODEL_TYPE, OTHER, "b.gguf")],
-            Reason.MODEL_SPLIT,
+            Reason.MODEL_AMBIGUOUS,
             (
                 "has several layers with a GGUF file, of which the URL must name one, such as "
                 "oci://HOST/team/model:other/a.gguf: a.gguf, b.gguf"

@@ -199,7 +199,7 @@ def _only(file: File, reference: OciReference, models: Sequence[_Layer]) -> Sequ
     if len(selected) > 1:
         names = ", ".join(shown(each.name or f"sha256:{each.sha256}") for each in selected[:8])
         raise DownloadError(
-            Reason.MODEL_SPLIT,
+            Reason.MODEL_AMBIGUOUS,
             f"{file.url} has several layers with a {_what(file)}, of which the URL must name one, "
             f"such as {reference.url}/{shown(selected[0].name) or 'model.gguf'}: {names}",
         )
