@@ -86,8 +86,8 @@ def test_a_baked_image_starts_without_a_download(
     server: Server, baked: Baked, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, image = baked.fields["model"], baked.fields["image"]
-    assert model == {"url": "image:///models/model.gguf"}
-    in_image = {**spec(), **baked.fields}
+    assert model == {"url": "image:///models/model.gguf", "sha256": None, "partsSha256": None}
+    in_image = {**spec(), "image": image, "model": {"url": model["url"]}}
     # The node's address is not public, and is allowed only as a Service of the server's namespace.
     server.cluster.apply(*service_at("weights", ADDRESS, 80), namespace=server.namespace)
     in_cluster = url.replace(ADDRESS, f"weights.{server.namespace}.svc")

@@ -19,7 +19,7 @@ class ConditionType(StrEnum):
     READY = "Ready"
     """Summary of ModelReady, ReplicasReady and BalancerReady: the current spec is served."""
     MODEL_READY = "ModelReady"
-    """The model is downloaded and verified."""
+    """The model is downloaded, and verified if it has a SHA-256."""
     REPLICAS_READY = "ReplicasReady"
     """The desired number of replicas is ready."""
     BALANCER_READY = "BalancerReady"

@@ -73,7 +73,7 @@ _SERVER_COLUMNS: tuple[Mapping[str, Any], ...] = (
         "name": "Model",
         "type": "string",
         "jsonPath": ".status.model.display",
-        "description": "Progress of the download, or Loading, or the file name of the model",
+        "description": "Progress of the download, Failed, Loading, or the file name of the model",
     },
     _AGE,
     _REASON,

@@ -72,7 +72,7 @@ _Location = Annotated[
         f"!self.startsWith('oci://') || self.matches(r'^{OCI_URL}$')",
         "must be oci://REGISTRY/REPOSITORY:TAG, with @sha256:DIGEST after or instead of the tag, "
         "and then optionally /PATH of one of several files: letters, digits, '-', '.', '_', '+', "
-        "'=', '~'",
+        "'=', '~'; without tag, digest and path the tag is latest",
         lambda url: not url.startswith("oci://") or re.fullmatch(OCI_URL, url) is not None,
     ),
     Rule(
@@ -346,10 +346,11 @@ class Model(ApiModel):
     """URL of the GGUF file: http:// or https://; hf://ORG/REPOSITORY/FILE.gguf@REVISION for one on
     Hugging Face's hub, or hf://ORG/REPOSITORY:Q4_K_M for the one with this quantization;
     s3://BUCKET/KEY for one in the object store of `s3`; oci://REGISTRY/REPOSITORY:TAG/PATH for one
-    in an artifact or a container image in a registry, without /PATH for the only one;
-    pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the server's namespace, or image:///PATH
-    for one in llama-server's image: these two are not downloaded. Of a split model, that of its
-    first file, such as model-00001-of-00003.gguf: the others are beside it.
+    in an artifact or a container image in a registry, without /PATH for the only one, and without
+    :TAG too for the tag latest; pvc://CLAIM/PATH for one on a PersistentVolumeClaim in the server's
+    namespace, or image:///PATH for one in llama-server's image: these two are not downloaded. Of a
+    split model, that of its first file, such as model-00001-of-00003.gguf: the others are beside
+    it.
     Example: https://example.com/model.gguf"""
 
     sha256: Sha256 | None = None

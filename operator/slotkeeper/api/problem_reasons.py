@@ -48,6 +48,7 @@ class Reason(StrEnum):
     MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
     MODEL_TOO_LARGE = "ModelTooLarge"
     MODEL_SPLIT = "ModelSplit"
+    MODEL_AMBIGUOUS = "ModelAmbiguous"
     MODEL_TYPE_MISMATCH = "ModelTypeMismatch"
     INSUFFICIENT_STORAGE = "InsufficientStorage"
     STORAGE_ERROR = "StorageError"
@@ -103,6 +104,7 @@ DOWNLOAD_REASONS = frozenset(
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,
         Reason.MODEL_SPLIT,
+        Reason.MODEL_AMBIGUOUS,
         Reason.MODEL_TYPE_MISMATCH,
         Reason.INSUFFICIENT_STORAGE,
         Reason.STORAGE_ERROR,

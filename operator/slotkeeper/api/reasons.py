@@ -51,14 +51,19 @@ TABLE = (
         _GOOD,
         "requests are served by replicas, or gateway pods, of the current spec",
     ),
-    ReasonDoc((MODEL,), (Reason.DOWNLOADED,), _GOOD, "the model is downloaded and verified"),
+    ReasonDoc(
+        (MODEL,),
+        (Reason.DOWNLOADED,),
+        _GOOD,
+        "the model is downloaded, and verified if `sha256` is set",
+    ),
     ReasonDoc(
         (MODEL,),
         (Reason.PREFETCHED,),
         _GOOD,
-        "the model is downloaded and verified, and no replica has read it yet: see "
-        "`model.prefetch`. With `model.cache.node` that was on one node, and it may have been "
-        "removed for others since",
+        "the model is downloaded, and verified if `sha256` is set, and no replica has read it "
+        "yet: see `model.prefetch`. With `model.cache.node` that was on one node, and it may have "
+        "been removed for others since",
     ),
     ReasonDoc(
         (MODEL,),
@@ -222,6 +227,13 @@ TABLE = (
         _PROBLEM,
         "a file of a split model is of another model, or has another place in it; or a file is one "
         "of a split model, and `model.url` is not that of the first",
+    ),
+    ReasonDoc(
+        _MODEL,
+        (Reason.MODEL_AMBIGUOUS,),
+        _PROBLEM,
+        "a repository, an artifact or an image has several files that the URL may mean; the "
+        "message lists them: use a URL that names one",
     ),
     ReasonDoc(
         _MODEL,
@@ -439,6 +451,7 @@ PERMANENT = frozenset(
         Reason.MODEL_SIZE_UNKNOWN,
         Reason.MODEL_TOO_LARGE,
         Reason.MODEL_SPLIT,
+        Reason.MODEL_AMBIGUOUS,
         Reason.MODEL_TYPE_MISMATCH,
         Reason.IMAGE_PULL_BACK_OFF,
         Reason.CREATE_CONTAINER_ERROR,

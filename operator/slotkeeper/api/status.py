@@ -25,14 +25,17 @@ Conditions = Annotated[
 
 
 class ModelStatus(ApiModel):
-    """The model. source and file come from the spec, the other fields from the downloaded file."""
+    """The model. source comes from the spec, and so does file if the URL has it; the other fields
+    come from the downloaded file."""
 
     source: Annotated[str, Field(max_length=2049)] = ""
     """URL of the download without its query, which may contain credentials.
     Example: https://example.com/model.gguf"""
 
     file: Annotated[str, Field(max_length=2048)] = ""
-    """File name of the model, the last segment of the URL's path. Example: model.gguf"""
+    """File name of the model, the last segment of the URL's path. Where the URL names no file, as
+    hf://ORG/REPO:Q4_K_M and oci://REGISTRY/REPO:TAG, the name in the repository, artifact or image,
+    from the end of the download on. Example: model.gguf"""
 
     size_bytes: Int64 | None = None
     """Size of the file in bytes; of a split model, of all its files. Example: 4683073184"""
@@ -77,8 +80,9 @@ class ModelStatus(ApiModel):
 
     display: Annotated[str, Field(max_length=2048)] = ""
     """The column MODEL of `kubectl get`: the progress of the download, such as 43% 1m20s, or
-    Checking, Verifying or Waiting; then Loading while llama-server loads the model; else the file
-    name. Example: 43% 1m20s"""
+    Checking, Verifying or Waiting; Failed while it has failed; then Loading while llama-server
+    loads the model; else the file name, or NAME:TAG of an artifact whose files have none.
+    Example: 43% 1m20s"""
 
 
 class PromptCacheStatus(ApiModel):

@@ -197,11 +197,15 @@ def _metadata(path: Path) -> GgufMetadata:
 
 
 def _fields(image: str, files: Sequence[BakedFile]) -> str:
-    """Return the fields of the LlamaServer's spec."""
+    """Return the fields of the LlamaServer's spec.
+
+    As a patch they remove the SHA-256 of a server, which a file in an image must not have.
+    """
     urls = {file.field: f"image://{MODELS_FOLDER}/{file.names[0]}" for file in files}
     lines = ["spec:", f"  image: {image}", "  model:", f"    url: {urls.pop('model')}"]
+    lines += ["    sha256: null", "    partsSha256: null"]
     if mmproj := urls.pop("mmproj", None):
-        lines.append(f"    mmproj: {{url: {json.dumps(mmproj)}}}")
+        lines.append(f"    mmproj: {{url: {json.dumps(mmproj)}, sha256: null}}")
     if urls:
         lines.append("    adapters:")
         lines.extend(f"      - url: {url}" for url in urls.values())

@@ -336,6 +336,8 @@ def _find(
     if verified is None:
         log.info("existing file is not the requested one: %s", file.path)
         return None
+    # The same content may have another name, and a record of an earlier version has none.
+    verified = replace(verified, name=file.name or verified.name)
     if verified != record and writable:
         write(_sibling(file.path, ".json"), verified)
     environment.tracker.completed(file.path, verified.size)
@@ -386,7 +388,11 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
                 part.place(file.path)
                 break
     times = _times(file.path.stat())
-    record = FileRecord(redact(each.url), file.source, part.sha256, part.content_size, *times)
+    # A file in an image is known by its path only when it has been found.
+    name = (part.name if isinstance(part, LayerFile) else None) or file.name
+    record = FileRecord(
+        redact(each.url), file.source, part.sha256, part.content_size, *times, name=name
+    )
     write(_sibling(file.path, ".json"), record)
     environment.tracker.completed(file.path, record.size)
     seconds = max(environment.clock() - start, 1e-3)

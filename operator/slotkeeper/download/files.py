@@ -93,6 +93,9 @@ class RemoteFile:
     A partial file of another identity is not resumed."""
     part: Part = field(default_factory=Part)
     use: Use = field(default_factory=Use)
+    name: str = ""
+    """Of the file, as the hub or the registry lists it; empty where the spec's URL has it, or where
+    it is found in an image later."""
     header_only: bool = False
     """Whether the transfer ends as soon as the GGUF header has been accepted."""
     auth: httpx.Auth | None = None

@@ -231,7 +231,7 @@ class LayerFile(PartialFile):
             return False
         if self.name is not None:
             raise DownloadError(
-                Reason.MODEL_SPLIT,
+                Reason.MODEL_AMBIGUOUS,
                 f"{image.url} has several GGUF files, of which the URL must name one: "
                 f"{image.named(shown(self.name))}, {image.named(shown(entry.name))}",
             )

@@ -102,6 +102,8 @@ class FileRecord:
     """Modification time in nanoseconds. A file that was written since must be verified again."""
     changed: int = 0
     """Inode change time in nanoseconds. Unlike the modification time it cannot be set back."""
+    name: str = ""
+    """Of the file in a repository, an artifact or an image; empty where the URL has it."""
 
     @classmethod
     def read(cls, path: Path) -> "FileRecord | None":
@@ -116,9 +118,10 @@ class FileRecord:
                 **others,
             }:
                 # 0 in records of earlier versions: the file is then verified once.
-                changed = others.get("changed")
+                changed, name = others.get("changed"), others.get("name")
                 times = (modified, changed if isinstance(changed, int) else 0)
-                return cls(url, source, sha256, size, *times)
+                named = name if isinstance(name, str) else ""
+                return cls(url, source, sha256, size, *times, name=named)
             case _:
                 return None
 

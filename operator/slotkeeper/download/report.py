@@ -15,18 +15,25 @@ from slotkeeper.llamacpp.gguf import GgufMetadata, read_metadata
 MAX_BYTES = 4096
 """The kubelet's limit for a termination message."""
 
+MAX_NAME = 255
+"""Characters of the file's name."""
+
 log = logging.getLogger(__name__)
 
 Message = Mapping[str, str | int]
 
 
 def success(record: FileRecord, path: Path) -> Message:
-    """Return the size, the checksum and the metadata of the model at `path`."""
+    """Return the size, the checksum, the metadata and, unless the URL has it, the name of the model
+    at `path`."""
     metadata = asdict(_metadata(path))
     known = {_camel_case(name): value for name, value in metadata.items() if value is not None}
     log.info("model metadata: %s", known or "none")
     sha256 = {"sha256": record.sha256} if record.sha256 else {}
-    return {"sizeBytes": record.size, **sha256, **known}
+    # A registry may name a file by what is no Unicode text.
+    name = record.name.encode(errors="replace").decode()
+    file = name.rpartition("/")[2][:MAX_NAME]
+    return {"sizeBytes": record.size, **({"file": file} if file else {}), **sha256, **known}
 
 
 def failure(error: DownloadError) -> Message:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,7 +49,9 @@ def test_the_printed_fields_are_those_of_a_valid_server(
             "image": f"registry.example.com/team/qwen@{DIGEST}",
             "model": {
                 "url": "image:///models/model.gguf",
-                "mmproj": {"url": "image:///models/mmproj.gguf"},
+                "sha256": None,
+                "partsSha256": None,
+                "mmproj": {"url": "image:///models/mmproj.gguf", "sha256": None},
                 "adapters": [{"url": "image:///models/adapter-0.gguf"}],
             },
         }
@@ -56,6 +59,53 @@ def test_the_printed_fields_are_those_of_a_valid_server(
     metadata = {"name": "qwen", "namespace": "default", "uid": "1", "generation": 1}
     parsed = LlamaServer.parse({"metadata": metadata, **fields})
     assert parsed.spec.image == fields["spec"]["image"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"url": "https://example.com/a.gguf"},
+        {"url": "https://example.com/a.gguf", "sha256": SHA256},
+        {
+            "url": "https://example.com/a-00001-of-00002.gguf",
+            "partsSha256": [SHA256, SHA256],
+            "mmproj": {"url": "https://example.com/b.gguf", "sha256": SHA256},
+            "adapters": [{"url": "https://example.com/c.gguf", "sha256": SHA256}],
+        },
+    ],
+    ids=["without sha256", "sha256", "partsSha256"],
+)
+def test_the_printed_patch_fits_a_server_with_or_without_sha256(
+    tools: FakeTools,
+    host: ModelHost,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    before: dict[str, Any],
+) -> None:
+    tools.install("docker")
+    host.respond_with(content())
+    bake(host, tmp_path, "--mmproj", f"{host.url}/mmproj", "--adapter", f"{host.url}/lora")
+
+    patch = yaml.safe_load(capsys.readouterr().out)
+
+    metadata = {"name": "qwen", "namespace": "default", "uid": "1", "generation": 1}
+    merged = merge({"spec": {"model": before, "slots": 8}}, patch)
+    parsed = LlamaServer.parse({"metadata": metadata, **merged})
+    assert parsed.spec.slots == 8
+    assert merged["spec"]["model"] == {
+        "url": "image:///models/model.gguf",
+        "mmproj": {"url": "image:///models/mmproj.gguf"},
+        "adapters": [{"url": "image:///models/adapter-0.gguf"}],
+    }
+
+
+def merge(tree: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """A JSON merge patch, applied as RFC 7386 has it."""
+    merged = {
+        name: merge(tree.get(name, {}), value) if isinstance(value, dict) else value
+        for name, value in patch.items()
+    }
+    return {name: value for name, value in (tree | merged).items() if value is not None}
 
 
 def test_all_files_are_in_one_layer(tools: FakeTools, host: ModelHost, tmp_path: Path) -> None:

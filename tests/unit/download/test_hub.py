@@ -78,6 +78,19 @@ def test_a_file_is_downloaded_from_the_commit_of_the_revision(
 
     assert (tmp_path / "model.gguf").read_bytes() == FILES[name]
     assert record.url == f"{hub.endpoint}/{REPOSITORY}/resolve/{hub.branches['main']}/{name}"
+    assert record.name == name
+
+
+def test_the_name_of_a_file_in_place_is_known_without_its_record(
+    environment: Environment, tmp_path: Path
+) -> None:
+    record = download(model(tmp_path, ":Q4_K_M"), environment)
+    path = tmp_path / "model.gguf.json"
+    tree = json.loads(path.read_text())
+    del tree["name"]
+    path.write_text(json.dumps(tree))
+
+    assert download(model(tmp_path, ":Q4_K_M"), environment) == record
 
 
 def test_the_real_huggingface_hub_finds_the_same(
@@ -249,7 +262,7 @@ def test_the_url_of_a_split_model_in_a_message_has_the_revision(
         (":4_K_M", Reason.MODEL_NOT_FOUND, "no file for it, but "),
         (
             ":F16",
-            Reason.MODEL_NOT_FOUND,
+            Reason.MODEL_AMBIGUOUS,
             "several files for it, of which the URL must name one: a/F16.gguf, b/F16.gguf",
         ),
         (

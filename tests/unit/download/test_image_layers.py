@@ -113,6 +113,7 @@ def test_the_file_is_taken_out_of_its_layer(
 
     assert (tmp_path / "m.gguf").read_bytes() == BODY
     assert (record.sha256, record.size) == (sha256, len(BODY))
+    assert record.name == "models/a.gguf"
     names = {each.name for each in tmp_path.iterdir()}
     assert names == {"m.gguf", "m.gguf.json", "m.gguf.lock", "m.gguf.oci.json"}
 
@@ -190,7 +191,7 @@ def test_upper_layers_hide_lower_ones(
     [
         (
             ([{"m/a.gguf": BODY, "m/b.gguf": OTHER}], ""),
-            Reason.MODEL_SPLIT,
+            Reason.MODEL_AMBIGUOUS,
             (
                 "has several GGUF files, of which the URL must name one: "
                 "oci://HOST/team/model:bad/m/a.gguf, oci://HOST/team/model:bad/m/b.gguf"

@@ -64,15 +64,19 @@ def failure(file: File, environment: Environment) -> DownloadError:
 
 @needs_registry
 @pytest.mark.parametrize(
-    "layer",
+    ("layer", "name"),
     [
-        ("application/octet-stream", BODY, "model-Q4_K_M.gguf"),
-        (MODEL_TYPE, BODY, None),
+        (("application/octet-stream", BODY, "model-Q4_K_M.gguf"), "model-Q4_K_M.gguf"),
+        ((MODEL_TYPE, BODY, None), ""),
     ],
     ids=["ORAS", "Docker"],
 )
 def test_the_layer_with_the_model_is_downloaded(
-    registry: Registry, environment: Environment, tmp_path: Path, layer: tuple[str, bytes, str]
+    registry: Registry,
+    environment: Environment,
+    tmp_path: Path,
+    layer: tuple[str, bytes, str],
+    name: str,
 ) -> None:
     url = registry.push("v1", ("application/vnd.docker.ai.license", b"MIT", None), layer)
 
@@ -80,6 +84,7 @@ def test_the_layer_with_the_model_is_downloaded(
 
     assert (tmp_path / "m.gguf").read_bytes() == BODY
     assert record.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert record.name == name
     assert "CANARY" not in "".join(
         path.read_text(errors="replace") for path in tmp_path.iterdir() if path.suffix == ".json"
     )
@@ -123,7 +128,7 @@ def test_a_tag_that_has_moved_is_not_resolved_again(
         ),
         (
             [(MODEL_TYPE, BODY, "a.gguf"), (MODEL_TYPE, OTHER, "b.gguf")],
-            Reason.MODEL_SPLIT,
+            Reason.MODEL_AMBIGUOUS,
             (
                 "has several layers with a GGUF file, of which the URL must name one, such as "
                 "oci://HOST/team/model:other/a.gguf: a.gguf, b.gguf"

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_a_file_without_metadata_is_reported_without_it(tmp_path: Path, log: Pat
     write_termination_message(log, success(RECORD, tmp_path / "missing.gguf"))
 
     assert json.loads(log.read_text()) == {"sizeBytes": 1234, "sha256": "ab" * 32}
+
+
+def test_the_name_in_a_repository_is_reported(tmp_path: Path, log: Path) -> None:
+    record = replace(RECORD, name="dir/model-\ud800.gguf")
+
+    write_termination_message(log, success(record, tmp_path / "missing.gguf"))
+
+    assert json.loads(log.read_text())["file"] == "model-?.gguf"
 
 
 @pytest.mark.parametrize("letter", ["a", "é", '"', "\U0001f999"])

@@ -14,6 +14,7 @@ from operator_harness import (
     published_blocker,
     replica_count,
     roll_out,
+    server_status,
     set_pod_status,
     update_spec,
 )
@@ -59,6 +60,7 @@ async def test_a_failed_prefetch_is_reported_without_a_request(
         found = condition(cluster, kind)
         assert (found["status"], found["reason"]) == (status, "ModelNotFound")
         assert found["message"] == message
+    assert server_status(cluster)["model"]["display"] == "Failed"
     blocker = published_blocker(cluster)
     assert blocker
     assert (blocker.reason, blocker.permanent) == ("ModelNotFound", True)
@@ -209,7 +211,7 @@ async def test_an_evicted_pod_is_no_problem(cluster: FakeCluster, operator: Oper
             volumes_not_mounted(lastTransitionTime=rfc3339(START - timedelta(minutes=20))),
             "SecretNotFound",
             False,
-            "Secret huggingface not found",
+            "Secret huggingface or one of its entries token, hosts does not exist",
             id="no Secret",
         ),
     ],

@@ -71,6 +71,7 @@ def resolve(file: File, address: HubAddress, hub: Hub, record_path: Path) -> Seq
             sha256=file.sha256_of(number) or each.sha256,
             identity=f"{endpoint} {address.repository} {record.commit} {each.name}",
             part=Part(number, len(record.files)),
+            name=each.name,
         )
         for number, each in enumerate(record.files, 1)
     ]
@@ -162,7 +163,8 @@ def _select(
     if len(found) != 1:
         several = f"several files for it, of which the URL must name one: {_shown(found)}"
         none = f"no file for it, but {_models(listed)}"
-        raise DownloadError(Reason.MODEL_NOT_FOUND, f"{where} {several if found else none}")
+        reason = Reason.MODEL_AMBIGUOUS if found else Reason.MODEL_NOT_FOUND
+        raise DownloadError(reason, f"{where} {several if found else none}")
     if part_count(found[0]) > 1:
         # The operator has to know the number of files, which is in llama-server's arguments.
         revision = f"@{address.revision}" if address.revision != "main" else ""

@@ -104,6 +104,8 @@ def resolve(
             identity=f"sha256:{each.sha256}",
             part=Part(number, count),
             auth=auth,
+            # A layer of Docker's has no name.
+            name="" if each.name == f"sha256:{each.sha256}" else each.name,
         )
         for number, each in enumerate(record.files, 1)
     ]
@@ -197,7 +199,7 @@ def _only(file: File, reference: OciReference, models: Sequence[_Layer]) -> Sequ
     if len(selected) > 1:
         names = ", ".join(shown(each.name or f"sha256:{each.sha256}") for each in selected[:8])
         raise DownloadError(
-            Reason.MODEL_SPLIT,
+            Reason.MODEL_AMBIGUOUS,
             f"{file.url} has several layers with a {_what(file)}, of which the URL must name one, "
             f"such as {reference.url}/{shown(selected[0].name) or 'model.gguf'}: {names}",
         )

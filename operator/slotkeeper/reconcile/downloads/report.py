@@ -51,6 +51,11 @@ class ProgressReport(ApiModel):
         return self.phase == "Downloading" or self.downloaded_bytes > 0
 
     @property
+    def bytes_arrive(self) -> bool:
+        """Whether bytes have arrived lately."""
+        return self.phase == "Downloading" and bool(self.bytes_per_second)
+
+    @property
     def rank(self) -> tuple[int, float, int]:
         """Sorts the pod first that will have its model first."""
         left = float("inf") if self.seconds_left is None else self.seconds_left

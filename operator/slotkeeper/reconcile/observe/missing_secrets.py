@@ -4,7 +4,7 @@ The operator may not read Secrets, and the kubelet reports what is missing only 
 status shows that it has a node, and since when its volumes are not mounted there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from slotkeeper.api.gateway import LlamaGateway
@@ -14,7 +14,12 @@ from slotkeeper.desired import gateway_secrets, names
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.node_cache import folder_missing, is_on_node_cache
-from slotkeeper.reconcile.observe.pods import lacks_volumes, lacks_volumes_since, required_secrets
+from slotkeeper.reconcile.observe.pods import (
+    lacks_volumes,
+    lacks_volumes_since,
+    required_entries,
+    required_secrets,
+)
 from slotkeeper.reconcile.observe.problem import Problem
 
 Owner = LlamaServer | LlamaGateway
@@ -74,17 +79,27 @@ def _problem(pod: Manifest, owner: Owner, wall: datetime) -> Problem | None:
     secrets = required_secrets(pod)
     if not secrets:
         return None if _not_found_in(pod, wall) != 0 else folder_missing(pod)
-    found = " or ".join(dict.fromkeys(secrets.values()))
+    entries = required_entries(pod)
     noun = "gateway" if isinstance(owner, LlamaGateway) else "server"
-    remedy = f"create it in the {noun}'s namespace " + " or ".join(
+    missing = "what is missing" if any(entries.values()) else "it"
+    remedy = f"create {missing} in the {noun}'s namespace " + " or ".join(
         dict.fromkeys(_remedy(volume, pod, owner) for volume in secrets)
     )
     if _not_found_in(pod, wall) != 0:
+        found = _listed(entries, "with its entries")
         return Problem(Reason.WAITING_FOR_SECRET, f"waiting for Secret {found}: {remedy}")
+    found = _listed(entries, "or one of its entries")
     return Problem(
         Reason.SECRET_NOT_FOUND,
-        f"Secret {found} not found: {remedy}; if it exists, see the events of "
+        f"Secret {found} does not exist: {remedy}; if it exists, see the events of "
         f"kubectl describe --namespace={owner.namespace} pods/{pod['metadata']['name']}",
+    )
+
+
+def _listed(secrets: Mapping[str, Collection[str]], what: str) -> str:
+    return " or ".join(
+        f"{name} {what} {', '.join(dict.fromkeys(entries))}" if entries else name
+        for name, entries in secrets.items()
     )
 
 
@@ -93,15 +108,8 @@ def _remedy(volume: str, pod: Manifest, owner: Owner) -> str:
         return "(tls.secretName)" if volume == gateway_secrets.TLS_VOLUME else "(apiKeys.secretRef)"
     if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == Component.BALANCER:
         return "(balancer.apiKeys.secretName)"
-    token = owner.spec.model.token_secret_ref
-    if volume == names.TOKEN_VOLUME and token:
-        return (
-            f"with the entries {token.key} and hosts, the hosts that may receive the token "
-            "(model.tokenSecretRef)"
-        )
+    if volume == names.TOKEN_VOLUME:
+        return "(model.tokenSecretRef: hosts are those that may receive the token)"
     if volume == names.S3_VOLUME:
-        return (
-            "with the entries AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts that "
-            "the access key may be used for (model.s3.secretRef)"
-        )
+        return "(model.s3.secretRef: hosts are those that the access key may be used for)"
     return "(podTemplate.volumes)"

@@ -41,18 +41,15 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
     """
     model = server.spec.model
     source = _source(model.url)
-    file = _file(source)
     progress = observed.progress
     shown = progress if progress and progress.has_bytes else None
     # Nothing of these is in a download's report, or kept from the last status.
     now = {
         "source": source,
-        "file": file,
         "total_bytes": shown and shown.total_bytes,
         "downloaded_bytes": shown and shown.downloaded_bytes,
         "bytes_per_second": shown and shown.bytes_per_second,
         "seconds_left": shown and shown.seconds_left,
-        "display": _display(server, observed) or file,
     }
     before = server.status.get("model", {})
     pods = [*current_pods(observed), *observed.prefetch_pods]
@@ -60,7 +57,10 @@ def model_status(server: LlamaServer, observed: Observed) -> ModelStatus:
     reports = [report for pod in newest_first if (report := _parse(download_report(pod)))]
     if not reports and _is_of(model, before):
         reports = [kept for kept in [_parse(before)] if kept]
-    return (reports[0] if reports else ModelStatus()).model_copy(update=now)
+    found = reports[0] if reports else ModelStatus()
+    file = _file(source) or _printable(found.file)
+    shown_file = {"file": file, "display": _display(server, observed) or file or _artifact(source)}
+    return found.model_copy(update=now | shown_file)
 
 
 def _display(server: LlamaServer, observed: Observed) -> str:
@@ -93,8 +93,18 @@ def _file(source: str) -> str:
     if in_registry:
         return (in_registry.path or "").rpartition("/")[2]
     name = source.rpartition("/")[2]
-    # The column MODEL shows it, and a terminal obeys characters for its control.
-    return decoded if (decoded := unquote(name)).isprintable() else name
+    return _printable(unquote(name)) or name
+
+
+def _artifact(source: str) -> str:
+    """NAME:TAG of an artifact, for the column MODEL: Docker's have no names of files."""
+    in_registry = oci_reference(source)
+    return in_registry.url.rpartition("/")[2].partition("@")[0] if in_registry else ""
+
+
+def _printable(name: str) -> str:
+    """The name unless a terminal, on which the column MODEL is shown, would obey it."""
+    return name if name.isprintable() else ""
 
 
 def _parse(report: Mapping[str, Any] | None) -> ModelStatus | None:

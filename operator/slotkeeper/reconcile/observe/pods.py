@@ -42,6 +42,16 @@ def required_secrets(pod: Manifest) -> dict[str, str]:
     }
 
 
+def required_entries(pod: Manifest) -> dict[str, list[str]]:
+    """The entries of each of these Secrets without which its volumes are not mounted."""
+    found: dict[str, list[str]] = {}
+    for volume in pod["spec"].get("volumes") or ():
+        if "secret" in volume and not volume["secret"].get("optional"):
+            entries = found.setdefault(volume["secret"]["secretName"], [])
+            entries += [each["key"] for each in volume["secret"].get("items") or ()]
+    return found
+
+
 def lacks_volumes(pod: Manifest) -> bool:
     """Whether the pod has a node, and its volumes are not mounted there yet."""
     return condition(pod, "PodReadyToStartContainers").get("status") == "False"

@@ -28,7 +28,7 @@ _NO_GPU = Gpu(count=0)
 _NOT_STARTED = frozenset({Reason.UNSCHEDULABLE, Reason.FAILED_CREATE})
 """Reasons that concern the Job's pod only: a replica may start nevertheless."""
 
-_FAILURES = DOWNLOAD_REASONS | {Reason.MODEL_DOWNLOAD_FAILED}
+FAILURES = DOWNLOAD_REASONS | {Reason.MODEL_DOWNLOAD_FAILED}
 """Reasons of a download that has failed."""
 
 
@@ -55,7 +55,7 @@ class PrefetchState:
     @property
     def blocker(self) -> Problem | None:
         """The problem that a replica will have, too, as far as it is known."""
-        known = self.problem and self.problem.reason in {*_FAILURES, Reason.SECRET_NOT_FOUND}
+        known = self.problem and self.problem.reason in {*FAILURES, Reason.SECRET_NOT_FOUND}
         return self.problem if known else None
 
 
@@ -133,7 +133,7 @@ def _reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Proble
     if not of_any_generation and before.get("observedGeneration") != server.generation:
         # What is downloaded may be another file.
         return None
-    if before.get("status") != "False" or before.get("reason") not in _FAILURES:
+    if before.get("status") != "False" or before.get("reason") not in FAILURES:
         return None
     return Problem(Reason(before["reason"]), before["message"])
 

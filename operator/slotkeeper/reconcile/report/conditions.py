@@ -190,7 +190,7 @@ def _verified_model(server: LlamaServer, observed: Observed, wall: datetime) -> 
     pods = current_pods(observed)
     failure = next(filter(None, map(model_problem, pods)), None)
     if any(map(model_downloaded, pods)):
-        reason, message = Reason.DOWNLOADED, "model downloaded and verified"
+        reason, message = Reason.DOWNLOADED, f"model downloaded{_verified(server)}"
         if provided:
             reason, message = Reason.PROVIDED, "model found on its claim"
         message += _context_note(server, observed)
@@ -212,17 +212,18 @@ def _without_pods(server: LlamaServer, observed: Observed, wall: datetime) -> Co
     kind = ConditionType.MODEL_READY
     if state := prefetch_state(server, observed, wall):
         return _prefetched(server, observed, state)
+    what = "find the model on its claim" if is_provided(server.spec.model) else "download the model"
     if observed.current == 0:
-        message = "no replica runs to download the model"
+        message = f"no replica runs to {what}"
         return ConditionResult(verdict(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
-    message = "no replica has started to download the model"
+    message = f"no replica has started to {what}"
     return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
 
 
 def _prefetched(server: LlamaServer, observed: Observed, state: PrefetchState) -> ConditionResult:
     kind = ConditionType.MODEL_READY
     if state.phase is Phase.SUCCEEDED:
-        message = f"model prefetched: downloaded and verified{_context_note(server, observed)}"
+        message = f"model prefetched{_verified(server)}{_context_note(server, observed)}"
         return ConditionResult(verdict(kind, "True", Reason.PREFETCHED, message))
     if state.problem:
         return ConditionResult(_false(kind, state.problem), state.problem)
@@ -233,6 +234,12 @@ def _prefetched(server: LlamaServer, observed: Observed, state: PrefetchState) -
         return ConditionResult(value, summary=summary)
     message = f"the prefetch of the model has not started{state.delayed and f': {state.delayed}'}"
     return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
+
+
+def _verified(server: LlamaServer) -> str:
+    """What can be said of a downloaded file: without a SHA-256 it may be any."""
+    model = server.spec.model
+    return " and verified" if model.sha256 or model.parts_sha256 else ""
 
 
 def _context_note(server: LlamaServer, observed: Observed) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from slotkeeper.api.conditions import ConditionValue, conditions, rfc3339
+from slotkeeper.api.conditions import ConditionType, ConditionValue, conditions, rfc3339
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import (
     LlamaServerStatus,
+    ModelStatus,
     ScalingEvent,
     ScalingStatus,
     SlotsStatus,
@@ -16,11 +18,18 @@ from slotkeeper.desired import names
 from slotkeeper.desired.names import Component
 from slotkeeper.reconcile.decide.replicas import Scaling
 from slotkeeper.reconcile.demand.tracker import ServerDemand
+from slotkeeper.reconcile.observe import prefetch
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Snapshot
 from slotkeeper.reconcile.report.prompt_cache import is_prompt_status_stale, prompt_status
 
 Status = dict[str, Any]
+
+FAILED = "Failed"
+"""In the column MODEL, while the download has failed."""
+
+_FAILURES = prefetch.FAILURES | {Reason.OOM_KILLED}
+"""Reasons of ModelReady where the download has failed."""
 
 HISTORY_LENGTH = 10
 """Changes of the number of replicas that are kept."""
@@ -55,7 +64,7 @@ def status(
         slots=slots,
         queued=queued,
         url=names.client_url(server),
-        model=model_status(server, observed),
+        model=_model(snapshot, values),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
         prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
     ).tree()
@@ -90,6 +99,20 @@ def is_stale(server: LlamaServer, demand: ServerDemand | None) -> bool:
         or sample.queued != server.status.get("queued")
         or is_prompt_status_stale(server, demand.prompt_cache)
     )
+
+
+def _model(snapshot: Snapshot, values: Sequence[ConditionValue]) -> ModelStatus:
+    """The model. Its column shows a failure until bytes arrive: else it would alternate with what
+    each retry does first."""
+    found = model_status(snapshot.server, snapshot.observed)
+    reasons = (Reason(each.reason) for each in values if each.type is ConditionType.MODEL_READY)
+    reason = next(reasons, None)
+    if reason not in _FAILURES:
+        return found
+    progress = snapshot.observed.progress
+    # With a wrong SHA-256 bytes arrive until the next failure.
+    advances = progress and progress.bytes_arrive and reason != Reason.MODEL_CHECKSUM_MISMATCH
+    return found if advances else found.model_copy(update={"display": FAILED})
 
 
 def _numbers(

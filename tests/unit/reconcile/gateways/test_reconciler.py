@@ -403,7 +403,7 @@ async def test_a_missing_secret_is_a_problem_after_a_minute(
     status, reason, message = gateway_condition(cluster, "Degraded")
     assert (status, reason) == ("True", "SecretNotFound")
     assert message.startswith(
-        "Secret keys or cert not found: create it in the gateway's namespace "
+        "Secret keys or cert does not exist: create it in the gateway's namespace "
         "(apiKeys.secretRef) or (tls.secretName); "
     )
 

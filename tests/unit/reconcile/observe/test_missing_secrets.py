@@ -26,13 +26,9 @@ UNMOUNTED = volumes_not_mounted(lastTransitionTime="2026-11-01T12:00:00Z")
 TOKEN = {"model": {"url": "https://example.com/a.gguf", "tokenSecretRef": {"name": "gate"}}}
 
 CREATE = "create it in the server's namespace"
-ENTRIES = (
-    "with the entries token and hosts, the hosts that may receive the token (model.tokenSecretRef)"
-)
-KEY_ENTRIES = (
-    "with the entries AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and hosts, the hosts that the "
-    "access key may be used for (model.s3.secretRef)"
-)
+CREATE_MISSING = "create what is missing in the server's namespace"
+OF_TOKEN = "(model.tokenSecretRef: hosts are those that may receive the token)"
+OF_KEY = "(model.s3.secretRef: hosts are those that the access key may be used for)"
 
 
 def volume(**secret: Any) -> dict[str, Any]:
@@ -58,35 +54,39 @@ async def deploy_waiting_balancer(cluster: FakeCluster, operator: Operator) -> N
 
 
 @pytest.mark.parametrize(
-    ("spec", "remedy"),
+    ("spec", "secret", "remedy"),
     [
         (
             TOKEN,
-            f"Secret gate{{}}: {CREATE} {ENTRIES}",
+            "Secret gate {} token, hosts",
+            f"{CREATE_MISSING} {OF_TOKEN}",
         ),
         (
             {"model": {"url": "s3://a-b/c", "s3": {"secretRef": {"name": "store"}}}},
-            f"Secret store{{}}: {CREATE} {KEY_ENTRIES}",
+            "Secret store {} AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, hosts",
+            f"{CREATE_MISSING} {OF_KEY}",
         ),
         (
             volume(secretName="proxy-ca"),
-            f"Secret proxy-ca{{}}: {CREATE} (podTemplate.volumes)",
+            "Secret proxy-ca",
+            f"{CREATE} (podTemplate.volumes)",
         ),
         (
             TOKEN | volume(secretName="proxy-ca"),
-            f"Secret gate or proxy-ca{{}}: {CREATE} {ENTRIES} or (podTemplate.volumes)",
+            "Secret gate {} token, hosts or proxy-ca",
+            f"{CREATE_MISSING} {OF_TOKEN} or (podTemplate.volumes)",
         ),
     ],
 )
 async def test_a_replica_waits_for_its_secret_which_is_a_problem_after_a_minute(
-    cluster: FakeCluster, operator: Operator, spec: Any, remedy: str
+    cluster: FakeCluster, operator: Operator, spec: Any, secret: str, remedy: str
 ) -> None:
     await deploy_waiting(cluster, operator, **spec)
     await operator.run_for(58)
     for kind in ("ModelReady", "Ready"):
         found = condition(cluster, kind)
         assert (found["status"], found["reason"]) == ("False", "WaitingForSecret")
-        assert found["message"] == "waiting for " + remedy.format("")
+        assert found["message"] == f"waiting for {secret.format('with its entries')}: {remedy}"
     assert condition(cluster, "ReplicasReady")["reason"] == "WaitingForSecret"
     assert condition(cluster, "Degraded")["status"] == "False"
 
@@ -96,7 +96,8 @@ async def test_a_replica_waits_for_its_secret_which_is_a_problem_after_a_minute(
         assert condition(cluster, kind)["reason"] == "SecretNotFound"
     found = condition(cluster, "Degraded")
     assert (found["status"], found["reason"]) == ("True", "SecretNotFound")
-    assert found["message"].startswith(remedy.format(" not found"))
+    missing = secret.format("or one of its entries")
+    assert found["message"].startswith(f"{missing} does not exist: {remedy}; ")
     assert "kubectl describe --namespace=default pods/chat-replicas" in found["message"]
     assert event_messages(cluster, "SecretNotFound") == [found["message"]]
 
@@ -161,7 +162,7 @@ async def test_the_secret_of_a_balancer_is_a_problem_after_a_minute(
     assert before == "False"
     found = condition(cluster, "Degraded")
     assert (found["status"], found["reason"]) == ("True", "SecretNotFound")
-    assert f"Secret chat-keys not found: {remedy}" in found["message"]
+    assert f"Secret chat-keys does not exist: {remedy}" in found["message"]
     assert condition(cluster, "Ready")["status"] == "True"
 
 

@@ -92,7 +92,6 @@ async def test_before_a_report_the_model_is_that_of_the_spec(
         ("http://h/%1b[2J%0a%e2%80%ae", "http://h/%1b[2J%0a%e2%80%ae", "%1b[2J%0a%e2%80%ae"),
         ("hf://org/repo/dir/a.gguf@refs/pr/1", "hf://org/repo/dir/a.gguf@refs/pr/1", "a.gguf"),
         ("hf://org/repo:Q4_K_M", "hf://org/repo:Q4_K_M", ""),
-        ("oci://registry.example.com:5000/a:v1", "oci://registry.example.com:5000/a:v1", ""),
         ("oci://ghcr.io/a:v1/m/b.gguf", "oci://ghcr.io/a:v1/m/b.gguf", "b.gguf"),
         ("pvc://models/dir/a.gguf", "pvc://models/dir/a.gguf", "a.gguf"),
     ],
@@ -105,6 +104,51 @@ async def test_any_url_has_a_source_and_a_file(
     await operator.reconcile()
 
     assert model(cluster) == {"source": source, "file": file, "display": file}
+
+
+@pytest.mark.parametrize(
+    ("url", "before"),
+    [
+        ("hf://org/repo:Q4_K_M", ""),
+        ("oci://registry.example.com:5000/team/a:v1", "a:v1"),
+        (f"oci://ghcr.io/team/a@sha256:{SHA256}", "a"),
+    ],
+)
+async def test_a_file_that_the_url_does_not_name_is_known_from_its_download_on(
+    cluster: FakeCluster, operator: Operator, url: str, before: str
+) -> None:
+    apply_server(cluster, model={"url": url})
+    await operator.reconcile()
+    assert (model(cluster)["file"], model(cluster)["display"]) == ("", before)
+
+    message = json.dumps(REPORT | {"file": "a-Q4_K_M.gguf"})
+    await deploy_reported(cluster, operator, message, model={"url": url})
+    assert (model(cluster)["file"], model(cluster)["display"]) == ("a-Q4_K_M.gguf",) * 2
+
+    update_spec(cluster, replicas=0)
+    await operator.reconcile()
+    roll_out(cluster)
+    await operator.reconcile()
+
+    assert cluster.by_name(PODS).keys().isdisjoint({"chat-replicas-0"})
+    assert model(cluster)["file"] == "a-Q4_K_M.gguf"
+
+
+@pytest.mark.parametrize(
+    ("url", "reported", "file"),
+    [
+        (URL, "other.gguf", "a model.gguf"),
+        ("hf://org/repo:Q4_K_M", "a\x1b[2J.gguf", ""),
+    ],
+)
+async def test_a_reported_name_is_used_only_if_it_is_needed_and_printable(
+    cluster: FakeCluster, operator: Operator, url: str, reported: str, file: str
+) -> None:
+    message = json.dumps(REPORT | {"file": reported})
+
+    await deploy_reported(cluster, operator, message, model={"url": url})
+
+    assert model(cluster)["file"] == file
 
 
 @pytest.mark.parametrize(
@@ -214,7 +258,26 @@ async def test_a_context_longer_than_the_model_was_trained_for_is_reported(
     found = condition(cluster, "ModelReady")
 
     assert (found["status"], found["reason"]) == ("True", "Downloaded")
-    assert found["message"] == f"model downloaded and verified{rest}"
+    assert found["message"] == f"model downloaded{rest}"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"sha256": SHA256}, "model downloaded and verified"),
+        (
+            {"url": "https://a/m-00001-of-00001.gguf", "partsSha256": [SHA256]},
+            "model downloaded and verified",
+        ),
+        ({}, "model downloaded"),
+    ],
+)
+async def test_only_a_model_with_a_sha256_is_reported_as_verified(
+    cluster: FakeCluster, operator: Operator, model: dict[str, Any], message: str
+) -> None:
+    await deploy_reported(cluster, operator, model={"url": URL} | model)
+
+    assert condition(cluster, "ModelReady")["message"] == message
 
 
 async def test_the_same_report_is_not_written_again(
@@ -246,7 +309,7 @@ async def test_a_replica_without_its_volumes_waits_for_the_secret_of_the_model(
     found = condition(cluster, "ModelReady")
     assert (found["status"], found["reason"]) == ("False", reason)
     assert ("Secret huggingface" in found["message"]) is bool(secret)
-    assert ("the entries token and hosts, the hosts" in found["message"]) is bool(secret)
+    assert ("with its entries token, hosts: create" in found["message"]) is bool(secret)
 
 
 async def test_an_invalid_token_is_reported(cluster: FakeCluster, operator: Operator) -> None:

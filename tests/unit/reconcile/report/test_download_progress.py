@@ -22,6 +22,7 @@ from pod_statuses import (
     IMAGE_NOT_FOUND,
     RUNNING,
     download,
+    download_error,
     llama_server,
     terminated,
 )
@@ -171,6 +172,53 @@ async def test_what_a_download_does_is_told_apart(
 
     assert model(cluster)["display"] == shown
     assert ("downloadedBytes" in model(cluster)) == (report["downloadedBytes"] > 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "report", "shown"),
+    [
+        ("ModelUnreachable", None, "Failed"),
+        ("ModelUnreachable", {"phase": "Checking", "downloadedBytes": 0}, "Failed"),
+        ("ModelUnreachable", {"phase": "Verifying", "downloadedBytes": 1000}, "Failed"),
+        ("ModelUnreachable", progress(bytesPerSecond=0, secondsLeft=None), "Failed"),
+        ("ModelUnreachable", progress(), "43% 1m20s"),
+        ("ModelNotFound", progress(), "43% 1m20s"),
+        ("ModelChecksumMismatch", progress(), "Failed"),
+    ],
+)
+async def test_a_failure_is_shown_until_bytes_arrive(
+    cluster: FakeCluster, operator: Operator, reason: str, report: Any, shown: str
+) -> None:
+    await deploy_downloading(cluster, operator)
+    error = download_error(reason, "no model")
+    set_pod_status(cluster, download(state=error))
+    await operator.reconcile()
+    ended = model(cluster)["display"]
+    set_pod_status(cluster, download(state=CRASH_LOOP, lastState=error))
+    await operator.reconcile()
+    backing_off = model(cluster)["display"]
+
+    retried = download(state=RUNNING, lastState=error)
+    set_pod_status(cluster, {"podIP": host_of(0), **retried})
+    await operator.reconcile()
+    if report:
+        operator.downloads.reports[host_of(0)] = report
+    await operator.run_for(2)
+
+    assert ended == backing_off == "Failed"
+    assert model(cluster)["display"] == shown
+    assert condition(cluster, "ModelReady")["reason"] == reason
+
+
+async def test_a_download_that_was_killed_has_failed(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_downloading(cluster, operator)
+
+    set_pod_status(cluster, download(state=terminated(reason="OOMKilled")))
+    await operator.reconcile()
+
+    assert model(cluster)["display"] == "Failed"
 
 
 async def test_a_pod_that_does_not_respond_or_lies_changes_nothing(

@@ -14,7 +14,7 @@ from operator_harness import (
     set_pod_status,
     update_spec,
 )
-from pod_statuses import RUNNING, download, download_error
+from pod_statuses import RUNNING, download, download_error, unschedulable
 from slotkeeper.kube.kinds import DEPLOYMENTS
 
 ON_CLAIM = {"url": "pvc://models/llama/model.gguf"}
@@ -34,6 +34,24 @@ async def test_a_model_on_a_claim_is_ready_once_it_is_verified(
     set_pod_status(cluster, download(state=RUNNING))
     await operator.reconcile()
     assert condition(cluster, "ModelReady")["message"] == "verifying the model"
+
+
+async def test_a_model_on_a_missing_claim_is_not_downloaded(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster, model=ON_CLAIM)
+    await operator.reconcile()
+    roll_out(cluster, ready=False)
+    missing = 'persistentvolumeclaim "models" not found'
+    set_pod_status(cluster, unschedulable(missing))
+
+    await operator.reconcile()
+
+    found = condition(cluster, "ModelReady")
+    assert found["message"] == "no replica has started to find the model on its claim"
+    found = condition(cluster, "Ready")
+    assert found["reason"] == "Unschedulable"
+    assert missing in found["message"]
 
 
 async def test_a_missing_file_on_a_claim_is_reported(
