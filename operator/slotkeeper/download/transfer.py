@@ -31,6 +31,7 @@ from slotkeeper.download.ranges import (
     in_order,
 )
 from slotkeeper.download.records import SENDABLE
+from slotkeeper.download.rejections import remembered, require_not_rejected
 from slotkeeper.download.signature import SESSION_TOKEN, clock_skew, expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
@@ -108,7 +109,8 @@ def transfer(
         request = client.build_request("GET", url, headers=_headers(part))
         with closing(send(client, request, file.auth)) as response:
             responded = True
-            _prepare(response, url, part)
+            _prepare(response, file, part)
+            require_not_rejected(file, part)
             limits.require_announced(url, part)
             progress.started(part)
             # Not to a host that the first one has redirected to.
@@ -116,8 +118,9 @@ def transfer(
             source = Source(client, response, auth_of_segments, progress.clock)
             for chunk in _bytes(source, part, connections):
                 limits.require_room(url, part, len(chunk))
-                part.append(chunk)
-                require_gguf_so_far(file, part)
+                with remembered(file, part):
+                    part.append(chunk)
+                    require_gguf_so_far(file, part)
                 progress.received(part)
                 if file.header_only and part.header_accepted:
                     return
@@ -198,8 +201,9 @@ def _headers(part: PartialFile) -> dict[str, str]:
     return headers
 
 
-def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
+def _prepare(response: httpx.Response, file: RemoteFile, part: PartialFile) -> None:
     """Prepare `part` for the bytes of `response`. Raises DownloadError if it has none."""
+    url = file.url
     match response.status_code:
         case HTTPStatus.OK:
             part.restart(validator=_sendable(response), total=_content_length(response))

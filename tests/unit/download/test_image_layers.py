@@ -131,6 +131,29 @@ def test_a_file_that_is_there_is_not_downloaded_again(
 
 
 @needs_registry
+def test_layers_without_the_file_are_not_downloaded_again(
+    registry: Registry, environment: Environment, tmp_path: Path
+) -> None:
+    url = registry.push("without", packed({"a": BODY}))
+    file = File(url, tmp_path / "m.gguf")
+    first = failure(file, environment)
+    paths: list[str] = []
+    hooks = environment.client.event_hooks
+    environment.client.event_hooks = {
+        **hooks,
+        "request": [*hooks["request"], lambda request: paths.append(request.url.path)],
+    }
+
+    again = failure(file, environment)
+    assert (again.reason, again.message) == (first.reason, first.message)
+    assert {path.split("/")[-2] for path in paths} == {"manifests"}
+
+    registry.push("without", packed({"m.gguf": BODY}))
+
+    assert download(file, environment).size == len(BODY)
+
+
+@needs_registry
 def test_a_long_path_has_headers_of_its_own(
     registry: Registry, environment: Environment, tmp_path: Path
 ) -> None:

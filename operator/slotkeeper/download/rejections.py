@@ -1,0 +1,88 @@
+"""Versions of files that were received and rejected, which are not downloaded again.
+
+The kubelet restarts the container after each failure, and each start would receive all bytes again
+before it notices the same.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download.address import source_id
+from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.files import RemoteFile
+from slotkeeper.download.partial_file import PartialFile
+from slotkeeper.download.records import RejectionRecord, write
+from slotkeeper.error_text import describe
+
+MAX_MESSAGE = 4096
+"""Characters. Other pods may write to a volume that they share."""
+
+_OF_CONTENT = frozenset(
+    {
+        Reason.MODEL_CHECKSUM_MISMATCH,
+        Reason.MODEL_DOWNLOAD_REJECTED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_NOT_GGUF,
+        Reason.MODEL_SPLIT,
+        Reason.MODEL_TYPE_MISMATCH,
+    }
+)
+"""Reasons that depend on nothing but the content and what it had to be: not those of limits."""
+
+log = logging.getLogger(__name__)
+
+
+def require_not_rejected(file: RemoteFile, part: PartialFile | None = None) -> None:
+    """Raise the DownloadError with which this version of a file was rejected before, if it was.
+
+    Without `part`, the file's source names the content.
+    """
+    expected = _record(file, part)
+    found = RejectionRecord.read(record_path(file.path))
+    if expected is None or found is None:
+        return
+    if replace(found, reason="", message="") != expected or found.reason not in _OF_CONTENT:
+        return
+    if part:
+        part.discard()
+    log.info("the host still has the version that was rejected: it is not downloaded again")
+    message = "".join(filter(str.isprintable, found.message[:MAX_MESSAGE]))
+    raise DownloadError(Reason(found.reason), message)
+
+
+@contextmanager
+def remembered(file: RemoteFile, part: PartialFile | None = None) -> Iterator[None]:
+    """Record a rejection of the content. Without a version of it, it is not recorded."""
+    try:
+        yield
+    except DownloadError as error:
+        record = _record(file, part)
+        if record and error.reason in _OF_CONTENT:
+            try:
+                write(
+                    record_path(file.path),
+                    replace(record, reason=error.reason.value, message=error.message),
+                )
+            except OSError as failure:
+                # The rejection is what the user has to know.
+                log.warning("cannot record the rejection: %s", describe(failure))
+        raise
+
+
+def record_path(path: Path) -> Path:
+    """Return the path of the record of a file."""
+    return path.with_name(f"{path.name}.rejected.json")
+
+
+def _record(file: RemoteFile, part: PartialFile | None) -> RejectionRecord | None:
+    """Return a record without reason and message; None if the host states no version."""
+    required = source_id(repr((file.sha256, file.part, file.use)))
+    if part is None:
+        return RejectionRecord(file.source, "", 0, required, "", "")
+    if part.validator is None or part.total is None:
+        return None
+    return RejectionRecord(part.source, part.validator, part.total, required, "", "")
