@@ -147,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         termination_log=Path(os.devnull),
         progress_port=None,
         node_cache=None,
+        ca_config_map=None,
     )
     parser.add_argument(
         BakeFlags.IMAGE,

@@ -50,6 +50,8 @@ class Options:
     s3_session_token: Path | None
     plain_http_registries: bool
     ca_file: Path | None
+    ca_config_map: str | None
+    """What the file is from, for messages: NAME/ENTRY."""
     guarded_namespace: str | None
     """None to connect to any address."""
     allowed_addresses: tuple[str, ...]
@@ -112,6 +114,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         s3_session_token=arguments.s3_session_token,
         plain_http_registries=arguments.plain_http_registries,
         ca_file=arguments.ca_file,
+        ca_config_map=arguments.ca_config_map,
         guarded_namespace=arguments.address_guard,
         allowed_addresses=tuple(arguments.allowed_addresses),
         trusted_proxies=frozenset(arguments.trusted_proxy),
@@ -197,6 +200,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="file with the names of the hosts that may receive the token, separated by spaces, "
         "commas or new lines",
+    )
+    parser.add_argument(
+        DownloadFlags.CA_CONFIG_MAP,
+        metavar="NAME/ENTRY",
+        help=f"ConfigMap that {DownloadFlags.CA_FILE} is from, for messages (default: none)",
     )
     parser.add_argument(
         DownloadFlags.TERMINATION_LOG,

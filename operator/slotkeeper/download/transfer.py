@@ -50,14 +50,15 @@ def new_client(
     ca_file: Path | None = None,
     network: Network = Network(),  # noqa: B008 (frozen)
     ca_certificates: str = "",
+    ca_config_map: str | None = None,
 ) -> httpx.Client:
     """Return an HTTP client that follows redirects, and checks the URL and the address of each
     request.
 
     `token` is sent to the host of each requested URL, if it may be. httpx drops Authorization when
     a redirect leads to another host. `ca_file` and `ca_certificates` (PEM) have certificate
-    authorities to trust, in addition to the public ones. Proxies are those of HTTP_PROXY,
-    HTTPS_PROXY and NO_PROXY.
+    authorities to trust, in addition to the public ones; `ca_config_map` names where `ca_file` is
+    from. Proxies are those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 
     Raises DownloadError (ModelCAInvalid).
     """
@@ -67,7 +68,7 @@ def new_client(
     ]
     if token:
         checks.append(token.require_allowed)
-    context = tls_context(ca_file, ca_certificates)
+    context = tls_context(ca_file, ca_certificates, ca_config_map)
     return httpx.Client(
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
