@@ -168,7 +168,7 @@ def _named(file: File, environment: Environment, step: _Step) -> FileRecord:
     except DownloadError as error:
         if file.role == File.role:
             raise
-        raise DownloadError(error.reason, f"{file.role}: {error.message}") from error
+        raise error.with_message(f"{file.role}: {error.message}") from error
 
 
 def download(file: File, environment: Environment) -> FileRecord:
@@ -277,7 +277,7 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
             if len(files) == 1:
                 raise
             message = f"file {number} of {len(files)}: {error.message}"
-            raise DownloadError(error.reason, message) from error
+            raise error.with_message(message) from error
         if present := _present(file.path):
             expected = expected.next(layout_of(present))
         size += records[-1].size

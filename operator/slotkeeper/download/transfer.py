@@ -369,14 +369,24 @@ def _content_length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "SSL: HTTP_REQUEST")
+"""What OpenSSL reports where another protocol responds to a handshake."""
+
+
 def unreachable(url: str, error: Exception) -> DownloadError:
     """Return the error of a request without a response."""
     details = _describe(error)
     reason = Reason.MODEL_UNREACHABLE
+    no_tls = any(each in details for each in _NO_TLS)
+    if no_tls:
+        details = (
+            "it responds without TLS: use http://, or the port on which it has TLS; or the proxy "
+            "does, if the URL of that begins with https://"
+        )
     if "CERTIFICATE_VERIFY_FAILED" in details:
         reason = Reason.MODEL_CERTIFICATE_NOT_TRUSTED
         details += "; set spec.model.download.caConfigMapRef if its authority is private"
-    return DownloadError(reason, f"GET {redact(url)} failed: {details}")
+    return DownloadError(reason, f"GET {redact(url)} failed: {details}", no_tls=no_tls)
 
 
 def _interrupted(

@@ -122,7 +122,7 @@ def _with_hint(address: HubAddress, error: DownloadError) -> DownloadError:
             f"; or the hub has no repository {address.repository} with the revision "
             f"{address.revision}"
         )
-    return DownloadError(error.reason, error.message + hint, retry_after=error.retry_after)
+    return error.with_message(error.message + hint)
 
 
 def _listed(sibling: Any) -> HubFile | None:
