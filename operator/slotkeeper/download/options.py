@@ -17,6 +17,8 @@ from slotkeeper.download.sources.s3 import ENTRIES
 from slotkeeper.download.storage import MAX_FILE_BYTES
 from slotkeeper.flags import DownloadFlags
 
+SCHEMES = "http://, https://, hf://, s3://, oci:// or pvc://"
+
 EXIT_CODES = """\
 exit status:
   0    all files are in place and verified
@@ -231,14 +233,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser, schemes: str = SCHEMES) -> None:
     """Add the flags of files and of their sources, which `slotkeeper bake` has too."""
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(
         DownloadFlags.MODEL,
         **url,
-        help="http://, https://, hf://, s3://, oci:// or pvc:// URL of the model",
+        help=f"{schemes} URL of the model",
     )
     parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")

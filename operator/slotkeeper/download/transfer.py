@@ -19,7 +19,7 @@ from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.connection_speed import ConnectionSpeed
 from slotkeeper.download.deadline import send
 from slotkeeper.download.errors import DownloadError
-from slotkeeper.download.files import RemoteFile
+from slotkeeper.download.files import TOKEN, RemoteFile
 from slotkeeper.download.network import Network, direct, proxied
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
@@ -225,7 +225,7 @@ def _prepare(response: httpx.Response, file: RemoteFile, part: PartialFile) -> N
                 "requested: restarting from the first byte",
             )
         case _:
-            raise rejection(url, response)
+            raise rejection(url, response, file.credentials)
 
 
 def _require_uncompressed(response: httpx.Response, url: str) -> None:
@@ -238,32 +238,31 @@ def _require_uncompressed(response: httpx.Response, url: str) -> None:
         )
 
 
-def rejection(url: str, response: httpx.Response) -> DownloadError:
-    """Return the error of a response without the file."""
+def rejection(url: str, response: httpx.Response, credentials: str = TOKEN) -> DownloadError:
+    """Return the error of a response without the file. `credentials`: as in RemoteFile."""
     return DownloadError(
         _reason(response),
         f"GET {_redact_with_redirect(url, response)} returned {_status(response)}"
-        + _remedy(response),
+        + _remedy(response, credentials),
         retry_after=_retry_after(response),
     )
 
 
-def _remedy(response: httpx.Response) -> str:
+def _remedy(response: httpx.Response, credentials: str) -> str:
     first = response.history[0] if response.history else response
-    credentials = first.request.headers.get("authorization", "")
-    has_token = bool(credentials)
+    sent = first.request.headers.get("authorization", "")
     signed = is_signed(str(response.request.url))
     match response.status_code:
         case HTTPStatus.FORBIDDEN if signed:
             return _remedy_of_signed_url(response)
         case HTTPStatus.BAD_REQUEST if signed and "authorization" in response.request.headers:
             return ": a signed URL needs no token: remove spec.model.tokenSecretRef"
-        case _ if credentials.startswith("AWS4"):
+        case _ if sent.startswith("AWS4"):
             return _remedy_of_store(response, has_session=SESSION_TOKEN in first.request.headers)
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if has_token:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if sent:
             return ": the token in spec.model.tokenSecretRef is not accepted"
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return ": set spec.model.tokenSecretRef to a Secret with a token"
+            return f": set {credentials}"
         case _:
             return ""
 

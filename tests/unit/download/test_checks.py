@@ -39,6 +39,26 @@ def test_a_file_that_is_not_gguf_is_rejected_and_leaves_no_file(
     assert harness.files == REJECTED
 
 
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        (b"", "not GGUF: it is empty"),
+        (
+            b"<!DOCTYPE html>",
+            "it is a web page; use the download URL, for Hugging Face with /resolve/ in it",
+        ),
+        (b"GGU", "it begins with 'GGU'"),
+        (b"PK\x03\x04", "it begins with the bytes 50 4b 03 04"),
+    ],
+)
+def test_a_file_that_is_not_gguf_is_described(
+    host: ModelHost, harness: DownloadHarness, body: bytes, end: str
+) -> None:
+    host.respond_with(content(body))
+
+    assert harness.download_error(host.url).message.endswith(end)
+
+
 def test_a_file_that_is_not_gguf_is_rejected_at_its_first_bytes(
     host: ModelHost, harness: DownloadHarness
 ) -> None:

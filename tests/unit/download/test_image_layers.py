@@ -245,7 +245,7 @@ def test_upper_layers_hide_lower_ones(
         ),
         (([{"m": b""}], "/m/a.gguf"), Reason.MODEL_NOT_FOUND, "/m is no folder"),
         (([{"m": None}], "/m"), Reason.MODEL_NOT_FOUND, "/m is no regular file"),
-        (([{"a.gguf": b"<html>"}], ""), Reason.MODEL_NOT_GGUF, "begins with b'<htm'"),
+        (([{"a.gguf": b"<html>"}], ""), Reason.MODEL_NOT_GGUF, "it is a web page"),
         (([{"a.gguf": BODY[:-1]}], ""), Reason.MODEL_DOWNLOAD_INCOMPLETE, "has only a part of it"),
         (([{"mmproj-a.gguf": BODY}], ""), Reason.MODEL_NOT_FOUND, "no file whose name ends with"),
         (([{"../../../etc/a": BODY}], "/etc/a"), Reason.MODEL_NOT_FOUND, "has no file /etc/a"),

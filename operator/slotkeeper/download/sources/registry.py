@@ -130,6 +130,12 @@ class _Password(httpx.Auth):
         if self._token is None:
             return None
         self._token.require_receiver(request)
+        if ":" not in self._token.value:
+            raise DownloadError(
+                Reason.MODEL_TOKEN_INVALID,
+                f"{request.url.host} requires a user name: for oci:// URLs, the token in the "
+                "Secret (model.tokenSecretRef) must be USER:PASSWORD",
+            )
         return f"Basic {b64encode(self._token.value.encode()).decode()}"
 
 
