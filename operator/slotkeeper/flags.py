@@ -104,6 +104,7 @@ class DownloadFlags:
     S3_SESSION_TOKEN = "--s3-session-token"  # noqa: S105 (a flag)
     PLAIN_HTTP_REGISTRIES = "--plain-http-registries"
     CA_FILE = "--ca-file"
+    CA_CONFIG_MAP = "--ca-config-map"
     ADDRESS_GUARD = "--address-guard"
     ALLOWED_ADDRESSES = "--allowed-addresses"
     TRUSTED_PROXY = "--trusted-proxy"

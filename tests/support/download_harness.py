@@ -15,6 +15,7 @@ from slotkeeper.download.storage import StorageLimits
 
 COMPLETE = {"model.gguf", "model.gguf.json"}
 RESUMABLE = {"model.gguf.part", "model.gguf.part.json"}
+REJECTED = {"model.gguf.rejected.json"}
 
 
 class DownloadHarness:

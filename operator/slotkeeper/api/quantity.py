@@ -39,3 +39,23 @@ def bytes_argument(text: str) -> int:
     if size < 1:
         raise ArgumentTypeError("must be 1 or more")
     return size
+
+
+def of_bytes(number: int) -> str:
+    """Return a number of bytes as text: `10Mi` or `10M`, as a user may have written it, if that is
+    exact; else `38.6 MB`, or all digits of less than a megabyte."""
+    for power, prefix in (*enumerate("KMGTPE", start=1),)[::-1]:
+        if number and number % 1024**power == 0:
+            return f"{number // 1024**power}{prefix}i"
+    for power, prefix in (*enumerate("MGTPE", start=2),)[::-1]:
+        if number >= 1000**power:
+            whole = number % 1000**power == 0
+            digits = f"{number // 1000**power}" if whole else f"{number / 1000**power:.1f} "
+            return f"{digits}{prefix}{'' if whole else 'B'}"
+    return f"{number} bytes"
+
+
+def unequal(one: int, other: int) -> tuple[str, str]:
+    """Return two different numbers of bytes as texts that differ."""
+    texts = of_bytes(one), of_bytes(other)
+    return texts if texts[0] != texts[1] else (f"{one} bytes", f"{other} bytes")

@@ -102,7 +102,7 @@ def _require_base(tool: Tool, options: Options) -> None:
     except BakeError as error:
         raise BakeError(
             f"no base image {options.base}: {error}; name an image of llama-server with "
-            f"{BakeFlags.BASE}, or log in to its registry with `{tool.name} login`"
+            f"{BakeFlags.BASE}, or {_access(tool, error)}"
         ) from None
 
 
@@ -178,10 +178,20 @@ def _build(options: Options, tool: Tool, files: Sequence[BakedFile]) -> str:
             printed = commands.run(tool.push(options.image, digest_file))
         except BakeError as error:
             raise BakeError(
-                f"{error}; the image is built: log in with `{tool.name} login`, and run this "
-                "command again"
+                f"{error}; the image is built: {_access(tool, error)}, and run this command again"
             ) from None
         return f"{options.repository}@{tool.digest(printed, digest_file)}"
+
+
+def _access(tool: Tool, error: BakeError) -> str:
+    """Return what gives access to a registry that a command has failed for."""
+    if any(text in str(error) for text in _NO_TLS):
+        return f"allow the registry without TLS ({tool.insecure_registries}), or use one with TLS"
+    return f"log in to the registry with `{tool.name} login`"
+
+
+_NO_TLS = ("server gave HTTP response to HTTPS client", "first record does not look like a TLS")
+"""What the programs, which are written in Go, print if a registry responds without TLS."""
 
 
 def _set_time(path: Path) -> None:
@@ -214,16 +224,18 @@ def _fields(image: str, files: Sequence[BakedFile]) -> str:
 
 def _flags_for(message: str) -> str:
     """Return the flags for the fields of a LlamaServer that a message of the download names."""
-    flags = [flag for field, flag in _FLAGS.items() if field in message]
-    return f"; of slotkeeper bake: {', '.join(flags)}" if flags else ""
+    flags = [flag for field, names in _FLAGS.items() if field in message for flag in names]
+    verb = "flag for this is" if len(flags) == 1 else "flags for this are"
+    return f"; the {verb} {' and '.join(flags)}" if flags else ""
 
 
 _FLAGS = {
-    "tokenSecretRef": f"{DownloadFlags.TOKEN_FILE}, {BakeFlags.TOKEN_HOST}",
-    "maxFileSize": DownloadFlags.MAX_FILE_BYTES,
-    "s3.secretRef": DownloadFlags.S3_CREDENTIALS,
-    "s3.region": DownloadFlags.S3_REGION,
-    "caConfigMapRef": DownloadFlags.CA_FILE,
+    "tokenSecretRef": (DownloadFlags.TOKEN_FILE, BakeFlags.TOKEN_HOST),
+    "maxFileSize": (DownloadFlags.MAX_FILE_BYTES,),
+    "s3.secretRef": (DownloadFlags.S3_CREDENTIALS,),
+    "s3.region": (DownloadFlags.S3_REGION,),
+    "caConfigMapRef": (DownloadFlags.CA_FILE,),
+    "oci.plainHttp": (DownloadFlags.PLAIN_HTTP_REGISTRIES,),
 }
 
 

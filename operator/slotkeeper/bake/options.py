@@ -3,21 +3,31 @@
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from slotkeeper import logs
-from slotkeeper.api.model_url import HUB_ENDPOINT, hub_address, is_local, oci_reference
+from slotkeeper.api.model_url import (
+    HUB_ENDPOINT,
+    bucket_and_key,
+    hub_address,
+    is_local,
+    oci_reference,
+)
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.bake.tools import TOOLS
 from slotkeeper.download import options as download
-from slotkeeper.download.address import redact, source_id
+from slotkeeper.download.address import redact, require_allowed, source_id
+from slotkeeper.download.errors import DownloadError
 from slotkeeper.flags import BakeFlags
 
 BASE = "ghcr.io/ggml-org/llama.cpp:server"
 """llama.cpp's own image for CPUs."""
+
+SCHEMES = "http://, https://, hf://, s3:// or oci://"
+"""Of the URLs that can be downloaded."""
 
 EXIT_CODES = """\
 example:
@@ -84,11 +94,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
     if not files or files[0]["role"] != "model":
         parser.error("--model is required, before all other files")
     for file in files:
-        if is_local(file["url"]):
-            parser.error(
-                f"{redact(file['url'])}: only files that can be downloaded; COPY others with a "
-                "Containerfile of your own, see examples/model-in-image.yaml"
-            )
+        _require_downloadable(parser, file["url"])
     cache = arguments.cache_dir or _default_cache(environ)
     urls = [redact(file["url"]) for file in files]
     folder = cache / source_id("\n".join(urls))[:16]
@@ -106,6 +112,34 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
         token_hosts=frozenset(host.lower() for host in hosts),
         download=download.options_of(parser, arguments),
     )
+
+
+def _require_downloadable(parser: argparse.ArgumentParser, url: str) -> None:
+    """Exit with status 2 for a URL that cannot be downloaded: before the base image is pulled."""
+    own = "COPY it with a Containerfile of your own, see examples/model-in-image.yaml"
+    if is_local(url):
+        parser.error(f"{redact(url)}: only files that can be downloaded; otherwise, {own}")
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if form := _FORMS.get(scheme):
+        pattern, parsed = form[0], form[1](url)
+        if parsed is None:
+            parser.error(f"{redact(url)} is not of the form {pattern}")
+    elif scheme in ("http", "https"):
+        try:
+            require_allowed(url)
+        except DownloadError as error:
+            parser.error(error.message)
+    else:
+        parser.error(
+            f"{redact(url)} is no URL that begins with {SCHEMES}; if it is a local file, {own}"
+        )
+
+
+_FORMS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "hf": ("hf://ORG/REPOSITORY/FILE.gguf or hf://ORG/REPOSITORY:QUANTIZATION", hub_address),
+    "s3": ("s3://BUCKET/KEY", bucket_and_key),
+    "oci": ("oci://REGISTRY/REPOSITORY:TAG", oci_reference),
+}
 
 
 def file_name(role: str, url: str) -> str:
@@ -147,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         termination_log=Path(os.devnull),
         progress_port=None,
         node_cache=None,
+        ca_config_map=None,
     )
     parser.add_argument(
         BakeFlags.IMAGE,
@@ -181,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for downloaded files, which are kept (default: ~/.cache/slotkeeper-bake)",
     )
-    download.add_flags(parser)
+    download.add_flags(parser, SCHEMES)
     parser.add_argument(
         BakeFlags.TOKEN_HOST,
         dest="token_hosts",

@@ -40,6 +40,8 @@ class Tool:
     build_flags: tuple[str, ...] = ()
     copy_flags: tuple[str, ...] = ()
     annotates: bool = True
+    insecure_registries: str = "`insecure = true` in /etc/containers/registries.conf"
+    """Where registries without TLS are allowed."""
     keeps_times: bool = False
     """Whether the layer contains the modification times of the files."""
 
@@ -118,6 +120,7 @@ TOOLS = {
         build_flags=("--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}"),
         copy_flags=("--link",),
         annotates=False,
+        insecure_registries="`insecure-registries` in /etc/docker/daemon.json",
         keeps_times=True,
     ),
 }

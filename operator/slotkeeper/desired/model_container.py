@@ -205,8 +205,9 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
     if model.cache.verify == "Always":
         yield DownloadFlags.ALWAYS_VERIFY
-    if model.download.ca_config_map_ref:
+    if authorities := model.download.ca_config_map_ref:
         yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
+        yield from (DownloadFlags.CA_CONFIG_MAP, f"{authorities.name}/{authorities.key}")
     if not is_provided(model):
         yield from _address_guard(server, downloads)
     size = int(quantity.parse(model.download.max_file_size))

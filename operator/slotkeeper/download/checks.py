@@ -81,7 +81,25 @@ def _require_layout(file: RemoteFile, part: PartialFile, layout: Layout, size: i
 
 def _not_gguf(file: RemoteFile, part: PartialFile) -> DownloadError:
     part.discard()
+    hint = ""
+    if file.image is None and _is_markup(part.head):
+        hint = "; use the download URL, for Hugging Face with /resolve/ in it"
     return DownloadError(
         Reason.MODEL_NOT_GGUF,
-        f"GET {redact(file.url)} returned a file that is not GGUF: it begins with {part.head!r}",
+        f"GET {redact(file.url)} returned a file that is not GGUF: {kind_of(part.head)}{hint}",
     )
+
+
+def _is_markup(head: bytes) -> bool:
+    return head.lstrip().startswith(b"<")
+
+
+def kind_of(head: bytes) -> str:
+    """Describe a file that is not GGUF by its first bytes."""
+    if not head:
+        return "it is empty"
+    if _is_markup(head):
+        return "it is a web page"
+    if head.isascii() and head.decode().isprintable():
+        return f"it begins with {head.decode()!r}"
+    return f"it begins with the bytes {head.hex(' ')}"

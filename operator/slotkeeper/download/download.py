@@ -28,6 +28,7 @@ from slotkeeper.download.partial_file import Open, PartialFile, open_file
 from slotkeeper.download.progress import Progress
 from slotkeeper.download.ranges import Connections
 from slotkeeper.download.records import FileRecord, PartialRecord, write
+from slotkeeper.download.rejections import record_path, remembered, require_not_rejected
 from slotkeeper.download.sources import claim, http, hub, oci, s3
 from slotkeeper.download.sources.registry import Registries
 from slotkeeper.download.storage import StorageLimits
@@ -167,7 +168,7 @@ def _named(file: File, environment: Environment, step: _Step) -> FileRecord:
     except DownloadError as error:
         if file.role == File.role:
             raise
-        raise DownloadError(error.reason, f"{file.role}: {error.message}") from error
+        raise error.with_message(f"{file.role}: {error.message}") from error
 
 
 def download(file: File, environment: Environment) -> FileRecord:
@@ -175,9 +176,9 @@ def download(file: File, environment: Environment) -> FileRecord:
 
     Those of a claim (pvc://) are there, and are only verified.
 
-    Next to each are `.json` (its record) and, until it is complete, `.part` and `.part.json`; next
-    to the first is `.lock`. Returns the record of the first, with the size of all. Raises
-    DownloadError; the path then contains no unverified file.
+    Next to each are `.json` (its record) and, until it is complete, `.part` and `.part.json`, or
+    after a rejection `.rejected.json`; next to the first is `.lock`. Returns the record of the
+    first, with the size of all. Raises DownloadError; the path then contains no unverified file.
     """
     if claim.is_on_claim(file):
         environment.tracker.enter("Verifying")
@@ -276,7 +277,7 @@ def _put_in_place(files: Sequence[RemoteFile], environment: Environment, put: _P
             if len(files) == 1:
                 raise
             message = f"file {number} of {len(files)}: {error.message}"
-            raise DownloadError(error.reason, message) from error
+            raise error.with_message(message) from error
         if present := _present(file.path):
             expected = expected.next(layout_of(present))
         size += records[-1].size
@@ -394,6 +395,7 @@ def _download_anew(file: RemoteFile, environment: Environment) -> FileRecord:
         redact(each.url), file.source, part.sha256, part.content_size, *times, name=name
     )
     write(_sibling(file.path, ".json"), record)
+    record_path(file.path).unlink(missing_ok=True)
     environment.tracker.completed(file.path, record.size)
     seconds = max(environment.clock() - start, 1e-3)
     log.info(
@@ -412,11 +414,13 @@ def _partial_files(
     if file.image is None:
         yield file, PartialFile(path, file.source, environment.opener)
         return
+    require_not_rejected(file)
     search = Search(file.image, Deleted(), environment.limits)
     for layer in file.image.layers:
         part = LayerFile(path, layer, search, environment.opener)
         yield replace(file, url=layer.url), part
-    raise not_found(file.image)
+    with remembered(file):
+        raise not_found(file.image)
 
 
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
@@ -427,10 +431,11 @@ def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Env
     def attempt() -> None:
         if not part.complete:
             transfer(environment.client, file, part, progress, environment.limits, connections)
-        part.finish()
-        if part.has_content and (part.complete or not file.header_only):
-            environment.tracker.enter("Verifying")
-            require_content(file, part)
+        with remembered(file, part):
+            part.finish()
+            if part.has_content and (part.complete or not file.header_only):
+                environment.tracker.enter("Verifying")
+                require_content(file, part)
 
     _retrying(attempt, lambda: part.size, environment)
 

@@ -25,7 +25,13 @@ class DownloadError(Exception):
     """
 
     def __init__(
-        self, reason: Reason, message: str, *, retry_after: float = 0, stalled: bool = False
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        retry_after: float = 0,
+        stalled: bool = False,
+        no_tls: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -34,8 +40,20 @@ class DownloadError(Exception):
         """Seconds that the model host asked to wait; 0 if it did not."""
         self.stalled = stalled
         """Whether so few bytes arrived that they are no progress."""
+        self.no_tls = no_tls
+        """Whether a host responded to https:// without TLS, which no retry changes."""
 
     @property
     def transient(self) -> bool:
         """Whether a retry may succeed."""
-        return self.reason in TRANSIENT
+        return self.reason in TRANSIENT and not self.no_tls
+
+    def with_message(self, message: str) -> "DownloadError":
+        """Return the same error with another message."""
+        return DownloadError(
+            self.reason,
+            message,
+            retry_after=self.retry_after,
+            stalled=self.stalled,
+            no_tls=self.no_tls,
+        )

@@ -80,6 +80,10 @@ class Image:
         return f"{self.base}/{path}"
 
 
+TOKEN = "spec.model.tokenSecretRef to a Secret with a token"  # noqa: S105 (the name of a field)
+ACCESS_KEY = "spec.model.s3.secretRef to a Secret with an access key"
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """One file to fetch with GET."""
@@ -100,6 +104,8 @@ class RemoteFile:
     """Whether the transfer ends as soon as the GGUF header has been accepted."""
     auth: httpx.Auth | None = None
     """What authorizes requests instead of the token."""
+    credentials: str = TOKEN
+    """What the spec lacks if a host rejects requests without credentials."""
     image: Image | None = None
     """Set if the file is inside of a layer of this image."""
 
@@ -110,7 +116,10 @@ class RemoteFile:
 
 
 def adjacent_files(
-    file: File, url: Callable[[str], str] = str, auth: httpx.Auth | None = None
+    file: File,
+    url: Callable[[str], str] = str,
+    auth: httpx.Auth | None = None,
+    credentials: str = TOKEN,
 ) -> list[RemoteFile]:
     """Return the files of a model whose URLs differ in their numbers only.
 
@@ -124,6 +133,7 @@ def adjacent_files(
             sha256=file.sha256_of(number),
             part=Part(number, count),
             auth=auth,
+            credentials=credentials,
         )
         for number in range(1, count + 1)
     ]

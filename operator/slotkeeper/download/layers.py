@@ -19,6 +19,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.quantity import of_bytes
 from slotkeeper.api.split_model import ANY_PART
 from slotkeeper.download.address import source_id
 from slotkeeper.download.errors import DownloadError, shown
@@ -216,7 +217,7 @@ class LayerFile(PartialFile):
             raise DownloadError(
                 Reason.MODEL_TOO_LARGE,
                 f"{self._search.image.url}: a layer has more content than the "
-                f"{self._search.limits.max_bytes} bytes of model.download.maxFileSize",
+                f"{of_bytes(self._search.limits.max_bytes)} of model.download.maxFileSize",
             )
 
     def _select(self, entry: Entry) -> bool:

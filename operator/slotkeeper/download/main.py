@@ -98,7 +98,9 @@ def _download(options: Options, tracker: Tracker) -> Message:
 def environment_of(options: Options, token: Token | None) -> Iterator[Environment]:
     """The environment of downloads with these options."""
     certificates = os.environ.get(CA_CERTIFICATES, "")
-    with new_client(token, options.ca_file, _network(options), certificates) as client:
+    with new_client(
+        token, options.ca_file, _network(options), certificates, options.ca_config_map
+    ) as client:
         yield Environment(
             client=client,
             clock=CLOCK,

@@ -17,6 +17,8 @@ from slotkeeper.download.sources.s3 import ENTRIES
 from slotkeeper.download.storage import MAX_FILE_BYTES
 from slotkeeper.flags import DownloadFlags
 
+SCHEMES = "http://, https://, hf://, s3://, oci:// or pvc://"
+
 EXIT_CODES = """\
 exit status:
   0    all files are in place and verified
@@ -50,6 +52,8 @@ class Options:
     s3_session_token: Path | None
     plain_http_registries: bool
     ca_file: Path | None
+    ca_config_map: str | None
+    """What the file is from, for messages: NAME/ENTRY."""
     guarded_namespace: str | None
     """None to connect to any address."""
     allowed_addresses: tuple[str, ...]
@@ -112,6 +116,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         s3_session_token=arguments.s3_session_token,
         plain_http_registries=arguments.plain_http_registries,
         ca_file=arguments.ca_file,
+        ca_config_map=arguments.ca_config_map,
         guarded_namespace=arguments.address_guard,
         allowed_addresses=tuple(arguments.allowed_addresses),
         trusted_proxies=frozenset(arguments.trusted_proxy),
@@ -199,6 +204,11 @@ def _parser() -> argparse.ArgumentParser:
         "commas or new lines",
     )
     parser.add_argument(
+        DownloadFlags.CA_CONFIG_MAP,
+        metavar="NAME/ENTRY",
+        help=f"ConfigMap that {DownloadFlags.CA_FILE} is from, for messages (default: none)",
+    )
+    parser.add_argument(
         DownloadFlags.TERMINATION_LOG,
         type=Path,
         metavar="PATH",
@@ -223,14 +233,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser, schemes: str = SCHEMES) -> None:
     """Add the flags of files and of their sources, which `slotkeeper bake` has too."""
     parser.set_defaults(files=[])
     url: dict[str, Any] = {"action": _AddFile, "metavar": "URL", "default": argparse.SUPPRESS}
     parser.add_argument(
         DownloadFlags.MODEL,
         **url,
-        help="http://, https://, hf://, s3://, oci:// or pvc:// URL of the model",
+        help=f"{schemes} URL of the model",
     )
     parser.add_argument(DownloadFlags.MMPROJ, **url, help="URL of its multimodal projector")
     parser.add_argument(DownloadFlags.ADAPTER, dest="adapters", **url, help="URL of a LoRA adapter")

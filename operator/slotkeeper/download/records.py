@@ -126,7 +126,39 @@ class FileRecord:
                 return None
 
 
-def write(path: Path, record: PartialRecord | FileRecord | HubRecord) -> None:
+@dataclass(frozen=True)
+class RejectionRecord:
+    """A version of a file that was received and rejected; stored as `MODEL.rejected.json`."""
+
+    source: str
+    """`source_id` of the URL."""
+    validator: str
+    """As in PartialRecord; empty if the source names the content."""
+    total: int
+    """Size in bytes; 0 if the source names the content."""
+    required: str
+    """`source_id` of what the file had to be."""
+    reason: str
+    message: str
+
+    @classmethod
+    def read(cls, path: Path) -> "RejectionRecord | None":
+        """Read a record; None if it is missing, truncated or malformed."""
+        match _read(path):
+            case {
+                "source": str(source),
+                "validator": str(validator),
+                "total": int(total),
+                "required": str(required),
+                "reason": str(reason),
+                "message": str(message),
+            }:
+                return cls(source, validator, total, required, reason, message)
+            case _:
+                return None
+
+
+def write(path: Path, record: PartialRecord | FileRecord | HubRecord | RejectionRecord) -> None:
     """Write a record and sync it to the disk."""
     with path.open("w", encoding="utf-8") as file:
         json.dump(asdict(record), file)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.quantity import of_bytes, unequal
 from slotkeeper.download.address import redact
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.partial_file import PartialFile
@@ -48,13 +49,14 @@ class StorageLimits:
         if total is None:
             return
         if self.used_bytes + total > self.max_bytes:
-            raise self._too_large(url, part, f"announces {total} bytes, more")
+            stated, limit = unequal(total, self.max_bytes)
+            raise self._too_large(url, part, f"announces {stated}, more", limit)
         self._require_free(redact(url), part.path, total - part.content_size)
 
     def require_room(self, url: str, part: PartialFile, more: int) -> None:
         """Check the size that the file has after `more` bytes. Raises DownloadError."""
         if self.used_bytes + part.content_after(more) > self.max_bytes:
-            raise self._too_large(url, part, "returns more")
+            raise self._too_large(url, part, "returns more", of_bytes(self.max_bytes))
         if self.shared and self.free_bytes(part.path.parent) == 0:
             total = part.content_total
             missing = more if total is None else total - part.content_size
@@ -64,10 +66,11 @@ class StorageLimits:
         """Check all files of a pod together: their size, and how much is to be downloaded; `part`
         is one of the partial files. Raises DownloadError."""
         if self.all_files_bytes is not None and size > self.all_files_bytes:
+            stated, limit = unequal(size, self.all_files_bytes)
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,
-                f"all files together have {size} bytes, more than the {self.all_files_bytes} bytes "
-                f"of {self.all_files_limit_name}",
+                f"all files together have {stated}, more than the {limit} of "
+                f"{self.all_files_limit_name}",
             )
         self._require_free("all files together", part, missing)
 
@@ -77,17 +80,16 @@ class StorageLimits:
             self.make_room(part, missing)
             free = self.free_bytes(part.parent)
         if missing > free:
+            needed, present = unequal(missing, free)
             raise DownloadError(
                 Reason.INSUFFICIENT_STORAGE,
-                f"insufficient storage for {what}: {missing} more bytes are needed, {free} are "
-                "free",
+                f"insufficient storage for {what}: {needed} more are needed, {present} are free",
             )
 
-    def _too_large(self, url: str, part: PartialFile, what: str) -> DownloadError:
+    def _too_large(self, url: str, part: PartialFile, what: str, limit: str) -> DownloadError:
         part.discard()
-        beside = f", after {self.used_bytes} bytes of other files," if self.used_bytes else ""
+        beside = f", after {of_bytes(self.used_bytes)} of other files," if self.used_bytes else ""
         return DownloadError(
             Reason.MODEL_TOO_LARGE,
-            f"GET {redact(url)} {what}{beside} than the {self.max_bytes} bytes of "
-            f"{self.limit_name}",
+            f"GET {redact(url)} {what}{beside} than the {limit} of {self.limit_name}",
         )

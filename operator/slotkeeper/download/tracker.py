@@ -16,6 +16,15 @@ WINDOW_SECONDS = 30.0
 enough to show within half a minute that nothing arrives any more."""
 
 SAMPLE_SECONDS = 1.0
+
+ESTIMATE_SECONDS = 5.0
+ESTIMATE_BYTES = 256 * 1024
+"""What a time left is estimated from, at least: connections are slow at their start."""
+
+QUIET_SECONDS = 10.0
+"""Without a byte, after which there is no time left. Parallel connections of 50 kB/s each hand over
+blocks that far apart."""
+
 MAX_SECONDS_LEFT = 30 * 24 * 3600
 """A longer estimate is none."""
 
@@ -33,6 +42,8 @@ class Tracker:
         self._totals: dict[Path, int] = {}
         self._received = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=64)
+        self._active_at = 0.0
+        """When the last byte arrived, or the first response before it."""
         self._lock = Lock()
 
     @property
@@ -59,14 +70,26 @@ class Tracker:
         """A response has started, after `size` bytes that are there already."""
         self.expect(path, total)
         self._set(self._sizes, path, size)
+        now = self._clock()
+        measured = self._received - self._samples[0][1] if self._samples else 0
+        if measured < ESTIMATE_BYTES:
+            # Such as after the checks of headers, whose bytes show no speed.
+            self._measure_anew()
+        if self._phase != "Downloading":
+            # After an interruption the phase is still this one, and nothing has arrived since.
+            self._active_at = now
         self._phase = "Downloading"
-        self._sample(self._clock())
+        self._sample(now)
 
     def received_up_to(self, path: Path, size: int) -> None:
         """The file has this size now."""
+        now = self._clock()
+        if now - self._active_at > QUIET_SECONDS:
+            # The pause is not the speed of what arrives from now on.
+            self._measure_anew()
+        self._active_at = now
         self._received += max(0, size - self._sizes.get(path, 0))
         self._sizes[path] = size
-        now = self._clock()
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._sample(now)
 
@@ -81,28 +104,48 @@ class Tracker:
             downloaded = sum(self._sizes.values())
             known = len(self._totals) >= max(self._files, len(self._sizes))
             total = sum(self._totals.values()) if known else None
-            speed = self._speed(self._clock())
-        left = None
-        if self._phase == "Downloading" and total is not None and speed:
-            left = math.ceil(max(0, total - downloaded) / speed)
+            now = self._clock()
+            speed = self._speed(now)
+            left = None if total is None else self._seconds_left(now, total - downloaded)
         return {
             "file": self._name,
             # A host may send more than it has announced, until the download ends for it.
             "bytes": total if total is None else max(total, downloaded),
             "downloadedBytes": downloaded,
             "bytesPerSecond": speed if self._phase == "Downloading" else None,
-            "secondsLeft": left if left is None or left <= MAX_SECONDS_LEFT else None,
+            "secondsLeft": left if self._phase == "Downloading" else None,
             "phase": self._phase,
         }
 
     def _speed(self, now: float) -> int | None:
-        """Bytes per second since the oldest sample of the window; None in the first second."""
+        """Bytes per second in the window; 0 if none has arrived in it, None until it is known."""
         if not self._samples:
             return None
+        if now - self._active_at >= WINDOW_SECONDS:
+            return 0
+        seconds, size = self._measured(now)
+        return round(size / seconds) if seconds >= SAMPLE_SECONDS and size else None
+
+    def _seconds_left(self, now: float, missing: int) -> int | None:
+        """The time for the missing bytes, at the speed until the last one arrived: while nothing
+        arrives, it does not grow, and soon there is none."""
+        if now - self._active_at > QUIET_SECONDS:
+            return None
+        seconds, size = self._measured(self._active_at)
+        if seconds < ESTIMATE_SECONDS or size < ESTIMATE_BYTES:
+            return None
+        left = math.ceil(max(0, missing) * seconds / size)
+        return left if left <= MAX_SECONDS_LEFT else None
+
+    def _measured(self, now: float) -> tuple[float, int]:
+        """Seconds since the oldest sample in the window, and the bytes that arrived in them."""
         recent = (sample for sample in self._samples if now - sample[0] <= WINDOW_SECONDS)
-        since, received = next(recent, (now - WINDOW_SECONDS, self._received))
-        seconds = now - since
-        return round((self._received - received) / seconds) if seconds >= SAMPLE_SECONDS else None
+        since, received = next(recent, (now, self._received))
+        return now - since, self._received - received
+
+    def _measure_anew(self) -> None:
+        with self._lock:
+            self._samples.clear()
 
     def _sample(self, now: float) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ from slotkeeper.download.checks import require_gguf_so_far
 from slotkeeper.download.connection_speed import ConnectionSpeed
 from slotkeeper.download.deadline import send
 from slotkeeper.download.errors import DownloadError
-from slotkeeper.download.files import RemoteFile
+from slotkeeper.download.files import TOKEN, RemoteFile
 from slotkeeper.download.network import Network, direct, proxied
 from slotkeeper.download.partial_file import PartialFile
 from slotkeeper.download.progress import Progress
@@ -31,6 +31,7 @@ from slotkeeper.download.ranges import (
     in_order,
 )
 from slotkeeper.download.records import SENDABLE
+from slotkeeper.download.rejections import remembered, require_not_rejected
 from slotkeeper.download.signature import SESSION_TOKEN, clock_skew, expiry, is_signed
 from slotkeeper.download.storage import StorageLimits
 from slotkeeper.download.token import Token
@@ -49,14 +50,15 @@ def new_client(
     ca_file: Path | None = None,
     network: Network = Network(),  # noqa: B008 (frozen)
     ca_certificates: str = "",
+    ca_config_map: str | None = None,
 ) -> httpx.Client:
     """Return an HTTP client that follows redirects, and checks the URL and the address of each
     request.
 
     `token` is sent to the host of each requested URL, if it may be. httpx drops Authorization when
     a redirect leads to another host. `ca_file` and `ca_certificates` (PEM) have certificate
-    authorities to trust, in addition to the public ones. Proxies are those of HTTP_PROXY,
-    HTTPS_PROXY and NO_PROXY.
+    authorities to trust, in addition to the public ones; `ca_config_map` names where `ca_file` is
+    from. Proxies are those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 
     Raises DownloadError (ModelCAInvalid).
     """
@@ -66,7 +68,7 @@ def new_client(
     ]
     if token:
         checks.append(token.require_allowed)
-    context = tls_context(ca_file, ca_certificates)
+    context = tls_context(ca_file, ca_certificates, ca_config_map)
     return httpx.Client(
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
@@ -108,7 +110,8 @@ def transfer(
         request = client.build_request("GET", url, headers=_headers(part))
         with closing(send(client, request, file.auth)) as response:
             responded = True
-            _prepare(response, url, part)
+            _prepare(response, file, part)
+            require_not_rejected(file, part)
             limits.require_announced(url, part)
             progress.started(part)
             # Not to a host that the first one has redirected to.
@@ -116,8 +119,9 @@ def transfer(
             source = Source(client, response, auth_of_segments, progress.clock)
             for chunk in _bytes(source, part, connections):
                 limits.require_room(url, part, len(chunk))
-                part.append(chunk)
-                require_gguf_so_far(file, part)
+                with remembered(file, part):
+                    part.append(chunk)
+                    require_gguf_so_far(file, part)
                 progress.received(part)
                 if file.header_only and part.header_accepted:
                     return
@@ -198,8 +202,9 @@ def _headers(part: PartialFile) -> dict[str, str]:
     return headers
 
 
-def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
+def _prepare(response: httpx.Response, file: RemoteFile, part: PartialFile) -> None:
     """Prepare `part` for the bytes of `response`. Raises DownloadError if it has none."""
+    url = file.url
     match response.status_code:
         case HTTPStatus.OK:
             part.restart(validator=_sendable(response), total=_content_length(response))
@@ -220,7 +225,7 @@ def _prepare(response: httpx.Response, url: str, part: PartialFile) -> None:
                 "requested: restarting from the first byte",
             )
         case _:
-            raise rejection(url, response)
+            raise rejection(url, response, file.credentials)
 
 
 def _require_uncompressed(response: httpx.Response, url: str) -> None:
@@ -233,32 +238,31 @@ def _require_uncompressed(response: httpx.Response, url: str) -> None:
         )
 
 
-def rejection(url: str, response: httpx.Response) -> DownloadError:
-    """Return the error of a response without the file."""
+def rejection(url: str, response: httpx.Response, credentials: str = TOKEN) -> DownloadError:
+    """Return the error of a response without the file. `credentials`: as in RemoteFile."""
     return DownloadError(
         _reason(response),
         f"GET {_redact_with_redirect(url, response)} returned {_status(response)}"
-        + _remedy(response),
+        + _remedy(response, credentials),
         retry_after=_retry_after(response),
     )
 
 
-def _remedy(response: httpx.Response) -> str:
+def _remedy(response: httpx.Response, credentials: str) -> str:
     first = response.history[0] if response.history else response
-    credentials = first.request.headers.get("authorization", "")
-    has_token = bool(credentials)
+    sent = first.request.headers.get("authorization", "")
     signed = is_signed(str(response.request.url))
     match response.status_code:
         case HTTPStatus.FORBIDDEN if signed:
             return _remedy_of_signed_url(response)
         case HTTPStatus.BAD_REQUEST if signed and "authorization" in response.request.headers:
             return ": a signed URL needs no token: remove spec.model.tokenSecretRef"
-        case _ if credentials.startswith("AWS4"):
+        case _ if sent.startswith("AWS4"):
             return _remedy_of_store(response, has_session=SESSION_TOKEN in first.request.headers)
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if has_token:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if sent:
             return ": the token in spec.model.tokenSecretRef is not accepted"
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return ": set spec.model.tokenSecretRef to a Secret with a token"
+            return f": set {credentials}"
         case _:
             return ""
 
@@ -364,14 +368,24 @@ def _content_length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "SSL: HTTP_REQUEST")
+"""What OpenSSL reports where another protocol responds to a handshake."""
+
+
 def unreachable(url: str, error: Exception) -> DownloadError:
     """Return the error of a request without a response."""
     details = _describe(error)
     reason = Reason.MODEL_UNREACHABLE
+    no_tls = any(each in details for each in _NO_TLS)
+    if no_tls:
+        details = (
+            "it responds without TLS: use http://, or the port on which it has TLS; or the proxy "
+            "does, if the URL of that begins with https://"
+        )
     if "CERTIFICATE_VERIFY_FAILED" in details:
         reason = Reason.MODEL_CERTIFICATE_NOT_TRUSTED
         details += "; set spec.model.download.caConfigMapRef if its authority is private"
-    return DownloadError(reason, f"GET {redact(url)} failed: {details}")
+    return DownloadError(reason, f"GET {redact(url)} failed: {details}", no_tls=no_tls)
 
 
 def _interrupted(

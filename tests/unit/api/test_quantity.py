@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.api.quantity import parse
+from slotkeeper.api.quantity import of_bytes, parse, unequal
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,26 @@ def test_a_malformed_quantity_is_rejected(text: str) -> None:
 @given(st.integers(0, 2**70))
 def test_a_whole_number_is_itself(number: int) -> None:
     assert parse(number) == parse(str(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 bytes"),
+        (999_999, "999999 bytes"),
+        (4096, "4Ki"),
+        (10 * 2**20, "10Mi"),
+        (100 * 2**30, "100Gi"),
+        (1536 * 2**20, "1536Mi"),
+        (10**7, "10M"),
+        (38_567_169, "38.6 MB"),
+        (4_683_073_184, "4.7 GB"),
+    ],
+)
+def test_bytes_are_shown_as_a_user_may_have_written_them(number: int, text: str) -> None:
+    assert of_bytes(number) == text
+
+
+def test_different_numbers_are_shown_as_different_texts() -> None:
+    assert unequal(38_567_169, 10 * 2**20) == ("38.6 MB", "10Mi")
+    assert unequal(38_567_169, 38_567_170) == ("38567169 bytes", "38567170 bytes")

@@ -171,7 +171,7 @@ def test_a_local_base_image_is_not_pulled(
         ({"build": "no space"}, "buildah build failed with exit status 125: first line / no space"),
         (
             {"push": "unauthorized"},
-            "first line / unauthorized; the image is built: log in with `buildah login`, and run",
+            "unauthorized; the image is built: log in to the registry with `buildah login`, and",
         ),
     ],
     ids=["info", "pull", "build", "push"],
@@ -235,10 +235,54 @@ def test_an_error_names_the_flags_instead_of_the_fields(
     host.respond_with(status(401), content())
 
     assert bake(host, tmp_path) == 1
-    assert "of slotkeeper bake: --token-file, --token-host" in caplog.text
+    assert "a token; the flags for this are --token-file and --token-host" in caplog.text
 
     assert bake(host, tmp_path, "--max-file-bytes", "10") == 1
-    assert "of slotkeeper bake: --max-file-bytes" in caplog.text
+    assert "; the flag for this is --max-file-bytes" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["pull", "push"])
+def test_a_registry_without_tls_needs_no_login(
+    tools: FakeTools,
+    host: ModelHost,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    command: str,
+) -> None:
+    tools.install("buildah")
+    http = "pinging: http: server gave HTTP response to HTTPS client"
+    tools.fail(**{command: http})
+    host.respond_with(content())
+
+    assert bake(host, tmp_path, "--push", "--platform", "linux/amd64") == 1
+
+    assert "allow the registry without TLS (`insecure = true` in /etc/containers" in caplog.text
+    assert "login" not in caplog.text
+
+
+def test_a_store_without_an_access_key_names_the_flag(
+    tools: FakeTools, host: ModelHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tools.install("buildah")
+    host.respond_with(status(403))
+    store = ("--s3-endpoint", host.url.removesuffix("/model.gguf"))
+
+    assert (
+        main(
+            [
+                "--model",
+                "s3://models/k.gguf",
+                "--image",
+                IMAGE,
+                "--cache-dir",
+                str(tmp_path),
+                *store,
+            ]
+        )
+        == 1
+    )
+
+    assert "with an access key; the flag for this is --s3-credentials" in caplog.text
 
 
 def test_too_little_space_is_reported_before_the_download(
@@ -256,7 +300,7 @@ def test_too_little_space_is_reported_before_the_download(
 
     assert bake(host, tmp_path) == 1
 
-    assert f"{len(GGUF)} more bytes are needed" in caplog.text
+    assert f"{len(GGUF)} bytes more are needed" in caplog.text
     assert f"buildah needs 3 times the size of the files while it builds in {tmp_path}" in (
         caplog.text
     )

@@ -98,6 +98,15 @@ def test_an_image_without_a_registry_is_invalid(
     ("argv", "message"),
     [
         ([], "--model is required"),
+        (
+            ["--model", "./quick.gguf"],
+            "./quick.gguf is no URL that begins with http://, https://, hf",
+        ),
+        (["--model", "ftp://h/a.gguf"], "oci://; if it is a local file, COPY it"),
+        (["--model", "hf://org"], "hf://org is not of the form hf://ORG/REPOSITORY"),
+        (["--model", "s3://bucket"], "s3://BUCKET/KEY"),
+        (["--model", "oci://registry"], "oci://REGISTRY/REPOSITORY:TAG"),
+        (["--model", "https://"], "must be http://HOST/PATH or https://HOST/PATH"),
         (["--mmproj", URL], "--model is required"),
         (["--model", "pvc://claim/a.gguf"], "examples/model-in-image.yaml"),
         (["--model", "image:///a.gguf"], "examples/model-in-image.yaml"),
@@ -114,3 +123,12 @@ def test_an_invalid_command_line_states_what_is_wrong(
     capsys: pytest.CaptureFixture[str], argv: list[str], message: str
 ) -> None:
     assert message in error(capsys, "--image", IMAGE, *argv)
+
+
+def test_the_help_names_the_schemes_that_can_be_baked(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"], {})
+
+    text = " ".join(capsys.readouterr().out.split())
+    assert "http://, https://, hf://, s3:// or oci:// URL of the model" in text
+    assert "pvc://" not in text

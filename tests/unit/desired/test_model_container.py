@@ -395,6 +395,7 @@ def test_private_authorities_are_mounted_into_the_init_container_only() -> None:
     replica = pod(download=reference)
 
     assert download_options(download=reference).ca_file == Path("/etc/slotkeeper/model-ca/ca.crt")
+    assert download_options(download=reference).ca_config_map == "company-ca/bundle.pem"
     assert download_options().ca_file is None
     assert volumes(download=reference)["model-ca"]["configMap"] == {
         "name": "company-ca",

@@ -6,7 +6,7 @@ from typing import BinaryIO, cast
 import pytest
 from typing_extensions import override
 
-from download_harness import RESUMABLE, DownloadHarness
+from download_harness import REJECTED, RESUMABLE, DownloadHarness
 from model_host import GGUF, OTHER, SHA256, ModelHost, chunked, content, endless
 from slotkeeper.api.problem_reasons import Reason
 
@@ -22,7 +22,7 @@ def test_a_wrong_checksum_is_rejected_at_once_and_leaves_no_file(
     assert host.url in error.message
     assert SHA256 in error.message
     assert hashlib.sha256(OTHER).hexdigest() in error.message
-    assert harness.files == set()
+    assert harness.files == REJECTED
     assert len(host.requests) == 1
 
 
@@ -36,7 +36,27 @@ def test_a_file_that_is_not_gguf_is_rejected_and_leaves_no_file(
 
     assert error.reason is Reason.MODEL_NOT_GGUF
     assert host.url in error.message
-    assert harness.files == set()
+    assert harness.files == REJECTED
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        (b"", "not GGUF: it is empty"),
+        (
+            b"<!DOCTYPE html>",
+            "it is a web page; use the download URL, for Hugging Face with /resolve/ in it",
+        ),
+        (b"GGU", "it begins with 'GGU'"),
+        (b"PK\x03\x04", "it begins with the bytes 50 4b 03 04"),
+    ],
+)
+def test_a_file_that_is_not_gguf_is_described(
+    host: ModelHost, harness: DownloadHarness, body: bytes, end: str
+) -> None:
+    host.respond_with(content(body))
+
+    assert harness.download_error(host.url).message.endswith(end)
 
 
 def test_a_file_that_is_not_gguf_is_rejected_at_its_first_bytes(

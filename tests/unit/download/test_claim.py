@@ -62,8 +62,8 @@ def test_without_an_expected_checksum_the_file_is_not_read_to_its_end(
 @pytest.mark.parametrize(
     ("body", "reason", "message"),
     [
-        (b"<!doctype html>", Reason.MODEL_NOT_GGUF, "is not a GGUF file: it begins with b'<!do'"),
-        (b"", Reason.MODEL_NOT_GGUF, "is not a GGUF file: it begins with b''"),
+        (b"<!doctype html>", Reason.MODEL_NOT_GGUF, "is not a GGUF file: it is a web page"),
+        (b"", Reason.MODEL_NOT_GGUF, "is not a GGUF file: it is empty"),
         (
             BODY[:-1],
             Reason.MODEL_DOWNLOAD_INCOMPLETE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from download_harness import COMPLETE, DownloadHarness
+from download_harness import COMPLETE, REJECTED, DownloadHarness
 from gguf_files import gguf
 from model_host import ModelHost, chunked, content
 from slotkeeper.api.problem_reasons import Reason
@@ -87,7 +87,7 @@ def test_a_part_of_a_split_model_is_rejected_at_once(
         f"GET {host.url} returned a file that is one of 3 files of a split model: use the URL of "
         "the first one, whose name must end with -00001-of-00003.gguf"
     )
-    assert harness.files == set()
+    assert harness.files == REJECTED
     assert len(host.requests) == 1
 
 

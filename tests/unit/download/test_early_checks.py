@@ -143,7 +143,7 @@ def test_files_above_the_size_limit_of_the_pod_are_rejected(
     error = failure(requested, replace(environment, limits=limits))
 
     assert error.reason is Reason.INSUFFICIENT_STORAGE
-    assert f"more than the {limit} bytes of model.cache.sizeLimit" in error.message
+    assert f"more than the {limit // 2**20}Mi of model.cache.sizeLimit" in error.message
     assert received(tmp_path) <= HEADERS
 
 

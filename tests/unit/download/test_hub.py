@@ -256,19 +256,23 @@ def test_the_url_of_a_split_model_in_a_message_has_the_revision(
         (
             "/Model-Q5_K_M.gguf",
             Reason.MODEL_NOT_FOUND,
-            "no file Model-Q5_K_M.gguf, but Model-Q4_K_M.gguf, Model-Q8_0.gguf, ",
+            "no file Model-Q5_K_M.gguf; its GGUF files: Model-Q4_K_M.gguf, Model-Q8_0.gguf, ",
         ),
-        (":Q5_K_M", Reason.MODEL_NOT_FOUND, "no file for it, but Model-Q4_K_M.gguf, "),
-        (":4_K_M", Reason.MODEL_NOT_FOUND, "no file for it, but "),
+        (
+            ":Q5_K_M",
+            Reason.MODEL_NOT_FOUND,
+            "no file of the quantization Q5_K_M; its GGUF files: Model-Q4_K_M.gguf, ",
+        ),
+        (":4_K_M", Reason.MODEL_NOT_FOUND, "no file of the quantization 4_K_M; its GGUF files: "),
         (
             ":F16",
             Reason.MODEL_AMBIGUOUS,
-            "several files for it, of which the URL must name one: a/F16.gguf, b/F16.gguf",
+            "several files of this quantization, name one in the URL: a/F16.gguf, b/F16.gguf",
         ),
         (
             ":Q6_K",
             Reason.MODEL_SPLIT,
-            f"a split model for it: use hf://{REPOSITORY}/{SPLIT[0]}",
+            f"a split model of this quantization: use hf://{REPOSITORY}/{SPLIT[0]}",
         ),
         (
             ":Q4_K_M@dev",

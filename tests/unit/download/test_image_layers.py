@@ -132,6 +132,29 @@ def test_a_file_that_is_there_is_not_downloaded_again(
 
 
 @needs_registry
+def test_layers_without_the_file_are_not_downloaded_again(
+    registry: Registry, environment: Environment, tmp_path: Path
+) -> None:
+    url = registry.push("without", packed({"a": BODY}))
+    file = File(url, tmp_path / "m.gguf")
+    first = failure(file, environment)
+    paths: list[str] = []
+    hooks = environment.client.event_hooks
+    environment.client.event_hooks = {
+        **hooks,
+        "request": [*hooks["request"], lambda request: paths.append(request.url.path)],
+    }
+
+    again = failure(file, environment)
+    assert (again.reason, again.message) == (first.reason, first.message)
+    assert {path.split("/")[-2] for path in paths} == {"manifests"}
+
+    registry.push("without", packed({"m.gguf": BODY}))
+
+    assert download(file, environment).size == len(BODY)
+
+
+@needs_registry
 def test_a_long_path_has_headers_of_its_own(
     registry: Registry, environment: Environment, tmp_path: Path
 ) -> None:
@@ -223,7 +246,7 @@ def test_upper_layers_hide_lower_ones(
         ),
         (([{"m": b""}], "/m/a.gguf"), Reason.MODEL_NOT_FOUND, "/m is no folder"),
         (([{"m": None}], "/m"), Reason.MODEL_NOT_FOUND, "/m is no regular file"),
-        (([{"a.gguf": b"<html>"}], ""), Reason.MODEL_NOT_GGUF, "begins with b'<htm'"),
+        (([{"a.gguf": b"<html>"}], ""), Reason.MODEL_NOT_GGUF, "it is a web page"),
         (([{"a.gguf": BODY[:-1]}], ""), Reason.MODEL_DOWNLOAD_INCOMPLETE, "has only a part of it"),
         (([{"mmproj-a.gguf": BODY}], ""), Reason.MODEL_NOT_FOUND, "no file whose name ends with"),
         (([{"../../../etc/a": BODY}], "/etc/a"), Reason.MODEL_NOT_FOUND, "has no file /etc/a"),

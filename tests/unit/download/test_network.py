@@ -46,13 +46,43 @@ def test_an_unknown_authority_is_reported_with_its_field(
     )
 
 
+def test_a_host_without_tls_is_not_tried_again(host: ModelHost, harness: DownloadHarness) -> None:
+    error = harness.download_error(host.url.replace("http://", "https://"))
+
+    assert error.reason is Reason.MODEL_UNREACHABLE
+    assert not error.transient
+    assert "responds without TLS: use http://, or the port on which it has TLS" in error.message
+    assert "SSL" not in error.message
+    assert harness.delays == []
+
+
+def test_a_missing_config_map_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as caught:
+        new_client(ca_file=tmp_path / "ca.crt", ca_config_map="authorities/root.pem")
+
+    assert caught.value.reason is Reason.MODEL_CA_INVALID
+    assert caught.value.message == (
+        "the ConfigMap authorities (model.download.caConfigMapRef) or its entry root.pem does not "
+        "exist"
+    )
+
+
+def test_a_config_map_without_certificates_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("no certificate")
+
+    with pytest.raises(DownloadError) as caught:
+        new_client(ca_file=tmp_path / "ca.crt", ca_config_map="authorities/root.pem")
+
+    assert "PEM format from the ConfigMap authorities/root.pem" in caught.value.message
+
+
 @pytest.mark.parametrize("text", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx"])
 def test_a_missing_or_invalid_certificate_is_reported(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "ca.crt"
     if text is not None:
         file.write_text(text)
 
-    with pytest.raises(DownloadError, match="certificates in PEM format") as caught:
+    with pytest.raises(DownloadError, match=r"certificates in PEM format|does not exist") as caught:
         new_client(ca_file=file)
 
     assert caught.value.reason is Reason.MODEL_CA_INVALID

@@ -107,7 +107,7 @@ def test_without_room_the_download_fails_before_the_first_byte(
     error = harness.download_error(host.url)
 
     assert error.reason is Reason.INSUFFICIENT_STORAGE
-    assert f"{len(GGUF)} more bytes are needed, 5000 are free" in error.message
+    assert f"{len(GGUF)} bytes more are needed, 5000 bytes are free" in error.message
     assert disk.seconds == ROOM_SECONDS
     assert not disk.request.exists()
 

@@ -176,6 +176,9 @@ def test_a_public_object_needs_no_key(
 
     assert (tmp_path / "m.gguf").read_bytes() == BODY
     assert error.reason is Reason.MODEL_FORBIDDEN
+    assert error.message.endswith(
+        "403 Forbidden: set spec.model.s3.secretRef to a Secret with an access key"
+    )
 
 
 def test_a_missing_object_is_reported(environment: Environment, tmp_path: Path) -> None:

@@ -370,6 +370,47 @@ def test_a_registry_that_is_not_listed_gets_no_token_of_a_listed_one(tmp_path: P
     assert [request.url.host for request in requests] == ["evil.example.com", "registry.ai.svc"]
 
 
+@pytest.mark.parametrize("challenge", ["Basic", 'Bearer realm="https://registry.ai.svc/token"'])
+def test_a_password_without_a_user_is_reported(tmp_path: Path, challenge: str) -> None:
+    def respond(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, headers={"WWW-Authenticate": challenge})
+
+    token = replace(TOKEN, value="CANARY", hosts=frozenset({"registry.ai.svc"}))
+    with httpx.Client(transport=httpx.MockTransport(respond)) as client:
+        environment = Environment(client, lambda: 0.0, lambda _: None, lambda: 0.0, token=token)
+        url = "oci://registry.ai.svc/team/model:v1"
+        error = failure(File(url, tmp_path / "m.gguf"), environment)
+
+    assert error.reason is Reason.MODEL_TOKEN_INVALID
+    assert error.message.endswith("(model.tokenSecretRef) must be USER:PASSWORD")
+    assert "CANARY" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("registry.ai.svc:5000", "set spec.model.oci.plainHttp"),
+        ("registry.example.com", "use the port on which it has TLS; only registries of the"),
+    ],
+)
+def test_a_registry_without_tls_is_not_tried_again(tmp_path: Path, host: str, remedy: str) -> None:
+    delays: list[float] = []
+
+    def respond(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)")
+
+    with httpx.Client(transport=httpx.MockTransport(respond)) as client:
+        environment = Environment(client, lambda: 0.0, delays.append, lambda: 0.0)
+        url = f"oci://{host}/team/model:v1"
+        error = failure(File(url, tmp_path / "m.gguf", role="model.mmproj"), environment)
+
+    assert f"/v2/team/model/manifests/v1 failed: the registry responds without TLS: {remedy}" in (
+        error.message
+    )
+    assert not error.transient
+    assert delays == []
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"layers": 1}', b'{"manifests": []}'])
 def test_another_server_is_no_registry(
     tls_host: ModelHost, environment: Environment, tmp_path: Path, body: bytes

@@ -48,7 +48,7 @@ def test_an_endless_response_ends_at_the_limit_and_leaves_no_file(
 
     assert error.reason is Reason.MODEL_TOO_LARGE
     assert error.message == (
-        f"GET {host.url} returns more than the {MIB} bytes of model.download.maxFileSize"
+        f"GET {host.url} returns more than the 1Mi of model.download.maxFileSize"
     )
     assert harness.files == set()
     assert len(host.requests) == 1
@@ -90,7 +90,7 @@ def test_a_file_that_does_not_fit_on_the_disk_is_rejected_before_its_bytes(
     error = harness.download_error(host.url)
 
     assert error.reason is Reason.INSUFFICIENT_STORAGE
-    assert f"{len(GGUF)} more bytes are needed, 5000 are free" in error.message
+    assert f"{len(GGUF)} bytes more are needed, 5000 bytes are free" in error.message
     assert harness.path.with_name("model.gguf.part").stat().st_size == 0
 
 

@@ -93,10 +93,8 @@ def test_a_download_that_receives_nothing_slows_down_to_nothing(seconds: int, sp
     before = simulation.report("bytesPerSecond")
     simulation.now += seconds
 
-    [after, left] = simulation.report("bytesPerSecond", "secondsLeft")
     assert before == [MB]
-    assert after == speed
-    assert (left is None) == (speed == 0)
+    assert simulation.report("bytesPerSecond", "secondsLeft") == [speed, None]
 
 
 def test_there_is_no_speed_in_the_first_second() -> None:
@@ -110,10 +108,79 @@ def test_there_is_no_speed_in_the_first_second() -> None:
 
 def test_an_estimate_of_more_than_a_month_is_none() -> None:
     simulation = Simulation()
-    simulation.tracker.started(A, 0, 100 * MB)
-    simulation.receive(A, 20, seconds=20)
+    simulation.tracker.started(A, 0, 10**9 * MB)
+    simulation.receive(A, 20 * MB, seconds=20)
 
-    assert simulation.report("bytesPerSecond", "secondsLeft") == [1, None]
+    assert simulation.report("bytesPerSecond", "secondsLeft") == [MB, None]
+
+
+def test_there_is_no_time_left_until_enough_has_arrived_for_long_enough() -> None:
+    simulation = Simulation()
+    simulation.tracker.started(A, 0, 1000 * MB)
+    simulation.receive(A, 20 * MB, seconds=4)
+    short = simulation.report("bytesPerSecond", "secondsLeft")
+    simulation.receive(A, 25 * MB, seconds=1, start=20 * MB)
+
+    assert short == [5 * MB, None]
+    assert simulation.report("bytesPerSecond", "secondsLeft") == [5 * MB, 195]
+
+
+def test_few_bytes_are_no_speed_for_an_estimate() -> None:
+    simulation = Simulation()
+    simulation.tracker.started(A, 0, 1000 * MB)
+    simulation.receive(A, 100_000, seconds=8)
+
+    assert simulation.report("bytesPerSecond", "secondsLeft") == [12_500, None]
+
+
+def test_the_check_of_the_header_is_not_the_speed_of_the_download() -> None:
+    simulation = Simulation()
+    simulation.tracker.started(A, 0, 100 * MB)
+    simulation.receive(A, 100_000, seconds=8)
+    simulation.tracker.started(A, 100_000, 100 * MB)
+    simulation.receive(A, 50 * MB, seconds=5, start=100_000)
+
+    [left] = simulation.report("secondsLeft")
+    assert left == 6
+
+
+def test_the_time_left_does_not_grow_while_nothing_arrives() -> None:
+    simulation = Simulation()
+    simulation.tracker.started(A, 0, 100 * MB)
+    simulation.receive(A, 15 * MB, seconds=15)
+    left = []
+    for _ in range(31):
+        left += simulation.report("secondsLeft")
+        simulation.now += 1
+
+    assert left == [85] * 11 + [None] * 20
+
+
+def test_after_a_pause_the_time_left_is_measured_anew() -> None:
+    simulation = Simulation()
+    simulation.tracker.started(A, 0, 100 * MB)
+    simulation.receive(A, 15 * MB, seconds=15)
+    simulation.now += 20
+    simulation.tracker.started(A, 15 * MB, 100 * MB)
+    simulation.receive(A, 17 * MB, seconds=2, start=15 * MB)
+    soon = simulation.report("secondsLeft")
+    simulation.receive(A, 25 * MB, seconds=8, start=17 * MB)
+
+    assert soon == [None]
+    assert simulation.report("secondsLeft") == [75]
+
+
+def test_a_host_that_responds_and_sends_nothing_is_stalled_after_half_a_minute() -> None:
+    simulation = Simulation()
+    simulation.tracker.started(A, 0, 100 * MB)
+    simulation.now += 29
+    before = simulation.report("bytesPerSecond")
+    # Another try.
+    simulation.tracker.started(A, 0, 100 * MB)
+    simulation.now += 2
+
+    assert before == [None]
+    assert simulation.report("bytesPerSecond") == [0]
 
 
 def test_bytes_cover_all_files_and_are_known_once_all_sizes_are() -> None:
@@ -170,7 +237,7 @@ def test_a_file_that_restarts_from_its_first_byte_is_counted_again() -> None:
 def test_a_host_that_sends_more_than_announced_never_exceeds_the_total() -> None:
     simulation = Simulation()
     simulation.tracker.started(A, 0, 10 * MB)
-    simulation.receive(A, 20 * MB, seconds=2)
+    simulation.receive(A, 20 * MB, seconds=5)
 
     assert simulation.report("bytes", "downloadedBytes", "secondsLeft") == [20 * MB, 20 * MB, 0]
 

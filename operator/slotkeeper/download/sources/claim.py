@@ -8,7 +8,7 @@ from slotkeeper.api.model_url import claim_and_path
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.split_model import part_count, part_name
 from slotkeeper.download.address import source_id
-from slotkeeper.download.checks import MAGIC, layout_of
+from slotkeeper.download.checks import MAGIC, kind_of, layout_of
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.records import FileRecord
@@ -77,9 +77,7 @@ def _require_content(url: str, path: Path, expected: Part, use: Use) -> Part:
     with path.open("rb") as file:
         head = file.read(len(MAGIC))
     if head != MAGIC:
-        raise DownloadError(
-            Reason.MODEL_NOT_GGUF, f"{url} is not a GGUF file: it begins with {head!r}"
-        )
+        raise DownloadError(Reason.MODEL_NOT_GGUF, f"{url} is not a GGUF file: {kind_of(head)}")
     layout = layout_of(path)
     size = path.stat().st_size
     if mismatch := expected.mismatch(layout):

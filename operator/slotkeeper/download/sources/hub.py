@@ -123,7 +123,7 @@ def _with_hint(address: HubAddress, error: DownloadError) -> DownloadError:
             f"; or the hub has no repository {address.repository} with the revision "
             f"{address.revision}"
         )
-    return DownloadError(error.reason, error.message + hint, retry_after=error.retry_after)
+    return error.with_message(error.message + hint)
 
 
 def _listed(sibling: Any) -> HubFile | None:
@@ -142,7 +142,7 @@ def _select(
 ) -> Sequence[HubFile]:
     """Return the files of the model, in their order."""
     by_name = {each.name: each for each in listed}
-    where = f"{url}: repository {address.repository} has at commit {commit[:12]}"
+    where = f"{url}: at commit {commit[:12]}, repository {address.repository} has"
     if address.path is not None:
         names = [
             part_name(address.path, number) for number in range(1, part_count(address.path) + 1)
@@ -150,7 +150,7 @@ def _select(
         missing = [name for name in names if name not in by_name]
         if missing:
             raise DownloadError(
-                Reason.MODEL_NOT_FOUND, f"{where} no file {missing[0]}, but {_models(listed)}"
+                Reason.MODEL_NOT_FOUND, f"{where} no file {missing[0]}; {_models(listed)}"
             )
         return [by_name[name] for name in names]
     quantization = re.escape(address.quantization or "")
@@ -161,15 +161,17 @@ def _select(
         if re.fullmatch(pattern, name, re.IGNORECASE) and not _is_projector(name)
     ]
     if len(found) != 1:
-        several = f"several files for it, of which the URL must name one: {_shown(found)}"
-        none = f"no file for it, but {_models(listed)}"
+        several = f"several files of this quantization, name one in the URL: {_shown(found)}"
+        none = f"no file of the quantization {shown(address.quantization or '')}; {_models(listed)}"
         reason = Reason.MODEL_AMBIGUOUS if found else Reason.MODEL_NOT_FOUND
         raise DownloadError(reason, f"{where} {several if found else none}")
     if part_count(found[0]) > 1:
         # The operator has to know the number of files, which is in llama-server's arguments.
         revision = f"@{address.revision}" if address.revision != "main" else ""
         named = f"hf://{address.repository}/{shown(found[0])}{revision}"
-        raise DownloadError(Reason.MODEL_SPLIT, f"{where} a split model for it: use {named}")
+        raise DownloadError(
+            Reason.MODEL_SPLIT, f"{where} a split model of this quantization: use {named}"
+        )
     return [by_name[found[0]]]
 
 
@@ -179,7 +181,7 @@ def _is_projector(name: str) -> bool:
 
 def _models(listed: Sequence[HubFile]) -> str:
     models = [each.name for each in listed if each.name.endswith(".gguf")]
-    return _shown(models) if models else "no GGUF file at all"
+    return f"its GGUF files: {_shown(models)}" if models else "it has no GGUF file"
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -130,6 +130,12 @@ class _Password(httpx.Auth):
         if self._token is None:
             return None
         self._token.require_receiver(request)
+        if ":" not in self._token.value:
+            raise DownloadError(
+                Reason.MODEL_TOKEN_INVALID,
+                f"{request.url.host} requires a user name: for oci:// URLs, the token in the "
+                "Secret (model.tokenSecretRef) must be USER:PASSWORD",
+            )
         return f"Basic {b64encode(self._token.value.encode()).decode()}"
 
 
@@ -153,13 +159,30 @@ def _get(
 ) -> Any:
     url = f"{base}/manifests/{reference}"
     headers = {"Accept": ", ".join(kinds)}
-    found = get_document(client, url, max_bytes=_MAX_BYTES, auth=auth, headers=headers)
+    try:
+        found = get_document(client, url, max_bytes=_MAX_BYTES, auth=auth, headers=headers)
+    except DownloadError as error:
+        if not error.no_tls:
+            raise
+        raise error.with_message(_without_tls(base, error)) from None
     digest = re.fullmatch(DIGEST, reference)
     if digest and hashlib.sha256(found.body).hexdigest() != digest[1]:
         raise DownloadError(
             Reason.MODEL_CHECKSUM_MISMATCH, f"GET {url} returned a manifest with another digest"
         )
     return found.tree
+
+
+def _without_tls(base: str, error: DownloadError) -> str:
+    """Return the message where a registry responds without TLS."""
+    failed = error.message.partition(": it responds")[0]
+    if re.fullmatch(HTTP_URL, base.replace("https://", "http://", 1)):
+        remedy = "set spec.model.oci.plainHttp"
+    else:
+        remedy = (
+            "use the port on which it has TLS; only registries of the cluster (.svc) may have none"
+        )
+    return f"{failed}: the registry responds without TLS: {remedy}"
 
 
 def _of_platform(manifests: Sequence[Any]) -> str | None:

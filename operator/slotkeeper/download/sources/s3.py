@@ -23,7 +23,7 @@ from slotkeeper.api.model_url import bucket_and_key
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.secret_hosts import hosts_in, not_listed
 from slotkeeper.download.errors import DownloadError
-from slotkeeper.download.files import File, RemoteFile, adjacent_files
+from slotkeeper.download.files import ACCESS_KEY, File, RemoteFile, adjacent_files
 from slotkeeper.download.signature import SESSION_TOKEN
 from slotkeeper.error_text import describe
 
@@ -74,7 +74,9 @@ def resolve(file: File, store: Store) -> Sequence[RemoteFile]:
             f"the access key is not used for {host}: the entry `hosts` of the Secret "
             f"(model.s3.secretRef) {not_listed(store.credentials.hosts)}",
         )
-    return adjacent_files(file, lambda url: _object_url(url, store), Signature(store))
+    return adjacent_files(
+        file, lambda url: _object_url(url, store), Signature(store), credentials=ACCESS_KEY
+    )
 
 
 def read_credentials(
