@@ -1,6 +1,7 @@
 """One cluster for all end-to-end tests, and a namespace for each test."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -15,6 +16,8 @@ from stack import Cluster, up
 HERE = Path(__file__).parent
 CLUSTER_NAME = "SLOTKEEPER_TEST_CLUSTER"
 """Environment variable with the cluster's name; `test` if it is not set."""
+TEST_LABEL = "slotkeeper.dev/test=end-to-end"
+"""Of the namespaces of tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,18 +39,21 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def numbers() -> Iterator[int]:
-    """Numbers for the names of the namespaces of one run."""
-    return count(1)
+def names(cluster: Cluster) -> Iterator[str]:
+    """Names of namespaces. No earlier run has used them: logs and files of a node outlive a
+    namespace, of which those that an interrupted run has left are deleted."""
+    cluster.kubectl("delete", "namespaces", f"--selector={TEST_LABEL}")
+    run = uuid.uuid4().hex[:6]
+    return (f"e2e-{run}-{number}" for number in count(1))
 
 
 @pytest.fixture
-def namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[str]:
+def namespace(cluster: Cluster, names: Iterator[str]) -> Iterator[str]:
     """A new namespace that enforces Pod Security's `restricted` standard."""
-    name = f"e2e-{next(numbers)}"
-    cluster.kubectl("delete", "namespace", name, "--ignore-not-found")
+    name = next(names)
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    labels = ("pod-security.kubernetes.io/enforce=restricted", TEST_LABEL)
+    cluster.kubectl("label", "namespace", name, *labels)
     yield name
     # Without waiting: the next test can start while the pods terminate.
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,6 +1,6 @@
 """Polls llama-servers for deferred requests until standard input ends, then prints the maximum.
 
-    python e2e/deferred_requests.py llama-replicas.e2e-1.svc
+    python e2e/deferred_requests.py llama-replicas.e2e.svc
 
 The name resolves to the ready replicas. A deferred request is one that llama-server has accepted
 without a free slot. Behind a balancer their number must always be 0.
