@@ -26,7 +26,9 @@ def test_a_secret_that_lists_no_hosts_is_never_sent(server: Server) -> None:
     server.kubectl("create", "secret", "generic", "gate", f"--from-literal=token={TOKEN}")
     server.apply(gated())
 
-    assert "entries token and hosts" in server.wait_for_reason("Ready", "WaitingForSecret")
+    assert "Secret gate with its entries token, hosts" in server.wait_for_reason(
+        "Ready", "WaitingForSecret"
+    )
 
 
 def test_a_secret_created_later_is_used_and_its_token_appears_nowhere(server: Server) -> None:
