@@ -56,8 +56,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from slotkeeper.node_cache.locks import CREATE, lock_unchanged, names_in, open_regular, try_lock
-from slotkeeper.node_cache.policy import Disk, Entry, Mark
+from slotkeeper.folder_descriptor import Disk, disk_of, folder_in, names_in, open_folder
+from slotkeeper.node_cache.locks import CREATE, lock_unchanged, open_regular, try_lock
+from slotkeeper.node_cache.policy import Entry, Mark
 from slotkeeper.node_cache.usage import is_namespace
 from slotkeeper.node_folder import (
     LIMITS_FILE,
@@ -67,8 +68,6 @@ from slotkeeper.node_folder import (
     content_id,
     mark_used,
 )
-
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _BLOCK_BYTES = 512
 """Of `st_blocks`, whatever the file system's."""
@@ -91,7 +90,7 @@ class Folder:
     """The folder of the cache, by its descriptor."""
 
     def __init__(self, path: Path) -> None:
-        self._root = os.open(path, _OPEN_FOLDER)
+        self._root = open_folder(path)
 
     def __enter__(self) -> Self:
         return self
@@ -116,10 +115,7 @@ class Folder:
             except OSError:
                 # A file or a link, or deleted meanwhile.
                 foreign += not namespace.startswith(_NEW)
-        status = os.fstatvfs(self._root)
-        size = status.f_frsize
-        disk = Disk(status.f_blocks * size, status.f_bavail * size)
-        return Scan(tuple(entries), disk, foreign)
+        return Scan(tuple(entries), disk_of(self._root), foreign)
 
     def prepare(self, namespace: str, limits: Limits) -> None:
         """Create the folder of a namespace, unless it exists, with these limits. Raises OSError."""
@@ -173,11 +169,8 @@ class Folder:
     def _open(self, name: str) -> Iterator[int]:
         if not is_namespace(name.removeprefix(_NEW)):
             raise FileNotFoundError(name)
-        folder = os.open(name, _OPEN_FOLDER, dir_fd=self._root)
-        try:
+        with folder_in(self._root, name) as folder:
             yield folder
-        finally:
-            os.close(folder)
 
 
 _NEW = ".new-"
@@ -186,7 +179,7 @@ _NEW = ".new-"
 
 def give_to(path: Path, user: int) -> None:
     """Give the folder, as root with CAP_CHOWN only, to the user of the pods. Raises OSError."""
-    folder = os.open(path, _OPEN_FOLDER)
+    folder = open_folder(path)
     try:
         status = os.fstat(folder)
         if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (user, user, 0o755):

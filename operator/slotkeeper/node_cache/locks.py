@@ -6,6 +6,7 @@ import re
 import stat
 from contextlib import ExitStack
 
+from slotkeeper.folder_descriptor import names_in
 from slotkeeper.node_cache.policy import Entry, Mark
 from slotkeeper.node_folder import LOCK_SUFFIX, content_id
 
@@ -13,11 +14,6 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _MODEL = re.compile(r"((?:sha256|parts|url)-[0-9a-f]{64})(?:-[0-9]{5}(-of-[0-9]{5}))?[.]gguf")
-
-
-def names_in(folder: int) -> list[str]:
-    """Return the names in a folder."""
-    return os.listdir(folder)
 
 
 def open_regular(folder: int, name: str, opened: ExitStack) -> int | None:

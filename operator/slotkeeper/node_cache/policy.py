@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from slotkeeper.folder_descriptor import Disk
 from slotkeeper.node_folder import Limits
 
 DEAD_NS = 3600 * 10**9
@@ -37,14 +38,6 @@ class Entry:
     """Whether all its files are, so that no download of it was interrupted."""
     requested: int = 0
     """Free bytes that a running download of it lacks."""
-
-
-@dataclass(frozen=True)
-class Disk:
-    """The file system of the cache, in bytes."""
-
-    total: int
-    free: int
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,19 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 from slotkeeper.api.group import GROUP, KIND, PLURAL, VERSION
 from slotkeeper.error_text import describe
+from slotkeeper.folder_descriptor import folder_in, names_in, open_folder
 from slotkeeper.kube.cluster import UNREADABLE, Kind, Listing, Manifest
-from slotkeeper.node_cache.locks import names_in
 from slotkeeper.node_cache.metrics import Metrics
 from slotkeeper.node_cache.usage import is_namespace, mounted_folders
 
 SERVERS = Kind(GROUP, VERSION, PLURAL, KIND, metadata_only=True)
-
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _UID = re.compile("[0-9a-z]+(-[0-9a-z]+)*")
 
@@ -45,7 +43,7 @@ class PromptsRoot:
     """The folder with all of them, by its descriptor."""
 
     def __init__(self, path: Path) -> None:
-        self._root = os.open(path, _OPEN_FOLDER)
+        self._root = open_folder(path)
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +55,7 @@ class PromptsRoot:
         """Return the folders that exist. Raises OSError."""
         found = []
         for namespace in sorted(filter(is_namespace, names_in(self._root))):
-            with suppress(OSError), self._open(namespace) as folder:
+            with suppress(OSError), folder_in(self._root, namespace) as folder:
                 uids = filter(_UID.fullmatch, names_in(folder))
                 found += [ServerFolder(namespace, uid) for uid in sorted(uids)]
         return found
@@ -66,24 +64,16 @@ class PromptsRoot:
         """Create a folder, unless it exists. Raises OSError."""
         with suppress(FileExistsError):
             os.mkdir(server.namespace, 0o700, dir_fd=self._root)
-        with self._open(server.namespace) as folder, suppress(FileExistsError):
+        with folder_in(self._root, server.namespace) as folder, suppress(FileExistsError):
             os.mkdir(server.uid, 0o700, dir_fd=folder)
 
     def remove(self, server: ServerFolder) -> None:
         """Remove a folder with all that is in it. Raises OSError: something may then be left."""
-        with self._open(server.namespace) as folder:
+        with folder_in(self._root, server.namespace) as folder:
             try:
                 shutil.rmtree(server.uid, dir_fd=folder)
             except NotADirectoryError:
                 os.unlink(server.uid, dir_fd=folder)
-
-    @contextmanager
-    def _open(self, namespace: str) -> Iterator[int]:
-        folder = os.open(namespace, _OPEN_FOLDER, dir_fd=self._root)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
 
 
 class Servers(Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slotkeeper.folder_descriptor import Disk
 from slotkeeper.node_folder import Limits
 
 MAX_FILES = 4096
@@ -40,14 +41,6 @@ class Reason(StrEnum):
     """It is not what was announced or recorded."""
     REQUESTED = "requested"
     """By the balancer."""
-
-
-@dataclass(frozen=True)
-class Disk:
-    """The file system of the folder, in bytes."""
-
-    total: int
-    free: int
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from slotkeeper.folder_descriptor import Disk, disk_of, folder_in, names_in, open_folder
 from slotkeeper.prompt_files.names import (
     IDENTITY,
     LOCK,
@@ -23,10 +24,8 @@ from slotkeeper.prompt_files.names import (
     USED,
     split,
 )
-from slotkeeper.prompt_files.policy import Disk
 from slotkeeper.prompt_files.record import MAX_RECORD_BYTES, Record
 
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -67,7 +66,7 @@ class Storage:
     """The folder, by its descriptor. `sleep` waits for so many seconds."""
 
     def __init__(self, path: Path, sleep: Callable[[float], None]) -> None:
-        self._root = os.open(path, _OPEN_FOLDER)
+        self._root = open_folder(path)
         self._sleep = sleep
         self._threads = Lock()
 
@@ -111,14 +110,9 @@ class Storage:
         with self.open(identity):
             pass
 
-    @contextmanager
-    def open(self, identity: str) -> Iterator[int]:
+    def open(self, identity: str) -> AbstractContextManager[int]:
         """Open the folder of an identity. Raises OSError."""
-        folder = os.open(identity, _OPEN_FOLDER, dir_fd=self._root)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
+        return folder_in(self._root, identity)
 
     def delete(self, identity: str) -> None:
         """Delete the folder of an identity, unless it has files of others. Raises OSError."""
@@ -129,7 +123,7 @@ class Storage:
     def scan(self) -> list[IdentityFiles]:
         """Return what the folders of identities contain. Raises OSError."""
         found = []
-        for identity in sorted(filter(IDENTITY.fullmatch, _names_in(self._root))):
+        for identity in sorted(filter(IDENTITY.fullmatch, names_in(self._root))):
             # A file or a link, or deleted meanwhile.
             with suppress(FileNotFoundError, NotADirectoryError), self.open(identity) as folder:
                 groups = groups_in(folder)
@@ -139,14 +133,13 @@ class Storage:
 
     def disk(self) -> Disk:
         """Return the size of the file system, and its free bytes. Raises OSError."""
-        status = os.fstatvfs(self._root)
-        return Disk(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+        return disk_of(self._root)
 
 
 def groups_in(folder: int) -> dict[str, Group]:
     """Return the files in the folder of an identity, by name. Raises OSError."""
     groups: dict[str, Group] = {}
-    for file in _names_in(folder):
+    for file in names_in(folder):
         parts = split(file)
         if parts is None:
             continue
@@ -249,10 +242,6 @@ def remove(folder: int, name: str) -> bool:
     # The record first: without it the file is incomplete, and removed by the next sweep.
     recorded = unlink(folder, name + RECORD)
     return unlink(folder, name) or recorded
-
-
-def _names_in(folder: int) -> list[str]:
-    return os.listdir(folder)
 
 
 def _no_file(file: str) -> FileNotFoundError:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.node_cache.policy import DEAD_NS, Disk, Entry, granted, plan
+from slotkeeper.folder_descriptor import Disk
+from slotkeeper.node_cache.policy import DEAD_NS, Entry, granted, plan
 from slotkeeper.node_folder import Limits
 
 NOW = 10 * DEAD_NS

@@ -15,8 +15,9 @@ import pytest
 
 from cached_models import name_of
 from model_host import GGUF, ModelHost, content, model_host
+from slotkeeper.folder_descriptor import Disk
 from slotkeeper.node_cache.folder import Folder
-from slotkeeper.node_cache.policy import Disk, Entry, plan
+from slotkeeper.node_cache.policy import Entry, plan
 from slotkeeper.node_folder import Limits
 
 LIMITS = Limits(10**12, 0)

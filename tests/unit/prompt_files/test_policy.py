@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompt_states import HOUR_NS, SECOND_NS
+from slotkeeper.folder_descriptor import Disk
 from slotkeeper.node_folder import Limits
 from slotkeeper.prompt_files.policy import (
     EXPIRED_NS,
@@ -9,7 +10,6 @@ from slotkeeper.prompt_files.policy import (
     MAX_FILES,
     PART_NS,
     Contents,
-    Disk,
     Reason,
     StoredFile,
     is_abandoned,
