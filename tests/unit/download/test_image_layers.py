@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +14,16 @@ import pytest
 from gguf_files import gguf, split_gguf
 from model_host import ModelHost, content
 from oci_registry import (
-    CERTIFICATE,
-    TOKEN,
     Registry,
     descriptor,
     manifest,
     needs_registry,
-    running_registry,
 )
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import Environment, download
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
 from slotkeeper.download.storage import StorageLimits
-from slotkeeper.download.transfer import new_client
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 GZIP = f"{TAR}+gzip"
@@ -60,24 +56,6 @@ def tar(contents: Contents) -> bytes:
 def packed(contents: Contents) -> tuple[str, bytes, None]:
     """Return a compressed layer."""
     return GZIP, gzip.compress(tar(contents), 1), None
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
-
-
-@pytest.fixture
-def environment() -> Iterator[Environment]:
-    with new_client(TOKEN, CERTIFICATE) as client:
-        yield Environment(
-            client,
-            clock=lambda: 0.0,
-            sleep=lambda _: None,
-            chance=lambda: 0.0,
-            token=TOKEN,
-        )
 
 
 def failure(file: File, environment: Environment) -> DownloadError:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing_extensions import override
 from gguf_files import gguf, split_gguf
 from model_host import ModelHost, Reply, content, status
 from oci_registry import (
-    CERTIFICATE,
     TOKEN,
     USER,
     Registry,
@@ -28,31 +26,12 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.download import Environment, download
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
-from slotkeeper.download.transfer import new_client
 
 BODY, OTHER, PROJECTOR = gguf({"a": 4096}), gguf({"b": 8}), gguf({"c": 8})
 PARTS = split_gguf({"a": 1}, {"b": 1})
 SPLIT = [f"m-{number:05}-of-00002.gguf" for number in (1, 2)]
 ORAS = "application/octet-stream"
 MODEL_TYPE, PROJECTOR_TYPE = "application/vnd.docker.ai.gguf.v3", "application/vnd.docker.ai.mmproj"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
-
-
-@pytest.fixture
-def environment() -> Iterator[Environment]:
-    with new_client(TOKEN, CERTIFICATE) as client:
-        yield Environment(
-            client,
-            clock=lambda: 0.0,
-            sleep=lambda _: None,
-            chance=lambda: 0.0,
-            token=TOKEN,
-        )
 
 
 def failure(file: File, environment: Environment) -> DownloadError:
