@@ -101,6 +101,16 @@ class PromptSlots:
         """What the slots hold."""
         return [slot.text for slot in self.slots]
 
+    def hold_actions(self) -> asyncio.Event:
+        """Let no save or restore begin until the event is set."""
+        may_begin = asyncio.Event()
+
+        async def wait(_: Call) -> None:
+            await may_begin.wait()
+
+        self.before_action = wait
+        return may_begin
+
     def restart(self) -> None:
         """Become another process, with empty slots."""
         self.slots = [_SlotState() for _ in range(self.llama.slots)]

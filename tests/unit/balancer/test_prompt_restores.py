@@ -248,15 +248,10 @@ async def test_restores_are_not_tried_again_soon_where_llama_server_responds_too
 async def test_a_slot_is_occupied_until_the_restore_of_a_client_that_has_gone_ends(
     tmp_path: Path,
 ) -> None:
-    may_end = asyncio.Event()
-
-    async def wait(_: Call) -> None:
-        await may_end.wait()
-
     async with run_stack(tmp_path, slots=1) as stack:
         await stack.save("hello")
         await stack.replace()
-        stack.second_slots.before_action = wait
+        may_end = stack.second_slots.hold_actions()
         client = await stack.balancer.start_request(chat("hello"))
         await until(lambda: "POST /use" in stack.agents[1].requests)
         await client.close()
@@ -333,15 +328,10 @@ async def test_a_restore_that_another_request_defers_is_given_up(tmp_path: Path)
 
 
 async def test_a_request_beside_a_restore_is_sent_at_once(tmp_path: Path) -> None:
-    may_end = asyncio.Event()
-
-    async def wait(_: Call) -> None:
-        await may_end.wait()
-
     async with run_stack(tmp_path, slots=3) as stack:
         await stack.save("hello")
         await stack.replace()
-        stack.second_slots.before_action = wait
+        may_end = stack.second_slots.hold_actions()
         async with await stack.balancer.start_request(chat("hello")) as delayed:
             assert (await stack.balancer.request(chat("hello"))).status == 200
             may_end.set()
@@ -351,15 +341,10 @@ async def test_a_request_beside_a_restore_is_sent_at_once(tmp_path: Path) -> Non
 async def test_a_request_is_queued_again_if_the_leadership_ended_during_its_restore(
     tmp_path: Path,
 ) -> None:
-    may_end = asyncio.Event()
-
-    async def wait(_: Call) -> None:
-        await may_end.wait()
-
     async with run_stack(tmp_path) as stack:
         await stack.save("hello")
         await stack.replace()
-        stack.second_slots.before_action = wait
+        may_end = stack.second_slots.hold_actions()
         async with await stack.balancer.start_request(chat("hello")) as client:
             await until(lambda: "POST /use" in stack.agents[1].requests)
             stack.balancer.proxy.become_standby(None)
@@ -373,15 +358,10 @@ async def test_a_request_is_queued_again_if_the_leadership_ended_during_its_rest
 async def test_a_request_is_queued_again_if_another_balancer_may_lead_after_its_restore(
     tmp_path: Path, lease_expires: bool
 ) -> None:
-    may_end = asyncio.Event()
-
-    async def wait(_: Call) -> None:
-        await may_end.wait()
-
     async with run_stack(tmp_path) as stack:
         await stack.save("hello")
         await stack.replace()
-        stack.second_slots.before_action = wait
+        may_end = stack.second_slots.hold_actions()
         proxy = stack.balancer.proxy
         async with await stack.balancer.start_request(chat("hello")) as client:
             await until(lambda: "POST /use" in stack.agents[1].requests)
