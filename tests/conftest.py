@@ -1,6 +1,7 @@
-"""What all tests share: how many random inputs are tried, and the state of logging."""
+"""What all tests share: the number of random inputs, the environment, the state of logging."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,11 @@ settings.register_profile("usual", derandomize=True, deadline=None)
 # `make test-long`: other examples each time, and many.
 settings.register_profile("long", max_examples=5000, deadline=None)
 settings.load_profile("usual")
+
+# A `make` that a test runs must not take the variables and options of the `make` that runs the
+# tests, nor print the folders that a nested one does.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)
