@@ -292,8 +292,7 @@ def published(server: Server) -> str:
         server.kubectl(
             "logs", pod["metadata"]["name"], "--all-containers", "--ignore-errors", "--tail=-1"
         )
-        for pod in pods
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
+        for pod in server.pods("replica")
     ]
     events = server.cluster.get("events", namespace=server.namespace)
     return json.dumps([server.get(), pods, logs, events])

@@ -1,12 +1,11 @@
 """Servers with a prompt cache in a test: their files, and how their llama-server is killed."""
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pod_processes import kill_process
 from servers import Server
 
 SECONDS = 60
@@ -21,17 +20,12 @@ def kill_llama_server(server: Server) -> None:
     """Kill the process of the only replica, as a node does that runs out of memory; wait until
     another one is ready."""
     uid = _replica(server)["metadata"]["uid"].replace("-", "_")
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_text().split("\0")
-            group = (folder / "cgroup").read_text().replace("-", "_")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if "--slot-save-path" in arguments and uid in group:
-            os.kill(int(folder.name), signal.SIGKILL)
-            wait_for(lambda: _restarts(server), lambda count: count == 1)
-            return
-    raise AssertionError("llama-server does not run")
+    kill_process(
+        lambda arguments, cgroup: (
+            "--slot-save-path" in arguments and uid in cgroup.replace("-", "_")
+        )
+    )
+    wait_for(lambda: _restarts(server), lambda count: count == 1)
 
 
 def wait_for(read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
@@ -44,11 +38,7 @@ def wait_for(read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
 
 
 def _replica(server: Server) -> dict[str, Any]:
-    [pod] = [
-        pod
-        for pod in server.children("pods")
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
-    ]
+    [pod] = server.pods("replica")
     return pod
 
 

@@ -89,14 +89,20 @@ class Server:
         items: list[dict[str, Any]] = listing["items"]
         return items
 
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """Return the pods of a component: replica, worker, balancer or prefetch."""
+        return [
+            pod
+            for pod in self.children("pods")
+            if pod["metadata"]["labels"]["slotkeeper.dev/component"] == component
+        ]
+
     def replica_addresses(self) -> list[str]:
         """Return HOST:PORT of each replica whose pod is not being deleted."""
-        pods = self.children("pods")
         return [
             f"{pod['status']['podIP']}:8080"
-            for pod in pods
-            if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
-            and "deletionTimestamp" not in pod["metadata"]
+            for pod in self.pods("replica")
+            if "deletionTimestamp" not in pod["metadata"]
         ]
 
     def kubectl(self, *arguments: str) -> str:

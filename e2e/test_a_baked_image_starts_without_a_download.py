@@ -101,11 +101,7 @@ def test_a_baked_image_starts_without_a_download(
     ]
 
     assert chat[0]["completed"]
-    [pod] = [
-        pod
-        for pod in replace(server, name="cold").children("pods")
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
-    ]
+    [pod] = replace(server, name="cold").pods("replica")
     assert pod["spec"].get("initContainers", []) == []
     assert pod["spec"]["containers"][0]["image"] == image
     assert sorted(warm)[1] < sorted(downloaded)[1]
@@ -126,11 +122,9 @@ def _seconds_to_ready(server: Server, spec: Spec) -> float:
     created: float | None = None
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        listing = server.children("pods")
+        pods = server.pods("replica")
         now = time.monotonic()
-        for pod in listing:
-            if pod["metadata"]["labels"]["slotkeeper.dev/component"] != "replica":
-                continue
+        for pod in pods:
             created = created or now
             conditions = pod["status"].get("conditions", [])
             if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):

@@ -1,8 +1,6 @@
 """A download on a claim that is killed at several moments is continued, and ends whole."""
 
 import hashlib
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from model_sources import TRUSTING, ModelSources, trust
+from pod_processes import kill_process
 from provider.prerequisites import docker_available
 from servers import Server, spec
 from stack import ROOT
@@ -46,7 +45,9 @@ def test_a_killed_download_is_continued(
     kept: list[int] = []
     for moment in MOMENTS:
         _wait_for_size(part, max(int(size * moment), *(each + 1 for each in kept), 0))
-        _kill(whole.name)
+        kill_process(
+            lambda arguments, _: "download" in arguments and f"/models/{whole.name}" in arguments
+        )
         kept.append(part.stat().st_size)
         # A new pod: the same one would be restarted with a growing delay.
         replicas = "slotkeeper.dev/component=replica"
@@ -70,16 +71,3 @@ def _wait_for_size(path: Path, size: int) -> None:
     while not path.exists() or path.stat().st_size < size:
         assert time.monotonic() < deadline, f"{path.name} does not grow to {size} bytes"
         time.sleep(0.01)
-
-
-def _kill(file: str) -> None:
-    """Kill the process that downloads this file, as a node does that runs out of memory."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_text().split("\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if "download" in arguments and f"/models/{file}" in arguments:
-            os.kill(int(folder.name), signal.SIGKILL)
-            return
-    pytest.fail(f"no process downloads {file}")

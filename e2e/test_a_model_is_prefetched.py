@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,21 +30,13 @@ def cached(url: str, claim: str) -> Spec:
     return spec(autoscaling=TO_ZERO) | {"model": {"url": url, "cache": {"claimName": claim}}}
 
 
-def pods(server: Server, component: str) -> list[dict[str, Any]]:
-    return [
-        pod
-        for pod in server.children("pods")
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == component
-    ]
-
-
 def test_the_first_request_downloads_nothing(server: Server, claim: str) -> None:
     # A URL that no other test requests, to be found in the access log.
     url = f"{THROTTLED}?for={server.namespace}"
     other = replace(server, name="other")
     server.ready(cached(url, claim))
     server.wait_for_reason("ModelReady", "Prefetched")
-    status, replicas = server.get()["status"], pods(server, "replica")
+    status, replicas = server.get()["status"], server.pods("replica")
     other.ready(spec(autoscaling=TO_ZERO) | {"model": {"url": THROTTLED}})
 
     [prefetched] = server.chat()
@@ -80,11 +71,11 @@ def test_a_wrong_url_is_reported_without_a_request(server: Server, claim: str) -
     assert missing in message
     assert "404" in message
     assert server.condition("Ready")["status"] == "False"
-    assert pods(server, "replica") == []
+    assert server.pods("replica") == []
     # It is not tried again.
     [job] = server.children("jobs")
     server.kubectl("wait", "--for=condition=Failed", "jobs", "--all", "--timeout=30s")
-    assert len(pods(server, "prefetch")) == 1
+    assert len(server.pods("prefetch")) == 1
 
     server.ready(cached(QUICK, claim))
     server.wait_for_reason("ModelReady", "Prefetched")
@@ -110,7 +101,7 @@ def test_a_killed_pod_is_followed_by_one_that_continues_its_file(
     [whole] = tmp_path.glob("*.gguf")
     assert whole.read_bytes() == TINY.read_bytes()
     assert not list(tmp_path.glob("*.part"))
-    assert pods(server, "replica") == []
+    assert server.pods("replica") == []
 
 
 def test_a_request_during_the_download_is_served_by_a_replica_that_continues_it(

@@ -76,9 +76,5 @@ def test_a_model_in_the_image_is_served_without_an_init_container(
 
     [result] = server.chat()
     assert result["completed"], result
-    [replica] = [
-        pod
-        for pod in server.children("pods")
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica"
-    ]
+    [replica] = server.pods("replica")
     assert "initContainers" not in replica["spec"]

@@ -42,11 +42,7 @@ def test_replicas_stay_while_no_balancer_responds(server: Server) -> None:
 @contextmanager
 def stopped_balancers(server: Server) -> Iterator[None]:
     """Stop all processes of the server's balancers (SIGSTOP) inside of the `with`."""
-    pods = [
-        pod["metadata"]["name"]
-        for pod in server.children("pods")
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "balancer"
-    ]
+    pods = [pod["metadata"]["name"] for pod in server.pods("balancer")]
     try:
         for pod in pods:
             _signal(server, "STOP", pod)
