@@ -30,6 +30,8 @@ class PrimedSlots:
 
     llama: FakeLlama
     context: int = 4096
+    goes_back: bool = True
+    """It computes the end of a prompt again if that is all that a request needs."""
     before_response: Callable[[Call], Awaitable[None]] | None = None
     """Of each request that computes."""
     rejecting: set[str] = field(default_factory=set)
@@ -74,6 +76,8 @@ class PrimedSlots:
         tokens = tuple(prompt) if isinstance(prompt, list) else (1, *map(ord, prompt))
         slot = self._slot_for(tokens, body.get("id_slot"))
         cached = min(len(common_beginning(slot.tokens, tokens)), len(tokens) - 1)
+        if cached < len(slot.tokens) and not self.goes_back:
+            cached = 0
         self.requests += 1
         slot.busy = True
         try:

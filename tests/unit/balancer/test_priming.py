@@ -104,6 +104,16 @@ async def test_a_new_replica_has_computed_the_beginnings_before_it_gets_requests
         }
 
 
+async def test_nothing_is_computed_twice_where_llama_server_cannot_go_back() -> None:
+    async with run(CHAT, TEXT) as stack:
+        stack.slots.goes_back = False
+        await stack.join()
+        assert stack.slots.texts() == [f"\x01<user>{SYSTEM.strip()}\n\n", "\x01" + TEXT.source]
+        # But for the first part of the first one, which shows that.
+        tokens = sum(len(text) for text in stack.slots.texts())
+        assert sum(computed for _, computed in stack.slots.computed) == tokens + 64
+
+
 async def test_a_replica_that_has_served_before_is_not_primed_again() -> None:
     async with run(CHAT) as stack:
         stack.slots.slots[1].tokens = (1, 2, 3)

@@ -52,6 +52,9 @@ class ReplicaPriming:
     rejected: list[tuple[Beginning, str]] = field(default_factory=list)
     """Beginnings that cannot be computed, and why not."""
     _primed: list[Primed] = field(default_factory=list)
+    _goes_back: bool | None = None
+    """llama-server can compute the end of a prompt again, and not only all of it. None: not known.
+    Not without checkpoints, for a model with a recurrent state."""
 
     async def run(self, beginnings: Sequence[Beginning]) -> None:
         """Compute the beginnings, the first one first.
@@ -101,6 +104,8 @@ class ReplicaPriming:
             began = self.now()
             computed = await self._compute_once(tokens[:done], slot)
             self.rate.record(computed, self.now() - began)
+            if self._goes_back is None:
+                self._goes_back = await self._compute_once(tokens[:done], slot) < computed
 
     async def _compute_once(self, tokens: Tokens, slot: int | None) -> int:
         self.is_computing = True
@@ -112,6 +117,6 @@ class ReplicaPriming:
     async def _use_again(self) -> None:
         """Let the first one be the most recently used: llama-server overwrites the others first."""
         in_slots = [each for each in self._primed if each.slot is not None]
-        if len(in_slots) > 1:
+        if len(in_slots) > 1 and self._goes_back:
             for each in reversed(in_slots):
                 await self._compute_once(each.tokens, each.slot)
