@@ -27,16 +27,18 @@ def kill_llama_server(server: Server) -> None:
             group = (folder / "cgroup").read_text().replace("-", "_")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if "--slot-save-path" in arguments and uid in group:
+        if "--ctx-size" in arguments and uid in group:
             os.kill(int(folder.name), signal.SIGKILL)
             wait_for(lambda: _restarts(server), lambda count: count == 1)
             return
     raise AssertionError("llama-server does not run")
 
 
-def wait_for(read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
+def wait_for(
+    read: Callable[[], Any], condition: Callable[[Any], bool], *, seconds: float = SECONDS
+) -> Any:
     """Return what `read` returns, once it satisfies the condition."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not condition(found := read()):
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
