@@ -101,6 +101,8 @@ class PrimeReport:
     learned: int = 0
     tokens_last_hour: int = 0
     """Tokens that new replicas computed for them."""
+    replicas: int = 0
+    """Replicas that compute them now. They have no slots yet, but get queued requests at once."""
 
     def to_json(self) -> dict[str, object]:
         """Return the report as a JSON tree that `from_json` parses."""
@@ -110,6 +112,7 @@ class PrimeReport:
             "prompts": self.prompts,
             "learned": self.learned,
             "tokensLastHour": self.tokens_last_hour,
+            "replicas": self.replicas,
         }
 
     @classmethod
@@ -128,6 +131,7 @@ class PrimeReport:
             prompts=_count(tree.get("prompts", 0)),
             learned=_count(tree.get("learned", 0)),
             tokens_last_hour=_integer(tree.get("tokensLastHour", 0), MAX_BYTES_ON_DISK),
+            replicas=_count(tree.get("replicas", 0)),
         )
 
 

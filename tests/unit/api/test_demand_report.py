@@ -43,6 +43,7 @@ COMPLETE: dict[str, Any] = {
         "prompts": 2,
         "learned": 5,
         "tokensLastHour": 4123,
+        "replicas": 1,
     },
 }
 
@@ -82,6 +83,7 @@ reports = st.builds(
         prompts=counts,
         learned=counts,
         tokens_last_hour=st.integers(0, 2**53),
+        replicas=counts,
     ),
 )
 

@@ -15,7 +15,7 @@ from primed_slots import PrimedSlots
 from raw_http import post
 from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt
 from slotkeeper.balancer.priming.options import PrimingOptions
-from slotkeeper.scheduling import AffinityLimits
+from slotkeeper.scheduling import AffinityLimits, QueueLimits
 from wait_until import until
 
 SYSTEM = "You are helpful. " * 20
@@ -101,6 +101,7 @@ async def test_a_new_replica_has_computed_the_beginnings_before_it_gets_requests
             "prompts": 2,
             "learned": 0,
             "tokensLastHour": tokens,
+            "replicas": 0,
         }
 
 
@@ -138,6 +139,7 @@ async def test_a_queued_request_gets_a_slot_at_once(slots: int) -> None:
         stack.start()
         await stack.new.wait_calls(5)  # of the template, the tokenizer, and the first chunk
         assert not stack.is_ready
+        assert (await stack.report())["replicas"] == 1
         stack.old.script = never_respond
         busy = await stack.balancer.start_request(post("/completion", b'{"prompt": "x"}'))
         stack.slots.before_response = None
@@ -160,6 +162,18 @@ async def test_a_replica_for_which_a_request_is_queued_is_not_primed() -> None:
         assert (await client.response()).status == 200
         assert len(stack.slots.computed) == 1
         assert stack.aborted("request") == 1
+
+
+async def test_without_a_queue_the_only_replica_is_not_primed() -> None:
+    async with run(CHAT, queue_limits=QueueLimits(max_queued=0)) as stack:
+        stack.balancer.proxy.set_replicas({})
+        stack.balancer.proxy.set_replicas({stack.new.name: True})
+        await until(lambda: stack.is_ready)
+        assert stack.slots.computed == []
+        stack.balancer.proxy.set_replicas({stack.old.name: True})
+        await until(lambda: stack.balancer.dispatcher.has_replica)
+        await stack.join()
+        assert stack.slots.computed
 
 
 async def test_a_replica_that_hangs_gets_requests_after_the_limit() -> None:

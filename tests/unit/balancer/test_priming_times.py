@@ -82,7 +82,7 @@ def test_chunks_take_half_a_second_once_the_rate_is_known() -> None:
     seconds, outcome, _ = prime(llama)
     assert outcome is AfterPriming.IDLE
     assert seconds == pytest.approx(len(TEXT) / 512)
-    assert llama.chunks == [64, 256, 256, 256, 168]
+    assert llama.chunks == [64, 0, 256, 256, 256, 168]
 
 
 @pytest.mark.parametrize("at", [0.01, 0.7, 2.4])

@@ -69,6 +69,7 @@ class Priming:
         self._learned_count = 0
         self._counted_at = float("-inf")
         self._queued = asyncio.Event()
+        self._running = 0
         self._rate = Rate()
         self._computed: deque[tuple[float, int]] = deque()
         dispatcher.learns_prefixes = options.learned
@@ -134,10 +135,15 @@ class Priming:
         beginnings = self._beginnings()
         if not beginnings:
             return AfterPriming.IDLE
+        dispatcher = self._dispatcher
         if self._has_queued:
             self._metrics.aborts.inc(Abort.REQUEST)
             return AfterPriming.IDLE
+        if not dispatcher.has_replica and not dispatcher.limits.max_queued:
+            # A request would be rejected, and not queued.
+            return AfterPriming.IDLE
         began = self._loop.time()
+        self._running += 1
         replica = self._replica(name)
         work = self._loop.create_task(replica.run(beginnings))
         queued = self._loop.create_task(self._queued.wait())
@@ -153,6 +159,7 @@ class Priming:
             queued.cancel()
             await asyncio.gather(work, queued, return_exceptions=True)
             self._metrics.seconds += self._loop.time() - began
+            self._running -= 1
         for beginning, reason in replica.rejected:
             if not self._forget(beginning):
                 self._rejected[beginning.name] = reason
@@ -243,6 +250,7 @@ class Priming:
             prompts=len(self._inline) + len(self._mounted),
             learned=self._learned_count,
             tokens_last_hour=sum(tokens for _, tokens in self._computed),
+            replicas=self._running,
         )
 
     def _reason(self) -> tuple[Reason, str]:

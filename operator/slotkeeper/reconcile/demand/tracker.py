@@ -81,7 +81,7 @@ class TrackedDemand:
         """Record what a poll found."""
         self.last = replace(demand, prompt_cache=self._believed(demand))
         self.leaderless_since = None
-        if demand.sample.total_slots:
+        if demand.sample.total_slots or (demand.prime and demand.prime.replicas):
             self.no_slots_since = None
         elif self.no_slots_since is None:
             self.no_slots_since = demand.sample.at
