@@ -21,16 +21,16 @@ def kill_llama_server(server: Server) -> None:
     another one is ready."""
     uid = _replica(server)["metadata"]["uid"].replace("-", "_")
     kill_process(
-        lambda arguments, cgroup: (
-            "--slot-save-path" in arguments and uid in cgroup.replace("-", "_")
-        )
+        lambda arguments, cgroup: "--ctx-size" in arguments and uid in cgroup.replace("-", "_")
     )
     wait_for(lambda: _restarts(server), lambda count: count == 1)
 
 
-def wait_for(read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
+def wait_for(
+    read: Callable[[], Any], condition: Callable[[Any], bool], *, seconds: float = SECONDS
+) -> Any:
     """Return what `read` returns, once it satisfies the condition."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not condition(found := read()):
         assert time.monotonic() < deadline, found
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""A prompt of a real model is restored wherever a replica has gone."""
+"""A prompt of a real model is restored wherever a replica has gone, or computed in advance."""
 
 import json
 import time
@@ -83,11 +83,60 @@ def test_a_prompt_is_restored_in_each_new_replica(
             assert timings["prompt_ms"] <= cold / 20
 
 
+def test_a_prompt_is_computed_before_each_new_replica_gets_requests(
+    server: Server, kept: Spec
+) -> None:
+    plain = {name: value for name, value in kept.items() if name != "promptCache"}
+    server.apply(plain)
+    server.wait("condition=Ready", 180)
+    cold = ask(server, PROMPT)
+    # All but the question of a user.
+    prime = {"prompts": [{"text": PROMPT[:-100]}], "maxSeconds": 300}
+    primed = plain | {"prime": prime}
+    tokens = 0.9 * cold["timings"]["prompt_n"]
+    answers = {}
+
+    server.apply(primed | {"replicas": 0})
+    server.wait("jsonpath={.status.replicas}=0", 120)
+    server.apply(primed)
+    wait_for_primed(server, tokens)
+    answers["zero to one, without a request"] = ask(server, PROMPT)
+    server.kubectl("rollout", "restart", f"deployment/{server.name}-replicas")
+    wait_for_primed(server, 2 * tokens)
+    server.kubectl("rollout", "status", f"deployment/{server.name}-replicas", "--timeout=180s")
+    answers["after a rollout"] = ask(server, PROMPT)
+    kill_llama_server(server)
+    wait_for_primed(server, 3 * tokens)
+    answers["after kill -9"] = ask(server, PROMPT)
+    server.apply(primed | {"replicas": 2})
+    wait_for_primed(server, 4 * tokens)
+    with busy(server, 1):
+        answers["new replica"] = ask(server, PROMPT)
+
+    for name, answer in {"cold": cold, **answers}.items():
+        timings = answer["timings"]
+        print(
+            f"{name}: {timings['prompt_n']} tokens computed, {timings['cache_n']} cached, "
+            f"{timings['prompt_ms'] / 1000:.3f} s, response after {answer['seconds']:.2f} s"
+        )
+        assert name == "cold" or timings["cache_n"] >= tokens
+
+
+def wait_for_primed(server: Server, tokens: float) -> None:
+    """Wait until new replicas have computed so many tokens, all together."""
+
+    def computed() -> int:
+        prime = server.get()["status"].get("prime") or {}
+        return int(prime.get("tokensLastHour", 0))
+
+    wait_for(computed, lambda count: count >= tokens, seconds=300)
+
+
 @contextmanager
-def busy(server: Server) -> Iterator[None]:
-    """Keep two slots busy with long responses."""
+def busy(server: Server, slots: int = 2) -> Iterator[None]:
+    """Keep slots busy with long responses."""
     with ExitStack() as stack:
-        for number in range(2):
+        for number in range(slots):
             body = json.dumps({"prompt": f"{number} {OTHER[:500]}", "n_predict": 3000})
             request = ("-sS", "-o", "/dev/null", "-d", body, f"{server.url}/completion")
             process = stack.enter_context(server.cluster.start("run", "curl", *request))

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench/results"
 TITLE = "Prompts that outlive their replica"
 HOSTS = ("127.0.0.2", "127.0.0.3")
-COLD, WARM, KILLED, NEW = "cold", "same slot", "after kill -9", "other replica"
+_LAST_CHARACTERS = 100
+"""Of a primed prompt that are not in its beginning: the question of a user."""
+COLD, WARM, PRIMED = "cold", "same slot", "primed"
+KILLED, NEW = "restored after kill -9", "restored in another replica"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
         )
         with testbed:
             samples = _measure(testbed, prompts, arguments.generated)
+        some = prompts[: arguments.primed]
+        samples[PRIMED] = _measure_primed(testbed, Path(name), some, arguments.generated)
         size = sum(each.stat().st_size for each in files.rglob("*") if each.is_file())
     findings = _findings(samples, size / len(prompts))
     about = {
@@ -84,6 +90,24 @@ def _measure(testbed: Testbed, prompts: Sequence[str], tokens: int) -> dict[str,
     return samples
 
 
+def _measure_primed(
+    testbed: Testbed, folder: Path, prompts: Sequence[str], tokens: int
+) -> list[Answer]:
+    """Prime a new replica with the beginning of each prompt, without prompt files."""
+    beginnings = folder / "beginnings"
+    beginnings.mkdir()
+    primed: list[Answer] = []
+    with replace(testbed, files=False, prime=beginnings) as own:
+        for number, prompt in enumerate(prompts, start=1):
+            (beginnings / "prompt").write_text(prompt[:-_LAST_CHARACTERS])
+            # The balancer reads the folder every second.
+            time.sleep(2.5)
+            with own.replica(HOSTS[0]):
+                primed.append(own.ask(prompt, tokens))
+            print(f"{number} of {len(prompts)} primed", file=sys.stderr)
+    return primed
+
+
 def _findings(samples: dict[str, list[Answer]], file_bytes: float) -> Findings:
     cold = samples[COLD]
     seconds = {
@@ -97,7 +121,7 @@ def _findings(samples: dict[str, list[Answer]], file_bytes: float) -> Findings:
             digits(median(seconds[name]) / median(seconds[COLD])),
             f"{median(each.computed for each in found):.0f}",
             f"{median(each.cached for each in found):.0f}",
-            f"{_equal(found, cold)} of {len(found)}",
+            f"{_equal(found, cold[: len(found)])} of {len(found)}",
         )
         for name, found in samples.items()
     ]
@@ -179,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=50, help="default: %(default)s")
     add("--characters", type=int, default=7000, help="of a prompt; default: %(default)s")
     add("--generated", type=int, default=32, help="tokens of a response; default: %(default)s")
+    add("--primed", type=int, default=10, help="prompts that are primed; default: %(default)s")
     add("--threads", type=int, default=2, help="of llama-server; default: %(default)s")
     add("--folder", type=Path, help="where the files are (default: that of temporary files)")
     return parser

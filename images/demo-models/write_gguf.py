@@ -3,6 +3,7 @@
     python write_gguf.py tiny.gguf --layers 2 --width 64 --context 4096
     python write_gguf.py lora.gguf --layers 2 --width 64 --lora-rank 4
     python write_gguf.py split.gguf --layers 2 --width 64 --tensors-per-file 8
+    python write_gguf.py hybrid.gguf --layers 2 --width 64 --hybrid
 
 The model is a `llama` with a vocabulary of 256 bytes (and three control tokens), so that every text
 is a prompt and every response is noise. The time per token is proportional to
@@ -18,6 +19,9 @@ from gguf import GGUFWriter, TokenType
 
 HEAD_WIDTH = 32
 """Width of one attention head; `--width` must be a multiple of it."""
+
+_CONV_KERNEL, _STATE_SIZE, _TIME_STEP_RANK = 4, 16, 16
+"""Of a recurrent layer, as in Mamba."""
 
 CONTROL_TOKENS = ("<unk>", "<s>", "</s>")
 
@@ -54,6 +58,67 @@ def write(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def write_hybrid(path: Path, *, layers: int, width: int, context: int, seed: int) -> None:
+    """Write a `jamba`, every other layer of which has a recurrent state instead of attention.
+
+    The arguments are those of `write`.
+    """
+    rng = np.random.default_rng(seed)
+    writer = GGUFWriter(path, "jamba")
+    recurrent = [layer % 2 == 0 for layer in range(layers)]
+    writer.add_name(f"random-hybrid-{layers}x{width}")
+    writer.add_block_count(layers)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width * 4)
+    writer.add_head_count(width // HEAD_WIDTH)
+    writer.add_head_count_kv([0 if each else width // HEAD_WIDTH for each in recurrent])
+    writer.add_ssm_conv_kernel(_CONV_KERNEL)
+    writer.add_ssm_inner_size(2 * width)
+    writer.add_ssm_state_size(_STATE_SIZE)
+    writer.add_ssm_time_step_rank(_TIME_STEP_RANK)
+    writer.add_layer_norm_rms_eps(1e-5)
+    vocabulary = _add_vocabulary(writer)
+    writer.add_tensor("token_embd.weight", _matrix(rng, vocabulary, width))
+    writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
+    for layer, is_recurrent in enumerate(recurrent):
+        block = f"blk.{layer}"
+        if is_recurrent:
+            _add_recurrent(writer, block, width, rng)
+        else:
+            for square in ("attn_q", "attn_k", "attn_v", "attn_output"):
+                writer.add_tensor(f"{block}.{square}.weight", _matrix(rng, width, width))
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"{block}.{norm}.weight", np.ones(width, dtype=np.float32))
+        for wide in ("ffn_gate", "ffn_up"):
+            writer.add_tensor(f"{block}.{wide}.weight", _matrix(rng, width * 4, width))
+        writer.add_tensor(f"{block}.ffn_down.weight", _matrix(rng, width, width * 4))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_recurrent(writer: GGUFWriter, block: str, width: int, rng: np.random.Generator) -> None:
+    inner = 2 * width
+    writer.add_tensor(f"{block}.ssm_in.weight", _matrix(rng, 2 * inner, width))
+    writer.add_tensor(f"{block}.ssm_conv1d.weight", _matrix(rng, inner, _CONV_KERNEL))
+    writer.add_tensor(
+        f"{block}.ssm_x.weight", _matrix(rng, _TIME_STEP_RANK + 2 * _STATE_SIZE, inner)
+    )
+    writer.add_tensor(f"{block}.ssm_dt.weight", _matrix(rng, inner, _TIME_STEP_RANK))
+    writer.add_tensor(f"{block}.ssm_out.weight", _matrix(rng, width, inner))
+    # As Mamba is initialized: a slow decay of each state.
+    decay = np.tile(-np.arange(1, _STATE_SIZE + 1, dtype=np.float32), (inner, 1))
+    writer.add_tensor(f"{block}.ssm_a", decay)
+    for bias in ("ssm_conv1d.bias", "ssm_dt.bias"):
+        writer.add_tensor(f"{block}.{bias}", np.zeros(inner, dtype=np.float32))
+    writer.add_tensor(f"{block}.ssm_d", np.ones(inner, dtype=np.float32))
+    sizes = {"ssm_dt_norm": _TIME_STEP_RANK, "ssm_b_norm": _STATE_SIZE, "ssm_c_norm": _STATE_SIZE}
+    for norm, size in sizes.items():
+        writer.add_tensor(f"{block}.{norm}.weight", np.ones(size, dtype=np.float32))
 
 
 def write_adapter(path: Path, *, layers: int, width: int, rank: int, seed: int) -> None:
@@ -93,9 +158,7 @@ def _add_weights(
     writer: GGUFWriter, layers: int, width: int, vocabulary: int, rng: np.random.Generator
 ) -> None:
     def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
-        weights = rng.standard_normal((rows, columns), dtype=np.float32)
-        weights /= np.float32(columns**0.5)
-        return weights
+        return _matrix(rng, rows, columns)
 
     writer.add_tensor("token_embd.weight", matrix(vocabulary, width))
     writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
@@ -109,6 +172,12 @@ def _add_weights(
         for wide in ("ffn_gate", "ffn_up"):
             writer.add_tensor(f"{block}.{wide}.weight", matrix(width * 4, width))
         writer.add_tensor(f"{block}.ffn_down.weight", matrix(width, width * 4))
+
+
+def _matrix(rng: np.random.Generator, rows: int, columns: int) -> npt.NDArray[np.float32]:
+    weights = rng.standard_normal((rows, columns), dtype=np.float32)
+    weights /= np.float32(columns**0.5)
+    return weights
 
 
 def main() -> None:
@@ -135,12 +204,20 @@ def main() -> None:
         help="split the model into files with so many tensors (default: one file)",
     )
     parser.add_argument(
+        "--hybrid",
+        action="store_true",
+        help="write a model of which every other layer is recurrent instead",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random weights (default: 0)"
     )
     arguments = parser.parse_args()
     size = {name: getattr(arguments, name) for name in ("layers", "width", "seed")}
     if arguments.lora_rank:
         write_adapter(arguments.path, rank=arguments.lora_rank, **size)
+        return
+    if arguments.hybrid:
+        write_hybrid(arguments.path, context=arguments.context, **size)
         return
     try:
         write(

@@ -61,6 +61,10 @@ class BalancerFlags(ListenFlags):
     NO_MEDIA = "--no-media"
     PROMPT_FILES = "--prompt-files"
     PROMPT_MIN_TOKENS = "--prompt-min-tokens"
+    PRIME_SECONDS = "--prime-seconds"
+    PRIME_FOLDER = "--prime-folder"
+    PRIME_CONFIG_MAP = "--prime-config-map"
+    LEARN_PROMPTS = "--learn-prompts"
 
 
 class GatewayFlags(ListenFlags):

@@ -184,6 +184,23 @@ specs = st.fixed_dictionaries(
                 "minTokens": mostly(st.integers(1, 9999), st.sampled_from([0, 16_777_217])),
             },
         ),
+        "prime": st.fixed_dictionaries(
+            {},
+            optional={
+                "prompts": st.lists(
+                    mostly(
+                        st.fixed_dictionaries(
+                            {"text": st.sampled_from(["a", "é" * 16_384, "a" * 16_385])}
+                        ),
+                        st.sampled_from([{}, {"text": ""}, {"text": "a", "chat": "{}"}]),
+                    ),
+                    max_size=3,
+                ),
+                "configMapName": st.just("beginnings"),
+                "learned": st.booleans(),
+                "maxSeconds": mostly(st.integers(1, 600), st.sampled_from([0, 601])),
+            },
+        ),
         "image": mostly(st.just("a"), st.sampled_from(["", "a" * 1024, "a" * 1025])),
         "replicas": mostly(st.integers(0, 1000), st.sampled_from([-1, 1001])),
         "autoscaling": st.fixed_dictionaries(

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +11,15 @@ from typing import Any
 from fake_llama import FakeLlama
 from raw_http import RawClient, Response, get
 from slotkeeper.api.access_rules import AccessRules
+from slotkeeper.api.primed_prompts import SpecPrompt
 from slotkeeper.backoff import Backoff
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.local_responses import Model
+from slotkeeper.balancer.priming.options import PrimingOptions
 from slotkeeper.balancer.prompts.context import PromptTimings
 from slotkeeper.balancer.proxy.proxy import Proxy
+from slotkeeper.balancer.proxy.replica_priming import prime_replicas
 from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
@@ -127,6 +130,8 @@ async def run_balancer(
     heartbeat_seconds: float = 0,
     prompt_files: int | None = None,
     prompt_timings: PromptTimings = FAST_PROMPT_TIMINGS,
+    priming: PrimingOptions | None = None,
+    primed: Sequence[SpecPrompt] = (),
     test_seconds: float = TEST_SECONDS,
 ) -> AsyncIterator[Balancer]:
     """Run a balancer. Its replicas are ready unless they are loading.
@@ -150,6 +155,8 @@ async def run_balancer(
     proxy.keepalive.seconds = heartbeat_seconds
     if prompt_files is not None:
         proxy.keep_prompts(prompt_files, MIN_TOKENS, prompt_timings)
+    if priming:
+        prime_replicas(proxy, priming).set_inline(primed)
     admin = Admin(proxy)
     client_server = Server(proxy.handle, limits, proxy.body_admission)
     proxy.metrics.add_listener(client_server.listener)

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -34,6 +33,7 @@ from client_servers import (
     ClientServer,
 )
 from fake_llama import Call, FakeLlama
+from real_llama_server import write_model
 from running_gateway import RunningGateway, run_gateway, server_manifest, status
 from slotkeeper.api.paths import PROXIED
 from slotkeeper.edge.api_keys import ApiKeys
@@ -199,7 +199,7 @@ class Address:
 @contextmanager
 def run_stack(command: list[str]) -> Iterator[Stack]:
     """Run everything."""
-    model = os.environ.get(MODEL) or str(_write_model())
+    model = os.environ.get(MODEL) or str(write_model("quick", "--layers", "2", "--width", "64"))
     with ExitStack() as started:
         replicas = {
             server.name: started.enter_context(run_llama_server(command, server, model))
@@ -230,24 +230,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _write_model() -> Path:
-    path = _ROOT / "build/models/quick.gguf"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The packages of these tests lack what writes it.
-        python = _ROOT / ".venv/bin/python"
-        script = _ROOT / "images/demo-models/write_gguf.py"
-        size = ("--layers", "2", "--width", "64")
-        command = [
-            str(python) if python.exists() else sys.executable,
-            str(script),
-            str(path),
-            *size,
-        ]
-        subprocess.run(command, check=True)
-    return path
 
 
 def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:

@@ -28,11 +28,16 @@ class ConditionType(StrEnum):
     """Demand determines the number of replicas."""
     PROMPT_CACHE_ACTIVE = "PromptCacheActive"
     """Prompts are saved to files and restored. Only of a server with `promptCache`."""
+    PROMPTS_PRIMED = "PromptsPrimed"
+    """New replicas compute the beginnings of prompts. Only of a server with `prime`."""
     DEGRADED = "Degraded"
     """A problem needs attention, whether requests are served or not."""
 
 
-ALWAYS = tuple(kind for kind in ConditionType if kind is not ConditionType.PROMPT_CACHE_ACTIVE)
+OPTIONAL = (ConditionType.PROMPT_CACHE_ACTIVE, ConditionType.PROMPTS_PRIMED)
+"""Types of conditions of features that are off by default."""
+
+ALWAYS = tuple(kind for kind in ConditionType if kind not in OPTIONAL)
 """Types of conditions that each LlamaServer has."""
 
 
@@ -53,7 +58,7 @@ class Condition(ApiModel):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive,
-    PromptCacheActive or Degraded."""
+    PromptCacheActive, PromptsPrimed or Degraded."""
     status: ConditionStatus
     """Status of the condition: True, False, or Unknown if it could not be determined."""
     reason: Annotated[

@@ -85,6 +85,56 @@ class PromptCacheReport:
         )
 
 
+PRIME_REASONS = frozenset({Reason.ACTIVE, Reason.PROMPT_INVALID, Reason.PRIMING_FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class PrimeReport:
+    """The beginnings of prompts that new replicas compute."""
+
+    reason: Reason
+    """One of PRIME_REASONS: ACTIVE, or why some are not computed."""
+    message: str
+    """Details for people, cut to 1000 characters."""
+    prompts: int = 0
+    """Beginnings of the spec and of its ConfigMap."""
+    learned: int = 0
+    tokens_last_hour: int = 0
+    """Tokens that new replicas computed for them."""
+    replicas: int = 0
+    """Replicas that compute them now. They have no slots yet, but get queued requests at once."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as a JSON tree that `from_json` parses."""
+        return {
+            "reason": self.reason.value,
+            "message": self.message[:_MAX_MESSAGE],
+            "prompts": self.prompts,
+            "learned": self.learned,
+            "tokensLastHour": self.tokens_last_hour,
+            "replicas": self.replicas,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self | None:
+        """Parse a report; None with a reason of another release, which must not stop the scaling.
+
+        Raises ValueError if it is malformed or out of range.
+        """
+        tree = _object(value)
+        reason, message = (_text(tree.get(name), _MAX_MESSAGE) for name in ("reason", "message"))
+        if reason not in PRIME_REASONS:
+            return None
+        return cls(
+            reason=Reason(reason),
+            message=message,
+            prompts=_count(tree.get("prompts", 0)),
+            learned=_count(tree.get("learned", 0)),
+            tokens_last_hour=_integer(tree.get("tokensLastHour", 0), MAX_BYTES_ON_DISK),
+            replicas=_count(tree.get("replicas", 0)),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class DemandReport:
     """Demand as measured by one balancer at one time. Times are in seconds."""
@@ -121,6 +171,8 @@ class DemandReport:
     """Since the API server last confirmed the replicas and rules that this balancer has."""
     prompt_cache: PromptCacheReport | None = None
     """None without the cache, and in a standby's report."""
+    prime: PrimeReport | None = None
+    """None without priming, and in a standby's report."""
 
     @property
     def demand(self) -> int:
@@ -149,6 +201,7 @@ class DemandReport:
             "unresponsive": list(self.unresponsive),
             "viewAgeSeconds": round(self.view_age_seconds, 3),
             **({"promptCache": self.prompt_cache.to_json()} if self.prompt_cache else {}),
+            **({"prime": self.prime.to_json()} if self.prime else {}),
         }
 
     @classmethod
@@ -158,6 +211,7 @@ class DemandReport:
         slots = _object(tree.get("slots"))
         busy = tree.get("busyByReplica")
         prompts = tree.get("promptCache")
+        prime = tree.get("prime")
         return cls(
             leader=tree.get("leader") is True,
             total_slots=_count(slots.get("total")),
@@ -175,6 +229,7 @@ class DemandReport:
             unresponsive=_names(tree.get("unresponsive", [])),
             view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
             prompt_cache=None if prompts is None else PromptCacheReport.from_json(prompts),
+            prime=None if prime is None else PrimeReport.from_json(prime),
         )
 
 

@@ -71,6 +71,9 @@ class Reason(StrEnum):
     NOT_HONORED = "NotHonored"
     FOLDER_FULL = "FolderFull"
     UNREACHABLE = "Unreachable"
+    # Beginnings of prompts are not computed.
+    PROMPT_INVALID = "PromptInvalid"
+    PRIMING_FAILED = "PrimingFailed"
     # Other problems.
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     DUPLICATE_MODEL = "DuplicateModel"

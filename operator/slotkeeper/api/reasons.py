@@ -12,6 +12,7 @@ REPLICAS = ConditionType.REPLICAS_READY
 BALANCER = ConditionType.BALANCER_READY
 SCALING = ConditionType.SCALING_ACTIVE
 PROMPTS = ConditionType.PROMPT_CACHE_ACTIVE
+PRIMED = ConditionType.PROMPTS_PRIMED
 DEGRADED = ConditionType.DEGRADED
 
 
@@ -92,7 +93,11 @@ TABLE = (
     ),
     ReasonDoc((DEGRADED,), (Reason.AS_EXPECTED,), _GOOD, "no problems detected"),
     ReasonDoc(
-        (PROMPTS,), (Reason.ACTIVE,), _GOOD, "prompts are saved to files and restored from them"
+        (PROMPTS, PRIMED),
+        (Reason.ACTIVE,),
+        _GOOD,
+        "prompts are saved to files and restored from them; for `PromptsPrimed`, new replicas "
+        "compute the beginnings of prompts",
     ),
     ReasonDoc((READY, MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
     ReasonDoc(
@@ -103,11 +108,11 @@ TABLE = (
         "claim",
     ),
     ReasonDoc(
-        (*_PODS, SCALING, PROMPTS),
+        (*_PODS, SCALING, PROMPTS, PRIMED),
         (Reason.STARTING,),
         _IN_PROGRESS,
-        "pods are starting; for `ScalingActive` and `PromptCacheActive`, there is no report from a "
-        "balancer yet",
+        "pods are starting; for `ScalingActive`, `PromptCacheActive` and `PromptsPrimed`, there is "
+        "no report from a balancer yet",
     ),
     ReasonDoc((REPLICAS,), (Reason.LOADING_MODEL,), _IN_PROGRESS, "llama-server loads the model"),
     ReasonDoc(
@@ -125,7 +130,10 @@ TABLE = (
         "starts a replica",
     ),
     ReasonDoc(
-        (MODEL, *_PODS, SCALING, PROMPTS), (Reason.SUSPENDED,), _IN_PROGRESS, "`suspend` is true"
+        (MODEL, *_PODS, SCALING, PROMPTS, PRIMED),
+        (Reason.SUSPENDED,),
+        _IN_PROGRESS,
+        "`suspend` is true",
     ),
     ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
     ReasonDoc((PROMPTS,), (Reason.NO_REPLICA,), _IN_PROGRESS, "no replica is ready"),
@@ -372,6 +380,21 @@ TABLE = (
         _PROBLEM,
         "the balancer does not reach the container `prompt-files` of the replicas on port 9094: "
         "check the network, and the container's log",
+    ),
+    ReasonDoc(
+        (PRIMED,),
+        (Reason.PROMPT_INVALID,),
+        _PROBLEM,
+        "a prompt of `prime` cannot be used, or its ConfigMap does not exist or has no keys; "
+        "replicas compute the others. The message has the cause",
+    ),
+    ReasonDoc(
+        (PRIMED,),
+        (Reason.PRIMING_FAILED,),
+        _PROBLEM,
+        "the last new replica did not compute all prompts of `prime` within its `maxSeconds`, or "
+        "its llama-server failed meanwhile; it serves requests. Use fewer or shorter prompts, or "
+        "increase `maxSeconds`",
     ),
     ReasonDoc(
         (DEGRADED,),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import prompt_cache, serving, workers
+from slotkeeper.api import prime, prompt_cache, serving, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
@@ -15,6 +15,7 @@ from slotkeeper.api.group import KIND
 from slotkeeper.api.model import Model
 from slotkeeper.api.placement import Placement
 from slotkeeper.api.pod_template import PodTemplate
+from slotkeeper.api.prime import Prime
 from slotkeeper.api.prompt_cache import PromptCache
 from slotkeeper.api.pull_secrets import PullSecrets
 from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
@@ -57,6 +58,7 @@ class LlamaServerSpec(ApiModel):
         *workers.RULES,
         *serving.RULES,
         *prompt_cache.RULES,
+        *prime.RULES,
     )
 
     model: Model
@@ -150,6 +152,11 @@ class LlamaServerSpec(ApiModel):
     """Set to save computed prompts to files before a replica terminates, and to restore them in
     another one, where that is quicker than to compute them again. The files contain what users
     wrote. Default: prompts are lost with their replica. Example: {claimName: prompts}"""
+
+    prime: Prime | None = None
+    """Set to compute beginnings that many prompts share, such as system prompts, on each new
+    replica before it gets requests. Default: they are computed with the first request of each.
+    Example: {configMapName: beginnings}"""
 
     image: (
         Annotated[

@@ -99,6 +99,21 @@ class PromptCacheStatus(ApiModel):
     Example: 118550"""
 
 
+class PrimeStatus(ApiModel):
+    """The beginnings of prompts that new replicas compute, as the balancer reports them. Only with
+    spec.prime."""
+
+    prompts: Count = 0
+    """Number of beginnings in spec.prime.prompts and its ConfigMap. Example: 2"""
+
+    learned: Count = 0
+    """Number of beginnings that the balancer has learned from requests. Example: 5"""
+
+    tokens_last_hour: Int64 = 0
+    """Tokens that new replicas computed before they got requests, in the last hour.
+    Example: 4123"""
+
+
 class SlotsStatus(ApiModel):
     """The slots of all ready replicas."""
 
@@ -171,7 +186,8 @@ class LlamaServerStatus(ApiModel):
     """Conditions of the LlamaServer. Ready summarizes ModelReady, ReplicasReady and BalancerReady;
     `kubectl wait --for=condition=Ready llamaserver/NAME` waits for it. ScalingActive: demand
     determines the number of replicas. PromptCacheActive, only with spec.promptCache: prompts are
-    saved to files and restored. Degraded: a problem needs attention."""
+    saved to files and restored. PromptsPrimed, only with spec.prime: new replicas compute the
+    beginnings of prompts. Degraded: a problem needs attention."""
 
     replicas: Count = 0
     """Number of existing replicas, ready or not. Example: 2"""
@@ -202,6 +218,9 @@ class LlamaServerStatus(ApiModel):
 
     prompt_cache: PromptCacheStatus | None = None
     """The files of prompts. Only with spec.promptCache."""
+
+    prime: PrimeStatus | None = None
+    """The beginnings of prompts that new replicas compute. Only with spec.prime."""
 
     @computed_field
     def replicas_ready(self) -> str:

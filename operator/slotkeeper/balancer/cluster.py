@@ -6,15 +6,21 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 
+from slotkeeper.api import primed_prompts
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.group import ACCESS_RULES_ANNOTATION, START_BLOCKER_ANNOTATION
+from slotkeeper.api.group import (
+    ACCESS_RULES_ANNOTATION,
+    PRIME_ANNOTATION,
+    START_BLOCKER_ANNOTATION,
+)
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.election.election import LeaderElection
 from slotkeeper.balancer.election.peer_auth import PeerAuth
 from slotkeeper.balancer.election.peers import PeerDirectory
 from slotkeeper.balancer.options import Options
+from slotkeeper.balancer.priming.priming import Priming
 from slotkeeper.balancer.proxy.proxy import Proxy
 from slotkeeper.balancer.upstream.endpoints import replicas_in, service_labels, terminating_in
 from slotkeeper.kube.cluster import Cluster, Manifest
@@ -116,6 +122,8 @@ class ClusterFollower:
     def _apply(self, annotations: Mapping[str, str]) -> None:
         blocker = annotations.get(START_BLOCKER_ANNOTATION)
         self._proxy.set_blocked(StartBlocker.from_annotation(blocker))
+        if self._proxy.priming:
+            self._set_primed(self._proxy.priming, annotations.get(PRIME_ANNOTATION))
         before = self._access.outdated
         try:
             rules = AccessRules.from_annotation(annotations.get(ACCESS_RULES_ANNOTATION, ""))
@@ -128,6 +136,14 @@ class ClusterFollower:
             _log.warning("rejecting requests: API keys of another Secret are required now")
         if self._admin.election:
             self._admin.election.set_retired(self._access.outdated)
+
+    @staticmethod
+    def _set_primed(priming: Priming, annotation: str | None) -> None:
+        try:
+            priming.set_inline(primed_prompts.from_annotation(annotation))
+        except ValueError:
+            # Without the error, which may contain a part of a prompt.
+            _log.warning("cannot read the prompts of the spec; keeping the last ones")
 
     def _slices(self, service: tuple[str, str], name: str) -> AsyncIterator[dict[str, Manifest]]:
         namespace, of = service

@@ -18,7 +18,9 @@ from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.options import Options, parse
+from slotkeeper.balancer.priming.folder import PromptFolder
 from slotkeeper.balancer.proxy.proxy import Proxy
+from slotkeeper.balancer.proxy.replica_priming import prime_replicas
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.error_text import describe
@@ -83,6 +85,12 @@ async def balance(options: Options) -> None:
     proxy.inspection.prompt_limits = options.prompt_limits
     if options.prompt_files is not None:
         proxy.keep_prompts(options.prompt_files, options.prompt_min_tokens)
+    prime_folder: PromptFolder | None = None
+    if options.priming:
+        priming = prime_replicas(proxy, options.priming)
+        if options.prime_folder:
+            prime_folder = PromptFolder(options.prime_folder, priming.set_mounted)
+            await prime_folder.check()
     admin = Admin(proxy)
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
     proxy.metrics.add_listener(clients.listener)
@@ -93,6 +101,8 @@ async def balance(options: Options) -> None:
         background = [tasks.create_task(_follow_cluster(options, proxy, admin, access))]
         if key_folder:
             background.append(tasks.create_task(key_folder.watch()))
+        if prime_folder:
+            background.append(tasks.create_task(prime_folder.watch()))
         # Objects from startup live as long as the process: keep the collector from scanning them.
         gc.collect()
         gc.freeze()

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from slotkeeper.balancer.priming_metrics import PrimingMetrics
 from slotkeeper.balancer.prompt_metrics import PromptMetrics
 from slotkeeper.edge.connection_metrics import ConnectionMetrics
 from slotkeeper.edge.counters import Counter, Counters, Histogram
@@ -145,6 +146,12 @@ class Metrics:
     def add_prompts(self) -> PromptMetrics:
         """Report prompt files, and return what counts them."""
         metrics = PromptMetrics(_PREFIX)
+        self._registry.register(metrics)
+        return metrics
+
+    def add_priming(self) -> PrimingMetrics:
+        """Report priming, and return what counts it."""
+        metrics = PrimingMetrics(_PREFIX)
         self._registry.register(metrics)
         return metrics
 

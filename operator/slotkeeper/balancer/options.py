@@ -8,6 +8,7 @@ from pathlib import Path
 from slotkeeper import flags, logs
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer.election.peers import host_and_port
+from slotkeeper.balancer.priming.options import PrimingOptions
 from slotkeeper.balancer.proxy.prompt_limits import PromptLimits
 from slotkeeper.edge import listen_flags
 from slotkeeper.edge.routes import PROXIED
@@ -37,6 +38,8 @@ class Options:
     prompt_files: int | None
     """Port of the replicas' prompt-files agents."""
     prompt_min_tokens: int
+    priming: PrimingOptions | None
+    prime_folder: Path | None
     running_limits: RunningLimits | None
     reserved_slots: int
     api_keys: Path | None
@@ -63,6 +66,8 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("--identity and --peers require --lease")
     if arguments.role and not arguments.endpoints:
         parser.error("--role requires --endpoints")
+    if not arguments.prime_seconds and (arguments.prime_folder or arguments.learn_prompts):
+        parser.error("--prime-folder and --learn-prompts require --prime-seconds")
     if not arguments.api_keys:
         for flag, value in (
             (BalancerFlags.API_KEYS_SECRET, arguments.api_keys_secret),
@@ -95,6 +100,12 @@ def parse(argv: Sequence[str]) -> Options:
         else None,
         prompt_files=arguments.prompt_files,
         prompt_min_tokens=arguments.prompt_min_tokens,
+        priming=PrimingOptions(
+            arguments.prime_seconds, arguments.learn_prompts, arguments.prime_config_map
+        )
+        if arguments.prime_seconds
+        else None,
+        prime_folder=arguments.prime_folder,
         running_limits=_running_limits(arguments),
         reserved_slots=arguments.reserved_slots,
         api_keys=arguments.api_keys,
@@ -273,6 +284,33 @@ def _parser() -> argparse.ArgumentParser:
         default=512,
         metavar="N",
         help="with --prompt-files: shorter prompts are not saved",
+    )
+    add(
+        BalancerFlags.PRIME_SECONDS,
+        type=flags.positive,
+        metavar="SECONDS",
+        help="compute beginnings of prompts on each new replica before it gets requests, for this "
+        "long at most and until a request is queued; those of the annotation of --role, of "
+        "--prime-folder and of --learn-prompts",
+    )
+    add(
+        BalancerFlags.PRIME_FOLDER,
+        type=Path,
+        metavar="DIR",
+        help="with --prime-seconds: directory with a beginning in each file, in the order of the "
+        "names; the body of a chat if the name ends with .json, else a text",
+    )
+    add(
+        BalancerFlags.PRIME_CONFIG_MAP,
+        default="",
+        metavar="NAME",
+        help="with --prime-folder: name of its ConfigMap, for messages",
+    )
+    add(
+        BalancerFlags.LEARN_PROMPTS,
+        action="store_true",
+        help="with --prime-seconds: keep requests in memory to find out which beginnings they "
+        "share, up to 2 MiB",
     )
     add(
         BalancerFlags.MAX_PRIORITY,

@@ -14,7 +14,12 @@ from slotkeeper.api import quantity
 from slotkeeper.api.access_rules import ALL_PATHS, AccessRules
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.group import ACCESS_RULES_ANNOTATION, START_BLOCKER_ANNOTATION
+from slotkeeper.api.group import (
+    ACCESS_RULES_ANNOTATION,
+    PRIME_ANNOTATION,
+    START_BLOCKER_ANNOTATION,
+)
+from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt, to_annotation
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names, resources
 from slotkeeper.desired.images import Images
@@ -24,6 +29,7 @@ from slotkeeper.desired.metadata import (
     RBAC_GROUP,
     Manifest,
     cluster_service,
+    config_map_volume,
     container_security_context,
     metadata,
     pod_basics,
@@ -43,6 +49,9 @@ SHUTDOWN_DELAY_SECONDS = 30
 
 KEYS_FOLDER = "/etc/slotkeeper/api-keys"
 KEYS_VOLUME = "api-keys"
+
+PRIME_FOLDER = "/etc/slotkeeper/prime"
+_PRIME_VOLUME = "prime"
 
 
 def deployment(server: LlamaServer, images: Images, account_uid: str = "") -> Manifest:
@@ -112,13 +121,15 @@ def access_rules(server: LlamaServer) -> AccessRules:
 def role(server: LlamaServer, blocker: StartBlocker | None = None) -> Manifest:
     """Return the Role of the balancers: watch EndpointSlices and this Role, and hold their Lease.
 
-    Its annotations are for the balancers: the access rules in force, and the start
-    blocker.
+    Its annotations are for the balancers: the access rules in force, the start blocker, and the
+    beginnings of prompts in the spec.
     """
     role_metadata = metadata(server, names.balancer(server), Component.BALANCER)
     annotations = {ACCESS_RULES_ANNOTATION: access_rules(server).to_annotation()}
     if blocker:
         annotations[START_BLOCKER_ANNOTATION] = blocker.to_annotation()
+    if prompts := _primed_prompts(server):
+        annotations[PRIME_ANNOTATION] = to_annotation(prompts)
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": "Role",
@@ -178,9 +189,23 @@ def _pod(server: LlamaServer, images: Images) -> Manifest:
         "affinity": spread_over_nodes(server, Component.BALANCER),
         "containers": [_container(server, images)],
     }
-    if keys := server.spec.balancer.api_keys:
-        pod["volumes"] = [secret_volume(KEYS_VOLUME, keys.secret_name)]
+    if volumes := list(_volumes(server)):
+        pod["volumes"] = volumes
     return pod
+
+
+def _volumes(server: LlamaServer) -> Iterator[Manifest]:
+    if keys := server.spec.balancer.api_keys:
+        yield secret_volume(KEYS_VOLUME, keys.secret_name)
+    if server.spec.prime and (name := server.spec.prime.config_map_name):
+        yield config_map_volume(_PRIME_VOLUME, name)
+
+
+def _mounts(server: LlamaServer) -> Iterator[Manifest]:
+    if server.spec.balancer.api_keys:
+        yield {"name": KEYS_VOLUME, "mountPath": KEYS_FOLDER, "readOnly": True}
+    if server.spec.prime and server.spec.prime.config_map_name:
+        yield {"name": _PRIME_VOLUME, "mountPath": PRIME_FOLDER, "readOnly": True}
 
 
 def _container(server: LlamaServer, images: Images) -> Manifest:
@@ -204,10 +229,8 @@ def _container(server: LlamaServer, images: Images) -> Manifest:
             "failureThreshold": 3,
         },
     }
-    if server.spec.balancer.api_keys:
-        container["volumeMounts"] = [
-            {"name": KEYS_VOLUME, "mountPath": KEYS_FOLDER, "readOnly": True}
-        ]
+    if mounts := list(_mounts(server)):
+        container["volumeMounts"] = mounts
     return container
 
 
@@ -246,6 +269,7 @@ def _command(server: LlamaServer) -> Iterator[str]:
     if prompts := server.spec.prompt_cache:
         yield from (BalancerFlags.PROMPT_FILES, str(names.PROMPT_FILES_PORT))
         yield from (BalancerFlags.PROMPT_MIN_TOKENS, str(prompts.min_tokens))
+    yield from _prime_flags(server)
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))
@@ -263,6 +287,28 @@ def _command(server: LlamaServer) -> Iterator[str]:
             yield str(spec.api_keys.max_running_requests)
         for name, limit in sorted(spec.api_keys.max_running_requests_by_key.items()):
             yield f"{BalancerFlags.KEY_MAX_RUNNING}={name}={limit}"
+
+
+def _prime_flags(server: LlamaServer) -> Iterator[str]:
+    prime = server.spec.prime
+    if prime is None:
+        return
+    yield from (BalancerFlags.PRIME_SECONDS, str(prime.max_seconds))
+    if prime.config_map_name:
+        yield from (BalancerFlags.PRIME_FOLDER, PRIME_FOLDER)
+        yield from (BalancerFlags.PRIME_CONFIG_MAP, prime.config_map_name)
+    if prime.learned:
+        yield BalancerFlags.LEARN_PROMPTS
+
+
+def _primed_prompts(server: LlamaServer) -> list[SpecPrompt]:
+    prompts = server.spec.prime.prompts if server.spec.prime else ()
+    return [
+        SpecPrompt(PromptKind.CHAT, each.chat)
+        if each.chat is not None
+        else SpecPrompt(PromptKind.TEXT, each.text or "")
+        for each in prompts
+    ]
 
 
 def _connection_flags(spec: Balancer) -> Iterator[str]:

@@ -139,6 +139,14 @@ def cluster_service(owner: Resource, name: str, component: Component) -> Manifes
     }
 
 
+def config_map_volume(name: str, config_map: str) -> Manifest:
+    """Return the volume of a ConfigMap, which may not exist."""
+    return {
+        "name": name,
+        "configMap": {"name": config_map, "defaultMode": 0o444, "optional": True},
+    }
+
+
 def secret_volume(name: str, secret: str) -> Manifest:
     """Return the volume of a Secret, without which the pod does not start."""
     # Readable by the group, which fsGroup sets to the container's.

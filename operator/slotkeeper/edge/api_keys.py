@@ -4,20 +4,16 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import os
-import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from slotkeeper.edge.mounted_folder import Signature, signature_of
 from slotkeeper.error_text import describe
 
 _log = logging.getLogger(__name__)
 _CHECK_SECONDS = 1.0
 _MAX_KEY_BYTES = 4096
 """More than fits in any header that a request may have."""
-
-Signature = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, size and modification time of each file, in order."""
 
 
 class ApiKeys:
@@ -125,7 +121,7 @@ def _read_if_changed(
 ) -> tuple[Signature, dict[str, bytes] | None]:
     """Return the folder's signature, and its keys, None if the signature is still `last`."""
     # Taken before the files are read: a change in between is then detected by the next check.
-    signature = tuple(sorted(_files(path)))
+    signature = signature_of(path)
     if signature == last:
         return signature, None
     keys: dict[str, bytes] = {}
@@ -142,16 +138,3 @@ def _read_if_changed(
         elif secret:
             keys[name] = secret
     return signature, keys
-
-
-def _files(path: Path) -> Iterator[tuple[str, int, int, int]]:
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.name.startswith(".."):
-                continue  # Kubernetes keeps the files here, and links to them beside it
-            try:
-                status = entry.stat()
-            except FileNotFoundError:
-                continue  # Kubernetes removes a file a moment before the link to it
-            if stat.S_ISREG(status.st_mode):
-                yield entry.name, status.st_ino, status.st_size, status.st_mtime_ns

@@ -365,7 +365,8 @@ class Reconciler:
         state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
         conflict = state.conflicts.problem(moment.monotonic)
         prompts = demand.prompt_cache if demand else None
-        problems = Problems(state.unapplied, conflict, state.serving, prompts)
+        prime = demand.prime if demand else None
+        problems = Problems(state.unapplied, conflict, state.serving, prompts, prime)
         key = Key(snapshot.server.namespace, snapshot.server.name)
         found = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         raw = await self.steps.write_report(key, snapshot.raw, state, found)

@@ -6,7 +6,7 @@ from typing import Generic
 
 from slotkeeper.llamacpp.tasks import ONE_TASK
 from slotkeeper.scheduling import gathering
-from slotkeeper.scheduling.prefix_index import PrefixIndex
+from slotkeeper.scheduling.prefix_index import PrefixHashes, PrefixIndex
 from slotkeeper.scheduling.prompt_files import PromptFileIndex
 from slotkeeper.scheduling.queue import RequestQueue
 from slotkeeper.scheduling.replica import Replica
@@ -195,6 +195,11 @@ class AffinityScheduler(Generic[T]):
         capacity = replica.slots + limits.cached_prompts
         self.prefix_index.record(replica.name, queued.prefixes, capacity)
         return hit if self._limits else None
+
+    def record_primed(self, replica: str, prefixes: PrefixHashes) -> None:
+        """Record that a replica has computed a prompt for no request."""
+        limits = self._limits or AffinityLimits()
+        self.prefix_index.record(replica, prefixes, max(1, limits.cached_prompts))
 
     def _hits(self, free: Sequence[Replica], lookahead: int) -> dict[Replica, QueuedRequest[T]]:
         """Return the first request with a prefix cache hit for each free replica that has one."""

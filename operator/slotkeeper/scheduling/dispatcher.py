@@ -62,6 +62,8 @@ class Dispatcher(Generic[T]):
             affinity.max_bypass if affinity else 0, running_limits
         )
         self.affinity_scheduler = AffinityScheduler(self.queue, affinity)
+        self.learns_prefixes = False
+        """Whether the prefixes of requests are also used to learn which ones they share."""
         self.arrivals = Arrivals()
         self.service_times = ServiceTimes()
         self.preemption: Preemption[T] = Preemption(self.queue)
@@ -255,6 +257,12 @@ class Dispatcher(Generic[T]):
         replica.holds.update(AdoptedSlot(replica, now, aborted_at=now) for _ in range(count))
         self._busy += count
 
+    def occupy(self, name: str, now: float) -> None:
+        """Mark a slot as busy with a prompt that was computed for no request, and was aborted."""
+        replica = self.replicas[name]
+        replica.holds.add(SlotHold(replica, now, visible_at=now, aborted_at=now))
+        self._busy += 1
+
     # Replicas.
 
     def add(self, name: str, slots: int, now: float) -> Replica:
@@ -359,7 +367,8 @@ class Dispatcher(Generic[T]):
     @property
     def uses_prefixes(self) -> bool:
         """Whether the prefixes of requests matter."""
-        return self.affinity is not None or self.affinity_scheduler.files is not None
+        files = self.affinity_scheduler.files
+        return self.learns_prefixes or self.affinity is not None or files is not None
 
     @property
     def has_replica(self) -> bool:

@@ -1,5 +1,6 @@
 """Which slots hold a prompt that is worth a file, and when it is saved."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ WRITE_BYTES_PER_MINUTE = 2**30
 """Of one replica. A prompt of 8,192 tokens of an 8B model has 1 GiB."""
 MAX_PAUSE_SECONDS = 0.1
 """For which a save may pause the streams of other slots: about a decode step. A longer one waits
-until its replica processes nothing."""
+until its replica has processed nothing for a while."""
+IDLE_PER_SAVE_SECOND = 10.0
+"""A save cannot be interrupted. A replica that was idle for ten times as long seldom gets a request
+in it."""
+MAX_IDLE_SECONDS = 60.0
+"""For which a replica is idle before any save."""
 
 _MAX_COUNTED = 4096
 
@@ -160,18 +166,25 @@ def next_save(
     |---|---|---|
     | any                                           | that has a file     | no              |
     | requests are queued, or no slot is free       | any                 | no              |
-    | others run, and the save would pause them     | any                 | no              |
     | its writes of the last minute are at the limit | any                | no              |
+    | others run                                    | takes over 0.1 s    | no              |
+    | has not been idle for 5 s, and for ten times as long as the save, or 60 s | over 0.1 s | no |
     | else                                          | seen twice          | yes             |
     | else                                          | idle for 5 s        | yes             |
+
+    How long the first save takes is not known: it is made as soon as nothing runs.
     """
     if load.queued or load.busy >= load.slots:
         return None
     rates = index.rates
+    last_used = max((each.used_at for each in contents), default=now)
     for content in worth_saving(contents, index, replica):
         tokens = content.slot.prompt_tokens
-        if load.busy and rates.write_seconds(tokens) > MAX_PAUSE_SECONDS:
-            continue
+        pause = rates.write_seconds(tokens)
+        if pause > MAX_PAUSE_SECONDS:
+            needed = min(max(IDLE_SECONDS, IDLE_PER_SAVE_SECOND * pause), MAX_IDLE_SECONDS)
+            if load.busy or (math.isfinite(pause) and now - last_used < needed):
+                continue
         if not budget.allows(tokens * (rates.bytes_per_token or 0), now):
             continue
         if content.seen > 1:

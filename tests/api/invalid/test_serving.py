@@ -48,6 +48,35 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"extraArgs": ["--top-k", "$(A)"]}, "spec.extraArgs[1]", "must not contain $("),
     ({"extraArgs": ["a$$(A)"]}, "spec.extraArgs[0]", "Kubernetes would replace $(NAME)"),
+    ({"prime": {}}, "spec.prime", "must set at least one of prompts, configMapName and learned"),
+    ({"prime": {"learned": False}}, "spec.prime", "must set at least one of prompts"),
+    (
+        {"prime": {"prompts": [{"text": "a", "chat": "{}"}]}},
+        "spec.prime.prompts[0]",
+        "must set either text or chat",
+    ),
+    (
+        {"prime": {"prompts": [{"text": ""}]}},
+        "spec.prime.prompts[0].text",
+        "should be at least 1 chars long",
+    ),
+    (
+        {"prime": {"prompts": [{"text": "a" * 20_000}, {"chat": "b" * 20_000}]}},
+        "spec.prime",
+        "prompts must have at most 32768 characters together",
+    ),
+    ({"prime": {"prompts": [{"text": "a"}] * 17}}, "spec.prime.prompts", "at most 16 items"),
+    ({"prime": {"configMapName": "A"}}, "spec.prime.configMapName", "should match"),
+    (
+        {"prime": {"learned": True, "maxSeconds": 601}},
+        "spec.prime.maxSeconds",
+        "less than or equal to 600",
+    ),
+    (
+        {"prime": {"learned": True}, "embeddings": {}},
+        "spec",
+        "prime must not be set with embeddings",
+    ),
     (
         {"promptCache": {}},
         "spec.promptCache",

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotkeeper.api.demand_report import (
+    PRIME_REASONS,
     PROMPT_CACHE_REASONS,
     DemandReport,
+    PrimeReport,
     PromptCacheReport,
 )
 from slotkeeper.api.problem_reasons import Reason
@@ -34,6 +36,14 @@ COMPLETE: dict[str, Any] = {
         "bytes": 2147483648,
         "files": 56,
         "restoredTokensLastHour": 118550,
+    },
+    "prime": {
+        "reason": "PrimingFailed",
+        "message": "not all prompts were computed in 60 s",
+        "prompts": 2,
+        "learned": 5,
+        "tokensLastHour": 4123,
+        "replicas": 1,
     },
 }
 
@@ -65,6 +75,16 @@ reports = st.builds(
         files=counts,
         restored_tokens_last_hour=counts,
     ),
+    prime=st.none()
+    | st.builds(
+        PrimeReport,
+        reason=st.sampled_from(sorted(PRIME_REASONS)),
+        message=st.text(max_size=20),
+        prompts=counts,
+        learned=counts,
+        tokens_last_hour=st.integers(0, 2**53),
+        replicas=counts,
+    ),
 )
 
 
@@ -87,11 +107,14 @@ def test_optional_measurements_may_be_absent() -> None:
 
 
 def test_a_reason_of_another_release_is_ignored() -> None:
-    changed = COMPLETE | {"promptCache": PROMPT_CACHE | {"reason": "Restarting"}}
+    changed = COMPLETE | {
+        "promptCache": PROMPT_CACHE | {"reason": "Restarting"},
+        "prime": PRIME | {"reason": "Restarting"},
+    }
 
     report = DemandReport.from_json(json.dumps(changed))
 
-    assert (report.prompt_cache, report.demand) == (None, 10)
+    assert (report.prompt_cache, report.prime, report.demand) == (None, None, 10)
 
 
 def test_a_long_message_is_cut() -> None:
@@ -103,6 +126,7 @@ def test_a_long_message_is_cut() -> None:
 
 
 PROMPT_CACHE = COMPLETE["promptCache"]
+PRIME = COMPLETE["prime"]
 
 CHANGES: dict[str, dict[str, Any]] = {
     "no slots": {"slots": None},
@@ -131,6 +155,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an enormous message": {"promptCache": PROMPT_CACHE | {"message": "a" * 1001}},
     "more files than there can be": {"promptCache": PROMPT_CACHE | {"files": 10**10}},
     "more bytes than there can be": {"promptCache": PROMPT_CACHE | {"bytes": 2**60}},
+    "priming that is no object": {"prime": 3},
+    "a negative number of tokens": {"prime": PRIME | {"tokensLastHour": -1}},
     "a fraction of a token": {"promptCache": PROMPT_CACHE | {"restoredTokensLastHour": 0.5}},
 }
 

@@ -21,10 +21,16 @@ from fake_llama import FakeLlama, stream_two_events
 from raw_http import post
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.api.blocker import StartBlocker
-from slotkeeper.api.group import ACCESS_RULES_ANNOTATION, START_BLOCKER_ANNOTATION
+from slotkeeper.api.group import (
+    ACCESS_RULES_ANNOTATION,
+    PRIME_ANNOTATION,
+    START_BLOCKER_ANNOTATION,
+)
+from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt, to_annotation
 from slotkeeper.balancer.cluster import ClusterFollower, ViewAge
 from slotkeeper.balancer.election.peers import Peer
 from slotkeeper.balancer.options import parse
+from slotkeeper.balancer.priming.options import PrimingOptions
 from slotkeeper.kube.cluster import ApiError, Unreachable
 from slotkeeper.kube.kinds import ENDPOINT_SLICES, ROLES
 from wait_until import until
@@ -38,7 +44,10 @@ CHAT_ONLY = AccessRules(allowed_paths=frozenset((CHAT.encode(),)))
 
 
 def set_role(
-    cluster: WatchedCluster, rules: AccessRules | str | None, blocker: StartBlocker | None = None
+    cluster: WatchedCluster,
+    rules: AccessRules | str | None,
+    blocker: StartBlocker | None = None,
+    prime: str | None = None,
 ) -> None:
     """Write the balancers' Role as the operator does."""
     annotations = {}
@@ -47,6 +56,8 @@ def set_role(
         annotations[ACCESS_RULES_ANNOTATION] = value
     if blocker:
         annotations[START_BLOCKER_ANNOTATION] = blocker.to_annotation()
+    if prime:
+        annotations[PRIME_ANNOTATION] = prime
     namespace, name = ROLE
     cluster.put(
         {
@@ -74,10 +85,17 @@ class Followed:
 
 @asynccontextmanager
 async def follow(
-    cluster: WatchedCluster, llama: FakeLlama, name: str = "a", rules: AccessRules = ANY
+    cluster: WatchedCluster,
+    llama: FakeLlama,
+    name: str = "a",
+    rules: AccessRules = ANY,
+    priming: PrimingOptions | None = None,
 ) -> AsyncIterator[Followed]:
     """Run a balancer with these rules of its own."""
-    async with run_balancer(rules=rules) as balancer, asyncio.timeout(TEST_SECONDS):
+    async with (
+        run_balancer(rules=rules, priming=priming) as balancer,
+        asyncio.timeout(TEST_SECONDS),
+    ):
         host, _, port = llama.name.rpartition(":")
         cluster.put(
             {
@@ -301,6 +319,40 @@ async def test_the_blocker_is_read_from_the_role_until_it_is_removed() -> None:
         await until(lambda: followed.balancer.dispatcher.start_blocker == NOT_FOUND)
         set_role(followed.cluster, ANY)
         await until(lambda: followed.balancer.dispatcher.start_blocker is None)
+
+
+@pytest.mark.parametrize("malformed", ["{", "{}", '["a"]', '[{"text": 3}]', '[{"image": "a"}]'])
+async def test_the_prompts_of_the_spec_are_primed_and_a_malformed_annotation_keeps_them(
+    malformed: str,
+) -> None:
+    cluster = new_cluster()
+    set_role(cluster, ANY, prime=to_annotation([SpecPrompt(PromptKind.TEXT, "Notes:")]))
+    async with (
+        FakeLlama(2) as llama,
+        follow(cluster, llama, priming=PrimingOptions(20)) as followed,
+    ):
+        priming = followed.balancer.proxy.priming
+        assert priming
+        await until(lambda: priming.report().prompts == 1)
+
+        set_role(cluster, ANY, NOT_FOUND, prime=malformed)
+        await until(lambda: followed.balancer.dispatcher.start_blocker)
+
+        assert priming.report().prompts == 1
+
+
+async def test_prompts_that_are_removed_from_the_spec_are_primed_no_longer() -> None:
+    cluster = new_cluster()
+    set_role(cluster, ANY, prime=to_annotation([SpecPrompt(PromptKind.TEXT, "Notes:")]))
+    async with (
+        FakeLlama(2) as llama,
+        follow(cluster, llama, priming=PrimingOptions(20)) as followed,
+    ):
+        priming = followed.balancer.proxy.priming
+        assert priming
+        await until(lambda: priming.report().prompts == 1)
+        set_role(cluster, ANY)
+        await until(lambda: priming.report().prompts == 0)
 
 
 async def test_an_annotation_of_the_lease_blocks_nothing() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.balancer.options import parse
+from slotkeeper.balancer.priming.options import PrimingOptions
 from slotkeeper.scheduling import AffinityLimits, RunningLimits
 from slotkeeper.wire.limits import Limits
 
@@ -69,6 +70,19 @@ def test_prompts_are_kept_with_the_port_of_the_agents() -> None:
 def test_an_invalid_port_of_the_agents_is_rejected(port: str) -> None:
     with pytest.raises(SystemExit):
         parse([*PORTS, "--replica", "a:1", "--prompt-files", port])
+
+
+def test_replicas_are_primed_if_there_is_time_for_it() -> None:
+    replica = [*PORTS, "--replica", "a:1"]
+    folder = ("--prime-folder", "/etc/p", "--prime-config-map", "p", "--learn-prompts")
+    options = parse([*replica, "--prime-seconds", "20", *folder])
+
+    assert parse(replica).priming is None
+    assert options.priming == PrimingOptions(20, learned=True, config_map="p")
+    assert options.prime_folder == Path("/etc/p")
+    for arguments in (folder[:2], ("--learn-prompts",), ("--prime-seconds", "0")):
+        with pytest.raises(SystemExit):
+            parse([*replica, *arguments])
 
 
 def test_connections_have_limits_and_timeouts() -> None:

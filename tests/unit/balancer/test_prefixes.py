@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.balancer.proxy.prefixes import prefixes
+from slotkeeper.balancer.prefixes import prefixes
 from slotkeeper.edge.request_body import inspect, inspect_large
 from slotkeeper.llamacpp.prompt_fields import PROMPT_FIELDS
 from slotkeeper.scheduling import PREFIX_SIZES, PrefixHashes

@@ -9,7 +9,10 @@ from pydantic import TypeAdapter
 from llamaservers import IMAGES, server
 from slotkeeper.api.access_rules import AccessRules
 from slotkeeper.api.balancer import AllowedPath
+from slotkeeper.api.group import PRIME_ANNOTATION
+from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt, from_annotation
 from slotkeeper.balancer.options import Options, parse
+from slotkeeper.balancer.priming.options import PrimingOptions
 from slotkeeper.desired import balancer, replicas
 from slotkeeper.edge.routes import PROXIED
 
@@ -146,6 +149,43 @@ def test_keys_are_mounted_read_only_and_readable_for_the_pod_s_group_alone() -> 
         "readOnly": True,
     }
     assert pod_spec["securityContext"]["fsGroup"]
+
+
+def test_priming_has_its_options_its_config_map_and_its_prompts_in_the_role() -> None:
+    prime = {
+        "prompts": [{"text": "Notes:"}, {"chat": '{"messages": []}'}],
+        "configMapName": "beginnings",
+        "learned": True,
+        "maxSeconds": 20,
+    }
+
+    parsed = options(prime=prime)
+
+    assert parsed.priming == PrimingOptions(20, learned=True, config_map="beginnings")
+    assert parsed.prime_folder == Path("/etc/slotkeeper/prime")
+    [volume] = pod(prime=prime)["volumes"]
+    # Without it the balancers start all the same.
+    assert (volume["configMap"]["name"], volume["configMap"]["optional"]) == ("beginnings", True)
+    [mount] = container(prime=prime)["volumeMounts"]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/slotkeeper/prime", True)
+    annotations = balancer.role(server(prime=prime))["metadata"]["annotations"]
+    assert from_annotation(annotations[PRIME_ANNOTATION]) == [
+        SpecPrompt(PromptKind.TEXT, "Notes:"),
+        SpecPrompt(PromptKind.CHAT, '{"messages": []}'),
+    ]
+
+
+def test_a_change_of_the_prompts_replaces_no_balancer() -> None:
+    first, second = (
+        deployment(prime={"prompts": [{"text": text}]}) for text in ("Notes:", "Letters:")
+    )
+    assert first == second
+
+
+def test_without_priming_there_is_no_trace_of_it() -> None:
+    assert options().priming is None
+    assert "volumes" not in pod(prime={"learned": True})
+    assert PRIME_ANNOTATION not in balancer.role(server())["metadata"]["annotations"]
 
 
 def test_there_are_two_balancers_preferably_on_different_nodes() -> None:

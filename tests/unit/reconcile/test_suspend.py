@@ -30,7 +30,7 @@ def replica_counts(cluster: FakeCluster) -> dict[str, int]:
     [
         {"replicas": 3},
         {"autoscaling": {"maxReplicas": 4}},
-        {"replicas": 3, "promptCache": {"emptyDir": True}},
+        {"replicas": 3, "promptCache": {"emptyDir": True}, "prime": {"learned": True}},
     ],
     ids=str,
 )
@@ -42,7 +42,7 @@ async def test_a_suspended_server_runs_nothing_and_reports_so(
     await operator.reconcile()
 
     assert replica_counts(cluster) == {"chat-replicas": 0, "chat-balancer": 0}
-    for kind in ConditionType if "promptCache" in spec else ALWAYS:
+    for kind in ConditionType if "prime" in spec else ALWAYS:
         found = condition(cluster, kind)
         reason = "AsExpected" if kind is ConditionType.DEGRADED else "Suspended"
         assert (found["status"], found["reason"]) == ("False", reason)

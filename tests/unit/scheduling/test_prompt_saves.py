@@ -9,6 +9,7 @@ from slotkeeper.llamacpp.slots import Slot
 from slotkeeper.scheduling.prefix_index import PrefixHashes
 from slotkeeper.scheduling.prompt_files import PromptFile, PromptFileIndex
 from slotkeeper.scheduling.prompt_saves import (
+    IDLE_PER_SAVE_SECOND,
     IDLE_SECONDS,
     MAX_PAUSE_SECONDS,
     WRITE_BYTES_PER_MINUTE,
@@ -189,7 +190,21 @@ LONG_SAVE = 2000
             None,
             id="a long pause of others",
         ),
-        pytest.param(IDLE, content(seen=2, tokens=LONG_SAVE), SaveReason.REPEATED, id="no others"),
+        pytest.param(IDLE, content(seen=2, tokens=LONG_SAVE), None, id="a long one, just used"),
+        pytest.param(
+            IDLE,
+            content(seen=2, tokens=LONG_SAVE, used_at=-IDLE_SECONDS),
+            SaveReason.REPEATED,
+            id="a long one, idle",
+        ),
+        # 1 s.
+        pytest.param(IDLE, content(tokens=10 * 1024, used_at=-9.9), None, id="a longer one"),
+        pytest.param(
+            IDLE, content(tokens=10 * 1024, used_at=-10.1), SaveReason.IDLE, id="a longer one, idle"
+        ),
+        pytest.param(
+            IDLE, content(tokens=10**6, used_at=-60.1), SaveReason.IDLE, id="any, after a minute"
+        ),
     ],
 )
 def test_a_slot_is_saved_by_this_table(
@@ -253,6 +268,9 @@ def test_a_save_delays_no_request(load: ReplicaLoad, contents: list[SlotContent]
         assert not load.busy or index.rates.write_seconds(held.slot.prompt_tokens) <= (
             MAX_PAUSE_SECONDS
         )
+        pause = index.rates.write_seconds(held.slot.prompt_tokens)
+        idle = -max(each.used_at for each in contents)
+        assert pause <= MAX_PAUSE_SECONDS or idle >= max(IDLE_SECONDS, IDLE_PER_SAVE_SECOND * pause)
         assert held.seen > 1 if reason is SaveReason.REPEATED else held.used_at <= -IDLE_SECONDS
 
 

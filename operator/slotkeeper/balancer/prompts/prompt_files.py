@@ -193,6 +193,16 @@ class PromptFiles:
 
         return PromptRestore(replica, plan) if replica.is_joining or plan() else None
 
+    async def can_restore(self, name: str, prefixes: PrefixHashes, size: int) -> bool:
+        """Whether a replica that has just started would restore all of a prompt from a file."""
+        replica = self._replicas.get(name)
+        if replica is None:
+            return False
+        if replica.is_joining:
+            await replica.joined()
+        plan = self._context.index.plan(name, prefixes, size, 0, self._context.now())
+        return plan is not None and plan.shared == len(prefixes)
+
     def completed(self, name: str, prompt: CompletedPrompt) -> None:
         """Record a completed request of a replica."""
         context = self._context

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from slotkeeper.balancer import responses
+from slotkeeper.balancer.prefixes import MIN_PROMPT_BYTES, prefixes, uses_restored_slot
 from slotkeeper.balancer.proxy.crash_guard import CrashGuard
-from slotkeeper.balancer.proxy.prefixes import MIN_PROMPT_BYTES, prefixes, uses_restored_slot
 from slotkeeper.balancer.proxy.prompt_limits import UNLIMITED_BYTES, PromptLimits
 from slotkeeper.balancer.proxy.request import ProxiedRequest
 from slotkeeper.balancer.upstream.replicas import ReplicaSet

@@ -11,6 +11,7 @@ from slotkeeper.balancer import responses
 from slotkeeper.balancer.access import RequestAccess
 from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
+from slotkeeper.balancer.priming.priming import Priming
 from slotkeeper.balancer.prompts.context import DEFAULT_TIMINGS, PromptTimings
 from slotkeeper.balancer.prompts.prompt_files import PromptFiles
 from slotkeeper.balancer.proxy import relay, retry
@@ -94,6 +95,9 @@ class Proxy:
         )
         self.prompts: PromptRestores | None = None
         """Keeps the prompts of replicas in files; None: nothing does."""
+        self.priming: Priming | None = None
+        """Computes beginnings of prompts on new replicas; None: nothing does."""
+        self.on_accepted: Callable[[ProxiedRequest], None] = lambda _: None
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
         # A request that is rejected instead of being sent frees its slot, which dispatches again.
@@ -255,6 +259,8 @@ class Proxy:
             for reservation in reservations:
                 self._send_to_replica(reservation)
             self._preemptor.free_slots()
+        if self.priming:
+            self.priming.on_queue()
 
     def _may_dispatch(self, now: float) -> bool:
         return self.is_leader and not self._paused and now < self.lease_valid_until
@@ -437,6 +443,8 @@ class Proxy:
             self.replicas.set_targets({})
             if self.prompts:
                 self.prompts.files.stop()
+            if self.priming:
+                self.priming.stop()
         if self._relay.set(leader, proof):
             self.dispatch()
 

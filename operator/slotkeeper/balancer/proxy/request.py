@@ -36,6 +36,10 @@ class RequestHost(Protocol):
     def now(self) -> Callable[[], float]:
         """The event loop's clock, in seconds."""
 
+    @property
+    def on_accepted(self) -> Callable[["ProxiedRequest"], None]:
+        """Called when a replica responds without an error, while the request still has its body."""
+
     def on_completed(self, reservation: SlotReservation["ProxiedRequest"]) -> None:
         """Free the slot: the replica has sent its whole response, and frees it in the same step."""
 
@@ -370,6 +374,8 @@ class ProxiedRequest:
             self.reservation.began = True
             if self.needs_slot:
                 self.reservation.set_visible(self._host.now())
+            if not self._failed:
+                self._host.on_accepted(self)
         exchange.release_body()
         if self.early:
             self._output.unchanged = self.early.on_head(head, framing)

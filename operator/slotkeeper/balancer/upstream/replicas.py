@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any
 
 from slotkeeper.backoff import Backoff
@@ -71,6 +72,20 @@ class Unresponsive:
     """When it last sent a byte, or responded on /slots."""
 
 
+class AfterPriming(Enum):
+    """What a new replica does after priming."""
+
+    IDLE = auto()
+    COMPUTING = auto()
+    """It may be computing still, in one slot."""
+    FAILED = auto()
+    """It did not respond."""
+
+
+async def _no_priming(_name: str) -> AfterPriming:
+    return AfterPriming.IDLE
+
+
 @dataclass(slots=True, eq=False)
 class _Upstream:
     name: str
@@ -113,7 +128,9 @@ class ReplicaSet:
         self._targets_changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.on_joined: Callable[[str], None] = lambda _: None
-        """Called with the name of a replica that has become ready, before it gets requests."""
+        """Called with the name of a replica that has become ready, before it is primed."""
+        self.prime: Callable[[str], Awaitable[AfterPriming]] = _no_priming
+        """Prepares a replica that has become ready, before it gets requests."""
         self.on_refused: Callable[[str], None] = lambda _: None
         """Called with the name of a replica that has ended while aborted requests ran on it."""
 
@@ -339,30 +356,38 @@ class ReplicaSet:
         await self._join(upstream)
 
     async def _join(self, upstream: _Upstream) -> None:
+        slots, busy = await self._wait_ready(upstream)
+        self.on_joined(upstream.name)
+        primed = await self.prime(upstream.name)
+        if primed is AfterPriming.FAILED:
+            slots, busy = await self._wait_ready(upstream)
+        upstream.joining = upstream.unresponsive = None
+        upstream.pool.max_idle = slots
+        now = self._loop.time()
+        self._dispatcher.add(upstream.name, slots, now)
+        self._dispatcher.adopt(upstream.name, busy, now)
+        if primed is AfterPriming.COMPUTING:
+            self._dispatcher.occupy(upstream.name, now)
+        _log.info("replica %s ready: %d slots, %d busy", upstream.name, slots, busy)
+        if busy or primed is AfterPriming.COMPUTING:
+            self._start_polling(upstream)
+        self._on_freed()
+
+    async def _wait_ready(self, upstream: _Upstream) -> tuple[int, int]:
+        """Return the number of slots, and of those with requests that were not sent from here."""
         last_reason = ""
         for failures in itertools.count(1):
             try:
-                slots, busy = await self._probe_new(upstream)
-                break
+                return await self._probe_new(upstream)
             except (OSError, SlotsParseError) as error:
                 reason = describe(error)
                 if reason != last_reason:
                     last_reason = reason
                     _log.info("replica %s not ready: %s", upstream.name, reason)
             await asyncio.sleep(self._timeouts.join.delay(failures))
-        upstream.joining = upstream.unresponsive = None
-        upstream.pool.max_idle = slots
-        now = self._loop.time()
-        self._dispatcher.add(upstream.name, slots, now)
-        self._dispatcher.adopt(upstream.name, busy, now)
-        _log.info("replica %s ready: %d slots, %d busy", upstream.name, slots, busy)
-        if busy:
-            self._start_polling(upstream)
-        self.on_joined(upstream.name)
-        self._on_freed()
+        raise AssertionError("unreachable: the loop has no end")
 
     async def _probe_new(self, upstream: _Upstream) -> tuple[int, int]:
-        """Return the number of slots, and of those with requests that were not sent from here."""
         status, _ = await self._get(upstream, "/health")
         if status != 200:
             raise SlotsParseError(f"/health returned {status}")

@@ -6,7 +6,7 @@ Times are seconds on one clock, which `now` reads.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
+from slotkeeper.api.demand_report import DemandReport, PrimeReport, PromptCacheReport
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule
 from slotkeeper.scaling.decide import ScalingInput
@@ -40,6 +40,7 @@ class ServerDemand:
     view_age_seconds: float = 0.0
     """Age of the oldest view of the cluster that a balancer has."""
     prompt_cache: PromptCacheReport | None = None
+    prime: PrimeReport | None = None
     """The files of prompts, as the leader reports them."""
 
 
@@ -80,7 +81,7 @@ class TrackedDemand:
         """Record what a poll found."""
         self.last = replace(demand, prompt_cache=self._believed(demand))
         self.leaderless_since = None
-        if demand.sample.total_slots:
+        if demand.sample.total_slots or (demand.prime and demand.prime.replicas):
             self.no_slots_since = None
         elif self.no_slots_since is None:
             self.no_slots_since = demand.sample.at
@@ -163,5 +164,5 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
     )
     age = max(report.view_age_seconds for report in reports)
     return ServerDemand(
-        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache
+        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache, leader.prime
     )

@@ -13,7 +13,7 @@ from slotkeeper.api.conditions import (
     ConditionValue,
     condition,
 )
-from slotkeeper.api.demand_report import PromptCacheReport
+from slotkeeper.api.demand_report import PrimeReport, PromptCacheReport
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import Severity, severity
@@ -36,6 +36,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.prime import prime_condition
 from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
 
@@ -55,6 +56,8 @@ class Problems:
     """What the balancers' reports show."""
     prompts: PromptCacheReport | None = None
     """The files of prompts; None without a current report of them."""
+    prime: PrimeReport | None = None
+    """Priming of new replicas, likewise."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def condition_values(
     others = [_scaling(server, scaling)]
     if server.spec.prompt_cache:
         others.append(ConditionResult(*prompt_condition(server, problems.prompts)))
+    if server.spec.prime:
+        others.append(ConditionResult(*prime_condition(server, problems.prime)))
     found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, *others])]
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
@@ -114,11 +119,19 @@ def _suspended(server: LlamaServer, conflict: Problem | None) -> list[ConditionV
     return [
         *(
             verdict(kind, "False", Reason.SUSPENDED, message)
-            for kind in (ConditionType if server.spec.prompt_cache else ALWAYS)
+            for kind in _types(server)
             if kind is not ConditionType.DEGRADED
         ),
         degraded([conflict]) if conflict else expected,
     ]
+
+
+def _types(server: LlamaServer) -> Iterator[ConditionType]:
+    unused = {
+        ConditionType.PROMPT_CACHE_ACTIVE: server.spec.prompt_cache is None,
+        ConditionType.PROMPTS_PRIMED: server.spec.prime is None,
+    }
+    return (kind for kind in ConditionType if not unused.get(kind))
 
 
 def _ready(

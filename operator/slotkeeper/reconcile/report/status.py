@@ -21,6 +21,7 @@ from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe import prefetch
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Snapshot
+from slotkeeper.reconcile.report.prime import is_prime_status_stale, prime_status
 from slotkeeper.reconcile.report.prompt_cache import is_prompt_status_stale, prompt_status
 
 Status = dict[str, Any]
@@ -67,6 +68,7 @@ def status(
         model=_model(snapshot, values),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
         prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
+        prime=prime_status(server, demand.prime if demand else None),
     ).tree()
 
 
@@ -98,6 +100,7 @@ def is_stale(server: LlamaServer, demand: ServerDemand | None) -> bool:
         slots != server.status.get("slots")
         or sample.queued != server.status.get("queued")
         or is_prompt_status_stale(server, demand.prompt_cache)
+        or is_prime_status_stale(server, demand.prime)
     )
 
 

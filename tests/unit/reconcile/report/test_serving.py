@@ -51,6 +51,21 @@ def reasons(cluster: FakeCluster) -> tuple[str, str, str]:
 SERVES = ("True", "BalancerAvailable", "False")
 
 
+async def test_a_replica_that_is_primed_for_long_is_no_problem(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, prime={"learned": True})
+    set_ready_since(cluster, 0)
+    prime = {"reason": "Active", "message": ""}
+    operator.balancers.reports[BALANCER_HOST] = NO_SLOTS | {"prime": prime | {"replicas": 1}}
+    await operator.run_for(60)
+    assert reasons(cluster) == SERVES
+
+    operator.balancers.reports[BALANCER_HOST] = NO_SLOTS | {"prime": prime | {"replicas": 0}}
+    await operator.run_for(18)
+    assert reasons(cluster) == ("False", "NoSlots", "True")
+
+
 @pytest.mark.parametrize("autoscaling", [None, {"maxReplicas": 1}])
 async def test_ready_replicas_beside_a_balancer_without_slots_are_not_ready(
     cluster: FakeCluster, operator: Operator, autoscaling: Any

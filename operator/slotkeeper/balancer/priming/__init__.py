@@ -1,0 +1,1 @@
+"""Priming: a new replica computes the beginnings of prompts before it gets requests."""

@@ -1,0 +1,277 @@
+"""Priming of new replicas, as the balancer that is the leader does it."""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from slotkeeper.api.demand_report import PrimeReport
+from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.balancer.priming.beginnings import PATHS, Beginning, from_learned, from_source
+from slotkeeper.balancer.priming.folder import Found
+from slotkeeper.balancer.priming.llama import PrimedLlama
+from slotkeeper.balancer.priming.options import PrimingOptions
+from slotkeeper.balancer.priming.replica import Rate, ReplicaPriming
+from slotkeeper.balancer.priming_metrics import Abort, PrimingMetrics
+from slotkeeper.balancer.prompts.prompt_files import PromptFiles
+from slotkeeper.balancer.upstream.replicas import AfterPriming
+from slotkeeper.error_text import describe
+from slotkeeper.scheduling import Dispatcher, PrefixHashes
+from slotkeeper.scheduling.learned_prompts import MAX_BODY_BYTES, LearnedPrompts
+from slotkeeper.wire.message import Request
+
+_log = logging.getLogger(__name__)
+
+_HOUR = 3600.0
+_COUNT_SECONDS = 60.0
+"""For which the number of learned beginnings is not counted again."""
+_MAX_SUSPECTS = 64
+_MAX_SHOWN = 5
+"""Problems in a message."""
+_KINDS = {
+    b"/completion": PromptKind.TEXT,
+    b"/completions": PromptKind.TEXT,
+    PATHS[PromptKind.TEXT]: PromptKind.TEXT,
+    b"/chat/completions": PromptKind.CHAT,
+    PATHS[PromptKind.CHAT]: PromptKind.CHAT,
+}
+"""Paths whose requests are learned: llama-server shows the prompt of no other one."""
+
+
+class Priming:
+    """Computes beginnings on new replicas, and learns which ones requests share."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher[Any],
+        metrics: PrimingMetrics,
+        options: PrimingOptions,
+        files: PromptFiles | None = None,
+        llama: Callable[[str, int], PrimedLlama] = PrimedLlama,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._options = options
+        self._files = files
+        self._llama = llama
+        self._loop = asyncio.get_running_loop()
+        self._inline: list[Beginning] = []
+        self._mounted: list[Beginning] = []
+        self._inline_problems: list[str] = []
+        self._mounted_problems: list[str] = []
+        self._failure = ""
+        self._rejected: dict[str, str] = {}
+        self._suspects: dict[object, None] = {}  # which llama-server ended with
+        self._learned = LearnedPrompts() if options.learned else None
+        self._learned_count = 0
+        self._counted_at = float("-inf")
+        self._queued = asyncio.Event()
+        self._running = 0
+        self._rate = Rate()
+        self._computed: deque[tuple[float, int]] = deque()
+        dispatcher.learns_prefixes = options.learned
+
+    # What is to be computed.
+
+    def set_inline(self, prompts: Sequence[SpecPrompt]) -> None:
+        """Set the beginnings of the spec."""
+        named = {f"prompts[{at}]": prompt for at, prompt in enumerate(prompts)}
+        found: Found = {name: _parsed(name, prompt) for name, prompt in named.items()}
+        self._inline, self._inline_problems = _split(found)
+        self._rejected.clear()
+
+    def set_mounted(self, found: Found, problem: str) -> None:
+        """Set the beginnings of the ConfigMap; `problem`: why they cannot be read."""
+        name = self._options.config_map
+        self._mounted, problems = _split(found)
+        if problem:
+            problems = [f"ConfigMap {name} cannot be read: {problem}"]
+        elif not found:
+            problems = [f"ConfigMap {name} does not exist, or has no keys"]
+        if problems != self._mounted_problems and problems:
+            _log.warning("prompts of ConfigMap %s: %s", name, "; ".join(problems))
+        self._mounted_problems = problems
+        self._rejected.clear()
+
+    def _beginnings(self) -> list[Beginning]:
+        learned = self._learned.hottest(self._loop.time()) if self._learned else []
+        found = (from_learned(number, each) for number, each in enumerate(learned))
+        every = [*self._inline, *self._mounted, *(each for each in found if each)]
+        return [each for each in every if each.identity not in self._suspects]
+
+    # Requests.
+
+    def on_queue(self) -> None:
+        """End priming if a request is queued that a further replica would serve."""
+        if self._has_queued:
+            self._queued.set()
+            self._queued = asyncio.Event()
+
+    def learn(self, request: Request, prefixes: PrefixHashes) -> None:
+        """Learn from a request to which a replica responds."""
+        kind = _KINDS.get(request.path)
+        if self._learned is not None and kind and prefixes and request.size <= MAX_BODY_BYTES:
+            self._learned.record(kind, request.body, prefixes, self._loop.time())
+
+    def stop(self) -> None:
+        """Forget what was learned: another balancer is the leader."""
+        if self._learned:
+            self._learned.clear()
+
+    @property
+    def _has_queued(self) -> bool:
+        return self._dispatcher.queued > self._dispatcher.held
+
+    # Replicas.
+
+    async def prime(self, name: str) -> AfterPriming:
+        """Compute the beginnings on a replica that gets no requests yet.
+
+        Ends as soon as a request is queued, and after `max_seconds`.
+        """
+        beginnings = self._beginnings()
+        if not beginnings:
+            return AfterPriming.IDLE
+        dispatcher = self._dispatcher
+        if self._has_queued:
+            self._metrics.aborts.inc(Abort.REQUEST)
+            return AfterPriming.IDLE
+        if not dispatcher.has_replica and not dispatcher.limits.max_queued:
+            # A request would be rejected, and not queued.
+            return AfterPriming.IDLE
+        began = self._loop.time()
+        self._running += 1
+        replica = self._replica(name)
+        work = self._loop.create_task(replica.run(beginnings))
+        queued = self._loop.create_task(self._queued.wait())
+        try:
+            await asyncio.wait(
+                (work, queued),
+                timeout=self._options.max_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            ended, by_request = work.done(), queued.done()
+        finally:
+            work.cancel()
+            queued.cancel()
+            await asyncio.gather(work, queued, return_exceptions=True)
+            self._metrics.seconds += self._loop.time() - began
+            self._running -= 1
+        for beginning, reason in replica.rejected:
+            if not self._forget(beginning):
+                self._rejected[beginning.name] = reason
+        if not ended:
+            return self._aborted(replica, by_request=by_request)
+        if error := work.exception():
+            return self._failed(replica, error)
+        self._failure = ""
+        return AfterPriming.IDLE
+
+    def _replica(self, name: str) -> ReplicaPriming:
+        host, _, port = name.rpartition(":")
+        affinity = self._dispatcher.affinity
+        files = self._files
+
+        async def is_restorable(beginning: Beginning) -> bool:
+            if files:
+                for prefixes in beginning.prefixes:
+                    if await files.can_restore(name, prefixes, beginning.size):
+                        return True
+            return False
+
+        def on_primed(beginning: Beginning) -> None:
+            self._metrics.prompts += 1
+            for prefixes in beginning.prefixes:
+                self._dispatcher.affinity_scheduler.record_primed(name, prefixes)
+
+        return ReplicaPriming(
+            name,
+            self._llama(host.strip("[]"), int(port)),
+            self._rate,
+            affinity is not None and affinity.cached_prompts > 0,
+            self._loop.time,
+            is_restorable,
+            self._on_computed,
+            on_primed,
+        )
+
+    def _on_computed(self, tokens: int) -> None:
+        self._metrics.tokens += tokens
+        self._computed.append((self._loop.time(), tokens))
+
+    def _aborted(self, replica: ReplicaPriming, *, by_request: bool) -> AfterPriming:
+        if by_request:
+            self._metrics.aborts.inc(Abort.REQUEST)
+        else:
+            self._metrics.aborts.inc(Abort.TIMEOUT)
+            at = replica.current.name if replica.current else "/slots"
+            seconds = self._options.max_seconds
+            self._failure = f"not all prompts were computed in {seconds:g} s, only those up to {at}"
+            _log.warning("replica %s: %s", replica.name, self._failure)
+        return AfterPriming.COMPUTING if replica.is_computing else AfterPriming.IDLE
+
+    def _forget(self, beginning: Beginning) -> bool:
+        """Forget a beginning that cannot be computed; return whether it was learned."""
+        if self._learned is None or beginning.learned is None:
+            return False
+        self._learned.discard(beginning.learned)
+        return True
+
+    def _failed(self, replica: ReplicaPriming, error: BaseException) -> AfterPriming:
+        self._metrics.aborts.inc(Abort.FAILED)
+        reason = describe(error) if isinstance(error, Exception) else repr(error)
+        if replica.current and replica.is_computing:
+            # It may be what has ended llama-server: on the next replica it would do the same.
+            self._suspects[replica.current.identity] = None
+            if len(self._suspects) > _MAX_SUSPECTS:
+                del self._suspects[next(iter(self._suspects))]
+            reason = f"{replica.current.name} is not computed any more: {reason}"
+        self._failure = reason
+        _log.warning("replica %s: priming failed: %s", replica.name, reason)
+        return AfterPriming.FAILED
+
+    # Reports.
+
+    def report(self) -> PrimeReport:
+        """Return the state, for the operator."""
+        now = self._loop.time()
+        while self._computed and self._computed[0][0] < now - _HOUR:
+            self._computed.popleft()
+        if self._learned and now - self._counted_at >= _COUNT_SECONDS:
+            self._counted_at = now
+            self._learned_count = len(self._learned.hottest(now))
+        reason, message = self._reason()
+        return PrimeReport(
+            reason,
+            message,
+            prompts=len(self._inline) + len(self._mounted),
+            learned=self._learned_count,
+            tokens_last_hour=sum(tokens for _, tokens in self._computed),
+            replicas=self._running,
+        )
+
+    def _reason(self) -> tuple[Reason, str]:
+        rejected = (f"{name}: {reason}" for name, reason in self._rejected.items())
+        problems = [*self._inline_problems, *self._mounted_problems, *rejected]
+        if problems:
+            return Reason.PROMPT_INVALID, "; ".join(itertools.islice(problems, _MAX_SHOWN))
+        if self._failure:
+            return Reason.PRIMING_FAILED, self._failure
+        return Reason.ACTIVE, "new replicas compute the prompts before they get requests"
+
+
+def _parsed(name: str, prompt: SpecPrompt) -> Beginning | str:
+    try:
+        return from_source(name, prompt)
+    except ValueError as error:
+        return str(error)
+
+
+def _split(found: Found) -> tuple[list[Beginning], list[str]]:
+    """Return the beginnings, and why others cannot be used."""
+    beginnings = [each for each in found.values() if isinstance(each, Beginning)]
+    problems = [f"{name}: {each}" for name, each in found.items() if isinstance(each, str)]
+    return beginnings, problems
