@@ -126,12 +126,24 @@ specs = st.fixed_dictionaries(
                 ),
             },
         ),
+        "sampling": st.fixed_dictionaries(
+            {},
+            optional={
+                "temperature": mostly(st.sampled_from([0, 0.7, 10]), st.sampled_from([-1, 10.5])),
+                "topK": mostly(st.integers(0, 1_000_000), st.sampled_from([-1, 1_000_001])),
+                "repeatPenalty": mostly(
+                    st.sampled_from([0.01, 1]), st.sampled_from([0, 0.001, 11])
+                ),
+                "minP": mostly(st.sampled_from([0, 0.05, 1]), st.sampled_from([-0.1, 2, "1"])),
+                "seed": mostly(st.integers(0, 2**32 - 2), st.sampled_from([-1, 2**32 - 1])),
+            },
+        ),
         "embeddings": st.fixed_dictionaries(
             {}, optional={"pooling": mostly(st.sampled_from(["mean", "rank"]), st.just("sum"))}
         ),
         "extraArgs": st.lists(
             mostly(
-                st.sampled_from(["--top-k", "-1", "", "-ub", "a=b", "--batch_size"]),
+                st.sampled_from(["--mirostat", "-1", "", "-ub", "a=b", "--batch_size"]),
                 st.one_of(
                     st.sampled_from(["-c", "--no_slots", "--fit=on", "--a=", "-a b", "--a\n"]),
                     st.text("-a_= \t\n\v\u00a0é", max_size=6),

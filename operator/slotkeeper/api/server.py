@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import prompt_cache, serving, workers
+from slotkeeper.api import prompt_cache, sampling, serving, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
@@ -19,6 +19,7 @@ from slotkeeper.api.prompt_cache import PromptCache
 from slotkeeper.api.pull_secrets import PullSecrets
 from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
 from slotkeeper.api.resources import Resources
+from slotkeeper.api.sampling import Sampling
 from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
 from slotkeeper.api.update import Update
 from slotkeeper.api.validation import ApiModel, Rule, matches
@@ -57,6 +58,7 @@ class LlamaServerSpec(ApiModel):
         *workers.RULES,
         *serving.RULES,
         *prompt_cache.RULES,
+        *sampling.RULES,
     )
 
     model: Model
@@ -98,6 +100,11 @@ class LlamaServerSpec(ApiModel):
     """Reasoning (thinking) of the model before its answer. Default: according to the model's chat
     format, without a limit. Example: {format: deepseek, budgetTokens: 2048}"""
 
+    sampling: Sampling | None = None
+    """Sampling parameters of requests that do not set their own, such as those that the model's
+    authors recommend. Default: those in the model's file, or else llama-server's.
+    Example: {temperature: 0.7, topK: 20, topP: 0.8, minP: 0}"""
+
     embeddings: Embeddings | None = None
     """Set for an embedding model or a reranker, which serves /v1/embeddings or /v1/rerank, but no
     chats. An input of up to contextPerSlot tokens is computed in one batch, which takes GPU memory:
@@ -108,7 +115,7 @@ class LlamaServerSpec(ApiModel):
     """Additional arguments of llama-server, up to 64 of up to 4096 characters each. A flag and its
     value are two items. They are passed as they are written; variables, `$(NAME)`, are rejected.
     Flags that the operator sets are rejected with the field to set instead. A flag that the image's
-    llama-server does not support stops it. Default: none. Example: ["--top-k", "20"]"""
+    llama-server does not support stops it. Default: none. Example: ["--mirostat", "2"]"""
 
     gpu: Gpu = Gpu()
     """GPUs of one replica. Default: one nvidia.com/gpu of any kind.

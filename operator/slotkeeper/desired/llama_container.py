@@ -11,7 +11,15 @@ from slotkeeper.api.serving import FlashAttention, Reasoning
 from slotkeeper.desired import model_container, names, prompt_volume, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
-from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
+from slotkeeper.llamacpp.argv import (
+    ALL_LAYERS,
+    Chat,
+    Embeddings,
+    Gpus,
+    Sampling,
+    Serving,
+    argv,
+)
 
 LOADING_SECONDS = 3600
 """Maximum time in seconds for loading a model, before the container is restarted."""
@@ -170,6 +178,7 @@ def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
         gpus=_gpus(spec),
         workers=tuple(f"{host}:{names.RPC_PORT}" for host in worker_hosts(server)),
         chat=_chat(spec),
+        sampling=Sampling(**spec.sampling.model_dump()) if spec.sampling else Sampling(),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
         slot_save_path=slot_save_path,

@@ -44,6 +44,16 @@ _IRRELEVANT = {
     "--threads-http": 1,
     "--timeout": 1,
     "-to": 1,
+    # How a response is chosen, which is not part of what is computed of its prompt.
+    "--temp": 1,
+    "--top-k": 1,
+    "--top-p": 1,
+    "--min-p": 1,
+    "--repeat-penalty": 1,
+    "--repeat-last-n": 1,
+    "--presence-penalty": 1,
+    "--frequency-penalty": 1,
+    "--seed": 1,
     # Who computes, not what.
     "--threads": 1,
     "-t": 1,

@@ -40,6 +40,21 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Default sampling parameters of requests; None for the default in the model's file."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
 class Embeddings:
     """Vectors instead of text."""
 
@@ -67,6 +82,7 @@ class Serving:
     gpus: Gpus | None = None
     """None for the CPU only."""
     chat: Chat = Chat()
+    sampling: Sampling = Sampling()
     embeddings: Embeddings | None = None
     """None for text generation."""
     mmproj: str | None = None
@@ -101,6 +117,7 @@ def _arguments(serving: Serving) -> Iterator[str]:
     yield from _slots(serving)
     yield from _compute(serving)
     yield from _chat(serving.chat)
+    yield from _sampling(serving.sampling)
     if serving.embeddings:
         yield from _embeddings(serving.embeddings, serving.context_per_slot)
     yield "--metrics"
@@ -154,6 +171,23 @@ def _chat(chat: Chat) -> Iterator[str]:
     yield from ("--reasoning", chat.reasoning)
     yield from ("--reasoning-format", chat.reasoning_format)
     yield from ("--reasoning-budget", str(chat.reasoning_budget))
+
+
+def _sampling(sampling: Sampling) -> Iterator[str]:
+    values = {
+        "--temp": sampling.temperature,
+        "--top-k": sampling.top_k,
+        "--top-p": sampling.top_p,
+        "--min-p": sampling.min_p,
+        "--repeat-penalty": sampling.repeat_penalty,
+        "--repeat-last-n": sampling.repeat_last_n,
+        "--presence-penalty": sampling.presence_penalty,
+        "--frequency-penalty": sampling.frequency_penalty,
+        "--seed": sampling.seed,
+    }
+    for flag, value in values.items():
+        if value is not None:
+            yield from (flag, _number(value))
 
 
 def _embeddings(embeddings: Embeddings, context: int) -> Iterator[str]:

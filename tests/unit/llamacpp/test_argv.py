@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Serving, argv
+from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Sampling, Serving, argv
 
 SERVING = Serving(
     model_path="/models/model.gguf",
@@ -79,6 +79,14 @@ def test_reasoning_flags_are_passed_as_configured() -> None:
     )
 
 
+def test_only_sampling_parameters_that_are_set_replace_those_in_the_models_file() -> None:
+    sampled = replace(SERVING, sampling=Sampling(temperature=0.7, top_k=0, seed=42))
+
+    assert [word for word in argv(sampled) if word not in argv(SERVING)] == [
+        *("--temp", "0.7", "--top-k", "0", "--seed", "42")
+    ]
+
+
 @pytest.mark.parametrize(
     ("pooling", "arguments"),
     [
@@ -113,6 +121,6 @@ def test_a_batch_is_not_larger_than_a_slot() -> None:
 
 
 def test_extra_arguments_come_last_to_take_precedence() -> None:
-    extended = replace(SERVING, extra=("--threads", "3", "--top-k", "-1"))
+    extended = replace(SERVING, extra=("--threads", "3", "--mirostat", "-1"))
 
-    assert argv(extended) == [*argv(SERVING), "--threads", "3", "--top-k", "-1"]
+    assert argv(extended) == [*argv(SERVING), "--threads", "3", "--mirostat", "-1"]
