@@ -100,6 +100,8 @@ specs = st.fixed_dictionaries(
                     st.sampled_from([0, "1023Ki", "2Ti", "x"]),
                 ),
                 "layers": mostly(st.integers(0, 998), st.sampled_from([-1, 999])),
+                "cpuMoeLayers": mostly(st.integers(1, 998), st.sampled_from([0, 999])),
+                "mainGpu": mostly(st.integers(0, 2), st.sampled_from([-1, 127, 128])),
                 "splitMode": mostly(
                     st.sampled_from(["none", "layer", "row", "tensor"]), st.just("x")
                 ),
@@ -111,6 +113,7 @@ specs = st.fixed_dictionaries(
         ),
         "kvCacheType": mostly(st.sampled_from(["f16", "bf16", "q8_0", "iq4_nl"]), st.just("F16")),
         "flashAttention": mostly(st.sampled_from(["auto", "enabled", "disabled"]), st.just("on")),
+        "contextCheckpoints": mostly(st.integers(0, 1024), st.sampled_from([-1, 1025])),
         "jinja": st.booleans(),
         "chatTemplate": mostly(
             st.sampled_from(["chatml", "{{ a }}", "{%- b %}"]),

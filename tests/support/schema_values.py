@@ -44,6 +44,7 @@ _TWO_POLICIES = [
 NEEDS: Mapping[str, Mapping[str, Json]] = {
     # Required by a rule.
     "gpu.tensorSplit": {"gpu.count": 2},
+    "gpu.mainGpu": {"gpu.count": 128, "gpu.splitMode": "none"},
     "autoscaling.idleSeconds": {"autoscaling.minReplicas": 0},
     "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
     "model.prefetch": {"model.cache": {"claimName": "models"}},

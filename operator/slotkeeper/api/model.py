@@ -173,6 +173,11 @@ class Projector(ApiModel):
     """SHA-256 of the file, 64 hexadecimal digits. Default: not verified.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
+    offload: bool = True
+    """Whether the projector is on a GPU, if the server has one. false: in main memory, and the CPU
+    computes it: images take seconds longer, and the GPU has more memory for the model. Default:
+    true. Example: false"""
+
 
 class Adapter(ApiModel):
     """LoRA adapter: a GGUF file that fine-tunes the model."""

@@ -86,6 +86,14 @@ class LlamaServerSpec(ApiModel):
     """Flash attention, which needs less memory and is mostly faster: enabled, disabled, or auto,
     which enables it if the GPU supports it. Default: auto. Example: enabled"""
 
+    context_checkpoints: (
+        Annotated[int, Field(ge=0, le=1024, json_schema_extra={"format": "int32"})] | None
+    ) = None
+    """Maximum number of checkpoints of each slot in main memory, 0 to 1024. Models with sliding
+    windows, recurrent or hybrid ones can continue a prompt that changed near its end from a
+    checkpoint only; others need none. One takes from some MiB to hundreds of MiB: llama-server logs
+    its size. 0: none. Default: llama-server's, which is 32. Example: 8"""
+
     jinja: bool = True
     """Whether chat templates are Jinja templates, as in most models. Required for tool calls.
     false: a built-in template of llama.cpp, for a model with a Jinja template that llama.cpp cannot

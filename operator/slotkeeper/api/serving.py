@@ -85,6 +85,11 @@ RULES = (
         _is_template,
     ),
     Rule(
+        "!has(self.embeddings) || !has(self.contextCheckpoints)",
+        "contextCheckpoints must not be set with embeddings: no input continues another one",
+        lambda spec: spec.embeddings is None or spec.context_checkpoints is None,
+    ),
+    Rule(
         "!has(self.embeddings) || !has(self.extraArgs) || !self.extraArgs.exists(argument, "
         f"argument.replace('_', '-') in {list(_BATCH_FLAGS)})",
         "extraArgs must not set batch sizes with embeddings: they follow contextPerSlot, because "

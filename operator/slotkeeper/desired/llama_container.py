@@ -181,8 +181,10 @@ def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
         sampling=Sampling(**spec.sampling.model_dump()) if spec.sampling else Sampling(),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
+        context_checkpoints=spec.context_checkpoints,
         slot_save_path=slot_save_path,
         mmproj=paths.mmproj,
+        mmproj_offload=not spec.model.mmproj or spec.model.mmproj.offload,
         adapters=tuple(
             (path, adapter.scale)
             for path, adapter in zip(paths.adapters, spec.model.adapters, strict=True)
@@ -206,7 +208,9 @@ def _gpus(spec: LlamaServerSpec) -> Gpus | None:
         return None
     return Gpus(
         layers=ALL_LAYERS if gpu.layers is None else gpu.layers,
+        cpu_moe_layers=gpu.cpu_moe_layers,
         split_mode=gpu.split_mode,
+        main=gpu.main_gpu,
         tensor_split=tuple(gpu.tensor_split or ()),
     )
 

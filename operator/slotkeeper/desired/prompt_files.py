@@ -37,6 +37,7 @@ _IRRELEVANT = {
     "--cont-batching": 0,
     "--no-kv-unified": 0,
     "--cache-ram": 1,
+    "--ctx-checkpoints": 1,
     "--slot-save-path": 1,
     "--metrics": 0,
     "--slots": 0,

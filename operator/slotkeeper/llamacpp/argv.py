@@ -21,7 +21,11 @@ class Gpus:
 
     layers: int = ALL_LAYERS
     """Layers on the GPUs; the CPU computes the others."""
+    cpu_moe_layers: int | None = None
+    """Layers whose experts the CPU computes nevertheless."""
     split_mode: str = "layer"
+    main: int | None = None
+    """Index of the GPU with the model if it is not split."""
     tensor_split: tuple[float, ...] = ()
     """Proportion of each GPU; empty to split by free memory."""
 
@@ -87,12 +91,16 @@ class Serving:
     """None for text generation."""
     mmproj: str | None = None
     """Path of the multimodal projector."""
+    mmproj_offload: bool = True
+    """Whether the projector is on a GPU, if there is one."""
     adapters: tuple[tuple[str, float], ...] = ()
     """Path and scale of each LoRA adapter. Paths must not contain ',' or ':'."""
     workers: tuple[str, ...] = ()
     """HOST:PORT of each rpc-server whose devices are used."""
     threads: int | None = None
     """Compute threads; None for the number of the node's cores."""
+    context_checkpoints: int | None = None
+    """Maximum number of checkpoints of each slot; None for llama-server's default."""
     slot_save_path: str | None = None
     """Folder in which slots are saved, with a slash at its end. None: they cannot be saved."""
     extra: tuple[str, ...] = ()
@@ -109,6 +117,8 @@ def _arguments(serving: Serving) -> Iterator[str]:
     yield from ("--alias", serving.alias)
     if serving.mmproj is not None:
         yield from ("--mmproj", serving.mmproj)
+        if not serving.mmproj_offload:
+            yield "--no-mmproj-offload"
     if serving.adapters:
         scaled = (f"{path}:{_number(scale)}" for path, scale in serving.adapters)
         yield from ("--lora-scaled", ",".join(scaled))
@@ -138,6 +148,8 @@ def _slots(serving: Serving) -> Iterator[str]:
     yield from ("--cache-type-v", serving.kv_cache_type)
     # The default is 8 GiB, regardless of the container's memory limit.
     yield from ("--cache-ram", str(serving.cache_ram_mib))
+    if serving.context_checkpoints is not None:
+        yield from ("--ctx-checkpoints", str(serving.context_checkpoints))
     if serving.slot_save_path is not None:
         yield from ("--slot-save-path", serving.slot_save_path)
 
@@ -149,8 +161,12 @@ def _compute(serving: Serving) -> Iterator[str]:
     yield from ("--fit", "off")
     gpus = serving.gpus or Gpus(layers=0)
     yield from ("--n-gpu-layers", str(gpus.layers))
+    if gpus.cpu_moe_layers is not None:
+        yield from ("--n-cpu-moe", str(gpus.cpu_moe_layers))
     if serving.gpus:
         yield from ("--split-mode", gpus.split_mode)
+    if gpus.main is not None:
+        yield from ("--main-gpu", str(gpus.main))
     if gpus.tensor_split:
         yield from ("--tensor-split", ",".join(map(_number, gpus.tensor_split)))
     if serving.workers:

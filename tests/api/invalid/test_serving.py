@@ -36,6 +36,12 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec.sampling.temperature",
         "greater than or equal to 0",
     ),
+    ({"contextCheckpoints": -1}, "spec.contextCheckpoints", "greater than or equal to 0"),
+    (
+        {"contextCheckpoints": 8, "embeddings": {}},
+        "spec",
+        "contextCheckpoints must not be set with embeddings: no input continues another one",
+    ),
     ({"sampling": {"temperature": "0.7"}}, "spec.sampling.temperature", "must be of type number"),
     ({"sampling": {"topK": 0.5}}, "spec.sampling.topK", "must be of type integer"),
     ({"sampling": {"topP": 1.1}}, "spec.sampling.topP", "less than or equal to 1"),

@@ -43,6 +43,10 @@ def test_compatible_fields_are_accepted(spec: dict[str, Any]) -> None:
             "flashAttention must not be disabled with a quantized kvCacheType",
         ),
         ({"chatTemplate": "llama3"}, "set jinja: false for llama.cpp's built-in templates"),
+        (
+            {"embeddings": {}, "contextCheckpoints": 0},
+            "contextCheckpoints must not be set with embeddings",
+        ),
         ({"embeddings": {}, "sampling": {}}, "sampling must not be set with embeddings"),
         (
             {"embeddings": {}, "extraArgs": ["--batch_size", "9"]},

@@ -49,13 +49,26 @@ def value(flag: str, **spec: Any) -> str:
         ({}, "--n-gpu-layers", "999"),
         ({"gpu": {"layers": 0}}, "--n-gpu-layers", "0"),
         ({"gpu": {"count": 0}}, "--n-gpu-layers", "0"),
+        ({"gpu": {"cpuMoeLayers": 20}}, "--n-cpu-moe", "20"),
         ({"gpu": {"splitMode": "row"}}, "--split-mode", "row"),
+        ({"gpu": {"count": 2, "splitMode": "none", "mainGpu": 1}}, "--main-gpu", "1"),
+        ({"contextCheckpoints": 8}, "--ctx-checkpoints", "8"),
         ({"gpu": {"count": 2, "tensorSplit": [3, 1.5]}}, "--tensor-split", "3,1.5"),
         ({"extraArgs": ["--mirostat", "2"]}, "--mirostat", "2"),
     ],
 )
 def test_a_field_reaches_llama_server(spec: dict[str, Any], flag: str, expected: str) -> None:
     assert value(flag, **spec) == expected
+
+
+def test_a_projector_is_on_the_gpu_unless_it_should_not_be() -> None:
+    url = "https://models.example.com/m.gguf"
+
+    def seeing(**projector: Any) -> list[str]:
+        return args(model={"url": url, "mmproj": {"url": url, **projector}})
+
+    assert "--no-mmproj-offload" in seeing(offload=False)
+    assert "--no-mmproj-offload" not in seeing()
 
 
 def test_a_template_reaches_llama_server_as_it_was_written() -> None:

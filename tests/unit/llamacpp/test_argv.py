@@ -60,6 +60,33 @@ def test_a_model_is_split_as_configured() -> None:
     assert value(split, "--tensor-split") == "3,1,0.5,24564"
 
 
+def test_experts_of_some_layers_may_be_computed_by_the_cpu() -> None:
+    experts = replace(SERVING, gpus=Gpus(cpu_moe_layers=20))
+
+    assert value(experts, "--n-cpu-moe") == "20"
+    assert value(experts, "--n-gpu-layers") == "999"
+    assert "--n-cpu-moe" not in argv(SERVING)
+
+
+def test_a_model_that_is_not_split_may_be_on_another_gpu_than_the_first() -> None:
+    single = replace(SERVING, gpus=Gpus(split_mode="none", main=1))
+
+    assert value(single, "--main-gpu") == "1"
+    assert "--main-gpu" not in argv(SERVING)
+
+
+def test_a_projector_may_be_in_main_memory() -> None:
+    seeing = replace(SERVING, mmproj="/models/mmproj.gguf")
+
+    assert "--no-mmproj-offload" in argv(replace(seeing, mmproj_offload=False))
+    assert "--no-mmproj-offload" not in argv(seeing)
+
+
+def test_checkpoints_may_be_limited() -> None:
+    assert value(replace(SERVING, context_checkpoints=0), "--ctx-checkpoints") == "0"
+    assert "--ctx-checkpoints" not in argv(SERVING)
+
+
 def test_threads_are_passed_if_they_are_set() -> None:
     assert value(replace(SERVING, threads=2), "--threads") == "2"
     assert "--threads" not in argv(SERVING)
