@@ -119,6 +119,7 @@ specs = st.fixed_dictionaries(
             st.sampled_from(["chatml", "{{ a }}", "{%- b %}"]),
             st.text("{}% $a\né", max_size=4),
         ),
+        "chatTemplateKwargs": st.just({"effort": [1, None, {"a": "low"}]}),
         "reasoning": st.fixed_dictionaries(
             {},
             optional={

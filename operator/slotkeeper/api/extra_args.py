@@ -89,6 +89,7 @@ REJECTED: tuple[RejectedFlags, ...] = (
     _rejected("-fa --flash-attn", "set flashAttention"),
     _rejected("--jinja --no-jinja", "set jinja"),
     _rejected("--chat-template --chat-template-file", "set chatTemplate"),
+    _rejected("--chat-template-kwargs", "set chatTemplateKwargs"),
     _rejected("-rea --reasoning", "set reasoning.enabled"),
     _rejected("--reasoning-format", "set reasoning.format"),
     _rejected("--reasoning-budget", "set reasoning.budgetTokens"),

@@ -20,7 +20,14 @@ from slotkeeper.api.pull_secrets import PullSecrets
 from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.sampling import Sampling
-from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
+from slotkeeper.api.serving import (
+    ChatTemplate,
+    ChatTemplateKwargs,
+    Embeddings,
+    FlashAttention,
+    KvCacheType,
+    Reasoning,
+)
 from slotkeeper.api.update import Update
 from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
@@ -103,6 +110,11 @@ class LlamaServerSpec(ApiModel):
     """Template that turns chat messages into a prompt: a Jinja template of up to 32767 characters,
     or chatml. With jinja: false, the name of a built-in template of llama.cpp, such as llama3.
     Default: the model's template. Example: chatml"""
+
+    chat_template_kwargs: ChatTemplateKwargs | None = None
+    """Values of variables of the chat template, up to 8 with up to 32 KiB in all. A request may set
+    others in its chat_template_kwargs. Not enable_thinking, which is reasoning.enabled. Default:
+    none. Example: {reasoning_effort: high}"""
 
     reasoning: Reasoning = Reasoning()
     """Reasoning (thinking) of the model before its answer. Default: according to the model's chat

@@ -1,5 +1,6 @@
 """The container of a replica that runs llama-server."""
 
+import json
 from math import ceil
 from typing import Literal
 
@@ -221,10 +222,18 @@ def _chat(spec: LlamaServerSpec) -> Chat:
         jinja=spec.jinja,
         # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
         template=spec.chat_template and spec.chat_template.replace("$", "$$"),
+        template_kwargs=_template_kwargs(spec),
         reasoning=_on_off_auto(reasoning),
         reasoning_format=reasoning.format,
         reasoning_budget=reasoning.budget_tokens,
     )
+
+
+def _template_kwargs(spec: LlamaServerSpec) -> str | None:
+    if not spec.chat_template_kwargs:
+        return None
+    text = json.dumps(spec.chat_template_kwargs, sort_keys=True, separators=(",", ":"))
+    return text.replace("$", "$$")
 
 
 def _on_off_auto(reasoning: Reasoning) -> Literal["on", "off", "auto"]:

@@ -37,6 +37,8 @@ class Chat:
     jinja: bool = True
     template: str | None = None
     """Text of a template or the name of a built-in one; None for the model's template."""
+    template_kwargs: str | None = None
+    """Values of the template's variables, as a JSON object."""
     reasoning: Literal["on", "off", "auto"] = "auto"
     reasoning_format: str = "auto"
     reasoning_budget: int = -1
@@ -184,6 +186,8 @@ def _chat(chat: Chat) -> Iterator[str]:
     yield "--jinja" if chat.jinja else "--no-jinja"
     if chat.template is not None:
         yield from ("--chat-template", chat.template)
+    if chat.template_kwargs is not None:
+        yield from ("--chat-template-kwargs", chat.template_kwargs)
     yield from ("--reasoning", chat.reasoning)
     yield from ("--reasoning-format", chat.reasoning_format)
     yield from ("--reasoning-budget", str(chat.reasoning_budget))

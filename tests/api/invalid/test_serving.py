@@ -24,6 +24,22 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "may not be more than 32767",
     ),
     ({"chatTemplate": "llama3"}, "spec", "chatTemplate must be a Jinja template, or chatml"),
+    ({"chatTemplateKwargs": "{}"}, "spec.chatTemplateKwargs", "must be of type object"),
+    (
+        {"chatTemplateKwargs": {f"a{number}": 1 for number in range(9)}},
+        "spec.chatTemplateKwargs",
+        "must have at most 8 items",
+    ),
+    (
+        {"chatTemplateKwargs": {"a": 1}, "jinja": False},
+        "spec",
+        "chatTemplateKwargs must not be set with jinja: false",
+    ),
+    (
+        {"chatTemplateKwargs": {"a": 1}, "embeddings": {}},
+        "spec",
+        "chatTemplateKwargs must not be set with embeddings",
+    ),
     ({"reasoning": {"format": "openai"}}, "spec.reasoning.format", 'value: "openai"'),
     ({"reasoning": {"enabled": "auto"}}, "spec.reasoning.enabled", "must be of type boolean"),
     (

@@ -76,6 +76,15 @@ def test_a_template_reaches_llama_server_as_it_was_written() -> None:
     assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"
 
 
+def test_variables_of_the_template_are_json_in_a_fixed_order() -> None:
+    kwargs = {"z": ["$(HOME)", None], "a": {"é": True}}
+
+    assert value("--chat-template-kwargs", chatTemplateKwargs=kwargs) == (
+        r'{"a":{"\u00e9":true},"z":["$$(HOME)",null]}'
+    )
+    assert "--chat-template-kwargs" not in args(chatTemplateKwargs={})
+
+
 def test_the_jinja_flag_precedes_the_template() -> None:
     arguments = args(jinja=False, chatTemplate="llama3")
 

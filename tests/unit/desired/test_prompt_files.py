@@ -48,6 +48,7 @@ def identity(**spec: Any) -> str:
         pytest.param({"kvCacheType": "q8_0"}, id="type of the KV cache"),
         pytest.param({"flashAttention": "disabled"}, id="flash attention"),
         pytest.param({"chatTemplate": "chatml"}, id="chat template"),
+        pytest.param({"chatTemplateKwargs": {"effort": "low"}}, id="variables of the template"),
         pytest.param({"reasoning": {"enabled": False}}, id="reasoning"),
         pytest.param({"extraArgs": ["--swa-full"]}, id="cache of sliding windows"),
         pytest.param({"extraArgs": ["--rope-scale", "2"]}, id="positions"),

@@ -98,6 +98,14 @@ def test_the_template_follows_the_jinja_flag() -> None:
     assert " --no-jinja --chat-template llama3 " in " ".join(argv(replace(SERVING, chat=chat)))
 
 
+def test_variables_of_the_template_follow_it() -> None:
+    chat = Chat(template="{{ a }}", template_kwargs='{"a":1}')
+
+    assert ' --jinja --chat-template {{ a }} --chat-template-kwargs {"a":1} ' in " ".join(
+        argv(replace(SERVING, chat=chat))
+    )
+
+
 def test_reasoning_flags_are_passed_as_configured() -> None:
     chat = Chat(reasoning="on", reasoning_format="deepseek", reasoning_budget=2048)
 
