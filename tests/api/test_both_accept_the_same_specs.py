@@ -142,6 +142,18 @@ specs = st.fixed_dictionaries(
                 "seed": mostly(st.integers(0, 2**32 - 2), st.sampled_from([-1, 2**32 - 1])),
             },
         ),
+        "speculative": st.fixed_dictionaries(
+            {},
+            optional={
+                "type": mostly(st.sampled_from(["ngram-mod", "draft-simple"]), st.just("mtp")),
+                "draft": st.fixed_dictionaries(
+                    {"url": mostly(st.just(URL), st.sampled_from(["http://a/b", "s3://a"]))},
+                    optional={"gpuLayers": mostly(st.just(9), st.sampled_from([-1, 999]))},
+                ),
+                "maxTokens": mostly(st.integers(1, 1024), st.sampled_from([0, 1025])),
+                "minProbability": mostly(st.sampled_from([0, 0.5]), st.sampled_from([-1, 2])),
+            },
+        ),
         "embeddings": st.fixed_dictionaries(
             {}, optional={"pooling": mostly(st.sampled_from(["mean", "rank"]), st.just("sum"))}
         ),

@@ -68,8 +68,20 @@ REJECTED: tuple[RejectedFlags, ...] = (
         "set model.tokenSecretRef; arguments are visible in the spec of the pod",
     ),
     _rejected(
-        "--spec-draft-hf -hfd -hfrd --hf-repo-draft",
-        "llama-server must not download models itself; name a local file with --spec-draft-model",
+        "--spec-draft-model -md --model-draft --spec-draft-hf -hfd -hfrd --hf-repo-draft",
+        "set speculative.draft; it is downloaded and verified before llama-server starts",
+    ),
+    _rejected("--spec-type", "set speculative.type"),
+    _rejected("--spec-default", "set speculative.type to ngram-mod"),
+    _rejected(
+        "--spec-draft-n-max --spec-ngram-mod-n-max --spec-ngram-mod-n-min "
+        "--spec-ngram-simple-size-m --spec-ngram-map-k-size-m --spec-ngram-map-k4v-size-m",
+        "set speculative.maxTokens",
+    ),
+    _rejected("--spec-draft-p-min --draft-p-min", "set speculative.minProbability"),
+    _rejected(
+        "--spec-draft-ngl -ngld --gpu-layers-draft --n-gpu-layers-draft",
+        "set speculative.draft.gpuLayers",
     ),
     _rejected("-a --alias", "set model.alias"),
     _rejected(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import prompt_cache, sampling, serving, workers
+from slotkeeper.api import prompt_cache, sampling, serving, speculative, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
@@ -28,6 +28,7 @@ from slotkeeper.api.serving import (
     KvCacheType,
     Reasoning,
 )
+from slotkeeper.api.speculative import Speculative
 from slotkeeper.api.update import Update
 from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
@@ -66,6 +67,7 @@ class LlamaServerSpec(ApiModel):
         *serving.RULES,
         *prompt_cache.RULES,
         *sampling.RULES,
+        *speculative.RULES,
     )
 
     model: Model
@@ -124,6 +126,11 @@ class LlamaServerSpec(ApiModel):
     """Sampling parameters of requests that do not set their own, such as those that the model's
     authors recommend. Default: those in the model's file, or else llama-server's.
     Example: {temperature: 0.7, topK: 20, topP: 0.8, minP: 0}"""
+
+    speculative: Speculative | None = None
+    """Set for speculative decoding, which makes responses faster if slots are idle: verified tokens
+    cost computing time that other slots could use. Default: none.
+    Example: {type: ngram-mod}"""
 
     embeddings: Embeddings | None = None
     """Set for an embedding model or a reranker, which serves /v1/embeddings or /v1/rerank, but no

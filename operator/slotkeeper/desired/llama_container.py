@@ -19,6 +19,7 @@ from slotkeeper.llamacpp.argv import (
     Gpus,
     Sampling,
     Serving,
+    Speculative,
     argv,
 )
 
@@ -103,7 +104,7 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            *model_container.read_only_mounts(spec.model),
+            *model_container.read_only_mounts(spec),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
             *([] if slot_save_path is None else [prompt_volume.mount(server)]),
             *(
@@ -165,7 +166,7 @@ def _health() -> Manifest:
 
 def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
     spec = server.spec
-    paths = model_container.paths(server.spec.model)
+    paths = model_container.paths(server.spec)
     return Serving(
         model_path=paths.model,
         alias=server.model_name,
@@ -180,6 +181,7 @@ def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
         workers=tuple(f"{host}:{names.RPC_PORT}" for host in worker_hosts(server)),
         chat=_chat(spec),
         sampling=Sampling(**spec.sampling.model_dump()) if spec.sampling else Sampling(),
+        speculative=_speculative(spec, paths.draft),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
         context_checkpoints=spec.context_checkpoints,
@@ -226,6 +228,20 @@ def _chat(spec: LlamaServerSpec) -> Chat:
         reasoning=_on_off_auto(reasoning),
         reasoning_format=reasoning.format,
         reasoning_budget=reasoning.budget_tokens,
+    )
+
+
+def _speculative(spec: LlamaServerSpec, draft: str | None) -> Speculative | None:
+    speculative = spec.speculative
+    if speculative is None:
+        return None
+    layers = speculative.draft.gpu_layers if speculative.draft else None
+    return Speculative(
+        type=speculative.type,
+        draft=draft,
+        draft_layers=0 if not spec.gpu.count else ALL_LAYERS if layers is None else layers,
+        max_tokens=speculative.max_tokens,
+        min_probability=speculative.min_probability,
     )
 
 

@@ -60,6 +60,24 @@ class Sampling:
     seed: int | None = None
 
 
+NGRAM_MOD_MIN_TOKENS = 48
+"""Minimum number of tokens that ngram-mod guesses, as llama-server's default."""
+
+
+@dataclass(frozen=True)
+class Speculative:
+    """Speculative decoding."""
+
+    type: str
+    draft: str | None = None
+    """Path of the draft model."""
+    draft_layers: int = 0
+    """Layers of the draft on the GPUs."""
+    max_tokens: int | None = None
+    """Maximum number of tokens guessed at once; None for llama-server's default."""
+    min_probability: float | None = None
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Vectors instead of text."""
@@ -89,6 +107,7 @@ class Serving:
     """None for the CPU only."""
     chat: Chat = Chat()
     sampling: Sampling = Sampling()
+    speculative: Speculative | None = None
     embeddings: Embeddings | None = None
     """None for text generation."""
     mmproj: str | None = None
@@ -130,6 +149,8 @@ def _arguments(serving: Serving) -> Iterator[str]:
     yield from _compute(serving)
     yield from _chat(serving.chat)
     yield from _sampling(serving.sampling)
+    if serving.speculative:
+        yield from _speculative(serving.speculative)
     if serving.embeddings:
         yield from _embeddings(serving.embeddings, serving.context_per_slot)
     yield "--metrics"
@@ -208,6 +229,31 @@ def _sampling(sampling: Sampling) -> Iterator[str]:
     for flag, value in values.items():
         if value is not None:
             yield from (flag, _number(value))
+
+
+_MAX_TOKENS = {
+    "ngram-simple": "--spec-ngram-simple-size-m",
+    "ngram-map-k": "--spec-ngram-map-k-size-m",
+    "ngram-map-k4v": "--spec-ngram-map-k4v-size-m",
+    "ngram-mod": "--spec-ngram-mod-n-max",
+}
+"""The flag of each type; that of drafts for the others."""
+
+
+def _speculative(speculative: Speculative) -> Iterator[str]:
+    # Explicitly, because some builds guess the type from the draft's file.
+    yield from ("--spec-type", speculative.type)
+    if speculative.draft is not None:
+        yield from ("--spec-draft-model", speculative.draft)
+        yield from ("--spec-draft-ngl", str(speculative.draft_layers))
+    if speculative.max_tokens is not None:
+        flag = _MAX_TOKENS.get(speculative.type, "--spec-draft-n-max")
+        yield from (flag, str(speculative.max_tokens))
+        if speculative.type == "ngram-mod" and speculative.max_tokens < NGRAM_MOD_MIN_TOKENS:
+            # Otherwise it would guess none: the minimum would be above the maximum.
+            yield from ("--spec-ngram-mod-n-min", str(speculative.max_tokens))
+    if speculative.min_probability is not None:
+        yield from ("--spec-draft-p-min", _number(speculative.min_probability))
 
 
 def _embeddings(embeddings: Embeddings, context: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 from llamaservers import ROOT, parsed, raw_server
 from slotkeeper.api.extra_args import REJECTED, flags_of
 from slotkeeper.api.resource import InvalidSpec
-from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Sampling, Serving, argv
+from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Sampling, Serving, Speculative, argv
 
 FLAGS_FILE = Path(ROOT, "tests/unit/llamacpp/flags-b11669.txt")
 REJECTED_FLAGS = {flag for rejected in REJECTED for flag in rejected.flags}
@@ -29,6 +29,7 @@ FULL = Serving(
     context_checkpoints=1,
     chat=Chat(template="chatml", template_kwargs="{}"),
     sampling=Sampling(0.7, 20, 0.8, 0.1, 1.1, 64, 1, 1, 42),
+    speculative=Speculative("draft-simple", "/models/draft.gguf", 1, 8, 0.5),
     embeddings=Embeddings("mean"),
     threads=1,
 )
@@ -47,6 +48,10 @@ def flags_of_the_operator() -> set[str]:
         FULL,
         replace(FULL, chat=Chat(jinja=False)),
         replace(FULL, embeddings=Embeddings("rank")),
+        *(
+            replace(FULL, speculative=Speculative(kind, max_tokens=1))
+            for kind in ("ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod")
+        ),
     ]
     return {word for word in chain(*map(argv, variants)) if word.startswith("--")}
 

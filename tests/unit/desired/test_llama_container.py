@@ -5,6 +5,8 @@ import pytest
 from llamaservers import IMAGES, server
 from slotkeeper.desired import llama_container
 
+DRAFT = {"url": "https://models.example.com/draft.gguf"}
+
 
 def args(**spec: Any) -> list[str]:
     """The arguments of a replica's llama-server."""
@@ -53,6 +55,14 @@ def value(flag: str, **spec: Any) -> str:
         ({"gpu": {"splitMode": "row"}}, "--split-mode", "row"),
         ({"gpu": {"count": 2, "splitMode": "none", "mainGpu": 1}}, "--main-gpu", "1"),
         ({"contextCheckpoints": 8}, "--ctx-checkpoints", "8"),
+        ({"speculative": {"type": "ngram-mod"}}, "--spec-type", "ngram-mod"),
+        ({"speculative": {"draft": DRAFT}}, "--spec-type", "draft-simple"),
+        ({"speculative": {"draft": DRAFT}}, "--spec-draft-model", "/models/draft.gguf"),
+        ({"speculative": {"draft": DRAFT}}, "--spec-draft-ngl", "999"),
+        ({"speculative": {"draft": DRAFT | {"gpuLayers": 0}}}, "--spec-draft-ngl", "0"),
+        ({"speculative": {"draft": DRAFT}, "gpu": {"count": 0}}, "--spec-draft-ngl", "0"),
+        ({"speculative": {"draft": DRAFT, "maxTokens": 8}}, "--spec-draft-n-max", "8"),
+        ({"speculative": {"draft": DRAFT, "minProbability": 1}}, "--spec-draft-p-min", "1"),
         ({"gpu": {"count": 2, "tensorSplit": [3, 1.5]}}, "--tensor-split", "3,1.5"),
         ({"extraArgs": ["--mirostat", "2"]}, "--mirostat", "2"),
     ],

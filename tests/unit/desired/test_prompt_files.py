@@ -73,6 +73,7 @@ def test_what_changes_the_state_of_a_slot_makes_old_files_unusable(changed: dict
         pytest.param({"listenAddress": "0.0.0.0"}, id="address"),
         pytest.param({"extraArgs": ["--threads", "4", "--mlock", "-lv", "3"]}, id="threads"),
         pytest.param({"extraArgs": ["--timeout", "30"]}, id="timeout"),
+        pytest.param({"speculative": {"type": "ngram-mod", "maxTokens": 8}}, id="guessed tokens"),
         pytest.param({"contextCheckpoints": 8}, id="checkpoints, which are not in files"),
         pytest.param({"sampling": {"temperature": 0.5, "seed": 7, "minP": 0}}, id="sampling"),
         pytest.param({"balancer": {"maxQueuedRequests": 3}}, id="balancer"),

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Sampling, Serving, argv
+from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Sampling, Serving, Speculative, argv
 
 SERVING = Serving(
     model_path="/models/model.gguf",
@@ -120,6 +120,54 @@ def test_only_sampling_parameters_that_are_set_replace_those_in_the_models_file(
     assert [word for word in argv(sampled) if word not in argv(SERVING)] == [
         *("--temp", "0.7", "--top-k", "0", "--seed", "42")
     ]
+
+
+@pytest.mark.parametrize(
+    ("speculative", "arguments"),
+    [
+        pytest.param(
+            Speculative("draft-simple", "/models/draft.gguf", 999, 8, 0.75),
+            "--spec-type draft-simple --spec-draft-model /models/draft.gguf --spec-draft-ngl 999 "
+            "--spec-draft-n-max 8 --spec-draft-p-min 0.75",
+            id="a draft",
+        ),
+        pytest.param(
+            Speculative("draft-mtp", max_tokens=2),
+            "--spec-type draft-mtp --spec-draft-n-max 2",
+            id="layers in the model's file",
+        ),
+        pytest.param(Speculative("ngram-cache"), "--spec-type ngram-cache", id="defaults"),
+        pytest.param(
+            Speculative("ngram-simple", max_tokens=9),
+            "--spec-type ngram-simple --spec-ngram-simple-size-m 9",
+            id="ngram-simple",
+        ),
+        pytest.param(
+            Speculative("ngram-map-k", max_tokens=9),
+            "--spec-type ngram-map-k --spec-ngram-map-k-size-m 9",
+            id="ngram-map-k",
+        ),
+        pytest.param(
+            Speculative("ngram-map-k4v", max_tokens=9),
+            "--spec-type ngram-map-k4v --spec-ngram-map-k4v-size-m 9",
+            id="ngram-map-k4v",
+        ),
+        pytest.param(
+            Speculative("ngram-mod", max_tokens=48),
+            "--spec-type ngram-mod --spec-ngram-mod-n-max 48",
+            id="ngram-mod",
+        ),
+        pytest.param(
+            Speculative("ngram-mod", max_tokens=47),
+            "--spec-type ngram-mod --spec-ngram-mod-n-max 47 --spec-ngram-mod-n-min 47",
+            id="fewer than its minimum",
+        ),
+    ],
+)
+def test_tokens_are_guessed_as_configured(speculative: Speculative, arguments: str) -> None:
+    found = argv(replace(SERVING, speculative=speculative))
+
+    assert f" {arguments} --metrics" in " ".join(found)
 
 
 @pytest.mark.parametrize(
