@@ -95,6 +95,8 @@ class DownloadFlags:
     MODEL = "--model"
     MMPROJ = "--mmproj"
     ADAPTER = "--adapter"
+    DRAFT = "--draft"
+    SAME_VOCABULARY = "--same-vocabulary"
     SHA256 = "--sha256"
     PARTS_SHA256 = "--parts-sha256"
     TO = "--to"

@@ -100,6 +100,8 @@ specs = st.fixed_dictionaries(
                     st.sampled_from([0, "1023Ki", "2Ti", "x"]),
                 ),
                 "layers": mostly(st.integers(0, 998), st.sampled_from([-1, 999])),
+                "cpuMoeLayers": mostly(st.integers(1, 998), st.sampled_from([0, 999])),
+                "mainGpu": mostly(st.integers(0, 2), st.sampled_from([-1, 127, 128])),
                 "splitMode": mostly(
                     st.sampled_from(["none", "layer", "row", "tensor"]), st.just("x")
                 ),
@@ -111,11 +113,13 @@ specs = st.fixed_dictionaries(
         ),
         "kvCacheType": mostly(st.sampled_from(["f16", "bf16", "q8_0", "iq4_nl"]), st.just("F16")),
         "flashAttention": mostly(st.sampled_from(["auto", "enabled", "disabled"]), st.just("on")),
+        "contextCheckpoints": mostly(st.integers(0, 1024), st.sampled_from([-1, 1025])),
         "jinja": st.booleans(),
         "chatTemplate": mostly(
             st.sampled_from(["chatml", "{{ a }}", "{%- b %}"]),
             st.text("{}% $a\né", max_size=4),
         ),
+        "chatTemplateKwargs": st.just({"effort": [1, None, {"a": "low"}]}),
         "reasoning": st.fixed_dictionaries(
             {},
             optional={
@@ -126,12 +130,36 @@ specs = st.fixed_dictionaries(
                 ),
             },
         ),
+        "sampling": st.fixed_dictionaries(
+            {},
+            optional={
+                "temperature": mostly(st.sampled_from([0, 0.7, 10]), st.sampled_from([-1, 10.5])),
+                "topK": mostly(st.integers(0, 1_000_000), st.sampled_from([-1, 1_000_001])),
+                "repeatPenalty": mostly(
+                    st.sampled_from([0.01, 1]), st.sampled_from([0, 0.001, 11])
+                ),
+                "minP": mostly(st.sampled_from([0, 0.05, 1]), st.sampled_from([-0.1, 2, "1"])),
+                "seed": mostly(st.integers(0, 2**32 - 2), st.sampled_from([-1, 2**32 - 1])),
+            },
+        ),
+        "speculative": st.fixed_dictionaries(
+            {},
+            optional={
+                "type": mostly(st.sampled_from(["ngram-mod", "draft-simple"]), st.just("mtp")),
+                "draft": st.fixed_dictionaries(
+                    {"url": mostly(st.just(URL), st.sampled_from(["http://a/b", "s3://a"]))},
+                    optional={"gpuLayers": mostly(st.just(9), st.sampled_from([-1, 999]))},
+                ),
+                "maxTokens": mostly(st.integers(1, 1024), st.sampled_from([0, 1025])),
+                "minProbability": mostly(st.sampled_from([0, 0.5]), st.sampled_from([-1, 2])),
+            },
+        ),
         "embeddings": st.fixed_dictionaries(
             {}, optional={"pooling": mostly(st.sampled_from(["mean", "rank"]), st.just("sum"))}
         ),
         "extraArgs": st.lists(
             mostly(
-                st.sampled_from(["--top-k", "-1", "", "-ub", "a=b", "--batch_size"]),
+                st.sampled_from(["--mirostat", "-1", "", "-ub", "a=b", "--batch_size"]),
                 st.one_of(
                     st.sampled_from(["-c", "--no_slots", "--fit=on", "--a=", "-a b", "--a\n"]),
                     st.text("-a_= \t\n\v\u00a0é", max_size=6),

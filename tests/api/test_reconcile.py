@@ -51,7 +51,7 @@ SPECS = [
         {
             "gpu": {"count": 2, "tensorSplit": [0.9, 1]},
             "chatTemplate": "{{ messages }} $(HOME) $$",
-            "extraArgs": ["--top-k", "20", "--override-kv", "a=int:1"],
+            "extraArgs": ["--mirostat", "2", "--override-kv", "a=int:1"],
         },
         id="arguments",
     ),

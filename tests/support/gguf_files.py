@@ -15,6 +15,7 @@ def gguf(
     model_tensors: int | None = None,
     alignment: int | None = None,
     tokens: Sequence[str] = (),
+    tokenizer: str | None = None,
     kind: str | None = None,
     architecture: str | None = None,
 ) -> bytes:
@@ -22,6 +23,7 @@ def gguf(
     pairs = [
         *_optional_text("general.type", kind),
         *_optional_text("general.architecture", architecture),
+        *_optional_text("tokenizer.ggml.model", tokenizer),
         *_optional("split.no", 2, "<H", split_no),
         *_optional("split.count", 2, "<H", split_count),
         *_optional("split.tensors.count", 5, "<i", model_tensors),

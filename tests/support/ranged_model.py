@@ -15,11 +15,23 @@ Fault = Callable[[int, BaseHTTPRequestHandler], Reply | None]
 
 
 def large_model(
-    size: int, *, seed: int = 1, kind: str | None = None, architecture: str | None = None
+    size: int,
+    *,
+    seed: int = 1,
+    kind: str | None = None,
+    architecture: str | None = None,
+    tokens: Sequence[str] = (),
 ) -> bytes:
     """Return a GGUF file of at least this size with random content."""
     elements = size // 4
-    file = gguf({"weights": elements}, kind=kind, architecture=architecture)
+    tokenizer = "llama" if tokens else None
+    file = gguf(
+        {"weights": elements},
+        kind=kind,
+        architecture=architecture,
+        tokens=tokens,
+        tokenizer=tokenizer,
+    )
     return file[: -4 * elements] + Random(seed).randbytes(4 * elements)
 
 

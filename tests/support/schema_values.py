@@ -33,6 +33,7 @@ BASES: Mapping[str, Mapping[str, Json]] = {
     "cpu": {"gpu": {"count": 0}, "resources": {"limits": {"cpu": 8, "memory": "16Gi"}}},
     "group": {"gpu": {"count": 1}, "workers": {"count": 2}},
     "scaled": {"autoscaling": {"maxReplicas": 1000}},
+    "drafted": {"speculative": {"draft": {"url": "https://models.example.com/draft.gguf"}}},
 }
 """Specs of different kinds: each field has an effect in at least one of them."""
 
@@ -44,6 +45,13 @@ _TWO_POLICIES = [
 NEEDS: Mapping[str, Mapping[str, Json]] = {
     # Required by a rule.
     "gpu.tensorSplit": {"gpu.count": 2},
+    "gpu.mainGpu": {"gpu.count": 128, "gpu.splitMode": "none"},
+    # Without a type there is a draft.
+    "speculative.draft": {"speculative.type": ABSENT},
+    "speculative.minProbability": {
+        "speculative.type": ABSENT,
+        "speculative.draft": {"url": "https://models.example.com/draft.gguf"},
+    },
     "autoscaling.idleSeconds": {"autoscaling.minReplicas": 0},
     "model.cache.sizeLimit": {"model.cache.claimName": ABSENT},
     "model.prefetch": {"model.cache": {"claimName": "models"}},

@@ -39,6 +39,21 @@ class Gpu(ApiModel):
             lambda gpu: gpu.count > 0 or (gpu.layers is None and gpu.min_memory is None),
         ),
         Rule(
+            "self.count > 0 || (!has(self.cpuMoeLayers) && !has(self.mainGpu))",
+            "cpuMoeLayers and mainGpu must not be set if count is 0: they require a GPU",
+            lambda gpu: gpu.count > 0 or (gpu.cpu_moe_layers is None and gpu.main_gpu is None),
+        ),
+        Rule(
+            "!has(self.mainGpu) || self.splitMode == 'none'",
+            "mainGpu must not be set unless splitMode is none: otherwise the model is on all GPUs",
+            lambda gpu: gpu.main_gpu is None or gpu.split_mode == "none",
+        ),
+        Rule(
+            "!has(self.mainGpu) || self.mainGpu == 0 || self.mainGpu < self.count",
+            "mainGpu must be less than count: the first GPU is 0",
+            lambda gpu: not gpu.main_gpu or gpu.main_gpu < gpu.count,
+        ),
+        Rule(
             "!has(self.minMemory) || self.resourceName.startsWith('nvidia.com/')",
             "minMemory must not be set unless resourceName is in nvidia.com/: only NVIDIA's GPU "
             "feature discovery labels nodes with it; for other nodes set placement.nodeSelector",
@@ -80,13 +95,27 @@ class Gpu(ApiModel):
     memory, far more slowly. For a model that does not fit into the GPUs. Default: all; a model
     that does not fit is not loaded. Example: 24"""
 
+    cpu_moe_layers: (
+        Annotated[int, Field(ge=1, le=998, json_schema_extra={"format": "int32"})] | None
+    ) = None
+    """Number of layers, from the first one, whose experts stay in main memory, where the CPU
+    computes them, 1 to 998. For a mixture-of-experts model that does not fit into the GPUs: far
+    faster than fewer layers, because each token needs few of the experts. Default: the experts of
+    all layers are on the GPUs. Example: 20"""
+
     split_mode: Annotated[
         Literal["none", "layer", "row", "tensor"], Field(json_schema_extra={"maxLength": 6})
     ] = "layer"
     """Split of the model across several GPUs. layer: each GPU has some of the layers and their KV
     cache. row: each GPU has a part of every layer; needs a fast link between the GPUs. tensor: as
-    row, but including the KV cache; experimental in llama.cpp. none: all on the first GPU; the
-    others are free for extraArgs, for example for a draft model. Default: layer. Example: row"""
+    row, but including the KV cache; experimental in llama.cpp. none: all on one GPU,
+    mainGpu; the others are free for extraArgs. Default: layer. Example: row"""
+
+    main_gpu: (
+        Annotated[int, Field(ge=0, le=MAX_COUNT - 1, json_schema_extra={"format": "int32"})] | None
+    ) = None
+    """The GPU with the model if splitMode is none, 0 to 127, and less than count. Default: 0, the
+    first one. Example: 1"""
 
     tensor_split: Annotated[list[Share], Field(min_length=1, max_length=MAX_COUNT)] | None = None
     """Proportion of the model on each GPU: count numbers of 0 to 1000000 each. With workers: those

@@ -96,8 +96,8 @@ FileUrl = Annotated[
     _Location,
     Rule(
         f"!self.matches(r'{ANY_PART}') || self.matches(r'{_ONLY_PART}')",
-        "must not be one file of several, such as lora-00001-of-00003.gguf: llama-server reads "
-        "projectors and adapters from a single file. Merge them with `llama-gguf-split --merge`",
+        "must not be one file of several, such as lora-00001-of-00003.gguf: projectors, "
+        "adapters and drafts must be single files. Merge them with `llama-gguf-split --merge`",
         lambda url: not re.search(ANY_PART, url) or re.search(_ONLY_PART, url) is not None,
     ),
 ]
@@ -153,7 +153,7 @@ _NOT_VERIFIED_IN_IMAGE = (
     "with image://: a file in an image is not verified, use its digest in image"
 )
 
-_NO_SHA256_IN_IMAGE = Rule(
+NO_SHA256_IN_IMAGE = Rule(
     "!has(self.sha256) || !self.url.startsWith('image://')",
     f"must not have sha256 {_NOT_VERIFIED_IN_IMAGE}",
     lambda file: file.sha256 is None or not file.url.startswith("image://"),
@@ -163,7 +163,7 @@ _NO_SHA256_IN_IMAGE = Rule(
 class Projector(ApiModel):
     """Multimodal projector of a model that sees or hears: a GGUF file next to the model's."""
 
-    rules: ClassVar = (_NO_SHA256_IN_IMAGE,)
+    rules: ClassVar = (NO_SHA256_IN_IMAGE,)
 
     url: FileUrl
     """URL of the GGUF file, of the same kinds as that of the model.
@@ -173,11 +173,16 @@ class Projector(ApiModel):
     """SHA-256 of the file, 64 hexadecimal digits. Default: not verified.
     Example: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"""
 
+    offload: bool = True
+    """Whether the projector is on a GPU, if the server has one. false: in main memory, and the CPU
+    computes it: images take seconds longer, and the GPU has more memory for the model. Default:
+    true. Example: false"""
+
 
 class Adapter(ApiModel):
     """LoRA adapter: a GGUF file that fine-tunes the model."""
 
-    rules: ClassVar = (_NO_SHA256_IN_IMAGE,)
+    rules: ClassVar = (NO_SHA256_IN_IMAGE,)
 
     url: FileUrl
     """URL of the GGUF file, of the same kinds as that of the model.
@@ -298,7 +303,7 @@ class Model(ApiModel):
             "tokenSecretRef.allowHttp",
             _is_safe_for_token,
         ),
-        _NO_SHA256_IN_IMAGE,
+        NO_SHA256_IN_IMAGE,
         Rule(
             "!has(self.oci) || !self.oci.plainHttp || "
             f"self.url.matches(r'{_IN_CLUSTER_REGISTRY}') || "

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import prime, prompt_cache, serving, workers
+from slotkeeper.api import prime, prompt_cache, sampling, serving, speculative, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.extra_args import ExtraArgs
@@ -20,7 +20,16 @@ from slotkeeper.api.prompt_cache import PromptCache
 from slotkeeper.api.pull_secrets import PullSecrets
 from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
 from slotkeeper.api.resources import Resources
-from slotkeeper.api.serving import ChatTemplate, Embeddings, FlashAttention, KvCacheType, Reasoning
+from slotkeeper.api.sampling import Sampling
+from slotkeeper.api.serving import (
+    ChatTemplate,
+    ChatTemplateKwargs,
+    Embeddings,
+    FlashAttention,
+    KvCacheType,
+    Reasoning,
+)
+from slotkeeper.api.speculative import Speculative
 from slotkeeper.api.update import Update
 from slotkeeper.api.validation import ApiModel, Rule, matches
 from slotkeeper.api.workers import Workers
@@ -59,6 +68,8 @@ class LlamaServerSpec(ApiModel):
         *serving.RULES,
         *prompt_cache.RULES,
         *prime.RULES,
+        *sampling.RULES,
+        *speculative.RULES,
     )
 
     model: Model
@@ -86,6 +97,14 @@ class LlamaServerSpec(ApiModel):
     """Flash attention, which needs less memory and is mostly faster: enabled, disabled, or auto,
     which enables it if the GPU supports it. Default: auto. Example: enabled"""
 
+    context_checkpoints: (
+        Annotated[int, Field(ge=0, le=1024, json_schema_extra={"format": "int32"})] | None
+    ) = None
+    """Maximum number of checkpoints of each slot in main memory, 0 to 1024. Models with sliding
+    windows, recurrent or hybrid ones can continue a prompt that changed near its end from a
+    checkpoint only; others need none. One takes from some MiB to hundreds of MiB: llama-server logs
+    its size. 0: none. Default: llama-server's, which is 32. Example: 8"""
+
     jinja: bool = True
     """Whether chat templates are Jinja templates, as in most models. Required for tool calls.
     false: a built-in template of llama.cpp, for a model with a Jinja template that llama.cpp cannot
@@ -96,9 +115,24 @@ class LlamaServerSpec(ApiModel):
     or chatml. With jinja: false, the name of a built-in template of llama.cpp, such as llama3.
     Default: the model's template. Example: chatml"""
 
+    chat_template_kwargs: ChatTemplateKwargs | None = None
+    """Values of variables of the chat template, up to 8 with up to 32 KiB in all. A request may set
+    others in its chat_template_kwargs. Not enable_thinking, which is reasoning.enabled. Default:
+    none. Example: {reasoning_effort: high}"""
+
     reasoning: Reasoning = Reasoning()
     """Reasoning (thinking) of the model before its answer. Default: according to the model's chat
     format, without a limit. Example: {format: deepseek, budgetTokens: 2048}"""
+
+    sampling: Sampling | None = None
+    """Sampling parameters of requests that do not set their own, such as those that the model's
+    authors recommend. Default: those in the model's file, or else llama-server's.
+    Example: {temperature: 0.7, topK: 20, topP: 0.8, minP: 0}"""
+
+    speculative: Speculative | None = None
+    """Set for speculative decoding, which makes responses faster if slots are idle: verified tokens
+    cost computing time that other slots could use. Default: none.
+    Example: {type: ngram-mod}"""
 
     embeddings: Embeddings | None = None
     """Set for an embedding model or a reranker, which serves /v1/embeddings or /v1/rerank, but no
@@ -110,7 +144,7 @@ class LlamaServerSpec(ApiModel):
     """Additional arguments of llama-server, up to 64 of up to 4096 characters each. A flag and its
     value are two items. They are passed as they are written; variables, `$(NAME)`, are rejected.
     Flags that the operator sets are rejected with the field to set instead. A flag that the image's
-    llama-server does not support stops it. Default: none. Example: ["--top-k", "20"]"""
+    llama-server does not support stops it. Default: none. Example: ["--mirostat", "2"]"""
 
     gpu: Gpu = Gpu()
     """GPUs of one replica. Default: one nvidia.com/gpu of any kind.

@@ -1,10 +1,12 @@
 """Types and rules of the spec's fields that become arguments of llama-server."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from slotkeeper.api.extra_args import flags_of
+from slotkeeper.api.json_object import JsonObject
 from slotkeeper.api.validation import ApiModel, Rule
 
 CHAT_TEMPLATE_CHARACTERS = 32_767
@@ -22,6 +24,29 @@ FlashAttention = Annotated[
 ]
 
 ChatTemplate = Annotated[str, Field(min_length=1, max_length=CHAT_TEMPLATE_CHARACTERS)]
+
+VARIABLE = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+"""Name of a variable in a Jinja template."""
+
+_THINKING = "enable_thinking"
+
+
+def _variables(kwargs: dict[str, Any]) -> dict[str, Any]:
+    for name in kwargs:
+        if re.fullmatch(VARIABLE, name) is None:
+            raise ValueError(
+                f"must have the names of variables, not {name!r}: up to 64 letters, digits and '_'"
+            )
+    if _THINKING in kwargs:
+        raise ValueError(
+            f"must not contain {_THINKING}: set reasoning.enabled, which also decides how the "
+            "reasoning is parsed"
+        )
+    return kwargs
+
+
+ChatTemplateKwargs = Annotated[JsonObject, AfterValidator(_variables)]
+"""The API server does not see which variables there are: the operator rejects them."""
 
 Pooling = Annotated[
     Literal["none", "mean", "cls", "last", "rank"], Field(json_schema_extra={"maxLength": 4})
@@ -83,6 +108,22 @@ RULES = (
         "chatTemplate must be a Jinja template, or chatml: llama-server would treat another name "
         "as the text of a template; set jinja: false for llama.cpp's built-in templates",
         _is_template,
+    ),
+    Rule(
+        "!has(self.chatTemplateKwargs) || self.jinja",
+        "chatTemplateKwargs must not be set with jinja: false: only Jinja templates have variables",
+        lambda spec: spec.chat_template_kwargs is None or spec.jinja,
+    ),
+    Rule(
+        "!has(self.chatTemplateKwargs) || !has(self.embeddings)",
+        "chatTemplateKwargs must not be set with embeddings, which serve no chats. Remove "
+        "chatTemplateKwargs",
+        lambda spec: spec.chat_template_kwargs is None or spec.embeddings is None,
+    ),
+    Rule(
+        "!has(self.embeddings) || !has(self.contextCheckpoints)",
+        "contextCheckpoints must not be set with embeddings: no input continues another one",
+        lambda spec: spec.embeddings is None or spec.context_checkpoints is None,
     ),
     Rule(
         "!has(self.embeddings) || !has(self.extraArgs) || !self.extraArgs.exists(argument, "

@@ -42,6 +42,11 @@ RULES = (
         ),
     ),
     Rule(
+        "!has(self.gpu.mainGpu) || !has(self.workers)",
+        "gpu.mainGpu must not be set with workers: the GPUs of a group are not numbered by pods",
+        lambda spec: spec.gpu.main_gpu is None or spec.workers is None,
+    ),
+    Rule(
         "!(self.gpu.resourceName in self.?workers.?resources.?limits.orValue({})) && "
         "!(self.gpu.resourceName in self.?workers.?resources.?requests.orValue({}))",
         "workers.resources must not contain gpu.resourceName: each worker has gpu.count GPUs",

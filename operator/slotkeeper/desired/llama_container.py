@@ -1,5 +1,6 @@
 """The container of a replica that runs llama-server."""
 
+import json
 from math import ceil
 from typing import Literal
 
@@ -11,7 +12,16 @@ from slotkeeper.api.serving import FlashAttention, Reasoning
 from slotkeeper.desired import model_container, names, prompt_volume, resources
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.metadata import Manifest, container_security_context
-from slotkeeper.llamacpp.argv import ALL_LAYERS, Chat, Embeddings, Gpus, Serving, argv
+from slotkeeper.llamacpp.argv import (
+    ALL_LAYERS,
+    Chat,
+    Embeddings,
+    Gpus,
+    Sampling,
+    Serving,
+    Speculative,
+    argv,
+)
 
 LOADING_SECONDS = 3600
 """Maximum time in seconds for loading a model, before the container is restarted."""
@@ -94,7 +104,7 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            *model_container.read_only_mounts(spec.model),
+            *model_container.read_only_mounts(spec),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a path in the container)
             *([] if slot_save_path is None else [prompt_volume.mount(server)]),
             *(
@@ -156,7 +166,7 @@ def _health() -> Manifest:
 
 def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
     spec = server.spec
-    paths = model_container.paths(server.spec.model)
+    paths = model_container.paths(server.spec)
     return Serving(
         model_path=paths.model,
         alias=server.model_name,
@@ -170,10 +180,14 @@ def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
         gpus=_gpus(spec),
         workers=tuple(f"{host}:{names.RPC_PORT}" for host in worker_hosts(server)),
         chat=_chat(spec),
+        sampling=Sampling(**spec.sampling.model_dump()) if spec.sampling else Sampling(),
+        speculative=_speculative(spec, paths.draft),
         embeddings=Embeddings(spec.embeddings.pooling) if spec.embeddings else None,
         threads=_threads(spec),
+        context_checkpoints=spec.context_checkpoints,
         slot_save_path=slot_save_path,
         mmproj=paths.mmproj,
+        mmproj_offload=not spec.model.mmproj or spec.model.mmproj.offload,
         adapters=tuple(
             (path, adapter.scale)
             for path, adapter in zip(paths.adapters, spec.model.adapters, strict=True)
@@ -197,7 +211,9 @@ def _gpus(spec: LlamaServerSpec) -> Gpus | None:
         return None
     return Gpus(
         layers=ALL_LAYERS if gpu.layers is None else gpu.layers,
+        cpu_moe_layers=gpu.cpu_moe_layers,
         split_mode=gpu.split_mode,
+        main=gpu.main_gpu,
         tensor_split=tuple(gpu.tensor_split or ()),
     )
 
@@ -208,10 +224,32 @@ def _chat(spec: LlamaServerSpec) -> Chat:
         jinja=spec.jinja,
         # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
         template=spec.chat_template and spec.chat_template.replace("$", "$$"),
+        template_kwargs=_template_kwargs(spec),
         reasoning=_on_off_auto(reasoning),
         reasoning_format=reasoning.format,
         reasoning_budget=reasoning.budget_tokens,
     )
+
+
+def _speculative(spec: LlamaServerSpec, draft: str | None) -> Speculative | None:
+    speculative = spec.speculative
+    if speculative is None:
+        return None
+    layers = speculative.draft.gpu_layers if speculative.draft else None
+    return Speculative(
+        type=speculative.type,
+        draft=draft,
+        draft_layers=0 if not spec.gpu.count else ALL_LAYERS if layers is None else layers,
+        max_tokens=speculative.max_tokens,
+        min_probability=speculative.min_probability,
+    )
+
+
+def _template_kwargs(spec: LlamaServerSpec) -> str | None:
+    if not spec.chat_template_kwargs:
+        return None
+    text = json.dumps(spec.chat_template_kwargs, sort_keys=True, separators=(",", ":"))
+    return text.replace("$", "$$")
 
 
 def _on_off_auto(reasoning: Reasoning) -> Literal["on", "off", "auto"]:

@@ -15,7 +15,8 @@ from slotkeeper.api.model_url import (
     oci_reference,
     path_in_image,
 )
-from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.server import LlamaServer, LlamaServerSpec
+from slotkeeper.api.speculative import SIMPLE, Draft
 from slotkeeper.api.split_model import part_count, part_name, part_suffix
 from slotkeeper.desired import names, resources
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
@@ -52,7 +53,7 @@ CLUSTER_DOMAINS = ("localhost", ".svc", ".svc.cluster.local")
 """Never reached by a proxy, which would see a token that is sent by http://."""
 
 
-AnyFile = Model | Projector | Adapter
+AnyFile = Model | Projector | Adapter | Draft
 Json = list[object]
 
 
@@ -63,10 +64,12 @@ class Paths:
     model: str
     mmproj: str | None
     adapters: tuple[str, ...]
+    draft: str | None
 
 
-def paths(model: Model) -> Paths:
-    """Return the paths of a model's files."""
+def paths(spec: LlamaServerSpec) -> Paths:
+    """Return the paths of a server's files."""
+    model, draft = spec.model, _draft(spec)
     return Paths(
         model=_path(model, model, "model"),
         mmproj=_path(model, model.mmproj, "mmproj") if model.mmproj else None,
@@ -74,23 +77,24 @@ def paths(model: Model) -> Paths:
             _path(model, adapter, f"adapter-{number}")
             for number, adapter in enumerate(model.adapters)
         ),
+        draft=_path(model, draft, "draft") if draft else None,
     )
 
 
-def is_in_image(model: Model) -> bool:
+def is_in_image(spec: LlamaServerSpec) -> bool:
     """Whether all files are in llama-server's image, so that no init container is needed."""
-    return all(path_in_image(file.url) for file in _files(model))
+    return all(path_in_image(file.url) for file in _files(spec))
 
 
-def is_provided(model: Model) -> bool:
+def is_provided(spec: LlamaServerSpec) -> bool:
     """Whether no file is downloaded: all are on claims or in llama-server's image."""
-    return all(is_local(file.url) for file in _files(model))
+    return all(is_local(file.url) for file in _files(spec))
 
 
-def content(model: Model) -> Json:
+def content(spec: LlamaServerSpec) -> Json:
     """Return what identifies the downloaded files: their sources, checksums, paths and storage."""
-    targets = paths(model)
-    found = zip(_files(model), _all(targets), strict=True)
+    model = spec.model
+    found = zip(_files(spec), _all(paths(spec)), strict=True)
     return [
         "node" if model.cache.node else _storage(model),
         [list(_file("", file, path)) for file, path in found],
@@ -98,20 +102,21 @@ def content(model: Model) -> Json:
     ]
 
 
-def sources(model: Model) -> Json:
+def sources(spec: LlamaServerSpec) -> Json:
     """Return what identifies the content of the files, wherever they are stored."""
+    model = spec.model
     files = [
         [file.url, file.sha256 and file.sha256.lower(), file is model and model.parts_sha256]
-        for file in _files(model)
+        for file in _files(spec)
     ]
     return [files, [model.download.hub_endpoint, model.s3.endpoint, model.s3.region]]
 
 
-def mounted_files(model: Model) -> list[str]:
+def mounted_files(spec: LlamaServerSpec) -> list[str]:
     """Return the paths of all files that are in a volume, with all files of a split model."""
     return [
         part_name(path, number)
-        for file, path in zip(_files(model), _all(paths(model)), strict=True)
+        for file, path in zip(_files(spec), _all(paths(spec)), strict=True)
         if not path_in_image(file.url)
         for number in range(1, part_count(path) + 1)
     ]
@@ -122,8 +127,8 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
 
     Its termination message contains the model's metadata, or the reason of the failure.
     """
-    model = server.spec.model
-    if is_provided(model):
+    spec, model = server.spec, server.spec.model
+    if is_provided(spec):
         # A change of the settings must not replace replicas that download nothing.
         downloads = NO_SETTINGS
     token = [{"name": names.TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True}]
@@ -150,8 +155,8 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
         # The program writes the message itself, for the server's status.
         "terminationMessagePolicy": "File",
         "volumeMounts": [
-            *([] if is_provided(model) else [{"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER}]),
-            *_claim_mounts(model),
+            *([] if is_provided(spec) else [{"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER}]),
+            *_claim_mounts(spec),
             *(token if model.token_secret_ref else []),
             *(access_key if model.s3.secret_ref else []),
             *(authorities if model.download.ca_config_map_ref else []),
@@ -159,10 +164,10 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
     }
 
 
-def read_only_mounts(model: Model) -> list[Manifest]:
+def read_only_mounts(spec: LlamaServerSpec) -> list[Manifest]:
     """Return the mounts of llama-server, which reads the files."""
     models = {"name": MODELS_VOLUME, "mountPath": MODELS_FOLDER, "readOnly": True}
-    return [*([] if is_provided(model) else [models]), *_claim_mounts(model)]
+    return [*([] if is_provided(spec) else [models]), *_claim_mounts(spec)]
 
 
 def has_storage(model: Model, downloads: DownloadSettings) -> bool:
@@ -172,20 +177,31 @@ def has_storage(model: Model, downloads: DownloadSettings) -> bool:
 
 def volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
     """Return the volumes of a pod that downloads the server's model."""
-    model = server.spec.model
-    if is_in_image(model):
+    spec, model = server.spec, server.spec.model
+    if is_in_image(spec):
         return []
     storage = _node_folder(server, downloads) or _storage(model)
-    models = [] if is_provided(model) else [{"name": MODELS_VOLUME, **storage}]
-    return [*models, *_claims(model), *_token(model), *_access_key(model), *_authorities(model)]
+    models = [] if is_provided(spec) else [{"name": MODELS_VOLUME, **storage}]
+    return [*models, *_claims(spec), *_token(model), *_access_key(model), *_authorities(model)]
 
 
 def _all(paths: Paths) -> list[str]:
-    return [paths.model, *([paths.mmproj] if paths.mmproj else []), *paths.adapters]
+    mmproj, draft = ([path] if path else [] for path in (paths.mmproj, paths.draft))
+    return [paths.model, *mmproj, *paths.adapters, *draft]
 
 
-def _files(model: Model) -> list[AnyFile]:
-    return [model, *([model.mmproj] if model.mmproj else []), *model.adapters]
+def _files(spec: LlamaServerSpec) -> list[AnyFile]:
+    model, draft = spec.model, _draft(spec)
+    return [
+        model,
+        *([model.mmproj] if model.mmproj else []),
+        *model.adapters,
+        *([draft] if draft else []),
+    ]
+
+
+def _draft(spec: LlamaServerSpec) -> Draft | None:
+    return spec.speculative.draft if spec.speculative else None
 
 
 def _resources(server: LlamaServer) -> Manifest:
@@ -196,11 +212,11 @@ def _resources(server: LlamaServer) -> Manifest:
 
 
 def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
-    model = server.spec.model
-    targets = paths(model)
+    spec, model = server.spec, server.spec.model
+    targets = paths(spec)
     yield from ("slotkeeper", "download")
     yield from (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
-    yield from _sources(model)
+    yield from _sources(spec)
     if model.cache.node:
         yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
     if model.cache.verify == "Always":
@@ -208,7 +224,7 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
     if authorities := model.download.ca_config_map_ref:
         yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
         yield from (DownloadFlags.CA_CONFIG_MAP, f"{authorities.name}/{authorities.key}")
-    if not is_provided(model):
+    if not is_provided(spec):
         yield from _address_guard(server, downloads)
     size = int(quantity.parse(model.download.max_file_size))
     yield from (DownloadFlags.MAX_FILE_BYTES, str(size))
@@ -220,15 +236,20 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)
     for adapter, path in zip(model.adapters, targets.adapters, strict=True):
         yield from _file(DownloadFlags.ADAPTER, adapter, path)
+    if (draft := _draft(spec)) and targets.draft:
+        yield from _file(DownloadFlags.DRAFT, draft, targets.draft)
+        if spec.speculative and spec.speculative.type == SIMPLE and not path_in_image(draft.url):
+            yield DownloadFlags.SAME_VOCABULARY
 
 
-def _sources(model: Model) -> Iterator[str]:
+def _sources(spec: LlamaServerSpec) -> Iterator[str]:
+    model = spec.model
     if model.token_secret_ref:
         yield from (DownloadFlags.TOKEN_FILE, f"{TOKEN_FOLDER}/{TOKEN_FILE}")
         yield from (DownloadFlags.TOKEN_HOSTS_FILE, f"{TOKEN_FOLDER}/{TOKEN_HOSTS}")
         if model.token_secret_ref.allow_http:
             yield DownloadFlags.ALLOW_HTTP_TOKEN
-    yield from _s3(model)
+    yield from _s3(spec)
     if model.oci.plain_http:
         yield DownloadFlags.PLAIN_HTTP_REGISTRIES
 
@@ -245,10 +266,10 @@ def _address_guard(server: LlamaServer, downloads: DownloadSettings) -> Iterator
         yield from (DownloadFlags.TRUSTED_PROXY, proxy)
 
 
-def _s3(model: Model) -> Iterator[str]:
-    if not any(bucket_and_key(file.url) for file in _files(model)):
+def _s3(spec: LlamaServerSpec) -> Iterator[str]:
+    if not any(bucket_and_key(file.url) for file in _files(spec)):
         return
-    s3 = model.s3
+    s3 = spec.model.s3
     if s3.endpoint:
         yield from (DownloadFlags.S3_ENDPOINT, s3.endpoint)
     yield from (DownloadFlags.S3_REGION, s3.region)
@@ -353,29 +374,29 @@ def _storage(model: Model) -> Manifest:
     return {"emptyDir": {} if cache.size_limit is None else {"sizeLimit": str(cache.size_limit)}}
 
 
-def _claim_volumes(model: Model) -> dict[str, str]:
+def _claim_volumes(spec: LlamaServerSpec) -> dict[str, str]:
     """The volumes with files of the model that are not downloaded, by the names of their claims."""
-    found = (claim_and_path(file.url) for file in _files(model))
+    found = (claim_and_path(file.url) for file in _files(spec))
     claims = list(dict.fromkeys(claim for claim, _ in filter(None, found)))
     volumes = {claim: f"{names.CLAIM_VOLUME}-{number}" for number, claim in enumerate(claims)}
-    cache = model.cache.claim_name
-    if cache in volumes and not is_provided(model):
+    cache = spec.model.cache.claim_name
+    if cache in volumes and not is_provided(spec):
         # A claim is mounted once, and may be written.
         volumes[cache] = MODELS_VOLUME
     return volumes
 
 
-def _claim_mounts(model: Model) -> list[Manifest]:
+def _claim_mounts(spec: LlamaServerSpec) -> list[Manifest]:
     return [
         {"name": volume, "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
-        for claim, volume in _claim_volumes(model).items()
+        for claim, volume in _claim_volumes(spec).items()
     ]
 
 
-def _claims(model: Model) -> list[Manifest]:
+def _claims(spec: LlamaServerSpec) -> list[Manifest]:
     return [
         {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-        for claim, volume in _claim_volumes(model).items()
+        for claim, volume in _claim_volumes(spec).items()
         if volume != MODELS_VOLUME
     ]
 

@@ -96,7 +96,7 @@ def _ports(server: LlamaServer) -> list[int]:
 
 def _from_operator(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
     namespace = downloads.operator_namespace
-    if namespace is None or is_in_image(server.spec.model):
+    if namespace is None or is_in_image(server.spec):
         return []
     operator = {
         "namespaceSelector": {"matchLabels": {names.NAMESPACE_LABEL: namespace}},

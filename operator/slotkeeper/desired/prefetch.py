@@ -24,7 +24,7 @@ def is_used(server: LlamaServer, downloads: DownloadSettings) -> bool:
     model = server.spec.model
     return (
         server.spec.prefetch
-        and not model_container.is_provided(model)
+        and not model_container.is_provided(server.spec)
         and model_container.has_storage(model, downloads)
     )
 
@@ -34,7 +34,7 @@ def name(server: LlamaServer) -> str:
 
     Nothing else changes it: a new release of Slotkeeper must not download every model again.
     """
-    return names.prefetch(server, _hash(model_container.content(server.spec.model)))
+    return names.prefetch(server, _hash(model_container.content(server.spec)))
 
 
 def job(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:

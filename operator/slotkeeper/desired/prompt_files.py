@@ -37,6 +37,7 @@ _IRRELEVANT = {
     "--cont-batching": 0,
     "--no-kv-unified": 0,
     "--cache-ram": 1,
+    "--ctx-checkpoints": 1,
     "--slot-save-path": 1,
     "--metrics": 0,
     "--slots": 0,
@@ -44,6 +45,23 @@ _IRRELEVANT = {
     "--threads-http": 1,
     "--timeout": 1,
     "-to": 1,
+    # How a response is chosen, which is not part of what is computed of its prompt.
+    "--temp": 1,
+    "--top-k": 1,
+    "--top-p": 1,
+    "--min-p": 1,
+    "--repeat-penalty": 1,
+    "--repeat-last-n": 1,
+    "--presence-penalty": 1,
+    "--frequency-penalty": 1,
+    "--seed": 1,
+    # Which tokens are guessed, of which only right ones stay. Drafts are never used with files.
+    "--spec-type": 1,
+    "--spec-ngram-simple-size-m": 1,
+    "--spec-ngram-map-k-size-m": 1,
+    "--spec-ngram-map-k4v-size-m": 1,
+    "--spec-ngram-mod-n-max": 1,
+    "--spec-ngram-mod-n-min": 1,
     # Who computes, not what.
     "--threads": 1,
     "-t": 1,
@@ -82,7 +100,7 @@ def identity(server: LlamaServer, images: Images) -> str:
     """
     spec = server.spec
     content = {
-        "files": model_container.sources(spec.model),
+        "files": model_container.sources(spec),
         "image": spec.image or images.llama_server_for(spec.gpu),
         "contextPerSlot": spec.context_per_slot,
         "arguments": list(_relevant(llama_container.arguments(server))),
@@ -140,7 +158,7 @@ def init_containers(server: LlamaServer, images: Images) -> list[Manifest]:
             "resources": _sidecar_resources(server, cache),
             "volumeMounts": [
                 prompt_volume.mount(server),
-                *model_container.read_only_mounts(server.spec.model),
+                *model_container.read_only_mounts(server.spec),
             ],
         },
     ]
@@ -187,7 +205,7 @@ def _command(server: LlamaServer, cache: PromptCache, images: Images, folder: st
 
 def _models(server: LlamaServer) -> Iterator[str]:
     """The model's files, of which the agent takes a fingerprint: a URL may get another content."""
-    for path in model_container.mounted_files(server.spec.model):
+    for path in model_container.mounted_files(server.spec):
         yield from (PromptFilesFlags.MODEL, path)
 
 

@@ -78,7 +78,7 @@ def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) 
 
 
 def _pod(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
-    in_image = model_container.is_in_image(server.spec.model)
+    in_image = model_container.is_in_image(server.spec)
     init_containers = [
         *([] if in_image else [model_container.container(server, images, downloads)]),
         *prompt_files.init_containers(server, images),

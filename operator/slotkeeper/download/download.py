@@ -146,13 +146,13 @@ def _bytes_on_volume(file: File) -> int:
 
 
 def _in_turn(files: Sequence[File], environment: Environment, step: _Step) -> list[FileRecord]:
-    """Do a step for each file, with the architecture of the model, which is the first."""
+    """Do a step for each file, with the header of the model, which is the first."""
     records: list[FileRecord] = []
-    architecture = None
+    model = None
     for file in files:
-        records.append(_named(replace(file, architecture=architecture), environment, step))
+        records.append(_named(replace(file, model=model), environment, step))
         if file.role == File.role and (present := _present(file.path)):
-            architecture = layout_of(present).architecture
+            model = layout_of(present)
     return records
 
 

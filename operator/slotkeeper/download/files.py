@@ -8,6 +8,7 @@ import httpx
 
 from slotkeeper.api.split_model import part_count, part_name
 from slotkeeper.download.address import source_id
+from slotkeeper.llamacpp.gguf_layout import Layout
 from slotkeeper.llamacpp.gguf_split import Part
 from slotkeeper.llamacpp.gguf_use import Kind, Use
 
@@ -25,13 +26,19 @@ class File:
     """Field of the spec that names the file."""
     parts_sha256: tuple[str, ...] = ()
     """Of a split model, instead of `sha256`: one for each of its files, or empty."""
-    architecture: str | None = None
-    """That of the model, if it is known and this is another file."""
+    same_vocabulary: bool = False
+    """Whether it must have the model's vocabulary."""
+    model: Layout | None = None
+    """What the model's header states, if it is known and this is another file."""
 
     @property
     def use(self) -> Use:
         """What the header must fit."""
-        return Use(_KINDS.get(self.role.partition("[")[0]), self.architecture)
+        kind = _KINDS.get(self.role.partition("[")[0])
+        if self.model is None:
+            return Use(kind)
+        vocabulary = self.model.vocabulary if self.same_vocabulary else None
+        return Use(kind, self.model.architecture, vocabulary)
 
     def sha256_of(self, number: int) -> str | None:
         """The expected SHA-256 of the file with this number, which starts at 1."""
@@ -42,6 +49,7 @@ _KINDS = {
     "model": Kind.MODEL,
     "model.mmproj": Kind.PROJECTOR,
     "model.adapters": Kind.ADAPTER,
+    "speculative.draft": Kind.MODEL,
 }
 
 

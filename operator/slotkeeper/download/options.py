@@ -100,8 +100,9 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         parser.error("at least one file is required")
     if "model" in roles[1:]:
         parser.error("at most one --model is allowed, before all other files")
-    if roles.count("model.mmproj") > 1:
-        parser.error("at most one --mmproj is allowed")
+    for role, flag in _AT_MOST_ONE.items():
+        if roles.count(role) > 1:
+            parser.error(f"at most one {flag} is allowed")
     for file in files:
         _require_parts(parser, file)
     return Options(
@@ -132,6 +133,12 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     )
 
 
+_AT_MOST_ONE = {
+    "model.mmproj": DownloadFlags.MMPROJ,
+    "speculative.draft": DownloadFlags.DRAFT,
+}
+
+
 def _require_parts(parser: argparse.ArgumentParser, file: dict[str, Any]) -> None:
     count = part_count(file["url"])
     if part_count(file["path"].name) != count:
@@ -153,10 +160,13 @@ class _AddFile(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        role = f"model.{self.dest}" if self.dest != "model" else self.dest
+        role = _ROLES.get(self.dest, f"model.{self.dest}")
         if self.dest == "adapters":
             role += f"[{sum(file['role'].startswith(role) for file in namespace.files)}]"
         namespace.files.append({"role": role, "url": values})
+
+
+_ROLES = {"model": "model", "draft": "speculative.draft"}
 
 
 class _SetOfFile(argparse.Action):
@@ -172,15 +182,16 @@ class _SetOfFile(argparse.Action):
     ) -> None:
         if not namespace.files or self.dest in namespace.files[-1]:
             parser.error(f"{option_string} must follow the URL of its file, at most once")
-        namespace.files[-1][self.dest] = values
+        namespace.files[-1][self.dest] = self.const or values
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "slotkeeper download",
-        description="Download a GGUF model with its projector and adapters. Resumes interrupted "
-        "downloads, verifies each file, renames it into place, and reports the model's metadata. "
-        "Files of pvc:// URLs are verified at their target paths, and not written.",
+        description="Download a GGUF model with its projector, adapters and draft. Resumes "
+        "interrupted downloads, verifies each file, renames it into place, and reports the "
+        "model's metadata. Files of pvc:// URLs are verified at their target paths, and not "
+        "written.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -195,6 +206,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="target path of the preceding file; of a split model, with the ending of its URL, "
         "such as -00001-of-00003.gguf",
+    )
+    parser.add_argument(
+        DownloadFlags.DRAFT,
+        action=_AddFile,
+        metavar="URL",
+        default=argparse.SUPPRESS,
+        help="URL of its draft model",
+    )
+    parser.add_argument(
+        DownloadFlags.SAME_VOCABULARY,
+        action=_SetOfFile,
+        nargs=0,
+        const=True,
+        default=argparse.SUPPRESS,
+        help="reject the preceding file if it has another vocabulary than the model",
     )
     parser.add_argument(
         DownloadFlags.TOKEN_HOSTS_FILE,

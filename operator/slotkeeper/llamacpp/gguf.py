@@ -96,8 +96,11 @@ Value = int | float | str
 
 _SELECTED_KEYS = re.compile(
     r"general\.(?:alignment|architecture|file_type|name|size_label|type)|split\.(?:no|count|tensors\.count)"
-    r"|[^.]+\.(?:context_length|block_count)"
+    r"|[^.]+\.(?:context_length|block_count)|tokenizer\.ggml\.model"
 )
+
+TOKENS = "tokenizer.ggml.tokens"
+"""Key of the vocabulary, of which the number of tokens is read."""
 
 
 def _values(head: bytes | BinaryIO) -> dict[str, Value]:
@@ -154,7 +157,10 @@ class Header:
         return self._tensors
 
     def pairs(self) -> Iterator[tuple[str, Value | None]]:
-        """Yield the selected keys with their values; None for arrays and unsuitable strings."""
+        """Yield the selected keys with their values; None for arrays and unsuitable strings.
+
+        The value of TOKENS is the number of tokens.
+        """
         if self._bytes(4) != b"GGUF" or self._scalar(_U32) not in VERSIONS:
             raise Unreadable
         self._tensors = int(self._scalar(_U64))
@@ -162,7 +168,9 @@ class Header:
         for _ in range(min(pairs, MAX_PAIRS)):
             key = self._string()
             kind = int(self._scalar(_U32))
-            if key is not None and _SELECTED_KEYS.fullmatch(key):
+            if key == TOKENS and kind == _ARRAY:
+                yield key, self._skip_array()
+            elif key is not None and _SELECTED_KEYS.fullmatch(key):
                 yield key, self._value(kind)
             else:
                 self._value(kind)
@@ -204,7 +212,8 @@ class Header:
         except UnicodeDecodeError:
             return None
 
-    def _skip_array(self) -> None:
+    def _skip_array(self) -> int:
+        """Return the number of its items."""
         kind = int(self._scalar(_U32))
         count = int(self._scalar(_U64))
         if kind in _SCALARS:
@@ -214,6 +223,7 @@ class Header:
         else:
             # Arrays of arrays, which llama.cpp does not read either.
             raise Unreadable
+        return count
 
     def _skip_strings(self, count: int) -> None:
         # A tight loop, because vocabularies have hundreds of thousands of strings. Each takes at

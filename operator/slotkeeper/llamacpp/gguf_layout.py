@@ -5,9 +5,9 @@ A host that has half of a file serves it with a matching length, so that only th
 """
 
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from slotkeeper.llamacpp.gguf import Header, Truncated, Unreadable
+from slotkeeper.llamacpp.gguf import TOKENS, Header, Truncated, Unreadable
 
 DEFAULT_ALIGNMENT = 32
 
@@ -49,6 +49,14 @@ BLOCKS = {
 as empty, so that a new one is no reason to reject a file."""
 
 
+class Vocabulary(NamedTuple):
+    """The tokens of a model."""
+
+    tokenizer: str
+    """Such as llama or gpt2."""
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a header states of its file."""
@@ -67,6 +75,8 @@ class Layout:
     """Such as model, adapter or mmproj; None if the header does not state it."""
     architecture: str | None = None
     """Such as llama; clip for a projector."""
+    vocabulary: Vocabulary | None = None
+    """None if the header does not state it."""
     truncated: bool = False
     """Whether the header continues after the end of what was read."""
 
@@ -106,5 +116,10 @@ def read_layout(head: bytes | BinaryIO) -> Layout:
         model_tensors=numbers.get("split.tensors.count"),
         type=texts.get("general.type"),
         architecture=texts.get("general.architecture"),
+        vocabulary=_vocabulary(texts.get("tokenizer.ggml.model"), numbers.get(TOKENS)),
         truncated=truncated,
     )
+
+
+def _vocabulary(tokenizer: str | None, tokens: int | None) -> Vocabulary | None:
+    return None if tokenizer is None or tokens is None else Vocabulary(tokenizer, tokens)

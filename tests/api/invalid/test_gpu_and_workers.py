@@ -57,6 +57,32 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec.gpu",
         "layers and minMemory must not be set if count is 0: they require a GPU",
     ),
+    ({"gpu": {"cpuMoeLayers": 0}}, "spec.gpu.cpuMoeLayers", "greater than or equal to 1"),
+    (
+        {"gpu": {"count": 0, "cpuMoeLayers": 1}},
+        "spec.gpu",
+        "cpuMoeLayers and mainGpu must not be set if count is 0: they require a GPU",
+    ),
+    (
+        {"gpu": {"count": 0, "mainGpu": 0, "splitMode": "none"}},
+        "spec.gpu",
+        "cpuMoeLayers and mainGpu must not be set if count is 0: they require a GPU",
+    ),
+    (
+        {"gpu": {"count": 2, "mainGpu": 1}},
+        "spec.gpu",
+        "mainGpu must not be set unless splitMode is none",
+    ),
+    (
+        {"gpu": {"count": 2, "mainGpu": 2, "splitMode": "none"}},
+        "spec.gpu",
+        "mainGpu must be less than count: the first GPU is 0",
+    ),
+    (
+        {"gpu": {"mainGpu": 0, "splitMode": "none"}, "workers": {"count": 1}},
+        "spec",
+        "gpu.mainGpu must not be set with workers",
+    ),
     ({"gpu": {"count": -1}}, "spec.gpu.count", "should be greater than or equal to 0"),
     (
         {"gpu": {"resourceName": "gpu"}},

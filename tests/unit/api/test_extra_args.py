@@ -7,7 +7,7 @@ import pytest
 from llamaservers import ROOT, parsed, raw_server
 from slotkeeper.api.extra_args import REJECTED, flags_of
 from slotkeeper.api.resource import InvalidSpec
-from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Serving, argv
+from slotkeeper.llamacpp.argv import Chat, Embeddings, Gpus, Sampling, Serving, Speculative, argv
 
 FLAGS_FILE = Path(ROOT, "tests/unit/llamacpp/flags-b11669.txt")
 REJECTED_FLAGS = {flag for rejected in REJECTED for flag in rejected.flags}
@@ -23,8 +23,13 @@ FULL = Serving(
     context_per_slot=256,
     cache_ram_mib=0,
     port=8080,
-    gpus=Gpus(tensor_split=(1, 2)),
-    chat=Chat(template="chatml"),
+    gpus=Gpus(cpu_moe_layers=1, main=1, tensor_split=(1, 2)),
+    mmproj="/models/mmproj.gguf",
+    mmproj_offload=False,
+    context_checkpoints=1,
+    chat=Chat(template="chatml", template_kwargs="{}"),
+    sampling=Sampling(0.7, 20, 0.8, 0.1, 1.1, 64, 1, 1, 42),
+    speculative=Speculative("draft-simple", "/models/draft.gguf", 1, 8, 0.5),
     embeddings=Embeddings("mean"),
     threads=1,
 )
@@ -43,6 +48,10 @@ def flags_of_the_operator() -> set[str]:
         FULL,
         replace(FULL, chat=Chat(jinja=False)),
         replace(FULL, embeddings=Embeddings("rank")),
+        *(
+            replace(FULL, speculative=Speculative(kind, max_tokens=1))
+            for kind in ("ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod")
+        ),
     ]
     return {word for word in chain(*map(argv, variants)) if word.startswith("--")}
 
@@ -74,7 +83,7 @@ def test_a_rejected_flag_comes_with_its_remedy(flag: str) -> None:
     (rejected,) = [rejected for rejected in REJECTED if flag in rejected.flags]
 
     with pytest.raises(InvalidSpec) as caught:
-        parsed(raw_server(extraArgs=["--top-k", "20", flag]))
+        parsed(raw_server(extraArgs=["--mirostat", "2", flag]))
 
     assert str(caught.value).startswith("spec.extraArgs.2: must not be ")
     assert str(caught.value).endswith(rejected.remedy)
@@ -86,7 +95,7 @@ def test_other_spellings_are_rejected_too(spelling: str) -> None:
         parsed(raw_server(extraArgs=[spelling]))
 
 
-@pytest.mark.parametrize("argument", ["--top-k=20", "--top-k 20", "-s\t1", "--json-schema\n{}"])
+@pytest.mark.parametrize("argument", ["--mirostat=2", "--mirostat 2", "-l\t1", "--json-schema\n{}"])
 def test_a_flag_and_its_value_in_one_item_are_rejected(argument: str) -> None:
     with pytest.raises(InvalidSpec, match="write them as two items"):
         parsed(raw_server(extraArgs=[argument]))
@@ -95,10 +104,10 @@ def test_a_flag_and_its_value_in_one_item_are_rejected(argument: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(["--top-k", "20", "--seed", "-1"], id="numbers"),
+        pytest.param(["--mirostat", "2", "--dry-penalty-last-n", "-1"], id="numbers"),
         pytest.param(["--override-kv", "a.b=bool:true"], id="a value with an equals sign"),
         pytest.param(["--reverse-prompt", "- end of it -"], id="a value with spaces and a dash"),
-        pytest.param(["--chat-template-kwargs", '{"enable_thinking": false}'], id="JSON"),
+        pytest.param(["--json-schema", '{"type": "object"}'], id="JSON"),
         pytest.param(["--flag-of-tomorrow", ""], id="a flag of a newer build"),
         pytest.param(["--threads", "3", "-ub", "1024"], id="flags that users may also set"),
     ],

@@ -44,6 +44,29 @@ def test_compatible_fields_are_accepted(spec: dict[str, Any]) -> None:
         ),
         ({"chatTemplate": "llama3"}, "set jinja: false for llama.cpp's built-in templates"),
         (
+            {"chatTemplateKwargs": {"enable_thinking": False}},
+            r"spec\.chatTemplateKwargs: must not contain enable_thinking: set reasoning\.enabled",
+        ),
+        ({"chatTemplateKwargs": {"a-b": 1}}, "must have the names of variables, not 'a-b'"),
+        (
+            {"chatTemplateKwargs": {f"a{number}": 1 for number in range(9)}},
+            "must have at most 8 fields",
+        ),
+        ({"chatTemplateKwargs": {"a": "a" * 32_768}}, "must have at most 32768 bytes as JSON"),
+        (
+            {"chatTemplateKwargs": {"a": 1}, "jinja": False},
+            "chatTemplateKwargs must not be set with jinja: false",
+        ),
+        (
+            {"chatTemplateKwargs": {"a": 1}, "embeddings": {}},
+            "chatTemplateKwargs must not be set with embeddings",
+        ),
+        (
+            {"embeddings": {}, "contextCheckpoints": 0},
+            "contextCheckpoints must not be set with embeddings",
+        ),
+        ({"embeddings": {}, "sampling": {}}, "sampling must not be set with embeddings"),
+        (
             {"embeddings": {}, "extraArgs": ["--batch_size", "9"]},
             "must not set batch sizes with embeddings",
         ),

@@ -5,6 +5,8 @@ import pytest
 from llamaservers import IMAGES, server
 from slotkeeper.desired import llama_container
 
+DRAFT = {"url": "https://models.example.com/draft.gguf"}
+
 
 def args(**spec: Any) -> list[str]:
     """The arguments of a replica's llama-server."""
@@ -36,21 +38,61 @@ def value(flag: str, **spec: Any) -> str:
         ({"reasoning": {"budgetTokens": 2048}}, "--reasoning-budget", "2048"),
         ({"embeddings": {"pooling": "cls"}}, "--pooling", "cls"),
         ({"embeddings": {}, "contextPerSlot": 8192}, "--ubatch-size", "8192"),
+        ({"sampling": {"temperature": 0}}, "--temp", "0"),
+        ({"sampling": {"temperature": 0.7}}, "--temp", "0.7"),
+        ({"sampling": {"topK": 20}}, "--top-k", "20"),
+        ({"sampling": {"topP": 0.8}}, "--top-p", "0.8"),
+        ({"sampling": {"minP": 0}}, "--min-p", "0"),
+        ({"sampling": {"repeatPenalty": 1.1}}, "--repeat-penalty", "1.1"),
+        ({"sampling": {"repeatLastN": -1}}, "--repeat-last-n", "-1"),
+        ({"sampling": {"presencePenalty": 1.5}}, "--presence-penalty", "1.5"),
+        ({"sampling": {"frequencyPenalty": -0.5}}, "--frequency-penalty", "-0.5"),
+        ({"sampling": {"seed": 4_294_967_294}}, "--seed", "4294967294"),
         ({}, "--n-gpu-layers", "999"),
         ({"gpu": {"layers": 0}}, "--n-gpu-layers", "0"),
         ({"gpu": {"count": 0}}, "--n-gpu-layers", "0"),
+        ({"gpu": {"cpuMoeLayers": 20}}, "--n-cpu-moe", "20"),
         ({"gpu": {"splitMode": "row"}}, "--split-mode", "row"),
+        ({"gpu": {"count": 2, "splitMode": "none", "mainGpu": 1}}, "--main-gpu", "1"),
+        ({"contextCheckpoints": 8}, "--ctx-checkpoints", "8"),
+        ({"speculative": {"type": "ngram-mod"}}, "--spec-type", "ngram-mod"),
+        ({"speculative": {"draft": DRAFT}}, "--spec-type", "draft-simple"),
+        ({"speculative": {"draft": DRAFT}}, "--spec-draft-model", "/models/draft.gguf"),
+        ({"speculative": {"draft": DRAFT}}, "--spec-draft-ngl", "999"),
+        ({"speculative": {"draft": DRAFT | {"gpuLayers": 0}}}, "--spec-draft-ngl", "0"),
+        ({"speculative": {"draft": DRAFT}, "gpu": {"count": 0}}, "--spec-draft-ngl", "0"),
+        ({"speculative": {"draft": DRAFT, "maxTokens": 8}}, "--spec-draft-n-max", "8"),
+        ({"speculative": {"draft": DRAFT, "minProbability": 1}}, "--spec-draft-p-min", "1"),
         ({"gpu": {"count": 2, "tensorSplit": [3, 1.5]}}, "--tensor-split", "3,1.5"),
-        ({"extraArgs": ["--top-k", "20"]}, "--top-k", "20"),
+        ({"extraArgs": ["--mirostat", "2"]}, "--mirostat", "2"),
     ],
 )
 def test_a_field_reaches_llama_server(spec: dict[str, Any], flag: str, expected: str) -> None:
     assert value(flag, **spec) == expected
 
 
+def test_a_projector_is_on_the_gpu_unless_it_should_not_be() -> None:
+    url = "https://models.example.com/m.gguf"
+
+    def seeing(**projector: Any) -> list[str]:
+        return args(model={"url": url, "mmproj": {"url": url, **projector}})
+
+    assert "--no-mmproj-offload" in seeing(offload=False)
+    assert "--no-mmproj-offload" not in seeing()
+
+
 def test_a_template_reaches_llama_server_as_it_was_written() -> None:
     # Kubernetes replaces $$ by $, and $(NAME) by the value of a variable.
     assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"
+
+
+def test_variables_of_the_template_are_json_in_a_fixed_order() -> None:
+    kwargs = {"z": ["$(HOME)", None], "a": {"é": True}}
+
+    assert value("--chat-template-kwargs", chatTemplateKwargs=kwargs) == (
+        r'{"a":{"\u00e9":true},"z":["$$(HOME)",null]}'
+    )
+    assert "--chat-template-kwargs" not in args(chatTemplateKwargs={})
 
 
 def test_the_jinja_flag_precedes_the_template() -> None:

@@ -95,7 +95,7 @@ specs = st.fixed_dictionaries(
         "chatTemplate": st.just("chatml"),
         "reasoning": st.just({"budgetTokens": 0}),
         "embeddings": st.sampled_from([{}, {"pooling": "rank"}]),
-        "extraArgs": st.just(["--top-k", "20"]),
+        "extraArgs": st.just(["--mirostat", "2"]),
     },
 )
 scalings = st.fixed_dictionaries(

@@ -261,6 +261,59 @@ def test_the_hub_of_a_model_is_in_the_environment_of_the_download() -> None:
     assert argument("--model", **model) == "/models/model-00001-of-00002.gguf"
 
 
+DRAFT = {"url": f"{URL}?draft", "sha256": "ef" * 32}
+
+
+def drafted(speculative: dict[str, Any], **model: Any) -> tuple[Any, Options]:
+    """The pod of a replica with speculative decoding, and its parsed download."""
+    drafting = server(model={"url": URL} | model, speculative=speculative)
+    replica = replicas.deployment(drafting, 1, IMAGES)["spec"]["template"]["spec"]
+    return replica, parse(replica["initContainers"][0]["command"][2:])
+
+
+def test_a_draft_is_downloaded_with_the_model() -> None:
+    replica, options = drafted({"draft": DRAFT})
+    _, draft = options.files
+
+    assert (draft.url, draft.sha256, draft.role) == (DRAFT["url"], "ef" * 32, "speculative.draft")
+    args = replica["containers"][0]["args"]
+    assert args[args.index("--spec-draft-model") + 1] == str(draft.path) == "/models/draft.gguf"
+
+
+@pytest.mark.parametrize(("kind", "same"), [("draft-simple", True), ("draft-eagle3", False)])
+def test_only_a_draft_that_is_a_model_needs_the_models_vocabulary(kind: str, same: bool) -> None:
+    _, options = drafted({"type": kind, "draft": DRAFT})
+
+    assert options.files[1].same_vocabulary is same
+
+
+def test_a_draft_has_the_sources_and_the_storage_of_the_model() -> None:
+    on_claim = {"url": "pvc://drafts/qwen/draft.gguf"}
+    replica, options = drafted({"draft": on_claim}, cache={"claimName": "models"})
+
+    assert str(options.files[1].path) == "/model-claims/drafts/qwen/draft.gguf"
+    assert {"/models", "/model-claims/drafts"} <= set(mounts(replica["containers"][0]))
+    _, shared = drafted({"draft": DRAFT}, cache={"claimName": "models"})
+    assert shared.files[1].path.name == f"sha256-{'ef' * 32}.gguf"
+
+
+def test_a_draft_in_the_image_is_not_downloaded() -> None:
+    replica, options = drafted({"draft": {"url": "image:///draft.gguf"}})
+
+    assert [file.role for file in options.files] == ["model"]
+    assert "/draft.gguf" in replica["containers"][0]["args"]
+
+
+def test_another_draft_is_another_download() -> None:
+    one, other = (
+        server(model={"url": URL}, speculative={"draft": {"url": f"{URL}?{name}"}}).spec
+        for name in ("one", "other")
+    )
+
+    assert model_container.content(one) != model_container.content(other)
+    assert model_container.sources(one) != model_container.sources(other)
+
+
 S3_URL = "s3://models/team/model.gguf"
 
 

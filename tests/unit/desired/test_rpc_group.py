@@ -212,7 +212,7 @@ def test_a_leader_is_replaced_when_its_workers_are(change: dict[str, Any], repla
 
 
 def test_what_concerns_the_leader_alone_replaces_no_worker() -> None:
-    assert workers(**TWO) == workers(**TWO, kvCacheType="q8_0", extraArgs=["--top-k", "1"])
+    assert workers(**TWO) == workers(**TWO, kvCacheType="q8_0", extraArgs=["--mirostat", "1"])
 
 
 def test_the_longest_name_leaves_room_for_the_numbers_of_pods() -> None:

@@ -50,6 +50,30 @@ def serve(host: ModelHost, **others: Reply) -> None:
     host.respond_with(by_name({f"{key}.gguf": each for key, each in {**replies, **others}.items()}))
 
 
+def test_a_draft_of_another_vocabulary_is_rejected_before_the_weights_of_the_model(
+    host: ModelHost, environment: Environment, tmp_path: Path
+) -> None:
+    words = [str(number) for number in range(200)]
+    serve(
+        host,
+        model=RangedModel(large_model(SIZE, architecture="llama", tokens=words)),
+        draft=RangedModel(large_model(SIZE, architecture="llama", tokens=words[:50])),
+    )
+    draft = File(
+        host.url.replace("model", "draft"),
+        tmp_path / "draft.gguf",
+        role="speculative.draft",
+        same_vocabulary=True,
+    )
+
+    error = failure([files(host, tmp_path)[0], draft], environment)
+
+    assert error.reason is Reason.MODEL_TYPE_MISMATCH
+    assert error.message.startswith("speculative.draft: GET ")
+    assert "it has 50 tokens of the tokenizer 'llama', and the model has 200" in error.message
+    assert received(tmp_path) <= HEADERS
+
+
 def received(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.gguf*"))
 

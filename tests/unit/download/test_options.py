@@ -18,6 +18,7 @@ def test_each_url_is_followed_by_the_options_of_its_file() -> None:
             *("--mmproj", "https://a/p.gguf", "--to", "/models/mmproj.gguf"),
             *("--adapter", "https://a/0.gguf", "--sha256", "cd" * 32, "--to", "/models/0.gguf"),
             *("--adapter", "https://a/1.gguf", "--to", "/models/1.gguf"),
+            *("--draft", "https://a/d.gguf", "--same-vocabulary", "--to", "/models/d.gguf"),
         ]
     )
 
@@ -27,6 +28,12 @@ def test_each_url_is_followed_by_the_options_of_its_file() -> None:
         File("https://a/p.gguf", Path("/models/mmproj.gguf"), None, "model.mmproj"),
         File("https://a/0.gguf", Path("/models/0.gguf"), "cd" * 32, "model.adapters[0]"),
         File("https://a/1.gguf", Path("/models/1.gguf"), None, "model.adapters[1]"),
+        File(
+            "https://a/d.gguf",
+            Path("/models/d.gguf"),
+            role="speculative.draft",
+            same_vocabulary=True,
+        ),
     ]
 
 
@@ -48,6 +55,11 @@ def test_no_file_is_shared_between_two_command_lines() -> None:
             [*MODEL, "--mmproj", "u", "--to", "p", "--mmproj", "u", "--to", "p"],
             "at most one --mmproj is allowed",
         ),
+        (
+            [*MODEL, "--draft", "u", "--to", "p", "--draft", "u", "--to", "p"],
+            "at most one --draft is allowed",
+        ),
+        (["--same-vocabulary", *MODEL], "--same-vocabulary must follow the URL of its file"),
         ([*MODEL, "--mmp", "u"], "unrecognized arguments"),
         ([*MODEL, "--token-file", "t"], "--token-file and --token-hosts-file require each other"),
         ([*MODEL, "--max-file-bytes", "0"], "must be 1 or more"),

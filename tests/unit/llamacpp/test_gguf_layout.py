@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gguf_files import gguf
 from slotkeeper.api.split_model import part_name
 from slotkeeper.llamacpp.gguf import MAX_PAIRS, MAX_TENSORS
-from slotkeeper.llamacpp.gguf_layout import BLOCKS, Layout, read_layout
+from slotkeeper.llamacpp.gguf_layout import BLOCKS, Layout, Vocabulary, read_layout
 from slotkeeper.llamacpp.gguf_split import Part
 
 FILE = gguf(tensors={"a": 10, "b": 1000, "c": 7})
@@ -57,6 +57,14 @@ def test_the_place_of_a_file_in_a_split_model_is_returned() -> None:
     file = gguf({"a": 1, "b": 1}, split_no=1, split_count=3, model_tensors=9)
 
     assert read_layout(file) == Layout(len(file), parts=3, part=2, tensors=2, model_tensors=9)
+
+
+def test_the_vocabulary_of_a_model_is_returned() -> None:
+    file = gguf({"a": 8}, tokens=["x", "y", "z"], tokenizer="gpt2")
+
+    assert read_layout(file).vocabulary == Vocabulary("gpt2", 3)
+    assert read_layout(gguf({"a": 8}, tokens=["x"])).vocabulary is None
+    assert read_layout(gguf({"a": 8}, tokenizer="gpt2")).vocabulary is None
 
 
 def test_files_that_llama_cpp_s_own_library_has_split_belong_together(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from gguf_files import gguf
-from slotkeeper.llamacpp.gguf_layout import read_layout
+from slotkeeper.llamacpp.gguf_layout import Vocabulary, read_layout
 from slotkeeper.llamacpp.gguf_use import Kind, Use
 
 
@@ -59,3 +59,45 @@ def test_a_swapped_file_is_rejected(
 
     assert mismatch is not None
     assert message in mismatch
+
+
+def draft(tokenizer: str | None, tokens: int) -> bytes:
+    names = [str(number) for number in range(tokens)]
+    return gguf({"weights": 8}, architecture="llama", tokens=names, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "tokens"),
+    [
+        pytest.param("gpt2", 1000, id="the same"),
+        pytest.param("gpt2", 1000 - 128, id="tokens that are not used"),
+        pytest.param("gpt2", 1000 + 128, id="more of these"),
+        pytest.param("tomorrow", 1000, id="a name of a kind that is not known"),
+        pytest.param(None, 10, id="no name"),
+        pytest.param("gpt2", 0, id="no tokens in the file"),
+    ],
+)
+def test_a_draft_that_may_have_the_models_vocabulary_is_accepted(
+    tokenizer: str | None, tokens: int
+) -> None:
+    use = Use(Kind.MODEL, "qwen2", Vocabulary("gpt2", 1000))
+
+    assert use.mismatch(read_layout(draft(tokenizer, tokens))) is None
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "tokens"),
+    [
+        pytest.param("gpt2", 1000 - 129, id="fewer tokens"),
+        pytest.param("gpt2", 1000 + 129, id="more tokens"),
+        pytest.param("llama", 1000, id="another kind of tokenizer"),
+    ],
+)
+def test_a_draft_of_another_vocabulary_is_rejected(tokenizer: str, tokens: int) -> None:
+    layout = read_layout(draft(tokenizer, tokens))
+
+    assert Use(Kind.MODEL, "qwen2", Vocabulary("gpt2", 1000)).mismatch(layout) == (
+        f"a draft of another model: it has {tokens} tokens of the tokenizer {tokenizer!r}, and the "
+        "model has 1000 of 'gpt2'"
+    )
+    assert Use(Kind.MODEL, "qwen2").mismatch(layout) is None

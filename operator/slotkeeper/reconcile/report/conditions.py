@@ -191,7 +191,7 @@ def _needing_attention(problems: Iterable[Problem | None]) -> Iterator[Problem]:
 
 
 def _model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
-    if not is_in_image(server.spec.model):
+    if not is_in_image(server.spec):
         return _verified_model(server, observed, wall)
     message = "the model is in llama-server's image"
     return ConditionResult(verdict(ConditionType.MODEL_READY, "True", Reason.PROVIDED, message))
@@ -199,7 +199,7 @@ def _model(server: LlamaServer, observed: Observed, wall: datetime) -> Condition
 
 def _verified_model(server: LlamaServer, observed: Observed, wall: datetime) -> ConditionResult:
     kind = ConditionType.MODEL_READY
-    provided = is_provided(server.spec.model)
+    provided = is_provided(server.spec)
     pods = current_pods(observed)
     failure = next(filter(None, map(model_problem, pods)), None)
     if any(map(model_downloaded, pods)):
@@ -225,7 +225,7 @@ def _without_pods(server: LlamaServer, observed: Observed, wall: datetime) -> Co
     kind = ConditionType.MODEL_READY
     if state := prefetch_state(server, observed, wall):
         return _prefetched(server, observed, state)
-    what = "find the model on its claim" if is_provided(server.spec.model) else "download the model"
+    what = "find the model on its claim" if is_provided(server.spec) else "download the model"
     if observed.current == 0:
         message = f"no replica runs to {what}"
         return ConditionResult(verdict(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
