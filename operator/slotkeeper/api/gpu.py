@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slotkeeper.api import quantity
 from slotkeeper.api.compute_capability import ComputeArch
@@ -46,6 +46,16 @@ class Gpu(ApiModel):
         ),
     )
 
+    @model_validator(mode="after")
+    def _compute_arch_is_of_nvidia(self) -> "Gpu":
+        # No rule of the API server, which cannot read a field without a type.
+        if self.compute_arch is not None and not self.resource_name.startswith("nvidia.com/"):
+            raise ValueError(
+                "computeArch must not be set unless resourceName is in nvidia.com/: only NVIDIA's "
+                "GPUs have compute capabilities; for other nodes set placement.nodeSelector"
+            )
+        return self
+
     count: Annotated[int, Field(ge=0, le=MAX_COUNT, json_schema_extra={"format": "int32"})] = 1
     """Number of GPUs of one replica, all on one node, 0 to 128. If workers is set: of each of its
     pods. The model is split across them. With 0 the model runs on the CPU. Default: 1. Example: 4
@@ -67,7 +77,9 @@ class Gpu(ApiModel):
     after sm_ or compute_. 7.5, 75, sm_75 and compute_75 are the same. Replicas are scheduled only
     to nodes with this capability in the labels of GPU feature discovery
     (nvidia.com/gpu.compute.major and .minor), because an image built for another capability fails
-    with "no kernel image is available". Default: any. Example: 7.5"""
+    with "no kernel image is available". auto: what the nodes have when a replica is first desired,
+    as status.gpu shows; with several, an image for all of them. Only for NVIDIA's GPUs.
+    Default: any. Example: 7.5"""
 
     min_memory: Memory | None = None
     """Minimum memory of each GPU, a quantity from 1Mi to 1Ti. Replicas are scheduled only to nodes

@@ -289,7 +289,7 @@ def test_spec_image_replaces_only_the_image_of_llama_server() -> None:
 
     assert container(custom)["image"] == "example.com/llama-server:1"
     assert pod["initContainers"][0]["image"] == IMAGES.download
-    assert container(server())["image"] == IMAGES.llama_server
+    assert container(server(gpu={"count": 0}))["image"] == IMAGES.llama_server
 
 
 def test_all_images_have_the_operators_pull_policy() -> None:
