@@ -103,6 +103,20 @@ specs = st.fixed_dictionaries(
                     st.sampled_from(["1Mi", "16Gi", "1Ti", 2**24]),
                     st.sampled_from([0, "1023Ki", "2Ti", "x"]),
                 ),
+                "resourceClaims": st.lists(
+                    st.fixed_dictionaries(
+                        {"name": mostly(st.sampled_from(["a", "b"]), st.just("A"))},
+                        optional={
+                            "resourceClaimName": mostly(st.just("c"), st.just("C")),
+                            "resourceClaimTemplateName": st.just("d.e"),
+                            "request": mostly(st.just("a"), st.just("a.b")),
+                        },
+                    ),
+                    max_size=2,
+                ),
+                "supplementalGroups": st.lists(
+                    mostly(st.integers(1, 2**31 - 1), st.sampled_from([0, 2**31])), max_size=2
+                ),
                 "layers": mostly(st.integers(0, 998), st.sampled_from([-1, 999])),
                 "splitMode": mostly(
                     st.sampled_from(["none", "layer", "row", "tensor"]), st.just("x")

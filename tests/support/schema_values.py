@@ -85,7 +85,13 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
 }
 """Other fields that a field, or the fields in it, requires. A new row needs a reason."""
 
-EXCLUSIVE = [("promptCache.claimName", "promptCache.node", "promptCache.emptyDir")]
+EXCLUSIVE = [
+    ("promptCache.claimName", "promptCache.node", "promptCache.emptyDir"),
+    (
+        "gpu.resourceClaims[].resourceClaimTemplateName",
+        "gpu.resourceClaims[].resourceClaimName",
+    ),
+]
 """Fields of which exactly one is set: a value in one of them replaces the others."""
 
 OTHERS: Mapping[str, Json] = {

@@ -67,7 +67,7 @@ ComputeArch = Annotated[
         {
             "x-kubernetes-preserve-unknown-fields": True,
             "pattern": f"^({PATTERN}|{AUTO})$",
-            "minimum": 1,
+            "minimum": 2,
             "maximum": 999,
         }
     ),

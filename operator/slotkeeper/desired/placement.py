@@ -44,7 +44,7 @@ def prefetch_placement(server: LlamaServer) -> Manifest:
         if requirements:
             affinity["nodeAffinity"] = _require([requirements], affinity.get("nodeAffinity") or {})
     fields = {**_common(spec), "affinity": affinity, "schedulerName": spec.scheduler_name}
-    if server.spec.gpu.count:
+    if server.spec.gpu.count and not server.spec.gpu.resource_claims:
         # As Kubernetes adds it to pods that request GPUs (ExtendedResourceToleration).
         gpus = {"key": server.spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
         fields["tolerations"] = [*fields["tolerations"], gpus]
@@ -133,7 +133,7 @@ def _selects_nodes(spec: Placement, affinity: Manifest) -> bool:
 
 def _any_gpu(gpu: Gpu) -> list[Manifest]:
     """Return a match expression for nodes with NVIDIA's GPUs. Others have no common label."""
-    if gpu.count == 0 or not gpu.resource_name.startswith(names.NVIDIA):
+    if gpu.count == 0 or gpu.resource_claims or not gpu.resource_name.startswith(names.NVIDIA):
         return []
     return [{"key": names.gpu_memory_label(gpu.resource_name), "operator": "Exists"}]
 
