@@ -72,7 +72,9 @@ def chart_arguments() -> list[str]:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     tags = {"llamaServer": f"{version}-cpu", "balancer": version, "download": version}
     flags = {"llamaServer": "llama-server", "balancer": "balancer", "download": "download"}
-    return [f"--{flags[key]}-image={images[key]['repository']}:{tag}" for key, tag in tags.items()]
+    own = [f"--{flags[key]}-image={images[key]['repository']}:{tag}" for key, tag in tags.items()]
+    vendors = images["llamaServerByVendor"].items()
+    return [*own, *(f"--llama-server-image-for-vendor={key}={image}" for key, image in vendors)]
 
 
 def operator_arguments(installed: InstalledOperator | None) -> list[str]:

@@ -228,6 +228,8 @@ def _image_values() -> Iterator[str]:
         repository, _, tag = image.reference.partition(":")
         yield from ("--set", f"images.{image.chart_value}.repository={repository}")
         yield from ("--set-string", f"images.{image.chart_value}.tag={tag}")
+    # For the fake GPUs, and without a pull from outside of the cluster.
+    yield from ("--set", f"images.llamaServerByVendor.nvidia={LLAMA_SERVER.reference}")
     # The same image under its longer name, so that tests can distinguish the two.
     yield from ("--set", f"images.llamaServerByComputeArch.sm_75={image_for_7_5()}")
 

@@ -28,6 +28,15 @@ def test_a_gpu_server_is_scheduled_to_a_matching_gpu(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("one_t4")
+def test_auto_is_the_compute_capability_of_the_node(server: Server) -> None:
+    server.ready(spec(gpu={"count": 1, "computeArch": "auto"}))
+
+    [pod] = [pod for pod in server.children("pods") if "replica" in pod["metadata"]["name"]]
+    assert pod["spec"]["containers"][0]["image"] == image_for_7_5()
+    assert server.get()["status"]["gpu"] == {"computeArches": ["7.5"]}
+
+
+@pytest.mark.usefixtures("one_t4")
 def test_a_compute_arch_without_a_node_is_reported_with_the_existing_ones(server: Server) -> None:
     server.apply(spec(gpu={"count": 1, "computeArch": 9.0}))
 

@@ -33,7 +33,9 @@ EVERYTHING = {
     "images": {
         "operator": {"digest": "sha256:" + "0" * 64},
         "balancer": {"tag": "9"},
-        "llamaServerByComputeArch": {"7.5": "a:7", "default": "b:1"},
+        "llamaServerComputeArches": ["8.6"],
+        "llamaServerByComputeArch": {"7.5": "a:7"},
+        "llamaServerByVendor": {"amd": "", "intel": None, "mthreads.com": "c:1"},
     },
     "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"disk": "fast"},

@@ -242,6 +242,22 @@ def test_the_pods_of_the_example_pass_a_quota_and_a_limit_range(api: ApiServer) 
     ]
 
 
+def test_claims_are_kept_by_the_api_server(api: ApiServer) -> None:
+    claims = [{"name": "gpu", "resourceClaimTemplateName": "large"}]
+    raw = raw_server(gpu={"resourceClaims": claims}, workers={"count": 1})
+    created = manifests(parsed(raw), 1, IMAGES)
+
+    for specified in (each for each in created if each["kind"] == "StatefulSet"):
+        response = api.post(PATHS["StatefulSet"].format("default"), specified, dry_run=True)
+
+        # An API server without dynamic resource allocation drops them.
+        assert response.status_code == 201, response.text
+        assert not list(differences(specified, response.json()))
+        pod = response.json()["spec"]["template"]["spec"]
+        assert pod["resourceClaims"] == claims
+        assert pod["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
+
+
 def test_an_api_server_without_image_volumes_drops_them_which_is_noticed(api: ApiServer) -> None:
     weights = {"name": "weights", "image": {"reference": "registry.example.com/gemma:4b"}}
     mount = {"name": "weights", "mountPath": "/weights"}

@@ -21,6 +21,12 @@ IMAGES = Images(
     llama_server="slotkeeper/llama-server:0.1.0-cpu",
     balancer="slotkeeper/balancer:0.1.0",
     download="slotkeeper/download:0.1.0",
+    by_compute_arch={"7.5": "slotkeeper/llama-server:0.1.0-cuda-sm75"},
+    by_vendor={
+        "nvidia": "ghcr.io/ggml-org/llama.cpp:server-cuda",
+        "amd": "ghcr.io/ggml-org/llama.cpp:server-rocm",
+        "intel": "ghcr.io/ggml-org/llama.cpp:server-vulkan",
+    },
 )
 
 DOWNLOADS = DownloadSettings(

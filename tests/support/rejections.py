@@ -47,3 +47,13 @@ def is_accepted_by_the_operator(raw: dict[str, Any]) -> bool:
     except InvalidSpec:
         return False
     return True
+
+
+def is_rejected_by_the_operator_alone(raw: dict[str, Any]) -> bool:
+    """Whether a server breaks a rule of gpu.computeArch, which the API server cannot read."""
+    try:
+        parsed(raw)
+    except InvalidSpec as error:
+        rules = ("no GPU has compute capability", "computeArch must not be set unless")
+        return any(rule in str(error) for rule in rules)
+    return False

@@ -96,6 +96,10 @@ NEEDS: Mapping[str, Mapping[str, Json]] = {
 EXCLUSIVE = [
     ("promptCache.claimName", "promptCache.node", "promptCache.emptyDir"),
     ("prime.prompts[].text", "prime.prompts[].chat"),
+    (
+        "gpu.resourceClaims[].resourceClaimTemplateName",
+        "gpu.resourceClaims[].resourceClaimName",
+    ),
 ]
 """Fields of which exactly one is set: a value in one of them replaces the others."""
 

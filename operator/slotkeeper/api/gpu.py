@@ -2,10 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slotkeeper.api import quantity
 from slotkeeper.api.compute_capability import ComputeArch
+from slotkeeper.api.resource_claims import MAX_CLAIMS, ResourceClaim
 from slotkeeper.api.resources import Quantity
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
@@ -59,12 +60,28 @@ class Gpu(ApiModel):
             "feature discovery labels nodes with it; for other nodes set placement.nodeSelector",
             lambda gpu: gpu.min_memory is None or gpu.resource_name.startswith("nvidia.com/"),
         ),
+        Rule(
+            "!has(self.resourceClaims) || (self.count > 0 && !has(self.minMemory))",
+            "resourceClaims must not be set if count is 0, or with minMemory: count is the number "
+            "of GPUs in the claims, and a claim selects them by their memory itself",
+            lambda gpu: not gpu.resource_claims or (gpu.count > 0 and gpu.min_memory is None),
+        ),
     )
+
+    @model_validator(mode="after")
+    def _compute_arch_is_of_nvidia(self) -> "Gpu":
+        # No rule of the API server, which cannot read a field without a type.
+        if self.compute_arch is not None and not self.resource_name.startswith("nvidia.com/"):
+            raise ValueError(
+                "computeArch must not be set unless resourceName is in nvidia.com/: only NVIDIA's "
+                "GPUs have compute capabilities; for other nodes set placement.nodeSelector"
+            )
+        return self
 
     count: Annotated[int, Field(ge=0, le=MAX_COUNT, json_schema_extra={"format": "int32"})] = 1
     """Number of GPUs of one replica, all on one node, 0 to 128. If workers is set: of each of its
-    pods. The model is split across them. With 0 the model runs on the CPU. Default: 1. Example: 4
-    """
+    pods. The model is split across them. With 0 the model runs on the CPU. With resourceClaims: how
+    many GPUs the claims allocate. Default: 1. Example: 4"""
 
     resource_name: Annotated[
         str,
@@ -74,15 +91,43 @@ class Gpu(ApiModel):
             "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
         ),
     ] = "nvidia.com/gpu"
-    """Name of the extended resource of a GPU, as the device plugin registers it.
+    """Name of the extended resource of a GPU, as the device plugin registers it. Its domain is that
+    of the vendor, by which the chart has images. With resourceClaims nothing else depends on it.
     Default: nvidia.com/gpu. Example: nvidia.com/mig-3g.20gb"""
+
+    resource_claims: (
+        Annotated[
+            list[ResourceClaim],
+            Field(min_length=1, max_length=MAX_CLAIMS),
+            Rule(
+                "self.all(one, self.exists_one(other, other.name == one.name))",
+                "must not contain a name twice",
+                lambda claims: len({claim.name for claim in claims}) == len(claims),
+            ),
+        ]
+        | None
+    ) = None
+    """Claims of the GPUs by dynamic resource allocation (DRA), instead of the extended resource, up
+    to 8. Each pod has them. Requires Kubernetes 1.34, and a DRA driver of the GPUs. Default: none.
+    Example: [{name: gpu, resourceClaimTemplateName: one-a100}]"""
+
+    supplemental_groups: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**31 - 1, json_schema_extra={"format": "int64"})]],
+        Field(max_length=16),
+    ] = Field(default_factory=list)
+    """Groups of the node that own the devices of its GPUs, as numbers of 1 to 2147483647, up to 16.
+    llama-server does not run as root, and ROCm and Vulkan open /dev/kfd and /dev/dri, which belong
+    to the groups render and video. Their numbers differ between distributions. Default: none.
+    Example: [44, 109]"""
 
     compute_arch: ComputeArch | None = None
     """CUDA compute capability of the GPUs: major and minor version with a dot, or without it, also
     after sm_ or compute_. 7.5, 75, sm_75 and compute_75 are the same. Replicas are scheduled only
     to nodes with this capability in the labels of GPU feature discovery
     (nvidia.com/gpu.compute.major and .minor), because an image built for another capability fails
-    with "no kernel image is available". Default: any. Example: 7.5"""
+    with "no kernel image is available". auto: what the nodes have when a replica is first desired,
+    as status.gpu shows; with several, an image for all of them. Only for NVIDIA's GPUs.
+    Default: any. Example: 7.5"""
 
     min_memory: Memory | None = None
     """Minimum memory of each GPU, a quantity from 1Mi to 1Ti. Replicas are scheduled only to nodes

@@ -80,6 +80,7 @@ class Reason(StrEnum):
     UNKNOWN_MODEL = "UnknownModel"
     EXCEEDS_BUDGET = "ExceedsBudget"
     INVALID_SPEC = "InvalidSpec"
+    NO_IMAGE_FOR_GPU = "NoImageForGPU"
     NODE_CACHE_NOT_ALLOWED = "NodeCacheNotAllowed"
     NODE_CACHE_UNAVAILABLE = "NodeCacheUnavailable"
     NAME_CONFLICT = "NameConflict"

@@ -435,6 +435,14 @@ TABLE = (
         "change one of the two. Running pods are kept until then",
     ),
     ReasonDoc(
+        (READY, MODEL, *_PODS, SCALING),
+        (Reason.NO_IMAGE_FOR_GPU,),
+        _PROBLEM,
+        "the chart's `images` have none for the GPUs, or, with `gpu.computeArch: auto`, none for "
+        "all that the nodes have; the message contains the value to set. Running pods are kept "
+        "until then, and the nodes are listed again every ten minutes",
+    ),
+    ReasonDoc(
         (READY,),
         (Reason.NAME_CONFLICT,),
         _PROBLEM,

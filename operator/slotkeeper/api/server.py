@@ -9,6 +9,7 @@ from pydantic import Field
 from slotkeeper.api import prime, prompt_cache, sampling, serving, speculative, workers
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
+from slotkeeper.api.compute_capability import AUTO
 from slotkeeper.api.extra_args import ExtraArgs
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.group import KIND
@@ -264,6 +265,17 @@ class LlamaServer(Resource):
     spec: LlamaServerSpec
     kind: ClassVar = KIND
     noun: ClassVar = "server"
+    chosen_arches: tuple[str, ...] = ()
+    """What `auto` of gpu.computeArch stands for: compute capabilities, or none for all of them."""
+
+    @property
+    def compute_arches(self) -> tuple[str, ...]:
+        """Compute capabilities, such as 7.5, of which the GPUs of a replica must have one; none for
+        all of them."""
+        arch = self.spec.gpu.compute_arch
+        if arch == AUTO:
+            return self.chosen_arches
+        return () if arch is None else (arch,)
 
     @property
     def model_name(self) -> str:

@@ -114,6 +114,15 @@ class PrimeStatus(ApiModel):
     Example: 4123"""
 
 
+class GpuStatus(ApiModel):
+    """What gpu.computeArch: auto stands for."""
+
+    compute_arches: Annotated[list[ShortText], Field(max_length=64)] = Field(default_factory=list)
+    """CUDA compute capabilities of the nodes, when the image of replicas was chosen. It is chosen
+    again while no replica has a node. Empty: no node had the label; the image is for all GPUs.
+    Example: ["7.5"]"""
+
+
 class SlotsStatus(ApiModel):
     """The slots of all ready replicas."""
 
@@ -215,6 +224,9 @@ class LlamaServerStatus(ApiModel):
 
     scaling: ScalingStatus | None = None
     """The last decision on the number of replicas, and recent changes."""
+
+    gpu: GpuStatus | None = None
+    """What gpu.computeArch: auto stands for. Only with auto."""
 
     prompt_cache: PromptCacheStatus | None = None
     """The files of prompts. Only with spec.promptCache."""

@@ -53,6 +53,16 @@ RULES = (
         lambda spec: not _requests_gpus(spec),
     ),
     Rule(
+        "!has(self.workers) || !has(self.gpu.resourceClaims) || "
+        "!self.gpu.resourceClaims.exists(claim, has(claim.resourceClaimName))",
+        "gpu.resourceClaims must not have resourceClaimName with workers: all pods of a replica "
+        "would have the same GPUs; set resourceClaimTemplateName",
+        lambda spec: (
+            spec.workers is None
+            or not any(claim.resource_claim_name for claim in spec.gpu.resource_claims or ())
+        ),
+    ),
+    Rule(
         "!has(self.workers) || (self.update.strategy == 'RollingUpdate' && "
         "!has(self.update.maxSurge) && !has(self.update.maxUnavailable))",
         "update must not set strategy, maxSurge or maxUnavailable with workers: groups are always "

@@ -92,7 +92,7 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
     ]
     return {
         "name": names.LLAMA_SERVER_CONTAINER,
-        "image": spec.image or images.llama_server_for(spec.gpu),
+        "image": images.llama_server_for(server),
         "imagePullPolicy": images.pull_policy,
         # No command: the path of llama-server differs between images; it is their entrypoint.
         "args": arguments(server, slot_save_path),

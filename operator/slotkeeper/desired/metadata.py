@@ -1,5 +1,6 @@
 """Parts that the manifests of all child objects share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from slotkeeper.api.gateway import LlamaGateway
@@ -52,8 +53,11 @@ def pull_secrets(owner: LlamaServer | LlamaGateway) -> Manifest:
     return {"imagePullSecrets": secrets} if secrets else {}
 
 
-def pod_basics() -> Manifest:
-    """Return the fields of a pod that Pod Security `restricted` requires, and its isolation."""
+def pod_basics(groups: Sequence[int] = ()) -> Manifest:
+    """Return the fields of a pod that Pod Security `restricted` requires, and its isolation.
+
+    `groups`: of the node, besides that of USER.
+    """
     return {
         # A Service named llama-arg-… would set variables that llama-server reads as arguments.
         "enableServiceLinks": False,
@@ -66,6 +70,7 @@ def pod_basics() -> Manifest:
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
+            **({"supplementalGroups": list(groups)} if groups else {}),
             # Otherwise the kubelet changes each file of a claim whenever a pod mounts it, which
             # takes long, and looks to the download as if the files had been written.
             "fsGroupChangePolicy": "OnRootMismatch",

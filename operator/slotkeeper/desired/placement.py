@@ -42,9 +42,9 @@ def prefetch_placement(server: LlamaServer) -> Manifest:
     if server.spec.model.cache.node and not _selects_nodes(spec, affinity):
         requirements = _any_gpu(server.spec.gpu)
         if requirements:
-            affinity["nodeAffinity"] = _require(requirements, affinity.get("nodeAffinity") or {})
+            affinity["nodeAffinity"] = _require([requirements], affinity.get("nodeAffinity") or {})
     fields = {**_common(spec), "affinity": affinity, "schedulerName": spec.scheduler_name}
-    if server.spec.gpu.count:
+    if server.spec.gpu.count and not server.spec.gpu.resource_claims:
         # As Kubernetes adds it to pods that request GPUs (ExtendedResourceToleration).
         gpus = {"key": server.spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
         fields["tolerations"] = [*fields["tolerations"], gpus]
@@ -76,19 +76,22 @@ def _common(spec: Placement | BalancerPlacement | GatewayPlacement) -> Manifest:
 
 def _affinity(server: LlamaServer) -> Manifest:
     affinity: Manifest = server.spec.placement.affinity.model_dump(by_alias=True, exclude_none=True)
-    if requirements := _node_requirements(server.spec.gpu):
-        affinity["nodeAffinity"] = _require(requirements, affinity.get("nodeAffinity") or {})
+    alternatives = _node_requirements(server)
+    if any(alternatives):
+        affinity["nodeAffinity"] = _require(alternatives, affinity.get("nodeAffinity") or {})
     return affinity
 
 
-def _require(requirements: list[Manifest], affinity: dict[str, Any]) -> Manifest:
-    """Add requirements to a node affinity. As in a pod, null is like a missing field."""
+def _require(alternatives: list[list[Manifest]], affinity: dict[str, Any]) -> Manifest:
+    """Add one of several lists of match expressions to a node affinity. As in a pod, null is like a
+    missing field."""
     required = affinity.get(_REQUIRED) or {}
     try:
         # A node has to match all expressions of any one term: so each term needs them.
         extended = [
             {**term, "matchExpressions": [*(term.get("matchExpressions") or []), *requirements]}
             for term in required.get("nodeSelectorTerms") or [{}]
+            for requirements in alternatives
         ]
     except (AttributeError, TypeError):
         # It is no node affinity, which the API server reports when it rejects the pod.
@@ -96,21 +99,31 @@ def _require(requirements: list[Manifest], affinity: dict[str, Any]) -> Manifest
     return {**affinity, _REQUIRED: {"nodeSelectorTerms": extended}}
 
 
-def _node_requirements(gpu: Gpu) -> list[Manifest]:
-    """Return the match expressions for the labels of GPU feature discovery."""
-    requirements: list[Manifest] = []
-    if gpu.compute_arch:
-        major, _, minor = gpu.compute_arch.partition(".")
-        requirements += [
+def _node_requirements(server: LlamaServer) -> list[list[Manifest]]:
+    """Return the match expressions for the labels of GPU feature discovery, one list for each major
+    version of the compute capabilities that fit."""
+    minors: dict[str, list[str]] = {}
+    for arch in server.compute_arches:
+        major, _, minor = arch.partition(".")
+        minors.setdefault(major, []).append(minor)
+    memory = _memory_requirements(server.spec.gpu)
+    return [
+        [
             {"key": names.GPU_MAJOR_LABEL, "operator": "In", "values": [major]},
-            {"key": names.GPU_MINOR_LABEL, "operator": "In", "values": [minor]},
+            {"key": names.GPU_MINOR_LABEL, "operator": "In", "values": values},
+            *memory,
         ]
-    if gpu.min_memory is not None:
-        mib = ceil(quantity.parse(gpu.min_memory) / 1024**2)
-        key = names.gpu_memory_label(gpu.resource_name)
-        # There is no operator "greater than or equal".
-        requirements.append({"key": key, "operator": "Gt", "values": [str(mib - 1)]})
-    return requirements
+        for major, values in minors.items()
+    ] or [memory]
+
+
+def _memory_requirements(gpu: Gpu) -> list[Manifest]:
+    if gpu.min_memory is None:
+        return []
+    mib = ceil(quantity.parse(gpu.min_memory) / 1024**2)
+    key = names.gpu_memory_label(gpu.resource_name)
+    # There is no operator "greater than or equal".
+    return [{"key": key, "operator": "Gt", "values": [str(mib - 1)]}]
 
 
 def _selects_nodes(spec: Placement, affinity: Manifest) -> bool:
@@ -120,7 +133,7 @@ def _selects_nodes(spec: Placement, affinity: Manifest) -> bool:
 
 def _any_gpu(gpu: Gpu) -> list[Manifest]:
     """Return a match expression for nodes with NVIDIA's GPUs. Others have no common label."""
-    if gpu.count == 0 or not gpu.resource_name.startswith(names.NVIDIA):
+    if gpu.count == 0 or gpu.resource_claims or not gpu.resource_name.startswith(names.NVIDIA):
         return []
     return [{"key": names.gpu_memory_label(gpu.resource_name), "operator": "Exists"}]
 

@@ -101,7 +101,7 @@ def identity(server: LlamaServer, images: Images) -> str:
     spec = server.spec
     content = {
         "files": model_container.sources(spec),
-        "image": spec.image or images.llama_server_for(spec.gpu),
+        "image": images.llama_server_for(server),
         "contextPerSlot": spec.context_per_slot,
         "arguments": list(_relevant(llama_container.arguments(server))),
         "env": [

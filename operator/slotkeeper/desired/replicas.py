@@ -7,6 +7,7 @@ from slotkeeper.desired import (
     names,
     prompt_files,
     prompt_volume,
+    resources,
 )
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
@@ -86,7 +87,8 @@ def _pod(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Ma
     save_path = prompt_files.save_path(server, images)
     return {
         "automountServiceAccountToken": False,
-        **pod_basics(),
+        **pod_basics(server.spec.gpu.supplemental_groups),
+        **resources.pod_claims(server.spec.gpu),
         "terminationGracePeriodSeconds": llama_container.grace_period(server.spec),
         **pull_secrets(server),
         **placement(server),

@@ -40,8 +40,23 @@ def of_proxy(spec: Resources | None, memory_limit: int) -> Manifest:
 
 def with_gpus(spec: Resources, gpu: Gpu) -> Manifest:
     """Return the resources of a container that computes, including its GPUs."""
+    if gpu.resource_claims:
+        claims = [
+            claim.model_dump(by_alias=True, include={"name", "request"}, exclude_none=True)
+            for claim in gpu.resource_claims
+        ]
+        return {**_tree(spec.requests, spec.limits), "claims": claims}
     gpus = {gpu.resource_name: gpu.count} if gpu.count else {}
     return _tree({**spec.requests, **gpus}, {**spec.limits, **gpus})
+
+
+def pod_claims(gpu: Gpu) -> Manifest:
+    """Return the pod's field resourceClaims; empty without any."""
+    claims = [
+        claim.model_dump(by_alias=True, exclude={"request"}, exclude_none=True)
+        for claim in gpu.resource_claims or ()
+    ]
+    return {"resourceClaims": claims} if claims else {}
 
 
 def of_init_container(main: Resources) -> Manifest:

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY, start_http_server
 
 from slotkeeper import logs
 from slotkeeper.api.compute_capability import normalize
-from slotkeeper.desired.images import ANY_ARCH, Images
+from slotkeeper.desired.images import Images
 from slotkeeper.flags import GatewayFlags, address, cidr
 from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
 from slotkeeper.kube.cluster import ApiError
@@ -82,6 +82,7 @@ async def _run(flags: argparse.Namespace) -> None:
         flags.download_image,
         flags.image_pull_policy,
         dict(flags.llama_server_image_for),
+        dict(flags.llama_server_image_for_vendor),
     )
     clock = Clock(time.monotonic, _now)
     states = States(clock.monotonic)
@@ -174,8 +175,17 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="ARCH=IMAGE",
-        help="image of replicas whose GPUs have this compute capability, such as 7.5; for ARCH "
-        f"{ANY_ARCH}, of all other replicas with GPUs (default: --llama-server-image)",
+        help="image of replicas whose GPUs have this compute capability, such as 7.5; repeatable "
+        "(default: that of their vendor)",
+    )
+    add(
+        "--llama-server-image-for-vendor",
+        type=_image_for_vendor,
+        action="append",
+        default=[],
+        metavar="VENDOR=IMAGE",
+        help="image of other replicas with GPUs of nvidia, amd or intel, or of another domain of "
+        "gpu.resourceName; repeatable (default: they are rejected without an image of their own)",
     )
     add("--balancer-image", required=True, metavar="IMAGE", help="image of the balancers")
     add("--download-image", required=True, metavar="IMAGE", help="image that downloads the models")
@@ -246,13 +256,22 @@ def _seconds(text: str) -> float:
 
 
 def _image_for(text: str) -> tuple[str, str]:
-    arch, _, image = text.partition("=")
-    if not image:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ARCH=IMAGE")
+    arch, image = _assignment(text, "ARCH")
     try:
-        return arch if arch == ANY_ARCH else normalize(arch), image
+        return normalize(arch), image
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{arch!r} {error}, or {ANY_ARCH}") from None
+        raise argparse.ArgumentTypeError(f"{arch!r} {error}") from None
+
+
+def _image_for_vendor(text: str) -> tuple[str, str]:
+    return _assignment(text, "VENDOR")
+
+
+def _assignment(text: str, what: str) -> tuple[str, str]:
+    name, _, image = text.partition("=")
+    if not (name and image):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form {what}=IMAGE")
+    return name, image
 
 
 def _lease_namespace(flags: argparse.Namespace) -> str:

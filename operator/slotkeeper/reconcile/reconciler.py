@@ -26,13 +26,13 @@ from slotkeeper.reconcile.decide.replicas import (
 )
 from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.downloads.tracker import DownloadSample
+from slotkeeper.reconcile.gpus import Gpus
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
-from slotkeeper.reconcile.observe.pods import is_unschedulable
 from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
 from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.prompt_folders import PromptFolders
@@ -77,7 +77,7 @@ class Reconciler:
         """What the chart sets for the downloads of all servers."""
         self._clock = clock
         self._schedule_clock = ScheduleClock(clock)
-        self._nodes = GpuNodes(cluster, clock.monotonic)
+        self._gpus = Gpus(GpuNodes(cluster, clock.monotonic), images)
         self.budgets = Budgets(store, states, clock, self._without_budget)
         """The budgets of gateways, which limit the replicas of their servers."""
         self._prompts = PromptFolders(cluster, store)
@@ -250,10 +250,9 @@ class Reconciler:
         if state and (downloading := progress_addresses(observed)):
             progress = state.download.latest(downloading, self._clock.monotonic())
             observed = replace(observed, progress=progress)
-        pods = [*observed.worker_pods, *observed.replica_pods]
-        if server.spec.gpu.compute_arch and any(map(is_unschedulable, pods)):
-            arches = await self._nodes.compute_arches()
-            observed = replace(observed, compute_arches=arches)
+        server, observed, problem = await self._gpus.resolve(server, observed)
+        if problem:
+            return Invalid(raw, problem.message, problem.reason)
         return Snapshot(raw, server, observed)
 
     def _track(self, state: ServerState, snapshot: Snapshot, moment: Moment) -> None:

@@ -7,6 +7,8 @@ import pytest
 from apiserver import ApiServer
 from rejections import assert_rejected
 
+CLAIM = {"name": "gpu", "resourceClaimName": "shared"}
+
 ROWS: list[tuple[dict[str, Any], str, str]] = [
     ({"gpu": {"layers": -1}}, "spec.gpu.layers", "greater than or equal to 0"),
     ({"gpu": {"layers": "all"}}, "spec.gpu.layers", "must be of type integer"),
@@ -91,7 +93,33 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"gpu": {"computeArch": "ampere"}}, "spec.gpu.computeArch", "should match '^([1-9]"),
     ({"gpu": {"computeArch": "sm_7.5"}}, "spec.gpu.computeArch", "sm_|compute_"),
-    ({"gpu": {"computeArch": 0}}, "spec.gpu.computeArch", "greater than or equal to 1"),
+    ({"gpu": {"computeArch": 0}}, "spec.gpu.computeArch", "greater than or equal to 2"),
+    (
+        {"gpu": {"resourceClaims": [{"name": "gpu"}]}},
+        "spec.gpu.resourceClaims[0]",
+        "must have either resourceClaimTemplateName or resourceClaimName",
+    ),
+    (
+        {"gpu": {"resourceClaims": [{**CLAIM, "resourceClaimTemplateName": "a"}]}},
+        "spec.gpu.resourceClaims[0]",
+        "must have either resourceClaimTemplateName or resourceClaimName",
+    ),
+    ({"gpu": {"resourceClaims": [CLAIM, CLAIM]}}, "spec.gpu.resourceClaims", "a name twice"),
+    ({"gpu": {"resourceClaims": []}}, "spec.gpu.resourceClaims", "at least 1 items"),
+    ({"gpu": {"resourceClaims": [CLAIM], "count": 0}}, "spec.gpu", "if count is 0"),
+    ({"gpu": {"resourceClaims": [CLAIM], "minMemory": "9Gi"}}, "spec.gpu", "with minMemory"),
+    (
+        {"gpu": {"resourceClaims": [CLAIM]}, "workers": {"count": 1}},
+        "spec",
+        "gpu.resourceClaims must not have resourceClaimName with workers",
+    ),
+    (
+        {"gpu": {"resourceClaims": [{**CLAIM, "name": "a.b"}]}},
+        "spec.gpu.resourceClaims[0].name",
+        "must be the name of a claim",
+    ),
+    ({"gpu": {"supplementalGroups": [0]}}, "spec.gpu.supplementalGroups[0]", "equal to 1"),
+    ({"gpu": {"supplementalGroups": [2**31]}}, "supplementalGroups[0]", "equal to 2147483647"),
 ]
 
 

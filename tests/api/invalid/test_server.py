@@ -127,3 +127,21 @@ def test_the_operator_rejects_compute_archs_that_the_schema_cannot_exclude(
     assert rejection(api, raw) is None
     with pytest.raises(InvalidSpec, match="must be a compute capability such as"):
         parsed(raw)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "message"),
+    [
+        ({"computeArch": "7.3"}, "no GPU has compute capability 7.3"),
+        ({"computeArch": 7.5, "resourceName": "amd.com/gpu"}, "resourceName is in nvidia.com/"),
+    ],
+)
+def test_the_operator_rejects_compute_archs_that_no_gpu_of_the_server_has(
+    api: ApiServer, gpu: dict[str, Any], message: str
+) -> None:
+    # CEL cannot read a field without a type.
+    raw = raw_server(gpu=gpu)
+
+    assert rejection(api, raw) is None
+    with pytest.raises(InvalidSpec, match=message):
+        parsed(raw)

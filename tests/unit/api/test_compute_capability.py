@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llamaservers import server
 from slotkeeper.api.compute_capability import normalize
+from slotkeeper.api.resource import InvalidSpec
 
 
 @pytest.mark.parametrize("arch", [7.5, 75, "7.5", "75", "sm_75", "compute_75"])
@@ -42,3 +44,18 @@ def test_all_spellings_agree(major: int, minor: int) -> None:
     ]
 
     assert {normalize(spelling) for spelling in spellings} == {f"{major}.{minor}"}
+
+
+def test_auto_is_kept() -> None:
+    assert server(gpu={"computeArch": "auto"}).spec.gpu.compute_arch == "auto"
+
+
+@pytest.mark.parametrize("arch", [7.3, "sm_73", "1.3", "5.1", 4, "compute_63"])
+def test_a_compute_capability_that_no_gpu_has_is_rejected_with_those_that_exist(arch: Any) -> None:
+    with pytest.raises(InvalidSpec, match=r"no GPU has compute capability .* 7\.0, 7\.2, 7\.5"):
+        server(gpu={"computeArch": arch})
+
+
+@pytest.mark.parametrize("arch", ["3.5", "5.2", 7.2, 8.8, "sm_103", 12.1, 13, "sm_147"])
+def test_those_that_exist_and_those_of_future_gpus_are_accepted(arch: Any) -> None:
+    assert server(gpu={"computeArch": arch}).spec.gpu.compute_arch == normalize(arch)

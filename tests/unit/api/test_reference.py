@@ -107,7 +107,7 @@ def test_a_field_has_its_type_bounds_description_default_and_example() -> None:
     [
         ("spec.model.url", "(string, up to 2048 characters, required)"),
         ("spec.gpu.minMemory", "(quantity)"),
-        ("spec.gpu.computeArch", "(string or number, 1 to 999)"),
+        ("spec.gpu.computeArch", "(string or number, 2 to 999)"),
         ("spec.gpu.tensorSplit", "(list of number, 1 to 128 items, each 0 to 1000000)"),
         ("spec.resources.limits", "(map of string to quantity, up to 16 entries)"),
         ("spec.update.maxSurge", "(integer or string, up to 4 characters)"),

@@ -86,7 +86,15 @@ def test_a_field_of_a_newer_schema_is_ignored() -> None:
             {"gpu": {"computeArch": "ampere"}},
             (
                 "spec.gpu.computeArch: must be a compute capability such as 7.5, 75, sm_75 or "
-                "compute_75"
+                "compute_75, or auto"
+            ),
+        ),
+        (
+            {"gpu": {"resourceName": "amd.com/gpu", "computeArch": "auto"}},
+            (
+                "spec.gpu: computeArch must not be set unless resourceName is in nvidia.com/: only "
+                "NVIDIA's GPUs have compute capabilities; for other nodes set "
+                "placement.nodeSelector"
             ),
         ),
         (

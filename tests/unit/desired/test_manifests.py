@@ -289,7 +289,7 @@ def test_spec_image_replaces_only_the_image_of_llama_server() -> None:
 
     assert container(custom)["image"] == "example.com/llama-server:1"
     assert pod["initContainers"][0]["image"] == IMAGES.download
-    assert container(server())["image"] == IMAGES.llama_server
+    assert container(server(gpu={"count": 0}))["image"] == IMAGES.llama_server
 
 
 def test_all_images_have_the_operators_pull_policy() -> None:
@@ -359,3 +359,20 @@ def test_a_servers_selectors_select_no_pod_of_another() -> None:
     labels = llama_servers(other)["spec"]["template"]["metadata"]["labels"]
 
     assert not llama_servers(one)["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_claims_replace_the_extended_resource() -> None:
+    shared = {"name": "gpu", "resourceClaimName": "shared", "request": "one"}
+    spec: dict[str, Any] = {
+        "gpu": {"resourceClaims": [shared]},
+        "resources": {"limits": {"memory": "8Gi"}},
+    }
+
+    pod = llama_servers(server(**spec))["spec"]["template"]["spec"]
+
+    assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimName": "shared"}]
+    assert container(server(**spec))["resources"] == {
+        "limits": {"memory": "8Gi"},
+        "claims": [{"name": "gpu", "request": "one"}],
+    }
+    assert "resourceClaims" not in llama_servers(server())["spec"]["template"]["spec"]

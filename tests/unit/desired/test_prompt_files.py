@@ -1,6 +1,7 @@
 """What makes a file of a prompt usable, and the containers that keep the files."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 from llamaservers import DOWNLOADS, IMAGES, UID, server
 from slotkeeper.desired import prompt_files, prompt_volume, replicas
 from slotkeeper.desired.download_settings import NO_SETTINGS
-from slotkeeper.desired.images import Images
 from slotkeeper.desired.llama_container import DRAIN_AND_SAVE_SCRIPT
 from slotkeeper.desired.metadata import Manifest
 
@@ -91,7 +91,7 @@ def test_the_identity_is_a_name_that_the_agent_accepts() -> None:
 
 def test_another_image_of_the_chart_makes_old_files_unusable() -> None:
     cached = server(promptCache=ON_CLAIM)
-    newer = Images("slotkeeper/llama-server:0.2.0-cpu", IMAGES.balancer, IMAGES.download)
+    newer = replace(IMAGES, by_vendor={"nvidia": "slotkeeper/llama-server:0.2.0-cuda"})
 
     assert prompt_files.identity(cached, newer) != prompt_files.identity(cached, IMAGES)
 

@@ -108,6 +108,17 @@ def test_a_worker_has_gpus_like_its_leader_and_memory_of_its_own() -> None:
     assert container(workers(**spec))["command"][-2:] == ["--threads", "2"]
 
 
+def test_a_worker_has_claims_and_groups_like_its_leader() -> None:
+    template = {"name": "gpu", "resourceClaimTemplateName": "large"}
+    spec = {**TWO, "gpu": {"resourceClaims": [template], "supplementalGroups": [44]}}
+
+    for of in (leaders(**spec), workers(**spec)):
+        pod = of["spec"]["template"]["spec"]
+        assert pod["resourceClaims"] == [template]
+        assert pod["containers"][0]["resources"] == {"claims": [{"name": "gpu"}]}
+        assert pod["securityContext"]["supplementalGroups"] == [44]
+
+
 def test_a_worker_without_resources_of_its_own_has_its_leaders() -> None:
     spec = {**TWO, "resources": {"requests": {"cpu": 2}}}
 

@@ -39,24 +39,36 @@ def test_an_address_without_a_port_is_rejected(
 
 
 def test_images_by_compute_capability_are_parsed_in_any_spelling() -> None:
-    options = [
-        "--llama-server-image-for=sm_75=a:7",
-        "--llama-server-image-for=default=b@sha256:1=2",
-    ]
+    options = ["--llama-server-image-for=sm_75=a:7", "--llama-server-image-for=8.6=b@sha256:1=2"]
 
     flags = _parser().parse_args([*IMAGES, *options])
 
-    assert flags.llama_server_image_for == [("7.5", "a:7"), ("default", "b@sha256:1=2")]
+    assert flags.llama_server_image_for == [("7.5", "a:7"), ("8.6", "b@sha256:1=2")]
+
+
+def test_images_by_vendor_are_parsed() -> None:
+    option = "--llama-server-image-for-vendor=amd=a:1@sha256:2"
+
+    flags = _parser().parse_args([*IMAGES, option])
+
+    assert flags.llama_server_image_for_vendor == [("amd", "a:1@sha256:2")]
 
 
 @pytest.mark.parametrize(
-    ("option", "error"), [("7.5", "ARCH=IMAGE"), ("ampere=a", "such as 7.5, 75, sm_75")]
+    ("flag", "value", "error"),
+    [
+        ("", "7.5", "ARCH=IMAGE"),
+        ("", "ampere=a", "such as 7.5, 75, sm_75"),
+        ("", "auto=a", "such as 7.5, 75, sm_75"),
+        ("-vendor", "amd", "VENDOR=IMAGE"),
+        ("-vendor", "=a", "VENDOR=IMAGE"),
+    ],
 )
-def test_an_image_for_an_unknown_compute_capability_is_rejected(
-    option: str, error: str, capsys: pytest.CaptureFixture[str]
+def test_an_image_for_unknown_gpus_is_rejected(
+    flag: str, value: str, error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        _parser().parse_args([*IMAGES, "--llama-server-image-for", option])
+        _parser().parse_args([*IMAGES, f"--llama-server-image-for{flag}", value])
 
     assert error in capsys.readouterr().err
 

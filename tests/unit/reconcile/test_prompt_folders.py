@@ -1,5 +1,6 @@
 """The folder of prompts on a claim is removed with its server, by a Job that outlives it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,6 @@ import pytest
 from fake_cluster import FakeCluster
 from llamaservers import IMAGES
 from operator_harness import KEY, Operator, apply_server, deploy, event_reasons, update_spec
-from slotkeeper.desired.images import Images
 from slotkeeper.kube.cluster import Manifest, Unreachable
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, LLAMA_SERVERS, PODS
 
@@ -222,7 +222,7 @@ async def test_a_job_that_has_ended_is_replaced_if_the_folder_is_used_again(
 async def test_a_new_release_replaces_the_job(cluster: FakeCluster, operator: Operator) -> None:
     await deploy(cluster, operator, promptCache=ON_CLAIM)
     newer = Operator(cluster)
-    images = Images(IMAGES.llama_server, IMAGES.balancer, "slotkeeper/download:0.2.0")
+    images = replace(IMAGES, download="slotkeeper/download:0.2.0")
     newer.reconciler._images = images
 
     await newer.reconcile()

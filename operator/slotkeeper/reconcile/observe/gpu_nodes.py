@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest
@@ -10,6 +10,8 @@ from slotkeeper.kube.kinds import NODES
 
 CACHE_SECONDS = 30.0
 """How long a listing is used: nodes change slowly, and many pods may wait for one."""
+
+Labels = Mapping[str, str]
 
 log = logging.getLogger(__name__)
 
@@ -22,32 +24,35 @@ class GpuNodes:
         self._now = now
         self._lock = asyncio.Lock()
         self._listed_at: float | None = None
-        self._arches: Sequence[str] | None = None
+        self._nodes: Sequence[Labels] | None = None
 
-    async def compute_arches(self) -> Sequence[str] | None:
-        """The compute capabilities of all nodes, such as `7.5`, sorted; None without the right to
-        list nodes."""
+    async def compute_arches(self, selector: Labels | None = None) -> Sequence[str] | None:
+        """The compute capabilities of all nodes with the labels `selector`, such as `7.5`, sorted;
+        None without the right to list nodes."""
         # Passes of other servers wait for a listing that is under way, and use it.
         async with self._lock:
             if self._listed_at is None or self._now() - self._listed_at > CACHE_SECONDS:
-                self._arches = await self._list()
+                self._nodes = await self._list()
                 self._listed_at = self._now()
-            return self._arches
+            nodes = self._nodes
+        if nodes is None:
+            return None
+        required = (selector or {}).items()
+        return arches(labels for labels in nodes if required <= labels.items())
 
-    async def _list(self) -> Sequence[str] | None:
+    async def _list(self) -> Sequence[Labels] | None:
         try:
-            return arches((await self._cluster.list(NODES)).items)
+            return _with_gpus((await self._cluster.list(NODES)).items)
         except ApiError as error:
             # An operator that serves one namespace has no rights on cluster-scoped objects.
             log.debug("cannot list nodes: %s", error)
             return None
 
 
-def arches(nodes: Iterable[Manifest]) -> list[str]:
+def arches(nodes: Iterable[Labels]) -> list[str]:
     """The compute capabilities in these nodes' labels, sorted."""
-    labels = (node["metadata"].get("labels") or {} for node in nodes)
     found = {
-        (label.get(names.GPU_MAJOR_LABEL), label.get(names.GPU_MINOR_LABEL)) for label in labels
+        (labels.get(names.GPU_MAJOR_LABEL), labels.get(names.GPU_MINOR_LABEL)) for labels in nodes
     }
     numbers = sorted(
         (int(major), int(minor))
@@ -55,3 +60,9 @@ def arches(nodes: Iterable[Manifest]) -> list[str]:
         if major is not None and minor is not None and (major + minor).isdecimal()
     )
     return [f"{major}.{minor}" for major, minor in numbers]
+
+
+def _with_gpus(nodes: Iterable[Manifest]) -> list[Labels]:
+    """The labels of the nodes with GPUs: few of the nodes that a large cluster has."""
+    labels = (node["metadata"].get("labels") or {} for node in nodes)
+    return [each for each in labels if names.GPU_MAJOR_LABEL in each]

@@ -47,6 +47,8 @@ class Observed:
     """Children that were deleted, or lost the server's label, and not by the operator."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
+    chosen_for: Sequence[str] | None = None
+    """Compute capabilities that `auto` of gpu.computeArch was chosen for; None without it."""
     unresponsive: Sequence[str] = ()
     """Replicas (HOST:PORT) that their balancer reports as unresponsive."""
     progress: ProgressReport | None = None

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from signal import Signals
 
+from slotkeeper.api.compute_capability import AUTO
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
@@ -103,7 +104,8 @@ def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
 
     None where one has, or (`arches` is None) where the cluster's are not known.
     """
-    if gpu.compute_arch is None or arches is None or gpu.compute_arch in arches:
+    # What auto stands for is chosen again while no replica has a node.
+    if gpu.compute_arch in (None, AUTO) or arches is None or gpu.compute_arch in arches:
         return None
     available = (
         f"the cluster has {', '.join(arches)}"

@@ -8,6 +8,7 @@ from slotkeeper.api.conditions import ConditionType, ConditionValue, conditions,
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import (
+    GpuStatus,
     LlamaServerStatus,
     ModelStatus,
     ScalingEvent,
@@ -67,6 +68,7 @@ def status(
         url=names.client_url(server),
         model=_model(snapshot, values),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
+        gpu=_gpu(observed.chosen_for),
         prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
         prime=prime_status(server, demand.prime if demand else None),
     ).tree()
@@ -116,6 +118,10 @@ def _model(snapshot: Snapshot, values: Sequence[ConditionValue]) -> ModelStatus:
     # With a wrong SHA-256 bytes arrive until the next failure.
     advances = progress and progress.bytes_arrive and reason != Reason.MODEL_CHECKSUM_MISMATCH
     return found if advances else found.model_copy(update={"display": FAILED})
+
+
+def _gpu(chosen_for: Sequence[str] | None) -> GpuStatus | None:
+    return None if chosen_for is None else GpuStatus(compute_arches=list(chosen_for))
 
 
 def _numbers(

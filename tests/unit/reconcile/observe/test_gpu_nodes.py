@@ -118,4 +118,4 @@ class SlowListings(FakeCluster):
 
 @pytest.mark.parametrize("labels", [{MAJOR: "9"}, {MAJOR: "9", MINOR: "x"}, {MAJOR: "", MINOR: ""}])
 def test_incomplete_labels_are_ignored(labels: dict[str, str]) -> None:
-    assert arches([{"metadata": {"labels": labels}}, {"metadata": {}}]) == []
+    assert arches([labels, {}]) == []

@@ -1,0 +1,37 @@
+"""The GPUs of servers: what `auto` stands for, and whether they have an image."""
+
+from dataclasses import replace
+
+from slotkeeper.api.compute_capability import AUTO
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.desired.images import Images
+from slotkeeper.reconcile.observe.gpu_choice import choose, is_open, no_image
+from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
+from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.pods import is_unschedulable
+from slotkeeper.reconcile.observe.problem import Problem
+
+
+class Gpus:
+    """Adds to what was observed of a server what the nodes with GPUs show."""
+
+    def __init__(self, nodes: GpuNodes, images: Images) -> None:
+        self._nodes = nodes
+        self._images = images
+
+    async def resolve(
+        self, server: LlamaServer, observed: Observed
+    ) -> tuple[LlamaServer, Observed, Problem | None]:
+        """Return the server with its choice of GPUs, what was observed, and why it cannot run."""
+        pods = [*observed.worker_pods, *observed.replica_pods]
+        found, listed = None, True
+        if is_open(server, pods):
+            found = await self._nodes.compute_arches(server.spec.placement.node_selector)
+            listed = found is not None
+        choice = choose(server, self._images, found)
+        observed = replace(observed, chosen_for=choice.arches)
+        arch = server.spec.gpu.compute_arch
+        if arch not in (None, AUTO) and any(map(is_unschedulable, pods)):
+            arches = await self._nodes.compute_arches()
+            observed = replace(observed, compute_arches=arches)
+        return choice.server, observed, no_image(choice, self._images, listed=listed)
