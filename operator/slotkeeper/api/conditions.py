@@ -28,11 +28,15 @@ class ConditionType(StrEnum):
     """Demand determines the number of replicas."""
     PROMPT_CACHE_ACTIVE = "PromptCacheActive"
     """Prompts are saved to files and restored. Only of a server with `promptCache`."""
+    ACCELERATOR_READY = "AcceleratorReady"
+    """A replica's log shows that it uses its GPUs. Only of a server with GPUs."""
     DEGRADED = "Degraded"
     """A problem needs attention, whether requests are served or not."""
 
 
-ALWAYS = tuple(kind for kind in ConditionType if kind is not ConditionType.PROMPT_CACHE_ACTIVE)
+_OPTIONAL = {ConditionType.PROMPT_CACHE_ACTIVE, ConditionType.ACCELERATOR_READY}
+
+ALWAYS = tuple(kind for kind in ConditionType if kind not in _OPTIONAL)
 """Types of conditions that each LlamaServer has."""
 
 
@@ -53,7 +57,7 @@ class Condition(ApiModel):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive,
-    PromptCacheActive or Degraded."""
+    PromptCacheActive, AcceleratorReady or Degraded."""
     status: ConditionStatus
     """Status of the condition: True, False, or Unknown if it could not be determined."""
     reason: Annotated[

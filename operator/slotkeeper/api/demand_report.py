@@ -121,6 +121,8 @@ class DemandReport:
     """Since the API server last confirmed the replicas and rules that this balancer has."""
     prompt_cache: PromptCacheReport | None = None
     """None without the cache, and in a standby's report."""
+    builds: tuple[str, ...] = ()
+    """Builds of llama-server that the replicas report, such as b11434-5a1b2c3."""
 
     @property
     def demand(self) -> int:
@@ -149,6 +151,7 @@ class DemandReport:
             "unresponsive": list(self.unresponsive),
             "viewAgeSeconds": round(self.view_age_seconds, 3),
             **({"promptCache": self.prompt_cache.to_json()} if self.prompt_cache else {}),
+            **({"builds": list(self.builds)} if self.builds else {}),
         }
 
     @classmethod
@@ -175,6 +178,7 @@ class DemandReport:
             unresponsive=_names(tree.get("unresponsive", [])),
             view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
             prompt_cache=None if prompts is None else PromptCacheReport.from_json(prompts),
+            builds=_names(tree.get("builds", [])),
         )
 
 

@@ -48,6 +48,16 @@ def test_a_field_reaches_llama_server(spec: dict[str, Any], flag: str, expected:
     assert value(flag, **spec) == expected
 
 
+def environment(**spec: Any) -> list[dict[str, Any]]:
+    container = llama_container.container(server(**spec), IMAGES)
+    return list(container.get("env", []))
+
+
+def test_a_llama_server_with_gpus_logs_its_devices() -> None:
+    assert environment() == [{"name": "LLAMA_ARG_LOG_VERBOSITY", "value": "4"}]
+    assert environment(gpu={"count": 0}) == []
+
+
 def test_a_template_reaches_llama_server_as_it_was_written() -> None:
     # Kubernetes replaces $$ by $, and $(NAME) by the value of a variable.
     assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"

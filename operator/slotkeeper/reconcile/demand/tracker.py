@@ -41,6 +41,8 @@ class ServerDemand:
     """Age of the oldest view of the cluster that a balancer has."""
     prompt_cache: PromptCacheReport | None = None
     """The files of prompts, as the leader reports them."""
+    builds: tuple[str, ...] = ()
+    """Builds of llama-server, as the leader reports them."""
 
 
 @dataclass
@@ -163,5 +165,10 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
     )
     age = max(report.view_age_seconds for report in reports)
     return ServerDemand(
-        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache
+        sample,
+        leader.busy_by_replica,
+        leader.unresponsive,
+        age,
+        leader.prompt_cache,
+        leader.builds,
     )

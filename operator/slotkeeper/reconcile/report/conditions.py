@@ -1,7 +1,7 @@
 """The conditions of a server, without their times. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ from slotkeeper.desired.model_container import is_in_image, is_provided
 from slotkeeper.reconcile.decide.blocker import budget_problem
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
 from slotkeeper.reconcile.downloads import text
+from slotkeeper.reconcile.observe.accelerators import has_accelerators
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods, model_status
 from slotkeeper.reconcile.observe.observed import Observed, current_balancers, updated_pods
@@ -36,6 +37,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.accelerators import LogResults, accelerator_condition
 from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
 
@@ -55,6 +57,10 @@ class Problems:
     """What the balancers' reports show."""
     prompts: PromptCacheReport | None = None
     """The files of prompts; None without a current report of them."""
+    logs: LogResults = field(default_factory=dict)
+    """What the start of the replicas' logs shows."""
+    build: Problem | None = None
+    """Published vulnerabilities of the replicas' build."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,10 @@ def condition_values(
     others = [_scaling(server, scaling)]
     if server.spec.prompt_cache:
         others.append(ConditionResult(*prompt_condition(server, problems.prompts)))
+    if has_accelerators(server):
+        others.append(ConditionResult(*accelerator_condition(server, observed, problems.logs)))
     found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, *others])]
+    found.append(problems.build)
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
         *(part.value for part in [*parts, *others]),
@@ -114,11 +123,21 @@ def _suspended(server: LlamaServer, conflict: Problem | None) -> list[ConditionV
     return [
         *(
             verdict(kind, "False", Reason.SUSPENDED, message)
-            for kind in (ConditionType if server.spec.prompt_cache else ALWAYS)
-            if kind is not ConditionType.DEGRADED
+            for kind in ConditionType
+            if kind in _kinds(server) and kind is not ConditionType.DEGRADED
         ),
         degraded([conflict]) if conflict else expected,
     ]
+
+
+def _kinds(server: LlamaServer) -> set[ConditionType]:
+    """The types of a server's conditions."""
+    found = {*ALWAYS}
+    if server.spec.prompt_cache:
+        found.add(ConditionType.PROMPT_CACHE_ACTIVE)
+    if has_accelerators(server):
+        found.add(ConditionType.ACCELERATOR_READY)
+    return found
 
 
 def _ready(
