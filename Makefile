@@ -98,6 +98,7 @@ format: $(INSTALLED) ## Format the sources and fix what the linter can fix
 crds: $(INSTALLED) ## Generate the CRDs and docs/reference from the API's models
 	@$(BIN)/python -m slotkeeper.api.crd
 	@$(BIN)/python -m slotkeeper.api.reference
+	@$(BIN)/python -m slotkeeper.llamacpp.diagnosis.page
 
 .PHONY: goldens
 goldens: $(INSTALLED) ## Generate the golden manifests in tests/golden

@@ -113,6 +113,16 @@ def use_all_permissions(api: ApiServer) -> None:
         *("--type=merge", "-p", yaml.safe_dump({"status": pod["status"]})),
     )
     eventually(lambda: "no node has" in conditions(api) or "0/1 nodes" in conditions(api))
+    api.kubectl("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--now")
+
+    # There is no kubelet to ask for its log.
+    started = running(one(api, "replicaset", "plain-replicas"))
+    create(api, started)
+    api.kubectl(
+        *("patch", "pod", started["metadata"]["name"], "-n", NAMESPACE, "--subresource=status"),
+        *("--type=merge", "-p", yaml.safe_dump({"status": started["status"]})),
+    )
+    eventually(lambda: "LogUnavailable" in conditions(api))
 
 
 def use_permissions_for_gateways(api: ApiServer) -> None:
@@ -205,6 +215,21 @@ def unschedulable(owner: Any) -> dict[str, Any]:
         "spec": template["spec"],
         "status": {"conditions": [{**condition, "message": "0/1 nodes are available"}]},
     }
+
+
+def running(owner: Any) -> dict[str, Any]:
+    """Return a pod whose llama-server is ready."""
+    pod = unschedulable(owner)
+    pod["metadata"]["name"] = "plain-replicas-b"
+    image = pod["spec"]["containers"][0]["image"]
+    state = {"running": {"startedAt": "2026-11-01T12:00:00Z"}}
+    container = {"name": names.LLAMA_SERVER_CONTAINER, "image": image, "imageID": image}
+    started = {"ready": True, "restartCount": 0, "state": state, "containerID": "containerd://1"}
+    pod["status"] = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [container | started],
+    }
+    return pod
 
 
 def test_each_permission_is_used(requests: list[audit_log.Request]) -> None:

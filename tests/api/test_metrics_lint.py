@@ -96,6 +96,7 @@ def test_promtool_accepts_the_metrics_of_the_operator() -> None:
         prefetches=lambda: {"Running": 1},
     )
     metrics.register_downloads(lambda: [(key, DownloadSample(2, 1, 0.0))])
+    metrics.register_accelerators(lambda: {"NoDeviceFound": 1})
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Deployment")
     metrics.set_conditions(KIND, key, [{"type": "Ready", "status": "True"}])

@@ -69,6 +69,9 @@ class FakeCluster:
         self.reads = 0
         self.requests: list[tuple[str, str]] = []
         """Verb and kind of each attempted write and listing."""
+        self.logs: dict[str, bytes | Exception] = {}
+        """The log of each pod's llama-server, or the error of reading it."""
+        self.log_reads: list[tuple[str, str, str]] = []
         self.raise_after_write: Mapping[int, BaseException] = {}
         """By number of writes: what to raise after the write was done, instead of a response."""
         self.inject_error: Callable[[str, Manifest], Exception | None] = lambda *_: None
@@ -166,6 +169,13 @@ class FakeCluster:
         self._store(place, self.objects[place] | {"status": _copied(manifest["status"])})
         self._record_write("patch_status", manifest)
         return _copied(self.objects[place])
+
+    async def start_of_log(self, namespace: str, pod: str, container: str, max_bytes: int) -> bytes:
+        self.log_reads.append((namespace, pod, container))
+        found = self.logs.get(pod, b"")
+        if isinstance(found, Exception):
+            raise found
+        return found[:max_bytes]
 
     async def watch(
         self,

@@ -249,6 +249,7 @@ class FakeLlama:
                     "chat_template": "{{ messages }}",
                     "modalities": {"vision": False},
                     "model_path": "/models/x.gguf",
+                    "build_info": "b11669-Debian",
                 }
             )
         elif call.path == "/metrics":

@@ -32,6 +32,7 @@ from slotkeeper.kube.kinds import (
     STATEFUL_SETS,
 )
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.accelerators.poller import StartLogReader
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.poller import DemandPoller
 from slotkeeper.reconcile.downloads.poller import PROGRESS_SECONDS, ProgressPoller
@@ -158,6 +159,7 @@ class Operator:
             prefetches=self.reconciler.prefetches,
         )
         self.metrics.register_downloads(self.reconciler.download_samples)
+        self.metrics.register_accelerators(self.reconciler.accelerator_problems)
         self.runtime = Runtime(
             self.cluster,
             self.store,
@@ -170,6 +172,7 @@ class Operator:
             clock.monotonic,
             self._gateways(clock),
             ProgressPoller(self.downloads.fetch, clock.monotonic),
+            StartLogReader(self.cluster, clock.monotonic),
         )
         self._watched_versions: dict[tuple[Kind, Kind], str] = {}
         """The version up to which a watch has delivered events, by kind of store and of object."""
@@ -266,6 +269,7 @@ class Operator:
             self.time.elapsed += 1
             if self.time.elapsed % PROGRESS_SECONDS == 0:
                 await self.runtime.poll_downloads()
+                await self.runtime.read_logs()
             await self.runtime.poll_demand()
             await self.deliver_events()
             await self._run_due_passes()

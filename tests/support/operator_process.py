@@ -85,9 +85,11 @@ def rbac_manifests(*, namespace: str = "") -> list[dict[str, Any]]:
     """Return the chart's RBAC objects for an operator of one namespace, or (default) of all."""
     metadata = {"name": "operator"}
     if namespace:
-        watched = _role("Role", {**metadata, "namespace": namespace}, "watched.yaml")
+        watched = _role(
+            "Role", {**metadata, "namespace": namespace}, "watched.yaml", "pod-logs.yaml"
+        )
     else:
-        watched = _role("ClusterRole", metadata, "watched.yaml", "nodes.yaml")
+        watched = _role("ClusterRole", metadata, "watched.yaml", "pod-logs.yaml", "nodes.yaml")
     own = _role("Role", {"name": "operator-own", "namespace": NAMESPACE}, "own.yaml")
     account = {**metadata, "namespace": NAMESPACE}
     return [

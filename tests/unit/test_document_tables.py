@@ -98,8 +98,7 @@ def test_each_reason_that_a_guide_names_exists() -> None:
     values = {"RollingUpdate", "DriftCorrected", "ScaledUp", "ScaledDown", *get_args(ModelState)}
     values |= {"LoadBalancer", "NodePort", "WaitForFirstConsumer", KIND, GATEWAY_KIND}
     values |= {"DownloadStarted", "DownloadCompleted", "PrefetchStarted"}
-    decisions = {*ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET}
-    existing = {*Reason, *ConditionType, *decisions, *values}
+    existing = {*Reason, *ConditionType, *ScalingReason, MANUAL, SUSPENDED, GATEWAY_BUDGET, *values}
     named = {
         code
         for document in (*(DOCS / "concepts").glob("*.md"), DOCS / "operating.md")
@@ -181,6 +180,7 @@ def test_the_operators_metrics_are_complete() -> None:
         prefetches=lambda: {"Running": 1},
     )
     metrics.register_downloads(lambda: [(Key("default", "chat"), DownloadSample(2, 1, 0.0))])
+    metrics.register_accelerators(lambda: {"NoDeviceFound": 1})
     metrics.count_reconcile(0.1, failed=False)
     metrics.count_correction("Service")
     metrics.count_suppressed_error("watch")
@@ -198,9 +198,8 @@ def test_each_metric_that_a_document_names_exists() -> None:
         *documented("## Operator"),
         *documented("## Node cache"),
         *documented("## Prompt files"),
+        "slotkeeper_demand",  # prometheus-adapter's name for the sum
     }
-    # prometheus-adapter's name for the sum.
-    existing.add("slotkeeper_demand")
     named = {
         word
         for document in DOCUMENTS
@@ -443,6 +442,7 @@ def test_the_demand_report_is_complete() -> None:
         busy_by_replica={},
         prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
         prime=PrimeReport(Reason.ACTIVE, ""),
+        builds=("b1",),
     )
 
     assert list(json.loads(example)) == list(report.to_json())

@@ -30,12 +30,18 @@ class ConditionType(StrEnum):
     """Prompts are saved to files and restored. Only of a server with `promptCache`."""
     PROMPTS_PRIMED = "PromptsPrimed"
     """New replicas compute the beginnings of prompts. Only of a server with `prime`."""
+    ACCELERATOR_READY = "AcceleratorReady"
+    """A replica's log shows that it uses its GPUs. Only of a server with GPUs."""
     DEGRADED = "Degraded"
     """A problem needs attention, whether requests are served or not."""
 
 
-OPTIONAL = (ConditionType.PROMPT_CACHE_ACTIVE, ConditionType.PROMPTS_PRIMED)
-"""Types of conditions of features that are off by default."""
+OPTIONAL = (
+    ConditionType.PROMPT_CACHE_ACTIVE,
+    ConditionType.PROMPTS_PRIMED,
+    ConditionType.ACCELERATOR_READY,
+)
+"""Types of conditions that only some LlamaServers have."""
 
 ALWAYS = tuple(kind for kind in ConditionType if kind not in OPTIONAL)
 """Types of conditions that each LlamaServer has."""
@@ -58,7 +64,7 @@ class Condition(ApiModel):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive,
-    PromptCacheActive, PromptsPrimed or Degraded."""
+    PromptCacheActive, PromptsPrimed, AcceleratorReady or Degraded."""
     status: ConditionStatus
     """Status of the condition: True, False, or Unknown if it could not be determined."""
     reason: Annotated[

@@ -173,6 +173,8 @@ class DemandReport:
     """None without the cache, and in a standby's report."""
     prime: PrimeReport | None = None
     """None without priming, and in a standby's report."""
+    builds: tuple[str, ...] = ()
+    """Builds of llama-server that the replicas report, such as b11434-5a1b2c3."""
 
     @property
     def demand(self) -> int:
@@ -202,6 +204,7 @@ class DemandReport:
             "viewAgeSeconds": round(self.view_age_seconds, 3),
             **({"promptCache": self.prompt_cache.to_json()} if self.prompt_cache else {}),
             **({"prime": self.prime.to_json()} if self.prime else {}),
+            **({"builds": list(self.builds)} if self.builds else {}),
         }
 
     @classmethod
@@ -230,6 +233,7 @@ class DemandReport:
             view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
             prompt_cache=None if prompts is None else PromptCacheReport.from_json(prompts),
             prime=None if prime is None else PrimeReport.from_json(prime),
+            builds=_names(tree.get("builds", [])),
         )
 
 

@@ -74,7 +74,29 @@ class Reason(StrEnum):
     # Beginnings of prompts are not computed.
     PROMPT_INVALID = "PromptInvalid"
     PRIMING_FAILED = "PrimingFailed"
+    # The accelerators of replicas, as llamacpp.diagnosis finds.
+    DEVICES_FOUND = "DevicesFound"
+    LOG_UNAVAILABLE = "LogUnavailable"
+    COMPUTE_ARCH_NOT_BUILT = "ComputeArchNotBuilt"
+    NO_KERNEL_IMAGE = "NoKernelImage"
+    PTX_NOT_SUPPORTED = "PtxNotSupported"
+    DRIVER_TOO_OLD = "DriverTooOld"
+    DRIVER_MISMATCH = "DriverMismatch"
+    FABRIC_MANAGER_NOT_RUNNING = "FabricManagerNotRunning"
+    CUDA_INIT_FAILED = "CudaInitFailed"
+    DRIVER_UNREACHABLE = "DriverUnreachable"
+    DRIVER_LIBRARY_MISSING = "DriverLibraryMissing"
+    DEVICE_FORBIDDEN = "DeviceForbidden"
+    NO_VULKAN_DEVICE = "NoVulkanDevice"
+    WEIGHTS_OUT_OF_MEMORY = "WeightsOutOfMemory"
+    KV_CACHE_OUT_OF_MEMORY = "KvCacheOutOfMemory"
+    COMPUTE_OUT_OF_MEMORY = "ComputeOutOfMemory"
+    GPU_OUT_OF_MEMORY = "GpuOutOfMemory"
+    XID_ERROR = "XidError"
+    LAYERS_NOT_OFFLOADED = "LayersNotOffloaded"
+    NO_DEVICE_FOUND = "NoDeviceFound"
     # Other problems.
+    KNOWN_VULNERABLE_BUILD = "KnownVulnerableBuild"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     DUPLICATE_MODEL = "DuplicateModel"
     UNKNOWN_MODEL = "UnknownModel"
@@ -87,6 +109,29 @@ class Reason(StrEnum):
     APPLY_REJECTED = "ApplyRejected"
     FIELD_CONFLICT = "FieldConflict"
 
+
+ACCELERATOR_REASONS = (
+    Reason.COMPUTE_ARCH_NOT_BUILT,
+    Reason.NO_KERNEL_IMAGE,
+    Reason.PTX_NOT_SUPPORTED,
+    Reason.DRIVER_TOO_OLD,
+    Reason.DRIVER_MISMATCH,
+    Reason.FABRIC_MANAGER_NOT_RUNNING,
+    Reason.CUDA_INIT_FAILED,
+    Reason.DRIVER_UNREACHABLE,
+    Reason.DRIVER_LIBRARY_MISSING,
+    Reason.DEVICE_FORBIDDEN,
+    Reason.NO_VULKAN_DEVICE,
+    Reason.WEIGHTS_OUT_OF_MEMORY,
+    Reason.KV_CACHE_OUT_OF_MEMORY,
+    Reason.COMPUTE_OUT_OF_MEMORY,
+    Reason.GPU_OUT_OF_MEMORY,
+    Reason.XID_ERROR,
+    Reason.LAYERS_NOT_OFFLOADED,
+    Reason.NO_DEVICE_FOUND,
+)
+"""Why the accelerators of replicas are not used as requested. A test compares them with the table
+of diagnoses, which this folder does not import."""
 
 DOWNLOAD_REASONS = frozenset(
     {
@@ -115,3 +160,38 @@ DOWNLOAD_REASONS = frozenset(
     }
 )
 """Reasons that the download container may report in its termination message."""
+
+PERMANENT = frozenset(
+    {
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_FORBIDDEN,
+        Reason.MODEL_DOWNLOAD_REJECTED,
+        Reason.MODEL_CHECKSUM_MISMATCH,
+        Reason.MODEL_NOT_GGUF,
+        Reason.MODEL_URL_NOT_ALLOWED,
+        Reason.MODEL_ADDRESS_NOT_ALLOWED,
+        Reason.MODEL_TOKEN_INVALID,
+        Reason.MODEL_TOKEN_NOT_ALLOWED,
+        Reason.MODEL_CA_INVALID,
+        Reason.MODEL_CERTIFICATE_NOT_TRUSTED,
+        Reason.MODEL_TOO_MANY_REDIRECTS,
+        Reason.MODEL_SIZE_UNKNOWN,
+        Reason.MODEL_TOO_LARGE,
+        Reason.MODEL_SPLIT,
+        Reason.MODEL_AMBIGUOUS,
+        Reason.MODEL_TYPE_MISMATCH,
+        Reason.IMAGE_PULL_BACK_OFF,
+        Reason.CREATE_CONTAINER_ERROR,
+        Reason.SECRET_NOT_FOUND,
+        Reason.NAME_CONFLICT,
+        Reason.APPLY_REJECTED,
+        Reason.EXCEEDS_BUDGET,
+    }
+)
+"""Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler
+adds a node (even of a kind that does not exist yet), the host of a model is available again."""
+
+PERMANENT_WHEN_LOOPING = frozenset(
+    {Reason.CRASH_LOOP_BACK_OFF, Reason.MODEL_DOWNLOAD_FAILED, Reason.OOM_KILLED}
+)
+"""Permanent only after a retry: a container that failed once may succeed the next time."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS, Reason
 
 READY = ConditionType.READY
 MODEL = ConditionType.MODEL_READY
@@ -13,6 +13,7 @@ BALANCER = ConditionType.BALANCER_READY
 SCALING = ConditionType.SCALING_ACTIVE
 PROMPTS = ConditionType.PROMPT_CACHE_ACTIVE
 PRIMED = ConditionType.PROMPTS_PRIMED
+ACCELERATOR = ConditionType.ACCELERATOR_READY
 DEGRADED = ConditionType.DEGRADED
 
 
@@ -99,6 +100,12 @@ TABLE = (
         "prompts are saved to files and restored from them; for `PromptsPrimed`, new replicas "
         "compute the beginnings of prompts",
     ),
+    ReasonDoc(
+        (ACCELERATOR,),
+        (Reason.DEVICES_FOUND,),
+        _GOOD,
+        "the log of a replica shows that it uses its GPUs; the message contains their names",
+    ),
     ReasonDoc((READY, MODEL, REPLICAS), (Reason.PENDING,), _IN_PROGRESS, "no pod has started yet"),
     ReasonDoc(
         (MODEL,),
@@ -108,11 +115,12 @@ TABLE = (
         "claim",
     ),
     ReasonDoc(
-        (*_PODS, SCALING, PROMPTS, PRIMED),
+        (*_PODS, SCALING, PROMPTS, PRIMED, ACCELERATOR),
         (Reason.STARTING,),
         _IN_PROGRESS,
         "pods are starting; for `ScalingActive`, `PromptCacheActive` and `PromptsPrimed`, there is "
-        "no report from a balancer yet",
+        "no report from a balancer yet; for `AcceleratorReady`, no log of a replica has been read "
+        "yet",
     ),
     ReasonDoc((REPLICAS,), (Reason.LOADING_MODEL,), _IN_PROGRESS, "llama-server loads the model"),
     ReasonDoc(
@@ -130,13 +138,20 @@ TABLE = (
         "starts a replica",
     ),
     ReasonDoc(
-        (MODEL, *_PODS, SCALING, PROMPTS, PRIMED),
+        (MODEL, *_PODS, SCALING, PROMPTS, PRIMED, ACCELERATOR),
         (Reason.SUSPENDED,),
         _IN_PROGRESS,
         "`suspend` is true",
     ),
     ReasonDoc((SCALING,), (Reason.SCALING_DISABLED,), _IN_PROGRESS, "`autoscaling` is not set"),
-    ReasonDoc((PROMPTS,), (Reason.NO_REPLICA,), _IN_PROGRESS, "no replica is ready"),
+    ReasonDoc((PROMPTS, ACCELERATOR), (Reason.NO_REPLICA,), _IN_PROGRESS, "no replica is ready"),
+    ReasonDoc(
+        (ACCELERATOR,),
+        (Reason.LOG_UNAVAILABLE,),
+        _IN_PROGRESS,
+        "the start of a replica's log cannot be read, or does not show devices: the message "
+        "contains why. The chart's value `rbac.podLogs` lets the operator read logs",
+    ),
     ReasonDoc(
         (PROMPTS,),
         (Reason.RESTORE_SLOWER,),
@@ -397,6 +412,22 @@ TABLE = (
         "increase `maxSeconds`",
     ),
     ReasonDoc(
+        (ACCELERATOR,),
+        ACCELERATOR_REASONS,
+        _PROBLEM,
+        "a GPU, its driver or its memory keeps a replica from running, or from using the GPU; the "
+        "message contains the meaning and the remedy, as [troubleshooting](../troubleshooting.md) "
+        "does",
+    ),
+    ReasonDoc(
+        (DEGRADED,),
+        (Reason.KNOWN_VULNERABLE_BUILD,),
+        _PROBLEM,
+        "llama-server is of a build with [published vulnerabilities]"
+        "(../troubleshooting.md#known-vulnerable-builds) that the server is exposed to: use a "
+        "newer image, or accept them by the annotation `slotkeeper.dev/accepted-advisories`",
+    ),
+    ReasonDoc(
         (DEGRADED,),
         (Reason.DUPLICATE_MODEL,),
         _PROBLEM,
@@ -464,41 +495,6 @@ TABLE = (
         "one of the two. Corrections back off, up to five minutes apart",
     ),
 )
-
-PERMANENT = frozenset(
-    {
-        Reason.MODEL_NOT_FOUND,
-        Reason.MODEL_FORBIDDEN,
-        Reason.MODEL_DOWNLOAD_REJECTED,
-        Reason.MODEL_CHECKSUM_MISMATCH,
-        Reason.MODEL_NOT_GGUF,
-        Reason.MODEL_URL_NOT_ALLOWED,
-        Reason.MODEL_ADDRESS_NOT_ALLOWED,
-        Reason.MODEL_TOKEN_INVALID,
-        Reason.MODEL_TOKEN_NOT_ALLOWED,
-        Reason.MODEL_CA_INVALID,
-        Reason.MODEL_CERTIFICATE_NOT_TRUSTED,
-        Reason.MODEL_TOO_MANY_REDIRECTS,
-        Reason.MODEL_SIZE_UNKNOWN,
-        Reason.MODEL_TOO_LARGE,
-        Reason.MODEL_SPLIT,
-        Reason.MODEL_AMBIGUOUS,
-        Reason.MODEL_TYPE_MISMATCH,
-        Reason.IMAGE_PULL_BACK_OFF,
-        Reason.CREATE_CONTAINER_ERROR,
-        Reason.SECRET_NOT_FOUND,
-        Reason.NAME_CONFLICT,
-        Reason.APPLY_REJECTED,
-        Reason.EXCEEDS_BUDGET,
-    }
-)
-"""Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler
-adds a node (even of a kind that does not exist yet), the host of a model is available again."""
-
-PERMANENT_WHEN_LOOPING = frozenset(
-    {Reason.CRASH_LOOP_BACK_OFF, Reason.MODEL_DOWNLOAD_FAILED, Reason.OOM_KILLED}
-)
-"""Permanent only after a retry: a container that failed once may succeed the next time."""
 
 _SEVERITIES = {reason: row.severity for row in TABLE for reason in row.reasons}
 

@@ -38,6 +38,11 @@ LIVENESS_PERIOD_SECONDS = 10
 REPLICA_VARIABLE = "SLOTKEEPER_REPLICA"
 """Environment variable with the index of a replica that has workers."""
 
+LOG_LEVEL_VARIABLE = "LLAMA_ARG_LOG_VERBOSITY"
+LOG_LEVEL = "4"
+"""Of llama-server with GPUs, whose log has to show which devices it uses. No level below 5 logs
+prompts."""
+
 ENDPOINT_PROPAGATION_SECONDS = 2
 """Upper estimate of the time until the balancer is notified that a replica terminates."""
 
@@ -88,7 +93,11 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
     spec = server.spec
     drain = DRAIN_SCRIPT if slot_save_path is None else DRAIN_AND_SAVE_SCRIPT
     env = [
-        variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.pod_template.env
+        *_log_level(spec),
+        *(
+            variable.model_dump(by_alias=True, exclude_none=True)
+            for variable in spec.pod_template.env
+        ),
     ]
     return {
         "name": names.LLAMA_SERVER_CONTAINER,
@@ -127,6 +136,12 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
         **_liveness(spec.unresponsive_seconds),
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", drain]}}},
     }
+
+
+def _log_level(spec: LlamaServerSpec) -> list[Manifest]:
+    """Return the variable by which llama-server logs its devices, and where the model is: they are
+    of level 4 since b9209. A flag in extraArgs takes precedence over it."""
+    return [{"name": LOG_LEVEL_VARIABLE, "value": LOG_LEVEL}] if spec.gpu.count else []
 
 
 def arguments(server: LlamaServer, slot_save_path: str | None = None) -> list[str]:

@@ -77,6 +77,9 @@ APPLIED_HASH_ANNOTATION = f"{GROUP}/applied-hash"
 """On each child: hash of the manifest that was applied last, to detect fields that have been
 removed from it."""
 
+ACCEPTED_ADVISORIES_ANNOTATION = f"{GROUP}/accepted-advisories"
+"""On a LlamaServer: ids of published vulnerabilities that its owner has reviewed and accepts."""
+
 WORKERS_HASH_ANNOTATION = f"{GROUP}/workers-hash"
 """On a leader's pod: hash of its workers' manifests, so that it is replaced with them."""
 

@@ -24,7 +24,7 @@ from slotkeeper.kube.cluster import (
 )
 from slotkeeper.kube.decode import decode_event, decode_list, decode_object
 from slotkeeper.kube.endpoint import Endpoint, connect
-from slotkeeper.kube.kinds import kind_of
+from slotkeeper.kube.kinds import PODS, kind_of
 
 JSON = "application/json"
 READ = {"Accept": JSON}
@@ -178,6 +178,15 @@ class ApiCluster:
         }
         status = {key: manifest[key] for key in ("apiVersion", "kind", "status")}
         return await self._apply({**status, "metadata": metadata}, "status")
+
+    async def start_of_log(self, namespace: str, pod: str, container: str, max_bytes: int) -> bytes:
+        """See Cluster."""
+        path = f"{_path(PODS, namespace, pod)}/log"
+        query = {"container": container, "limitBytes": str(max_bytes)}
+        # It is plain text, and an error is JSON.
+        headers = {"Accept": f"{JSON}, */*"}
+        body = await self._read("GET", path, query, headers=headers, max_bytes=2 * max_bytes)
+        return body[:max_bytes]
 
     async def watch(
         self,

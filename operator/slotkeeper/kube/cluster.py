@@ -129,6 +129,9 @@ class Cluster(Protocol):
         `metadata.resourceVersion`.
         """
 
+    async def start_of_log(self, namespace: str, pod: str, container: str, max_bytes: int) -> bytes:
+        """Return at most so many bytes of the log of a container that runs, from its beginning."""
+
     def watch(
         self,
         kind: Kind,

@@ -5,6 +5,7 @@ backtrace. The cause is the first of its errors. The log is untrusted, and usual
 """
 
 import re
+from collections.abc import Sequence
 
 _PREFIX = re.compile(r"^\d+(?:\.\d+){3} (?P<level>[A-Z]) +")
 """Time and level of llama.cpp's log, such as `0.00.009.911 E `."""
@@ -24,21 +25,39 @@ _UNINFORMATIVE = re.compile(
 """Backtraces, and what follows every failure."""
 
 
+LAST_LINES = 3
+"""How many are shown of a log without an error."""
+
+
 def cause(log: str) -> str:
     """Return the line that states why the program ended, without time and level.
 
     It is the last line if none is better, and empty for an empty log, or if there is only a
     backtrace.
     """
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    if fatal := next(filter(_FATAL.search, lines), None):
-        return _message(fatal)
-    lines = [line for line in lines if not _UNINFORMATIVE.search(_message(line))]
+    lines = _meaningful(log)
+    return _error(log, lines) or (message(lines[-1]) if lines else "")
+
+
+def ending(log: str) -> str:
+    """Return what `cause` does, or the last lines, with ` / ` between them, if none is an error."""
+    lines = _meaningful(log)
+    return _error(log, lines) or " / ".join(map(message, lines[-LAST_LINES:]))
+
+
+def _meaningful(log: str) -> list[str]:
+    lines = (line.strip() for line in log.splitlines())
+    return [line for line in lines if line and not _UNINFORMATIVE.search(message(line))]
+
+
+def _error(log: str, lines: Sequence[str]) -> str:
+    if fatal := next(filter(_FATAL.search, map(str.strip, log.splitlines())), None):
+        return message(fatal)
     errors = [line for line in lines if _is_error(line) and not _EXITING.search(line)]
     if not errors:
-        return _message(lines[-1]) if lines else ""
+        return ""
     # While it starts, the first error causes the others. Later, earlier ones may be of requests.
-    return _message(errors[0] if _EXITING.search(lines[-1]) else errors[-1])
+    return message(errors[0] if _EXITING.search(lines[-1]) else errors[-1])
 
 
 def _is_error(line: str) -> bool:
@@ -46,5 +65,6 @@ def _is_error(line: str) -> bool:
     return prefix is not None and prefix["level"] == "E"
 
 
-def _message(line: str) -> str:
+def message(line: str) -> str:
+    """Return a line of llama.cpp's log without time and level."""
     return _PREFIX.sub("", line)

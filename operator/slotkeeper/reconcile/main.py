@@ -22,6 +22,7 @@ from slotkeeper.kube.client import IDLE_TIMEOUT, ApiCluster
 from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import LLAMA_GATEWAYS
 from slotkeeper.reconcile import download_flags
+from slotkeeper.reconcile.accelerators.poller import StartLogReader
 from slotkeeper.reconcile.clock import Clock
 from slotkeeper.reconcile.demand.client import open_client
 from slotkeeper.reconcile.demand.poller import DemandPoller
@@ -124,6 +125,7 @@ async def _run(flags: argparse.Namespace) -> None:
             budget_waits=reconciler.budgets.waits,
         )
         metrics.register_downloads(reconciler.download_samples)
+        metrics.register_accelerators(reconciler.accelerator_problems)
         gateways = GatewayRuntime(
             cluster,
             gateway_store,
@@ -147,6 +149,7 @@ async def _run(flags: argparse.Namespace) -> None:
             clock.monotonic,
             gateways,
             ProgressPoller(fetch_progress, clock.monotonic),
+            StartLogReader(cluster, clock.monotonic),
         )
         start_http_server(flags.metrics[1], addr=available(flags.metrics[0]))
         async with await serve_health(flags.health, lease.problem):

@@ -103,6 +103,10 @@ class Metrics:
         """Export the progress of downloads, which is read at each scrape."""
         self._registry.register(_Downloads(samples))
 
+    def register_accelerators(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Export the numbers of servers whose accelerators are not used, by reason."""
+        self._registry.register(_Accelerators(counts))
+
     def count_reconcile(self, seconds: float, *, failed: bool) -> None:
         """Count one pass."""
         self._reconciles.labels("error" if failed else "success").inc()
@@ -226,6 +230,24 @@ class _Prefetches(Collector):
         for phase, count in self.counts().items():
             jobs.add_metric([phase], count)
         yield jobs
+
+
+@dataclass(frozen=True)
+class _Accelerators(Collector):
+    """Servers by reason."""
+
+    counts: Callable[[], Mapping[str, int]]
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        servers = GaugeMetricFamily(
+            "slotkeeper_operator_accelerator_problems",
+            "LlamaServers whose condition AcceleratorReady is False, by its reason",
+            labels=["reason"],
+        )
+        for reason, count in self.counts().items():
+            servers.add_metric([reason], count)
+        yield servers
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from slotkeeper.api.conditions import ConditionType, condition
 from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names, prefetch, prompt_cleanup
@@ -28,6 +29,7 @@ from slotkeeper.reconcile.demand.poller import DemandPoller, addresses
 from slotkeeper.reconcile.downloads.tracker import DownloadSample
 from slotkeeper.reconcile.gpus import Gpus
 from slotkeeper.reconcile.isolation import Isolation
+from slotkeeper.reconcile.observe.accelerators import started_containers
 from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
@@ -36,6 +38,7 @@ from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, a
 from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
 from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.prompt_folders import PromptFolders
+from slotkeeper.reconcile.report.accelerators import accepted_advisories, build_problem
 from slotkeeper.reconcile.report.conditions import Problems
 from slotkeeper.reconcile.report.events import prefetch_started, scaled
 from slotkeeper.reconcile.report.report import Report, invalid_report, report
@@ -194,7 +197,7 @@ class Reconciler:
         if download.latest(download.addresses, now) != state.shown_progress:
             return True
         demand = state.demand.latest(now)
-        if demand and demand.unresponsive != state.unresponsive:
+        if demand and (demand.unresponsive, demand.builds) != (state.unresponsive, state.builds):
             return True
         return is_stale(state.server, demand)
 
@@ -225,6 +228,15 @@ class Reconciler:
         """The numbers of prefetch Jobs, by phase."""
         found = Counter(state.prefetch for _, state, _ in self._states.servers() if state.prefetch)
         return {each.value: found[each] for each in Phase}
+
+    def accelerator_problems(self) -> Mapping[str, int]:
+        """The numbers of servers whose accelerators are not used as requested, by reason."""
+        found = (
+            condition(state.server.status, ConditionType.ACCELERATOR_READY)
+            for _, state in self._states.records()
+            if state.server
+        )
+        return Counter(each["reason"] for each in found if each.get("status") == "False")
 
     # The steps of a pass.
 
@@ -272,6 +284,7 @@ class Reconciler:
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
         state.download.track(progress_addresses(observed), moment.monotonic)
+        state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None
@@ -365,7 +378,12 @@ class Reconciler:
         conflict = state.conflicts.problem(moment.monotonic)
         prompts = demand.prompt_cache if demand else None
         prime = demand.prime if demand else None
-        problems = Problems(state.unapplied, conflict, state.serving, prompts, prime)
+        state.builds = demand.builds if demand else state.builds
+        accepted = accepted_advisories(snapshot.raw)
+        build = build_problem(snapshot.server, state.builds, accepted)
+        problems = Problems(
+            state.unapplied, conflict, state.serving, prompts, prime, state.logs.results(), build
+        )
         key = Key(snapshot.server.namespace, snapshot.server.name)
         found = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         raw = await self.steps.write_report(key, snapshot.raw, state, found)

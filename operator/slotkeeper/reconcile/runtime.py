@@ -11,6 +11,7 @@ import kopf
 from slotkeeper.kube.cluster import ApiError, Cluster, Manifest, NotFound, WatchEvent
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 from slotkeeper.kube.objects import Key
+from slotkeeper.reconcile.accelerators.poller import LOG_SECONDS, StartLogReader
 from slotkeeper.reconcile.demand.poller import POLL_SECONDS, DemandPoller
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
 from slotkeeper.reconcile.downloads.poller import PROGRESS_SECONDS, ProgressPoller
@@ -66,6 +67,7 @@ class Runtime:
     monotonic: Callable[[], float]
     gateways: GatewayRuntime
     downloads: ProgressPoller
+    logs: StartLogReader
     stale: FairLane = field(default_factory=FairLane)
     """Servers whose status shows old numbers."""
 
@@ -74,7 +76,7 @@ class Runtime:
         self.reconciler.steps.on_corrected = self.metrics.count_correction
         self.reconciler.steps.on_conditions = self._on_conditions
         isolated = (self.reconciler, self.reconciler.budgets, self.poller, self.store)
-        for part in (*isolated, self.downloads):
+        for part in (*isolated, self.downloads, self.logs):
             part.isolation.on_error = self.metrics.count_suppressed_error
 
     def on_server_event(self, event: WatchEvent) -> None:
@@ -105,6 +107,7 @@ class Runtime:
                 run_queue(self.queue, running, self.work),
                 periodically(POLL_SECONDS, self.poll_demand),
                 periodically(PROGRESS_SECONDS, self.poll_downloads),
+                periodically(LOG_SECONDS, self.read_logs),
                 periodically(LIST_SECONDS, lambda: self.resync(namespaces)),
                 resync_periodically(self.store, self.queue),
                 *self.gateways.parts(namespaces),
@@ -156,6 +159,11 @@ class Runtime:
         """Poll the pods that download models. `poll_demand` finds the statuses that are old then,
         and limits how many are written."""
         await self.downloads.poll((key, state.download) for key, state, _ in self.states.servers())
+
+    async def read_logs(self) -> None:
+        """Read the start of the logs of replicas with accelerators that have just started."""
+        tracked = ((key, state.logs) for key, state, _ in self.states.servers())
+        await self.logs.poll(tracked, self._enqueue_unless_failing)
 
     async def list_servers(self, namespaces: Sequence[str] = ()) -> None:
         """List all servers once their CRD exists: kopf would not notice its creation later.

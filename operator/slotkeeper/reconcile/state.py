@@ -10,6 +10,7 @@ from typing_extensions import override
 from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.objects import Child, Key
+from slotkeeper.reconcile.accelerators.tracker import TrackedLogs
 from slotkeeper.reconcile.decide.replicas import Scaling, policy_of
 from slotkeeper.reconcile.demand.tracker import TrackedDemand
 from slotkeeper.reconcile.downloads.report import ProgressReport
@@ -92,6 +93,7 @@ class ServerState(ResourceState):
 
     demand: TrackedDemand = field(kw_only=True)
     download: TrackedDownload = field(default_factory=TrackedDownload)
+    logs: TrackedLogs = field(default_factory=TrackedLogs)
     shown_progress: ProgressReport | None = None
     """The progress of a download in the last status."""
     server: LlamaServer | None = None
@@ -111,6 +113,8 @@ class ServerState(ResourceState):
     """Readiness of the pods, as of the last pass."""
     serving: Serving = field(default_factory=Serving)
     """What the last status shows of the balancers' reports."""
+    builds: tuple[str, ...] = ()
+    """Builds of llama-server, as a balancer reported them for the last written status."""
     unresponsive: tuple[str, ...] = ()
     """Unresponsive replicas in the last written status, as reported by a balancer."""
     exceeds_budget: str = ""

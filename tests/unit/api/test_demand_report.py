@@ -45,6 +45,7 @@ COMPLETE: dict[str, Any] = {
         "tokensLastHour": 4123,
         "replicas": 1,
     },
+    "builds": ["b11434-5a1b2c3"],
 }
 
 counts = st.integers(0, 10**6)
@@ -66,6 +67,7 @@ reports = st.builds(
     preemptible=counts,
     unresponsive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
     view_age_seconds=seconds,
+    builds=st.lists(st.text(max_size=20), max_size=3).map(tuple),
     prompt_cache=st.none()
     | st.builds(
         PromptCacheReport,

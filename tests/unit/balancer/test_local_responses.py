@@ -99,6 +99,7 @@ async def test_props_are_those_of_all_replicas_together() -> None:
             "model_alias": "tiny",
             "chat_template": "{{ messages }}",
             "modalities": {"vision": False},
+            "build_info": "b11669-Debian",
             "endpoint_slots": True,
             "endpoint_props": False,
             "endpoint_metrics": True,
@@ -242,6 +243,7 @@ def test_inference_is_proxied(path: str) -> None:
 
 async def test_demand_is_reported_with_its_peak() -> None:
     async with FakeLlama(2, stream_two_events) as llama, run_balancer(llama) as balancer:
+        await until(lambda: bool(balancer.proxy.aggregate.builds))
         clients = [await balancer.start_request(post("/completion")) for _ in range(3)]
         busy = await balancer.admin_json("/autoscaling")
         assert busy.pop("oldestQueuedSeconds") >= 0
@@ -260,6 +262,7 @@ async def test_demand_is_reported_with_its_peak() -> None:
             "peakDemand": 3,
             "meanServiceSeconds": None,
             "viewAgeSeconds": 0.0,
+            "builds": ["b11669-Debian"],
         }
 
         for client in clients:

@@ -79,3 +79,18 @@ async def test_a_client_that_disconnects_early_causes_no_error() -> None:
         assert not [
             line for line in standby.balancer.access_log() if line.get("outcome") == "failed"
         ]
+
+
+async def test_the_leader_reports_the_builds_of_its_replicas() -> None:
+    async with FakeLlama(1) as llama, run_group(llama) as group:
+        leader = await group.add_leader("a")
+        standby = await group.add_standby("b")
+        aggregate = leader.balancer.proxy.aggregate
+        await until(lambda: bool(aggregate.builds))
+
+        own = await standby.balancer.admin_json("/autoscaling?scope=local")
+
+        assert (await leader.balancer.admin_json("/autoscaling"))["builds"] == ["b11669-Debian"]
+        assert "builds" not in own
+        leader.balancer.proxy.set_replicas({})
+        await until(lambda: not aggregate.builds)

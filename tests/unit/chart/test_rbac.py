@@ -15,7 +15,9 @@ FORBIDDEN = {"*", "secrets", "configmaps", "pods/exec", "escalate", "bind", "imp
 """Words that no rule may contain. The operator needs no access to credentials or prompts."""
 
 
-@pytest.mark.parametrize("name", ["watched", "own", "nodes", "node-cache", "node-prompts"])
+@pytest.mark.parametrize(
+    "name", ["watched", "pod-logs", "own", "nodes", "node-cache", "node-prompts"]
+)
 def test_no_rule_contains_a_wildcard_or_secrets(name: str) -> None:
     used = {word for rule in rules(name) for words in rule.values() for word in words}
 
@@ -28,6 +30,7 @@ def test_there_are_no_other_rules() -> None:
         "node-prompts.yaml",
         "nodes.yaml",
         "own.yaml",
+        "pod-logs.yaml",
         "watched.yaml",
     }
 
@@ -57,6 +60,13 @@ def test_the_operator_has_minimal_permissions_for_other_objects(
 def test_the_operator_may_only_list_nodes() -> None:
     assert _granted(rules("nodes"), "", "nodes") == {"list"}
     assert _granted(rules("watched"), "", "nodes") == set()
+
+
+def test_the_operator_may_only_get_logs() -> None:
+    assert rules("pod-logs") == [
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    ]
+    assert _granted(rules("watched"), "", "pods/log") == set()
 
 
 def test_the_agent_of_a_nodes_cache_may_only_list_and_watch_pods() -> None:

@@ -81,6 +81,16 @@ def test_a_projector_is_on_the_gpu_unless_it_should_not_be() -> None:
     assert "--no-mmproj-offload" not in seeing()
 
 
+def environment(**spec: Any) -> list[dict[str, Any]]:
+    container = llama_container.container(server(**spec), IMAGES)
+    return list(container.get("env", []))
+
+
+def test_a_llama_server_with_gpus_logs_its_devices() -> None:
+    assert environment() == [{"name": "LLAMA_ARG_LOG_VERBOSITY", "value": "4"}]
+    assert environment(gpu={"count": 0}) == []
+
+
 def test_a_template_reaches_llama_server_as_it_was_written() -> None:
     # Kubernetes replaces $$ by $, and $(NAME) by the value of a variable.
     assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotkeeper.llamacpp.log import cause
+from slotkeeper.llamacpp.log import cause, ending
 
 INCOMPLETE = """\
 0.00.009.635 I srv    load_model: loading model '/models/model.gguf'
@@ -157,3 +157,11 @@ def test_the_cause_is_a_part_of_one_line(log: str) -> None:
     found = cause(log)
 
     assert found == "" or any(found in line for line in log.splitlines())
+
+
+def test_a_log_without_an_error_ends_with_its_last_lines() -> None:
+    log = "a\n0.00.000.001 I b\n\nc\n#1 0x0000000000000000 in ?? ()\nd\nAborted\n"
+
+    assert ending(log) == "b / c / d"
+    assert ending("") == ""
+    assert ending(MEMORY) == cause(MEMORY)

@@ -76,6 +76,8 @@ class Admin:
             leader=proxy.is_leader,
             view_age=proxy.view_age(),
         )
+        if proxy.is_leader:
+            report = replace(report, builds=proxy.aggregate.builds)
         if proxy.prompts and proxy.is_leader:
             report = replace(report, prompt_cache=proxy.prompts.files.report())
         if proxy.priming and proxy.is_leader:

@@ -13,6 +13,9 @@ _log = logging.getLogger(__name__)
 
 _METRICS_SECONDS = 1.0
 
+_MAX_BUILD = 100
+"""Characters of a build's name."""
+
 
 class Aggregate:
     """Reads a replica's model when it becomes ready, and its metrics when they are requested."""
@@ -21,6 +24,8 @@ class Aggregate:
         self.model = ModelInfo()
         """Of the replica that became ready last, also after it has ended."""
         self._replicas = replicas
+        self._builds: dict[str, str] = {}
+        """By replica, as of its last description."""
         self._summed = SummedMetrics()
         self._updating: asyncio.Future[None] | None = None
         self._updated = float("-inf")
@@ -34,6 +39,16 @@ class Aggregate:
             _log.debug("replica %s does not describe its model: %s", name, describe(error))
             return
         self.model = parse_model_info(models, props)
+        build = self.model.props.get("build_info")
+        if isinstance(build, str):
+            self._builds[name] = build[:_MAX_BUILD]
+
+    @property
+    def builds(self) -> tuple[str, ...]:
+        """The builds of llama-server that the present replicas report, sorted."""
+        present = set(self._replicas.names)
+        self._builds = {name: build for name, build in self._builds.items() if name in present}
+        return tuple(sorted(set(self._builds.values())))
 
     @property
     def last_metrics(self) -> Mapping[str, Series]:

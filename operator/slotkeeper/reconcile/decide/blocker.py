@@ -5,8 +5,7 @@ from datetime import datetime
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
-from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.reasons import PERMANENT, PERMANENT_WHEN_LOOPING
+from slotkeeper.api.problem_reasons import PERMANENT, PERMANENT_WHEN_LOOPING, Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest

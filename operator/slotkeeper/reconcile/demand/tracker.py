@@ -40,8 +40,11 @@ class ServerDemand:
     view_age_seconds: float = 0.0
     """Age of the oldest view of the cluster that a balancer has."""
     prompt_cache: PromptCacheReport | None = None
-    prime: PrimeReport | None = None
     """The files of prompts, as the leader reports them."""
+    prime: PrimeReport | None = None
+    """Priming of new replicas, likewise."""
+    builds: tuple[str, ...] = ()
+    """Builds of llama-server, as the leader reports them."""
 
 
 @dataclass
@@ -164,5 +167,11 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
     )
     age = max(report.view_age_seconds for report in reports)
     return ServerDemand(
-        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache, leader.prime
+        sample,
+        leader.busy_by_replica,
+        leader.unresponsive,
+        age,
+        leader.prompt_cache,
+        leader.prime,
+        leader.builds,
     )

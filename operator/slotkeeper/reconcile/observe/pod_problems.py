@@ -12,7 +12,8 @@ from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
-from slotkeeper.llamacpp.log import cause
+from slotkeeper.llamacpp.diagnosis.diagnose import Diagnosis, diagnose
+from slotkeeper.llamacpp.log import ending
 from slotkeeper.reconcile.observe.node_cache import pod_security_remedy
 from slotkeeper.reconcile.observe.pod_templates import current_replica_sets
 from slotkeeper.reconcile.observe.pods import (
@@ -210,7 +211,7 @@ def _container_problem(status: Manifest) -> Problem | None:
 def _creation_error(message: str) -> Problem:
     missing = re.fullmatch(r'secret "(\S+)" not found', message)
     if missing is None:
-        return Problem(Reason.CREATE_CONTAINER_ERROR, message)
+        return Problem(Reason.CREATE_CONTAINER_ERROR, message + _advice(diagnose(message)))
     return Problem(
         Reason.SECRET_NOT_FOUND,
         f"Secret {missing[1]} not found: create it in the server's namespace (podTemplate.env)",
@@ -244,8 +245,14 @@ def _exit(terminated: Manifest) -> str:
     ended = f"exited with code {code}"
     with suppress(ValueError):
         ended = f"was terminated by signal {Signals(code - 128).name}"
-    line = cause(terminated.get("message", ""))
-    return f"{ended}{f': {_text(line)}' if line else ''}"
+    log = terminated.get("message", "")
+    found = diagnose(log, code)
+    line = (found and found.line) or ending(log)
+    return f"{ended}{f': {_text(line)}' if line else ''}{_advice(found)}"
+
+
+def _advice(found: Diagnosis | None) -> str:
+    return f"; {found.advice}" if found else ""
 
 
 def _text(text: str) -> str:

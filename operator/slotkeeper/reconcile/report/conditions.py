@@ -1,7 +1,7 @@
 """The conditions of a server, without their times. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ from slotkeeper.desired.model_container import is_in_image, is_provided
 from slotkeeper.reconcile.decide.blocker import budget_problem
 from slotkeeper.reconcile.decide.replicas import NOT_AUTOSCALED, DesiredReplicas, Scaling
 from slotkeeper.reconcile.downloads import text
+from slotkeeper.reconcile.observe.accelerators import has_accelerators
 from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.model import current_pods, model_status
 from slotkeeper.reconcile.observe.observed import Observed, current_balancers, updated_pods
@@ -36,6 +37,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
 from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.accelerators import LogResults, accelerator_condition
 from slotkeeper.reconcile.report.prime import prime_condition
 from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
@@ -58,6 +60,10 @@ class Problems:
     """The files of prompts; None without a current report of them."""
     prime: PrimeReport | None = None
     """Priming of new replicas, likewise."""
+    logs: LogResults = field(default_factory=dict)
+    """What the start of the replicas' logs shows."""
+    build: Problem | None = None
+    """Published vulnerabilities of the replicas' build."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,10 @@ def condition_values(
         others.append(ConditionResult(*prompt_condition(server, problems.prompts)))
     if server.spec.prime:
         others.append(ConditionResult(*prime_condition(server, problems.prime)))
+    if has_accelerators(server):
+        others.append(ConditionResult(*accelerator_condition(server, observed, problems.logs)))
     found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, *others])]
+    found.append(problems.build)
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
         *(part.value for part in [*parts, *others]),
@@ -130,6 +139,7 @@ def _types(server: LlamaServer) -> Iterator[ConditionType]:
     unused = {
         ConditionType.PROMPT_CACHE_ACTIVE: server.spec.prompt_cache is None,
         ConditionType.PROMPTS_PRIMED: server.spec.prime is None,
+        ConditionType.ACCELERATOR_READY: not has_accelerators(server),
     }
     return (kind for kind in ConditionType if not unused.get(kind))
 

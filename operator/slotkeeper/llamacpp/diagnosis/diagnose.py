@@ -1,0 +1,83 @@
+"""Finds the diagnosis of a log, a termination message or an event. The text is untrusted."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from slotkeeper.llamacpp.diagnosis import accelerators, others
+from slotkeeper.llamacpp.diagnosis.row import Row, Subject
+from slotkeeper.llamacpp.log import message
+
+TABLE: tuple[Row, ...] = (*accelerators.ROWS, *others.ROWS)
+"""All rows. The first that matches is the diagnosis: those that explain others come first."""
+
+MAX_TEXT = 64 * 1024
+"""Characters of a text that are searched: the last ones."""
+
+MAX_LINE = 1000
+"""Characters of a line that are searched, so that a pattern's time is bounded."""
+
+MAX_QUOTE = 300
+"""Characters of the line in a diagnosis."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong, and what to do."""
+
+    row: Row
+    line: str = ""
+    """The line that says so; empty if an exit code did."""
+
+    @property
+    def reason(self) -> str:
+        """CamelCase, as the reason of a condition."""
+        return self.row.reason
+
+    @property
+    def is_of_accelerator(self) -> bool:
+        """Whether the GPU, its driver or its memory is the cause."""
+        return self.row.subject is Subject.ACCELERATOR
+
+    @property
+    def advice(self) -> str:
+        """Meaning and remedy, for users, as the end of a message."""
+        return f"{self.row.meaning}; {self.row.remedy}"
+
+
+def diagnose(
+    text: str, exit_code: int | None = None, rows: Iterable[Row] = TABLE
+) -> Diagnosis | None:
+    """Return the diagnosis of a text, and of the exit code if there is one; None if unknown.
+
+    Never raises, whatever the text is.
+    """
+    lines = split(text)
+    candidates = tuple(rows)
+    for row in candidates:
+        if found := _line(row, lines):
+            return Diagnosis(row, quoted(found))
+    matching = (row for row in candidates if exit_code in row.exit_codes)
+    found_row = next(matching, None)
+    return None if found_row is None else Diagnosis(found_row)
+
+
+def split(text: str) -> list[str]:
+    """Return the lines of a text's end that are searched."""
+    return [line[:MAX_LINE] for line in text[-MAX_TEXT:].splitlines()]
+
+
+def quoted(line: str) -> str:
+    """Return a line as messages quote it: without time and control characters."""
+    return _CONTROL.sub(" ", message(line.strip()))[:MAX_QUOTE].strip()
+
+
+def _line(row: Row, lines: Sequence[str]) -> str:
+    if row.pattern is None:
+        return ""
+    found = next(filter(row.pattern.search, lines), "")
+    if found and row.quote:
+        return next(filter(row.quote.search, lines), found)
+    return found

@@ -1,0 +1,1 @@
+"""Which accelerators replicas use, as the start of their logs shows."""
