@@ -55,7 +55,13 @@ _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _GRAMMAR_FIELDS = ("grammar", "grammar_triggers")
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _LAST_N_FIELDS = ("repeat_last_n", "dry_penalty_last_n")
-_CHECKED_FIELDS = frozenset((*_GRAMMAR_FIELDS, *_LAST_N_FIELDS))
+_DISCARD_FIELD = "n_discard"
+"""Tokens that leave the context when it is full. Builds before b8936 write out of bounds for a
+negative number (CVE-2026-21869)."""
+_INTERNAL_FIELD = "chat_parser"
+"""llama-server sets it itself, to a serialized parser. Builds before b11393 use freed memory for
+one of a client (CVE-2026-107183)."""
+_CHECKED_FIELDS = frozenset((*_GRAMMAR_FIELDS, *_LAST_N_FIELDS, _DISCARD_FIELD, _INTERNAL_FIELD))
 _REPETITION = re.compile(rb"\{\s*0*([0-9]{0,9})[0-9]*\s*,?\s*0*([0-9]{0,9})")
 _FORM_PATHS = frozenset((b"/audio/transcriptions", b"/v1/audio/transcriptions"))
 
@@ -185,6 +191,13 @@ def _check_fields(tree: Mapping[str, Any]) -> None:
         # llama-server may keep the lowest 32 bits only.
         if isinstance(value, int | float) and not -(2**31) <= value <= MAX_LAST_N:
             raise HttpError(400, "invalid_sampling", f"{name} must be at most {MAX_LAST_N}")
+    discarded = tree.get(_DISCARD_FIELD)
+    if isinstance(discarded, int | float) and not 0 <= discarded < 2**31:
+        raise HttpError(400, "invalid_sampling", f"{_DISCARD_FIELD} must be 0 or more")
+    if tree.get(_INTERNAL_FIELD):
+        raise HttpError(
+            400, "internal_field", f"{_INTERNAL_FIELD} is internal to llama-server: leave it out"
+        )
     _check_grammar(tree)
 
 

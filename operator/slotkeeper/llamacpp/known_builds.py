@@ -17,7 +17,9 @@ class Exposure(Enum):
     REQUEST = "a request of a client"
     PROMPT_CACHE = "promptCache, with a crafted file on its volume"
     WORKERS = "workers, for those who reach their port"
+    RDMA_WORKERS = "workers with a resource for RDMA, for those who reach their port"
     SLEEP = "--sleep-idle-seconds, which extraArgs rejects"
+    REJECTED_REQUEST = "a request that the balancer rejects"
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,11 @@ ADVISORIES: tuple[Advisory, ...] = (
     Advisory(
         "CVE-2026-21869",
         "a request with a negative n_discard writes out of bounds",
-        Exposure.REQUEST,
+        Exposure.REJECTED_REQUEST,
         0,
         8935,
         8936,
+        "Such requests are rejected with `invalid_sampling`, so that it is never reported.",
     ),
     # CVE record.
     Advisory(
@@ -112,23 +115,23 @@ ADVISORIES: tuple[Advisory, ...] = (
     Advisory(
         "CVE-2026-107183",
         "a request with a chat_parser uses freed memory",
-        Exposure.REQUEST,
+        Exposure.REJECTED_REQUEST,
         0,
         11392,
         11393,
-        "The record names POST /completion: leave it out of `balancer.allowedPaths` if clients do "
-        "not need it.",
+        "Such requests are rejected with `internal_field`, so that it is never reported.",
     ),
     # CVE record.
     Advisory(
         "CVE-2026-118375",
         "a client of an rpc-server with RDMA overflows its stack",
-        Exposure.WORKERS,
+        Exposure.RDMA_WORKERS,
         0,
         11864,
         11865,
-        "Only builds with GGML_RPC_RDMA, which Slotkeeper's own image is not; and a NetworkPolicy "
-        "allows only the server's leaders to reach the workers.",
+        "Without RDMA devices in the pods there is no RDMA: it is reported only where `resources` "
+        "or `workers.resources` name one, such as `rdma/hca`. Slotkeeper's own image is built "
+        "without it.",
     ),
 )
 """In the order in which they were fixed."""

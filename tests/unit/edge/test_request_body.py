@@ -219,6 +219,32 @@ def test_samplers_do_not_look_back_on_more_tokens_than_the_memory_holds(
     assert both(CHAT, large) == [error or Tasks()] * 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        pytest.param('"n_discard": 0', None, id="default number of discarded tokens"),
+        pytest.param('"n_discard": 128', None, id="discarded tokens"),
+        pytest.param('"n_discard": null', None, id="null"),
+        pytest.param('"n_discard": -1', "invalid_sampling", id="negative"),
+        pytest.param('"n_discard": -0.5e1', "invalid_sampling", id="negative float"),
+        pytest.param('"n_discard": 4294967295', "invalid_sampling", id="negative in 32 bits"),
+        pytest.param('"n_\\u0064iscard": -1', "invalid_sampling", id="escaped name"),
+        pytest.param('"chat_parser": ""', None, id="no parser"),
+        pytest.param('"chat_parser": "{}"', "internal_field", id="parser"),
+        pytest.param('"chat_parser": {"a": 1}', "internal_field", id="parser as an object"),
+        pytest.param('"chat_parser": "", "chat_parser": "{}"', "internal_field", id="twice"),
+    ],
+)
+def test_fields_by_which_clients_reach_freed_or_foreign_memory_are_rejected(
+    fields: str, error: str | None
+) -> None:
+    body = f'{{{fields}, "prompt": "a"}}'.encode()
+    large = f'{{{fields}, {PADDING} "prompt": "a"}}'.encode()
+
+    assert both(COMPLETION, body) == [error or Tasks()] * 2
+    assert both(CHAT, large) == [error or Tasks()] * 2
+
+
 def test_a_grammar_in_a_large_body_is_checked_too() -> None:
     deep = "root ::= " + "(" * 200 + '"a"' + ")" * 200
     body = grammar(deep, padding="x" * 100_000)

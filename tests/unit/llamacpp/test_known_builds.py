@@ -63,14 +63,17 @@ def test_a_range_has_its_builds_and_no_others(advisory: Advisory) -> None:
 def test_a_server_is_exposed_only_by_what_it_has() -> None:
     # The build of Slotkeeper's own image.
     assert ids(11434, Exposure.MODEL, Exposure.REQUEST, Exposure.PROMPT_CACHE) == set()
-    assert ids(11434, Exposure.MODEL, Exposure.WORKERS) == {"CVE-2026-118375"}
+    assert ids(11434, Exposure.MODEL, Exposure.WORKERS) == set()
+    assert ids(11434, Exposure.WORKERS, Exposure.RDMA_WORKERS) == {"CVE-2026-118375"}
     assert ids(FIRST_SAFE, *Exposure) == set()
-    assert "CVE-2026-107183" in ids(11392, Exposure.REQUEST)
-    assert ids(11393, Exposure.REQUEST) == set()
+    assert "CVE-2026-43628" in ids(9058, Exposure.REQUEST)
+    assert ids(9059, Exposure.REQUEST) == set()
+    # The balancer rejects what it needs.
+    assert "CVE-2026-107183" not in ids(11392, Exposure.MODEL, Exposure.REQUEST)
 
 
 def test_an_accepted_advisory_is_none() -> None:
-    assert ids(11434, Exposure.WORKERS, accepted=("CVE-2026-118375",)) == set()
+    assert ids(11434, Exposure.RDMA_WORKERS, accepted=("CVE-2026-118375",)) == set()
     # Both of one entry have to be accepted.
     assert ids(8000, Exposure.SLEEP, accepted=("CVE-2026-43631",)) == {
         "CVE-2026-43631",

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from slotkeeper.api.conditions import ConditionType, ConditionValue, condition
 from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS, Reason
+from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -99,6 +100,9 @@ def exposures(server: LlamaServer) -> set[Exposure]:
         found.add(Exposure.PROMPT_CACHE)
     if server.spec.workers:
         found.add(Exposure.WORKERS)
+        sets = (server.spec.resources, server.spec.workers.resources or Resources())
+        if any("rdma" in name for each in sets for name in (*each.limits, *each.requests)):
+            found.add(Exposure.RDMA_WORKERS)
     return found
 
 

@@ -313,6 +313,8 @@ async def test_a_group_needs_gpus_of_its_leader(cluster: FakeCluster, operator: 
 
 # Builds.
 
+RDMA: dict[str, Any] = {"workers": {"count": 1, "resources": {"limits": {"rdma/hca": 1}}}}
+
 
 async def poll(operator: Operator, *builds: str) -> None:
     operator.balancers.reports[BALANCER_HOST] = demand_report() | {"builds": list(builds)}
@@ -323,17 +325,18 @@ async def test_a_build_with_known_vulnerabilities_is_degraded_until_they_are_acc
     cluster: FakeCluster, operator: Operator
 ) -> None:
     await deploy_started(cluster, operator, gpu={"count": 0})
-    await poll(operator, "b11392-abc", "b12000-abc")
+    await poll(operator, "b8145-abc", "b12000-abc")
 
     degraded = condition(cluster, "Degraded")
     assert (degraded["status"], degraded["reason"]) == ("True", "KnownVulnerableBuild")
     assert degraded["message"].startswith(
-        "llama-server b11392 has published vulnerabilities: CVE-2026-107183: a request with a "
-        "chat_parser uses freed memory (fixed in b11393); use a newer image, or accept them"
+        "llama-server b8145 has published vulnerabilities: CVE-2026-27940: a crafted GGUF file "
+        "overflows the heap (gguf_init_from_file) (fixed in b8146); CVE-2026-43628: a request reads "
+        "out of bounds in the DRY sampler; use a newer image, or accept them"
     )
     assert condition(cluster, "Ready")["status"] == "True"
 
-    accepted = {"slotkeeper.dev/accepted-advisories": "CVE-2026-107183, CVE-2026-118375"}
+    accepted = {"slotkeeper.dev/accepted-advisories": "CVE-2026-27940, CVE-2026-43628"}
 
     def annotate(raw: Any) -> None:
         raw["metadata"]["annotations"] = accepted
@@ -348,8 +351,10 @@ async def test_a_build_with_known_vulnerabilities_is_degraded_until_they_are_acc
     ("spec", "build", "degraded"),
     [
         ({}, "b11434-abc", "AsExpected"),
-        ({"workers": {"count": 1}}, "b11434-abc", "KnownVulnerableBuild"),
-        ({"workers": {"count": 1}}, "b11865-abc", "AsExpected"),
+        ({"workers": {"count": 1}}, "b11434-abc", "AsExpected"),
+        (RDMA, "b11434-abc", "KnownVulnerableBuild"),
+        (RDMA, "b11865-abc", "AsExpected"),
+        ({"workers": {"count": 1}}, "b8491-abc", "KnownVulnerableBuild"),
         ({"promptCache": {"emptyDir": True}}, "b9058-abc", "KnownVulnerableBuild"),
         ({}, "b1-abc", "AsExpected"),
         ({}, "anything", "AsExpected"),
