@@ -331,8 +331,8 @@ async def test_a_build_with_known_vulnerabilities_is_degraded_until_they_are_acc
     assert (degraded["status"], degraded["reason"]) == ("True", "KnownVulnerableBuild")
     assert degraded["message"].startswith(
         "llama-server b8145 has published vulnerabilities: CVE-2026-27940: a crafted GGUF file "
-        "overflows the heap (gguf_init_from_file) (fixed in b8146); CVE-2026-43628: a request reads "
-        "out of bounds in the DRY sampler; use a newer image, or accept them"
+        "overflows the heap (gguf_init_from_file) (fixed in b8146); CVE-2026-43628: a request "
+        "reads out of bounds in the DRY sampler; use a newer image, or accept them"
     )
     assert condition(cluster, "Ready")["status"] == "True"
 
