@@ -18,6 +18,7 @@ from statistics import median
 
 from bench.findings import Findings, Plot, Table, at_most, digits
 from bench.plots import draw
+from bench.prompts import beside
 from bench.prompts.testbed import Answer, Testbed
 from bench.report import as_json, markdown
 
@@ -37,23 +38,9 @@ def main(argv: Sequence[str]) -> int:
     # All processes are ended by leaving the testbed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
-    prompts = _prompts(arguments.prompts, arguments.characters)
+    measure = _measure_beside if arguments.beside else _measure_prompts
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        files = Path(name) / "prompts"
-        files.mkdir()
-        testbed = Testbed(
-            shlex.split(arguments.llama_server),
-            arguments.model.resolve(),
-            files,
-            HOSTS,
-            threads=arguments.threads,
-        )
-        with testbed:
-            samples = _measure(testbed, prompts, arguments.generated)
-        some = prompts[: arguments.primed]
-        samples[PRIMED] = _measure_primed(testbed, Path(name), some, arguments.generated)
-        size = sum(each.stat().st_size for each in files.rglob("*") if each.is_file())
-    findings = _findings(samples, size / len(prompts))
+        findings = measure(arguments, Path(name))
     about = {
         "command": " ".join(["python -m bench.prompts", *argv]),
         "model": arguments.model.name,
@@ -64,12 +51,49 @@ def main(argv: Sequence[str]) -> int:
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = markdown(TITLE, [findings], about)
-    (RESULTS / "prompts.md").write_text(text)
-    (RESULTS / "prompts.json").write_text(json.dumps(as_json([findings], about), indent=1))
+    name = "prompts-beside" if arguments.beside else "prompts"
+    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps(as_json([findings], about), indent=1))
     for plot in findings.plots:
         draw(plot, RESULTS)
     print(text)
     return 0
+
+
+def _measure_beside(arguments: argparse.Namespace, folder: Path) -> Findings:
+    testbeds: dict[str, Testbed] = {}
+    for number, name in enumerate((beside.ON, beside.OFF, beside.CONTROL)):
+        own = folder / str(number)
+        (own / "prompts").mkdir(parents=True)
+        testbeds[name] = Testbed(
+            shlex.split(arguments.llama_server),
+            arguments.model.resolve(),
+            own / "prompts",
+            [f"127.0.0.{20 + number}"],
+            threads=arguments.threads,
+            files=name == beside.ON,
+            address=f"127.0.0.{10 + number}",
+        )
+    return beside.measure(testbeds, arguments.beside)
+
+
+def _measure_prompts(arguments: argparse.Namespace, folder: Path) -> Findings:
+    prompts = _prompts(arguments.prompts, arguments.characters)
+    files = folder / "prompts"
+    files.mkdir()
+    testbed = Testbed(
+        shlex.split(arguments.llama_server),
+        arguments.model.resolve(),
+        files,
+        HOSTS,
+        threads=arguments.threads,
+    )
+    with testbed:
+        samples = _measure(testbed, prompts, arguments.generated)
+    some = prompts[: arguments.primed]
+    samples[PRIMED] = _measure_primed(testbed, folder, some, arguments.generated)
+    size = sum(each.stat().st_size for each in files.rglob("*") if each.is_file())
+    return _findings(samples, size / len(prompts))
 
 
 def _measure(testbed: Testbed, prompts: Sequence[str], tokens: int) -> dict[str, list[Answer]]:
@@ -203,6 +227,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=50, help="default: %(default)s")
     add("--characters", type=int, default=7000, help="of a prompt; default: %(default)s")
     add("--generated", type=int, default=32, help="tokens of a response; default: %(default)s")
+    add(
+        "--beside",
+        type=int,
+        metavar="N",
+        help="measure instead what prompt files cost N requests that restore nothing",
+    )
     add("--primed", type=int, default=10, help="prompts that are primed; default: %(default)s")
     add("--threads", type=int, default=2, help="of llama-server; default: %(default)s")
     add("--folder", type=Path, help="where the files are (default: that of temporary files)")

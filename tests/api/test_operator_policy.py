@@ -150,6 +150,16 @@ def test_the_operator_may_change_and_delete_all_children(guarded: ApiServer) -> 
             changed(
                 child("Deployment", "balancer"),
                 "spec.template.spec.volumes",
+                [{"name": "prime", "configMap": {"name": "code", "defaultMode": 0o555}}],
+            ),
+            "spec.template.spec.containers.0.volumeMounts",
+            [{"name": "prime", "mountPath": "/usr/local/bin"}],
+            "only balancers and gateways may have a ServiceAccount",
+        ),
+        (
+            changed(
+                child("Deployment", "balancer"),
+                "spec.template.spec.volumes",
                 [{"name": "code", "secret": {"secretName": "code", "defaultMode": 0o555}}],
             ),
             "spec.template.spec.containers.0.volumeMounts",

@@ -36,6 +36,8 @@ class PrimedSlots:
     """Of each request that computes."""
     rejecting: set[str] = field(default_factory=set)
     """Paths with an error response."""
+    failing: bool = False
+    """Each response is an internal error."""
     computed: list[tuple[str, int]] = field(default_factory=list)
     """The prompt and the computed tokens of each request."""
     requests: int = 0
@@ -62,7 +64,9 @@ class PrimedSlots:
 
     async def _serve(self, call: Call) -> None:
         body: dict[str, Any] = json.loads(call.body)
-        if call.path in self.rejecting:
+        if self.failing:
+            await call.send_json({"error": {"message": "no"}}, "500 Internal Server Error")
+        elif call.path in self.rejecting:
             await call.send_json({"error": {"message": "no"}}, "400 Bad Request")
         elif call.path == "/tokenize":
             await call.send_json({"tokens": [1, *map(ord, body["content"])]})

@@ -145,8 +145,7 @@ def test_the_usage_log_is_complete() -> None:
 
 
 async def test_the_balancers_metrics_are_complete() -> None:
-    dispatcher: Dispatcher[Any] = Dispatcher(QueueLimits())
-    metrics = Metrics(dispatcher)
+    metrics = Metrics(Dispatcher[Any](QueueLimits()))
     metrics.add_listener(Server(lambda _: None).listener)
     metrics.add_prompts()
     metrics.add_priming()
@@ -439,7 +438,6 @@ def test_the_demand_report_is_complete() -> None:
         queued=5,
         oldest_queued_seconds=3.2,
         peak_demand=11,
-        busy_by_replica={},
         prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
         prime=PrimeReport(Reason.ACTIVE, ""),
         builds=("b1",),

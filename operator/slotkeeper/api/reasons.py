@@ -1,10 +1,9 @@
 """Every reason that a condition may have: one table for the code, the tests and the reference."""
 
-from dataclasses import dataclass
-from enum import Enum
-
+from slotkeeper.api import prompt_reasons
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS, Reason
+from slotkeeper.api.reason_doc import ReasonDoc, Severity
 
 READY = ConditionType.READY
 MODEL = ConditionType.MODEL_READY
@@ -15,28 +14,6 @@ PROMPTS = ConditionType.PROMPT_CACHE_ACTIVE
 PRIMED = ConditionType.PROMPTS_PRIMED
 ACCELERATOR = ConditionType.ACCELERATOR_READY
 DEGRADED = ConditionType.DEGRADED
-
-
-class Severity(Enum):
-    """Severity of a reason, as in the reference."""
-
-    GOOD = "ok"
-    IN_PROGRESS = "in progress"
-    """Or as requested by the spec, such as a suspended server."""
-    PROBLEM = "problem"
-    """Needs attention."""
-
-
-@dataclass(frozen=True)
-class ReasonDoc:
-    """Documentation of one or several reasons."""
-
-    conditions: tuple[ConditionType, ...]
-    """Types that may have them, apart from Ready, and apart from Degraded for problems."""
-    reasons: tuple[Reason, ...]
-    severity: Severity
-    meaning: str
-    """Meaning and remedy, for users, in Markdown."""
 
 
 _GOOD = Severity.GOOD
@@ -374,43 +351,7 @@ TABLE = (
         _PROBLEM,
         "no metrics from any balancer since `lastTransitionTime`: the number of replicas is kept",
     ),
-    ReasonDoc(
-        (PROMPTS,),
-        (Reason.NOT_HONORED,),
-        _PROBLEM,
-        "llama-server computed prompts again although they had been restored, as for some models "
-        "with a recurrent state, or its build writes files that the agent rejects: remove "
-        "`promptCache`, which is of no use to this model and build",
-    ),
-    ReasonDoc(
-        (PROMPTS,),
-        (Reason.FOLDER_FULL,),
-        _PROBLEM,
-        "a prompt does not fit into `promptCache.sizeLimit`, or the disk is full: increase one of "
-        "the two",
-    ),
-    ReasonDoc(
-        (PROMPTS,),
-        (Reason.UNREACHABLE,),
-        _PROBLEM,
-        "the balancer does not reach the container `prompt-files` of the replicas on port 9094: "
-        "check the network, and the container's log",
-    ),
-    ReasonDoc(
-        (PRIMED,),
-        (Reason.PROMPT_INVALID,),
-        _PROBLEM,
-        "a prompt of `prime` cannot be used, or its ConfigMap does not exist or has no keys; "
-        "replicas compute the others. The message has the cause",
-    ),
-    ReasonDoc(
-        (PRIMED,),
-        (Reason.PRIMING_FAILED,),
-        _PROBLEM,
-        "the last new replica did not compute all prompts of `prime` within its `maxSeconds`, or "
-        "its llama-server failed meanwhile; it serves requests. Use fewer or shorter prompts, or "
-        "increase `maxSeconds`",
-    ),
+    *prompt_reasons.PROBLEMS,
     ReasonDoc(
         (ACCELERATOR,),
         ACCELERATOR_REASONS,

@@ -10,6 +10,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from slotkeeper.api.primed_prompts import PromptKind
 from slotkeeper.scheduling.prefix_index import PREFIX_SIZES, PrefixHashes
@@ -89,7 +90,7 @@ class LearnedPrompts:
         while len(self._beginnings) > _MAX_BEGINNINGS:
             self._forget(next(iter(self._beginnings)))
         while self.bytes > self._max_bytes:
-            self._forget(min(self._beginnings, key=lambda each: self._value(each, now)))
+            self._forget(self._least_valuable())
 
     def discard(self, prefixes: PrefixHashes) -> None:
         """Forget a beginning."""
@@ -121,11 +122,12 @@ class LearnedPrompts:
             chosen.append(best)
         return [Learned(each.prefixes, each.samples[0], each.samples[1]) for each in chosen]
 
-    def _value(self, prefix: int, now: float) -> tuple[bool, float]:
-        """Return what a beginning is worth; those that no two requests share are worth less."""
-        beginning = self._beginnings[prefix]
-        size = PREFIX_SIZES[len(beginning.prefixes) - 1]
-        return len(beginning.samples) == 2, beginning.weight_at(now) * size
+    def _least_valuable(self) -> int:
+        """Return one of those that were used the longest ago; if there is one, one that no two
+        requests share."""
+        oldest = list(islice(self._beginnings, _MAX_COMPARED))
+        unshared = (each for each in oldest if len(self._beginnings[each].samples) < 2)
+        return next(unshared, oldest[0])
 
     def _add(self, beginning: _Beginning, sample: Sample) -> None:
         samples = beginning.samples

@@ -103,7 +103,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "prompts must have at most 32768 characters together",
     ),
     ({"prime": {"prompts": [{"text": "a"}] * 17}}, "spec.prime.prompts", "at most 16 items"),
-    ({"prime": {"configMapName": "A"}}, "spec.prime.configMapName", "should match"),
+    ({"prime": {"configMapName": "A"}}, "spec.prime.configMapName", "name of an object"),
     (
         {"prime": {"learned": True, "maxSeconds": 601}},
         "spec.prime.maxSeconds",

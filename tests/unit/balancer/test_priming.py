@@ -211,7 +211,7 @@ async def test_a_beginning_that_does_not_fit_into_a_slot_is_reported() -> None:
         assert (await stack.report())["message"] == message
 
 
-async def test_a_beginning_with_which_llama_server_ends_is_not_tried_again() -> None:
+async def test_a_beginning_with_which_llama_server_ends_twice_is_not_tried_again() -> None:
     async with run(CHAT, TEXT) as stack:
 
         async def crash(call: Call) -> None:
@@ -220,15 +220,32 @@ async def test_a_beginning_with_which_llama_server_ends_is_not_tried_again() -> 
                 await asyncio.Event().wait()
 
         stack.slots.before_response = crash
-        await stack.join()
-        assert stack.aborted("failed") == 1
-        assert (await stack.report())["reason"] == "PrimingFailed"
-        assert "prompts[0] is not computed any more" in (await stack.report())["message"]
+        for count in (1, 2):
+            await stack.join()
+            assert stack.aborted("failed") == count
+            report = await stack.report()
+            assert report["reason"] == "PrimingFailed"
+            assert ("is not computed any more" in report["message"]) == (count == 2)
+            stack.balancer.proxy.set_replicas({stack.old.name: True})
 
         stack.slots.before_response = None
-        stack.balancer.proxy.set_replicas({stack.old.name: True})
         await stack.join()
         assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
+
+
+async def test_a_replica_with_an_internal_error_gets_requests() -> None:
+    async with run(CHAT) as stack:
+        stack.slots.failing = True
+        await stack.join()
+        assert stack.aborted("failed") == 1
+        assert (await stack.report())["message"] == "/apply-template returned 500"
+
+        # Neither is its prompt to blame.
+        stack.slots.failing = False
+        stack.balancer.proxy.set_replicas({stack.old.name: True})
+        await stack.join()
+        assert (await stack.report())["reason"] == "Active"
+        assert stack.balancer.metric("primed_prompts_total") == 1
 
 
 async def test_what_requests_share_is_learned_and_computed() -> None:

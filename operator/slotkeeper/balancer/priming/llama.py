@@ -72,6 +72,8 @@ class PrimedLlama:
             max_bytes=_MAX_BYTES,
             body=json.dumps(body).encode(),
         )
+        if status >= 500:
+            raise OSError(f"{path} returned {status}")
         if status != 200:
             # Its message may contain parts of the prompt.
             raise RejectedError(f"{path} returned {status}")

@@ -29,6 +29,8 @@ _HOUR = 3600.0
 _COUNT_SECONDS = 60.0
 """For which the number of learned beginnings is not counted again."""
 _MAX_SUSPECTS = 64
+_MAX_ENDS = 2
+"""A process may have ended for another reason once."""
 _MAX_SHOWN = 5
 """Problems in a message."""
 _KINDS = {
@@ -58,13 +60,14 @@ class Priming:
         self._files = files
         self._llama = llama
         self._loop = asyncio.get_running_loop()
+        self._prompts: Sequence[SpecPrompt] = ()
         self._inline: list[Beginning] = []
         self._mounted: list[Beginning] = []
         self._inline_problems: list[str] = []
         self._mounted_problems: list[str] = []
         self._failure = ""
         self._rejected: dict[str, str] = {}
-        self._suspects: dict[object, None] = {}  # which llama-server ended with
+        self._suspects: dict[object, int] = {}  # how often llama-server ended with each
         self._learned = LearnedPrompts() if options.learned else None
         self._learned_count = 0
         self._counted_at = float("-inf")
@@ -78,6 +81,9 @@ class Priming:
 
     def set_inline(self, prompts: Sequence[SpecPrompt]) -> None:
         """Set the beginnings of the spec."""
+        if prompts == self._prompts:
+            return
+        self._prompts = prompts
         named = {f"prompts[{at}]": prompt for at, prompt in enumerate(prompts)}
         found: Found = {name: _parsed(name, prompt) for name, prompt in named.items()}
         self._inline, self._inline_problems = _split(found)
@@ -100,7 +106,7 @@ class Priming:
         learned = self._learned.hottest(self._loop.time()) if self._learned else []
         found = (from_learned(number, each) for number, each in enumerate(learned))
         every = [*self._inline, *self._mounted, *(each for each in found if each)]
-        return [each for each in every if each.identity not in self._suspects]
+        return [each for each in every if self._suspects.get(each.identity, 0) < _MAX_ENDS]
 
     # Requests.
 
@@ -160,6 +166,8 @@ class Priming:
             await asyncio.gather(work, queued, return_exceptions=True)
             self._metrics.seconds += self._loop.time() - began
             self._running -= 1
+        if ended:
+            self._rejected.clear()
         for beginning, reason in replica.rejected:
             if not self._forget(beginning):
                 self._rejected[beginning.name] = reason
@@ -184,6 +192,7 @@ class Priming:
 
         def on_primed(beginning: Beginning) -> None:
             self._metrics.prompts += 1
+            self._suspects.pop(beginning.identity, None)
             for prefixes in beginning.prefixes:
                 self._dispatcher.affinity_scheduler.record_primed(name, prefixes)
 
@@ -223,12 +232,14 @@ class Priming:
     def _failed(self, replica: ReplicaPriming, error: BaseException) -> AfterPriming:
         self._metrics.aborts.inc(Abort.FAILED)
         reason = describe(error) if isinstance(error, Exception) else repr(error)
-        if replica.current and replica.is_computing:
+        if replica.current and replica.is_computing and isinstance(error, ConnectionError):
             # It may be what has ended llama-server: on the next replica it would do the same.
-            self._suspects[replica.current.identity] = None
+            ends = self._suspects.pop(replica.current.identity, 0) + 1
+            self._suspects[replica.current.identity] = ends
             if len(self._suspects) > _MAX_SUSPECTS:
                 del self._suspects[next(iter(self._suspects))]
-            reason = f"{replica.current.name} is not computed any more: {reason}"
+            again = " is not computed any more" if ends >= _MAX_ENDS else ""
+            reason = f"{replica.current.name}{again}: {reason}"
         self._failure = reason
         _log.warning("replica %s: priming failed: %s", replica.name, reason)
         return AfterPriming.FAILED

@@ -90,7 +90,7 @@ class ReplicaPriming:
                 continue
             if placed.action is Action.COMPUTE:
                 self._primed = replaced(self._primed, Primed(tokens, placed.slot))
-            self.on_primed(beginning)
+                self.on_primed(beginning)
         await self._use_again()
 
     async def _tokens(self, beginning: Beginning) -> Tokens:

@@ -16,7 +16,8 @@ from slotkeeper.api.conditions import (
 from slotkeeper.api.demand_report import PrimeReport, PromptCacheReport
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.reasons import Severity, severity
+from slotkeeper.api.reason_doc import Severity
+from slotkeeper.api.reasons import severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.model_container import is_in_image, is_provided

@@ -3,7 +3,8 @@
 from slotkeeper.api.conditions import ConditionStatus, ConditionType, ConditionValue, condition
 from slotkeeper.api.demand_report import PROMPT_CACHE_REASONS, PromptCacheReport
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.reasons import Severity, severity
+from slotkeeper.api.reason_doc import Severity
+from slotkeeper.api.reasons import severity
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import PromptCacheStatus
 from slotkeeper.reconcile.observe.problem import Problem

@@ -35,7 +35,8 @@ from pod_statuses import (
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
 from slotkeeper.api.problem_reasons import PERMANENT, PERMANENT_WHEN_LOOPING
-from slotkeeper.api.reasons import Severity, severity
+from slotkeeper.api.reason_doc import Severity
+from slotkeeper.api.reasons import severity
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, PODS, REPLICA_SETS, ROLES, STATEFUL_SETS

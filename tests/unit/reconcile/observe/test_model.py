@@ -20,6 +20,7 @@ from operator_harness import (
 from pod_statuses import download, download_error, volumes_not_mounted
 from slotkeeper.api import reasons
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
+from slotkeeper.api.reason_doc import Severity
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, PODS
 
@@ -328,4 +329,4 @@ async def test_an_invalid_token_is_reported(cluster: FakeCluster, operator: Oper
 @pytest.mark.parametrize("reason", sorted(DOWNLOAD_REASONS))
 def test_each_reason_of_a_download_is_in_the_table_of_reasons(reason: Reason) -> None:
     assert reasons.is_allowed("ModelReady", reason.value)
-    assert reasons.severity(reason) is reasons.Severity.PROBLEM
+    assert reasons.severity(reason) is Severity.PROBLEM
