@@ -61,6 +61,7 @@ class BalancerFlags(ListenFlags):
     NO_MEDIA = "--no-media"
     PROMPT_FILES = "--prompt-files"
     PROMPT_MIN_TOKENS = "--prompt-min-tokens"
+    SPECULATIVE = "--speculative"
 
 
 class GatewayFlags(ListenFlags):

@@ -126,6 +126,7 @@ async def run_balancer(
     timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
     prompt_files: int | None = None,
+    speculative: bool = False,
     prompt_timings: PromptTimings = FAST_PROMPT_TIMINGS,
     test_seconds: float = TEST_SECONDS,
 ) -> AsyncIterator[Balancer]:
@@ -150,6 +151,8 @@ async def run_balancer(
     proxy.keepalive.seconds = heartbeat_seconds
     if prompt_files is not None:
         proxy.keep_prompts(prompt_files, MIN_TOKENS, prompt_timings)
+    if speculative:
+        proxy.report_speculation()
     admin = Admin(proxy)
     client_server = Server(proxy.handle, limits, proxy.body_admission)
     proxy.metrics.add_listener(client_server.listener)

@@ -23,7 +23,7 @@ from slotkeeper.__main__ import COMMANDS
 from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
-from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
+from slotkeeper.api.demand_report import DemandReport, PromptCacheReport, SpeculationReport
 from slotkeeper.api.group import GATEWAY_KIND, KIND
 from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
@@ -46,6 +46,7 @@ from slotkeeper.gateway import request_log as gateway_request_log
 from slotkeeper.gateway import usage_log
 from slotkeeper.gateway.backends.registry import public_backends
 from slotkeeper.kube.objects import Key
+from slotkeeper.llamacpp.acceptance import Guesses
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
 from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
@@ -150,6 +151,7 @@ async def test_the_balancers_metrics_are_complete() -> None:
     metrics = Metrics(dispatcher)
     metrics.add_listener(Server(lambda _: None).listener)
     metrics.add_prompts()
+    metrics.add_speculation(Guesses)
 
     assert documented("## Balancer") == described(list(metrics._registry.collect()))
 
@@ -441,6 +443,7 @@ def test_the_demand_report_is_complete() -> None:
         peak_demand=11,
         busy_by_replica={},
         prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
+        speculation=SpeculationReport(),
     )
 
     assert list(json.loads(example)) == list(report.to_json())

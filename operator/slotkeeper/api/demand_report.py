@@ -86,6 +86,30 @@ class PromptCacheReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeculationReport:
+    """Speculative decoding of a server that has it."""
+
+    inactive: tuple[str, ...] = ()
+    """Ready replicas (HOST:PORT) that serve without it."""
+    acceptance_percent: int | None = None
+    """Part of the guessed tokens that was right; None before the first guess."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as a JSON tree that `from_json` parses."""
+        return {"inactive": list(self.inactive), "acceptancePercent": self.acceptance_percent}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Parse a report. Raises ValueError if it is malformed or out of range."""
+        tree = _object(value)
+        percent = tree.get("acceptancePercent")
+        return cls(
+            inactive=_names(tree.get("inactive", [])),
+            acceptance_percent=None if percent is None else _integer(percent, 100),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DemandReport:
     """Demand as measured by one balancer at one time. Times are in seconds."""
 
@@ -121,6 +145,8 @@ class DemandReport:
     """Since the API server last confirmed the replicas and rules that this balancer has."""
     prompt_cache: PromptCacheReport | None = None
     """None without the cache, and in a standby's report."""
+    speculation: SpeculationReport | None = None
+    """None without speculative decoding, and in a standby's report."""
 
     @property
     def demand(self) -> int:
@@ -149,6 +175,7 @@ class DemandReport:
             "unresponsive": list(self.unresponsive),
             "viewAgeSeconds": round(self.view_age_seconds, 3),
             **({"promptCache": self.prompt_cache.to_json()} if self.prompt_cache else {}),
+            **({"speculation": self.speculation.to_json()} if self.speculation else {}),
         }
 
     @classmethod
@@ -158,6 +185,7 @@ class DemandReport:
         slots = _object(tree.get("slots"))
         busy = tree.get("busyByReplica")
         prompts = tree.get("promptCache")
+        speculation = tree.get("speculation")
         return cls(
             leader=tree.get("leader") is True,
             total_slots=_count(slots.get("total")),
@@ -175,6 +203,7 @@ class DemandReport:
             unresponsive=_names(tree.get("unresponsive", [])),
             view_age_seconds=_number(tree.get("viewAgeSeconds", 0.0), MAX_SECONDS),
             prompt_cache=None if prompts is None else PromptCacheReport.from_json(prompts),
+            speculation=None if speculation is None else SpeculationReport.from_json(speculation),
         )
 
 

@@ -72,6 +72,8 @@ class Reason(StrEnum):
     FOLDER_FULL = "FolderFull"
     UNREACHABLE = "Unreachable"
     # Other problems.
+    SPECULATION_INACTIVE = "SpeculationInactive"
+
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     DUPLICATE_MODEL = "DuplicateModel"
     UNKNOWN_MODEL = "UnknownModel"

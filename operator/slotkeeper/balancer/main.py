@@ -83,6 +83,8 @@ async def balance(options: Options) -> None:
     proxy.inspection.prompt_limits = options.prompt_limits
     if options.prompt_files is not None:
         proxy.keep_prompts(options.prompt_files, options.prompt_min_tokens)
+    if options.speculative:
+        proxy.report_speculation()
     admin = Admin(proxy)
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
     proxy.metrics.add_listener(clients.listener)

@@ -37,6 +37,7 @@ class Options:
     prompt_files: int | None
     """Port of the replicas' prompt-files agents."""
     prompt_min_tokens: int
+    speculative: bool
     running_limits: RunningLimits | None
     reserved_slots: int
     api_keys: Path | None
@@ -95,6 +96,7 @@ def parse(argv: Sequence[str]) -> Options:
         else None,
         prompt_files=arguments.prompt_files,
         prompt_min_tokens=arguments.prompt_min_tokens,
+        speculative=arguments.speculative,
         running_limits=_running_limits(arguments),
         reserved_slots=arguments.reserved_slots,
         api_keys=arguments.api_keys,
@@ -273,6 +275,12 @@ def _parser() -> argparse.ArgumentParser:
         default=512,
         metavar="N",
         help="with --prompt-files: shorter prompts are not saved",
+    )
+    add(
+        BalancerFlags.SPECULATIVE,
+        action="store_true",
+        help="the replicas decode speculatively: report whether they do, and how many guesses are "
+        "right",
     )
     add(
         BalancerFlags.MAX_PRIORITY,

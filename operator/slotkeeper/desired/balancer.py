@@ -246,6 +246,8 @@ def _command(server: LlamaServer) -> Iterator[str]:
     if prompts := server.spec.prompt_cache:
         yield from (BalancerFlags.PROMPT_FILES, str(names.PROMPT_FILES_PORT))
         yield from (BalancerFlags.PROMPT_MIN_TOKENS, str(prompts.min_tokens))
+    if server.spec.speculative:
+        yield BalancerFlags.SPECULATIVE
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))

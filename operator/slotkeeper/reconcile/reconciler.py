@@ -196,6 +196,8 @@ class Reconciler:
         demand = state.demand.latest(now)
         if demand and demand.unresponsive != state.unresponsive:
             return True
+        if demand and demand.without_speculation != state.without_speculation:
+            return True
         return is_stale(state.server, demand)
 
     def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
@@ -362,10 +364,12 @@ class Reconciler:
         scaling = _reported_scaling(state, decision)
         demand = state.demand.latest(moment.monotonic)
         state.unresponsive = demand.unresponsive if demand else ()
+        state.without_speculation = demand.without_speculation if demand else ()
         state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
         conflict = state.conflicts.problem(moment.monotonic)
         prompts = demand.prompt_cache if demand else None
-        problems = Problems(state.unapplied, conflict, state.serving, prompts)
+        speculation = demand.speculation if demand else None
+        problems = Problems(state.unapplied, conflict, state.serving, prompts, speculation)
         key = Key(snapshot.server.namespace, snapshot.server.name)
         found = report(snapshot, scaling, problems, demand, state.events, moment.wall)
         raw = await self.steps.write_report(key, snapshot.raw, state, found)

@@ -113,6 +113,8 @@ class ServerState(ResourceState):
     """What the last status shows of the balancers' reports."""
     unresponsive: tuple[str, ...] = ()
     """Unresponsive replicas in the last written status, as reported by a balancer."""
+    without_speculation: tuple[str, ...] = ()
+    """Likewise, replicas that do not decode speculatively."""
     exceeds_budget: str = ""
     """Why no replica fits into the budget of its gateway, as the last pass applied it."""
     _policy: tuple[int, Policy | None] | None = None

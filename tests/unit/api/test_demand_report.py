@@ -9,6 +9,7 @@ from slotkeeper.api.demand_report import (
     PROMPT_CACHE_REASONS,
     DemandReport,
     PromptCacheReport,
+    SpeculationReport,
 )
 from slotkeeper.api.problem_reasons import Reason
 
@@ -35,6 +36,7 @@ COMPLETE: dict[str, Any] = {
         "files": 56,
         "restoredTokensLastHour": 118550,
     },
+    "speculation": {"inactive": ["10.0.0.7:8080"], "acceptancePercent": 72},
 }
 
 counts = st.integers(0, 10**6)
@@ -64,6 +66,12 @@ reports = st.builds(
         bytes=st.integers(0, 2**53),
         files=counts,
         restored_tokens_last_hour=counts,
+    ),
+    speculation=st.none()
+    | st.builds(
+        SpeculationReport,
+        inactive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
+        acceptance_percent=st.none() | st.integers(0, 100),
     ),
 )
 
@@ -131,6 +139,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an enormous message": {"promptCache": PROMPT_CACHE | {"message": "a" * 1001}},
     "more files than there can be": {"promptCache": PROMPT_CACHE | {"files": 10**10}},
     "more bytes than there can be": {"promptCache": PROMPT_CACHE | {"bytes": 2**60}},
+    "speculation that is no object": {"speculation": True},
+    "an acceptance of more than all": {"speculation": {"acceptancePercent": 101}},
+    "replicas without speculation that are no names": {"speculation": {"inactive": [1]}},
     "a fraction of a token": {"promptCache": PROMPT_CACHE | {"restoredTokensLastHour": 0.5}},
 }
 

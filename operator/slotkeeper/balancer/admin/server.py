@@ -78,6 +78,8 @@ class Admin:
         )
         if proxy.prompts and proxy.is_leader:
             report = replace(report, prompt_cache=proxy.prompts.files.report())
+        if proxy.speculation and proxy.is_leader:
+            report = replace(report, speculation=proxy.speculation.report())
         return json_response(200, report.to_json())
 
     def _queue(self) -> Response:

@@ -27,6 +27,7 @@ from slotkeeper.balancer.proxy.sender import Sender
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
 from slotkeeper.balancer.upstream.aggregate import Aggregate
 from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
+from slotkeeper.balancer.upstream.speculation import Speculation
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.body_admission import BodyAdmission
@@ -93,6 +94,7 @@ class Proxy:
             self.replicas, self.active, timeouts or ReplicaTimeouts(), self._on_unresponsive
         )
         self.prompts: PromptRestores | None = None
+        self.speculation: Speculation | None = None
         """Keeps the prompts of replicas in files; None: nothing does."""
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False
@@ -126,6 +128,11 @@ class Proxy:
         metrics.access_outdated.set_function(lambda: float(access.outdated))
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def report_speculation(self) -> None:
+        """Report speculative decoding. To be called first."""
+        self.speculation = Speculation(self.replicas, self.aggregate, self.spawn, self.now)
+        self.metrics.add_speculation(self.speculation.guesses)
 
     def keep_prompts(
         self, port: int, min_tokens: int, timings: PromptTimings = DEFAULT_TIMINGS

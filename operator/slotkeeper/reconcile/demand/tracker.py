@@ -6,7 +6,7 @@ Times are seconds on one clock, which `now` reads.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from slotkeeper.api.demand_report import DemandReport, PromptCacheReport
+from slotkeeper.api.demand_report import DemandReport, PromptCacheReport, SpeculationReport
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule
 from slotkeeper.scaling.decide import ScalingInput
@@ -41,6 +41,13 @@ class ServerDemand:
     """Age of the oldest view of the cluster that a balancer has."""
     prompt_cache: PromptCacheReport | None = None
     """The files of prompts, as the leader reports them."""
+    speculation: SpeculationReport | None = None
+    """Speculative decoding, as the leader reports it."""
+
+    @property
+    def without_speculation(self) -> tuple[str, ...]:
+        """Replicas (HOST:PORT) that should decode speculatively, and do not."""
+        return self.speculation.inactive if self.speculation else ()
 
 
 @dataclass
@@ -163,5 +170,10 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
     )
     age = max(report.view_age_seconds for report in reports)
     return ServerDemand(
-        sample, leader.busy_by_replica, leader.unresponsive, age, leader.prompt_cache
+        sample,
+        leader.busy_by_replica,
+        leader.unresponsive,
+        age,
+        leader.prompt_cache,
+        leader.speculation,
     )

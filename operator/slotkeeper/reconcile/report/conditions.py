@@ -13,7 +13,7 @@ from slotkeeper.api.conditions import (
     ConditionValue,
     condition,
 )
-from slotkeeper.api.demand_report import PromptCacheReport
+from slotkeeper.api.demand_report import PromptCacheReport, SpeculationReport
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reasons import Severity, severity
@@ -38,6 +38,7 @@ from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
+from slotkeeper.reconcile.report.speculation import speculation_problem
 
 MAX_MESSAGE = 32768
 """Characters; the CRD's schema rejects a longer message, as an admission webhook may write one."""
@@ -55,6 +56,8 @@ class Problems:
     """What the balancers' reports show."""
     prompts: PromptCacheReport | None = None
     """The files of prompts; None without a current report of them."""
+    speculation: SpeculationReport | None = None
+    """Speculative decoding; None without a current report of it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,12 @@ def condition_values(
     others = [_scaling(server, scaling)]
     if server.spec.prompt_cache:
         others.append(ConditionResult(*prompt_condition(server, problems.prompts)))
-    found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, *others])]
+    found = [
+        problems.rejected,
+        problems.conflict,
+        *(each.problem for each in [*parts, *others]),
+        speculation_problem(server, observed, problems.speculation),
+    ]
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
         *(part.value for part in [*parts, *others]),

@@ -22,6 +22,10 @@ from slotkeeper.reconcile.observe import prefetch
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Snapshot
 from slotkeeper.reconcile.report.prompt_cache import is_prompt_status_stale, prompt_status
+from slotkeeper.reconcile.report.speculation import (
+    is_speculative_status_stale,
+    speculative_status,
+)
 
 Status = dict[str, Any]
 
@@ -67,6 +71,7 @@ def status(
         model=_model(snapshot, values),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
         prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
+        speculative=speculative_status(server, demand.speculation if demand else None),
     ).tree()
 
 
@@ -98,6 +103,7 @@ def is_stale(server: LlamaServer, demand: ServerDemand | None) -> bool:
         slots != server.status.get("slots")
         or sample.queued != server.status.get("queued")
         or is_prompt_status_stale(server, demand.prompt_cache)
+        or is_speculative_status_stale(server, demand.speculation)
     )
 
 
