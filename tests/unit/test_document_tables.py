@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
@@ -434,14 +435,8 @@ def test_the_pages_of_the_metrics_port_are_complete() -> None:
 def test_the_demand_report_is_complete() -> None:
     text = section(HTTP, "### Demand report")
     [example] = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    report = DemandReport(
-        leader=True,
-        total_slots=4,
-        busy_slots=3,
-        queued=5,
-        oldest_queued_seconds=3.2,
-        peak_demand=11,
-        busy_by_replica={},
+    report = replace(
+        DemandReport.from_json(example),
         prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
         speculation=SpeculationReport(),
     )
