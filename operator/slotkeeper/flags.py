@@ -65,6 +65,7 @@ class BalancerFlags(ListenFlags):
     PRIME_FOLDER = "--prime-folder"
     PRIME_CONFIG_MAP = "--prime-config-map"
     LEARN_PROMPTS = "--learn-prompts"
+    SPECULATIVE = "--speculative"
 
 
 class GatewayFlags(ListenFlags):

@@ -18,8 +18,8 @@ from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.priming.options import PrimingOptions
 from slotkeeper.balancer.prompts.context import PromptTimings
+from slotkeeper.balancer.proxy.optional_features import prime_replicas, report_speculation
 from slotkeeper.balancer.proxy.proxy import Proxy
-from slotkeeper.balancer.proxy.replica_priming import prime_replicas
 from slotkeeper.balancer.upstream.replicas import ReplicaTimeouts
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
@@ -129,6 +129,7 @@ async def run_balancer(
     timeouts: ReplicaTimeouts = FAST_TIMEOUTS,
     heartbeat_seconds: float = 0,
     prompt_files: int | None = None,
+    speculative: bool = False,
     prompt_timings: PromptTimings = FAST_PROMPT_TIMINGS,
     priming: PrimingOptions | None = None,
     primed: Sequence[SpecPrompt] = (),
@@ -157,6 +158,8 @@ async def run_balancer(
         proxy.keep_prompts(prompt_files, MIN_TOKENS, prompt_timings)
     if priming:
         prime_replicas(proxy, priming).set_inline(primed)
+    if speculative:
+        report_speculation(proxy)
     admin = Admin(proxy)
     client_server = Server(proxy.handle, limits, proxy.body_admission)
     proxy.metrics.add_listener(client_server.listener)

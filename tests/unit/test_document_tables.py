@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,12 @@ from slotkeeper.__main__ import COMMANDS
 from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.crd import crd
-from slotkeeper.api.demand_report import DemandReport, PrimeReport, PromptCacheReport
+from slotkeeper.api.demand_report import (
+    DemandReport,
+    PrimeReport,
+    PromptCacheReport,
+    SpeculationReport,
+)
 from slotkeeper.api.group import GATEWAY_KIND, KIND
 from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
@@ -46,6 +52,7 @@ from slotkeeper.gateway import request_log as gateway_request_log
 from slotkeeper.gateway import usage_log
 from slotkeeper.gateway.backends.registry import public_backends
 from slotkeeper.kube.objects import Key
+from slotkeeper.llamacpp.acceptance import Guesses
 from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
 from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
@@ -149,6 +156,7 @@ async def test_the_balancers_metrics_are_complete() -> None:
     metrics.add_listener(Server(lambda _: None).listener)
     metrics.add_prompts()
     metrics.add_priming()
+    metrics.add_speculation(Guesses)
 
     assert documented("## Balancer") == described(list(metrics._registry.collect()))
 
@@ -431,16 +439,12 @@ def test_the_pages_of_the_metrics_port_are_complete() -> None:
 def test_the_demand_report_is_complete() -> None:
     text = section(HTTP, "### Demand report")
     [example] = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    report = DemandReport(
-        leader=True,
-        total_slots=4,
-        busy_slots=3,
-        queued=5,
-        oldest_queued_seconds=3.2,
-        peak_demand=11,
+    report = replace(
+        DemandReport.from_json(example),
         prompt_cache=PromptCacheReport(Reason.ACTIVE, ""),
         prime=PrimeReport(Reason.ACTIVE, ""),
         builds=("b1",),
+        speculation=SpeculationReport(),
     )
 
     assert list(json.loads(example)) == list(report.to_json())

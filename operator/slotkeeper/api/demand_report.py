@@ -136,6 +136,30 @@ class PrimeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeculationReport:
+    """Speculative decoding of a server that has it."""
+
+    inactive: tuple[str, ...] = ()
+    """Ready replicas (HOST:PORT) that serve without it."""
+    acceptance_percent: int | None = None
+    """Part of the guessed tokens that was right; None before the first guess."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as a JSON tree that `from_json` parses."""
+        return {"inactive": list(self.inactive), "acceptancePercent": self.acceptance_percent}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Parse a report. Raises ValueError if it is malformed or out of range."""
+        tree = _object(value)
+        percent = tree.get("acceptancePercent")
+        return cls(
+            inactive=_names(tree.get("inactive", [])),
+            acceptance_percent=None if percent is None else _integer(percent, 100),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DemandReport:
     """Demand as measured by one balancer at one time. Times are in seconds."""
 
@@ -175,6 +199,8 @@ class DemandReport:
     """None without priming, and in a standby's report."""
     builds: tuple[str, ...] = ()
     """Builds of llama-server that the replicas report, such as b11434-5a1b2c3."""
+    speculation: SpeculationReport | None = None
+    """None without speculative decoding, and in a standby's report."""
 
     @property
     def demand(self) -> int:
@@ -205,6 +231,7 @@ class DemandReport:
             **({"promptCache": self.prompt_cache.to_json()} if self.prompt_cache else {}),
             **({"prime": self.prime.to_json()} if self.prime else {}),
             **({"builds": list(self.builds)} if self.builds else {}),
+            **({"speculation": self.speculation.to_json()} if self.speculation else {}),
         }
 
     @classmethod
@@ -215,6 +242,7 @@ class DemandReport:
         busy = tree.get("busyByReplica")
         prompts = tree.get("promptCache")
         prime = tree.get("prime")
+        speculation = tree.get("speculation")
         return cls(
             leader=tree.get("leader") is True,
             total_slots=_count(slots.get("total")),
@@ -234,6 +262,7 @@ class DemandReport:
             prompt_cache=None if prompts is None else PromptCacheReport.from_json(prompts),
             prime=None if prime is None else PrimeReport.from_json(prime),
             builds=_names(tree.get("builds", [])),
+            speculation=None if speculation is None else SpeculationReport.from_json(speculation),
         )
 
 

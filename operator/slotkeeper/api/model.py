@@ -200,6 +200,17 @@ class Adapter(ApiModel):
 Verify = Annotated[Literal["Changed", "Always"], Field(json_schema_extra={"maxLength": 7})]
 
 
+DiskSize = Annotated[
+    Quantity,
+    Rule(
+        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
+        "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
+        "must be from 1Mi to 16Ti",
+        lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
+    ),
+]
+
+
 class Cache(ApiModel):
     """Storage of downloaded files."""
 
@@ -236,18 +247,7 @@ class Cache(ApiModel):
     minutes for a large model. For a claim that others can write to: they can also write what is
     remembered of a file. Default: Changed. Example: Always"""
 
-    size_limit: (
-        Annotated[
-            Quantity,
-            Rule(
-                "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-                "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
-                "must be from 1Mi to 16Ti",
-                lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
-            ),
-        ]
-        | None
-    ) = None
+    size_limit: DiskSize | None = None
     """Maximum size of the files of one pod on its node's disk, a quantity from 1Mi to 16Ti.
     Kubernetes evicts a pod with larger files. Default: no limit. Example: 40Gi"""
 

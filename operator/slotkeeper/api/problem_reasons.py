@@ -97,6 +97,7 @@ class Reason(StrEnum):
     NO_DEVICE_FOUND = "NoDeviceFound"
     # Other problems.
     KNOWN_VULNERABLE_BUILD = "KnownVulnerableBuild"
+    SPECULATION_INACTIVE = "SpeculationInactive"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     DUPLICATE_MODEL = "DuplicateModel"
     UNKNOWN_MODEL = "UnknownModel"

@@ -430,6 +430,13 @@ TABLE = (
     ),
     ReasonDoc(
         (DEGRADED,),
+        (Reason.SPECULATION_INACTIVE,),
+        _PROBLEM,
+        "replicas serve without the speculative decoding of `speculative`, for example since the "
+        "draft has other tokens than the model: llama-server's log has the cause",
+    ),
+    ReasonDoc(
+        (DEGRADED,),
         (Reason.FIELD_CONFLICT,),
         _PROBLEM,
         "another field manager, which the message names, repeatedly sets a field of a child: stop "

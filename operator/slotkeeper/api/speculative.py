@@ -94,8 +94,8 @@ class Speculative(ApiModel):
         Annotated[int, Field(ge=1, le=1024, json_schema_extra={"format": "int32"})] | None
     ) = None
     """Maximum number of tokens that are guessed at once, 1 to 1024. More pay off if most of them
-    are right. Default: llama-server's, which is 3 with a draft, 48 with ngram types and 64 with
-    ngram-mod. Example: 8"""
+    are right: see status.speculative. Default: llama-server's, which is 3 with a draft, 48 with
+    ngram types and 64 with ngram-mod. Example: 8"""
 
     min_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     """Probability below which the draft guesses no further, 0 to 1. Default: 0. Example: 0.75"""

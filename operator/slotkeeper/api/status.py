@@ -123,6 +123,19 @@ class GpuStatus(ApiModel):
     Example: ["7.5"]"""
 
 
+class SpeculativeStatus(ApiModel):
+    """Speculative decoding, as the balancer reports it. Only with spec.speculative."""
+
+    acceptance_percent: Annotated[Count, Field(le=100)] | None = None
+    """Percentage of the guessed tokens that were right, in the last ten minutes with requests. With
+    a low one, speculation costs more than it saves: set a smaller maxTokens, a higher
+    minProbability, or remove speculative. Example: 72"""
+
+    inactive_replicas: Count = 0
+    """Number of ready replicas that serve without it, as llama-server does if it does not accept
+    the draft. Example: 0"""
+
+
 class SlotsStatus(ApiModel):
     """The slots of all ready replicas."""
 
@@ -227,6 +240,9 @@ class LlamaServerStatus(ApiModel):
 
     gpu: GpuStatus | None = None
     """What gpu.computeArch: auto stands for. Only with auto."""
+
+    speculative: SpeculativeStatus | None = None
+    """Speculative decoding. Only with spec.speculative."""
 
     prompt_cache: PromptCacheStatus | None = None
     """The files of prompts. Only with spec.promptCache."""

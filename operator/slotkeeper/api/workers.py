@@ -4,11 +4,21 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from slotkeeper.api.model import DiskSize
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.validation import ApiModel, Rule
 
 MAX_WORKERS = 16
 """The limit of llama.cpp's RPC backend."""
+
+
+class RpcCache(ApiModel):
+    """Files of the weights that a leader has sent to its worker."""
+
+    size_limit: DiskSize | None = None
+    """Maximum size of the files of one worker, a quantity from 1Mi to 16Ti. Kubernetes evicts a pod
+    with larger files. Set it above the worker's part of the model. Default: no limit.
+    Example: 100Gi"""
 
 
 class Workers(ApiModel):
@@ -23,6 +33,12 @@ class Workers(ApiModel):
     """CPU and memory of one worker, as the resources of a container. A worker with GPUs needs
     little main memory. Default: the resources of the replica.
     Example: {requests: {cpu: 2, memory: 4Gi}, limits: {memory: 8Gi}}"""
+
+    cache: RpcCache | None = None
+    """Set to keep the weights that a leader has sent to its worker in files on the disk of the
+    worker's node, in a folder that is deleted with the pod. When the leader or the worker's
+    container restarts, weights do not cross the network again, apart from small tensors. Default:
+    the leader sends all weights at each start. Example: {sizeLimit: 100Gi}"""
 
 
 def _requests_gpus(spec: Any) -> bool:

@@ -19,8 +19,8 @@ from slotkeeper.balancer.admin.server import Admin
 from slotkeeper.balancer.local_responses import Model
 from slotkeeper.balancer.options import Options, parse
 from slotkeeper.balancer.priming.folder import PromptFolder
+from slotkeeper.balancer.proxy.optional_features import prime_replicas, report_speculation
 from slotkeeper.balancer.proxy.proxy import Proxy
-from slotkeeper.balancer.proxy.replica_priming import prime_replicas
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeyFolder, ApiKeys
 from slotkeeper.error_text import describe
@@ -83,14 +83,7 @@ async def balance(options: Options) -> None:
     )
     proxy.keepalive.seconds = options.heartbeat_seconds
     proxy.inspection.prompt_limits = options.prompt_limits
-    if options.prompt_files is not None:
-        proxy.keep_prompts(options.prompt_files, options.prompt_min_tokens)
-    prime_folder: PromptFolder | None = None
-    if options.priming:
-        priming = prime_replicas(proxy, options.priming)
-        if options.prime_folder:
-            prime_folder = PromptFolder(options.prime_folder, priming.set_mounted)
-            await prime_folder.check()
+    prime_folder = await _add_features(proxy, options)
     admin = Admin(proxy)
     clients = Server(proxy.handle, options.limits, proxy.body_admission)
     proxy.metrics.add_listener(clients.listener)
@@ -115,6 +108,22 @@ async def balance(options: Options) -> None:
     await proxy.close()
     await clients.close()
     await metrics.close()
+
+
+async def _add_features(proxy: Proxy, options: Options) -> PromptFolder | None:
+    """Add the features that are off by default; return the folder that is to be watched."""
+    if options.speculative:
+        report_speculation(proxy)
+    if options.prompt_files is not None:
+        proxy.keep_prompts(options.prompt_files, options.prompt_min_tokens)
+    if options.priming is None:
+        return None
+    priming = prime_replicas(proxy, options.priming)
+    if options.prime_folder is None:
+        return None
+    folder = PromptFolder(options.prime_folder, priming.set_mounted)
+    await folder.check()
+    return folder
 
 
 async def _follow_cluster(

@@ -1,6 +1,6 @@
 """The balancer's metrics for Prometheus."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ from slotkeeper.edge.connection_metrics import ConnectionMetrics
 from slotkeeper.edge.counters import Counter, Counters, Histogram
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.usage import Tokens
+from slotkeeper.llamacpp.acceptance import Guesses
 from slotkeeper.scheduling import Dispatcher
 from slotkeeper.scheduling.ejection import UpstreamFailure
 from slotkeeper.wire.listener import Listener
@@ -155,6 +156,10 @@ class Metrics:
         self._registry.register(metrics)
         return metrics
 
+    def add_speculation(self, guesses: Callable[[], Guesses]) -> None:
+        """Report speculative decoding."""
+        self._registry.register(_Speculation(guesses))
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -191,6 +196,25 @@ class _Counters(Collector):
         yield requests
         for counter in self._counters:
             yield counter.family()
+
+
+class _Speculation(Collector):
+    def __init__(self, guesses: Callable[[], Guesses]) -> None:
+        self._guesses = guesses
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        counts = self._guesses()
+        yield CounterMetricFamily(
+            f"{_PREFIX}_draft_tokens",
+            "Tokens that speculative decoding guessed.",
+            value=counts.guessed,
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_accepted_draft_tokens",
+            "Those of them that were right.",
+            value=counts.accepted,
+        )
 
 
 class _Gauges(Collector):

@@ -40,6 +40,7 @@ class Options:
     prompt_min_tokens: int
     priming: PrimingOptions | None
     prime_folder: Path | None
+    speculative: bool
     running_limits: RunningLimits | None
     reserved_slots: int
     api_keys: Path | None
@@ -106,6 +107,7 @@ def parse(argv: Sequence[str]) -> Options:
         if arguments.prime_seconds
         else None,
         prime_folder=arguments.prime_folder,
+        speculative=arguments.speculative,
         running_limits=_running_limits(arguments),
         reserved_slots=arguments.reserved_slots,
         api_keys=arguments.api_keys,
@@ -311,6 +313,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --prime-seconds: keep requests in memory to find out which beginnings they "
         "share, up to 2 MiB",
+    )
+    add(
+        BalancerFlags.SPECULATIVE,
+        action="store_true",
+        help="the replicas decode speculatively: report whether they do, and how many guesses are "
+        "right",
     )
     add(
         BalancerFlags.MAX_PRIORITY,

@@ -270,6 +270,8 @@ def _command(server: LlamaServer) -> Iterator[str]:
         yield from (BalancerFlags.PROMPT_FILES, str(names.PROMPT_FILES_PORT))
         yield from (BalancerFlags.PROMPT_MIN_TOKENS, str(prompts.min_tokens))
     yield from _prime_flags(server)
+    if server.spec.speculative:
+        yield BalancerFlags.SPECULATIVE
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))

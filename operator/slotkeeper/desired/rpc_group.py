@@ -16,7 +16,7 @@ import json
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.workers import Workers
-from slotkeeper.desired import names, network_and_pdb, resources
+from slotkeeper.desired import names, network_and_pdb, resources, rpc_cache
 from slotkeeper.desired.llama_container import (
     LOADING_SECONDS,
     REPLICA_VARIABLE,
@@ -136,8 +136,15 @@ def _workers(server: LlamaServer, workers: Workers, deployment: Manifest, number
                 # It may be terminated first, and then waits until the group before it is replaced.
                 "terminationGracePeriodSeconds": LOADING_SECONDS
                 + server.spec.update.drain_timeout_seconds,
-                "containers": [_rpc_server(server, workers, _llama_server(pod))],
-                "volumes": [volume for volume in pod["volumes"] if volume["name"] == "tmp"],
+                "containers": [
+                    rpc_cache.enable(
+                        _rpc_server(server, workers, _llama_server(pod)), workers.cache
+                    )
+                ],
+                "volumes": [
+                    *(volume for volume in pod["volumes"] if volume["name"] == "tmp"),
+                    *rpc_cache.volumes(workers.cache),
+                ],
             },
         },
     )

@@ -37,6 +37,8 @@ class Slot:
     """Those that were found in the cache; likewise."""
     decoded: int = 0
     """Tokens of the response; likewise."""
+    speculative: bool = True
+    """Whether it decodes speculatively, if it should; True if it is not known."""
 
 
 def parse_slots(body: bytes | str) -> tuple[Slot, ...]:
@@ -84,6 +86,7 @@ def _slot(item: object) -> Slot:
         _count(item.get("n_prompt_tokens_processed")) or 0,
         _count(item.get("n_prompt_tokens_cache")) or 0,
         (_count(first.get("n_decoded")) or 0) if isinstance(first, dict) else 0,
+        item.get("speculative") is not False,
     )
 
 

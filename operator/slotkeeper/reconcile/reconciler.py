@@ -199,6 +199,8 @@ class Reconciler:
         demand = state.demand.latest(now)
         if demand and (demand.unresponsive, demand.builds) != (state.unresponsive, state.builds):
             return True
+        if demand and demand.without_speculation != state.without_speculation:
+            return True
         return is_stale(state.server, demand)
 
     def scaling_snapshot(self, key: Key) -> ScalingSnapshot | None:
@@ -374,15 +376,20 @@ class Reconciler:
         scaling = _reported_scaling(state, decision)
         demand = state.demand.latest(moment.monotonic)
         state.unresponsive = demand.unresponsive if demand else ()
+        state.without_speculation = demand.without_speculation if demand else ()
         state.serving = serving(pod_readiness(snapshot.observed), state.demand, moment)
         conflict = state.conflicts.problem(moment.monotonic)
-        prompts = demand.prompt_cache if demand else None
-        prime = demand.prime if demand else None
         state.builds = demand.builds if demand else state.builds
         accepted = accepted_advisories(snapshot.raw)
-        build = build_problem(snapshot.server, state.builds, accepted)
         problems = Problems(
-            state.unapplied, conflict, state.serving, prompts, prime, state.logs.results(), build
+            state.unapplied,
+            conflict,
+            state.serving,
+            prompts=demand.prompt_cache if demand else None,
+            prime=demand.prime if demand else None,
+            speculation=demand.speculation if demand else None,
+            logs=state.logs.results(),
+            build=build_problem(snapshot.server, state.builds, accepted),
         )
         key = Key(snapshot.server.namespace, snapshot.server.name)
         found = report(snapshot, scaling, problems, demand, state.events, moment.wall)

@@ -117,6 +117,8 @@ class ServerState(ResourceState):
     """Builds of llama-server, as a balancer reported them for the last written status."""
     unresponsive: tuple[str, ...] = ()
     """Unresponsive replicas in the last written status, as reported by a balancer."""
+    without_speculation: tuple[str, ...] = ()
+    """Likewise, replicas that do not decode speculatively."""
     exceeds_budget: str = ""
     """Why no replica fits into the budget of its gateway, as the last pass applied it."""
     _policy: tuple[int, Policy | None] | None = None

@@ -34,6 +34,12 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec",
         "groups are always replaced one after the other",
     ),
+    (
+        {"workers": {"count": 1, "cache": {"sizeLimit": "1Ki"}}},
+        "spec.workers.cache.sizeLimit",
+        "must be from 1Mi to 16Ti",
+    ),
+    ({"workers": {"count": 1, "cache": True}}, "spec.workers.cache", "must be of type object"),
     ({"workers": {"count": 0}}, "spec.workers.count", "greater than or equal to 1"),
     ({"workers": {"count": 17}}, "spec.workers.count", "less than or equal to 16"),
     (

@@ -11,6 +11,7 @@ from slotkeeper.api.demand_report import (
     DemandReport,
     PrimeReport,
     PromptCacheReport,
+    SpeculationReport,
 )
 from slotkeeper.api.problem_reasons import Reason
 
@@ -46,6 +47,7 @@ COMPLETE: dict[str, Any] = {
         "replicas": 1,
     },
     "builds": ["b11434-5a1b2c3"],
+    "speculation": {"inactive": ["10.0.0.7:8080"], "acceptancePercent": 72},
 }
 
 counts = st.integers(0, 10**6)
@@ -86,6 +88,12 @@ reports = st.builds(
         learned=counts,
         tokens_last_hour=st.integers(0, 2**53),
         replicas=counts,
+    ),
+    speculation=st.none()
+    | st.builds(
+        SpeculationReport,
+        inactive=st.lists(st.text(max_size=20), max_size=3).map(tuple),
+        acceptance_percent=st.none() | st.integers(0, 100),
     ),
 )
 
@@ -159,6 +167,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "more bytes than there can be": {"promptCache": PROMPT_CACHE | {"bytes": 2**60}},
     "priming that is no object": {"prime": 3},
     "a negative number of tokens": {"prime": PRIME | {"tokensLastHour": -1}},
+    "speculation that is no object": {"speculation": True},
+    "an acceptance of more than all": {"speculation": {"acceptancePercent": 101}},
+    "replicas without speculation that are no names": {"speculation": {"inactive": [1]}},
     "a fraction of a token": {"promptCache": PROMPT_CACHE | {"restoredTokensLastHour": 0.5}},
 }
 

@@ -60,10 +60,11 @@ def test_the_memory_for_requests_holds_the_whole_queue(
 
 def test_prompts_are_kept_with_the_port_of_the_agents() -> None:
     default = parse([*PORTS, "--replica", "a:1"])
-    options = parse([*PORTS, "--replica", "a:1", "--prompt-files", "9094"])
+    options = parse([*PORTS, "--replica", "a:1", "--prompt-files", "9094", "--speculative"])
 
     assert (default.prompt_files, default.prompt_min_tokens) == (None, 512)
     assert options.prompt_files == 9094
+    assert (default.speculative, options.speculative) == (False, True)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x"])

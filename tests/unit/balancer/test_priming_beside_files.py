@@ -7,7 +7,7 @@ import pytest
 from prompt_slots import chat
 from prompt_stack import run_stack
 from slotkeeper.balancer.priming.options import PrimingOptions
-from slotkeeper.balancer.proxy.replica_priming import prime_replicas
+from slotkeeper.balancer.proxy.optional_features import prime_replicas
 from wait_until import until
 
 

@@ -25,12 +25,25 @@ json_trees = st.recursive(
 def test_a_real_response_is_parsed() -> None:
     slots = parse_slots(REAL)
 
-    assert slots == (Slot(0, is_processing=False, n_ctx=1024), Slot(1, True, 1024, 7, decoded=3))
+    assert slots == (
+        Slot(0, is_processing=False, n_ctx=1024, speculative=False),
+        Slot(1, True, 1024, 7, decoded=3, speculative=False),
+    )
     assert processing(slots) == 1
 
 
 def test_only_id_and_is_processing_are_required() -> None:
     assert parse_slots('[{"id": 3, "is_processing": true}]') == (Slot(3, True, 0),)
+
+
+def test_a_slot_that_ignores_the_draft_is_known_by_its_field() -> None:
+    slots = parse_slots(
+        '[{"id": 0, "is_processing": false, "speculative": false},'
+        ' {"id": 1, "is_processing": false, "speculative": true},'
+        ' {"id": 2, "is_processing": false}]'
+    )
+
+    assert [slot.speculative for slot in slots] == [False, True, True]
 
 
 @pytest.mark.parametrize(

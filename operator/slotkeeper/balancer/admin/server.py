@@ -82,6 +82,8 @@ class Admin:
             report = replace(report, prompt_cache=proxy.prompts.files.report())
         if proxy.priming and proxy.is_leader:
             report = replace(report, prime=proxy.priming.report())
+        if proxy.speculation and proxy.is_leader:
+            report = replace(report, speculation=proxy.speculation.report())
         return json_response(200, report.to_json())
 
     def _queue(self) -> Response:

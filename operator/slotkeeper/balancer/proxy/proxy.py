@@ -28,6 +28,7 @@ from slotkeeper.balancer.proxy.sender import Sender
 from slotkeeper.balancer.proxy.stall_monitor import StallMonitor
 from slotkeeper.balancer.upstream.aggregate import Aggregate
 from slotkeeper.balancer.upstream.replicas import ReplicaSet, ReplicaTimeouts
+from slotkeeper.balancer.upstream.speculation import Speculation
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.body_admission import BodyAdmission
@@ -97,6 +98,8 @@ class Proxy:
         """Keeps the prompts of replicas in files; None: nothing does."""
         self.priming: Priming | None = None
         """Computes beginnings of prompts on new replicas; None: nothing does."""
+        self.speculation: Speculation | None = None
+        """Reports speculative decoding; None: the replicas should not use it."""
         self.on_accepted: Callable[[ProxiedRequest], None] = lambda _: None
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False

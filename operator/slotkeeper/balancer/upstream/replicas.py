@@ -96,6 +96,7 @@ class _Upstream:
     ending: bool = False  # deleted or terminating
     unresponsive: "Unresponsive | None" = None
     context: int = 0
+    speculative: bool = True  # or not known
     completed: int = 0
     consecutive_failures: int = 0  # since its last complete response
     joining: asyncio.Task[None] | None = None  # not in rotation before it is done
@@ -138,6 +139,11 @@ class ReplicaSet:
     def names(self) -> list[str]:
         """All replicas."""
         return list(self._upstreams)
+
+    @property
+    def without_speculation(self) -> tuple[str, ...]:
+        """Those that have become ready without speculative decoding."""
+        return tuple(name for name in self.joined if not self._upstreams[name].speculative)
 
     @property
     def joined(self) -> list[str]:
@@ -402,6 +408,7 @@ class ReplicaSet:
             raise SlotsParseError(f"/slots returned {status}")
         slots = parse_slots(body)
         upstream.context = min(slot.n_ctx for slot in slots)
+        upstream.speculative = all(slot.speculative for slot in slots)
         return len(slots), probe.foreign(processing(slots))
 
     # Release of slots.

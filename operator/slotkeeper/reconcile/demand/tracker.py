@@ -6,7 +6,12 @@ Times are seconds on one clock, which `now` reads.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from slotkeeper.api.demand_report import DemandReport, PrimeReport, PromptCacheReport
+from slotkeeper.api.demand_report import (
+    DemandReport,
+    PrimeReport,
+    PromptCacheReport,
+    SpeculationReport,
+)
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.reconcile.demand.poll_schedule import PollSchedule
 from slotkeeper.scaling.decide import ScalingInput
@@ -45,6 +50,13 @@ class ServerDemand:
     """Priming of new replicas, likewise."""
     builds: tuple[str, ...] = ()
     """Builds of llama-server, as the leader reports them."""
+    speculation: SpeculationReport | None = None
+    """Speculative decoding, as the leader reports it."""
+
+    @property
+    def without_speculation(self) -> tuple[str, ...]:
+        """Replicas (HOST:PORT) that should decode speculatively, and do not."""
+        return self.speculation.inactive if self.speculation else ()
 
 
 @dataclass
@@ -174,4 +186,5 @@ def merge(reports: Sequence[DemandReport], now: float) -> ServerDemand | None:
         leader.prompt_cache,
         leader.prime,
         leader.builds,
+        leader.speculation,
     )

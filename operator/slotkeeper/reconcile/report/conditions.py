@@ -13,7 +13,7 @@ from slotkeeper.api.conditions import (
     ConditionValue,
     condition,
 )
-from slotkeeper.api.demand_report import PrimeReport, PromptCacheReport
+from slotkeeper.api.demand_report import PrimeReport, PromptCacheReport, SpeculationReport
 from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reason_doc import Severity
@@ -42,6 +42,7 @@ from slotkeeper.reconcile.report.accelerators import LogResults, accelerator_con
 from slotkeeper.reconcile.report.prime import prime_condition
 from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
+from slotkeeper.reconcile.report.speculation import speculation_problem
 
 MAX_MESSAGE = 32768
 """Characters; the CRD's schema rejects a longer message, as an admission webhook may write one."""
@@ -61,6 +62,8 @@ class Problems:
     """The files of prompts; None without a current report of them."""
     prime: PrimeReport | None = None
     """Priming of new replicas, likewise."""
+    speculation: SpeculationReport | None = None
+    """Speculative decoding, likewise."""
     logs: LogResults = field(default_factory=dict)
     """What the start of the replicas' logs shows."""
     build: Problem | None = None
@@ -101,8 +104,13 @@ def condition_values(
         others.append(ConditionResult(*prime_condition(server, problems.prime)))
     if has_accelerators(server):
         others.append(ConditionResult(*accelerator_condition(server, observed, problems.logs)))
-    found = [problems.rejected, problems.conflict, *(each.problem for each in [*parts, *others])]
-    found.append(problems.build)
+    found = [
+        problems.rejected,
+        problems.conflict,
+        *(each.problem for each in [*parts, *others]),
+        speculation_problem(server, observed, problems.speculation),
+        problems.build,
+    ]
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
         *(part.value for part in [*parts, *others]),

@@ -24,6 +24,10 @@ from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Snapshot
 from slotkeeper.reconcile.report.prime import is_prime_status_stale, prime_status
 from slotkeeper.reconcile.report.prompt_cache import is_prompt_status_stale, prompt_status
+from slotkeeper.reconcile.report.speculation import (
+    is_speculative_status_stale,
+    speculative_status,
+)
 
 Status = dict[str, Any]
 
@@ -71,6 +75,7 @@ def status(
         gpu=_gpu(observed.chosen_for),
         prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
         prime=prime_status(server, demand.prime if demand else None),
+        speculative=speculative_status(server, demand.speculation if demand else None),
     ).tree()
 
 
@@ -103,6 +108,7 @@ def is_stale(server: LlamaServer, demand: ServerDemand | None) -> bool:
         or sample.queued != server.status.get("queued")
         or is_prompt_status_stale(server, demand.prompt_cache)
         or is_prime_status_stale(server, demand.prime)
+        or is_speculative_status_stale(server, demand.speculation)
     )
 
 
