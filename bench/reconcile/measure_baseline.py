@@ -12,7 +12,12 @@ from slotkeeper.kube.client import ApiCluster
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.workqueue import WORKERS
 
-IMAGES = Images(llama_server="llama-server:1", balancer="balancer:1", download="model:1")
+IMAGES = Images(
+    llama_server="llama-server:1",
+    balancer="balancer:1",
+    download="model:1",
+    by_vendor={"nvidia": "llama-server:1-cuda"},
+)
 
 
 @dataclass(frozen=True)

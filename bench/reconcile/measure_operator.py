@@ -92,6 +92,7 @@ def _operator(logs: Path) -> Any:
         logs / "operator.log",
         *python("slotkeeper", "operator"),
         *("--llama-server-image", IMAGES.llama_server, "--balancer-image", IMAGES.balancer),
+        f"--llama-server-image-for-vendor=nvidia={IMAGES.by_vendor['nvidia']}",
         *("--download-image", IMAGES.download, "--lease-namespace", OPERATOR_NAMESPACE),
         *("--health", "127.0.0.1:0", "--metrics", METRICS),
     )

@@ -67,6 +67,7 @@ def operator_process(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[O
             [
                 *(sys.executable, "-m", "slotkeeper", "operator"),
                 *("--llama-server-image", "a", "--balancer-image", "b", "--download-image", "c"),
+                "--llama-server-image-for-vendor=nvidia=d",
                 *("--health", "127.0.0.1:0", "--metrics", f"127.0.0.1:{metrics_port}"),
                 *("--lease-namespace", NAMESPACE, *arguments),
             ],

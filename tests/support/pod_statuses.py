@@ -53,6 +53,19 @@ def unschedulable(message: str) -> Manifest:
     return {"conditions": [scheduled]}
 
 
+SCHEDULING_GATED: Manifest = {
+    "conditions": [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }
+    ]
+}
+"""A pod with scheduling gates, as the API server writes it."""
+
+
 def volumes_not_mounted(**condition: str) -> Manifest:
     """A pod that has a node and not its volumes, as while a Secret is missing."""
     return {"conditions": [{"type": "PodReadyToStartContainers", "status": "False", **condition}]}

@@ -197,3 +197,9 @@ class Placement(ApiModel):
     scheduler_name: Name | None = None
     """Name of the scheduler of replicas. Default: the cluster's default scheduler.
     Example: volcano"""
+
+    queue_name: Annotated[Name, Field(max_length=63)] | None = None
+    """Name of a LocalQueue of Kueue in the server's namespace: the label
+    kueue.x-k8s.io/queue-name of the pods of replicas, up to 63 characters. Kueue schedules a pod
+    when the quota of its queue has room for it. A change replaces the replicas. Default: none.
+    Example: team-a"""

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     WAITING_FOR_DELETION = "WaitingForDeletion"
     WAITING_FOR_SECRET = "WaitingForSecret"  # noqa: S105 (a reason)
+    SCHEDULING_GATED = "SchedulingGated"
     SCALED_TO_ZERO = "ScaledToZero"
     SUSPENDED = "Suspended"
     SCALING_DISABLED = "ScalingDisabled"

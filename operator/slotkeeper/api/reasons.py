@@ -108,6 +108,13 @@ TABLE = (
         "is ready yet",
     ),
     ReasonDoc(
+        _PODS,
+        (Reason.SCHEDULING_GATED,),
+        _IN_PROGRESS,
+        "pods wait until Kueue admits them, or another scheduling gate is removed; the message "
+        "contains the queue, or the gate",
+    ),
+    ReasonDoc(
         (MODEL, REPLICAS),
         (Reason.SCALED_TO_ZERO,),
         _IN_PROGRESS,

@@ -73,7 +73,12 @@ def _strategy(spec: LlamaServerSpec) -> Manifest:
 
 def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
     template = server.spec.pod_template
-    labels = {**template.labels, **names.labels(server, Component.REPLICA)}
+    queue = server.spec.placement.queue_name
+    labels = {
+        **template.labels,
+        **({names.QUEUE_LABEL: queue} if queue else {}),
+        **names.labels(server, Component.REPLICA),
+    }
     annotations = {"annotations": dict(template.annotations)} if template.annotations else {}
     return {"metadata": {"labels": labels, **annotations}, "spec": _pod(server, images, downloads)}
 

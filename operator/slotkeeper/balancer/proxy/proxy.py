@@ -55,6 +55,11 @@ class Proxy:
     `slots`: of each replica, or None to read its /slots.
     """
 
+    # Set by optional_features, and by keep_prompts.
+    prompts: PromptRestores | None = None
+    priming: Priming | None = None
+    speculation: Speculation | None = None
+
     def __init__(
         self,
         dispatcher: Dispatcher[ProxiedRequest],
@@ -94,12 +99,6 @@ class Proxy:
         self.stall_monitor = StallMonitor(
             self.replicas, self.active, timeouts or ReplicaTimeouts(), self._on_unresponsive
         )
-        self.prompts: PromptRestores | None = None
-        """Keeps the prompts of replicas in files; None: nothing does."""
-        self.priming: Priming | None = None
-        """Computes beginnings of prompts on new replicas; None: nothing does."""
-        self.speculation: Speculation | None = None
-        """Reports speculative decoding; None: the replicas should not use it."""
         self.on_accepted: Callable[[ProxiedRequest], None] = lambda _: None
         self._targets: tuple[dict[str, bool], Collection[str]] = {}, ()
         self._paused = False

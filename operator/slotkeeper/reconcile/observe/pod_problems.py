@@ -75,7 +75,8 @@ def first_problem(pods: Iterable[Manifest], gpu: Gpu) -> Problem | None:
 def pod_problem(pod: Manifest, gpu: Gpu) -> Problem | None:
     """What keeps this pod from becoming ready; None where it is nothing, or nothing but time."""
     return (
-        _unschedulable(pod, gpu)
+        _gated(pod)
+        or _unschedulable(pod, gpu)
         or _unresponsive(pod)
         or next(filter(None, map(_container_problem, container_statuses(pod))), None)
     )
@@ -142,6 +143,24 @@ def _failure_of_replica_set(replica_set: Manifest) -> Problem | None:
         return None
     message = failure.get("message", "")
     return Problem(Reason.FAILED_CREATE, message + pod_security_remedy(message))
+
+
+def _gated(pod: Manifest) -> Problem | None:
+    """What a pod waits for before it is scheduled: no fault, but a quota, for example."""
+    gates = [gate["name"] for gate in pod["spec"].get("schedulingGates") or ()]
+    if not gates:
+        return None
+    if not all(gate.startswith(names.KUEUE_GATE) for gate in gates):
+        message = f"waiting for scheduling gates to be removed: {', '.join(gates)}"
+        return Problem(Reason.SCHEDULING_GATED, message)
+    metadata = pod["metadata"]
+    queue = (metadata.get("labels") or {}).get(names.QUEUE_LABEL)
+    name = f" to queue {queue}" if queue else ""
+    return Problem(
+        Reason.SCHEDULING_GATED,
+        f"waiting for admission by Kueue{name}: see kubectl describe "
+        f"--namespace={metadata['namespace']} workloads.kueue.x-k8s.io",
+    )
 
 
 def _unschedulable(pod: Manifest, gpu: Gpu) -> Problem | None:

@@ -391,10 +391,10 @@ def _scaling(server: LlamaServer, scaling: Scaling) -> ConditionResult:
 
 
 def _urgency(reason: str) -> int:
-    """The lower, the more it explains. What waits for a Secret does not wait for time alone."""
+    """The lower, the more it explains. What others have to do does not wait for time alone."""
     if _is_problem(reason):
         return 0
-    return 1 if reason == Reason.WAITING_FOR_SECRET else 2
+    return 1 if reason in {Reason.WAITING_FOR_SECRET, Reason.SCHEDULING_GATED} else 2
 
 
 def _is_problem(reason: str) -> bool:
