@@ -18,7 +18,11 @@ from slotkeeper.api.problem_reasons import Reason
 
 ModelState = Literal["Ready", "Waking", "AtZero", "Failed"]
 
-_HARMLESS = {Reason.FIELD_CONFLICT, Reason.METRICS_UNAVAILABLE}
+_HARMLESS = {
+    Reason.FIELD_CONFLICT,
+    Reason.METRICS_UNAVAILABLE,
+    Reason.KNOWN_VULNERABLE_BUILD,
+}
 """Reasons of Degraded that keep no replica from starting."""
 
 

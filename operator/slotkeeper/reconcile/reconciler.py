@@ -197,7 +197,8 @@ class Reconciler:
         if download.latest(download.addresses, now) != state.shown_progress:
             return True
         demand = state.demand.latest(now)
-        if demand and (demand.unresponsive, demand.builds) != (state.unresponsive, state.builds):
+        shown = state.unresponsive, state.builds or ()
+        if demand and (demand.unresponsive, demand.builds) != shown:
             return True
         if demand and demand.without_speculation != state.without_speculation:
             return True

@@ -113,8 +113,8 @@ class ServerState(ResourceState):
     """Readiness of the pods, as of the last pass."""
     serving: Serving = field(default_factory=Serving)
     """What the last status shows of the balancers' reports."""
-    builds: tuple[str, ...] = ()
-    """Builds of llama-server, as a balancer reported them for the last written status."""
+    builds: tuple[str, ...] | None = None
+    """Builds of llama-server, as a balancer reported them last; None before the first report."""
     unresponsive: tuple[str, ...] = ()
     """Unresponsive replicas in the last written status, as reported by a balancer."""
     without_speculation: tuple[str, ...] = ()

@@ -338,3 +338,33 @@ async def test_what_is_no_list_is_unreachable(body: str) -> None:
     async with fake_api(handle) as cluster:
         with pytest.raises(Unreachable):
             await cluster.list(PODS)
+
+
+async def test_the_start_of_a_log_is_requested_with_its_limit() -> None:
+    requested: list[web.Request] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        requested.append(request)
+        # A server that ignores the limit.
+        return web.Response(body=b"\xff\n" * 100, content_type="text/plain")
+
+    async with fake_api(handle) as cluster:
+        log = await cluster.start_of_log("n", "a", "llama-server", 150)
+
+    assert log == b"\xff\n" * 75
+    [request] = requested
+    assert request.path == "/api/v1/namespaces/n/pods/a/log"
+    assert dict(request.query) == {"container": "llama-server", "limitBytes": "150"}
+    assert request.headers["Accept"] == "application/json, */*"
+
+
+async def test_a_log_far_above_its_limit_and_an_error_are_errors() -> None:
+    async def endless(_: web.Request) -> web.Response:
+        return web.Response(body=b"a" * 10_000)
+
+    async with fake_api(endless) as cluster:
+        with pytest.raises(TooLarge):
+            await cluster.start_of_log("n", "a", "llama-server", 100)
+    async with fake_api(status(403, "Forbidden", "not allowed")) as cluster:
+        with pytest.raises(ApiError, match="not allowed"):
+            await cluster.start_of_log("n", "a", "llama-server", 100)

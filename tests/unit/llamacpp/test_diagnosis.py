@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from slotkeeper.llamacpp.diagnosis import others
 from slotkeeper.llamacpp.diagnosis.accelerators import LAYERS_NOT_OFFLOADED, UVM_UNIT
-from slotkeeper.llamacpp.diagnosis.diagnose import MAX_QUOTE, MAX_TEXT, TABLE, diagnose
+from slotkeeper.llamacpp.diagnosis.diagnose import (
+    MAX_QUOTE,
+    MAX_TEXT,
+    TABLE,
+    diagnose,
+    diagnose_end,
+)
 from slotkeeper.llamacpp.diagnosis.row import Subject
 from slotkeeper.llamacpp.diagnosis.start import StartReport, read_start
 
@@ -39,7 +45,7 @@ def test_a_real_log_has_its_diagnosis(path: Path) -> None:
     assert found
     assert found.reason == path.name.partition(".")[0]
     assert found.line
-    assert found.line in excerpt
+    assert found.line.removeprefix("…") in excerpt
 
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
@@ -98,6 +104,38 @@ def test_a_request_that_fails_is_no_reason_of_what_comes_later() -> None:
 
     assert found
     assert found.reason == "XidError"
+
+
+@pytest.mark.parametrize("survived", ["NoDeviceFound", "KvCacheFull", "CudaInitFailed"])
+def test_what_a_program_survives_is_no_reason_of_its_end(survived: str) -> None:
+    before = text(FOLDER / "logs" / f"{survived}.txt")
+    unknown = text(FOLDER / "logs" / "UnknownModelArchitecture.txt")
+    assertion = "src/llama-context.cpp:2384: GGML_ASSERT(n_outputs_max <= 1) failed\n"
+
+    found = diagnose_end(before + unknown)
+
+    assert found
+    assert found.reason == "UnknownModelArchitecture"
+    assert diagnose_end(before + assertion, 134) is None
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_a_last_line_explains_an_end_also_if_a_program_may_survive_it(path: Path) -> None:
+    sign = next(row.pattern for row in TABLE if row.reason == path.name.partition(".")[0])
+    assert sign
+
+    found = diagnose_end(next(filter(sign.search, text(path).splitlines())))
+
+    assert found
+    assert found.reason == path.name.partition(".")[0]
+
+
+def test_of_a_long_line_the_part_with_the_sign_is_quoted() -> None:
+    found = diagnose(text(FOLDER / "logs" / "DriverUnreachable.txt"))
+
+    assert found
+    assert found.line.startswith("…")
+    assert "nvidia-container-cli.real: initialization error: driver error" in found.line
 
 
 def test_main_memory_is_not_that_of_the_gpu() -> None:

@@ -55,7 +55,6 @@ class Proxy:
     `slots`: of each replica, or None to read its /slots.
     """
 
-    # Set by optional_features, and by keep_prompts.
     prompts: PromptRestores | None = None
     priming: Priming | None = None
     speculation: Speculation | None = None

@@ -61,7 +61,7 @@ DRIVER_TOO_OLD = Row(
         r"CUDA driver version is insufficient|unsatisfied condition: cuda ?>="
         r"|forward compatibility was attempted on non supported"
     ),
-    at_start=True,
+    is_survived=True,
     meaning="the image needs a newer CUDA version than the node's driver supports",
     remedy="update the driver of the node, or use an image of an older CUDA version",
 )
@@ -72,7 +72,7 @@ DRIVER_MISMATCH = Row(
     pattern=line_with(
         r"driver/library version mismatch|unsupported display driver / cuda driver combination"
     ),
-    at_start=True,
+    is_survived=True,
     meaning="the driver's libraries were updated, and the kernel still runs the old module; or the "
     "image brings a libcuda of its own",
     remedy="drain and reboot the node; check that the image contains no libcuda.so.1",
@@ -82,7 +82,7 @@ FABRIC_MANAGER_NOT_RUNNING = Row(
     _GPU,
     "failed to initialize CUDA: system not yet initialized",
     pattern=line_with(r"failed to initialize CUDA: system not yet initialized"),
-    at_start=True,
+    is_survived=True,
     meaning="GPUs with NVSwitch do not work until NVIDIA's fabric manager runs",
     remedy="start nvidia-fabricmanager on the node, of the same version as the driver",
 )
@@ -94,7 +94,7 @@ CUDA_INIT_FAILED = Row(
         r"failed to initialize CUDA: (?:unknown error|initialization error"
         r"|OS call failed)|CUDA_ERROR_UNKNOWN"
     ),
-    at_start=True,
+    is_survived=True,
     meaning="the kernel module nvidia_uvm is not loaded on the node, or /dev/nvidia-uvm is missing",
     remedy="run modprobe nvidia_uvm on the node, load it at each boot by a systemd unit, and "
     "delete the pod",
@@ -110,10 +110,9 @@ DRIVER_UNREACHABLE = Row(
     "nvidia-container-cli: initialization error; unresolvable CDI devices; NVIDIA-SMI has failed",
     pattern=line_with(
         r"couldn't communicate with the NVIDIA driver|nvidia-container-cli[.a-z]{0,9}: "
-        r"(?:initialization|detection|device|driver|mount) error|unresolvable CDI devices"
-        r"|nvml error: driver not loaded"
+        r"(?:initialization|detection|device|driver|mount) error(?!: nvml error: driver/library)"
+        r"|unresolvable CDI devices|nvml error: driver not loaded"
     ),
-    at_start=True,
     meaning="the container runtime cannot talk to the GPU's driver on this node",
     remedy="check nvidia-smi on the node, install or load the driver, generate the CDI "
     "specification again (nvidia-ctk cdi generate), and restart the device plugin",
@@ -135,7 +134,7 @@ DEVICE_FORBIDDEN = Row(
         r"failed to initialize ROCm|/dev/(?:kfd|dri)\S{0,40}.{0,40}permission denied"
         r"|permission denied.{0,40}/dev/(?:kfd|dri)"
     ),
-    at_start=True,
+    is_survived=True,
     meaning="ROCm finds no GPU: the user of the container may not open /dev/kfd and /dev/dri, or "
     "they are not in the container",
     remedy="add the group of these files on the node (render, video) to the pod's "
@@ -146,7 +145,7 @@ NO_VULKAN_DEVICE = Row(
     _GPU,
     "ggml_vulkan: No devices found.",
     pattern=line_with(r"ggml_vulkan: No devices found|ggml_vulkan: Error: Vulkan 1\.2 required"),
-    at_start=True,
+    is_survived=True,
     meaning="Vulkan finds no GPU in the container",
     remedy="check that the pod requests the GPU; the image needs a Vulkan driver (for NVIDIA, the "
     "capability graphics in NVIDIA_DRIVER_CAPABILITIES; for others, Mesa with libglvnd), and the "
@@ -231,7 +230,7 @@ NO_DEVICE_FOUND = Row(
         r"no usable GPU found|not compiled with GPU offload support"
         r"|no (?:CUDA|ROCm)-capable device is detected"
     ),
-    at_start=True,
+    is_survived=True,
     meaning="llama-server found no GPU, and computes on the CPU",
     remedy="use an image that is built for the GPU (the default image is for CPUs: see the chart's "
     "images.llamaServerByComputeArch), and check that the container runtime adds the GPU "

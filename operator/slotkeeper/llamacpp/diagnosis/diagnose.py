@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from slotkeeper.llamacpp.diagnosis import accelerators, others
 from slotkeeper.llamacpp.diagnosis.row import Row, Subject
-from slotkeeper.llamacpp.log import message
+from slotkeeper.llamacpp.log import ending, message
 
 TABLE: tuple[Row, ...] = (*accelerators.ROWS, *others.ROWS)
 """All rows. The first that matches is the diagnosis: those that explain others come first."""
+
+_ENDING = tuple(row for row in TABLE if not row.is_survived)
 
 MAX_TEXT = 64 * 1024
 """Characters of a text that are searched: the last ones."""
@@ -57,11 +59,19 @@ def diagnose(
     lines = split(text)
     candidates = tuple(rows)
     for row in candidates:
-        if found := _line(row, lines):
-            return Diagnosis(row, quoted(found))
+        if line := _line(row, lines):
+            return Diagnosis(row, line)
     matching = (row for row in candidates if exit_code in row.exit_codes)
     found_row = next(matching, None)
     return None if found_row is None else Diagnosis(found_row)
+
+
+def diagnose_end(log: str, exit_code: int | None = None) -> Diagnosis | None:
+    """Return why a container ended; `log`: the end of its log, or what the runtime says.
+
+    What a program survives explains its end only if nothing else in the log does.
+    """
+    return diagnose(log, exit_code, _ENDING) or diagnose(ending(log))
 
 
 def split(text: str) -> list[str]:
@@ -69,15 +79,19 @@ def split(text: str) -> list[str]:
     return [line[:MAX_LINE] for line in text[-MAX_TEXT:].splitlines()]
 
 
-def quoted(line: str) -> str:
-    """Return a line as messages quote it: without time and control characters."""
-    return _CONTROL.sub(" ", message(line.strip()))[:MAX_QUOTE].strip()
+def quoted(line: str, at: int = 0) -> str:
+    """Return a line as messages quote it: without time and control characters, and of a long one
+    the part around the position `at`."""
+    shown = _CONTROL.sub(" ", line)
+    if at > MAX_QUOTE // 2:
+        shown = "…" + shown[at - MAX_QUOTE // 4 :]
+    return message(shown.strip())[:MAX_QUOTE].strip()
 
 
 def _line(row: Row, lines: Sequence[str]) -> str:
     if row.pattern is None:
         return ""
-    found = next(filter(row.pattern.search, lines), "")
+    found = next(filter(None, map(row.pattern.search, lines)), None)
     if found and row.quote:
-        return next(filter(row.quote.search, lines), found)
-    return found
+        found = next(filter(None, map(row.quote.search, lines)), found)
+    return quoted(found.string, found.start()) if found else ""

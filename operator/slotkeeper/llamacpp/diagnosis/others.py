@@ -69,6 +69,7 @@ DECODE_FAILED = Row(
         r"n_batch = 0, ret =|failed to decode[^=]{0,80}ret = -[0-9]"
         r"|(?:Compute error|Invalid input batch)\. (?:off|i) ="
     ),
+    is_survived=True,
     meaning="llama.cpp could not compute a batch at all: its size is 0, or the GPU does not work",
     remedy="set --batch-size and --ubatch-size in extraArgs to at least 1, or leave them out; "
     "check nvidia-smi on the node, and load the driver's kernel modules or reboot",
@@ -82,6 +83,7 @@ KV_CACHE_FULL = Row(
         r"|Context size has been exceeded\. off =|failed to find a memory slot for batch"
     ),
     quote=line_with(r"failed to decode the batch|Context size has been exceeded"),
+    is_survived=True,
     meaning="a batch did not fit into the KV cache, not even in smaller parts, so that its "
     "requests failed",
     remedy="increase contextPerSlot, or let clients send and request less",

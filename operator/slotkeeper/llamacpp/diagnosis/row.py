@@ -36,9 +36,9 @@ class Row:
     """Of the line that says most; None for the one with the pattern."""
     exit_codes: frozenset[int] = field(default_factory=frozenset)
     """Exit codes that have this cause whatever the log contains."""
-    at_start: bool = False
-    """Whether a llama-server goes on without its accelerator after it, so that it explains why
-    one that runs uses the CPU."""
+    is_survived: bool = False
+    """Whether a llama-server goes on after it: without its accelerator, or with the next request.
+    It is no reason of an end that comes later."""
     details: str = ""
     """For the documents, in Markdown: what the remedy refers to."""
 

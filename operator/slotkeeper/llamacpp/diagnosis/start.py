@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from slotkeeper.llamacpp.diagnosis.accelerators import LAYERS_NOT_OFFLOADED, NO_DEVICE_FOUND
 from slotkeeper.llamacpp.diagnosis.diagnose import TABLE, Diagnosis, diagnose, quoted
+from slotkeeper.llamacpp.diagnosis.row import Subject
 
 MAX_DEVICES = 16
 """Of a message."""
@@ -36,6 +37,10 @@ _HOST = re.compile(r"^(?:CPU|BLAS|ACCEL|AMX)|_Host$", re.IGNORECASE)
 
 _REMOTE = re.compile(r"^RPC")
 """Names of devices and buffers of workers."""
+
+
+_EXPLAINING = tuple(row for row in TABLE if row.is_survived and row.subject is Subject.ACCELERATOR)
+"""Why a llama-server that runs uses the CPU."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def read_start(log: str, layers: int) -> StartReport:
         return StartReport(devices, offloaded and offloaded[0], lacking)
     if lacking := _lacking(offloaded, layers, idle=False):
         return StartReport(diagnosis=lacking)
-    if found := diagnose("\n".join(lines), rows=(row for row in TABLE if row.at_start)):
+    if found := diagnose("\n".join(lines), rows=_EXPLAINING):
         return StartReport(diagnosis=found)
     if listed or buffers:
         shown = ", ".join(dict.fromkeys(listed or buffers))

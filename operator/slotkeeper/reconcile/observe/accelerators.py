@@ -7,7 +7,7 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.llamacpp.argv import ALL_LAYERS
-from slotkeeper.llamacpp.diagnosis.diagnose import Diagnosis, diagnose
+from slotkeeper.llamacpp.diagnosis.diagnose import Diagnosis, diagnose_end
 from slotkeeper.reconcile.accelerators.tracker import StartedContainer
 from slotkeeper.reconcile.observe.observed import Observed, updated_pods
 from slotkeeper.reconcile.observe.pods import container_statuses
@@ -46,7 +46,7 @@ def ended_by_accelerator(pods: Iterable[Manifest]) -> tuple[str, Diagnosis] | No
     and the diagnosis."""
     for pod in pods:
         for text in _texts(pod):
-            found = diagnose(text)
+            found = diagnose_end(text)
             if found and found.is_of_accelerator:
                 return pod["metadata"]["name"], found
     return None

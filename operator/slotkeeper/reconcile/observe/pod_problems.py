@@ -12,7 +12,7 @@ from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
-from slotkeeper.llamacpp.diagnosis.diagnose import Diagnosis, diagnose
+from slotkeeper.llamacpp.diagnosis.diagnose import Diagnosis, diagnose_end
 from slotkeeper.llamacpp.log import ending
 from slotkeeper.reconcile.observe.node_cache import pod_security_remedy
 from slotkeeper.reconcile.observe.pod_templates import current_replica_sets
@@ -41,6 +41,9 @@ _IMAGE_REASONS = {
     "ImageInspectError",
     "RegistryUnavailable",
 }
+
+_LLAMA_CPP = {names.LLAMA_SERVER_CONTAINER, names.WORKER_CONTAINER}
+"""Containers whose ends are diagnosed: those of others are the operator's own programs."""
 
 _KILLED_BY = "by its liveness probe if it did not respond, or from outside; see its pod's events"
 _MORE_MEMORY = {
@@ -230,7 +233,7 @@ def _container_problem(status: Manifest) -> Problem | None:
 def _creation_error(message: str) -> Problem:
     missing = re.fullmatch(r'secret "(\S+)" not found', message)
     if missing is None:
-        return Problem(Reason.CREATE_CONTAINER_ERROR, message + _advice(diagnose(message)))
+        return Problem(Reason.CREATE_CONTAINER_ERROR, message + _advice(diagnose_end(message)))
     return Problem(
         Reason.SECRET_NOT_FOUND,
         f"Secret {missing[1]} not found: create it in the server's namespace (podTemplate.env)",
@@ -243,7 +246,10 @@ def _failure(name: str, terminated: Manifest) -> Problem:
         return Problem(Reason.OOM_KILLED, f"{name} was killed: out of memory; {remedy}")
     if name == names.DOWNLOAD_CONTAINER:
         return _download_failure(terminated)
-    return Problem(Reason.CRASH_LOOP_BACK_OFF, f"{name} {_exit(terminated)}")
+    code = terminated.get("exitCode", 0)
+    known = diagnose_end(terminated.get("message", ""), code) if name in _LLAMA_CPP else None
+    ended = f"{name} {_exit(terminated, known)}{_advice(known)}"
+    return Problem(Reason.CRASH_LOOP_BACK_OFF, ended)
 
 
 def _download_failure(terminated: Manifest) -> Problem:
@@ -256,7 +262,7 @@ def _download_failure(terminated: Manifest) -> Problem:
     return Problem(Reason(reason), _text(str(message)))
 
 
-def _exit(terminated: Manifest) -> str:
+def _exit(terminated: Manifest, known: Diagnosis | None = None) -> str:
     code = terminated.get("exitCode", 0)
     if code == 128 + Signals.SIGKILL:
         # Its log ends anywhere.
@@ -264,10 +270,8 @@ def _exit(terminated: Manifest) -> str:
     ended = f"exited with code {code}"
     with suppress(ValueError):
         ended = f"was terminated by signal {Signals(code - 128).name}"
-    log = terminated.get("message", "")
-    found = diagnose(log, code)
-    line = (found and found.line) or ending(log)
-    return f"{ended}{f': {_text(line)}' if line else ''}{_advice(found)}"
+    line = (known and known.line) or ending(terminated.get("message", ""))
+    return f"{ended}{f': {_text(line)}' if line else ''}"
 
 
 def _advice(found: Diagnosis | None) -> str:

@@ -72,10 +72,17 @@ def accelerator_condition(
 
 
 def build_problem(
-    server: LlamaServer, builds: Iterable[str], accepted: Collection[str]
+    server: LlamaServer, builds: Iterable[str] | None, accepted: Collection[str]
 ) -> Problem | None:
     """The problem of replicas of builds with published vulnerabilities that the server is exposed
-    to; `accepted`: ids of those that are no problem."""
+    to; `accepted`: ids of those that are no problem.
+
+    Without a report of the builds (None) the last one is kept.
+    """
+    if builds is None:
+        before = condition(server.status, ConditionType.DEGRADED)
+        reason = Reason.KNOWN_VULNERABLE_BUILD
+        return Problem(reason, before["message"]) if before.get("reason") == reason else None
     numbers = {number for build in builds if (number := build_number(build))}
     for number in sorted(numbers):
         found = advisories(number, exposures(server), accepted)

@@ -90,3 +90,45 @@ async def test_the_line_of_llama_server_is_bounded(
     found = condition(cluster, "ReplicasReady")
     assert found["reason"] == "CrashLoopBackOff"
     assert len(found["message"]) < MAX_TEXT + 100
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            terminated("0.00.1.2.3 I a\nb\nc\nd"),
+            "llama-server exited with code 1: b / c / d",
+        ),
+        (
+            terminated("", 132),
+            "llama-server was terminated by signal SIGILL; the image is built for CPUs with",
+        ),
+        (
+            terminated(
+                "/app/llama-server: error while loading shared libraries: libgomp.so.1: cannot "
+                "open shared object file: No such file or directory",
+                127,
+            ),
+            "; the image lacks a library that its program is linked with; use another build",
+        ),
+        (
+            terminated("llama_model_load: error loading model: unknown model architecture: 'x'"),
+            "unknown model architecture: 'x'; this build of llama.cpp does not know",
+        ),
+    ],
+)
+async def test_a_crash_is_explained_if_it_is_known_and_quoted_if_not(
+    cluster: FakeCluster, operator: Operator, state: Manifest, expected: str
+) -> None:
+    await deploy_with_pod_status(cluster, operator, llama_server(state=state))
+
+    assert expected in condition(cluster, "ReplicasReady")["message"]
+
+
+async def test_ends_of_a_download_are_not_taken_for_those_of_llama_server(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    state = terminated("sh: 1: slotkeeper: not found", 127)
+    await deploy_with_pod_status(cluster, operator, download(state=state))
+
+    assert "llama-server" not in condition(cluster, "ModelReady")["message"]

@@ -383,3 +383,20 @@ async def test_a_server_that_was_updated_is_not_degraded_any_more(
     await poll(operator, "b12000-abc")
 
     assert reason(cluster, "Degraded") == "AsExpected"
+
+
+async def test_a_restarted_operator_keeps_a_build_until_it_is_reported(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy_started(cluster, operator, gpu={"count": 0})
+    await poll(operator, "b7000-abc")
+    before = condition(cluster, "Degraded")
+    cluster.writes.clear()
+
+    restarted = Operator(cluster, operator.time)
+    await restarted.reconcile()
+    assert condition(cluster, "Degraded") == before
+    assert cluster.writes == []
+    await poll(restarted, "b12000-abc")
+
+    assert reason(cluster, "Degraded") == "AsExpected"
