@@ -92,6 +92,17 @@ def test_arguments_have_the_same_default_in_each_stage() -> None:
     assert [name for name, values in defaults.items() if len(values) > 1] == []
 
 
+def test_a_backend_that_cannot_be_loaded_is_named_in_the_log() -> None:
+    stages = re.split(r"^FROM ", CONTAINERFILE, flags=re.MULTILINE)
+    named = {
+        stage.split()[2]: re.findall(r"GGML_BACKEND_PATH=/opt/llama.cpp/libggml-(\w+).so", stage)
+        for stage in stages
+        if stage.startswith("runtime AS")
+    }
+
+    assert named == {"cpu": [], "cuda": ["cuda"], "vulkan": ["vulkan"], "rocm": ["hip"]}
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_no_file_of_the_image_fails_shellcheck() -> None:
     scripts = sorted(map(str, FOLDER.glob("*.sh")))
