@@ -12,7 +12,7 @@ BROWSER := .venv/.browser
 CLIENTS := .venv/clients/.installed
 OBJECT_STORE := .venv/object-store/.installed
 OTHER_GATEWAYS := build/bench-gateway/.installed
-EXTRAS := operator balancer download dev bench litellm llama-tests browser clients object-store model-sources real-model
+EXTRAS := operator balancer download dev bench litellm llama-server llama-server-cuda llama-tests browser clients object-store model-sources real-model
 
 CLUSTER ?= test
 export SLOTKEEPER_TEST_CLUSTER = $(CLUSTER)
@@ -23,7 +23,7 @@ SELECTION = $(if $(wildcard $(firstword $(subst ::, ,$(T)))),"$$T",tests e2e -k 
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: prerequisites $(INSTALLED) ## Create a cluster and a server that responds, scales up and scales down again
@@ -113,24 +113,58 @@ REGISTRY ?=
 CONTAINER_TOOL ?= $(firstword $(shell docker version >/dev/null 2>&1 && echo docker) \
 	$(foreach tool,podman buildah,$(if $(shell command -v $(tool)),$(tool))))
 VERSION := $(shell sed -n 's/^appVersion: //p' charts/slotkeeper/Chart.yaml)
-IMAGES := operator:$(VERSION) balancer:$(VERSION) download:$(VERSION) llama-server:$(VERSION)-cpu
 
-# Base images by digest, such as DEBIAN_TRIXIE=debian@sha256:…; by default debian:trixie-slim and debian:sid-slim.
+# The base image by digest, such as DEBIAN_TRIXIE=debian@sha256:…; by default debian:trixie-slim.
 DEBIAN_TRIXIE ?=
-DEBIAN_SID ?=
-BASES = $(if $(DEBIAN_TRIXIE),--build-arg DEBIAN_TRIXIE=$(DEBIAN_TRIXIE)) $(if $(DEBIAN_SID),--build-arg DEBIAN_SID=$(DEBIAN_SID))
+BASES = $(if $(DEBIAN_TRIXIE),--build-arg DEBIAN_TRIXIE=$(DEBIAN_TRIXIE))
+
+# Build and push an image: its folder, its tag, and build arguments.
+define image
+name="$(REGISTRY)/slotkeeper/$1:$2"; \
+echo "building $$name"; \
+$(CONTAINER_TOOL) build --quiet $(strip $(BASES) $3) --file images/$1/Containerfile --tag "$$name" .; \
+if [ -n "$(PUSH)" ]; then echo "pushing $$name"; $(CONTAINER_TOOL) push --quiet "$$name"; fi
+endef
 
 .PHONY: images
 images: ## Build the images for REGISTRY with CONTAINER_TOOL (docker, podman or buildah); PUSH=1 pushes them
 	@test -n "$(REGISTRY)" || { echo 'usage: make images REGISTRY=registry.example.com/team [PUSH=1]' >&2; exit 2; }
-	@test -n "$(CONTAINER_TOOL)" || { echo 'missing: docker with a running daemon, podman or buildah. Install one of them.' >&2; exit 1; }
-	@for image in $(IMAGES); do \
-		name="$(REGISTRY)/slotkeeper/$$image"; \
-		echo "building $$name"; \
-		$(CONTAINER_TOOL) build --quiet $(strip $(BASES)) --file "images/$${image%%:*}/Containerfile" --tag "$$name" .; \
-		if [ -n "$(PUSH)" ]; then echo "pushing $$name"; $(CONTAINER_TOOL) push --quiet "$$name"; fi; \
-	done
+	@$(BUILDER)
+	@$(call image,operator,$(VERSION))
+	@$(call image,balancer,$(VERSION))
+	@$(call image,download,$(VERSION))
+	@$(call image,llama-server,$(VERSION)-cpu,--build-arg BACKEND=cpu $(LLAMA_CPP_ARGS))
 	@echo "to install: helm install slotkeeper charts/slotkeeper --set images.registry=$(REGISTRY)"
+BUILDER = test -n "$(CONTAINER_TOOL)" || { echo 'missing: docker with a running daemon, podman or buildah. Install one of them.' >&2; exit 1; }
+
+BACKEND ?= cpu
+# Also in llama.cpp's spelling, CUDA_DOCKER_ARCH=compute_75, and several: CUDA_ARCH="75 86".
+CUDA_DOCKER_ARCH ?= 75
+CUDA_ARCH ?= $(CUDA_DOCKER_ARCH)
+ROCM_ARCH ?= gfx1030 gfx1100
+# AMD's libraries are not in Debian trixie, so its image is the base.
+ROCM ?= docker.io/rocm/dev-ubuntu-24.04:7.2.1-complete
+# Another build of llama.cpp than the pinned one: LLAMA_CPP_BUILD=b12405 LLAMA_CPP_COMMIT=…
+LLAMA_CPP_ARGS = $(foreach name,LLAMA_CPP_BUILD LLAMA_CPP_COMMIT LLAMA_CPP_REPOSITORY JOBS,$(if $($(name)),--build-arg $(name)=$($(name))))
+
+comma := ,
+# `,`, `;` and spaces may separate them.
+separated = $(strip $(subst ;, ,$(subst $(comma), ,$1)))
+listed = $(subst $() ,$(comma),$(separated))
+CUDA_ARCHS = $(patsubst sm_%,%,$(patsubst compute_%,%,$(subst .,,$(call separated,$(CUDA_ARCH)))))
+llama-server-tag-cpu = cpu
+llama-server-tag-cuda = $(subst $() ,-,cuda $(addprefix sm,$(CUDA_ARCHS)))
+llama-server-tag-vulkan = vulkan
+llama-server-tag-rocm = rocm
+llama-server-args-cuda = --build-arg CUDA_ARCH=$(call listed,$(CUDA_ARCHS))
+llama-server-args-rocm = --build-arg DEBIAN_TRIXIE=$(ROCM) --build-arg ROCM_ARCH=$(call listed,$(ROCM_ARCH))
+
+.PHONY: image-llama-server
+image-llama-server: ## Build llama-server's image for REGISTRY: BACKEND=cpu, cuda, vulkan or rocm; CUDA_ARCH=75
+	@test -n "$(REGISTRY)" || { echo 'usage: make image-llama-server REGISTRY=registry.example.com/team BACKEND=cuda CUDA_ARCH=75 [PUSH=1]' >&2; exit 2; }
+	@test -n "$(llama-server-tag-$(BACKEND))" || { echo 'image-llama-server: BACKEND must be cpu, cuda, vulkan or rocm, not $(BACKEND)' >&2; exit 2; }
+	@$(BUILDER)
+	@$(call image,llama-server,$(VERSION)-$(llama-server-tag-$(BACKEND)),--build-arg BACKEND=$(BACKEND) $(llama-server-args-$(BACKEND)) $(LLAMA_CPP_ARGS))
 
 .PHONY: image-sizes
 image-sizes: $(INSTALLED) ## Print the sizes of the images on the node of the test cluster, which must be up

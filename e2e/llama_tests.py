@@ -5,17 +5,19 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stack import Cluster, Image
+from stack import LLAMA_SERVER, Cluster, Image
 
 IMAGE = Image(
     "llama-tests",
     (
         "images/llama-tests",
+        "images/llama-server/source.txt",
         "requirements/llama-tests.txt",
         "operator/slotkeeper",
         "build/models/quick.gguf",
         "build/models/quick-lora.gguf",
     ),
+    arguments=(f"LLAMA_SERVER=docker.io/{LLAMA_SERVER.reference}",),
 )
 POD = "llama-tests"
 MINUTES = 40
@@ -26,6 +28,7 @@ _COUNTS = "expects token counts of another model; the demo's has one token for e
 _CONTEXT = "its prompt does not fit into the context, with one token for each byte"
 _BYTES = "expects whole characters from each token; the demo model generates single bytes"
 _SPACES = "expects a tokenizer that restores spaces"
+_NO_PAGE = "llama-server is built without its web page"
 
 FILES_LEFT_OUT: Mapping[str, str] = {
     "test_kv_keep_only_active.py": "reads a log as UTF-8, with the demo model's bytes in it",
@@ -47,7 +50,7 @@ _TOOLS = "unit/test_tool_call.py::"
 
 LEFT_OUT: Mapping[str, str] = {
     "unit/test_basic.py::test_load_split_model": _HUB,
-    "unit/test_basic.py::test_no_ui": "Debian's llama-server has another web page",
+    "unit/test_basic.py::test_no_ui": _NO_PAGE,
     f"{_CHAT}test_chat_completion[None-Book-": _COUNTS,
     f"{_CHAT}test_chat_completion[codellama70b-": _COUNTS,
     f"{_CHAT}test_chat_completion_cached_tokens": _COUNTS,
@@ -79,8 +82,7 @@ LEFT_OUT: Mapping[str, str] = {
     f"{_EMBEDDING}test_embedding_usage_multiple": _COUNTS,
     "unit/test_metrics.py::test_metrics_timings_on_prompt_progress": _CONTEXT,
     "unit/test_proxy.py::test_mcp_proxy": "needs the Internet",
-    "unit/test_security.py::test_access_static_assets_without_api_key": "Debian's llama-server has "
-    "another web page",
+    "unit/test_security.py::test_access_static_assets_without_api_key": _NO_PAGE,
     "unit/test_security.py::test_local_media_file": _HUB,
     "unit/test_slot_save.py::test_slot_save_restore": _COUNTS,
     "unit/test_slot_save.py::test_slot_erase": _COUNTS,
@@ -136,7 +138,7 @@ its row in the table of differences in docs/reference/http-api.md."""
 def run(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str]]:
     """Run the tests in a pod. Return the outcome of each without and with a balancer: `passed`,
     `skipped`, or the failure's message. Raises RuntimeError if they could not be run."""
-    cluster.call("build", IMAGE.reference, IMAGE.containerfile, ".")
+    IMAGE.build(cluster)
     cluster.call("load", IMAGE.reference)
     cluster.apply(_pod(), namespace=namespace)
     deadline = time.monotonic() + MINUTES * 60

@@ -240,7 +240,7 @@ def prepare(cluster: Cluster, keys: Path) -> ModelSources:
 
     `keys`: a folder for the certificates, which is created.
     """
-    cluster.call("build", IMAGE.reference, IMAGE.containerfile, ".")
+    IMAGE.build(cluster)
     cluster.call("load", IMAGE.reference)
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     names = tuple(f"DNS:{_host(name)}" for name in ("registry", "web"))

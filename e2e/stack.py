@@ -30,6 +30,8 @@ class Image:
     name: str
     sources: tuple[str, ...]
     chart_value: str | None = None
+    arguments: tuple[str, ...] = ()
+    """NAME=VALUE of build arguments."""
 
     @property
     def containerfile(self) -> str:
@@ -39,15 +41,30 @@ class Image:
     @cached_property
     def reference(self) -> str:
         """Name and tag. The tag is a hash of the sources, so that each change causes a rollout."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256("\0".join(self.arguments).encode())
         for file in _files((self.containerfile, *self.sources)):
             digest.update(f"{file.relative_to(ROOT)}\0".encode())
             digest.update(file.read_bytes())
         return f"slotkeeper/{self.name}:{digest.hexdigest()[:12]}"
 
+    def build(self, cluster: "Cluster") -> None:
+        """Build it. Raises CalledProcessError."""
+        flags = (part for argument in self.arguments for part in ("--build-arg", argument))
+        cluster.call("build", self.reference, self.containerfile, ".", *flags)
+
 
 PYTHON_SOURCES = ("images/slotkeeper", "operator/slotkeeper")
-LLAMA_SERVER = Image("llama-server", (), "llamaServer")
+LLAMA_SERVER = Image(
+    "llama-server",
+    (
+        "images/llama-server",
+        "requirements/llama-server.txt",
+        "requirements/llama-server-cuda.txt",
+    ),
+    "llamaServer",
+    # Compiled for CPUs with AVX2 only, to save time.
+    ("BACKEND=cpu", "CPU_VARIANTS=OFF"),
+)
 IMAGES = (
     Image("operator", (*PYTHON_SOURCES, "requirements/operator.txt"), "operator"),
     Image("balancer", (*PYTHON_SOURCES, "requirements/balancer.txt"), "balancer"),
@@ -132,7 +149,7 @@ def up(cluster: Cluster, values: Path | None = None) -> None:
     cluster.call("up")
     _write_models()
     for image in (*IMAGES, MODELS_IMAGE):
-        cluster.call("build", image.reference, image.containerfile, ".")
+        image.build(cluster)
     cluster.call("load", *(image.reference for image in (*IMAGES, MODELS_IMAGE)))
     flags = ("--values", str(values)) if values else ()
     install_operator(cluster, "slotkeeper", SYSTEM_NAMESPACE, *flags)

@@ -1,4 +1,5 @@
-"""`make images` with container tools that only print or record their arguments."""
+"""`make images` and `make image-llama-server` with container tools that only print or record their
+arguments."""
 
 import re
 import shutil
@@ -10,13 +11,28 @@ import pytest
 import slotkeeper
 from chart import values
 from fake_tools import FakeTools
+from llama_tests import IMAGE as TESTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make_images(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ("make", "--no-print-directory", "images", "CONTAINER_TOOL=echo tool:", *arguments)
+REGISTRY = "REGISTRY=registry.example.com"
+ARGUMENT = re.compile(r"--build-arg (\S+?)=(\S*)")
+
+
+def make(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ("make", "--no-print-directory", target, "CONTAINER_TOOL=echo tool:", *arguments)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def make_images(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return make("images", *arguments)
+
+
+def make_llama_server(*arguments: str) -> tuple[str, dict[str, str]]:
+    """Return the tag of the built image, and its build arguments."""
+    [line] = calls(make("image-llama-server", REGISTRY, *arguments).stdout, "build")
+    return line.split()[-2].rpartition(":")[2], dict(ARGUMENT.findall(line))
 
 
 def calls(output: str, verb: str) -> list[str]:
@@ -115,25 +131,24 @@ def test_without_a_registry_the_usage_is_printed() -> None:
     assert "usage: make images REGISTRY=" in result.stderr
 
 
-def test_base_images_may_be_pinned_by_digest() -> None:
-    pinned = {"DEBIAN_TRIXIE": "debian@sha256:1", "DEBIAN_SID": "debian@sha256:2"}
-
-    result = make_images("REGISTRY=r.example.com", *(f"{name}={pinned[name]}" for name in pinned))
+def test_the_base_image_may_be_pinned_by_digest() -> None:
+    result = make_images(REGISTRY, "DEBIAN_TRIXIE=debian@sha256:1")
 
     builds = calls(result.stdout, "build")
     assert len(builds) == 4
     for line in builds:
-        for name, image in pinned.items():
-            assert f"--build-arg {name}={image}" in line
+        assert "--build-arg DEBIAN_TRIXIE=debian@sha256:1" in line
 
 
 def test_every_base_image_can_be_replaced_by_a_build_argument() -> None:
     makefile = (ROOT / "Makefile").read_text()
 
-    for containerfile in (ROOT / "images").glob("*/Containerfile"):
+    for containerfile in set((ROOT / "images").glob("*/Containerfile")) - {
+        ROOT / TESTS.containerfile
+    }:
         text = containerfile.read_text()
         bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-        stages = {*re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE), "scratch"}
+        stages = {*re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE), "scratch", "${BACKEND}"}
         for base in {*bases} - stages:
             argument = re.fullmatch(r"\$\{(\w+)\}", base)
             assert argument, containerfile
@@ -144,3 +159,68 @@ def test_every_base_image_can_be_replaced_by_a_build_argument() -> None:
 def test_no_image_accepts_package_indexes_of_any_age() -> None:
     for containerfile in (ROOT / "images").glob("*/Containerfile"):
         assert "Check-Valid-Until" not in containerfile.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tag", "built"),
+    [
+        pytest.param((), "cpu", {"BACKEND": "cpu"}, id="default"),
+        pytest.param(
+            ("BACKEND=cuda",), "cuda-sm75", {"BACKEND": "cuda", "CUDA_ARCH": "75"}, id="cuda"
+        ),
+        pytest.param(("BACKEND=vulkan",), "vulkan", {"BACKEND": "vulkan"}, id="vulkan"),
+        pytest.param(
+            ("BACKEND=rocm", "ROCM_ARCH=gfx906 gfx942", "ROCM=rocm:1", "DEBIAN_TRIXIE=debian:1"),
+            "rocm",
+            {"BACKEND": "rocm", "ROCM_ARCH": "gfx906,gfx942", "DEBIAN_TRIXIE": "rocm:1"},
+            id="rocm: on the image with its libraries",
+        ),
+        pytest.param(
+            ("LLAMA_CPP_BUILD=b12405", "LLAMA_CPP_COMMIT=abc"),
+            "cpu",
+            {"BACKEND": "cpu", "LLAMA_CPP_BUILD": "b12405", "LLAMA_CPP_COMMIT": "abc"},
+            id="another build of llama.cpp",
+        ),
+    ],
+)
+def test_llama_servers_image_is_built_for_a_backend(
+    arguments: tuple[str, ...], tag: str, built: dict[str, str]
+) -> None:
+    expected = (f"{slotkeeper.__version__}-{tag}", built)
+
+    assert make_llama_server(*arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "archs"),
+    [
+        ("CUDA_ARCH=86", "86"),
+        ("CUDA_ARCH=8.6", "86"),
+        ("CUDA_ARCH=sm_86", "86"),
+        ("CUDA_ARCH=compute_86", "86"),
+        ("CUDA_DOCKER_ARCH=compute_86", "86"),
+        ("CUDA_DOCKER_ARCH=86", "86"),
+        ("CUDA_ARCH=75 86", "75,86"),
+        ("CUDA_ARCH=75;86", "75,86"),
+        ("CUDA_ARCH=7.5, 8.6", "75,86"),
+    ],
+)
+def test_cuda_archs_may_be_written_as_in_cmake_and_in_llama_cpp(argument: str, archs: str) -> None:
+    tag, built = make_llama_server("BACKEND=cuda", argument)
+
+    assert built["CUDA_ARCH"] == archs
+    assert tag.endswith("-cuda-" + "-".join(f"sm{arch}" for arch in archs.split(",")))
+
+
+def test_an_unknown_backend_is_rejected() -> None:
+    result = make("image-llama-server", REGISTRY, "BACKEND=metal")
+
+    assert result.returncode != 0
+    assert "BACKEND must be cpu, cuda, vulkan or rocm, not metal" in result.stderr
+
+
+def test_llama_servers_image_is_pushed_only_on_request() -> None:
+    [pushed] = calls(make("image-llama-server", REGISTRY, "PUSH=1").stdout, "push")
+
+    assert calls(make("image-llama-server", REGISTRY).stdout, "push") == []
+    assert pushed.split()[-1].endswith(f"/slotkeeper/llama-server:{slotkeeper.__version__}-cpu")

@@ -9,7 +9,7 @@ from provider.images import bases, normalize
     ("short", "full"),
     [
         pytest.param("debian", "docker.io/library/debian:latest", id="bare"),
-        pytest.param("debian:sid", "docker.io/library/debian:sid", id="bare with a tag"),
+        pytest.param("debian:trixie", "docker.io/library/debian:trixie", id="bare with a tag"),
         pytest.param(
             "slotkeeper/download:1", "docker.io/slotkeeper/download:1", id="with an owner"
         ),
@@ -27,13 +27,13 @@ def test_bases_are_the_debian_suites_of_the_from_lines() -> None:
     containerfile = """
         # FROM debian:bookworm-slim
         FROM debian:trixie-slim AS python
-        FROM --platform=linux/amd64 docker.io/library/debian:sid-slim
+        FROM --platform=linux/amd64 docker.io/library/debian:bookworm-slim
         FROM python
         from debian:trixie-slim
-        FROM debian:bookworm
+        FROM debian:bullseye
         ARG DEBIAN=debian:forky-slim
         FROM ${DEBIAN}
         FROM ${UNSET}
     """
 
-    assert bases(containerfile) == ["trixie", "sid", "forky"]
+    assert bases(containerfile) == ["trixie", "bookworm", "forky"]

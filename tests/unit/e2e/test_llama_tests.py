@@ -1,8 +1,10 @@
 """llama.cpp's own tests of llama-server: the documented differences, and how outcomes compare."""
 
+import re
+
 from documents import DOCS, section, table
-from llama_tests import DIFFERENCES, FILES_LEFT_OUT, LEFT_OUT, differences, failures
-from stack import ROOT
+from llama_tests import DIFFERENCES, FILES_LEFT_OUT, IMAGE, LEFT_OUT, differences, failures
+from stack import LLAMA_SERVER, ROOT
 
 HEADER = ("what", "llama-server", "here", "why")
 
@@ -41,8 +43,7 @@ def test_no_accepted_difference_is_left_out() -> None:
 
 
 def test_the_tests_run_with_the_llama_server_of_the_other_tests() -> None:
-    def installed(image: str) -> str:
-        text = (ROOT / f"images/{image}/Containerfile").read_text()
-        return text[text.index("RUN apt-get") :].partition("\nRUN")[0].partition("\nUSER")[0]
+    containerfile = (ROOT / IMAGE.containerfile).read_text()
 
-    assert installed("llama-tests") == installed("llama-server")
+    assert f"LLAMA_SERVER=docker.io/{LLAMA_SERVER.reference}" in IMAGE.arguments
+    assert re.findall("^FROM (.*)", containerfile, re.MULTILINE) == ["${LLAMA_SERVER}"]

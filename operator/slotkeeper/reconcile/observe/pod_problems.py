@@ -25,6 +25,7 @@ from slotkeeper.reconcile.observe.pods import (
     parse_termination_message,
 )
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.observe.worker_images import different_images
 
 RESTART_RESET = timedelta(minutes=10)
 """A container that ran for longer can start: the kubelet resets its back-off, too."""
@@ -66,6 +67,9 @@ def pods_problem(
     problem = first_problem(pods, gpu)
     if problem and problem.reason is Reason.UNSCHEDULABLE:
         return no_matching_node(gpu, arches) or problem
+    different = different_images(pods)
+    if problem and problem.reason is Reason.CRASH_LOOP_BACK_OFF and different:
+        return Problem(problem.reason, f"{problem.message}; {different}")
     return problem
 
 
