@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from planned_models import MODELS, write
+from planned_model import write
+from planned_models import MODELS
 from real_model import FOLDER, NAME
 from slotkeeper.llamacpp.argv import Embeddings, Serving, argv
 from slotkeeper.llamacpp.memory.load import Load

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from documents import DOCS, codes, table
 from llama_memory import (
     LLAMA_FIT_PARAMS,
     LLAMA_SERVER,
@@ -21,7 +22,8 @@ from llama_memory import (
     measurements,
     path_of,
 )
-from planned_models import MODELS, write
+from planned_model import write
+from planned_models import MODELS
 from slotkeeper.llamacpp.memory.architectures import MEASURED
 from slotkeeper.llamacpp.memory.compute import embedding_bytes, input_bytes
 from slotkeeper.llamacpp.memory.dimensions import Dimensions
@@ -76,6 +78,26 @@ def test_a_plan_is_within_five_percent_of_what_was_allocated(row: Allocation) ->
 
 def test_each_measured_architecture_has_rows() -> None:
     assert {MODELS[row.model]().architecture for row in TABLE} == MEASURED
+
+
+def test_the_errors_of_each_model_are_documented() -> None:
+    header = ("model", "what is special", "weights", "KV cache and states", "compute", "all")
+    rows = table((DOCS / "concepts/memory.md").read_text(), *header)
+    worst: dict[str, dict[str, float]] = {}
+    for row in TABLE:
+        of_model = worst.setdefault(row.model, {})
+        for kind, error in errors(row).items():
+            of_model[kind] = max(of_model.get(kind, 0.0), abs(error))
+
+    documented = {codes(row[0])[0]: row[2:] for row in rows}
+
+    assert documented == {
+        model: [
+            f"{100 * found[kind]:.1f}" if kind in found else "-"
+            for kind in ("weights", "kv_cache", "compute", "all")
+        ]
+        for model, found in worst.items()
+    }
 
 
 @pytest.mark.long

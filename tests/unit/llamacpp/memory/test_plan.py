@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planned_models import MODELS, write
+from planned_model import write
+from planned_models import MODELS
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer, UnplannableError
 from slotkeeper.llamacpp.memory.fit import fits, most_context, most_layers, most_slots

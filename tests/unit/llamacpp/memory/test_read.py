@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planned_models import F32, MODELS, RMS, PlannedModel, write
+from planned_model import F32, RMS, PlannedModel, write
+from planned_models import MODELS
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, UnplannableError
 from slotkeeper.llamacpp.memory.load import Load
 from slotkeeper.llamacpp.memory.plan import Parts, plan
