@@ -31,6 +31,7 @@ COMMANDS = {
         "run the prompt-files agent of a replica: own the states of slots on its volume",
     ),
     "bake": ("slotkeeper.bake.main", "build an image with a model in it"),
+    "plan": ("slotkeeper.plan.main", "plan the memory of a model: slots and context that fit"),
     "trace": ("slotkeeper.simulation.trace_main", "write a trace of requests for what-if"),
     "what-if": (
         "slotkeeper.simulation.main",

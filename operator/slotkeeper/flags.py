@@ -179,6 +179,24 @@ class BakeFlags:
     TOKEN_HOST = "--token-host"  # noqa: S105 (a flag)
 
 
+class PlanFlags:
+    """Flags of `slotkeeper plan`, besides those of sources."""
+
+    GPU = "--gpu"
+    SLOTS = "--slots"
+    CONTEXT = "--context"
+    KV_CACHE_TYPE = "--kv-cache-type"
+    FLASH_ATTENTION = "--flash-attention"
+    GPU_LAYERS = "--gpu-layers"
+    SPLIT_MODE = "--split-mode"
+    TENSOR_SPLIT = "--tensor-split"
+    CPU_MOE_LAYERS = "--cpu-moe-layers"
+    EMBEDDINGS = "--embeddings"
+    MMPROJ = "--mmproj"
+    DRAFT = "--draft"
+    PLOT = "--plot"
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the defaults to the help, where there are any."""
 

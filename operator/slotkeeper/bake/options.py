@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from slotkeeper import logs
 from slotkeeper.api.model_url import (
@@ -19,7 +18,7 @@ from slotkeeper.api.model_url import (
 from slotkeeper.api.split_model import part_count, part_suffix
 from slotkeeper.bake.tools import TOOLS
 from slotkeeper.download import options as download
-from slotkeeper.download.address import redact, require_allowed, source_id
+from slotkeeper.download.address import host_of, redact, require_allowed, source_id
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.flags import BakeFlags
 
@@ -101,7 +100,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
     for file in files:
         file["path"] = folder / file_name(file["role"], file["url"])
     hub = environ.get("HF_ENDPOINT") or HUB_ENDPOINT
-    hosts = {_host(file["url"], hub) for file in files} | set(arguments.token_hosts)
+    hosts = {host_of(file["url"], hub) for file in files} | set(arguments.token_hosts)
     return Options(
         image=arguments.image,
         base=arguments.base,
@@ -147,17 +146,6 @@ def file_name(role: str, url: str) -> str:
     or adapter-0.gguf. llama-server finds the files of a split model by the end of the name."""
     name = role.removeprefix("model.").replace("adapters[", "adapter-").removesuffix("]")
     return f"{name}{part_suffix(1, part_count(url))}.gguf"
-
-
-def _host(url: str, hub: str) -> str:
-    if hub_address(url):
-        url = hub
-    elif reference := oci_reference(url):
-        url = f"https://{reference.host}"
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""  # an invalid URL, which the download reports
 
 
 def _default_cache(environ: Mapping[str, str]) -> Path:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from slotkeeper.api.model_url import hub_address, oci_reference
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.download.errors import DownloadError
 
@@ -90,6 +91,19 @@ def redact(url: str) -> str:
         # A URL with a mistake, such as https:/USER:PASSWORD@HOST.
         path = path.rpartition("@")[2]
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
+
+
+def host_of(url: str, hub: str) -> str:
+    """Return the name of the host that a URL of a model is sent to; empty if it is no URL. `hub` is
+    the address of the hub of hf:// URLs."""
+    if hub_address(url):
+        url = hub
+    elif reference := oci_reference(url):
+        url = f"https://{reference.host}"
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def source_id(url: str) -> str:

@@ -186,6 +186,15 @@ def download(file: File, environment: Environment) -> FileRecord:
     return _locked(file, environment, _find_or_download, _find_read_only)
 
 
+def download_headers(file: File, environment: Environment) -> list[Path]:
+    """Receive the header of a file, or of each file of a split model; return the files that begin
+    with them. Raises DownloadError."""
+    _check(file, environment)
+    count = part_count(file.url)
+    paths = [file.path.with_name(part_name(file.path.name, n)) for n in range(1, count + 1)]
+    return [present for path in paths if (present := _present(path))]
+
+
 def _check(file: File, environment: Environment) -> FileRecord:
     """Check one file, or all files of a split model, by their headers. Raises DownloadError.
 

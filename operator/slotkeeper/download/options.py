@@ -286,6 +286,30 @@ def add_flags(parser: argparse.ArgumentParser, schemes: str = SCHEMES) -> None:
         help="expected SHA-256 of each file of the preceding split model, whose first file its URL "
         "names",
     )
+    add_source_flags(parser)
+    parser.add_argument(
+        DownloadFlags.MAX_FILE_BYTES,
+        type=flags.positive,
+        metavar="BYTES",
+        default=MAX_FILE_BYTES,
+        help="maximum size of each file (default: %(default)s)",
+    )
+    parser.add_argument(
+        DownloadFlags.MAX_TOTAL_BYTES,
+        type=flags.positive,
+        metavar="BYTES",
+        help="maximum size of all files together, which is checked before they are downloaded "
+        "(default: no limit)",
+    )
+    parser.add_argument(
+        DownloadFlags.ALWAYS_VERIFY,
+        action="store_true",
+        help="read and verify existing files even if they seem unchanged",
+    )
+
+
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of sources, which `slotkeeper plan` has too."""
     parser.add_argument(
         DownloadFlags.TOKEN_FILE,
         type=Path,
@@ -359,25 +383,6 @@ def add_flags(parser: argparse.ArgumentParser, schemes: str = SCHEMES) -> None:
         metavar="URL",
         help="proxy that may have any address, if HTTP_PROXY or HTTPS_PROXY is this one; "
         "repeatable",
-    )
-    parser.add_argument(
-        DownloadFlags.MAX_FILE_BYTES,
-        type=flags.positive,
-        metavar="BYTES",
-        default=MAX_FILE_BYTES,
-        help="maximum size of each file (default: %(default)s)",
-    )
-    parser.add_argument(
-        DownloadFlags.MAX_TOTAL_BYTES,
-        type=flags.positive,
-        metavar="BYTES",
-        help="maximum size of all files together, which is checked before they are downloaded "
-        "(default: no limit)",
-    )
-    parser.add_argument(
-        DownloadFlags.ALWAYS_VERIFY,
-        action="store_true",
-        help="read and verify existing files even if they seem unchanged",
     )
     parser.add_argument(
         DownloadFlags.TRIES,

@@ -92,7 +92,10 @@ def read_metadata(head: bytes | BinaryIO) -> GgufMetadata:
     )
 
 
-Value = int | float | str
+MAX_ITEMS = 1024
+"""Of an array of numbers; longer ones are dropped. llama.cpp has at most 512 layers."""
+
+Value = int | float | str | tuple[int | float, ...]
 
 _SELECTED_KEYS = re.compile(
     r"general\.(?:alignment|architecture|file_type|name|size_label|type)|split\.(?:no|count|tensors\.count)"
@@ -131,13 +134,20 @@ class Tensor:
     elements: int
     offset: int
     """Bytes from the beginning of the data of all tensors."""
+    name: str = ""
+    """Empty if it is too long or not UTF-8."""
+    shape: tuple[int, ...] = ()
+    """Its dimensions in ggml's order: the first one is that of a row."""
 
 
 class Header:
     """Cursor over a header: first its pairs, then its tensors."""
 
-    def __init__(self, head: bytes | BinaryIO) -> None:
+    def __init__(
+        self, head: bytes | BinaryIO, selected_keys: re.Pattern[str] = _SELECTED_KEYS
+    ) -> None:
         """`head` is a file, of which up to HEAD_BYTES are read, or its first bytes."""
+        self._selected_keys = selected_keys
         self._file = BytesIO(head) if isinstance(head, bytes) else head
         self.size = min(self._file.seek(0, SEEK_END), HEAD_BYTES)
         """The number of bytes that can be read."""
@@ -157,7 +167,8 @@ class Header:
         return self._tensors
 
     def pairs(self) -> Iterator[tuple[str, Value | None]]:
-        """Yield the selected keys with their values; None for arrays and unsuitable strings.
+        """Yield the selected keys with their values; None for unsuitable strings, and for arrays
+        that are long or not of numbers.
 
         The value of TOKENS is the number of tokens.
         """
@@ -170,10 +181,12 @@ class Header:
             kind = int(self._scalar(_U32))
             if key == TOKENS and kind == _ARRAY:
                 yield key, self._skip_array()
-            elif key is not None and _SELECTED_KEYS.fullmatch(key):
-                yield key, self._value(kind)
-            else:
+            elif key is None or not self._selected_keys.fullmatch(key):
                 self._value(kind)
+            elif kind == _ARRAY:
+                yield key, self._numbers()
+            else:
+                yield key, self._value(kind)
         if pairs > MAX_PAIRS:
             raise Unreadable
 
@@ -182,13 +195,14 @@ class Header:
         if self._tensors > MAX_TENSORS:
             raise Unreadable
         for _ in range(self._tensors):
-            self._string()
+            name = self._string() or ""
             dimensions = int(self._scalar(_U32))
             if dimensions > MAX_DIMENSIONS:
                 raise Unreadable
-            elements = prod(int(self._scalar(_U64)) for _ in range(dimensions))
+            shape = tuple(int(self._scalar(_U64)) for _ in range(dimensions))
             kind = int(self._scalar(_U32))
-            yield Tensor(kind, elements, offset=int(self._scalar(_U64)))
+            offset = int(self._scalar(_U64))
+            yield Tensor(kind, prod(shape), offset, name, shape)
 
     def _value(self, kind: int) -> Value | None:
         if kind == _STRING:
@@ -212,10 +226,22 @@ class Header:
         except UnicodeDecodeError:
             return None
 
+    def _numbers(self) -> tuple[int | float, ...] | None:
+        kind = int(self._scalar(_U32))
+        count = int(self._scalar(_U64))
+        if kind in _SCALARS and count <= MAX_ITEMS:
+            return tuple(self._scalar(_SCALARS[kind]) for _ in range(count))
+        self._skip_items(kind, count)
+        return None
+
     def _skip_array(self) -> int:
         """Return the number of its items."""
         kind = int(self._scalar(_U32))
         count = int(self._scalar(_U64))
+        self._skip_items(kind, count)
+        return count
+
+    def _skip_items(self, kind: int, count: int) -> None:
         if kind in _SCALARS:
             self._skip(count * _SCALARS[kind].size)
         elif kind == _STRING:
@@ -223,7 +249,6 @@ class Header:
         else:
             # Arrays of arrays, which llama.cpp does not read either.
             raise Unreadable
-        return count
 
     def _skip_strings(self, count: int) -> None:
         # A tight loop, because vocabularies have hundreds of thousands of strings. Each takes at

@@ -1,16 +1,19 @@
 """Data types of llama.cpp's KV cache."""
 
-BITS_PER_VALUE = {
-    "f32": 32.0,
-    "f16": 16.0,
-    "bf16": 16.0,
-    "q8_0": 8.5,
-    "q5_1": 6.0,
-    "q5_0": 5.5,
-    "q4_1": 5.0,
-    "q4_0": 4.5,
-    "iq4_nl": 4.5,
+BLOCKS = {
+    "f32": (1, 4),
+    "f16": (1, 2),
+    "bf16": (1, 2),
+    "q8_0": (32, 34),
+    "q5_1": (32, 24),
+    "q5_0": (32, 22),
+    "q4_1": (32, 20),
+    "q4_0": (32, 18),
+    "iq4_nl": (32, 18),
 }
+"""Numbers in a block, and its bytes."""
+
+BITS_PER_VALUE = {kind: 8 * size / numbers for kind, (numbers, size) in BLOCKS.items()}
 """Bits per number, including its share of the block's scale."""
 
 _VALUES_OF_8B = 2 * 32 * 8 * 128

@@ -1,0 +1,103 @@
+"""The buffer of activations, which llama.cpp reserves for the largest batch.
+
+ggml's allocator reuses the memory of tensors that are not needed any more, so the buffer is as
+large as the largest step of any layer: attention, recurrent part, or feed-forward part. The number
+of activations of each step is from measurements of llama.cpp's CPU backend, whose graphs are those
+of the other backends.
+"""
+
+from collections.abc import Collection
+
+from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer
+from slotkeeper.llamacpp.memory.load import Load
+
+_BYTES = 4
+"""Of an activation."""
+
+_EMBEDDINGS = 5
+"""Vectors of all tokens that are kept beside those of a step: the input of the batch, the input and
+the sum of the layer, and the space that they leave between them."""
+
+_ATTENTION_EMBEDDINGS = 3
+"""The same for the attention without flash attention."""
+
+
+def compute_bytes(model: Dimensions, layers: Collection[Layer], load: Load, *, output: bool) -> int:
+    """Return the bytes of the steps of these layers, and of the output, without the inputs of the
+    batch."""
+    steps = [_layer(model, layer, load) for layer in layers]
+    if output:
+        kept = _EMBEDDINGS * model.embedding * load.tokens * _BYTES
+        steps.append(kept + model.vocabulary * load.slots * _BYTES)
+    return max(steps, default=0)
+
+
+def input_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the attention masks of a batch.
+
+    Each token has a mask of the cells of its slot.
+    """
+    if not model.attends:
+        return 0
+    number = 2 if load.flash_attention else 4
+    windows = {layer.window for layer in model.layers if layer.window}
+    if not model.caches:
+        return load.tokens * load.tokens * number * (2 if windows else 1)
+    cells = load.cells + sum(map(load.window_cells, windows))
+    return cells * load.tokens * number
+
+
+def embedding_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the vectors of a batch."""
+    return load.tokens * model.embedding * _BYTES
+
+
+def logits_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the results of a batch: llama-server requests one token per slot."""
+    vectors = model.embedding if load.embeddings else 0
+    return (model.vocabulary + vectors) * load.slots * _BYTES
+
+
+def _layer(model: Dimensions, layer: Layer, load: Load) -> int:
+    embeddings = _EMBEDDINGS * model.embedding
+    feed_forward = embeddings + layer.feed_forward
+    if not load.flash_attention:
+        # What the attention leaves cannot be used again.
+        feed_forward += layer.key + layer.value
+        feed_forward += layer.query if layer.normalizes_attention else 0
+    elif model.parallel and _is_quantized(load):
+        feed_forward += model.embedding
+    steps = [
+        feed_forward * load.tokens,
+        (embeddings + layer.recurrent) * load.tokens + _states(layer, load),
+        (embeddings + layer.flash_attention) * load.tokens
+        if load.flash_attention
+        else _attention(model, layer, load),
+    ]
+    return max(steps) * _BYTES
+
+
+def _states(layer: Layer, load: Load) -> int:
+    """Return the numbers of the states in computing: those of all slots, and a copy of them unless
+    that fits into the space of activations."""
+    states = layer.state * load.slots
+    return states if states <= layer.freed * load.tokens else 2 * states
+
+
+def _attention(model: Dimensions, layer: Layer, load: Load) -> int:
+    """Return the activations of the attention without flash attention, whose logits are those of
+    each token with each cell."""
+    if not model.caches:
+        cells = load.tokens
+    else:
+        cells = load.window_cells(layer.window) if layer.window else load.cells
+    embeddings = _ATTENTION_EMBEDDINGS + (layer.normalizes_attention or layer.state > 0)
+    others = embeddings * model.embedding + layer.attention
+    # The values in the keys are copied, into the space of the queries if that is enough.
+    values = layer.latent * cells * load.slots // 2
+    copied = values if values > layer.query * load.tokens else 0
+    return (layer.heads * cells + others) * load.tokens + copied
+
+
+def _is_quantized(load: Load) -> bool:
+    return load.kv_cache_type not in {"f32", "f16", "bf16"}

@@ -1,0 +1,128 @@
+"""`slotkeeper plan`: how many slots with how much context fit into GPUs."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slotkeeper import logs
+from slotkeeper.download.address import redact
+from slotkeeper.download.download import Environment
+from slotkeeper.download.errors import DownloadError
+from slotkeeper.download.main import EXIT_FAILURE, EXIT_RETRY, environment_of
+from slotkeeper.download.redaction import Redaction
+from slotkeeper.error_text import describe
+from slotkeeper.llamacpp.memory.dimensions import Dimensions, UnplannableError
+from slotkeeper.llamacpp.memory.fit import most_layers
+from slotkeeper.llamacpp.memory.load import Load
+from slotkeeper.llamacpp.memory.plan import Parts
+from slotkeeper.llamacpp.memory.projector import Projector, read_projector
+from slotkeeper.llamacpp.memory.read import FileHeader, read_dimensions
+from slotkeeper.llamacpp.memory.verdict import judge
+from slotkeeper.plan import report
+from slotkeeper.plan.headers import headers
+from slotkeeper.plan.options import Options, parse
+
+EXIT_DOES_NOT_FIT = 3
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the headers, and print the plan. --help describes the exit status."""
+    options = parse(argv)
+    logs.configure(options.download.log_format, options.download.log_level)
+    with Redaction(options.download.secret_files).of_logs():
+        try:
+            return _plan(options)
+        except DownloadError as error:
+            log.error("%s: %s", error.reason, error.message)
+            return EXIT_RETRY if error.transient else EXIT_FAILURE
+        except _NoPlan as error:
+            log.error("%s", error)
+            return EXIT_FAILURE
+
+
+class _NoPlan(Exception):  # noqa: N818 (it is reported as a message)
+    """There is no plan for a file; the text names it."""
+
+
+def _plan(options: Options) -> int:
+    parts = _parts(options)
+    with _errors(options.model):
+        print(report.describe(parts.model))
+        load = _with_layers(parts, options)
+        if not options.slots or not options.context:
+            chosen = [options.context] if options.context else report.contexts(parts.model)
+            print("", report.slots_by_context(parts, load, chosen), sep="\n")
+            status = 0
+        else:
+            print("", report.breakdown(parts, load), sep="\n")
+            status = _verdict(parts, load)
+        if options.plot and load.gpus.memory:
+            print("", report.bars(parts, load), sep="\n")
+    return status
+
+
+def _verdict(parts: Parts, load: Load) -> int:
+    """Print whether it fits; return the exit status."""
+    if not load.gpus.memory:
+        return 0
+    verdict = judge(parts, load)
+    print("", verdict.message, sep="\n")
+    return 0 if verdict.fits else EXIT_DOES_NOT_FIT
+
+
+def _with_layers(parts: Parts, options: Options) -> Load:
+    load = options.load
+    if not options.automatic_layers:
+        return load
+    layers = most_layers(parts, load)
+    print(f"layers on GPUs: {layers} of {len(parts.model.layers) + 1}")
+    return replace(load, gpus=replace(load.gpus, layers=layers))
+
+
+def _parts(options: Options) -> Parts:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        environment_of(options.download, options.token) as environment,
+    ):
+        source = _Source(Path(folder), environment)
+        return Parts(
+            model=source.model(options.model),
+            projector=source.projector(options.mmproj) if options.mmproj else None,
+            draft=source.model(options.draft) if options.draft else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where headers are read from, and put."""
+
+    folder: Path
+    environment: Environment
+
+    def model(self, name: str) -> Dimensions:
+        with _errors(name):
+            return read_dimensions(self._headers(name, "model"))
+
+    def projector(self, name: str) -> Projector:
+        with _errors(name):
+            return read_projector(self._headers(name, "model.mmproj")[0])
+
+    def _headers(self, name: str, role: str) -> Sequence[FileHeader]:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return headers(name, role, folder, self.environment)
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """Name the file in errors that do not."""
+    try:
+        yield
+    except UnplannableError as error:
+        raise _NoPlan(f"{redact(name)}: {error}") from None
+    except OSError as error:
+        raise _NoPlan(f"{error.filename or name}: {describe(error)}") from None

@@ -1,0 +1,108 @@
+"""The text of a plan: tables, and bars."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from slotkeeper.llamacpp.memory.architectures import MEASURED
+from slotkeeper.llamacpp.memory.dimensions import Dimensions
+from slotkeeper.llamacpp.memory.fit import fits, most_context
+from slotkeeper.llamacpp.memory.load import Load
+from slotkeeper.llamacpp.memory.plan import Parts, Usage, plan
+from slotkeeper.llamacpp.memory.verdict import fullest, gib
+
+SLOTS = (1, 2, 4, 8, 16, 32, 64)
+
+SMALLEST_CONTEXT = 4096
+MAX_ROWS = 9
+
+BAR = 50
+"""Characters of the longest bar."""
+
+
+def describe(model: Dimensions) -> str:
+    """Return the model in one line, and how far its plan can be trusted."""
+    text = (
+        f"{model.architecture}: {len(model.layers)} layers, {gib(model.weights)} of weights, "
+        f"trained with {model.trained_context} tokens"
+    )
+    if model.architecture in MEASURED:
+        return text
+    return f"{text}\nnote: plans of this architecture have not been compared with llama-server"
+
+
+def breakdown(parts: Parts, load: Load) -> str:
+    """Return a table of the bytes by kind, of each GPU and of main memory."""
+    planned = plan(parts, load)
+    rows = [["", "weights", "KV cache", "compute", "output", "other", "total", "memory"]]
+    for number, usage in enumerate(planned.gpus):
+        rows.append([f"GPU {number}", *_sizes(usage), gib(load.gpus.memory[number])])
+    rows.append(["main memory", *_sizes(planned.host), ""])
+    return _table(rows)
+
+
+def slots_by_context(parts: Parts, load: Load, contexts: Sequence[int]) -> str:
+    """Return a table of what the fullest GPU, or main memory, needs; in brackets where it does not
+    fit."""
+    rows = [["context", *(_count(slots) for slots in SLOTS)]]
+    for context in contexts:
+        cells = (
+            _cell(parts, replace(_with_context(load, context), slots=slots)) for slots in SLOTS
+        )
+        rows.append([str(context), *cells])
+    return _table(rows)
+
+
+def contexts(model: Dimensions) -> list[int]:
+    """Return the contexts of the table's rows."""
+    last = model.trained_context or SMALLEST_CONTEXT
+    found = [min(SMALLEST_CONTEXT, last)]
+    while found[-1] * 2 <= last and len(found) < MAX_ROWS:
+        found.append(found[-1] * 2)
+    return found
+
+
+def bars(parts: Parts, load: Load) -> str:
+    """Return a bar for each number of slots, as long as the largest context that fits."""
+    found = [(slots, most_context(parts, replace(load, slots=slots))) for slots in SLOTS]
+    longest = max(context for _, context in found) or 1
+    lines = (
+        f"{_count(slots):>9}  {'#' * round(BAR * context / longest):<{BAR}}  {context or 'none'}"
+        for slots, context in found
+    )
+    return "\n".join(["largest context of a slot that fits, in tokens:", *lines])
+
+
+def _with_context(load: Load, context: int) -> Load:
+    if load.embeddings:
+        return replace(load, context_per_slot=context, batch=context, micro_batch=context)
+    return replace(load, context_per_slot=context)
+
+
+def _cell(parts: Parts, load: Load) -> str:
+    planned = plan(parts, load)
+    if not load.gpus.memory:
+        return gib(planned.host.total)
+    need = gib(planned.gpus[fullest(planned, load.gpus.memory)].total)
+    return need if fits(parts, load) else f"({need})"
+
+
+def _count(slots: int) -> str:
+    return f"{slots} slot{'' if slots == 1 else 's'}"
+
+
+def _sizes(usage: Usage) -> Iterator[str]:
+    kinds = (usage.weights, usage.kv_cache, usage.compute, usage.output, usage.overhead)
+    yield from (f"{size / 1024**2:.0f} MiB" for size in kinds)
+    yield gib(usage.total)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            # The first column has names, the others have sizes.
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,315 @@
+"""What is planned for GPUs and main memory adds up, and never shrinks where more is asked."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planned_model import write
+from planned_models import MODELS
+from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
+from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer, UnplannableError
+from slotkeeper.llamacpp.memory.fit import fits, most_context, most_layers, most_slots
+from slotkeeper.llamacpp.memory.load import GPU_OVERHEAD, Gpus, Load
+from slotkeeper.llamacpp.memory.plan import Parts, Plan, plan
+from slotkeeper.llamacpp.memory.projector import Projector
+from slotkeeper.llamacpp.memory.read import read_dimensions, read_header
+
+GIB = 1024**3
+ONE = Gpus((16 * GIB,))
+TWO = Gpus((16 * GIB, 16 * GIB))
+
+MODEL = Dimensions(
+    architecture="llama",
+    layers=(Layer(100_000, 0, 40_000, heads=4, key=64, value=64, flash_attention=900),) * 7,
+    embedding=256,
+    vocabulary=1000,
+    trained_context=8192,
+    table=150_000,
+    tied=True,
+    input_weights=0,
+    output_weights=1024,
+)
+KV = 7 * 128 * 2
+"""Bytes of the cache of a token."""
+
+
+@cache
+def real(model: str) -> Parts:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        write(MODELS[model](), path, vocabulary=False)
+        with path.open("rb") as file:
+            return Parts(read_dimensions([read_header(file)]))
+
+
+def total(planned: Plan) -> int:
+    return sum(usage.total for usage in planned.gpus) + planned.host.total
+
+
+def test_a_gpu_has_the_layers_the_cache_and_a_copy_of_the_table() -> None:
+    [gpu] = plan(Parts(MODEL), Load(2, 512, gpus=ONE)).gpus
+
+    assert gpu.weights == 7 * 100_000 + 150_000 + 1024
+    assert gpu.kv_cache == 2 * 512 * KV
+    assert gpu.overhead == GPU_OVERHEAD
+
+
+def test_the_table_stays_in_main_memory() -> None:
+    host = plan(Parts(MODEL), Load(2, 512, gpus=ONE)).host
+
+    assert (host.weights, host.kv_cache) == (150_000, 0)
+
+
+def test_a_table_that_is_not_the_output_is_not_copied() -> None:
+    model = replace(MODEL, tied=False, output_weights=90_000)
+
+    [gpu] = plan(Parts(model), Load(2, 512, gpus=ONE)).gpus
+
+    assert gpu.weights == 7 * 100_000 + 90_000
+
+
+def test_layers_on_the_cpu_have_their_cache_there() -> None:
+    planned = plan(Parts(MODEL), Load(2, 512, gpus=replace(ONE, layers=3)))
+
+    assert planned.gpus[0].kv_cache == 2 * 2 * 512 * 256
+    assert planned.host.kv_cache == 5 * 2 * 512 * 256
+    assert planned.host.weights == 5 * 100_000 + 150_000
+
+
+def test_a_gpu_copies_weights_from_main_memory() -> None:
+    whole = plan(Parts(MODEL), Load(2, 512, gpus=ONE)).gpus[0]
+    partial = plan(Parts(MODEL), Load(2, 512, gpus=replace(ONE, layers=7))).gpus[0]
+
+    assert partial.compute == whole.compute + 40_000
+
+
+def test_experts_of_the_first_layers_can_stay_in_main_memory() -> None:
+    model = replace(MODEL, layers=(replace(MODEL.layers[0], experts=80_000),) * 7)
+
+    planned = plan(Parts(model), Load(2, 512, gpus=replace(ONE, cpu_expert_layers=2)))
+
+    assert planned.gpus[0].weights == 7 * 100_000 - 2 * 80_000 + 150_000 + 1024
+    assert planned.host.weights == 150_000 + 2 * 80_000
+
+
+def test_without_layers_on_gpus_they_are_not_used() -> None:
+    planned = plan(Parts(MODEL), Load(2, 512, gpus=replace(ONE, layers=0)))
+
+    assert planned.gpus[0].total == 0
+    assert planned.host.weights == MODEL.weights
+
+
+def test_two_gpus_have_all_layers_together() -> None:
+    first, second = plan(Parts(MODEL), Load(2, 512, gpus=TWO)).gpus
+
+    assert first.weights == 4 * 100_000
+    assert second.weights == 3 * 100_000 + 150_000 + 1024
+    assert first.kv_cache + second.kv_cache == 2 * 512 * KV
+
+
+def test_several_gpus_have_copies_of_the_masks_for_several_batches() -> None:
+    one = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="none"))).gpus[0]
+    two = plan(Parts(MODEL), Load(2, 512, gpus=TWO)).gpus[0]
+    mask = 512 * 512 * 2
+
+    assert two.compute - one.compute == 3 * mask
+
+
+def test_rows_are_divided_by_shares() -> None:
+    first, second = plan(
+        Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="row", shares=(3, 1)))
+    ).gpus
+
+    assert first.weights == pytest.approx(3 * second.weights, rel=0.001)
+
+
+def test_tensors_and_their_cache_are_divided_by_shares() -> None:
+    first, second = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="tensor"))).gpus
+
+    assert first == second
+    assert first.kv_cache == 2 * 512 * KV / 2
+
+
+def test_the_first_gpu_has_all_if_the_model_is_not_split() -> None:
+    first, second = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="none"))).gpus
+
+    assert first.weights == 7 * 100_000 + 150_000 + 1024
+    assert second.total == 0
+
+
+def test_a_projector_is_on_the_first_gpu() -> None:
+    parts = Parts(MODEL, Projector(weights=5000, compute=300))
+    without, with_one = (plan(each, Load(2, 512, gpus=TWO)).gpus for each in (Parts(MODEL), parts))
+
+    assert with_one[0].total == without[0].total + 5300
+    assert with_one[1] == without[1]
+
+
+def test_a_projector_can_be_in_main_memory() -> None:
+    parts = Parts(MODEL, Projector(weights=5000, compute=300), projector_on_gpu=False)
+    without, with_one = (plan(each, Load(2, 512, gpus=ONE)) for each in (Parts(MODEL), parts))
+
+    assert with_one.gpus == without.gpus
+    assert with_one.host.total == without.host.total + 5300
+
+
+def test_a_draft_model_needs_its_weights_and_a_cache_as_long() -> None:
+    [gpu] = plan(Parts(MODEL, draft=MODEL), Load(2, 512, gpus=ONE)).gpus
+    [alone] = plan(Parts(MODEL), Load(2, 512, gpus=ONE)).gpus
+
+    assert (gpu.weights, gpu.kv_cache) == (2 * alone.weights, 2 * alone.kv_cache)
+    assert gpu.overhead == alone.overhead
+
+
+def test_a_context_is_rounded_up_to_256_tokens() -> None:
+    planned = [
+        plan(Parts(MODEL), Load(2, context, gpus=ONE)).gpus[0].kv_cache for context in (257, 512)
+    ]
+
+    assert planned[0] == planned[1]
+
+
+def test_a_window_bounds_the_cache() -> None:
+    model = replace(MODEL, layers=(replace(MODEL.layers[0], window=1024),) * 7)
+
+    [gpu] = plan(Parts(model), Load(2, 8192, gpus=ONE)).gpus
+
+    assert gpu.kv_cache == 2 * (1024 + 512) * KV
+
+
+def test_quantized_blocks_count_with_their_scale() -> None:
+    [gpu] = plan(Parts(MODEL), Load(2, 512, "q8_0", gpus=ONE)).gpus
+
+    assert gpu.kv_cache == 2 * 512 * KV // 2 * 34 // 32
+
+
+def test_keys_that_do_not_fill_blocks_are_an_error() -> None:
+    model = replace(MODEL, layers=(replace(MODEL.layers[0], key=80),) * 7)
+
+    with pytest.raises(UnplannableError, match=r"have 80 numbers, .* multiple of 32"):
+        plan(Parts(model), Load(2, 512, "q8_0"))
+
+
+def test_a_recurrent_state_does_not_depend_on_the_context() -> None:
+    planned = [plan(real("mamba"), Load(4, context)).host.kv_cache for context in (1024, 8192)]
+
+    assert planned[0] == planned[1] > 0
+
+
+@pytest.mark.parametrize(
+    "load",
+    [(0, 512, "f16"), (5000, 512, "f16"), (1, 0, "f16"), (1, 2**31, "f16"), (1, 512, "q9_0")],
+)
+def test_settings_out_of_bounds_are_an_error(load: tuple[int, int, str]) -> None:
+    with pytest.raises(UnplannableError):
+        Load(*load)
+
+
+loads = st.builds(
+    Load,
+    slots=st.integers(1, 64),
+    context_per_slot=st.integers(1, 65_536),
+    kv_cache_type=st.sampled_from(sorted(BITS_PER_VALUE)),
+    flash_attention=st.booleans(),
+    gpus=st.builds(
+        Gpus,
+        st.sampled_from([(), (16 * GIB,), (16 * GIB, 8 * GIB), (8 * GIB,) * 4]),
+        layers=st.integers(0, 60),
+        split_mode=st.sampled_from(["layer", "row", "none", "tensor"]),
+    ),
+)
+models = st.sampled_from(sorted(MODELS))
+
+
+@given(models, loads, st.integers(2, 5))
+def test_a_multiple_of_the_slots_never_needs_less(model: str, load: Load, factor: int) -> None:
+    more = replace(load, slots=load.slots * factor)
+
+    for less, usage in zip(plan(real(model), load).gpus, plan(real(model), more).gpus, strict=True):
+        assert usage.total >= less.total
+    assert plan(real(model), more).host.total >= plan(real(model), load).host.total
+
+
+@given(models, loads, st.integers(1, 65_536))
+def test_more_context_never_needs_less(model: str, load: Load, more: int) -> None:
+    longer = replace(load, context_per_slot=load.context_per_slot + more)
+
+    for less, usage in zip(
+        plan(real(model), load).gpus, plan(real(model), longer).gpus, strict=True
+    ):
+        assert usage.total >= less.total
+
+
+@given(models, loads)
+def test_all_weights_are_somewhere(model: str, load: Load) -> None:
+    parts = real(model)
+
+    planned = plan(parts, load)
+
+    everywhere = sum(usage.weights for usage in planned.gpus) + planned.host.weights
+    assert everywhere >= parts.model.weights
+    assert everywhere <= parts.model.weights + parts.model.table + len(planned.gpus)
+
+
+@given(models, loads)
+def test_the_cache_is_divided_among_gpus_and_main_memory(model: str, load: Load) -> None:
+    parts = real(model)
+    on_cpu = plan(parts, replace(load, gpus=Gpus(()))).host.kv_cache
+
+    planned = plan(parts, load)
+
+    everywhere = sum(usage.kv_cache for usage in planned.gpus) + planned.host.kv_cache
+    assert on_cpu <= everywhere <= on_cpu + len(planned.gpus)
+
+
+@given(models, loads, st.integers(1, 24))
+def test_what_is_found_fits_and_the_next_does_not(model: str, load: Load, gibibytes: int) -> None:
+    parts = real(model)
+    load = replace(load, gpus=Gpus((gibibytes * GIB,)))
+
+    slots = most_slots(parts, load)
+
+    assert slots == 0 or fits(parts, replace(load, slots=slots))
+    if 0 < slots < 4096:
+        assert not fits(parts, replace(load, slots=slots + 1))
+
+
+def test_the_largest_context_is_a_multiple_of_256_that_fits() -> None:
+    load = Load(4, 1, gpus=Gpus((4 * GIB,)))
+
+    context = most_context(real("qwen3"), load)
+
+    assert context % 256 == 0
+    assert fits(real("qwen3"), replace(load, context_per_slot=context))
+    assert not fits(real("qwen3"), replace(load, context_per_slot=context + 256))
+
+
+def test_the_largest_context_is_that_of_the_training() -> None:
+    assert most_context(real("llama"), Load(1, 1, gpus=Gpus((200 * GIB,)))) == 131_072
+
+
+def test_no_context_fits_if_the_weights_do_not() -> None:
+    assert most_context(real("llama"), Load(1, 1, gpus=Gpus((GIB // 2,)))) == 0
+
+
+def test_as_many_layers_as_fit_are_on_the_gpus() -> None:
+    load = Load(4, 8192, gpus=Gpus((3 * GIB,)))
+
+    layers = most_layers(real("qwen3"), load)
+
+    assert 0 < layers < 29
+    assert fits(real("qwen3"), replace(load, gpus=replace(load.gpus, layers=layers)))
+    assert not fits(real("qwen3"), replace(load, gpus=replace(load.gpus, layers=layers + 1)))
+
+
+def test_all_layers_are_on_the_gpus_if_they_fit() -> None:
+    assert most_layers(real("qwen3"), Load(4, 8192, gpus=Gpus((80 * GIB,)))) == 29
+
+
+def test_no_layers_are_on_gpus_that_are_too_small() -> None:
+    assert most_layers(real("qwen3"), Load(4, 8192, gpus=Gpus((GIB // 2,)))) == 0

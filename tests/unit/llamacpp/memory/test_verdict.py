@@ -1,0 +1,56 @@
+"""Whether a load fits is said in one sentence, with what fits instead."""
+
+from dataclasses import replace
+
+import pytest
+
+from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer
+from slotkeeper.llamacpp.memory.load import Gpus, Load
+from slotkeeper.llamacpp.memory.plan import Parts
+from slotkeeper.llamacpp.memory.verdict import judge
+
+GIB = 1024**3
+LAYER = Layer(GIB // 4, heads=32, key=1024, value=1024, flash_attention=8000, feed_forward=40_000)
+PARTS = Parts(Dimensions("llama", (LAYER,) * 32, 4096, 128_000, 131_072, GIB // 4, True, 0, 16_384))
+"""A model of 8 GiB with a cache of 1 GiB for 8192 tokens."""
+
+
+@pytest.mark.parametrize(
+    ("slots", "gibibytes", "fits", "message"),
+    [
+        (4, 16, True, "4 slots x 8192 tokens need 12.9 GiB of 16.0 GiB"),
+        (1, 16, True, "1 slot x 8192 tokens need 9.9 GiB of 16.0 GiB"),
+        (8, 15, False, "8 slots x 8192 tokens need 16.9 GiB of 15.0 GiB; 6 slots fit"),
+        (8, 10, False, "8 slots x 8192 tokens need 16.9 GiB of 10.0 GiB; 1 slot fits"),
+        (
+            2,
+            6,
+            False,
+            (
+                "2 slots x 8192 tokens need 10.9 GiB of 6.0 GiB; no slot fits, but all of them fit "
+                "with 17 of 33 layers on GPUs"
+            ),
+        ),
+    ],
+)
+def test_the_sentence_has_what_is_needed_and_what_fits(
+    slots: int, gibibytes: int, fits: bool, message: str
+) -> None:
+    verdict = judge(PARTS, Load(slots, 8192, gpus=Gpus((gibibytes * GIB,))))
+
+    assert (verdict.fits, verdict.message) == (fits, message)
+
+
+def test_of_several_gpus_the_fullest_is_named() -> None:
+    verdict = judge(PARTS, Load(8, 8192, gpus=Gpus((8 * GIB, 8 * GIB), shares=(1, 2))))
+
+    assert not verdict.fits
+    assert "of 8.0 GiB of GPU 1; " in verdict.message
+
+
+def test_a_gpu_that_has_not_even_space_for_the_output_is_too_small() -> None:
+    huge = replace(PARTS.model, table=20 * GIB)
+
+    verdict = judge(Parts(huge), Load(1, 8192, gpus=Gpus((4 * GIB,))))
+
+    assert verdict.message.endswith("; no slot fits: the weights need 28.0 GiB")
