@@ -32,8 +32,9 @@ class Advisory:
     exposure: Exposure
     first: int
     """The first build with it, or 0 where the record names none."""
-    last: int
-    """The last build with it, as far as the record goes."""
+    last: int | None
+    """The last build with it, as far as the record goes. None if there is no build without it: it
+    is documented, and not reported, since no newer image helps."""
     fixed: int | None
     """The first build that the record calls fixed; None if it names none."""
     mitigation: str = ""
@@ -111,6 +112,17 @@ ADVISORIES: tuple[Advisory, ...] = (
         None,
         "The flag is rejected, so that these are never reported.",
     ),
+    # CVE record; GHSA-f4vj-w5xq-5xph; ggml-org/llama.cpp#25289, which was closed as not planned.
+    Advisory(
+        "CVE-2026-78147",
+        "a client of an rpc-server has it call any address (operations with function pointers)",
+        Exposure.WORKERS,
+        0,
+        None,
+        None,
+        "A NetworkPolicy allows only the server's leaders to reach the workers: make sure that the "
+        "network enforces it.",
+    ),
     # CVE record.
     Advisory(
         "CVE-2026-107183",
@@ -134,10 +146,7 @@ ADVISORIES: tuple[Advisory, ...] = (
         "without it.",
     ),
 )
-"""In the order in which they were fixed."""
-
-FIRST_SAFE = 1 + max(advisory.last for advisory in ADVISORIES)
-"""The first build without any of them."""
+"""In the order of their last builds, and by date where there is none."""
 
 MIN_BUILD = 1000
 """Builds from a clone without history have a number far below, which is of no use."""
@@ -155,11 +164,12 @@ def build_number(build_info: str) -> int | None:
 def advisories(
     build: int, exposures: Collection[Exposure], accepted: Collection[str] = ()
 ) -> list[Advisory]:
-    """Return what is known of a build, for a server that is exposed in these ways."""
+    """Return what a newer build corrects, for a server that is exposed in these ways."""
     return [
         advisory
         for advisory in ADVISORIES
-        if advisory.first <= build <= advisory.last
+        if advisory.last is not None
+        and advisory.first <= build <= advisory.last
         and advisory.exposure in exposures
         and not {*advisory.id.split(", ")} <= {*accepted}
     ]

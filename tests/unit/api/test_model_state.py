@@ -46,6 +46,13 @@ def status(replicas: int = 0, **conditions: tuple[str, str]) -> dict[str, Any]:
             id="a problem that keeps no replica from starting",
         ),
         pytest.param(
+            {},
+            status(Ready=("False", "Starting"), Degraded=("True", "KnownVulnerableBuild")),
+            "Waking",
+            "because",
+            id="a known vulnerability",
+        ),
+        pytest.param(
             AUTOSCALED, status(Ready=("True", "ScaledToZero")), "AtZero", "", id="at zero"
         ),
         pytest.param(

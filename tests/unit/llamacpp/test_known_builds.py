@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from slotkeeper.llamacpp.known_builds import (
     ADVISORIES,
-    FIRST_SAFE,
     Advisory,
     Exposure,
     advisories,
@@ -48,16 +47,21 @@ def test_any_text_is_a_build_or_none(build_info: str) -> None:
     assert number is None or 1000 <= number <= 10**9
 
 
-@pytest.mark.parametrize("advisory", ADVISORIES, ids=lambda advisory: advisory.id)
-def test_a_range_has_its_builds_and_no_others(advisory: Advisory) -> None:
+CORRECTED = [(each, each.last) for each in ADVISORIES if each.last is not None]
+
+
+@pytest.mark.parametrize(
+    ("advisory", "last"), CORRECTED, ids=lambda value: getattr(value, "id", "")
+)
+def test_a_range_has_its_builds_and_no_others(advisory: Advisory, last: int) -> None:
     for build, affected in [
         (advisory.first - 1, False),
         (advisory.first, True),
-        (advisory.last, True),
-        (advisory.last + 1, False),
+        (last, True),
+        (last + 1, False),
     ]:
         assert (advisory in advisories(build, [advisory.exposure])) == affected
-    assert advisory.fixed in {None, advisory.last + 1}
+    assert advisory.fixed in {None, last + 1}
 
 
 def test_a_server_is_exposed_only_by_what_it_has() -> None:
@@ -65,11 +69,20 @@ def test_a_server_is_exposed_only_by_what_it_has() -> None:
     assert ids(11434, Exposure.MODEL, Exposure.REQUEST, Exposure.PROMPT_CACHE) == set()
     assert ids(11434, Exposure.MODEL, Exposure.WORKERS) == set()
     assert ids(11434, Exposure.WORKERS, Exposure.RDMA_WORKERS) == {"CVE-2026-118375"}
-    assert ids(FIRST_SAFE, *Exposure) == set()
+    newest = max(last for _, last in CORRECTED)
+    assert ids(newest, *Exposure)
+    assert ids(newest + 1, *Exposure) == set()
     assert "CVE-2026-43628" in ids(9058, Exposure.REQUEST)
     assert ids(9059, Exposure.REQUEST) == set()
     # The balancer rejects what it needs.
     assert "CVE-2026-107183" not in ids(11392, Exposure.MODEL, Exposure.REQUEST)
+
+
+def test_what_no_build_corrects_is_not_reported() -> None:
+    [unfixed] = [each for each in ADVISORIES if each.last is None]
+
+    assert unfixed.id not in ids(11434, *Exposure)
+    assert unfixed.mitigation
 
 
 def test_an_accepted_advisory_is_none() -> None:

@@ -69,6 +69,8 @@ def _advisories() -> Iterator[str]:
 
 
 def _builds(advisory: Advisory) -> str:
+    if advisory.last is None:
+        return "all so far; not reported"
     last = f"b{advisory.last}"
     affected = f"b{advisory.first} to {last}" if advisory.first else f"up to {last}"
     return f"{affected}; fixed in b{advisory.fixed}" if advisory.fixed else affected
