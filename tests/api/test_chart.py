@@ -157,6 +157,10 @@ def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
         f"image: slotkeeper/operator@sha256:{'0' * 64}",
         "--balancer-image=slotkeeper/balancer:9",
         "--llama-server-image=slotkeeper/llama-server:0.1.0-cpu",
+        "--llama-server-image-for=8.6=slotkeeper/llama-server:0.1.0-cuda-sm86",
+        "--llama-server-image-for=7.5=a:7",
+        "--llama-server-image-for-vendor=nvidia=ghcr.io/ggml-org/llama.cpp:server-cuda-b",
+        "--llama-server-image-for-vendor=mthreads.com=c:1",
         "name: registry",
         "disk: fast",
         "key: gpu",
@@ -174,6 +178,9 @@ def test_each_value_is_in_the_rendered_manifests(helm: Helm) -> None:
         "name: f",
     ]:
         assert text in rendered
+    # An empty image, and null, remove a vendor's.
+    assert "-vendor=amd" not in rendered
+    assert "-vendor=intel" not in rendered
 
 
 def test_the_operator_reads_what_the_chart_sets_for_downloads(helm: Helm) -> None:
