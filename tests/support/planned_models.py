@@ -13,6 +13,7 @@ from planned_dense_models import (
     starcoder2,
 )
 from planned_expert_models import deepseek2, gpt_oss, qwen3moe
+from planned_recent_models import gemma4, glm4moe, granite_hybrid, mixtral, qwen2, qwen35
 from planned_recurrent_models import falcon_h1, jamba, lfm2, mamba, qwen3next, rwkv7
 
 MODELS = {
@@ -37,5 +38,11 @@ MODELS = {
         gemma2,
         jamba,
         falcon_h1,
+        qwen2,
+        mixtral,
+        qwen35,
+        glm4moe,
+        granite_hybrid,
+        gemma4,
     )
 }

@@ -22,8 +22,8 @@ BAR = 50
 def describe(model: Dimensions) -> str:
     """Return the model in one line, and how far its plan can be trusted."""
     text = (
-        f"{model.architecture}: {len(model.layers)} layers, {gib(model.weights)} of weights, "
-        f"trained with {model.trained_context} tokens"
+        f"{model.architecture}: {_count(len(model.layers), 'layer')}, {gib(model.weights)} of "
+        f"weights, trained with {model.trained_context} tokens"
     )
     if model.architecture in MEASURED:
         return text
@@ -86,8 +86,8 @@ def _cell(parts: Parts, load: Load) -> str:
     return need if fits(parts, load) else f"({need})"
 
 
-def _count(slots: int) -> str:
-    return f"{slots} slot{'' if slots == 1 else 's'}"
+def _count(number: int, thing: str = "slot") -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _sizes(usage: Usage) -> Iterator[str]:

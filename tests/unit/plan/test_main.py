@@ -238,8 +238,8 @@ def test_an_architecture_that_was_not_measured_has_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = MODELS["qwen3"]()
-    path = tmp_path / "qwen2.gguf"
-    write(replace(model, architecture="qwen2"), path, vocabulary=False)
+    path = tmp_path / "stablelm.gguf"
+    write(replace(model, architecture="stablelm"), path, vocabulary=False)
 
     assert main([str(path)]) == 0
 

@@ -27,7 +27,7 @@ def compute_bytes(model: Dimensions, layers: Collection[Layer], load: Load, *, o
     batch."""
     steps = [_layer(model, layer, load) for layer in layers]
     if output:
-        kept = _EMBEDDINGS * model.embedding * load.tokens * _BYTES
+        kept = _kept(model) * load.tokens * _BYTES
         steps.append(kept + model.vocabulary * load.slots * _BYTES)
     return max(steps, default=0)
 
@@ -59,8 +59,8 @@ def logits_bytes(model: Dimensions, load: Load) -> int:
 
 
 def _layer(model: Dimensions, layer: Layer, load: Load) -> int:
-    embeddings = _EMBEDDINGS * model.embedding
-    feed_forward = embeddings + layer.feed_forward
+    kept = _kept(model)
+    feed_forward = kept + layer.feed_forward
     if not load.flash_attention:
         # What the attention leaves cannot be used again.
         feed_forward += layer.key + layer.value
@@ -69,12 +69,18 @@ def _layer(model: Dimensions, layer: Layer, load: Load) -> int:
         feed_forward += model.embedding
     steps = [
         feed_forward * load.tokens,
-        (embeddings + layer.recurrent) * load.tokens + _states(layer, load),
-        (embeddings + layer.flash_attention) * load.tokens
+        (kept + layer.recurrent) * load.tokens + _states(layer, load),
+        (kept + layer.flash_attention) * load.tokens
         if load.flash_attention
         else _attention(model, layer, load),
     ]
     return max(steps) * _BYTES
+
+
+def _kept(model: Dimensions) -> int:
+    """Return the activations that are kept beside those of a step. The inputs of layers are kept as
+    they are computed, and in the order of the layers."""
+    return _EMBEDDINGS * model.embedding + 2 * model.layer_inputs
 
 
 def _states(layer: Layer, load: Load) -> int:
@@ -92,7 +98,7 @@ def _attention(model: Dimensions, layer: Layer, load: Load) -> int:
     else:
         cells = load.window_cells(layer.window) if layer.window else load.cells
     embeddings = _ATTENTION_EMBEDDINGS + (layer.normalizes_attention or layer.state > 0)
-    others = embeddings * model.embedding + layer.attention
+    others = embeddings * model.embedding + model.layer_inputs + layer.attention
     # The values in the keys are copied, into the space of the queries if that is enough.
     values = layer.latent * cells * load.slots // 2
     copied = values if values > layer.query * load.tokens else 0

@@ -80,6 +80,8 @@ class Dimensions:
     memory."""
     output_weights: int
     """Bytes of the tensors that turn vectors into tokens, without the table."""
+    layer_inputs: int = 0
+    """Activations that are inputs of the layers, besides the vector of the token."""
     caches: bool = True
     """Whether there is a KV cache: not in encoders, which compute an input at once."""
     parallel: bool = False

@@ -44,8 +44,9 @@ def _with_attention(layer: Layer, keys: Keys, number: int, shapes: Shapes) -> La
     if heads == 0:
         raise UnplannableError(f"layer {number} has attention, and no attention heads")
     embedding = keys.number("embedding_length", 1, MAX_NUMBER)
-    head = keys.size("attention.key_length", default=embedding // heads)
-    value_head = keys.size("attention.value_length", default=embedding // heads)
+    window = _window(keys, number)
+    head = _head(keys, "key", embedding // heads, window)
+    value_head = _head(keys, "value", embedding // heads, window)
     query = heads * head
     if projected := heads * keys.size("attention.key_length_mla"):
         output = heads * value_head
@@ -71,8 +72,14 @@ def _with_attention(layer: Layer, keys: Keys, number: int, shapes: Shapes) -> La
         query=query,
         attention=(2 if joint else 3) * query + key + value,
         flash_attention=2 * query + key + value,
-        window=_window(keys, number),
+        window=window,
     )
+
+
+def _head(keys: Keys, kind: str, default: int, window: int) -> int:
+    """Return the size of a head's keys or values."""
+    size = keys.size(f"attention.{kind}_length", default=default)
+    return keys.size(f"attention.{kind}_length_swa", default=size) if window else size
 
 
 def _layers_with_cache(keys: Keys) -> int:

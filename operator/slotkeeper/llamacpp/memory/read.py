@@ -105,6 +105,7 @@ def _with_ends(
         tied="output.weight" not in ends and keys.architecture not in WITHOUT_CACHE,
         input_weights=sum(ends.values()) - size - output,
         output_weights=output,
+        layer_inputs=len(layers) * keys.size("embedding_length_per_layer_input"),
         caches=keys.architecture not in WITHOUT_CACHE,
         parallel=_NORMS.isdisjoint(_parts(tensors)),
     )
