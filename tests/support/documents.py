@@ -97,3 +97,8 @@ def table(text: str, *header: str) -> list[list[str]]:
 def codes(cell: str) -> list[str]:
     """Return the inline code in a cell."""
     return re.findall(r"`([^`]+)`", cell)
+
+
+def first_codes(rows: list[list[str]]) -> list[str]:
+    """Return the inline code in the first cells."""
+    return [code for row in rows for code in codes(row[0])]

@@ -1,13 +1,12 @@
 """The tables in the documents are those of the code: reasons, metrics, errors, flags, paths."""
 
-import argparse
 import ast
 import importlib
 import inspect
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -17,13 +16,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from chart import described_values
 from client_features import FEATURES, proofs
-from documents import DOCS, DOCUMENTS, codes, inline_code, section, table, tables
-from slotkeeper.__main__ import COMMANDS
+from documents import DOCS, DOCUMENTS, codes, first_codes, inline_code, section, table, tables
 from slotkeeper.api import demand_report, paths
 from slotkeeper.api.conditions import ConditionType
-from slotkeeper.api.crd import crd
 from slotkeeper.api.demand_report import (
     DemandReport,
     PrimeReport,
@@ -34,26 +30,22 @@ from slotkeeper.api.group import GATEWAY_KIND, KIND
 from slotkeeper.api.model_state import ModelState
 from slotkeeper.api.paths import Cost
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.balancer import options
 from slotkeeper.balancer.admin import queue_page
 from slotkeeper.balancer.admin import server as admin
 from slotkeeper.balancer.local_responses import LocalResponses, Model
 from slotkeeper.balancer.metrics import Metrics
 from slotkeeper.balancer.proxy import request_log
 from slotkeeper.batches import metrics as batches_metrics
-from slotkeeper.batches import options as batches_options
 from slotkeeper.batches.records import BatchStatus
 from slotkeeper.edge import access_log, routes, wait_headers
 from slotkeeper.edge.usage import Tokens
 from slotkeeper.gateway import admin as gateway_admin
 from slotkeeper.gateway import metrics as gateway_metrics
-from slotkeeper.gateway import options as gateway_options
 from slotkeeper.gateway import request_log as gateway_request_log
 from slotkeeper.gateway import usage_log
 from slotkeeper.gateway.backends.registry import public_backends
 from slotkeeper.kube.objects import Key
 from slotkeeper.llamacpp.acceptance import Guesses
-from slotkeeper.reconcile import main as operator
 from slotkeeper.reconcile import metrics as operator_metrics
 from slotkeeper.reconcile.decide.replicas import GATEWAY_BUDGET, MANUAL, SUSPENDED
 from slotkeeper.reconcile.downloads.tracker import DownloadSample
@@ -69,11 +61,6 @@ COMMAND_LINE = (DOCS / "reference/command-line.md").read_text()
 ERRORS = (DOCS / "reference/errors.md").read_text()
 HTTP = (DOCS / "reference/http-api.md").read_text()
 METRICS = (DOCS / "reference/metrics.md").read_text()
-
-
-def first_codes(rows: list[list[str]]) -> list[str]:
-    """Return the inline code in the first cells."""
-    return [code for row in rows for code in codes(row[0])]
 
 
 # Reasons.
@@ -279,131 +266,6 @@ def test_the_errors_are_complete() -> None:
 
     assert len(created) > 15
     assert {(row[0], code) for row in rows for code in codes(row[1])} == created
-
-
-# The command line.
-
-
-def flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return a command's flags without those of all commands."""
-    shared = {"-h", "--log-format", "--log-level"}
-    return [each for each in parser._actions if not shared & {*each.option_strings}]
-
-
-def test_the_balancers_flags_are_complete() -> None:
-    rows = table(COMMAND_LINE, "flag", "field", "default", "meaning")
-    actions = flags(options._parser())
-
-    assert [code.split(" ")[0] for code in first_codes(rows)] == [
-        flag for action in actions for flag in action.option_strings
-    ]
-    for code in first_codes(rows):
-        flag, _, metavar = code.partition(" ")
-        [action] = [each for each in actions if flag in each.option_strings]
-        assert metavar == (action.metavar or "")
-
-
-def test_the_balancers_defaults_are_those_of_its_flags() -> None:
-    actions = {flag: each for each in flags(options._parser()) for flag in each.option_strings}
-    compared = 0
-    for row in table(COMMAND_LINE, "flag", "field", "default", "meaning"):
-        action = actions[codes(row[0])[0].split(" ")[0]]
-        if isinstance(action.default, bool):
-            assert row[2] == ("on" if action.default else "off")
-        elif isinstance(action.default, int | float):
-            assert re.match(r"[0-9]+", row[2]), row
-            assert float(re.split(r"[:;]", row[2])[0]) == action.default
-        elif action.required:
-            assert row[2] == "required"
-        else:
-            continue
-        compared += 1
-    assert compared > 10
-
-
-@pytest.mark.parametrize(
-    ("heading", "parser"),
-    [("## Gateway", gateway_options._parser), ("## Batches", batches_options._parser)],
-)
-def test_the_flags_of_a_gateway_are_complete(
-    heading: str, parser: Callable[[], argparse.ArgumentParser]
-) -> None:
-    rows = table(section(COMMAND_LINE, heading), "flag", "default", "meaning")
-    actions = flags(parser())
-
-    assert [code.split(" ")[0] for code in first_codes(rows)] == [
-        flag for action in actions for flag in action.option_strings
-    ]
-    for row in rows:
-        flag, _, metavar = codes(row[0])[0].partition(" ")
-        [action] = [each for each in actions if flag in each.option_strings]
-        assert metavar == (action.metavar or "")
-        if isinstance(action.default, bool):
-            assert row[1] == ("on" if action.default else "off")
-        elif isinstance(action.default, int | float):
-            assert float(row[1]) == action.default
-        elif action.required:
-            assert row[1] == "required"
-
-
-def test_the_operators_flags_are_complete() -> None:
-    rows = table(section(COMMAND_LINE, "## Operator"), "flag", "default", "chart value")
-    actions = flags(operator._parser())
-
-    assert [code.split(" ")[0] for code in first_codes(rows)] == [
-        flag for action in actions for flag in action.option_strings
-    ]
-    for row, action in zip(rows, actions, strict=True):
-        if action.required:
-            assert row[1] == "required"
-        elif action.default:
-            default = action.default
-            assert row[1].strip("`") == (f"{default:g}" if isinstance(default, float) else default)
-
-
-def test_the_commands_are_complete() -> None:
-    rows = table(COMMAND_LINE, "command", "process")
-
-    assert first_codes(rows) == [f"slotkeeper {command}" for command in COMMANDS]
-
-
-def test_each_field_of_a_flag_exists() -> None:
-    (version,) = crd()["spec"]["versions"]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    named = [
-        code
-        for row in table(COMMAND_LINE, "flag", "field", "default", "meaning")
-        for code in codes(row[1])
-    ]
-
-    assert len(named) > 10
-    for code in named:
-        for start in (spec["balancer"]["properties"], spec):
-            tree: Any = {"properties": start}
-            for step in code.split("."):
-                tree = tree.get("properties", {}).get(step, {})
-            if tree:
-                break
-        assert tree, code
-
-
-def test_each_value_of_the_chart_exists() -> None:
-    existing = {value.path for value in described_values()}
-    named = [
-        code
-        for page, header in (
-            ("install.md", ("value", "default", "set it to")),
-            ("reference/command-line.md", ("flag", "default", "chart value")),
-        )
-        for row in table((DOCS / page).read_text(), *header)
-        for code in codes(row[0] if header[0] == "value" else row[2])
-        if not code.startswith(".")
-    ]
-
-    assert len(named) > 10
-    for code in named:
-        pattern = re.escape(code).replace(r"\*", r"\w+")
-        assert any(re.match(rf"{pattern}($|\.)", value) for value in existing), code
 
 
 # HTTP.

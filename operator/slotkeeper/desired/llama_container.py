@@ -92,13 +92,7 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
     """
     spec = server.spec
     drain = DRAIN_SCRIPT if slot_save_path is None else DRAIN_AND_SAVE_SCRIPT
-    env = [
-        *_log_level(spec),
-        *(
-            variable.model_dump(by_alias=True, exclude_none=True)
-            for variable in spec.pod_template.env
-        ),
-    ]
+    env = [*_log_level(spec), *environment(spec)]
     return {
         "name": names.LLAMA_SERVER_CONTAINER,
         "image": images.llama_server_for(server),
@@ -136,6 +130,11 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
         **_liveness(spec.unresponsive_seconds),
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", drain]}}},
     }
+
+
+def environment(spec: LlamaServerSpec) -> list[Manifest]:
+    """Return the variables of `podTemplate`."""
+    return [each.model_dump(by_alias=True, exclude_none=True) for each in spec.pod_template.env]
 
 
 def _log_level(spec: LlamaServerSpec) -> list[Manifest]:

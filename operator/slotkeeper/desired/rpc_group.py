@@ -16,7 +16,7 @@ import json
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.workers import Workers
-from slotkeeper.desired import names, network_and_pdb, resources, rpc_cache
+from slotkeeper.desired import llama_container, names, network_and_pdb, resources, rpc_cache
 from slotkeeper.desired.llama_container import (
     LOADING_SECONDS,
     REPLICA_VARIABLE,
@@ -155,6 +155,7 @@ def _rpc_server(server: LlamaServer, workers: Workers, llama_server: Manifest) -
     thread_count = threads(worker_resources)
     thread_flag = [] if thread_count is None else ["--threads", str(thread_count)]
     address = ["--host", "0.0.0.0", "--port", str(names.RPC_PORT)]
+    env = llama_container.environment(server.spec)
     return {
         "name": names.WORKER_CONTAINER,
         "image": llama_server["image"],
@@ -164,7 +165,7 @@ def _rpc_server(server: LlamaServer, workers: Workers, llama_server: Manifest) -
         "resources": resources.with_gpus(worker_resources, server.spec.gpu),
         "securityContext": container_security_context(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        **({"env": llama_server["env"]} if "env" in llama_server else {}),
+        **({"env": env} if env else {}),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (in the container)
         "readinessProbe": {
             "exec": {"command": ["/bin/sh", "-c", LISTENS_SCRIPT]},

@@ -18,6 +18,7 @@ def pod(name: str, container: str, index: int, image_id: str, **status: object) 
     labels = {"apps.kubernetes.io/pod-index": str(index)}
     return {
         "metadata": {"name": name, "labels": labels},
+        "spec": {},
         "status": {"containerStatuses": [found]},
     }
 
