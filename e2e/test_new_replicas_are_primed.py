@@ -71,7 +71,7 @@ def wait_for_tokens(server: Server, tokens: int) -> int:
 
     def computed() -> int:
         prime = server.get().get("status", {}).get("prime") or {}
-        return int(prime.get("tokensLastHour", 0))
+        return 0 if prime.get("replicas") else int(prime.get("tokensLastHour", 0))
 
     return int(wait_for(computed, lambda count: count >= tokens))
 

@@ -113,6 +113,10 @@ class PrimeStatus(ApiModel):
     """Tokens that new replicas computed before they got requests, in the last hour.
     Example: 4123"""
 
+    replicas: Count = 0
+    """Number of replicas that compute beginnings now. They get queued requests at once.
+    Example: 1"""
+
 
 class GpuStatus(ApiModel):
     """What gpu.computeArch: auto stands for."""

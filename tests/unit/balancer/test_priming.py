@@ -154,6 +154,31 @@ async def test_a_queued_request_gets_a_slot_at_once(slots: int) -> None:
         await busy.close()
 
 
+async def test_a_request_that_begins_so_waits_for_the_part_that_is_computed() -> None:
+    long = json.dumps({"messages": [{"role": "system", "content": LONG_SYSTEM}]})
+    async with run(SpecPrompt(PromptKind.CHAT, long), TEXT) as stack:
+        may_compute = asyncio.Event()
+
+        async def wait(call: Call) -> None:
+            if len(call.body) > 500:  # not the first part, of 64 tokens
+                await may_compute.wait()
+
+        stack.slots.before_response = wait
+        stack.start()
+        await stack.new.wait_calls(7)
+        stack.old.script = never_respond
+        busy = await stack.balancer.start_request(post("/completion", b'{"prompt": "x"}'))
+        client = await stack.balancer.start_request(chat("Hello?", LONG_SYSTEM))
+        assert not stack.is_ready
+
+        may_compute.set()
+        assert (await client.response()).status == 200
+
+        assert stack.balancer.access_log()[-1]["cached_tokens"] >= 128
+        assert stack.aborted("request") == 1
+        await busy.close()
+
+
 async def test_a_replica_for_which_a_request_is_queued_is_not_primed() -> None:
     async with run(CHAT) as stack:
         stack.balancer.proxy.set_replicas({})

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from slotkeeper.api.demand_report import PrimeReport
@@ -21,6 +21,7 @@ from slotkeeper.balancer.upstream.replicas import AfterPriming
 from slotkeeper.error_text import describe
 from slotkeeper.scheduling import Dispatcher, PrefixHashes
 from slotkeeper.scheduling.learned_prompts import MAX_BODY_BYTES, LearnedPrompts
+from slotkeeper.scheduling.priming import CHUNK_SECONDS
 from slotkeeper.wire.message import Request
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 _HOUR = 3600.0
 _COUNT_SECONDS = 60.0
 """For which the number of learned beginnings is not counted again."""
+_LAST_CHUNK_SECONDS = 2 * CHUNK_SECONDS
+_MAX_COMPARED = 16
+"""Queued requests that are compared with what is being computed."""
 _MAX_SUSPECTS = 64
 _MAX_ENDS = 2
 """A process may have ended for another reason once."""
@@ -127,6 +131,9 @@ class Priming:
         if self._learned:
             self._learned.clear()
 
+    def _first_queued(self) -> Iterator[PrefixHashes]:
+        return (each.prefixes for each in self._dispatcher.queue.peek(_MAX_COMPARED))
+
     @property
     def _has_queued(self) -> bool:
         return self._dispatcher.queued > self._dispatcher.held
@@ -159,7 +166,12 @@ class Priming:
                 timeout=self._options.max_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            ended, by_request = work.done(), queued.done()
+            by_request = queued.done()
+            if by_request and any(replica.is_sought(each) for each in self._first_queued()):
+                # In another slot llama-server would compute all of it again.
+                replica.is_ending = True
+                await asyncio.wait((work,), timeout=_LAST_CHUNK_SECONDS)
+            ended = work.done() and not replica.is_ending
         finally:
             work.cancel()
             queued.cancel()
@@ -171,10 +183,10 @@ class Priming:
         for beginning, reason in replica.rejected:
             if not self._forget(beginning):
                 self._rejected[beginning.name] = reason
+        if not work.cancelled() and (error := work.exception()):
+            return self._failed(replica, error)
         if not ended:
             return self._aborted(replica, by_request=by_request)
-        if error := work.exception():
-            return self._failed(replica, error)
         self._failure = ""
         return AfterPriming.IDLE
 

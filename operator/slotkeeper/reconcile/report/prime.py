@@ -41,6 +41,7 @@ def prime_status(server: LlamaServer, report: PrimeReport | None) -> PrimeStatus
         prompts=report.prompts,
         learned=report.learned,
         tokens_last_hour=report.tokens_last_hour,
+        replicas=report.replicas,
     )
 
 

@@ -17,7 +17,7 @@ from operator_harness import (
 from slotkeeper.kube.kinds import LLAMA_SERVERS
 
 PRIME = {"learned": True}
-NUMBERS = {"prompts": 0, "learned": 2, "tokensLastHour": 30}
+NUMBERS = {"prompts": 0, "learned": 2, "tokensLastHour": 30, "replicas": 1}
 
 
 def report(reason: str = "Active", **fields: Any) -> Any:
