@@ -84,6 +84,8 @@ def post(api: ApiServer, server: Json) -> str:
         {"model": {"url": URL, "download": {"httpsProxy": "http://proxy.models.example.com:3128"}}},
         {"model": {"url": "pvc://models/a.gguf", "mmproj": {"url": "image:///a.gguf"}}},
         {"model": {"url": "hf://org/repo:Q4_K_M"}},
+        {"speculative": {"type": "ngram-mod"}},
+        {"speculative": {"draft": {"url": "https://eu.models.example.com/draft.gguf"}}},
         {"model": {"url": "oci://eu.models.example.com:5000/models/gemma:4b"}},
         {
             "model": {
@@ -135,6 +137,11 @@ def test_what_an_administrator_allows_is_accepted(limited: ApiServer, spec: Json
         (
             {"model": {"url": URL, "adapters": [{"url": "http://169.254.169.254/a"}]}},
             "spec.model",
+            "allowedModelHosts",
+        ),
+        (
+            {"speculative": {"draft": {"url": "http://169.254.169.254/a"}}},
+            "spec.speculative",
             "allowedModelHosts",
         ),
         (

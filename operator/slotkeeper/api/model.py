@@ -370,10 +370,10 @@ class Model(ApiModel):
 
     token_secret_ref: TokenSecret | None = None
     """Bearer token for files with restricted access, such as a token of Hugging Face. It is sent
-    as `Authorization: Bearer …` to the hosts in the URLs of the model, mmproj and adapters, but not
-    to hosts that these redirect to. For oci:// it is USER:PASSWORD, for the registry and the server
-    that issues its tokens. The Secret's entry `hosts` must contain these hosts.
-    Default: none. Example: {name: huggingface}"""
+    as `Authorization: Bearer …` to the hosts in the URLs of the model, mmproj, adapters and
+    speculative.draft, but not to hosts that these redirect to. For oci:// it is USER:PASSWORD, for
+    the registry and the server that issues its tokens. The Secret's entry `hosts` must contain
+    these hosts. Default: none. Example: {name: huggingface}"""
 
     s3: S3 = S3()
     """Object store of s3:// URLs. Default: AWS, region us-east-1, without an access key.

@@ -48,10 +48,10 @@ class Sampling(ApiModel):
     probable. 1: none. Default: 1. Example: 1.1"""
 
     repeat_last_n: (
-        Annotated[int, Field(ge=-1, le=16_777_216, json_schema_extra={"format": "int32"})] | None
+        Annotated[int, Field(ge=0, le=1_000_000, json_schema_extra={"format": "int32"})] | None
     ) = None
-    """Number of tokens that the three penalties consider, -1 to 16777216. 0: no penalties.
-    -1: the whole context. Default: 64. Example: 256"""
+    """Number of tokens that the three penalties consider, 0 to 1000000. 0: no penalties.
+    Default: 64. Example: 256"""
 
     presence_penalty: Penalty | None = None
     """Penalty of tokens that are among the last ones, -2 to 2. 0: none. Default: 0. Example: 1.5"""

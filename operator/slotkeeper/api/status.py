@@ -65,8 +65,9 @@ class ModelStatus(ApiModel):
     """Parameter count of the model as text, from the file's header. Example: 7B"""
 
     total_bytes: Annotated[Int64 | None, Field(alias="bytes")] = None
-    """Size in bytes of all files that are being downloaded, with projector and adapters. Only while
-    a replica downloads, and once the sizes of all files are known. Example: 4683073184"""
+    """Size in bytes of all files that are being downloaded, with projector, adapters and draft.
+    Only while a replica downloads, and once the sizes of all files are known.
+    Example: 4683073184"""
 
     downloaded_bytes: Int64 | None = None
     """Bytes of them that are downloaded, by the replica that will have the model first. Only while

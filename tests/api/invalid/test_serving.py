@@ -60,6 +60,7 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"sampling": {"temperature": "0.7"}}, "spec.sampling.temperature", "must be of type number"),
     ({"sampling": {"topK": 0.5}}, "spec.sampling.topK", "must be of type integer"),
+    ({"sampling": {"repeatLastN": -1}}, "spec.sampling.repeatLastN", "greater than or equal to 0"),
     ({"sampling": {"topP": 1.1}}, "spec.sampling.topP", "less than or equal to 1"),
     (
         {"sampling": {"repeatPenalty": 0}},

@@ -44,7 +44,7 @@ def value(flag: str, **spec: Any) -> str:
         ({"sampling": {"topP": 0.8}}, "--top-p", "0.8"),
         ({"sampling": {"minP": 0}}, "--min-p", "0"),
         ({"sampling": {"repeatPenalty": 1.1}}, "--repeat-penalty", "1.1"),
-        ({"sampling": {"repeatLastN": -1}}, "--repeat-last-n", "-1"),
+        ({"sampling": {"repeatLastN": 0}}, "--repeat-last-n", "0"),
         ({"sampling": {"presencePenalty": 1.5}}, "--presence-penalty", "1.5"),
         ({"sampling": {"frequencyPenalty": -0.5}}, "--frequency-penalty", "-0.5"),
         ({"sampling": {"seed": 4_294_967_294}}, "--seed", "4294967294"),
