@@ -293,6 +293,12 @@ def test_the_largest_context_is_that_of_the_training() -> None:
     assert most_context(real("llama"), Load(1, 1, gpus=Gpus((200 * GIB,)))) == 131_072
 
 
+def test_a_model_that_was_trained_with_less_than_a_step_has_its_whole_context() -> None:
+    parts = Parts(replace(MODEL, trained_context=100))
+
+    assert most_context(parts, Load(1, 1, gpus=ONE)) == 100
+
+
 def test_no_context_fits_if_the_weights_do_not() -> None:
     assert most_context(real("llama"), Load(1, 1, gpus=Gpus((GIB // 2,)))) == 0
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from planned_model import F32, RMS, PlannedModel, write
 from planned_models import MODELS
+from slotkeeper.llamacpp.gguf import Value
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, UnplannableError
 from slotkeeper.llamacpp.memory.load import Load
 from slotkeeper.llamacpp.memory.plan import Parts, plan
-from slotkeeper.llamacpp.memory.projector import read_projector
+from slotkeeper.llamacpp.memory.projector import MAX_PATCHES, read_projector
 from slotkeeper.llamacpp.memory.read import FileHeader, read_dimensions, read_header
 
 
@@ -269,6 +270,17 @@ def test_a_projector_is_read(tmp_path: Path) -> None:
 
     assert projector.weights == 4 * 14 * 14 * 3 * 1152
     assert projector.compute == 4 * 4096 * (5 * 1152 + 3 * 4304 + 16 * 4096)
+
+
+def test_an_image_has_no_more_patches_than_the_maximum() -> None:
+    values: dict[str, Value] = {
+        "general.architecture": "clip",
+        "clip.vision.image_size": 2**31 - 1,
+        "clip.vision.patch_size": 1,
+        "clip.vision.embedding_length": 8,
+    }
+
+    assert read_projector(FileHeader(values, [])).compute == 4 * MAX_PATCHES * 5 * 8
 
 
 def test_a_model_is_no_projector(tmp_path: Path) -> None:

@@ -41,11 +41,12 @@ def test_the_sentence_has_what_is_needed_and_what_fits(
     assert (verdict.fits, verdict.message) == (fits, message)
 
 
-def test_of_several_gpus_the_fullest_is_named() -> None:
-    verdict = judge(PARTS, Load(8, 8192, gpus=Gpus((8 * GIB, 8 * GIB), shares=(1, 2))))
+@pytest.mark.parametrize(("shares", "number"), [((1, 2), 1), ((2, 1), 0)])
+def test_of_several_gpus_the_fullest_is_named(shares: tuple[float, ...], number: int) -> None:
+    verdict = judge(PARTS, Load(8, 8192, gpus=Gpus((8 * GIB, 8 * GIB), shares=shares)))
 
     assert not verdict.fits
-    assert "of 8.0 GiB of GPU 1; " in verdict.message
+    assert f"of 8.0 GiB of GPU {number}; " in verdict.message
 
 
 def test_a_gpu_that_has_not_even_space_for_the_output_is_too_small() -> None:
