@@ -74,5 +74,6 @@ def test_its_default_images_are_those_of_the_chart(empty_api: ApiServer, tmp_pat
 
     arguments = run_operator.chart_arguments()
 
-    assert len(arguments) == 3
+    # Three images of our own, and one for the GPUs of each vendor.
+    assert len(arguments) == 6
     assert set(arguments) <= set(container["args"])

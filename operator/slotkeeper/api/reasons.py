@@ -107,13 +107,7 @@ TABLE = (
         "pods are being replaced by pods of the current spec; for `BalancerReady`, none of these "
         "is ready yet",
     ),
-    ReasonDoc(
-        _PODS,
-        (Reason.SCHEDULING_GATED,),
-        _IN_PROGRESS,
-        "pods wait until Kueue admits them, or another scheduling gate is removed; the message "
-        "contains the queue, or the gate",
-    ),
+    ReasonDoc(_PODS, (Reason.SCHEDULING_GATED,), _IN_PROGRESS, "pods wait for Kueue, or a gate"),
     ReasonDoc(
         (MODEL, REPLICAS),
         (Reason.SCALED_TO_ZERO,),
@@ -417,9 +411,8 @@ TABLE = (
         (READY, MODEL, *_PODS, SCALING),
         (Reason.NO_IMAGE_FOR_GPU,),
         _PROBLEM,
-        "the chart's `images` have none for the GPUs, or, with `gpu.computeArch: auto`, none for "
-        "all that the nodes have; the message contains the value to set. Running pods are kept "
-        "until then, and the nodes are listed again every ten minutes",
+        "the chart's `images` have none for the GPUs, or none for all that `gpu.computeArch: auto` "
+        "found; the message contains the value to set. Running pods are kept until then",
     ),
     ReasonDoc(
         (READY,),
