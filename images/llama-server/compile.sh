@@ -40,6 +40,7 @@ case "$BACKEND" in
 esac
 
 commit="${LLAMA_CPP_COMMIT:-sdist}"
+# RDMA: found by chance in a base image with libibverbs, and vulnerable until b11865 (CVE-2026-118375).
 # shellcheck disable=SC2016,SC2086
 cmake -S "$source" -B /build -G Ninja $flags \
   -DCMAKE_BUILD_TYPE=Release \
