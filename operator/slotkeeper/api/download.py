@@ -4,10 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from slotkeeper.api import quantity
 from slotkeeper.api.placement import Name
-from slotkeeper.api.resources import Quantity, Resources
-from slotkeeper.api.validation import ApiModel, Rule, matches
+from slotkeeper.api.resources import DiskSize, Resources
+from slotkeeper.api.validation import ApiModel, matches
 
 Proxy = Annotated[
     str,
@@ -50,15 +49,7 @@ class CaConfigMap(ApiModel):
 class Download(ApiModel):
     """How files are downloaded."""
 
-    max_file_size: Annotated[
-        Quantity,
-        Rule(
-            "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-            "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
-            "must be from 1Mi to 16Ti",
-            lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
-        ),
-    ] = "100Gi"
+    max_file_size: DiskSize = "100Gi"
     """Maximum size of each file, and of all files of a split model together, a quantity from 1Mi to
     16Ti. It bounds what a model host can write
     to a node's disk or to a claim. Default: 100Gi. Example: 400Gi"""

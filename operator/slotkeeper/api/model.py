@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import quantity
 from slotkeeper.api.download import Download
 from slotkeeper.api.in_cluster import HTTP_URL
 from slotkeeper.api.model_url import (
@@ -20,7 +19,7 @@ from slotkeeper.api.model_url import (
 )
 from slotkeeper.api.oci import Oci
 from slotkeeper.api.placement import Name
-from slotkeeper.api.resources import Quantity
+from slotkeeper.api.resources import DiskSize
 from slotkeeper.api.s3 import S3
 from slotkeeper.api.split_model import ANY_PART, FIRST_PART, MAX_PARTS, part_count
 from slotkeeper.api.validation import ApiModel, Rule, matches
@@ -198,17 +197,6 @@ class Adapter(ApiModel):
 
 
 Verify = Annotated[Literal["Changed", "Always"], Field(json_schema_extra={"maxLength": 7})]
-
-
-DiskSize = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
-        "must be from 1Mi to 16Ti",
-        lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
-    ),
-]
 
 
 class Cache(ApiModel):

@@ -27,6 +27,16 @@ Quantity = Annotated[
     ),
 ]
 
+DiskSize = Annotated[
+    Quantity,
+    Rule(
+        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
+        "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
+        "must be from 1Mi to 16Ti",
+        lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
+    ),
+]
+
 _RESOURCE_NAME = "cpu|memory|ephemeral-storage|hugepages-.+|[^/]+/[^/]+"
 
 Quantities = Annotated[

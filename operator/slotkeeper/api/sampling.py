@@ -14,22 +14,22 @@ class Sampling(ApiModel):
     the default is that in the model's file, or else llama-server's."""
 
     temperature: Annotated[float, Field(ge=0, le=10)] | None = None
-    """Randomness of the responses, 0 to 10. 0: always the most probable token. Default: 0.8.
-    Example: 0.7"""
+    """Randomness of the responses, 0 to 10. 0: always the most probable token. Default: the
+    model's, or else 0.8. Example: 0.7"""
 
     top_k: (
         Annotated[int, Field(ge=0, le=1_000_000, json_schema_extra={"format": "int32"})] | None
     ) = None
-    """Only the topK most probable tokens are candidates, 0 to 1000000. 0: all tokens. Default: 40.
-    Example: 20"""
+    """Only the topK most probable tokens are candidates, 0 to 1000000. 0: all tokens.
+    Default: the model's, or else 40. Example: 20"""
 
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """Only the most probable tokens whose probabilities add up to topP are candidates, 0 to 1.
-    1: all tokens. Default: 0.95. Example: 0.8"""
+    1: all tokens. Default: the model's, or else 0.95. Example: 0.8"""
 
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """Only tokens that are at least minP times as probable as the most probable one are candidates,
-    0 to 1. 0: all tokens. Default: 0.05. Example: 0"""
+    0 to 1. 0: all tokens. Default: the model's, or else 0.05. Example: 0"""
 
     repeat_penalty: (
         Annotated[
@@ -45,13 +45,13 @@ class Sampling(ApiModel):
         | None
     ) = None
     """Penalty of tokens that are among the last repeatLastN ones, 0.01 to 10: the higher, the less
-    probable. 1: none. Default: 1. Example: 1.1"""
+    probable. 1: none. Default: the model's, or else 1. Example: 1.1"""
 
     repeat_last_n: (
         Annotated[int, Field(ge=0, le=1_000_000, json_schema_extra={"format": "int32"})] | None
     ) = None
     """Number of tokens that the three penalties consider, 0 to 1000000. 0: no penalties.
-    Default: 64. Example: 256"""
+    Default: the model's, or else 64. Example: 256"""
 
     presence_penalty: Penalty | None = None
     """Penalty of tokens that are among the last ones, -2 to 2. 0: none. Default: 0. Example: 1.5"""

@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from slotkeeper.api.model import DiskSize
-from slotkeeper.api.resources import Resources
+from slotkeeper.api.resources import DiskSize, Resources
 from slotkeeper.api.validation import ApiModel, Rule
 
 MAX_WORKERS = 16

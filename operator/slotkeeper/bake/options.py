@@ -163,14 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    # Of `slotkeeper download` only.
-    parser.set_defaults(
-        token_hosts_file=None,
-        termination_log=Path(os.devnull),
-        progress_port=None,
-        node_cache=None,
-        ca_config_map=None,
-    )
+    download.set_no_container(parser)
     parser.add_argument(
         BakeFlags.IMAGE,
         required=True,

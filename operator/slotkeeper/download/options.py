@@ -1,6 +1,7 @@
 """The command line of `slotkeeper download`."""
 
 import argparse
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -257,6 +258,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     logs.add_flags(parser)
     return parser
+
+
+def set_no_container(parser: argparse.ArgumentParser) -> None:
+    """Set the options of an init container, for a command that has no flags for them."""
+    parser.set_defaults(
+        token_hosts_file=None,
+        termination_log=Path(os.devnull),
+        progress_port=None,
+        node_cache=None,
+        ca_config_map=None,
+    )
 
 
 def add_flags(parser: argparse.ArgumentParser, schemes: str = SCHEMES) -> None:

@@ -144,17 +144,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    # Of `slotkeeper download` only.
-    parser.set_defaults(
-        token_hosts_file=None,
-        termination_log=Path(os.devnull),
-        progress_port=None,
-        node_cache=None,
-        ca_config_map=None,
-        max_file_bytes=2**62,
-        max_total_bytes=None,
-        always_verify=False,
-    )
+    download.set_no_container(parser)
+    # Headers are neither limited in size nor verified.
+    parser.set_defaults(max_file_bytes=2**62, max_total_bytes=None, always_verify=False)
     parser.add_argument(
         "model", metavar="FILE_OR_URL", help=f"path, or {', '.join(SCHEMES)} URL of the model"
     )

@@ -31,6 +31,7 @@ from slotkeeper.balancer.cluster import ClusterFollower, ViewAge
 from slotkeeper.balancer.election.peers import Peer
 from slotkeeper.balancer.options import parse
 from slotkeeper.balancer.priming.options import PrimingOptions
+from slotkeeper.balancer.priming.priming import Priming
 from slotkeeper.kube.cluster import ApiError, Unreachable
 from slotkeeper.kube.kinds import ENDPOINT_SLICES, ROLES
 from wait_until import until
@@ -321,10 +322,9 @@ async def test_the_blocker_is_read_from_the_role_until_it_is_removed() -> None:
         await until(lambda: followed.balancer.dispatcher.start_blocker is None)
 
 
-@pytest.mark.parametrize("malformed", ["{", "{}", '["a"]', '[{"text": 3}]', '[{"image": "a"}]'])
-async def test_the_prompts_of_the_spec_are_primed_and_a_malformed_annotation_keeps_them(
-    malformed: str,
-) -> None:
+@asynccontextmanager
+async def with_a_prompt_of_the_spec() -> AsyncIterator[tuple[Followed, Priming]]:
+    """Run a balancer that has read one prompt to compute from its Role."""
     cluster = new_cluster()
     set_role(cluster, ANY, prime=to_annotation([SpecPrompt(PromptKind.TEXT, "Notes:")]))
     async with (
@@ -334,24 +334,23 @@ async def test_the_prompts_of_the_spec_are_primed_and_a_malformed_annotation_kee
         priming = followed.balancer.proxy.priming
         assert priming
         await until(lambda: priming.report().prompts == 1)
+        yield followed, priming
 
-        set_role(cluster, ANY, NOT_FOUND, prime=malformed)
+
+@pytest.mark.parametrize("malformed", ["{", "{}", '["a"]', '[{"text": 3}]', '[{"image": "a"}]'])
+async def test_the_prompts_of_the_spec_are_primed_and_a_malformed_annotation_keeps_them(
+    malformed: str,
+) -> None:
+    async with with_a_prompt_of_the_spec() as (followed, priming):
+        set_role(followed.cluster, ANY, NOT_FOUND, prime=malformed)
         await until(lambda: followed.balancer.dispatcher.start_blocker)
 
         assert priming.report().prompts == 1
 
 
 async def test_prompts_that_are_removed_from_the_spec_are_primed_no_longer() -> None:
-    cluster = new_cluster()
-    set_role(cluster, ANY, prime=to_annotation([SpecPrompt(PromptKind.TEXT, "Notes:")]))
-    async with (
-        FakeLlama(2) as llama,
-        follow(cluster, llama, priming=PrimingOptions(20)) as followed,
-    ):
-        priming = followed.balancer.proxy.priming
-        assert priming
-        await until(lambda: priming.report().prompts == 1)
-        set_role(cluster, ANY)
+    async with with_a_prompt_of_the_spec() as (followed, priming):
+        set_role(followed.cluster, ANY)
         await until(lambda: priming.report().prompts == 0)
 
 

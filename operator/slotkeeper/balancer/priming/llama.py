@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 from slotkeeper.api.primed_prompts import PromptKind
+from slotkeeper.balancer.llama_slots import read_slots
 from slotkeeper.balancer.priming.beginnings import RenderedPrompt
 from slotkeeper.bounded_json import parse
-from slotkeeper.llamacpp.slots import MAX_BYTES, Slot, parse_slots
-from slotkeeper.wire.http_get import get, request
+from slotkeeper.llamacpp.slots import Slot
+from slotkeeper.wire.http_get import request
 
 _MAX_BYTES = 4 * 2**20
 """Of a response. A token of a prompt has about seven bytes in it, and four in the prompt."""
@@ -28,13 +29,7 @@ class PrimedLlama:
 
     async def slots(self) -> tuple[Slot, ...]:
         """Return its slots."""
-        status, body = await get(*self._address, "/slots", seconds=_LONG, max_bytes=MAX_BYTES)
-        if status != 200:
-            raise OSError(f"/slots returned {status}")
-        try:
-            return parse_slots(body)
-        except ValueError as error:
-            raise OSError(f"malformed response of /slots: {error}") from None
+        return await read_slots(*self._address, _LONG)
 
     async def tokens(self, prompt: RenderedPrompt) -> list[int]:
         """Return the tokens of a prompt as llama-server would compute them for a request."""

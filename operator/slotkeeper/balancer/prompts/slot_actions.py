@@ -1,9 +1,10 @@
 """Saving and restoring the slots of one llama-server."""
 
+from slotkeeper.balancer.llama_slots import read_slots
 from slotkeeper.llamacpp import slot_files
 from slotkeeper.llamacpp.slot_files import SlotFile
-from slotkeeper.llamacpp.slots import MAX_BYTES, Slot, parse_slots
-from slotkeeper.wire.http_get import get, request
+from slotkeeper.llamacpp.slots import Slot
+from slotkeeper.wire.http_get import request
 
 
 class ActionFailedError(OSError):
@@ -19,15 +20,7 @@ class SlotActions:
 
     async def slots(self) -> tuple[Slot, ...]:
         """Return its slots."""
-        status, body = await get(
-            *self._address, "/slots", seconds=self._seconds, max_bytes=MAX_BYTES
-        )
-        if status != 200:
-            raise OSError(f"/slots returned {status}")
-        try:
-            return parse_slots(body)
-        except ValueError as error:
-            raise OSError(f"malformed response of /slots: {error}") from None
+        return await read_slots(*self._address, self._seconds)
 
     async def save(self, slot: int, name: str, seconds: float) -> SlotFile:
         """Save a slot that is idle. llama-server defers it while the slot is busy."""

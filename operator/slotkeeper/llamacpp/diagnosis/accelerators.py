@@ -32,8 +32,8 @@ COMPUTE_ARCH_NOT_BUILT = Row(
     "has no device code compatible with CUDA arch",
     pattern=line_with(r"has no device code compatible with (?:CUDA|HIP) arch"),
     meaning="llama.cpp was built without code for the compute capability of this GPU",
-    remedy="use an image that is built for it (CUDA_DOCKER_ARCH or CMAKE_CUDA_ARCHITECTURES), and "
-    "set gpu.computeArch",
+    remedy="use an image that is built for it: make image-llama-server with CUDA_ARCH, or with "
+    "ROCM_ARCH for AMD's GPUs; for NVIDIA's, set gpu.computeArch too",
 )
 NO_KERNEL_IMAGE = Row(
     "NoKernelImage",
@@ -41,8 +41,9 @@ NO_KERNEL_IMAGE = Row(
     "no kernel image is available for execution on the device",
     pattern=line_with(r"no kernel image is available|device kernel image is invalid"),
     meaning="the image contains neither code for this GPU nor PTX that the driver can compile",
-    remedy="set gpu.computeArch, and an image that is built for it; for an old GPU, an image of an "
-    "older CUDA version",
+    remedy="set gpu.computeArch, and use an image that is built for it: make image-llama-server "
+    "with CUDA_ARCH, and the chart's images.llamaServerComputeArches; for an old GPU, an image of "
+    "an older CUDA version",
 )
 PTX_NOT_SUPPORTED = Row(
     "PtxNotSupported",
@@ -137,8 +138,8 @@ DEVICE_FORBIDDEN = Row(
     is_survived=True,
     meaning="ROCm finds no GPU: the user of the container may not open /dev/kfd and /dev/dri, or "
     "they are not in the container",
-    remedy="add the group of these files on the node (render, video) to the pod's "
-    "supplementalGroups, and check that the pod requests the GPU (amd.com/gpu)",
+    remedy="set gpu.supplementalGroups to the numbers of the groups that own these files on the "
+    "node (stat -c %g /dev/kfd /dev/dri/*), and check that gpu.resourceName is amd.com/gpu",
 )
 NO_VULKAN_DEVICE = Row(
     "NoVulkanDevice",
@@ -149,11 +150,12 @@ NO_VULKAN_DEVICE = Row(
     meaning="Vulkan finds no GPU in the container",
     remedy="check that the pod requests the GPU; the image needs a Vulkan driver (for NVIDIA, the "
     "capability graphics in NVIDIA_DRIVER_CAPABILITIES; for others, Mesa with libglvnd), and the "
-    "user access to /dev/dri",
+    "user access to /dev/dri (gpu.supplementalGroups)",
 )
 
 _ALLOCATION = r"allocating [0-9.]+ MiB on device|memory allocation of size [0-9]+ failed"
 _LESS = "lower slots, contextPerSlot or gpu.layers, or set kvCacheType"
+_PLAN = "; slotkeeper plan prints what fits"
 
 WEIGHTS_OUT_OF_MEMORY = Row(
     "WeightsOutOfMemory",
@@ -166,7 +168,7 @@ WEIGHTS_OUT_OF_MEMORY = Row(
     quote=line_with(_ALLOCATION),
     meaning="the model's weights do not fit into the memory of the GPU",
     remedy="use a smaller quantization, more or larger GPUs (gpu.count, gpu.minMemory), or lower "
-    "gpu.layers",
+    f"gpu.layers{_PLAN}",
 )
 KV_CACHE_OUT_OF_MEMORY = Row(
     "KvCacheOutOfMemory",
@@ -175,7 +177,7 @@ KV_CACHE_OUT_OF_MEMORY = Row(
     pattern=line_with(r"failed to allocate buffer for (?:kv|rs) cache"),
     quote=line_with(_ALLOCATION),
     meaning="the weights fit into the memory of the GPU, and the KV cache of all slots does not",
-    remedy=f"{_LESS} to a quantized type",
+    remedy=f"{_LESS} to a quantized type{_PLAN}",
 )
 COMPUTE_OUT_OF_MEMORY = Row(
     "ComputeOutOfMemory",
@@ -185,7 +187,8 @@ COMPUTE_OUT_OF_MEMORY = Row(
     quote=line_with(_ALLOCATION),
     meaning="weights and KV cache fit into the memory of the GPU, and the buffers for the "
     "computation do not",
-    remedy=f"{_LESS} to a quantized type; --ubatch-size in extraArgs makes the buffers smaller",
+    remedy=f"{_LESS} to a quantized type; --ubatch-size in extraArgs makes the buffers smaller"
+    f"{_PLAN}",
 )
 GPU_OUT_OF_MEMORY = Row(
     "GpuOutOfMemory",
@@ -232,9 +235,8 @@ NO_DEVICE_FOUND = Row(
     ),
     is_survived=True,
     meaning="llama-server found no GPU, and computes on the CPU",
-    remedy="use an image that is built for the GPU (the default image is for CPUs: see the chart's "
-    "images.llamaServerByComputeArch), and check that the container runtime adds the GPU "
-    "(placement.runtimeClassName)",
+    remedy="check that the image is built for the GPU, if image or the chart's images are set, and "
+    "that the container runtime adds the GPU (placement.runtimeClassName)",
 )
 
 ROWS: tuple[Row, ...] = (

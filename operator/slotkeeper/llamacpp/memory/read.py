@@ -62,7 +62,10 @@ def read_dimensions(headers: Sequence[FileHeader]) -> Dimensions:
     """Return the dimensions of the model of these files. Raises UnplannableError."""
     first = headers[0]
     if len(headers) != first.files:
-        raise UnplannableError(f"it is a split model of {first.files} files: all are needed")
+        raise UnplannableError(
+            f"it is one of {first.files} files of a split model: name the first one, which ends "
+            f"with -00001-of-{first.files:05d}.gguf"
+        )
     tensors = [tensor for header in headers for tensor in header.tensors]
     if len(tensors) > MAX_TENSORS:
         raise UnplannableError(f"it has more than {MAX_TENSORS} tensors")

@@ -91,7 +91,7 @@ def test_a_split_model_is_read_from_the_headers_of_all_files(tmp_path: Path) -> 
     second = FileHeader({}, whole.tensors[9:], files=2)
 
     assert read_dimensions([first, second]) == read_dimensions([whole])
-    with pytest.raises(UnplannableError, match="split model of 2 files"):
+    with pytest.raises(UnplannableError, match="one of 2 files of a split model"):
         read_dimensions([first])
 
 

@@ -115,7 +115,7 @@ async def test_a_replica_on_the_cpu_is_ready_and_degraded(
     await deploy_started(cluster, operator)
 
     assert shown(cluster) == ("False", "NoDeviceFound")
-    assert "devices: CPU; llama-server found no GPU, and computes on the CPU; use an image" in (
+    assert "devices: CPU; llama-server found no GPU, and computes on the CPU; check that the" in (
         message(cluster)
     )
     assert condition(cluster, "Ready")["status"] == "True"

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from balancer_reports import poll
 from fake_cluster import FakeCluster
 from operator_harness import (
-    BALANCER_HOST,
     Operator,
     condition,
     demand_report,
@@ -24,12 +24,6 @@ def report(reason: str = "Active", **fields: Any) -> Any:
     """The leader's report with priming."""
     prime = {"reason": reason, "message": f"it is {reason}", **NUMBERS, **fields}
     return demand_report() | {"prime": prime}
-
-
-async def poll(operator: Operator, found: Any) -> None:
-    """The leader responds with this."""
-    operator.balancers.reports[BALANCER_HOST] = found
-    await operator.run_for(1)
 
 
 def shown(cluster: FakeCluster) -> tuple[str, str, str]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from balancer_reports import poll
 from fake_cluster import FakeCluster
 from operator_harness import (
-    BALANCER_HOST,
     Operator,
     condition,
     demand_report,
@@ -26,12 +26,6 @@ def report(reason: str = "Active", **fields: Any) -> Any:
     return demand_report() | {
         "promptCache": {"reason": reason, "message": f"it is {reason}", **prompts, **fields}
     }
-
-
-async def poll(operator: Operator, found: Any) -> None:
-    """The leader responds with this."""
-    operator.balancers.reports[BALANCER_HOST] = found
-    await operator.run_for(1)
 
 
 def shown(cluster: FakeCluster) -> tuple[str, str, str]:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import balancer_reports
 from fake_cluster import FakeCluster
 from operator_harness import (
-    BALANCER_HOST,
     Operator,
     condition,
     demand_report,
@@ -21,8 +21,7 @@ ACCEPTED = {"acceptancePercent": 72, "inactiveReplicas": 0}
 async def poll(operator: Operator, *inactive: str, percent: int | None = None) -> None:
     """The leader reports these replicas without speculation, and this rate."""
     speculation: dict[str, Any] = {"inactive": list(inactive), "acceptancePercent": percent}
-    operator.balancers.reports[BALANCER_HOST] = demand_report() | {"speculation": speculation}
-    await operator.run_for(1)
+    await balancer_reports.poll(operator, demand_report() | {"speculation": speculation})
 
 
 async def test_the_acceptance_rate_is_shown_once_there_is_one(
