@@ -22,6 +22,11 @@ MAX_LINE = 1000
 MAX_QUOTE = 300
 """Characters of the line in a diagnosis."""
 
+FROM_FILE = re.compile(
+    r"(?<![A-Za-z_])(?:print_info|llama_model_loader|clip_model_loader|load_hparams): "
+)
+"""In lines with texts of the model's file, such as its name, which may look like any other line."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -75,8 +80,9 @@ def diagnose_end(log: str, exit_code: int | None = None) -> Diagnosis | None:
 
 
 def split(text: str) -> list[str]:
-    """Return the lines of a text's end that are searched."""
-    return [line[:MAX_LINE] for line in text[-MAX_TEXT:].splitlines()]
+    """Return the lines of a text's end that are searched: without those of the model's file."""
+    lines = (line[:MAX_LINE] for line in text[-MAX_TEXT:].splitlines())
+    return [line for line in lines if not FROM_FILE.search(line)]
 
 
 def quoted(line: str, at: int = 0) -> str:
