@@ -228,6 +228,18 @@ async def test_a_beginning_that_is_rejected_is_reported_and_the_others_are_compu
         assert stack.balancer.metric("primed_prompts_total") == (path == "/apply-template")
 
 
+@pytest.mark.parametrize("path", ["/apply-template", "/tokenize"])
+async def test_an_internal_error_of_a_prompt_is_its_own(path: str) -> None:
+    async with run(CHAT, TEXT) as stack:
+        stack.slots.failing = {path}
+        await stack.join()
+        report = await stack.report()
+        assert report["reason"] == "PromptInvalid"
+        assert f"prompts[0]: {path} returned 500" in report["message"]
+        assert stack.aborted("failed") == 0
+        assert stack.balancer.metric("primed_prompts_total") == (path == "/apply-template")
+
+
 async def test_a_beginning_that_does_not_fit_into_a_slot_is_reported() -> None:
     async with run(TEXT) as stack:
         stack.slots.context = 100
@@ -258,15 +270,28 @@ async def test_a_beginning_with_which_llama_server_ends_twice_is_not_tried_again
         assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
 
 
+async def test_a_template_with_which_llama_server_ends_twice_is_not_tried_again() -> None:
+    async with run(CHAT, TEXT) as stack:
+        stack.slots.ending = "messages"
+        for count in (1, 2):
+            await stack.join()
+            assert stack.aborted("failed") == count
+            stack.balancer.proxy.set_replicas({stack.old.name: True})
+        assert "prompts[0] is not computed any more" in (await stack.report())["message"]
+
+        await stack.join()
+        assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
+
+
 async def test_a_replica_with_an_internal_error_gets_requests() -> None:
     async with run(CHAT) as stack:
-        stack.slots.failing = True
+        stack.slots.failing = {"/completion"}
         await stack.join()
         assert stack.aborted("failed") == 1
-        assert (await stack.report())["message"] == "/apply-template returned 500"
+        assert (await stack.report())["message"] == "prompts[0]: /completion returned 500"
 
         # Neither is its prompt to blame.
-        stack.slots.failing = False
+        stack.slots.failing = set()
         stack.balancer.proxy.set_replicas({stack.old.name: True})
         await stack.join()
         assert (await stack.report())["reason"] == "Active"

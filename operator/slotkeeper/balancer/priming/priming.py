@@ -244,17 +244,23 @@ class Priming:
     def _failed(self, replica: ReplicaPriming, error: BaseException) -> AfterPriming:
         self._metrics.aborts.inc(Abort.FAILED)
         reason = describe(error) if isinstance(error, Exception) else repr(error)
-        if replica.current and replica.is_computing and isinstance(error, ConnectionError):
-            # It may be what has ended llama-server: on the next replica it would do the same.
-            ends = self._suspects.pop(replica.current.identity, 0) + 1
-            self._suspects[replica.current.identity] = ends
-            if len(self._suspects) > _MAX_SUSPECTS:
-                del self._suspects[next(iter(self._suspects))]
-            again = " is not computed any more" if ends >= _MAX_ENDS else ""
+        if replica.current:
+            again = ""
+            if isinstance(error, ConnectionError) and self._has_ended_twice(replica.current):
+                again = " is not computed any more"
             reason = f"{replica.current.name}{again}: {reason}"
         self._failure = reason
         _log.warning("replica %s: priming failed: %s", replica.name, reason)
         return AfterPriming.FAILED
+
+    def _has_ended_twice(self, beginning: Beginning) -> bool:
+        """Record that a llama-server ended with a beginning, in its template, its tokenizer or its
+        model: on the next replica it may do the same."""
+        ends = self._suspects.pop(beginning.identity, 0) + 1
+        self._suspects[beginning.identity] = ends
+        if len(self._suspects) > _MAX_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
+        return ends >= _MAX_ENDS
 
     # Reports.
 
