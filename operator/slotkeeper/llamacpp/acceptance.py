@@ -9,6 +9,8 @@ from slotkeeper.llamacpp.metrics import Series
 WINDOW_SECONDS = 600.0
 """Of the rate: it follows a change of what is asked, and not each response."""
 
+_MAX_COUNT = 2.0**53
+
 _GUESSED = "llamacpp:spec_decode_num_draft_tokens_total"
 _ACCEPTED = "llamacpp:spec_decode_num_accepted_tokens_total"
 
@@ -23,8 +25,9 @@ class Guesses(NamedTuple):
 
 def guesses(metrics: Mapping[str, Series]) -> Guesses:
     """Return the counts in llama-server's metrics; older builds have none."""
-    counts = (int(metrics[name].value) if name in metrics else 0 for name in (_GUESSED, _ACCEPTED))
-    return Guesses(*counts)
+    found = (metrics[name].value if name in metrics else 0 for name in (_GUESSED, _ACCEPTED))
+    # The sum of two numbers may be infinite.
+    return Guesses(*(int(min(max(value, 0.0), _MAX_COUNT)) for value in found))
 
 
 class AcceptanceRate:
@@ -44,4 +47,7 @@ class AcceptanceRate:
             samples.popleft()
         before = samples[0][1]
         if guessed := counts.guessed - before.guessed:
-            self.percent = round(100 * (counts.accepted - before.accepted) / guessed)
+            # After a restart, one count of a replica may already be higher than before, and the
+            # other one not: what is new of them is then not of the same responses.
+            percent = round(100 * (counts.accepted - before.accepted) / guessed)
+            self.percent = min(max(percent, 0), 100)
