@@ -295,6 +295,8 @@ async def test_a_suspended_server_has_the_condition(
     await operator.reconcile()
 
     assert shown(cluster) == ("False", "Suspended")
+    await operator.reconcile()
+    assert operator.reconciler.accelerator_problems() == {}
 
 
 async def test_a_group_needs_gpus_of_its_leader(cluster: FakeCluster, operator: Operator) -> None:
