@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from balancer_harness import FAST_TIMEOUTS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama, never_respond
 from primed_slots import PrimedSlots
 from raw_http import post
 from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt
+from slotkeeper.balancer.priming.beginnings import RenderedPrompt
+from slotkeeper.balancer.priming.llama import PrimedLlama
 from slotkeeper.balancer.priming.options import PrimingOptions
+from slotkeeper.llamacpp.slots import Slot
 from slotkeeper.scheduling import AffinityLimits, QueueLimits
 from wait_until import until
 
@@ -210,7 +214,7 @@ async def test_a_replica_that_hangs_gets_requests_after_the_limit() -> None:
         assert stack.aborted("timeout") == 1
         report = await stack.report()
         assert report["reason"] == "PrimingFailed"
-        assert "not all prompts were computed in 0.05 s, only those up to" in report["message"]
+        assert "not all prompts were computed in 0.05 s, only those before " in report["message"]
         # The slot that was computing is free again, too.
         await until(lambda: stack.balancer.dispatcher.busy_slots == 0)
 
@@ -268,6 +272,48 @@ async def test_a_beginning_with_which_llama_server_ends_twice_is_not_tried_again
         stack.slots.before_response = None
         await stack.join()
         assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
+
+
+async def test_a_replica_that_reports_no_slots_gets_requests_after_the_limit() -> None:
+    async with run(CHAT, options=PrimingOptions(0.05)) as stack:
+        report, calls = stack.new.state_scripts["/slots"], 0
+
+        async def hang(call: Call) -> None:
+            nonlocal calls
+            calls += 1
+            # The first is of the balancer, which waits until the replica is ready.
+            await (report if calls == 1 else never_respond)(call)
+
+        stack.new.state_scripts["/slots"] = hang
+        await stack.join()
+        message = "llama-server did not respond to /slots in 0.05 s"
+        assert (await stack.report())["message"] == message
+
+
+async def test_a_replica_that_has_ended_before_is_not_the_fault_of_a_prompt() -> None:
+    async with run(CHAT) as stack:
+        priming = stack.balancer.proxy.priming
+        assert priming
+        for _ in range(3):
+            priming._llama = lambda _host, _port: Refusing()
+            await stack.join()
+            stack.balancer.proxy.set_replicas({stack.old.name: True})
+        assert "any more" not in (await stack.report())["message"]
+
+
+class Refusing(PrimedLlama):
+    """A llama-server that ends after it has reported its slots."""
+
+    def __init__(self) -> None:
+        super().__init__("", 0)
+
+    @override
+    async def slots(self) -> tuple[Slot, ...]:
+        return (Slot(0, is_processing=False, n_ctx=4096),)
+
+    @override
+    async def tokens(self, prompt: RenderedPrompt) -> list[int]:
+        raise ConnectionRefusedError
 
 
 async def test_a_template_with_which_llama_server_ends_twice_is_not_tried_again() -> None:

@@ -228,9 +228,12 @@ class Priming:
             self._metrics.aborts.inc(Abort.REQUEST)
         else:
             self._metrics.aborts.inc(Abort.TIMEOUT)
-            at = replica.current.name if replica.current else "/slots"
-            seconds = self._options.max_seconds
-            self._failure = f"not all prompts were computed in {seconds:g} s, only those up to {at}"
+            seconds = f"{self._options.max_seconds:g} s"
+            if replica.current:
+                before = f"only those before {replica.current.name}"
+                self._failure = f"not all prompts were computed in {seconds}, {before}"
+            else:
+                self._failure = f"llama-server did not respond to /slots in {seconds}"
             _log.warning("replica %s: %s", replica.name, self._failure)
         return AfterPriming.COMPUTING if replica.is_computing else AfterPriming.IDLE
 
@@ -246,7 +249,7 @@ class Priming:
         reason = describe(error) if isinstance(error, Exception) else repr(error)
         if replica.current:
             again = ""
-            if isinstance(error, ConnectionError) and self._has_ended_twice(replica.current):
+            if _is_end(error) and self._has_ended_twice(replica.current):
                 again = " is not computed any more"
             reason = f"{replica.current.name}{again}: {reason}"
         self._failure = reason
@@ -290,6 +293,11 @@ class Priming:
         if self._failure:
             return Reason.PRIMING_FAILED, self._failure
         return Reason.ACTIVE, "new replicas compute the prompts before they get requests"
+
+
+def _is_end(error: BaseException) -> bool:
+    """Whether llama-server ended while it responded; it had ended before if it refuses."""
+    return isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
 
 
 def _parsed(name: str, prompt: SpecPrompt) -> Beginning | str:
