@@ -82,16 +82,16 @@ def read_start(log: str, layers: int) -> StartReport:
 
     Never raises, whatever the log is.
     """
-    shown = (line for line in log[:MAX_LOG].splitlines() if not FROM_FILE.search(line))
-    lines = [line[:_MAX_LINE] for line in takewhile(_is_not_of_template, shown)]
+    own = (line for line in log[:MAX_LOG].splitlines() if not FROM_FILE.search(line))
+    lines = [line[:_MAX_LINE] for line in takewhile(_is_not_of_template, own)]
     devices, listed = _devices(lines)
     offloaded = _offloaded(lines)
     buffers = [found["name"] for found in _matches(_BUFFER, lines)]
-    own = [name for name in buffers if not _HOST.search(name) and not _REMOTE.search(name)]
-    if not devices and own:
-        devices = tuple(dict.fromkeys(own))
+    used = [name for name in buffers if not _HOST.search(name) and not _REMOTE.search(name)]
+    if not devices and used:
+        devices = tuple(dict.fromkeys(used))
     if devices:
-        lacking = _lacking(offloaded, layers, idle=bool(buffers) and not own)
+        lacking = _lacking(offloaded, layers, idle=bool(buffers) and not used)
         return StartReport(devices, offloaded and offloaded[0], lacking)
     if lacking := _lacking(offloaded, layers, idle=False):
         return StartReport(diagnosis=lacking)

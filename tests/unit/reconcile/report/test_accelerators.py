@@ -224,6 +224,26 @@ async def test_a_restarted_operator_keeps_nothing_of_another_container(
     assert shown(cluster) == ("Unknown", "Starting")
 
 
+@pytest.mark.parametrize(("path", "kept"), [("CUDA", True), ("CPU", False)])
+async def test_a_replica_that_was_added_does_not_end_what_is_known_of_another(
+    cluster: FakeCluster, operator: Operator, path: str, kept: bool
+) -> None:
+    cluster.logs = dict.fromkeys((POD, "chat-replicas-1"), {"CUDA": CUDA, "CPU": CPU}[path])
+    await deploy_started(cluster, operator, replicas=2)
+    before = condition(cluster, "AcceleratorReady")
+
+    def later(item: Any) -> None:
+        [status] = item["status"]["containerStatuses"]
+        status["state"] = {"running": {"startedAt": "2026-12-01T12:00:00Z"}}
+
+    cluster.edit(PODS, KEY.namespace, "chat-replicas-1", later)
+    cluster.logs.clear()
+    restarted = Operator(cluster, operator.time, operator.balancers)
+    await restarted.reconcile()
+
+    assert (condition(cluster, "AcceleratorReady") == before) is kept
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
