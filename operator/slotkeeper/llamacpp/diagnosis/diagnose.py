@@ -27,8 +27,6 @@ FROM_FILE = re.compile(
 )
 """In lines with texts of the model's file, such as its name, which may look like any other line."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -88,9 +86,7 @@ def split(text: str) -> list[str]:
 def quoted(line: str, at: int = 0) -> str:
     """Return a line as messages quote it: without time and control characters, and of a long one
     the part around the position `at`."""
-    shown = _CONTROL.sub(" ", line)
-    if at > MAX_QUOTE // 2:
-        shown = "…" + shown[at - MAX_QUOTE // 4 :]
+    shown = "…" + line[at - MAX_QUOTE // 4 :] if at > MAX_QUOTE // 2 else line
     return message(shown.strip())[:MAX_QUOTE].strip()
 
 
