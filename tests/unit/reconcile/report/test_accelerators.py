@@ -369,6 +369,21 @@ async def test_a_build_with_known_vulnerabilities_is_degraded_until_they_are_acc
     assert reason(cluster, "Degraded") == "AsExpected"
 
 
+async def test_another_problem_does_not_hide_known_vulnerabilities(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.logs[POD] = CPU
+    await deploy_started(cluster, operator)
+
+    await poll(operator, "b8000-debian")
+
+    found = condition(cluster, "Degraded")
+    assert found["reason"] == "NoDeviceFound"
+    first, _, second = found["message"].partition("; KnownVulnerableBuild: ")
+    assert first == message(cluster)
+    assert second.startswith("llama-server b8000 has published vulnerabilities: ")
+
+
 @pytest.mark.parametrize(
     ("spec", "build", "degraded"),
     [
