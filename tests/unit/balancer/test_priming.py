@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -394,6 +394,43 @@ async def test_a_learned_beginning_that_is_rejected_is_forgotten() -> None:
         await stack.join()
         assert stack.slots.computed == []
         assert (await stack.report())["reason"] == "Active"
+
+
+async def accept(call: Call) -> None:
+    await call.send_json({"content": "a"})
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        lambda text, end: [text + end, "b"],
+        lambda text, end: {"prompt_string": text + end, "multimodal_data": []},
+        lambda text, end: [[1, 2, 3], text + end],
+        lambda text, end: [1, text + end],
+    ],
+)
+async def test_requests_that_have_not_one_text_are_not_learned(
+    prompt: Callable[[str, str], object],
+) -> None:
+    options = PrimingOptions(20, learned=True)
+    async with run(options=options) as stack:
+        stack.old.script = accept
+        balancer = stack.balancer
+        for number in range(10):
+            for end in ("a", "b", "c"):
+                body = {"prompt": prompt(f"{number}{LONG_SYSTEM}", end)}
+                sent = post("/v1/completions", json.dumps(body).encode())
+                assert (await balancer.request(sent)).status == 200
+        for _ in range(2):
+            # What is found to be no text is forgotten.
+            await stack.join()
+            balancer.proxy.set_replicas({stack.old.name: True})
+        for user in ("Hello?", "Why?"):
+            await balancer.request(chat(user, LONG_SYSTEM))
+
+        await stack.join()
+
+        assert f"\x01<user>{LONG_SYSTEM.strip()}\n\n" in stack.slots.texts()
 
 
 async def test_a_standby_forgets_what_was_learned() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -45,6 +46,8 @@ _KINDS = {
     PATHS[PromptKind.CHAT]: PromptKind.CHAT,
 }
 """Paths whose requests are learned: llama-server shows the prompt of no other one."""
+_SEVERAL_PROMPTS = re.compile(rb'"prompt"[ \t\r\n]*:[ \t\r\n]*(?:\[[ \t\r\n]*["[{]|\{)')
+"""Or one with images. They would be learned instead of what can be computed."""
 
 
 class Priming:
@@ -107,10 +110,17 @@ class Priming:
         self._rejected.clear()
 
     def _beginnings(self) -> list[Beginning]:
-        learned = self._learned.hottest(self._loop.time()) if self._learned else []
-        found = (from_learned(number, each) for number, each in enumerate(learned))
-        every = [*self._inline, *self._mounted, *(each for each in found if each)]
+        every = [*self._inline, *self._mounted, *self._learned_beginnings()]
         return [each for each in every if self._suspects.get(each.identity, 0) < _MAX_ENDS]
+
+    def _learned_beginnings(self) -> Iterator[Beginning]:
+        if self._learned is None:
+            return
+        for number, each in enumerate(self._learned.hottest(self._loop.time())):
+            if beginning := from_learned(number, each):
+                yield beginning
+            else:
+                self._learned.discard(each.prefixes)
 
     # Requests.
 
@@ -123,7 +133,9 @@ class Priming:
     def learn(self, request: Request, prefixes: PrefixHashes) -> None:
         """Learn from a request to which a replica responds."""
         kind = _KINDS.get(request.path)
-        if self._learned is not None and kind and prefixes and request.size <= MAX_BODY_BYTES:
+        if self._learned is None or not (kind and prefixes and request.size <= MAX_BODY_BYTES):
+            return
+        if kind is PromptKind.CHAT or not _SEVERAL_PROMPTS.search(request.body):
             self._learned.record(kind, request.body, prefixes, self._loop.time())
 
     def stop(self) -> None:
