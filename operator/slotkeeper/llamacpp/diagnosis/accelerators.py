@@ -137,8 +137,8 @@ DEVICE_FORBIDDEN = Row(
     is_survived=True,
     meaning="ROCm finds no GPU: the user of the container may not open /dev/kfd and /dev/dri, or "
     "they are not in the container",
-    remedy="add the group of these files on the node (render, video) to the pod's "
-    "supplementalGroups, and check that the pod requests the GPU (amd.com/gpu)",
+    remedy="set gpu.supplementalGroups to the groups of these files on the node (render, video), "
+    "as numbers, and gpu.resourceName to amd.com/gpu",
 )
 NO_VULKAN_DEVICE = Row(
     "NoVulkanDevice",
@@ -147,9 +147,9 @@ NO_VULKAN_DEVICE = Row(
     pattern=line_with(r"ggml_vulkan: No devices found|ggml_vulkan: Error: Vulkan 1\.2 required"),
     is_survived=True,
     meaning="Vulkan finds no GPU in the container",
-    remedy="check that the pod requests the GPU; the image needs a Vulkan driver (for NVIDIA, the "
-    "capability graphics in NVIDIA_DRIVER_CAPABILITIES; for others, Mesa with libglvnd), and the "
-    "user access to /dev/dri",
+    remedy="check gpu.resourceName; the image needs a Vulkan driver (for NVIDIA, the capability "
+    "graphics in NVIDIA_DRIVER_CAPABILITIES; for others, Mesa with libglvnd), and the user access "
+    "to /dev/dri: gpu.supplementalGroups",
 )
 
 _ALLOCATION = r"allocating [0-9.]+ MiB on device|memory allocation of size [0-9]+ failed"
