@@ -45,7 +45,7 @@ def accelerator_condition(
     | a llama-server does | True | DevicesFound |
     | logs were read, and show nothing, or cannot be read | Unknown | LogUnavailable |
     | no log was read yet | Unknown | Starting |
-    | no llama-server runs | Unknown | NoReplica |
+    | no llama-server of the current spec runs | Unknown | NoReplica |
 
     Before anything is known of a container, its last verdict is kept: an operator that starts has
     read no log, and the start of an old one may be gone.
@@ -66,7 +66,7 @@ def accelerator_condition(
             message = f"replica {pod} uses {report.summary}"
             return ConditionValue(KIND, "True", Reason.DEVICES_FOUND, message), None
     if not started:
-        message = "no replica is ready"
+        message = "no replica of the current spec is ready"
         return ConditionValue(KIND, "Unknown", Reason.NO_REPLICA, message), None
     return _unknown(server, observed, started, results)
 
