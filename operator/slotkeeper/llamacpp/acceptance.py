@@ -9,6 +9,9 @@ from slotkeeper.llamacpp.metrics import Series
 WINDOW_SECONDS = 600.0
 """Of the rate: it follows a change of what is asked, and not each response."""
 
+STEP_SECONDS = 1.0
+"""Between two samples that are kept, however often the rate is asked for."""
+
 _MAX_COUNT = 2.0**53
 
 _GUESSED = "llamacpp:spec_decode_num_draft_tokens_total"
@@ -41,7 +44,11 @@ class AcceptanceRate:
     def record(self, counts: Guesses, now: float) -> None:
         """Record the counts, which never decrease, at this time."""
         samples = self._samples
-        samples.append((now, counts))
+        last, _ = samples[-1]
+        if last > now - STEP_SECONDS:
+            samples[-1] = last, counts
+        else:
+            samples.append((now, counts))
         # One from before the window remains: its end is where the window begins.
         while len(samples) > 1 and samples[1][0] <= now - WINDOW_SECONDS:
             samples.popleft()

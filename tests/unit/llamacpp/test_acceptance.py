@@ -1,6 +1,12 @@
 import pytest
 
-from slotkeeper.llamacpp.acceptance import WINDOW_SECONDS, AcceptanceRate, Guesses, guesses
+from slotkeeper.llamacpp.acceptance import (
+    STEP_SECONDS,
+    WINDOW_SECONDS,
+    AcceptanceRate,
+    Guesses,
+    guesses,
+)
 from slotkeeper.llamacpp.metrics import SummedMetrics, parse_metrics
 
 # As of b11669, with a model as its own draft.
@@ -64,3 +70,12 @@ def test_the_rate_is_that_of_the_last_minutes(
         rate.record(Guesses(guessed, accepted), now)
 
     assert rate.percent == percent
+
+
+def test_the_rate_may_be_asked_for_at_any_rate() -> None:
+    rate = AcceptanceRate()
+    for number in range(10_000):
+        rate.record(Guesses(number, number // 2), number / 100)
+
+    assert rate.percent == 50
+    assert len(rate._samples) <= 10_000 / 100 / STEP_SECONDS + 1
