@@ -36,8 +36,10 @@ class PrimedSlots:
     """Of each request that computes."""
     rejecting: set[str] = field(default_factory=set)
     """Paths with an error response."""
-    failing: bool = False
-    """Each response is an internal error."""
+    failing: set[str] = field(default_factory=set)
+    """Paths with an internal error."""
+    ending: str = ""
+    """llama-server ends when it gets this text on a path in NO_SLOT."""
     computed: list[tuple[str, int]] = field(default_factory=list)
     """The prompt and the computed tokens of each request."""
     requests: int = 0
@@ -64,7 +66,10 @@ class PrimedSlots:
 
     async def _serve(self, call: Call) -> None:
         body: dict[str, Any] = json.loads(call.body)
-        if self.failing:
+        if self.ending and call.path in NO_SLOT and self.ending in call.body.decode():
+            call.reset()
+            await asyncio.Event().wait()
+        elif call.path in self.failing:
             await call.send_json({"error": {"message": "no"}}, "500 Internal Server Error")
         elif call.path in self.rejecting:
             await call.send_json({"error": {"message": "no"}}, "400 Bad Request")

@@ -9,6 +9,11 @@ from slotkeeper.llamacpp.metrics import Series
 WINDOW_SECONDS = 600.0
 """Of the rate: it follows a change of what is asked, and not each response."""
 
+STEP_SECONDS = 1.0
+"""Between two samples that are kept, however often the rate is asked for."""
+
+_MAX_COUNT = 2.0**53
+
 _GUESSED = "llamacpp:spec_decode_num_draft_tokens_total"
 _ACCEPTED = "llamacpp:spec_decode_num_accepted_tokens_total"
 
@@ -23,8 +28,9 @@ class Guesses(NamedTuple):
 
 def guesses(metrics: Mapping[str, Series]) -> Guesses:
     """Return the counts in llama-server's metrics; older builds have none."""
-    counts = (int(metrics[name].value) if name in metrics else 0 for name in (_GUESSED, _ACCEPTED))
-    return Guesses(*counts)
+    found = (metrics[name].value if name in metrics else 0 for name in (_GUESSED, _ACCEPTED))
+    # The sum of two numbers may be infinite.
+    return Guesses(*(int(min(max(value, 0.0), _MAX_COUNT)) for value in found))
 
 
 class AcceptanceRate:
@@ -38,10 +44,17 @@ class AcceptanceRate:
     def record(self, counts: Guesses, now: float) -> None:
         """Record the counts, which never decrease, at this time."""
         samples = self._samples
-        samples.append((now, counts))
+        last, _ = samples[-1]
+        if last > now - STEP_SECONDS:
+            samples[-1] = last, counts
+        else:
+            samples.append((now, counts))
         # One from before the window remains: its end is where the window begins.
         while len(samples) > 1 and samples[1][0] <= now - WINDOW_SECONDS:
             samples.popleft()
         before = samples[0][1]
         if guessed := counts.guessed - before.guessed:
-            self.percent = round(100 * (counts.accepted - before.accepted) / guessed)
+            # After a restart, one count of a replica may already be higher than before, and the
+            # other one not: what is new of them is then not of the same responses.
+            percent = round(100 * (counts.accepted - before.accepted) / guessed)
+            self.percent = min(max(percent, 0), 100)

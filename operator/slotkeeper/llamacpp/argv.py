@@ -198,7 +198,13 @@ def _compute(serving: Serving) -> Iterator[str]:
         yield from ("--threads", str(serving.threads))
 
 
+_SMALLEST = 2.0**-126
+"""llama-server does not start with a number that is closer to 0, unless it is 0."""
+
+
 def _number(value: float) -> str:
+    if abs(value) < _SMALLEST:
+        return "0"
     return str(int(value)) if value == int(value) else str(value)
 
 

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 _PREFIX = re.compile(r"^\d+(?:\.\d+){3} (?P<level>[A-Z]) +")
 """Time and level of llama.cpp's log, such as `0.00.009.911 E `."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters that would reach the terminals of those who read a message."""
+
 _FATAL = re.compile(
     r"what\(\): |GGML_ASSERT|CUDA error: |out of memory"
     r"|^error: |^error while handling argument|: error: |error loading model: tensor"
@@ -66,5 +69,5 @@ def _is_error(line: str) -> bool:
 
 
 def message(line: str) -> str:
-    """Return a line of llama.cpp's log without time and level."""
-    return _PREFIX.sub("", line)
+    """Return a line of llama.cpp's log without time, level and control characters."""
+    return _CONTROL.sub(" ", _PREFIX.sub("", line))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from slotkeeper.api.conditions import ConditionType, condition
+from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS
 from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names, prefetch, prompt_cleanup
@@ -239,7 +240,10 @@ class Reconciler:
             for _, state in self._states.records()
             if state.server
         )
-        return Counter(each["reason"] for each in found if each.get("status") == "False")
+        # A suspended server has no problem, though its conditions are False.
+        return Counter(
+            each["reason"] for each in found if each.get("reason") in ACCELERATOR_REASONS
+        )
 
     # The steps of a pass.
 

@@ -7,7 +7,10 @@ from enum import Enum, auto
 CHUNK_SECONDS = 0.5
 """For which one request of a beginning should compute: a request that arrives meanwhile waits no
 longer, since llama-server ends nothing within a batch."""
-MIN_CHUNK_TOKENS = 64
+FIRST_CHUNK_TOKENS = 64
+"""While the rate is not known."""
+MIN_CHUNK_TOKENS = 16
+"""Smaller batches compute far fewer tokens in a second. On a slow CPU even these take seconds."""
 MAX_CHUNK_TOKENS = 2048
 """llama-server's default for --batch-size."""
 MIN_TOKENS = 16
@@ -33,8 +36,9 @@ def next_chunk(done: int, total: int, tokens_per_second: float | None) -> int:
 
     None: the rate is not known yet.
     """
-    expected = MIN_CHUNK_TOKENS if tokens_per_second is None else tokens_per_second * CHUNK_SECONDS
-    size = min(max(MIN_CHUNK_TOKENS, int(expected)), MAX_CHUNK_TOKENS)
+    if tokens_per_second is None:
+        return min(done + FIRST_CHUNK_TOKENS, total)
+    size = min(max(MIN_CHUNK_TOKENS, int(tokens_per_second * CHUNK_SECONDS)), MAX_CHUNK_TOKENS)
     return min(done + size, total)
 
 

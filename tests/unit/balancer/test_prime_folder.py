@@ -48,6 +48,12 @@ async def test_the_keys_are_in_the_order_of_their_names(reader: Reader) -> None:
     assert first["messages"][1] != second["messages"][1]
 
 
+async def test_a_key_that_is_only_an_ending_is_a_chat(reader: Reader) -> None:
+    (reader.path / ".json").write_text("{")
+    found, _ = await reader.read()
+    assert "it is no JSON" in str(found["key .json"])
+
+
 async def test_only_changes_are_reported(reader: Reader) -> None:
     (reader.path / "a").write_text("text")
     await reader.read()

@@ -2,19 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from balancer_harness import FAST_TIMEOUTS, Balancer, run_balancer
 from fake_llama import Call, FakeLlama, never_respond
 from primed_slots import PrimedSlots
 from raw_http import post
 from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt
+from slotkeeper.balancer.priming.beginnings import RenderedPrompt
+from slotkeeper.balancer.priming.llama import PrimedLlama
 from slotkeeper.balancer.priming.options import PrimingOptions
+from slotkeeper.llamacpp.slots import Slot
 from slotkeeper.scheduling import AffinityLimits, QueueLimits
 from wait_until import until
 
@@ -210,7 +214,7 @@ async def test_a_replica_that_hangs_gets_requests_after_the_limit() -> None:
         assert stack.aborted("timeout") == 1
         report = await stack.report()
         assert report["reason"] == "PrimingFailed"
-        assert "not all prompts were computed in 0.05 s, only those up to" in report["message"]
+        assert "not all prompts were computed in 0.05 s, only those before " in report["message"]
         # The slot that was computing is free again, too.
         await until(lambda: stack.balancer.dispatcher.busy_slots == 0)
 
@@ -225,6 +229,18 @@ async def test_a_beginning_that_is_rejected_is_reported_and_the_others_are_compu
         report = await stack.report()
         assert report["reason"] == "PromptInvalid"
         assert f"prompts[0]: {path} returned 400" in report["message"]
+        assert stack.balancer.metric("primed_prompts_total") == (path == "/apply-template")
+
+
+@pytest.mark.parametrize("path", ["/apply-template", "/tokenize"])
+async def test_an_internal_error_of_a_prompt_is_its_own(path: str) -> None:
+    async with run(CHAT, TEXT) as stack:
+        stack.slots.failing = {path}
+        await stack.join()
+        report = await stack.report()
+        assert report["reason"] == "PromptInvalid"
+        assert f"prompts[0]: {path} returned 500" in report["message"]
+        assert stack.aborted("failed") == 0
         assert stack.balancer.metric("primed_prompts_total") == (path == "/apply-template")
 
 
@@ -258,15 +274,70 @@ async def test_a_beginning_with_which_llama_server_ends_twice_is_not_tried_again
         assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
 
 
+async def test_a_replica_that_reports_no_slots_gets_requests_after_the_limit() -> None:
+    async with run(CHAT, options=PrimingOptions(0.05)) as stack:
+        report, calls = stack.new.state_scripts["/slots"], 0
+
+        async def hang(call: Call) -> None:
+            nonlocal calls
+            calls += 1
+            # The first is of the balancer, which waits until the replica is ready.
+            await (report if calls == 1 else never_respond)(call)
+
+        stack.new.state_scripts["/slots"] = hang
+        await stack.join()
+        message = "llama-server did not respond to /slots in 0.05 s"
+        assert (await stack.report())["message"] == message
+
+
+async def test_a_replica_that_has_ended_before_is_not_the_fault_of_a_prompt() -> None:
+    async with run(CHAT) as stack:
+        priming = stack.balancer.proxy.priming
+        assert priming
+        for _ in range(3):
+            priming._llama = lambda _host, _port: Refusing()
+            await stack.join()
+            stack.balancer.proxy.set_replicas({stack.old.name: True})
+        assert "any more" not in (await stack.report())["message"]
+
+
+class Refusing(PrimedLlama):
+    """A llama-server that ends after it has reported its slots."""
+
+    def __init__(self) -> None:
+        super().__init__("", 0)
+
+    @override
+    async def slots(self) -> tuple[Slot, ...]:
+        return (Slot(0, is_processing=False, n_ctx=4096),)
+
+    @override
+    async def tokens(self, prompt: RenderedPrompt) -> list[int]:
+        raise ConnectionRefusedError
+
+
+async def test_a_template_with_which_llama_server_ends_twice_is_not_tried_again() -> None:
+    async with run(CHAT, TEXT) as stack:
+        stack.slots.ending = "messages"
+        for count in (1, 2):
+            await stack.join()
+            assert stack.aborted("failed") == count
+            stack.balancer.proxy.set_replicas({stack.old.name: True})
+        assert "prompts[0] is not computed any more" in (await stack.report())["message"]
+
+        await stack.join()
+        assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
+
+
 async def test_a_replica_with_an_internal_error_gets_requests() -> None:
     async with run(CHAT) as stack:
-        stack.slots.failing = True
+        stack.slots.failing = {"/completion"}
         await stack.join()
         assert stack.aborted("failed") == 1
-        assert (await stack.report())["message"] == "/apply-template returned 500"
+        assert (await stack.report())["message"] == "prompts[0]: /completion returned 500"
 
         # Neither is its prompt to blame.
-        stack.slots.failing = False
+        stack.slots.failing = set()
         stack.balancer.proxy.set_replicas({stack.old.name: True})
         await stack.join()
         assert (await stack.report())["reason"] == "Active"
@@ -323,6 +394,43 @@ async def test_a_learned_beginning_that_is_rejected_is_forgotten() -> None:
         await stack.join()
         assert stack.slots.computed == []
         assert (await stack.report())["reason"] == "Active"
+
+
+async def accept(call: Call) -> None:
+    await call.send_json({"content": "a"})
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        lambda text, end: [text + end, "b"],
+        lambda text, end: {"prompt_string": text + end, "multimodal_data": []},
+        lambda text, end: [[1, 2, 3], text + end],
+        lambda text, end: [1, text + end],
+    ],
+)
+async def test_requests_that_have_not_one_text_are_not_learned(
+    prompt: Callable[[str, str], object],
+) -> None:
+    options = PrimingOptions(20, learned=True)
+    async with run(options=options) as stack:
+        stack.old.script = accept
+        balancer = stack.balancer
+        for number in range(10):
+            for end in ("a", "b", "c"):
+                body = {"prompt": prompt(f"{number}{LONG_SYSTEM}", end)}
+                sent = post("/v1/completions", json.dumps(body).encode())
+                assert (await balancer.request(sent)).status == 200
+        for _ in range(2):
+            # What is found to be no text is forgotten.
+            await stack.join()
+            balancer.proxy.set_replicas({stack.old.name: True})
+        for user in ("Hello?", "Why?"):
+            await balancer.request(chat(user, LONG_SYSTEM))
+
+        await stack.join()
+
+        assert f"\x01<user>{LONG_SYSTEM.strip()}\n\n" in stack.slots.texts()
 
 
 async def test_a_standby_forgets_what_was_learned() -> None:

@@ -1,7 +1,13 @@
 import pytest
 
-from slotkeeper.llamacpp.acceptance import WINDOW_SECONDS, AcceptanceRate, Guesses, guesses
-from slotkeeper.llamacpp.metrics import parse_metrics
+from slotkeeper.llamacpp.acceptance import (
+    STEP_SECONDS,
+    WINDOW_SECONDS,
+    AcceptanceRate,
+    Guesses,
+    guesses,
+)
+from slotkeeper.llamacpp.metrics import SummedMetrics, parse_metrics
 
 # As of b11669, with a model as its own draft.
 REPORTED = b"""\
@@ -25,6 +31,16 @@ def test_a_build_without_the_counts_has_guessed_nothing() -> None:
     assert guesses({}) == Guesses(0, 0)
 
 
+@pytest.mark.parametrize(("number", "count"), [(b"1e308", 2**53), (b"-1e308", 0)])
+def test_counts_beyond_all_bounds_are_bounded(number: bytes, count: int) -> None:
+    found = parse_metrics(REPORTED.replace(b"total 41", b"total " + number))
+    summed = SummedMetrics()
+    for replica in ("a", "b"):
+        summed.update(replica, found)
+
+    assert guesses(summed.total()) == Guesses(count, 78)
+
+
 def test_without_a_guess_there_is_no_rate() -> None:
     rate = AcceptanceRate()
     rate.record(Guesses(), 0)
@@ -35,6 +51,7 @@ def test_without_a_guess_there_is_no_rate() -> None:
 @pytest.mark.parametrize(
     ("samples", "percent"),
     [
+        pytest.param([(0, 41, 39), (700, 45, 69)], 100, id="a restart between two reports"),
         pytest.param([(0, 100, 75)], 75, id="since the start"),
         pytest.param([(0, 100, 75), (300, 300, 75)], 25, id="all within the window"),
         pytest.param([(0, 100, 0), (WINDOW_SECONDS, 200, 100)], 100, id="the first has left it"),
@@ -53,3 +70,12 @@ def test_the_rate_is_that_of_the_last_minutes(
         rate.record(Guesses(guessed, accepted), now)
 
     assert rate.percent == percent
+
+
+def test_the_rate_may_be_asked_for_at_any_rate() -> None:
+    rate = AcceptanceRate()
+    for number in range(10_000):
+        rate.record(Guesses(number, number // 2), number / 100)
+
+    assert rate.percent == 50
+    assert len(rate._samples) <= 10_000 / 100 / STEP_SECONDS + 1

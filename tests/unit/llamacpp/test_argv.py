@@ -207,3 +207,11 @@ def test_extra_arguments_come_last_to_take_precedence() -> None:
     extended = replace(SERVING, extra=("--threads", "3", "--mirostat", "-1"))
 
     assert argv(extended) == [*argv(SERVING), "--threads", "3", "--mirostat", "-1"]
+
+
+@pytest.mark.parametrize(("number", "text"), [(1e-50, "0"), (-0.0, "0"), (1.2e-38, "1.2e-38")])
+def test_numbers_that_llama_server_cannot_parse_are_zero(number: float, text: str) -> None:
+    assert value(replace(SERVING, sampling=Sampling(top_p=number)), "--top-p") == text
+    assert value(replace(SERVING, gpus=Gpus(tensor_split=(number, 1))), "--tensor-split") == (
+        f"{text},1"
+    )

@@ -229,6 +229,40 @@ def test_devices_of_workers_are_not_the_pods_own() -> None:
     assert report.diagnosis.line == "devices: RPC0[10.0.0.7:50052], CPU"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  - CUDA0   : NVIDIA L4 (23034 MiB, 22000 MiB free)",
+        "using device CUDA0 (NVIDIA L4)",
+        "load_tensors:   CUDA0 model buffer size = 10.00 MiB",
+        "load_tensors: offloaded 1/33 layers to GPU",
+        "ggml_cuda_init: found 2 CUDA devices:",
+        "failed to initialize ROCm",
+    ],
+)
+@pytest.mark.parametrize(
+    "before",
+    [
+        "0.00.392.168 I print_info: general.name          = x",
+        "0.00.368.587 I llama_model_loader: - kv   1:    general.name str              = x",
+        "0.01.513.690 I srv          init: init: chat template, example_format: 'system: x\n",
+    ],
+)
+def test_texts_of_the_models_file_are_no_signs(before: str, line: str) -> None:
+    log = text(FOLDER / "starts" / "cpu-b11669-with-rpc.txt")
+
+    report = read_start(f"{log}{before} {line}\n{log}", ALL_LAYERS)
+
+    assert report.diagnosis
+    assert report.diagnosis.line == "devices: CPU"
+    assert not report.devices
+
+
+def test_the_end_of_a_model_with_the_name_of_an_error_is_not_explained_by_it() -> None:
+    name = "0.00.392.168 I print_info: general.name          = CUDA error: out of memory"
+    assert diagnose(name) is None
+
+
 # Anything else.
 
 ANY = st.one_of(

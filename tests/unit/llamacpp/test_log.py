@@ -1,5 +1,7 @@
 """The line that states why llama-server ended, in logs of llama-server b11669."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,7 +158,13 @@ def test_the_line_that_states_the_cause_is_found(log: str, expected: str) -> Non
 def test_the_cause_is_a_part_of_one_line(log: str) -> None:
     found = cause(log)
 
-    assert found == "" or any(found in line for line in log.splitlines())
+    lines = (re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line) for line in log.splitlines())
+    assert found == "" or any(found in line for line in lines)
+
+
+def test_control_characters_do_not_reach_terminals() -> None:
+    assert ending("0.00.000.001 E \x1b[31merror: red\x9b0m\n") == " [31merror: red 0m"
+    assert ending("\x1b]0;title\x07\n") == " ]0;title "
 
 
 def test_a_log_without_an_error_ends_with_its_last_lines() -> None:

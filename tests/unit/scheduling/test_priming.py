@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 
 from slotkeeper.scheduling.priming import (
     CHUNK_SECONDS,
+    FIRST_CHUNK_TOKENS,
     MAX_CHUNK_TOKENS,
     MIN_CHUNK_TOKENS,
     MIN_TOKENS,
@@ -37,7 +38,10 @@ def test_chunks_end_at_the_end_and_none_takes_longer_than_a_step(
         assert done < following <= total
         size = following - done
         assert size <= MAX_CHUNK_TOKENS
-        assert size <= MIN_CHUNK_TOKENS or (rate and size <= rate * CHUNK_SECONDS)
+        if rate is None:
+            assert size <= FIRST_CHUNK_TOKENS
+        else:
+            assert size <= max(MIN_CHUNK_TOKENS, rate * CHUNK_SECONDS)
         done, chunks = following, chunks + 1
     assert chunks <= total / MIN_CHUNK_TOKENS + 1
 

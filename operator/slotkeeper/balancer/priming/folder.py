@@ -78,4 +78,5 @@ def _read(path: Path) -> SpecPrompt:
         text = content.decode()
     except UnicodeDecodeError:
         raise ValueError("it is no text in UTF-8") from None
-    return SpecPrompt(PromptKind.CHAT if path.suffix == ".json" else PromptKind.TEXT, text)
+    is_chat = path.name.endswith(".json")
+    return SpecPrompt(PromptKind.CHAT if is_chat else PromptKind.TEXT, text)

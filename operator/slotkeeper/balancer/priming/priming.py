@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -45,6 +46,8 @@ _KINDS = {
     PATHS[PromptKind.CHAT]: PromptKind.CHAT,
 }
 """Paths whose requests are learned: llama-server shows the prompt of no other one."""
+_SEVERAL_PROMPTS = re.compile(rb'"prompt"[ \t\r\n]*:[ \t\r\n]*(?:\[[ \t\r\n]*["[{]|\{)')
+"""Or one with images. They would be learned instead of what can be computed."""
 
 
 class Priming:
@@ -107,10 +110,17 @@ class Priming:
         self._rejected.clear()
 
     def _beginnings(self) -> list[Beginning]:
-        learned = self._learned.hottest(self._loop.time()) if self._learned else []
-        found = (from_learned(number, each) for number, each in enumerate(learned))
-        every = [*self._inline, *self._mounted, *(each for each in found if each)]
+        every = [*self._inline, *self._mounted, *self._learned_beginnings()]
         return [each for each in every if self._suspects.get(each.identity, 0) < _MAX_ENDS]
+
+    def _learned_beginnings(self) -> Iterator[Beginning]:
+        if self._learned is None:
+            return
+        for number, each in enumerate(self._learned.hottest(self._loop.time())):
+            if beginning := from_learned(number, each):
+                yield beginning
+            else:
+                self._learned.discard(each.prefixes)
 
     # Requests.
 
@@ -123,7 +133,9 @@ class Priming:
     def learn(self, request: Request, prefixes: PrefixHashes) -> None:
         """Learn from a request to which a replica responds."""
         kind = _KINDS.get(request.path)
-        if self._learned is not None and kind and prefixes and request.size <= MAX_BODY_BYTES:
+        if self._learned is None or not (kind and prefixes and request.size <= MAX_BODY_BYTES):
+            return
+        if kind is PromptKind.CHAT or not _SEVERAL_PROMPTS.search(request.body):
             self._learned.record(kind, request.body, prefixes, self._loop.time())
 
     def stop(self) -> None:
@@ -228,9 +240,12 @@ class Priming:
             self._metrics.aborts.inc(Abort.REQUEST)
         else:
             self._metrics.aborts.inc(Abort.TIMEOUT)
-            at = replica.current.name if replica.current else "/slots"
-            seconds = self._options.max_seconds
-            self._failure = f"not all prompts were computed in {seconds:g} s, only those up to {at}"
+            seconds = f"{self._options.max_seconds:g} s"
+            if replica.current:
+                before = f"only those before {replica.current.name}"
+                self._failure = f"not all prompts were computed in {seconds}, {before}"
+            else:
+                self._failure = f"llama-server did not respond to /slots in {seconds}"
             _log.warning("replica %s: %s", replica.name, self._failure)
         return AfterPriming.COMPUTING if replica.is_computing else AfterPriming.IDLE
 
@@ -244,17 +259,23 @@ class Priming:
     def _failed(self, replica: ReplicaPriming, error: BaseException) -> AfterPriming:
         self._metrics.aborts.inc(Abort.FAILED)
         reason = describe(error) if isinstance(error, Exception) else repr(error)
-        if replica.current and replica.is_computing and isinstance(error, ConnectionError):
-            # It may be what has ended llama-server: on the next replica it would do the same.
-            ends = self._suspects.pop(replica.current.identity, 0) + 1
-            self._suspects[replica.current.identity] = ends
-            if len(self._suspects) > _MAX_SUSPECTS:
-                del self._suspects[next(iter(self._suspects))]
-            again = " is not computed any more" if ends >= _MAX_ENDS else ""
+        if replica.current:
+            again = ""
+            if _is_end(error) and self._has_ended_twice(replica.current):
+                again = " is not computed any more"
             reason = f"{replica.current.name}{again}: {reason}"
         self._failure = reason
         _log.warning("replica %s: priming failed: %s", replica.name, reason)
         return AfterPriming.FAILED
+
+    def _has_ended_twice(self, beginning: Beginning) -> bool:
+        """Record that a llama-server ended with a beginning, in its template, its tokenizer or its
+        model: on the next replica it may do the same."""
+        ends = self._suspects.pop(beginning.identity, 0) + 1
+        self._suspects[beginning.identity] = ends
+        if len(self._suspects) > _MAX_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
+        return ends >= _MAX_ENDS
 
     # Reports.
 
@@ -284,6 +305,11 @@ class Priming:
         if self._failure:
             return Reason.PRIMING_FAILED, self._failure
         return Reason.ACTIVE, "new replicas compute the prompts before they get requests"
+
+
+def _is_end(error: BaseException) -> bool:
+    """Whether llama-server ended while it responded; it had ended before if it refuses."""
+    return isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
 
 
 def _parsed(name: str, prompt: SpecPrompt) -> Beginning | str:

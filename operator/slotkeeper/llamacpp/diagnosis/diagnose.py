@@ -22,7 +22,10 @@ MAX_LINE = 1000
 MAX_QUOTE = 300
 """Characters of the line in a diagnosis."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+FROM_FILE = re.compile(
+    r"(?<![A-Za-z_])(?:print_info|llama_model_loader|clip_model_loader|load_hparams): "
+)
+"""In lines with texts of the model's file, such as its name, which may look like any other line."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,15 @@ def diagnose_end(log: str, exit_code: int | None = None) -> Diagnosis | None:
 
 
 def split(text: str) -> list[str]:
-    """Return the lines of a text's end that are searched."""
-    return [line[:MAX_LINE] for line in text[-MAX_TEXT:].splitlines()]
+    """Return the lines of a text's end that are searched: without those of the model's file."""
+    lines = (line[:MAX_LINE] for line in text[-MAX_TEXT:].splitlines())
+    return [line for line in lines if not FROM_FILE.search(line)]
 
 
 def quoted(line: str, at: int = 0) -> str:
     """Return a line as messages quote it: without time and control characters, and of a long one
     the part around the position `at`."""
-    shown = _CONTROL.sub(" ", line)
-    if at > MAX_QUOTE // 2:
-        shown = "…" + shown[at - MAX_QUOTE // 4 :]
+    shown = "…" + line[at - MAX_QUOTE // 4 :] if at > MAX_QUOTE // 2 else line
     return message(shown.strip())[:MAX_QUOTE].strip()
 
 

@@ -7,9 +7,16 @@ model, and the devices that llama.cpp lists, show where it computes. It logs bot
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from slotkeeper.llamacpp.diagnosis.accelerators import LAYERS_NOT_OFFLOADED, NO_DEVICE_FOUND
-from slotkeeper.llamacpp.diagnosis.diagnose import TABLE, Diagnosis, diagnose, quoted
+from slotkeeper.llamacpp.diagnosis.diagnose import (
+    FROM_FILE,
+    TABLE,
+    Diagnosis,
+    diagnose,
+    quoted,
+)
 from slotkeeper.llamacpp.diagnosis.row import Subject
 
 MAX_DEVICES = 16
@@ -30,6 +37,10 @@ _COUNTED = re.compile(
     r"found (?P<count>[0-9]{1,4}) (?:CUDA|ROCm|MUSA|SYCL|Vulkan) devices", re.IGNORECASE
 )
 _BUFFER = re.compile(r"load_tensors: {1,20}(?P<name>\S{1,80}) (?:model )?buffer size =")
+_CHAT_TEMPLATE = re.compile(r"chat template, ")
+"""In the line from which on the log contains an example of the model's chat template, of any text
+and with lines of its own. Devices and buffers were logged before."""
+
 _OFFLOADED = re.compile(r"offloaded (?P<on_gpu>[0-9]{1,4})/(?P<all>[0-9]{1,4}) layers to GPU")
 
 _HOST = re.compile(r"^(?:CPU|BLAS|ACCEL|AMX)|_Host$", re.IGNORECASE)
@@ -71,15 +82,16 @@ def read_start(log: str, layers: int) -> StartReport:
 
     Never raises, whatever the log is.
     """
-    lines = [line[:_MAX_LINE] for line in log[:MAX_LOG].splitlines()]
+    own = (line for line in log[:MAX_LOG].splitlines() if not FROM_FILE.search(line))
+    lines = [line[:_MAX_LINE] for line in takewhile(_is_not_of_template, own)]
     devices, listed = _devices(lines)
     offloaded = _offloaded(lines)
     buffers = [found["name"] for found in _matches(_BUFFER, lines)]
-    own = [name for name in buffers if not _HOST.search(name) and not _REMOTE.search(name)]
-    if not devices and own:
-        devices = tuple(dict.fromkeys(own))
+    used = [name for name in buffers if not _HOST.search(name) and not _REMOTE.search(name)]
+    if not devices and used:
+        devices = tuple(dict.fromkeys(used))
     if devices:
-        lacking = _lacking(offloaded, layers, idle=bool(buffers) and not own)
+        lacking = _lacking(offloaded, layers, idle=bool(buffers) and not used)
         return StartReport(devices, offloaded and offloaded[0], lacking)
     if lacking := _lacking(offloaded, layers, idle=False):
         return StartReport(diagnosis=lacking)
@@ -90,6 +102,10 @@ def read_start(log: str, layers: int) -> StartReport:
         line = quoted(f"devices: {shown}")
         return StartReport(diagnosis=Diagnosis(NO_DEVICE_FOUND, line))
     return StartReport()
+
+
+def _is_not_of_template(line: str) -> bool:
+    return not _CHAT_TEMPLATE.search(line)
 
 
 def _devices(lines: Iterable[str]) -> tuple[tuple[str, ...], list[str]]:

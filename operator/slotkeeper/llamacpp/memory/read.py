@@ -26,6 +26,9 @@ from slotkeeper.llamacpp.memory.layers import layer
 
 _KEYS = re.compile(r"general\.(?:architecture|type)|split\.count|(?!tokenizer\.)[^.]+\..+")
 
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""It is printed, and may come from anyone: without control characters."""
+
 _LAYER = re.compile(r"blk\.(\d{1,4})\.(.+)")
 
 _OUTPUT = re.compile(r"output|cls|dense_|token_embd_norm$")
@@ -72,6 +75,8 @@ def read_dimensions(headers: Sequence[FileHeader]) -> Dimensions:
     architecture = first.values.get("general.architecture")
     if not isinstance(architecture, str):
         raise UnplannableError("its GGUF header has no general.architecture")
+    if not _ARCHITECTURE.fullmatch(architecture):
+        raise UnplannableError(f"general.architecture in its GGUF header is {architecture!r}")
     if architecture in OTHER_MEMORY:
         raise UnplannableError(f"the memory of the architecture {architecture!r} is not planned")
     sizes = _sizes(tensors)

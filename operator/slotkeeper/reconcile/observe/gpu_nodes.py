@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from slotkeeper.desired import names
@@ -11,7 +12,13 @@ from slotkeeper.kube.kinds import NODES
 CACHE_SECONDS = 30.0
 """How long a listing is used: nodes change slowly, and many pods may wait for one."""
 
+MAX_ARCHES = 64
+"""Of all nodes: the limit of the status. Others are ignored."""
+
 Labels = Mapping[str, str]
+
+_MAJOR = re.compile("[1-9][0-9]?", re.ASCII)
+_MINOR = re.compile("[0-9]", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +57,20 @@ class GpuNodes:
 
 
 def arches(nodes: Iterable[Labels]) -> list[str]:
-    """The compute capabilities in these nodes' labels, sorted."""
+    """The compute capabilities in these nodes' labels, sorted.
+
+    A label may have any value, also none: whoever administers a node can set it.
+    """
     found = {
-        (labels.get(names.GPU_MAJOR_LABEL), labels.get(names.GPU_MINOR_LABEL)) for labels in nodes
+        (labels.get(names.GPU_MAJOR_LABEL, ""), labels.get(names.GPU_MINOR_LABEL, ""))
+        for labels in nodes
     }
     numbers = sorted(
         (int(major), int(minor))
         for major, minor in found
-        if major is not None and minor is not None and (major + minor).isdecimal()
+        if _MAJOR.fullmatch(major) and _MINOR.fullmatch(minor)
     )
-    return [f"{major}.{minor}" for major, minor in numbers]
+    return [f"{major}.{minor}" for major, minor in numbers[:MAX_ARCHES]]
 
 
 def _with_gpus(nodes: Iterable[Manifest]) -> list[Labels]:

@@ -45,7 +45,7 @@ def accelerator_condition(
     | a llama-server does | True | DevicesFound |
     | logs were read, and show nothing, or cannot be read | Unknown | LogUnavailable |
     | no log was read yet | Unknown | Starting |
-    | no llama-server runs | Unknown | NoReplica |
+    | no llama-server of the current spec runs | Unknown | NoReplica |
 
     Before anything is known of a container, its last verdict is kept: an operator that starts has
     read no log, and the start of an old one may be gone.
@@ -66,7 +66,7 @@ def accelerator_condition(
             message = f"replica {pod} uses {report.summary}"
             return ConditionValue(KIND, "True", Reason.DEVICES_FOUND, message), None
     if not started:
-        message = "no replica is ready"
+        message = "no replica of the current spec is ready"
         return ConditionValue(KIND, "Unknown", Reason.NO_REPLICA, message), None
     return _unknown(server, observed, started, results)
 
@@ -127,7 +127,7 @@ def _unknown(
     results: LogResults,
 ) -> tuple[ConditionValue, Problem | None]:
     before = condition(server.status, KIND)
-    if before.get("reason") in KEPT and _started_before(observed, before["lastTransitionTime"]):
+    if before.get("reason") in KEPT and _is_of_present(before, observed):
         reason, message = Reason(before["reason"]), before["message"]
         problem = Problem(reason, message) if before["status"] == "False" else None
         return ConditionValue(KIND, before["status"], reason, message), problem
@@ -141,9 +141,10 @@ def _unknown(
     return ConditionValue(KIND, "Unknown", Reason.LOG_UNAVAILABLE, message), None
 
 
-def _started_before(observed: Observed, time: str) -> bool:
-    """Whether all llama-servers that run had started by then: the verdict was about them.
+def _is_of_present(before: Mapping[str, str], observed: Observed) -> bool:
+    """Whether a verdict was about llama-servers that still run, as their starts before it show.
 
+    False may have been about any of them. True needs one: others may have been added since.
     Kubernetes' timestamps sort as text.
     """
     starts = [
@@ -152,7 +153,9 @@ def _started_before(observed: Observed, time: str) -> bool:
         for status in pod.get("status", {}).get("containerStatuses") or ()
         if status["name"] == names.LLAMA_SERVER_CONTAINER and status.get("ready")
     ]
-    return all(start is not None and start <= time for start in starts)
+    time = before["lastTransitionTime"]
+    found = (start is not None and start <= time for start in starts)
+    return any(found) if before["status"] == "True" else all(found)
 
 
 def _false(pod: str, diagnosis: Diagnosis) -> tuple[ConditionValue, Problem]:

@@ -109,12 +109,12 @@ def condition_values(
         problems.conflict,
         *(each.problem for each in [*parts, *others]),
         speculation_problem(server, observed, problems.speculation),
-        problems.build,
     ]
     return [
         _ready(server, list(map(_for_ready, parts)), problems.rejected, scaling.desired),
         *(part.value for part in [*parts, *others]),
-        degraded(found),
+        # Nothing hides a vulnerability: another problem may last.
+        degraded_by_all([*islice(_needing_attention(found), 1), problems.build]),
     ]
 
 
@@ -140,7 +140,7 @@ def _suspended(server: LlamaServer, conflict: Problem | None) -> list[ConditionV
             for kind in _types(server)
             if kind is not ConditionType.DEGRADED
         ),
-        degraded([conflict]) if conflict else expected,
+        degraded_by_all([conflict]) if conflict else expected,
     ]
 
 
@@ -186,11 +186,6 @@ def _for_ready(part: ConditionResult) -> ConditionValue:
 
 def _is_prefetching(part: ConditionValue) -> bool:
     return part.type is ConditionType.MODEL_READY and not _is_problem(part.reason)
-
-
-def degraded(problems: Iterable[Problem | None]) -> ConditionValue:
-    """The condition Degraded, with the first of these problems that needs attention."""
-    return degraded_by_all(list(islice(_needing_attention(problems), 1)))
 
 
 def degraded_by_all(problems: Iterable[Problem | None]) -> ConditionValue:

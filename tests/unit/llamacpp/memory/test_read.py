@@ -193,6 +193,15 @@ def test_an_unknown_data_type_is_an_error(tmp_path: Path) -> None:
         read_dimensions([FileHeader(header.values, tensors)])
 
 
+@pytest.mark.parametrize("name", ["ll\x1b[31mama", "a\nerror: fits", "mamba\0", "", "..", "x" * 65])
+def test_an_architecture_that_is_no_name_is_an_error(name: str, tmp_path: Path) -> None:
+    header = read_header(head(SMALL, tmp_path))
+    values = {**header.values, "general.architecture": name}
+
+    with pytest.raises(UnplannableError, match=r"^general.architecture .* is '[ -~]*'$"):
+        read_dimensions([FileHeader(values, header.tensors)])
+
+
 def test_architectures_with_another_kind_of_memory_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnplannableError, match="'deepseek4' is not planned"):
         read(replace(SMALL, architecture="deepseek4"), tmp_path)

@@ -116,6 +116,23 @@ class SlowListings(FakeCluster):
         return await super().list(*arguments, **named)
 
 
-@pytest.mark.parametrize("labels", [{MAJOR: "9"}, {MAJOR: "9", MINOR: "x"}, {MAJOR: "", MINOR: ""}])
-def test_incomplete_labels_are_ignored(labels: dict[str, str]) -> None:
-    assert arches([labels, {}]) == []
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {MAJOR: "9"},
+        {MAJOR: "9", MINOR: "x"},
+        {MAJOR: "", MINOR: ""},
+        {MAJOR: "", MINOR: "5"},
+        {MAJOR: "7", MINOR: ""},
+        {MAJOR: "07", MINOR: "5"},
+        {MAJOR: "0", MINOR: "0"},
+        {MAJOR: "9" * 63, MINOR: "0"},
+    ],
+)
+def test_labels_without_a_compute_capability_are_ignored(labels: dict[str, str]) -> None:
+    assert arches([labels, {}, {MAJOR: "8", MINOR: "6"}]) == ["8.6"]
+
+
+def test_no_more_compute_capabilities_are_found_than_the_status_may_have() -> None:
+    nodes = [{MAJOR: str(major), MINOR: "0"} for major in range(1, 100)]
+    assert arches(nodes) == [f"{major}.0" for major in range(1, 65)]

@@ -224,6 +224,26 @@ async def test_a_restarted_operator_keeps_nothing_of_another_container(
     assert shown(cluster) == ("Unknown", "Starting")
 
 
+@pytest.mark.parametrize(("path", "kept"), [("CUDA", True), ("CPU", False)])
+async def test_a_replica_that_was_added_does_not_end_what_is_known_of_another(
+    cluster: FakeCluster, operator: Operator, path: str, kept: bool
+) -> None:
+    cluster.logs = dict.fromkeys((POD, "chat-replicas-1"), {"CUDA": CUDA, "CPU": CPU}[path])
+    await deploy_started(cluster, operator, replicas=2)
+    before = condition(cluster, "AcceleratorReady")
+
+    def later(item: Any) -> None:
+        [status] = item["status"]["containerStatuses"]
+        status["state"] = {"running": {"startedAt": "2026-12-01T12:00:00Z"}}
+
+    cluster.edit(PODS, KEY.namespace, "chat-replicas-1", later)
+    cluster.logs.clear()
+    restarted = Operator(cluster, operator.time, operator.balancers)
+    await restarted.reconcile()
+
+    assert (condition(cluster, "AcceleratorReady") == before) is kept
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
@@ -295,6 +315,8 @@ async def test_a_suspended_server_has_the_condition(
     await operator.reconcile()
 
     assert shown(cluster) == ("False", "Suspended")
+    await operator.reconcile()
+    assert operator.reconciler.accelerator_problems() == {}
 
 
 async def test_a_group_needs_gpus_of_its_leader(cluster: FakeCluster, operator: Operator) -> None:
@@ -345,6 +367,21 @@ async def test_a_build_with_known_vulnerabilities_is_degraded_until_they_are_acc
     await operator.reconcile()
 
     assert reason(cluster, "Degraded") == "AsExpected"
+
+
+async def test_another_problem_does_not_hide_known_vulnerabilities(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.logs[POD] = CPU
+    await deploy_started(cluster, operator)
+
+    await poll(operator, "b8000-debian")
+
+    found = condition(cluster, "Degraded")
+    assert found["reason"] == "NoDeviceFound"
+    first, _, second = found["message"].partition("; KnownVulnerableBuild: ")
+    assert first == message(cluster)
+    assert second.startswith("llama-server b8000 has published vulnerabilities: ")
 
 
 @pytest.mark.parametrize(
