@@ -32,18 +32,12 @@ LAST_LINES = 3
 """How many are shown of a log without an error."""
 
 
-def cause(log: str) -> str:
+def ending(log: str) -> str:
     """Return the line that states why the program ended, without time and level.
 
-    It is the last line if none is better, and empty for an empty log, or if there is only a
-    backtrace.
+    If none is an error: the last lines, with ` / ` between them. Empty for an empty log, or if
+    there is only a backtrace.
     """
-    lines = _meaningful(log)
-    return _error(log, lines) or (message(lines[-1]) if lines else "")
-
-
-def ending(log: str) -> str:
-    """Return what `cause` does, or the last lines, with ` / ` between them, if none is an error."""
     lines = _meaningful(log)
     return _error(log, lines) or " / ".join(map(message, lines[-LAST_LINES:]))
 
