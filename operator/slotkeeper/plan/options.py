@@ -40,6 +40,9 @@ AUTOMATIC = "auto"
 
 MAX_GPUS = 128
 
+MIN_GPU_MEMORY = 256 * 1024**2
+"""Less is a number without its unit: any GPU has more."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -228,10 +231,19 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(quantity.bytes_argument(size) for size in text.split(","))
+    sizes = tuple(map(_size, text.split(",")))
     if len(sizes) > MAX_GPUS:
         raise argparse.ArgumentTypeError(f"must be at most {MAX_GPUS} sizes")
     return sizes
+
+
+def _size(text: str) -> int:
+    size = quantity.bytes_argument(text)
+    if size < MIN_GPU_MEMORY:
+        raise argparse.ArgumentTypeError(
+            f"{text} is less than 256Mi: write the unit, as in 16Gi or 15360Mi"
+        )
+    return size
 
 
 def _layers(text: str) -> int | str:

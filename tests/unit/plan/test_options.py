@@ -52,6 +52,8 @@ def test_the_token_is_for_the_hosts_of_the_urls(tmp_path: Path) -> None:
         ([], "FILE_OR_URL"),
         (["m.gguf", "--gpu", "16G B"], "not a quantity"),
         (["m.gguf", "--gpu", "0"], "must be 1 or more"),
+        (["m.gguf", "--gpu", "16"], "16 is less than 256Mi: write the unit, as in 16Gi"),
+        (["m.gguf", "--gpu", "16Gi,255Mi"], "255Mi is less than 256Mi"),
         (["m.gguf", "--gpu", ",".join(["1Gi"] * 129)], "at most 128"),
         (["m.gguf", "--slots", "0"], "--slots"),
         (["m.gguf", "--slots", "99999"], "slots must be from 1 to 4096"),
