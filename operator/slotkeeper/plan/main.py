@@ -55,8 +55,9 @@ def _plan(options: Options) -> int:
         print(report.describe(parts.model))
         load = _with_layers(parts, options)
         if not options.slots or not options.context:
-            chosen = [options.context] if options.context else report.contexts(parts.model)
-            print("", report.slots_by_context(parts, load, chosen), sep="\n")
+            contexts = [options.context] if options.context else report.contexts(parts.model)
+            slots = [options.slots] if options.slots else report.SLOTS
+            print("", report.slots_by_context(parts, load, slots, contexts), sep="\n")
             status = 0
         else:
             print("", report.breakdown(parts, load), sep="\n")

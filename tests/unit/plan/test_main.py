@@ -76,12 +76,48 @@ def test_a_load_that_does_not_fit_has_an_exit_status_of_its_own(
 def test_what_does_not_fit_is_in_brackets(qwen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(qwen), "--gpu", "8Gi,8Gi", "--kv-cache-type", "q8_0"]) == 0
 
-    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[2:]]
-    cells = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
+    _, _, caption, *lines = capsys.readouterr().out.splitlines()
+    assert caption == (
+        "memory that is needed of the fullest GPU, in brackets if the model does not fit:"
+    )
+    cells = {row[0]: row[1:] for row in map(_cells, lines)}
     assert list(cells) == ["context", "4096", "8192", "16384", "32768"]
     assert cells["context"][3] == "8 slots"
     assert not cells["8192"][4].startswith("(")
     assert cells["8192"][6].startswith("(")
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_slots_without_a_context_select_a_column(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(qwen), "--gpu", "16Gi", "--slots", "6"]) == 0
+
+    _, _, caption, *lines = capsys.readouterr().out.splitlines()
+    assert caption == "memory that is needed of the GPU, in brackets if the model does not fit:"
+    assert list(map(_cells, lines)) == [
+        ["context", "6 slots"],
+        ["4096", "4.2 GiB"],
+        ["8192", "6.9 GiB"],
+        ["16384", "12.1 GiB"],
+        ["32768", "(22.7 GiB)"],
+    ]
+
+
+def test_a_context_without_slots_selects_a_row(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(qwen), "--context", "5000"]) == 0
+
+    _, _, caption, head, *rows = capsys.readouterr().out.splitlines()
+    assert caption == "main memory that is needed, without GPUs:"
+    assert _cells(head)[1:] == [
+        *("1 slot", "2 slots", "4 slots", "8 slots", "16 slots", "32 slots", "64 slots")
+    ]
+    assert [_cells(row)[0] for row in rows] == ["5000"]
 
 
 def test_without_gpus_main_memory_is_planned(
