@@ -115,6 +115,8 @@ def _load(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Loa
         parser.error(f"{PlanFlags.TENSOR_SPLIT} must have a share above 0")
     if arguments.gpu_layers is not None and not memory:
         parser.error(f"{PlanFlags.GPU_LAYERS} requires {PlanFlags.GPU}")
+    if arguments.draft_gpu_layers is not None and not (memory and arguments.draft):
+        parser.error(f"{PlanFlags.DRAFT_GPU_LAYERS} requires {PlanFlags.GPU} and {PlanFlags.DRAFT}")
     layers = arguments.gpu_layers
     try:
         load = Load(
@@ -128,6 +130,7 @@ def _load(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Loa
                 arguments.split_mode,
                 shares,
                 arguments.cpu_moe_layers,
+                ALL_LAYERS if arguments.draft_gpu_layers is None else arguments.draft_gpu_layers,
             ),
         )
         if arguments.embeddings:
@@ -227,6 +230,12 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         PlanFlags.DRAFT, metavar="FILE_OR_URL", help="draft model for speculative decoding"
+    )
+    parser.add_argument(
+        PlanFlags.DRAFT_GPU_LAYERS,
+        type=flags.count,
+        metavar="N",
+        help="layers of the draft on the GPUs (default: all)",
     )
 
 
