@@ -9,7 +9,7 @@ import pytest
 
 from gguf_files import gguf
 from model_host import ModelHost, Reply, by_name, content, model_host, status
-from planned_model import PlannedModel, write
+from planned_model import F32, PlannedModel, write
 from planned_models import MODELS
 from slotkeeper.plan.main import EXIT_DOES_NOT_FIT, main
 
@@ -251,7 +251,62 @@ def test_a_model_that_is_no_projector_is_named(
 ) -> None:
     assert main([str(qwen), "--mmproj", str(qwen)]) == 1
 
-    assert "it is no projector" in caplog.text
+    assert f"{qwen}: the file is a model according to its GGUF header, not a proj" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [
+        (gguf({"x": 1}, architecture="llama", kind="adapter"), "a LoRA adapter (model.adapters)"),
+        (gguf({"x": 1}, architecture="clip"), "a projector (model.mmproj)"),
+    ],
+)
+def test_a_file_that_is_planned_with_a_model_is_no_model(
+    header: bytes, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(header)
+
+    assert main([str(path)]) == 1
+
+    expected = f"{path}: the file is {what} according to its GGUF header, not a model"
+    assert caplog.messages == [expected]
+
+
+def test_a_context_beyond_the_models_has_a_note(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "note: the context is 40961, but the model was trained for 40960 tokens"
+
+    assert main([str(qwen), "--context", "40961"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == note
+    assert main([str(qwen), "--context", "40960"]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+def test_a_draft_of_another_vocabulary_has_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, same, other = (
+        small_model(tmp_path / f"{number}.gguf", words)
+        for number, words in enumerate((300, 300, 600))
+    )
+
+    assert main([str(model), "--draft", str(same)]) == 0
+    assert "note" not in capsys.readouterr().out
+    assert main([str(model), "--draft", str(other)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        f"note: {other} is a draft of another model: it has 600 tokens of the tokenizer 'gpt2', "
+        "and the model has 300 of 'gpt2': llama-server would serve without it"
+    )
+
+
+def small_model(path: Path, words: int) -> Path:
+    """Write a model with its vocabulary; return its path."""
+    numbers: dict[str, int | list[int]] = {"block_count": 1, "embedding_length": 64}
+    table = ("token_embd.weight", (64, words), F32)
+    write(PlannedModel("llama", words, numbers, [table]), path)
+    return path
 
 
 def test_keys_that_the_type_of_the_cache_cannot_store_are_an_error(
