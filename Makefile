@@ -156,6 +156,12 @@ llama-server-tag-cpu = cpu
 llama-server-tag-cuda = $(subst $() ,-,cuda $(addprefix sm,$(CUDA_ARCHS)))
 llama-server-tag-vulkan = vulkan
 llama-server-tag-rocm = rocm
+llama-server-check-cuda = for arch in $(or $(CUDA_ARCHS),''); do \
+	[[ "$$arch" =~ ^[1-9][0-9]{1,2}[af]?$$ ]] || { \
+		echo "image-llama-server: CUDA_ARCH must be compute capabilities, such as 75 for a T4, or '75 86', not '$(CUDA_ARCH)'" >&2; \
+		exit 2; \
+	}; \
+done
 llama-server-args-cuda = --build-arg CUDA_ARCH=$(call listed,$(CUDA_ARCHS))
 llama-server-args-rocm = --build-arg DEBIAN_TRIXIE=$(ROCM) --build-arg ROCM_ARCH=$(call listed,$(ROCM_ARCH))
 
@@ -163,6 +169,7 @@ llama-server-args-rocm = --build-arg DEBIAN_TRIXIE=$(ROCM) --build-arg ROCM_ARCH
 image-llama-server: ## Build llama-server's image for REGISTRY: BACKEND=cpu, cuda, vulkan or rocm; CUDA_ARCH=75
 	@test -n "$(REGISTRY)" || { echo 'usage: make image-llama-server REGISTRY=registry.example.com/team BACKEND=cuda CUDA_ARCH=75 [PUSH=1]' >&2; exit 2; }
 	@test -n "$(llama-server-tag-$(BACKEND))" || { echo 'image-llama-server: BACKEND must be cpu, cuda, vulkan or rocm, not $(BACKEND)' >&2; exit 2; }
+	@$(llama-server-check-$(BACKEND))
 	@$(BUILDER)
 	@$(call image,llama-server,$(VERSION)-$(llama-server-tag-$(BACKEND)),--build-arg BACKEND=$(BACKEND) $(llama-server-args-$(BACKEND)) $(LLAMA_CPP_ARGS))
 

@@ -194,6 +194,7 @@ class PlanFlags:
     EMBEDDINGS = "--embeddings"
     MMPROJ = "--mmproj"
     DRAFT = "--draft"
+    DRAFT_GPU_LAYERS = "--draft-gpu-layers"
     PLOT = "--plot"
 
 

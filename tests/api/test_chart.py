@@ -205,6 +205,8 @@ def test_the_operator_reads_what_the_chart_sets_for_downloads(helm: Helm) -> Non
         ({"images": {"operator": {"name": "x"}}}, "name"),
         ({"images": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"images": {"download": {"digest": "abc"}}}, "digest"),
+        ({"images": {"llamaServerByVendor": {"nvdia": "c:1"}}}, "nvdia"),
+        ({"images": {"llamaServerByVendor": {"nvidia.com": "c:1"}}}, "nvidia.com"),
         ({"extraArgs": ["quiet"]}, "extraArgs"),
         ({"gatewayBackends": {"allowedCIDRs": ["10.0.0.1"]}}, "allowedCIDRs"),
         ({"modelDownloads": {"allowedAddressRanges": ["10.0.0.1"]}}, "allowedAddressRanges"),

@@ -200,6 +200,7 @@ def test_llama_servers_image_is_built_for_a_backend(
         ("CUDA_ARCH=compute_86", "86"),
         ("CUDA_DOCKER_ARCH=compute_86", "86"),
         ("CUDA_DOCKER_ARCH=86", "86"),
+        ("CUDA_ARCH=120a", "120a"),
         ("CUDA_ARCH=75 86", "75,86"),
         ("CUDA_ARCH=75;86", "75,86"),
         ("CUDA_ARCH=7.5, 8.6", "75,86"),
@@ -217,6 +218,16 @@ def test_an_unknown_backend_is_rejected() -> None:
 
     assert result.returncode != 0
     assert "BACKEND must be cpu, cuda, vulkan or rocm, not metal" in result.stderr
+
+
+@pytest.mark.parametrize("value", ["", "T4", "75 T4", "all", "75x", "7", "sm_"])
+def test_what_is_no_compute_capability_is_rejected(value: str) -> None:
+    result = make("image-llama-server", REGISTRY, "BACKEND=cuda", f"CUDA_ARCH={value}")
+
+    assert result.returncode != 0
+    assert calls(result.stdout, "build") == []
+    assert "CUDA_ARCH must be compute capabilities, such as 75 for a T4" in result.stderr
+    assert f"not '{value}'" in result.stderr
 
 
 def test_llama_servers_image_is_pushed_only_on_request() -> None:

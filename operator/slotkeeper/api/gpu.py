@@ -81,7 +81,8 @@ class Gpu(ApiModel):
     count: Annotated[int, Field(ge=0, le=MAX_COUNT, json_schema_extra={"format": "int32"})] = 1
     """Number of GPUs of one replica, all on one node, 0 to 128. If workers is set: of each of its
     pods. The model is split across them. With 0 the model runs on the CPU. With resourceClaims: how
-    many GPUs the claims allocate. Default: 1. Example: 4"""
+    many GPUs the claims allocate. Of MIG slices or shares of GPUs, more than 1 is of no use: CUDA
+    uses one slice in a process. Default: 1. Example: 4"""
 
     resource_name: Annotated[
         str,
@@ -133,7 +134,8 @@ class Gpu(ApiModel):
     """Minimum memory of each GPU, a quantity from 1Mi to 1Ti. Replicas are scheduled only to nodes
     whose label nvidia.com/gpu.memory, which GPU feature discovery sets in MiB, is at least as
     large. The label is a little below the nominal size: 15360 for a T4 of 16 GB, 24564 for an RTX
-    4090 of 24 GB. So set what the model needs, not the nominal size. Default: any. Example: 20Gi"""
+    4090 of 24 GB. So set what the model needs, not the nominal size. Of a share of a GPU, the
+    label is the memory of the whole GPU. Default: any. Example: 20Gi"""
 
     layers: Annotated[int, Field(ge=0, le=998, json_schema_extra={"format": "int32"})] | None = None
     """Number of the model's layers on the GPUs, 0 to 998. The CPU computes the others from main

@@ -21,6 +21,9 @@ LabelValue = Annotated[
     Field(max_length=63),
     matches(LABEL_VALUE, "must be a label value: up to 63 letters, digits, '-', '_' and '.'"),
 ]
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Label of a pod that Kueue admits to the queue with this name."""
+
 Name = Annotated[
     str,
     Field(min_length=1, max_length=253),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, model_validator
 
 from slotkeeper.api.json_object import MAX_FIELDS, JsonObject, bounded
-from slotkeeper.api.placement import LABEL_KEY, LabelValue
+from slotkeeper.api.placement import LABEL_KEY, QUEUE_LABEL, LabelValue
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 _NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -165,9 +165,16 @@ class PodTemplate(ApiModel):
         ),
     )
 
-    labels: Annotated[dict[str, LabelValue], Field(max_length=32), *_keys(_RESERVED_LABELS)] = (
-        Field(default_factory=dict)
-    )
+    labels: Annotated[
+        dict[str, LabelValue],
+        Field(max_length=32),
+        *_keys(_RESERVED_LABELS),
+        Rule(
+            f"!('{QUEUE_LABEL}' in self)",
+            f"must not contain {QUEUE_LABEL}: set placement.queueName",
+            lambda labels: QUEUE_LABEL not in labels,
+        ),
+    ] = Field(default_factory=dict)
     """Additional labels of the pods, up to 32. Default: none. Example: {team: search}"""
 
     annotations: Annotated[

@@ -94,10 +94,8 @@ GPU = f"{NVIDIA}gpu"
 MIG = f"{NVIDIA}mig-"
 """Resource name of NVIDIA's GPUs, and its prefix for MIG slices."""
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-"""Label of a pod that Kueue admits to the queue with this name."""
 KUEUE_GATE = "kueue.x-k8s.io/"
-"""Prefix of the scheduling gates that a pod has until then."""
+"""Prefix of the scheduling gates that a pod has until Kueue admits it."""
 
 GPU_MAJOR_LABEL = f"{GPU}.compute.major"
 GPU_MINOR_LABEL = f"{GPU}.compute.minor"

@@ -1,5 +1,6 @@
 """Manifests of the replicas: Deployment, and the headless Service that the balancer watches."""
 
+from slotkeeper.api.placement import QUEUE_LABEL
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.desired import (
     llama_container,
@@ -76,7 +77,7 @@ def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) 
     queue = server.spec.placement.queue_name
     labels = {
         **template.labels,
-        **({names.QUEUE_LABEL: queue} if queue else {}),
+        **({QUEUE_LABEL: queue} if queue else {}),
         **names.labels(server, Component.REPLICA),
     }
     annotations = {"annotations": dict(template.annotations)} if template.annotations else {}

@@ -1,12 +1,13 @@
 """Reads the headers of a model's files, of this machine or of the network."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slotkeeper.api.split_model import part_count, part_name, part_suffix
 from slotkeeper.download.download import Environment, download_headers
 from slotkeeper.download.files import File
+from slotkeeper.llamacpp.gguf_layout import Layout, read_layout
 from slotkeeper.llamacpp.memory.dimensions import UnplannableError
 from slotkeeper.llamacpp.memory.read import FileHeader, read_header
 from slotkeeper.plan.options import is_url
@@ -14,26 +15,38 @@ from slotkeeper.plan.options import is_url
 UNLIMITED = 2**62
 
 
-def headers(name: str, role: str, folder: Path, environment: Environment) -> list[FileHeader]:
+@dataclass(frozen=True)
+class Headers:
+    """What the files of a model state."""
+
+    files: Sequence[FileHeader]
+    layout: Layout
+    """Of the first one, which is what all of them are for."""
+
+
+def headers(name: str, role: str, folder: Path, environment: Environment) -> Headers:
     """Return the header of each file of a model. What is received for it is put into the folder.
 
     `role` is as in File. Raises DownloadError, OSError, UnplannableError.
     """
-    paths = _received(name, role, folder, environment) if is_url(name) else _local(name)
+    wanted = File(name, folder / f"model{part_suffix(1, part_count(name))}.gguf", role=role)
+    paths = _received(wanted, environment) if is_url(name) else _local(name)
     found = []
     for path in paths:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise UnplannableError("it is no GGUF file")
             found.append(read_header(file))
-    return found
+    with paths[0].open("rb") as file:
+        layout = read_layout(file)
+    if mismatch := wanted.use.mismatch(layout):
+        raise UnplannableError(f"the file is {mismatch}")
+    return Headers(found, layout)
 
 
-def _received(name: str, role: str, folder: Path, environment: Environment) -> Sequence[Path]:
-    ending = f"model{part_suffix(1, part_count(name))}.gguf"
+def _received(file: File, environment: Environment) -> Sequence[Path]:
     # Only headers are stored: neither the size of the file nor the free space matters.
     limits = replace(environment.limits, max_bytes=UNLIMITED, free_bytes=lambda _: UNLIMITED)
-    file = File(name, folder / ending, role=role)
     paths = download_headers(file, replace(environment, limits=limits))
     if not paths:
         raise UnplannableError(

@@ -14,15 +14,17 @@ from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.main import EXIT_FAILURE, EXIT_RETRY, environment_of
 from slotkeeper.download.redaction import Redaction
 from slotkeeper.error_text import describe
+from slotkeeper.llamacpp.gguf_layout import Layout
+from slotkeeper.llamacpp.gguf_use import Kind, Use
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, UnplannableError
 from slotkeeper.llamacpp.memory.fit import most_layers
 from slotkeeper.llamacpp.memory.load import Load
 from slotkeeper.llamacpp.memory.plan import Parts
 from slotkeeper.llamacpp.memory.projector import Projector, read_projector
-from slotkeeper.llamacpp.memory.read import FileHeader, read_dimensions
+from slotkeeper.llamacpp.memory.read import read_dimensions
 from slotkeeper.llamacpp.memory.verdict import judge
 from slotkeeper.plan import report
-from slotkeeper.plan.headers import headers
+from slotkeeper.plan.headers import Headers, headers
 from slotkeeper.plan.options import Options, parse
 
 EXIT_DOES_NOT_FIT = 3
@@ -49,14 +51,27 @@ class _NoPlan(Exception):  # noqa: N818 (it is reported as a message)
     """There is no plan for a file; the text names it."""
 
 
+@dataclass(frozen=True)
+class _Files:
+    """What the headers of all files state."""
+
+    parts: Parts
+    model: Layout
+    draft: Layout | None
+
+
 def _plan(options: Options) -> int:
-    parts = _parts(options)
+    files = _read(options)
+    parts = files.parts
     with _errors(options.model):
         print(report.describe(parts.model))
+        for note in _notes(files, options):
+            print(f"note: {note}")
         load = _with_layers(parts, options)
         if not options.slots or not options.context:
-            chosen = [options.context] if options.context else report.contexts(parts.model)
-            print("", report.slots_by_context(parts, load, chosen), sep="\n")
+            contexts = [options.context] if options.context else report.contexts(parts.model)
+            slots = [options.slots] if options.slots else report.SLOTS
+            print("", report.slots_by_context(parts, load, slots, contexts), sep="\n")
             status = 0
         else:
             print("", report.breakdown(parts, load), sep="\n")
@@ -84,17 +99,26 @@ def _with_layers(parts: Parts, options: Options) -> Load:
     return replace(load, gpus=replace(load.gpus, layers=layers))
 
 
-def _parts(options: Options) -> Parts:
+def _notes(files: _Files, options: Options) -> Iterator[str]:
+    trained = files.parts.model.trained_context
+    if options.context and 0 < trained < options.context:
+        yield f"the context is {options.context}, but the model was trained for {trained} tokens"
+    if options.draft and files.draft:
+        use = Use(Kind.MODEL, vocabulary=files.model.vocabulary)
+        if mismatch := use.mismatch(files.draft):
+            yield f"{redact(options.draft)} is {mismatch}: llama-server would serve without it"
+
+
+def _read(options: Options) -> _Files:
     with (
         tempfile.TemporaryDirectory() as folder,
         environment_of(options.download, options.token) as environment,
     ):
         source = _Source(Path(folder), environment)
-        return Parts(
-            model=source.model(options.model),
-            projector=source.projector(options.mmproj) if options.mmproj else None,
-            draft=source.model(options.draft) if options.draft else None,
-        )
+        model, layout = source.model(options.model)
+        projector = source.projector(options.mmproj) if options.mmproj else None
+        draft, draft_layout = source.model(options.draft) if options.draft else (None, None)
+        return _Files(Parts(model, projector, draft=draft), layout, draft_layout)
 
 
 @dataclass(frozen=True)
@@ -104,15 +128,16 @@ class _Source:
     folder: Path
     environment: Environment
 
-    def model(self, name: str) -> Dimensions:
+    def model(self, name: str) -> tuple[Dimensions, Layout]:
         with _errors(name):
-            return read_dimensions(self._headers(name, "model"))
+            found = self._headers(name, "model")
+            return read_dimensions(found.files), found.layout
 
     def projector(self, name: str) -> Projector:
         with _errors(name):
-            return read_projector(self._headers(name, "model.mmproj")[0])
+            return read_projector(self._headers(name, "model.mmproj").files[0])
 
-    def _headers(self, name: str, role: str) -> Sequence[FileHeader]:
+    def _headers(self, name: str, role: str) -> Headers:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         return headers(name, role, folder, self.environment)
 

@@ -40,6 +40,9 @@ AUTOMATIC = "auto"
 
 MAX_GPUS = 128
 
+MIN_GPU_MEMORY = 256 * 1024**2
+"""Less is a number without its unit: any GPU has more."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -112,6 +115,8 @@ def _load(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Loa
         parser.error(f"{PlanFlags.TENSOR_SPLIT} must have a share above 0")
     if arguments.gpu_layers is not None and not memory:
         parser.error(f"{PlanFlags.GPU_LAYERS} requires {PlanFlags.GPU}")
+    if arguments.draft_gpu_layers is not None and not (memory and arguments.draft):
+        parser.error(f"{PlanFlags.DRAFT_GPU_LAYERS} requires {PlanFlags.GPU} and {PlanFlags.DRAFT}")
     layers = arguments.gpu_layers
     try:
         load = Load(
@@ -125,6 +130,7 @@ def _load(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Loa
                 arguments.split_mode,
                 shares,
                 arguments.cpu_moe_layers,
+                ALL_LAYERS if arguments.draft_gpu_layers is None else arguments.draft_gpu_layers,
             ),
         )
         if arguments.embeddings:
@@ -225,13 +231,28 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         PlanFlags.DRAFT, metavar="FILE_OR_URL", help="draft model for speculative decoding"
     )
+    parser.add_argument(
+        PlanFlags.DRAFT_GPU_LAYERS,
+        type=flags.count,
+        metavar="N",
+        help="layers of the draft on the GPUs (default: all)",
+    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(quantity.bytes_argument(size) for size in text.split(","))
+    sizes = tuple(map(_size, text.split(",")))
     if len(sizes) > MAX_GPUS:
         raise argparse.ArgumentTypeError(f"must be at most {MAX_GPUS} sizes")
     return sizes
+
+
+def _size(text: str) -> int:
+    size = quantity.bytes_argument(text)
+    if size < MIN_GPU_MEMORY:
+        raise argparse.ArgumentTypeError(
+            f"{text} is less than 256Mi: write the unit, as in 16Gi or 15360Mi"
+        )
+    return size
 
 
 def _layers(text: str) -> int | str:

@@ -40,16 +40,23 @@ def breakdown(parts: Parts, load: Load) -> str:
     return _table(rows)
 
 
-def slots_by_context(parts: Parts, load: Load, contexts: Sequence[int]) -> str:
+def slots_by_context(
+    parts: Parts, load: Load, slots: Sequence[int], contexts: Sequence[int]
+) -> str:
     """Return a table of what the fullest GPU, or main memory, needs; in brackets where it does not
     fit."""
-    rows = [["context", *(_count(slots) for slots in SLOTS)]]
+    rows = [["context", *map(_count, slots)]]
     for context in contexts:
-        cells = (
-            _cell(parts, replace(_with_context(load, context), slots=slots)) for slots in SLOTS
-        )
-        rows.append([str(context), *cells])
-    return _table(rows)
+        row = _with_context(load, context)
+        rows.append([str(context), *(_cell(parts, replace(row, slots=each)) for each in slots)])
+    return f"{_caption(load)}\n{_table(rows)}"
+
+
+def _caption(load: Load) -> str:
+    if not load.gpus.memory:
+        return "main memory that is needed, without GPUs:"
+    gpu = "the GPU" if len(load.gpus.memory) == 1 else "the fullest GPU"
+    return f"memory that is needed of {gpu}, in brackets if the model does not fit:"
 
 
 def contexts(model: Dimensions) -> list[int]:

@@ -90,6 +90,11 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "must not have keys that the operator sets itself",
     ),
     (
+        {"podTemplate": {"labels": {"kueue.x-k8s.io/queue-name": "team-a"}}},
+        "spec.podTemplate.labels",
+        "must not contain kueue.x-k8s.io/queue-name: set placement.queueName",
+    ),
+    (
         {"podTemplate": {"annotations": {"slotkeeper.dev/applied-hash": "x"}}},
         "spec.podTemplate.annotations",
         "must not have keys that the operator sets itself",

@@ -9,7 +9,7 @@ import pytest
 
 from gguf_files import gguf
 from model_host import ModelHost, Reply, by_name, content, model_host, status
-from planned_model import PlannedModel, write
+from planned_model import F32, PlannedModel, write
 from planned_models import MODELS
 from slotkeeper.plan.main import EXIT_DOES_NOT_FIT, main
 
@@ -76,12 +76,48 @@ def test_a_load_that_does_not_fit_has_an_exit_status_of_its_own(
 def test_what_does_not_fit_is_in_brackets(qwen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(qwen), "--gpu", "8Gi,8Gi", "--kv-cache-type", "q8_0"]) == 0
 
-    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[2:]]
-    cells = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
+    _, _, caption, *lines = capsys.readouterr().out.splitlines()
+    assert caption == (
+        "memory that is needed of the fullest GPU, in brackets if the model does not fit:"
+    )
+    cells = {row[0]: row[1:] for row in map(_cells, lines)}
     assert list(cells) == ["context", "4096", "8192", "16384", "32768"]
     assert cells["context"][3] == "8 slots"
     assert not cells["8192"][4].startswith("(")
     assert cells["8192"][6].startswith("(")
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_slots_without_a_context_select_a_column(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(qwen), "--gpu", "16Gi", "--slots", "6"]) == 0
+
+    _, _, caption, *lines = capsys.readouterr().out.splitlines()
+    assert caption == "memory that is needed of the GPU, in brackets if the model does not fit:"
+    assert list(map(_cells, lines)) == [
+        ["context", "6 slots"],
+        ["4096", "4.2 GiB"],
+        ["8192", "6.9 GiB"],
+        ["16384", "12.1 GiB"],
+        ["32768", "(22.7 GiB)"],
+    ]
+
+
+def test_a_context_without_slots_selects_a_row(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(qwen), "--context", "5000"]) == 0
+
+    _, _, caption, head, *rows = capsys.readouterr().out.splitlines()
+    assert caption == "main memory that is needed, without GPUs:"
+    assert _cells(head)[1:] == [
+        *("1 slot", "2 slots", "4 slots", "8 slots", "16 slots", "32 slots", "64 slots")
+    ]
+    assert [_cells(row)[0] for row in rows] == ["5000"]
 
 
 def test_without_gpus_main_memory_is_planned(
@@ -215,7 +251,62 @@ def test_a_model_that_is_no_projector_is_named(
 ) -> None:
     assert main([str(qwen), "--mmproj", str(qwen)]) == 1
 
-    assert "it is no projector" in caplog.text
+    assert f"{qwen}: the file is a model according to its GGUF header, not a proj" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [
+        (gguf({"x": 1}, architecture="llama", kind="adapter"), "a LoRA adapter (model.adapters)"),
+        (gguf({"x": 1}, architecture="clip"), "a projector (model.mmproj)"),
+    ],
+)
+def test_a_file_that_is_planned_with_a_model_is_no_model(
+    header: bytes, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(header)
+
+    assert main([str(path)]) == 1
+
+    expected = f"{path}: the file is {what} according to its GGUF header, not a model"
+    assert caplog.messages == [expected]
+
+
+def test_a_context_beyond_the_models_has_a_note(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "note: the context is 40961, but the model was trained for 40960 tokens"
+
+    assert main([str(qwen), "--context", "40961"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == note
+    assert main([str(qwen), "--context", "40960"]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+def test_a_draft_of_another_vocabulary_has_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, same, other = (
+        small_model(tmp_path / f"{number}.gguf", words)
+        for number, words in enumerate((300, 300, 600))
+    )
+
+    assert main([str(model), "--draft", str(same)]) == 0
+    assert "note" not in capsys.readouterr().out
+    assert main([str(model), "--draft", str(other)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        f"note: {other} is a draft of another model: it has 600 tokens of the tokenizer 'gpt2', "
+        "and the model has 300 of 'gpt2': llama-server would serve without it"
+    )
+
+
+def small_model(path: Path, words: int) -> Path:
+    """Write a model with its vocabulary; return its path."""
+    numbers: dict[str, int | list[int]] = {"block_count": 1, "embedding_length": 64}
+    table = ("token_embd.weight", (64, words), F32)
+    write(PlannedModel("llama", words, numbers, [table]), path)
+    return path
 
 
 def test_keys_that_the_type_of_the_cache_cannot_store_are_an_error(

@@ -16,10 +16,11 @@ def test_the_load_is_that_of_the_flags() -> None:
             *("model.gguf", "--gpu", "16Gi,8Gi", "--slots", "8", "--context", "8192"),
             *("--kv-cache-type", "q8_0", "--flash-attention", "disabled", "--gpu-layers", "20"),
             *("--split-mode", "row", "--tensor-split", "2,1", "--cpu-moe-layers", "3"),
+            *("--draft", "draft.gguf", "--draft-gpu-layers", "4"),
         ]
     )
 
-    gpus = Gpus((16 * 1024**3, 8 * 1024**3), 20, "row", (2.0, 1.0), 3)
+    gpus = Gpus((16 * 1024**3, 8 * 1024**3), 20, "row", (2.0, 1.0), 3, 4)
     assert options.load == Load(8, 8192, "q8_0", flash_attention=False, gpus=gpus)
     assert (options.slots, options.context) == (8, 8192)
 
@@ -52,6 +53,8 @@ def test_the_token_is_for_the_hosts_of_the_urls(tmp_path: Path) -> None:
         ([], "FILE_OR_URL"),
         (["m.gguf", "--gpu", "16G B"], "not a quantity"),
         (["m.gguf", "--gpu", "0"], "must be 1 or more"),
+        (["m.gguf", "--gpu", "16"], "16 is less than 256Mi: write the unit, as in 16Gi"),
+        (["m.gguf", "--gpu", "16Gi,255Mi"], "255Mi is less than 256Mi"),
         (["m.gguf", "--gpu", ",".join(["1Gi"] * 129)], "at most 128"),
         (["m.gguf", "--slots", "0"], "--slots"),
         (["m.gguf", "--slots", "99999"], "slots must be from 1 to 4096"),
@@ -63,6 +66,8 @@ def test_the_token_is_for_the_hosts_of_the_urls(tmp_path: Path) -> None:
         (["m.gguf", "--gpu", "1Gi", "--tensor-split", "nan"], "numbers from 0"),
         (["m.gguf", "--gpu-layers", "3"], "--gpu-layers requires --gpu"),
         (["m.gguf", "--gpu", "1Gi", "--gpu-layers", "some"], "--gpu-layers"),
+        (["m.gguf", "--gpu", "1Gi", "--draft-gpu-layers", "0"], "requires --gpu and --draft"),
+        (["m.gguf", "--draft", "d.gguf", "--draft-gpu-layers", "0"], "requires --gpu and --draft"),
         (["pvc://models/m.gguf"], "only files, and URLs"),
         (["ftp://user:password@host/m.gguf"], "ftp://host/m.gguf: only files"),
     ],

@@ -51,7 +51,7 @@ async def deploy_gated(cluster: FakeCluster, operator: Operator, **spec: Any) ->
 async def test_the_label_is_on_the_pods_of_replicas_and_on_no_others(
     cluster: FakeCluster, operator: Operator
 ) -> None:
-    apply_server(cluster, **QUEUED, podTemplate={"labels": {LABEL: "other"}})
+    apply_server(cluster, **QUEUED)
     await operator.reconcile()
 
     found = {
@@ -59,6 +59,15 @@ async def test_the_label_is_on_the_pods_of_replicas_and_on_no_others(
         for name, deployment in cluster.by_name(DEPLOYMENTS).items()
     }
     assert found == {"chat-replicas": "team-a", "chat-balancer": None}
+
+
+async def test_the_label_is_set_by_its_field_only(cluster: FakeCluster, operator: Operator) -> None:
+    apply_server(cluster, podTemplate={"labels": {LABEL: "team-a"}})
+    await operator.reconcile()
+
+    found = condition(cluster, "Ready")
+    assert found["reason"] == "InvalidSpec"
+    assert f"must not contain {LABEL}: set placement.queueName" in found["message"]
 
 
 async def test_each_pod_of_a_group_has_the_label(cluster: FakeCluster, operator: Operator) -> None:

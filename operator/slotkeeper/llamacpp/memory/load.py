@@ -34,6 +34,8 @@ class Gpus:
     """Proportion of each; empty for that of their memory."""
     cpu_expert_layers: int = 0
     """So many of the first layers have their experts in main memory."""
+    draft_layers: int = ALL_LAYERS
+    """Layers of the draft on them. The output counts as one."""
 
 
 @dataclass(frozen=True)

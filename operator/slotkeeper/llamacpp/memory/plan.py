@@ -84,8 +84,8 @@ def plan(parts: Parts, load: Load) -> Plan:
     """Return what llama-server allocates. Raises UnplannableError."""
     planned = _model(parts.model, load)
     if parts.draft is not None:
-        layers = replace(load.gpus, layers=len(parts.draft.layers) + 1, cpu_expert_layers=0)
-        planned += _model(parts.draft, replace(load, gpus=layers, kv_cache_type="f16"))
+        gpus = replace(load.gpus, layers=load.gpus.draft_layers, cpu_expert_layers=0)
+        planned += _model(parts.draft, replace(load, gpus=gpus, kv_cache_type="f16"))
     if parts.projector is not None:
         planned += _projector(parts.projector, load, on_gpu=parts.projector_on_gpu)
     return planned

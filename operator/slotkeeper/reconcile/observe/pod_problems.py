@@ -8,6 +8,7 @@ from signal import Signals
 
 from slotkeeper.api.compute_capability import AUTO
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.placement import QUEUE_LABEL
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
@@ -161,7 +162,7 @@ def _gated(pod: Manifest) -> Problem | None:
         message = f"waiting for scheduling gates to be removed: {', '.join(gates)}"
         return Problem(Reason.SCHEDULING_GATED, message)
     metadata = pod["metadata"]
-    queue = (metadata.get("labels") or {}).get(names.QUEUE_LABEL)
+    queue = (metadata.get("labels") or {}).get(QUEUE_LABEL)
     name = f" to queue {queue}" if queue else ""
     return Problem(
         Reason.SCHEDULING_GATED,

@@ -166,6 +166,17 @@ def test_a_draft_model_needs_its_weights_and_a_cache_as_long() -> None:
     assert gpu.overhead == alone.overhead
 
 
+def test_a_draft_model_can_be_in_main_memory() -> None:
+    parts = Parts(MODEL, draft=MODEL)
+    alone = plan(Parts(MODEL), Load(2, 512, gpus=ONE))
+    on_cpu = plan(Parts(MODEL), Load(2, 512, gpus=Gpus(())))
+
+    planned = plan(parts, Load(2, 512, gpus=replace(ONE, draft_layers=0)))
+
+    assert planned.gpus == alone.gpus
+    assert planned.host == alone.host + on_cpu.host
+
+
 def test_a_context_is_rounded_up_to_256_tokens() -> None:
     planned = [
         plan(Parts(MODEL), Load(2, context, gpus=ONE)).gpus[0].kv_cache for context in (257, 512)
