@@ -145,7 +145,8 @@ ROCM_ARCH ?= gfx1030 gfx1100
 # AMD's libraries are not in Debian trixie, so its image is the base.
 ROCM ?= docker.io/rocm/dev-ubuntu-24.04:7.2.1-complete
 # Another build of llama.cpp than the pinned one: LLAMA_CPP_BUILD=b12405 LLAMA_CPP_COMMIT=…
-LLAMA_CPP_ARGS = $(foreach name,LLAMA_CPP_BUILD LLAMA_CPP_COMMIT LLAMA_CPP_REPOSITORY JOBS,$(if $($(name)),--build-arg $(name)=$($(name))))
+# CPU_VARIANTS=OFF: for CPUs with AVX2 only, which compiles in less time.
+LLAMA_CPP_ARGS = $(foreach name,LLAMA_CPP_BUILD LLAMA_CPP_COMMIT LLAMA_CPP_REPOSITORY CPU_VARIANTS JOBS,$(if $($(name)),--build-arg $(name)=$($(name))))
 
 comma := ,
 # `,`, `;` and spaces may separate them.

@@ -30,7 +30,8 @@ def running_registry(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
 def images(cluster: Cluster, registry: str) -> str:
     """The registry, with our images: built outside of the node's network, and pushed in it."""
     tool = f"CONTAINER_TOOL={ROOT}/e2e/cluster buildah"
-    command = ("make", "images", f"REGISTRY={registry}", tool)
+    # As the other tests' image, whose layers are then used.
+    command = ("make", "images", f"REGISTRY={registry}", "CPU_VARIANTS=OFF", tool)
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     cluster.call("run", *command, "PUSH=1")
     return registry

@@ -122,7 +122,8 @@ def test_texts_are_embedded(client: Any) -> None:
 
     assert [len(each) for each in response.embeddings] == [64, 64]
     assert response.prompt_eval_count > 2
-    assert list(single.embedding) == list(response.embeddings[0])
+    # Sums of floating-point numbers depend on what else is in the batch.
+    assert list(single.embedding) == pytest.approx(list(response.embeddings[0]), rel=1e-4, abs=1e-6)
 
 
 @proves("errors")
