@@ -24,7 +24,7 @@ def test_a_gpu_server_of_a_cpu_image_is_ready_and_degraded(server: Server) -> No
     message = server.wait_for_reason("AcceleratorReady", "NoDeviceFound")
 
     assert server.condition("AcceleratorReady")["status"] == "False"
-    assert "llama-server found no GPU, and computes on the CPU; use an image" in message
+    assert "llama-server found no GPU, and computes on the CPU; check that the image" in message
     degraded = server.condition("Degraded")
     assert (degraded["status"], degraded["reason"]) == ("True", "NoDeviceFound")
     [result] = server.chat()
