@@ -30,5 +30,5 @@ def test_a_standby_becomes_leader_after_a_balancer_is_killed(server: Server) -> 
     # Requests that the killed balancer was serving or queueing: at most one for each client. Until
     # its endpoint is removed from the Service, new connections may be refused; clients can retry.
     aborted = [result for result in outcome.failed if "ConnectError" not in result["error"]]
-    assert len(aborted) <= CLIENTS
+    assert len(aborted) <= CLIENTS, aborted
     assert outcome.results[-1]["completed"]
