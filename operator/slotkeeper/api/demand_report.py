@@ -3,7 +3,7 @@
 No pydantic: the balancer's image has none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -71,11 +71,11 @@ class PromptCacheReport:
         Raises ValueError if it is malformed or out of range.
         """
         tree = _object(value)
-        reason, message = (_text(tree.get(name), _MAX_MESSAGE) for name in ("reason", "message"))
-        if reason not in PROMPT_CACHE_REASONS:
+        reason, message = _explanation(tree, PROMPT_CACHE_REASONS)
+        if reason is None:
             return None
         return cls(
-            reason=Reason(reason),
+            reason=reason,
             message=message,
             bytes=_integer(tree.get("bytes", 0), MAX_BYTES_ON_DISK),
             files=_count(tree.get("files", 0)),
@@ -122,11 +122,11 @@ class PrimeReport:
         Raises ValueError if it is malformed or out of range.
         """
         tree = _object(value)
-        reason, message = (_text(tree.get(name), _MAX_MESSAGE) for name in ("reason", "message"))
-        if reason not in PRIME_REASONS:
+        reason, message = _explanation(tree, PRIME_REASONS)
+        if reason is None:
             return None
         return cls(
-            reason=Reason(reason),
+            reason=reason,
             message=message,
             prompts=_count(tree.get("prompts", 0)),
             learned=_count(tree.get("learned", 0)),
@@ -264,6 +264,12 @@ class DemandReport:
             builds=_names(tree.get("builds", [])),
             speculation=None if speculation is None else SpeculationReport.from_json(speculation),
         )
+
+
+def _explanation(tree: Mapping[str, Any], reasons: Collection[Reason]) -> tuple[Reason | None, str]:
+    """Return reason and message of a report; None for a reason that is none of these."""
+    reason, message = (_text(tree.get(name), _MAX_MESSAGE) for name in ("reason", "message"))
+    return Reason(reason) if reason in reasons else None, message
 
 
 def _object(value: Any) -> dict[str, Any]:

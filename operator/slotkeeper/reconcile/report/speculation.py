@@ -9,6 +9,7 @@ from slotkeeper.desired import names
 from slotkeeper.reconcile.observe.observed import Observed, updated_pods
 from slotkeeper.reconcile.observe.pods import address, is_ready
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.report.reported import is_other_part, kept_part
 
 
 def speculation_problem(
@@ -47,8 +48,7 @@ def speculative_status(
     if server.spec.speculative is None:
         return None
     if report is None:
-        before = server.status.get("speculative")
-        return None if before is None else SpeculativeStatus.model_validate(before)
+        return kept_part(server, "speculative", SpeculativeStatus)
     return SpeculativeStatus(
         acceptance_percent=report.acceptance_percent, inactive_replicas=len(report.inactive)
     )
@@ -58,6 +58,4 @@ def is_speculative_status_stale(server: LlamaServer, report: SpeculationReport |
     """Whether the status shows other numbers than this report."""
     if server.spec.speculative is None or report is None:
         return False
-    shown = speculative_status(server, report)
-    found = shown and shown.model_dump(by_alias=True, exclude_none=True)
-    return found != server.status.get("speculative")
+    return is_other_part(server, "speculative", speculative_status(server, report))
