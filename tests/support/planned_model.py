@@ -58,20 +58,22 @@ def write(model: PlannedModel, path: Path, *, vocabulary: bool = True) -> None:
     if vocabulary:
         _add_vocabulary(writer, model)
     for name, shape, kind in model.tensors:
-        elements, size = GGML_QUANT_SIZES[kind]
-        nbytes = prod(shape) // elements * size
+        nbytes = _nbytes(shape, kind)
         writer.add_tensor_info(name, shape[::-1], np.dtype(np.float32), nbytes, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    data = 0
-    for _, shape, kind in model.tensors:
-        elements, size = GGML_QUANT_SIZES[kind]
-        data += -(-(prod(shape) // elements * size) // 32) * 32
+    data = sum(-(-_nbytes(shape, kind) // 32) * 32 for _, shape, kind in model.tensors)
     with path.open("r+b") as file:
         header = file.seek(0, 2)
         file.truncate(-(-header // 32) * 32 + data)
+
+
+def _nbytes(shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
+    elements, size = GGML_QUANT_SIZES[kind]
+    nbytes: int = prod(shape) // elements * size
+    return nbytes
 
 
 def _add_vocabulary(writer: GGUFWriter, model: PlannedModel) -> None:
@@ -127,6 +129,38 @@ def feed_forward(embedding: int, width: int, kind: GGMLQuantizationType = Q4_K) 
         ("ffn_gate.weight", (embedding, width), kind),
         ("ffn_up.weight", (embedding, width), kind),
         ("ffn_down.weight", (width, embedding), Q6_K if width % 256 == 0 else Q8_0),
+    ]
+
+
+def delta_net(
+    embedding: int, inputs: Sequence[Tensor], feed_forward: Sequence[Tensor]
+) -> list[Tensor]:
+    """A layer of Qwen's gated delta nets; `inputs`: of its gates."""
+    return [
+        ("attn_norm.weight", (embedding,), F32),
+        ("attn_qkv.weight", (embedding, 8192), Q4_K),
+        ("attn_gate.weight", (embedding, 4096), Q4_K),
+        ("ssm_conv1d.weight", (4, 8192), F32),
+        ("ssm_dt.bias", (32,), F32),
+        ("ssm_a", (32,), F32),
+        *inputs,
+        ("ssm_norm.weight", (128,), F32),
+        ("ssm_out.weight", (4096, embedding), Q4_K),
+        *feed_forward,
+    ]
+
+
+def gated_attention(embedding: int, key: int, feed_forward: Sequence[Tensor]) -> list[Tensor]:
+    """A layer of attention between them, whose queries come with a gate each."""
+    return [
+        ("attn_norm.weight", (embedding,), F32),
+        ("attn_q.weight", (embedding, 8192), Q4_K),
+        ("attn_k.weight", (embedding, key), Q4_K),
+        ("attn_v.weight", (embedding, key), Q4_K),
+        ("attn_output.weight", (4096, embedding), Q4_K),
+        ("attn_q_norm.weight", (256,), F32),
+        ("attn_k_norm.weight", (256,), F32),
+        *feed_forward,
     ]
 
 

@@ -11,9 +11,11 @@ from planned_model import (
     Tensor,
     blocks,
     common,
+    delta_net,
     ends,
     experts,
     feed_forward,
+    gated_attention,
 )
 
 
@@ -62,29 +64,10 @@ def mixtral() -> PlannedModel:
 def qwen35() -> PlannedModel:
     """A quarter of Qwen3.5 4B: gated delta nets in three of four layers."""
     dense = [("post_attention_norm.weight", (2560,), F32), *feed_forward(2560, 9216)[1:]]
-    linear: list[Tensor] = [
-        ("attn_norm.weight", (2560,), F32),
-        ("attn_qkv.weight", (2560, 8192), Q4_K),
-        ("attn_gate.weight", (2560, 4096), Q4_K),
-        ("ssm_conv1d.weight", (4, 8192), F32),
-        ("ssm_dt.bias", (32,), F32),
-        ("ssm_a", (32,), F32),
-        ("ssm_beta.weight", (2560, 32), Q8_0),
-        ("ssm_alpha.weight", (2560, 32), Q8_0),
-        ("ssm_norm.weight", (128,), F32),
-        ("ssm_out.weight", (4096, 2560), Q4_K),
-        *dense,
-    ]
-    full: list[Tensor] = [
-        ("attn_norm.weight", (2560,), F32),
-        ("attn_q.weight", (2560, 8192), Q4_K),
-        ("attn_k.weight", (2560, 1024), Q4_K),
-        ("attn_v.weight", (2560, 1024), Q4_K),
-        ("attn_output.weight", (4096, 2560), Q4_K),
-        ("attn_q_norm.weight", (256,), F32),
-        ("attn_k_norm.weight", (256,), F32),
-        *dense,
-    ]
+    linear = delta_net(
+        2560, [("ssm_beta.weight", (2560, 32), Q8_0), ("ssm_alpha.weight", (2560, 32), Q8_0)], dense
+    )
+    full = gated_attention(2560, 1024, dense)
     return PlannedModel(
         "qwen35",
         248_320,

@@ -12,9 +12,11 @@ from planned_model import (
     Tensor,
     blocks,
     common,
+    delta_net,
     ends,
     experts,
     feed_forward,
+    gated_attention,
 )
 
 
@@ -135,28 +137,8 @@ def qwen3next() -> PlannedModel:
         ("ffn_up_shexp.weight", (2048, 512), Q4_K),
         ("ffn_down_shexp.weight", (512, 2048), Q4_K),
     ]
-    linear: list[Tensor] = [
-        ("attn_norm.weight", (2048,), F32),
-        ("attn_qkv.weight", (2048, 8192), Q4_K),
-        ("attn_gate.weight", (2048, 4096), Q4_K),
-        ("ssm_conv1d.weight", (4, 8192), F32),
-        ("ssm_dt.bias", (32,), F32),
-        ("ssm_a", (32,), F32),
-        ("ssm_ba.weight", (2048, 64), Q8_0),
-        ("ssm_norm.weight", (128,), F32),
-        ("ssm_out.weight", (4096, 2048), Q4_K),
-        *mixture,
-    ]
-    full: list[Tensor] = [
-        ("attn_norm.weight", (2048,), F32),
-        ("attn_q.weight", (2048, 8192), Q4_K),
-        ("attn_k.weight", (2048, 512), Q4_K),
-        ("attn_v.weight", (2048, 512), Q4_K),
-        ("attn_output.weight", (4096, 2048), Q4_K),
-        ("attn_q_norm.weight", (256,), F32),
-        ("attn_k_norm.weight", (256,), F32),
-        *mixture,
-    ]
+    linear = delta_net(2048, [("ssm_ba.weight", (2048, 64), Q8_0)], mixture)
+    full = gated_attention(2048, 512, mixture)
     return PlannedModel(
         "qwen3next",
         151_936,
