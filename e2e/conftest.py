@@ -40,8 +40,8 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
 
 @pytest.fixture(scope="session")
 def names(cluster: Cluster) -> Iterator[str]:
-    """Names of namespaces. No earlier run has used them: logs and files of a node outlive a
-    namespace, of which those that an interrupted run has left are deleted."""
+    """Names of namespaces. No earlier run has used them, since logs and files of a node outlive a
+    namespace. Namespaces of an interrupted run are deleted first."""
     cluster.kubectl("delete", "namespaces", f"--selector={TEST_LABEL}")
     run = uuid.uuid4().hex[:6]
     return (f"e2e-{run}-{number}" for number in count(1))

@@ -10,8 +10,8 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Sampling(ApiModel):
-    """Sampling parameters of requests that do not set their own. Of a parameter that is not set,
-    the default is that in the model's file, or else llama-server's."""
+    """Default sampling parameters, for requests without them. A parameter that is not set has the
+    value in the model's file, or else llama-server's."""
 
     temperature: Annotated[float, Field(ge=0, le=10)] | None = None
     """Randomness of the responses, 0 to 10. 0: always the most probable token. Default: the

@@ -126,7 +126,7 @@ class LlamaServerSpec(ApiModel):
     format, without a limit. Example: {format: deepseek, budgetTokens: 2048}"""
 
     sampling: Sampling | None = None
-    """Sampling parameters of requests that do not set their own, such as those that the model's
+    """Default sampling parameters, for requests without them: for example, what the model's
     authors recommend. Default: those in the model's file, or else llama-server's.
     Example: {temperature: 0.7, topK: 20, topP: 0.8, minP: 0}"""
 

@@ -16,8 +16,8 @@ class Exposure(Enum):
     MODEL = "a crafted model file"
     REQUEST = "a request of a client"
     PROMPT_CACHE = "promptCache, with a crafted file on its volume"
-    WORKERS = "workers, for those who reach their port"
-    RDMA_WORKERS = "workers with a resource for RDMA, for those who reach their port"
+    WORKERS = "workers: a program that can connect to their port"
+    RDMA_WORKERS = "workers with a resource for RDMA: a program that can connect to their port"
     SLEEP = "--sleep-idle-seconds, which extraArgs rejects"
     REJECTED_REQUEST = "a request that the balancer rejects"
 
@@ -115,7 +115,7 @@ ADVISORIES: tuple[Advisory, ...] = (
     # CVE record; GHSA-f4vj-w5xq-5xph; ggml-org/llama.cpp#25289, which was closed as not planned.
     Advisory(
         "CVE-2026-78147",
-        "a client of an rpc-server has it call any address (operations with function pointers)",
+        "a client makes an rpc-server call any address (operations with function pointers)",
         Exposure.WORKERS,
         0,
         None,
