@@ -168,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         token_hosts_file=None,
         termination_log=Path(os.devnull),
         progress_port=None,
+        inspect=False,
         node_cache=None,
         ca_config_map=None,
     )

@@ -154,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         max_file_bytes=2**62,
         max_total_bytes=None,
         always_verify=False,
+        inspect=False,
     )
     parser.add_argument(
         "model", metavar="FILE_OR_URL", help=f"path, or {', '.join(SCHEMES)} URL of the model"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from slotkeeper.llamacpp.argv import ALL_LAYERS
 from slotkeeper.llamacpp.memory.compute import (
     compute_bytes,
     embedding_bytes,
@@ -78,13 +79,15 @@ class Parts:
     projector_on_gpu: bool = True
     draft: Dimensions | None = None
     """A model for speculative decoding, with as many slots and as much context."""
+    draft_layers: int = ALL_LAYERS
+    """Its layers on the GPUs, of which the output is one."""
 
 
 def plan(parts: Parts, load: Load) -> Plan:
     """Return what llama-server allocates. Raises UnplannableError."""
     planned = _model(parts.model, load)
     if parts.draft is not None:
-        layers = replace(load.gpus, layers=len(parts.draft.layers) + 1, cpu_expert_layers=0)
+        layers = replace(load.gpus, layers=parts.draft_layers, cpu_expert_layers=0)
         planned += _model(parts.draft, replace(load, gpus=layers, kv_cache_type="f16"))
     if parts.projector is not None:
         planned += _projector(parts.projector, load, on_gpu=parts.projector_on_gpu)
