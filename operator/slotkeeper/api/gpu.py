@@ -40,6 +40,11 @@ class Gpu(ApiModel):
             lambda gpu: gpu.count > 0 or (gpu.layers is None and gpu.min_memory is None),
         ),
         Rule(
+            "self.count > 0 || !has(self.memory)",
+            "memory must not be set if count is 0: it is that of a GPU",
+            lambda gpu: gpu.count > 0 or gpu.memory is None,
+        ),
+        Rule(
             "self.count > 0 || (!has(self.cpuMoeLayers) && !has(self.mainGpu))",
             "cpuMoeLayers and mainGpu must not be set if count is 0: they require a GPU",
             lambda gpu: gpu.count > 0 or (gpu.cpu_moe_layers is None and gpu.main_gpu is None),
@@ -134,6 +139,13 @@ class Gpu(ApiModel):
     whose label nvidia.com/gpu.memory, which GPU feature discovery sets in MiB, is at least as
     large. The label is a little below the nominal size: 15360 for a T4 of 16 GB, 24564 for an RTX
     4090 of 24 GB. So set what the model needs, not the nominal size. Default: any. Example: 20Gi"""
+
+    memory: Memory | None = None
+    """Memory of each GPU, a quantity from 1Mi to 1Ti, as its driver shows it: a little less than
+    the nominal size. Before a replica starts, the condition FitsMemory then tells whether the model
+    fits. It selects no node, which minMemory does. Default: the smallest in the labels
+    nvidia.com/gpu.memory of the nodes that replicas may use, if the operator may list nodes.
+    Example: 15Gi"""
 
     layers: Annotated[int, Field(ge=0, le=998, json_schema_extra={"format": "int32"})] | None = None
     """Number of the model's layers on the GPUs, 0 to 998. The CPU computes the others from main

@@ -96,6 +96,13 @@ class Reason(StrEnum):
     XID_ERROR = "XidError"
     LAYERS_NOT_OFFLOADED = "LayersNotOffloaded"
     NO_DEVICE_FOUND = "NoDeviceFound"
+    # Whether the model fits into the GPUs, by a plan.
+    FITS = "Fits"
+    DOES_NOT_FIT = "DoesNotFit"
+    NOT_PLANNED = "NotPlanned"
+    READING_HEADER = "ReadingHeader"
+    GPU_MEMORY_UNKNOWN = "GpuMemoryUnknown"
+    HEADER_UNAVAILABLE = "HeaderUnavailable"
     # Other problems.
     KNOWN_VULNERABLE_BUILD = "KnownVulnerableBuild"
     SPECULATION_INACTIVE = "SpeculationInactive"

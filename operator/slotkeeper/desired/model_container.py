@@ -122,8 +122,11 @@ def mounted_files(spec: LlamaServerSpec) -> list[str]:
     ]
 
 
-def container(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
-    """Return the container, which succeeds once all files are downloaded and verified.
+def container(
+    server: LlamaServer, images: Images, downloads: DownloadSettings, *, inspect: bool = False
+) -> Manifest:
+    """Return the container, which succeeds once all files are downloaded and verified; with
+    `inspect`, once their headers are read.
 
     Its termination message contains the model's metadata, or the reason of the failure.
     """
@@ -140,16 +143,15 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
         )
     ]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
+    progress = {"name": names.PROGRESS, "protocol": "TCP", "containerPort": names.PROGRESS_PORT}
     env = [*_hub(model.download), *_proxies(model.download, downloads), *_ca(downloads)]
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
         "imagePullPolicy": images.pull_policy,
-        "command": list(_command(server, downloads)),
+        "command": list(_command(server, downloads, inspect=inspect)),
         **({"env": env} if env else {}),
-        "ports": [
-            {"name": names.PROGRESS, "protocol": "TCP", "containerPort": names.PROGRESS_PORT}
-        ],
+        **({} if inspect else {"ports": [progress]}),
         "resources": _resources(server),
         "securityContext": container_security_context(),
         # The program writes the message itself, for the server's status.
@@ -185,6 +187,29 @@ def volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
     return [*models, *_claims(spec), *_token(model), *_access_key(model), *_authorities(model)]
 
 
+def inspection_volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
+    """Return the volumes of a pod that only reads the headers of the server's files.
+
+    What it receives is deleted with it: a volume of the replicas may be attached to another node.
+    """
+    found = volumes(server, downloads)
+    if MODELS_VOLUME in _claim_volumes(server.spec).values():
+        # The claim has files of its own, too.
+        return found
+    empty = {"name": MODELS_VOLUME, "emptyDir": {}}
+    return [empty if volume["name"] == MODELS_VOLUME else volume for volume in found]
+
+
+def has_claims(spec: LlamaServerSpec) -> bool:
+    """Whether a file is on a claim, where it was put by others."""
+    return bool(_claim_volumes(spec))
+
+
+def has_file_in_image(spec: LlamaServerSpec) -> bool:
+    """Whether a file is in llama-server's image."""
+    return any(path_in_image(file.url) for file in _files(spec))
+
+
 def _all(paths: Paths) -> list[str]:
     mmproj, draft = ([path] if path else [] for path in (paths.mmproj, paths.draft))
     return [paths.model, *mmproj, *paths.adapters, *draft]
@@ -211,16 +236,14 @@ def _resources(server: LlamaServer) -> Manifest:
     return resources.of_init_container(server.spec.resources)
 
 
-def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
+def _command(server: LlamaServer, downloads: DownloadSettings, *, inspect: bool) -> Iterator[str]:
     spec, model = server.spec, server.spec.model
     targets = paths(spec)
     yield from ("slotkeeper", "download")
-    yield from (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
+    progress = (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
+    yield from (DownloadFlags.INSPECT,) if inspect else progress
     yield from _sources(spec)
-    if model.cache.node:
-        yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
-    if model.cache.verify == "Always":
-        yield DownloadFlags.ALWAYS_VERIFY
+    yield from () if inspect else _stored(model)
     if authorities := model.download.ca_config_map_ref:
         yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
         yield from (DownloadFlags.CA_CONFIG_MAP, f"{authorities.name}/{authorities.key}")
@@ -240,6 +263,13 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         yield from _file(DownloadFlags.DRAFT, draft, targets.draft)
         if spec.speculative and spec.speculative.type == SIMPLE and not path_in_image(draft.url):
             yield DownloadFlags.SAME_VOCABULARY
+
+
+def _stored(model: Model) -> Iterator[str]:
+    if model.cache.node:
+        yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
+    if model.cache.verify == "Always":
+        yield DownloadFlags.ALWAYS_VERIFY
 
 
 def _sources(spec: LlamaServerSpec) -> Iterator[str]:
