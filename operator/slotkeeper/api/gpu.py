@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from slotkeeper.api import quantity
+from slotkeeper.api.automatic import AUTO, Layers
 from slotkeeper.api.compute_capability import ComputeArch
 from slotkeeper.api.resource_claims import MAX_CLAIMS, ResourceClaim
 from slotkeeper.api.resources import Quantity
@@ -147,10 +148,12 @@ class Gpu(ApiModel):
     nvidia.com/gpu.memory of the nodes that replicas may use, if the operator may list nodes.
     Example: 15Gi"""
 
-    layers: Annotated[int, Field(ge=0, le=998, json_schema_extra={"format": "int32"})] | None = None
+    layers: Layers | None = None
     """Number of the model's layers on the GPUs, 0 to 998. The CPU computes the others from main
-    memory, far more slowly. For a model that does not fit into the GPUs. Default: all; a model
-    that does not fit is not loaded. Example: 24"""
+    memory, far more slowly. For a model that does not fit into the GPUs. auto: as many as fit with
+    all slots and their context; chosen before the first replica starts, as status.memory shows, and
+    again when the model or a setting of it changes. Default: all; a model that does not fit is not
+    loaded. Example: 24"""
 
     cpu_moe_layers: (
         Annotated[int, Field(ge=1, le=998, json_schema_extra={"format": "int32"})] | None
@@ -179,3 +182,8 @@ class Gpu(ApiModel):
     of the workers' GPUs first, those of the leader's GPUs last. For GPUs of different sizes, or if
     the first one needs memory for a projector. Default: by the free memory of each GPU.
     Example: [3, 1]"""
+
+    @property
+    def layer_count(self) -> int | None:
+        """Number of layers on the GPUs; None for all, also before auto is chosen."""
+        return None if self.layers is None or self.layers == AUTO else int(self.layers)

@@ -5,6 +5,7 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.reason_doc import ReasonDoc, Severity
 
 MEMORY = ConditionType.FITS_MEMORY
+REPLICAS = ConditionType.REPLICAS_READY
 
 TABLE = (
     ReasonDoc(
@@ -15,18 +16,27 @@ TABLE = (
         "the message contains what it needs",
     ),
     ReasonDoc(
-        (MEMORY,),
+        (MEMORY, REPLICAS),
         (Reason.DOES_NOT_FIT,),
         Severity.PROBLEM,
         "by its [plan](../concepts/memory.md), the model with all its slots does not fit into the "
-        "GPUs; the message contains what would. Replicas start nevertheless: lower `slots`, "
-        "`contextPerSlot` or `gpu.layers`, set `kvCacheType`, or use larger GPUs",
+        "GPUs; the message contains what would. Replicas start nevertheless, unless `auto` finds "
+        "no number: lower `slots`, `contextPerSlot` or `gpu.layers`, set `kvCacheType`, or use "
+        "larger GPUs",
     ),
     ReasonDoc(
-        (MEMORY,),
+        (REPLICAS,),
+        (Reason.AUTO_NOT_CHOSEN,),
+        Severity.PROBLEM,
+        "no number can be chosen for `contextPerSlot: auto` or `gpu.layers: auto`, because the "
+        "model is not planned, or the memory of the GPUs is not known; the message contains the "
+        "reason. No replica starts, and running ones are kept: set a number, or what is missing",
+    ),
+    ReasonDoc(
+        (MEMORY, REPLICAS),
         (Reason.READING_HEADER,),
         Severity.IN_PROGRESS,
-        "a Job is reading the headers of the model's files",
+        "a Job is reading the headers of the model's files. Only `auto` waits for it",
     ),
     ReasonDoc(
         (MEMORY,),

@@ -99,6 +99,7 @@ class Reason(StrEnum):
     # Whether the model fits into the GPUs, by a plan.
     FITS = "Fits"
     DOES_NOT_FIT = "DoesNotFit"
+    AUTO_NOT_CHOSEN = "AutoNotChosen"
     NOT_PLANNED = "NotPlanned"
     READING_HEADER = "ReadingHeader"
     GPU_MEMORY_UNKNOWN = "GpuMemoryUnknown"
@@ -195,6 +196,7 @@ PERMANENT = frozenset(
         Reason.NAME_CONFLICT,
         Reason.APPLY_REJECTED,
         Reason.EXCEEDS_BUDGET,
+        Reason.DOES_NOT_FIT,
     }
 )
 """Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler

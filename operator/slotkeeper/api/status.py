@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, computed_field
 
+from slotkeeper.api.automatic import MAX_CONTEXT, MAX_LAYERS
 from slotkeeper.api.conditions import Condition
 from slotkeeper.api.validation import ApiModel
 
@@ -141,6 +142,12 @@ class MemoryStatus(ApiModel):
     slots: Annotated[Count | None, Field(le=4096)] = None
     """Number of slots that fit with contextPerSlot, up to 4096. Example: 11"""
 
+    context_per_slot: Annotated[Count | None, Field(le=MAX_CONTEXT)] = None
+    """What was chosen for spec.contextPerSlot: auto, in tokens. Example: 16384"""
+
+    gpu_layers: Annotated[Count | None, Field(le=MAX_LAYERS)] = None
+    """What was chosen for spec.gpu.layers: auto. The output counts as a layer. Example: 33"""
+
     files: ShortText | None = None
     """Hash of the sources of the files whose sizes are known. They are read again when it changes.
     Example: 5ac1ab62"""
@@ -153,7 +160,7 @@ class MemoryStatus(ApiModel):
     """
 
     settings: ShortText | None = None
-    """Hash of the settings that gpuBytes was read for. Example: 0c3f9e11"""
+    """Hash of the settings that gpuBytes was read, and auto was chosen for. Example: 0c3f9e11"""
 
 
 class SpeculativeStatus(ApiModel):

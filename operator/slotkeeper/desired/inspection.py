@@ -25,7 +25,8 @@ def is_required(server: LlamaServer) -> bool:
     """Whether the spec requires it. Otherwise it is useful only where the nodes' labels have the
     memory of their GPUs."""
     gpu = server.spec.gpu
-    return gpu.count > 0 and gpu.memory is not None and is_possible(server)
+    required = gpu.memory is not None or bool(server.spec.automatic)
+    return gpu.count > 0 and required and is_possible(server)
 
 
 def sources(server: LlamaServer) -> str:

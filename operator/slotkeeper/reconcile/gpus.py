@@ -36,5 +36,5 @@ class Gpus:
         if arch not in (None, AUTO) and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
-        observed = await self._memory.resolve(choice.server, observed)
-        return choice.server, observed, no_image(choice, self._images, listed=listed)
+        resolved, observed = await self._memory.resolve(choice.server, observed)
+        return resolved, observed, no_image(choice, self._images, listed=listed)

@@ -15,7 +15,9 @@ from slotkeeper.reconcile.observe.memory import (
     recorded_header,
     settings,
 )
+from slotkeeper.reconcile.observe.memory_choice import choose, recorded_choice, with_choice
 from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.problem import Problem
 
 
 class GpuMemory:
@@ -24,10 +26,13 @@ class GpuMemory:
     def __init__(self, nodes: GpuNodes) -> None:
         self._nodes = nodes
 
-    async def resolve(self, server: LlamaServer, observed: Observed) -> Observed:
-        """Return what was observed, with the facts of a server that has GPUs."""
+    async def resolve(
+        self, server: LlamaServer, observed: Observed
+    ) -> tuple[LlamaServer, Observed]:
+        """Return the server with numbers instead of `auto`, as far as they can be chosen, and what
+        was observed with the facts of a server that has GPUs."""
         if not has_accelerators(server):
-            return observed
+            return server, observed
         pods = [*observed.worker_pods, *observed.replica_pods]
         header = recorded_header(server) or read_header(observed.inspection_pods)
         facts = MemoryFacts(
@@ -37,7 +42,13 @@ class GpuMemory:
             failure="" if header else failure(observed.inspection_job, observed.inspection_pods),
             gpu_bytes=await self._gpu_bytes(server, pods),
         )
-        return replace(observed, memory=facts)
+        if not server.spec.automatic:
+            return server, replace(observed, memory=facts)
+        choice = recorded_choice(server, facts.settings) or choose(server, facts)
+        if isinstance(choice, Problem):
+            return server, replace(observed, memory=replace(facts, unchosen=choice))
+        facts = replace(facts, choice=choice)
+        return with_choice(server, choice), replace(observed, memory=facts)
 
     async def _gpu_bytes(self, server: LlamaServer, pods: list[Manifest]) -> int | None:
         """The memory of each GPU.

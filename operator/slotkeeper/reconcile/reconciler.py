@@ -19,6 +19,7 @@ from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
 from slotkeeper.reconcile.decide.inspection import Inspection, decide_inspection
+from slotkeeper.reconcile.decide.memory import without_workloads
 from slotkeeper.reconcile.decide.prefetch import Prefetch, decide_prefetch
 from slotkeeper.reconcile.decide.replicas import (
     NOT_AUTOSCALED,
@@ -124,8 +125,8 @@ class Reconciler:
             attempted=state.attempted,
         )
         plan = self._plan(snapshot, decision, moment)
-        if _replicas_drifted(plan, snapshot.observed):
-            # A correction of what others set is no scaling.
+        if _replicas_drifted(plan, snapshot.observed) or snapshot.observed.unchosen:
+            # A correction of what others set is no scaling, nor is what waits for a choice.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
         reported = snapshot.is_reported
@@ -176,7 +177,7 @@ class Reconciler:
         desired = self._desired(state, state.server, moment)
         if desired.exceeds_budget != state.exceeds_budget:
             return True
-        if desired.reason in NOT_AUTOSCALED:
+        if desired.reason in NOT_AUTOSCALED or state.awaits_choice:
             return False
         # The message contains the age of the oldest request, which changes each second.
         last = state.server.status.get("scaling", {}).get("reason")
@@ -293,6 +294,7 @@ class Reconciler:
         state.download.track(progress_addresses(observed), moment.monotonic)
         state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
+        state.awaits_choice = observed.unchosen is not None
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
@@ -318,6 +320,8 @@ class Reconciler:
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
         desired, children = self._with_inspection(snapshot, desired, moment.wall)
+        if observed.unchosen:
+            desired, children = without_workloads(desired, children)
         prefetched = (JOBS, prefetch.name(server))
         job = next((manifest for manifest in desired if child(manifest) == prefetched), None)
         scaling = decision.scaling.desired

@@ -1,7 +1,7 @@
 """What is known of the memory that a server's model needs, and of its GPUs. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -22,9 +22,13 @@ from slotkeeper.llamacpp.memory.load import Gpus, Load
 from slotkeeper.llamacpp.memory.plan import Parts, plan
 from slotkeeper.llamacpp.memory.record import RecordError, decode
 from slotkeeper.llamacpp.memory.verdict import fullest, judge
+from slotkeeper.reconcile.observe.problem import Problem
 
 MAX_UNPLANNABLE = 1024
 """Characters."""
+
+MAX_GPUS = 32
+"""Of a replica: plans for more take too long, and llama.cpp's CUDA backend has 16 devices."""
 
 _BATCH = ("-b", "--batch-size")
 _MICRO_BATCH = ("-ub", "--ubatch-size")
@@ -51,6 +55,14 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What was chosen for `auto`; None for fields with a number."""
+
+    context_per_slot: int | None = None
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
 class MemoryFacts:
     """What is known of a server's memory."""
 
@@ -64,6 +76,10 @@ class MemoryFacts:
     """Why they could not be read; empty if they may still be."""
     gpu_bytes: int | None = None
     """Memory of each GPU; None where it is not known."""
+    choice: Choice = field(default_factory=Choice)
+    unchosen: Problem | None = None
+    """Why there is no choice for `auto`, which may still be made; None with one, or without
+    `auto`."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +176,19 @@ def verdict(server: LlamaServer, facts: MemoryFacts) -> Verdict:
     | they tell no sizes | NotPlanned |
     | all | Fits, or DoesNotFit |
     """
+    if facts.unchosen and facts.unchosen.reason is Reason.DOES_NOT_FIT:
+        return Verdict(Reason.DOES_NOT_FIT, facts.unchosen.message)
+    known = knowledge(server, facts)
+    if isinstance(known, Verdict):
+        return known
+    try:
+        return _judged(*known)
+    except UnplannableError as error:
+        return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
+
+
+def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Parts, Load] | Verdict:
+    """Return what a plan requires, or the verdict without a plan."""
     if why := _not_planned(server):
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {why}")
     header, size = facts.header, facts.gpu_bytes
@@ -171,7 +200,7 @@ def verdict(server: LlamaServer, facts: MemoryFacts) -> Verdict:
     try:
         if header.unplannable:
             raise UnplannableError(header.unplannable)
-        return _judged(header.record, load_of(server, size), *_offload(server))
+        return _loaded(server, header.record), load_of(server, size)
     except UnplannableError as error:
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
 
@@ -188,26 +217,28 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
     UnplannableError."""
     spec = server.spec
     gpu = spec.gpu
+    if gpu.count * spec.pods_per_replica > MAX_GPUS:
+        raise UnplannableError(f"more than {MAX_GPUS} GPUs of a replica are not planned")
     used = 1 if gpu.split_mode == "none" else gpu.count * spec.pods_per_replica
     shares = () if gpu.split_mode == "none" else tuple(gpu.tensor_split or ())
     batch, micro = _batches(spec.extra_args)
     load = Load(
         spec.slots,
-        spec.context_per_slot,
+        spec.context_tokens,
         spec.kv_cache_type,
         spec.flash_attention != "disabled",
         batch=batch,
         micro_batch=min(micro, batch),
         gpus=Gpus(
             (gpu_bytes,) * used,
-            ALL_LAYERS if gpu.layers is None else gpu.layers,
+            ALL_LAYERS if gpu.layer_count is None else gpu.layer_count,
             gpu.split_mode,
             shares,
             gpu.cpu_moe_layers or 0,
         ),
     )
     if spec.embeddings:
-        tokens = spec.context_per_slot
+        tokens = spec.context_tokens
         return replace(load, batch=tokens, micro_batch=tokens, embeddings=True)
     return load
 
@@ -218,9 +249,8 @@ def _parts(record: str) -> Parts:
 
 
 @lru_cache(maxsize=4096)
-def _judged(record: str, load: Load, draft_layers: int, projector_on_gpu: bool) -> Verdict:
-    """The verdict on a record. Raises UnplannableError."""
-    parts = replace(_parts(record), draft_layers=draft_layers, projector_on_gpu=projector_on_gpu)
+def _judged(parts: Parts, load: Load) -> Verdict:
+    """The verdict on a plan. Raises UnplannableError."""
     found = judge(parts, load)
     planned = plan(parts, load)
     gpu = fullest(planned, load.gpus.memory)
@@ -232,12 +262,16 @@ def _judged(record: str, load: Load, draft_layers: int, projector_on_gpu: bool) 
     )
 
 
-def _offload(server: LlamaServer) -> tuple[int, bool]:
-    """Return the layers of the draft on GPUs, and whether the projector is there."""
+def _loaded(server: LlamaServer, record: str) -> Parts:
+    """Return what a record's server loads."""
     spec = server.spec
     draft = spec.speculative.draft if spec.speculative else None
     layers = ALL_LAYERS if draft is None or draft.gpu_layers is None else draft.gpu_layers
-    return layers, spec.model.mmproj is None or spec.model.mmproj.offload
+    return replace(
+        _parts(record),
+        draft_layers=layers,
+        projector_on_gpu=spec.model.mmproj is None or spec.model.mmproj.offload,
+    )
 
 
 def _not_planned(server: LlamaServer) -> str | None:

@@ -17,6 +17,7 @@ from slotkeeper.reconcile.observe.memory import MemoryFacts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.observe.pod_templates import of_current_template
+from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.watch.store import Store
 
 
@@ -60,6 +61,11 @@ class Observed:
     """Replicas (HOST:PORT) that their balancer reports as unresponsive."""
     progress: ProgressReport | None = None
     """The download of the pod that will have the model first; None if none runs, or reports."""
+
+    @property
+    def unchosen(self) -> Problem | None:
+        """Why replicas cannot be desired yet: there is no choice for `auto`."""
+        return self.memory.unchosen if self.memory else None
 
     @property
     def current(self) -> int | None:

@@ -280,7 +280,7 @@ def _verified(server: LlamaServer) -> str:
 
 def _context_note(server: LlamaServer, observed: Observed) -> str:
     trained = model_status(server, observed).context_length
-    slot = server.spec.context_per_slot
+    slot = server.spec.context_tokens
     if trained is None or slot <= trained:
         return ""
     return f"; contextPerSlot is {slot}, but the model was trained for {trained} tokens"
@@ -290,11 +290,12 @@ def _replicas(
     server: LlamaServer, observed: Observed, desired: DesiredReplicas, wall: datetime
 ) -> ConditionResult:
     kind = ConditionType.REPLICAS_READY
+    exceeding = budget_problem(observed, desired) if observed.replicas else None
+    if problem := observed.unchosen or exceeding:
+        return ConditionResult(_false(kind, problem), problem)
     if observed.replicas is None:
         message = "no replica has been started"
         return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
-    if problem := budget_problem(observed, desired):
-        return ConditionResult(_false(kind, problem), problem)
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
     failure = creation_failure([observed.replicas, *observed.workers], observed.replica_sets)

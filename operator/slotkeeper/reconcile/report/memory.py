@@ -33,6 +33,8 @@ def memory_status(server: LlamaServer, facts: MemoryFacts | None) -> MemoryStatu
         gpu_bytes=facts.gpu_bytes,
         needed_bytes=found.needed_bytes,
         slots=found.slots,
+        context_per_slot=facts.choice.context_per_slot,
+        gpu_layers=facts.choice.layers,
         files=facts.files if header else None,
         record=header.record or None if header else None,
         unplannable=header.unplannable or None if header else None,
