@@ -15,6 +15,7 @@ from slotkeeper.api.model_url import (
     oci_reference,
     path_in_image,
 )
+from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.speculative import SIMPLE, Draft
 from slotkeeper.api.split_model import part_count, part_name, part_suffix
@@ -152,7 +153,7 @@ def container(
         "command": list(_command(server, downloads, inspect=inspect)),
         **({"env": env} if env else {}),
         **({} if inspect else {"ports": [progress]}),
-        "resources": _resources(server),
+        "resources": _resources(server, inspect=inspect),
         "securityContext": container_security_context(),
         # The program writes the message itself, for the server's status.
         "terminationMessagePolicy": "File",
@@ -229,11 +230,12 @@ def _draft(spec: LlamaServerSpec) -> Draft | None:
     return spec.speculative.draft if spec.speculative else None
 
 
-def _resources(server: LlamaServer) -> Manifest:
+def _resources(server: LlamaServer, *, inspect: bool) -> Manifest:
     own = server.spec.model.download.resources
     if own is not None:
         return resources.specified(own)
-    return resources.of_init_container(server.spec.resources)
+    # Headers are read by a pod of their own, which pays for what it requests.
+    return resources.of_init_container(Resources() if inspect else server.spec.resources)
 
 
 def _command(server: LlamaServer, downloads: DownloadSettings, *, inspect: bool) -> Iterator[str]:

@@ -97,6 +97,20 @@ def test_it_requires_no_node_with_a_gpu_unless_a_volume_does() -> None:
     assert bound["nodeSelector"] == {"pool": "gpu"}
 
 
+def test_it_requests_little_whatever_llama_server_requests() -> None:
+    large = {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {"memory": "64Gi"}}
+    own = {"requests": {"cpu": "10m"}}
+
+    [container] = pod(resources=large)["containers"]
+    [small] = pod({"url": URL, "download": {"resources": own}})["containers"]
+
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"cpu": "1", "memory": "256Mi"},
+    }
+    assert small["resources"] == own
+
+
 def test_its_name_changes_with_the_files_only() -> None:
     def name(**spec: Any) -> str:
         return inspection.name(server("chat", **MEMORY | spec))

@@ -139,16 +139,19 @@ def given_memory(server: LlamaServer) -> int | None:
 
 
 def settings(server: LlamaServer) -> str:
-    """Return a hash of all settings on which the plan depends, and the choice of nodes."""
+    """Return a hash of all settings on which the plan depends, and the choice of nodes.
+
+    Without defaults: a field that a new release adds must change no choice.
+    """
     spec = server.spec
-    gpu = spec.gpu.model_dump(mode="json", exclude={"supplemental_groups"})
+    gpu = spec.gpu.model_dump(mode="json", exclude={"supplemental_groups"}, exclude_defaults=True)
     return hash_of(
         [
             inspection.sources(server),
             [spec.slots, spec.context_per_slot, spec.kv_cache_type, spec.flash_attention],
             gpu,
             [spec.pods_per_replica, spec.embeddings is not None, spec.extra_args],
-            spec.speculative and spec.speculative.model_dump(mode="json"),
+            spec.speculative and spec.speculative.model_dump(mode="json", exclude_defaults=True),
             spec.model.mmproj and spec.model.mmproj.offload,
             dict(spec.placement.node_selector),
         ]
