@@ -249,7 +249,8 @@ class LlamaServerStatus(ApiModel):
     `kubectl wait --for=condition=Ready llamaserver/NAME` waits for it. ScalingActive: demand
     determines the number of replicas. PromptCacheActive, only with spec.promptCache: prompts are
     saved to files and restored. PromptsPrimed, only with spec.prime: new replicas compute the
-    beginnings of prompts. Degraded: a problem needs attention."""
+    beginnings of prompts. FitsMemory, only with GPUs: by a plan, the model fits. Degraded: a
+    problem needs attention."""
 
     replicas: Count = 0
     """Number of existing replicas, ready or not. Example: 2"""

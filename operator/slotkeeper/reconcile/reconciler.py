@@ -125,7 +125,7 @@ class Reconciler:
             attempted=state.attempted,
         )
         plan = self._plan(snapshot, decision, moment)
-        if _replicas_drifted(plan, snapshot.observed) or snapshot.observed.unchosen:
+        if _replicas_drifted(plan, snapshot.observed) or _awaits_choice(snapshot, desired):
             # A correction of what others set is no scaling, nor is what waits for a choice.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
@@ -177,7 +177,7 @@ class Reconciler:
         desired = self._desired(state, state.server, moment)
         if desired.exceeds_budget != state.exceeds_budget:
             return True
-        if desired.reason in NOT_AUTOSCALED or state.awaits_choice:
+        if desired.reason in NOT_AUTOSCALED or (state.awaits_choice and desired.replicas):
             return False
         # The message contains the age of the oldest request, which changes each second.
         last = state.server.status.get("scaling", {}).get("reason")
@@ -320,7 +320,7 @@ class Reconciler:
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
         desired, children = self._with_inspection(snapshot, desired, moment.wall)
-        if observed.unchosen:
+        if _awaits_choice(snapshot, decision.scaling.desired):
             desired, children = without_workloads(desired, children)
         prefetched = (JOBS, prefetch.name(server))
         job = next((manifest for manifest in desired if child(manifest) == prefetched), None)
@@ -479,6 +479,11 @@ def _reported_scaling(state: ServerState, decision: Decision) -> Scaling:
         return unreported
     # A decision that cannot be written is no change, however often it is tried.
     return (decision.unscaled() if state.unapplied else decision).scaling
+
+
+def _awaits_choice(snapshot: Snapshot, desired: DesiredReplicas) -> bool:
+    """Whether replicas are desired that have to wait for a choice of `auto`."""
+    return snapshot.observed.unchosen is not None and desired.replicas > 0
 
 
 def _replicas_drifted(plan: Plan, observed: Observed) -> bool:

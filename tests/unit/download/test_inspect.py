@@ -1,15 +1,16 @@
 """Only the headers are received, and reported as the sizes on which memory depends."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_host import ModelHost, content, status
+from model_host import ModelHost, Reply, by_name, content, status
 from planned_model import F32, PlannedModel, write
 from slotkeeper.download.main import main
+from slotkeeper.llamacpp.memory.projector import Projector
 from slotkeeper.llamacpp.memory.record import decode
 
 MODEL = PlannedModel(
@@ -27,6 +28,7 @@ class Inspection:
 
     host: ModelHost
     folder: Path
+    replies: dict[str, Reply] = field(default_factory=dict)
 
     def run(self, *arguments: str) -> tuple[int, Any]:
         log = self.folder / "termination-log"
@@ -36,14 +38,15 @@ class Inspection:
         assert len(log.read_bytes()) <= 4096
         return code, json.loads(log.read_text())
 
-    def file(self, flag: str, model: PlannedModel, *, size: int = 0) -> list[str]:
-        """A file of the host; of more than its header, with zeros behind it."""
-        name = flag.strip("-")
-        path = self.folder / f"source-{name}.gguf"
+    def file(self, flag: str, model: PlannedModel) -> list[str]:
+        """A file of the host."""
+        name = f"{flag.strip('-')}.gguf"
+        path = self.folder / f"source-{name}"
         write(model, path, vocabulary=False)
-        raw = path.read_bytes()
-        self.host.respond_with(content(raw + bytes(max(0, size - len(raw)))))
-        return [flag, self.host.url, "--to", str(self.folder / f"{name}.gguf")]
+        self.replies[name] = content(path.read_bytes())
+        self.host.respond_with(by_name(self.replies))
+        url = f"{self.host.url.rpartition('/')[0]}/{name}"
+        return [flag, url, "--to", str(self.folder / name)]
 
 
 @pytest.fixture
@@ -70,6 +73,33 @@ def test_a_checksum_is_not_compared(inspection: Inspection) -> None:
 
     assert code == 0
     assert set(message) == {"record"}
+
+
+def test_projector_and_draft_are_in_the_record(inspection: Inspection) -> None:
+    code, message = inspection.run(
+        *inspection.file("--model", MODEL),
+        *inspection.file("--mmproj", OTHER),
+        *inspection.file("--draft", MODEL),
+        "--same-vocabulary",
+    )
+
+    parts = decode(message["record"])
+    assert code == 0
+    assert parts.draft == parts.model
+    assert parts.projector == Projector(64 * 10 * 4, 0)
+
+
+def test_the_file_that_cannot_be_planned_is_named(inspection: Inspection) -> None:
+    unknown = PlannedModel("eagle3", 0, {"block_count": 1}, MODEL.tensors)
+
+    code, message = inspection.run(
+        *inspection.file("--model", MODEL), *inspection.file("--draft", unknown)
+    )
+
+    assert code == 0
+    assert message == {
+        "unplannable": "speculative.draft: the memory of the architecture 'eagle3' is not planned"
+    }
 
 
 def test_what_cannot_be_planned_is_no_failure(inspection: Inspection) -> None:

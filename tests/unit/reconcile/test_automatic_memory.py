@@ -219,6 +219,20 @@ async def test_running_replicas_are_kept_until_there_is_a_choice(
     assert cluster.by_name(DEPLOYMENTS) != before
 
 
+@pytest.mark.parametrize("change", [{"suspend": True}, {"replicas": 0}])
+async def test_replicas_that_are_not_desired_do_not_wait_for_a_choice(
+    cluster: FakeCluster, operator: Operator, change: Any
+) -> None:
+    apply_server(cluster)
+    await operator.reconcile()
+    roll_out(cluster)
+
+    update_spec(cluster, **AUTO, **change)
+    await operator.reconcile()
+
+    assert cluster.by_name(DEPLOYMENTS)["chat-replicas"]["spec"]["replicas"] == 0
+
+
 async def test_a_group_of_pods_waits_too(cluster: FakeCluster, operator: Operator) -> None:
     apply_server(cluster, **AUTO, workers={"count": 1})
     await operator.reconcile()
