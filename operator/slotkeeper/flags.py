@@ -118,6 +118,7 @@ class DownloadFlags:
     MAX_FILE_BYTES = "--max-file-bytes"
     MAX_TOTAL_BYTES = "--max-total-bytes"
     ALWAYS_VERIFY = "--always-verify"
+    INSPECT = "--inspect"
     NODE_CACHE = "--node-cache"
     TRIES = "--tries"
     TERMINATION_LOG = "--termination-log"

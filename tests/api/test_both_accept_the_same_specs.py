@@ -82,7 +82,8 @@ specs = st.fixed_dictionaries(
     optional={
         "slots": mostly(st.integers(1, 256), st.integers(-1, 300)),
         "contextPerSlot": mostly(
-            st.integers(256, 16_777_216), st.sampled_from([0, 255, 16_777_217])
+            st.one_of(st.integers(256, 16_777_216), st.just("auto")),
+            st.sampled_from([0, 255, 16_777_217, "4096", "", "AUTO"]),
         ),
         "gpu": st.fixed_dictionaries(
             {},
@@ -117,7 +118,11 @@ specs = st.fixed_dictionaries(
                 "supplementalGroups": st.lists(
                     mostly(st.integers(1, 2**31 - 1), st.sampled_from([0, 2**31])), max_size=2
                 ),
-                "layers": mostly(st.integers(0, 998), st.sampled_from([-1, 999])),
+                "memory": mostly(st.sampled_from(["1Mi", "16Gi"]), st.sampled_from([0, "2Ti"])),
+                "layers": mostly(
+                    st.one_of(st.integers(0, 998), st.just("auto")),
+                    st.sampled_from([-1, 999, "all", "8"]),
+                ),
                 "cpuMoeLayers": mostly(st.integers(1, 998), st.sampled_from([0, 999])),
                 "mainGpu": mostly(st.integers(0, 2), st.sampled_from([-1, 127, 128])),
                 "splitMode": mostly(

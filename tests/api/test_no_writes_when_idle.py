@@ -29,6 +29,8 @@ from slotkeeper.kube.kinds import CHILDREN
 SERVERS: dict[str, dict[str, Any]] = {
     "idle-cpu": {"gpu": {"count": 0}},
     "idle-gpu": {"gpu": {"count": 1}, "replicas": 2, "podTemplate": {"labels": {"team": "a"}}},
+    "idle-memory": {"gpu": {"memory": "15Gi"}},
+    "idle-auto": {"gpu": {"memory": "15Gi", "layers": "auto"}, "contextPerSlot": "auto"},
     "idle-group": {"gpu": {"count": 1}, "workers": {"count": 2}},
     "idle-scaled": {"autoscaling": {"minReplicas": 0, "maxReplicas": 3}},
     "idle-prefetch": {

@@ -32,6 +32,8 @@ class ConditionType(StrEnum):
     """New replicas compute the beginnings of prompts. Only of a server with `prime`."""
     ACCELERATOR_READY = "AcceleratorReady"
     """A replica's log shows that it uses its GPUs. Only of a server with GPUs."""
+    FITS_MEMORY = "FitsMemory"
+    """The model with all its slots fits into the GPUs, by a plan. Only of a server with GPUs."""
     DEGRADED = "Degraded"
     """A problem needs attention, whether requests are served or not."""
 
@@ -40,6 +42,7 @@ OPTIONAL = (
     ConditionType.PROMPT_CACHE_ACTIVE,
     ConditionType.PROMPTS_PRIMED,
     ConditionType.ACCELERATOR_READY,
+    ConditionType.FITS_MEMORY,
 )
 """Types of conditions that only some LlamaServers have."""
 
@@ -64,7 +67,7 @@ class Condition(ApiModel):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Type of the condition: Ready, ModelReady, ReplicasReady, BalancerReady, ScalingActive,
-    PromptCacheActive, PromptsPrimed, AcceleratorReady or Degraded."""
+    PromptCacheActive, PromptsPrimed, AcceleratorReady, FitsMemory or Degraded."""
     status: ConditionStatus
     """Status of the condition: True, False, or Unknown if it could not be determined."""
     reason: Annotated[

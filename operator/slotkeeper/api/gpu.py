@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from slotkeeper.api import quantity
+from slotkeeper.api.automatic import AUTO, Layers
 from slotkeeper.api.compute_capability import ComputeArch
 from slotkeeper.api.resource_claims import MAX_CLAIMS, ResourceClaim
 from slotkeeper.api.resources import Quantity
@@ -38,6 +39,11 @@ class Gpu(ApiModel):
             "self.count > 0 || (!has(self.layers) && !has(self.minMemory))",
             "layers and minMemory must not be set if count is 0: they require a GPU",
             lambda gpu: gpu.count > 0 or (gpu.layers is None and gpu.min_memory is None),
+        ),
+        Rule(
+            "self.count > 0 || !has(self.memory)",
+            "memory must not be set if count is 0: it is that of a GPU",
+            lambda gpu: gpu.count > 0 or gpu.memory is None,
         ),
         Rule(
             "self.count > 0 || (!has(self.cpuMoeLayers) && !has(self.mainGpu))",
@@ -137,10 +143,19 @@ class Gpu(ApiModel):
     4090 of 24 GB. So set what the model needs, not the nominal size. Of a share of a GPU, the
     label is the memory of the whole GPU. Default: any. Example: 20Gi"""
 
-    layers: Annotated[int, Field(ge=0, le=998, json_schema_extra={"format": "int32"})] | None = None
+    memory: Memory | None = None
+    """Memory of each GPU, a quantity from 1Mi to 1Ti, as its driver shows it: a little less than
+    the nominal size. Before a replica starts, the condition FitsMemory then tells whether the model
+    fits. It selects no node, which minMemory does. Default: the smallest in the labels
+    nvidia.com/gpu.memory of the nodes that replicas may use, if the operator may list nodes.
+    Example: 15Gi"""
+
+    layers: Layers | None = None
     """Number of the model's layers on the GPUs, 0 to 998. The CPU computes the others from main
-    memory, far more slowly. For a model that does not fit into the GPUs. Default: all; a model
-    that does not fit is not loaded. Example: 24"""
+    memory, far more slowly. For a model that does not fit into the GPUs. auto: as many as fit with
+    all slots and their context; chosen before the first replica starts, as status.memory shows, and
+    again when the model or a setting of it changes. Default: all; a model that does not fit is not
+    loaded. Example: 24"""
 
     cpu_moe_layers: (
         Annotated[int, Field(ge=1, le=998, json_schema_extra={"format": "int32"})] | None
@@ -169,3 +184,8 @@ class Gpu(ApiModel):
     of the workers' GPUs first, those of the leader's GPUs last. For GPUs of different sizes, or if
     the first one needs memory for a projector. Default: by the free memory of each GPU.
     Example: [3, 1]"""
+
+    @property
+    def layer_count(self) -> int | None:
+        """Number of layers on the GPUs; None for all, also before auto is chosen."""
+        return None if self.layers is None or self.layers == AUTO else int(self.layers)

@@ -96,6 +96,14 @@ class Reason(StrEnum):
     XID_ERROR = "XidError"
     LAYERS_NOT_OFFLOADED = "LayersNotOffloaded"
     NO_DEVICE_FOUND = "NoDeviceFound"
+    # Whether the model fits into the GPUs, by a plan.
+    FITS = "Fits"
+    DOES_NOT_FIT = "DoesNotFit"
+    AUTO_NOT_CHOSEN = "AutoNotChosen"
+    NOT_PLANNED = "NotPlanned"
+    READING_HEADER = "ReadingHeader"
+    GPU_MEMORY_UNKNOWN = "GpuMemoryUnknown"
+    HEADER_UNAVAILABLE = "HeaderUnavailable"
     # Other problems.
     KNOWN_VULNERABLE_BUILD = "KnownVulnerableBuild"
     SPECULATION_INACTIVE = "SpeculationInactive"
@@ -188,6 +196,7 @@ PERMANENT = frozenset(
         Reason.NAME_CONFLICT,
         Reason.APPLY_REJECTED,
         Reason.EXCEEDS_BUDGET,
+        Reason.DOES_NOT_FIT,
     }
 )
 """Problems that do not resolve themselves. The others may: a GPU is released, a cluster autoscaler

@@ -1,6 +1,6 @@
 """Every reason that a condition may have: one table for the code, the tests and the reference."""
 
-from slotkeeper.api import prompt_reasons
+from slotkeeper.api import memory_reasons, prompt_reasons
 from slotkeeper.api.conditions import ConditionType
 from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS, Reason
 from slotkeeper.api.reason_doc import ReasonDoc, Severity
@@ -13,6 +13,7 @@ SCALING = ConditionType.SCALING_ACTIVE
 PROMPTS = ConditionType.PROMPT_CACHE_ACTIVE
 PRIMED = ConditionType.PROMPTS_PRIMED
 ACCELERATOR = ConditionType.ACCELERATOR_READY
+MEMORY = ConditionType.FITS_MEMORY
 DEGRADED = ConditionType.DEGRADED
 
 
@@ -116,7 +117,7 @@ TABLE = (
         "starts a replica",
     ),
     ReasonDoc(
-        (MODEL, *_PODS, SCALING, PROMPTS, PRIMED, ACCELERATOR),
+        (MODEL, *_PODS, SCALING, PROMPTS, PRIMED, ACCELERATOR, MEMORY),
         (Reason.SUSPENDED,),
         _IN_PROGRESS,
         "`suspend` is true",
@@ -353,6 +354,7 @@ TABLE = (
         "no metrics from any balancer since `lastTransitionTime`: the number of replicas is kept",
     ),
     *prompt_reasons.PROBLEMS,
+    *memory_reasons.TABLE,
     ReasonDoc(
         (ACCELERATOR,),
         ACCELERATOR_REASONS,

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from slotkeeper.api import prime, prompt_cache, sampling, serving, speculative, workers
+from slotkeeper.api import automatic, prime, prompt_cache, sampling, serving, speculative, workers
+from slotkeeper.api.automatic import DEFAULT_CONTEXT, ContextPerSlot
 from slotkeeper.api.autoscaling import Autoscaling, Replicas
 from slotkeeper.api.balancer import Balancer
 from slotkeeper.api.compute_capability import AUTO
@@ -65,6 +66,7 @@ class LlamaServerSpec(ApiModel):
             "resources.requests must not contain gpu.resourceName: set gpu.count",
             lambda spec: spec.gpu.resource_name not in spec.resources.requests,
         ),
+        *automatic.RULES,
         *workers.RULES,
         *serving.RULES,
         *prompt_cache.RULES,
@@ -82,12 +84,12 @@ class LlamaServerSpec(ApiModel):
     queued in the balancer. More slots increase the throughput, but slow down each request and need
     memory for contextPerSlot tokens each. Default: 4. Example: 8"""
 
-    context_per_slot: Annotated[
-        int, Field(ge=256, le=16_777_216, json_schema_extra={"format": "int32"})
-    ] = 4096
+    context_per_slot: ContextPerSlot = DEFAULT_CONTEXT
     """Context of each slot in tokens, for prompt and response together, 256 to 16777216. It is
-    reserved: a long request never uses the context of another slot. Default: 4096. Example: 32768
-    """
+    reserved: a long request never uses the context of another slot. auto: the largest with which
+    all slots fit into the GPUs, up to that of the model's training. It is chosen before the first
+    replica starts, as status.memory shows, and again when the model or a setting of it changes.
+    Default: 4096. Example: 32768"""
 
     kv_cache_type: KvCacheType = "f16"
     """Data type of the KV cache. q8_0 takes half of the memory of f16, with hardly any loss of
@@ -243,6 +245,17 @@ class LlamaServerSpec(ApiModel):
 
     pod_template: PodTemplate = PodTemplate()
     """Additions to the pods of replicas. Default: none. Example: {labels: {team: search}}"""
+
+    @property
+    def context_tokens(self) -> int:
+        """contextPerSlot; before auto is chosen, the default."""
+        return DEFAULT_CONTEXT if self.context_per_slot == AUTO else int(self.context_per_slot)
+
+    @property
+    def automatic(self) -> list[str]:
+        """The fields whose numbers are to be chosen by the memory of the GPUs."""
+        fields = {"contextPerSlot": self.context_per_slot, "gpu.layers": self.gpu.layers}
+        return [name for name, value in fields.items() if value == AUTO]
 
     @property
     def pods_per_replica(self) -> int:

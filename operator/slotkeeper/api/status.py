@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, computed_field
 
+from slotkeeper.api.automatic import MAX_CONTEXT, MAX_LAYERS
 from slotkeeper.api.conditions import Condition
 from slotkeeper.api.validation import ApiModel
 
@@ -128,6 +129,40 @@ class GpuStatus(ApiModel):
     Example: ["7.5"]"""
 
 
+class MemoryStatus(ApiModel):
+    """The plan of the GPUs' memory, as far as it is known. Only with GPUs."""
+
+    gpu_bytes: Int64 | None = None
+    """Memory of each GPU in bytes: spec.gpu.memory, or that of the smallest GPU in the labels of
+    the nodes. Example: 16106127360"""
+
+    needed_bytes: Int64 | None = None
+    """What the fullest GPU needs, in bytes. Example: 13019971584"""
+
+    slots: Annotated[Count | None, Field(le=4096)] = None
+    """Number of slots that fit with contextPerSlot, up to 4096. Example: 11"""
+
+    context_per_slot: Annotated[Count | None, Field(le=MAX_CONTEXT)] = None
+    """What was chosen for spec.contextPerSlot: auto, in tokens. Example: 16384"""
+
+    gpu_layers: Annotated[Count | None, Field(le=MAX_LAYERS)] = None
+    """What was chosen for spec.gpu.layers: auto. The output counts as a layer. Example: 33"""
+
+    files: ShortText | None = None
+    """Hash of the sources of the files whose sizes are known. They are read again when it changes.
+    Example: 5ac1ab62"""
+
+    record: Annotated[str, Field(max_length=4096)] | None = None
+    """Sizes of these files, from their headers, for the operator."""
+
+    unplannable: Annotated[str, Field(max_length=1024)] | None = None
+    """Why their headers tell no sizes. Example: the memory of the architecture 't5' is not planned
+    """
+
+    settings: ShortText | None = None
+    """Hash of the settings that gpuBytes was read, and auto was chosen for. Example: 0c3f9e11"""
+
+
 class SpeculativeStatus(ApiModel):
     """Speculative decoding, as the balancer reports it. Only with spec.speculative."""
 
@@ -214,7 +249,8 @@ class LlamaServerStatus(ApiModel):
     `kubectl wait --for=condition=Ready llamaserver/NAME` waits for it. ScalingActive: demand
     determines the number of replicas. PromptCacheActive, only with spec.promptCache: prompts are
     saved to files and restored. PromptsPrimed, only with spec.prime: new replicas compute the
-    beginnings of prompts. Degraded: a problem needs attention."""
+    beginnings of prompts. FitsMemory, only with GPUs: by a plan, the model fits. Degraded: a
+    problem needs attention."""
 
     replicas: Count = 0
     """Number of existing replicas, ready or not. Example: 2"""
@@ -245,6 +281,9 @@ class LlamaServerStatus(ApiModel):
 
     gpu: GpuStatus | None = None
     """What gpu.computeArch: auto stands for. Only with auto."""
+
+    memory: MemoryStatus | None = None
+    """The plan of the GPUs' memory. Only with GPUs."""
 
     speculative: SpeculativeStatus | None = None
     """Speculative decoding. Only with spec.speculative."""

@@ -173,7 +173,7 @@ def cached_prompts(server: LlamaServer) -> int:
     if cached is not None:
         return cached
     spec = server.spec
-    prompt = spec.context_per_slot * token_bytes_of_8b(spec.kv_cache_type) / 2
+    prompt = spec.context_tokens * token_bytes_of_8b(spec.kv_cache_type) / 2
     return int(cache_ram_mib(spec) * MIB / prompt)
 
 

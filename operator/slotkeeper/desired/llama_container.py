@@ -185,7 +185,7 @@ def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
         model_path=paths.model,
         alias=server.model_name,
         slots=spec.slots,
-        context_per_slot=spec.context_per_slot,
+        context_per_slot=spec.context_tokens,
         cache_ram_mib=cache_ram_mib(spec),
         host=spec.listen_address,
         port=names.LLAMA_SERVER_PORT,
@@ -224,7 +224,7 @@ def _gpus(spec: LlamaServerSpec) -> Gpus | None:
     if not gpu.count and not spec.workers:
         return None
     return Gpus(
-        layers=ALL_LAYERS if gpu.layers is None else gpu.layers,
+        layers=ALL_LAYERS if gpu.layer_count is None else gpu.layer_count,
         cpu_moe_layers=gpu.cpu_moe_layers,
         split_mode=gpu.split_mode,
         main=gpu.main_gpu,

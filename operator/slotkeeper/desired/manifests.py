@@ -2,7 +2,14 @@
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import balancer, network_and_pdb, prefetch, prompt_cleanup, rpc_group
+from slotkeeper.desired import (
+    balancer,
+    inspection,
+    network_and_pdb,
+    prefetch,
+    prompt_cleanup,
+    rpc_group,
+)
 from slotkeeper.desired import replicas as llama_servers
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
@@ -37,6 +44,7 @@ def manifests(
         *_replicas(server, replicas, images, downloads),
         # Last: the others are in force also where a policy or a quota rejects Jobs.
         *([prompt_cleanup.job(server, images)] if prompt_cleanup.is_used(server) else []),
+        *([inspection.job(server, images, downloads)] if inspection.is_required(server) else []),
         *([prefetch.job(server, images, downloads)] if prefetch.is_used(server, downloads) else []),
     ]
 

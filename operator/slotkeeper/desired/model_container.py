@@ -15,6 +15,7 @@ from slotkeeper.api.model_url import (
     oci_reference,
     path_in_image,
 )
+from slotkeeper.api.resources import Resources
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.speculative import SIMPLE, Draft
 from slotkeeper.api.split_model import part_count, part_name, part_suffix
@@ -122,8 +123,11 @@ def mounted_files(spec: LlamaServerSpec) -> list[str]:
     ]
 
 
-def container(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
-    """Return the container, which succeeds once all files are downloaded and verified.
+def container(
+    server: LlamaServer, images: Images, downloads: DownloadSettings, *, inspect: bool = False
+) -> Manifest:
+    """Return the container, which succeeds once all files are downloaded and verified; with
+    `inspect`, once their headers are read.
 
     Its termination message contains the model's metadata, or the reason of the failure.
     """
@@ -140,17 +144,16 @@ def container(server: LlamaServer, images: Images, downloads: DownloadSettings) 
         )
     ]
     authorities = [{"name": names.CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}]
+    progress = {"name": names.PROGRESS, "protocol": "TCP", "containerPort": names.PROGRESS_PORT}
     env = [*_hub(model.download), *_proxies(model.download, downloads), *_ca(downloads)]
     return {
         "name": names.DOWNLOAD_CONTAINER,
         "image": images.download,
         "imagePullPolicy": images.pull_policy,
-        "command": list(_command(server, downloads)),
+        "command": list(_command(server, downloads, inspect=inspect)),
         **({"env": env} if env else {}),
-        "ports": [
-            {"name": names.PROGRESS, "protocol": "TCP", "containerPort": names.PROGRESS_PORT}
-        ],
-        "resources": _resources(server),
+        **({} if inspect else {"ports": [progress]}),
+        "resources": _resources(server, inspect=inspect),
         "securityContext": container_security_context(),
         # The program writes the message itself, for the server's status.
         "terminationMessagePolicy": "File",
@@ -185,6 +188,29 @@ def volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
     return [*models, *_claims(spec), *_token(model), *_access_key(model), *_authorities(model)]
 
 
+def inspection_volumes(server: LlamaServer, downloads: DownloadSettings) -> list[Manifest]:
+    """Return the volumes of a pod that only reads the headers of the server's files.
+
+    What it receives is deleted with it: a volume of the replicas may be attached to another node.
+    """
+    found = volumes(server, downloads)
+    if MODELS_VOLUME in _claim_volumes(server.spec).values():
+        # The claim has files of its own, too.
+        return found
+    empty = {"name": MODELS_VOLUME, "emptyDir": {}}
+    return [empty if volume["name"] == MODELS_VOLUME else volume for volume in found]
+
+
+def has_claims(spec: LlamaServerSpec) -> bool:
+    """Whether a file is on a claim, where it was put by others."""
+    return bool(_claim_volumes(spec))
+
+
+def has_file_in_image(spec: LlamaServerSpec) -> bool:
+    """Whether a file is in llama-server's image."""
+    return any(path_in_image(file.url) for file in _files(spec))
+
+
 def _all(paths: Paths) -> list[str]:
     mmproj, draft = ([path] if path else [] for path in (paths.mmproj, paths.draft))
     return [paths.model, *mmproj, *paths.adapters, *draft]
@@ -204,23 +230,22 @@ def _draft(spec: LlamaServerSpec) -> Draft | None:
     return spec.speculative.draft if spec.speculative else None
 
 
-def _resources(server: LlamaServer) -> Manifest:
+def _resources(server: LlamaServer, *, inspect: bool) -> Manifest:
     own = server.spec.model.download.resources
     if own is not None:
         return resources.specified(own)
-    return resources.of_init_container(server.spec.resources)
+    # Headers are read by a pod of their own, which pays for what it requests.
+    return resources.of_init_container(Resources() if inspect else server.spec.resources)
 
 
-def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
+def _command(server: LlamaServer, downloads: DownloadSettings, *, inspect: bool) -> Iterator[str]:
     spec, model = server.spec, server.spec.model
     targets = paths(spec)
     yield from ("slotkeeper", "download")
-    yield from (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
+    progress = (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
+    yield from (DownloadFlags.INSPECT,) if inspect else progress
     yield from _sources(spec)
-    if model.cache.node:
-        yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
-    if model.cache.verify == "Always":
-        yield DownloadFlags.ALWAYS_VERIFY
+    yield from () if inspect else _stored(model)
     if authorities := model.download.ca_config_map_ref:
         yield from (DownloadFlags.CA_FILE, f"{CA_FOLDER}/{CA_FILE}")
         yield from (DownloadFlags.CA_CONFIG_MAP, f"{authorities.name}/{authorities.key}")
@@ -240,6 +265,13 @@ def _command(server: LlamaServer, downloads: DownloadSettings) -> Iterator[str]:
         yield from _file(DownloadFlags.DRAFT, draft, targets.draft)
         if spec.speculative and spec.speculative.type == SIMPLE and not path_in_image(draft.url):
             yield DownloadFlags.SAME_VOCABULARY
+
+
+def _stored(model: Model) -> Iterator[str]:
+    if model.cache.node:
+        yield from (DownloadFlags.NODE_CACHE, MODELS_FOLDER)
+    if model.cache.verify == "Always":
+        yield DownloadFlags.ALWAYS_VERIFY
 
 
 def _sources(spec: LlamaServerSpec) -> Iterator[str]:

@@ -99,7 +99,9 @@ KUEUE_GATE = "kueue.x-k8s.io/"
 
 GPU_MAJOR_LABEL = f"{GPU}.compute.major"
 GPU_MINOR_LABEL = f"{GPU}.compute.minor"
-"""Labels of a node with the compute capability of its GPUs, set by GPU feature discovery."""
+GPU_REPLICAS_LABEL = f"{GPU}.replicas"
+"""Labels of a node with the compute capability of its GPUs, and in how many each is shared, set by
+GPU feature discovery."""
 
 _MAX_STATEFUL_SET_LENGTH = 52
 """Labels of its pods contain its name and eleven more characters."""
@@ -112,6 +114,7 @@ class Component(StrEnum):
     BALANCER = "balancer"
     WORKER = "worker"
     PREFETCH = "prefetch"
+    INSPECTION = "inspection"
     PROMPTS = "prompts"
     GATEWAY = "gateway"
     BATCHES = "batches"
@@ -155,6 +158,12 @@ def worker_host(server: LlamaServer, number: int, replica: str) -> str:
 def prefetch(server: LlamaServer, content: str) -> str:
     """Return the name of the Job that downloads the files with this hash of their sources."""
     return child_name(server.name, f"prefetch-{content}")
+
+
+def inspection(server: LlamaServer, sources: str) -> str:
+    """Return the name of the Job that reads the headers of the files with this hash of their
+    sources."""
+    return child_name(server.name, f"inspection-{sources}")
 
 
 def prompt_cleanup(server: LlamaServer, content: str) -> str:

@@ -10,6 +10,7 @@ from slotkeeper.api.placement import BalancerPlacement, Placement, TopologySprea
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import names
 from slotkeeper.desired.metadata import Manifest
+from slotkeeper.desired.model_container import has_claims
 from slotkeeper.desired.names import Component
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -49,6 +50,19 @@ def prefetch_placement(server: LlamaServer) -> Manifest:
         gpus = {"key": server.spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
         fields["tolerations"] = [*fields["tolerations"], gpus]
     return {name: value for name, value in fields.items() if value}
+
+
+def inspection_placement(server: LlamaServer) -> Manifest:
+    """Return the scheduling fields of a pod that only reads the headers of the model's files,
+    without empty ones.
+
+    It may run anywhere: where it had to be on a node with a GPU, a cluster autoscaler would add one
+    for it. But a volume with a file may be out of reach elsewhere.
+    """
+    if has_claims(server.spec):
+        return prefetch_placement(server)
+    fields = _common(server.spec.placement)
+    return {name: fields[name] for name in ("tolerations", "priorityClassName") if fields[name]}
 
 
 def balancer_placement(server: LlamaServer) -> Manifest:

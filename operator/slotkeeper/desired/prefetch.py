@@ -34,7 +34,7 @@ def name(server: LlamaServer) -> str:
 
     Nothing else changes it: a new release of Slotkeeper must not download every model again.
     """
-    return names.prefetch(server, _hash(model_container.content(server.spec)))
+    return names.prefetch(server, hash_of(model_container.content(server.spec)))
 
 
 def job(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
@@ -47,15 +47,16 @@ def job(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Man
         "completions": 1,
         "parallelism": 1,
         "backoffLimit": TRIES - 1,
-        "podFailurePolicy": {"rules": _failure_rules()},
+        "podFailurePolicy": {"rules": failure_rules()},
         "template": _template(server, images, downloads),
     }
     found = metadata(server, name(server), Component.PREFETCH)
-    found["annotations"] = {names.TEMPLATE_HASH_ANNOTATION: _hash(spec)}
+    found["annotations"] = {names.TEMPLATE_HASH_ANNOTATION: hash_of(spec)}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": found, "spec": spec}
 
 
-def _failure_rules() -> list[Manifest]:
+def failure_rules() -> list[Manifest]:
+    """Return the rules by which a pod that downloads fails its Job."""
     return [
         # Evicted, preempted, or on a node that is drained: no failure of the download.
         {
@@ -94,6 +95,7 @@ def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) 
     }
 
 
-def _hash(tree: object) -> str:
+def hash_of(tree: object) -> str:
+    """Return eight hex digits, the same for equal trees of JSON."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]

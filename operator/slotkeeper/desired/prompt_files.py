@@ -102,7 +102,7 @@ def identity(server: LlamaServer, images: Images) -> str:
     content = {
         "files": model_container.sources(spec),
         "image": images.llama_server_for(server),
-        "contextPerSlot": spec.context_per_slot,
+        "contextPerSlot": spec.context_tokens,
         "arguments": list(_relevant(llama_container.arguments(server))),
         "env": [
             each.model_dump(by_alias=True, exclude_none=True) for each in spec.pod_template.env
@@ -224,5 +224,5 @@ def _memory_mib(server: LlamaServer) -> int:
     """Return the memory limit of the sidecar: the pages of a file that it reads ahead count, and a
     file as large as a slot must fit."""
     spec = server.spec
-    slot = spec.context_per_slot * token_bytes_of_8b(spec.kv_cache_type)
+    slot = spec.context_tokens * token_bytes_of_8b(spec.kv_cache_type)
     return _PROCESS_MIB + math.ceil(slot / MIB)

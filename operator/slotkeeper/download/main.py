@@ -18,6 +18,7 @@ from slotkeeper.api.split_model import part_count
 from slotkeeper.download.download import Environment, RetryPolicy, download_all
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.files import File
+from slotkeeper.download.inspect import inspect
 from slotkeeper.download.network import Network
 from slotkeeper.download.node_cache import NodeCache, mark, read_limits
 from slotkeeper.download.options import Options, parse
@@ -87,6 +88,8 @@ def _download(options: Options, tracker: Tracker) -> Message:
             options.token_file, options.token_hosts_file, allow_http=options.allow_http_token
         )
     with environment_of(options, token) as environment:
+        if options.inspect:
+            return inspect(options.files, environment)
         records = download_all(options.files, replace(environment, tracker=tracker))
     # If the model is in llama-server's image, only its other files are here.
     model = options.files[0].role == File.role

@@ -62,6 +62,7 @@ class Options:
     max_file_bytes: int
     max_total_bytes: int | None
     always_verify: bool
+    inspect: bool
     node_cache: Path | None
     tries: int
     termination_log: Path
@@ -125,6 +126,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         max_file_bytes=arguments.max_file_bytes,
         max_total_bytes=arguments.max_total_bytes,
         always_verify=arguments.always_verify,
+        inspect=arguments.inspect,
         node_cache=arguments.node_cache,
         tries=arguments.tries,
         termination_log=arguments.termination_log,
@@ -250,6 +252,12 @@ def _parser() -> argparse.ArgumentParser:
         help="port for GET /progress: bytes, speed and time left as JSON (default: none)",
     )
     parser.add_argument(
+        DownloadFlags.INSPECT,
+        action="store_true",
+        help="download no files, only read their headers, and report the sizes on which "
+        "llama-server's memory depends",
+    )
+    parser.add_argument(
         DownloadFlags.NODE_CACHE,
         type=Path,
         metavar="FOLDER",
@@ -266,6 +274,7 @@ def set_no_container(parser: argparse.ArgumentParser) -> None:
         token_hosts_file=None,
         termination_log=Path(os.devnull),
         progress_port=None,
+        inspect=False,
         node_cache=None,
         ca_config_map=None,
     )

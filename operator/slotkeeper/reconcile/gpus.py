@@ -5,6 +5,7 @@ from dataclasses import replace
 from slotkeeper.api.compute_capability import AUTO
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.images import Images
+from slotkeeper.reconcile.memory import GpuMemory
 from slotkeeper.reconcile.observe.gpu_choice import choose, is_open, no_image
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
 from slotkeeper.reconcile.observe.observed import Observed
@@ -17,6 +18,7 @@ class Gpus:
 
     def __init__(self, nodes: GpuNodes, images: Images) -> None:
         self._nodes = nodes
+        self._memory = GpuMemory(nodes)
         self._images = images
 
     async def resolve(
@@ -34,4 +36,5 @@ class Gpus:
         if arch not in (None, AUTO) and any(map(is_unschedulable, pods)):
             arches = await self._nodes.compute_arches()
             observed = replace(observed, compute_arches=arches)
-        return choice.server, observed, no_image(choice, self._images, listed=listed)
+        resolved, observed = await self._memory.resolve(choice.server, observed)
+        return resolved, observed, no_image(choice, self._images, listed=listed)

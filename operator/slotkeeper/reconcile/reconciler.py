@@ -3,21 +3,24 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from slotkeeper.api.conditions import ConditionType, condition
 from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS
 from slotkeeper.api.resource import InvalidSpec
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names, prefetch, prompt_cleanup
+from slotkeeper.desired import inspection, names, prefetch, prompt_cleanup
 from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import UNREADABLE, Cluster
+from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS
-from slotkeeper.kube.objects import Key, child
+from slotkeeper.kube.objects import Child, Key, child
 from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
+from slotkeeper.reconcile.decide.inspection import Inspection, decide_inspection
+from slotkeeper.reconcile.decide.memory import without_workloads
 from slotkeeper.reconcile.decide.prefetch import Prefetch, decide_prefetch
 from slotkeeper.reconcile.decide.replicas import (
     NOT_AUTOSCALED,
@@ -33,6 +36,8 @@ from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.accelerators import started_containers
 from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
+from slotkeeper.reconcile.observe.inspection import inspects_again_in
+from slotkeeper.reconcile.observe.memory import has_new_header
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
@@ -121,8 +126,8 @@ class Reconciler:
             attempted=state.attempted,
         )
         plan = self._plan(snapshot, decision, moment)
-        if _replicas_drifted(plan, snapshot.observed):
-            # A correction of what others set is no scaling.
+        if _replicas_drifted(plan, snapshot.observed) or _awaits_choice(snapshot, desired):
+            # A correction of what others set is no scaling, nor is what waits for a choice.
             decision = decision.unscaled()
         plan = state.conflicts.suppress(plan, moment.monotonic)
         reported = snapshot.is_reported
@@ -173,7 +178,7 @@ class Reconciler:
         desired = self._desired(state, state.server, moment)
         if desired.exceeds_budget != state.exceeds_budget:
             return True
-        if desired.reason in NOT_AUTOSCALED:
+        if desired.reason in NOT_AUTOSCALED or (state.awaits_choice and desired.replicas):
             return False
         # The message contains the age of the oldest request, which changes each second.
         last = state.server.status.get("scaling", {}).get("reason")
@@ -293,11 +298,14 @@ class Reconciler:
         state.download.track(progress_addresses(observed), moment.monotonic)
         state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
+        state.awaits_choice = observed.unchosen is not None
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         pods += observed.prefetch_pods
         waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
+        if observed.inspection_job:
+            waits.append(inspects_again_in(observed.inspection_job, moment.wall))
         due = [moment.monotonic + seconds for seconds in waits if seconds]
         if policy and state.demand.is_warming_up(moment.monotonic):
             # Conditions are kept until then, and no change may follow.
@@ -315,16 +323,33 @@ class Reconciler:
             # The next pass creates it. Pods without the uid would be replaced at once.
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
+        desired, children = self._with_inspection(snapshot, desired, moment.wall)
+        if _awaits_choice(snapshot, decision.scaling.desired):
+            desired, children = without_workloads(desired, children)
         prefetched = (JOBS, prefetch.name(server))
         job = next((manifest for manifest in desired if child(manifest) == prefetched), None)
         scaling = decision.scaling.desired
         prefetches = decide_prefetch(server, observed, job, scaling, moment.wall)
-        children = dict(observed.children)
         if job and prefetches is not Prefetch.RUN:
             desired.remove(job)
             if prefetches is Prefetch.KEEP:
                 del children[child(job)]
         return plan_changes(desired, children, server, observed.deleted_by_others)
+
+    def _with_inspection(
+        self, snapshot: Snapshot, desired: list[Manifest], wall: datetime
+    ) -> tuple[list[Manifest], dict[Child, Manifest]]:
+        """The desired children with the Job that reads the model's headers, if there should be
+        one; and the observed ones, without that Job if it stays as it is."""
+        server, observed = snapshot.server, snapshot.observed
+        job = inspection.job(server, self._images, self.downloads)
+        found = decide_inspection(server, observed, job, wall)
+        others = [manifest for manifest in desired if child(manifest) != child(job)]
+        kept = found is Inspection.KEEP
+        children = {
+            one: item for one, item in observed.children.items() if not (kept and one == child(job))
+        }
+        return [*others, *([job] if found is Inspection.RUN else [])], children
 
     async def _apply(
         self, plan: Plan, snapshot: Snapshot, decision: Decision, state: ServerState
@@ -405,6 +430,9 @@ class Reconciler:
         state.unreported = None
         state.shown_progress = snapshot.observed.progress
         state.server = replace(snapshot.server, status=raw.get("status") or {})
+        if has_new_header(snapshot.server, snapshot.observed.memory):
+            # The Job that has read it is not needed any more.
+            self.enqueue(key)
 
     async def _report_invalid(self, key: Key, snapshot: Invalid) -> None:
         state = self._states.find(key)
@@ -455,6 +483,11 @@ def _reported_scaling(state: ServerState, decision: Decision) -> Scaling:
         return unreported
     # A decision that cannot be written is no change, however often it is tried.
     return (decision.unscaled() if state.unapplied else decision).scaling
+
+
+def _awaits_choice(snapshot: Snapshot, desired: DesiredReplicas) -> bool:
+    """Whether replicas are desired that have to wait for a choice of `auto`."""
+    return snapshot.observed.unchosen is not None and desired.replicas > 0
 
 
 def _replicas_drifted(plan: Plan, observed: Observed) -> bool:

@@ -107,6 +107,8 @@ class ServerState(ResourceState):
     """A change of replicas that was written and is not in the status yet."""
     counted: ScalingSnapshot | None = None
     """The decision that the metrics counted last."""
+    awaits_choice: bool = False
+    """Whether no replica can be desired before there is a choice for `auto`."""
     prefetch: Phase | None = None
     """Phase of the prefetch Job, as of the last pass; None without one."""
     pods: PodReadiness | None = None

@@ -10,8 +10,13 @@ from rejections import assert_rejected
 CLAIM = {"name": "gpu", "resourceClaimName": "shared"}
 
 ROWS: list[tuple[dict[str, Any], str, str]] = [
-    ({"gpu": {"layers": -1}}, "spec.gpu.layers", "greater than or equal to 0"),
-    ({"gpu": {"layers": "all"}}, "spec.gpu.layers", "must be of type integer"),
+    ({"gpu": {"layers": -1}}, "spec.gpu.layers", "must be a number from 0 to 998, or auto"),
+    ({"gpu": {"layers": 999}}, "spec.gpu.layers", "must be a number from 0 to 998, or auto"),
+    ({"gpu": {"layers": "all"}}, "spec.gpu.layers", "must be a number from 0 to 998, or auto"),
+    ({"gpu": {"layers": "12"}}, "spec.gpu.layers", "must be a number from 0 to 998, or auto"),
+    ({"gpu": {"layers": "auto", "count": 0}}, "spec.gpu", "must not be set if count is 0"),
+    ({"gpu": {"memory": "15Gi", "count": 0}}, "spec.gpu", "it is that of a GPU"),
+    ({"gpu": {"memory": "2Ti"}}, "spec.gpu.memory", "must be from 1Mi to 1Ti"),
     ({"gpu": {"splitMode": "column"}}, "spec.gpu.splitMode", 'Unsupported value: "column"'),
     (
         {"gpu": {"count": 2, "tensorSplit": [1, 1, 1]}},

@@ -32,8 +32,11 @@ async def test_a_new_server_gets_its_children_and_a_status(
     assert set(cluster.by_name(DEPLOYMENTS)) == {"chat-replicas", "chat-balancer"}
     assert set(cluster.by_name(SERVICES)) == {"chat", "chat-replicas"}
     kinds = {found["type"]: found["status"] for found in server_status(cluster)["conditions"]}
-    # No log of a replica with a GPU has been read yet.
-    assert kinds == dict.fromkeys(ALWAYS, "False") | {"AcceleratorReady": "Unknown"}
+    # No log of a replica with a GPU has been read yet, and no node has a label with its memory.
+    assert kinds == dict.fromkeys(ALWAYS, "False") | {
+        "AcceleratorReady": "Unknown",
+        "FitsMemory": "Unknown",
+    }
 
 
 async def test_a_second_pass_writes_nothing(cluster: FakeCluster, operator: Operator) -> None:

@@ -41,6 +41,8 @@ def start_blocker(
     """
     if problem := budget_problem(observed, desired):
         return _blocker(problem, permanent=True)
+    if problem := observed.unchosen:
+        return _unchosen(problem, observed)
     if not observed.current:
         # The Deployment itself could not be written, or the Job shows what a replica will meet.
         known = rejected if desired.replicas else _prefetch_problem(server, observed, wall)
@@ -62,6 +64,13 @@ def budget_problem(observed: Observed, desired: DesiredReplicas) -> Problem | No
     if observed.current or not desired.exceeds_budget:
         return None
     return Problem(Reason.EXCEEDS_BUDGET, desired.exceeds_budget)
+
+
+def _unchosen(problem: Problem, observed: Observed) -> StartBlocker | None:
+    """The blocker where there is no choice for `auto`; replicas of an older spec serve."""
+    if any(map(is_ready, observed.replica_pods)) or problem.reason is Reason.READING_HEADER:
+        return None
+    return _blocker(problem, permanent=problem.reason in PERMANENT)
 
 
 def _prefetch_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:

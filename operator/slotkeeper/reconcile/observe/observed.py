@@ -6,16 +6,18 @@ from itertools import chain
 
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names, prefetch
+from slotkeeper.desired import inspection, names, prefetch
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, STATEFUL_SETS
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.downloads.report import ProgressReport
 from slotkeeper.reconcile.observe import accounts
+from slotkeeper.reconcile.observe.memory import MemoryFacts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.observe.pod_templates import of_current_template
+from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.watch.store import Store
 
 
@@ -41,6 +43,10 @@ class Observed:
     """The Job that downloads the files of the current spec before a replica is desired."""
     prefetch_pods: list[Manifest]
     """Its pods, one for each try."""
+    inspection_job: Manifest | None
+    """The Job that reads the headers of the files of the current spec."""
+    inspection_pods: list[Manifest]
+    """Its pods, one for each try."""
     unlabelled: Mapping[Child, Manifest]
     """The children that lack the server's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child] = ()
@@ -49,10 +55,17 @@ class Observed:
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
     chosen_for: Sequence[str] | None = None
     """Compute capabilities that `auto` of gpu.computeArch was chosen for; None without it."""
+    memory: MemoryFacts | None = None
+    """What is known of the memory of its GPUs; None without GPUs."""
     unresponsive: Sequence[str] = ()
     """Replicas (HOST:PORT) that their balancer reports as unresponsive."""
     progress: ProgressReport | None = None
     """The download of the pod that will have the model first; None if none runs, or reports."""
+
+    @property
+    def unchosen(self) -> Problem | None:
+        """Why replicas cannot be desired yet: there is no choice for `auto`."""
+        return self.memory.unchosen if self.memory else None
 
     @property
     def current(self) -> int | None:
@@ -108,6 +121,8 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
         replica_sets=replica_sets,
         prefetch_job=own.get((JOBS, prefetch.name(server))),
         prefetch_pods=pods[Component.PREFETCH],
+        inspection_job=own.get((JOBS, inspection.name(server))),
+        inspection_pods=pods[Component.INSPECTION],
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
     )

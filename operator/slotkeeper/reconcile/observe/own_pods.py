@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from slotkeeper.api.resource import Resource
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names, prefetch
+from slotkeeper.desired import inspection, names, prefetch
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, STATEFUL_SETS
@@ -53,6 +53,7 @@ def workloads(server: LlamaServer) -> Iterator[tuple[Child, Component]]:
     """The objects that create a server's pods."""
     yield (DEPLOYMENTS, names.balancer(server)), Component.BALANCER
     yield (JOBS, prefetch.name(server)), Component.PREFETCH
+    yield (JOBS, inspection.name(server)), Component.INSPECTION
     if server.spec.workers is None:
         yield (DEPLOYMENTS, names.replicas(server)), Component.REPLICA
         return

@@ -39,6 +39,7 @@ from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready,
 from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.report.accelerators import LogResults, accelerator_condition
+from slotkeeper.reconcile.report.memory import memory_condition
 from slotkeeper.reconcile.report.prime import prime_condition
 from slotkeeper.reconcile.report.prompt_cache import prompt_condition
 from slotkeeper.reconcile.report.serving import REASONS, Serving
@@ -104,6 +105,8 @@ def condition_values(
         others.append(ConditionResult(*prime_condition(server, problems.prime)))
     if has_accelerators(server):
         others.append(ConditionResult(*accelerator_condition(server, observed, problems.logs)))
+    if observed.memory:
+        others.append(ConditionResult(*memory_condition(server, observed.memory)))
     found = [
         problems.rejected,
         problems.conflict,
@@ -149,6 +152,7 @@ def _types(server: LlamaServer) -> Iterator[ConditionType]:
         ConditionType.PROMPT_CACHE_ACTIVE: server.spec.prompt_cache is None,
         ConditionType.PROMPTS_PRIMED: server.spec.prime is None,
         ConditionType.ACCELERATOR_READY: not has_accelerators(server),
+        ConditionType.FITS_MEMORY: not has_accelerators(server),
     }
     return (kind for kind in ConditionType if not unused.get(kind))
 
@@ -271,7 +275,7 @@ def _verified(server: LlamaServer) -> str:
 
 def _context_note(server: LlamaServer, observed: Observed) -> str:
     trained = model_status(server, observed).context_length
-    slot = server.spec.context_per_slot
+    slot = server.spec.context_tokens
     if trained is None or slot <= trained:
         return ""
     return f"; contextPerSlot is {slot}, but the model was trained for {trained} tokens"
@@ -281,11 +285,12 @@ def _replicas(
     server: LlamaServer, observed: Observed, desired: DesiredReplicas, wall: datetime
 ) -> ConditionResult:
     kind = ConditionType.REPLICAS_READY
+    exceeding = budget_problem(observed, desired) if observed.replicas else None
+    if problem := observed.unchosen or exceeding:
+        return ConditionResult(_false(kind, problem), problem)
     if observed.replicas is None:
         message = "no replica has been started"
         return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
-    if problem := budget_problem(observed, desired):
-        return ConditionResult(_false(kind, problem), problem)
     status = observed.replicas.get("status", {})
     before = condition(server.status, kind)
     failure = creation_failure([observed.replicas, *observed.workers], observed.replica_sets)

@@ -22,6 +22,7 @@ from slotkeeper.reconcile.demand.tracker import ServerDemand
 from slotkeeper.reconcile.observe import prefetch
 from slotkeeper.reconcile.observe.model import model_status
 from slotkeeper.reconcile.observe.observed import Snapshot
+from slotkeeper.reconcile.report.memory import memory_status
 from slotkeeper.reconcile.report.prime import is_prime_status_stale, prime_status
 from slotkeeper.reconcile.report.prompt_cache import is_prompt_status_stale, prompt_status
 from slotkeeper.reconcile.report.speculation import (
@@ -73,6 +74,7 @@ def status(
         model=_model(snapshot, values),
         scaling=_scaling(server, scaling, now).model_copy(update={"current_replicas": current}),
         gpu=_gpu(observed.chosen_for),
+        memory=memory_status(server, observed.memory),
         prompt_cache=prompt_status(server, demand.prompt_cache if demand else None),
         prime=prime_status(server, demand.prime if demand else None),
         speculative=speculative_status(server, demand.speculation if demand else None),

@@ -121,6 +121,8 @@ def observed(case: Case) -> Observed:
         workers=[],
         replica_sets=[],
         prefetch_job=existing(case),
+        inspection_job=None,
+        inspection_pods=[],
         prefetch_pods=[],
         unlabelled={},
     )

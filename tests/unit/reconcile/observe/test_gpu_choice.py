@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
+from gpu_nodes import bind
 from llamaservers import IMAGES
 from operator_harness import (
     Operator,
@@ -19,8 +20,8 @@ from operator_harness import (
 )
 from pod_statuses import unschedulable
 from slotkeeper.desired.images import Images
-from slotkeeper.kube.cluster import ApiError, Manifest
-from slotkeeper.kube.kinds import DEPLOYMENTS, NODES, PODS
+from slotkeeper.kube.cluster import ApiError
+from slotkeeper.kube.kinds import DEPLOYMENTS, NODES
 from slotkeeper.reconcile.gpus import Gpus
 
 MAJOR, MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
@@ -199,7 +200,6 @@ async def test_an_own_image_needs_no_choice(cluster: FakeCluster, operator: Oper
 
     assert replica(cluster) == ("mine:1", set())
     assert chosen(cluster) is None
-    assert ("list", "Node") not in cluster.requests
 
 
 @pytest.mark.parametrize(
@@ -251,17 +251,6 @@ async def test_without_the_right_to_list_nodes_auto_is_the_image_for_all(
     await operator.reconcile()
 
     assert "the operator may not list nodes" in condition(cluster, "Ready")["message"]
-
-
-def bind(cluster: FakeCluster) -> None:
-    """Give each pod of a replica a node."""
-
-    def bound(pod: Manifest) -> None:
-        pod["spec"]["nodeName"] = "a"
-
-    for name, pod in cluster.by_name(PODS).items():
-        if pod["metadata"]["labels"]["slotkeeper.dev/component"] == "replica":
-            cluster.edit(PODS, "default", name, bound)
 
 
 def remove_nodes(cluster: FakeCluster) -> None:

@@ -1,0 +1,61 @@
+"""What the Job that reads the headers of a server's files, and its pods, show. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from slotkeeper.api.gpu import Gpu
+from slotkeeper.kube.cluster import Manifest
+from slotkeeper.reconcile.observe.memory import MAX_UNPLANNABLE, Header, is_record
+from slotkeeper.reconcile.observe.pod_problems import first_problem
+from slotkeeper.reconcile.observe.pods import (
+    condition,
+    created,
+    download_status,
+    parse_termination_message,
+)
+from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER, Phase, phase, retry_in
+
+_NO_GPU = Gpu(count=0)
+
+
+def read_header(pods: Sequence[Manifest]) -> Header | None:
+    """What the newest of these pods that succeeded reported; None where none has, or it is no
+    report."""
+    for pod in sorted(pods, key=created, reverse=True):
+        terminated = download_status(pod).get("state", {}).get("terminated", {})
+        if terminated.get("exitCode", 1) == 0:
+            return _header(parse_termination_message(terminated) or {})
+    return None
+
+
+def failure(job: Manifest | None, pods: Sequence[Manifest]) -> str:
+    """Why a Job, with these pods, has not reported headers; empty where it may still do so."""
+    if job is None or phase(job) is Phase.RUNNING:
+        # A pod that cannot start is a problem of the replicas too, which report it.
+        return ""
+    name = job["metadata"]["name"]
+    if phase(job) is Phase.SUCCEEDED:
+        return f"Job {name} has left no report"
+    problem = first_problem(sorted(pods, key=created, reverse=True), _NO_GPU)
+    cause = condition(job, "Failed").get("message") or "no reason given"
+    return problem.message if problem else f"Job {name} failed: {cause}"
+
+
+def inspects_again_in(job: Manifest, wall: datetime) -> float | None:
+    """Seconds until a Job that has ended without a report should be replaced by another one; None
+    where it has not ended."""
+    if phase(job) is not Phase.SUCCEEDED:
+        return retry_in(job, wall)
+    ended = (job.get("status") or {}).get("completionTime")
+    due = datetime.fromisoformat(ended) + RETRY_AFTER if ended else wall
+    return max(0.0, (due - wall).total_seconds())
+
+
+def _header(message: Mapping[str, Any]) -> Header | None:
+    record, unplannable = message.get("record"), message.get("unplannable")
+    if isinstance(record, str) and is_record(record):
+        return Header(record)
+    if isinstance(unplannable, str) and unplannable:
+        return Header(unplannable=unplannable[:MAX_UNPLANNABLE])
+    return None

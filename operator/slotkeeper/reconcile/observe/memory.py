@@ -1,0 +1,311 @@
+"""What is known of the memory that a server's model needs, and of its GPUs. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+
+from pydantic import ValidationError
+
+from slotkeeper.api import quantity
+from slotkeeper.api.extra_args import flags_of
+from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.speculative import SIMPLE
+from slotkeeper.api.status import MemoryStatus
+from slotkeeper.desired import inspection
+from slotkeeper.desired.prefetch import hash_of
+from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS
+from slotkeeper.llamacpp.memory.dimensions import UnplannableError
+from slotkeeper.llamacpp.memory.fit import most_slots
+from slotkeeper.llamacpp.memory.load import Gpus, Load
+from slotkeeper.llamacpp.memory.plan import Parts, plan
+from slotkeeper.llamacpp.memory.record import RecordError, decode
+from slotkeeper.llamacpp.memory.verdict import fullest, judge
+from slotkeeper.reconcile.observe.problem import Problem
+
+MAX_UNPLANNABLE = 1024
+"""Characters."""
+
+MAX_GPUS = 32
+"""Of a replica: plans for more take too long, and llama.cpp's CUDA backend has 16 devices."""
+
+_BATCH = ("-b", "--batch-size")
+_MICRO_BATCH = ("-ub", "--ubatch-size")
+_BATCH_TOKENS = 2048
+"""llama-server's default."""
+
+_CHANGES_MEMORY = frozenset(
+    (
+        *("--swa-full", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor"),
+        *("--device", "-dev", "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft"),
+        *("-otd", "--override-tensor-draft", "--device-draft", "-devd"),
+    )
+)
+"""Flags in extraArgs that the planner does not know."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the headers of the model's files state, as it is kept in the status."""
+
+    record: str = ""
+    unplannable: str = ""
+    """Why there is no record."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for `auto`; None for fields with a number."""
+
+    context_per_slot: int | None = None
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
+class MemoryFacts:
+    """What is known of a server's memory."""
+
+    files: str
+    """Hash of the sources of its files."""
+    settings: str
+    """Hash of the settings on which its plan depends."""
+    header: Header | None = None
+    """None before the headers were read."""
+    failure: str = ""
+    """Why they could not be read; empty if they may still be."""
+    gpu_bytes: int | None = None
+    """Memory of each GPU; None where it is not known."""
+    choice: Choice = field(default_factory=Choice)
+    unchosen: Problem | None = None
+    """Why there is no choice for `auto`, which may still be made; None with one, or without
+    `auto`."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a server's model fits into its GPUs."""
+
+    reason: Reason
+    message: str
+    needed_bytes: int | None = None
+    """Of the fullest GPU."""
+    slots: int | None = None
+    """How many would fit."""
+
+    @property
+    def fits(self) -> bool | None:
+        """None where it is not known."""
+        return {Reason.FITS: True, Reason.DOES_NOT_FIT: False}.get(self.reason)
+
+
+def recorded(server: LlamaServer) -> MemoryStatus:
+    """The part of the status as read; empty where it is missing or malformed."""
+    try:
+        return MemoryStatus.model_validate(server.status.get("memory") or {})
+    except ValidationError:
+        # An operator of another release has written it.
+        return MemoryStatus()
+
+
+def recorded_header(server: LlamaServer) -> Header | None:
+    """The headers in the status, where they are of the current files and can be read."""
+    before = recorded(server)
+    if before.files != inspection.sources(server):
+        return None
+    if before.unplannable:
+        return Header(unplannable=before.unplannable)
+    return Header(before.record) if before.record and is_record(before.record) else None
+
+
+def has_new_header(server: LlamaServer, facts: MemoryFacts | None) -> bool:
+    """Whether headers are known that the status, as it was read, does not have."""
+    return facts is not None and facts.header is not None and recorded_header(server) is None
+
+
+def is_record(text: str) -> bool:
+    """Whether a text is a record of the sizes of files."""
+    try:
+        _parts(text)
+    except RecordError:
+        return False
+    return True
+
+
+def given_memory(server: LlamaServer) -> int | None:
+    """The memory of each GPU as the spec states it, in bytes."""
+    size = server.spec.gpu.memory
+    return None if size is None else int(quantity.parse(size))
+
+
+def settings(server: LlamaServer) -> str:
+    """Return a hash of all settings on which the plan depends, and the choice of nodes.
+
+    Without defaults: a field that a new release adds must change no choice.
+    """
+    spec = server.spec
+    gpu = spec.gpu.model_dump(mode="json", exclude={"supplemental_groups"}, exclude_defaults=True)
+    return hash_of(
+        [
+            inspection.sources(server),
+            [spec.slots, spec.context_per_slot, spec.kv_cache_type, spec.flash_attention],
+            gpu,
+            [spec.pods_per_replica, spec.embeddings is not None, spec.extra_args],
+            spec.speculative and spec.speculative.model_dump(mode="json", exclude_defaults=True),
+            spec.model.mmproj and spec.model.mmproj.offload,
+            dict(spec.placement.node_selector),
+        ]
+    )
+
+
+def is_worth_reading(server: LlamaServer, facts: MemoryFacts) -> bool:
+    """Whether the headers would tell whether the model fits."""
+    return (
+        facts.gpu_bytes is not None
+        and inspection.is_possible(server)
+        and _not_planned(server) is None
+    )
+
+
+def verdict(server: LlamaServer, facts: MemoryFacts) -> Verdict:
+    """Whether the model with all its slots fits into the GPUs.
+
+    | what is known | reason |
+    |---|---|
+    | a file is in llama-server's image, or a setting is not planned | NotPlanned |
+    | no memory of a GPU | GpuMemoryUnknown |
+    | the headers could not be read | HeaderUnavailable |
+    | they are not read yet | ReadingHeader |
+    | they tell no sizes | NotPlanned |
+    | all | Fits, or DoesNotFit |
+    """
+    if facts.unchosen and facts.unchosen.reason is Reason.DOES_NOT_FIT:
+        return Verdict(Reason.DOES_NOT_FIT, facts.unchosen.message)
+    known = knowledge(server, facts)
+    if isinstance(known, Verdict):
+        return known
+    try:
+        return _judged(*known)
+    except UnplannableError as error:
+        return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
+
+
+def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Parts, Load] | Verdict:
+    """Return what a plan requires, or the verdict without a plan."""
+    if why := _not_planned(server):
+        return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {why}")
+    header, size = facts.header, facts.gpu_bytes
+    if size is None:
+        message = "the memory of the GPUs is not known: set gpu.memory"
+        return Verdict(Reason.GPU_MEMORY_UNKNOWN, message)
+    if header is None:
+        return _without_header(facts.failure)
+    try:
+        if header.unplannable:
+            raise UnplannableError(header.unplannable)
+        return _loaded(server, header.record), load_of(server, size)
+    except UnplannableError as error:
+        return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
+
+
+def _without_header(failure: str) -> Verdict:
+    if not failure:
+        return Verdict(Reason.READING_HEADER, "waiting for the headers of the model's files")
+    message = f"the headers of the model's files could not be read: {failure}"
+    return Verdict(Reason.HEADER_UNAVAILABLE, message)
+
+
+def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
+    """Return the settings of a server's llama-servers, with GPUs of this size. Raises
+    UnplannableError."""
+    spec = server.spec
+    gpu = spec.gpu
+    if gpu.count * spec.pods_per_replica > MAX_GPUS:
+        raise UnplannableError(f"more than {MAX_GPUS} GPUs of a replica are not planned")
+    used = 1 if gpu.split_mode == "none" else gpu.count * spec.pods_per_replica
+    shares = () if gpu.split_mode == "none" else tuple(gpu.tensor_split or ())
+    batch, micro = _batches(spec.extra_args)
+    draft = spec.speculative.draft if spec.speculative else None
+    load = Load(
+        spec.slots,
+        spec.context_tokens,
+        spec.kv_cache_type,
+        spec.flash_attention != "disabled",
+        batch=batch,
+        micro_batch=min(micro, batch),
+        gpus=Gpus(
+            (gpu_bytes,) * used,
+            ALL_LAYERS if gpu.layer_count is None else gpu.layer_count,
+            gpu.split_mode,
+            shares,
+            gpu.cpu_moe_layers or 0,
+            draft_layers=ALL_LAYERS
+            if draft is None or draft.gpu_layers is None
+            else draft.gpu_layers,
+        ),
+    )
+    if spec.embeddings:
+        tokens = spec.context_tokens
+        return replace(load, batch=tokens, micro_batch=tokens, embeddings=True)
+    return load
+
+
+@lru_cache(maxsize=256)
+def _parts(record: str) -> Parts:
+    return decode(record)
+
+
+@lru_cache(maxsize=4096)
+def _judged(parts: Parts, load: Load) -> Verdict:
+    """The verdict on a plan. Raises UnplannableError."""
+    found = judge(parts, load)
+    planned = plan(parts, load)
+    gpu = fullest(planned, load.gpus.memory)
+    return Verdict(
+        Reason.FITS if found.fits else Reason.DOES_NOT_FIT,
+        found.message,
+        planned.gpus[gpu].total,
+        most_slots(parts, load),
+    )
+
+
+def _loaded(server: LlamaServer, record: str) -> Parts:
+    """Return what a record's server loads."""
+    spec = server.spec
+    return replace(
+        _parts(record),
+        projector_on_gpu=spec.model.mmproj is None or spec.model.mmproj.offload,
+    )
+
+
+def _not_planned(server: LlamaServer) -> str | None:
+    """Why a server is not planned, whatever its model is."""
+    spec = server.spec
+    if not inspection.is_possible(server):
+        return "a file of the model is in llama-server's image"
+    if spec.model.adapters:
+        return "model.adapters are not planned"
+    speculative = spec.speculative
+    if speculative and not speculative.is_ngram and speculative.type != SIMPLE:
+        return f"speculative.type {speculative.type} is not planned"
+    if found := sorted(flags_of(spec.extra_args) & _CHANGES_MEMORY):
+        return f"{found[0]} in extraArgs is not planned"
+    return None
+
+
+def _batches(extra_args: Sequence[str]) -> tuple[int, int]:
+    """Return the tokens of a batch, and those that are computed at once. Raises UnplannableError
+    unless the values in extraArgs are numbers."""
+    return (
+        _value(extra_args, _BATCH, _BATCH_TOKENS),
+        _value(extra_args, _MICRO_BATCH, BATCH_TOKENS),
+    )
+
+
+def _value(extra_args: Sequence[str], flags: Iterable[str], default: int) -> int:
+    if flags_of(extra_args).isdisjoint(flags):
+        return default
+    values = [value for flag, value in pairwise(extra_args) if flag in flags]
+    if not values or not (values[-1].isascii() and values[-1].isdecimal()):
+        raise UnplannableError(f"extraArgs have no number after {' or '.join(flags)}")
+    return max(1, min(int(values[-1][:10]), 2**31 - 1))

@@ -1,0 +1,91 @@
+"""What a server loads, and its settings, are in the verdict on its memory."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inspection_jobs import EIGHT, GIB, LAYER, PARTS
+from llamaservers import server
+from slotkeeper.llamacpp.memory.dimensions import Dimensions
+from slotkeeper.llamacpp.memory.plan import Parts
+from slotkeeper.llamacpp.memory.projector import Projector
+from slotkeeper.llamacpp.memory.record import encode
+from slotkeeper.reconcile.observe.memory import Header, MemoryFacts, settings, verdict
+
+URL = "https://models.example.com/model.gguf"
+DRAFT = {"draft": {"url": "https://models.example.com/draft.gguf"}}
+MMPROJ = {"url": "https://models.example.com/mmproj.gguf"}
+PROJECTOR = {"url": URL, "mmproj": MMPROJ}
+SMALL = Dimensions("llama", (LAYER,) * 4, 4096, 128_000, 131_072, GIB // 4, True, 0, 16_384)
+
+
+def needed(parts: Parts, **spec: Any) -> int:
+    """The bytes that the fullest GPU of a server needs."""
+    facts = MemoryFacts("", "", Header(encode(parts)), gpu_bytes=80 * GIB)
+    found = verdict(server("chat", **EIGHT | spec), facts)
+    assert found.needed_bytes is not None, found.message
+    return found.needed_bytes
+
+
+def test_a_projector_counts_where_it_is() -> None:
+    parts = replace(PARTS, projector=Projector(GIB, GIB // 2))
+    on_cpu = {"url": URL, "mmproj": {**MMPROJ, "offload": False}}
+
+    without = needed(PARTS)
+
+    assert needed(parts, model=PROJECTOR) - without == GIB + GIB // 2
+    assert needed(parts, model=on_cpu) == without
+
+
+def test_a_draft_counts_with_its_layers() -> None:
+    parts = replace(PARTS, draft=SMALL)
+    on_cpu = {"draft": {**DRAFT["draft"], "gpuLayers": 0}}
+
+    without = needed(PARTS)
+
+    assert needed(parts, speculative=DRAFT) - without > GIB
+    assert needed(parts, speculative=on_cpu) == without
+
+
+@pytest.mark.parametrize(
+    ("spec", "change"),
+    [
+        ({"kvCacheType": "q8_0"}, -1),
+        ({"slots": 16}, 1),
+        ({"contextPerSlot": 16384}, 1),
+        ({"gpu": {"layers": 10}}, -1),
+        ({"gpu": {"count": 2}}, -1),
+        ({"gpu": {"count": 2, "splitMode": "none"}}, 0),
+        ({"gpu": {"count": 2, "tensorSplit": [1, 0]}}, 1),
+        ({"workers": {"count": 1}}, -1),
+        ({"flashAttention": "disabled"}, 1),
+        ({"extraArgs": ["-ub", "2048"]}, 1),
+    ],
+    ids=str,
+)
+def test_settings_change_what_is_needed(spec: dict[str, Any], change: int) -> None:
+    found = needed(PARTS, **spec) - needed(PARTS)
+
+    assert (found > 0) - (found < 0) == change
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-ub"], ["-ub", "many"], ["--batch-size", "-1"], ["-b", "²"]]
+)
+def test_a_batch_that_is_no_number_is_not_planned(arguments: list[str]) -> None:
+    facts = MemoryFacts("", "", Header(encode(PARTS)), gpu_bytes=80 * GIB)
+
+    found = verdict(server("chat", extraArgs=arguments), facts)
+
+    assert found.fits is None
+    assert found.message.startswith("memory is not planned: extraArgs have no number after -")
+
+
+def test_what_memory_does_not_depend_on_makes_no_other_choice() -> None:
+    first = settings(server("chat", contextPerSlot="auto"))
+
+    for spec in ({"replicas": 3}, {"suspend": True}, {"sampling": {"topK": 1}}):
+        assert settings(server("chat", contextPerSlot="auto", **spec)) == first
+    for other in ({"slots": 8}, {"gpu": {"memory": "9Gi"}}, {"model": {"url": f"{URL}2"}}):
+        assert settings(server("chat", contextPerSlot="auto", **other)) != first
