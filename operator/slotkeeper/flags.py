@@ -66,6 +66,7 @@ class BalancerFlags(ListenFlags):
     PRIME_CONFIG_MAP = "--prime-config-map"
     LEARN_PROMPTS = "--learn-prompts"
     SPECULATIVE = "--speculative"
+    WORKERS = "--workers"
 
 
 class GatewayFlags(ListenFlags):

@@ -114,6 +114,7 @@ async def _add_features(proxy: Proxy, options: Options) -> PromptFolder | None:
     """Add the features that are off by default; return the folder that is to be watched."""
     if options.speculative:
         report_speculation(proxy)
+    proxy.crash_guard.has_workers = options.workers
     if options.prompt_files is not None:
         proxy.keep_prompts(options.prompt_files, options.prompt_min_tokens)
     if options.priming is None:

@@ -41,6 +41,7 @@ class Options:
     priming: PrimingOptions | None
     prime_folder: Path | None
     speculative: bool
+    workers: bool
     running_limits: RunningLimits | None
     reserved_slots: int
     api_keys: Path | None
@@ -108,6 +109,7 @@ def parse(argv: Sequence[str]) -> Options:
         else None,
         prime_folder=arguments.prime_folder,
         speculative=arguments.speculative,
+        workers=arguments.workers,
         running_limits=_running_limits(arguments),
         reserved_slots=arguments.reserved_slots,
         api_keys=arguments.api_keys,
@@ -319,6 +321,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the replicas decode speculatively: report whether they do, and how many guesses are "
         "right",
+    )
+    add(
+        BalancerFlags.WORKERS,
+        action="store_true",
+        help="the replicas have workers: a lost worker ends a replica too, so that the request "
+        "that was running on it may be sent once more",
     )
     add(
         BalancerFlags.MAX_PRIORITY,

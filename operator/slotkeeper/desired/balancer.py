@@ -272,6 +272,8 @@ def _command(server: LlamaServer) -> Iterator[str]:
     yield from _prime_flags(server)
     if server.spec.speculative:
         yield BalancerFlags.SPECULATIVE
+    if server.spec.workers:
+        yield BalancerFlags.WORKERS
     # The access log is JSON and is written to the same stream.
     yield from (LogFlags.FORMAT, "json")
     yield from (BalancerFlags.MAX_PRIORITY, str(spec.max_priority))

@@ -90,6 +90,33 @@ async def test_among_others_a_request_ends_two_replicas_at_most() -> None:
         assert len(beside) == 3
 
 
+async def test_with_workers_a_request_that_ran_alone_is_sent_once_more() -> None:
+    async with AsyncExitStack() as stack:
+        replicas = await three_replicas(stack)
+        balancer = await stack.enter_async_context(run_balancer(*replicas))
+        balancer.proxy.crash_guard.has_workers = True
+        await balancer.request(DEADLY)
+        for replica in replicas:
+            # A worker had been lost.
+            replica.script = echo
+
+        statuses = [(await balancer.request(DEADLY)).status for _ in range(3)]
+
+        assert statuses == [200] * 3
+
+
+async def test_with_workers_a_request_ends_two_replicas_at_most() -> None:
+    async with AsyncExitStack() as stack:
+        replicas = await three_replicas(stack)
+        balancer = await stack.enter_async_context(run_balancer(*replicas))
+        balancer.proxy.crash_guard.has_workers = True
+
+        statuses = [(await balancer.request(DEADLY)).status for _ in range(4)]
+
+        assert statuses == [502, 502, 422, 422]
+        assert calls(replicas) == 2
+
+
 async def test_a_queued_copy_is_not_sent_after_the_crash() -> None:
     async with AsyncExitStack() as stack:
         llama = await stack.enter_async_context(FakeLlama(1))

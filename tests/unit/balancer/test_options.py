@@ -60,11 +60,18 @@ def test_the_memory_for_requests_holds_the_whole_queue(
 
 def test_prompts_are_kept_with_the_port_of_the_agents() -> None:
     default = parse([*PORTS, "--replica", "a:1"])
-    options = parse([*PORTS, "--replica", "a:1", "--prompt-files", "9094", "--speculative"])
+    options = parse([*PORTS, "--replica", "a:1", "--prompt-files", "9094"])
 
     assert (default.prompt_files, default.prompt_min_tokens) == (None, 512)
     assert options.prompt_files == 9094
-    assert (default.speculative, options.speculative) == (False, True)
+
+
+def test_what_replicas_have_is_not_assumed() -> None:
+    default = parse([*PORTS, "--replica", "a:1"])
+    options = parse([*PORTS, "--replica", "a:1", "--speculative", "--workers"])
+
+    assert (default.speculative, default.workers) == (False, False)
+    assert (options.speculative, options.workers) == (True, True)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x"])

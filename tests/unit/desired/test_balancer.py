@@ -207,6 +207,11 @@ def test_each_balancer_has_the_name_of_its_pod_and_the_service_of_all() -> None:
     } == {"POD_NAME": "metadata.name"}
 
 
+def test_it_knows_whether_replicas_have_workers() -> None:
+    assert options(workers={"count": 1}).workers
+    assert not options().workers
+
+
 def test_the_role_has_the_rules_that_a_balancer_of_the_same_spec_has() -> None:
     for spec in ({}, ALL, {"maxPriority": 3}, {"apiKeys": {"secretName": "chat-keys"}}):
         of = server(balancer=spec)

@@ -43,7 +43,7 @@ class CrashRecord:
     def add(self, fingerprints: Iterable[int], now: float, *, others: bool = False) -> None:
         """Record a crash of one replica, on which requests with these fingerprints were running.
 
-        `others`: besides them, some that are not known here.
+        `others`: something else may be the cause, such as a request that is not known here.
         """
         running = set(fingerprints)
         weight = _CERTAIN if len(running) == 1 and not others else 1
@@ -96,6 +96,8 @@ class CrashGuard:
         self._now = now
         self._spawn = spawn
         self._record = CrashRecord()
+        self.has_workers = False
+        """Whether replicas have workers. llama-server also ends when one of them is lost."""
 
     def check(self, request: ProxiedRequest) -> None:
         """Raise HttpError if the request is not to be sent, since it ended replicas before."""
@@ -144,8 +146,8 @@ class CrashGuard:
         # llama-server notices some time later that a client has gone: until then it may crash on
         # its request, and otherwise those beside it would be blamed.
         running |= {each.fingerprint for each in self._replicas.aborted_requests(name)}
-        # Sent by the previous leader, or to the replica directly.
-        others = self._replicas.has_adopted(name)
+        # Sent by the previous leader, or to the replica directly; or the loss of a worker.
+        others = self.has_workers or self._replicas.has_adopted(name)
         self._record.add(running, self._now(), others=others)
         self._spawn(self._verify(name, running, others=others))
 

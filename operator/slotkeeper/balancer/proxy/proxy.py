@@ -124,9 +124,9 @@ class Proxy:
         )
         self.replicas.on_joined = self._on_joined
         self._timer = Timer(self._loop)
-        self._crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
-        self.replicas.on_refused = self._crash_guard.on_refused
-        self.inspection = RequestInspection(self.replicas, dispatcher, self._crash_guard)
+        self.crash_guard = CrashGuard(self.replicas, metrics, self.active, self.now, self.spawn)
+        self.replicas.on_refused = self.crash_guard.on_refused
+        self.inspection = RequestInspection(self.replicas, dispatcher, self.crash_guard)
         metrics.view_age.set_function(lambda: float(self.view_age()))
         metrics.access_outdated.set_function(lambda: float(access.outdated))
         self._idle = asyncio.Event()
@@ -315,7 +315,7 @@ class Proxy:
         ending = await self.replicas.wait_ending(replica)
         if request in self.active:
             if ending:
-                self._crash_guard.on_ending(request)
+                self.crash_guard.on_ending(request)
                 self.metrics.retries.inc()
             self._continue(
                 request,
@@ -333,7 +333,7 @@ class Proxy:
         self.dispatch()
 
     def _on_unresponsive(self, requests: Sequence[ProxiedRequest], reason: str) -> None:
-        self._crash_guard.on_unresponsive(requests)
+        self.crash_guard.on_unresponsive(requests)
         for request in requests:
             if reservation := request.give_up():
                 self.on_released(reservation, occupied=request.needs_slot)
@@ -373,7 +373,7 @@ class Proxy:
     def on_completed(self, reservation: SlotReservation[ProxiedRequest]) -> None:
         """Free the slots of a request whose response is complete."""
         self.replicas.completed(reservation.replica.name)
-        self._crash_guard.on_completed(reservation.queued.request)
+        self.crash_guard.on_completed(reservation.queued.request)
         self.dispatcher.release_all(reservation, self.now())
 
     def on_released(self, reservation: SlotReservation[ProxiedRequest], *, occupied: bool) -> None:
@@ -388,7 +388,7 @@ class Proxy:
         upstream = request.stats.upstream
         if attempt.sent and not (attempt.relayed or attempt.stale or attempt.malformed):
             attempt = replace(attempt, ending=self.replicas.is_ending(upstream))
-            self._crash_guard.on_lost(upstream, request)
+            self.crash_guard.on_lost(upstream, request)
         decision = retry.decide(attempt)
         if decision.action is retry.Action.RECONNECT and request.pool:
             self.spawn(self._sender.connect(request, request.pool))
