@@ -1,6 +1,7 @@
 """Draws plots as PNG files."""
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 
@@ -38,7 +39,7 @@ def draw(plot: Plot, folder: Path) -> Path:
     if plot.log:
         axes.set_yscale("log")
     axes.margins(y=0.2)
-    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xticks(range(len(groups)), [fill(group, 16) for group in groups])
     axes.set_ylabel(plot.unit)
     axes.set_title(plot.title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
