@@ -1,6 +1,7 @@
 """A real llama-server with a generated model, as a process of a test."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -18,14 +19,17 @@ _SECONDS = 60
 
 def write_model(name: str, *arguments: str) -> Path:
     """Return a model that `write_gguf.py` writes with these arguments, if it is not there."""
-    path = _ROOT / f"build/models/{name}.gguf"
+    # Not build/models, which the end-to-end tests write at the same time.
+    path = _ROOT / f"build/test-models/{name}.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # The packages of some tests lack what writes it.
         python = _ROOT / ".venv/bin/python"
         command = str(python) if python.exists() else sys.executable
         script = _ROOT / "images/demo-models/write_gguf.py"
-        subprocess.run([command, str(script), str(path), *arguments], check=True)
+        unfinished = path.with_stem(f"{name}-{os.getpid()}")
+        subprocess.run([command, str(script), str(unfinished), *arguments], check=True)
+        unfinished.replace(path)
     return path
 
 
