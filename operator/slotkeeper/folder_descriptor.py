@@ -37,7 +37,10 @@ def folder_in(parent: int, name: str) -> Iterator[int]:
 
 def names_in(folder: int) -> list[str]:
     """Return the names in a folder. Raises OSError."""
-    return os.listdir(folder)
+    # By a descriptor of its own: all listings by one share its position, so that of two threads at
+    # the same time one may find nothing.
+    with folder_in(folder, ".") as own:
+        return os.listdir(own)  # noqa: PTH208 (a descriptor)
 
 
 def disk_of(folder: int) -> Disk:
