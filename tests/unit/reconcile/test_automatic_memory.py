@@ -1,5 +1,7 @@
 """`auto` of contextPerSlot and gpu.layers: chosen from the headers before a replica starts."""
 
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -124,6 +126,23 @@ async def test_what_fits_nowhere_is_a_permanent_problem(
     await operator.reconcile()
     assert "chat-replicas" in cluster.by_name(DEPLOYMENTS)
     assert published_blocker(cluster) is None
+
+
+async def test_what_fits_nowhere_is_planned_once(cluster: FakeCluster, operator: Operator) -> None:
+    await read_headers(cluster, operator, **AUTO | {"gpu": {"memory": "6Gi"}})
+    plans = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal plans
+        plans += event == "call" and frame.f_code is plan.__code__
+
+    sys.setprofile(count)
+    try:
+        await operator.reconcile()
+    finally:
+        sys.setprofile(None)
+
+    assert plans == 0
 
 
 @pytest.mark.parametrize(

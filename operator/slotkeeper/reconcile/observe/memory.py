@@ -27,6 +27,9 @@ from slotkeeper.reconcile.observe.problem import Problem
 MAX_UNPLANNABLE = 1024
 """Characters."""
 
+MAX_INT64 = 2**63 - 1
+"""The largest number in a status. A header may state sizes for which a plan is larger."""
+
 MAX_GPUS = 32
 """Of a replica: plans for more take too long, and llama.cpp's CUDA backend has 16 devices."""
 
@@ -52,6 +55,20 @@ class Header:
     record: str = ""
     unplannable: str = ""
     """Why there is no record."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a server loads. Small, as a key of caches: the sizes of files take a hundred times the
+    memory of their record."""
+
+    record: str
+    projector_on_gpu: bool
+
+    @property
+    def parts(self) -> Parts:
+        """The sizes."""
+        return replace(_parts(self.record), projector_on_gpu=self.projector_on_gpu)
 
 
 @dataclass(frozen=True)
@@ -123,10 +140,11 @@ def has_new_header(server: LlamaServer, facts: MemoryFacts | None) -> bool:
     return facts is not None and facts.header is not None and recorded_header(server) is None
 
 
+@lru_cache(maxsize=2048)
 def is_record(text: str) -> bool:
     """Whether a text is a record of the sizes of files."""
     try:
-        _parts(text)
+        decode(text)
     except RecordError:
         return False
     return True
@@ -190,7 +208,7 @@ def verdict(server: LlamaServer, facts: MemoryFacts) -> Verdict:
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
 
 
-def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Parts, Load] | Verdict:
+def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Files, Load] | Verdict:
     """Return what a plan requires, or the verdict without a plan."""
     if why := _not_planned(server):
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {why}")
@@ -203,7 +221,7 @@ def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Parts, Load] | V
     try:
         if header.unplannable:
             raise UnplannableError(header.unplannable)
-        return _loaded(server, header.record), load_of(server, size)
+        return _files(server, header.record), load_of(server, size)
     except UnplannableError as error:
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
 
@@ -250,32 +268,30 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
     return load
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _parts(record: str) -> Parts:
     return decode(record)
 
 
-@lru_cache(maxsize=4096)
-def _judged(parts: Parts, load: Load) -> Verdict:
+@lru_cache(maxsize=2048)
+def _judged(files: Files, load: Load) -> Verdict:
     """The verdict on a plan. Raises UnplannableError."""
+    parts = files.parts
     found = judge(parts, load)
     planned = plan(parts, load)
     gpu = fullest(planned, load.gpus.memory)
     return Verdict(
         Reason.FITS if found.fits else Reason.DOES_NOT_FIT,
         found.message,
-        planned.gpus[gpu].total,
+        min(planned.gpus[gpu].total, MAX_INT64),
         most_slots(parts, load),
     )
 
 
-def _loaded(server: LlamaServer, record: str) -> Parts:
+def _files(server: LlamaServer, record: str) -> Files:
     """Return what a record's server loads."""
-    spec = server.spec
-    return replace(
-        _parts(record),
-        projector_on_gpu=spec.model.mmproj is None or spec.model.mmproj.offload,
-    )
+    projector = server.spec.model.mmproj
+    return Files(record, projector is None or projector.offload)
 
 
 def _not_planned(server: LlamaServer) -> str | None:

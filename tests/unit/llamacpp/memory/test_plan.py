@@ -130,7 +130,7 @@ def _calls(layers: int) -> int:
     gpus = Gpus((16 * GIB,) * 32, layers=layers // 2, cpu_expert_layers=998)
     calls = 0
 
-    def count(frame: object, event: str, argument: object) -> None:
+    def count(_frame: object, event: str, _argument: object) -> None:
         nonlocal calls
         calls += event == "call"
 

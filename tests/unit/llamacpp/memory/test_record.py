@@ -84,6 +84,25 @@ def test_a_model_whose_layers_all_differ_is_too_long_a_record() -> None:
         encode(Parts(replace(MODEL, layers=layers)))
 
 
+def test_a_size_that_no_record_may_have_is_not_recorded() -> None:
+    # Each number in the header is within its bound: 2^31 heads of 2^31 numbers.
+    layers = (replace(LAYER, query=2**62),)
+
+    with pytest.raises(UnplannableError, match="a number out of bounds"):
+        encode(Parts(replace(MODEL, layers=layers)))
+
+
+def test_equal_layers_of_a_record_are_one_object() -> None:
+    tree = _tree(encode(Parts(MODEL)))
+    tree["model"]["different"] *= 512
+    tree["model"]["layers"] = list(range(512))
+
+    layers = decode(_record(tree)).model.layers
+
+    assert len(layers) == 512
+    assert len({id(layer) for layer in layers}) == 1
+
+
 @given(st.text(max_size=4000) | st.binary(max_size=3000).map(lambda raw: f"1.{_base64(raw)}"))
 def test_random_text_is_no_record(text: str) -> None:
     with pytest.raises(RecordError):

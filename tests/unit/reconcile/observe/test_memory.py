@@ -82,6 +82,13 @@ def test_a_batch_that_is_no_number_is_not_planned(arguments: list[str]) -> None:
     assert found.message.startswith("memory is not planned: extraArgs have no number after -")
 
 
+def test_a_plan_beyond_all_bounds_is_a_status_that_the_api_server_accepts() -> None:
+    layer = replace(LAYER, weights=0, key=2**50, value=2**50, state=2**50, feed_forward=2**50)
+    parts = Parts(replace(SMALL, layers=(layer,) * 512))
+
+    assert needed(parts, contextPerSlot=16_777_216) == 2**63 - 1
+
+
 def test_what_memory_does_not_depend_on_makes_no_other_choice() -> None:
     first = settings(server("chat", contextPerSlot="auto"))
 
