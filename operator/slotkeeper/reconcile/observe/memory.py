@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from slotkeeper.api import quantity
 from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.speculative import SIMPLE
 from slotkeeper.api.status import MemoryStatus
 from slotkeeper.desired import inspection
 from slotkeeper.desired.prefetch import hash_of
-from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS
+from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS, embeddings_batch
 from slotkeeper.llamacpp.memory.dimensions import UnplannableError
 from slotkeeper.llamacpp.memory.fit import most_slots
 from slotkeeper.llamacpp.memory.load import Gpus, Load
@@ -38,11 +38,16 @@ _MICRO_BATCH = ("-ub", "--ubatch-size")
 _BATCH_TOKENS = 2048
 """llama-server's default."""
 
-_CHANGES_MEMORY = frozenset(
+CHANGES_MEMORY = frozenset(
     (
-        *("--swa-full", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor"),
-        *("--device", "-dev", "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft"),
-        *("-otd", "--override-tensor-draft", "--device-draft", "-devd"),
+        *("--swa-full", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor", "-dev", "--device"),
+        *("--override-kv", "--moe-cache-mib", "-ncffn", "--n-cpu-ffn", "-mmdev", "--mmproj-device"),
+        *("--spec-draft-type-k", "-ctkd", "--cache-type-k-draft"),
+        *("--spec-draft-type-v", "-ctvd", "--cache-type-v-draft"),
+        *("--spec-draft-override-tensor", "-otd", "--override-tensor-draft"),
+        *("--spec-draft-device", "-devd", "--device-draft", "--spec-draft-n-ubatch"),
+        *("--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft"),
+        *("--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft"),
     )
 )
 """Flags in extraArgs that the planner does not know."""
@@ -242,15 +247,16 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
         raise UnplannableError(f"more than {MAX_GPUS} GPUs of a replica are not planned")
     used = 1 if gpu.split_mode == "none" else gpu.count * spec.pods_per_replica
     shares = () if gpu.split_mode == "none" else tuple(gpu.tensor_split or ())
-    batch, micro = _batches(spec.extra_args)
+    batch, micro = _batches(spec)
     draft = spec.speculative.draft if spec.speculative else None
-    load = Load(
+    return Load(
         spec.slots,
         spec.context_tokens,
         spec.kv_cache_type,
         spec.flash_attention != "disabled",
         batch=batch,
-        micro_batch=min(micro, batch),
+        micro_batch=micro,
+        embeddings=spec.embeddings is not None,
         gpus=Gpus(
             (gpu_bytes,) * used,
             ALL_LAYERS if gpu.layer_count is None else gpu.layer_count,
@@ -262,10 +268,6 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
             else draft.gpu_layers,
         ),
     )
-    if spec.embeddings:
-        tokens = spec.context_tokens
-        return replace(load, batch=tokens, micro_batch=tokens, embeddings=True)
-    return load
 
 
 @lru_cache(maxsize=64)
@@ -304,24 +306,28 @@ def _not_planned(server: LlamaServer) -> str | None:
     speculative = spec.speculative
     if speculative and not speculative.is_ngram and speculative.type != SIMPLE:
         return f"speculative.type {speculative.type} is not planned"
-    if found := sorted(flags_of(spec.extra_args) & _CHANGES_MEMORY):
+    if found := sorted(flags_of(spec.extra_args) & CHANGES_MEMORY):
         return f"{found[0]} in extraArgs is not planned"
     return None
 
 
-def _batches(extra_args: Sequence[str]) -> tuple[int, int]:
+def _batches(spec: LlamaServerSpec) -> tuple[int, int]:
     """Return the tokens of a batch, and those that are computed at once. Raises UnplannableError
     unless the values in extraArgs are numbers."""
-    return (
-        _value(extra_args, _BATCH, _BATCH_TOKENS),
-        _value(extra_args, _MICRO_BATCH, BATCH_TOKENS),
-    )
+    if spec.embeddings:
+        batch = embeddings_batch(spec.embeddings.pooling, spec.context_tokens)
+        return batch, batch
+    batch = _value(spec.extra_args, _BATCH, _BATCH_TOKENS)
+    if batch == 0:
+        raise UnplannableError(f"extraArgs have 0 after {' or '.join(_BATCH)}")
+    # As in llama-server, 0 is the whole batch.
+    return batch, min(_value(spec.extra_args, _MICRO_BATCH, BATCH_TOKENS) or batch, batch)
 
 
 def _value(extra_args: Sequence[str], flags: Iterable[str], default: int) -> int:
     if flags_of(extra_args).isdisjoint(flags):
         return default
-    values = [value for flag, value in pairwise(extra_args) if flag in flags]
+    values = [value for flag, value in pairwise(extra_args) if flag.replace("_", "-") in flags]
     if not values or not (values[-1].isascii() and values[-1].isdecimal()):
         raise UnplannableError(f"extraArgs have no number after {' or '.join(flags)}")
-    return max(1, min(int(values[-1][:10]), 2**31 - 1))
+    return min(int(values[-1][:10]), 2**31 - 1)

@@ -375,3 +375,14 @@ def test_all_layers_are_on_the_gpus_if_they_fit() -> None:
 
 def test_no_layers_are_on_gpus_that_are_too_small() -> None:
     assert most_layers(real("qwen3"), Load(4, 8192, gpus=Gpus((GIB // 2,)))) == 0
+
+
+def test_the_largest_context_of_embeddings_is_that_of_their_batches() -> None:
+    load = Load(4, 4096, batch=4096, micro_batch=4096, embeddings=True, gpus=ONE)
+    parts = Parts(replace(real("nomic_bert").model, trained_context=2**24))
+
+    context = most_context(parts, load)
+
+    assert fits(parts, load.with_context(context))
+    assert not fits(parts, load.with_context(context + 256))
+    assert load.with_context(context).micro_batch == context
