@@ -1,13 +1,16 @@
 """The memory of servers' GPUs, as far as the spec, the status, the nodes and a Job show it."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import JOBS
 from slotkeeper.reconcile.observe.accelerators import has_accelerators
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
-from slotkeeper.reconcile.observe.inspection import failure, read_header
+from slotkeeper.reconcile.observe.inspection import delay, failure, read_header
 from slotkeeper.reconcile.observe.memory import (
     MemoryFacts,
     given_memory,
@@ -16,15 +19,20 @@ from slotkeeper.reconcile.observe.memory import (
     settings,
 )
 from slotkeeper.reconcile.observe.memory_choice import choose, recorded_choice, with_choice
+from slotkeeper.reconcile.observe.name_conflict import name_conflict
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.problem import Problem
 
 
 class GpuMemory:
-    """Adds to what was observed of a server what is known of the memory of its GPUs."""
+    """Adds to what was observed of a server what is known of the memory of its GPUs.
 
-    def __init__(self, nodes: GpuNodes) -> None:
+    `wall` is the time of day.
+    """
+
+    def __init__(self, nodes: GpuNodes, wall: Callable[[], datetime]) -> None:
         self._nodes = nodes
+        self._wall = wall
 
     async def resolve(
         self, server: LlamaServer, observed: Observed
@@ -34,12 +42,16 @@ class GpuMemory:
         if not has_accelerators(server):
             return server, observed
         pods = [*observed.worker_pods, *observed.replica_pods]
-        header = recorded_header(server) or read_header(observed.inspection_pods)
+        job, tries = observed.inspection_job, observed.inspection_pods
+        header = recorded_header(server) or read_header(tries)
+        conflict = name_conflict(server, observed.children, [(JOBS, inspection.name(server))])
+        failed = conflict.message if conflict else failure(job, tries)
         facts = MemoryFacts(
             files=inspection.sources(server),
             settings=settings(server),
             header=header,
-            failure="" if header else failure(observed.inspection_job, observed.inspection_pods),
+            failure="" if header else observed.inspection_rejected or failed,
+            delay=delay(job, tries, server, self._wall()),
             gpu_bytes=await self._gpu_bytes(server, pods),
         )
         if not server.spec.automatic:

@@ -31,7 +31,8 @@ def decide_inspection(
     | the headers | the Job | decision |
     |---|---|---|
     | are in the status, or of no use | | none |
-    | otherwise | is missing | run, unless the server is suspended |
+    | otherwise | was rejected by the API server not long ago | none |
+    | | is missing | run, unless the server is suspended |
     | | is of another spec | none, then another one |
     | | has ended long ago without a report (`inspects_again_in`) | none, then another one |
     | | has ended | keep, until its report is in the status |
@@ -43,7 +44,7 @@ def decide_inspection(
     existing = observed.inspection_job
     running = Inspection.NONE if server.spec.suspend else Inspection.RUN
     if existing is None:
-        return running
+        return Inspection.NONE if observed.inspection_rejected else running
     if facts.header is None and _hash(existing) != _hash(job):
         return Inspection.NONE
     if phase(existing) is Phase.RUNNING:

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.memory import MAX_UNPLANNABLE, Header, is_record
+from slotkeeper.reconcile.observe.missing_secrets import missing_secret
 from slotkeeper.reconcile.observe.pod_problems import first_problem
 from slotkeeper.reconcile.observe.pods import (
     condition,
@@ -14,7 +16,15 @@ from slotkeeper.reconcile.observe.pods import (
     download_status,
     parse_termination_message,
 )
-from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER, Phase, phase, retry_in
+from slotkeeper.reconcile.observe.prefetch import (
+    RETRY_AFTER,
+    Phase,
+    creation_failure,
+    phase,
+    retry_in,
+    tries,
+)
+from slotkeeper.reconcile.observe.problem import Problem
 
 _NO_GPU = Gpu(count=0)
 
@@ -32,14 +42,27 @@ def read_header(pods: Sequence[Manifest]) -> Header | None:
 def failure(job: Manifest | None, pods: Sequence[Manifest]) -> str:
     """Why a Job, with these pods, has not reported headers; empty where it may still do so."""
     if job is None or phase(job) is Phase.RUNNING:
-        # A pod that cannot start is a problem of the replicas too, which report it.
         return ""
     name = job["metadata"]["name"]
     if phase(job) is Phase.SUCCEEDED:
         return f"Job {name} has left no report"
-    problem = first_problem(sorted(pods, key=created, reverse=True), _NO_GPU)
+    problem = first_problem(tries(pods), _NO_GPU)
     cause = condition(job, "Failed").get("message") or "no reason given"
     return problem.message if problem else f"Job {name} failed: {cause}"
+
+
+def delay(
+    job: Manifest | None, pods: Sequence[Manifest], server: LlamaServer, wall: datetime
+) -> Problem | None:
+    """What keeps a Job, with these pods, from reporting headers, which it may do later."""
+    if job is None or phase(job) is not Phase.RUNNING:
+        return None
+    newest_first = tries(pods)
+    return (
+        first_problem(newest_first, _NO_GPU)
+        or missing_secret(newest_first, server, wall)
+        or creation_failure(job, newest_first)
+    )
 
 
 def inspects_again_in(job: Manifest, wall: datetime) -> float | None:

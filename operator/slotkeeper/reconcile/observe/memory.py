@@ -96,6 +96,8 @@ class MemoryFacts:
     """None before the headers were read."""
     failure: str = ""
     """Why they could not be read; empty if they may still be."""
+    delay: Problem | None = None
+    """What the Job that reads them waits for."""
     gpu_bytes: int | None = None
     """Memory of each GPU; None where it is not known."""
     choice: Choice = field(default_factory=Choice)
@@ -222,7 +224,7 @@ def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Files, Load] | V
         message = "the memory of the GPUs is not known: set gpu.memory"
         return Verdict(Reason.GPU_MEMORY_UNKNOWN, message)
     if header is None:
-        return _without_header(facts.failure)
+        return _without_header(facts)
     try:
         if header.unplannable:
             raise UnplannableError(header.unplannable)
@@ -231,11 +233,14 @@ def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Files, Load] | V
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
 
 
-def _without_header(failure: str) -> Verdict:
-    if not failure:
-        return Verdict(Reason.READING_HEADER, "waiting for the headers of the model's files")
-    message = f"the headers of the model's files could not be read: {failure}"
-    return Verdict(Reason.HEADER_UNAVAILABLE, message)
+def _without_header(facts: MemoryFacts) -> Verdict:
+    if facts.failure:
+        message = f"the headers of the model's files could not be read: {facts.failure}"
+        return Verdict(Reason.HEADER_UNAVAILABLE, message)
+    message = "waiting for the headers of the model's files"
+    if facts.delay:
+        message += f": {facts.delay.message}"
+    return Verdict(Reason.READING_HEADER, message)
 
 
 def load_of(server: LlamaServer, gpu_bytes: int) -> Load:

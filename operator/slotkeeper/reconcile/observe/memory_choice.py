@@ -56,7 +56,7 @@ def choose(server: LlamaServer, facts: MemoryFacts) -> Choice | Problem:
     """
     known = knowledge(server, facts)
     if isinstance(known, Verdict):
-        return _unknown(server, known)
+        return _unknown(server, known, facts.delay)
     files, load = known
     spec = server.spec
     automatic = Automatic(spec.context_per_slot == AUTO, spec.gpu.layers == AUTO)
@@ -110,9 +110,10 @@ def _is_complete(server: LlamaServer, choice: Choice) -> bool:
     return has_context and has_layers
 
 
-def _unknown(server: LlamaServer, lacking: Verdict) -> Problem:
+def _unknown(server: LlamaServer, lacking: Verdict, delay: Problem | None = None) -> Problem:
     if lacking.reason is Reason.READING_HEADER:
-        return Problem(lacking.reason, lacking.message)
+        # No pod of a replica shows what keeps one from starting.
+        return Problem(delay.reason if delay else lacking.reason, lacking.message)
     fields = " and ".join(server.spec.automatic)
     return Problem(
         Reason.AUTO_NOT_CHOSEN,

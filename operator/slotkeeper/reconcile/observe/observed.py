@@ -55,6 +55,8 @@ class Observed:
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
     chosen_for: Sequence[str] | None = None
     """Compute capabilities that `auto` of gpu.computeArch was chosen for; None without it."""
+    inspection_rejected: str = ""
+    """Why the API server rejected that Job, while it is not tried again."""
     memory: MemoryFacts | None = None
     """What is known of the memory of its GPUs; None without GPUs."""
     unresponsive: Sequence[str] = ()
