@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from pydantic import ValidationError
 
+from slotkeeper import __version__
 from slotkeeper.api import quantity
 from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.problem_reasons import Reason
@@ -137,7 +138,7 @@ def recorded_header(server: LlamaServer) -> Header | None:
     before = recorded(server)
     if before.files != inspection.sources(server):
         return None
-    if before.unplannable:
+    if before.unplannable and before.release == __version__:
         return Header(unplannable=before.unplannable)
     return Header(before.record) if before.record and is_record(before.record) else None
 

@@ -138,6 +138,25 @@ def test_a_plan_beyond_all_bounds_is_a_status_that_the_api_server_accepts() -> N
     assert needed(parts, contextPerSlot=16_777_216) == 2**63 - 1
 
 
+def test_a_release_makes_no_other_choice() -> None:
+    """With another hash, an upgrade would choose `auto` of all servers again, and replace their
+    replicas."""
+    rich = server(
+        "chat",
+        contextPerSlot="auto",
+        slots=8,
+        kvCacheType="q8_0",
+        gpu={"count": 2, "memory": "15Gi", "splitMode": "row", "tensorSplit": [1, 2]},
+        extraArgs=["-ub", "1024"],
+        model=PROJECTOR,
+        speculative=DRAFT,
+        placement={"nodeSelector": {"pool": "gpu"}},
+    )
+
+    assert settings(server("chat", contextPerSlot="auto")) == "3b362198"
+    assert settings(rich) == "76d6c25d"
+
+
 def test_what_memory_does_not_depend_on_makes_no_other_choice() -> None:
     first = settings(server("chat", contextPerSlot="auto"))
 
