@@ -110,21 +110,28 @@ class _Placed:
         return self.layer.weights - (self.layer.experts if self.experts_moved else 0)
 
 
+@dataclass(frozen=True)
+class _Placement:
+    """What is where."""
+
+    layers: Sequence[_Placed]
+    output: int | None
+    """GPU of the output; None for main memory."""
+    inputs: int
+    """Bytes of the masks of a batch, on each."""
+
+
 def _model(model: Dimensions, load: Load) -> Plan:
     gpus = load.gpus
     every = len(model.layers) + 1
     used = bool(gpus.memory) and gpus.layers > 0
-    assigned = assign(len(model.layers), gpus) if used else [None] * every
-    layers = _placed(model, load, assigned)
-    output = assigned[-1]
-    host = _on_host(model, load, layers, output=output is None)
+    placement = _placement(model, load, assign(len(model.layers), gpus) if used else [None] * every)
+    host = _on_host(model, load, placement)
     if not used:
         return Plan(_unused(gpus), host)
     if gpus.split_mode == "tensor":
-        return _by_tensor(model, load, layers, host, output=output is not None)
-    usages = [
-        _on_gpu(model, load, layers, gpu, output=output == gpu) for gpu in range(len(gpus.memory))
-    ]
+        return Plan(_by_tensor(model, load, placement), host)
+    usages = [_on_gpu(model, load, placement, gpu) for gpu in range(len(gpus.memory))]
     if gpus.split_mode == "row":
         total = sum(usage.weights for usage in usages)
         # Rows of each matrix are on all GPUs; the rest is where its layer is.
@@ -135,64 +142,63 @@ def _model(model: Dimensions, load: Load) -> Plan:
     return Plan(tuple(usages), host)
 
 
-def _placed(model: Dimensions, load: Load, assigned: Sequence[int | None]) -> list[_Placed]:
+def _placement(model: Dimensions, load: Load, assigned: Sequence[int | None]) -> _Placement:
     # Most models have few different layers.
     sizes = {
         id(layer): (cache_bytes(model, layer, load), layer_bytes(model, layer, load))
         for layer in {id(layer): layer for layer in model.layers}.values()
     }
     moved = load.gpus.cpu_expert_layers
-    return [
+    layers = [
         _Placed(layer, gpu, *sizes[id(layer)], gpu is not None and number < moved)
         for number, (layer, gpu) in enumerate(zip(model.layers, assigned, strict=False))
     ]
+    return _Placement(layers, assigned[-1], input_bytes(model, load))
 
 
-def _by_tensor(
-    model: Dimensions, load: Load, layers: Sequence[_Placed], host: Usage, *, output: bool
-) -> Plan:
-    """Return the plan if each tensor and its part of the KV cache is on all GPUs."""
-    as_one = [replace(each, gpu=None if each.gpu is None else 0) for each in layers]
-    whole = _on_gpu(model, load, as_one, 0, output=output)
-    parts = (
+def _by_tensor(model: Dimensions, load: Load, placement: _Placement) -> tuple[Usage, ...]:
+    """Return the use of the GPUs if each tensor and its part of the KV cache is on all of them."""
+    layers = [replace(each, gpu=None if each.gpu is None else 0) for each in placement.layers]
+    output = None if placement.output is None else 0
+    whole = _on_gpu(model, load, replace(placement, layers=layers, output=output), 0)
+    return tuple(
         replace(whole, weights=ceil(whole.weights * share), kv_cache=ceil(whole.kv_cache * share))
         for share in shares(load.gpus)
     )
-    return Plan(tuple(parts), host)
 
 
-def _on_gpu(
-    model: Dimensions, load: Load, layers: Sequence[_Placed], gpu: int, *, output: bool
-) -> Usage:
-    mine = [each for each in layers if each.gpu == gpu]
-    if not mine and not output:
+def _on_gpu(model: Dimensions, load: Load, placement: _Placement, gpu: int) -> Usage:
+    mine = [each for each in placement.layers if each.gpu == gpu]
+    has_output = placement.output == gpu
+    if not mine and not has_output:
         return Usage()
     weights = sum(each.weights for each in mine)
-    if output:
+    if has_output:
         weights += model.output_weights + (model.table if model.tied else 0)
-    off = [each for each in layers if each.gpu is None or each.experts_moved]
+    off = [each for each in placement.layers if each.gpu is None or each.experts_moved]
     pipelined = len(load.gpus.memory) > 1 and not off and load.gpus.split_mode == "layer"
-    inputs = input_bytes(model, load) * (_PIPELINE_COPIES if pipelined else 1)
     # For a batch, weights in main memory are copied to the GPU, one tensor at a time.
     copied = max((each.layer.largest_tensor for each in off), default=0)
+    inputs = placement.inputs * (_PIPELINE_COPIES if pipelined else 1)
     return Usage(
         weights=weights,
         kv_cache=sum(each.kv_cache for each in mine),
-        compute=_compute(model, load, mine, output=output) + inputs + copied,
+        compute=_compute(model, load, mine, output=has_output) + inputs + copied,
         overhead=GPU_OVERHEAD,
     )
 
 
-def _on_host(model: Dimensions, load: Load, layers: Sequence[_Placed], *, output: bool) -> Usage:
+def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
     """Return the use of main memory by the layers there, and by what is never on a GPU."""
-    mine = [each for each in layers if each.gpu is None]
+    mine = [each for each in placement.layers if each.gpu is None]
+    has_output = placement.output is None
     weights = model.table + model.input_weights + sum(each.weights for each in mine)
-    experts = sum(each.layer.experts for each in layers if each.experts_moved)
-    compute = _compute(model, load, mine, output=output)
+    experts = sum(each.layer.experts for each in placement.layers if each.experts_moved)
+    compute = _compute(model, load, mine, output=has_output)
     return Usage(
-        weights=weights + experts + (model.output_weights if output else 0),
+        weights=weights + experts + (model.output_weights if has_output else 0),
         kv_cache=sum(each.kv_cache for each in mine),
-        compute=max(compute, 2 * embedding_bytes(model, load)) + input_bytes(model, load),
+        compute=max(compute, 2 * embedding_bytes(model, load)) + placement.inputs,
         output=logits_bytes(model, load),
     )
 
