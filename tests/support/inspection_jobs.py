@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from fake_cluster import FakeCluster
-from operator_harness import pod_of
+from operator_harness import START, pod_of
 from pod_statuses import DOWNLOAD_IMAGE, terminated
 from prefetch_jobs import SUCCEEDED
+from slotkeeper.api.conditions import rfc3339
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import JOBS
@@ -52,4 +53,10 @@ def end(
         "state": terminated(text, code=code),
     }
     cluster.put(pod | {"status": {"containerStatuses": [container]}})
-    cluster.put(job | {"status": {"conditions": [condition]}})
+    complete(cluster, condition)
+
+
+def complete(cluster: FakeCluster, condition: Manifest = SUCCEEDED) -> None:
+    """End the Job, at the start of the test; its pod is as it was."""
+    ended = {} if condition != SUCCEEDED else {"completionTime": rfc3339(START)}
+    cluster.put(inspection(cluster) | {"status": {"conditions": [condition], **ended}})

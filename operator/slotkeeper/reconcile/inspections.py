@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection
@@ -10,6 +11,9 @@ from slotkeeper.kube.kinds import JOBS
 from slotkeeper.kube.objects import Child, child
 from slotkeeper.reconcile.clock import Moment
 from slotkeeper.reconcile.decide.inspection import Inspection
+from slotkeeper.reconcile.observe.inspection import inspects_again_in, report_missing_in
+from slotkeeper.reconcile.observe.memory import has_new_header
+from slotkeeper.reconcile.observe.memory_choice import recorded_choice
 from slotkeeper.reconcile.observe.observed import Observed, Snapshot
 from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER
 from slotkeeper.reconcile.state import InspectionRejection, ServerState
@@ -42,6 +46,12 @@ def with_inspection(
     return [*others, *([job] if decision is Inspection.RUN else [])], found
 
 
+def waits(job: Manifest, observed: Observed, wall: datetime) -> list[float | None]:
+    """Seconds until something is to be done about this Job though nothing changed."""
+    missing = report_missing_in(job, observed.inspection_pods, wall)
+    return [inspects_again_in(job, wall), missing]
+
+
 def without_inspection(desired: Iterable[Manifest], server: LlamaServer) -> list[Manifest]:
     """The children that a server cannot do without."""
     return [each for each in desired if child(each) != (JOBS, inspection.name(server))]
@@ -51,6 +61,19 @@ def optional(plan: Plan, snapshot: Snapshot) -> Plan:
     """The plan, in which the API server may reject the Job: replicas start without it, and the
     status tells why it does not exist."""
     return replace(plan, optional={(JOBS, inspection.name(snapshot.server))})
+
+
+def is_news(snapshot: Snapshot, written: LlamaServer) -> bool:
+    """Whether the status that was just written, now that of `written`, has a header or a choice for
+    the first time: the Job is not needed any more, and replicas may get the choice.
+
+    With the CRD of an older release, the status keeps neither.
+    """
+    facts = snapshot.observed.memory
+    if facts is None:
+        return False
+    new_header = has_new_header(snapshot.server, facts) and not has_new_header(written, facts)
+    return new_header or not (facts.is_recorded or recorded_choice(written, facts.settings) is None)
 
 
 def rejection(snapshot: Snapshot, result: Result, moment: Moment) -> InspectionRejection | None:

@@ -45,21 +45,23 @@ class GpuMemory:
         job, tries = observed.inspection_job, observed.inspection_pods
         header = recorded_header(server) or read_header(tries)
         conflict = name_conflict(server, observed.children, [(JOBS, inspection.name(server))])
-        failed = conflict.message if conflict else failure(job, tries)
+        wall = self._wall()
+        failed = conflict.message if conflict else failure(job, tries, wall)
         facts = MemoryFacts(
             files=inspection.sources(server),
             settings=settings(server),
             header=header,
             failure="" if header else observed.inspection_rejected or failed,
-            delay=delay(job, tries, server, self._wall()),
+            delay=delay(job, tries, server, wall),
             gpu_bytes=await self._gpu_bytes(server, pods),
         )
         if not server.spec.automatic:
             return server, replace(observed, memory=facts)
-        choice = recorded_choice(server, facts.settings) or choose(server, facts)
+        kept = recorded_choice(server, facts.settings)
+        choice = kept or choose(server, facts)
         if isinstance(choice, Problem):
             return server, replace(observed, memory=replace(facts, unchosen=choice))
-        facts = replace(facts, choice=choice)
+        facts = replace(facts, choice=choice, is_recorded=kept is not None)
         return with_choice(server, choice), replace(observed, memory=facts)
 
     async def _gpu_bytes(self, server: LlamaServer, pods: list[Manifest]) -> int | None:

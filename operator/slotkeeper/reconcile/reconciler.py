@@ -36,8 +36,6 @@ from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.accelerators import started_containers
 from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
-from slotkeeper.reconcile.observe.inspection import inspects_again_in
-from slotkeeper.reconcile.observe.memory import has_new_header
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
@@ -302,14 +300,14 @@ class Reconciler:
         state.download.track(progress_addresses(observed), moment.monotonic)
         state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
-        state.awaits_choice = observed.unchosen is not None
+        state.awaits_choice = observed.awaits_choice
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         pods += [*observed.prefetch_pods, *observed.inspection_pods]
         waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
         if observed.inspection_job:
-            waits.append(inspects_again_in(observed.inspection_job, moment.wall))
+            waits += inspections.waits(observed.inspection_job, observed, moment.wall)
         due = [moment.monotonic + seconds for seconds in waits if seconds]
         if observed.inspection_rejected and state.inspection:
             due.append(state.inspection.retry_at)
@@ -425,10 +423,7 @@ class Reconciler:
         state.unreported = None
         state.shown_progress = snapshot.observed.progress
         state.server = replace(snapshot.server, status=raw.get("status") or {})
-        before, facts = snapshot.server, snapshot.observed.memory
-        if has_new_header(before, facts) and not has_new_header(state.server, facts):
-            # The Job that has read it is not needed any more. With the CRD of an older release, the
-            # status does not keep it.
+        if inspections.is_news(snapshot, state.server):
             self.enqueue(key)
 
     async def _report_invalid(self, key: Key, snapshot: Invalid) -> None:
@@ -484,7 +479,7 @@ def _reported_scaling(state: ServerState, decision: Decision) -> Scaling:
 
 def _awaits_choice(snapshot: Snapshot, desired: DesiredReplicas) -> bool:
     """Whether replicas are desired that have to wait for a choice of `auto`."""
-    return snapshot.observed.unchosen is not None and desired.replicas > 0
+    return snapshot.observed.awaits_choice and desired.replicas > 0
 
 
 def _replicas_drifted(plan: Plan, observed: Observed) -> bool:

@@ -22,6 +22,7 @@ from operator_harness import (
     update_spec,
 )
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, STATEFUL_SETS
 from slotkeeper.llamacpp.memory.load import Gpus, Load
 from slotkeeper.llamacpp.memory.plan import plan
@@ -198,6 +199,37 @@ async def test_smaller_nodes_do_not_change_a_choice(
     assert changed == chosen
     assert flag(cluster, "--parallel") == "4"
     assert server_status(cluster)["memory"]["contextPerSlot"] < chosen
+
+
+async def test_a_choice_is_in_the_status_before_a_replica_has_it(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    add_gpu_node(cluster, "large", "15360")
+    apply_server(cluster, **AUTO | {"gpu": {}})
+    await operator.reconcile()
+    end(cluster, {"record": RECORD})
+    cluster.fail(ApiError(500, "InternalError", "etcd"), "patch_status")
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+    early = set(cluster.by_name(DEPLOYMENTS))
+
+    cluster.recover()
+    add_gpu_node(cluster, "small", "12288")
+    operator.time.elapsed += 60
+    restarted = Operator(cluster, operator.time)
+    await restarted.reconcile()
+
+    assert early == {"chat-balancer"}
+    chosen = server_status(cluster)["memory"]["contextPerSlot"]
+    assert flag(cluster, "--ctx-size") == str(8 * chosen)
+    assert _needed(8, chosen) <= 12 * GIB < _needed(8, chosen + 256)
+    versions = {
+        tuple(change.after["spec"]["template"]["spec"]["containers"][0]["args"])
+        for change in cluster.history
+        if change.after and change.after["metadata"]["name"] == "chat-replicas"
+        if change.after["kind"] == "Deployment"
+    }
+    assert len(versions) == 1
 
 
 async def test_a_restarted_operator_keeps_the_choice(

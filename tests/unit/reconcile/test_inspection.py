@@ -160,15 +160,6 @@ async def test_a_malformed_report_is_no_report(
 ) -> None:
     await deploy(cluster, operator, gpu=GPU)
     end(cluster, message)
-    cluster.put(
-        inspection(cluster)
-        | {
-            "status": {
-                "conditions": [{"type": "Complete", "status": "True"}],
-                "completionTime": rfc3339(START),
-            }
-        }
-    )
     await operator.reconcile()
 
     name = inspection(cluster)["metadata"]["name"]

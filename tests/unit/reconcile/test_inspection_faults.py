@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
-from inspection_jobs import RECORD, end, inspection, inspections
+from inspection_jobs import RECORD, complete, end, inspection, inspections
 from operator_harness import (
     START,
     Operator,
     apply_server,
     condition,
     deploy,
+    event_messages,
     published_blocker,
     replica_count,
     server_status,
@@ -173,6 +174,23 @@ async def test_an_eviction_does_not_explain_a_failed_job(
     message = condition(cluster, "FitsMemory")["message"]
     assert "no route" not in message
     assert message.endswith("failed: Job has failed")
+
+
+async def test_a_report_may_arrive_after_the_success_of_its_job(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster, **AUTO)
+    await operator.reconcile()
+    complete(cluster)
+    await operator.reconcile()
+    soon = condition(cluster, "ReplicasReady")["reason"]
+    await operator.run_for(20)
+
+    assert soon == "ReadingHeader"
+    found = condition(cluster, "ReplicasReady")
+    assert found["reason"] == "AutoNotChosen"
+    assert "has left no report" in found["message"]
+    assert event_messages(cluster, "AutoNotChosen") == [found["message"]]
 
 
 async def test_a_job_of_others_is_left_alone_and_named(

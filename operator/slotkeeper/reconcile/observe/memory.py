@@ -102,6 +102,9 @@ class MemoryFacts:
     gpu_bytes: int | None = None
     """Memory of each GPU; None where it is not known."""
     choice: Choice = field(default_factory=Choice)
+    is_recorded: bool = True
+    """Whether the status has the choice: no replica gets one that a restart of the operator might
+    change."""
     unchosen: Problem | None = None
     """Why there is no choice for `auto`, which may still be made; None with one, or without
     `auto`."""

@@ -70,6 +70,12 @@ class Observed:
         return self.memory.unchosen if self.memory else None
 
     @property
+    def awaits_choice(self) -> bool:
+        """Whether replicas have to wait for a choice for `auto`, or for its record in the
+        status."""
+        return self.unchosen is not None or not (self.memory is None or self.memory.is_recorded)
+
+    @property
     def current(self) -> int | None:
         """The replica count that the Deployment specifies; None without one."""
         return None if self.replicas is None else int(self.replicas["spec"].get("replicas", 1))
