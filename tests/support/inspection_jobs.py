@@ -42,9 +42,20 @@ def inspection(cluster: FakeCluster) -> Manifest:
 def end(
     cluster: FakeCluster, message: Any, *, code: int = 0, condition: Manifest = SUCCEEDED
 ) -> None:
-    """End the Job: its pod has this termination message, text or JSON."""
+    """End the only Job: its pod has this termination message, text or JSON."""
+    end_of(cluster, inspection(cluster), message, code=code, condition=condition)
+
+
+def end_of(
+    cluster: FakeCluster,
+    job: Manifest,
+    message: Any,
+    *,
+    code: int = 0,
+    condition: Manifest = SUCCEEDED,
+) -> None:
+    """End this Job in the same way."""
     text = message if isinstance(message, str) else json.dumps(message)
-    job = inspection(cluster)
     pod = pod_of(job, 0, ready=False)
     container = {
         "name": "download",
@@ -53,10 +64,14 @@ def end(
         "state": terminated(text, code=code),
     }
     cluster.put(pod | {"status": {"containerStatuses": [container]}})
-    complete(cluster, condition)
+    _complete(cluster, job, condition)
 
 
-def complete(cluster: FakeCluster, condition: Manifest = SUCCEEDED) -> None:
-    """End the Job, at the start of the test; its pod is as it was."""
-    ended = {} if condition != SUCCEEDED else {"completionTime": rfc3339(START)}
-    cluster.put(inspection(cluster) | {"status": {"conditions": [condition], **ended}})
+def complete(cluster: FakeCluster) -> None:
+    """End the only Job, at the start of the test; its pod is as it was."""
+    _complete(cluster, inspection(cluster), SUCCEEDED)
+
+
+def _complete(cluster: FakeCluster, job: Manifest, condition: Manifest) -> None:
+    ended = {"completionTime": rfc3339(START)} if condition == SUCCEEDED else {}
+    cluster.put(job | {"status": {"conditions": [condition], **ended}})

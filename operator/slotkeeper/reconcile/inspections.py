@@ -1,6 +1,6 @@
 """The Job that reads the headers of a server's files, in a pass."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,28 +8,67 @@ from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import JOBS
-from slotkeeper.kube.objects import Child, child
+from slotkeeper.kube.objects import Child, Key, child
 from slotkeeper.reconcile.clock import Moment
-from slotkeeper.reconcile.decide.inspection import Inspection
+from slotkeeper.reconcile.decide.inspection import Inspection, decide_inspection
 from slotkeeper.reconcile.observe.inspection import inspects_again_in, report_missing_in
 from slotkeeper.reconcile.observe.memory import has_new_header
 from slotkeeper.reconcile.observe.memory_choice import recorded_choice
 from slotkeeper.reconcile.observe.observed import Observed, Snapshot
-from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER
-from slotkeeper.reconcile.state import InspectionRejection, ServerState
+from slotkeeper.reconcile.observe.prefetch import RETRY_AFTER, Phase, phase
+from slotkeeper.reconcile.state import InspectionRejection, ServerState, States
 from slotkeeper.reconcile.write.apply import Result
 from slotkeeper.reconcile.write.plan import Plan
 
+MAX_AT_ONCE = 20
+"""Jobs that run at the same time: an upgrade, or a new label of nodes, may require one for each of
+a thousand servers, while other pods download models from the same hub."""
 
-def with_rejection(
-    observed: Observed, state: ServerState | None, generation: int, now: float
-) -> Observed:
-    """What was observed, with why the Job was rejected for this spec, while it is not tried
-    again."""
-    rejection = state.inspection if state else None
-    if rejection is None or not rejection.holds(generation, now):
-        return observed
-    return replace(observed, inspection_rejected=rejection.message)
+
+NODES_SECONDS = 60.0
+"""How often the memory of nodes is looked up where `auto` waits for it: no watch shows nodes."""
+
+
+class Inspections:
+    """Which servers have a Job, or wait for one."""
+
+    def __init__(self, states: States) -> None:
+        self._states = states
+
+    def with_limits(
+        self, observed: Observed, state: ServerState | None, generation: int, now: float
+    ) -> Observed:
+        """What was observed, with what keeps a Job from being created: why it was rejected for this
+        spec, while it is not tried again, and the Jobs of other servers."""
+        if observed.inspection_job:
+            return observed
+        rejection = state.inspection if state else None
+        holds = rejection is not None and rejection.holds(generation, now)
+        running = sum(each.inspects for _, each in self._states.records() if each is not state)
+        return replace(
+            observed,
+            inspection_rejected=rejection.message if rejection and holds else "",
+            inspections_full=running >= MAX_AT_ONCE,
+        )
+
+    def track(self, state: ServerState, observed: Observed) -> Key | None:
+        """Remember whether the Job runs. Returns a server whose Job may run instead."""
+        job = observed.inspection_job
+        before, state.inspects = state.inspects, job is not None and phase(job) is Phase.RUNNING
+        if state.inspects or not before:
+            return None
+        waiting = (key for key, each in self._states.records() if each.awaits_inspection)
+        return next(waiting, None)
+
+
+def decide(snapshot: Snapshot, job: Manifest, state: ServerState, wall: datetime) -> Inspection:
+    """Decide on the Job, and remember whether it waits for those of others."""
+    server, observed = snapshot.server, snapshot.observed
+    found = decide_inspection(server, observed, job, wall)
+    alone = decide_inspection(server, replace(observed, inspections_full=False), job, wall)
+    state.awaits_inspection = found is not alone
+    state.inspects = state.inspects or found is Inspection.RUN
+    return found
 
 
 def with_inspection(
@@ -46,10 +85,16 @@ def with_inspection(
     return [*others, *([job] if decision is Inspection.RUN else [])], found
 
 
-def waits(job: Manifest, observed: Observed, wall: datetime) -> list[float | None]:
-    """Seconds until something is to be done about this Job though nothing changed."""
-    missing = report_missing_in(job, observed.inspection_pods, wall)
-    return [inspects_again_in(job, wall), missing]
+def waits(state: ServerState, observed: Observed, moment: Moment) -> Iterator[float]:
+    """Seconds until something is to be done though nothing changed."""
+    if job := observed.inspection_job:
+        missing = report_missing_in(job, observed.inspection_pods, moment.wall)
+        yield from filter(None, [inspects_again_in(job, moment.wall), missing])
+    if observed.inspection_rejected and state.inspection:
+        yield state.inspection.retry_at - moment.monotonic
+    facts = observed.memory
+    if facts and facts.unchosen and facts.gpu_bytes is None:
+        yield NODES_SECONDS
 
 
 def without_inspection(desired: Iterable[Manifest], server: LlamaServer) -> list[Manifest]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection
 from slotkeeper.kube.cluster import Manifest
@@ -22,6 +23,10 @@ from slotkeeper.reconcile.observe.memory_choice import choose, recorded_choice, 
 from slotkeeper.reconcile.observe.name_conflict import name_conflict
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.problem import Problem
+
+TOO_MANY = Problem(
+    Reason.READING_HEADER, "as many Jobs as may run at the same time read those of other servers"
+)
 
 
 class GpuMemory:
@@ -52,7 +57,7 @@ class GpuMemory:
             settings=settings(server),
             header=header,
             failure="" if header else observed.inspection_rejected or failed,
-            delay=delay(job, tries, server, wall),
+            delay=TOO_MANY if observed.inspections_full else delay(job, tries, server, wall),
             gpu_bytes=await self._gpu_bytes(server, pods),
         )
         if not server.spec.automatic:

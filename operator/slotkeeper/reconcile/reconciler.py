@@ -19,7 +19,6 @@ from slotkeeper.reconcile import inspections
 from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
-from slotkeeper.reconcile.decide.inspection import decide_inspection
 from slotkeeper.reconcile.decide.memory import without_workloads
 from slotkeeper.reconcile.decide.prefetch import Prefetch, decide_prefetch
 from slotkeeper.reconcile.decide.replicas import (
@@ -87,6 +86,7 @@ class Reconciler:
         self._gpus = Gpus(GpuNodes(cluster, clock.monotonic), images, clock.wall)
         self.budgets = Budgets(store, states, clock, self._without_budget)
         """The budgets of gateways, which limit the replicas of their servers."""
+        self._inspections = inspections.Inspections(states)
         self._prompts = PromptFolders(cluster, store)
         self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
         self.enqueue: Callable[[Key], None] = lambda _: None
@@ -123,7 +123,7 @@ class Reconciler:
             rejected=state.unapplied,
             attempted=state.attempted,
         )
-        plan = self._plan(snapshot, decision, moment)
+        plan = self._plan(snapshot, decision, state, moment)
         if _replicas_drifted(plan, snapshot.observed) or _awaits_choice(snapshot, desired):
             # A correction of what others set is no scaling, nor is what waits for a choice.
             decision = decision.unscaled()
@@ -273,7 +273,7 @@ class Reconciler:
             progress = state.download.latest(downloading, self._clock.monotonic())
             observed = replace(observed, progress=progress)
         now = self._clock.monotonic()
-        observed = inspections.with_rejection(observed, state, server.generation, now)
+        observed = self._inspections.with_limits(observed, state, server.generation, now)
         server, observed, problem = await self._gpus.resolve(server, observed)
         if problem:
             return Invalid(raw, problem.message, problem.reason)
@@ -301,22 +301,23 @@ class Reconciler:
         state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
         state.awaits_choice = observed.awaits_choice
+        if waiting := self._inspections.track(state, observed):
+            self.enqueue(waiting)
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         pods += [*observed.prefetch_pods, *observed.inspection_pods]
         waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
-        if observed.inspection_job:
-            waits += inspections.waits(observed.inspection_job, observed, moment.wall)
+        waits += inspections.waits(state, observed, moment)
         due = [moment.monotonic + seconds for seconds in waits if seconds]
-        if observed.inspection_rejected and state.inspection:
-            due.append(state.inspection.retry_at)
         if policy and state.demand.is_warming_up(moment.monotonic):
             # Conditions are kept until then, and no change may follow.
             due.append(state.demand.warm_up_ends)
         state.due_at = min(due, default=None)
 
-    def _plan(self, snapshot: Snapshot, decision: Decision, moment: Moment) -> Plan:
+    def _plan(
+        self, snapshot: Snapshot, decision: Decision, state: ServerState, moment: Moment
+    ) -> Plan:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
         uid = account_uid(server, observed)
@@ -328,7 +329,7 @@ class Reconciler:
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
         read = inspection.job(server, self._images, self.downloads)
-        inspects = decide_inspection(server, observed, read, moment.wall)
+        inspects = inspections.decide(snapshot, read, state, moment.wall)
         desired, children = inspections.with_inspection(inspects, read, desired, observed.children)
         if _awaits_choice(snapshot, decision.scaling.desired):
             desired, children = without_workloads(desired, children)

@@ -126,6 +126,10 @@ class ServerState(ResourceState):
     inspection: InspectionRejection | None = None
     """Why the Job that reads the headers of the model's files does not exist; None where it does,
     or was not rejected."""
+    inspects: bool = False
+    """Whether that Job runs, as of the last pass."""
+    awaits_inspection: bool = False
+    """Whether it may not be created yet: other servers have too many."""
     prefetch: Phase | None = None
     """Phase of the prefetch Job, as of the last pass; None without one."""
     pods: PodReadiness | None = None

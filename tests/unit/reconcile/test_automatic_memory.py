@@ -183,6 +183,18 @@ async def test_without_a_plan_a_number_has_to_be_set(
     assert "chat-replicas" not in cluster.by_name(DEPLOYMENTS)
 
 
+async def test_a_node_that_is_added_ends_the_wait_for_its_memory(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster, **AUTO | {"gpu": {}})
+    await operator.reconcile()
+    add_gpu_node(cluster, "a", "15360")
+    await operator.run_for(65)
+
+    assert condition(cluster, "ReplicasReady")["reason"] == "ReadingHeader"
+    assert inspections(cluster)
+
+
 async def test_smaller_nodes_do_not_change_a_choice(
     cluster: FakeCluster, operator: Operator
 ) -> None:

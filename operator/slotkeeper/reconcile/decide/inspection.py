@@ -32,6 +32,7 @@ def decide_inspection(
     |---|---|---|
     | are in the status, or of no use | | none |
     | otherwise | was rejected by the API server not long ago | none |
+    | | is missing, others have too many, and no choice for `auto` depends on it | none |
     | | is missing | run, unless the server is suspended |
     | | is of another spec | none, then another one |
     | | has ended long ago without a report (`inspects_again_in`) | none, then another one |
@@ -44,7 +45,8 @@ def decide_inspection(
     existing = observed.inspection_job
     running = Inspection.NONE if server.spec.suspend else Inspection.RUN
     if existing is None:
-        return Inspection.NONE if observed.inspection_rejected else running
+        full = observed.inspections_full and observed.unchosen is None
+        return Inspection.NONE if full or observed.inspection_rejected else running
     if facts.header is None and _hash(existing) != _hash(job):
         return Inspection.NONE
     if phase(existing) is Phase.RUNNING:

@@ -57,6 +57,8 @@ class Observed:
     """Compute capabilities that `auto` of gpu.computeArch was chosen for; None without it."""
     inspection_rejected: str = ""
     """Why the API server rejected that Job, while it is not tried again."""
+    inspections_full: bool = False
+    """Whether other servers have as many such Jobs as may run at the same time."""
     memory: MemoryFacts | None = None
     """What is known of the memory of its GPUs; None without GPUs."""
     unresponsive: Sequence[str] = ()
