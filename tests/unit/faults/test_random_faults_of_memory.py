@@ -176,8 +176,9 @@ def context(world: World) -> int:
 
 
 async def end(world: World) -> None:
-    """End all faults, with a GPU of known size, and let the Job report sizes."""
-    update_spec(world.cluster, gpu={"memory": "15Gi"}, suspend=False, replicas=1)
+    """End all faults, with a GPU of known size, and let the Job report sizes of another model."""
+    model = {"url": "https://models.example.com/last.gguf"}
+    update_spec(world.cluster, gpu={"memory": "15Gi"}, suspend=False, replicas=1, model=model)
     world.free_name()
     world.recover()
     # As long as another Job waits after a failure.

@@ -112,7 +112,7 @@ async def test_what_fits_nowhere_is_a_permanent_problem(
 
     message = (
         "no context of 256 tokens fits into the GPUs with 8 slots: the weights have 8.3 GiB, each "
-        "GPU has 6.0 GiB; lower slots, or use larger GPUs"
+        "GPU has 6.0 GiB; lower slots, use larger GPUs, or set a number, which is tried"
     )
     for kind in ("ReplicasReady", "FitsMemory", "Ready"):
         found = condition(cluster, kind)

@@ -129,5 +129,6 @@ def _nothing_fits(server: LlamaServer, parts: Parts, load: Load) -> Problem:
     return Problem(
         Reason.DOES_NOT_FIT,
         f"{what}: the weights have {gib(parts.model.weights)}, each GPU has "
-        f"{gib(load.gpus.memory[0])}; lower slots, or use larger GPUs",
+        f"{gib(load.gpus.memory[0])}; lower slots, use larger GPUs, or set a number, which is "
+        "tried",
     )
