@@ -118,7 +118,12 @@ def unreachable(cluster: FakeCluster) -> None:
     put_pod(cluster, download_error("ModelUnreachable", "connection refused"))
 
 
+def suspended(cluster: FakeCluster) -> None:
+    put_status(cluster, {"type": "Suspended", "status": "True"})
+
+
 DELAYS = [
+    (suspended, "SchedulingGated", "is suspended, as by Kueue before it is admitted"),
     (without_pods, "FailedCreate", "has no pod yet: a quota or an admission policy may reject it"),
     (without_image, "ImagePullBackOff", "cannot pull image slotkeeper/download:0.1.0: not found"),
     (without_node, "Unschedulable", "0/3 nodes are available"),
@@ -140,7 +145,8 @@ async def test_what_a_job_waits_for_is_why_there_is_no_choice(
     assert (found["status"], found["reason"]) == ("False", reason)
     assert found["message"].startswith("waiting for the headers of the model's files: ")
     assert message in found["message"]
-    assert condition(cluster, "Degraded")["reason"] == reason
+    waits = reason == "SchedulingGated"
+    assert condition(cluster, "Degraded")["reason"] == ("AsExpected" if waits else reason)
     end(cluster, {"record": RECORD})
     await operator.reconcile()
     assert condition(cluster, "FitsMemory")["status"] == "True"

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slotkeeper.api.gpu import Gpu
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.memory import MAX_UNPLANNABLE, Header, is_record
@@ -57,6 +58,10 @@ def delay(
     """What keeps a Job, with these pods, from reporting headers, which it may do later."""
     if job is None or phase(job) is not Phase.RUNNING:
         return None
+    if condition(job, "Suspended").get("status") == "True":
+        name = job["metadata"]["name"]
+        message = f"Job {name} is suspended, as by Kueue before it is admitted"
+        return Problem(Reason.SCHEDULING_GATED, message)
     newest_first = tries(pods)
     return (
         first_problem(newest_first, _NO_GPU)
