@@ -40,8 +40,6 @@ class Inspections:
     ) -> Observed:
         """What was observed, with what keeps a Job from being created: why it was rejected for this
         spec, while it is not tried again, and the Jobs of other servers."""
-        if observed.inspection_job:
-            return observed
         rejection = state.inspection if state else None
         holds = rejection is not None and rejection.holds(generation, now)
         running = sum(each.inspects for _, each in self._states.records() if each is not state)

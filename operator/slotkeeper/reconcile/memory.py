@@ -51,13 +51,17 @@ class GpuMemory:
         header = recorded_header(server) or read_header(tries)
         conflict = name_conflict(server, observed.children, [(JOBS, inspection.name(server))])
         wall = self._wall()
-        failed = conflict.message if conflict else failure(job, tries, wall)
+        # A rejected change of a Job that runs keeps it from nothing.
+        rejected = "" if job else observed.inspection_rejected
+        failed = rejected or (conflict.message if conflict else failure(job, tries, wall))
         facts = MemoryFacts(
             files=inspection.sources(server),
             settings=settings(server),
             header=header,
-            failure="" if header else observed.inspection_rejected or failed,
-            delay=TOO_MANY if observed.inspections_full else delay(job, tries, server, wall),
+            failure="" if header else failed,
+            delay=delay(job, tries, server, wall)
+            if job or not observed.inspections_full
+            else TOO_MANY,
             gpu_bytes=await self._gpu_bytes(server, pods),
         )
         if not server.spec.automatic:

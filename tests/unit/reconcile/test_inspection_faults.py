@@ -89,6 +89,37 @@ async def test_auto_cannot_be_chosen_without_the_job(
     assert blocker.reason == "AutoNotChosen"
 
 
+async def test_a_job_that_a_webhook_changes_is_left_as_it_is(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    def use_mirror(item: Any) -> None:
+        if item["kind"] == "Job":
+            container = item["spec"]["template"]["spec"]["containers"][0]
+            container["image"] = f"mirror.example.com/{container['image']}"
+
+    def immutable(verb: str, manifest: Manifest) -> Exception | None:
+        if verb == "apply" and manifest["kind"] == "Job" and inspections(cluster):
+            return ApiError(422, "Invalid", "spec.template: field is immutable")
+        return None
+
+    cluster.webhook, cluster.inject_error = use_mirror, immutable
+    await deploy(cluster, operator, gpu=GPU)
+    passes = len(operator.passes)
+    cluster.requests.clear()
+    await operator.run_for(60)
+    waiting = condition(cluster, "FitsMemory")
+    end(cluster, {"record": RECORD})
+    await operator.reconcile()
+
+    assert len(operator.passes) - passes < 10
+    assert cluster.requests.count(("apply", "Job")) <= 1
+    assert waiting["reason"] == "ReadingHeader"
+    assert condition(cluster, "FitsMemory")["reason"] == "Fits"
+    # As of any child that is changed during its write.
+    assert condition(cluster, "Degraded")["reason"] == "FieldConflict"
+    assert condition(cluster, "Ready")["status"] == "True"
+
+
 async def test_an_api_server_that_fails_is_asked_again(
     cluster: FakeCluster, operator: Operator
 ) -> None:

@@ -37,6 +37,7 @@ def decide_inspection(
     | | is of another spec | none, then another one |
     | | has ended long ago without a report (`inspects_again_in`) | none, then another one |
     | | has ended | keep, until its report is in the status |
+    | | is running, and a change of it was rejected not long ago | keep, unless it is suspended |
     | | is running | run, unless the server is suspended |
     """
     facts = observed.memory
@@ -50,7 +51,8 @@ def decide_inspection(
     if facts.header is None and _hash(existing) != _hash(job):
         return Inspection.NONE
     if phase(existing) is Phase.RUNNING:
-        return running
+        kept = running is Inspection.RUN and observed.inspection_rejected
+        return Inspection.KEEP if kept else running
     if facts.header is None and inspects_again_in(existing, wall) == 0:
         return Inspection.NONE
     return Inspection.KEEP
