@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection
@@ -24,6 +24,10 @@ MAX_AT_ONCE = 20
 """Jobs that run at the same time: an upgrade, or a new label of nodes, may require one for each of
 a thousand servers, while other pods download models from the same hub."""
 
+
+COUNTED = timedelta(minutes=2)
+"""How long a Job counts: the servers of one user, whose Jobs cannot run, must not keep those of
+others waiting."""
 
 NODES_SECONDS = 60.0
 """How often the memory of nodes is looked up where `auto` waits for it: no watch shows nodes."""
@@ -49,14 +53,17 @@ class Inspections:
             inspections_full=running >= MAX_AT_ONCE,
         )
 
-    def track(self, state: ServerState, observed: Observed) -> Key | None:
-        """Remember whether the Job runs. Returns a server whose Job may run instead."""
-        job = observed.inspection_job
-        before, state.inspects = state.inspects, job is not None and phase(job) is Phase.RUNNING
+    def track(self, state: ServerState, observed: Observed, wall: datetime) -> Key | None:
+        """Remember whether the Job counts. Returns a server whose Job may run instead."""
+        before, state.inspects = state.inspects, _counted_for(observed, wall) != 0
         if state.inspects or not before:
             return None
-        waiting = (key for key, each in self._states.records() if each.awaits_inspection)
-        return next(waiting, None)
+        for key, each in self._states.records():
+            if each.awaits_inspection:
+                # Another Job that ends is for the next one.
+                each.awaits_inspection = False
+                return key
+        return None
 
 
 def decide(snapshot: Snapshot, job: Manifest, state: ServerState, wall: datetime) -> Inspection:
@@ -65,7 +72,8 @@ def decide(snapshot: Snapshot, job: Manifest, state: ServerState, wall: datetime
     found = decide_inspection(server, observed, job, wall)
     alone = decide_inspection(server, replace(observed, inspections_full=False), job, wall)
     state.awaits_inspection = found is not alone
-    state.inspects = state.inspects or found is Inspection.RUN
+    if found is Inspection.RUN and observed.inspection_job is None:
+        state.inspects = True
     return found
 
 
@@ -87,12 +95,23 @@ def waits(state: ServerState, observed: Observed, moment: Moment) -> Iterator[fl
     """Seconds until something is to be done though nothing changed."""
     if job := observed.inspection_job:
         missing = report_missing_in(job, observed.inspection_pods, moment.wall)
-        yield from filter(None, [inspects_again_in(job, moment.wall), missing])
+        counted = _counted_for(observed, moment.wall)
+        yield from filter(None, [inspects_again_in(job, moment.wall), missing, counted])
     if observed.inspection_rejected and state.inspection:
         yield state.inspection.retry_at - moment.monotonic
     facts = observed.memory
     if facts and facts.unchosen and facts.gpu_bytes is None:
         yield NODES_SECONDS
+
+
+def _counted_for(observed: Observed, wall: datetime) -> float:
+    """Seconds for which the Job counts as one of those that may run at the same time."""
+    job = observed.inspection_job
+    if job is None or phase(job) is not Phase.RUNNING:
+        return 0.0
+    created = job["metadata"].get("creationTimestamp")
+    since = wall if created is None else datetime.fromisoformat(created)
+    return max(0.0, (since + COUNTED - wall).total_seconds())
 
 
 def without_inspection(desired: Iterable[Manifest], server: LlamaServer) -> list[Manifest]:

@@ -301,7 +301,7 @@ class Reconciler:
         state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
         state.awaits_choice = observed.awaits_choice
-        if waiting := self._inspections.track(state, observed):
+        if waiting := self._inspections.track(state, observed, moment.wall):
             self.enqueue(waiting)
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None

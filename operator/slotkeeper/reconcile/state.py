@@ -127,7 +127,8 @@ class ServerState(ResourceState):
     """Why the Job that reads the headers of the model's files does not exist; None where it does,
     or was not rejected."""
     inspects: bool = False
-    """Whether that Job runs, as of the last pass."""
+    """Whether that Job counts as one of those that may run at the same time, as of the last
+    pass."""
     awaits_inspection: bool = False
     """Whether it may not be created yet: other servers have too many."""
     prefetch: Phase | None = None

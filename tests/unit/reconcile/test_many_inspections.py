@@ -6,7 +6,8 @@ import pytest
 
 from fake_cluster import FakeCluster
 from inspection_jobs import RECORD, end_of, inspections
-from operator_harness import Operator, apply_server, condition
+from operator_harness import START, Operator, apply_server, condition
+from slotkeeper.api.conditions import rfc3339
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.inspections import MAX_AT_ONCE
 
@@ -55,6 +56,20 @@ async def test_each_that_ends_is_followed_by_another_one(
 
     assert read == many
     assert {condition(cluster, "FitsMemory", name)["status"] for name in many} == {"True"}
+
+
+async def test_jobs_that_cannot_run_do_not_keep_others_waiting(
+    cluster: FakeCluster, operator: Operator, many: set[str]
+) -> None:
+    stuck = names(cluster)
+    for job in inspections(cluster):
+        cluster.put(job | {"metadata": job["metadata"] | {"creationTimestamp": rfc3339(START)}})
+    await operator.run_for(115)
+    before = names(cluster)
+    await operator.run_for(10)
+
+    assert before == stuck
+    assert names(cluster) == many
 
 
 @pytest.mark.usefixtures("many")
